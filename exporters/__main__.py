@@ -1,0 +1,200 @@
+"""The command line: ``python -m exporters {run,convert,capabilities,verify}``.
+
+``run`` is for programs. Its standard output carries JSON lines and nothing else: ``progress`` events, then
+``completed`` or ``failed``; exit code 0 or 1. A crash in native code leaves no last line. ``run -`` is a
+warm child: it imports the frameworks, says ``ready``, and waits for one request on its standard input.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from . import limits
+from .base import ExportRequest
+from .errors import ExportError, UnsupportedOption, as_limit
+
+
+class Events:
+    """JSON lines on the real standard output; whatever a library prints goes to standard error instead."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._file: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+        os.dup2(2, 1)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        self._file.write(json.dumps({"event": event, **fields}) + "\n")
+        self._file.flush()
+
+    def progress(self, step: str, percent: float, message: str) -> None:
+        self.emit("progress", step=step, percent=round(percent, 1), message=message)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    command: dict[str, Any] = {
+        "run": _run,
+        "convert": _convert,
+        "capabilities": _capabilities,
+        "verify": _verify,
+    }
+    return int(command[arguments.command](arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m exporters", description="Convert a model, and prove that the result behaves like it."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="one conversion for a program: JSON lines on standard output")
+    run.add_argument(
+        "request", metavar="REQUEST.json", help="a file, or - for a warm child that reads a line"
+    )
+    run.add_argument(
+        "--isolate-network", action="store_true", help="leave the network before anything is read"
+    )
+    for name in limits.NAMES:
+        run.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    convert = commands.add_parser("convert", help="one conversion for a person")
+    convert.add_argument("model", type=Path)
+    convert.add_argument("--to", required=True, metavar="FORMAT")
+    convert.add_argument("--out", required=True, type=Path, metavar="DIR")
+    convert.add_argument("--option", action="append", default=[], metavar="NAME=JSON")
+    commands.add_parser(
+        "capabilities", help="the formats, whether they work here, and their options, as JSON"
+    )
+    verify = commands.add_parser("verify", help="check a package's files, and replay its golden inputs")
+    verify.add_argument("package", type=Path, help="a folder or a zip")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    network = limits.isolate_network() if arguments.isolate_network else "open: not asked for"
+    limits.die_with_parent()
+    events = Events()
+    try:
+        given = limits.check({name: getattr(arguments, name) for name in limits.NAMES})
+        environment: dict[str, Any] = {"network": network, "limits": limits.apply(given)}
+        if arguments.request == "-":
+            _warm_up()
+            events.emit("ready", environment=environment)
+            text = sys.stdin.readline()
+            if not text.strip():
+                return 0
+        else:
+            text = Path(arguments.request).read_text(encoding="utf-8")
+        request = ExportRequest.from_json(_parse(text))
+        if not given:
+            environment["limits"] = limits.apply(limits.check(request.limits))
+
+        from . import convert
+
+        result = convert.run(request, events.progress)
+    except Exception as exc:
+        return _fail(events, exc)
+    events.emit("completed", result={**result.to_json(), "environment": environment})
+    return 0
+
+
+def _fail(events: Events, exc: Exception) -> int:
+    error = as_limit(exc) or exc
+    if not isinstance(error, ExportError):  # a fault of ours: the traceback is for the log, not for the owner
+        import traceback
+
+        traceback.print_exception(exc)
+        error = ExportError("The conversion failed by a fault of this software; its log has the traceback.")
+    events.emit("failed", code=error.code, message=error.message, details=error.details)
+    return 1
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as exc:
+        raise UnsupportedOption(f"The request is not JSON: {exc}.", allowed=None) from exc
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _warm_up() -> None:
+    """Pay for imports and the exporters' tables before a request is there, by a tiny conversion."""
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch
+
+    from . import convert, sources  # noqa: F401
+    from .formats import torch_to_onnx
+    from .sources import pt2  # noqa: F401
+
+    program = torch.export.export(torch.nn.Linear(1, 1).eval(), (torch.zeros(2, 1),))
+    with torch_to_onnx.quiet():
+        torch.onnx.export(program, dynamo=True, verbose=False)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from . import convert
+
+    try:
+        options = {}
+        for item in arguments.option:
+            name, _, value = item.partition("=")
+            options[name] = _parse(value)
+        request = ExportRequest(arguments.model, arguments.out, arguments.to, options)
+        result = convert.run(request, _display)
+    except ExportError as exc:
+        print(f"\n{exc.code}: {exc.message}", file=sys.stderr)
+        return 1
+    print(json.dumps(result.to_json(), indent=2))
+    return 0
+
+
+def _display(step: str, percent: float, message: str) -> None:
+    if sys.stderr.isatty():
+        filled = int(percent / 5)
+        bar = "█" * filled + "░" * (20 - filled)
+        print(f"\r{bar} {percent:3.0f} %  {message:<60}", end="\n" if percent >= 100 else "", file=sys.stderr)
+
+
+def _capabilities(arguments: argparse.Namespace) -> int:
+    from . import registry
+
+    formats = []
+    for spec in registry.specifications():
+        reason = registry.why_unavailable(spec)
+        formats.append({**spec.to_json(), "available": reason is None, "reason": reason})
+    print(json.dumps({"formats": formats}, indent=2))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    import tempfile
+
+    from . import golden, package, runners
+
+    path: Path = arguments.package
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            if path.is_dir():
+                folder = path
+            else:
+                folder = Path(scratch) / "package"
+                package.unpack(path, folder)
+            package.verify(folder)
+            wrong = golden.replay(folder, runners.load(folder))
+    except (ExportError, OSError) as exc:
+        print(f"{exc}", file=sys.stderr)
+        return 1
+    if wrong:
+        print(f"The golden inputs give other answers here: {', '.join(wrong)}.", file=sys.stderr)
+        return 1
+    print("The package is whole, and its golden inputs give the answers of the source model.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

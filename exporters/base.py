@@ -1,0 +1,272 @@
+"""What every format and every source has in common. Nothing here needs a framework to be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from .errors import UnsupportedOption
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Arrays: TypeAlias = "dict[str, npt.NDArray[np.generic]]"
+
+Progress = Callable[[str, float, str], None]
+"""``progress(step, percent, message)``; percent runs from 0 to 100 over the whole export."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. An integer in ``shape`` is fixed; a name is chosen by the caller at run time."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
+        return cls(data["name"], data["dtype"], tuple(data["shape"]))
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """How far a dynamic axis may go. ``maximum`` None: as far as memory does."""
+
+    minimum: int = 1
+    maximum: int | None = None
+    example: int | None = None  # the size the author traced with: one that is known to make sense
+
+    def allows(self, size: int) -> bool:
+        return self.minimum <= size and (self.maximum is None or size <= self.maximum)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model loaded from an untrusted file, ready to be converted and to be compared with.
+
+    ``reference`` runs it as its author wrote it: eager, eval mode, no gradient. ``shapes`` gives the
+    concrete shape of every input for a choice of sizes of ``dimensions``; an axis may depend on one
+    (``2*seq``).
+    """
+
+    kind: str
+    program: Any
+    inputs: tuple[TensorSpec, ...]
+    dimensions: Mapping[str, Dimension]
+    symbols: Mapping[str, str]  # the framework's name of a dimension → ours
+    reference: Callable[[Arrays], Arrays]  # names its outputs, in the order the model returns them
+    shapes: Callable[[Mapping[str, int]], dict[str, tuple[int, ...]]]
+    integers: Mapping[str, tuple[int, int]]  # per integer input: smallest and largest sensible value
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs, and what the source model answers to them."""
+
+    name: str
+    inputs: Arrays
+    expected: Arrays
+
+
+@dataclass(frozen=True)
+class Option:
+    """``allowed``: for an integer its (smallest, largest); for anything else the values, or None for any."""
+
+    type: Literal["integer", "boolean", "string", "object", "array"]
+    default: Any
+    description: str
+    allowed: tuple[Any, ...] | None = None
+
+    def explain(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "default": self.default,
+            "allowed": list(self.allowed) if self.allowed else None,
+            "description": self.description,
+        }
+
+    def accepts(self, value: Any) -> bool:
+        if value is None:
+            return self.default is None
+        if self.type == "integer":
+            if not isinstance(value, int) or isinstance(value, bool):
+                return False
+            return self.allowed is None or self.allowed[0] <= value <= self.allowed[1]
+        wanted = {"boolean": bool, "string": str, "object": dict, "array": list}[self.type]
+        return isinstance(value, wanted) and (self.allowed is None or value in self.allowed)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts."""
+
+    name: str
+    extension: str
+    sources: tuple[str, ...]
+    requires: tuple[str, ...]  # the modules its conversion imports
+    options: Mapping[str, Option]
+
+    def validate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` with the defaults filled in.
+
+        Raises:
+            UnsupportedOption: an unknown name, or a value of the wrong type or outside its range.
+        """
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UnsupportedOption(
+                f"{self.name} has no option {unknown[0]!r}; it takes {', '.join(sorted(self.options))}.",
+                allowed=sorted(self.options),
+                option=unknown[0],
+            )
+        for name, value in options.items():
+            option = self.options[name]
+            if not option.accepts(value):
+                allowed = option.explain()
+                raise UnsupportedOption(
+                    f"{name}={json.dumps(value)[:80]} is not allowed: {_wanted(option)}.",
+                    allowed=allowed,
+                    option=name,
+                )
+        return {name: options.get(name, option.default) for name, option in self.options.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "extension": self.extension,
+            "sources": list(self.sources),
+            "options": {name: option.explain() for name, option in self.options.items()},
+        }
+
+
+def _wanted(option: Option) -> str:
+    article = "an" if option.type[0] in "aio" else "a"
+    if option.allowed is None:
+        return f"it takes {article} {option.type}"
+    if option.type == "integer":
+        return f"it takes an integer from {option.allowed[0]} to {option.allowed[1]}"
+    return f"it takes one of {', '.join(map(str, option.allowed))}"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a conversion left in its folder. ``files`` are names in it, the one to open first."""
+
+    files: tuple[str, ...]
+    converter: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Exporter(Protocol):
+    """One format. A module that has these names is one; ``registry`` lists them."""
+
+    SPECIFICATION: Specification
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        """The converters worth trying, best first; the next is tried when verification fails.
+
+        Raises:
+            UnsupportedOption: the options contradict the source.
+        """
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write the artefact into ``folder``, traced on ``example``. Equal inputs give equal bytes.
+
+        Raises:
+            ConversionFailed: this converter cannot do it.
+        """
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One conversion. ``model`` is for metadata.json: name, version, framework, task_type, checksum."""
+
+    source: Path
+    output_dir: Path
+    format: str
+    options: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    classes: list[str] | None = None
+    preprocessing: dict[str, Any] | None = None
+    postprocessing: dict[str, Any] | None = None
+    sample_inputs: Path | None = None
+    limits: dict[str, int] | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> ExportRequest:
+        """Raises UnsupportedOption for a missing or unknown field, or a field of the wrong type."""
+        known = [f.name for f in fields(cls)]
+        if not isinstance(data, dict):
+            raise UnsupportedOption("The request is not a JSON object.", allowed=known)
+        for name in data:
+            if name not in known:
+                raise UnsupportedOption(f"The request has an unknown field {name!r}.", allowed=known)
+        for name in ("source", "output_dir", "format"):
+            if not isinstance(data.get(name), str) or not data[name]:
+                raise UnsupportedOption(f"The request needs {name!r}, a text.", allowed=known)
+        for name, kind in _FIELD_TYPES.items():
+            if data.get(name) is not None and not isinstance(data[name], kind):
+                raise UnsupportedOption(f"The request's {name!r} is not a {kind.__name__}.", allowed=known)
+        if not all(isinstance(label, str) for label in data.get("classes") or []):
+            raise UnsupportedOption("The request's 'classes' is not a list of texts.", allowed=known)
+        return cls(
+            source=Path(data["source"]),
+            output_dir=Path(data["output_dir"]),
+            format=data["format"],
+            options=data.get("options") or {},
+            model=data.get("model") or {},
+            classes=data.get("classes"),
+            preprocessing=data.get("preprocessing"),
+            postprocessing=data.get("postprocessing"),
+            sample_inputs=Path(data["sample_inputs"]) if data.get("sample_inputs") else None,
+            limits=data.get("limits"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        paths = {"source": str(self.source), "output_dir": str(self.output_dir)}
+        samples = str(self.sample_inputs) if self.sample_inputs else None
+        return {**asdict(self), **paths, "sample_inputs": samples}
+
+
+_FIELD_TYPES: dict[str, type] = {
+    "options": dict,
+    "model": dict,
+    "classes": list,
+    "preprocessing": dict,
+    "postprocessing": dict,
+    "sample_inputs": str,
+    "limits": dict,
+}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made. ``performance`` is measured, so it is not among the package's equal bytes."""
+
+    package_dir: Path
+    format: str
+    verdict: str
+    converter: str
+    size_bytes: int
+    options: dict[str, Any]
+    fidelity: dict[str, Any]
+    performance: dict[str, float]
+    steps_s: dict[str, float]
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "package_dir": str(self.package_dir)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ExportResult:
+        return cls(**{**data, "package_dir": Path(data["package_dir"])})

@@ -1,0 +1,94 @@
+"""Every way a conversion fails: a code for programs, a sentence for the person who owns the model.
+
+ExportError
+├── UnsupportedOption     a setting this format does not take; ``allowed`` lists what it does
+├── MissingDependency     the format's toolchain is not installed here
+├── InvalidSource         the file is no model, is damaged, or cannot be converted as it is
+├── UnsafeCheckpoint      loading the file would run code that came with it
+├── ConversionFailed      the converter gave up on this model
+├── VerificationFailed    it converted, but the result does not behave like the original
+├── LimitExceeded         it needs more memory, disk or time than it was given
+└── PackageCorrupt        a finished package is not what its manifest says
+"""
+
+import errno
+from typing import Any
+
+
+class ExportError(Exception):
+    """The root. ``details`` is JSON that a program can act on; the message is for a person."""
+
+    code = "export_failed"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class UnsupportedOption(ExportError):
+    code = "unsupported_option"
+
+    def __init__(self, message: str, allowed: Any, **details: Any) -> None:
+        super().__init__(message, allowed=allowed, **details)
+        self.allowed = allowed
+
+
+class MissingDependency(ExportError):
+    code = "missing_dependency"
+
+
+class InvalidSource(ExportError):
+    code = "invalid_source"
+
+
+class UnsafeCheckpoint(ExportError):
+    code = "unsafe_checkpoint"
+
+
+class ConversionFailed(ExportError):
+    code = "conversion_failed"
+
+
+class VerificationFailed(ExportError):
+    code = "verification_failed"
+
+
+class LimitExceeded(ExportError):
+    code = "limit_exceeded"
+
+
+class PackageCorrupt(ExportError):
+    code = "package_corrupt"
+
+
+# How torch and onnxruntime word a failed allocation: they raise RuntimeError, not MemoryError.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate memory",
+)
+
+
+def as_limit(exc: BaseException) -> LimitExceeded | None:
+    """The ``LimitExceeded`` that ``exc``, or what caused it, stands for; None when it is something else."""
+    seen: set[int] = set()
+    current: BaseException | None = exc
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, LimitExceeded):
+            return current
+        text = str(current).lower()
+        if isinstance(current, MemoryError) or any(phrase in text for phrase in _OUT_OF_MEMORY):
+            return LimitExceeded("The conversion ran out of memory. Raise its memory limit.", limit="memory")
+        if isinstance(current, OSError) and current.errno == errno.EFBIG:
+            return LimitExceeded(
+                "The conversion wrote a file larger than it may. Raise its file size limit.", limit="file"
+            )
+        if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT):
+            return LimitExceeded("The disk is full. Free some space and export again.", limit="disk")
+        current = current.__cause__ or current.__context__
+    return None

@@ -1,0 +1,58 @@
+"""metadata.json: what a package is, as wrappers and servers need it. Nothing measured, no times."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .base import Artefact, Case, ExportRequest, Source, TensorSpec
+
+
+def describe(
+    request: ExportRequest,
+    source: Source,
+    artefact: Artefact,
+    outputs: Sequence[TensorSpec],
+    golden: Case,
+    size_bytes: int,
+) -> dict[str, Any]:
+    """The document. ``input_spec`` is the first of ``input_specs``: most models have one."""
+    model = request.model
+    inputs = [_input(spec, source) for spec in source.inputs]
+    dynamic = {name: {"min": size.minimum, "max": size.maximum} for name, size in source.dimensions.items()}
+    return {
+        "model_info": {
+            "model_name": model.get("name"),
+            "version": model.get("version"),
+            "framework": model.get("framework"),
+            "task_type": model.get("task_type"),
+            "export_format": request.format,
+            "source_format": source.kind,
+            "source_checksum": model.get("checksum"),
+        },
+        "preprocessing": request.preprocessing,
+        "postprocessing": request.postprocessing,
+        "input_spec": inputs[0],
+        "input_specs": inputs,
+        "output_spec": {spec.name: spec.to_json() for spec in outputs},
+        "dynamic_axes": dynamic,
+        "batch": {"dynamic": "batch" in dynamic, "size": _batch(source, golden)},
+        "example_shapes": {name: list(array.shape) for name, array in golden.inputs.items()},
+        "classes": [{"id": index, "name": name} for index, name in enumerate(request.classes)]
+        if request.classes
+        else None,
+        "artefact": {"files": list(artefact.files), "converter": artefact.converter, **artefact.details},
+        "performance": {"model_size_bytes": size_bytes},
+        "runtime_wrappers": {"python": "runtimes/python/model_wrapper.py"},
+    }
+
+
+def _input(spec: TensorSpec, source: Source) -> Mapping[str, Any]:
+    layout = "NCHW" if len(spec.shape) == 4 else None
+    return {**spec.to_json(), "format": layout, "integer_range": source.integers.get(spec.name)}
+
+
+def _batch(source: Source, golden: Case) -> int | None:
+    """The size a program that was exported with a fixed batch insists on; None when the caller chooses."""
+    first = source.inputs[0]
+    if "batch" in source.dimensions or not first.shape:
+        return None
+    return int(golden.inputs[first.name].shape[0])

@@ -1,0 +1,209 @@
+"""The export package: what an export leaves, what is deployed, and what a user downloads.
+
+    <package>/
+    ├── model.onnx               the artefact; past 2 GB its weights are beside it in model.onnx.data
+    ├── metadata.json            what goes in, what comes out, how to prepare and to read it
+    ├── fidelity.json            the artefact compared with its source model, and the verdict
+    ├── golden.npz               input:NAME and output:NAME arrays; the outputs are the source model's
+    ├── README.md
+    ├── runtimes/python/         model_wrapper.py, example.py, requirements.txt
+    └── manifest.json            the sha256 and size of every other file, and this layout's version
+
+Equal inputs give equal bytes. Needs the standard library only.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .errors import PackageCorrupt
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+METADATA = "metadata.json"
+FIDELITY = "fidelity.json"
+GOLDEN = "golden.npz"
+README = "README.md"
+
+_TEXT = {".json", ".md", ".py", ".txt"}
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can tell
+_CHUNK_BYTES = 1 << 20
+_MAX_FILES = 10_000
+DEFAULT_LIMIT_BYTES = 64_000_000_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``files``: path with forward slashes → digest and size; the manifest itself is not among them."""
+
+    format_version: int
+    files: Mapping[str, Entry]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.files.values())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """The one way a package's JSON is written: equal documents are equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+
+
+def write_manifest(folder: Path) -> Manifest:
+    """Record what the folder holds now. The last file to be written."""
+    files = {name: _entry(folder / name) for name in _files(folder) if name != MANIFEST}
+    write_json(
+        folder / MANIFEST,
+        {
+            "format_version": FORMAT_VERSION,
+            "files": {
+                name: {"sha256": entry.sha256, "size_bytes": entry.size_bytes}
+                for name, entry in sorted(files.items())
+            },
+        },
+    )
+    return Manifest(FORMAT_VERSION, files)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises PackageCorrupt when it is missing, not understood, or of a newer layout."""
+    try:
+        document = json.loads((folder / MANIFEST).read_bytes())
+        version = document["format_version"]
+        files = {
+            name: Entry(entry["sha256"], entry["size_bytes"]) for name, entry in document["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise PackageCorrupt(f"The package has no readable {MANIFEST}.", file=MANIFEST) from exc
+    if version != FORMAT_VERSION:
+        raise PackageCorrupt(
+            f"The package has the layout {version}, but only {FORMAT_VERSION} is understood. "
+            "Update this software.",
+            file=MANIFEST,
+        )
+    return Manifest(version, files)
+
+
+def verify(folder: Path) -> Manifest:
+    """Every file is there, whole and unchanged, and there is no other.
+
+    Raises:
+        PackageCorrupt: it is not; ``details.file`` names the first one that is wrong.
+    """
+    manifest = read_manifest(folder)
+    present = _files(folder) - {MANIFEST}
+    for name in sorted(set(manifest.files) | present):
+        if name not in present:
+            raise PackageCorrupt(f"{name} is missing from the package.", file=name)
+        if name not in manifest.files:
+            raise PackageCorrupt(f"{name} is not in the package's manifest.", file=name)
+        if _entry(folder / name) != manifest.files[name]:
+            raise PackageCorrupt(
+                f"{name} is not what the package's manifest says: it was changed or cut short.", file=name
+            )
+    return manifest
+
+
+def pack(folder: Path, zip_path: Path) -> None:
+    """Equal folders give equal archives: sorted, no times, no modes. What does not shrink is stored."""
+    with zipfile.ZipFile(zip_path, "w", allowZip64=True) as archive:
+        for name in sorted(_files(folder)):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            info.compress_type = zipfile.ZIP_DEFLATED if Path(name).suffix in _TEXT else zipfile.ZIP_STORED
+            info.file_size = (folder / name).stat().st_size  # tells zipfile whether it needs zip64
+            with (folder / name).open("rb") as source, archive.open(info, "w") as target:
+                shutil.copyfileobj(source, target, _CHUNK_BYTES)
+
+
+def unpack(zip_path: Path, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+    """Extract a package from anybody into ``folder``, which must not exist; all of it or nothing.
+
+    Raises:
+        PackageCorrupt: no archive, a name that leaves the folder, a link, or more than ``limit_bytes``.
+    """
+    folder.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            members = archive.infolist()
+            if len(members) > _MAX_FILES:
+                raise PackageCorrupt(f"The package has more than {_MAX_FILES:,} files.", file=zip_path.name)
+            left = limit_bytes
+            for member in members:
+                left -= _extract(archive, member, folder, left, limit_bytes)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        FileExistsError,
+    ) as exc:
+        shutil.rmtree(folder)
+        raise PackageCorrupt("The package is not a readable zip archive.", file=zip_path.name) from exc
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, left: int, limit: int) -> int:
+    name = PurePosixPath(member.filename)
+    unsafe = name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in member.filename
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if unsafe or not name.parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise PackageCorrupt(
+            f"The package holds {member.filename[:80]!r}, which is refused.", file=member.filename[:80]
+        )
+    target = folder.joinpath(*name.parts)
+    if member.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        return 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with archive.open(member) as source, target.open("xb") as file:
+        while chunk := source.read(_CHUNK_BYTES):  # the sizes an archive announces may be lies
+            written += len(chunk)
+            if written > left:
+                raise PackageCorrupt(
+                    f"The package unpacks to more than {limit:,} bytes.", file=member.filename[:80]
+                )
+            file.write(chunk)
+    return written
+
+
+def _files(folder: Path) -> set[str]:
+    """Raises PackageCorrupt for a link or a device: a package is plain files."""
+    found = set()
+    for root, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(root) / name
+            relative = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise PackageCorrupt(f"{relative} is not a plain file.", file=relative)
+            if name in names:
+                found.add(relative)
+    return found
+
+
+def _entry(path: Path) -> Entry:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Entry(digest, path.stat().st_size)

@@ -1,0 +1,1 @@
+"""What happens around a model: declared in metadata.json, the same in every wrapper and server."""

@@ -1,0 +1,63 @@
+"""From the scores of a classifier to its best classes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UnsupportedOption
+
+
+def check_postprocessing(declared: Mapping[str, Any] | None) -> None:
+    """Raises UnsupportedOption for anything but ``{"softmax": bool, "top_k": int > 0}``."""
+    for name, value in (declared or {}).items():
+        known = (
+            isinstance(value, bool)
+            if name == "softmax"
+            else name == "top_k" and type(value) is int and value > 0
+        )
+        if not known:
+            raise UnsupportedOption(
+                f"postprocessing.{name}={str(value)[:40]} is not supported; it takes "
+                "softmax (true or false) and top_k (1 or more).",
+                allowed={"softmax": "boolean", "top_k": "integer"},
+                option="postprocessing",
+            )
+
+
+def top_k(
+    logits: npt.NDArray[np.floating[Any]], classes: Sequence[str] | None, k: int = 5, softmax: bool = True
+) -> list[list[dict[str, Any]]]:
+    """The ``k`` best classes of each row, best first; ties go to the lower id.
+
+    Args:
+        logits: float[N, C].
+        classes: C labels; without, a class is called by its id.
+        softmax: turn logits into probabilities; False when the model did already.
+
+    Raises:
+        ValueError: not two axes, or another number of classes than labels.
+    """
+    if logits.ndim != 2:
+        raise ValueError(
+            f"Classification needs scores of the shape [batch, classes], not {list(logits.shape)}."
+        )
+    if classes is not None and len(classes) != logits.shape[1]:
+        raise ValueError(f"The model scores {logits.shape[1]} classes, but {len(classes)} are named.")
+    scores = np.asarray(logits, dtype=np.float32)
+    if softmax:
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores = scores / scores.sum(axis=1, keepdims=True)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return [
+        [
+            {
+                "class_id": int(index),
+                "class": classes[index] if classes is not None else str(int(index)),
+                "confidence": float(row[index]),
+            }
+            for index in order
+        ]
+        for row, order in zip(scores, best, strict=True)
+    ]

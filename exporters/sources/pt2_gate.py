@@ -1,0 +1,224 @@
+"""What a .pt2 archive may contain before torch reads it.
+
+``torch.export.load`` is not made for strangers' files. With torch 2.13 it
+
+- unpickles: example inputs (with a fall back to ``weights_only=False``), weights and constants marked
+  ``use_pickle``, custom and opaque objects, and the weights of older archives;
+- evaluates: symbolic sizes go through ``sympy.sympify``, that is ``eval``; ``guards_code`` goes through
+  ``exec``;
+- resolves operators by walking attributes from ``torch``: only a later check stops ``torch.os.system``;
+- generates Python source from the names in the graph, and executes it;
+- imports modules that a tree specification names, and loads native code (AOTInductor).
+
+So an allow-list decides, part by part. The archive is read with torch's own reader: two zip readers can
+disagree on what a crafted file holds.
+"""
+
+import ast
+import io
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+
+_MEMBERS = re.compile(
+    r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)"
+    r"|models/model\.json|extra/.*"
+    r"|data/weights/(weight_\d+|model_weights_config\.json)"
+    r"|data/constants/(tensor_\d+|model_constants_config\.json)"
+    r"|data/sample_inputs/model\.pt"
+)
+_OPERATOR = re.compile(
+    r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.[a-zA-Z]\w*(\.[a-zA-Z]\w*)?"
+    r"|torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl"
+    r"|wrap_with_set_grad_enabled|wrap_with_autocast)"
+    r"|torch\.sym_(float|int|ite|max|min|not)|torch\._sym_sqrt|math\.(ceil|floor|trunc)"
+    r"|_operator\.(add|and_|eq|floordiv|ge|getitem|gt|le|lshift|lt|mod|mul|ne|neg|or_|pos|pow|rshift|sub|truediv)"
+)
+# Maps a file of the caller's choice into a tensor.
+_FORBIDDEN_OPERATOR = re.compile(r"torch\.ops\.aten\.(from_file|.*save.*|.*load.*)\b.*")
+_PAYLOAD = re.compile(r"weight_\d+|tensor_\d+")
+_NAME = re.compile(r"[A-Za-z_][\w.]*|")
+_PATH = re.compile(r"[\w.@]*")  # of a module or a parameter: "layers.0.weight"
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+_SYMBOL = re.compile(r"[suz]f?\d+|zuf\d+")
+_TREE_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
+_FUNCTION = re.compile(
+    r"Symbol|Integer|Float|Rational|Add|Mul|Pow|Mod|Max|Min|Abs|Eq|Ne|Lt|Le|Gt|Ge|Equality|Unequality|And"
+    r"|Or|Not|Piecewise|ExprCondPair|StrictGreaterThan|StrictLessThan|GreaterThan|LessThan|floor|ceiling"
+    r"|FloorDiv|ModularIndexing|Where|PythonMod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift"
+    r"|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|IsNonOverlappingAndDenseIndicator|TruncToFloat"
+    r"|TruncToInt|RoundToInt|RoundDecimal|ToFloat|Identity|true|false|int_oo|oo|BooleanTrue|BooleanFalse"
+)
+_GUARD_ATTRIBUTES = {"size", "floor", "ceil", "trunc"}
+_SYNTAX = (
+    *(ast.Expression, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.Call, ast.IfExp),
+    *(ast.UnaryOp, ast.Not, ast.USub, ast.UAdd, ast.BoolOp, ast.And, ast.Or),
+    *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow),
+    *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
+)
+
+
+def check(path: Path) -> None:
+    """Refuse everything that would run code, or that no converter can use.
+
+    Raises:
+        UnsafeCheckpoint: a part that would run code, named in ``details``.
+        InvalidSource: damaged, or made for a GPU.
+    """
+    import pickle
+
+    import torch
+    from torch.export.pt2_archive._package import PT2ArchiveReader
+
+    try:
+        with PT2ArchiveReader(str(path)) as reader:
+            names = reader.get_file_names()
+            for name in names:
+                _require(_MEMBERS.fullmatch(name), f"the part {name}")
+            program = json.loads(reader.read_bytes("models/model.json"))
+            payloads = [
+                json.loads(reader.read_bytes(name)) for name in names if name.endswith("_config.json")
+            ]
+            samples = reader.read_bytes("data/sample_inputs/model.pt")
+        for payload in payloads:
+            for entry in payload["config"].values():
+                _require(not entry["use_pickle"], "pickled weights or constants")
+                _require(_PAYLOAD.fullmatch(entry["path_name"]), "weights or constants in an unusual place")
+            _check_values(payload)
+        _check_values(program)
+        if samples:
+            torch.load(io.BytesIO(samples), weights_only=True)
+    except pickle.UnpicklingError as exc:
+        raise _refusal("example inputs that are more than tensors") from exc
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as exc:
+        raise as_limit(exc) or InvalidSource(
+            "The .pt2 file is damaged or was not written by torch.export.save. Save the model again and "
+            "upload it."
+        ) from exc
+
+
+def _check_values(document: Any) -> None:
+    for key, value in _walk("", document):
+        rule = _RULES.get(key)
+        if rule is not None and value is not None:
+            rule(value)
+
+
+def _walk(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every (key, value) of a JSON document; the elements of a list count under the list's key."""
+    yield key, value
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _walk(name, part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _walk(key, part)
+
+
+def _check_operator(value: Any) -> None:
+    known = isinstance(value, str) and _OPERATOR.fullmatch(value) and not _FORBIDDEN_OPERATOR.fullmatch(value)
+    _require(known, f"the operator {str(value)[:80]}")
+
+
+def _check_name(value: Any) -> None:
+    if isinstance(value, str):
+        _require(_NAME.fullmatch(value), f"the name {value[:80]!r}")
+
+
+def _check_path(value: Any) -> None:
+    if isinstance(value, str):
+        _require(_PATH.fullmatch(value), f"the name {value[:80]!r}")
+
+
+def _check_expression(value: Any) -> None:
+    _check_syntax(value)
+
+
+def _check_guard(value: Any) -> None:
+    if isinstance(value, str):
+        _check_syntax(value, names={"L", "math"}, attributes=_GUARD_ATTRIBUTES)
+
+
+def _check_syntax(text: Any, names: Collection[str] = (), attributes: Collection[str] = ()) -> None:
+    what = f"the expression {str(text)[:80]!r}"
+    _require(isinstance(text, str) and len(text) < 4096, what)
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise _refusal(what) from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            _require(node.id in names or _FUNCTION.fullmatch(node.id) or _SYMBOL.fullmatch(node.id), what)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            _require(_IDENTIFIER.fullmatch(node.value), what)
+        elif isinstance(node, ast.Attribute):
+            _require(node.attr in attributes, what)
+        elif isinstance(node, ast.Subscript):
+            _require(bool(attributes), what)
+        else:
+            _require(isinstance(node, _SYNTAX), what)
+
+
+def _check_tree(value: Any) -> None:
+    if not isinstance(value, str) or value == "":
+        return
+    for key, part in _walk("", json.loads(value)):
+        if key == "type":
+            _require(part in _TREE_TYPES, f"inputs or outputs of the type {str(part)[:80]}")
+        elif key == "context" and part is not None:
+            keys = json.loads(part)
+            plain = keys is None or (isinstance(keys, list) and all(isinstance(name, str) for name in keys))
+            _require(plain and all(map(_NAME.fullmatch, keys or ())), "inputs or outputs with unusual keys")
+
+
+def _check_device(value: Any) -> None:
+    if isinstance(value, dict) and value.get("type") not in ("cpu", None):
+        raise InvalidSource(
+            f"The program was exported on {str(value['type'])[:20]}. Move the model to the CPU with "
+            "model.cpu(), "
+            "export it again and upload that."
+        )
+
+
+def _check_empty(value: Any) -> None:
+    _require(not value, "objects of custom classes")
+
+
+_RULES: dict[str, Callable[[Any], None]] = {
+    "target": _check_operator,
+    "as_operator": _check_operator,
+    "expr_str": _check_expression,
+    "guards_code": _check_guard,
+    "name": _check_name,
+    "as_name": _check_name,
+    "forward_arg_names": _check_name,
+    "fqn": _check_path,
+    "parameter_name": _check_path,
+    "buffer_name": _check_path,
+    "tensor_constant_name": _check_path,
+    "in_spec": _check_tree,
+    "out_spec": _check_tree,
+    "device": _check_device,
+    "custom_obj_values": _check_empty,
+    "treespec_namedtuple_fields": _check_empty,
+    "as_custom_obj": _check_empty,
+    "as_opaque_obj": _check_empty,
+}
+
+
+def _require(allowed: Any, what: str) -> None:
+    if not allowed:
+        raise _refusal(what)
+
+
+def _refusal(what: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"The .pt2 file contains {what}, which is refused: loading it could run code. Export the model "
+        "with tensors as "
+        "inputs and outputs, built-in operators only, and torch.export.save.",
+        part=what,
+    )

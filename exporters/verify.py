@@ -1,0 +1,156 @@
+"""Compare an artefact with its source model.
+
+An output agrees when every element does::
+
+    |artefact - source| <= rtol * |source| + atol * max|source|
+
+with the tolerance of its dtype. The absolute part scales with the output itself, so that small numbers,
+like the probabilities of a softmax, are not waved through. NaN and infinity have to be in the same places,
+and an output without one finite number proves nothing.
+"""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .base import Arrays, Case
+from .errors import as_limit
+
+VERIFIED = "verified"
+FAILED = "failed"
+
+_TOLERANCES: dict[str, tuple[float, float]] = {  # dtype → rtol, atol
+    "float16": (1e-2, 2e-3),
+    "float32": (1e-3, 1e-4),
+    "float64": (1e-6, 1e-8),
+}
+_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+# Below this an all-zero output counts as zero: the noise of one float32 accumulation.
+_ZERO = 1e-6
+
+
+def compare(cases: Sequence[Case], predict: Callable[[Arrays], Arrays]) -> dict[str, Any]:
+    """What becomes fidelity.json, but for the tools: per case and output how far apart, and the verdict.
+
+    An artefact that fails to run a case is ``failed`` with its error, not an exception: that is a finding.
+    """
+    reports = []
+    for case in cases:
+        shapes = {name: list(array.shape) for name, array in case.inputs.items()}
+        report: dict[str, Any] = {"case": case.name, "input_shapes": shapes}
+        try:
+            actual = predict(case.inputs)
+        except Exception as exc:
+            if limit := as_limit(exc):
+                raise limit from exc
+            report |= {"error": str(exc).strip()[:500], "outputs": {}, "passed": False}
+        else:
+            report["outputs"] = compare_outputs(case.expected, actual)
+            report["passed"] = all(output["passed"] for output in report["outputs"].values())
+        reports.append(report)
+    passed = bool(reports) and all(report["passed"] for report in reports)
+    return {
+        "verdict": VERIFIED if passed else FAILED,
+        "reference": "the source model in eager mode",
+        "tolerance": {name: {"rtol": rtol, "atol": atol} for name, (rtol, atol) in _TOLERANCES.items()},
+        "outputs": _worst(reports),
+        "cases": reports,
+    }
+
+
+def compare_outputs(expected: Arrays, actual: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Any]:
+    """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not."""
+    reports = {name: _compare(array, actual.get(name)) for name, array in expected.items()}
+    for name in sorted(set(actual) - set(expected)):
+        reports[name] = _refused("the source has no such output")
+    return reports
+
+
+def tools() -> dict[str, str]:
+    """The versions that made and checked the artefact."""
+    found = {"python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _compare(expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None) -> dict[str, Any]:
+    if actual is None:
+        return _refused("the artefact has no such output")
+    if actual.shape != expected.shape:
+        return _refused(f"shape {list(actual.shape)} instead of {list(expected.shape)}")
+    if actual.dtype != expected.dtype:
+        return _refused(f"dtype {actual.dtype} instead of {expected.dtype}")
+    if expected.size == 0:
+        return _refused("it is empty, so nothing was compared")
+    finite = np.isfinite(expected)
+    if not np.array_equal(expected[~finite], actual[~finite], equal_nan=expected.dtype.kind == "f"):
+        return _refused("NaN or infinity where the source has another value")
+    if not np.isfinite(actual[finite]).all():
+        return _refused("NaN or infinity where the source has a number")
+    if not finite.any():
+        return _refused("the source answers with nothing but NaN or infinity, which proves nothing")
+    source = expected[finite].astype(np.float64)
+    difference = np.abs(actual[finite].astype(np.float64) - source)
+    scale = float(np.abs(source).max())
+    rtol, atol = _TOLERANCES.get(str(expected.dtype), (0.0, 0.0))
+    allowed = rtol * np.abs(source) + (atol * scale if scale else _ZERO)
+    if expected.dtype.kind == "f":
+        within = bool((difference <= allowed).all())
+    else:
+        within = np.array_equal(expected, actual)
+    return {
+        "max_abs": _short(difference.max()),
+        "max_rel": _short((difference / np.maximum(np.abs(source), max(atol * scale, 1e-30))).max()),
+        "cosine": _cosine(source, actual[finite].astype(np.float64)),
+        "top1_agreement": _top1(expected, actual),
+        "passed": within,
+        "reason": None if within else "further apart than the tolerance of its dtype",
+    }
+
+
+def _refused(reason: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("max_abs", "max_rel", "cosine", "top1_agreement"))
+    return {**empty, "passed": False, "reason": reason}
+
+
+def _cosine(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> float | None:
+    norm = float(np.linalg.norm(left) * np.linalg.norm(right))
+    return round(float(left @ right) / norm, 6) if norm else None
+
+
+def _top1(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float | None:
+    """The share of rows whose largest element is at the same place; for scores, ``float[..., classes]``."""
+    if expected.dtype.kind != "f" or expected.ndim < 2 or expected.shape[-1] < 2:
+        return None
+    return round(float(np.mean(expected.argmax(-1) == actual.argmax(-1))), 6)
+
+
+def _short(value: Any) -> float:
+    """Three digits: more are noise that differs between machines."""
+    return float(f"{float(value):.2e}")
+
+
+def _worst(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Per output the worst of all cases."""
+    names = dict.fromkeys(name for report in reports for name in report["outputs"])
+    summary = {}
+    for name in names:
+        found = [report["outputs"][name] for report in reports if name in report["outputs"]]
+        summary[name] = {
+            "max_abs": max((one["max_abs"] for one in found if one["max_abs"] is not None), default=None),
+            "max_rel": max((one["max_rel"] for one in found if one["max_rel"] is not None), default=None),
+            "cosine": min((one["cosine"] for one in found if one["cosine"] is not None), default=None),
+            "top1_agreement": min(
+                (one["top1_agreement"] for one in found if one["top1_agreement"] is not None), default=None
+            ),
+            "passed": all(one["passed"] for one in found),
+        }
+    return summary

@@ -1,0 +1,94 @@
+"""The one place that turns an error into an answer."""
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+import structlog
+from flask import Flask, Response, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from model_service.api.context import answer
+from model_service.api.request_id import request_id
+from model_service.api.schemas import Error, ErrorBody
+from model_service.errors import (
+    InvalidField,
+    InvalidJSON,
+    ModelServiceError,
+    ServiceFailure,
+    ServiceUnavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+_HTTP_HINTS = {
+    404: "there is no such route; /docs lists them.",
+    405: "this route does not take that method; /docs lists what it takes.",
+    413: "the JSON body is too large.",
+}
+
+
+def register_error_handlers(app: Flask, *, connection_errors: Iterable[type[Exception]]) -> None:
+    app.register_error_handler(ModelServiceError, _respond)
+    app.register_error_handler(HTTPException, _respond_to_http)
+    for kind in connection_errors:
+        app.register_error_handler(kind, _respond_to_lost_connection)
+    app.register_error_handler(Exception, _respond_to_the_unexpected)
+
+
+def _respond(error: ModelServiceError) -> Response:
+    body = ErrorBody(code=error.code, message=error.message, details=error.details)
+    response = answer(Error(error=body, request_id=request_id()), error.status)
+    if isinstance(error, ServiceUnavailable):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _respond_to_http(error: HTTPException) -> Response:
+    """Flask's own: an unknown route, a wrong method."""
+    body = ErrorBody(
+        code=error.name.lower().replace(" ", "_"),
+        message=f"{request.method} {request.path[:200]}: {_HTTP_HINTS.get(error.code, error.description)}",
+        details={},
+    )
+    response = answer(Error(error=body, request_id=request_id()), error.code or 500)
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers[name] = value
+    return response
+
+
+def _respond_to_lost_connection(error: Exception) -> Response:
+    log.warning("mongodb.unreachable", error=str(error))
+    return _respond(
+        ServiceUnavailable("The database cannot be reached right now. Nothing was changed; try again.")
+    )
+
+
+def _respond_to_the_unexpected(error: Exception) -> Response:
+    log.error("request.failed", path=request.path, exc_info=error)
+    return _respond(
+        ServiceFailure("The service failed on this request. Its log has the reason under the request id.")
+    )
+
+
+def refuse_invalid_request(error: ValidationError) -> NoReturn:
+    """What flask-openapi3 calls with pydantic's verdict on path, query or body.
+
+    Raises:
+        InvalidJSON: there is no JSON to validate.
+        InvalidField: with the name of each wrong field.
+    """
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(not problem["loc"] for problem in problems):
+        if request.mimetype != "application/json":
+            raise InvalidJSON("The body must be JSON, sent with 'Content-Type: application/json'.")
+        if request.get_json(silent=True) is None:
+            raise InvalidJSON("The body is not valid JSON.")
+        raise InvalidJSON("The body must be a JSON object.")
+    fields = [
+        {"field": ".".join(str(part) for part in problem["loc"]), "message": problem["msg"]}
+        for problem in problems
+    ]
+    message = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+    raise InvalidField(f"{message}.", fields)

@@ -1,0 +1,14 @@
+"""JSON by orjson: strict (no NaN, no broken Unicode, a bounded depth) and several times faster than json."""
+
+from typing import Any
+
+import orjson
+from flask.json.provider import JSONProvider
+
+
+class OrjsonProvider(JSONProvider):
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return orjson.dumps(obj).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return orjson.loads(s)

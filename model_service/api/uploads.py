@@ -1,0 +1,102 @@
+"""A request's file as an iterator of its bytes, raw body or form: never whole in memory or on disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
+
+from model_service.errors import FileTooLarge, IncompleteUpload, InvalidRequest, LengthRequired
+
+READ_BYTES = 1 << 20
+FIELD = "file"
+# Boundaries and part headers of a form around the one file it carries.
+_FORM_OVERHEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class IncomingFile:
+    pieces: Iterator[bytes]
+    filename: str | None
+    sha256: str | None
+
+
+def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:
+    """The file that a request carries; nothing of the body is read before ``pieces`` is.
+
+    Raises:
+        FileTooLarge: its announced length passes the limit.
+        LengthRequired: nothing would tell a broken raw body from a whole one.
+    """
+    sha256 = request.headers.get("X-Content-SHA256")
+    is_form = request.mimetype == "multipart/form-data"
+    if (request.content_length or 0) > limit_bytes + (_FORM_OVERHEAD_BYTES if is_form else 0):
+        raise FileTooLarge(limit_bytes)
+    if not is_form:
+        if request.content_length is None and sha256 is None:
+            raise LengthRequired(
+                "An upload of unknown length cannot be told from a broken one: send Content-Length, or the "
+                "file's sha256 in X-Content-SHA256."
+            )
+        return IncomingFile(_body(request), request.headers.get("X-Filename"), sha256)
+    events = _form_events(request)
+    return IncomingFile(_file_data(events), _next_file(events).filename, sha256)
+
+
+def _body(request: Request) -> Iterator[bytes]:
+    """Raises: IncompleteUpload: the connection broke before the announced length."""
+    expected, received = request.content_length, 0
+    stream = request.environ["wsgi.input"]
+    while expected is None or received < expected:
+        try:
+            piece = stream.read(READ_BYTES)
+        except OSError as exc:
+            raise IncompleteUpload(
+                "The connection broke before the body had arrived. Nothing was stored."
+            ) from exc
+        if not piece:
+            break
+        received += len(piece)
+        yield piece
+    if expected is not None and received != expected:
+        raise IncompleteUpload(
+            f"{received:,} of {expected:,} announced bytes arrived. Nothing was stored.",
+            expected_bytes=expected,
+            received_bytes=received,
+        )
+
+
+def _form_events(request: Request) -> Iterator[File | Data]:
+    boundary = request.mimetype_params.get("boundary", "")
+    if not boundary:
+        raise InvalidRequest("The multipart form names no boundary in its Content-Type.")
+    decoder = MultipartDecoder(boundary.encode("latin-1", "replace"))
+    try:
+        for piece in _body(request):
+            decoder.receive_data(piece)
+            while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+                if isinstance(event, File | Data):
+                    yield event
+        decoder.receive_data(None)
+        decoder.next_event()
+    except RequestEntityTooLarge:
+        raise InvalidRequest("The multipart form has too large a part header.") from None
+    except ValueError:
+        raise IncompleteUpload(
+            "The multipart form is malformed or ended before its closing boundary. Nothing was stored."
+        ) from None
+
+
+def _next_file(events: Iterator[File | Data]) -> File:
+    for event in events:
+        if isinstance(event, File) and event.name == FIELD:
+            return event
+    raise InvalidRequest(f"The form has no file in the field '{FIELD}'.")
+
+
+def _file_data(events: Iterator[File | Data]) -> Iterator[bytes]:
+    for event in events:
+        if isinstance(event, File):
+            raise InvalidRequest(f"The form carries more than one file; send one, in the field '{FIELD}'.")
+        yield bytes(event.data)

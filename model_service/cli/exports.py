@@ -1,0 +1,138 @@
+"""``model-service exports``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_service.cli.options import json_object
+from model_service.cli.output import (
+    Json,
+    PageNumber,
+    PageSize,
+    client_of,
+    emit,
+    footer,
+    printable,
+    record,
+    size,
+    table,
+)
+from model_service.client import ExportJob, ModelServiceClient
+from model_service.client.errors import JobFailed
+
+app = typer.Typer(help="Conversions of models, each compared with its source.", no_args_is_help=True)
+
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID")]
+Config = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @file.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID")],
+    export_format: Annotated[str, typer.Option("--format", help="The target format.")] = "onnx",
+    export_config: Config = None,
+    optimization_config: Config = None,
+    validation_config: Config = None,
+    version_tag: Annotated[str | None, typer.Option()] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done.")] = False,
+    timeout: Timeout = 1800,
+    as_json: Json = False,
+) -> None:
+    """Export a model."""
+    client = client_of(context)
+    options = {
+        "export_config": json_object(export_config),
+        "optimization_config": json_object(optimization_config),
+        "validation_config": json_object(validation_config),
+        "version_tag": version_tag,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    job = client.create_export(model_id, export_format, **given)
+    if wait:
+        _wait(client, job.id, timeout, as_json)
+    else:
+        _show(job, as_json)
+
+
+@app.command("list")
+def list_jobs(
+    context: typer.Context,
+    page: PageNumber = 1,
+    limit: PageSize = None,
+    model_id: Annotated[str | None, typer.Option()] = None,
+    status: Annotated[str | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """List exports, newest first."""
+    found = client_of(context).list_exports(model_id=model_id, status=status, page=page, limit=limit)
+    rows = (
+        (
+            job.id,
+            job.model_id,
+            job.export_format,
+            job.status,
+            f"{job.progress_percent:.0f} %",
+            job.error_code or (job.fidelity or {}).get("verdict"),
+            job.created_at,
+        )
+        for job in found
+    )
+    columns = ("id", "model", "format", "status", "progress", "verdict", "created (UTC)")
+    emit(found.raw, as_json, table(columns, rows), footer(found))
+
+
+@app.command()
+def get(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """Show one export."""
+    _show(client_of(context).get_export(job_id), as_json)
+
+
+@app.command()
+def wait(context: typer.Context, job_id: JobId, timeout: Timeout = 1800, as_json: Json = False) -> None:
+    """Wait until an export is done; the exit code is 1 when it failed."""
+    _wait(client_of(context), job_id, timeout, as_json)
+
+
+@app.command()
+def download(context: typer.Context, job_id: JobId, output: Path, as_json: Json = False) -> None:
+    """Download an export's package to OUTPUT, a zip, and verify its checksum."""
+    client = client_of(context)
+    job = client.get_export(job_id)
+    written = client.download_export(job_id, output)
+    emit(job.raw, as_json, f"{written}  {size(written.stat().st_size)}, checksum verified")
+
+
+def _wait(client: ModelServiceClient, job_id: str, timeout_s: float, as_json: bool) -> None:
+    try:
+        done = client.wait_for_export(job_id, timeout_s=timeout_s)
+    except JobFailed as exc:
+        # The reader of --json gets the failed job; a person gets the end of its log. The error line follows.
+        if as_json:
+            emit(exc.job.raw, as_json)
+        elif isinstance(exc.job, ExportJob):
+            typer.echo(printable("\n".join(exc.job.log[-10:])), err=True)
+        raise
+    _show(done, as_json)
+
+
+def _show(job: ExportJob, as_json: bool) -> None:
+    shown = {
+        "id": job.id,
+        "model": " ".join(filter(None, (job.model_name, job.model_version, job.model_id))),
+        "version": job.version,
+        "tag": job.version_tag,
+        "format": job.export_format,
+        "status": job.status,
+        "progress": f"{job.progress_percent:.0f} %  {job.progress_message or ''}".rstrip(),
+        "error": job.error_code and f"{job.error_code}: {job.error_message}",
+        "verdict": (job.fidelity or {}).get("verdict"),
+        "source": size(job.model_size_bytes),
+        "package": size(job.export_package_size_bytes),
+        "created (UTC)": job.created_at,
+        "started (UTC)": job.started_at,
+        "completed (UTC)": job.completed_at,
+    }
+    emit(job.raw, as_json, record(shown))

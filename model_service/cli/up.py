@@ -1,0 +1,38 @@
+"""``model-service up``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def up(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is kept [MODEL_SERVICE_HOME].", file_okay=False)
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The registry's port [PORT].")] = None,
+    inference_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The inference server's port [INFERENCE_PORT].")
+    ] = None,
+) -> None:
+    """Run the whole service on this machine until Ctrl-C. MongoDB and Redis are started when none are set."""
+    try:
+        from model_service.config import SettingsError, read_settings
+        from model_service.embedded.errors import EmbeddedError
+        from model_service.embedded.up import run
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.startswith("model_service"):
+            raise
+        extras = "model-service[server,embedded,worker]"
+        raise typer.BadParameter(f"this needs the server, `pip install '{extras}'` ({exc})") from None
+    given = {"model_service_home": data_dir, "port": port, "inference_port": inference_port}
+    try:
+        settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+    except SettingsError as exc:
+        raise typer.BadParameter(str(exc)) from None
+    try:
+        code = run(settings, data_dir=settings.home)
+    except EmbeddedError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        code = 1
+    raise typer.Exit(code)

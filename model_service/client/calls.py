@@ -1,0 +1,47 @@
+"""What the calls of every noun share: the connection, the bars, waiting and paging."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from model_service.client.errors import WaitTimedOut
+from model_service.client.http import Transport
+from model_service.client.progress import MakeBar, bars
+from model_service.client.types import Deployment, ExportJob, Item, Page
+
+Job = TypeVar("Job", ExportJob, Deployment)
+
+_FIRST_POLL_S = 0.1
+_LONGEST_POLL_S = 2.0
+
+
+class Calls:
+    def __init__(self, transport: Transport, progress: bool | MakeBar | None) -> None:
+        self._transport = transport
+        self._bar = bars(progress)
+
+    def _bar_for(self, progress: bool | MakeBar | None) -> MakeBar:
+        """The bar of one call; None is the client's own choice."""
+        return self._bar if progress is None else bars(progress)
+
+    def _page(self, url: str, key: str, item: type[Item], query: Mapping[str, Any]) -> Page[Item]:
+        return Page.from_json(self._transport.json("GET", url, query=query), key, item)
+
+
+def wait(fetch: Callable[[], Job], ended: Callable[[Job], bool], timeout_s: float) -> Job:
+    """Asks again and again, ten times a second at first and every two seconds later, until ``ended``.
+
+    Raises:
+        WaitTimedOut: not ended within ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    pause_s = _FIRST_POLL_S
+    while True:
+        job = fetch()
+        if ended(job):
+            return job
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise WaitTimedOut(job, f"{job.id} is still {job.status} after {timeout_s:g} s; it goes on.")
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.3, _LONGEST_POLL_S)

@@ -1,0 +1,36 @@
+"""The one class that users of the client see."""
+
+from typing import Self
+
+from model_service.client.deployments import DeploymentCalls
+from model_service.client.exports import ExportCalls
+from model_service.client.http import Transport
+from model_service.client.models import ModelCalls
+from model_service.client.progress import MakeBar
+
+
+class ModelServiceClient(ModelCalls, ExportCalls, DeploymentCalls):
+    """One service. May be shared by threads; close it, or use it as a context manager.
+
+    ``timeout`` in seconds bounds each silence of the service, not a whole transfer. ``progress``: True for
+    rich's bars on stderr, False for none, None for bars when a person is watching, or a ``MakeBar``.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://localhost:8084",
+        api_key: str | None = None,
+        timeout: float = 30,
+        progress: bool | MakeBar | None = None,
+    ) -> None:
+        """Raises InvalidArgument when ``base_url`` is not an http(s) address. Nothing is sent yet."""
+        super().__init__(Transport(base_url, api_key=api_key, timeout_s=timeout), progress)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

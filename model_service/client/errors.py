@@ -1,0 +1,165 @@
+"""Everything the client raises.
+
+ClientError
+├── InvalidArgument          refused here, nothing was sent
+├── ConnectionFailed         the network: no answer, or not all of it
+├── UnexpectedAnswer         what answers at this address is no Model Service
+├── ServiceError             the service said no: code, status, details, request_id
+│   ├── InvalidRequest       your input (4xx)
+│   │   └── NotFound  Conflict
+│   ├── NotPermitted         permission (403)
+│   │   └── Unauthorized  TooManyRequests
+│   └── ServiceFailure       our service (5xx)
+│       └── ServiceUnavailable
+├── TransferFailed           the bytes did not come whole
+│   └── ChecksumMismatch
+├── JobFailed                your model: the job it belongs to is in .job
+│   └── ExportFailed  ExportCancelled  DeploymentFailed
+└── WaitTimedOut             the job goes on, only the waiting ended; .job is its last state
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from model_service.client.types import Deployment, ExportJob
+
+
+class ClientError(Exception):
+    """The root. ``message`` is for a person; ``code`` and ``details`` are for a program."""
+
+    code = "client_error"
+    status: int | None = None
+    request_id: str | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = {}
+
+
+class InvalidArgument(ClientError, ValueError):
+    code = "invalid_argument"
+
+
+class ConnectionFailed(ClientError):
+    code = "connection_failed"
+
+
+class UnexpectedAnswer(ClientError):
+    code = "unexpected_answer"
+
+
+class ServiceError(ClientError):
+    """The service's own error; ``code`` and ``details`` are those it sent."""
+
+    def __init__(
+        self, message: str, *, code: str, status: int, details: dict[str, Any], request_id: str | None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.details = details
+        self.request_id = request_id
+
+
+class InvalidRequest(ServiceError):
+    pass
+
+
+class NotFound(InvalidRequest):
+    pass
+
+
+class Conflict(InvalidRequest):
+    pass
+
+
+class NotPermitted(ServiceError):
+    pass
+
+
+class Unauthorized(NotPermitted):
+    pass
+
+
+class TooManyRequests(NotPermitted):
+    pass
+
+
+class ServiceFailure(ServiceError):
+    pass
+
+
+class ServiceUnavailable(ServiceFailure):
+    pass
+
+
+class TransferFailed(ClientError):
+    code = "transfer_failed"
+
+
+class ChecksumMismatch(TransferFailed):
+    code = "checksum_mismatch"
+
+
+class JobFailed(ClientError):
+    """A waited-for job ended without its result; ``code`` is the job's own ``error_code``."""
+
+    def __init__(self, job: "ExportJob | Deployment", message: str, code: str) -> None:
+        super().__init__(message)
+        self.job = job
+        self.code = code
+
+
+class ExportFailed(JobFailed):
+    pass
+
+
+class ExportCancelled(JobFailed):
+    pass
+
+
+class DeploymentFailed(JobFailed):
+    pass
+
+
+class WaitTimedOut(ClientError):
+    code = "wait_timed_out"
+
+    def __init__(self, job: "ExportJob | Deployment", message: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+_BY_STATUS: dict[int, type[ServiceError]] = {
+    401: Unauthorized,
+    403: NotPermitted,
+    404: NotFound,
+    409: Conflict,
+    429: TooManyRequests,
+    503: ServiceUnavailable,
+}
+
+
+def from_answer(status: int, body: bytes, request_id: str | None) -> ServiceError:
+    """The error for an answer of 400 or more.
+
+    A body that is not the service's JSON, as from a proxy in between, gives the code ``http_<status>``.
+    """
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(error, dict):
+        error = {"message": error} if isinstance(error, str) else {}
+    details = error.get("details")
+    family = _BY_STATUS.get(status, InvalidRequest if status < 500 else ServiceFailure)
+    return family(
+        str(error.get("message") or f"The server answered {status} without an explanation."),
+        code=str(error.get("code") or f"http_{status}"),
+        status=status,
+        details=details if isinstance(details, dict) else {},
+        request_id=(answer.get("request_id") if isinstance(answer, dict) else None) or request_id,
+    )

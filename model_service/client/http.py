@@ -1,0 +1,217 @@
+"""One request to the service, retried as far as that is safe.
+
+What may be sent again, and why:
+
+- nothing was sent (refused, no route, connect timeout): any method;
+- 429 and 503: any method, since the service answers these before it changes anything;
+- the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
+  PUT, DELETE), because the first request may have been processed. A DELETE whose answer was lost can
+  therefore end in NotFound.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import urllib3
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    InvalidHeader,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+
+from model_service.client.errors import (
+    ConnectionFailed,
+    InvalidArgument,
+    ServiceError,
+    UnexpectedAnswer,
+    from_answer,
+)
+
+ATTEMPTS = 5
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 30.0
+_CONNECT_TIMEOUT_S = 10.0
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_UNSENT = (NewConnectionError, ConnectTimeoutError)
+BROKEN = (ProtocolError, ReadTimeoutError)
+
+
+class Transport:
+    """Thread-safe. ``timeout_s`` bounds each silence of the other side, not the whole transfer."""
+
+    def __init__(self, base_url: str, *, api_key: str | None, timeout_s: float) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise InvalidArgument(f"{base_url!r} is not an address like http://127.0.0.1:8084.")
+        if "@" in parts.netloc:
+            raise InvalidArgument("The address carries a user or password: give a key as api_key instead.")
+        self.base_url = base_url.rstrip("/")
+        self._key = {"X-API-Key": api_key} if api_key else {}
+        self._pool = urllib3.PoolManager(
+            maxsize=16,
+            retries=False,
+            timeout=urllib3.Timeout(connect=min(timeout_s, _CONNECT_TIMEOUT_S), read=timeout_s),
+        )
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def json(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        data: Any = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """The answer's JSON object. ``data`` is sent as JSON, ``body`` as it is.
+
+        Raises:
+            ClientError: as :meth:`send`; UnexpectedAnswer when the answer is not a JSON object.
+        """
+        sent = dict(headers or {})
+        if data is not None:
+            body = json.dumps(data).encode()
+            sent["Content-Type"] = "application/json"
+        if query:
+            url = f"{url}?{_encode(query)}"
+        return self.decode(self.send(method, url, headers=sent, body=body))
+
+    def decode(self, response: BaseHTTPResponse) -> dict[str, Any]:
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise UnexpectedAnswer(f"What answers at {self.base_url} is no Model Service: check the address.")
+        return answer
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Callable[[], Iterable[bytes]] | None = None,
+        stream: bool = False,
+    ) -> BaseHTTPResponse:
+        """An answer below 300; with ``stream`` its body is still to be read, and the caller closes it.
+
+        A ``url`` without a host is the service's own and gets the service key; a full address never does.
+        A callable ``body`` is called for each try.
+
+        Raises:
+            ConnectionFailed: no whole answer, after the retries.
+            ServiceError: an answer of 400 or more, after the retries.
+            UnexpectedAnswer: a redirect.
+        """
+        sent = dict(headers or {})
+        if url.startswith("/"):
+            url = self.base_url + url
+            sent |= self._key
+        attempt = 0
+        while True:
+            attempt += 1
+            failure: ConnectionFailed | ServiceError
+            try:
+                response = self._pool.request(
+                    method,
+                    url,
+                    headers=sent,
+                    body=body() if callable(body) else body,
+                    redirect=False,
+                    preload_content=not stream,
+                )
+                if response.status < 300:
+                    return response
+                content = response.data
+            except HTTPError as exc:
+                failure = _unreachable(url, exc, method)
+                again = _may_repeat(exc, method)
+                pause_s = backoff_s(attempt)
+            else:
+                failure = _refusal(url, response, content)
+                again = response.status in ({429, 502, 503} if method in _REPEATABLE else {429, 503})
+                pause_s = _retry_after_s(response) or backoff_s(attempt)
+            if not again or attempt == ATTEMPTS or pause_s > _LONGEST_PAUSE_S:
+                raise failure
+            time.sleep(pause_s)
+
+
+def backoff_s(attempt: int) -> float:
+    """Doubles from 0.2 s; up to half of it is left to chance, so that many clients do not return together."""
+    return _FIRST_PAUSE_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+def segment(value: str) -> str:
+    """``value`` as one segment of a path: an id can never reach another route.
+
+    Raises:
+        InvalidArgument: empty, or a dot segment, which URLs fold away.
+    """
+    if value in {"", ".", ".."}:
+        raise InvalidArgument(f"{value!r} is not an id.")
+    return quote(value, safe="")
+
+
+def _encode(query: Mapping[str, Any]) -> str:
+    """Lists become ``a,b``, the form of the service's ``tags``; None is left out."""
+    given = {name: value for name, value in query.items() if value is not None}
+    return urlencode(
+        {
+            name: ",".join(map(str, value)) if isinstance(value, list | tuple | set) else value
+            for name, value in given.items()
+        }
+    )
+
+
+def _may_repeat(exc: HTTPError, method: str) -> bool:
+    if isinstance(exc, NameResolutionError):
+        return False
+    return isinstance(exc, _UNSENT) or (isinstance(exc, BROKEN) and method in _REPEATABLE)
+
+
+def _unreachable(url: str, exc: HTTPError, method: str) -> ConnectionFailed:
+    parts = urlsplit(url)
+    address = f"{parts.scheme}://{parts.netloc}"
+    if isinstance(exc, NameResolutionError):
+        return ConnectionFailed(f"There is no host {parts.hostname!r}: check the address {address}.")
+    if isinstance(exc, _UNSENT):
+        return ConnectionFailed(
+            f"Nothing answers at {address}: is the service running, and is that its address?"
+        )
+    if not isinstance(exc, BROKEN):
+        return ConnectionFailed(f"No connection to {address}: {exc}.")
+    reason = "gave no answer in time" if isinstance(exc, ReadTimeoutError) else "broke the connection"
+    doubt = (
+        ""
+        if method in {"GET", "HEAD"}
+        else " The request may have been processed: look before you repeat it."
+    )
+    return ConnectionFailed(f"{address} {reason}.{doubt}")
+
+
+def _refusal(url: str, response: BaseHTTPResponse, content: bytes) -> ServiceError:
+    if response.status < 400:
+        target = response.headers.get("Location", "another address")
+        raise UnexpectedAnswer(f"{url} redirects to {target}: use that address.")
+    return from_answer(response.status, content, response.headers.get("X-Request-ID"))
+
+
+def _retry_after_s(response: BaseHTTPResponse) -> float | None:
+    value = response.headers.get("Retry-After")
+    try:
+        return None if value is None else urllib3.Retry.parse_retry_after(urllib3.Retry(0), value)
+    except InvalidHeader:
+        return None

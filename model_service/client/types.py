@@ -1,0 +1,191 @@
+"""What the service answers, as frozen records.
+
+A field this version does not know is kept in ``raw`` and otherwise ignored, so that an older client works
+with a newer service. Times are aware ``datetime`` in UTC.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from model_service.client.errors import UnexpectedAnswer
+from model_service.states import DeploymentStatus, ExportStatus
+
+# DeploymentStatus is no machine with an end: a deployment that failed or was switched off can come back.
+_SETTLED = frozenset({DeploymentStatus.ACTIVE, DeploymentStatus.INACTIVE, DeploymentStatus.FAILED})
+_ENDED = frozenset(status for status in ExportStatus if status.final)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """``raw`` is the service's JSON, untouched."""
+
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    parsers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Raises UnexpectedAnswer when ``data`` lacks a field that every such answer has."""
+        try:
+            known = {f.name: data[f.name] for f in fields(cls) if f.name in data and f.name != "raw"}
+            for name, parse in cls.parsers.items():
+                if known.get(name) is not None:
+                    known[name] = parse(known[name])
+            return cls(raw=data, **known)
+        except (TypeError, ValueError, AttributeError) as exc:
+            raise UnexpectedAnswer(f"The service's answer is no {cls.__name__}: {exc}.") from exc
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileMetadata(Record):
+    """One stored file; ``checksum`` is ``sha256:`` and 64 hexadecimal digits."""
+
+    file_id: str
+    size_bytes: int
+    checksum: str
+    path: str | None = None
+    filename: str | None = None
+    format: str | None = None
+
+
+def _files(items: list[Any]) -> tuple[FileMetadata, ...]:
+    return tuple(FileMetadata.from_json(item) for item in items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Record):
+    """One version of a model. ``file_metadata`` is None until something was uploaded."""
+
+    id: str
+    name: str
+    version: str
+    algorithm: str
+    status: str
+    framework: str | None = None
+    task_type: str | None = None
+    description: str | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    dataset_info: dict[str, Any] | None = None
+    tags: tuple[str, ...] = ()
+    download_count: int = 0
+    parent_model_id: str | None = None
+    created_by: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    files: tuple[FileMetadata, ...] = ()
+    file_metadata: FileMetadata | None = None
+    download_url: str | None = None
+
+    parsers = {  # noqa: RUF012 - a ClassVar, declared in Record
+        "tags": tuple,
+        "created_at": datetime.fromisoformat,
+        "updated_at": datetime.fromisoformat,
+        "files": _files,
+        "file_metadata": FileMetadata.from_json,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob(Record):
+    """A conversion. ``fidelity`` says how near the artefact is to its source, once both have run."""
+
+    id: str
+    status: str
+    model_id: str | None = None
+    export_format: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+    version: int | None = None
+    version_tag: str | None = None
+    progress_percent: float = 0
+    progress_message: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    fidelity: dict[str, Any] | None = None
+    model_size_bytes: int | None = None
+    export_package_size_bytes: int | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    log: tuple[str, ...] = ()
+
+    parsers = {  # noqa: RUF012
+        "created_at": datetime.fromisoformat,
+        "started_at": datetime.fromisoformat,
+        "completed_at": datetime.fromisoformat,
+        "log": tuple,
+    }
+
+    @property
+    def ended(self) -> bool:
+        """Completed, failed or cancelled: it will not change any more."""
+        return self.status in _ENDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment(Record):
+    """A served model. ``api_key`` is there only on the answer to its creation, and never in a repr."""
+
+    id: str
+    status: str
+    name: str | None = None
+    deployment_type: str | None = None
+    endpoint_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    model_version: str | None = None
+    error_message: str | None = None
+    request_count: int = 0
+    total_inference_time_ms: float = 0
+    last_request_at: datetime | None = None
+    created_at: datetime | None = None
+
+    parsers = {  # noqa: RUF012
+        "last_request_at": datetime.fromisoformat,
+        "created_at": datetime.fromisoformat,
+    }
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is under way: it serves, is switched off, or failed."""
+        return self.status in _SETTLED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Record):
+    """``outputs`` maps each output's name to nested lists, the batch first; ``predictions`` is the service's
+    reading of them (a class per row), where it has one. ``latency_ms`` is measured in the server."""
+
+    outputs: dict[str, Any]
+    predictions: list[Any] | None = None
+    latency_ms: float | None = None
+    model_version: str | None = None
+    deployment_id: str | None = None
+
+
+Item = TypeVar("Item", bound=Record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Generic[Item]):
+    """One page of a list; ``total`` counts the matches on all ``pages``. Pages count from 1."""
+
+    items: tuple[Item, ...]
+    page: int
+    limit: int
+    total: int
+    pages: int
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], key: str, item: type[Item]) -> "Page[Item]":
+        try:
+            shape = {name: int(data["pagination"][name]) for name in ("page", "limit", "total", "pages")}
+            return cls(items=tuple(item.from_json(each) for each in data[key]), raw=data, **shape)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise UnexpectedAnswer(f"The service's answer is no page of {key}: {exc!r}.") from exc

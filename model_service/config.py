@@ -1,0 +1,144 @@
+"""The settings: one frozen object, read from the environment, passed to whatever needs it.
+
+Every field is an environment variable of the same name in capitals; docs/configuration.md lists them, and a
+test holds the two together. A wrong value stops the start with one line: which variable, and what is allowed.
+"""
+
+import ipaddress
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+_UNITS = {
+    "b": 1,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", start=1)},
+}
+
+
+def parse_size(value: Any) -> int:
+    """Bytes from ``500MB`` (10^6), ``4GiB`` (2^30) or a plain number of bytes.
+
+    Raises:
+        ValueError: not a size.
+    """
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError("a size like 500MB, 4GiB or a number of bytes")
+    number, unit = match.groups()
+    return int(float(number) * _UNITS[(unit or "b").lower()])
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message is one line that names it and says what is allowed."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # The registry's HTTP server
+    host: str = "127.0.0.1"
+    port: Port = 8084
+    api_workers: int = Field(1, ge=1)
+    api_threads: int = Field(16, ge=1)
+    max_file_size: Size = 500_000_000
+    max_page_size: int = Field(100, ge=1, le=10_000)
+    download_timeout: float = Field(600, gt=0)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    # Who may use it
+    enable_auth: bool = False
+    api_key: SecretStr | None = Field(None, min_length=16)
+    allow_anonymous: bool = False
+
+    # Where things are kept
+    mongodb_url: SecretStr | None = None
+    mongodb_db: str = Field("tensorfleet", pattern=r"^[A-Za-z0-9_-]{1,38}$")
+    gridfs_bucket: str = Field("models", pattern=r"^[A-Za-z0-9_-]{1,38}$")
+    redis_url: SecretStr | None = None
+    model_service_home: Path = Path("~/.local/share/model-service")
+    mongodb_cache_gb: float = Field(0.5, ge=0.25)
+    orphan_safety_s: float = Field(86_400, ge=0)
+
+    # Jobs
+    job_max_attempts: int = Field(3, ge=1)
+    job_lease_s: float = Field(8, ge=1)
+    export_timeout_s: float = Field(1800, gt=0)
+    export_memory: Size = 8_000_000_000
+    export_disk: Size = 20_000_000_000
+    export_prewarm: bool = True
+
+    # The inference server
+    inference_host: str = "127.0.0.1"
+    inference_port: Port = 8085
+    inference_threads: int = Field(2, ge=1)
+    inference_url: str | None = None
+    max_inference_body: Size = 64_000_000
+
+    @model_validator(mode="after")
+    def _nobody_gets_in_by_accident(self) -> "Settings":
+        if self.enable_auth and self.api_key is None:
+            raise ValueError("ENABLE_AUTH=true needs API_KEY, a secret of 16 characters or more")
+        if not self.enable_auth and not self.allow_anonymous and not _is_loopback(self.host):
+            raise ValueError(
+                f"HOST={self.host} is reachable from other machines: "
+                "set ENABLE_AUTH=true, or ALLOW_ANONYMOUS=true to let anybody in"
+            )
+        return self
+
+    @cached_property
+    def home(self) -> Path:
+        """The data folder, absolute."""
+        return self.model_service_home.expanduser().resolve()
+
+    @cached_property
+    def inference_base_url(self) -> str:
+        """Where clients reach the inference server: no slash at the end."""
+        return (self.inference_url or f"http://{self.inference_host}:{self.inference_port}").rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Settings from the environment; ``overrides`` win over it.
+
+    Raises:
+        SettingsError: one line that says which variable is wrong and what is allowed.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        raise SettingsError("; ".join(_explain(error) for error in exc.errors())) from None
+
+
+def _explain(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
+    secret = "Secret" in str(Settings.model_fields[name].annotation)
+    given = "" if secret else f"={error['input']!s}"
+    return f"{name.upper()}{given} is not allowed: {message[:1].lower()}{message[1:]}"
+
+
+def redact_url(url: str) -> str:
+    """``scheme://host:port/path`` without user, password and query, for messages and logs."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

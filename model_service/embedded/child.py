@@ -1,0 +1,122 @@
+"""One supervised process through all its restarts: how to start it, what it logs, when to try again."""
+
+import math
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+_FIRST_DELAY_S = 0.2
+_LONGEST_DELAY_S = 5.0
+_STEADY_S = 30.0
+_SETTLED_S = 1.0
+_PROBE_EVERY_S = 0.1
+_LONGEST_LINE_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Process:
+    """What to run. ``ready`` is polled from the supervisor's only thread: it must answer within a second."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    ready: Callable[[], bool] | None = None  # None: ready when it has lived for a second
+    readable: Callable[[str], str | None] = str  # a line of its log for a person; None leaves it out
+
+
+class Child:
+    """Either running (``popen`` is set), or dead and to be started at ``due`` (of time.monotonic)."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.ready = False
+        self.deaths = 0  # since it last lived for _STEADY_S
+        self.due = math.inf  # not asked for yet
+        self.tail: deque[str] = deque(maxlen=15)
+        self._started = 0.0
+        self._partial = b""
+
+    @property
+    def name(self) -> str:
+        return self.process.name
+
+    def start(self) -> None:
+        """In a session of its own: the terminal's Ctrl-C does not reach it, only the supervisor's signals do.
+
+        Raises:
+            OSError: not executable.
+        """
+        self.popen = subprocess.Popen(
+            list(self.process.argv),
+            env=dict(self.process.env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+        )
+        os.set_blocking(self.output_fd, False)
+        self._partial = b""
+        self._started = time.monotonic()
+        self.due = self._started
+
+    @property
+    def output_fd(self) -> int:
+        assert self.popen is not None
+        assert self.popen.stdout is not None
+        return self.popen.stdout.fileno()
+
+    def probe(self) -> None:
+        """Sets ``ready``, and when to ask again."""
+        if self.process.ready is None:
+            self.ready = time.monotonic() - self._started >= _SETTLED_S
+        else:
+            self.ready = self.process.ready()
+        self.due = time.monotonic() + _PROBE_EVERY_S
+
+    def bury(self) -> str:
+        """After its death: the backoff. Returns what to tell."""
+        assert self.popen is not None
+        assert self.popen.stdout is not None
+        how = _ending(self.popen.returncode)
+        self.popen.stdout.close()
+        self.popen = None
+        self.ready = False
+        if time.monotonic() - self._started >= _STEADY_S:
+            self.deaths = 0
+        self.deaths += 1
+        delay = min(_FIRST_DELAY_S * 2 ** (self.deaths - 1), _LONGEST_DELAY_S)
+        self.due = time.monotonic() + delay
+        return f"{how}; starts again in {delay:.1f} s"
+
+    def read(self) -> list[str] | None:
+        """The log lines completed by one read; None at the end of the log.
+
+        Raises:
+            BlockingIOError: nothing to read at present.
+        """
+        data = os.read(self.output_fd, _LONGEST_LINE_BYTES)
+        if not data and not self._partial:
+            return None
+        *complete, rest = (self._partial + data).split(b"\n")
+        if rest and (not data or len(rest) >= _LONGEST_LINE_BYTES):
+            complete.append(rest)
+            rest = b""
+        self._partial = rest
+        readable = self.process.readable
+        lines = [
+            line for raw in complete if (line := readable(raw.decode(errors="replace").rstrip())) is not None
+        ]
+        self.tail.extend(lines)
+        return lines
+
+
+def _ending(returncode: int) -> str:
+    if returncode < 0:
+        return f"ended by {signal.Signals(-returncode).name}"
+    return f"ended with exit code {returncode}"

@@ -1,0 +1,89 @@
+"""One launcher per data folder: an flock on DATA/lock, which also tells who holds it."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_service.embedded import family
+from model_service.embedded.errors import DataFolderInUse, DataFolderUnusable
+
+# A launcher that was killed leaves a guard, which keeps the lock until the processes are gone.
+_CLEANUP_S = 10.0
+
+
+@dataclass(frozen=True)
+class Lock:
+    """``run`` marks the processes of this launcher; ``fd`` is the lock file, for the guard to inherit."""
+
+    run: str
+    fd: int
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[Lock]:
+    """Makes ``data_dir`` (0700) if it is not there, and holds it. What a former run left behind is ended.
+
+    Raises:
+        DataFolderInUse: a launcher that is alive has it; the message names its process id.
+        DataFolderUnusable: it cannot be made or written.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir.chmod(0o700)
+        # flock, not fcntl's record locks: those are not inherited, and any close of the file drops them.
+        fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise DataFolderUnusable(
+            f"The data folder {data_dir} cannot be used: {exc.strerror}. Choose another one with --data-dir."
+        ) from None
+    try:
+        _acquire(fd, data_dir)
+        former = _holder(fd).get("run")
+        if former:  # its guard was killed too
+            family.end(lambda: family.of_run(former), grace_s=4)
+        lock = Lock(run=os.urandom(8).hex(), fd=fd)
+        _write(fd, {"pid": os.getpid(), "run": lock.run})
+        try:
+            yield lock
+        finally:
+            _write(fd, {})
+    finally:
+        os.close(fd)
+
+
+def _acquire(fd: int, data_dir: Path) -> None:
+    deadline = time.monotonic() + _CLEANUP_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _holder(fd).get("pid")
+            if (pid and family.is_alive(pid)) or time.monotonic() > deadline:
+                raise DataFolderInUse(
+                    f"{data_dir} is in use by process {pid or '(unknown)'}. Stop that one first, or choose "
+                    "another folder with --data-dir."
+                ) from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _holder(fd: int) -> dict[str, Any]:
+    """Empty while the holder has yet to write, and after a clean end."""
+    try:
+        noted = json.loads(os.pread(fd, 4096, 0))
+    except ValueError:
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _write(fd: int, holder: dict[str, Any]) -> None:
+    content = json.dumps(holder).encode()
+    os.pwrite(fd, content, 0)
+    os.ftruncate(fd, len(content))

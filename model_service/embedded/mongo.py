@@ -1,0 +1,78 @@
+"""A real mongod as a replica set of one member, so that transactions and change streams exist everywhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from model_service.embedded.binaries import find_mongod
+
+_SET = "model-service"
+
+
+def argv(folder: Path, port: int, cache_gb: float) -> list[str]:
+    """Journaled without a flag: since 4.0 a replica set always is, and 6.1 refuses ``--journal``.
+
+    Raises:
+        MissingBinary: no mongod on this machine.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return [
+        str(find_mongod()),
+        *("--dbpath", str(folder)),
+        *("--bind_ip", "127.0.0.1"),
+        *("--port", str(port)),
+        "--nounixsocket",
+        *("--replSet", _SET),
+        *("--wiredTigerCacheSizeGB", str(cache_gb)),
+    ]
+
+
+def url(port: int) -> str:
+    """With ``replicaSet``: while mongod restarts, a driver waits for its primary instead of failing."""
+    return f"mongodb://127.0.0.1:{port}/?replicaSet={_SET}"
+
+
+def is_primary(port: int) -> bool:
+    """Whether mongod takes writes. Makes the replica set on the first call, and follows a changed port.
+
+    Answers within about half a second, so that it can be polled.
+    """
+    client: MongoClient[dict[str, Any]] = MongoClient(
+        "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=300, socketTimeoutMS=500
+    )
+    try:
+        hello = client.admin.command("hello")
+        if hello.get("isreplicaset"):  # started with --replSet, but in no set: none made, or not found in it
+            _claim(client, f"127.0.0.1:{port}")
+        return bool(hello.get("isWritablePrimary"))
+    except PyMongoError:
+        return False
+    finally:
+        client.close()
+
+
+def _claim(client: MongoClient[dict[str, Any]], host: str) -> None:
+    stored = client.local["system.replset"].find_one()
+    if stored is None:
+        client.admin.command("replSetInitiate", {"_id": _SET, "members": [{"_id": 0, "host": host}]})
+        return
+    # The set knows its member by an address. After a start on another port mongod does not find itself in it;
+    # force, because there is no primary that could agree, and nobody else to ask.
+    stored["members"][0]["host"] = host
+    stored["version"] += 1
+    client.admin.command("replSetReconfig", stored, force=True)
+
+
+def readable(line: str) -> str | None:
+    """A line of mongod's JSON log for a person; None for the many that only inform."""
+    try:
+        entry = json.loads(line)
+        if entry["s"] not in {"W", "E", "F"} or "startupWarnings" in entry.get("tags", []):
+            return None
+        attributes = f" {json.dumps(entry['attr'])}" if entry.get("attr") else ""
+        return f"{entry['msg']}{attributes}"
+    except (ValueError, KeyError, TypeError):
+        return line

@@ -1,0 +1,48 @@
+"""A real redis-server on loopback. It carries ids only, yet keeps them through a restart."""
+
+from pathlib import Path
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from model_service.embedded.binaries import find_redis_server
+
+
+def argv(folder: Path, port: int) -> list[str]:
+    """Raises MissingBinary: no redis-server on this machine."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return [
+        str(find_redis_server()),
+        *("--bind", "127.0.0.1"),
+        *("--port", str(port)),
+        *("--dir", str(folder)),
+        *("--appendonly", "yes"),
+        *("--appendfsync", "everysec"),
+        *("--save", ""),  # no snapshots: a failed one would make Redis refuse every write
+        *("--maxmemory-policy", "noeviction"),
+        *("--daemonize", "no"),
+        *("--loglevel", "warning"),
+    ]
+
+
+def url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def answers(port: int) -> bool:
+    """False as well while Redis still loads its file."""
+    client = Redis(
+        host="127.0.0.1",
+        port=port,
+        socket_connect_timeout=0.3,
+        socket_timeout=0.5,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
+    finally:
+        client.close()

@@ -1,0 +1,185 @@
+"""Starts processes in order, shows their logs, restarts what dies, and stops everything in reverse order.
+
+One thread and one selector: whatever happens (a line, a death, a signal) wakes the same loop, so nothing
+here needs a lock. Several processes form a stage; a stage starts when all of the one before are ready.
+"""
+
+import contextlib
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+
+from model_service.embedded import family
+from model_service.embedded.child import Child, Process
+from model_service.embedded.console import Console
+from model_service.embedded.errors import StartFailed
+
+_TRIES = 5
+_START_S = 180.0
+_STAGE_GRACE_S = 4.0  # two stages, and the kill after each, are over within 10 s
+_IDLE_S = 60.0
+
+
+class Supervisor:
+    """``started`` is called once, when all are ready; ``changed`` (pids by name) then and at each restart."""
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[Process]],
+        console: Console,
+        *,
+        started: Callable[[], None],
+        changed: Callable[[Mapping[str, int]], None],
+    ) -> None:
+        self._stages = [[Child(process) for process in stage] for stage in stages]
+        self._children = [child for stage in self._stages for child in stage]
+        self._console = console
+        self._on_started = started
+        self._on_changed = changed
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._all_ready = False
+
+    def run(self) -> None:
+        """Returns after SIGINT, SIGTERM or SIGHUP, when every process is gone. Main thread only.
+
+        Raises:
+            StartFailed: one of them did not become ready; every process is gone.
+        """
+        with self._selector, self._woken_by_signals():
+            try:
+                self._start()
+                while not self._stopping:
+                    self._turn()
+            finally:
+                for stage in reversed(self._stages):
+                    self._stop(stage)
+
+    def _start(self) -> None:
+        for stage in self._stages:
+            deadline = time.monotonic() + _START_S
+            for child in stage:
+                self._launch(child)
+            while not all(child.ready for child in stage):
+                self._turn()
+                if self._stopping:
+                    return
+                self._give_up(stage, late=time.monotonic() > deadline)
+        self._all_ready = True
+        self._on_changed(self._pids())
+        self._on_started()
+
+    def _give_up(self, stage: Sequence[Child], *, late: bool) -> None:
+        for child in self._children:
+            if child.deaths >= _TRIES:
+                raise StartFailed(_explain(child, f"ended {child.deaths} times before it was ready"))
+        for child in stage:
+            if late and not child.ready:
+                raise StartFailed(_explain(child, f"was not ready after {_START_S:.0f} s"))
+
+    def _turn(self) -> None:
+        """One round: wait for something to happen, then do what is due."""
+        now = time.monotonic()
+        pending = [child.due - now for child in self._children if child.popen is None or not child.ready]
+        self._pump(max(0.0, min([_IDLE_S, *pending])))
+        for child in self._children:
+            if self._stopping:
+                return
+            if child.popen is not None and child.popen.poll() is not None:
+                self._bury(child)
+            if child.due > time.monotonic():
+                continue
+            if child.popen is None:
+                self._launch(child)
+            elif not child.ready:
+                child.probe()
+
+    def _pump(self, timeout_s: float) -> None:
+        """Waits for log lines or a signal, at most ``timeout_s``, and shows the lines."""
+        for key, _ in self._selector.select(timeout_s):
+            if isinstance(key.data, Child):
+                self._show(key.data)
+            else:
+                key.data.recv(4096)
+
+    def _show(self, child: Child) -> None:
+        lines = child.read()
+        if lines is None:
+            self._selector.unregister(child.output_fd)
+        else:
+            self._console.write(child.name, lines)
+
+    def _launch(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as exc:
+            raise StartFailed(f"{child.name} cannot be run: {exc}") from None
+        self._selector.register(child.output_fd, selectors.EVENT_READ, child)
+        if self._all_ready:
+            self._on_changed(self._pids())
+
+    def _bury(self, child: Child) -> None:
+        assert child.popen is not None
+        leader = child.popen.pid
+        # What it started holds its port or its log open: gone before the next one starts.
+        family.end(lambda: family.of_session(leader), grace_s=0)
+        self._close_log(child)
+        self._console.write(child.name, [child.bury()])
+
+    def _close_log(self, child: Child) -> None:
+        """Shows what a dead process still had to say."""
+        watched = self._selector.get_map()
+        with contextlib.suppress(BlockingIOError):
+            while child.output_fd in watched:
+                self._show(child)
+        if child.output_fd in watched:  # something that left its session still writes to it
+            self._selector.unregister(child.output_fd)
+
+    def _stop(self, stage: Sequence[Child]) -> None:
+        running = [child for child in stage if child.popen is not None]
+        leaders = [child.popen.pid for child in running if child.popen is not None]
+        family.end(
+            lambda: [process for leader in leaders for process in family.of_session(leader)],
+            grace_s=_STAGE_GRACE_S,
+            pause=self._pump,
+        )
+        for child in running:
+            assert child.popen is not None
+            child.popen.wait()
+            self._close_log(child)
+            child.bury()
+
+    def _pids(self) -> dict[str, int]:
+        return {child.name: child.popen.pid for child in self._children if child.popen is not None}
+
+    @contextlib.contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Signals write to a socket that the selector watches: a select alone would sleep through them."""
+        woken, waker = socket.socketpair()
+        with woken, waker:
+            woken.setblocking(False)
+            waker.setblocking(False)
+            stops = [signal.SIGINT, signal.SIGTERM]
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants to outlive the terminal
+                stops.append(signal.SIGHUP)
+            former = {number: signal.signal(number, self._ask_to_stop) for number in stops}
+            former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+            former_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+            self._selector.register(woken, selectors.EVENT_READ, woken)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(former_fd)
+                for number, handler in former.items():
+                    signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def _explain(child: Child, what: str) -> str:
+    last_lines = "\n".join(f"  {line}" for line in child.tail) or "  (it logged nothing)"
+    return f"{child.name} {what}, so everything was stopped. Its last lines:\n{last_lines}"

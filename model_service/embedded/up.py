@@ -1,0 +1,185 @@
+"""``model-service up``: the whole service on this machine, until it is told to stop."""
+
+import http.client
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_service.config import Settings, redact_url
+from model_service.embedded import family, mongo, redis
+from model_service.embedded.child import Process
+from model_service.embedded.console import Console
+from model_service.embedded.errors import EmbeddedError, PortInUse
+from model_service.embedded.lock import locked
+from model_service.embedded.ports import remembered_port, require_port
+from model_service.embedded.reachable import check_mongodb, check_redis
+from model_service.embedded.servers import Addresses
+from model_service.embedded.supervisor import Supervisor
+
+_LOGS_FD = 2  # the logs on stderr, so that stdout has the addresses and nothing else
+_PROBE_S = 0.5
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to start, databases first, and where it will be found."""
+
+    databases: list[Process]
+    services: list[Process]
+    addresses: Addresses
+
+
+def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None] | None = None) -> int:
+    """Starts what is missing, supervises it, and returns an exit code after SIGINT, SIGTERM or SIGHUP.
+
+    ``ready`` is called once, from the loop that supervises: it must return soon. While everything runs,
+    ``data_dir/up.json`` has the addresses and the process ids; it appears when all are ready.
+    """
+    os.umask(0o077)  # inherited by every process: what they write is for this user alone
+    try:
+        with locked(data_dir) as lock:
+            report = data_dir / "up.json"
+            report.unlink(missing_ok=True)  # of a launcher that was killed
+            plan = _plan(settings, data_dir, lock.run)
+            names = [process.name for process in [*plan.databases, *plan.services]]
+
+            def started() -> None:
+                print(_greeting(plan.addresses, data_dir), flush=True)
+                if ready is not None:
+                    ready(plan.addresses)
+
+            with family.guarded(lock.run, lock.fd):
+                try:
+                    Supervisor(
+                        [plan.databases, plan.services],
+                        Console(_LOGS_FD, names),
+                        started=started,
+                        changed=lambda pids: _write_report(report, plan.addresses, pids),
+                    ).run()
+                finally:
+                    report.unlink(missing_ok=True)
+    except EmbeddedError as exc:
+        print(f"model-service up: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _plan(settings: Settings, data_dir: Path, run_mark: str) -> _Plan:
+    """Checks all that can be known beforehand, so that nothing is started in vain."""
+    if settings.port == settings.inference_port:
+        raise PortInUse(
+            f"Port {settings.port} cannot be used twice. Choose another one with --inference-port."
+        )
+    require_port(settings.host, settings.port, "--port")
+    require_port(settings.inference_host, settings.inference_port, "--inference-port")
+    env = os.environ | {family.MARK: run_mark, "PYTHONUNBUFFERED": "1"}
+    databases = []
+
+    if settings.mongodb_url is not None:
+        mongodb_url = settings.mongodb_url.get_secret_value()
+        check_mongodb(mongodb_url)
+    else:
+        mongodb_port = remembered_port(data_dir / "mongodb.port")
+        mongodb_url = mongo.url(mongodb_port)
+        argv = mongo.argv(data_dir / "mongodb", mongodb_port, settings.mongodb_cache_gb)
+        databases.append(
+            Process("mongod", argv, env, lambda: mongo.is_primary(mongodb_port), readable=mongo.readable)
+        )
+    if settings.redis_url is not None:
+        redis_url = settings.redis_url.get_secret_value()
+        check_redis(redis_url)
+    else:
+        redis_port = remembered_port(data_dir / "redis.port")
+        redis_url = redis.url(redis_port)
+        argv = redis.argv(data_dir / "redis", redis_port)
+        databases.append(Process("redis", argv, env, lambda: redis.answers(redis_port)))
+
+    addresses = Addresses(
+        mongodb_url=mongodb_url,
+        redis_url=redis_url,
+        api=_base_url(settings.host, settings.port),
+        inference=_base_url(settings.inference_host, settings.inference_port),
+    )
+    return _Plan(databases, _services(settings, addresses, data_dir, env), addresses)
+
+
+def _services(
+    settings: Settings, addresses: Addresses, data_dir: Path, env: Mapping[str, str]
+) -> list[Process]:
+    env = {
+        **env,
+        "MONGODB_URL": addresses.mongodb_url,
+        "REDIS_URL": addresses.redis_url,
+        "HOST": settings.host,
+        "PORT": str(settings.port),
+        "INFERENCE_PORT": str(settings.inference_port),
+        "MODEL_SERVICE_HOME": str(data_dir),
+    }
+
+    def python(module: str) -> list[str]:
+        return [sys.executable, "-m", f"model_service.{module}"]
+
+    return [
+        Process("api", python("api"), env, lambda: _answers(settings.host, settings.port, "/health")),
+        Process("worker", python("jobs"), env),
+        Process(
+            "inference",
+            python("serving"),
+            env,
+            lambda: _answers(settings.inference_host, settings.inference_port, "/health/ready"),
+        ),
+    ]
+
+
+def _answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=_PROBE_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _reachable(host: str) -> str:
+    """An address to connect to, for one to listen on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+
+
+def _base_url(host: str, port: int) -> str:
+    host = _reachable(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _write_report(report: Path, addresses: Addresses, pids: Mapping[str, int]) -> None:
+    """0600, as the umask says: a MONGODB_URL that was given may have a password."""
+    content = {
+        "api": addresses.api,
+        "inference": addresses.inference,
+        "mongodb_url": addresses.mongodb_url,
+        "redis_url": addresses.redis_url,
+        "pid": os.getpid(),
+        "pids": dict(pids),
+    }
+    aside = report.with_suffix(".tmp")
+    try:
+        aside.write_text(json.dumps(content, indent=2) + "\n")
+        aside.replace(report)
+    except OSError as exc:  # a full disk is no reason to stop the service
+        print(f"model-service up: {report} cannot be written: {exc.strerror}", file=sys.stderr)
+
+
+def _greeting(addresses: Addresses, data_dir: Path) -> str:
+    return (
+        "\n"
+        f"  registry     {addresses.api}\n"
+        f"  its pages    {addresses.api}/docs\n"
+        f"  inference    {addresses.inference}\n"
+        f"  MongoDB      {redact_url(addresses.mongodb_url)}\n"
+        f"  Redis        {redact_url(addresses.redis_url)}\n"
+        f"  data folder  {data_dir}\n"
+    )

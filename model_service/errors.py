@@ -1,0 +1,139 @@
+"""Every error the service answers with: its code, its HTTP status and what it means.
+
+    ModelServiceError
+    ├── InvalidRequest        your input
+    │   ├── MalformedId  InvalidJSON  InvalidField  UnsupportedOption  IncompleteUpload
+    │   ├── NotFound     Conflict     FileTooLarge  LengthRequired  RangeNotSatisfiable
+    │   └── NotVerified
+    ├── NotPermitted          permission
+    │   └── Unauthorized
+    └── ServiceFailure        our service
+        └── ServiceUnavailable
+
+The fourth family, "your model", is not an HTTP answer: it is the ``error_code`` of a failed job, from
+``exporters.errors``.
+"""
+
+from typing import Any
+
+
+class ModelServiceError(Exception):
+    """The root. ``details`` is JSON that a program can act on; the message is for a person."""
+
+    code = "internal_error"
+    status = 500
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class InvalidRequest(ModelServiceError):
+    code = "invalid_request"
+    status = 400
+
+
+class MalformedId(InvalidRequest):
+    code = "malformed_id"
+
+    def __init__(self, kind: str, value: str) -> None:
+        super().__init__(f"{value[:64]!r} is not a {kind} id.", id=value[:64])
+
+
+class InvalidJSON(InvalidRequest):
+    """The body is not JSON, or does not say that it is."""
+
+    code = "invalid_json"
+
+
+class IncompleteUpload(InvalidRequest):
+    """The body ended before its announced length; nothing was kept."""
+
+    code = "incomplete_upload"
+
+
+class LengthRequired(InvalidRequest):
+    """A raw upload with neither a length nor a checksum."""
+
+    code = "length_required"
+    status = 411
+
+
+class InvalidField(InvalidRequest):
+    """A field has a wrong value; ``details.fields`` names each."""
+
+    code = "invalid_field"
+    status = 422
+
+    def __init__(self, message: str, fields: list[dict[str, str]]) -> None:
+        super().__init__(message, fields=fields)
+
+
+class UnsupportedOption(InvalidRequest):
+    """An export option or deployment type that is not offered; ``details.allowed`` lists what is."""
+
+    code = "unsupported_option"
+    status = 422
+
+
+class NotFound(InvalidRequest):
+    code = "not_found"
+    status = 404
+
+    def __init__(self, kind: str, wanted: str) -> None:
+        super().__init__(f"There is no {kind} {wanted!r}.", kind=kind, id=wanted)
+
+
+class Conflict(InvalidRequest):
+    """The request is right, but not in the present state."""
+
+    code = "conflict"
+    status = 409
+
+
+class NotVerified(Conflict):
+    """Only an export that was proven equal to its source is deployed."""
+
+    code = "not_verified"
+
+
+class FileTooLarge(InvalidRequest):
+    code = "file_too_large"
+    status = 413
+
+    def __init__(self, limit_bytes: int, *, setting: str = "MAX_FILE_SIZE") -> None:
+        super().__init__(
+            f"The body is larger than {setting}, {limit_bytes:,} bytes. Nothing was stored.",
+            limit_bytes=limit_bytes,
+        )
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    code = "range_not_satisfiable"
+    status = 416
+
+
+class NotPermitted(ModelServiceError):
+    code = "forbidden"
+    status = 403
+
+
+class Unauthorized(NotPermitted):
+    code = "unauthorized"
+    status = 401
+
+
+class ServiceFailure(ModelServiceError):
+    """A fault of ours. The message never carries a traceback; the log has it under the request id."""
+
+
+class ServiceUnavailable(ServiceFailure):
+    """MongoDB cannot be reached right now; the same request may work in ``retry_after_s``."""
+
+    code = "service_unavailable"
+    status = 503
+
+    def __init__(self, message: str, retry_after_s: int = 2) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

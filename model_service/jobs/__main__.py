@@ -1,0 +1,51 @@
+"""A worker: ``python -m model_service.jobs``."""
+
+import os
+import socket
+import sys
+import threading
+
+from model_service.config import SettingsError, read_settings
+from model_service.jobs.context import CONTEXT, Context
+from model_service.jobs.converter import Converter
+from model_service.jobs.queue import Queue
+from model_service.jobs.reconcile import Reconciler
+from model_service.log import configure_logging
+from model_service.storage.blobs import Blobs
+from model_service.storage.db import Database
+from model_service.storage.exports import Exports
+
+
+def main() -> int:
+    try:
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        database = Database(settings)
+        queue = Queue(settings)
+    except SettingsError as exc:
+        print(exc, file=sys.stderr)
+        return 2
+    context = Context(
+        settings=settings,
+        worker=f"{socket.gethostname()}-{os.getpid()}",
+        database=database,
+        blobs=Blobs(database),
+        exports=Exports(database),
+        converter=Converter(settings),
+        stopping=threading.Event(),
+    )
+    CONTEXT.set(context)
+    reconciler = Reconciler(context, queue)
+    reconciler.start()
+    context.converter.prewarm()
+    try:
+        queue.work(context.stopping)
+    finally:
+        reconciler.stop()
+        context.converter.close()
+        database.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

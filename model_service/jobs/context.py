@@ -1,0 +1,25 @@
+"""What a job may use. The worker's main makes it once; a job finds it in ``CONTEXT``."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Event
+
+from model_service.config import Settings
+from model_service.jobs.converter import Converter
+from model_service.storage.blobs import Blobs
+from model_service.storage.db import Database
+from model_service.storage.exports import Exports
+
+
+@dataclass(frozen=True)
+class Context:
+    settings: Settings
+    worker: str
+    database: Database
+    blobs: Blobs
+    exports: Exports
+    converter: Converter
+    stopping: Event
+
+
+CONTEXT: ContextVar[Context] = ContextVar("worker context")

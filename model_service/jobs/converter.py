@@ -1,0 +1,207 @@
+"""The child process that converts: ``python -m exporters run -``, one per job, started ahead of time.
+
+The child holds nothing that is worth stealing: an empty environment, a workspace of its own, limits on
+memory, file size and processor time, and no network where the platform allows it. It imports the framework
+before its request comes, so that a job does not wait for that. It dies with this process.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from model_service.config import Settings
+
+log = structlog.get_logger(__name__)
+
+Event = dict[str, Any]
+_POLL_S = 0.2
+_LAST_LINES = 10
+
+
+class ConversionError(Exception):
+    """The conversion ended without a result: ``code`` and message are the job's."""
+
+    def __init__(self, code: str, message: str, result: Event | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.result = result or {}
+
+
+class ConverterBroken(Exception):
+    """The child died before it was given anything: our fault, not the model's."""
+
+
+class Abandoned(Exception):
+    """The job was taken away while its conversion ran; the child was killed."""
+
+
+class Child:
+    """One process and its workspace."""
+
+    def __init__(self, settings: Settings, work: Path) -> None:
+        self.workspace = Path(tempfile.mkdtemp(dir=work))
+        self._stderr = (self.workspace / "stderr.log").open("w+b")
+        numbers = {
+            "--memory-bytes": settings.export_memory,
+            "--file-bytes": settings.export_disk,
+            "--cpu-s": int(settings.export_timeout_s * (os.cpu_count() or 1)),
+        }
+        flags = [word for flag, value in numbers.items() for word in (flag, str(value))]
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "exporters", "run", "-", "--isolate-network", *flags],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            cwd=self.workspace,
+            env={"HOME": str(self.workspace), "TMPDIR": str(self.workspace), "LANG": "C.UTF-8"},
+            start_new_session=True,
+        )
+
+    def convert(
+        self,
+        request: Event,
+        *,
+        timeout_s: float,
+        on_progress: Callable[[Event], None],
+        abandoned: Callable[[], bool],
+    ) -> Event:
+        """Send the request once the child is ready, follow the events, return the result.
+
+        Raises:
+            ConversionError: the child said why it failed, died, or ran out of time.
+            ConverterBroken: it never became ready.
+            Abandoned: ``abandoned()`` became true.
+        """
+        events = self._events(time.monotonic() + timeout_s, abandoned)
+        if next(events, {"event": "end"})["event"] != "ready":
+            raise ConverterBroken(f"the converter did not start: {self._last_words()}")
+        self._send(request)
+        for event in events:
+            match event["event"]:
+                case "progress":
+                    on_progress(event)
+                case "completed":
+                    return dict(event["result"])
+                case "failed":
+                    raise ConversionError(event["code"], event["message"], event.get("details"))
+        raise self._death()
+
+    def _send(self, request: Event) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.close()
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def _events(self, deadline: float, abandoned: Callable[[], bool]) -> Iterator[Event]:
+        assert self.process.stdout is not None
+        pending = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while True:
+                if abandoned():
+                    raise Abandoned
+                if time.monotonic() > deadline:
+                    raise ConversionError(
+                        "timeout", "The conversion took longer than EXPORT_TIMEOUT_S allows and was stopped."
+                    )
+                if not selector.select(_POLL_S):
+                    continue
+                read = os.read(self.process.stdout.fileno(), 65536)
+                if not read:
+                    return
+                *lines, pending = (pending + read).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
+
+    def _death(self) -> ConversionError:
+        """Why a child that left no last word is gone."""
+        status = self.process.wait()
+        if status == -signal.SIGXCPU:
+            return ConversionError(
+                "timeout", "The conversion used more processor time than EXPORT_TIMEOUT_S allows."
+            )
+        if status == -signal.SIGKILL:
+            message = "The conversion was killed, most likely for lack of memory (see EXPORT_MEMORY)."
+            return ConversionError("limit_exceeded", message)
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        log.warning("converter.crashed", how=how, last_words=self._last_words())
+        message = f"The converter crashed on this model ({how}); the worker's log has its last words."
+        return ConversionError("converter_crashed", message)
+
+    def _last_words(self) -> str:
+        """The end of its standard error. It may quote the model's file: for our log, not for an answer."""
+        self._stderr.seek(0)
+        return " | ".join(line.decode(errors="replace").rstrip() for line in deque(self._stderr, _LAST_LINES))
+
+    def close(self) -> None:
+        """Kill whatever is left of it and remove its workspace."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self._stderr):
+            if pipe is not None:
+                pipe.close()
+        shutil.rmtree(self.workspace, ignore_errors=True)
+
+
+class Converter:
+    """Hands out children, one ready ahead of time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        work = settings.home / "work"
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _remove_workspaces_of_the_dead(work)
+        self._work = work / str(os.getpid())
+        self._work.mkdir(mode=0o700, exist_ok=True)
+        self._spare: Child | None = None
+
+    def prewarm(self) -> None:
+        if self._settings.export_prewarm and self._spare is None:
+            self._spare = Child(self._settings, self._work)
+
+    def take(self) -> Child:
+        """A child of its own for one job; the caller closes it."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if spare.process.poll() is None:
+                return spare
+            spare.close()
+        return Child(self._settings, self._work)
+
+    def close(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+
+def _remove_workspaces_of_the_dead(work: Path) -> None:
+    for folder in work.iterdir():
+        if not _is_alive(int(folder.name)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,55 @@
+"""What keeps MongoDB and the queue together: jobs that Redis lost, workers that died, blobs left behind."""
+
+import threading
+import time
+
+import structlog
+
+from model_service.jobs.context import Context
+from model_service.jobs.export import export
+from model_service.jobs.queue import Queue
+from model_service.jobs.sweep import sweep
+from model_service.storage.db import CONNECTION_ERRORS
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 2.0
+SWEEP_INTERVAL_S = 600.0
+
+
+class Reconciler:
+    """A background thread of every worker. Several at once do no harm: a job is claimed only once."""
+
+    def __init__(self, context: Context, queue: Queue) -> None:
+        self._context = context
+        self._queue = queue
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def reconcile(self) -> None:
+        """Enqueue whatever waits, and fail what lost its worker too often. Enqueued twice is run once."""
+        exports = self._context.exports
+        exports.give_up(self._context.settings.job_max_attempts)
+        self._queue.enqueue(export, *exports.waiting())
+
+    def _run(self) -> None:
+        next_sweep = 0.0
+        while True:
+            try:
+                self.reconcile()
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + SWEEP_INTERVAL_S
+                    sweep(self._context.blobs, self._context.settings.orphan_safety_s)
+            except CONNECTION_ERRORS as exc:
+                log.warning("reconciler.database_away", error=str(exc))
+            except Exception:
+                log.exception("reconciler.failed")
+            if self._stop.wait(INTERVAL_S):
+                return

@@ -1,0 +1,37 @@
+"""granian, as both of our HTTP servers run it."""
+
+import os
+import shutil
+import tempfile
+
+from granian import Granian
+from granian.constants import Interfaces
+from granian.log import LogLevels
+
+
+def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:
+    """Serve the WSGI application that ``target`` (``module:factory``) makes, until SIGTERM or SIGINT.
+
+    granian holds back slow senders and slow readers; a handler takes one of the ``threads``.
+    """
+    metrics = tempfile.mkdtemp(prefix="model-service-metrics-")
+    if workers > 1:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    try:
+        Granian(
+            target,
+            address=host,
+            port=port,
+            interface=Interfaces.WSGI,
+            factory=True,
+            workers=workers,
+            blocking_threads=threads,
+            respawn_failed_workers=True,
+            respawn_interval=0.5,
+            websockets=False,
+            log_access=False,
+            log_level=LogLevels.error,
+            workers_kill_timeout=5,
+        ).serve()
+    finally:
+        shutil.rmtree(metrics, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Where things are kept. Nothing outside this package imports pymongo or gridfs."""

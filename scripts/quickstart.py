@@ -1,0 +1,304 @@
+"""Trains a small network on real scans of handwritten digits and takes it through the whole service.
+
+The data is the UCI optical recognition set that scikit-learn carries: 1,797 scans of 8 by 8 pixels. Every
+number in the table is measured here. The exit code is not 0 unless the endpoint is as accurate as the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from model_service.client import Deployment, ExportJob, ModelServiceClient
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+START_DEADLINE_S = 60
+TRAIN_EPOCHS = 40
+CALLERS = 4
+LATENCY_REQUESTS = 200
+THROUGHPUT_REQUESTS = 1000
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """``scans``, never seen in training, are float32[N, 1, 8, 8] in 0 to 1; ``labels`` int64[N]."""
+
+    network: torch.nn.Module
+    scans: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    accuracy: float
+    latencies_ms: list[float]
+    requests_per_s: float
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the service running at the end")
+    arguments = parser.parse_args()
+    with running_service(keep=arguments.keep) as (addresses, data_dir):
+        with step("Training on 1,347 scans of handwritten digits"):
+            trained = train()
+        with ModelServiceClient(addresses["api"]) as client:
+            job, deployment, timings = register_to_deploy(client, trained, data_dir)
+            with step(f"Asking the endpoint about {len(trained.labels)} scans it has never seen"):
+                asked = ask(client, deployment, trained)
+        show(trained, job, asked, timings)
+        show_where_to_look(addresses, deployment, data_dir, keep=arguments.keep)
+    if asked.accuracy != trained.accuracy:
+        console.print("[red]The endpoint is not as accurate as the network it was made from.[/red]")
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    started = time.perf_counter()
+    with console.status(what):
+        yield
+    console.print(f"[green]✓[/green] {what} [dim]{time.perf_counter() - started:.1f} s[/dim]")
+
+
+@contextlib.contextmanager
+def running_service(*, keep: bool) -> Iterator[tuple[dict[str, Any], Path]]:
+    """``model-service up`` on free ports and a data folder of its own; its addresses and the folder."""
+    data_dir = Path(tempfile.mkdtemp(prefix="model-service-quickstart-"))
+    port, inference_port = free_ports(2)
+    log = (data_dir / "up.log").open("wb")
+    command = [sys.executable, "-m", "model_service.cli", "up", "--data-dir", str(data_dir)]
+    environment = {key: value for key, value in os.environ.items() if key not in ("MONGODB_URL", "REDIS_URL")}
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--inference-port", str(inference_port)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
+    finished = False
+    try:
+        with step("Starting MongoDB, Redis, the registry, a worker and an inference server"):
+            addresses = wait_until_up(process, data_dir)
+        yield addresses, data_dir
+        finished = True
+    finally:
+        if not (keep and finished):
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            if finished:
+                shutil.rmtree(data_dir)
+            else:
+                console.print(f"The service's log is kept at {data_dir / 'up.log'}")
+
+
+def wait_until_up(process: subprocess.Popen[bytes], data_dir: Path) -> dict[str, Any]:
+    report = data_dir / "up.json"
+    deadline = time.monotonic() + START_DEADLINE_S
+    while not report.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            sys.exit("The service did not start:\n" + (data_dir / "up.log").read_text()[-4000:])
+        time.sleep(0.05)
+    addresses: dict[str, Any] = json.loads(report.read_text())
+    return addresses
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def train() -> Trained:
+    """A convolutional network, trained for some seconds; a quarter of the scans is kept aside."""
+    import torch
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+    from torch import nn
+
+    torch.manual_seed(0)
+    digits = load_digits()
+    scans = (digits.images / 16.0).astype("float32")[:, None]
+    labels = digits.target.astype("int64")
+    x, x_test, y, y_test = train_test_split(scans, labels, test_size=0.25, random_state=0, stratify=labels)
+    network = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(64 * 4 * 4, 10),
+    )
+    started = time.perf_counter()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
+    for _ in range(TRAIN_EPOCHS):
+        for rows in torch.randperm(len(targets)).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(inputs[rows]), targets[rows]).backward()
+            optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        right = network(torch.from_numpy(x_test)).argmax(1).numpy() == y_test
+    return Trained(network, x_test, y_test, float(right.mean()), time.perf_counter() - started)
+
+
+def register_to_deploy(
+    client: ModelServiceClient, trained: Trained, data_dir: Path
+) -> tuple[ExportJob, Deployment, dict[str, float]]:
+    import torch
+
+    timings: dict[str, float] = {}
+    checkpoint = data_dir / "digits.pt2"
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    # Traced with a batch of 2: with 1, torch.export would take the batch for a constant.
+    program = torch.export.export(trained.network, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, checkpoint)
+    with step("Registering the model and uploading it into GridFS"), timed(timings, "upload"):
+        model_id = client.register_model(
+            {
+                "name": "digits",
+                "algorithm": "convolutional-network",
+                "framework": "pytorch",
+                "task_type": "image_classification",
+                "metrics": {"test_accuracy": trained.accuracy},
+                "dataset_info": {"name": "UCI optical recognition of handwritten digits", "samples": 1797},
+                "tags": ["quickstart"],
+            }
+        )
+        client.upload_model(model_id, checkpoint)
+    with step("Exporting to ONNX and proving it against the network"), timed(timings, "export"):
+        job = client.create_export(
+            model_id,
+            "onnx",
+            export_config={
+                "classes": [str(digit) for digit in range(10)],
+                "postprocessing": {"softmax": True, "top_k": 1},
+            },
+        )
+        job = client.wait_for_export(job)
+    with step("Deploying the proven package"), timed(timings, "deploy"):
+        deployment = client.wait_for_deployment(client.create_deployment(job.id, "digits"))
+    return job, deployment, timings
+
+
+@contextlib.contextmanager
+def timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - started
+
+
+def ask(client: ModelServiceClient, deployment: Deployment, trained: Trained) -> Asked:
+    """Accuracy over the test split, from several threads; then latency alone, and throughput."""
+
+    def predict(index: int) -> int:
+        row = index % len(trained.labels)
+        prediction = client.predict(deployment, trained.scans[row : row + 1])
+        assert prediction.predictions is not None
+        return int(prediction.predictions[0][0]["class"])
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        answers = list(callers.map(predict, range(len(trained.labels))))
+        right = sum(answer == label for answer, label in zip(answers, trained.labels, strict=True))
+        latencies = [milliseconds(lambda: predict(index)) for index in range(LATENCY_REQUESTS)]  # noqa: B023
+        started = time.perf_counter()
+        list(callers.map(predict, range(THROUGHPUT_REQUESTS)))
+        rate = THROUGHPUT_REQUESTS / (time.perf_counter() - started)
+    return Asked(right / len(trained.labels), sorted(latencies), rate)
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1000
+
+
+def show(trained: Trained, job: ExportJob, asked: Asked, timings: dict[str, float]) -> None:
+    assert job.fidelity is not None
+    fidelity = next(iter(job.fidelity["outputs"].values()))
+    stats = job.raw["optimization_stats"]
+    p99 = asked.latencies_ms[int(len(asked.latencies_ms) * 0.99)]
+    cpu = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    table = Table(title=f"Handwritten digits, from training to an endpoint ({cpu})", title_justify="left")
+    table.add_column("measured")
+    table.add_column("value", justify="right")
+    rows = [
+        ("test scans, never seen in training", f"{len(trained.labels)}"),
+        ("accuracy of the trained network", f"{trained.accuracy:.2%}"),
+        ("accuracy of the endpoint, over HTTP", f"{asked.accuracy:.2%}"),
+        ("fidelity: verdict", job.fidelity["verdict"]),
+        ("fidelity: largest difference", f"{fidelity['max_abs']:.1e}"),
+        ("fidelity: same top class", f"{fidelity['top1_agreement']:.1%}"),
+        ("source (.pt2)", f"{stats['original_size_mb']:.3f} MB"),
+        ("artefact (ONNX)", f"{stats['exported_size_mb']:.3f} MB"),
+        ("training", f"{trained.seconds:.1f} s"),
+        ("register and upload", f"{timings['upload']:.2f} s"),
+        ("export and proof", f"{timings['export']:.2f} s"),
+        ("deployment", f"{timings['deploy']:.2f} s"),
+        ("latency over HTTP, 1 caller, p50", f"{statistics.median(asked.latencies_ms):.2f} ms"),
+        ("latency over HTTP, 1 caller, p99", f"{p99:.2f} ms"),
+        (f"throughput over HTTP, {CALLERS} callers", f"{asked.requests_per_s:,.0f} requests/s"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def show_where_to_look(
+    addresses: dict[str, Any], deployment: Deployment, data_dir: Path, *, keep: bool
+) -> None:
+    if not keep:
+        console.print("Everything is stopped now. [bold]scripts/quickstart --keep[/bold] leaves it running.")
+        return
+    console.print(
+        f"""
+It goes on running. Where to look:
+  the API's page    {addresses["api"]}/docs
+  the model         {addresses["api"]}/api/v1/models?name=digits
+  metrics           {addresses["api"]}/metrics
+  the endpoint      {deployment.endpoint_url}
+  its key           {deployment.api_key}
+  log and data      {data_dir}
+Stop it with        kill {addresses["pid"]}""",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""`model-service up` as a program: what it refuses, and the whole service with each of its parts killed."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_service.embedded import Addresses
+from tests.embedded.waiting import wait_for, wait_until_gone
+
+PROGRAM = """
+import pathlib, sys
+from model_service.config import read_settings
+from model_service.embedded.up import run
+data_dir = pathlib.Path(sys.argv[1])
+sys.exit(run(read_settings(model_service_home=data_dir), data_dir=data_dir))
+"""
+
+
+def free_ports() -> dict[str, str]:
+    port = random.randrange(12_000, 19_000, 2)
+    return {"PORT": str(port), "INFERENCE_PORT": str(port + 1)}
+
+
+def command(data_dir: Path) -> list[str | Path]:
+    return [sys.executable, "-c", PROGRAM, data_dir]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("MONGODB_URL", "REDIS_URL")}
+    return kept | {"PYTHONPATH": str(Path(__file__).parents[2])} | free_ports() | settings
+
+
+def refusal(data_dir: Path, **settings: str) -> str:
+    """What it says on stderr when it does not start."""
+    ended = subprocess.run(
+        command(data_dir), env=environment(**settings), capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert not (data_dir / "up.json").exists()
+    assert not (data_dir / "mongodb").exists(), "something was started"
+    return ended.stderr
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts and then says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(("variable", "scheme"), [("MONGODB_URL", "mongodb"), ("REDIS_URL", "redis")])
+def test_an_unreachable_url_is_named_without_its_password(
+    tmp_path: Path, servers: Addresses, silent_port: int, variable: str, scheme: str
+) -> None:
+    good = {"MONGODB_URL": servers.mongodb_url, "REDIS_URL": servers.redis_url}
+    url = f"{scheme}://someone:s3cret@127.0.0.1:{silent_port}/"
+    said = refusal(tmp_path / "data", **good | {variable: url})
+    assert f"{variable}: no answer from {scheme}://127.0.0.1:{silent_port}/" in said
+    assert "s3cret" not in said
+    assert "someone" not in said
+
+
+def test_a_port_in_use_is_named_with_its_flag(tmp_path: Path, silent_port: int) -> None:
+    said = refusal(tmp_path / "data", PORT=str(silent_port))
+    assert f"Port {silent_port} on 127.0.0.1 is in use" in said
+    assert "--port" in said
+    said = refusal(tmp_path / "data", INFERENCE_PORT=str(silent_port))
+    assert "--inference-port" in said
+
+
+def test_the_whole_service_comes_back_from_kill_9_and_stops_cleanly(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    report = data_dir / "up.json"
+
+    def state() -> dict[str, Any]:
+        found = json.loads(report.read_text())
+        assert isinstance(found, dict)
+        return found
+
+    def healthy() -> bool:
+        try:
+            for url in (f"{state()['api']}/health", f"{state()['inference']}/health/ready"):
+                with urllib.request.urlopen(url, timeout=2) as answer:
+                    if answer.status != 200:
+                        return False
+        except OSError:
+            return False
+        return True
+
+    with subprocess.Popen(
+        command(data_dir), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as launcher:
+        try:
+            wait_for(report.exists, "everything ready", deadline_s=60)
+            assert data_dir.stat().st_mode & 0o777 == 0o700
+            assert report.stat().st_mode & 0o777 == 0o600
+            assert healthy()
+            for name in ("mongod", "redis", "api", "worker", "inference"):
+                killed = state()["pids"][name]
+                os.kill(killed, signal.SIGKILL)
+                wait_for(lambda: state()["pids"][name] != killed and healthy(), f"{name} is back")  # noqa: B023
+            running = state()["pids"].values()
+        finally:
+            launcher.send_signal(signal.SIGINT)
+        stdout, _ = launcher.communicate(timeout=15)
+    assert launcher.returncode == 0
+    assert "http://127.0.0.1:" in stdout
+    assert not report.exists()
+    wait_until_gone(running, deadline_s=0)

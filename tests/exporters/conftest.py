@@ -1,0 +1,66 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.base import ExportRequest, ExportResult
+from exporters.convert import run
+
+from .models import SAMPLES, Sample
+
+Export = Callable[[Sample], ExportResult]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The file of a sample by its id, made once."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    by_id = {sample.id: sample for sample in SAMPLES}
+
+    def get(name: str) -> Path:
+        path = folder / f"{name}{by_id[name].suffix}"
+        return path if path.exists() else by_id[name].save(path)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """The finished export of a sample to ONNX, made once: do not write into its package."""
+    done: dict[str, ExportResult] = {}
+    folder = tmp_path_factory.mktemp("packages")
+
+    def get(sample: Sample) -> ExportResult:
+        if sample.id not in done:
+            done[sample.id] = run(
+                ExportRequest(checkpoint(sample.id), folder / sample.id, "onnx", options=sample.options)
+            )
+        return done[sample.id]
+
+    return get
+
+
+@pytest.fixture
+def exporters_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python -m exporters`` as a real child process, in a folder of its own."""
+
+    def call(*arguments: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "exporters", *map(str, arguments)],
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=Path(__file__).parents[2],
+        )
+
+    return call
+
+
+def events(stdout: str) -> list[dict[str, Any]]:
+    """Every line of a ``run`` has to be an event."""
+    return [json.loads(line) for line in stdout.splitlines()]

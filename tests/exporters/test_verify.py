@@ -1,0 +1,199 @@
+"""A wrong artefact is never called verified, whatever is wrong with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from exporters import cases, runners, verify
+from exporters.base import Arrays, Case, ExportRequest
+from exporters.convert import run
+from exporters.errors import InvalidSource, VerificationFailed
+from exporters.formats import torch_to_onnx
+from exporters.sources import load
+
+from .conftest import Export
+from .models import SAMPLES, Mlp
+
+RIGHT = np.array([[0.1, 0.7, 0.2], [0.3, 0.3, 0.4]], np.float32)
+
+
+def judge(actual: np.ndarray, expected: np.ndarray = RIGHT) -> bool:
+    fidelity = verify.compare([Case("one", {}, {"output": expected})], lambda inputs: {"output": actual})
+    return fidelity["verdict"] == verify.VERIFIED
+
+
+def test_rounding_is_accepted() -> None:
+    assert judge(RIGHT * np.float32(1 + 1e-6))
+
+
+@pytest.mark.parametrize(
+    "actual",
+    [
+        RIGHT + np.float32(0.01),
+        RIGHT[:, ::-1].copy(),
+        RIGHT[:1],
+        RIGHT.astype(np.float64),
+        np.full_like(RIGHT, np.nan),
+        np.full_like(RIGHT, np.inf),
+        np.where(RIGHT[0, 1] == RIGHT, np.float32(np.nan), RIGHT),
+        np.zeros_like(RIGHT),
+    ],
+    ids=["off", "permuted", "fewer rows", "other dtype", "all NaN", "all inf", "one NaN", "zero"],
+)
+def test_a_difference_is_found(actual: np.ndarray) -> None:
+    assert not judge(actual)
+
+
+def test_small_numbers_are_compared_with_each_other_and_not_with_one() -> None:
+    small = RIGHT * np.float32(1e-6)
+
+    assert judge(small.copy(), small)
+    assert not judge(np.zeros_like(small), small)
+
+
+def test_nan_has_to_be_in_the_same_places() -> None:
+    masked = np.array([[np.nan, 1.0, -np.inf]], np.float32)
+
+    assert judge(masked.copy(), masked)
+    assert not judge(np.array([[1.0, np.nan, -np.inf]], np.float32), masked)
+    assert not judge(np.array([[np.nan, 1.0, np.inf]], np.float32), masked)
+
+
+def test_nothing_but_nan_proves_nothing() -> None:
+    nothing = np.full((2, 2), np.nan, np.float32)
+
+    assert not judge(nothing.copy(), nothing)
+
+
+def test_integers_are_compared_exactly() -> None:
+    large = np.array([2**53, 7], np.int64)
+
+    assert judge(large.copy(), large)
+    assert not judge(large + np.array([1, 0]), large)
+
+
+def test_a_missing_and_an_extra_output_are_found() -> None:
+    expected: Arrays = {"a": RIGHT, "b": RIGHT}
+
+    assert not verify.compare_outputs(expected, {"a": RIGHT})["b"]["passed"]
+    assert not verify.compare_outputs({"a": RIGHT}, expected)["b"]["passed"]
+
+
+def test_no_case_at_all_is_not_verified() -> None:
+    assert verify.compare([], lambda inputs: {})["verdict"] == verify.FAILED
+
+
+def test_a_tampered_artefact_is_not_verified(
+    checkpoint: Callable[[str], Path], exported: Export, tmp_path: Path
+) -> None:
+    """One weight of a real artefact, changed by a tenth."""
+    model = onnx.load(exported(SAMPLES[0]).package_dir / "model.onnx")
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    changed = numpy_helper.to_array(weight).copy()
+    changed[0, 0, 0, 0] += 0.1
+    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    asked = cases.plan(load(checkpoint(SAMPLES[0].id), {}))
+
+    fidelity = verify.compare(asked, runners.open_artefact("onnx", tmp_path / "model.onnx").predict)
+
+    assert fidelity["verdict"] == verify.FAILED
+
+
+def test_an_artefact_that_froze_its_batch_is_not_verified(
+    checkpoint: Callable[[str], Path], exported: Export, tmp_path: Path
+) -> None:
+    model = onnx.load(exported(SAMPLES[0]).package_dir / "model.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(model, tmp_path / "model.onnx")
+    asked = cases.plan(load(checkpoint(SAMPLES[0].id), {}))
+
+    fidelity = verify.compare(asked, runners.open_artefact("onnx", tmp_path / "model.onnx").predict)
+
+    assert fidelity["verdict"] == verify.FAILED
+    assert fidelity["cases"][0]["passed"]
+    assert "error" in fidelity["cases"][1]
+
+
+def test_a_converter_that_is_wrong_fails_the_export_and_leaves_the_package(
+    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of torch's exporters, each made wrong by a weight changed on the way to the file."""
+    write = torch_to_onnx.onnx_file.write
+
+    def corrupt(model: onnx.ModelProto, folder: Path, symbols: dict[str, str]) -> tuple[str, ...]:
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
+        return write(model, folder, symbols)
+
+    monkeypatch.setattr(torch_to_onnx.onnx_file, "write", corrupt)
+
+    with pytest.raises(VerificationFailed, match="does not behave like its source") as caught:
+        run(ExportRequest(checkpoint("mlp-pt2"), tmp_path / "out", "onnx"))
+
+    tried = caught.value.details["fidelity"]["converters_tried"]
+    assert [(entry["converter"], entry["result"]) for entry in tried] == [
+        ("dynamo", "failed"),
+        ("torchscript", "failed"),
+    ]
+    assert b'"verdict": "failed"' in (tmp_path / "out/fidelity.json").read_bytes()
+    assert (tmp_path / "out/manifest.json").exists()
+
+
+def test_the_second_converter_is_kept_when_the_first_is_wrong(
+    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = torch_to_onnx.onnx_file.write
+
+    def corrupt(model: onnx.ModelProto, folder: Path, symbols: dict[str, str]) -> tuple[str, ...]:
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT and folder.name == "dynamo":
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1, tensor.name))
+        return write(model, folder, symbols)
+
+    monkeypatch.setattr(torch_to_onnx.onnx_file, "write", corrupt)
+
+    result = run(ExportRequest(checkpoint("mlp-pt2"), tmp_path / "out", "onnx"))
+
+    assert (result.verdict, result.converter) == ("verified", "torchscript")
+
+
+def test_sample_inputs_are_compared_too(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", x=np.ones((5, 6), np.float32))
+    request = ExportRequest(
+        checkpoint("mlp-pt2"), tmp_path / "out", "onnx", sample_inputs=tmp_path / "samples.npz"
+    )
+
+    last = run(request).fidelity["cases"][-1]
+
+    assert (last["case"], last["input_shapes"]) == ("samples", {"x": [5, 6]})
+
+
+def test_sample_inputs_that_do_not_fit_say_what_does(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "samples.npz", y=np.ones((5, 6), np.float32))
+    request = ExportRequest(
+        checkpoint("mlp-pt2"), tmp_path / "out", "onnx", sample_inputs=tmp_path / "samples.npz"
+    )
+
+    with pytest.raises(InvalidSource, match="need 'x' as float32"):
+        run(request)
+
+
+def test_a_model_with_random_answers_cannot_be_proven(tmp_path: Path) -> None:
+    class Noisy(Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layers(x) + torch.rand_like(x[:, :3])
+
+    torch.export.save(torch.export.export(Noisy().eval(), (torch.randn(2, 6),)), tmp_path / "model.pt2")
+
+    with pytest.raises(InvalidSource, match="different 'output' each time"):
+        run(ExportRequest(tmp_path / "model.pt2", tmp_path / "out", "onnx"))
