@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 Arrays: TypeAlias = "dict[str, npt.NDArray[np.generic]]"
 
+# The verdict of fidelity.json.
+VERIFIED = "verified"
+FAILED = "failed"
+
 Progress = Callable[[str, float, str], None]
 """``progress(step, percent, message)``; percent runs from 0 to 100 over the whole export."""
 
@@ -257,7 +261,8 @@ class ExportResult:
     format: str
     verdict: str
     converter: str
-    size_bytes: int
+    artefact: str
+    artefact_size_bytes: int
     options: dict[str, Any]
     fidelity: dict[str, Any]
     performance: dict[str, float]

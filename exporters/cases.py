@@ -49,8 +49,7 @@ def plan(source: Source, sample_inputs: Path | None = None, seed: int = 0) -> li
     if untested:
         raise InvalidSource(
             f"The axis {untested[0]!r} is declared dynamic, but the model itself runs at one of its sizes "
-            "only. "
-            "Export it with that axis fixed.",
+            "only. Export it with that axis fixed.",
             axis=untested[0],
         )
     return cases + ([_samples(source, sample_inputs)] if sample_inputs else [])
@@ -83,8 +82,8 @@ def _base(source: Source, candidates: Mapping[str, list[int]], seed: int) -> tup
     text = str(failure).strip().splitlines()
     raise InvalidSource(
         "The model fails on inputs of the declared shapes: "
-        f"{text[-1][:300] if text else 'no reason given'}. Check that "
-        "its inputs and their integer values are as declared.",
+        f"{text[-1][:300] if text else 'no reason given'}. "
+        "Check that its inputs and their integer values are as declared.",
     ) from failure
 
 

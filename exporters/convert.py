@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from . import cases, golden, limits, metadata, package, registry, runners, sources, verify, wrappers
-from .base import Artefact, Case, Exporter, ExportRequest, ExportResult, Progress, Source
+from .base import VERIFIED, Artefact, Case, Exporter, ExportRequest, ExportResult, Progress, Source
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
-from .processing.classify import check_postprocessing
+from .processing.declared import check_postprocessing
 
 # Enough calls for a median; a slow model is measured for a second at most.
 _MEASURED_CALLS = 30
@@ -54,7 +54,7 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
         shutil.rmtree(folder)
         raise
     verdict = attempt.fidelity["verdict"]
-    if verdict != verify.VERIFIED:
+    if verdict != VERIFIED:
         raise VerificationFailed(_difference(attempt), fidelity=attempt.fidelity, package_dir=str(folder))
     with _timed(steps, "measure"):
         progress("measure", 95.0, "Measuring the artefact")
@@ -65,7 +65,8 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
         format=request.format,
         verdict=verdict,
         converter=attempt.artefact.converter,
-        size_bytes=manifest.size_bytes,
+        artefact=attempt.artefact.files[0],
+        artefact_size_bytes=sum(manifest.files[name].size_bytes for name in attempt.artefact.files),
         options=registry.specification(request.format).validate(request.options),
         fidelity=attempt.fidelity,
         performance=performance,
@@ -132,7 +133,7 @@ def _best(
         tried.append({"converter": converter, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         attempt = _Attempt(folder, artefact, runner, fidelity)
-        if fidelity["verdict"] == verify.VERIFIED:
+        if fidelity["verdict"] == VERIFIED:
             return attempt
         first = first or attempt
     if first is not None:

@@ -17,11 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .base import Arrays, Case
+from .base import FAILED, VERIFIED, Arrays, Case
 from .errors import as_limit
-
-VERIFIED = "verified"
-FAILED = "failed"
 
 _TOLERANCES: dict[str, tuple[float, float]] = {  # dtype → rtol, atol
     "float16": (1e-2, 2e-3),

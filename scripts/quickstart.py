@@ -1,7 +1,7 @@
 """Trains a small network on real scans of handwritten digits and takes it through the whole service.
 
 The data is the UCI optical recognition set that scikit-learn carries: 1,797 scans of 8 by 8 pixels. Every
-number in the table is measured here. The exit code is not 0 unless the endpoint is as accurate as the network.
+number in the table is measured here. The exit code is 0 when the endpoint is as accurate.
 """
 
 from __future__ import annotations

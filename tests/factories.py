@@ -3,10 +3,22 @@
 import io
 from typing import Any
 
+from model_service.api.schemas import NewModel
+
 
 def new_model(**fields: Any) -> dict[str, Any]:
     """A registration's JSON."""
-    return {"name": "digits", "algorithm": "convnet", "framework": "pytorch", "metrics": {"accuracy": 0.9}} | fields
+    return {
+        "name": "digits",
+        "algorithm": "convnet",
+        "framework": "pytorch",
+        "metrics": {"accuracy": 0.9},
+    } | fields
+
+
+def model_fields(**fields: Any) -> dict[str, Any]:
+    """The same, complete, as the API hands it to the service."""
+    return NewModel(**new_model(**fields)).model_dump()
 
 
 def scaling_program(factor: float = 2.0) -> bytes:

@@ -35,8 +35,7 @@ SPECIFICATION = Specification(
             "object",
             None,
             'Axes whose size the caller chooses, per input: {"input": [0, 2, 3]}. Default: those the '
-            "program left "
-            "dynamic, and for TorchScript the named axes of inputs.",
+            "program left dynamic, and for TorchScript the named axes of inputs.",
         ),
         "optimize": Option("boolean", True, "Fold constants and fuse operators while converting."),
         "inputs": Option(

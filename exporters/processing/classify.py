@@ -1,29 +1,10 @@
 """From the scores of a classifier to its best classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from ..errors import UnsupportedOption
-
-
-def check_postprocessing(declared: Mapping[str, Any] | None) -> None:
-    """Raises UnsupportedOption for anything but ``{"softmax": bool, "top_k": int > 0}``."""
-    for name, value in (declared or {}).items():
-        known = (
-            isinstance(value, bool)
-            if name == "softmax"
-            else name == "top_k" and type(value) is int and value > 0
-        )
-        if not known:
-            raise UnsupportedOption(
-                f"postprocessing.{name}={str(value)[:40]} is not supported; it takes "
-                "softmax (true or false) and top_k (1 or more).",
-                allowed={"softmax": "boolean", "top_k": "integer"},
-                option="postprocessing",
-            )
 
 
 def top_k(

@@ -55,8 +55,7 @@ def detect(path: Path) -> str:
     if "data.pkl" in names:
         raise UnsafeCheckpoint(
             "The file was written by torch.save: it is a pickle of Python objects, or only the weights "
-            "without the "
-            f"network. {_ADVICE}"
+            f"without the network. {_ADVICE}"
         )
     raise InvalidSource(f"The file is an archive, but not of a model that is understood here. {_ADVICE}")
 

@@ -86,8 +86,7 @@ def _read(path: Path) -> Any:
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
             f"torch cannot read the .pt2 file: {str(exc).strip()[:300]}. It may be damaged, or written by "
-            "a newer "
-            "torch: export the model with torch 2.13 or older.",
+            "a newer torch: export the model with torch 2.13 or older.",
         ) from exc
 
 
@@ -97,8 +96,7 @@ def _require_eval(program: Any) -> None:
         if position is not None and len(node.args) > position and node.args[position] is True:
             raise InvalidSource(
                 "The program was exported in training mode, where its answers are random. Call "
-                "model.eval() before "
-                "torch.export.export and upload the new file."
+                "model.eval() before torch.export.export and upload the new file."
             )
 
 

@@ -179,8 +179,7 @@ def _check_device(value: Any) -> None:
     if isinstance(value, dict) and value.get("type") not in ("cpu", None):
         raise InvalidSource(
             f"The program was exported on {str(value['type'])[:20]}. Move the model to the CPU with "
-            "model.cpu(), "
-            "export it again and upload that."
+            "model.cpu(), export it again and upload that."
         )
 
 
@@ -218,7 +217,6 @@ def _require(allowed: Any, what: str) -> None:
 def _refusal(what: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
         f"The .pt2 file contains {what}, which is refused: loading it could run code. Export the model "
-        "with tensors as "
-        "inputs and outputs, built-in operators only, and torch.export.save.",
+        "with tensors as inputs and outputs, built-in operators only, and torch.export.save.",
         part=what,
     )

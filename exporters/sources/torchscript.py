@@ -27,8 +27,7 @@ def load(path: Path, options: Mapping[str, Any]) -> Source:
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
             "torch cannot read the TorchScript file: it is damaged, or was written by a newer torch. Save "
-            "it again "
-            "with torch.jit.save and upload that."
+            "it again with torch.jit.save and upload that."
         ) from exc
     arguments = [
         argument.name for argument in module.forward.schema.arguments[1:] if not argument.has_default_value()
@@ -71,8 +70,7 @@ def _check_code(path: Path) -> None:
                 if found:
                     raise UnsafeCheckpoint(
                         f"The TorchScript code calls {found[0].decode()}, which is refused: it can reach "
-                        "beyond the "
-                        "model. Remove the call and save the model again."
+                        "beyond the model. Remove the call and save the model again."
                     )
     except RuntimeError as exc:
         raise as_limit(exc) or InvalidSource("The TorchScript file is damaged. Upload it again.") from exc
@@ -82,8 +80,7 @@ def _input_specs(given: Any, arguments: list[str]) -> tuple[TensorSpec, ...]:
     if not given:
         raise UnsupportedOption(
             f"TorchScript does not record the shapes of its inputs ({', '.join(arguments)}). Tell them "
-            "with the option "
-            f"inputs, for example {_EXAMPLE}; a name in a shape is an axis of any size.",
+            f"with the option inputs, for example {_EXAMPLE}; a name in a shape is an axis of any size.",
             allowed=_EXAMPLE,
             option="inputs",
         )

@@ -46,9 +46,10 @@ def _respond(error: ModelServiceError) -> Response:
 
 def _respond_to_http(error: HTTPException) -> Response:
     """Flask's own: an unknown route, a wrong method."""
+    hint = _HTTP_HINTS.get(error.code or 500) or error.description
     body = ErrorBody(
         code=error.name.lower().replace(" ", "_"),
-        message=f"{request.method} {request.path[:200]}: {_HTTP_HINTS.get(error.code, error.description)}",
+        message=f"{request.method} {request.path[:200]}: {hint}",
         details={},
     )
     response = answer(Error(error=body, request_id=request_id()), error.code or 500)

@@ -18,7 +18,6 @@ def up(
     """Run the whole service on this machine until Ctrl-C. MongoDB and Redis are started when none are set."""
     try:
         from model_service.config import SettingsError, read_settings
-        from model_service.embedded.errors import EmbeddedError
         from model_service.embedded.up import run
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.startswith("model_service"):
@@ -30,9 +29,4 @@ def up(
         settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     except SettingsError as exc:
         raise typer.BadParameter(str(exc)) from None
-    try:
-        code = run(settings, data_dir=settings.home)
-    except EmbeddedError as exc:
-        typer.echo(f"error: {exc}", err=True)
-        code = 1
-    raise typer.Exit(code)
+    raise typer.Exit(run(settings, data_dir=settings.home))

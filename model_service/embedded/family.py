@@ -75,24 +75,29 @@ def end(
     grace_s: float,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """SIGTERM, then SIGKILL for what is left after ``grace_s``; returns when nothing is left.
+    """SIGTERM, then SIGKILL for what is left after ``grace_s`` (0: at once); returns when nothing is left.
 
     SIGTERM goes to the topmost processes, which end their own children in order: a worker whose conversion
     was ended behind its back would report the conversion as failed.
     """
     known = {process.pid: process for process in members()}
-    _send([process for process in known.values() if _parent(process) not in known], signal.SIGTERM)
+    asked: set[int] = set()
     deadline = time.monotonic() + grace_s
     while known:
+        now = time.monotonic()
+        if now > deadline + _KILL_S:
+            return
+        if now >= deadline:
+            _send(known.values(), signal.SIGKILL)
+        else:
+            topmost = [known[pid] for pid in known.keys() - asked if _parent(known[pid]) not in known]
+            _send(topmost, signal.SIGTERM)
+            asked |= {process.pid for process in topmost}
         pause(0.05)
         # Looked up again, for what was started meanwhile; and remembered, because a process whose parent just
         # died may no longer be found.
         remembered = {pid: process for pid, process in known.items() if _alive(process)}
         known = {process.pid: process for process in members()} | remembered
-        if time.monotonic() > deadline:
-            _send(known.values(), signal.SIGKILL)
-        if time.monotonic() > deadline + _KILL_S:
-            return
 
 
 def _parent(process: psutil.Process) -> int | None:

@@ -15,6 +15,7 @@ from model_service.embedded.errors import DataFolderInUse, DataFolderUnusable
 
 # A launcher that was killed leaves a guard, which keeps the lock until the processes are gone.
 _CLEANUP_S = 10.0
+_PATIENCE_S = 1.0  # with one that looks alive: it may be about to end
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ def locked(data_dir: Path) -> Iterator[Lock]:
 
 
 def _acquire(fd: int, data_dir: Path) -> None:
-    deadline = time.monotonic() + _CLEANUP_S
+    start = time.monotonic()
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = _holder(fd).get("pid")
-            if (pid and family.is_alive(pid)) or time.monotonic() > deadline:
+            patience_s = _PATIENCE_S if pid and family.is_alive(pid) else _CLEANUP_S
+            if time.monotonic() - start > patience_s:
                 raise DataFolderInUse(
                     f"{data_dir} is in use by process {pid or '(unknown)'}. Stop that one first, or choose "
                     "another folder with --data-dir."

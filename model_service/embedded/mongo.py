@@ -59,8 +59,9 @@ def _claim(client: MongoClient[dict[str, Any]], host: str) -> None:
     if stored is None:
         client.admin.command("replSetInitiate", {"_id": _SET, "members": [{"_id": 0, "host": host}]})
         return
-    # The set knows its member by an address. After a start on another port mongod does not find itself in it;
-    # force, because there is no primary that could agree, and nobody else to ask.
+    # The set knows its member by an address. After a start on another port mongod does not find itself in it:
+    # force, because there is no primary that could agree. (mongod first asks at the old address whether it is
+    # there itself; should a stranger accept that and say nothing, it gives up only after 30 s.)
     stored["members"][0]["host"] = host
     stored["version"] += 1
     client.admin.command("replSetReconfig", stored, force=True)

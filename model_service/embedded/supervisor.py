@@ -19,7 +19,7 @@ from model_service.embedded.errors import StartFailed
 
 _TRIES = 5
 _START_S = 180.0
-_STAGE_GRACE_S = 4.0  # two stages, and the kill after each, are over within 10 s
+_STAGE_GRACE_S = 3.5  # two stages, and the kill after each, are over within 10 s
 _IDLE_S = 60.0
 
 

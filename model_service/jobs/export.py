@@ -56,7 +56,8 @@ def export(job_id: str) -> None:
         message = "The service failed while it ran this export; its log has the reason under the job's id."
         context.exports.fail(job_id, token, code="internal_error", message=message)
     finally:
-        context.converter.prewarm()
+        if not context.stopping.is_set():
+            context.converter.prewarm()
 
 
 def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
@@ -118,7 +119,8 @@ def _request(job: Document, source: Path, package: Path) -> dict[str, Any]:
 
 def _complete(context: Context, job: Document, package: Blob, result: Event, session: Session) -> bool:
     results = {
-        "model_size_bytes": result["size_bytes"],
+        "model_size_bytes": result["artefact_size_bytes"],
+        "exported_model_path": result["artefact"],
         "fidelity": result["fidelity"],
         "performance": result["performance"],
         "optimization_stats": _size_change(job, result),
@@ -127,7 +129,7 @@ def _complete(context: Context, job: Document, package: Blob, result: Event, ses
 
 
 def _size_change(job: Document, result: Event) -> Document:
-    original, exported = job["source"]["size_bytes"], result["size_bytes"]
+    original, exported = job["source"]["size_bytes"], result["artefact_size_bytes"]
     return {
         "original_size_mb": round(original / 1e6, 3),
         "exported_size_mb": round(exported / 1e6, 3),

@@ -48,6 +48,10 @@ class Queue:
         except RedisError as exc:
             log.warning("queue.unreachable", error=str(exc))
 
+    def waiting(self) -> list[str]:
+        """The ids that wait, first come first."""
+        return list(rq.Queue(NAME, connection=self._redis).job_ids)
+
     def ping(self) -> bool:
         try:
             return bool(self._redis.ping())

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import uuid
 
-VERIFIED = "verified"
+from exporters.base import VERIFIED
 from model_service.config import Settings
 from model_service.deployers import AVAILABLE, deployer_for
 from model_service.errors import NotFound, NotVerified, UnsupportedOption

@@ -3,7 +3,9 @@
 import uuid
 
 from exporters import registry
+from exporters.base import ExportRequest
 from exporters.errors import UnsupportedOption as ExporterRefusal
+from exporters.processing.declared import check_postprocessing
 from model_service.errors import Conflict, InvalidField, NotFound, UnsupportedOption
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
@@ -55,7 +57,7 @@ class ExportService:
             raise NotFound("training job", str(training_job_id))
         options = dict(export_config)
         processing = {part: options.pop(part, None) for part in PROCESSING}
-        options = _validate(export_format, options, optimization_config, validation_config)
+        options = _validate(export_format, options, processing, optimization_config, validation_config)
         model = self._models.get_with_file(model_id)
         file = model["file_metadata"]
         at = now()
@@ -132,6 +134,7 @@ class ExportService:
 def _validate(
     export_format: str,
     options: Document,
+    processing: Document,
     optimization_config: Document | None,
     validation_config: Document | None,
 ) -> Document:
@@ -143,6 +146,8 @@ def _validate(
         if given:
             raise UnsupportedOption(f"{name} offers nothing yet: leave it out.", field=name, allowed=[])
     try:
+        check_postprocessing(processing["postprocessing"])
+        ExportRequest.from_json({"source": "-", "output_dir": "-", "format": export_format, **processing})
         return registry.specification(export_format).validate(options)
     except ExporterRefusal as refusal:
         raise UnsupportedOption(refusal.message, **refusal.details) from None

@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import structlog
 
+from exporters.errors import ExportError
 from model_service.serving.hosted import Hosted, LoadFailed, key_hashes, load, package_id
 from model_service.serving.store import PackageStore
 from model_service.serving.usage import Usage
 from model_service.states import DeploymentStatus
+from model_service.storage.blobs import BlobDamaged
 from model_service.storage.db import CONNECTION_ERRORS, Document, now
 from model_service.storage.deployments import Deployments
 
@@ -50,7 +52,7 @@ class Host:
     def _run(self) -> None:
         while True:
             try:
-                self._sync()
+                self.sync()
                 self._usage.flush(self._deployments)
                 self.connected = True
                 self.ready.set()
@@ -62,7 +64,8 @@ class Host:
             if self._stop.wait(INTERVAL_S):
                 return
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Load what is new, forget what is gone, and say in MongoDB how it went."""
         served = self._deployments.served()
         gone = self._hosted.keys() - {deployment["_id"] for deployment in served}
         if gone:
@@ -86,8 +89,13 @@ class Host:
             except CONNECTION_ERRORS:
                 raise
             except Exception as exc:
-                message = str(exc) if isinstance(exc, LoadFailed) else f"The package cannot be fetched: {exc}"
-                log.warning("serving.load_failed", deployment_id=deployment_id, error=message)
+                known = isinstance(exc, LoadFailed | ExportError | BlobDamaged)
+                log.warning(
+                    "serving.load_failed", deployment_id=deployment_id, exc_info=not known, error=str(exc)
+                )
+                message = (
+                    str(exc) if known else "The inference server failed to load it; its log has the reason."
+                )
                 self._deployments.move(deployment_id, DeploymentStatus.FAILED, error_message=message)
                 return
             self._hosted = {**self._hosted, deployment_id: hosted}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporters import golden, package, runners
+from exporters.errors import ExportError
 from exporters.processing.classify import top_k
 from model_service.storage.db import Document
 
@@ -69,8 +70,8 @@ def load(deployment: Document, folder: Path) -> Hosted:
         runner = runners.load(folder)
         differing = golden.replay(folder, runner)
         metadata = json.loads((folder / package.METADATA).read_bytes())
-    except Exception as exc:
-        raise LoadFailed(f"The package cannot be served: {exc}") from exc
+    except ExportError as exc:
+        raise LoadFailed(f"The package cannot be served: {exc.message}") from exc
     if differing:
         raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
     classes = metadata["classes"]

@@ -12,7 +12,7 @@ from model_service.storage.db import Document
 class PackageStore:
     def __init__(self, blobs: Blobs, folder: Path) -> None:
         self._blobs = blobs
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def fetch(self, reference: Document) -> Path:
@@ -22,10 +22,10 @@ class PackageStore:
             BlobDamaged, PackageCorrupt: what is stored is not a whole package.
         """
         blob = blob_of(reference)
-        final = self._folder / blob.sha256
+        final = self.folder / blob.sha256
         if final.is_dir():
             return final
-        aside = Path(tempfile.mkdtemp(prefix=".fetch-", dir=self._folder))
+        aside = Path(tempfile.mkdtemp(prefix=".fetch-", dir=self.folder))
         try:
             archive = aside / "package.zip"
             with archive.open("wb") as file:
@@ -45,6 +45,6 @@ class PackageStore:
     def keep_only(self, references: list[Document]) -> None:
         """Remove what no deployment uses any more, and what a killed process left half-fetched."""
         wanted = {blob_of(reference).sha256 for reference in references}
-        for folder in self._folder.iterdir():
+        for folder in self.folder.iterdir():
             if folder.name not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)

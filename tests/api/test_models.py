@@ -54,7 +54,9 @@ def test_lists_are_paged_newest_first_and_filtered(http: FlaskClient) -> None:
     assert page["pagination"] == {"page": 2, "limit": 2, "total": 5, "pages": 3}
     assert http.get("/api/v1/models?name=other").json["pagination"]["total"] == 1
     assert http.get("/api/v1/models?tags=t1,t4").json["pagination"]["total"] == 2
-    assert http.get("/api/v1/models?min_accuracy=0.3").json["pagination"]["total"] == 3  # 0.3, 0.4, other's 0.9
+    assert (
+        http.get("/api/v1/models?min_accuracy=0.3").json["pagination"]["total"] == 3
+    )  # 0.3, 0.4, other's 0.9
 
 
 def test_changes_leave_the_rest_alone(http: FlaskClient, model_id: str) -> None:
@@ -105,8 +107,12 @@ def test_a_form_is_as_good_as_a_raw_body(http: FlaskClient, model_id: str) -> No
 
 @pytest.mark.parametrize(
     ("wanted", "start", "stop"),
-    [("bytes=0-0", 0, 1), ("bytes=2097150-2097160", 2097150, 2097161), ("bytes=5000000-", 5000000, None)]
-    + [("bytes=-7", -7, None)],
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=2097150-2097160", 2097150, 2097161),
+        ("bytes=5000000-", 5000000, None),
+        ("bytes=-7", -7, None),
+    ],
 )
 def test_ranges(http: FlaskClient, model_id: str, wanted: str, start: int, stop: int | None) -> None:
     upload(http, model_id)

@@ -28,9 +28,7 @@ def test_metrics_count_requests_by_route_not_by_path(http: FlaskClient, model_id
 
 def test_the_openapi_document_has_every_route(app: Flask) -> None:
     document = app.test_client().get("/openapi.json").json
-    documented = {
-        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
-    }
+    documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     served = {
         (method, rule.rule.replace("<", "{").replace(">", "}"))
         for rule in app.url_map.iter_rules()

@@ -23,7 +23,7 @@ Step = Callable[[BaseHTTPRequestHandler, Request], None]
 
 @dataclass
 class Scripted:
-    """``steps`` answer one request each, the last one all that follow. Until ``listen`` every try is refused."""
+    """``steps`` answer one request each, the last all that follow. Before ``listen`` every try is refused."""
 
     url: str
     listen: Callable[[], None]

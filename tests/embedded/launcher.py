@@ -1,7 +1,7 @@
 """A program like `model-service up`, with stand-ins for its processes.
 
-``launcher.py DATA STAGES``: STAGES is JSON, a list of stages, each an object of name → Python source. A process
-is ready when it has made the file DATA/<name>.ready. DATA/pids.json has the process ids, once all are ready.
+``launcher.py DATA STAGES``: STAGES is JSON, a list of stages, each an object of name → Python source. A
+process is ready when it has made the file DATA/<name>.ready. DATA/pids.json then has the process ids.
 """
 
 import json

@@ -2,9 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,7 +46,7 @@ def running(data_dir: Path, executable: str) -> list[int]:
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Any:
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another program that runs the servers in ``tmp_path``."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path],
@@ -78,12 +78,13 @@ def test_an_acknowledged_write_survives_kill_9_and_another_port(tmp_path: Path) 
         (mongod,) = running(tmp_path, "mongod")
         os.kill(mongod, signal.SIGKILL)
         wait_until_gone([mongod])
-    port = urlsplit(first.mongodb_url).port
-    with socket.create_server(("127.0.0.1", port or 0)), servers(tmp_path) as second:
+    note = tmp_path / "mongodb.port"
+    port = int(note.read_text())
+    note.write_text(f"{port + 1}\n")
+    with servers(tmp_path) as second, client(second) as mongo:
         assert urlsplit(second.mongodb_url).port != port
-        with client(second) as mongo:
-            assert mongo.t.t.find_one() == {"_id": "acknowledged"}
-            mongo.t.t.insert_one({"_id": "writable"})
+        assert mongo.t.t.find_one() == {"_id": "acknowledged"}
+        mongo.t.t.insert_one({"_id": "writable"})
 
 
 def test_ports_and_ids_stay_from_run_to_run(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from tests.embedded.waiting import wait_for, wait_until_gone
 
 Launch = Callable[[list[dict[str, str]]], subprocess.Popen[str]]
 
-READY = "import pathlib, os, signal, sys, time, subprocess; pathlib.Path({ready!r}).touch(); "
-LIVE = "\nwhile True: time.sleep(60)"
+IMPORTS = "import pathlib, os, signal, sys, time, subprocess\n"
+LIVE = "\npathlib.Path({ready!r}).touch()\nwhile True: time.sleep(60)"
 # A process, and one that it starts in a session of its own; the pid of the second is left in a file.
 WITH_GRANDCHILD = (
     "grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], "
@@ -46,8 +46,9 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         process.communicate(timeout=30)
 
 
-def source(tmp_path: Path, name: str, body: str = "", *, live: bool = True) -> str:
-    return READY.format(ready=str(tmp_path / f"{name}.ready")) + body + (LIVE if live else "")
+def source(tmp_path: Path, name: str, body: str = "") -> str:
+    """A program that does ``body``, is ready, and stays."""
+    return IMPORTS + body + LIVE.format(ready=str(tmp_path / f"{name}.ready"))
 
 
 def with_grandchild(tmp_path: Path, *, own_session: bool = False) -> str:
@@ -115,7 +116,6 @@ def test_stages_start_in_order_and_stop_in_reverse(launch: Launch, tmp_path: Pat
 
     launcher = launch([{"database": polite("database")}, {"service": polite("service")}])
     pids(tmp_path)
-    wait_for(lambda: True, "both running")
     launcher.terminate()
     output, _ = launcher.communicate(timeout=20)
     assert output.splitlines() == [

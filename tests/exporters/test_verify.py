@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from exporters import cases, runners, verify
-from exporters.base import Arrays, Case, ExportRequest
+from exporters.base import FAILED, VERIFIED, Arrays, Case, ExportRequest
 from exporters.convert import run
 from exporters.errors import InvalidSource, VerificationFailed
 from exporters.formats import torch_to_onnx
@@ -24,7 +24,7 @@ RIGHT = np.array([[0.1, 0.7, 0.2], [0.3, 0.3, 0.4]], np.float32)
 
 def judge(actual: np.ndarray, expected: np.ndarray = RIGHT) -> bool:
     fidelity = verify.compare([Case("one", {}, {"output": expected})], lambda inputs: {"output": actual})
-    return fidelity["verdict"] == verify.VERIFIED
+    return fidelity["verdict"] == VERIFIED
 
 
 def test_rounding_is_accepted() -> None:
@@ -85,7 +85,7 @@ def test_a_missing_and_an_extra_output_are_found() -> None:
 
 
 def test_no_case_at_all_is_not_verified() -> None:
-    assert verify.compare([], lambda inputs: {})["verdict"] == verify.FAILED
+    assert verify.compare([], lambda inputs: {})["verdict"] == FAILED
 
 
 def test_a_tampered_artefact_is_not_verified(
@@ -102,7 +102,7 @@ def test_a_tampered_artefact_is_not_verified(
 
     fidelity = verify.compare(asked, runners.open_artefact("onnx", tmp_path / "model.onnx").predict)
 
-    assert fidelity["verdict"] == verify.FAILED
+    assert fidelity["verdict"] == FAILED
 
 
 def test_an_artefact_that_froze_its_batch_is_not_verified(
@@ -116,7 +116,7 @@ def test_an_artefact_that_froze_its_batch_is_not_verified(
 
     fidelity = verify.compare(asked, runners.open_artefact("onnx", tmp_path / "model.onnx").predict)
 
-    assert fidelity["verdict"] == verify.FAILED
+    assert fidelity["verdict"] == FAILED
     assert fidelity["cases"][0]["passed"]
     assert "error" in fidelity["cases"][1]
 

@@ -9,7 +9,8 @@ import pytest
 from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import UnsupportedOption
-from exporters.processing.classify import check_postprocessing, top_k
+from exporters.processing.classify import top_k
+from exporters.processing.declared import check_postprocessing
 
 LOGITS = np.array([[0.0, 2.0, 1.0], [5.0, 5.0, 0.0]], np.float32)
 

@@ -1,0 +1,51 @@
+"""A worker's context in this process; its conversions run in real child processes."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from model_service.config import Settings
+from model_service.jobs.context import CONTEXT, Context
+from model_service.jobs.converter import Converter
+from model_service.jobs.queue import Queue
+from model_service.services import Services, build_services
+from model_service.storage.blobs import Blobs
+from model_service.storage.db import Database
+from model_service.storage.exports import Exports
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings)
+    database.ensure_indexes()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def services(settings: Settings, database: Database) -> Services:
+    return build_services(settings, database)
+
+
+@pytest.fixture
+def queue(settings: Settings) -> Queue:
+    return Queue(settings)
+
+
+@pytest.fixture
+def context(settings: Settings, database: Database) -> Iterator[Context]:
+    settings = settings.model_copy(update={"export_prewarm": False})
+    context = Context(
+        settings=settings,
+        worker="test-worker",
+        database=database,
+        blobs=Blobs(database),
+        exports=Exports(database),
+        converter=Converter(settings),
+        stopping=threading.Event(),
+    )
+    token = CONTEXT.set(context)
+    yield context
+    CONTEXT.reset(token)
+    context.converter.close()

@@ -1,0 +1,202 @@
+"""The export job with a real conversion in a real child process."""
+
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from exporters import package as packages
+from model_service.jobs import export as export_module
+from model_service.jobs.context import Context
+from model_service.jobs.export import export
+from model_service.jobs.queue import Queue
+from model_service.jobs.reconcile import Reconciler
+from model_service.services import Services
+from tests.factories import model_fields, scaling_program
+
+DEADLINE_S = 60
+
+
+def new_job(services: Services, content: bytes, filename: str = "model.pt2", **config: Any) -> str:
+    model = services.models.register(model_fields())
+    model_id = str(model["_id"])
+    services.models.store_file(model_id, iter([content]), filename=filename, sha256=None)
+    job = services.exports.create(
+        model_id=model_id,
+        training_job_id=None,
+        export_format="onnx",
+        export_config=config,
+        optimization_config=None,
+        validation_config=None,
+        version_tag=None,
+    )
+    return str(job["_id"])
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "exporters" in child.cmdline()]
+
+
+def wait_for(condition: Any, what: str) -> Any:
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+    return found
+
+
+def test_an_export_is_proven_and_its_package_can_be_had(
+    context: Context, services: Services, tmp_path: Path
+) -> None:
+    job_id = new_job(services, scaling_program(), classes=["a", "b", "c"])
+    export(job_id)
+    job = services.exports.get(job_id)
+    assert job["status"] == "completed", job["log"]
+    assert job["progress_percent"] == 100
+    assert job["fidelity"]["verdict"] == "verified"
+    assert job["fidelity"]["outputs"]["output"]["top1_agreement"] == 1
+    assert job["optimization_stats"]["original_size_mb"] > 0
+    assert job["log"]
+    file = services.exports.open_package(job_id)
+    archive = tmp_path / "package.zip"
+    archive.write_bytes(b"".join(file.read(0, file.size_bytes)))
+    packages.unpack(archive, tmp_path / "package")
+    assert "model.onnx" in packages.verify(tmp_path / "package").files
+    assert job["model_size_bytes"] == (tmp_path / "package" / "model.onnx").stat().st_size
+    assert list(context.settings.home.glob("work/*/*")) == []
+    export(job_id)  # delivered twice: nothing happens
+    assert services.exports.get(job_id)["attempts"] == 1
+
+
+class RunsCode:
+    def __reduce__(self) -> Any:
+        return os.system, ("echo pwned > /tmp/model-service-pwned",)
+
+
+def hostile_archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model/data.pkl", pickle.dumps(RunsCode()))
+        archive.writestr("model/version", "3")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "codes"),
+    [
+        (b"this is a shopping list", "model.pt2", {"invalid_source"}),
+        (scaling_program()[:-3000], "model.pt2", {"invalid_source"}),
+        (pickle.dumps(RunsCode()), "model.pt", {"invalid_source", "unsafe_checkpoint"}),
+        (hostile_archive(), "model.pt", {"invalid_source", "unsafe_checkpoint"}),
+    ],
+    ids=["text", "cut short", "pickle", "archive with a pickle"],
+)
+def test_what_is_no_model_fails_with_a_code_and_a_sentence(
+    context: Context, services: Services, content: bytes, filename: str, codes: set[str]
+) -> None:
+    job_id = new_job(services, content, filename)
+    export(job_id)
+    job = services.exports.get(job_id)
+    assert (job["status"], job["error_code"] in codes) == ("failed", True), job
+    assert len(job["error_message"]) > 20
+    assert "Traceback" not in job["error_message"]
+    assert not Path("/tmp/model-service-pwned").exists()
+    assert "package" not in job
+
+
+def test_a_child_that_is_killed_fails_its_job_and_not_the_worker(
+    context: Context, services: Services
+) -> None:
+    job_id = new_job(services, scaling_program())
+    runner = threading.Thread(target=_in_context, args=(context, job_id))
+    runner.start()
+    wait_for(children, "the child")[0].send_signal(signal.SIGKILL)
+    runner.join(DEADLINE_S)
+    job = services.exports.get(job_id)
+    assert job["status"] == "failed"
+    assert job["error_code"] in {"limit_exceeded", "internal_error"}  # before it was ready it is our fault
+
+
+def test_a_worker_that_is_stopped_hands_its_job_back(context: Context, services: Services) -> None:
+    job_id = new_job(services, scaling_program())
+    runner = threading.Thread(target=_in_context, args=(context, job_id))
+    runner.start()
+    wait_for(children, "the child")
+    context.stopping.set()
+    runner.join(DEADLINE_S)
+    assert children() == []
+    job = services.exports.get(job_id)
+    assert (job["status"], job["attempts"]) == ("pending", 0)
+
+
+def test_a_killed_workers_job_is_found_and_finished(
+    context: Context, services: Services, queue: Queue, tmp_path: Path
+) -> None:
+    job_id = new_job(services, scaling_program())
+    assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=3)
+    wait_for(lambda: context.exports.waiting() == [job_id], "the lease to run out")
+    Reconciler(context, queue).reconcile()
+    assert queue.waiting() == [job_id]
+    Reconciler(context, queue).reconcile()
+    assert queue.waiting() == [job_id]  # enqueued once, however often it is found
+    export(job_id)
+    job = services.exports.get(job_id)
+    assert (job["status"], job["attempts"]) == ("completed", 2)
+
+
+def test_a_job_whose_model_was_deleted_is_converted_all_the_same(
+    context: Context, services: Services
+) -> None:
+    job_id = new_job(services, scaling_program())
+    services.models.delete(str(services.exports.get(job_id)["model_id"]))
+    context.blobs.sweep(safety_s=-1)
+    export(job_id)
+    assert services.exports.get(job_id)["status"] == "completed"
+
+
+def test_the_conversion_sees_nothing_of_the_workers_environment(context: Context) -> None:
+    child = context.converter.take()
+    try:
+        environment = psutil.Process(child.process.pid).environ()
+        assert set(environment) <= {"HOME", "TMPDIR", "LANG", "LC_CTYPE"}
+    finally:
+        child.close()
+
+
+def _in_context(context: Context, job_id: str) -> None:
+    export_module.CONTEXT.set(context)
+    export(job_id)
+
+
+def test_conversions_die_with_their_worker(context: Context, tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from model_service.config import read_settings\n"
+        "from model_service.jobs.converter import Converter\n"
+        f"converter = Converter(read_settings(model_service_home=Path({str(tmp_path)!r})))\n"
+        "converter.prewarm()\n"
+        "print(converter.take().process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        child = psutil.Process(int(worker.stdout.readline()))
+        wait_for(lambda: _dies_with_parent(child), "the child to ask to die with its parent")
+        worker.kill()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the child's end")
+
+
+def _dies_with_parent(child: psutil.Process) -> bool:
+    """It has said so once it imports the frameworks, which takes it past 100 MB."""
+    return bool(child.memory_info().rss > 100_000_000)

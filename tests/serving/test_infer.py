@@ -1,0 +1,149 @@
+"""What an endpoint answers, right and wrong requests."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from werkzeug.test import Client, TestResponse
+
+from tests.serving.conftest import KEY, World
+
+X = [[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]
+TWICE = [[2.0, 4.0, 6.0], [1.0, -2.0, 0.0]]
+Served = tuple[Callable[..., Any], str]
+
+
+def ask(served: Served, data: Any, *, key: str = KEY, content_type: str = "application/json") -> TestResponse:
+    app, deployment_id = served
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return Client(app).post(
+        f"/v1/infer/{deployment_id}",
+        data=body,
+        content_type=content_type,
+        headers={"Authorization": f"Bearer {key}"},
+    )
+
+
+def npy(array: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("inputs", [X, {"x": X}])
+def test_json_in_json_out(served: Served, inputs: Any) -> None:
+    answer = ask(served, {"inputs": inputs})
+    assert answer.status_code == 200
+    assert answer.json["outputs"] == {"output": TWICE}
+    assert answer.json["model_version"] == "v1.0"
+    assert answer.json["deployment_id"] == served[1]
+    assert answer.json["latency_ms"] > 0
+
+
+def test_the_declared_postprocessing_names_classes(served: Served) -> None:
+    best = ask(served, {"inputs": X}).json["predictions"]
+    assert [[entry["class"] for entry in row] for row in best] == [["c", "b"], ["a", "c"]]
+    assert best[0][0]["confidence"] == pytest.approx(np.exp(6) / np.exp([2, 4, 6]).sum())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_in(served: Served, order: Any) -> None:
+    array = np.asarray(X, dtype=np.float32, order=order)
+    assert ask(served, npy(array), content_type="application/x-npy").json["outputs"] == {"output": TWICE}
+
+
+def test_integers_are_numbers_too(served: Served) -> None:
+    assert ask(served, {"inputs": [[1, 2, 3]]}).json["outputs"] == {"output": [[2.0, 4.0, 6.0]]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field"),
+    [
+        ({"y": X}, "inputs.y"),
+        ({}, "inputs.x"),
+        ([[1, 2]], "inputs.x"),
+        ([1, 2, 3], "inputs.x"),
+        ([[[1, 2, 3]]], "inputs.x"),
+        ([[1, 2, "a"]], "inputs.x"),
+        ([[1, 2], [3]], "inputs.x"),
+        ([[None, 1, 2]], "inputs.x"),
+        ([], "inputs.x"),
+        (None, "inputs.x"),
+        ("text", "inputs.x"),
+    ],
+)
+def test_a_wrong_input_is_named(served: Served, inputs: Any, field: str) -> None:
+    answer = ask(served, {"inputs": inputs})
+    assert (answer.status_code, answer.json["error"]["code"]) == (422, "invalid_field")
+    assert [found["field"] for found in answer.json["error"]["details"]["fields"]] == [field]
+
+
+GOOD_NPY = npy(np.ones((2, 3), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", "application/json"),
+        (b"{half", "application/json"),
+        (b"[" * 50_000, "application/json"),
+        (b'{"inputs": [[NaN, 1, 2]]}', "application/json"),
+        (b"", "application/x-npy"),
+        (GOOD_NPY[:-1], "application/x-npy"),
+        (GOOD_NPY + b"more", "application/x-npy"),
+        (GOOD_NPY[:20], "application/x-npy"),
+        (GOOD_NPY.replace(b"(2, 3)", b"(2,1000000000000)"), "application/x-npy"),
+        (GOOD_NPY.replace(b"'<f4'", b"'|O8'"), "application/x-npy"),
+        (npy(np.asarray([{"a": 1}]), allow_pickle=True), "application/x-npy"),
+        (GOOD_NPY.replace(b"NUMPY\x01", b"NUMPY\x09"), "application/x-npy"),
+    ],
+)
+def test_a_body_that_is_not_what_it_says(served: Served, body: bytes, content_type: str) -> None:
+    answer = ask(served, body, content_type=content_type)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_json"), answer.text
+    assert ask(served, {"inputs": X}).json["outputs"] == {"output": TWICE}
+
+
+def test_json_without_inputs(served: Served) -> None:
+    assert ask(served, {"image": "x"}).json["error"]["details"]["fields"][0]["field"] == "inputs"
+
+
+def test_a_body_past_the_limit(served: Served) -> None:
+    answer = ask(served, b" " * 100_001)
+    assert (answer.status_code, answer.json["error"]["code"]) == (413, "file_too_large")
+    assert "MAX_INFERENCE_BODY" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ключ"]
+)
+def test_only_the_key_gets_in(served: Served, header: str) -> None:
+    app, deployment_id = served
+    environ = {"HTTP_AUTHORIZATION": header.encode().decode("latin-1")}
+    answer = Client(app).post(f"/v1/infer/{deployment_id}", json={"inputs": X}, environ_overrides=environ)
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
+
+
+def test_other_paths_and_methods(served: Served) -> None:
+    app, deployment_id = served
+    assert Client(app).get(f"/v1/infer/{deployment_id}").status_code == 405
+    assert Client(app).post("/v1/infer/00000000-0000-4000-8000-000000000000").status_code == 404
+    assert Client(app).get("/../etc/passwd").status_code == 404
+    assert Client(app).get("/health").json["deployments"] == 1
+    assert b"model_service_inference_requests_total" in Client(app).get("/metrics").data
+
+
+def test_usage_is_counted_and_written(served: Served, world: World) -> None:
+    for _ in range(3):
+        ask(served, {"inputs": X})
+    ask(served, {"inputs": "wrong"})
+    world.usage.flush(world.deployments)
+    world.usage.flush(world.deployments)
+    deployment = world.deployments.get(served[1])
+    assert deployment is not None
+    assert deployment["request_count"] == 3
+    assert deployment["total_inference_time_ms"] > 0
+    assert deployment["last_request_at"] is not None

@@ -1,0 +1,105 @@
+"""The lease of a job: one owner at a time, and no write by anybody else."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from model_service.config import Settings
+from model_service.storage.db import Database, now
+from model_service.storage.exports import Exports
+
+JOB = "job"
+
+
+@pytest.fixture
+def exports(settings: Settings) -> Iterator[Exports]:
+    database = Database(settings)
+    database.ensure_indexes()
+    exports = Exports(database)
+    document = {
+        "_id": JOB,
+        "model_id": 1,
+        "status": "pending",
+        "attempts": 0,
+        "log": [],
+        "created_at": now(),
+    }
+    database.transaction(lambda session: exports.insert(document, session))
+    yield exports
+    database.close()
+
+
+def claim(exports: Exports, *, lease_s: float = 60, max_attempts: int = 3) -> str | None:
+    job = exports.claim(JOB, worker="w", lease_s=lease_s, max_attempts=max_attempts)
+    return job["lease"]["token"] if job else None
+
+
+def claim_after(exports: Exports, lease_s: float) -> str:
+    deadline = time.monotonic() + 10
+    while (token := claim(exports)) is None:
+        assert time.monotonic() < deadline, f"a lease of {lease_s} s did not run out"
+    return token
+
+
+def test_a_job_is_claimed_once(exports: Exports) -> None:
+    assert claim(exports) is not None
+    assert claim(exports) is None
+
+
+def test_a_lease_that_ran_out_hands_the_job_on_and_fences_the_first_owner_off(exports: Exports) -> None:
+    first = claim(exports, lease_s=0.05)
+    assert first is not None
+    second = claim_after(exports, 0.05)
+    assert exports.renew(JOB, first, 60) is False
+    assert exports.fail(JOB, first, code="x", message="late") is False
+    exports.report(JOB, first, percent=99, message="late")
+    assert exports.get(JOB)["progress_percent"] == 0  # type: ignore[index]
+    assert exports.renew(JOB, second, 60) is True
+    assert exports.fail(JOB, second, code="conversion_failed", message="why") is True
+    job = exports.get(JOB)
+    assert job is not None
+    assert (job["status"], job["error_code"], job["attempts"]) == ("failed", "conversion_failed", 2)
+
+
+def test_a_renewed_lease_is_kept(exports: Exports) -> None:
+    token = claim(exports, lease_s=0.2)
+    assert token is not None
+    assert exports.renew(JOB, token, 60)
+    time.sleep(0.3)  # past the first lease
+    assert exports.waiting() == []
+    assert claim(exports) is None
+
+
+def test_a_worker_that_stops_in_order_uses_up_no_try(exports: Exports) -> None:
+    token = claim(exports)
+    assert token is not None
+    exports.hand_back(JOB, token)
+    job = exports.get(JOB)
+    assert job is not None
+    assert (job["status"], job["attempts"]) == ("pending", 0)
+    assert exports.waiting() == [JOB]
+
+
+def test_a_job_that_loses_its_worker_too_often_fails_with_a_reason(exports: Exports) -> None:
+    assert claim(exports, lease_s=0.01, max_attempts=1) is not None
+    deadline = time.monotonic() + 10
+    while exports.give_up(max_attempts=1) == 0:
+        assert time.monotonic() < deadline
+    job = exports.get(JOB)
+    assert job is not None
+    assert (job["status"], job["error_code"]) == ("failed", "worker_lost")
+    assert "EXPORT_MEMORY" in job["error_message"]
+    assert claim(exports, max_attempts=1) is None
+
+
+def test_exports_of_a_model_are_numbered(settings: Settings) -> None:
+    database = Database(settings)
+    exports = Exports(database)
+    for number in range(3):
+        document = {"_id": str(number), "model_id": 7, "status": "pending", "created_at": now()}
+        database.transaction(lambda session, document=document: exports.insert(document, session))
+    found, total = exports.page({"model_id": 7}, 0, 10)
+    assert total == 3
+    assert sorted(job["version"] for job in found) == [1, 2, 3]
+    database.close()
