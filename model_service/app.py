@@ -22,6 +22,15 @@ from model_service.storage.db import CONNECTION_ERRORS, Database
 MAX_JSON_BYTES = 4 * 1024 * 1024
 
 
+def check_database(settings: Settings) -> None:
+    """Raises: SettingsError: MongoDB cannot be reached, or is not what the service needs."""
+    database = Database(settings)
+    try:
+        database.check()
+    finally:
+        database.close()
+
+
 def create_app(settings: Settings) -> Flask:
     """The WSGI application over its own connection to MongoDB."""
     app = OpenAPI(

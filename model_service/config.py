@@ -9,7 +9,6 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -139,6 +138,7 @@ def _explain(error: Any) -> str:
 
 
 def redact_url(url: str) -> str:
-    """``scheme://host:port/path`` without user, password and query, for messages and logs."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """``scheme://host:port`` alone, for messages and logs. A password may hold any character, ``/`` too."""
+    scheme, _, rest = url.partition("://")
+    host = re.split(r"[/?#]", rest.rpartition("@")[2])[0]
+    return f"{scheme}://{host}"

@@ -2,7 +2,7 @@
 
 import sys
 
-from model_service.app import create_app
+from model_service.app import check_database, create_app
 from model_service.config import SettingsError, read_settings
 from model_service.log import configure_logging
 from model_service.server import serve
@@ -18,6 +18,7 @@ def application() -> object:
 def main() -> int:
     try:
         settings = read_settings()
+        check_database(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2

@@ -21,6 +21,7 @@ def main() -> int:
         settings = read_settings()
         configure_logging(settings.log_level)
         database = Database(settings)
+        database.check()
         queue = Queue(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)

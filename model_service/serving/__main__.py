@@ -31,6 +31,7 @@ def application() -> InferenceApp:
 def main() -> int:
     try:
         settings = read_settings()
+        Database(settings).check()
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2

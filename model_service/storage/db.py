@@ -29,10 +29,11 @@ from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
+    PyMongoError,
     WTimeoutError,
 )
 
-from model_service.config import Settings, SettingsError
+from model_service.config import Settings, SettingsError, redact_url
 
 Document = dict[str, Any]
 Session = ClientSession
@@ -75,8 +76,9 @@ class Database:
             raise SettingsError(
                 "MONGODB_URL is not set: name a server, or run 'model-service up', which starts one"
             )
+        self._url = settings.mongodb_url.get_secret_value()
         self.client: MongoClient[Document] = MongoClient(
-            settings.mongodb_url.get_secret_value(),
+            self._url,
             appname="model-service",
             tz_aware=True,
             serverSelectionTimeoutMS=5_000,
@@ -95,6 +97,19 @@ class Database:
         self.uploads = self._database["uploads"]
         self.files = self._database[f"{settings.gridfs_bucket}.files"]
         self.chunks = self._database[f"{settings.gridfs_bucket}.chunks"]
+
+    def check(self) -> None:
+        """Raises: SettingsError: the server cannot be reached, or has no transactions."""
+        address = redact_url(self._url)
+        try:
+            hello = self.client.admin.command("hello")
+        except PyMongoError as exc:
+            raise SettingsError(f"MONGODB_URL: {address} cannot be used: {_reason(exc)}") from None
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise SettingsError(
+                f"MONGODB_URL: {address} is a standalone server, which has no transactions. "
+                "Start it with --replSet and run rs.initiate() once."
+            )
 
     def ensure_indexes(self) -> None:
         """Make what is missing. Safe to call from several processes at once."""
@@ -119,6 +134,11 @@ class Database:
 
     def close(self) -> None:
         self.client.close()
+
+
+def _reason(exc: PyMongoError) -> str:
+    """The driver's words without the topology it appends, which repeats the address many times."""
+    return str(exc).partition(", Timeout:")[0][:300]
 
 
 def object_id(value: str) -> ObjectId | None:

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from model_service.config import SettingsError, parse_size, read_settings, redact_url
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("500MB", 500_000_000), ("4GiB", 4 * 2**30), ("1.5 kb", 1500), ("17", 17), ("10B", 10), (1000, 1000)],
+)
+def test_sizes(text: object, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("PORT", "0", "1"),
+        ("PORT", "http", "integer"),
+        ("MAX_FILE_SIZE", "5 apples", "500MB"),
+        ("MAX_FILE_SIZE", "0", "greater than 0"),
+        ("LOG_LEVEL", "loud", "'DEBUG'"),
+        ("MONGODB_DB", "a/b", "pattern"),
+        ("HOST", "0.0.0.0", "ALLOW_ANONYMOUS"),
+        ("ENABLE_AUTH", "true", "API_KEY"),
+        ("ENABLE_AUTH", "perhaps", "boolean"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, hint: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        read_settings()
+    message = str(error.value)
+    assert name in message
+    assert hint in message
+    assert "\n" not in message
+
+
+def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "tooshort")
+    with pytest.raises(SettingsError) as error:
+        read_settings()
+    assert "API_KEY" in str(error.value)
+    assert "tooshort" not in str(error.value)
+
+
+def test_no_password_is_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONGODB_URL", raising=False)
+    assert read_settings().mongodb_url is None
+    monkeypatch.setenv("MONGODB_URL", "")
+    assert read_settings().mongodb_url is None
+
+
+def test_settings_do_not_change(tmp_path: Path) -> None:
+    settings = read_settings(model_service_home=tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://user:secret@host:27017/db?authSource=admin",
+        "mongodb://user:sec/ret@host:27017",
+        "mongodb://user:sec#ret@host:27017/db",
+        "mongodb://user:sec?ret@host:27017/db",
+        "mongodb://user:sec@ret@host:27017/db",
+        "mongodb://host:27017/db",
+    ],
+)
+def test_a_shown_address_has_no_password(url: str) -> None:
+    assert redact_url(url) == "mongodb://host:27017"

@@ -1,0 +1,127 @@
+"""What the documents say is what the code does."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from typer.main import get_command
+
+from exporters import errors as exporter_errors
+from exporters import registry
+from model_service import errors
+from model_service.app import create_app
+from model_service.cli.app import app as cli
+from model_service.config import Settings, parse_size
+
+ROOT = Path(__file__).parent.parent
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rows(text: str) -> dict[str, str]:
+    """The first two cells of every table row whose first cell is one code."""
+    found = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", text, re.MULTILINE)
+    return {name: second.strip() for name, second in found}
+
+
+def subclasses(root: type) -> Iterator[type]:
+    yield root
+    for child in root.__subclasses__():
+        yield from subclasses(child)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    documented = rows(CONFIGURATION)
+    assert set(documented) == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        shown = documented[name.upper()].strip("`")
+        default = field.default
+        if default is None or isinstance(default, SecretStr):
+            assert shown == "", name
+        elif isinstance(default, bool):
+            assert shown == str(default).lower(), name
+        elif isinstance(default, int | float):
+            assert parse_size(shown) == default if default >= 1 else float(shown) == default, name
+        else:
+            assert shown == str(default), name
+
+
+def test_every_error_is_documented_with_its_status() -> None:
+    documented = rows(API[API.index("## Errors") :])
+    for error in subclasses(errors.ModelServiceError):
+        assert documented[error.code] == str(error.status), error  # type: ignore[attr-defined]
+
+
+def test_every_way_a_job_fails_is_documented() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "model_service" / "jobs").glob("*.py"))
+    source += (ROOT / "model_service" / "storage" / "exports.py").read_text()
+    codes = set(re.findall(r'(?:code=|"error_code": |ConversionError\(\s*)"(\w+)"', source))
+    codes |= {error.code for error in subclasses(exporter_errors.ExportError)}  # type: ignore[attr-defined]
+    codes -= {exporter_errors.PackageCorrupt.code}  # of a package, not of a job
+    missing = [code for code in codes if f"`{code}`" not in API]
+    assert missing == []
+
+
+def test_every_route_is_documented(settings: Settings) -> None:
+    paths = create_app(settings).api_doc["paths"]  # type: ignore[attr-defined]
+    routes = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
+    assert [route for route in routes if f"`{route}`" not in API] == []
+
+
+def test_every_export_option_is_documented() -> None:
+    options = {name for specification in registry.specifications() for name in specification.options}
+    assert [name for name in options if f"`{name}`" not in API] == []
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.splitlines():
+                words = line.split("#")[0].split()
+                if words and words[0].endswith("model-service"):
+                    yield tuple(words[1:])
+
+
+@pytest.mark.parametrize("words", sorted(set(commands())), ids=" ".join)
+def test_every_command_in_the_documents_exists(words: tuple[str, ...]) -> None:
+    command = get_command(cli)
+    context = command.make_context("model-service", [], resilient_parsing=True)
+    rest = list(words)
+    while hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    command.make_context(command.name, rest, parent=context)  # raises for a wrong option or argument
+
+
+def test_every_file_that_is_named_exists() -> None:
+    missing = [
+        f"{page.name}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        + re.findall(r"`((?:model_service|exporters|scripts|docs|tests)/[\w./]+)`", page.read_text())
+        if not (page.parent / target).exists() and not (ROOT / target).exists()
+    ]
+    assert missing == []
+
+
+def test_the_python_example_is_correct_code() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    from model_service.client import ModelServiceClient
+
+    for block in blocks:
+        compile(block, "README.md", "exec")
+        for method in re.findall(r"client\.(\w+)\(", block):
+            assert hasattr(ModelServiceClient, method), method
+
+
+def test_the_exporters_say_what_they_can() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "exporters", "capabilities"], capture_output=True, text=True, check=True
+    )
+    assert [entry["name"] for entry in json.loads(answer.stdout)["formats"]] == ["onnx"]
