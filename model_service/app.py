@@ -12,7 +12,7 @@ from model_service.api.context import EXTENSION, Context
 from model_service.api.errors import refuse_invalid_request, register_error_handlers
 from model_service.api.json_provider import OrjsonProvider
 from model_service.api.request_id import register_request_id
-from model_service.api.schemas import Error
+from model_service.api.schemas.common import Error
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services

@@ -4,9 +4,12 @@ import os
 import shutil
 import tempfile
 
+import structlog
 from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
+
+log = structlog.get_logger(__name__)
 
 
 def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:
@@ -14,6 +17,7 @@ def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> N
 
     granian holds back slow senders and slow readers; a handler takes one of the ``threads``.
     """
+    log.info("server.starting", address=f"{host}:{port}", processes=workers, threads=threads)
     metrics = tempfile.mkdtemp(prefix="model-service-metrics-")
     if workers > 1:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from model_service.api.schemas import NewModel
+from model_service.api.schemas.models import NewModel
 
 
 def new_model(**fields: Any) -> dict[str, Any]:

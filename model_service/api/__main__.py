@@ -18,6 +18,7 @@ def application() -> object:
 def main() -> int:
     try:
         settings = read_settings()
+        configure_logging(settings.log_level)
         check_database(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import cast
 from flask import Response, current_app
 from pydantic import BaseModel
 
-from model_service.api.schemas import Paged
+from model_service.api.schemas.common import Paged
 from model_service.config import Settings
 from model_service.errors import InvalidField
 from model_service.services import Services

@@ -4,15 +4,14 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, page_limit, services
-from model_service.api.schemas import (
+from model_service.api.schemas.common import Deleted, Pagination
+from model_service.api.schemas.deployments import (
     CreatedDeployment,
-    Deleted,
     Deployment,
     DeploymentPage,
     DeploymentPath,
     DeploymentQuery,
     NewDeployment,
-    Pagination,
 )
 
 api = APIBlueprint(

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from model_service.api.context import answer
 from model_service.api.request_id import request_id
-from model_service.api.schemas import Error, ErrorBody
+from model_service.api.schemas.common import Error, ErrorBody
 from model_service.errors import (
     InvalidField,
     InvalidJSON,

@@ -7,7 +7,8 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, page_limit, services
 from model_service.api.downloads import send_file
-from model_service.api.schemas import ExportJob, ExportPage, ExportQuery, JobPath, NewExport, Pagination
+from model_service.api.schemas.common import Pagination
+from model_service.api.schemas.exports import ExportJob, ExportPage, ExportQuery, JobPath, NewExport
 
 api = APIBlueprint("exports", __name__, url_prefix="/api/v1/export", abp_tags=[Tag(name="exports")])
 

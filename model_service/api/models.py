@@ -1,12 +1,15 @@
 """/api/v1/models"""
 
+import string
+from urllib.parse import quote
+
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, context, page_limit, services
 from model_service.api.downloads import send_file
-from model_service.api.schemas import (
-    Deleted,
+from model_service.api.schemas.common import Deleted, Pagination
+from model_service.api.schemas.models import (
     FileMetadata,
     Model,
     ModelChanges,
@@ -15,7 +18,6 @@ from model_service.api.schemas import (
     ModelPath,
     ModelQuery,
     NewModel,
-    Pagination,
     Registered,
     Uploaded,
 )
@@ -87,7 +89,8 @@ def download_model(path: ModelPath) -> Response:
     """Download the file. HEAD, Range, If-Range and If-None-Match are honoured."""
     model = services().models.get_with_file(path.model_id)
     response = send_file(services().models.open_file(model))
-    response.headers["X-Model-Algorithm"] = model["algorithm"]
+    # Free text in a header: percent-encoded where it is not plain ASCII.
+    response.headers["X-Model-Algorithm"] = quote(model["algorithm"], safe=string.punctuation + " ")
     response.headers["X-Model-Version"] = model["version"]
     if request.method == "GET" and response.status_code == 200:
         services().models.count_download(model)

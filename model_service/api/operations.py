@@ -8,7 +8,7 @@ from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 
 from model_service import __version__
 from model_service.api.context import answer, services
-from model_service.api.schemas import Health
+from model_service.api.schemas.operations import Health
 from model_service.metrics import CONTENT_TYPE, exposition
 
 api = APIBlueprint("operations", __name__, abp_tags=[Tag(name="operations")])

@@ -1,5 +1,6 @@
 """One export: fetch the source, convert and prove it in a child process, publish the package."""
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
         _store_failure(context, job, failure, package)
         return
     report(job_id, token, percent=_CONVERTED, message="storing the package")
-    _publish(context, job, package, lambda blob, session: _complete(context, job, blob, result, session))
+    _publish(context, package, lambda blob, session: _complete(context, job, blob, result, session))
     log.info("export.completed", job_id=job_id)
 
 
@@ -156,26 +157,23 @@ def _store_failure(context: Context, job: Document, failure: ConversionError, pa
             session=session,
         )
 
-    _publish(context, job, package, fail)
+    _publish(context, package, fail)
 
 
-def _publish(context: Context, job: Document, package: Path, finish: Any) -> None:
-    """Pack, store and refer to the package; ``finish(blob, session)`` ends the job in that transaction."""
+def _publish(context: Context, package: Path, finish: Callable[[Blob, Session], bool]) -> None:
+    """Pack and store the package; ``finish(blob, session)`` ends the job in the same transaction.
+
+    Raises:
+        _JobLost: ``finish`` found the job no longer ours; nothing was stored.
+    """
     archive = package.with_suffix(".zip")
     packages.pack(package, archive)
     with archive.open("rb") as file:
         pieces = iter(lambda: file.read(1 << 20), b"")
         written = context.blobs.write(pieces, limit_bytes=_PUBLISH_LIMIT)
 
-    def work(session: Session) -> Blob:
-        stored = context.blobs.publish(written, session)
+    def refer(stored: Blob, session: Session) -> None:
         if not finish(stored, session):
             raise _JobLost
-        return stored
 
-    try:
-        stored = context.database.transaction(work)
-    except _JobLost:
-        context.blobs.discard(written)
-        raise
-    context.blobs.settle(written, stored)
+    context.blobs.publish(written, refer)

@@ -13,6 +13,7 @@ from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from rq.serializers import JSONSerializer
 
 from model_service.config import Settings, SettingsError
 
@@ -37,7 +38,7 @@ class Queue:
 
         When Redis is away nothing is raised: the reconciler asks again.
         """
-        queue = rq.Queue(NAME, connection=self._redis)
+        queue = self._rq()
         try:
             waiting = set(queue.job_ids)
             for wanted in ids:
@@ -50,7 +51,11 @@ class Queue:
 
     def waiting(self) -> list[str]:
         """The ids that wait, first come first."""
-        return list(rq.Queue(NAME, connection=self._redis).job_ids)
+        return list(self._rq().job_ids)
+
+    def _rq(self) -> rq.Queue:
+        # JSON, not RQ's pickle: whoever can write to Redis shall not run code in a worker.
+        return rq.Queue(NAME, connection=self._redis, serializer=JSONSerializer)
 
     def ping(self) -> bool:
         try:
@@ -60,7 +65,7 @@ class Queue:
 
     def work(self, stopping: Event) -> None:
         """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``."""
-        worker = _Worker([rq.Queue(NAME, connection=self._redis)], connection=self._redis)
+        worker = _Worker([self._rq()], connection=self._redis, serializer=JSONSerializer)
         worker.stopping = stopping
         worker.work(logging_level="WARNING")
 

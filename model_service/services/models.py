@@ -163,24 +163,16 @@ class ModelService:
         name = safe_filename(filename) or f"{safe_filename(model['name'])}.bin"
         file_format = FORMATS.get(PurePosixPath(name).suffix.lower(), "binary")
 
-        def work(session: Session) -> Blob:
-            stored = self._blobs.publish(written, session)
+        def refer(stored: Blob, session: Session) -> None:
             before = self._models.set_primary_file(
                 model["_id"], stored, filename=name, file_format=file_format, session=session
             )
-            if before is None:
+            if before is None:  # deleted meanwhile
                 raise NotFound("model", model_id)
             for file in before["files"]:
                 self._blobs.release(file["file_id"], session)
-            return stored
 
-        try:
-            stored = self._database.transaction(work)
-        except NotFound:
-            # Deleted meanwhile. After any other failure the commit may have happened: the sweep can tell.
-            self._blobs.discard(written)
-            raise
-        self._blobs.settle(written, stored)
+        self._blobs.publish(written, refer)
         return self.get(model_id)
 
     def get_with_file(self, model_id: str) -> Document:

@@ -31,6 +31,7 @@ def application() -> InferenceApp:
 def main() -> int:
     try:
         settings = read_settings()
+        configure_logging(settings.log_level)
         Database(settings).check()
     except SettingsError as exc:
         print(exc, file=sys.stderr)

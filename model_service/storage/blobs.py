@@ -11,7 +11,7 @@ once they are older than a safety window.
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +21,7 @@ from bson import encode as bson_encode
 from bson.binary import Binary
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReturnDocument
+from pymongo.errors import PyMongoError
 
 from model_service.storage.db import Database, Document, Session, now
 
@@ -107,12 +108,34 @@ class Blobs:
         document = {"_id": ObjectId(), "files_id": blob_id, "n": n, "data": Binary(chunk)}
         self._db.chunks.insert_one(RawBSONDocument(bson_encode(document)))
 
-    def publish(self, blob: Blob, session: Session) -> Blob:
-        """Make the blob visible with one reference, inside the transaction that stores that reference.
+    def publish(self, written: Blob, refer: Callable[[Blob, Session], None]) -> Blob:
+        """Make the bytes visible in one transaction with the document that refers to them.
 
-        Returns the stored blob: another id than the one given when equal bytes were there already. Call
-        ``settle`` once the transaction has committed.
+        ``refer(stored, session)`` writes that reference, and may run more than once. ``stored`` has another
+        id than ``written`` when equal bytes were there already; the new copy is dropped then. What ``refer``
+        raises ends the transaction: nothing is stored, and the bytes are removed.
+
+        Raises:
+            WriteExpired: the sweep was faster.
         """
+
+        def work(session: Session) -> Blob:
+            stored = self._count_reference(written, session)
+            refer(stored, session)
+            return stored
+
+        try:
+            stored = self._db.transaction(work)
+        except PyMongoError:
+            raise  # it may have been committed all the same: the sweep will know
+        except BaseException:
+            self._discard(written.id)
+            raise
+        if stored.id != written.id:
+            self._discard(written.id)
+        return stored
+
+    def _count_reference(self, blob: Blob, session: Session) -> Blob:
         stored = self._db.files.find_one_and_update(
             {"metadata.sha256": blob.sha256},
             {
@@ -136,11 +159,6 @@ class Blobs:
             if noted.deleted_count == 0:
                 raise WriteExpired(f"blob {blob.id} was swept before it was published")
         return Blob(stored["_id"], blob.sha256, blob.size_bytes)
-
-    def settle(self, written: Blob, stored: Blob) -> None:
-        """After the commit: drop the copy that was not needed."""
-        if stored.id != written.id:
-            self._discard(written.id)
 
     def discard(self, blob: Blob) -> None:
         """Remove a blob that was written and will not be published."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from model_service.api.schemas import Model
+from model_service.api.schemas.models import Model
 from model_service.app import create_app
 from model_service.config import Settings
 from tests.factories import new_model
@@ -64,6 +64,9 @@ def test_changes_leave_the_rest_alone(http: FlaskClient, model_id: str) -> None:
     assert (changed["status"], changed["tags"]) == ("archived", ["old"])
     assert changed["metrics"] == new_model()["metrics"]
     assert http.put(f"/api/v1/models/{UNKNOWN}", json={"tags": []}).status_code == 404
+    for field in ("name", "version", "download_count"):
+        assert http.put(f"/api/v1/models/{model_id}", json={field: "x"}).status_code == 422
+    assert http.put(f"/api/v1/models/{model_id}", json={"algorithm": None}).status_code == 422
 
 
 def test_a_deleted_model_is_gone(http: FlaskClient, model_id: str) -> None:
@@ -87,6 +90,15 @@ def test_a_file_comes_back_as_it_was_sent(http: FlaskClient, model_id: str) -> N
     info = http.get(f"/api/v1/models/{model_id}/info").json
     assert info["file_metadata"]["format"] == "pickle"
     assert info["download_count"] == 1
+
+
+def test_an_algorithm_of_any_characters_passes_through_a_header(http: FlaskClient) -> None:
+    model = http.post("/api/v1/models", json=new_model(algorithm="Wald (тёмный)\nX-Evil: 1")).json
+    upload(http, model["model_id"])
+    answer = http.get(model["download_url"])
+    assert answer.status_code == 200
+    assert answer.headers["X-Model-Algorithm"].startswith("Wald (%D1%82")
+    assert "X-Evil" not in answer.headers
 
 
 def test_head_gives_the_headers_and_counts_nothing(http: FlaskClient, model_id: str) -> None:

@@ -17,8 +17,8 @@ from model_service.serving.app import InferenceApp
 from model_service.serving.host import Host
 from model_service.serving.store import PackageStore
 from model_service.serving.usage import Usage
-from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database, now
+from model_service.storage.blobs import Blob, Blobs
+from model_service.storage.db import Database, Session, now
 from model_service.storage.deployments import Deployments
 from tests.factories import scaling_program
 
@@ -67,13 +67,11 @@ class World:
         }
         key = {"deployment_id": deployment["_id"], "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
 
-        def work(session: Any) -> Any:
-            stored = self.blobs.publish(written, session)
+        def refer(stored: Blob, session: Session) -> None:
             deployment["package"] = stored.reference()
             self.deployments.insert(deployment, key, session)
-            return stored
 
-        self.blobs.settle(written, self.database.transaction(work))
+        self.blobs.publish(written, refer)
         return str(deployment["_id"])
 
     def host(self) -> Host:

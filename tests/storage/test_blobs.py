@@ -7,7 +7,7 @@ from bson import ObjectId
 
 from model_service.config import Settings
 from model_service.storage.blobs import CHUNK_BYTES, Blob, BlobDamaged, Blobs, SizeLimitExceeded, WriteExpired
-from model_service.storage.db import Database
+from model_service.storage.db import Database, Session
 
 CONTENT = os.urandom(2 * CHUNK_BYTES + 12_345)
 NO_LIMIT = 1 << 40
@@ -31,10 +31,8 @@ def write(blobs: Blobs, content: bytes = CONTENT, piece: int = 100_000) -> Blob:
     return blobs.write(pieces, limit_bytes=NO_LIMIT)
 
 
-def publish(database: Database, blobs: Blobs, written: Blob) -> Blob:
-    stored = database.transaction(lambda session: blobs.publish(written, session))
-    blobs.settle(written, stored)
-    return stored
+def publish(blobs: Blobs, written: Blob) -> Blob:
+    return blobs.publish(written, lambda stored, session: None)
 
 
 def release(database: Database, blobs: Blobs, blob: Blob) -> None:
@@ -47,7 +45,7 @@ def stored_chunks(database: Database) -> int:
 
 @pytest.mark.parametrize("piece", [1_000, CHUNK_BYTES, 3 * CHUNK_BYTES])
 def test_what_is_written_in_any_pieces_is_read_back(database: Database, blobs: Blobs, piece: int) -> None:
-    blob = publish(database, blobs, write(blobs, piece=piece))
+    blob = publish(blobs, write(blobs, piece=piece))
     assert blob.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert b"".join(blobs.read(blob.id, 0, blob.size_bytes)) == CONTENT
 
@@ -63,13 +61,13 @@ def test_what_is_written_in_any_pieces_is_read_back(database: Database, blobs: B
     ],
 )
 def test_any_part_can_be_read(database: Database, blobs: Blobs, start: int, stop: int) -> None:
-    blob = publish(database, blobs, write(blobs))
+    blob = publish(blobs, write(blobs))
     assert b"".join(blobs.read(blob.id, start, stop)) == CONTENT[start:stop]
 
 
 def test_equal_bytes_are_stored_once(database: Database, blobs: Blobs) -> None:
-    first = publish(database, blobs, write(blobs))
-    second = publish(database, blobs, write(blobs))
+    first = publish(blobs, write(blobs))
+    second = publish(blobs, write(blobs))
     assert second == first
     assert stored_chunks(database) == 3
     assert database.uploads.count_documents({}) == 0
@@ -78,7 +76,7 @@ def test_equal_bytes_are_stored_once(database: Database, blobs: Blobs) -> None:
 def test_gridfs_itself_can_read_it(database: Database, blobs: Blobs, settings: Settings) -> None:
     from gridfs import GridFSBucket
 
-    blob = publish(database, blobs, write(blobs))
+    blob = publish(blobs, write(blobs))
     bucket = GridFSBucket(database.client[settings.mongodb_db], bucket_name=settings.gridfs_bucket)
     assert bucket.open_download_stream(blob.id).read() == CONTENT
 
@@ -108,8 +106,8 @@ def test_a_killed_writers_chunks_are_swept_after_the_safety_window(database: Dat
 
 
 def test_the_last_reference_lets_the_sweep_take_a_blob(database: Database, blobs: Blobs) -> None:
-    blob = publish(database, blobs, write(blobs))
-    publish(database, blobs, write(blobs))
+    blob = publish(blobs, write(blobs))
+    publish(blobs, write(blobs))
     release(database, blobs, blob)
     blobs.sweep(safety_s=-1)
     assert b"".join(blobs.read(blob.id, 0, blob.size_bytes)) == CONTENT
@@ -121,9 +119,9 @@ def test_the_last_reference_lets_the_sweep_take_a_blob(database: Database, blobs
 
 
 def test_a_blob_that_is_referred_to_again_in_time_stays(database: Database, blobs: Blobs) -> None:
-    blob = publish(database, blobs, write(blobs))
+    blob = publish(blobs, write(blobs))
     release(database, blobs, blob)
-    assert publish(database, blobs, write(blobs)) == blob
+    assert publish(blobs, write(blobs)) == blob
     blobs.sweep(safety_s=-1)
     assert b"".join(blobs.read(blob.id, 0, blob.size_bytes)) == CONTENT
 
@@ -132,26 +130,23 @@ def test_a_write_that_was_swept_cannot_be_published(database: Database, blobs: B
     written = write(blobs)
     blobs.sweep(safety_s=-1)
     with pytest.raises(WriteExpired):
-        database.transaction(lambda session: blobs.publish(written, session))
+        publish(blobs, written)
     assert database.files.count_documents({}) == 0
 
 
-def test_a_transaction_that_fails_publishes_nothing(database: Database, blobs: Blobs) -> None:
-    written = write(blobs)
-
-    def work(session: object) -> None:
-        blobs.publish(written, session)  # type: ignore[arg-type]
+def test_a_reference_that_cannot_be_stored_leaves_nothing(database: Database, blobs: Blobs) -> None:
+    def refuse(stored: Blob, session: Session) -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        database.transaction(work)
-    assert database.files.count_documents({}) == 0
-    assert publish(database, blobs, written) == written
+        blobs.publish(write(blobs), refuse)
+    assert database.files.count_documents({}) == stored_chunks(database) == 0
+    assert database.uploads.count_documents({}) == 0
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
 def test_damage_is_told_and_never_sent_as_whole(database: Database, blobs: Blobs, damage: str) -> None:
-    blob = publish(database, blobs, write(blobs))
+    blob = publish(blobs, write(blobs))
     middle = {"files_id": blob.id, "n": 1}
     if damage == "missing":
         database.chunks.delete_one(middle)

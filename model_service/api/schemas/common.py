@@ -1,0 +1,105 @@
+"""What every resource's requests and answers are made of."""
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from model_service.services.paging import Page
+
+MAX_DEPTH = 32
+
+
+def check_storable(value: Any, depth: int = 0) -> Any:
+    """JSON that MongoDB can keep: its integers have 64 bits, its keys no NUL, its nesting an end.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    match value:
+        case dict():
+            for key, inner in value.items():
+                if "\0" in key:
+                    raise ValueError("a key contains a NUL character")
+                check_storable(inner, depth + 1)
+        case list():
+            for inner in value:
+                check_storable(inner, depth + 1)
+        case int() if not -(2**63) <= value < 2**63:
+            raise ValueError("an integer does not fit in 64 bits")
+    return value
+
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$",
+        description="1 to 128 letters, digits, '_', '-' and '.', starting with a letter or a digit",
+    ),
+]
+Tag = Annotated[str, Field(min_length=1, max_length=128)]
+Text = Annotated[str, Field(min_length=1, max_length=128)]
+Tags = Annotated[list[Tag], Field(max_length=100)]
+JSONObject = dict[str, Any]
+Storable = Annotated[JSONObject, AfterValidator(check_storable)]
+# Ids are text in every answer, whatever the database keeps.
+Id = Annotated[str, BeforeValidator(str)]
+OptionalId = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]
+
+
+class Body(BaseModel):
+    """A request's JSON. An unknown field is a mistake that we name rather than ignore."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    @cache
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """flask-openapi3 asks for this on every request; making it costs a millisecond."""
+        return super().model_json_schema(*args, **kwargs)
+
+
+class Paged(Query):
+    page: int = Field(1, ge=1, le=1_000_000)
+    limit: int | None = Field(None, ge=1, description="at most MAX_PAGE_SIZE; by default 20")
+
+
+class Answer(BaseModel):
+    """Read from a stored document: ``_id`` becomes ``id``, what is not named here stays inside."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+
+class Pagination(BaseModel):
+    page: int
+    limit: int
+    total: int
+    pages: int
+
+    @classmethod
+    def of(cls, page: Page) -> "Pagination":
+        return cls(page=page.page, limit=page.limit, total=page.total, pages=page.pages)
+
+
+class Deleted(BaseModel):
+    success: Literal[True] = True
+    message: str
+    deleted_id: str
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    details: JSONObject
+
+
+class Error(BaseModel):
+    success: Literal[False] = False
+    error: ErrorBody
+    request_id: str

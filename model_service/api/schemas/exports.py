@@ -1,0 +1,82 @@
+"""Export jobs."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AliasChoices, BaseModel, Field
+
+from model_service.api.schemas.common import (
+    Answer,
+    Body,
+    Id,
+    JSONObject,
+    OptionalId,
+    Paged,
+    Pagination,
+    Storable,
+)
+from model_service.states import ExportStatus
+
+
+class JobPath(BaseModel):
+    job_id: str
+
+
+class NewExport(Body):
+    model_id: str | None = None
+    training_job_id: str | None = None
+    export_format: Annotated[str, Field(max_length=40)]
+    export_config: Storable = {}
+    optimization_config: Storable | None = None
+    validation_config: Storable | None = None
+    version_tag: str | None = Field(None, max_length=100)
+
+
+class ExportQuery(Paged):
+    model_id: str | None = None
+    status: ExportStatus | None = None
+
+
+class ExportJob(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    trace_id: str
+    user_id: str | None = None
+    model_id: OptionalId
+    model_name: str
+    model_version: str
+    training_job_id: str | None
+    version: int
+    version_tag: str | None
+    is_default: bool
+    export_format: str
+    framework: str | None
+    task_type: str | None
+    export_config: JSONObject
+    optimization_config: JSONObject | None
+    validation_config: JSONObject | None
+    status: ExportStatus
+    progress_percent: float
+    progress_message: str
+    attempts: int
+    checkpoint_path: str
+    exported_model_path: str | None = None
+    export_package_path: str | None = None
+    export_package_size_bytes: int | None = None
+    export_package_checksum: str | None = None
+    model_size_bytes: int | None = None
+    optimization_stats: JSONObject | None = None
+    validation_metrics: JSONObject | None = None
+    fidelity: JSONObject | None = None
+    performance: JSONObject | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    updated_at: datetime
+    error_code: str | None = None
+    error_message: str | None = None
+    log: list[str] = []
+
+
+class ExportPage(BaseModel):
+    jobs: list[ExportJob]
+    pagination: Pagination
