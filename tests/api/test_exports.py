@@ -1,0 +1,93 @@
+import pytest
+from flask.testing import FlaskClient
+
+from model_service.api.schemas.exports import ExportJob
+from tests.factories import new_model
+
+URL = "/api/v1/export/jobs"
+UNKNOWN = "507f1f77bcf86cd799439011"
+
+
+@pytest.fixture
+def with_file(http: FlaskClient, model_id: str) -> str:
+    http.post(f"/api/v1/models/{model_id}/upload", data=b"some bytes", headers={"X-Filename": "m.pt2"})
+    return model_id
+
+
+def test_a_new_job_waits_and_says_all_there_is_to_say(http: FlaskClient, with_file: str) -> None:
+    config = {"opset_version": 18, "classes": ["a", "b"], "postprocessing": {"softmax": True}}
+    answer = http.post(
+        URL,
+        json={"model_id": with_file, "export_format": "onnx", "export_config": config, "version_tag": "best"},
+    )
+    assert answer.status_code == 202
+    job = answer.json
+    assert set(job) == set(ExportJob.model_fields)
+    assert (job["status"], job["progress_percent"], job["version"]) == ("pending", 0, 1)
+    assert (job["model_id"], job["model_name"], job["version_tag"]) == (with_file, "digits", "best")
+    assert job["export_config"]["opset_version"] == 18
+    read = http.get(f"{URL}/{job['id']}").json
+    assert read == job
+    second = http.post(URL, json={"model_id": with_file, "export_format": "onnx"}).json
+    assert second["version"] == 2
+
+
+def test_lists_are_filtered(http: FlaskClient, with_file: str) -> None:
+    job = http.post(URL, json={"model_id": with_file, "export_format": "onnx"}).json
+    for query in ("", f"?model_id={with_file}", "?status=pending", "?page=1&limit=1"):
+        assert [found["id"] for found in http.get(URL + query).json["jobs"]] == [job["id"]], query
+    for query in (f"?model_id={UNKNOWN}", "?status=completed", "?page=2"):
+        assert http.get(URL + query).json["jobs"] == [], query
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        ({"export_format": "tensorrt"}, ["onnx"]),
+        ({"export_config": {"opset": 17}}, ["dynamic_axes", "inputs", "opset_version", "optimize"]),
+        ({"export_config": {"postprocessing": {"nms": True}}}, {"softmax": "boolean", "top_k": "integer"}),
+        ({"optimization_config": {"quantization": {}}}, []),
+        ({"validation_config": {"enabled": True}}, []),
+    ],
+)
+def test_what_is_not_offered_is_refused_with_what_is(
+    http: FlaskClient, with_file: str, fields: dict[str, object], allowed: object
+) -> None:
+    answer = http.post(URL, json={"model_id": with_file, "export_format": "onnx", **fields})
+    assert (answer.status_code, answer.json["error"]["code"]) == (422, "unsupported_option")
+    assert answer.json["error"]["details"]["allowed"] == allowed
+    assert http.get(URL).json["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"export_format": "onnx"}, 422, "invalid_field"),
+        ({"export_format": "onnx", "model_id": UNKNOWN, "training_job_id": "x"}, 422, "invalid_field"),
+        ({"export_format": "onnx", "training_job_id": "x"}, 404, "not_found"),
+        ({"export_format": "onnx", "model_id": UNKNOWN}, 404, "not_found"),
+        ({"export_format": "onnx", "model_id": "x"}, 400, "malformed_id"),
+        ({"model_id": UNKNOWN}, 422, "invalid_field"),
+        (
+            {"export_format": "onnx", "model_id": UNKNOWN, "export_config": {"classes": [1]}},
+            422,
+            "unsupported_option",
+        ),
+    ],
+)
+def test_sources_that_are_none(http: FlaskClient, fields: dict[str, object], status: int, code: str) -> None:
+    answer = http.post(URL, json=fields)
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+
+
+def test_a_model_without_a_file_cannot_be_exported(http: FlaskClient) -> None:
+    model_id = http.post("/api/v1/models", json=new_model()).json["model_id"]
+    answer = http.post(URL, json={"model_id": model_id, "export_format": "onnx"})
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+
+
+def test_a_job_without_a_package_has_no_download(http: FlaskClient, with_file: str) -> None:
+    job = http.post(URL, json={"model_id": with_file, "export_format": "onnx"}).json
+    answer = http.get(f"{URL}/{job['id']}/download")
+    assert (answer.status_code, answer.json["error"]["code"]) == (409, "conflict")
+    assert answer.json["error"]["details"]["status"] == "pending"
