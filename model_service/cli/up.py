@@ -28,5 +28,6 @@ def up(
     try:
         settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     except SettingsError as exc:
-        raise typer.BadParameter(str(exc)) from None
+        typer.echo(f"error: invalid_setting: {exc}", err=True)
+        raise typer.Exit(2) from None
     raise typer.Exit(run(settings, data_dir=settings.home))

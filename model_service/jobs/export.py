@@ -1,7 +1,7 @@
 """One export: fetch the source, convert and prove it in a child process, publish the package."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
 
         def on_progress(event: Event) -> None:
             percent = _FETCHED + event["percent"] / 100 * (_CONVERTED - _FETCHED)
-            report(job_id, token, percent=round(percent, 1), message=event["message"])
+            with suppress(*CONNECTION_ERRORS):  # a conversion goes on while MongoDB is away
+                report(job_id, token, percent=round(percent, 1), message=event["message"])
 
         result = child.convert(
             _request(job, source, package),

@@ -190,3 +190,18 @@ def test_ctrl_c_while_waiting_is_exit_code_130(script: Scripted) -> None:
 def test_the_version() -> None:
     assert run("version").stdout == f"model-service {__version__}\n"
     assert json.loads(run("version", "--json").stdout) == {"version": __version__}
+
+
+@pytest.mark.parametrize(("name", "value"), [("MAX_FILE_SIZE", "lots"), ("HOST", "0.0.0.0")])
+def test_up_refuses_a_wrong_setting_in_one_line(tmp_path: Path, name: str, value: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "model_service.cli", "up", "--data-dir", str(tmp_path / "data")],
+        env=os.environ | {name: value},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert f"{name}={value}" in ended.stderr
+    assert not (tmp_path / "data").exists()
