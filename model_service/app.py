@@ -13,22 +13,15 @@ from model_service.api.errors import refuse_invalid_request, register_error_hand
 from model_service.api.json_provider import OrjsonProvider
 from model_service.api.request_id import register_request_id
 from model_service.api.schemas.common import Error
+from model_service.api.transfers import TransferSlots
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
 from model_service.storage.db import CONNECTION_ERRORS, Database
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 # Of a JSON body; an upload reads its own stream, up to MAX_FILE_SIZE.
-MAX_JSON_BYTES = 4 * 1024 * 1024
-
-
-def check_database(settings: Settings) -> None:
-    """Raises: SettingsError: MongoDB cannot be reached, or is not what the service needs."""
-    database = Database(settings)
-    try:
-        database.check()
-    finally:
-        database.close()
+MAX_JSON_BYTES = 1024 * 1024
 
 
 def create_app(settings: Settings) -> Flask:
@@ -42,9 +35,12 @@ def create_app(settings: Settings) -> Flask:
         static_folder=None,
     )
     app.json = OrjsonProvider(app)
+    app.config["OPENAPI_HTML_STRING"] = '<meta http-equiv="refresh" content="0; url=scalar">'  # the one page
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     database = Database(settings)
-    app.extensions[EXTENSION] = Context(settings, build_services(settings, database))
+    app.extensions[EXTENSION] = Context(
+        settings, build_services(settings, database), TransferSlots(settings.api_threads)
+    )
     register_request_id(app)
     _register_metrics(app)
     register_auth(app, settings)
@@ -64,8 +60,7 @@ def _register_metrics(app: Flask) -> None:
     @app.after_request
     def count(response: Response) -> Response:
         endpoint = request.url_rule.rule if request.url_rule else "unmatched"
-        REQUESTS.labels(endpoint=endpoint, method=request.method, status=response.status_code).inc()
-        REQUEST_DURATION.labels(endpoint=endpoint, method=request.method).observe(
-            time.perf_counter() - g.started
-        )
+        method = request.method if request.method in _METHODS else "other"
+        REQUESTS.labels(endpoint=endpoint, method=method, status=response.status_code).inc()
+        REQUEST_DURATION.labels(endpoint=endpoint, method=method).observe(time.perf_counter() - g.started)
         return response

@@ -31,7 +31,10 @@ def parse_size(value: Any) -> int:
     if match is None:
         raise ValueError("a size like 500MB, 4GiB or a number of bytes")
     number, unit = match.groups()
-    return int(float(number) * _UNITS[(unit or "b").lower()])
+    try:
+        return int(float(number) * _UNITS[(unit or "b").lower()])
+    except OverflowError:
+        raise ValueError("a smaller size") from None
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
@@ -43,7 +46,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False)
 
     # The registry's HTTP server
     host: str = "127.0.0.1"
@@ -54,6 +57,7 @@ class Settings(BaseSettings):
     max_page_size: int = Field(100, ge=1, le=10_000)
     download_timeout: float = Field(600, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
 
     # Who may use it
     enable_auth: bool = False
@@ -67,7 +71,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     model_service_home: Path = Path("~/.local/share/model-service")
     mongodb_cache_gb: float = Field(0.5, ge=0.25)
-    orphan_safety_s: float = Field(86_400, ge=0)
+    orphan_safety_s: float = Field(86_400, ge=3600)
 
     # Jobs
     job_max_attempts: int = Field(3, ge=1)

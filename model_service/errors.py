@@ -3,8 +3,8 @@
     ModelServiceError
     ├── InvalidRequest        your input
     │   ├── MalformedId  InvalidJSON  InvalidField  UnsupportedOption  IncompleteUpload
-    │   ├── NotFound     Conflict     FileTooLarge  LengthRequired  RangeNotSatisfiable
-    │   └── NotVerified
+    │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed
+    │   └── NotVerified  RangeNotSatisfiable
     ├── NotPermitted          permission
     │   └── Unauthorized
     └── ServiceFailure        our service
@@ -15,6 +15,10 @@ The fourth family, "your model", is not an HTTP answer: it is the ``error_code``
 """
 
 from typing import Any
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 class ModelServiceError(Exception):
@@ -38,7 +42,7 @@ class MalformedId(InvalidRequest):
     code = "malformed_id"
 
     def __init__(self, kind: str, value: str) -> None:
-        super().__init__(f"{value[:64]!r} is not a {kind} id.", id=value[:64])
+        super().__init__(f"{value[:64]!r} is not the id of {_a(kind)}.", id=value[:64])
 
 
 class InvalidJSON(InvalidRequest):
@@ -85,6 +89,16 @@ class NotFound(InvalidRequest):
         super().__init__(f"There is no {kind} {wanted!r}.", kind=kind, id=wanted)
 
 
+class NoFile(InvalidRequest):
+    """The model is registered, and nothing was uploaded for it yet."""
+
+    code = "no_file"
+    status = 404
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"Model {model_id} has no file yet: upload one first.", id=model_id)
+
+
 class Conflict(InvalidRequest):
     """The request is right, but not in the present state."""
 
@@ -107,6 +121,11 @@ class FileTooLarge(InvalidRequest):
             f"The body is larger than {setting}, {limit_bytes:,} bytes. Nothing was stored.",
             limit_bytes=limit_bytes,
         )
+
+
+class PreconditionFailed(InvalidRequest):
+    code = "precondition_failed"
+    status = 412
 
 
 class RangeNotSatisfiable(InvalidRequest):

@@ -1,17 +1,21 @@
-"""Structured logs: one JSON object a line on stderr, or aligned text on a terminal."""
+"""Structured logs on stderr: one JSON object a line, or text for a person."""
 
 import logging
 import sys
 
 import structlog
 
+from model_service.config import Settings
 
-def configure_logging(level: str) -> None:
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer()
-    )
+
+def configure_logging(settings: Settings) -> None:
+    renderer: structlog.typing.Processor
+    if settings.log_format == "text":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=False, pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -20,7 +24,9 @@ def configure_logging(level: str) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level]
+        ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

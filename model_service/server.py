@@ -1,7 +1,6 @@
 """granian, as both of our HTTP servers run it."""
 
 import os
-import shutil
 import tempfile
 
 import structlog
@@ -15,13 +14,13 @@ log = structlog.get_logger(__name__)
 def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:
     """Serve the WSGI application that ``target`` (``module:factory``) makes, until SIGTERM or SIGINT.
 
-    granian holds back slow senders and slow readers; a handler takes one of the ``threads``.
+    granian holds back whoever sends faster than we read, or reads slower than we send; a handler keeps one
+    of the ``threads`` all that time.
     """
     log.info("server.starting", address=f"{host}:{port}", processes=workers, threads=threads)
-    metrics = tempfile.mkdtemp(prefix="model-service-metrics-")
-    if workers > 1:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-    try:
+    with tempfile.TemporaryDirectory(prefix="model-service-metrics-") as metrics:
+        if workers > 1:  # they count together, in files
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         Granian(
             target,
             address=host,
@@ -37,5 +36,3 @@ def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> N
             log_level=LogLevels.error,
             workers_kill_timeout=5,
         ).serve()
-    finally:
-        shutil.rmtree(metrics, ignore_errors=True)

@@ -66,14 +66,14 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the service running at the end")
     arguments = parser.parse_args()
     with running_service(keep=arguments.keep) as (addresses, data_dir):
-        with step("Training on 1,347 scans of handwritten digits"):
-            trained = train()
-        with ModelServiceClient(addresses["api"]) as client:
+        with step("Training on 1,347 scans of handwritten digits") as say:
+            trained = train(say)
+        with ModelServiceClient(addresses["api"], progress=False) as client:
             job, deployment, timings = register_to_deploy(client, trained, data_dir)
             with step(f"Asking the endpoint about {len(trained.labels)} scans it has never seen"):
                 asked = ask(client, deployment, trained)
         show(trained, job, asked, timings)
-        show_where_to_look(addresses, deployment, data_dir, keep=arguments.keep)
+        show_where_to_look(addresses, deployment, trained, data_dir, keep=arguments.keep)
     if asked.accuracy != trained.accuracy:
         console.print("[red]The endpoint is not as accurate as the network it was made from.[/red]")
         return 1
@@ -81,10 +81,11 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def step(what: str) -> Iterator[None]:
+def step(what: str) -> Iterator[Callable[[str], None]]:
+    """Shows that ``what`` is under way, then how long it took; what is yielded says how far it is."""
     started = time.perf_counter()
-    with console.status(what):
-        yield
+    with console.status(what) as status:
+        yield lambda progress: status.update(f"{what}: {progress}")
     console.print(f"[green]✓[/green] {what} [dim]{time.perf_counter() - started:.1f} s[/dim]")
 
 
@@ -114,7 +115,7 @@ def running_service(*, keep: bool) -> Iterator[tuple[dict[str, Any], Path]]:
         if not (keep and finished):
             process.send_signal(signal.SIGTERM)
             process.wait()
-            if finished:
+            if finished or isinstance(sys.exception(), KeyboardInterrupt):
                 shutil.rmtree(data_dir)
             else:
                 console.print(f"The service's log is kept at {data_dir / 'up.log'}")
@@ -139,7 +140,7 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def train() -> Trained:
+def train(say: Callable[[str], None]) -> Trained:
     """A convolutional network, trained for some seconds; a quarter of the scans is kept aside."""
     import torch
     from sklearn.datasets import load_digits
@@ -166,7 +167,8 @@ def train() -> Trained:
     started = time.perf_counter()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
-    for _ in range(TRAIN_EPOCHS):
+    for epoch in range(TRAIN_EPOCHS):
+        say(f"epoch {epoch + 1} of {TRAIN_EPOCHS}")
         for rows in torch.randperm(len(targets)).split(64):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(inputs[rows]), targets[rows]).backward()
@@ -253,11 +255,11 @@ def show(trained: Trained, job: ExportJob, asked: Asked, timings: dict[str, floa
     fidelity = next(iter(job.fidelity["outputs"].values()))
     stats = job.raw["optimization_stats"]
     p99 = asked.latencies_ms[int(len(asked.latencies_ms) * 0.99)]
-    cpu = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-    table = Table(title=f"Handwritten digits, from training to an endpoint ({cpu})", title_justify="left")
+    table = Table(title="Handwritten digits, from training to an endpoint", title_justify="left")
     table.add_column("measured")
     table.add_column("value", justify="right")
     rows = [
+        ("machine", f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"),
         ("test scans, never seen in training", f"{len(trained.labels)}"),
         ("accuracy of the trained network", f"{trained.accuracy:.2%}"),
         ("accuracy of the endpoint, over HTTP", f"{asked.accuracy:.2%}"),
@@ -280,25 +282,36 @@ def show(trained: Trained, job: ExportJob, asked: Asked, timings: dict[str, floa
 
 
 def show_where_to_look(
-    addresses: dict[str, Any], deployment: Deployment, data_dir: Path, *, keep: bool
+    addresses: dict[str, Any], deployment: Deployment, trained: Trained, data_dir: Path, *, keep: bool
 ) -> None:
     if not keep:
         console.print("Everything is stopped now. [bold]scripts/quickstart --keep[/bold] leaves it running.")
         return
+    scan = data_dir / "scan.json"
+    scan.write_text(json.dumps({"inputs": trained.scans[:1].tolist()}))
     console.print(
         f"""
 It goes on running. Where to look:
-  the API's page    {addresses["api"]}/docs
+  the API's page    {addresses["api"]}/docs/
   the model         {addresses["api"]}/api/v1/models?name=digits
   metrics           {addresses["api"]}/metrics
-  the endpoint      {deployment.endpoint_url}
-  its key           {deployment.api_key}
   log and data      {data_dir}
-Stop it with        kill {addresses["pid"]}""",
+
+Ask the endpoint about a scan of a {trained.labels[0]}:
+  curl {deployment.endpoint_url} -H 'Authorization: Bearer {deployment.api_key}' -d @{scan}
+
+The commands, for this service:
+  .venv/bin/model-service --url {addresses["api"]} models list
+
+Stop it, and remove its data:
+  kill {addresses["pid"]}; rm -r {data_dir}""",
         highlight=False,
         soft_wrap=True,
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

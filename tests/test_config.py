@@ -1,8 +1,12 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from model_service.config import SettingsError, parse_size, read_settings, redact_url
+from model_service.embedded import Addresses
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,9 @@ def test_sizes(text: object, size: int) -> None:
         ("PORT", "http", "integer"),
         ("MAX_FILE_SIZE", "5 apples", "500MB"),
         ("MAX_FILE_SIZE", "0", "greater than 0"),
+        ("MAX_FILE_SIZE", "9" * 400, "smaller"),
+        ("JOB_LEASE_S", "inf", "finite"),
+        ("ORPHAN_SAFETY_S", "0", "3600"),
         ("LOG_LEVEL", "loud", "'DEBUG'"),
         ("MONGODB_DB", "a/b", "pattern"),
         ("HOST", "0.0.0.0", "ALLOW_ANONYMOUS"),
@@ -45,6 +52,43 @@ def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
         read_settings()
     assert "API_KEY" in str(error.value)
     assert "tooshort" not in str(error.value)
+
+
+@pytest.mark.parametrize("program", ["api", "jobs", "serving"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MONGODB_URL", ""),
+        ("MONGODB_URL", "postgres://u:secret@h/x"),
+        ("MONGODB_URL", "mongodb://u:sec/ret@h"),
+        ("MONGODB_URL", "mongodb://u:secret@127.0.0.1:1"),
+        ("REDIS_URL", "http://u:secret@127.0.0.1:1"),
+        ("PORT", "0"),
+    ],
+)
+def test_a_program_that_cannot_start_says_why_in_one_line(
+    servers: Addresses, tmp_path: Path, program: str, name: str, value: str
+) -> None:
+    if (program, name) == ("serving", "REDIS_URL"):
+        return  # it needs none
+    env = {
+        "MONGODB_URL": servers.mongodb_url,
+        "REDIS_URL": servers.redis_url,
+        "MODEL_SERVICE_HOME": str(tmp_path),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", f"model_service.{program}"],
+        env=os.environ | env | {name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode != 0
+    said = ended.stderr.strip().splitlines()
+    assert len(said) == 1, ended.stderr
+    assert name in said[0]
+    assert "secret" not in said[0]
+    assert "sec/ret" not in said[0]
 
 
 def test_no_password_is_built_in(monkeypatch: pytest.MonkeyPatch) -> None:

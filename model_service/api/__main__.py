@@ -2,24 +2,25 @@
 
 import sys
 
-from model_service.app import check_database, create_app
+from model_service.app import create_app
 from model_service.config import SettingsError, read_settings
 from model_service.log import configure_logging
 from model_service.server import serve
+from model_service.services import check_dependencies
 
 
 def application() -> object:
     """What each of granian's processes calls; the settings come with the environment."""
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     return create_app(settings)
 
 
 def main() -> int:
     try:
         settings = read_settings()
-        configure_logging(settings.log_level)
-        check_database(settings)
+        configure_logging(settings)
+        check_dependencies(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2

@@ -7,8 +7,9 @@ from flask import Flask, request
 from model_service.config import Settings
 from model_service.errors import Unauthorized
 
-# Probes and scrapers hold no key and learn nothing about a model there.
-OPEN_PATHS = frozenset({"/health", "/metrics"})
+# Probes, scrapers and readers of the documentation hold no key, and learn nothing about a model there.
+OPEN_PATHS = frozenset({"/", "/health", "/metrics", "/openapi.json"})
+OPEN_PREFIX = "/docs/"
 
 
 def register_auth(app: Flask, settings: Settings) -> None:
@@ -19,13 +20,12 @@ def register_auth(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def require_key() -> None:
-        if request.path in OPEN_PATHS:
+        if request.path in OPEN_PATHS or request.path.startswith(OPEN_PREFIX):
             return
         sent = request.headers.get("X-API-Key") or _bearer()
         if not hmac.compare_digest(sent.encode(), expected):
-            raise Unauthorized(
-                "This service needs its API key in the header 'X-API-Key' or as a bearer token."
-            )
+            problem = "The API key is wrong" if sent else "This service needs its API key"
+            raise Unauthorized(f"{problem}: send it in the header 'X-API-Key' or as a bearer token.")
 
 
 def _bearer() -> str:

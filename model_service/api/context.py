@@ -7,6 +7,7 @@ from flask import Response, current_app
 from pydantic import BaseModel
 
 from model_service.api.schemas.common import Paged
+from model_service.api.transfers import TransferSlots
 from model_service.config import Settings
 from model_service.errors import InvalidField
 from model_service.services import Services
@@ -19,6 +20,7 @@ DEFAULT_LIMIT = 20
 class Context:
     settings: Settings
     services: Services
+    transfers: TransferSlots
 
 
 def context() -> Context:

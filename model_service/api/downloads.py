@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import structlog
 from flask import Response, request
-from werkzeug.http import is_resource_modified
 
 from model_service.api.context import context
-from model_service.errors import RangeNotSatisfiable
+from model_service.errors import PreconditionFailed, RangeNotSatisfiable
 from model_service.services.files import StoredFile
 
 log = structlog.get_logger(__name__)
@@ -18,44 +17,52 @@ def send_file(file: StoredFile, *, mimetype: str = "application/octet-stream") -
     """The file as an attachment; for HEAD the headers alone, and nothing is read.
 
     Raises:
+        PreconditionFailed: ``If-Match`` names another file.
         RangeNotSatisfiable: the range begins past the end.
+        ServiceUnavailable: too many transfers are under way.
     """
+    if request.if_match and not request.if_match.contains(file.sha256):
+        raise PreconditionFailed("The file is no longer the one that If-Match names.", etag=file.sha256)
     response = Response(mimetype=mimetype)
     response.set_etag(file.sha256)
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["X-File-Checksum"] = f"sha256:{file.sha256}"
     response.headers["Content-Disposition"] = f'attachment; filename="{file.filename}"'
-    if not is_resource_modified(request.environ, etag=response.headers["ETag"]):
+    if request.if_none_match.contains_weak(file.sha256):
         response.status_code = 304
         return response
-    start, stop = _range(file, response)
+    start, stop = _range(file, response) if request.method == "GET" else (0, file.size_bytes)
     response.content_length = stop - start
-    if request.method != "HEAD":
+    if request.method == "GET":
+        response.call_on_close(context().transfers.take())
         response.response = _pieces(file, start, stop)
     return response
 
 
 def _range(file: StoredFile, response: Response) -> tuple[int, int]:
-    wanted = request.range
-    if_range = request.if_range
+    wanted, size = request.range, file.size_bytes
     # Several ranges at once are answered whole, as RFC 9110 §14.2 allows.
-    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
-        return 0, file.size_bytes
-    if if_range is not None and if_range.to_header() and if_range.etag != file.sha256:
-        return 0, file.size_bytes
-    found = wanted.range_for_length(file.size_bytes)
-    if found is None:
-        raise RangeNotSatisfiable(
-            f"The file has {file.size_bytes} bytes; the range begins past them.", size_bytes=file.size_bytes
-        )
-    start, stop = found
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1 or not _still_wanted(file):
+        return 0, size
+    start, stop = wanted.ranges[0]
+    start, stop = max(0, size + start) if start < 0 else start, min(size, stop or size)
+    if start >= size:
+        raise RangeNotSatisfiable(f"The file has {size} bytes; the range begins past them.", size_bytes=size)
     response.status_code = 206
-    response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size_bytes}"
+    response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     return start, stop
 
 
+def _still_wanted(file: StoredFile) -> bool:
+    """``If-Range``: a part only of the very same bytes, which a weak validator or a date cannot tell."""
+    return request.headers.get("If-Range", f'"{file.sha256}"') == f'"{file.sha256}"'
+
+
 def _pieces(file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
-    """Ends the connection, rather than the body, when the download takes longer than DOWNLOAD_TIMEOUT."""
+    """Ends the connection, rather than the body, when the download takes longer than DOWNLOAD_TIMEOUT.
+
+    The time is looked at whenever the client has taken a piece; one that takes none keeps its slot.
+    """
     deadline = time.monotonic() + context().settings.download_timeout
     read = file.read(start, stop)
 

@@ -15,8 +15,10 @@ from model_service.errors import (
     InvalidField,
     InvalidJSON,
     ModelServiceError,
+    RangeNotSatisfiable,
     ServiceFailure,
     ServiceUnavailable,
+    Unauthorized,
 )
 
 log = structlog.get_logger(__name__)
@@ -39,8 +41,13 @@ def register_error_handlers(app: Flask, *, connection_errors: Iterable[type[Exce
 def _respond(error: ModelServiceError) -> Response:
     body = ErrorBody(code=error.code, message=error.message, details=error.details)
     response = answer(Error(error=body, request_id=request_id()), error.status)
-    if isinstance(error, ServiceUnavailable):
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    match error:
+        case ServiceUnavailable():
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        case RangeNotSatisfiable():
+            response.headers["Content-Range"] = f"bytes */{error.details['size_bytes']}"
+        case Unauthorized():
+            response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
@@ -62,7 +69,7 @@ def _respond_to_http(error: HTTPException) -> Response:
 def _respond_to_lost_connection(error: Exception) -> Response:
     log.warning("mongodb.unreachable", error=str(error))
     return _respond(
-        ServiceUnavailable("The database cannot be reached right now. Nothing was changed; try again.")
+        ServiceUnavailable("The database cannot be reached; a change may or may not have been made.")
     )
 
 

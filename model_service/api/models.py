@@ -77,9 +77,13 @@ def upload_model(path: ModelPath) -> Response:
     X-Content-SHA256, where sent, is checked before anything is kept.
     """
     incoming = incoming_file(request, context().settings.max_file_size)
-    model = services().models.store_file(
-        path.model_id, incoming.pieces, filename=incoming.filename, sha256=incoming.sha256
-    )
+    give_back = context().transfers.take()
+    try:
+        model = services().models.store_file(
+            path.model_id, incoming.pieces, filename=incoming.filename, sha256=incoming.sha256
+        )
+    finally:
+        give_back()
     metadata = FileMetadata.model_validate(model["file_metadata"])
     return answer(Uploaded(model_id=path.model_id, file_metadata=metadata), 201)
 
@@ -93,7 +97,11 @@ def download_model(path: ModelPath) -> Response:
     response.headers["X-Model-Algorithm"] = quote(model["algorithm"], safe=string.punctuation + " ")
     response.headers["X-Model-Version"] = model["version"]
     if request.method == "GET" and response.status_code == 200:
-        services().models.count_download(model)
+        try:
+            services().models.count_download(model)
+        except BaseException:
+            response.close()
+            raise
         DOWNLOADS.labels(algorithm=bounded(model["algorithm"])).inc()
     return response
 

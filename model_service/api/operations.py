@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, redirect
 from flask_openapi3 import APIBlueprint, OpenAPI, Tag
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from model_service import __version__
 from model_service.api.context import answer, services
@@ -35,6 +36,11 @@ def health() -> Response:
 def metrics() -> Response:
     """Prometheus metrics of every process of this server."""
     return Response(exposition(), content_type=CONTENT_TYPE)
+
+
+@documents.get("/")
+def home() -> WerkzeugResponse:
+    return redirect("/docs/scalar")
 
 
 @documents.get("/openapi.json")

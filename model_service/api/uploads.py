@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from model_service.errors import FileTooLarge, IncompleteUpload, InvalidRequest, LengthRequired
 
@@ -13,6 +13,9 @@ READ_BYTES = 1 << 20
 FIELD = "file"
 # Boundaries and part headers of a form around the one file it carries.
 _FORM_OVERHEAD_BYTES = 64 * 1024
+# What the parser may hold while it looks for the end of a header or a boundary.
+_FORM_BUFFER_BYTES = 4 * READ_BYTES
+_FORM_PARTS = 100
 
 
 @dataclass(frozen=True)
@@ -67,36 +70,44 @@ def _body(request: Request) -> Iterator[bytes]:
         )
 
 
-def _form_events(request: Request) -> Iterator[File | Data]:
+def _form_events(request: Request) -> Iterator[Field | File | Data]:
     boundary = request.mimetype_params.get("boundary", "")
     if not boundary:
         raise InvalidRequest("The multipart form names no boundary in its Content-Type.")
-    decoder = MultipartDecoder(boundary.encode("latin-1", "replace"))
+    decoder = MultipartDecoder(
+        boundary.encode("latin-1", "replace"), max_form_memory_size=_FORM_BUFFER_BYTES, max_parts=_FORM_PARTS
+    )
     try:
         for piece in _body(request):
             decoder.receive_data(piece)
             while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
-                if isinstance(event, File | Data):
+                if isinstance(event, Field | File | Data):
                     yield event
         decoder.receive_data(None)
         decoder.next_event()
     except RequestEntityTooLarge:
-        raise InvalidRequest("The multipart form has too large a part header.") from None
+        raise InvalidRequest("The multipart form has too many parts, or one without an end.") from None
     except ValueError:
         raise IncompleteUpload(
             "The multipart form is malformed or ended before its closing boundary. Nothing was stored."
         ) from None
 
 
-def _next_file(events: Iterator[File | Data]) -> File:
+def _next_file(events: Iterator[Field | File | Data]) -> File:
     for event in events:
         if isinstance(event, File) and event.name == FIELD:
             return event
     raise InvalidRequest(f"The form has no file in the field '{FIELD}'.")
 
 
-def _file_data(events: Iterator[File | Data]) -> Iterator[bytes]:
+def _file_data(events: Iterator[Field | File | Data]) -> Iterator[bytes]:
+    """The data of the file whose head was just met; what other fields carry is passed over."""
+    in_file = True
     for event in events:
-        if isinstance(event, File):
-            raise InvalidRequest(f"The form carries more than one file; send one, in the field '{FIELD}'.")
-        yield bytes(event.data)
+        match event:
+            case File():
+                raise InvalidRequest(f"The form has more than one file; send one, in the field '{FIELD}'.")
+            case Field():
+                in_file = False
+            case Data() if in_file:
+                yield bytes(event.data)

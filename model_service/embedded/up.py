@@ -76,6 +76,8 @@ def _plan(settings: Settings, data_dir: Path, run_mark: str) -> _Plan:
     require_port(settings.host, settings.port, "--port")
     require_port(settings.inference_host, settings.inference_port, "--inference-port")
     env = os.environ | {family.MARK: run_mark, "PYTHONUNBUFFERED": "1"}
+    if sys.stderr.isatty():
+        env.setdefault("LOG_FORMAT", "text")
     databases = []
 
     if settings.mongodb_url is not None:

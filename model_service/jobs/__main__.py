@@ -19,7 +19,7 @@ from model_service.storage.exports import Exports
 def main() -> int:
     try:
         settings = read_settings()
-        configure_logging(settings.log_level)
+        configure_logging(settings)
         database = Database(settings)
         database.check()
         queue = Queue(settings)
@@ -41,6 +41,9 @@ def main() -> int:
     context.converter.prewarm()
     try:
         queue.work(context.stopping)
+    except SettingsError as exc:
+        print(exc, file=sys.stderr)
+        return 1
     finally:
         reconciler.stop()
         context.converter.close()

@@ -6,6 +6,7 @@ before its request comes, so that a job does not wait for that. It dies with thi
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -28,17 +29,20 @@ log = structlog.get_logger(__name__)
 
 Event = dict[str, Any]
 _POLL_S = 0.2
+_LOCK = "lock"
 _LAST_LINES = 10
+_LAST_WORD_S = 5.0
+_MAX_EVENT_BYTES = 16 << 20
 
 
 class ConversionError(Exception):
     """The conversion ended without a result: ``code`` and message are the job's."""
 
-    def __init__(self, code: str, message: str, result: Event | None = None) -> None:
+    def __init__(self, code: str, message: str, details: Event | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.result = result or {}
+        self.details = details or {}
 
 
 class ConverterBroken(Exception):
@@ -87,17 +91,19 @@ class Child:
             Abandoned: ``abandoned()`` became true.
         """
         events = self._events(time.monotonic() + timeout_s, abandoned)
-        if next(events, {"event": "end"})["event"] != "ready":
+        ready = next(events, {})
+        if ready.get("event") != "ready":
             raise ConverterBroken(f"the converter did not start: {self._last_words()}")
+        log.info("converter.ready", **ready.get("environment", {}))
         self._send(request)
         for event in events:
-            match event["event"]:
-                case "progress":
+            match event:
+                case {"event": "progress", "percent": float() | int(), "message": str()}:
                     on_progress(event)
-                case "completed":
-                    return dict(event["result"])
-                case "failed":
-                    raise ConversionError(event["code"], event["message"], event.get("details"))
+                case {"event": "completed", "result": dict() as result}:
+                    return result
+                case {"event": "failed", "code": str() as code, "message": str() as message}:
+                    raise ConversionError(code, message, event.get("details"))
         raise self._death()
 
     def _send(self, request: Event) -> None:
@@ -126,18 +132,22 @@ class Child:
                 if not read:
                     return
                 *lines, pending = (pending + read).split(b"\n")
+                if len(pending) > _MAX_EVENT_BYTES:
+                    return
                 for line in lines:
-                    yield json.loads(line)
+                    event = _parse(line)
+                    if event is None:
+                        return
+                    yield event
 
     def _death(self) -> ConversionError:
-        """Why a child that left no last word is gone."""
+        """Why there will be no more events. What this child says is not to be trusted: it is ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_LAST_WORD_S)
+        self._kill()
         status = self.process.wait()
-        if status == -signal.SIGXCPU:
-            return ConversionError(
-                "timeout", "The conversion used more processor time than EXPORT_TIMEOUT_S allows."
-            )
         if status == -signal.SIGKILL:
-            message = "The conversion was killed, most likely for lack of memory (see EXPORT_MEMORY)."
+            message = "The conversion was killed, for lack of memory (EXPORT_MEMORY) or of time."
             return ConversionError("limit_exceeded", message)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         log.warning("converter.crashed", how=how, last_words=self._last_words())
@@ -151,13 +161,24 @@ class Child:
 
     def close(self) -> None:
         """Kill whatever is left of it and remove its workspace."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self._kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
         shutil.rmtree(self.workspace, ignore_errors=True)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 class Converter:
@@ -167,9 +188,10 @@ class Converter:
         self._settings = settings
         work = settings.home / "work"
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _remove_workspaces_of_the_dead(work)
-        self._work = work / str(os.getpid())
-        self._work.mkdir(mode=0o700, exist_ok=True)
+        _remove_abandoned(work)
+        self._work = Path(tempfile.mkdtemp(prefix="worker-", dir=work))
+        self._lock = (self._work / _LOCK).open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._spare: Child | None = None
 
     def prewarm(self) -> None:
@@ -189,19 +211,12 @@ class Converter:
         if self._spare is not None:
             self._spare.close()
         shutil.rmtree(self._work, ignore_errors=True)
+        self._lock.close()
 
 
-def _remove_workspaces_of_the_dead(work: Path) -> None:
-    for folder in work.iterdir():
-        if not _is_alive(int(folder.name)):
+def _remove_abandoned(work: Path) -> None:
+    """The folders of workers that are gone: nobody holds their lock, in whatever container they ran."""
+    for folder in work.glob("worker-*"):
+        with contextlib.suppress(OSError), (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -1,5 +1,6 @@
 """One export: fetch the source, convert and prove it in a child process, publish the package."""
 
+import json
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -55,7 +56,7 @@ def export(job_id: str) -> None:
     except Exception:
         log.exception("export.broken", job_id=job_id)
         message = "The service failed while it ran this export; its log has the reason under the job's id."
-        context.exports.fail(job_id, token, code="internal_error", message=message)
+        _fail(context, job, ConversionError("internal_error", message))
     finally:
         if not context.stopping.is_set():
             context.converter.prewarm()
@@ -68,7 +69,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
     package = child.workspace / "package"
     try:
         source = _fetch(context, job, child.workspace)
-        report(job_id, token, percent=_FETCHED, message="converting")
+        report(job_id, token, percent=_FETCHED, message="starting the converter")
 
         def on_progress(event: Event) -> None:
             percent = _FETCHED + event["percent"] / 100 * (_CONVERTED - _FETCHED)
@@ -82,10 +83,19 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
             abandoned=lambda: lease.lost.is_set() or context.stopping.is_set(),
         )
     except ConversionError as failure:
-        _store_failure(context, job, failure, package)
+        log.info("export.failed", job_id=job_id, code=failure.code)
+        # A package that failed its verification is kept: somebody has to find out why.
+        kept = failure.code == "verification_failed" and (package / packages.MANIFEST).is_file()
+        _fail(context, job, failure, _store(context, package) if kept else None)
         return
     report(job_id, token, percent=_CONVERTED, message="storing the package")
-    _publish(context, package, lambda blob, session: _complete(context, job, blob, result, session))
+    results = _results(job, result) | _interface(package)
+    _end(
+        context,
+        job,
+        _store(context, package),
+        lambda reference, session: context.exports.complete(job_id, token, results | reference, session),
+    )
     log.info("export.completed", job_id=job_id)
 
 
@@ -119,62 +129,70 @@ def _request(job: Document, source: Path, package: Path) -> dict[str, Any]:
     }
 
 
-def _complete(context: Context, job: Document, package: Blob, result: Event, session: Session) -> bool:
-    results = {
-        "model_size_bytes": result["artefact_size_bytes"],
+def _results(job: Document, result: Event) -> Document:
+    original, exported = job["source"]["size_bytes"], result["artefact_size_bytes"]
+    return {
+        "model_size_bytes": exported,
         "exported_model_path": result["artefact"],
         "fidelity": result["fidelity"],
         "performance": result["performance"],
-        "optimization_stats": _size_change(job, result),
+        "environment": result["environment"],
+        "optimization_stats": {
+            "original_size_mb": round(original / 1e6, 3),
+            "exported_size_mb": round(exported / 1e6, 3),
+            "compression_ratio": round(original / exported, 3),
+        },
     }
-    return context.exports.complete(job["_id"], job["lease"]["token"], package, results, session)
 
 
-def _size_change(job: Document, result: Event) -> Document:
-    original, exported = job["source"]["size_bytes"], result["artefact_size_bytes"]
+def _interface(package: Path) -> Document:
+    """What the artefact takes and gives, for whoever is going to ask it."""
+    metadata = json.loads((package / packages.METADATA).read_bytes())
+    fields = ("name", "dtype", "shape")
     return {
-        "original_size_mb": round(original / 1e6, 3),
-        "exported_size_mb": round(exported / 1e6, 3),
-        "compression_ratio": round(original / exported, 3),
+        "inputs": [{field: spec[field] for field in fields} for spec in metadata["input_specs"]],
+        "outputs": [{field: spec[field] for field in fields} for spec in metadata["output_spec"].values()],
     }
 
 
-def _store_failure(context: Context, job: Document, failure: ConversionError, package: Path) -> None:
-    """A package that failed its verification is kept: somebody has to find out why."""
-    job_id, token = job["_id"], job["lease"]["token"]
-    log.info("export.failed", job_id=job_id, code=failure.code)
-    if failure.code != "verification_failed" or not (package / packages.MANIFEST).is_file():
-        context.exports.fail(job_id, token, code=failure.code, message=failure.message)
-        return
+def _store(context: Context, package: Path) -> Blob:
+    """The package as a zip among the blobs, not yet published."""
+    archive = package.with_suffix(".zip")
+    packages.pack(package, archive)
+    with archive.open("rb") as file:
+        return context.blobs.write(iter(lambda: file.read(1 << 20), b""), limit_bytes=_PUBLISH_LIMIT)
 
-    def fail(blob: Blob, session: Session) -> bool:
+
+def _fail(context: Context, job: Document, failure: ConversionError, package: Blob | None = None) -> None:
+    def fail(reference: Document, session: Session) -> bool:
+        results = reference | {"fidelity": failure.details.get("fidelity")}
         return context.exports.fail(
-            job_id,
-            token,
+            job["_id"],
+            job["lease"]["token"],
             code=failure.code,
             message=failure.message,
-            results={"fidelity": failure.result.get("fidelity")},
-            package=blob,
+            results=results,
             session=session,
         )
 
-    _publish(context, package, fail)
+    _end(context, job, package, fail)
 
 
-def _publish(context: Context, package: Path, finish: Callable[[Blob, Session], bool]) -> None:
-    """Pack and store the package; ``finish(blob, session)`` ends the job in the same transaction.
+def _end(
+    context: Context, job: Document, package: Blob | None, finish: Callable[[Document, Session], bool]
+) -> None:
+    """Finish the job, publish its package and let go of its source, all in one transaction.
 
     Raises:
         _JobLost: ``finish`` found the job no longer ours; nothing was stored.
     """
-    archive = package.with_suffix(".zip")
-    packages.pack(package, archive)
-    with archive.open("rb") as file:
-        pieces = iter(lambda: file.read(1 << 20), b"")
-        written = context.blobs.write(pieces, limit_bytes=_PUBLISH_LIMIT)
 
-    def refer(stored: Blob, session: Session) -> None:
-        if not finish(stored, session):
+    def refer(stored: Blob | None, session: Session) -> None:
+        if not finish({"package": stored.reference()} if stored else {}, session):
             raise _JobLost
+        context.blobs.release(job["source"]["file_id"], session)
 
-    context.blobs.publish(written, refer)
+    if package is None:
+        context.database.transaction(lambda session: refer(None, session))
+    else:
+        context.blobs.publish(package, refer)

@@ -5,7 +5,6 @@ from types import TracebackType
 
 import structlog
 
-from model_service.storage.db import CONNECTION_ERRORS
 from model_service.storage.exports import Exports
 
 log = structlog.get_logger(__name__)
@@ -33,7 +32,7 @@ class Lease:
                 if not self._exports.renew(self._job_id, self._token, self._lease_s):
                     self.lost.set()
                     return
-            except CONNECTION_ERRORS as exc:
+            except Exception as exc:  # this thread must outlive whatever one attempt meets
                 log.warning("lease.not_renewed", job_id=self._job_id, error=str(exc))
 
     def __enter__(self) -> "Lease":

@@ -4,18 +4,19 @@ Redis is a trigger. A job that was never enqueued, or was lost with Redis, is fo
 MongoDB and enqueued again; one that is enqueued twice is claimed once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Event
 
 import rq
 import structlog
 from redis import Redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq.serializers import JSONSerializer
 
-from model_service.config import Settings, SettingsError
+from model_service.config import Settings, SettingsError, redact_url
 
 log = structlog.get_logger(__name__)
 
@@ -23,39 +24,39 @@ NAME = "exports"
 
 
 class Queue:
+    """Safe to use from any thread; connects when it is used."""
+
     def __init__(self, settings: Settings) -> None:
         if settings.redis_url is None:
             raise SettingsError("REDIS_URL is not set: name a server, or use 'model-service up'")
-        self._redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_connect_timeout=2,
-            socket_timeout=None,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
-        )
-
-    def enqueue(self, function: Callable[[str], None], *ids: str) -> None:
-        """Ask a worker to run ``function(id)`` for each id that does not wait already.
-
-        When Redis is away nothing is raised: the reconciler asks again.
-        """
-        queue = self._rq()
+        self._url = settings.redis_url.get_secret_value()
         try:
+            # A request waits for this: not for long, and not twice.
+            self._redis = Redis.from_url(
+                self._url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), retries=0)
+            )
+        except ValueError as exc:
+            raise SettingsError(f"REDIS_URL is no address of a Redis: {exc}") from None
+
+    def enqueue(self, function: Callable[[str], None], job_id: str) -> None:
+        """Ask a worker to run ``function(job_id)``. When Redis is away the reconciler asks again."""
+        with self._tolerated():
+            _push(self._rq(), function, job_id)
+
+    def enqueue_missing(self, function: Callable[[str], None], job_ids: Sequence[str]) -> None:
+        """The same for each of them that does not wait already."""
+        if not job_ids:
+            return
+        with self._tolerated():
+            queue = self._rq()
             waiting = set(queue.job_ids)
-            for wanted in ids:
-                if wanted not in waiting:
-                    queue.enqueue_call(
-                        function, args=(wanted,), job_id=wanted, timeout=-1, result_ttl=0, failure_ttl=0
-                    )
-        except RedisError as exc:
-            log.warning("queue.unreachable", error=str(exc))
+            for job_id in job_ids:
+                if job_id not in waiting:
+                    _push(queue, function, job_id)
 
     def waiting(self) -> list[str]:
         """The ids that wait, first come first."""
         return list(self._rq().job_ids)
-
-    def _rq(self) -> rq.Queue:
-        # JSON, not RQ's pickle: whoever can write to Redis shall not run code in a worker.
-        return rq.Queue(NAME, connection=self._redis, serializer=JSONSerializer)
 
     def ping(self) -> bool:
         try:
@@ -64,16 +65,40 @@ class Queue:
             return False
 
     def work(self, stopping: Event) -> None:
-        """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``."""
-        worker = _Worker([self._rq()], connection=self._redis, serializer=JSONSerializer)
+        """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``.
+
+        Raises:
+            SettingsError: Redis cannot be reached at the start; later it is waited for.
+        """
+        if not self.ping():
+            raise SettingsError(f"REDIS_URL: no answer from {redact_url(self._url)}")
+        connection = Redis.from_url(self._url)  # without a time limit: it waits for jobs
+        queue = rq.Queue(NAME, connection=connection, serializer=JSONSerializer)
+        worker = _Worker([queue], connection=connection, serializer=JSONSerializer)
         worker.stopping = stopping
         worker.work(logging_level="WARNING")
+
+    def _rq(self) -> rq.Queue:
+        # JSON, not RQ's pickle: whoever can write to Redis shall not run code in a worker.
+        return rq.Queue(NAME, connection=self._redis, serializer=JSONSerializer)
+
+    @contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as exc:
+            log.warning("queue.unreachable", error=str(exc))
+
+
+def _push(queue: rq.Queue, function: Callable[[str], None], job_id: str) -> None:
+    queue.enqueue_call(function, args=(job_id,), job_id=job_id, timeout=-1, result_ttl=0, failure_ttl=0)
 
 
 class _Worker(rq.SimpleWorker):
     """RQ's own, in one process: a conversion has a child of its own and needs no forked work-horse."""
 
     stopping: Event
+    max_connection_wait_time = 2  # RQ's own would sleep up to a minute after Redis is back
 
     def handle_warm_shutdown_request(self) -> None:
         self.stopping.set()

@@ -9,7 +9,7 @@ from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
 from model_service.jobs.sweep import sweep
-from model_service.storage.db import CONNECTION_ERRORS
+from model_service.storage.db import CONNECTION_ERRORS, Document, Session
 
 log = structlog.get_logger(__name__)
 
@@ -35,9 +35,22 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Enqueue whatever waits, and fail what lost its worker too often. Enqueued twice is run once."""
-        exports = self._context.exports
-        exports.give_up(self._context.settings.job_max_attempts)
-        self._queue.enqueue(export, *exports.waiting())
+        exports, settings = self._context.exports, self._context.settings
+        for job in exports.exhausted(settings.job_max_attempts, grace_s=settings.job_lease_s):
+            self._give_up(job)
+        self._queue.enqueue_missing(export, exports.waiting(settings.job_max_attempts))
+
+    def _give_up(self, job: Document) -> None:
+        message = (
+            f"The worker was lost {job['attempts']} times while it converted this model. It may need more "
+            "memory than EXPORT_MEMORY or the machine allows; see the job's log."
+        )
+
+        def work(session: Session) -> None:
+            if self._context.exports.give_up(job, "worker_lost", message, session):
+                self._context.blobs.release(job["source"]["file_id"], session)
+
+        self._context.database.transaction(work)
 
     def _run(self) -> None:
         next_sweep = 0.0

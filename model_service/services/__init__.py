@@ -9,7 +9,7 @@ from model_service.services.exports import ExportService
 from model_service.services.health import HealthService
 from model_service.services.models import ModelService
 from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database
+from model_service.storage.db import Database, check_database
 from model_service.storage.deployments import Deployments
 from model_service.storage.exports import Exports
 from model_service.storage.models import Models
@@ -21,6 +21,12 @@ class Services:
     exports: ExportService
     deployments: DeploymentService
     health: HealthService
+
+
+def check_dependencies(settings: Settings) -> None:
+    """Raises: SettingsError: MongoDB is away or not usable, or REDIS_URL is no address. Redis may be away."""
+    check_database(settings)
+    Queue(settings)
 
 
 def build_services(settings: Settings, database: Database) -> Services:

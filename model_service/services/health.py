@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from model_service.jobs.queue import Queue
 from model_service.storage.blobs import Blobs
-from model_service.storage.db import CONNECTION_ERRORS, Database
+from model_service.storage.db import DATABASE_ERRORS, Database
 from model_service.storage.models import Models
 
 
@@ -38,5 +38,5 @@ class HealthService:
                 redis_connected=redis_connected,
                 total_models=self._models.count(),
             )
-        except CONNECTION_ERRORS:
+        except DATABASE_ERRORS:
             return Health(False, False, redis_connected, None)

@@ -5,15 +5,24 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from model_service.errors import Conflict, FileTooLarge, IncompleteUpload, InvalidField, NotFound
+from model_service.errors import (
+    Conflict,
+    FileTooLarge,
+    IncompleteUpload,
+    InvalidField,
+    NoFile,
+    NotFound,
+    ServiceUnavailable,
+)
 from model_service.services.files import StoredFile
 from model_service.services.ids import parse_model_id
 from model_service.services.paging import Page
-from model_service.storage.blobs import Blob, Blobs, SizeLimitExceeded, blob_of
+from model_service.storage.blobs import Blob, Blobs, SizeLimitExceeded, WriteExpired, blob_of
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.models import DuplicateVersion, Models
 
-VERSION = re.compile(r"v(\d{1,12})(?:\.(\d{1,6}))?")
+MINORS = 10**6  # minor versions in a major one
+VERSION = re.compile(r"v(0|[1-9][0-9]{0,11})(?:\.(0|[1-9][0-9]{0,5}))?")
 FORMATS = {
     ".joblib": "joblib",
     ".json": "json",
@@ -81,8 +90,8 @@ class ModelService:
         newest = self._models.newest_version(name)
         if newest is None:
             return "v1.0"
-        major, minor = divmod(newest["version_order"], 10**6)
-        return f"v{major}.{minor + 1}"
+        major, minor = divmod(newest["version_order"] + 1, MINORS)
+        return f"v{major}.{minor}"
 
     def get(self, model_id: str) -> Document:
         """Raises: MalformedId, NotFound."""
@@ -172,14 +181,17 @@ class ModelService:
             for file in before["files"]:
                 self._blobs.release(file["file_id"], session)
 
-        self._blobs.publish(written, refer)
+        try:
+            self._blobs.publish(written, refer)
+        except WriteExpired:
+            raise ServiceUnavailable("The upload took longer than ORPHAN_SAFETY_S allows.") from None
         return self.get(model_id)
 
     def get_with_file(self, model_id: str) -> Document:
         """Raises: MalformedId, NotFound: no such model, or it has no file yet."""
         model = self.get(model_id)
         if model["file_metadata"] is None:
-            raise NotFound("file of model", model_id)
+            raise NoFile(model_id)
         return model
 
     def open_file(self, model: Document) -> StoredFile:
@@ -204,7 +216,7 @@ def version_order(version: str) -> int:
             [{"field": "version", "message": "v and a number, or v and two: v1, v1.0"}],
         )
     major, minor = match.groups()
-    return int(major) * 10**6 + int(minor or 0)
+    return int(major) * MINORS + int(minor or 0)
 
 
 def safe_filename(name: str | None) -> str:

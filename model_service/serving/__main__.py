@@ -18,7 +18,7 @@ from model_service.storage.deployments import Deployments
 def application() -> InferenceApp:
     """What granian's process calls; the settings come with the environment."""
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     database = Database(settings)
     usage = Usage()
     store = PackageStore(Blobs(database), settings.home / "serving")
@@ -31,7 +31,7 @@ def application() -> InferenceApp:
 def main() -> int:
     try:
         settings = read_settings()
-        configure_logging(settings.log_level)
+        configure_logging(settings)
         Database(settings).check()
     except SettingsError as exc:
         print(exc, file=sys.stderr)

@@ -26,7 +26,8 @@ from pymongo.errors import PyMongoError
 from model_service.storage.db import Database, Document, Session, now
 
 CHUNK_BYTES = 2 * 1024 * 1024
-# Inserts in flight per write: enough to hide the journal's latency, and what bounds a write's memory.
+# Inserts on their way at once: enough to hide the journal's latency. The threads are shared by all writes of
+# a process, and a single write waits for its own when it has this many, which bounds its memory.
 IN_FLIGHT = 4
 # Chunks per round trip of a read: bounds a slow reader's memory to a few MiB.
 READ_BATCH = 2
@@ -155,7 +156,8 @@ class Blobs:
         )
         assert stored is not None  # an upsert that answers with the document after it
         if stored["_id"] == blob.id:
-            noted = self._db.uploads.delete_one({"_id": blob.id}, session=session)
+            note = {"_id": blob.id, "swept": {"$exists": False}}
+            noted = self._db.uploads.delete_one(note, session=session)
             if noted.deleted_count == 0:
                 raise WriteExpired(f"blob {blob.id} was swept before it was published")
         return Blob(stored["_id"], blob.sha256, blob.size_bytes)
@@ -235,8 +237,11 @@ class Blobs:
             self._unpublish(document["_id"], cutoff)
         removed = 0
         for upload in self._db.uploads.find({"started_at": {"$lt": cutoff}}, {"_id": True}):
-            self._discard(upload["_id"])
-            removed += 1
+            # Claimed before a chunk goes: a write that publishes itself now either sees that, or was faster.
+            claimed = self._db.uploads.update_one(upload, {"$set": {"swept": True}})
+            if claimed.matched_count:
+                self._discard(upload["_id"])
+                removed += 1
         return removed
 
     def _unpublish(self, blob_id: ObjectId, cutoff: object) -> None:

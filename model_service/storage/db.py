@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidId
-from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, WriteConcern
+from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     ConnectionFailure,
@@ -32,6 +32,7 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.read_concern import ReadConcern
 
 from model_service.config import Settings, SettingsError, redact_url
 
@@ -40,12 +41,15 @@ Session = ClientSession
 T = TypeVar("T")
 
 # What the driver raises when MongoDB is away: the one place that turns it into an answer is api/errors.py.
+DATABASE_ERRORS = (PyMongoError,)
 CONNECTION_ERRORS = (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError)
+
+_JOURNALED = WriteConcern(w="majority", wtimeout=30_000)
 
 INDEXES: dict[str, list[IndexModel]] = {
     "models": [
         IndexModel([("name", ASCENDING), ("version", ASCENDING)], unique=True),
-        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)]),
+        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)], unique=True),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         *(
             IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
@@ -77,17 +81,22 @@ class Database:
                 "MONGODB_URL is not set: name a server, or run 'model-service up', which starts one"
             )
         self._url = settings.mongodb_url.get_secret_value()
-        self.client: MongoClient[Document] = MongoClient(
-            self._url,
-            appname="model-service",
-            tz_aware=True,
-            serverSelectionTimeoutMS=5_000,
-            connectTimeoutMS=5_000,
-        )
+        try:
+            self.client: MongoClient[Document] = MongoClient(
+                self._url,
+                appname="model-service",
+                tz_aware=True,
+                serverSelectionTimeoutMS=5_000,
+                connectTimeoutMS=5_000,
+                socketTimeoutMS=15_000,
+            )
+        except (PyMongoError, ValueError) as exc:
+            raise SettingsError(f"MONGODB_URL is no address of a MongoDB: {exc}") from None
         self._database = self.client.get_database(
             settings.mongodb_db,
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
-            write_concern=WriteConcern(w="majority", wtimeout=30_000),
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=_JOURNALED,
         )
         self.models = self._database["models"]
         self.export_jobs = self._database["export_jobs"]
@@ -130,7 +139,13 @@ class Database:
     def transaction(self, work: Callable[[Session], T]) -> T:
         """Run ``work`` until it commits; it may run again, so it does nothing but database writes."""
         with self.client.start_session() as session:
-            return session.with_transaction(work)
+            # A transaction asks nothing of its collections: without this its commit has the server's default.
+            return session.with_transaction(
+                work,
+                read_concern=ReadConcern("snapshot"),
+                write_concern=_JOURNALED,
+                read_preference=ReadPreference.PRIMARY,
+            )
 
     def close(self) -> None:
         self.client.close()
@@ -139,6 +154,15 @@ class Database:
 def _reason(exc: PyMongoError) -> str:
     """The driver's words without the topology it appends, which repeats the address many times."""
     return str(exc).partition(", Timeout:")[0][:300]
+
+
+def check_database(settings: Settings) -> None:
+    """Raises: SettingsError: MongoDB cannot be reached, or is not what the service needs."""
+    database = Database(settings)
+    try:
+        database.check()
+    finally:
+        database.close()
 
 
 def object_id(value: str) -> ObjectId | None:

@@ -9,16 +9,24 @@ import uuid
 
 from pymongo import ReturnDocument
 
-from model_service.states import ExportStatus
-from model_service.storage.blobs import Blob
+from model_service.states import EXPORT_TRANSITIONS, ExportStatus
 from model_service.storage.db import Database, Document, Session, now
 
-_EXPIRED = {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}}
 LOG_LINES = 200
 
 
 def _from_now(seconds: float) -> Document:
     return {"$add": ["$$NOW", round(seconds * 1000)]}
+
+
+def _unowned(grace_s: float = 0) -> Document:
+    """No lease, or one that ran out ``grace_s`` ago."""
+    return {"$expr": {"$lt": ["$lease.expires_at", _from_now(-grace_s)]}}  # a missing lease is less than any
+
+
+def _may_become(status: ExportStatus) -> Document:
+    sources = [source for source, targets in EXPORT_TRANSITIONS.items() if status in targets]
+    return {"status": {"$in": sources}}
 
 
 class Exports:
@@ -45,10 +53,8 @@ class Exports:
         claimable = {
             "_id": job_id,
             "attempts": {"$lt": max_attempts},
-            "$or": [
-                {"status": ExportStatus.PENDING},
-                {"status": ExportStatus.RUNNING, **_EXPIRED},
-            ],
+            **_may_become(ExportStatus.RUNNING),
+            **_unowned(),
         }
         lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": _from_now(lease_s)}
         return self._jobs.find_one_and_update(
@@ -85,20 +91,21 @@ class Exports:
             },
         )
 
-    def complete(self, job_id: str, token: str, package: Blob, results: Document, session: Session) -> bool:
+    def complete(self, job_id: str, token: str, results: Document, session: Session) -> bool:
         """False when the job is no longer ours: nothing was changed."""
         at = now()
         done = {
             "status": ExportStatus.COMPLETED,
             "progress_percent": 100.0,
             "progress_message": "completed",
-            "package": package.reference(),
             "completed_at": at,
             "updated_at": at,
             **results,
         }
         changed = self._jobs.update_one(
-            _owned(job_id, token), {"$set": done, "$unset": {"lease": ""}}, session=session
+            _owned(job_id, token, ExportStatus.COMPLETED),
+            {"$set": done, "$unset": {"lease": ""}},
+            session=session,
         )
         return changed.modified_count == 1
 
@@ -109,28 +116,16 @@ class Exports:
         *,
         code: str,
         message: str,
+        session: Session,
         results: Document | None = None,
-        package: Blob | None = None,
-        session: Session | None = None,
     ) -> bool:
-        """False when the job is no longer ours. ``package`` is kept for diagnosis."""
-        at = now()
-        failed = {
-            "status": ExportStatus.FAILED,
-            "error_code": code,
-            "error_message": message,
-            "completed_at": at,
-            "updated_at": at,
-            **(results or {}),
-        }
-        if package is not None:
-            failed["package"] = package.reference()
+        """False when the job is no longer ours: nothing was changed."""
         changed = self._jobs.update_one(
-            _owned(job_id, token),
+            _owned(job_id, token, ExportStatus.FAILED),
             {
-                "$set": failed,
+                "$set": {**_failure(code, message), **(results or {})},
                 "$unset": {"lease": ""},
-                "$push": {"log": {"$each": [f"{at:%H:%M:%S} failed: {message}"], "$slice": -LOG_LINES}},
+                "$push": {"log": {"$each": [f"{now():%H:%M:%S} failed: {message}"], "$slice": -LOG_LINES}},
             },
             session=session,
         )
@@ -139,40 +134,52 @@ class Exports:
     def hand_back(self, job_id: str, token: str) -> None:
         """An orderly stop of the worker is no failed try: the job waits again."""
         self._jobs.update_one(
-            _owned(job_id, token),
+            _owned(job_id, token, ExportStatus.PENDING),
             {"$set": {"status": ExportStatus.PENDING}, "$inc": {"attempts": -1}, "$unset": {"lease": ""}},
         )
 
-    def waiting(self) -> list[str]:
-        """Jobs that nobody works on: pending, or with a lease that ran out."""
+    def waiting(self, max_attempts: int) -> list[str]:
+        """Jobs that nobody works on and somebody may, oldest first."""
         query = {
-            "$or": [{"status": ExportStatus.PENDING}, {"status": ExportStatus.RUNNING, **_EXPIRED}],
+            "attempts": {"$lt": max_attempts},
+            **_may_become(ExportStatus.RUNNING),
+            **_unowned(),
         }
-        return [
-            job["_id"] for job in self._jobs.find(query, {"_id": True}, sort=[("created_at", 1)], limit=1000)
-        ]
+        found = self._jobs.find(query, {"_id": True}, sort=[("created_at", 1)], limit=1000)
+        return [job["_id"] for job in found]
 
-    def give_up(self, max_attempts: int) -> int:
-        """Fail what has used up its tries and lost its worker again; how many."""
-        message = (
-            f"The worker was lost {max_attempts} times while it converted this model. It may need more memory"
-            " than EXPORT_MEMORY or the machine allows; see the job's log."
+    def exhausted(self, max_attempts: int, *, grace_s: float) -> list[Document]:
+        """Jobs that have used up their tries, and whose last worker has been silent for ``grace_s`` too long.
+
+        The grace lets a worker renew its lease first when it was the database that was away.
+        """
+        query = {
+            "attempts": {"$gte": max_attempts},
+            **_may_become(ExportStatus.RUNNING),
+            **_unowned(grace_s),
+        }
+        return list(self._jobs.find(query, limit=1000))
+
+    def give_up(self, job: Document, code: str, message: str, session: Session) -> bool:
+        """Fail an exhausted job; False when it was taken up or renewed meanwhile."""
+        unchanged = {"_id": job["_id"], "attempts": job["attempts"], "lease": job.get("lease")}
+        changed = self._jobs.update_one(
+            unchanged, {"$set": _failure(code, message), "$unset": {"lease": ""}}, session=session
         )
-        given_up = self._jobs.update_many(
-            {"status": ExportStatus.RUNNING, "attempts": {"$gte": max_attempts}, **_EXPIRED},
-            {
-                "$set": {
-                    "status": ExportStatus.FAILED,
-                    "error_code": "worker_lost",
-                    "error_message": message,
-                    "completed_at": now(),
-                    "updated_at": now(),
-                },
-                "$unset": {"lease": ""},
-            },
-        )
-        return given_up.modified_count
+        return changed.modified_count == 1
 
 
-def _owned(job_id: str, token: str) -> Document:
-    return {"_id": job_id, "status": ExportStatus.RUNNING, "lease.token": token}
+def _failure(code: str, message: str) -> Document:
+    at = now()
+    return {
+        "status": ExportStatus.FAILED,
+        "error_code": code,
+        "error_message": message,
+        "completed_at": at,
+        "updated_at": at,
+    }
+
+
+def _owned(job_id: str, token: str, to: ExportStatus = ExportStatus.RUNNING) -> Document:
+    """The job, if this lease still holds it and its status may become ``to``."""
+    return {"_id": job_id, "lease.token": token, **_may_become(to)}

@@ -83,7 +83,7 @@ def test_sources_that_are_none(http: FlaskClient, fields: dict[str, object], sta
 def test_a_model_without_a_file_cannot_be_exported(http: FlaskClient) -> None:
     model_id = http.post("/api/v1/models", json=new_model()).json["model_id"]
     answer = http.post(URL, json={"model_id": model_id, "export_format": "onnx"})
-    assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, "no_file")
 
 
 def test_a_job_without_a_package_has_no_download(http: FlaskClient, with_file: str) -> None:

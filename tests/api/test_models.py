@@ -40,6 +40,9 @@ def test_a_name_gets_its_next_version_unless_one_is_given(http: FlaskClient) -> 
     assert versions == ["v1.0", "v1.1", "v1.2"]
     assert http.post("/api/v1/models", json=new_model(version="v3")).json["version"] == "v3"
     assert http.post("/api/v1/models", json=new_model()).json["version"] == "v3.1"
+    assert http.post("/api/v1/models", json=new_model(version="v3.999999")).status_code == 201
+    assert http.post("/api/v1/models", json=new_model()).json["version"] == "v4.0"
+    assert http.post("/api/v1/models", json=new_model(version="v3.0")).status_code == 409
     taken = http.post("/api/v1/models", json=new_model(version="v1.1"))
     assert taken.status_code == 409
     assert taken.json["error"]["code"] == "conflict"
@@ -53,7 +56,8 @@ def test_lists_are_paged_newest_first_and_filtered(http: FlaskClient) -> None:
     assert [model["version"] for model in page["models"]] == ["v1.2", "v1.1"]
     assert page["pagination"] == {"page": 2, "limit": 2, "total": 5, "pages": 3}
     assert http.get("/api/v1/models?name=other").json["pagination"]["total"] == 1
-    assert http.get("/api/v1/models?tags=t1,t4").json["pagination"]["total"] == 2
+    assert http.get("/api/v1/models?tags=t1, t4").json["pagination"]["total"] == 2
+    assert http.get("/api/v1/models?tags=,").json["pagination"]["total"] == 6
     assert (
         http.get("/api/v1/models?min_accuracy=0.3").json["pagination"]["total"] == 3
     )  # 0.3, 0.4, other's 0.9
@@ -66,7 +70,12 @@ def test_changes_leave_the_rest_alone(http: FlaskClient, model_id: str) -> None:
     assert http.put(f"/api/v1/models/{UNKNOWN}", json={"tags": []}).status_code == 404
     for field in ("name", "version", "download_count"):
         assert http.put(f"/api/v1/models/{model_id}", json={field: "x"}).status_code == 422
-    assert http.put(f"/api/v1/models/{model_id}", json={"algorithm": None}).status_code == 422
+
+    for field in ("algorithm", "hyperparameters", "metrics", "dataset_info", "tags", "status"):
+        assert http.put(f"/api/v1/models/{model_id}", json={field: None}).status_code == 422, field
+    for field in ("description", "framework", "task_type"):
+        assert http.put(f"/api/v1/models/{model_id}", json={field: None}).status_code == 200, field
+    assert http.get("/api/v1/models").status_code == 200
 
 
 def test_a_deleted_model_is_gone(http: FlaskClient, model_id: str) -> None:
@@ -110,7 +119,7 @@ def test_head_gives_the_headers_and_counts_nothing(http: FlaskClient, model_id: 
 
 
 def test_a_form_is_as_good_as_a_raw_body(http: FlaskClient, model_id: str) -> None:
-    form = {"note": "hello", "file": (io.BytesIO(CONTENT), "digits.onnx")}
+    form = {"note": "before", "file": (io.BytesIO(CONTENT), "digits.onnx"), "last": "after"}
     sent = http.post(f"/api/v1/models/{model_id}/upload", data=form)
     assert sent.status_code == 201
     assert sent.json["file_metadata"]["filename"] == "digits.onnx"
@@ -124,6 +133,8 @@ def test_a_form_is_as_good_as_a_raw_body(http: FlaskClient, model_id: str) -> No
         ("bytes=2097150-2097160", 2097150, 2097161),
         ("bytes=5000000-", 5000000, None),
         ("bytes=-7", -7, None),
+        (f"bytes=-{len(CONTENT) + 9}", 0, None),
+        (f"bytes=7-{len(CONTENT) + 9}", 7, None),
     ],
 )
 def test_ranges(http: FlaskClient, model_id: str, wanted: str, start: int, stop: int | None) -> None:
@@ -143,6 +154,13 @@ def test_conditional_downloads(http: FlaskClient, model_id: str) -> None:
     assert http.get(url, headers={"If-None-Match": etag}).status_code == 304
     past = http.get(url, headers={"Range": f"bytes={len(CONTENT)}-"})
     assert past.status_code == 416
+    assert past.headers["Content-Range"] == f"bytes */{len(CONTENT)}"
+    head = http.head(url, headers={"Range": "bytes=1-2"})
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(CONTENT)))
+    assert http.get(url, headers={"If-Match": '"other"'}).status_code == 412
+    assert http.get(url, headers={"If-Match": etag}).status_code == 200
+    weak = http.get(url, headers={"Range": "bytes=1-2", "If-Range": f"W/{etag}"})
+    assert weak.status_code == 200
     assert http.get(url, headers={"Range": "bytes=1-2", "If-Range": etag}).status_code == 206
     changed = http.get(url, headers={"Range": "bytes=1-2", "If-Range": '"other"'})
     assert (changed.status_code, changed.data) == (200, CONTENT)
@@ -202,6 +220,31 @@ def test_a_raw_upload_of_unknown_length_needs_its_checksum(http: FlaskClient, mo
         headers=CHUNKED,
     )
     assert (answer.status_code, answer.json["error"]["code"]) == (411, "length_required")
+
+
+def test_a_form_that_never_comes_to_its_file_is_not_held_in_memory(http: FlaskClient, model_id: str) -> None:
+    answer = http.post(
+        f"/api/v1/models/{model_id}/upload",
+        data=b"x" * 20_000_000,
+        content_type="multipart/form-data; boundary=b",
+    )
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_request")
+
+
+def test_slow_transfers_do_not_keep_everybody_else_out(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"api_threads": 6}))
+    http = app.test_client()
+    model_id = http.post("/api/v1/models", json=new_model()).json["model_id"]
+    upload(http, model_id)
+    url = f"/api/v1/models/{model_id}/download"
+    slow = [http.get(url), http.get(url)]  # taken up, and not read to their ends
+    refused = [http.get(url), upload(http, model_id)]
+    assert [answer.status_code for answer in refused] == [503, 503]
+    assert refused[0].headers["Retry-After"]
+    assert http.get(f"/api/v1/models/{model_id}").status_code == 200
+    for answer in slow:
+        answer.close()
+    assert http.get(url).status_code == 200
 
 
 def test_uploads_that_are_no_file(http: FlaskClient, model_id: str) -> None:

@@ -1,8 +1,11 @@
+import socket
+
 from flask import Flask
 from flask.testing import FlaskClient
 
 from model_service.app import create_app
 from model_service.config import Settings
+from tests.factories import new_model
 
 
 def test_health_says_what_works(http: FlaskClient, model_id: str) -> None:
@@ -24,6 +27,26 @@ def test_metrics_count_requests_by_route_not_by_path(http: FlaskClient, model_id
     exposed = http.get("/metrics").text
     assert 'endpoint="/api/v1/models/<model_id>",method="GET",status="200"' in exposed
     assert model_id not in exposed
+
+
+def test_invented_methods_make_no_new_series(http: FlaskClient) -> None:
+    for number in range(5):
+        http.open("/health", method=f"INVENTED{number}")
+    exposed = http.get("/metrics").text
+    assert "INVENTED" not in exposed
+    assert 'method="other"' in exposed
+
+
+def test_a_silent_redis_holds_nothing_up(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        mute = settings.model_validate(settings.model_dump() | {"redis_url": url})
+        http = create_app(mute).test_client()
+        assert http.get("/health").json["redis_connected"] is False
+        model_id = http.post("/api/v1/models", json=new_model()).json["model_id"]
+        http.post(f"/api/v1/models/{model_id}/upload", data=b"x")
+        job = http.post("/api/v1/export/jobs", json={"model_id": model_id, "export_format": "onnx"})
+        assert job.status_code == 202
 
 
 def test_the_openapi_document_has_every_route(app: Flask) -> None:

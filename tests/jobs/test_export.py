@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from exporters import package as packages
 from model_service.jobs import export as export_module
 from model_service.jobs.context import Context
+from model_service.jobs.converter import Converter
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
 from model_service.jobs.reconcile import Reconciler
@@ -67,13 +69,15 @@ def test_an_export_is_proven_and_its_package_can_be_had(
     assert job["fidelity"]["outputs"]["output"]["top1_agreement"] == 1
     assert job["optimization_stats"]["original_size_mb"] > 0
     assert job["log"]
+    assert job["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["batch", 3]}]
+    assert [spec["name"] for spec in job["outputs"]] == ["output"]
     file = services.exports.open_package(job_id)
     archive = tmp_path / "package.zip"
     archive.write_bytes(b"".join(file.read(0, file.size_bytes)))
     packages.unpack(archive, tmp_path / "package")
     assert "model.onnx" in packages.verify(tmp_path / "package").files
     assert job["model_size_bytes"] == (tmp_path / "package" / "model.onnx").stat().st_size
-    assert list(context.settings.home.glob("work/*/*")) == []
+    assert [path.name for path in context.settings.home.glob("work/*/*")] == ["lock"]
     export(job_id)  # delivered twice: nothing happens
     assert services.exports.get(job_id)["attempts"] == 1
 
@@ -144,7 +148,7 @@ def test_a_killed_workers_job_is_found_and_finished(
 ) -> None:
     job_id = new_job(services, scaling_program())
     assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=3)
-    wait_for(lambda: context.exports.waiting() == [job_id], "the lease to run out")
+    wait_for(lambda: context.exports.waiting(max_attempts=3) == [job_id], "the lease to run out")
     Reconciler(context, queue).reconcile()
     assert queue.waiting() == [job_id]
     Reconciler(context, queue).reconcile()
@@ -152,6 +156,60 @@ def test_a_killed_workers_job_is_found_and_finished(
     export(job_id)
     job = services.exports.get(job_id)
     assert (job["status"], job["attempts"]) == ("completed", 2)
+
+
+def test_a_job_that_lost_its_worker_too_often_fails_with_a_reason(
+    context: Context, services: Services, queue: Queue
+) -> None:
+    job_id = new_job(services, scaling_program())
+    settings = context.settings.model_copy(update={"job_max_attempts": 1, "job_lease_s": 0.1})
+    assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=1)
+    reconciler = Reconciler(replace(context, settings=settings), queue)
+
+    def given_up() -> bool:
+        reconciler.reconcile()
+        return bool(services.exports.get(job_id)["status"] == "failed")
+
+    wait_for(given_up, "the job to be given up")
+    job = services.exports.get(job_id)
+    assert job["error_code"] == "worker_lost"
+    assert "EXPORT_MEMORY" in job["error_message"]
+    assert context.exports.waiting(max_attempts=3) == []
+
+
+@pytest.mark.parametrize("ending", ["completed", "failed"])
+def test_an_ended_job_holds_no_file_but_its_package(
+    context: Context, services: Services, ending: str
+) -> None:
+    content = scaling_program() if ending == "completed" else b"this is a shopping list"
+    job_id = new_job(services, content)
+    export(job_id)
+    job = services.exports.get(job_id)
+    assert job["status"] == ending
+    services.models.delete(str(job["model_id"]))
+    context.blobs.sweep(safety_s=-1)
+    left = [file["_id"] for file in context.database.files.find()]
+    assert left == ([job["package"]["file_id"]] if ending == "completed" else [])
+
+
+def test_the_job_says_how_its_conversion_was_isolated(context: Context, services: Services) -> None:
+    job_id = new_job(services, scaling_program())
+    export(job_id)
+    environment = services.exports.get(job_id)["environment"]
+    assert environment["network"].startswith(("isolated", "open: "))
+    assert environment["limits"]["memory_bytes"] == context.settings.export_memory
+
+
+def test_a_worker_clears_away_what_dead_ones_left_and_nothing_else(context: Context) -> None:
+    work = context.settings.home / "work"
+    (work / ".DS_Store").touch()
+    dead = work / "worker-dead"
+    dead.mkdir()
+    (dead / "lock").touch()
+    living = [folder for folder in work.glob("worker-*") if folder != dead]
+    Converter(context.settings).close()
+    assert not dead.exists()
+    assert [folder.exists() for folder in living] == [True]
 
 
 def test_a_job_whose_model_was_deleted_is_converted_all_the_same(

@@ -1,9 +1,12 @@
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 from bson import ObjectId
+from pymongo import MongoClient
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from model_service.config import Settings
 from model_service.storage.blobs import CHUNK_BYTES, Blob, BlobDamaged, Blobs, SizeLimitExceeded, WriteExpired
@@ -132,6 +135,48 @@ def test_a_write_that_was_swept_cannot_be_published(database: Database, blobs: B
     with pytest.raises(WriteExpired):
         publish(blobs, written)
     assert database.files.count_documents({}) == 0
+
+
+def test_a_sweep_that_meets_a_publishing_write_takes_all_of_it_or_nothing(
+    database: Database, blobs: Blobs
+) -> None:
+    """Many interleavings of the two; what was acknowledged must be whole in each."""
+    for _ in range(10):
+        content = os.urandom(CHUNK_BYTES + 1)
+        written = write(blobs, content)
+        sweeper = threading.Thread(target=blobs.sweep, kwargs={"safety_s": -1})
+        sweeper.start()
+        try:
+            acknowledged = publish(blobs, written)
+        except WriteExpired:
+            acknowledged = None
+        sweeper.join()
+        if acknowledged is not None:
+            assert b"".join(blobs.read(acknowledged.id, 0, len(content))) == content
+        else:
+            assert database.chunks.count_documents({"files_id": written.id}) == 0
+
+
+def test_a_commit_is_acknowledged_by_a_majority(database: Database, settings: Settings) -> None:
+    concerns: list[object] = []
+
+    class Listener(CommandListener):
+        def started(self, event: CommandStartedEvent) -> None:
+            if event.command_name == "commitTransaction":
+                concerns.append(event.command.get("writeConcern", {}).get("w"))
+
+        def succeeded(self, event: object) -> None: ...
+
+        def failed(self, event: object) -> None: ...
+
+    assert settings.mongodb_url is not None
+    listening = Database(settings)
+    listening.client = MongoClient(settings.mongodb_url.get_secret_value(), event_listeners=[Listener()])
+    listening.transaction(
+        lambda session: listening.client[settings.mongodb_db]["any"].insert_one({}, session=session)
+    )
+    listening.close()
+    assert concerns == ["majority"]
 
 
 def test_a_reference_that_cannot_be_stored_leaves_nothing(database: Database, blobs: Blobs) -> None:

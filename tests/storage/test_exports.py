@@ -13,9 +13,15 @@ JOB = "job"
 
 
 @pytest.fixture
-def exports(settings: Settings) -> Iterator[Exports]:
+def database(settings: Settings) -> Iterator[Database]:
     database = Database(settings)
     database.ensure_indexes()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def exports(database: Database) -> Exports:
     exports = Exports(database)
     document = {
         "_id": JOB,
@@ -26,8 +32,13 @@ def exports(settings: Settings) -> Iterator[Exports]:
         "created_at": now(),
     }
     database.transaction(lambda session: exports.insert(document, session))
-    yield exports
-    database.close()
+    return exports
+
+
+def fail(database: Database, exports: Exports, token: str, message: str) -> bool:
+    return database.transaction(
+        lambda session: exports.fail(JOB, token, code="conversion_failed", message=message, session=session)
+    )
 
 
 def claim(exports: Exports, *, lease_s: float = 60, max_attempts: int = 3) -> str | None:
@@ -47,16 +58,18 @@ def test_a_job_is_claimed_once(exports: Exports) -> None:
     assert claim(exports) is None
 
 
-def test_a_lease_that_ran_out_hands_the_job_on_and_fences_the_first_owner_off(exports: Exports) -> None:
+def test_a_lease_that_ran_out_hands_the_job_on_and_fences_the_first_owner_off(
+    database: Database, exports: Exports
+) -> None:
     first = claim(exports, lease_s=0.05)
     assert first is not None
     second = claim_after(exports, 0.05)
     assert exports.renew(JOB, first, 60) is False
-    assert exports.fail(JOB, first, code="x", message="late") is False
+    assert fail(database, exports, first, "late") is False
     exports.report(JOB, first, percent=99, message="late")
     assert exports.get(JOB)["progress_percent"] == 0  # type: ignore[index]
     assert exports.renew(JOB, second, 60) is True
-    assert exports.fail(JOB, second, code="conversion_failed", message="why") is True
+    assert fail(database, exports, second, "why") is True
     job = exports.get(JOB)
     assert job is not None
     assert (job["status"], job["error_code"], job["attempts"]) == ("failed", "conversion_failed", 2)
@@ -67,7 +80,7 @@ def test_a_renewed_lease_is_kept(exports: Exports) -> None:
     assert token is not None
     assert exports.renew(JOB, token, 60)
     time.sleep(0.3)  # past the first lease
-    assert exports.waiting() == []
+    assert exports.waiting(max_attempts=3) == []
     assert claim(exports) is None
 
 
@@ -78,19 +91,35 @@ def test_a_worker_that_stops_in_order_uses_up_no_try(exports: Exports) -> None:
     job = exports.get(JOB)
     assert job is not None
     assert (job["status"], job["attempts"]) == ("pending", 0)
-    assert exports.waiting() == [JOB]
+    assert exports.waiting(max_attempts=3) == [JOB]
 
 
-def test_a_job_that_loses_its_worker_too_often_fails_with_a_reason(exports: Exports) -> None:
+def test_a_job_that_has_used_up_its_tries_is_exhausted_after_a_grace(exports: Exports) -> None:
     assert claim(exports, lease_s=0.01, max_attempts=1) is not None
     deadline = time.monotonic() + 10
-    while exports.give_up(max_attempts=1) == 0:
+    while not exports.exhausted(max_attempts=1, grace_s=0.2):
         assert time.monotonic() < deadline
+    assert exports.exhausted(max_attempts=1, grace_s=60) == []
+    assert exports.exhausted(max_attempts=2, grace_s=0) == []
+    assert claim(exports, max_attempts=1) is None
+    assert exports.waiting(max_attempts=1) == []
+
+
+def test_a_lease_that_is_renewed_in_time_is_not_given_up(database: Database, exports: Exports) -> None:
+    token = claim(exports, lease_s=0.01, max_attempts=1)
+    assert token is not None
+    deadline = time.monotonic() + 10
+    while not (found := exports.exhausted(max_attempts=1, grace_s=0)):
+        assert time.monotonic() < deadline
+    assert exports.renew(JOB, token, 60)
+
+    def give_up() -> bool:
+        return database.transaction(lambda session: exports.give_up(found[0], "worker_lost", "why", session))
+
+    assert give_up() is False
     job = exports.get(JOB)
     assert job is not None
-    assert (job["status"], job["error_code"]) == ("failed", "worker_lost")
-    assert "EXPORT_MEMORY" in job["error_message"]
-    assert claim(exports, max_attempts=1) is None
+    assert job["status"] == "running"
 
 
 def test_exports_of_a_model_are_numbered(settings: Settings) -> None:

@@ -3,15 +3,17 @@
 from functools import cache
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from model_service.services.paging import Page
 
 MAX_DEPTH = 32
+MAX_OBJECT_BYTES = 128 * 1024
 
 
-def check_storable(value: Any, depth: int = 0) -> Any:
-    """JSON that MongoDB can keep: its integers have 64 bits, its keys no NUL, its nesting an end.
+def check_storable(value: Any, depth: int = 0) -> None:
+    """JSON that MongoDB keeps as it is: 64-bit integers, plain keys, an end to its nesting.
 
     Raises:
         ValueError: it is not.
@@ -21,14 +23,21 @@ def check_storable(value: Any, depth: int = 0) -> Any:
     match value:
         case dict():
             for key, inner in value.items():
-                if "\0" in key:
-                    raise ValueError("a key contains a NUL character")
+                if "\0" in key or key.startswith("$"):  # $ref would come back as a reference
+                    raise ValueError("a key starts with '$' or contains a NUL character")
                 check_storable(inner, depth + 1)
         case list():
             for inner in value:
                 check_storable(inner, depth + 1)
         case int() if not -(2**63) <= value < 2**63:
             raise ValueError("an integer does not fit in 64 bits")
+
+
+def check_object(value: dict[str, Any]) -> dict[str, Any]:
+    """Raises: ValueError: more than MAX_OBJECT_BYTES of JSON, or not storable."""
+    if len(orjson.dumps(value)) > MAX_OBJECT_BYTES:
+        raise ValueError(f"larger than {MAX_OBJECT_BYTES:,} bytes of JSON")
+    check_storable(value)
     return value
 
 
@@ -43,7 +52,7 @@ Tag = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Field(max_length=100)]
 JSONObject = dict[str, Any]
-Storable = Annotated[JSONObject, AfterValidator(check_storable)]
+Storable = Annotated[JSONObject, AfterValidator(check_object)]
 # Ids are text in every answer, whatever the database keeps.
 Id = Annotated[str, BeforeValidator(str)]
 OptionalId = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]

@@ -67,7 +67,10 @@ class ExportJob(Answer):
     optimization_stats: JSONObject | None = None
     validation_metrics: JSONObject | None = None
     fidelity: JSONObject | None = None
+    inputs: list[JSONObject] | None = None
+    outputs: list[JSONObject] | None = None
     performance: JSONObject | None = None
+    environment: JSONObject | None = None
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None

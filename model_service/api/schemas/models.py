@@ -62,8 +62,8 @@ class ModelQuery(Paged):
 
     def filters(self) -> dict[str, Any]:
         found = self.model_dump(exclude={"page", "limit", "tags"}, exclude_none=True)
-        if self.tags:
-            found["tags"] = [tag for tag in self.tags.split(",") if tag]
+        if tags := [tag.strip() for tag in (self.tags or "").split(",") if tag.strip()]:
+            found["tags"] = tags
         return found
 
 
