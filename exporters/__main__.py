@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import limits
+from . import landlock, limits
 from .base import ExportRequest
 from .errors import ExportError, UnsupportedOption, as_limit
+
+_NOT_ASKED = "open: not asked for"
 
 
 class Events:
@@ -56,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--isolate-network", action="store_true", help="leave the network before anything is read"
     )
+    run.add_argument(
+        "--confine", type=Path, metavar="DIR", help="reach no file but this folder's and the interpreter's"
+    )
     for name in limits.NAMES:
         run.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
     convert = commands.add_parser("convert", help="one conversion for a person")
@@ -72,12 +77,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    network = limits.isolate_network() if arguments.isolate_network else "open: not asked for"
+    network = limits.isolate_network() if arguments.isolate_network else _NOT_ASKED
+    files = landlock.confine_to(arguments.confine) if arguments.confine else _NOT_ASKED
     limits.die_with_parent()
     events = Events()
     try:
         given = limits.check({name: getattr(arguments, name) for name in limits.NAMES})
-        environment: dict[str, Any] = {"network": network, "limits": limits.apply(given)}
+        environment: dict[str, Any] = {"network": network, "files": files, "limits": limits.apply(given)}
         if arguments.request == "-":
             _warm_up()
             events.emit("ready", environment=environment)

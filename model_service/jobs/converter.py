@@ -64,9 +64,10 @@ class Child:
             "--file-bytes": settings.export_disk,
             "--cpu-s": int(settings.export_timeout_s * (os.cpu_count() or 1)),
         }
+        sandbox = ["--isolate-network", "--confine", str(self.workspace)]
         flags = [word for flag, value in numbers.items() for word in (flag, str(value))]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "exporters", "run", "-", "--isolate-network", *flags],
+            [sys.executable, "-I", "-m", "exporters", "run", "-", *sandbox, *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -24,7 +24,7 @@ from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.services import Services
-from tests.factories import model_fields, scaling_program
+from tests.factories import model_fields, scaling_program, scaling_script
 
 DEADLINE_S = 60
 
@@ -80,6 +80,15 @@ def test_an_export_is_proven_and_its_package_can_be_had(
     assert [path.name for path in context.settings.home.glob("work/*/*")] == ["lock"]
     export(job_id)  # delivered twice: nothing happens
     assert services.exports.get(job_id)["attempts"] == 1
+
+
+def test_torchscript_is_converted_too(context: Context, services: Services) -> None:
+    inputs = [{"name": "x", "shape": ["batch", 3], "dtype": "float32"}]
+    job_id = new_job(services, scaling_script(), "model.ts", inputs=inputs)
+    export(job_id)
+    job = services.exports.get(job_id)
+    assert job["status"] == "completed", job["log"]
+    assert job["fidelity"]["verdict"] == "verified"
 
 
 class RunsCode:
@@ -197,6 +206,7 @@ def test_the_job_says_how_its_conversion_was_isolated(context: Context, services
     export(job_id)
     environment = services.exports.get(job_id)["environment"]
     assert environment["network"].startswith(("isolated", "open: "))
+    assert environment["files"].startswith(("isolated", "open: "))
     assert environment["limits"]["memory_bytes"] == context.settings.export_memory
 
 
