@@ -33,6 +33,8 @@ def create_app(settings: Settings) -> Flask:
         validation_error_callback=refuse_invalid_request,
         validation_error_model=Error,
         static_folder=None,
+        security_schemes={"api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+        openapi_extensions={"security": [{"api_key": []}]} if settings.enable_auth else None,
     )
     app.json = OrjsonProvider(app)
     app.config["OPENAPI_HTML_STRING"] = '<meta http-equiv="refresh" content="0; url=scalar">'  # the one page

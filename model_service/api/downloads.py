@@ -5,12 +5,21 @@ from collections.abc import Iterator
 
 import structlog
 from flask import Response, request
+from flask_openapi3.types import ResponseDict
 
 from model_service.api.context import context
 from model_service.errors import PreconditionFailed, RangeNotSatisfiable
 from model_service.services.files import StoredFile
 
 log = structlog.get_logger(__name__)
+
+
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+FILE_RESPONSES: ResponseDict = {
+    200: {"description": "The file", **_BYTES},
+    206: {"description": "The part of it that Range asks for", **_BYTES},
+    304: {"description": "The file is the one that If-None-Match names"},
+}
 
 
 def send_file(file: StoredFile, *, mimetype: str = "application/octet-stream") -> Response:

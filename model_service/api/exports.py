@@ -6,7 +6,7 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, page_limit, services
-from model_service.api.downloads import send_file
+from model_service.api.downloads import FILE_RESPONSES, send_file
 from model_service.api.schemas.common import Pagination
 from model_service.api.schemas.exports import ExportJob, ExportPage, ExportQuery, JobPath, NewExport
 
@@ -44,7 +44,7 @@ def get_export(path: JobPath) -> Response:
     return answer(_view(services().exports.get(path.job_id)))
 
 
-@api.get("/jobs/<job_id>/download")
+@api.get("/jobs/<job_id>/download", responses=FILE_RESPONSES)
 def download_package(path: JobPath) -> Response:
     """Download the package as a zip."""
     return send_file(services().exports.open_package(path.job_id), mimetype="application/zip")

@@ -7,7 +7,7 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, context, page_limit, services
-from model_service.api.downloads import send_file
+from model_service.api.downloads import FILE_RESPONSES, send_file
 from model_service.api.schemas.common import Deleted, Pagination
 from model_service.api.schemas.models import (
     FileMetadata,
@@ -21,7 +21,7 @@ from model_service.api.schemas.models import (
     Registered,
     Uploaded,
 )
-from model_service.api.uploads import incoming_file
+from model_service.api.uploads import FileBody, incoming_file
 from model_service.metrics import DOWNLOADS, REGISTRATIONS, bounded
 
 api = APIBlueprint("models", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
@@ -71,12 +71,12 @@ def delete_model(path: ModelPath) -> Response:
 
 
 @api.post("/<model_id>/upload", responses={201: Uploaded})
-def upload_model(path: ModelPath) -> Response:
+def upload_model(path: ModelPath, raw: FileBody) -> Response:
     """Upload the file: the raw body (its name in X-Filename) or the form field 'file', streamed.
 
     X-Content-SHA256, where sent, is checked before anything is kept.
     """
-    incoming = incoming_file(request, context().settings.max_file_size)
+    incoming = incoming_file(raw, context().settings.max_file_size)
     give_back = context().transfers.take()
     try:
         model = services().models.store_file(
@@ -88,7 +88,7 @@ def upload_model(path: ModelPath) -> Response:
     return answer(Uploaded(model_id=path.model_id, file_metadata=metadata), 201)
 
 
-@api.get("/<model_id>/download")
+@api.get("/<model_id>/download", responses=FILE_RESPONSES)
 def download_model(path: ModelPath) -> Response:
     """Download the file. HEAD, Range, If-Range and If-None-Match are honoured."""
     model = services().models.get_with_file(path.model_id)

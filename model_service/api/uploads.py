@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flask import Request
+from flask_openapi3 import RawModel
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
@@ -23,6 +24,12 @@ class IncomingFile:
     pieces: Iterator[bytes]
     filename: str | None
     sha256: str | None
+
+
+class FileBody(RawModel):
+    """For the OpenAPI document: what an upload may be sent as."""
+
+    mimetypes = ["application/octet-stream", "multipart/form-data"]  # noqa: RUF012 - as the base declares it
 
 
 def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:

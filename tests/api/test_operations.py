@@ -61,6 +61,14 @@ def test_the_openapi_document_has_every_route(app: Flask) -> None:
     assert documented == served
 
 
+def test_the_document_says_how_files_go_in_and_out(app: Flask) -> None:
+    paths = app.test_client().get("/openapi.json").json["paths"]
+    upload = paths["/api/v1/models/{model_id}/upload"]["post"]["requestBody"]["content"]
+    assert set(upload) == {"application/octet-stream", "multipart/form-data"}
+    for path in ("/api/v1/models/{model_id}/download", "/api/v1/export/jobs/{job_id}/download"):
+        assert "application/octet-stream" in paths[path]["get"]["responses"]["200"]["content"]
+
+
 def test_there_is_a_page_to_read_it(http: FlaskClient) -> None:
     page = http.get("/docs/scalar")
     assert page.status_code == 200
