@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     # The inference server
     inference_host: str = "127.0.0.1"
     inference_port: Port = 8085
-    inference_threads: int = Field(2, ge=1)
+    inference_threads: int = Field(8, ge=1)
     inference_url: str | None = None
     max_inference_body: Size = 64_000_000
 

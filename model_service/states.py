@@ -57,7 +57,8 @@ EXPORT_TRANSITIONS: dict[ExportStatus, frozenset[ExportStatus]] = {
 DEPLOYMENT_TRANSITIONS: dict[DeploymentStatus, frozenset[DeploymentStatus]] = {
     DeploymentStatus.PENDING: frozenset({DeploymentStatus.DEPLOYING, DeploymentStatus.FAILED}),
     DeploymentStatus.DEPLOYING: frozenset({DeploymentStatus.ACTIVE, DeploymentStatus.FAILED}),
-    DeploymentStatus.ACTIVE: frozenset({DeploymentStatus.INACTIVE, DeploymentStatus.FAILED}),
+    # Never from ACTIVE to FAILED: one server's trouble is not the deployment's.
+    DeploymentStatus.ACTIVE: frozenset({DeploymentStatus.INACTIVE}),
     DeploymentStatus.INACTIVE: frozenset({DeploymentStatus.DEPLOYING}),
     DeploymentStatus.FAILED: frozenset({DeploymentStatus.DEPLOYING}),
 }

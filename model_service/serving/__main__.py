@@ -1,6 +1,7 @@
 """The inference server: ``python -m model_service.serving``."""
 
-import atexit
+import multiprocessing.util
+import socket
 import sys
 
 from model_service.config import SettingsError, read_settings
@@ -11,7 +12,7 @@ from model_service.serving.host import Host
 from model_service.serving.store import PackageStore
 from model_service.serving.usage import Usage
 from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database
+from model_service.storage.db import Database, check_database
 from model_service.storage.deployments import Deployments
 
 
@@ -22,9 +23,11 @@ def application() -> InferenceApp:
     database = Database(settings)
     usage = Usage()
     store = PackageStore(Blobs(database), settings.home / "serving")
-    host = Host(Deployments(database), store, usage)
+    server = f"{socket.gethostname()}:{settings.inference_port}".replace(".", "-")
+    host = Host(Deployments(database), store, usage, server=server)
     host.start()
-    atexit.register(host.stop)
+    # granian's process is a forked one of multiprocessing, which ends without atexit.
+    multiprocessing.util.Finalize(None, host.stop, exitpriority=0)
     return InferenceApp(host, usage, max_body=settings.max_inference_body)
 
 
@@ -32,7 +35,7 @@ def main() -> int:
     try:
         settings = read_settings()
         configure_logging(settings)
-        Database(settings).check()
+        check_database(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from model_service.errors import (
     ModelServiceError,
     NotFound,
     ServiceFailure,
+    ServiceUnavailable,
     Unauthorized,
 )
 from model_service.metrics import CONTENT_TYPE, INFERENCE_DURATION, INFERENCES, exposition
@@ -30,11 +32,21 @@ Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 _INFER = re.compile(r"/v1/infer/([A-Za-z0-9-]{1,64})")
 _JSON = "application/json"
+_REQUEST_ID = "X-Request-ID"
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class InferenceApp:
@@ -44,43 +56,49 @@ class InferenceApp:
         self._max_body = max_body
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        request_id = _request_id(environ)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        path = environ["PATH_INFO"]
+        inference = _INFER.fullmatch(path)
         try:
-            status, content_type, body = self._route(environ)
+            answer = self._infer(environ, inference[1]) if inference else self._look(path)
         except ModelServiceError as error:
-            status, content_type, body = _failure(error)
+            answer = _failure(error, request_id)
         except Exception:
-            log.exception("inference.failed", path=environ["PATH_INFO"])
-            failure = ServiceFailure("The service failed on this request; its log has the reason.")
-            status, content_type, body = _failure(failure)
-        phrase = HTTPStatus(status).phrase
-        start_response(
-            f"{status} {phrase}", [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-        )
-        return [body]
+            log.exception("inference.failed", path=path)
+            failure = ServiceFailure(
+                "The service failed on this request. Its log has the reason under the request id."
+            )
+            answer = _failure(failure, request_id)
+        if inference:
+            INFERENCES.labels(status=answer.status).inc()
+        headers = [
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            (_REQUEST_ID, request_id),
+            *answer.headers,
+        ]
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
+        return [answer.body]
 
-    def _route(self, environ: Environ) -> tuple[int, str, bytes]:
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        if match := _INFER.fullmatch(path):
-            if method != "POST":
-                raise MethodNotAllowed(f"Inference is POST {path}, not {method}.")
-            try:
-                answer = self._infer(environ, match[1])
-            except ModelServiceError as error:
-                INFERENCES.labels(status=error.status).inc()
-                raise
-            INFERENCES.labels(status=200).inc()
-            return 200, _JSON, answer
+    def _look(self, path: str) -> Answer:
         match path:
             case "/health" | "/health/live":
-                return 200, _JSON, tensors.dump(self._health())
+                return Answer(200, _JSON, tensors.dump(self._health()))
             case "/health/ready":
-                return 200 if self._host.ready.is_set() else 503, _JSON, tensors.dump(self._health())
+                status = 200 if self._host.ready.is_set() else 503
+                return Answer(status, _JSON, tensors.dump(self._health()))
             case "/metrics":
-                return 200, CONTENT_TYPE, exposition()
+                return Answer(200, CONTENT_TYPE, exposition())
         raise NotFound("page", path[:200])
 
-    def _infer(self, environ: Environ, deployment_id: str) -> bytes:
+    def _infer(self, environ: Environ, deployment_id: str) -> Answer:
+        if environ["REQUEST_METHOD"] != "POST":
+            raise MethodNotAllowed(f"Inference is a POST, not a {environ['REQUEST_METHOD']}.")
         hosted = self._host.find(deployment_id)
+        if hosted is None and self._host.expects(deployment_id):
+            raise ServiceUnavailable(f"Deployment {deployment_id} is not loaded here yet; try again.")
         if hosted is None:
             raise NotFound("active deployment", deployment_id)
         scheme, _, key = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -96,7 +114,7 @@ class InferenceApp:
         seconds = time.perf_counter() - started
         INFERENCE_DURATION.observe(seconds)
         self._usage.count(hosted.id, seconds * 1000)
-        return tensors.dump(
+        content = tensors.dump(
             {
                 "deployment_id": hosted.id,
                 "model_version": hosted.model_version,
@@ -105,6 +123,7 @@ class InferenceApp:
                 "predictions": hosted.predictions(outputs),
             }
         )
+        return Answer(200, _JSON, content)
 
     def _health(self) -> dict[str, Any]:
         return {
@@ -112,6 +131,7 @@ class InferenceApp:
             "service": "model-service-inference",
             "mongodb_connected": self._host.connected,
             "deployments": len(self._host),
+            "failing": self._host.failing,
         }
 
 
@@ -127,10 +147,21 @@ def _read(environ: Environ, limit_bytes: int) -> bytes:
     return body
 
 
-def _failure(error: ModelServiceError) -> tuple[int, str, bytes]:
+def _request_id(environ: Environ) -> str:
+    """The caller's where it sent a sane one."""
+    sent = environ.get("HTTP_X_REQUEST_ID", "")
+    return sent if _SANE_ID.fullmatch(sent) else str(uuid.uuid4())
+
+
+def _failure(error: ModelServiceError, request_id: str) -> Answer:
+    headers: tuple[tuple[str, str], ...] = ()
+    match error:
+        case MethodNotAllowed():
+            headers = (("Allow", "POST"),)
+        case Unauthorized():
+            headers = (("WWW-Authenticate", "Bearer"),)
+        case ServiceUnavailable():
+            headers = (("Retry-After", str(error.retry_after_s)),)
     body = {"code": error.code, "message": error.message, "details": error.details}
-    return (
-        error.status,
-        _JSON,
-        tensors.dump({"success": False, "error": body, "request_id": str(uuid.uuid4())}),
-    )
+    content = tensors.dump({"success": False, "error": body, "request_id": request_id})
+    return Answer(error.status, _JSON, content, headers)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporters import golden, package, runners
-from exporters.errors import ExportError
+from exporters.errors import as_limit
 from exporters.processing.classify import top_k
 from model_service.storage.db import Document
 
@@ -60,22 +60,30 @@ def key_hashes(deployment: Document) -> tuple[bytes, ...]:
 
 
 def load(deployment: Document, folder: Path) -> Hosted:
-    """Verify the package's manifest, load it, and replay its golden inputs, which warms it up too.
+    """Load a verified package and replay its golden inputs, which warms it up too.
 
     Raises:
-        LoadFailed: a damaged package, or other outputs here than the golden ones.
+        LoadFailed: proven of the package: its artefact or its metadata cannot be served by anybody like us.
+        LimitExceeded, OSError, ImportError: this machine's own trouble, which may pass.
     """
     try:
-        package.verify(folder)
-        runner = runners.load(folder)
-        differing = golden.replay(folder, runner)
-        metadata = json.loads((folder / package.METADATA).read_bytes())
-    except ExportError as exc:
-        raise LoadFailed(f"The package cannot be served: {exc.message}") from exc
+        return _load(deployment, folder)
+    except (LoadFailed, OSError, ImportError):
+        raise
+    except Exception as exc:  # a runtime refuses a model with exceptions of its own
+        if limit := as_limit(exc):
+            raise limit from exc
+        raise LoadFailed(f"The package cannot be served: {exc}") from exc
+
+
+def _load(deployment: Document, folder: Path) -> Hosted:
+    runner = runners.load(folder)
+    differing = golden.replay(folder, runner)
     if differing:
         raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
+    metadata = json.loads((folder / package.METADATA).read_bytes())
     classes = metadata["classes"]
-    return Hosted(
+    hosted = Hosted(
         id=deployment["_id"],
         model_version=deployment["model_version"],
         package_id=package_id(deployment),
@@ -84,3 +92,9 @@ def load(deployment: Document, folder: Path) -> Hosted:
         classes=[entry["name"] for entry in classes] if classes else None,
         key_hashes=key_hashes(deployment),
     )
+    expected = golden.read(folder / package.GOLDEN).expected
+    try:
+        hosted.predictions({spec.name: expected[spec.name] for spec in runner.outputs})
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as exc:
+        raise LoadFailed(f"The declared post-processing does not fit the model's outputs: {exc}") from exc
+    return hosted

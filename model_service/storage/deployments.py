@@ -101,6 +101,15 @@ class Deployments:
             )
         )
 
+    def set_load_attempts(self, deployment_id: str, server: str, attempts: int) -> None:
+        """How many loads an inference server began and did not end. ``server`` is a name without dots.
+
+        It outlives the server, so that a package that kills it is not tried for ever.
+        """
+        field = f"load_attempts.{server}"
+        change = {"$set": {field: attempts}} if attempts else {"$unset": {field: ""}}
+        self._deployments.update_one({"_id": deployment_id}, change)
+
     def add_usage(self, usage: Iterable[tuple[str, int, float]]) -> None:
         """Add (deployment id, requests, milliseconds of inference), all in one write."""
         writes = [

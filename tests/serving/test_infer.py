@@ -2,11 +2,15 @@
 
 import io
 import json
+import re
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 from werkzeug.test import Client, TestResponse
 
 from tests.serving.conftest import KEY, World
@@ -82,6 +86,22 @@ def test_a_wrong_input_is_named(served: Served, inputs: Any, field: str) -> None
 
 
 GOOD_NPY = npy(np.ones((2, 3), dtype=np.float32))
+HEADER_GARBAGE = [
+    "{(",
+    "'''",
+    "((((",
+    "-" * 4000 + "1",
+    "[" * 3000,
+    "{'descr': '<f4'}",
+    "\x00",
+    "9" * 4000,
+    "f''",
+]
+
+
+def npy_header(text: str) -> bytes:
+    """A .npy file of format 1.0 with this header, and no data."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
 @pytest.mark.parametrize(
@@ -99,6 +119,7 @@ GOOD_NPY = npy(np.ones((2, 3), dtype=np.float32))
         (GOOD_NPY.replace(b"'<f4'", b"'|O8'"), "application/x-npy"),
         (npy(np.asarray([{"a": 1}]), allow_pickle=True), "application/x-npy"),
         (GOOD_NPY.replace(b"NUMPY\x01", b"NUMPY\x09"), "application/x-npy"),
+        *((npy_header(text), "application/x-npy") for text in HEADER_GARBAGE),
     ],
 )
 def test_a_body_that_is_not_what_it_says(served: Served, body: bytes, content_type: str) -> None:
@@ -126,10 +147,60 @@ def test_only_the_key_gets_in(served: Served, header: str) -> None:
     answer = Client(app).post(f"/v1/infer/{deployment_id}", json={"inputs": X}, environ_overrides=environ)
     assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
 
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("a-1.b_C", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("a b", False),
+        ("<script>", False),
+        ("", False),
+    ],
+)
+def test_every_answer_has_its_request_id(served: Served, sent: str, kept: bool) -> None:
+    app, deployment_id = served
+    for path in (f"/v1/infer/{deployment_id}", "/v1/infer/unknown", "/health", "/nowhere"):
+        answer = Client(app).post(path, data=b"{}", headers={"X-Request-ID": sent})
+        request_id = answer.headers["X-Request-ID"]
+        assert request_id
+        assert (request_id == sent) is kept
+        if answer.status_code >= 400:
+            assert answer.json["request_id"] == request_id
+
+
+def inferences(served: Served, status: int) -> float:
+    """How many answers with this status the metrics tell of."""
+    text = Client(served[0]).get("/metrics").text
+    found = re.search(
+        rf'^model_service_inference_requests_total{{status="{status}"}} (\S+)', text, re.MULTILINE
+    )
+    return float(found[1]) if found else 0.0
+
+
+def test_a_fault_of_ours_is_logged_and_counted(served: Served) -> None:
+    app, deployment_id = served
+    counted = inferences(served, 500)
+    body = io.BytesIO()
+    body.close()  # reading it raises, as of a connection that broke
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        answer = Client(app).post(
+            f"/v1/infer/{deployment_id}",
+            headers={"Authorization": f"Bearer {KEY}", "X-Request-ID": "the-one"},
+            environ_overrides={"wsgi.input": body},
+        )
+    assert (answer.status_code, answer.json["error"]["code"]) == (500, "internal_error")
+    assert [(line["event"], line["request_id"]) for line in lines] == [("inference.failed", "the-one")]
+    assert inferences(served, 500) == counted + 1
+
 
 def test_other_paths_and_methods(served: Served) -> None:
     app, deployment_id = served
-    assert Client(app).get(f"/v1/infer/{deployment_id}").status_code == 405
+    wrong = Client(app).get(f"/v1/infer/{deployment_id}")
+    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
     assert Client(app).post("/v1/infer/00000000-0000-4000-8000-000000000000").status_code == 404
     assert Client(app).get("/../etc/passwd").status_code == 404
     assert Client(app).get("/health").json["deployments"] == 1
