@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from . import landlock, limits
-from .base import ExportRequest
-from .errors import ExportError, UnsupportedOption, as_limit
+from .base import ExportRequest, ExportResult
+from .errors import ExportError, InvalidSource, PackageCorrupt, UnsupportedOption, as_limit
 
 _NOT_ASKED = "open: not asked for"
 
@@ -64,15 +64,24 @@ def _parser() -> argparse.ArgumentParser:
     for name in limits.NAMES:
         run.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
     convert = commands.add_parser("convert", help="one conversion for a person")
-    convert.add_argument("model", type=Path)
-    convert.add_argument("--to", required=True, metavar="FORMAT")
-    convert.add_argument("--out", required=True, type=Path, metavar="DIR")
-    convert.add_argument("--option", action="append", default=[], metavar="NAME=JSON")
+    convert.add_argument(
+        "model", type=Path, metavar="MODEL", help="an exported program (.pt2) or TorchScript"
+    )
+    convert.add_argument("--to", required=True, metavar="FORMAT", help="one of `capabilities`")
+    convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="the package; empty or new")
+    convert.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="one of the format's; repeat for several",
+    )
+    convert.add_argument("--json", action="store_true", help="print the whole result as JSON")
     commands.add_parser(
         "capabilities", help="the formats, whether they work here, and their options, as JSON"
     )
     verify = commands.add_parser("verify", help="check a package's files, and replay its golden inputs")
-    verify.add_argument("package", type=Path, help="a folder or a zip")
+    verify.add_argument("package", type=Path, metavar="PACKAGE", help="a folder or a zip")
     return parser
 
 
@@ -146,24 +155,41 @@ def _convert(arguments: argparse.Namespace) -> int:
     from . import convert
 
     try:
-        options = {}
-        for item in arguments.option:
-            name, _, value = item.partition("=")
-            options[name] = _parse(value)
+        if not arguments.model.is_file():
+            raise InvalidSource(f"There is no file {arguments.model}.")
+        options = dict(_option(item) for item in arguments.option)
         request = ExportRequest(arguments.model, arguments.out, arguments.to, options)
         result = convert.run(request, _display)
     except ExportError as exc:
-        print(f"\n{exc.code}: {exc.message}", file=sys.stderr)
+        print(f"error: {exc.code}: {exc.message}", file=sys.stderr)
         return 1
-    print(json.dumps(result.to_json(), indent=2))
+    print(json.dumps(result.to_json(), indent=2) if arguments.json else _summary(result))
     return 0
 
 
+def _option(item: str) -> tuple[str, Any]:
+    name, equals, value = item.partition("=")
+    if equals:
+        try:
+            return name, json.loads(value)
+        except ValueError:
+            pass
+    raise UnsupportedOption(f"--option {item} is not NAME=JSON, like opset_version=18.", allowed=None)
+
+
+def _summary(result: ExportResult) -> str:
+    outputs = result.fidelity["outputs"].values()
+    difference = max((output["max_abs"] or 0.0 for output in outputs), default=0.0)
+    latency_ms, batch = result.performance["inference_latency_ms"], result.performance["batch_size"]
+    return (
+        f"{result.verdict}: the largest difference from the source is {difference:.1e}\n"
+        f"{result.artefact}: {result.artefact_size_bytes:,} bytes, {latency_ms:.3f} ms, batch {batch}\n"
+        f"{result.package_dir}: the package, which python -m exporters verify checks"
+    )
+
+
 def _display(step: str, percent: float, message: str) -> None:
-    if sys.stderr.isatty():
-        filled = int(percent / 5)
-        bar = "█" * filled + "░" * (20 - filled)
-        print(f"\r{bar} {percent:3.0f} %  {message:<60}", end="\n" if percent >= 100 else "", file=sys.stderr)
+    print(f"{percent:3.0f} %  {message}", file=sys.stderr)
 
 
 def _capabilities(arguments: argparse.Namespace) -> int:
@@ -185,6 +211,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     path: Path = arguments.package
     try:
         with tempfile.TemporaryDirectory() as scratch:
+            if not path.exists():
+                raise PackageCorrupt(f"There is no package {path}.")
             if path.is_dir():
                 folder = path
             else:

@@ -134,10 +134,9 @@ class Specification:
         for name, value in options.items():
             option = self.options[name]
             if not option.accepts(value):
-                allowed = option.explain()
                 raise UnsupportedOption(
-                    f"{name}={json.dumps(value)[:80]} is not allowed: {_wanted(option)}.",
-                    allowed=allowed,
+                    f"{name} takes {_wanted(option)}, not {json.dumps(value)[:80]}.",
+                    allowed=option.explain(),
                     option=name,
                 )
         return {name: options.get(name, option.default) for name, option in self.options.items()}
@@ -152,12 +151,15 @@ class Specification:
 
 
 def _wanted(option: Option) -> str:
-    article = "an" if option.type[0] in "aio" else "a"
     if option.allowed is None:
-        return f"it takes {article} {option.type}"
+        return "true or false" if option.type == "boolean" else _a(option.type)
     if option.type == "integer":
-        return f"it takes an integer from {option.allowed[0]} to {option.allowed[1]}"
-    return f"it takes one of {', '.join(map(str, option.allowed))}"
+        return f"an integer from {option.allowed[0]} to {option.allowed[1]}"
+    return f"one of {', '.join(map(str, option.allowed))}"
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aio' else 'a'} {noun}"
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,9 @@ class ExportRequest:
                 raise UnsupportedOption(f"The request needs {name!r}, a text.", allowed=known)
         for name, kind in _FIELD_TYPES.items():
             if data.get(name) is not None and not isinstance(data[name], kind):
-                raise UnsupportedOption(f"The request's {name!r} is not a {kind.__name__}.", allowed=known)
+                raise UnsupportedOption(
+                    f"The request's {name!r} is not {_a(_JSON_NAMES[kind])}.", allowed=known
+                )
         if not all(isinstance(label, str) for label in data.get("classes") or []):
             raise UnsupportedOption("The request's 'classes' is not a list of texts.", allowed=known)
         return cls(
@@ -251,6 +255,7 @@ _FIELD_TYPES: dict[str, type] = {
     "sample_inputs": str,
     "limits": dict,
 }
+_JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string"}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ PT2 = "pt2"
 TORCHSCRIPT = "torchscript"
 
 _ADVICE = (
-    "Save the model with torch.export.save(torch.export.export(model.eval(), example_inputs), 'model.pt2') "
-    "and upload that file."
+    'Save it again with: batch = torch.export.Dim("batch"); torch.export.save(torch.export.export('
+    'model.eval(), (example,), dynamic_shapes=({0: batch},)), "model.pt2"), where example is an input with a '
+    "batch of 2."
 )
 
 
@@ -29,25 +30,24 @@ def detect(path: Path) -> str:
         UnsafeCheckpoint: a pickle, with or without an archive around it.
     """
     if not path.is_file():
-        raise InvalidSource(f"There is no file {path.name!r} to convert.")
+        raise InvalidSource(f"There is no file {path.name}.")
     if path.stat().st_size == 0:
-        raise InvalidSource("The model file is empty. Upload it again.")
+        raise InvalidSource(
+            "The model file is empty: nothing was ever written into it, or not to the end. Save it again."
+        )
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             head = file.read(4096)
         if _looks_like_pickle(head):
             raise UnsafeCheckpoint(f"The file is a Python pickle: loading it would run code in it. {_ADVICE}")
         raise InvalidSource(
-            "The file is neither an exported program (.pt2) nor TorchScript, or it was cut short. "
-            f"{_ADVICE} If it is one, upload it again."
+            f"The file is neither an exported program (.pt2) nor TorchScript, or it was cut short. {_ADVICE}"
         )
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError, ValueError) as exc:
-        raise InvalidSource(
-            "The model file is damaged: its archive cannot be read. Upload it again."
-        ) from exc
+        raise InvalidSource("The model file is damaged: its archive cannot be read. Save it again.") from exc
     if "archive_format" in names and any(name.startswith("models/") for name in names):
         return PT2
     if "constants.pkl" in names and any(name.startswith("code/") for name in names):

@@ -5,27 +5,46 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 import sys
 import traceback
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import model_service
 from model_service.cli import deployments, exports, models
-from model_service.cli.output import Json, emit, printable
+from model_service.cli.output import Json, emit, file_problem
 from model_service.cli.predict import predict
+from model_service.cli.tables import printable
 from model_service.cli.up import up
-from model_service.client import ClientError, ModelServiceClient
+from model_service.client import ClientError, ConnectionFailed, ModelServiceClient, Unauthorized
 
-# What to do, where the service's own message cannot know which option of ours does it.
-_ADVICE = {
-    "connection_failed": "Start one with `model-service up`, or name it with --url or MODEL_SERVICE_URL.",
-    "unauthorized": "Give the key of the service with --api-key, the key of a deployment with --key.",
-    "wait_timed_out": "Wait on with the command `wait`, or look with `get`.",
-}
+_CONNECTION = ("--url", "--api-key")
+
+
+class _Root(TyperGroup):
+    """Takes the options of the connection behind the command as well, where most people write them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        connection: list[str] = []
+        rest: list[str] = []
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                rest += [word, *words]
+            elif word in _CONNECTION:
+                connection += [word, *islice(words, 1)]
+            elif word.startswith(tuple(f"{option}=" for option in _CONNECTION)):
+                connection.append(word)
+            else:
+                rest.append(word)
+        return super().parse_args(ctx, connection + rest)
+
 
 app = typer.Typer(
     name="model-service",
+    cls=_Root,
     help="Register models, export them, prove the result and serve it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -42,11 +61,13 @@ app.command()(up)
 def connect(
     context: typer.Context,
     url: Annotated[
-        str, typer.Option(envvar="MODEL_SERVICE_URL", help="Where the service is.")
+        str, typer.Option(metavar="URL", envvar="MODEL_SERVICE_URL", help="Where the service is.")
     ] = "http://127.0.0.1:8084",
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="MODEL_SERVICE_API_KEY", help="The service's key, if it asks for one."),
+        typer.Option(
+            metavar="KEY", envvar="MODEL_SERVICE_API_KEY", help="The service's key, if it asks for one."
+        ),
     ] = None,
 ) -> None:
     context.obj = context.with_resource(ModelServiceClient(url, api_key=api_key))
@@ -64,7 +85,7 @@ def main() -> NoReturn:
     except ClientError as exc:
         _fail(exc.code, _explain(exc))
     except OSError as exc:
-        _fail("file_error", str(exc))
+        _fail("file_error", file_problem(exc))
     except Exception as exc:
         _fail("bug", _report(exc))
     sys.exit(0)
@@ -75,13 +96,31 @@ def _explain(exc: ClientError) -> str:
     for field in exc.details.get("fields", []):
         if isinstance(field, dict) and str(field.get("field")) not in exc.message:
             parts.append(f"{field.get('field')}: {field.get('message')}.")
-    if "allowed" in exc.details:
-        parts.append(f"Allowed: {exc.details['allowed']}.")
-    if exc.code in _ADVICE:
-        parts.append(_ADVICE[exc.code])
+    parts += _allowed(exc)
+    parts += getattr(exc, "__notes__", None) or _advice(exc)
     if exc.request_id and exc.status is not None and exc.status >= 500:
         parts.append(f"(request {exc.request_id})")
     return " ".join(parts)
+
+
+def _allowed(exc: ClientError) -> list[str]:
+    """The names to choose from, unless the message tells them: it does for numbers and anything nested."""
+    allowed = exc.details.get("allowed")
+    if not isinstance(allowed, list) or not all(isinstance(name, str) for name in allowed):
+        return []
+    missing = [name for name in allowed if name not in exc.message]
+    return [f"Allowed: {', '.join(allowed)}."] if missing else []
+
+
+def _advice(exc: ClientError) -> list[str]:
+    """What to do, where the service's own message cannot know which option of ours does it."""
+    if isinstance(exc, ConnectionFailed):
+        return ["Start one with `model-service up`, or name it with --url URL or MODEL_SERVICE_URL."]
+    if isinstance(exc, Unauthorized):
+        if exc.key_given:
+            return ["Check the key that --api-key or MODEL_SERVICE_API_KEY gives."]
+        return ["Give its key with --api-key KEY or MODEL_SERVICE_API_KEY."]
+    return []
 
 
 def _report(exc: Exception) -> str:

@@ -5,36 +5,37 @@ from typing import Annotated
 import typer
 
 from model_service.cli.options import json_object
-from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, record, table
-from model_service.client import Deployment
+from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
+from model_service.cli.tables import Listing, Record
+from model_service.client import Deployment, ModelServiceClient, WaitTimedOut
 
 app = typer.Typer(help="Exports that answer predictions.", no_args_is_help=True)
 
-DeploymentId = Annotated[str, typer.Argument(metavar="DEPLOYMENT_ID")]
+DeploymentId = Annotated[str, typer.Argument(metavar="DEPLOYMENT_ID", help="The deployment's id.")]
+
+_KEY = "key (shown once)"
 
 
 @app.command()
 def create(
     context: typer.Context,
     export_job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="A completed export.")],
-    name: str,
-    description: Annotated[str | None, typer.Option()] = None,
-    config: Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @file.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it serves.")] = False,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")] = 120,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait.")] = 120,
     as_json: Json = False,
 ) -> None:
     """Deploy an export. Its key is shown once, now: keep it."""
     client = client_of(context)
-    deployment = client.create_deployment(
+    created = client.create_deployment(
         export_job_id, name, description=description, config=json_object(config)
     )
     if wait:
-        if deployment.api_key and not as_json:
-            # Before the waiting: the key cannot be asked for again if that is interrupted or fails.
-            typer.echo(f"key of {deployment.id}: {deployment.api_key}", err=True)
-        deployment = client.wait_for_deployment(deployment, timeout_s=timeout)
-    _show(deployment, as_json)
+        _wait(client, created, timeout, as_json)
+    else:
+        emit(created.raw, as_json, Record({**_fields(created), _KEY: created.api_key}))
 
 
 @app.command("list")
@@ -44,17 +45,19 @@ def list_deployments(
     """List deployments, newest first."""
     found = client_of(context).list_deployments(page=page, limit=limit)
     rows = (
-        (each.id, each.name, each.status, each.endpoint_url, each.request_count, each.last_request_at)
+        (each.id, each.name, each.status, each.model_version, each.request_count, each.created_at)
         for each in found
     )
-    columns = ("id", "name", "status", "endpoint", "requests", "last request (UTC)")
-    emit(found.raw, as_json, table(columns, rows), footer(found))
+    columns = ("id", "name", "status", "model version", "requests", "created (UTC)")
+    shown = Listing(columns, rows, spare=("created (UTC)", "model version", "requests"))
+    emit(found.raw, as_json, shown, footer(found))
 
 
 @app.command()
 def get(context: typer.Context, deployment_id: DeploymentId, as_json: Json = False) -> None:
     """Show one deployment."""
-    _show(client_of(context).get_deployment(deployment_id), as_json)
+    deployment = client_of(context).get_deployment(deployment_id)
+    emit(deployment.raw, as_json, Record(_fields(deployment)))
 
 
 @app.command()
@@ -63,19 +66,35 @@ def delete(context: typer.Context, deployment_id: DeploymentId, as_json: Json = 
     emit(client_of(context).delete_deployment(deployment_id), as_json, f"Deleted {deployment_id}.")
 
 
-def _show(deployment: Deployment, as_json: bool) -> None:
+def _wait(client: ModelServiceClient, created: Deployment, timeout_s: float, as_json: bool) -> None:
+    """The key is told before the waiting, which may fail or be interrupted: nobody can ask for it again."""
+    if not as_json:
+        emit({}, False, Record({_KEY: created.api_key}))
+    typer.echo(f"Deployment {created.id} is starting. Ctrl-C ends only the waiting.", err=True)
+    try:
+        with waiting(
+            f"Deployment {created.id}", f"Look at it with `model-service deployments get {created.id}`."
+        ):
+            serving = client.wait_for_deployment(created, timeout_s=timeout_s)
+    except (WaitTimedOut, typer.Exit):
+        if as_json:
+            emit(created.raw, as_json)
+        raise
+    emit(serving.raw, as_json, Record(_fields(serving)))
+
+
+def _fields(deployment: Deployment) -> dict[str, object]:
     count = deployment.request_count
-    shown = {
+    return {
         "id": deployment.id,
         "name": deployment.name,
         "type": deployment.deployment_type,
+        "model version": deployment.model_version,
         "status": deployment.status,
         "endpoint": deployment.endpoint_url,
-        "key (shown once)": deployment.api_key,
         "error": deployment.error_message,
         "requests": count,
         "mean time": f"{deployment.total_inference_time_ms / count:.2f} ms" if count else None,
         "last request (UTC)": deployment.last_request_at,
         "created (UTC)": deployment.created_at,
     }
-    emit(deployment.raw, as_json, record(shown))

@@ -1,42 +1,35 @@
 """``model-service exports``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from model_service.cli.options import json_object
-from model_service.cli.output import (
-    Json,
-    PageNumber,
-    PageSize,
-    client_of,
-    emit,
-    footer,
-    printable,
-    record,
-    size,
-    table,
-)
-from model_service.client import ExportJob, ModelServiceClient
-from model_service.client.errors import JobFailed
+from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
+from model_service.cli.tables import Listing, Record, printable, size
+from model_service.client import ExportJob, JobFailed, ModelServiceClient
 
 app = typer.Typer(help="Conversions of models, each compared with its source.", no_args_is_help=True)
 
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID")]
-Config = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @file.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The export's id.")]
+Config = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")]
 
 
 @app.command()
 def create(
     context: typer.Context,
-    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID")],
-    export_format: Annotated[str, typer.Option("--format", help="The target format.")] = "onnx",
+    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="The model to convert.")],
+    export_format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="The target format.")
+    ] = "onnx",
     export_config: Config = None,
     optimization_config: Config = None,
     validation_config: Config = None,
-    version_tag: Annotated[str | None, typer.Option()] = None,
+    version_tag: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A name of your own for this export.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done.")] = False,
     timeout: Timeout = 1800,
     as_json: Json = False,
@@ -52,6 +45,7 @@ def create(
     given = {name: value for name, value in options.items() if value is not None}
     job = client.create_export(model_id, export_format, **given)
     if wait:
+        typer.echo(f"Export {job.id} is under way. Ctrl-C ends only the waiting.", err=True)
         _wait(client, job.id, timeout, as_json)
     else:
         _show(job, as_json)
@@ -62,8 +56,11 @@ def list_jobs(
     context: typer.Context,
     page: PageNumber = 1,
     limit: PageSize = None,
-    model_id: Annotated[str | None, typer.Option()] = None,
-    status: Annotated[str | None, typer.Option()] = None,
+    model_id: Annotated[str | None, typer.Option(metavar="MODEL_ID", help="Of this model only.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS", help="pending, running, completed, failed or cancelled."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List exports, newest first."""
@@ -71,17 +68,17 @@ def list_jobs(
     rows = (
         (
             job.id,
-            job.model_id,
+            " ".join(filter(None, (job.model_name, job.model_version))),
             job.export_format,
             job.status,
-            f"{job.progress_percent:.0f} %",
             job.error_code or (job.fidelity or {}).get("verdict"),
             job.created_at,
         )
         for job in found
     )
-    columns = ("id", "model", "format", "status", "progress", "verdict", "created (UTC)")
-    emit(found.raw, as_json, table(columns, rows), footer(found))
+    columns = ("id", "model", "format", "status", "verdict", "created (UTC)")
+    shown = Listing(columns, rows, spare=("created (UTC)", "format"))
+    emit(found.raw, as_json, shown, footer(found))
 
 
 @app.command()
@@ -97,8 +94,13 @@ def wait(context: typer.Context, job_id: JobId, timeout: Timeout = 1800, as_json
 
 
 @app.command()
-def download(context: typer.Context, job_id: JobId, output: Path, as_json: Json = False) -> None:
-    """Download an export's package to OUTPUT, a zip, and verify its checksum."""
+def download(
+    context: typer.Context,
+    job_id: JobId,
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The zip to write.")],
+    as_json: Json = False,
+) -> None:
+    """Download an export's package and verify its checksum."""
     client = client_of(context)
     job = client.get_export(job_id)
     written = client.download_export(job_id, output)
@@ -106,19 +108,33 @@ def download(context: typer.Context, job_id: JobId, output: Path, as_json: Json 
 
 
 def _wait(client: ModelServiceClient, job_id: str, timeout_s: float, as_json: bool) -> None:
+    back = f"Wait for it with `model-service exports wait {job_id}`, or look with `exports get {job_id}`."
     try:
-        done = client.wait_for_export(job_id, timeout_s=timeout_s)
+        with waiting(f"Export {job_id}", back):
+            done = client.wait_for_export(job_id, timeout_s=timeout_s)
     except JobFailed as exc:
         # The reader of --json gets the failed job; a person gets the end of its log. The error line follows.
         if as_json:
             emit(exc.job.raw, as_json)
         elif isinstance(exc.job, ExportJob):
-            typer.echo(printable("\n".join(exc.job.log[-10:])), err=True)
+            typer.echo("\n".join(_steps(exc.job)), err=True)
         raise
     _show(done, as_json)
 
 
+def _steps(job: ExportJob) -> list[str]:
+    """The end of the log, without the entry that repeats the error message."""
+    message = job.error_message
+    return [printable(line) for line in job.log[-10:] if not message or message not in line]
+
+
+def _interface(tensor: dict[str, Any]) -> str:
+    shape = ", ".join(map(str, tensor.get("shape", ())))
+    return f"{tensor.get('name')}  {tensor.get('dtype')}[{shape}]"
+
+
 def _show(job: ExportJob, as_json: bool) -> None:
+    source_mb = (job.optimization_stats or {}).get("original_size_mb")
     shown = {
         "id": job.id,
         "model": " ".join(filter(None, (job.model_name, job.model_version, job.model_id))),
@@ -126,13 +142,17 @@ def _show(job: ExportJob, as_json: bool) -> None:
         "tag": job.version_tag,
         "format": job.export_format,
         "status": job.status,
-        "progress": f"{job.progress_percent:.0f} %  {job.progress_message or ''}".rstrip(),
+        "progress": None
+        if job.ended
+        else f"{job.progress_percent:.0f} %  {job.progress_message or ''}".rstrip(),
         "error": job.error_code and f"{job.error_code}: {job.error_message}",
         "verdict": (job.fidelity or {}).get("verdict"),
-        "source": size(job.model_size_bytes),
+        "inputs": "\n".join(map(_interface, job.inputs or ())),
+        "source": source_mb and f"{source_mb:g} MB",
+        "artefact": size(job.model_size_bytes),
         "package": size(job.export_package_size_bytes),
         "created (UTC)": job.created_at,
         "started (UTC)": job.started_at,
         "completed (UTC)": job.completed_at,
     }
-    emit(job.raw, as_json, record(shown))
+    emit(job.raw, as_json, Record(shown))

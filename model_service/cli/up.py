@@ -8,11 +8,17 @@ import typer
 
 def up(
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where everything is kept [MODEL_SERVICE_HOME].", file_okay=False)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where everything is kept [MODEL_SERVICE_HOME].", file_okay=False
+        ),
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The registry's port [PORT].")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", min=1, max=65535, help="The registry's port [PORT].")
+    ] = None,
     inference_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="The inference server's port [INFERENCE_PORT].")
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="The inference server's port [INFERENCE_PORT]."),
     ] = None,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C. MongoDB and Redis are started when none are set."""

@@ -2,6 +2,7 @@
 
 ClientError
 ├── InvalidArgument          refused here, nothing was sent
+│   └── NoSuchFile           a local file that is not there; a FileNotFoundError too
 ├── ConnectionFailed         the network: no answer, or not all of it
 ├── UnexpectedAnswer         what answers at this address is no Model Service
 ├── ServiceError             the service said no: code, status, details, request_id
@@ -42,6 +43,10 @@ class InvalidArgument(ClientError, ValueError):
     code = "invalid_argument"
 
 
+class NoSuchFile(InvalidArgument, FileNotFoundError):
+    code = "file_error"
+
+
 class ConnectionFailed(ClientError):
     code = "connection_failed"
 
@@ -80,7 +85,9 @@ class NotPermitted(ServiceError):
 
 
 class Unauthorized(NotPermitted):
-    pass
+    """``key_given``: the request carried a key, so it was a wrong one."""
+
+    key_given = False
 
 
 class TooManyRequests(NotPermitted):

@@ -32,6 +32,7 @@ from model_service.client.errors import (
     ConnectionFailed,
     InvalidArgument,
     ServiceError,
+    Unauthorized,
     UnexpectedAnswer,
     from_answer,
 )
@@ -41,6 +42,7 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _CONNECT_TIMEOUT_S = 10.0
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_KEY_HEADERS = ("X-API-Key", "Authorization")
 _UNSENT = (NewConnectionError, ConnectTimeoutError)
 BROKEN = (ProtocolError, ReadTimeoutError)
 
@@ -142,6 +144,8 @@ class Transport:
                 pause_s = backoff_s(attempt)
             else:
                 failure = _refusal(url, response, content)
+                if isinstance(failure, Unauthorized):
+                    failure.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
                 again = response.status in ({429, 502, 503} if method in _REPEATABLE else {429, 503})
                 pause_s = _retry_after_s(response) or backoff_s(attempt)
             if not again or attempt == ATTEMPTS or pause_s > _LONGEST_PAUSE_S:

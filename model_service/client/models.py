@@ -40,6 +40,8 @@ class ModelCalls(Calls):
         Raises:
             ChecksumMismatch: the service holds other bytes than were sent.
             TransferFailed: the file became shorter while it was sent.
+            NoSuchFile: there is no such file.
+            InvalidArgument: the file is empty.
             OSError: the file cannot be read.
         """
         url = f"{MODELS}/{segment(model_id)}/upload"

@@ -33,11 +33,18 @@ def _no_bar(label: str, total: float, unit: Unit) -> Bar:
 
 
 class _RichBar:
-    """One bar on stderr, with a console of its own: several threads may each show one."""
+    """One bar on stderr. It leaves a terminal as it was; in a file its last state is one line."""
 
     def __init__(self, label: str, total: float, unit: Unit) -> None:
         from rich import progress
         from rich.console import Console
+        from rich.text import Text
+
+        class Speed(progress.TransferSpeedColumn):
+            """Nothing instead of rich's ``?`` while there is nothing to tell, as after one single step."""
+
+            def render(self, task: progress.Task) -> Text:
+                return super().render(task) if task.finished_speed or task.speed else Text()
 
         columns: list[progress.ProgressColumn] = [
             progress.TextColumn("{task.description}", markup=False),
@@ -45,11 +52,12 @@ class _RichBar:
             progress.TaskProgressColumn(),
         ]
         if unit == "bytes":
-            columns += [progress.DownloadColumn(), progress.TransferSpeedColumn()]
-            columns += [progress.TimeRemainingColumn()]
+            columns += [progress.DownloadColumn(), Speed()]
+            columns += [progress.TimeRemainingColumn(elapsed_when_finished=True)]
         else:
             columns += [progress.TimeElapsedColumn()]
-        self._display = progress.Progress(*columns, console=Console(stderr=True))
+        console = Console(stderr=True)
+        self._display = progress.Progress(*columns, console=console, transient=console.is_terminal)
         self._task = self._display.add_task(_printable(label), total=total)
         self._display.start()
 
@@ -59,6 +67,17 @@ class _RichBar:
 
     def close(self) -> None:
         self._display.stop()
+
+
+def _rich_bar(label: str, total: float, unit: Unit) -> Bar:
+    """No bar where rich draws something already, a status of the caller or another thread's bar: two live
+    displays overwrite each other's lines. Whichever console draws, it has put its proxy before the streams.
+    """
+    from rich.file_proxy import FileProxy
+
+    if isinstance(sys.stdout, FileProxy) or isinstance(sys.stderr, FileProxy):
+        return _NoBar()
+    return _RichBar(label, total, unit)
 
 
 def _printable(label: str) -> str:
@@ -82,4 +101,4 @@ def bars(wanted: bool | MakeBar | None) -> MakeBar:
         if wanted:
             raise ImportError("progress=True needs rich: pip install rich") from None
         return _no_bar
-    return _RichBar
+    return _rich_bar

@@ -13,7 +13,13 @@ from typing import Any, BinaryIO
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import SSLError
 
-from model_service.client.errors import ChecksumMismatch, InvalidArgument, TransferFailed, UnexpectedAnswer
+from model_service.client.errors import (
+    ChecksumMismatch,
+    InvalidArgument,
+    NoSuchFile,
+    TransferFailed,
+    UnexpectedAnswer,
+)
 from model_service.client.http import ATTEMPTS, BROKEN, Transport, backoff_s
 from model_service.client.progress import Bar, MakeBar
 
@@ -32,9 +38,13 @@ def upload(
     Raises:
         ChecksumMismatch: what the service stored is not what was read here.
         TransferFailed: the file was cut short while it was being sent.
+        NoSuchFile: there is no such file.
+        InvalidArgument: the file is empty, or no length can be told.
         OSError: the file cannot be read.
     """
     if isinstance(source, str | os.PathLike):
+        if not Path(source).exists():
+            raise NoSuchFile(f"There is no file {Path(source)}.")
         with Path(source).open("rb") as file:
             return upload(transport, url, file, filename or Path(source).name, bar)
     if not source.seekable():
@@ -42,6 +52,8 @@ def upload(
     start = source.tell()
     size_bytes = source.seek(0, os.SEEK_END) - start
     name = filename or Path(str(getattr(source, "name", "model.bin"))).name
+    if size_bytes == 0:
+        raise InvalidArgument(f"{name} is empty: nothing was sent.")
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(size_bytes),
@@ -85,11 +97,14 @@ def download(transport: Transport, url: str, output_path: str | os.PathLike[str]
     Raises:
         ChecksumMismatch: the bytes are not those that the service announced; nothing is left.
         TransferFailed: the transfer broke again and again; nothing is left.
+        NoSuchFile: there is no folder to write into.
         OSError: the file cannot be written.
     """
     output = Path(output_path)
     if output.is_dir():
         raise InvalidArgument(f"{output} is a folder: name the file to write.")
+    if not output.parent.is_dir():
+        raise NoSuchFile(f"There is no folder {output.parent} to write {output.name} into.")
     partial = output.with_name(f".model-service-{secrets.token_hex(6)}.part")
     try:
         with partial.open("xb") as file:

@@ -90,7 +90,8 @@ class Model(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob(Record):
-    """A conversion. ``fidelity`` says how near the artefact is to its source, once both have run."""
+    """A conversion. ``fidelity`` says how near the artefact is to its source, once both have run; ``inputs``
+    what the artefact takes, as name, dtype and shape; ``model_size_bytes`` is the artefact's."""
 
     id: str
     status: str
@@ -105,6 +106,8 @@ class ExportJob(Record):
     error_code: str | None = None
     error_message: str | None = None
     fidelity: dict[str, Any] | None = None
+    inputs: tuple[dict[str, Any], ...] | None = None
+    optimization_stats: dict[str, Any] | None = None
     model_size_bytes: int | None = None
     export_package_size_bytes: int | None = None
     created_at: datetime | None = None
@@ -116,6 +119,7 @@ class ExportJob(Record):
         "created_at": datetime.fromisoformat,
         "started_at": datetime.fromisoformat,
         "completed_at": datetime.fromisoformat,
+        "inputs": tuple,
         "log": tuple,
     }
 

@@ -219,7 +219,38 @@ def test_convert_prints_the_result_for_a_person(
 ) -> None:
     done = exporters_cli("convert", checkpoint("mlp-pt2"), "--to", "onnx", "--out", tmp_path / "out")
 
-    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "verified")
+    assert done.returncode == 0
+    assert done.stdout.startswith("verified: ")
+    assert str(tmp_path / "out") in done.stdout
+    assert "Comparing the artefact with its source" in done.stderr
+
+
+def test_convert_prints_json_for_a_program(
+    exporters_cli: Callable, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = exporters_cli("convert", checkpoint("mlp-pt2"), "--to", "onnx", "--out", out, "--json")
+
+    assert json.loads(done.stdout)["verdict"] == "verified"
+
+
+@pytest.mark.parametrize("option", ["opset_version=abc", "opset_version", "foo"])
+def test_an_option_that_is_not_json_is_named(
+    exporters_cli: Callable, checkpoint: Callable[[str], Path], tmp_path: Path, option: str
+) -> None:
+    arguments = ["--to", "onnx", "--out", tmp_path / "out", "--option", option]
+    done = exporters_cli("convert", checkpoint("mlp-pt2"), *arguments)
+
+    assert done.returncode == 1
+    assert f"--option {option} is not NAME=JSON" in done.stderr
+
+
+def test_files_that_are_not_there_are_named(exporters_cli: Callable, tmp_path: Path) -> None:
+    for arguments in (["convert", "nope.pt2", "--to", "onnx", "--out", tmp_path], ["verify", "nope.pt2"]):
+        done = exporters_cli(*arguments)
+        assert done.returncode == 1
+        assert "nope.pt2" in done.stderr
+        assert "Errno" not in done.stderr
 
 
 def test_verify_accepts_a_package_as_folder_and_as_zip(

@@ -1,0 +1,101 @@
+"""How things look on a terminal: lists that fit its width, and records of one thing.
+
+Whatever came from an upload (a name, a message) loses its control characters first, so that no escape
+sequence of its reaches the terminal.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Listing:
+    """Rows, one line each. The first column is the id and is never cut: it is there to be copied. Where the
+    terminal is too narrow, the columns named in ``spare`` go, the first of them first; then texts are cut.
+    """
+
+    def __init__(
+        self, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()
+    ) -> None:
+        self._columns = columns
+        self._rows = [dict(zip(columns, row, strict=True)) for row in rows]
+        self._spare = spare
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        spare = list(self._spare)
+        shown = list(self._columns)
+        drawn = self._draw(shown)
+        unlimited = options.update(max_width=10_000)
+        while spare and Measurement.get(console, unlimited, drawn).maximum > options.max_width:
+            shown.remove(spare.pop(0))
+            drawn = self._draw(shown)
+        yield drawn
+
+    def _draw(self, shown: Sequence[str]) -> Table:
+        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+        for number, name in enumerate(shown):
+            drawn.add_column(Text(name, no_wrap=True, overflow="ellipsis"), no_wrap=number == 0)
+        for row in self._rows:
+            drawn.add_row(*(_line(row[name]) for name in shown))
+        return drawn
+
+
+class Record:
+    """One thing, a line for each field that has a value. A long value goes on below itself; a word, which may
+    be an address or a key, is never broken by us: what was copied is whole.
+    """
+
+    def __init__(self, pairs: Mapping[str, Any]) -> None:
+        self._pairs = {name: value for name, value in pairs.items() if value not in (None, "", (), {}, [])}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        indent = max(map(len, self._pairs), default=0) + 2
+        for name, value in self._pairs.items():
+            label = name.ljust(indent)
+            width = max(options.max_width - indent, 20)
+            for line in Text(_words(value)).wrap(console, width, overflow="ignore"):
+                yield Text.assemble((label, "bold"), line)
+                label = " " * indent
+
+
+def printable(text: str) -> str:
+    """Line breaks stay, every other control character is replaced."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+
+
+def size(size_bytes: float | None) -> str:
+    """Decimal units, as disks and the service's limits use."""
+    if size_bytes is None:
+        return ""
+    value = float(size_bytes)
+    for unit in _UNITS:
+        if value < 1000 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _line(value: Any) -> Text:
+    return Text(" ".join(_words(value).split("\n")), no_wrap=True, overflow="ellipsis")
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, list | tuple):
+        return printable(", ".join(map(str, value)))
+    if isinstance(value, Mapping):
+        return printable(", ".join(f"{name}={item}" for name, item in value.items()))
+    return printable(str(value))
