@@ -1,8 +1,9 @@
 """The child process that converts: ``python -m exporters run -``, one per job, started ahead of time.
 
 The child holds nothing that is worth stealing: an empty environment, a workspace of its own, limits on
-memory, file size and processor time, and no network where the platform allows it. It imports the framework
-before its request comes, so that a job does not wait for that. It dies with this process.
+memory, file size and processor time, and, where the platform allows it, no network and no file but its own.
+It imports the framework before its request comes, so that a job does not wait for that. It dies with this
+process.
 """
 
 import contextlib
