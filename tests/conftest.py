@@ -12,6 +12,7 @@ from redis import Redis
 from model_service.config import Settings, read_settings
 from model_service.embedded import Addresses
 from model_service.embedded import servers as embedded_servers
+from model_service.storage.db import Database
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,12 @@ def settings(servers: Addresses, tmp_path: Path) -> Iterator[Settings]:
     yield settings
     with MongoClient[dict[str, Any]](servers.mongodb_url) as client:
         client.drop_database(settings.mongodb_db)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """The test's own database, with its indexes."""
+    database = Database(settings)
+    database.ensure_indexes()
+    yield database
+    database.close()

@@ -63,8 +63,8 @@ class DeploymentService:
                 status=job["status"],
                 verdict=verdict,
             )
+        endpoints = deployer_for(deployment_type, self._settings)
         deployment_id = str(uuid.uuid4())
-        api_key = f"pk_{secrets.token_urlsafe(32)}"
         at = now()
         deployment: Document = {
             "_id": deployment_id,
@@ -74,7 +74,7 @@ class DeploymentService:
             "description": description,
             "config": config,
             "status": DeploymentStatus.PENDING,
-            "endpoint_url": deployer_for(deployment_type, self._settings).endpoint_url(deployment_id),
+            "endpoint_url": endpoints.endpoint_url(deployment_id),
             "model_version": job["model_version"],
             "package": job["package"],
             "request_count": 0,
@@ -83,13 +83,7 @@ class DeploymentService:
             "created_at": at,
             "updated_at": at,
         }
-        # A random key of 256 bits needs no slow hash: there is nothing to guess.
-        key: Document = {
-            "deployment_id": deployment_id,
-            "prefix": api_key[:10],
-            "sha256": hashlib.sha256(api_key.encode()).hexdigest(),
-            "created_at": at,
-        }
+        api_key, key = _new_key(deployment_id)
 
         def work(session: Session) -> None:
             if not self._blobs.retain(job["package"]["file_id"], session):
@@ -127,3 +121,14 @@ class DeploymentService:
 
         if not self._database.transaction(work):
             raise NotFound("deployment", deployment_id)
+
+
+def _new_key(deployment_id: str) -> tuple[str, Document]:
+    """A key and what is kept of it. 256 random bits need no slow hash: there is nothing to guess."""
+    api_key = f"pk_{secrets.token_urlsafe(32)}"
+    return api_key, {
+        "deployment_id": deployment_id,
+        "prefix": api_key[:10],
+        "sha256": hashlib.sha256(api_key.encode()).hexdigest(),
+        "created_at": now(),
+    }

@@ -60,32 +60,7 @@ class ExportService:
         options = _validate(export_format, options, processing, optimization_config, validation_config)
         model = self._models.get_with_file(model_id)
         file = model["file_metadata"]
-        at = now()
-        document: Document = {
-            "_id": str(uuid.uuid4()),
-            "trace_id": str(uuid.uuid4()),
-            "model_id": model["_id"],
-            "model_name": model["name"],
-            "model_version": model["version"],
-            "framework": model["framework"],
-            "task_type": model["task_type"],
-            "training_job_id": None,
-            "version_tag": version_tag,
-            "is_default": False,
-            "export_format": export_format,
-            "export_config": options,
-            "processing": processing,
-            "optimization_config": None,
-            "validation_config": None,
-            "source": {key: file[key] for key in ("file_id", "size_bytes", "checksum", "filename")},
-            "status": ExportStatus.PENDING,
-            "progress_percent": 0.0,
-            "progress_message": "waiting for a worker",
-            "attempts": 0,
-            "log": [],
-            "created_at": at,
-            "updated_at": at,
-        }
+        document = _new_job(model, export_format, options, processing, version_tag)
 
         def work(session: Session) -> None:
             # The job holds on to its source: a deleted model can still be converted to the end.
@@ -129,6 +104,38 @@ class ExportService:
             )
         name = f"{job['model_name']}-{job['model_version']}-{job['export_format']}.zip".replace("/", "-")
         return StoredFile.of(blob_of(job["package"]), name, self._blobs)
+
+
+def _new_job(
+    model: Document, export_format: str, options: Document, processing: Document, version_tag: str | None
+) -> Document:
+    file = model["file_metadata"]
+    at = now()
+    return {
+        "_id": str(uuid.uuid4()),
+        "trace_id": str(uuid.uuid4()),
+        "model_id": model["_id"],
+        "model_name": model["name"],
+        "model_version": model["version"],
+        "framework": model["framework"],
+        "task_type": model["task_type"],
+        "training_job_id": None,
+        "version_tag": version_tag,
+        "is_default": False,
+        "export_format": export_format,
+        "export_config": options,
+        "processing": processing,
+        "optimization_config": None,
+        "validation_config": None,
+        "source": {key: file[key] for key in ("file_id", "size_bytes", "checksum", "filename")},
+        "status": ExportStatus.PENDING,
+        "progress_percent": 0.0,
+        "progress_message": "waiting for a worker",
+        "attempts": 0,
+        "log": [],
+        "created_at": at,
+        "updated_at": at,
+    }
 
 
 def _validate(

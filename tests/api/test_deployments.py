@@ -1,24 +1,15 @@
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
 
 from model_service.api.schemas.deployments import Deployment
-from model_service.config import Settings
 from model_service.storage.blobs import Blob, Blobs
 from model_service.storage.db import Database, Session
 from model_service.storage.exports import Exports
 
 URL = "/api/v1/deployments"
 PACKAGE = b"a package's bytes"
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings)
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -16,14 +16,6 @@ from model_service.storage.exports import Exports
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings)
-    database.ensure_indexes()
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def services(settings: Settings, database: Database) -> Services:
     return build_services(settings, database)
 

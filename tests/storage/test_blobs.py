@@ -17,14 +17,6 @@ NO_LIMIT = 1 << 40
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings)
-    database.ensure_indexes()
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def blobs(database: Database) -> Blobs:
     return Blobs(database)
 

@@ -1,7 +1,6 @@
 """The lease of a job: one owner at a time, and no write by anybody else."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,14 +9,6 @@ from model_service.storage.db import Database, now
 from model_service.storage.exports import Exports
 
 JOB = "job"
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings)
-    database.ensure_indexes()
-    yield database
-    database.close()
 
 
 @pytest.fixture
