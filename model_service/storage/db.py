@@ -14,6 +14,7 @@ BUCKET.files       one document per blob: GridFS's own fields, and metadata
                    {sha256 (unique), references, unreferenced_at}
 BUCKET.chunks      its bytes, 2 MiB each; shard key files_id
 uploads            blob writes under way, and what an interrupted one left for the sweep
+audit              who changed what, in the transaction of the change
 """
 
 from collections.abc import Callable
@@ -69,6 +70,13 @@ INDEXES: dict[str, list[IndexModel]] = {
     "deployment_history": [IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING)])],
     "api_keys": [IndexModel([("deployment_id", ASCENDING)])],
     "uploads": [IndexModel([("started_at", ASCENDING)])],
+    "audit": [
+        IndexModel([("at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)])
+            for field in ("subject_id", "actor", "name")
+        ),
+    ],
 }
 
 
@@ -104,6 +112,7 @@ class Database:
         self.deployment_history = self._database["deployment_history"]
         self.api_keys = self._database["api_keys"]
         self.uploads = self._database["uploads"]
+        self.audit = self._database["audit"]
         self.files = self._database[f"{settings.gridfs_bucket}.files"]
         self.chunks = self._database[f"{settings.gridfs_bucket}.chunks"]
 

@@ -48,6 +48,13 @@ Name = Annotated[
         description="1 to 128 letters, digits, '_', '-' and '.', starting with a letter or a digit",
     ),
 ]
+QualifiedName = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.\-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$",
+        description="a name, or a namespace and a name: 'digits', 'vision/digits'",
+    ),
+]
 Tag = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Field(max_length=100)]

@@ -10,10 +10,10 @@ from model_service.api.schemas.common import (
     Body,
     Id,
     JSONObject,
-    Name,
     OptionalId,
     Paged,
     Pagination,
+    QualifiedName,
     Storable,
     Tags,
     Text,
@@ -37,7 +37,7 @@ class ModelFields(Body):
 
 
 class NewModel(ModelFields):
-    name: Name
+    name: QualifiedName
     algorithm: Text
     version: str | None = Field(None, max_length=20, description="'v1.0'; without it the next minor version")
     parent_model_id: str | None = None

@@ -1,0 +1,98 @@
+"""Who acts: bound to a request or a job, asked by the rules, written into the audit log.
+
+Outside a request the service itself acts, and may do everything. A name like ``vision/yolo`` lies in the
+namespace ``vision``; one without a slash lies in the namespace ``""``.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from model_service.errors import NotPermitted
+
+
+class Permission(StrEnum):
+    READ = "read"
+    WRITE = "write"
+    DEPLOY = "deploy"
+    ADMIN = "admin"
+
+
+ALL = frozenset(Permission)
+
+
+class Role(StrEnum):
+    READER = "reader"
+    WRITER = "writer"
+    DEPLOYER = "deployer"
+    ADMIN = "admin"
+
+
+ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.READER: frozenset({Permission.READ}),
+    Role.WRITER: frozenset({Permission.READ, Permission.WRITE}),
+    Role.DEPLOYER: frozenset({Permission.READ, Permission.DEPLOY}),
+    Role.ADMIN: ALL,
+}
+
+
+@dataclass(frozen=True)
+class Actor:
+    name: str
+    everywhere: frozenset[Permission] = frozenset()
+    in_namespaces: Mapping[str, frozenset[Permission]] = field(default_factory=dict)
+
+    def may(self, permission: Permission, namespace: str) -> bool:
+        return permission in self.everywhere or permission in self.in_namespaces.get(namespace, ())
+
+    def readable_namespaces(self) -> list[str] | None:
+        """Where it may read; None where that is everywhere."""
+        if Permission.READ in self.everywhere:
+            return None
+        return sorted(name for name, granted in self.in_namespaces.items() if Permission.READ in granted)
+
+
+SERVICE = Actor("service", everywhere=ALL)
+_current: ContextVar[Actor] = ContextVar("actor", default=SERVICE)
+
+
+def actor() -> Actor:
+    """Who acts now."""
+    return _current.get()
+
+
+@contextmanager
+def acting_as(who: Actor) -> Iterator[None]:
+    token = _current.set(who)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def namespace_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def may_read(name: str) -> bool:
+    """Whether the thing of that name exists at all for whoever acts: what may not be read is not found."""
+    return actor().may(Permission.READ, namespace_of(name))
+
+
+def require(permission: Permission, name: str | None = None) -> None:
+    """Whoever acts must have the permission for the thing of that name; without a name, everywhere.
+
+    Raises:
+        NotPermitted: they do not.
+    """
+    who = actor()
+    if permission in who.everywhere or (name is not None and who.may(permission, namespace_of(name))):
+        return
+    where = f" in the namespace {namespace_of(name)!r}" if name is not None and namespace_of(name) else ""
+    raise NotPermitted(
+        f"{who.name!r} lacks the permission {permission.value!r}{where}. An administrator can grant it.",
+        permission=permission.value,
+        namespace=namespace_of(name) if name is not None else None,
+    )
