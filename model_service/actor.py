@@ -40,12 +40,21 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 @dataclass(frozen=True)
 class Actor:
+    """Args: key_id: of the API key that was sent, which may be allowed less than its owner."""
+
     name: str
     everywhere: frozenset[Permission] = frozenset()
     in_namespaces: Mapping[str, frozenset[Permission]] = field(default_factory=dict)
+    key_id: str | None = None
 
     def may(self, permission: Permission, namespace: str) -> bool:
         return permission in self.everywhere or permission in self.in_namespaces.get(namespace, ())
+
+    def may_somewhere(self, permission: Permission) -> bool:
+        """Whether there is any namespace in which it has the permission."""
+        return permission in self.everywhere or any(
+            permission in granted for granted in self.in_namespaces.values()
+        )
 
     def readable_namespaces(self) -> list[str] | None:
         """Where it may read; None where that is everywhere."""
@@ -55,6 +64,10 @@ class Actor:
 
 
 SERVICE = Actor("service", everywhere=ALL)
+# Whoever has API_KEY, and whoever calls where nobody is asked for a key: no user can have these names.
+ADMINISTRATOR = Actor("administrator", everywhere=ALL)
+ANONYMOUS = Actor("anonymous", everywhere=ALL)
+RESERVED_NAMES = frozenset({SERVICE.name, ADMINISTRATOR.name, ANONYMOUS.name, "signed-url", "me"})
 _current: ContextVar[Actor] = ContextVar("actor", default=SERVICE)
 
 

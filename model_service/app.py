@@ -6,20 +6,73 @@ from flask import Flask, Response, g, request
 from flask_openapi3 import Info, OpenAPI
 
 from model_service import __version__
-from model_service.api import deployments, exports, models, operations
+from model_service.api import (
+    aliases,
+    audit,
+    batch,
+    dataset_files,
+    datasets,
+    deployments,
+    exports,
+    files,
+    keys,
+    lineage,
+    models,
+    namespaces,
+    operations,
+    part_uploads,
+    registry,
+    search,
+    sessions,
+    statistics,
+    training_jobs,
+    trash,
+    users,
+)
+from model_service.api.access_log import register_access_log, route
 from model_service.api.auth import register_auth
 from model_service.api.context import EXTENSION, Context
+from model_service.api.cors import register_cors
+from model_service.api.document import register_apis
 from model_service.api.errors import refuse_invalid_request, register_error_handlers
 from model_service.api.json_provider import OrjsonProvider
+from model_service.api.limits import register_limits, trust_proxies
+from model_service.api.references import register_references
 from model_service.api.request_id import register_request_id
 from model_service.api.schemas.common import Error
+from model_service.api.signed import register_signed
 from model_service.api.transfers import TransferSlots
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
+from model_service.storage.counters import Counters
 from model_service.storage.db import CONNECTION_ERRORS, Database
+from model_service.storage.hot_models import settle
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+_RESOURCES = (
+    models,
+    aliases,
+    trash,
+    batch,
+    lineage,
+    files,
+    part_uploads,
+    search,
+    statistics,
+    training_jobs,
+    datasets,
+    dataset_files,
+    exports,
+    deployments,
+    operations,
+    registry,
+    users,
+    sessions,
+    keys,
+    namespaces,
+    audit,
+)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Of a JSON body; an upload reads its own stream, up to MAX_FILE_SIZE.
 MAX_JSON_BYTES = 1024 * 1024
 
@@ -33,8 +86,11 @@ def create_app(settings: Settings) -> Flask:
         validation_error_callback=refuse_invalid_request,
         validation_error_model=Error,
         static_folder=None,
-        security_schemes={"api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
-        openapi_extensions={"security": [{"api_key": []}]} if settings.enable_auth else None,
+        security_schemes={
+            "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        },
+        openapi_extensions={"security": [{"api_key": []}, {"bearer": []}]} if settings.enable_auth else None,
     )
     app.json = OrjsonProvider(app)
     app.config["OPENAPI_HTML_STRING"] = '<meta http-equiv="refresh" content="0; url=scalar">'  # the one page
@@ -43,14 +99,21 @@ def create_app(settings: Settings) -> Flask:
     app.extensions[EXTENSION] = Context(
         settings, build_services(settings, database), TransferSlots(settings.api_threads)
     )
+    trust_proxies(app, settings.trusted_proxies)
+    register_references(app)
     register_request_id(app)
     _register_metrics(app)
+    _register_settling(app)
+    register_access_log(app)
+    register_signed(app)
     register_auth(app, settings)
+    register_limits(app, settings)
+    register_cors(app, settings)
     register_error_handlers(app, connection_errors=CONNECTION_ERRORS)
-    for resource in (models, exports, deployments, operations):
-        app.register_api(resource.api)
+    register_apis(app, [resource.api for resource in _RESOURCES] + [operations.diagnostics])
     app.register_blueprint(operations.documents)
     database.ensure_indexes()
+    Counters(database).ensure()
     return app
 
 
@@ -61,8 +124,16 @@ def _register_metrics(app: Flask) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
-        endpoint = request.url_rule.rule if request.url_rule else "unmatched"
+        endpoint = route()
         method = request.method if request.method in _METHODS else "other"
         REQUESTS.labels(endpoint=endpoint, method=method, status=response.status_code).inc()
         REQUEST_DURATION.labels(endpoint=endpoint, method=method).observe(time.perf_counter() - g.started)
+        return response
+
+
+def _register_settling(app: Flask) -> None:
+    @app.after_request
+    def wait_until_nobody_is_stale(response: Response) -> Response:
+        if request.method not in {"GET", "HEAD"}:
+            settle()
         return response

@@ -10,10 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?")
+_RATE_LIMIT = re.compile(
+    r"[1-9][0-9]{0,8} (per|/) ([1-9][0-9]{0,5} )?(second|minute|hour|day|month|year)s?", re.IGNORECASE
+)
 _UNITS = {
     "b": 1,
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
@@ -37,8 +41,29 @@ def parse_size(value: Any) -> int:
         raise ValueError("a smaller size") from None
 
 
+def _check_origins(value: str) -> str:
+    for origin in _origins(value):
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError("'*', or a comma-separated list of origins like https://models.example.com")
+    return value
+
+
+def _origins(value: str) -> list[str]:
+    return [origin.strip() for origin in value.split(",") if origin.strip()]
+
+
+def _check_rate_limit(value: str) -> str:
+    if not _RATE_LIMIT.fullmatch(value.strip()):
+        raise ValueError("a limit like '100 per hour', '10 per minute' or '1000 per 5 minutes'")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+OptionalSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+# A comma-separated list, kept as it was written; ``Settings.allowed_origins`` takes it apart.
+Origins = Annotated[str, AfterValidator(_check_origins)]
+RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 
 
 class SettingsError(Exception):
@@ -52,17 +77,27 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 8084
     api_workers: int = Field(1, ge=1)
-    api_threads: int = Field(16, ge=1)
+    api_threads: int = Field(32, ge=1)
     max_file_size: Size = 500_000_000
     max_page_size: int = Field(100, ge=1, le=10_000)
     download_timeout: float = Field(600, gt=0)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
+    mongodb_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
 
     # Who may use it
     enable_auth: bool = False
     api_key: SecretStr | None = Field(None, min_length=16)
     allow_anonymous: bool = False
+    signing_secret: SecretStr | None = Field(None, min_length=32)
+    session_s: int = Field(3600, ge=60, le=30 * 86_400)
+    trusted_proxies: int = Field(0, ge=0, le=10)
+    cors_origins: Origins = ""
+    rate_limits: Literal["auto", "on", "off"] = "auto"
+    rate_limit_default: RateLimit = "100 per hour"
+    rate_limit_download: RateLimit = "10 per minute"
+    rate_limit_parts: RateLimit = "1000 per minute"
+    rate_limit_login: RateLimit = "10 per minute"
 
     # Where things are kept
     mongodb_url: SecretStr | None = None
@@ -71,7 +106,14 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     model_service_home: Path = Path("~/.local/share/model-service")
     mongodb_cache_gb: float = Field(0.5, ge=0.25)
+    cache_dir: Path | None = None
+    cache_max_bytes: OptionalSize = 10_000_000_000
     orphan_safety_s: float = Field(86_400, ge=3600)
+    upload_expires_s: float = Field(604_800, ge=60)
+    disk_warn_free: Size = 5_000_000_000
+    disk_min_free: Size = 1_000_000_000
+    deleted_keep_days: int = Field(30, ge=0)
+    metadata_cache_s: float = Field(2, ge=0, le=60)
 
     # Jobs
     job_max_attempts: int = Field(3, ge=1)
@@ -103,6 +145,23 @@ class Settings(BaseSettings):
     def home(self) -> Path:
         """The data folder, absolute."""
         return self.model_service_home.expanduser().resolve()
+
+    @cached_property
+    def allowed_origins(self) -> list[str]:
+        """Of the pages that browsers let call this service; empty: of none but its own."""
+        return _origins(self.cors_origins)
+
+    @cached_property
+    def limits_rates(self) -> bool:
+        """Whether anybody is counted: by default not where one user works on their own machine."""
+        if self.rate_limits == "auto":
+            return self.enable_auth or not _is_loopback(self.host)
+        return self.rate_limits == "on"
+
+    @cached_property
+    def cache(self) -> Path:
+        """The folder of the disk cache, absolute."""
+        return self.cache_dir.expanduser().resolve() if self.cache_dir else self.home / "cache"
 
     @cached_property
     def inference_base_url(self) -> str:

@@ -2,13 +2,13 @@
 
     ModelServiceError
     ├── InvalidRequest        your input
-    │   ├── MalformedId  InvalidJSON  InvalidField  UnsupportedOption  IncompleteUpload
+    │   ├── MalformedId  InvalidJSON  InvalidArchive  InvalidField  UnsupportedOption  IncompleteUpload
     │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed
-    │   └── NotVerified  RangeNotSatisfiable
+    │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
     ├── NotPermitted          permission
-    │   └── Unauthorized
+    │   └── SignatureInvalid  Unauthorized  RateLimited
     └── ServiceFailure        our service
-        └── ServiceUnavailable
+        └── ServiceUnavailable  DamagedBlob
 
 The fourth family, "your model", is not an HTTP answer: it is the ``error_code`` of a failed job, from
 ``exporters.errors``.
@@ -49,6 +49,12 @@ class InvalidJSON(InvalidRequest):
     """The body is not JSON, or does not say that it is."""
 
     code = "invalid_json"
+
+
+class InvalidArchive(InvalidRequest):
+    """Cut short, changed, or no archive of this service; nothing of it is visible."""
+
+    code = "invalid_archive"
 
 
 class IncompleteUpload(InvalidRequest):
@@ -95,8 +101,8 @@ class NoFile(InvalidRequest):
     code = "no_file"
     status = 404
 
-    def __init__(self, model_id: str) -> None:
-        super().__init__(f"Model {model_id} has no file yet: upload one first.", id=model_id)
+    def __init__(self, holder_id: str, kind: str = "model") -> None:
+        super().__init__(f"{kind.capitalize()} {holder_id} has no file yet: upload one first.", id=holder_id)
 
 
 class Conflict(InvalidRequest):
@@ -133,9 +139,28 @@ class RangeNotSatisfiable(InvalidRequest):
     status = 416
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """The key came with another request before."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The Idempotency-Key {key[:64]!r} was used for another request: a new request needs a new key.",
+            key=key[:255],
+        )
+
+
 class NotPermitted(ModelServiceError):
     code = "forbidden"
     status = 403
+
+
+class SignatureInvalid(NotPermitted):
+    """A signed URL that expired, or was made for another request."""
+
+    code = "signature_invalid"
 
 
 class Unauthorized(NotPermitted):
@@ -143,8 +168,29 @@ class Unauthorized(NotPermitted):
     status = 401
 
 
+class RateLimited(NotPermitted):
+    """More requests than the limit allows; the same one may pass in ``retry_after_s``."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, limit: str, retry_after_s: int) -> None:
+        super().__init__(
+            f"More requests than the limit, {limit}, allows: try again in {retry_after_s} s.",
+            limit=limit,
+            retry_after_s=retry_after_s,
+        )
+        self.retry_after_s = retry_after_s
+
+
 class ServiceFailure(ModelServiceError):
     """A fault of ours. The message never carries a traceback; the log has it under the request id."""
+
+
+class DamagedBlob(ServiceFailure):
+    """A stored file lacks bytes, so no whole archive can be made; ``model-service verify`` tells which."""
+
+    code = "blob_damaged"
 
 
 class ServiceUnavailable(ServiceFailure):

@@ -4,7 +4,12 @@ Several processes of one server write to the folder in PROMETHEUS_MULTIPROC_DIR,
 all; without it a process answers for itself.
 """
 
+import fcntl
 import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,7 +19,10 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -24,6 +32,16 @@ REQUEST_DURATION = Histogram(
 )
 REGISTRATIONS = Counter("model_registrations_total", "Model versions registered", ["algorithm"])
 DOWNLOADS = Counter("model_downloads_total", "Whole-file downloads begun", ["algorithm"])
+MONGODB_OPERATIONS = Counter(
+    "model_service_mongodb_operations_total", "Commands sent to MongoDB", ["operation"]
+)
+LOGINS = Counter("model_service_logins_total", "Sessions asked for with a password", ["outcome"])
+CACHE_REQUESTS = Counter(
+    "model_service_file_cache_requests_total", "Downloads that looked in the disk cache", ["outcome"]
+)
+CACHE_BYTES = Counter(
+    "model_service_file_cache_bytes_total", "Bytes stored in, sent from and evicted from it", ["what"]
+)
 INFERENCES = Counter("model_service_inference_requests_total", "Inference requests answered", ["status"])
 INFERENCE_DURATION = Histogram(
     "model_service_inference_duration_seconds",
@@ -43,9 +61,108 @@ def bounded(value: str) -> str:
     return value if value in _seen else "other"
 
 
-def exposition() -> bytes:
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
+# The registry's figures, asked of MongoDB when somebody scrapes: equal from every process.
+GAUGES = {
+    "model_service_models_total": "Model versions registered now",
+    "active_models_total": "Model versions with the status active",
+    "storage_usage_bytes": "Bytes of all stored files, equal ones once",
+    "model_service_workers": "Workers that live",
+    "model_service_last_sweep_timestamp_seconds": "When the last sweep ended",
+    "model_service_last_verify_problems": "What the last verification found",
+}
+# One measurement under two names.
+_ALIASES = {
+    "model_downloads": "model_service_downloads",
+    "model_service_request_duration_seconds": "api_request_duration_seconds",
+}
+_FOLDED = "dead"
+_FOLDABLE = ("counter", "histogram")
+
+
+class _Exposed(Collector):
+    def __init__(self, source: Collector | CollectorRegistry, gauges: Mapping[str, float]) -> None:
+        self._source = source
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._source.collect():
+            yield metric
+            if (alias := _ALIASES.get(metric.name)) is not None:
+                yield _renamed(metric, alias)
+        for name, value in self._gauges.items():
+            yield GaugeMetricFamily(name, GAUGES[name], value=value)
+
+
+def _renamed(metric: Metric, alias: str) -> Metric:
+    again = Metric(alias, metric.documentation, metric.type)
+    again.samples = [
+        sample._replace(name=alias + sample.name.removeprefix(metric.name)) for sample in metric.samples
+    ]
+    return again
+
+
+def exposition(gauges: Mapping[str, float] | None = None) -> bytes:
+    """Everything for Prometheus; ``gauges`` are values of ``GAUGES``."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    if folder is None:
+        registry.register(_Exposed(REGISTRY, gauges or {}))
+        return generate_latest(registry)
+    fold_dead()
+    with _locked(folder, fcntl.LOCK_SH):
+        registry.register(_Exposed(MultiProcessCollector(None), gauges or {}))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+
+def fold_dead() -> None:
+    """Put what processes that are gone have counted into one file a kind, instead of one a process.
+
+    Without it a server whose processes are replaced now and then collects files without end, and every
+    scrape reads all of them; with the files simply removed the counters would go back.
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    dead = [path for path in Path(folder).glob("*.db") if _is_dead(path)] if folder else []
+    if not folder or not dead:
+        return
+    with _locked(folder, fcntl.LOCK_EX):
+        for kind in _FOLDABLE:
+            paths = [path for path in dead if path.name.startswith(f"{kind}_") and path.exists()]
+            if paths:
+                _fold(Path(folder) / f"{kind}_{_FOLDED}.db", paths)
+        for path in dead:
+            path.unlink(missing_ok=True)
+
+
+def _fold(target: Path, paths: list[Path]) -> None:
+    totals: dict[str, float] = defaultdict(float)
+    for path in [*paths, *([target] if target.exists() else [])]:
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+            totals[key] += value
+    aside = target.with_suffix(".tmp")
+    aside.unlink(missing_ok=True)
+    values = MmapedDict(str(aside))  # type: ignore[no-untyped-call]
+    for key, value in totals.items():
+        values.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
+    values.close()  # type: ignore[no-untyped-call]
+    aside.replace(target)
+
+
+def _is_dead(path: Path) -> bool:
+    pid = path.stem.rpartition("_")[2]
+    if not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+@contextmanager
+def _locked(folder: str, how: int) -> Iterator[None]:
+    """A scrape must not see a count twice, nor miss it, while it moves from file to file."""
+    with (Path(folder) / "lock").open("ab") as lock:
+        fcntl.flock(lock, how)
+        yield

@@ -10,6 +10,9 @@ from granian.log import LogLevels
 
 log = structlog.get_logger(__name__)
 
+# Its lines go the way of all others; its own form of them is for a terminal.
+_LOGGERS = {"loggers": {"_granian": {"propagate": True}, "granian.access": {"propagate": True}}}
+
 
 def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:
     """Serve the WSGI application that ``target`` (``module:factory``) makes, until SIGTERM or SIGINT.
@@ -34,5 +37,6 @@ def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> N
             websockets=False,
             log_access=False,
             log_level=LogLevels.error,
+            log_dictconfig=_LOGGERS,
             workers_kill_timeout=5,
         ).serve()

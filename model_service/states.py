@@ -9,6 +9,15 @@ class ModelStatus(StrEnum):
     ARCHIVED = "archived"
 
 
+class UploadState(StrEnum):
+    """Of an upload in parts. COMPLETING goes back to OPEN when what arrived is not what was announced."""
+
+    OPEN = "open"
+    COMPLETING = "completing"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+
+
 class ExportStatus(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
@@ -19,6 +28,34 @@ class ExportStatus(StrEnum):
     @property
     def final(self) -> bool:
         return not EXPORT_TRANSITIONS[self]
+
+
+class DatasetPurpose(StrEnum):
+    TRAINING = "training"
+    VALIDATION = "validation"
+    TEST = "test"
+    CALIBRATION = "calibration"
+
+
+class DatasetFormat(StrEnum):
+    NPZ = "npz"
+    CSV = "csv"
+    PARQUET = "parquet"
+    IMAGES = "images"
+    JSONL = "jsonl"
+    OTHER = "other"
+
+
+class TrainingStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return not TRAINING_TRANSITIONS[self]
 
 
 class DeploymentType(StrEnum):
@@ -35,6 +72,24 @@ class DeploymentStatus(StrEnum):
     INACTIVE = "inactive"
     FAILED = "failed"
 
+
+MODEL_TRANSITIONS: dict[ModelStatus, frozenset[ModelStatus]] = {
+    ModelStatus.ACTIVE: frozenset({ModelStatus.DEPRECATED, ModelStatus.ARCHIVED}),
+    ModelStatus.DEPRECATED: frozenset({ModelStatus.ACTIVE, ModelStatus.ARCHIVED}),
+    ModelStatus.ARCHIVED: frozenset({ModelStatus.ACTIVE}),
+}
+
+TRAINING_TRANSITIONS: dict[TrainingStatus, frozenset[TrainingStatus]] = {
+    TrainingStatus.PENDING: frozenset(
+        {TrainingStatus.RUNNING, TrainingStatus.FAILED, TrainingStatus.CANCELLED}
+    ),
+    TrainingStatus.RUNNING: frozenset(
+        {TrainingStatus.COMPLETED, TrainingStatus.FAILED, TrainingStatus.CANCELLED}
+    ),
+    TrainingStatus.COMPLETED: frozenset(),
+    TrainingStatus.FAILED: frozenset(),
+    TrainingStatus.CANCELLED: frozenset(),
+}
 
 # RUNNING → RUNNING is a second try: another worker takes over a job whose lease ran out.
 # RUNNING → PENDING is an orderly stop of the worker.

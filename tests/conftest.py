@@ -13,6 +13,7 @@ from model_service.config import Settings, read_settings
 from model_service.embedded import Addresses
 from model_service.embedded import servers as embedded_servers
 from model_service.storage.db import Database
+from tests import plans
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
 
 @pytest.fixture
 def settings(servers: Addresses, tmp_path: Path) -> Iterator[Settings]:
-    """Redis is emptied before the test; the MongoDB database is dropped after it."""
+    """Redis is emptied before the test; after it, its queries are explained and its database is dropped."""
     with Redis.from_url(servers.redis_url) as redis:
         redis.flushdb()
     settings = read_settings(
@@ -32,9 +33,12 @@ def settings(servers: Addresses, tmp_path: Path) -> Iterator[Settings]:
         mongodb_db=f"test-{uuid.uuid4().hex[:16]}",
         model_service_home=tmp_path,
     )
-    yield settings
-    with MongoClient[dict[str, Any]](servers.mongodb_url) as client:
-        client.drop_database(settings.mongodb_db)
+    try:
+        with plans.checked(servers.mongodb_url, settings.mongodb_db):
+            yield settings
+    finally:
+        with MongoClient[dict[str, Any]](servers.mongodb_url) as client:
+            client.drop_database(settings.mongodb_db)
 
 
 @pytest.fixture

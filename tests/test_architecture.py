@@ -18,7 +18,8 @@ SPECIFICATIONS = {"exporters.registry", "exporters.base", "exporters.errors", "e
 ARROWS: dict[str, set[str]] = {
     **{room: set() for room in ANYWHERE},
     "client": set(),
-    "cli": {"client", "embedded"},
+    "cli": {"client", "embedded", "operate"},
+    "operate": {"services", "storage"},
     "embedded": set(),
     "server": set(),
     "app": {"api", "services", "storage"},

@@ -2,9 +2,11 @@
 
 import sys
 
+from model_service.api.transfers import share_freed_memory
 from model_service.app import create_app
 from model_service.config import SettingsError, read_settings
 from model_service.log import configure_logging
+from model_service.metrics import fold_dead
 from model_service.server import serve
 from model_service.services import check_dependencies
 
@@ -13,6 +15,8 @@ def application() -> object:
     """What each of granian's processes calls; the settings come with the environment."""
     settings = read_settings()
     configure_logging(settings)
+    share_freed_memory()
+    fold_dead()
     return create_app(settings)
 
 

@@ -1,33 +1,94 @@
-"""Who may call: with ENABLE_AUTH, whoever sends the service's key."""
+"""Who calls, and whether they may call this: bound to the request for everything behind it to ask.
 
-import hmac
+A signed URL stands for itself. Else, with ENABLE_AUTH, a request says who it is by API_KEY, by a key of the
+API, or by a session's token, in ``X-API-Key`` or as a bearer token; without, anybody may do everything.
+"""
 
-from flask import Flask, request
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
+import structlog
+from flask import Flask, Response, g, request
+
+from model_service.actor import ANONYMOUS, Actor, acting_as, actor
+from model_service.api.context import services
+from model_service.api.permissions import is_open, needed
+from model_service.api.signed import signed_actor
 from model_service.config import Settings
-from model_service.errors import Unauthorized
-
-# Probes, scrapers and readers of the documentation hold no key, and learn nothing about a model there.
-OPEN_PATHS = frozenset({"/", "/health", "/metrics", "/openapi.json"})
-OPEN_PREFIX = "/docs/"
+from model_service.errors import NotPermitted, Unauthorized
 
 
 def register_auth(app: Flask, settings: Settings) -> None:
-    if not settings.enable_auth:
-        return
-    assert settings.api_key is not None  # Settings refuses ENABLE_AUTH without it
-    expected = settings.api_key.get_secret_value().encode()
-
     @app.before_request
-    def require_key() -> None:
-        if request.path in OPEN_PATHS or request.path.startswith(OPEN_PREFIX):
-            return
-        sent = request.headers.get("X-API-Key") or _bearer()
-        if not hmac.compare_digest(sent.encode(), expected):
-            problem = "The API key is wrong" if sent else "This service needs its API key"
-            raise Unauthorized(f"{problem}: send it in the header 'X-API-Key' or as a bearer token.")
+    def bind_actor() -> None:
+        who = signed_actor()
+        if who is None:
+            if is_open(request):
+                return  # the service itself answers, and shows nothing of anybody's
+            who = _identified() if settings.enable_auth else ANONYMOUS
+            _check(who)
+        stack = g.acting = ExitStack()
+        stack.enter_context(acting_as(who))
+        structlog.contextvars.bind_contextvars(user=who.name)
+
+    @app.after_request
+    def keep_while_streaming(response: Response) -> Response:
+        if "acting" in g and response.is_streamed and not response.direct_passthrough:
+            response.response = _Acting(actor(), response.iter_encoded())
+        return response
+
+    @app.teardown_request
+    def unbind_actor(error: BaseException | None) -> None:
+        stack: ExitStack | None = g.pop("acting", None)
+        if stack is not None:
+            stack.close()
 
 
-def _bearer() -> str:
+def sent_credential() -> str:
+    """The key or token that the request came with; empty without one."""
+    key = request.headers.get("X-API-Key")
+    if key:
+        return key
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _identified() -> Actor:
+    credential = sent_credential()
+    if not credential:
+        raise Unauthorized(
+            "This service asks who you are: send a key in the header 'X-API-Key', or a key or a session's "
+            "token as a bearer token."
+        )
+    return services().principals.actor(credential)
+
+
+def _check(who: Actor) -> None:
+    """Raises: NotPermitted: they may do this nowhere."""
+    need = needed(request)
+    if need is None or need.permission in who.everywhere:
+        return
+    if need.everywhere or not who.may_somewhere(need.permission):
+        raise NotPermitted(
+            f"{who.name!r} lacks the permission {need.permission.value!r}. An administrator can grant it.",
+            permission=need.permission.value,
+        )
+
+
+class _Acting(Iterator[bytes]):
+    """The pieces of an answer, each made by whoever asked: the request itself is over by then."""
+
+    def __init__(self, who: Actor, pieces: Iterable[bytes]) -> None:
+        self._who = who
+        self._pieces = pieces
+        self._iterator = iter(pieces)
+
+    def __next__(self) -> bytes:
+        with acting_as(self._who):
+            return next(self._iterator)
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            with acting_as(self._who):
+                close()

@@ -6,7 +6,7 @@ from typing import cast
 from flask import Response, current_app
 from pydantic import BaseModel
 
-from model_service.api.schemas.common import Paged
+from model_service.api.schemas.common import Limited
 from model_service.api.transfers import TransferSlots
 from model_service.config import Settings
 from model_service.errors import InvalidField
@@ -35,7 +35,7 @@ def answer(body: BaseModel, status: int = 200) -> Response:
     return Response(body.model_dump_json(), status, mimetype="application/json")
 
 
-def page_limit(query: Paged) -> int:
+def page_limit(query: Limited) -> int:
     """Raises: InvalidField: more than MAX_PAGE_SIZE."""
     most = context().settings.max_page_size
     if query.limit is None:

@@ -4,6 +4,7 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, page_limit, services
+from model_service.api.idempotency import mark, requested_once
 from model_service.api.schemas.common import Deleted, Pagination
 from model_service.api.schemas.deployments import (
     CreatedDeployment,
@@ -21,9 +22,13 @@ api = APIBlueprint(
 
 @api.post("", responses={202: CreatedDeployment})
 def create_deployment(body: NewDeployment) -> Response:
-    """Deploy a verified export. The answer holds the endpoint's key, this once."""
-    deployment, api_key = services().deployments.create(**body.model_dump())
-    return answer(CreatedDeployment.model_validate(deployment | {"api_key": api_key}), 202)
+    """Deploy a verified export. The answer holds the endpoint's key, this once.
+
+    With Idempotency-Key, once however often it is sent: a repetition is answered with the same key.
+    """
+    once = requested_once()
+    deployment, api_key = services().deployments.create(**body.model_dump(), once=once)
+    return mark(answer(CreatedDeployment.model_validate(deployment | {"api_key": api_key}), 202), once)
 
 
 @api.get("", responses={200: DeploymentPage})

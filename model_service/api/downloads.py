@@ -9,6 +9,7 @@ from flask_openapi3.types import ResponseDict
 
 from model_service.api.context import context
 from model_service.errors import PreconditionFailed, RangeNotSatisfiable
+from model_service.services.file_names import content_disposition
 from model_service.services.files import StoredFile
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,7 @@ FILE_RESPONSES: ResponseDict = {
 }
 
 
-def send_file(file: StoredFile, *, mimetype: str = "application/octet-stream") -> Response:
+def send_file(file: StoredFile) -> Response:
     """The file as an attachment; for HEAD the headers alone, and nothing is read.
 
     Raises:
@@ -32,11 +33,12 @@ def send_file(file: StoredFile, *, mimetype: str = "application/octet-stream") -
     """
     if request.if_match and not request.if_match.contains(file.sha256):
         raise PreconditionFailed("The file is no longer the one that If-Match names.", etag=file.sha256)
-    response = Response(mimetype=mimetype)
+    response = Response(mimetype=file.content_type)
     response.set_etag(file.sha256)
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["X-File-Checksum"] = f"sha256:{file.sha256}"
-    response.headers["Content-Disposition"] = f'attachment; filename="{file.filename}"'
+    response.headers["Content-Disposition"] = content_disposition(file.filename)
+    response.headers["X-Content-Type-Options"] = "nosniff"
     if request.if_none_match.contains_weak(file.sha256):
         response.status_code = 304
         return response
@@ -44,7 +46,7 @@ def send_file(file: StoredFile, *, mimetype: str = "application/octet-stream") -
     response.content_length = stop - start
     if request.method == "GET":
         response.call_on_close(context().transfers.take())
-        response.response = _pieces(file, start, stop)
+        response.response = in_time(file.read(start, stop), file.sha256)
     return response
 
 
@@ -67,18 +69,17 @@ def _still_wanted(file: StoredFile) -> bool:
     return request.headers.get("If-Range", f'"{file.sha256}"') == f'"{file.sha256}"'
 
 
-def _pieces(file: StoredFile, start: int, stop: int) -> Iterator[bytes]:
+def in_time(read: Iterator[bytes], what: str) -> Iterator[bytes]:
     """Ends the connection, rather than the body, when the download takes longer than DOWNLOAD_TIMEOUT.
 
     The time is looked at whenever the client has taken a piece; one that takes none keeps its slot.
     """
     deadline = time.monotonic() + context().settings.download_timeout
-    read = file.read(start, stop)
 
     def pieces() -> Iterator[bytes]:
         for piece in read:
             if time.monotonic() > deadline:
-                log.warning("download.timed_out", file=file.sha256)
+                log.warning("download.timed_out", file=what)
                 raise TimeoutError("the download took longer than DOWNLOAD_TIMEOUT")
             yield piece
 

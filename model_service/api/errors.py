@@ -16,6 +16,7 @@ from model_service.errors import (
     InvalidJSON,
     ModelServiceError,
     RangeNotSatisfiable,
+    RateLimited,
     ServiceFailure,
     ServiceUnavailable,
     Unauthorized,
@@ -42,7 +43,7 @@ def _respond(error: ModelServiceError) -> Response:
     body = ErrorBody(code=error.code, message=error.message, details=error.details)
     response = answer(Error(error=body, request_id=request_id()), error.status)
     match error:
-        case ServiceUnavailable():
+        case ServiceUnavailable() | RateLimited():
             response.headers["Retry-After"] = str(error.retry_after_s)
         case RangeNotSatisfiable():
             response.headers["Content-Range"] = f"bytes */{error.details['size_bytes']}"

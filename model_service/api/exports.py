@@ -7,6 +7,7 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, page_limit, services
 from model_service.api.downloads import FILE_RESPONSES, send_file
+from model_service.api.idempotency import mark, requested_once
 from model_service.api.schemas.common import Pagination
 from model_service.api.schemas.exports import ExportJob, ExportPage, ExportQuery, JobPath, NewExport
 
@@ -25,8 +26,9 @@ def _view(job: dict[str, Any]) -> ExportJob:
 
 @api.post("/jobs", responses={202: ExportJob})
 def create_export(body: NewExport) -> Response:
-    """Ask for an export; a worker takes it up."""
-    return answer(_view(services().exports.create(**body.model_dump())), 202)
+    """Ask for an export; a worker takes it up. With Idempotency-Key, once however often it is sent."""
+    once = requested_once()
+    return mark(answer(_view(services().exports.create(**body.model_dump(), once=once)), 202), once)
 
 
 @api.get("/jobs", responses={200: ExportPage})
@@ -47,4 +49,4 @@ def get_export(path: JobPath) -> Response:
 @api.get("/jobs/<job_id>/download", responses=FILE_RESPONSES)
 def download_package(path: JobPath) -> Response:
     """Download the package as a zip."""
-    return send_file(services().exports.open_package(path.job_id), mimetype="application/zip")
+    return send_file(services().exports.open_package(path.job_id))

@@ -9,10 +9,14 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from model_service import __version__
 from model_service.api.context import answer, services
-from model_service.api.schemas.operations import Health
+from model_service.api.document import openapi_document
+from model_service.api.schemas.operations import Alive, DetailedHealth, Health, HealthMetrics, Worker
 from model_service.metrics import CONTENT_TYPE, exposition
+from model_service.services.health import Checks
 
 api = APIBlueprint("operations", __name__, abp_tags=[Tag(name="operations")])
+# Names models and workers: not for those who hold no key, as the rest here is.
+diagnostics = APIBlueprint("diagnostics", __name__, abp_tags=[Tag(name="operations")])
 documents = Blueprint("documents", __name__)
 
 
@@ -32,10 +36,53 @@ def health() -> Response:
     return answer(body, 200 if found.healthy else 503)
 
 
-@api.get("/metrics")
+@api.get("/health/live", responses={200: Alive})
+def live() -> Response:
+    """Whether this process answers. Nothing else is asked: a restart would not bring MongoDB back."""
+    return answer(Alive(status="alive"))
+
+
+@api.get("/health/ready", responses={200: Alive, 503: Alive})
+def ready() -> Response:
+    """Whether requests can be sent here: 503 while MongoDB cannot be reached."""
+    if services().health.ready():
+        return answer(Alive(status="ready"))
+    return answer(Alive(status="unavailable"), 503)
+
+
+@diagnostics.get("/health/detailed", responses={200: DetailedHealth, 503: DetailedHealth})
+def detailed_health() -> Response:
+    """Every part of the service, and what is wrong with it; 503 when the service cannot do its work."""
+    found = services().health.detailed()
+    return answer(_detailed(found), 503 if found.status == "unhealthy" else 200)
+
+
+def _detailed(found: Checks) -> DetailedHealth:
+    stored = found.stored_bytes
+    return DetailedHealth(
+        version=__version__,
+        status=found.status,
+        timestamp=datetime.now(UTC),
+        checks=found.checks,
+        metrics=HealthMetrics(
+            total_models=found.total_models,
+            active_models=found.active_models,
+            storage_usage_gb=None if stored is None else round(stored / 1024**3, 6),
+        ),
+        issues=found.issues,
+        workers=[
+            Worker(name=worker["_id"], last_seen=worker["at"], sandbox=worker["sandbox"])
+            for worker in found.workers
+        ],
+        last_sweep=found.last_sweep,
+        last_verify=found.last_verify,
+    )
+
+
+@api.get("/metrics", responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}})
 def metrics() -> Response:
     """Prometheus metrics of every process of this server."""
-    return Response(exposition(), content_type=CONTENT_TYPE)
+    return Response(exposition(services().health.gauges()), content_type=CONTENT_TYPE)
 
 
 @documents.get("/")
@@ -45,4 +92,4 @@ def home() -> WerkzeugResponse:
 
 @documents.get("/openapi.json")
 def openapi() -> Any:
-    return cast(OpenAPI, current_app).api_doc
+    return openapi_document(cast(OpenAPI, current_app))

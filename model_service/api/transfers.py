@@ -4,6 +4,7 @@ Each keeps a thread for as long as its client takes. Some threads are kept free 
 registry with many slow clients still answers everybody else.
 """
 
+import ctypes
 from collections.abc import Callable
 from threading import BoundedSemaphore
 
@@ -11,6 +12,8 @@ from model_service.errors import ServiceUnavailable
 
 RESERVED_THREADS = 4
 _RETRY_AFTER_S = 5
+
+_M_ARENA_MAX = -8  # glibc's mallopt(3)
 
 
 class TransferSlots:
@@ -29,3 +32,15 @@ class TransferSlots:
                 retry_after_s=_RETRY_AFTER_S,
             )
         return self._free.release
+
+
+def share_freed_memory() -> None:
+    """Have the threads share what malloc keeps of a transfer's freed buffers.
+
+    glibc's would keep some for each thread that ever had one. Another libc is left as it is.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(_M_ARENA_MAX, 2)

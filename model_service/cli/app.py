@@ -13,9 +13,25 @@ import typer
 from typer.core import TyperGroup
 
 import model_service
-from model_service.cli import deployments, exports, models
+from model_service.cli import (
+    access,
+    aliases,
+    datasets,
+    deployments,
+    exports,
+    files,
+    keys,
+    lineage,
+    models,
+    operate,
+    registry,
+    search,
+    training,
+    users,
+)
 from model_service.cli.output import Json, emit, file_problem
 from model_service.cli.predict import predict
+from model_service.cli.session_store import stored_token
 from model_service.cli.tables import printable
 from model_service.cli.up import up
 from model_service.client import ClientError, ConnectionFailed, ModelServiceClient, Unauthorized
@@ -50,11 +66,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+for name in ("list", "search"):  # one rule under both of its names, as of the API
+    models.app.command(name)(search.find)
+models.app.command()(lineage.lineage)
+models.app.command()(lineage.compare)
+models.app.add_typer(files.app, name="files")
+models.app.add_typer(aliases.app, name="alias")
 app.add_typer(models.app, name="models")
+app.command()(search.statistics)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(training.app, name="training")
 app.add_typer(exports.app, name="exports")
 app.add_typer(deployments.app, name="deployments")
 app.command()(predict)
+app.add_typer(registry.app, name="registry")
 app.command()(up)
+app.command()(access.login)
+app.command()(access.logout)
+app.command()(access.whoami)
+app.command()(access.namespaces)
+app.add_typer(users.app, name="users")
+app.add_typer(keys.app, name="keys")
+app.command()(access.audit)
+for command in (operate.backup, operate.restore, operate.verify, operate.cleanup):
+    app.command()(command)
 
 
 @app.callback()
@@ -66,11 +101,13 @@ def connect(
     api_key: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY", envvar="MODEL_SERVICE_API_KEY", help="The service's key, if it asks for one."
+            metavar="KEY",
+            envvar="MODEL_SERVICE_API_KEY",
+            help="A key, if the service asks for one; by default what `login` keeps.",
         ),
     ] = None,
 ) -> None:
-    context.obj = context.with_resource(ModelServiceClient(url, api_key=api_key))
+    context.obj = context.with_resource(ModelServiceClient(url, api_key=api_key or stored_token(url)))
 
 
 @app.command()
@@ -117,9 +154,12 @@ def _advice(exc: ClientError) -> list[str]:
     if isinstance(exc, ConnectionFailed):
         return ["Start one with `model-service up`, or name it with --url URL or MODEL_SERVICE_URL."]
     if isinstance(exc, Unauthorized):
+        sign_in = "sign in with `model-service login USER`"
         if exc.key_given:
-            return ["Check the key that --api-key or MODEL_SERVICE_API_KEY gives."]
-        return ["Give its key with --api-key KEY or MODEL_SERVICE_API_KEY."]
+            return [f"Check the key that --api-key or MODEL_SERVICE_API_KEY gives, or {sign_in} again."]
+        return [f"Give a key with --api-key KEY or MODEL_SERVICE_API_KEY, or {sign_in}."]
+    if exc.code == "malformed_id" and "model" in exc.message:
+        return ["Name a model by its id, NAME@ALIAS, NAME/v1.2 or NAME/latest."]
     return []
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model_service.cli.options import json_object
+from model_service.cli.options import ModelFilter, ModelId, json_object
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
 from model_service.cli.tables import Listing, Record, printable, size
 from model_service.client import ExportJob, JobFailed, ModelServiceClient
@@ -20,7 +20,7 @@ Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, h
 @app.command()
 def create(
     context: typer.Context,
-    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="The model to convert.")],
+    model_id: ModelId,
     export_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="The target format.")
     ] = "onnx",
@@ -56,7 +56,7 @@ def list_jobs(
     context: typer.Context,
     page: PageNumber = 1,
     limit: PageSize = None,
-    model_id: Annotated[str | None, typer.Option(metavar="MODEL_ID", help="Of this model only.")] = None,
+    model_id: ModelFilter = None,
     status: Annotated[
         str | None,
         typer.Option(metavar="STATUS", help="pending, running, completed, failed or cancelled."),

@@ -1,25 +1,36 @@
 """``model-service models``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from model_service.cli.options import json_object
+from model_service.cli.options import JsonObject, ModelId, given, json_object, reference
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, Record, size
-from model_service.client import Model
+from model_service.client import ClientError, Model
 
 app = typer.Typer(help="Registered models and their files.", no_args_is_help=True)
 
-ModelId = Annotated[str, typer.Argument(metavar="MODEL_ID", help="The model's id.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat for several.")]
-JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
 Framework = Annotated[str | None, typer.Option(metavar="NAME", help="pytorch, for example.")]
 TaskType = Annotated[str | None, typer.Option(metavar="NAME", help="image_classification, for example.")]
 Status = Annotated[str | None, typer.Option(metavar="STATUS", help="active, deprecated or archived.")]
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="What it is, in your words.")]
 CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="Who made it.")]
+Version = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="v1.0, for example; chosen when missing.")
+]
+Breaking = Annotated[
+    bool, typer.Option("--breaking-changes", help="The next major version, instead of the next minor one.")
+]
+TrainingJob = Annotated[str | None, typer.Option(metavar="JOB_ID", help="The training job it came from.")]
+Dataset = Annotated[
+    list[str] | None, typer.Option("--dataset", metavar="DATASET_ID", help="A dataset it was made from.")
+]
+IdempotencyKey = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The same again, within a day, registers nothing new.")
+]
 
 
 @app.command()
@@ -27,21 +38,25 @@ def register(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name all its versions share.")],
     algorithm: Annotated[str, typer.Argument(metavar="ALGORITHM", help="cnn, for example.")],
-    version: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="v1.0, for example; chosen when missing.")
-    ] = None,
+    version: Version = None,
+    breaking_changes: Breaking = False,
     framework: Framework = None,
     task_type: TaskType = None,
     description: Description = None,
     metrics: JsonObject = None,
     hyperparameters: JsonObject = None,
     dataset_info: JsonObject = None,
+    signature: JsonObject = None,
     tag: Tag = None,
     status: Status = None,
     parent_model_id: Annotated[
-        str | None, typer.Option(metavar="MODEL_ID", help="The model it was made from.")
+        str | None,
+        typer.Option(metavar="MODEL", parser=reference, help="The model it was made from."),
     ] = None,
+    training_job_id: TrainingJob = None,
+    dataset: Dataset = None,
     created_by: CreatedBy = None,
+    idempotency_key: IdempotencyKey = None,
     file: Annotated[Path | None, typer.Option(metavar="FILE", help="Upload this file too.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -56,21 +71,71 @@ def register(
         "name": name,
         "algorithm": algorithm,
         "version": version,
+        "breaking_changes": breaking_changes or None,
         "framework": framework,
         "task_type": task_type,
         "description": description,
         "metrics": json_object(metrics),
         "hyperparameters": json_object(hyperparameters),
         "dataset_info": json_object(dataset_info),
+        "signature": json_object(signature),
         "tags": tag,
         "status": status,
         "parent_model_id": parent_model_id,
+        "training_job_id": training_job_id,
+        "dataset_ids": dataset,
         "created_by": created_by,
     }
-    model_id = client.register_model(_given(fields))
+    model_id = client.register_model(given(fields), idempotency_key=idempotency_key)
     if file is not None:
-        client.upload_model(model_id, file)
+        try:
+            client.upload_model(model_id, file)
+        except ClientError as exc:
+            exc.add_note(
+                f"The model is registered as {model_id}, without its file: "
+                f"`model-service models upload {model_id} {file}`."
+            )
+            raise
     _show(client.get_model(model_id), as_json)
+
+
+@app.command("new-version")
+def new_version(
+    context: typer.Context,
+    model_id: ModelId,
+    version: Version = None,
+    breaking_changes: Breaking = False,
+    copy_files: Annotated[bool, typer.Option("--copy-files", help="Give it the files too.")] = False,
+    description: Description = None,
+    metrics: JsonObject = None,
+    hyperparameters: JsonObject = None,
+    tag: Tag = None,
+    training_job_id: TrainingJob = None,
+    dataset: Dataset = None,
+    created_by: CreatedBy = None,
+    idempotency_key: IdempotencyKey = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version from another: its fields, with those that are given in their place."""
+    changes = {
+        "version": version,
+        "description": description,
+        "metrics": json_object(metrics),
+        "hyperparameters": json_object(hyperparameters),
+        "tags": tag,
+        "training_job_id": training_job_id,
+        "dataset_ids": dataset,
+        "created_by": created_by,
+    }
+    client = client_of(context)
+    made = client.new_version(
+        model_id,
+        copy_files=copy_files,
+        breaking_changes=breaking_changes,
+        idempotency_key=idempotency_key,
+        **given(changes),
+    )
+    _show(client.get_model(made), as_json)
 
 
 @app.command()
@@ -82,60 +147,13 @@ def upload(
 ) -> None:
     """Upload a model's file."""
     client = client_of(context)
-    with file.open("rb") as source:
-        client.get_model(model_id)  # a wrong id is told before all the bytes were sent
-        client.upload_model(model_id, source)
-    _show(client.get_model(model_id), as_json)
+    with file.open("rb"):
+        model = client.get_model(model_id)  # a wrong id is told before all the bytes were sent
+    client.upload_model(model.id, file)
+    _show(client.get_model(model.id), as_json)
 
 
-@app.command("list")
-def list_models(
-    context: typer.Context,
-    page: PageNumber = 1,
-    limit: PageSize = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The versions of this model.")] = None,
-    algorithm: Annotated[str | None, typer.Option(metavar="ALGORITHM", help="cnn, for example.")] = None,
-    framework: Framework = None,
-    task_type: TaskType = None,
-    status: Status = None,
-    tag: Tag = None,
-    created_by: CreatedBy = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="At least this accuracy, 0 to 1.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List models, newest first."""
-    found = client_of(context).list_models(
-        page=page,
-        limit=limit,
-        name=name,
-        algorithm=algorithm,
-        framework=framework,
-        task_type=task_type,
-        status=status,
-        tags=tag,
-        created_by=created_by,
-        min_accuracy=min_accuracy,
-    )
-    rows = (
-        (
-            model.id,
-            model.name,
-            model.version,
-            model.algorithm,
-            model.framework,
-            model.status,
-            size(model.file_metadata.size_bytes) if model.file_metadata else "no file",
-            model.created_at,
-        )
-        for model in found
-    )
-    columns = ("id", "name", "version", "algorithm", "framework", "status", "size", "created (UTC)")
-    shown = Listing(columns, rows, spare=("framework", "algorithm", "created (UTC)", "size"))
-    emit(found.raw, as_json, shown, footer(found))
-
-
+@app.command("show", hidden=True)
 @app.command()
 def get(context: typer.Context, model_id: ModelId, as_json: Json = False) -> None:
     """Show one model."""
@@ -148,16 +166,40 @@ def update(
     model_id: ModelId,
     description: Description = None,
     status: Status = None,
+    algorithm: Annotated[str | None, typer.Option(metavar="ALGORITHM", help="cnn, for example.")] = None,
+    framework: Framework = None,
+    task_type: TaskType = None,
     metrics: JsonObject = None,
+    hyperparameters: JsonObject = None,
+    dataset_info: JsonObject = None,
+    signature: JsonObject = None,
     tag: Tag = None,
+    training_job_id: TrainingJob = None,
+    dataset: Dataset = None,
+    revision: Annotated[
+        int | None, typer.Option(metavar="N", help="Only if this is its revision still, as `get` shows it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Change fields of a model; --tag replaces all its tags."""
-    fields = {"description": description, "status": status, "metrics": json_object(metrics), "tags": tag}
-    changes = _given(fields)
+    """Change fields of a model, each as a whole: --tag replaces all its tags."""
+    fields = {
+        "description": description,
+        "status": status,
+        "algorithm": algorithm,
+        "framework": framework,
+        "task_type": task_type,
+        "metrics": json_object(metrics),
+        "hyperparameters": json_object(hyperparameters),
+        "dataset_info": json_object(dataset_info),
+        "signature": json_object(signature),
+        "tags": tag,
+        "training_job_id": training_job_id,
+        "dataset_ids": dataset,
+    }
+    changes = given(fields)
     if not changes:
-        raise typer.BadParameter("nothing to change: give --description, --status, --metrics or --tag")
-    _show(client_of(context).update_model(model_id, **changes), as_json)
+        raise typer.BadParameter("nothing to change: give --description, --status or another field")
+    _show(client_of(context).update_model(model_id, revision=revision, **changes), as_json)
 
 
 @app.command()
@@ -170,19 +212,65 @@ def download(
     """Download a model's file and verify its checksum."""
     client = client_of(context)
     model = client.get_model(model_id)
-    written = client.download_model(model_id, output)
+    written = client.download_model(model.id, output)
     emit(model.raw, as_json, f"{written}  {size(written.stat().st_size)}, checksum verified")
 
 
 @app.command()
-def delete(context: typer.Context, model_id: ModelId, as_json: Json = False) -> None:
-    """Delete a model and its files."""
-    emit(client_of(context).delete_model(model_id), as_json, f"Deleted {model_id}.")
+def presign(
+    context: typer.Context,
+    model_id: ModelId,
+    path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="One of its files; by default the model's.")
+    ] = None,
+    expires: Annotated[
+        int, typer.Option(metavar="SECONDS", min=1, help="How long it works; at most seven days.")
+    ] = 3600,
+    as_json: Json = False,
+) -> None:
+    """Print a URL that gives a file to whoever has it, until it expires."""
+    url = client_of(context).presign_file(model_id, path, expires_in_s=expires)
+    emit({"url": url}, as_json, url)
 
 
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    """Only what was said on the command line: the rest is the service's to choose, or to leave alone."""
-    return {name: value for name, value in fields.items() if value is not None}
+@app.command()
+def delete(
+    context: typer.Context,
+    model_id: ModelId,
+    purge: Annotated[bool, typer.Option("--purge", help="For good, from the trash too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a model and its files into the trash."""
+    deleted = client_of(context).delete_model(model_id, purge=purge)
+    deleted_id = deleted["deleted_id"]
+    emit(deleted, as_json, f"Deleted {deleted_id}.")
+    if not purge:
+        typer.echo(f"`model-service models restore {deleted_id}` brings it back.", err=True)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="Its id, as `deleted` lists it.")],
+    as_json: Json = False,
+) -> None:
+    """Bring a deleted model back."""
+    _show(client_of(context).restore_model(model_id), as_json)
+
+
+@app.command()
+def deleted(
+    context: typer.Context, page: PageNumber = 1, limit: PageSize = None, as_json: Json = False
+) -> None:
+    """List the trash, newest first."""
+    found = client_of(context).list_deleted_models(page=page, limit=limit)
+    rows = (
+        (model.id, model.name, model.version, model.deleted_by, model.deleted_at, model.purged_after)
+        for model in found
+    )
+    columns = ("id", "name", "version", "deleted by", "deleted (UTC)", "kept until (UTC)")
+    shown = Listing(columns, rows, spare=("deleted by", "deleted (UTC)"))
+    emit(found.raw, as_json, shown, footer(found))
 
 
 def _show(model: Model, as_json: bool) -> None:
@@ -191,6 +279,7 @@ def _show(model: Model, as_json: bool) -> None:
         "id": model.id,
         "name": model.name,
         "version": model.version,
+        "aliases": model.aliases,
         "algorithm": model.algorithm,
         "framework": model.framework,
         "task": model.task_type,
@@ -200,10 +289,15 @@ def _show(model: Model, as_json: bool) -> None:
         "metrics": model.metrics,
         "hyperparameters": model.hyperparameters,
         "dataset": model.dataset_info,
+        "signature": model.signature,
         "parent": model.parent_model_id,
+        "training job": model.training_job_id,
+        "datasets": model.dataset_ids,
         "file": f"{file.filename}, {size(file.size_bytes)}" if file else "none yet",
         "checksum": file and file.checksum,
+        "files": f"{len(model.files)}, {size(model.size_bytes)}" if len(model.files) > 1 else None,
         "downloads": model.download_count,
+        "revision": model.revision,
         "created by": model.created_by,
         "created (UTC)": model.created_at,
     }

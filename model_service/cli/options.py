@@ -1,12 +1,31 @@
-"""JSON given on the command line."""
+"""What commands of several nouns take: JSON, and the names of models."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from model_service.cli.output import file_problem
+
+_SHORT = re.compile(r"[^:@]+(@[^/@]+|/(latest|v?[0-9]+(\.[0-9]+)?))")
+
+
+def reference(given: str) -> str:
+    """``digits@production``, ``digits/v1.2`` and ``digits/latest`` without their ``models:/``.
+
+    A name alone is none of them: which version is meant would be a guess.
+    """
+    return f"models:/{given}" if _SHORT.fullmatch(given) else given
+
+
+MODEL_HELP = "An id, NAME@ALIAS, NAME/v1.2 or NAME/latest."
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", parser=reference, help=MODEL_HELP)]
+ModelFilter = Annotated[
+    str | None, typer.Option(metavar="MODEL", parser=reference, help="Of this model only.")
+]
+JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
 
 
 def json_object(given: str | None) -> dict[str, Any] | None:
@@ -27,3 +46,8 @@ def json_object(given: str | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise typer.BadParameter('not a JSON object like {"accuracy": 0.97}')
     return value
+
+
+def given(fields: dict[str, Any]) -> dict[str, Any]:
+    """Only what was said on the command line: the rest is the service's to choose, or to leave alone."""
+    return {name: value for name, value in fields.items() if value is not None}

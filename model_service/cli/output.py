@@ -44,8 +44,12 @@ def emit(data: Mapping[str, Any], as_json: bool, *shown: str | Listing | Record)
 
 
 def footer(page: Page[Any]) -> str:
+    if page.page is None or page.pages is None:
+        more = f" Next: --cursor {page.next_cursor}" if page.next_cursor else ""
+        return f"{len(page.items)} found.{more}"
     more = f" Next: --page {page.page + 1}" if page.page < page.pages else ""
-    return f"{len(page.items)} of {page.total}, page {page.page} of {max(page.pages, 1)}.{more}"
+    about = "about " if page.total_is_estimate else ""
+    return f"{len(page.items)} of {about}{page.total}, page {page.page} of {max(page.pages, 1)}.{more}"
 
 
 @contextmanager

@@ -5,11 +5,21 @@ from model_service.client import ModelServiceClient
 with ModelServiceClient("http://127.0.0.1:8084") as client:
     model_id = client.register_model({"name": "digits", "algorithm": "cnn"})
     client.upload_model(model_id, "digits.pt2")
+    client.set_alias(model_id, "production")  # from now on it is models:/digits@production too
     job = client.wait_for_export(client.create_export(model_id))
     deployment = client.wait_for_deployment(client.create_deployment(job.id, name="digits"))
     print(client.predict(deployment, images).predictions)
 """
 
+from model_service.client.access_types import (
+    AuditEntry,
+    AuditLog,
+    Key,
+    Namespace,
+    Session,
+    User,
+    Whoami,
+)
 from model_service.client.client import ModelServiceClient
 from model_service.client.errors import (
     ChecksumMismatch,
@@ -25,6 +35,7 @@ from model_service.client.errors import (
     NoSuchFile,
     NotFound,
     NotPermitted,
+    PreconditionFailed,
     ServiceError,
     ServiceFailure,
     ServiceUnavailable,
@@ -35,14 +46,30 @@ from model_service.client.errors import (
     WaitTimedOut,
 )
 from model_service.client.progress import Bar, MakeBar
-from model_service.client.types import Deployment, ExportJob, FileMetadata, Model, Page, Prediction
+from model_service.client.types import (
+    Alias,
+    Dataset,
+    DeletedModel,
+    Deployment,
+    ExportJob,
+    FileMetadata,
+    Model,
+    Page,
+    Prediction,
+    TrainingJob,
+)
 
 __all__ = [
+    "Alias",
+    "AuditEntry",
+    "AuditLog",
     "Bar",
     "ChecksumMismatch",
     "ClientError",
     "Conflict",
     "ConnectionFailed",
+    "Dataset",
+    "DeletedModel",
     "Deployment",
     "DeploymentFailed",
     "ExportCancelled",
@@ -52,20 +79,27 @@ __all__ = [
     "InvalidArgument",
     "InvalidRequest",
     "JobFailed",
+    "Key",
     "MakeBar",
     "Model",
     "ModelServiceClient",
+    "Namespace",
     "NoSuchFile",
     "NotFound",
     "NotPermitted",
     "Page",
+    "PreconditionFailed",
     "Prediction",
     "ServiceError",
     "ServiceFailure",
     "ServiceUnavailable",
+    "Session",
     "TooManyRequests",
+    "TrainingJob",
     "TransferFailed",
     "Unauthorized",
     "UnexpectedAnswer",
+    "User",
     "WaitTimedOut",
+    "Whoami",
 ]

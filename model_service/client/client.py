@@ -2,16 +2,37 @@
 
 from typing import Self
 
+from model_service.client.aliases import AliasCalls
+from model_service.client.datasets import DatasetCalls
 from model_service.client.deployments import DeploymentCalls
 from model_service.client.exports import ExportCalls
+from model_service.client.files import FileCalls
 from model_service.client.http import Transport
+from model_service.client.keys import KeyCalls
 from model_service.client.models import ModelCalls
 from model_service.client.progress import MakeBar
+from model_service.client.registry import RegistryCalls
+from model_service.client.search import SearchCalls
+from model_service.client.training import TrainingCalls
+from model_service.client.users import UserCalls
 
 
-class ModelServiceClient(ModelCalls, ExportCalls, DeploymentCalls):
+class ModelServiceClient(
+    ModelCalls,
+    SearchCalls,
+    AliasCalls,
+    FileCalls,
+    DatasetCalls,
+    TrainingCalls,
+    ExportCalls,
+    DeploymentCalls,
+    RegistryCalls,
+    UserCalls,
+    KeyCalls,
+):
     """One service. May be shared by threads; close it, or use it as a context manager.
 
+    ``api_key`` is the service's key, one of ``create_key``, or a session's token; ``login`` replaces it.
     ``timeout`` in seconds bounds each silence of the service, not a whole transfer. ``progress``: True for
     rich's bars on stderr, False for none, None for bars when a person is watching, or a ``MakeBar``.
     """
@@ -25,6 +46,10 @@ class ModelServiceClient(ModelCalls, ExportCalls, DeploymentCalls):
     ) -> None:
         """Raises InvalidArgument when ``base_url`` is not an http(s) address. Nothing is sent yet."""
         super().__init__(Transport(base_url, api_key=api_key, timeout_s=timeout), progress)
+
+    @property
+    def base_url(self) -> str:
+        return self._transport.base_url
 
     def close(self) -> None:
         self._transport.close()

@@ -36,7 +36,7 @@ class DeploymentCalls(Calls):
             "config": config,
         }
         data = {field: value for field, value in fields.items() if value is not None}
-        return Deployment.from_json(self._transport.json("POST", DEPLOYMENTS, data=data))
+        return Deployment.from_json(self._transport.create(DEPLOYMENTS, data))
 
     def get_deployment(self, deployment_id: str) -> Deployment:
         return Deployment.from_json(self._transport.json("GET", f"{DEPLOYMENTS}/{segment(deployment_id)}"))

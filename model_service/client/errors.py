@@ -7,7 +7,7 @@ ClientError
 ├── UnexpectedAnswer         what answers at this address is no Model Service
 ├── ServiceError             the service said no: code, status, details, request_id
 │   ├── InvalidRequest       your input (4xx)
-│   │   └── NotFound  Conflict
+│   │   └── NotFound  Conflict  PreconditionFailed
 │   ├── NotPermitted         permission (403)
 │   │   └── Unauthorized  TooManyRequests
 │   └── ServiceFailure       our service (5xx)
@@ -80,6 +80,10 @@ class Conflict(InvalidRequest):
     pass
 
 
+class PreconditionFailed(InvalidRequest):
+    """Somebody changed it meanwhile; ``details["etag"]`` is of its present state."""
+
+
 class NotPermitted(ServiceError):
     pass
 
@@ -144,6 +148,7 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
     403: NotPermitted,
     404: NotFound,
     409: Conflict,
+    412: PreconditionFailed,
     429: TooManyRequests,
     503: ServiceUnavailable,
 }

@@ -17,14 +17,17 @@ JOBS = "/api/v1/export/jobs"
 
 
 class ExportCalls(Calls):
-    def create_export(self, model_id: str, export_format: str = "onnx", **options: Any) -> ExportJob:
-        """The job, not yet done. Options: export_config, optimization_config, validation_config, version_tag.
+    def create_export(
+        self, model_id: str | None = None, export_format: str = "onnx", **options: Any
+    ) -> ExportJob:
+        """The job, not yet done. Options: export_config, optimization_config, validation_config, version_tag;
+        ``training_job_id`` in place of the model takes the newest one that came from that run.
 
         Raises:
             InvalidRequest: an option the format does not offer; ``details["allowed"]`` lists what it does.
         """
         data = {"model_id": model_id, "export_format": export_format, **options}
-        return ExportJob.from_json(self._transport.json("POST", JOBS, data=data))
+        return ExportJob.from_json(self._transport.create(JOBS, data))
 
     def get_export(self, job_id: str) -> ExportJob:
         return ExportJob.from_json(self._transport.json("GET", f"{JOBS}/{segment(job_id)}"))

@@ -5,14 +5,16 @@ What may be sent again, and why:
 - nothing was sent (refused, no route, connect timeout): any method;
 - 429 and 503: any method, since the service answers these before it changes anything;
 - the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
-  PUT, DELETE), because the first request may have been processed. A DELETE whose answer was lost can
-  therefore end in NotFound.
+  PUT, DELETE, and a POST that carries an Idempotency-Key, as whatever creates something does), because the
+  first request may have been processed. A DELETE whose answer was lost can therefore end in NotFound.
 """
 
 import json
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -43,6 +45,7 @@ _LONGEST_PAUSE_S = 30.0
 _CONNECT_TIMEOUT_S = 10.0
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _KEY_HEADERS = ("X-API-Key", "Authorization")
+_IDEMPOTENCY_KEY = "Idempotency-Key"
 _UNSENT = (NewConnectionError, ConnectTimeoutError)
 BROKEN = (ProtocolError, ReadTimeoutError)
 
@@ -57,15 +60,24 @@ class Transport:
         if "@" in parts.netloc:
             raise InvalidArgument("The address carries a user or password: give a key as api_key instead.")
         self.base_url = base_url.rstrip("/")
-        self._key = {"X-API-Key": api_key} if api_key else {}
-        self._pool = urllib3.PoolManager(
-            maxsize=16,
-            retries=False,
-            timeout=urllib3.Timeout(connect=min(timeout_s, _CONNECT_TIMEOUT_S), read=timeout_s),
-        )
+        self.use_key(api_key)
+        self._timeout = urllib3.Timeout(connect=min(timeout_s, _CONNECT_TIMEOUT_S), read=timeout_s)
+        self._pool = urllib3.PoolManager(maxsize=16, retries=False)
 
     def close(self) -> None:
         self._pool.clear()
+
+    def use_key(self, key: str | None) -> None:
+        """The key or session's token of every request from now on; None: requests go without one."""
+        self._key = {"X-API-Key": key} if key else {}
+
+    def create(self, url: str, data: Any, idempotency_key: str | None = None) -> dict[str, Any]:
+        """A POST that creates one thing however often it is sent, and so may be: the answer's JSON object.
+
+        ``idempotency_key`` is for a caller who may send the same again later; by default it is a new one.
+        """
+        headers = {_IDEMPOTENCY_KEY: idempotency_key or secrets.token_hex(16)}
+        return self.json("POST", url, data=data, headers=headers)
 
     def json(
         self,
@@ -107,8 +119,11 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes | Callable[[], Iterable[bytes]] | None = None,
         stream: bool = False,
+        timeout_s: float | None = None,
     ) -> BaseHTTPResponse:
         """An answer below 300; with ``stream`` its body is still to be read, and the caller closes it.
+
+        ``timeout_s`` is for an answer that is known to take longer than others.
 
         A ``url`` without a host is the service's own and gets the service key; a full address never does.
         A callable ``body`` is called for each try.
@@ -122,6 +137,8 @@ class Transport:
         if url.startswith("/"):
             url = self.base_url + url
             sent |= self._key
+        repeatable = method in _REPEATABLE or _IDEMPOTENCY_KEY in sent
+        timeout = self._timeout if timeout_s is None else urllib3.Timeout(_CONNECT_TIMEOUT_S, timeout_s)
         attempt = 0
         while True:
             attempt += 1
@@ -134,19 +151,20 @@ class Transport:
                     body=body() if callable(body) else body,
                     redirect=False,
                     preload_content=not stream,
+                    timeout=timeout,
                 )
                 if response.status < 300:
                     return response
                 content = response.data
             except HTTPError as exc:
                 failure = _unreachable(url, exc, method)
-                again = _may_repeat(exc, method)
+                again = _may_repeat(exc, repeatable)
                 pause_s = backoff_s(attempt)
             else:
                 failure = _refusal(url, response, content)
                 if isinstance(failure, Unauthorized):
                     failure.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
-                again = response.status in ({429, 502, 503} if method in _REPEATABLE else {429, 503})
+                again = response.status in ({429, 502, 503} if repeatable else {429, 503})
                 pause_s = _retry_after_s(response) or backoff_s(attempt)
             if not again or attempt == ATTEMPTS or pause_s > _LONGEST_PAUSE_S:
                 raise failure
@@ -171,19 +189,21 @@ def segment(value: str) -> str:
 
 def _encode(query: Mapping[str, Any]) -> str:
     """Lists become ``a,b``, the form of the service's ``tags``; None is left out."""
-    given = {name: value for name, value in query.items() if value is not None}
-    return urlencode(
-        {
-            name: ",".join(map(str, value)) if isinstance(value, list | tuple | set) else value
-            for name, value in given.items()
-        }
-    )
+    return urlencode({name: _encoded(value) for name, value in query.items() if value is not None})
 
 
-def _may_repeat(exc: HTTPError, method: str) -> bool:
+def _encoded(value: Any) -> str:
+    if isinstance(value, list | tuple | set | frozenset):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _may_repeat(exc: HTTPError, repeatable: bool) -> bool:
     if isinstance(exc, NameResolutionError):
         return False
-    return isinstance(exc, _UNSENT) or (isinstance(exc, BROKEN) and method in _REPEATABLE)
+    return isinstance(exc, _UNSENT) or (isinstance(exc, BROKEN) and repeatable)
 
 
 def _unreachable(url: str, exc: HTTPError, method: str) -> ConnectionFailed:

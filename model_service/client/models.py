@@ -1,90 +1,118 @@
-"""Calls on models."""
+"""Calls on models. What takes an id takes a reference too: ``models:/NAME/v1.2``, ``models:/NAME@ALIAS``,
+``models:/NAME/latest``."""
 
-import os
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from model_service.client.calls import Calls
 from model_service.client.errors import UnexpectedAnswer
 from model_service.client.http import segment
-from model_service.client.progress import MakeBar
-from model_service.client.transfer import download, upload
-from model_service.client.types import FileMetadata, Model, Page
+from model_service.client.types import DeletedModel, Model, Page
 
 MODELS = "/api/v1/models"
 
 
+def model_url(model_id: str) -> str:
+    return f"{MODELS}/{segment(model_id)}"
+
+
 class ModelCalls(Calls):
-    def register_model(self, model_data: dict[str, Any]) -> str:
-        """The id of the new version. ``name`` and ``algorithm`` are required; a missing version is chosen.
+    def register_model(
+        self,
+        model_data: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> str:
+        """The id of the new version. ``name`` and ``algorithm`` are required; a missing version is chosen,
+        the next minor one or, with ``breaking_changes``, the next major one.
+
+        Other fields: framework, task_type, description, hyperparameters, metrics, dataset_info, signature,
+        tags, status, parent_model_id, training_job_id, dataset_ids, created_by. They come in ``model_data``,
+        as keywords, or in both.
+
+        Args:
+            idempotency_key: with the same key and fields, another call within a day registers nothing new.
 
         Raises:
             Conflict: this name and version exist already.
+            NotFound: the parent, the training job or a dataset is not there.
             InvalidRequest: a wrong field; ``details["fields"]`` names each.
         """
-        answer = self._transport.json("POST", MODELS, data=model_data)
-        if not isinstance(answer.get("model_id"), str):
-            raise UnexpectedAnswer("The service registered a model and did not say its id.")
-        return str(answer["model_id"])
+        data = {**(model_data or {}), **fields}
+        return _registered(self._transport.create(MODELS, data, idempotency_key))
 
-    def upload_model(
+    def new_version(
         self,
         model_id: str,
-        path: str | os.PathLike[str] | BinaryIO,
         *,
-        filename: str | None = None,
-        progress: bool | MakeBar | None = None,
-    ) -> FileMetadata:
-        """Sends a model's file, streamed, and compares checksums.
-
-        Raises:
-            ChecksumMismatch: the service holds other bytes than were sent.
-            TransferFailed: the file became shorter while it was sent.
-            NoSuchFile: there is no such file.
-            InvalidArgument: the file is empty.
-            OSError: the file cannot be read.
+        copy_files: bool = False,
+        breaking_changes: bool = False,
+        idempotency_key: str | None = None,
+        **changes: Any,
+    ) -> str:
+        """The id of a version made from this one: its fields, with ``changes`` in their place, and it as
+        parent; with ``copy_files`` its files too. Raises: as ``register_model``.
         """
-        url = f"{MODELS}/{segment(model_id)}/upload"
-        answer = upload(self._transport, url, path, filename, self._bar_for(progress))
-        return FileMetadata.from_json(answer["file_metadata"])
-
-    def download_model(
-        self, model_id: str, output_path: str | os.PathLike[str], *, progress: bool | MakeBar | None = None
-    ) -> Path:
-        """Fetches a model's file. ``output_path`` is replaced in one step, after the checksum was compared.
-
-        Raises:
-            ChecksumMismatch: the bytes are damaged; no file is left.
-            TransferFailed: the connection broke too often; no file is left.
-            OSError: the file cannot be written.
-        """
-        url = f"{MODELS}/{segment(model_id)}/download"
-        return download(self._transport, url, output_path, self._bar_for(progress))
+        data = {"copy_files": copy_files, "breaking_changes": breaking_changes, **changes}
+        url = f"{model_url(model_id)}/versions"
+        return _registered(self._transport.create(url, data, idempotency_key))
 
     def get_model(self, model_id: str) -> Model:
-        return Model.from_json(self._transport.json("GET", f"{MODELS}/{segment(model_id)}"))
+        return Model.from_json(self._transport.json("GET", model_url(model_id)))
 
-    def list_models(
-        self, *, page: int | None = None, limit: int | None = None, **filters: Any
-    ) -> Page[Model]:
-        """One page. Filters: algorithm, framework, task_type, status, name, tags (any of them), created_by,
-        min_accuracy."""
-        return self._page(MODELS, "models", Model, {"page": page, "limit": limit, **filters})
+    def update_model(self, model_id: str, *, revision: int | None = None, **changes: Any) -> Model:
+        """Changes the fields that are given, each as a whole; None clears one that may be empty.
 
-    def search_models(self, **filters: Any) -> list[Model]:
-        """Every match, page by page; with ``page`` or ``limit`` among the filters, that page only."""
-        found = self.list_models(**filters)
-        # By id: a model registered meanwhile moves the others on, and one would be met twice.
-        models = {model.id: model for model in found}
-        if not {"page", "limit"} & filters.keys():
-            for number in range(2, found.pages + 1):
-                page = self.list_models(**filters, page=number, limit=found.limit)
-                models |= {model.id: model for model in page}
-        return list(models.values())
+        Args:
+            revision: change it only if this is its revision still, so that nobody's change is overwritten.
 
-    def update_model(self, model_id: str, **changes: Any) -> Model:
-        return Model.from_json(self._transport.json("PUT", f"{MODELS}/{segment(model_id)}", data=changes))
+        Raises:
+            PreconditionFailed: it has another revision; a first, lost answer may have been this change's.
+            Conflict: its status does not become that one; ``details["allowed"]`` lists those it does.
+        """
+        headers = {} if revision is None else {"If-Match": f'"r{revision}"'}
+        return Model.from_json(
+            self._transport.json("PUT", model_url(model_id), data=changes, headers=headers)
+        )
 
-    def delete_model(self, model_id: str) -> dict[str, Any]:
-        """The service's answer; NotFound may mean that a first, lost answer already was the deletion."""
-        return self._transport.json("DELETE", f"{MODELS}/{segment(model_id)}")
+    def delete_model(self, model_id: str, *, purge: bool = False) -> dict[str, Any]:
+        """Puts it into the trash; with ``purge`` removes it for good, from the trash too.
+
+        The service's answer; NotFound may mean that a first, lost answer already was the deletion.
+        """
+        query = {"purge": True} if purge else None
+        return self._transport.json("DELETE", model_url(model_id), query=query)
+
+    def restore_model(self, model_id: str) -> Model:
+        """Brings a deleted version back, by its id.
+
+        Raises:
+            Conflict: its name has that version again.
+        """
+        return Model.from_json(self._transport.json("POST", f"{model_url(model_id)}/restore"))
+
+    def list_deleted_models(self, *, page: int | None = None, limit: int | None = None) -> Page[DeletedModel]:
+        """The trash, newest first."""
+        return self._page(f"{MODELS}/deleted", "models", DeletedModel, {"page": page, "limit": limit})
+
+    def batch(self, operations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Up to 1,000 changes in one request: ``{"op": "tag", "id": …, "tags": […]}``, untag, status, delete,
+        restore, alias. Each succeeds or fails alone: ``results`` says how, in their order.
+        """
+        return self._transport.json("POST", f"{MODELS}/batch", data={"operations": list(operations)})
+
+    def model_lineage(self, model_id: str, *, limit: int | None = None) -> dict[str, Any]:
+        """``ancestors``, ``descendants`` (up to ``limit``), ``training_job`` and ``datasets``."""
+        return self._transport.json("GET", f"{model_url(model_id)}/lineage", query={"limit": limit})
+
+    def compare_models(self, model_id: str, other_id: str) -> dict[str, Any]:
+        """What differs from the first to the second: ``metrics``, ``hyperparameters``, ``tags``, ``files``,
+        ``signature``, each with what was ``added``, ``removed`` and ``changed``."""
+        return self._transport.json("GET", f"{model_url(model_id)}/compare/{segment(other_id)}")
+
+
+def _registered(answer: Mapping[str, Any]) -> str:
+    if not isinstance(answer.get("model_id"), str):
+        raise UnexpectedAnswer("The service registered a model and did not say its id.")
+    return str(answer["model_id"])

@@ -4,11 +4,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import SSLError
@@ -22,72 +23,47 @@ from model_service.client.errors import (
 )
 from model_service.client.http import ATTEMPTS, BROKEN, Transport, backoff_s
 from model_service.client.progress import Bar, MakeBar
-
-CHUNK_BYTES = 1 << 20
+from model_service.client.source import CHUNK_BYTES, Source
 
 
 def upload(
-    transport: Transport,
-    url: str,
-    source: str | os.PathLike[str] | BinaryIO,
-    filename: str | None,
-    bar: MakeBar,
-) -> dict[str, Any]:
-    """Sends a file, or what is left in a seekable binary file object; the service's answer.
+    transport: Transport, method: str, url: str, source: Source, bar: MakeBar, headers: Mapping[str, str]
+) -> tuple[dict[str, Any], str]:
+    """Sends a source as one body; the service's answer, and the sha256 of what was sent.
 
     Raises:
-        ChecksumMismatch: what the service stored is not what was read here.
         TransferFailed: the file was cut short while it was being sent.
-        NoSuchFile: there is no such file.
-        InvalidArgument: the file is empty, or no length can be told.
         OSError: the file cannot be read.
     """
-    if isinstance(source, str | os.PathLike):
-        if not Path(source).exists():
-            raise NoSuchFile(f"There is no file {Path(source)}.")
-        with Path(source).open("rb") as file:
-            return upload(transport, url, file, filename or Path(source).name, bar)
-    if not source.seekable():
-        raise InvalidArgument("Only a seekable file can be uploaded: its length is announced first.")
-    start = source.tell()
-    size_bytes = source.seek(0, os.SEEK_END) - start
-    name = filename or Path(str(getattr(source, "name", "model.bin"))).name
-    if size_bytes == 0:
-        raise InvalidArgument(f"{name} is empty: nothing was sent.")
-    headers = {
+    sent = {
         "Content-Type": "application/octet-stream",
-        "Content-Length": str(size_bytes),
-        "X-Filename": re.sub(r"[^\x20-\x7e]", "_", name),
+        "Content-Length": str(source.size_bytes),
+        **headers,
     }
-    with closing(bar(name, size_bytes, "bytes")) as shown:
-        body = _Body(source, start, size_bytes, shown)
-        answer = transport.decode(transport.send("POST", url, headers=headers, body=body))
-    stored = (answer.get("file_metadata") or {}).get("checksum")
-    if stored != f"sha256:{body.digest.hexdigest()}":
-        raise ChecksumMismatch(f"The service stored {name} with other bytes than were sent: upload it again.")
-    return answer
+    with closing(bar(source.name, source.size_bytes, "bytes")) as shown:
+        body = _Body(source, shown)
+        answer = transport.decode(transport.send(method, url, headers=sent, body=body))
+    return answer, body.digest.hexdigest()
+
+
+def header_value(name: str) -> str:
+    return re.sub(r"[^\x20-\x7e]", "_", name)
 
 
 class _Body:
     """The bytes of one upload; every call starts again, with a new digest."""
 
-    def __init__(self, file: BinaryIO, start: int, size_bytes: int, bar: Bar) -> None:
-        self._file, self._start, self._size, self._bar = file, start, size_bytes, bar
+    def __init__(self, source: Source, bar: Bar) -> None:
+        self._source, self._bar = source, bar
         self.digest = sha256()
 
     def __call__(self) -> Iterator[bytes]:
-        self._file.seek(self._start)
         self.digest = sha256()
         sent = 0
-        while sent < self._size:
-            chunk = self._file.read(min(CHUNK_BYTES, self._size - sent))
-            if not chunk:
-                raise TransferFailed(
-                    f"The file ended after {sent:,} of {self._size:,} bytes: is it still written?"
-                )
-            self.digest.update(chunk)
-            yield chunk
-            sent += len(chunk)
+        for piece in self._source.pieces():
+            self.digest.update(piece)
+            yield piece
+            sent += len(piece)
             self._bar.update(sent)
 
 
@@ -101,21 +77,63 @@ def download(transport: Transport, url: str, output_path: str | os.PathLike[str]
         OSError: the file cannot be written.
     """
     output = Path(output_path)
+    with written_aside(output) as file:
+        _Download(transport, url, file, output.name, bar).run()
+    return output
+
+
+def download_zip(transport: Transport, url: str, output_path: str | os.PathLike[str], bar: MakeBar) -> Path:
+    """Fetches a zip that is made while it is sent: it has a length, and its checksums inside.
+
+    Raises:
+        ChecksumMismatch: a file in it is damaged; nothing is left.
+        TransferFailed: the connection broke; nothing is left, and nothing can be resumed.
+        NoSuchFile: there is no folder to write into.
+        OSError: the file cannot be written.
+    """
+    output = Path(output_path)
+    with written_aside(output) as file:
+        response = transport.send("GET", url, stream=True)
+        total = int(response.headers.get("Content-Length", 0))
+        with closing(bar(output.name, total, "bytes")) as shown, closing(response):
+            try:
+                for chunk in response.stream(CHUNK_BYTES, decode_content=False):
+                    file.write(chunk)
+                    shown.update(file.tell())
+            except (*BROKEN, SSLError) as exc:
+                raise TransferFailed(f"The download broke after {file.tell():,} bytes: try again.") from exc
+        try:
+            damaged = ZipFile(file).testzip()
+        except BadZipFile as exc:
+            raise TransferFailed(f"{output.name} ended early and was removed: download it again.") from exc
+        if damaged is not None:
+            raise ChecksumMismatch(f"{damaged} arrived damaged: download it again.")
+    return output
+
+
+@contextmanager
+def written_aside(output: Path) -> Iterator[BinaryIO]:
+    """A file to write and read, that takes the place of ``output`` when the block ends well, and else goes.
+
+    Raises:
+        InvalidArgument: ``output`` is a folder.
+        NoSuchFile: there is no folder to write into.
+        OSError: the file cannot be written.
+    """
     if output.is_dir():
         raise InvalidArgument(f"{output} is a folder: name the file to write.")
     if not output.parent.is_dir():
         raise NoSuchFile(f"There is no folder {output.parent} to write {output.name} into.")
     partial = output.with_name(f".model-service-{secrets.token_hex(6)}.part")
     try:
-        with partial.open("xb") as file:
-            _Download(transport, url, file, output.name, bar).run()
+        with partial.open("x+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(output)
     except BaseException:  # Ctrl-C too
         partial.unlink(missing_ok=True)
         raise
-    return output
 
 
 class _Download:

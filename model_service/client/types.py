@@ -19,7 +19,7 @@ _ENDED = frozenset(status for status in ExportStatus if status.final)
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """``raw`` is the service's JSON, untouched."""
+    """``raw`` is the service's JSON, untouched; ``record["name"]`` reads from it."""
 
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
@@ -37,6 +37,9 @@ class Record:
         except (TypeError, ValueError, AttributeError) as exc:
             raise UnexpectedAnswer(f"The service's answer is no {cls.__name__}: {exc}.") from exc
 
+    def __getitem__(self, name: str) -> Any:
+        return self.raw[name]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileMetadata(Record):
@@ -48,6 +51,7 @@ class FileMetadata(Record):
     path: str | None = None
     filename: str | None = None
     format: str | None = None
+    content_type: str | None = None
 
 
 def _files(items: list[Any]) -> tuple[FileMetadata, ...]:
@@ -56,22 +60,30 @@ def _files(items: list[Any]) -> tuple[FileMetadata, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Record):
-    """One version of a model. ``file_metadata`` is None until something was uploaded."""
+    """One version of a model. ``file_metadata`` is None until something was uploaded; ``revision`` counts its
+    changes, for ``update_model``."""
 
     id: str
     name: str
     version: str
     algorithm: str
     status: str
+    namespace: str = ""
+    revision: int | None = None
+    aliases: tuple[str, ...] = ()
     framework: str | None = None
     task_type: str | None = None
     description: str | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     dataset_info: dict[str, Any] | None = None
+    signature: dict[str, Any] | None = None
     tags: tuple[str, ...] = ()
     download_count: int = 0
+    size_bytes: int = 0
     parent_model_id: str | None = None
+    training_job_id: str | None = None
+    dataset_ids: tuple[str, ...] = ()
     created_by: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -80,11 +92,110 @@ class Model(Record):
     download_url: str | None = None
 
     parsers = {  # noqa: RUF012 - a ClassVar, declared in Record
+        "aliases": tuple,
+        "tags": tuple,
+        "dataset_ids": tuple,
+        "created_at": datetime.fromisoformat,
+        "updated_at": datetime.fromisoformat,
+        "files": _files,
+        "file_metadata": FileMetadata.from_json,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletedModel(Model):
+    """A version in the trash, from where it can be restored until ``purged_after``."""
+
+    deleted_at: datetime
+    deleted_by: str
+    purged_after: datetime
+
+    parsers = {  # noqa: RUF012
+        **Model.parsers,
+        "deleted_at": datetime.fromisoformat,
+        "purged_after": datetime.fromisoformat,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias(Record):
+    """A name that moves from version to version; ``reference`` is what finds the version it is on."""
+
+    alias: str
+    name: str
+    version: str
+    model_id: str
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Record):
+    """One version of a dataset. ``file_metadata`` is None until something was uploaded."""
+
+    id: str
+    name: str
+    version: str
+    revision: int
+    description: str | None = None
+    purpose: str | None = None
+    format: str | None = None
+    task_type: str | None = None
+    num_samples: int | None = None
+    schema: dict[str, Any] = field(default_factory=dict)
+    statistics: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    license: str | None = None
+    tags: tuple[str, ...] = ()
+    created_by: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    size_bytes: int = 0
+    files: tuple[FileMetadata, ...] = ()
+    file_metadata: FileMetadata | None = None
+
+    parsers = {  # noqa: RUF012
         "tags": tuple,
         "created_at": datetime.fromisoformat,
         "updated_at": datetime.fromisoformat,
         "files": _files,
         "file_metadata": FileMetadata.from_json,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(Record):
+    """The run a model came from. ``datasets`` are ``{"dataset_id", "role"}``."""
+
+    id: str
+    name: str
+    status: str
+    revision: int
+    description: str | None = None
+    algorithm: str | None = None
+    framework: str | None = None
+    task_type: str | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    datasets: tuple[dict[str, str], ...] = ()
+    code: dict[str, Any] | None = None
+    tags: tuple[str, ...] = ()
+    error: str | None = None
+    created_by: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_s: float | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    parsers = {  # noqa: RUF012
+        "datasets": tuple,
+        "tags": tuple,
+        "started_at": datetime.fromisoformat,
+        "finished_at": datetime.fromisoformat,
+        "created_at": datetime.fromisoformat,
+        "updated_at": datetime.fromisoformat,
     }
 
 
@@ -174,13 +285,19 @@ Item = TypeVar("Item", bound=Record)
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[Item]):
-    """One page of a list; ``total`` counts the matches on all ``pages``. Pages count from 1."""
+    """One page of a list; ``total`` counts the matches on all ``pages``. Pages count from 1.
+
+    A page that was asked for by ``cursor`` has no number, and its matches were not counted: ``page``,
+    ``total`` and ``pages`` are None. ``next_cursor``, where the list has them, asks for the page after it.
+    """
 
     items: tuple[Item, ...]
-    page: int
+    page: int | None
     limit: int
-    total: int
-    pages: int
+    total: int | None
+    pages: int | None
+    total_is_estimate: bool = False
+    next_cursor: str | None = None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Item]:
@@ -189,7 +306,10 @@ class Page(Generic[Item]):
     @classmethod
     def from_json(cls, data: Mapping[str, Any], key: str, item: type[Item]) -> "Page[Item]":
         try:
-            shape = {name: int(data["pagination"][name]) for name in ("page", "limit", "total", "pages")}
-            return cls(items=tuple(item.from_json(each) for each in data[key]), raw=data, **shape)
+            shape = {name: data["pagination"][name] for name in ("page", "limit", "total", "pages")}
+            estimate = bool(data["pagination"].get("total_is_estimate"))
+            cursor = data["pagination"].get("next_cursor")
+            items = tuple(item.from_json(each) for each in data[key])
+            return cls(items=items, raw=data, **shape, total_is_estimate=estimate, next_cursor=cursor)
         except (KeyError, TypeError, ValueError) as exc:
             raise UnexpectedAnswer(f"The service's answer is no page of {key}: {exc!r}.") from exc

@@ -4,16 +4,21 @@ import os
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 from model_service.config import SettingsError, read_settings
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Converter
+from model_service.jobs.presence import INTERVAL_S, Presence
 from model_service.jobs.queue import Queue
 from model_service.jobs.reconcile import Reconciler
+from model_service.jobs.schedule import Periodic
+from model_service.jobs.sweep import LOOK_S, make_sweeper
 from model_service.log import configure_logging
 from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database
+from model_service.storage.db import CONNECTION_ERRORS, Database
 from model_service.storage.exports import Exports
+from model_service.storage.workers import Workers
 
 
 def main() -> int:
@@ -37,7 +42,14 @@ def main() -> int:
     )
     CONTEXT.set(context)
     reconciler = Reconciler(context, queue)
+    presence = Presence(Workers(database), context.worker)
+    periodic = [
+        Periodic("presence", INTERVAL_S, presence.report),
+        Periodic("sweep", LOOK_S, make_sweeper(settings, database, context.blobs).sweep_if_due),
+    ]
     reconciler.start()
+    for task in periodic:
+        task.start()
     context.converter.prewarm()
     try:
         queue.work(context.stopping)
@@ -46,6 +58,10 @@ def main() -> int:
         return 1
     finally:
         reconciler.stop()
+        for task in periodic:
+            task.stop()
+        with suppress(*CONNECTION_ERRORS):
+            presence.leave()
         context.converter.close()
         database.close()
     return 0

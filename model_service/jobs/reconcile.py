@@ -1,20 +1,17 @@
-"""What keeps MongoDB and the queue together: jobs that Redis lost, workers that died, blobs left behind."""
+"""What keeps MongoDB and the queue together: jobs that Redis lost, workers that died."""
 
 import threading
-import time
 
 import structlog
 
 from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
-from model_service.jobs.sweep import sweep
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 2.0
-SWEEP_INTERVAL_S = 600.0
 
 
 class Reconciler:
@@ -53,13 +50,9 @@ class Reconciler:
         self._context.database.transaction(work)
 
     def _run(self) -> None:
-        next_sweep = 0.0
         while True:
             try:
                 self.reconcile()
-                if time.monotonic() >= next_sweep:
-                    next_sweep = time.monotonic() + SWEEP_INTERVAL_S
-                    sweep(self._context.blobs, self._context.settings.orphan_safety_s)
             except CONNECTION_ERRORS as exc:
                 log.warning("reconciler.database_away", error=str(exc))
             except Exception:

@@ -1,14 +1,94 @@
-"""Removing what nothing refers to."""
+"""Removing what has had its time: the trash, uploads that nobody finished, bytes that nothing refers to.
+
+One worker at a time sweeps. Every step may run twice and may be cut short; what one of them meets is no
+reason for the others not to run.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
+from model_service.config import Settings
 from model_service.storage.blobs import Blobs
+from model_service.storage.counters import Counters
+from model_service.storage.db import CONNECTION_ERRORS, Database, Document
+from model_service.storage.downloads import Downloads
+from model_service.storage.hot_models import HotModels
+from model_service.storage.leases import Leases
+from model_service.storage.maintenance import Maintenance
+from model_service.storage.models import Models
+from model_service.storage.trash import Trash
 
 log = structlog.get_logger(__name__)
 
+TASK = "sweep"
+INTERVAL_S = 600.0
+# How often a worker looks whether a sweep is due.
+LOOK_S = 30.0
+_LEASE_S = 900.0
 
-def sweep(blobs: Blobs, safety_s: float) -> None:
-    """Remove interrupted uploads and unreferenced blobs older than ``safety_s``."""
-    removed = blobs.sweep(safety_s)
-    if removed:
-        log.info("sweep.removed", blobs=removed)
+
+@dataclass(frozen=True)
+class Step:
+    """``run`` returns how many it removed, or None where it does not count."""
+
+    name: str
+    run: Callable[[], int | None]
+    # Archives count on the blobs that their snapshot saw.
+    while_archiving: bool = True
+
+
+def make_sweeper(settings: Settings, database: Database, blobs: Blobs) -> "Sweeper":
+    trash = Trash(database, Models(database, HotModels(settings)), blobs)
+    keep_s = settings.deleted_keep_days * 86_400.0
+    steps = [
+        Step("deleted_models", lambda: trash.purge_deleted(keep_s)),
+        Step("blobs", lambda: blobs.sweep(settings.orphan_safety_s), while_archiving=False),
+        Step("counters", Counters(database).prune),
+        Step("download_counters", Downloads(database).prune),
+    ]
+    return Sweeper(Leases(database), Maintenance(database), steps)
+
+
+class Sweeper:
+    def __init__(self, leases: Leases, maintenance: Maintenance, steps: list[Step]) -> None:
+        self._leases = leases
+        self._maintenance = maintenance
+        self._steps = steps
+
+    def sweep_if_due(self) -> Document | None:
+        """A sweep, when the last one is long enough ago and nobody else is at it."""
+        return self.sweep() if self._maintenance.due(TASK, INTERVAL_S) else None
+
+    def sweep(self) -> Document | None:
+        """What was removed, by step, and the errors; None while somebody else sweeps."""
+        lease = self._leases.acquire(TASK, _LEASE_S)
+        if lease is None:
+            return None
+        try:
+            began = time.monotonic()
+            result: Document = {"removed": {}, "errors": {}}
+            for step in self._steps:
+                self._run(step, result)
+                self._leases.renew(lease)
+            result["duration_s"] = round(time.monotonic() - began, 3)
+            self._maintenance.ended(TASK, result)
+        finally:
+            self._leases.release(lease)
+        if any(result["removed"].values()):
+            log.info("sweep.removed", **result["removed"])
+        return result
+
+    def _run(self, step: Step, result: Document) -> None:
+        if not step.while_archiving and self._leases.archiving():
+            result["errors"][step.name] = "put off: an archive is being made"
+            return
+        try:
+            result["removed"][step.name] = step.run() or 0
+        except CONNECTION_ERRORS:
+            raise
+        except Exception as exc:
+            log.exception("sweep.failed", step=step.name)
+            result["errors"][step.name] = f"{type(exc).__name__}: {exc}"[:300]

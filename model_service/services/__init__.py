@@ -4,23 +4,85 @@ from dataclasses import dataclass
 
 from model_service.config import Settings
 from model_service.jobs.queue import Queue
+from model_service.services.aliases import AliasService
+from model_service.services.archive import ArchiveService
+from model_service.services.audit import AuditService
+from model_service.services.batch import BatchService
+from model_service.services.comparison import ComparisonService
+from model_service.services.datasets import DatasetService
 from model_service.services.deployments import DeploymentService
 from model_service.services.exports import ExportService
+from model_service.services.file_holders import DatasetHolder, ModelHolder
 from model_service.services.health import HealthService
+from model_service.services.idempotency import Idempotency
+from model_service.services.integrity import IntegrityService
+from model_service.services.keys import KeyService
+from model_service.services.lineage import LineageService
+from model_service.services.model_files import ModelFiles
 from model_service.services.models import ModelService
+from model_service.services.namespaces import NamespaceService
+from model_service.services.origins import Origins
+from model_service.services.part_uploads import PartUploadService
+from model_service.services.principals import Principals, Remembered
+from model_service.services.search import SearchService
+from model_service.services.sessions import SessionService
+from model_service.services.signing import Signing
+from model_service.services.statistics import StatisticsService
+from model_service.services.training_jobs import TrainingJobService
+from model_service.services.trash import TrashService
+from model_service.services.users import UserService
+from model_service.services.versions import NewVersions
+from model_service.storage.access_keys import AccessKeys
+from model_service.storage.audit import Audit
 from model_service.storage.blobs import Blobs
+from model_service.storage.counters import Counters
+from model_service.storage.creations import Creations
+from model_service.storage.datasets import Datasets
 from model_service.storage.db import Database, check_database
 from model_service.storage.deployments import Deployments
+from model_service.storage.disk_cache import DiskCache
 from model_service.storage.exports import Exports
+from model_service.storage.hot_models import HotModels
+from model_service.storage.idempotency import IdempotencyKeys
+from model_service.storage.lineage import Lineage
+from model_service.storage.model_search import ModelSearch
 from model_service.storage.models import Models
+from model_service.storage.namespaces import Namespaces
+from model_service.storage.part_uploads import PartUploads
+from model_service.storage.revoked_sessions import RevokedSessions
+from model_service.storage.secrets import Secrets
+from model_service.storage.training_jobs import TrainingJobs
+from model_service.storage.trash import Trash
+from model_service.storage.users import Users
 
 
 @dataclass(frozen=True)
 class Services:
     models: ModelService
+    trash: TrashService
+    aliases: AliasService
+    batch: BatchService
+    lineage: LineageService
+    comparison: ComparisonService
+    files: ModelFiles
+    part_uploads: PartUploadService
     exports: ExportService
     deployments: DeploymentService
     health: HealthService
+    statistics: StatisticsService
+    signing: Signing
+    archive: ArchiveService
+    integrity: IntegrityService
+    training: TrainingJobService
+    datasets: DatasetService
+    dataset_files: ModelFiles
+    search: SearchService
+    principals: Principals
+    users: UserService
+    sessions: SessionService
+    keys: KeyService
+    namespaces: NamespaceService
+    audit: AuditService
 
 
 def check_dependencies(settings: Settings) -> None:
@@ -31,11 +93,69 @@ def check_dependencies(settings: Settings) -> None:
 
 def build_services(settings: Settings, database: Database) -> Services:
     """Put the services together over one connection."""
-    blobs = Blobs(database)
-    stored_models = Models(database)
+    blobs = Blobs(database, DiskCache(settings.cache, settings.cache_max_bytes))
+    stored_models = Models(database, HotModels(settings))
+    trash = Trash(database, stored_models, blobs)
+    idempotency = Idempotency(IdempotencyKeys(database))
+    training_jobs = TrainingJobs(database)
+    stored_datasets = Datasets(database)
+    origins = Origins(training_jobs, stored_datasets)
     queue = Queue(settings)
-    models = ModelService(database, stored_models, blobs, max_file_size=settings.max_file_size)
-    exports = ExportService(database, Exports(database), blobs, models, queue)
-    deployments = DeploymentService(settings, database, Deployments(database), blobs, exports)
-    health = HealthService(database, stored_models, blobs, queue)
-    return Services(models, exports, deployments, health)
+    versions = NewVersions(database, stored_models, Creations(database), blobs, origins)
+    models = ModelService(database, stored_models, versions, trash, idempotency, origins)
+    files = ModelFiles(database, ModelHolder(models, stored_models), blobs, max_file_size=settings.max_file_size)
+    part_uploads = PartUploadService(
+        database, PartUploads(database, blobs.chunks), blobs, files, idempotency, expires_s=settings.upload_expires_s
+    )
+    deleted = TrashService(database, stored_models, trash)
+    aliases = AliasService(database, stored_models, models)
+    exports = ExportService(
+        database, Exports(database), blobs, models, files, origins, idempotency, queue
+    )
+    secret = settings.signing_secret
+    signing = Signing(Secrets(database), secret.get_secret_value() if secret else None)
+    deployments = DeploymentService(
+        settings, database, Deployments(database), blobs, exports, idempotency, signing
+    )
+    counters = Counters(database)
+    health = HealthService(settings, database, stored_models, blobs, queue, counters)
+    archive = ArchiveService(database, blobs, counters, settings.home / "work")
+    stored_users, stored_keys, remembered = Users(database), AccessKeys(database), Remembered()
+    users = UserService(database, stored_users, stored_keys, idempotency, remembered.forget)
+    sessions = SessionService(stored_users, RevokedSessions(database), signing, settings.session_s)
+    keys = KeyService(
+        database, stored_keys, stored_users, idempotency, signing, remembered.forget
+    )
+    root_key = settings.api_key.get_secret_value() if settings.api_key else None
+    return Services(
+        models=models,
+        trash=deleted,
+        aliases=aliases,
+        batch=BatchService(models, aliases, deleted),
+        lineage=LineageService(models, Lineage(database), origins),
+        comparison=ComparisonService(models),
+        files=files,
+        part_uploads=part_uploads,
+        exports=exports,
+        deployments=deployments,
+        health=health,
+        statistics=StatisticsService(counters, stored_models.downloads),
+        signing=signing,
+        archive=archive,
+        integrity=IntegrityService(database, blobs, counters),
+        training=TrainingJobService(database, training_jobs, origins, idempotency),
+        datasets=DatasetService(database, stored_datasets, origins, blobs, idempotency),
+        dataset_files=ModelFiles(
+            database,
+            DatasetHolder(origins, stored_datasets),
+            blobs,
+            max_file_size=settings.max_file_size,
+        ),
+        search=SearchService(ModelSearch(database), models),
+        principals=Principals(root_key, keys, sessions, remembered),
+        users=users,
+        sessions=sessions,
+        keys=keys,
+        namespaces=NamespaceService(Namespaces(database)),
+        audit=AuditService(Audit(database)),
+    )

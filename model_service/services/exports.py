@@ -6,14 +6,19 @@ from exporters import registry
 from exporters.base import ExportRequest
 from exporters.errors import UnsupportedOption as ExporterRefusal
 from exporters.processing.declared import check_postprocessing
+from model_service.actor import Permission, may_read, namespace_of, require
 from model_service.errors import Conflict, InvalidField, NotFound, UnsupportedOption
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
 from model_service.services.files import StoredFile
-from model_service.services.ids import parse_model_id, parse_uuid
+from model_service.services.idempotency import Idempotency, Note, Once
+from model_service.services.ids import parse_uuid
+from model_service.services.model_files import ModelFiles
 from model_service.services.models import ModelService
-from model_service.services.paging import Page
+from model_service.services.origins import Origins
+from model_service.services.paging import Page, readable
 from model_service.states import ExportStatus
+from model_service.storage.audit import Audit
 from model_service.storage.blobs import Blobs, blob_of
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.exports import Exports
@@ -24,13 +29,25 @@ PROCESSING = ("classes", "preprocessing", "postprocessing")
 
 class ExportService:
     def __init__(
-        self, database: Database, exports: Exports, blobs: Blobs, models: ModelService, queue: Queue
+        self,
+        database: Database,
+        exports: Exports,
+        blobs: Blobs,
+        models: ModelService,
+        files: ModelFiles,
+        origins: Origins,
+        idempotency: Idempotency,
+        queue: Queue,
     ) -> None:
         self._database = database
         self._exports = exports
         self._blobs = blobs
         self._models = models
+        self._files = files
+        self._origins = origins
+        self._idempotency = idempotency
         self._queue = queue
+        self._audit = Audit(database)
 
     def create(
         self,
@@ -42,47 +59,63 @@ class ExportService:
         optimization_config: Document | None,
         validation_config: Document | None,
         version_tag: str | None,
+        once: Once | None = None,
     ) -> Document:
         """Store a pending job and wake a worker.
 
         Raises:
             MalformedId, NotFound: of the model, its file or the training job.
+            NotPermitted: by somebody who may not write the model.
             UnsupportedOption: the format or an option of it is not offered; ``details.allowed`` is.
             InvalidField: no source, or two.
         """
         if (model_id is None) == (training_job_id is None):
             message = "exactly one of model_id and training_job_id names the source"
             raise InvalidField(message.capitalize() + ".", [{"field": "model_id", "message": message}])
-        if model_id is None:
-            raise NotFound("training job", str(training_job_id))
         options = dict(export_config)
         processing = {part: options.pop(part, None) for part in PROCESSING}
         options = _validate(export_format, options, processing, optimization_config, validation_config)
-        model = self._models.get_with_file(model_id)
-        file = model["file_metadata"]
-        document = _new_job(model, export_format, options, processing, version_tag)
 
-        def work(session: Session) -> None:
-            # The job holds on to its source: a deleted model can still be converted to the end.
-            if not self._blobs.retain(file["file_id"], session):
-                raise NotFound("file of model", model_id)
-            self._exports.insert(document, session)
+        def make(note: Note) -> Document:
+            source = model_id
+            if source is None:
+                source = self._origins.newest_model_with_file(str(training_job_id))
+            model = self._files.get_with_file(source)
+            require(Permission.WRITE, model["name"])
+            document = _new_job(model, export_format, options, processing, version_tag)
 
-        self._database.transaction(work)
-        self._queue.enqueue(export, document["_id"])
-        return document
+            def work(session: Session) -> None:
+                note(document["_id"], session)
+                # The job holds on to its source: a deleted model can still be converted to the end.
+                if not self._blobs.retain(document["source"]["file_id"], session):
+                    raise NotFound("file of model", source)
+                self._exports.insert(document, session)
+                self._audit.record(
+                    "created",
+                    "export_job",
+                    document["_id"],
+                    session=session,
+                    name=model["name"],
+                    details={"format": export_format, "model_id": str(model["_id"])},
+                )
+
+            self._database.transaction(work)
+            self._queue.enqueue(export, document["_id"])
+            return document
+
+        return self._idempotency.run(once, make, self.get)
 
     def get(self, job_id: str) -> Document:
         """Raises: MalformedId, NotFound."""
         job = self._exports.get(parse_uuid("export job", job_id))
-        if job is None:
+        if job is None or not may_read(job["model_name"]):
             raise NotFound("export job", job_id)
         return job
 
     def search(self, *, model_id: str | None, status: ExportStatus | None, page: int, limit: int) -> Page:
-        query: Document = {}
+        query = readable()
         if model_id is not None:
-            query["model_id"] = parse_model_id(model_id)
+            query["model_id"] = self._models.id_of(model_id)
         if status is not None:
             query["status"] = status
         items, total = self._exports.page(query, (page - 1) * limit, limit)
@@ -103,7 +136,7 @@ class ExportService:
                 error_code=job.get("error_code"),
             )
         name = f"{job['model_name']}-{job['model_version']}-{job['export_format']}.zip".replace("/", "-")
-        return StoredFile.of(blob_of(job["package"]), name, self._blobs)
+        return StoredFile.of(blob_of(job["package"]), name, self._blobs, "application/zip")
 
 
 def _new_job(
@@ -116,10 +149,11 @@ def _new_job(
         "trace_id": str(uuid.uuid4()),
         "model_id": model["_id"],
         "model_name": model["name"],
+        "namespace": namespace_of(model["name"]),
         "model_version": model["version"],
         "framework": model["framework"],
         "task_type": model["task_type"],
-        "training_job_id": None,
+        "training_job_id": model.get("training_job_id"),
         "version_tag": version_tag,
         "is_default": False,
         "export_format": export_format,

@@ -1,225 +1,234 @@
-"""Model versions and their files: the rules of the registry."""
+"""Model versions: the rules of the registry. Their files are in ``services.model_files``."""
 
-import re
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+from collections.abc import Callable, Collection
 from typing import Any
 
+from model_service.actor import Permission, may_read, require
 from model_service.errors import (
-    Conflict,
-    FileTooLarge,
-    IncompleteUpload,
-    InvalidField,
-    NoFile,
     NotFound,
-    ServiceUnavailable,
 )
-from model_service.services.files import StoredFile
-from model_service.services.ids import parse_model_id
-from model_service.services.paging import Page
-from model_service.storage.blobs import Blob, Blobs, SizeLimitExceeded, WriteExpired, blob_of
-from model_service.storage.db import Database, Document, Session, now
-from model_service.storage.models import DuplicateVersion, Models
+from model_service.services.idempotency import Idempotency, Note, Once
+from model_service.services.model_rules import check_revision, check_transition, permitted, require_writable
+from model_service.services.origins import Origins
+from model_service.services.references import MINORS, query_of
+from model_service.services.versions import NewVersions, Wanted
+from model_service.states import ModelStatus
+from model_service.storage.db import Database, Document, Session
+from model_service.storage.hot_models import HotModel
+from model_service.storage.models import Change, Models
+from model_service.storage.trash import Trash
 
-MINORS = 10**6  # minor versions in a major one
-VERSION = re.compile(r"v(0|[1-9][0-9]{0,11})(?:\.(0|[1-9][0-9]{0,5}))?")
-FORMATS = {
-    ".joblib": "joblib",
-    ".json": "json",
-    ".keras": "keras",
-    ".onnx": "onnx",
-    ".pickle": "pickle",
-    ".pkl": "pickle",
-    ".pt": "pytorch",
-    ".pt2": "torch_export",
-    ".pth": "pytorch",
-    ".safetensors": "safetensors",
-    ".skops": "skops",
-    ".tflite": "tflite",
-    ".torchscript": "torchscript",
-    ".ts": "torchscript",
-    ".zip": "zip",
-}
+# What a version takes over from the one it is made from, where it is not sent.
+INHERITED = (
+    "algorithm",
+    "description",
+    "framework",
+    "task_type",
+    "hyperparameters",
+    "metrics",
+    "dataset_info",
+    "dataset_ids",
+    "signature",
+    "tags",
+    "created_by",
+)
 
 
 class ModelService:
-    def __init__(self, database: Database, models: Models, blobs: Blobs, *, max_file_size: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        models: Models,
+        versions: NewVersions,
+        trash: Trash,
+        idempotency: Idempotency,
+        origins: Origins,
+    ) -> None:
         self._database = database
         self._models = models
-        self._blobs = blobs
-        self._max_file_size = max_file_size
+        self._versions = versions
+        self._trash = trash
+        self._idempotency = idempotency
+        self._origins = origins
 
-    def register(self, fields: Document) -> Document:
+    def register(self, fields: Document, once: Once | None = None) -> Document:
         """Store a new version. Without a ``version`` it gets the next minor one of its name, from v1.0 on.
+
+        ``breaking_changes`` gives it the next major one. A version that is in the trash is not given again.
 
         Raises:
             InvalidField: the version is not ``v1`` or ``v1.0``.
-            NotFound: ``parent_model_id`` names no model.
+            NotFound: ``parent_model_id``, ``training_job_id`` or one of ``dataset_ids`` names nothing.
             Conflict: the name has this version.
         """
-        fields = dict(fields)
+        require(Permission.WRITE, fields["name"])
+        return self._idempotency.run(
+            once, lambda note: self._register(fields, note if once else None), self._made
+        )
+
+    def _register(self, fields: Document, note: Note | None) -> Document:
+        fields = self._origins.resolved(fields)
         wanted = fields.pop("version", None)
+        breaking = fields.pop("breaking_changes", False)
         if fields.get("parent_model_id"):
             fields["parent_model_id"] = self.get(fields["parent_model_id"])["_id"]
-        at = now()
-        while True:
-            version = wanted or self._next_version(fields["name"])
-            document = {
-                **fields,
-                "version": version,
-                "version_order": version_order(version),
-                "files": [],
-                "file_metadata": None,
-                "download_count": 0,
-                "created_at": at,
-                "updated_at": at,
-            }
-            try:
-                self._models.insert(document)
-            except DuplicateVersion:
-                if wanted:
-                    raise Conflict(
-                        f"{fields['name']!r} has {wanted} already; without 'version' it gets the next.",
-                        name=fields["name"],
-                        version=wanted,
-                    ) from None
-                continue  # somebody took the number meanwhile
-            return document
+        return self._versions.create(fields, Wanted(wanted, breaking), note)
 
-    def _next_version(self, name: str) -> str:
-        newest = self._models.newest_version(name)
-        if newest is None:
-            return "v1.0"
-        major, minor = divmod(newest["version_order"] + 1, MINORS)
-        return f"v{major}.{minor}"
-
-    def get(self, model_id: str) -> Document:
-        """Raises: MalformedId, NotFound."""
-        document = self._models.get(parse_model_id(model_id))
-        if document is None:
-            raise NotFound("model", model_id)
-        return document
-
-    def search(self, filters: Document, page: int, limit: int) -> Page:
-        """The versions that match every filter, newest first. ``tags`` matches any of them."""
-        query: dict[str, Any] = {}
-        for name, value in filters.items():
-            if name == "tags":
-                query["tags"] = {"$in": value}
-            elif name == "min_accuracy":
-                accuracy = ("metrics.accuracy", "metrics.test_accuracy")
-                query["$or"] = [{field: {"$gte": value}} for field in accuracy]
-            else:
-                query[name] = value
-        items, total = self._models.page(query, (page - 1) * limit, limit)
-        return Page(items, page, limit, total)
-
-    def update(self, model_id: str, changes: Document) -> Document:
-        """Raises: MalformedId, NotFound."""
-        document = self._models.update(parse_model_id(model_id), changes)
-        if document is None:
-            raise NotFound("model", model_id)
-        return document
-
-    def delete(self, model_id: str) -> None:
-        """Remove the version and its hold on its files. Exports made from it stay.
-
-        Raises:
-            MalformedId, NotFound.
-        """
-        wanted = parse_model_id(model_id)
-
-        def work(session: Session) -> bool:
-            gone = self._models.delete(wanted, session)
-            for file in gone["files"] if gone else []:
-                self._blobs.release(file["file_id"], session)
-            return gone is not None
-
-        if not self._database.transaction(work):
-            raise NotFound("model", model_id)
-
-    def store_file(
-        self, model_id: str, pieces: Iterable[bytes], *, filename: str | None, sha256: str | None
+    def new_version(
+        self, reference: str, changes: Document, *, copy_files: bool, once: Once | None = None
     ) -> Document:
-        """Stream a file in and make it the version's; a file it had before is let go. Returns the model.
+        """Make a version from another one of its name: its fields, with these changes, and it as the parent.
+
+        It gets the next minor version of its parent's major one; ``breaking_changes``, the next major one.
 
         Args:
-            pieces: the bytes, in any sizes.
-            filename: what a download is called; made safe here.
-            sha256: 64 hexadecimal digits that the bytes must have, where the sender knows them.
+            copy_files: give it its parent's files too, which are stored once however many versions have them.
 
         Raises:
             MalformedId, NotFound.
-            FileTooLarge: more than MAX_FILE_SIZE. Nothing is kept.
-            IncompleteUpload: empty, or not the bytes that ``sha256`` announced. Nothing is kept.
+            InvalidField, Conflict: as of ``register``.
         """
-        model = self.get(model_id)
-        try:
-            written = self._blobs.write(pieces, limit_bytes=self._max_file_size)
-        except SizeLimitExceeded:
-            raise FileTooLarge(self._max_file_size) from None
-        if written.size_bytes == 0 or (sha256 is not None and sha256.lower() != written.sha256):
-            self._blobs.discard(written)
-            if written.size_bytes == 0:
-                raise IncompleteUpload(
-                    "The upload is empty: send the file as the body or in the field 'file'."
-                )
-            raise IncompleteUpload(
-                f"The bytes that arrived have sha256 {written.sha256}, not the announced one.",
-                expected=sha256,
-                actual=written.sha256,
-            )
-        name = safe_filename(filename) or f"{safe_filename(model['name'])}.bin"
-        file_format = FORMATS.get(PurePosixPath(name).suffix.lower(), "binary")
+        return self._idempotency.run(
+            once,
+            lambda note: self._new_version(reference, changes, copy_files, note if once else None),
+            self._made,
+        )
 
-        def refer(stored: Blob, session: Session) -> None:
-            before = self._models.set_primary_file(
-                model["_id"], stored, filename=name, file_format=file_format, session=session
-            )
-            if before is None:  # deleted meanwhile
-                raise NotFound("model", model_id)
-            for file in before["files"]:
-                self._blobs.release(file["file_id"], session)
+    def _new_version(
+        self, reference: str, changes: Document, copy_files: bool, note: Note | None
+    ) -> Document:
+        parent = self.get(reference)
+        require(Permission.WRITE, parent["name"])
+        inherited = {field: parent[field] for field in INHERITED if field in parent and field not in changes}
+        changes = self._origins.resolved(changes)
+        wanted = changes.pop("version", None)
+        breaking = changes.pop("breaking_changes", False)
+        fields = {
+            "name": parent["name"],
+            "status": ModelStatus.ACTIVE,
+            "training_job_id": None,
+            **inherited,
+            **changes,
+            "parent_model_id": parent["_id"],
+        }
+        if copy_files:
+            fields |= {field: parent.get(field) for field in ("files", "file_metadata", "size_bytes")}
+        major = None if breaking else parent["version_order"] // MINORS
+        return self._versions.create(fields, Wanted(wanted, breaking, major), note)
 
-        try:
-            self._blobs.publish(written, refer)
-        except WriteExpired:
-            raise ServiceUnavailable("The upload took longer than ORPHAN_SAFETY_S allows.") from None
+    def _made(self, model_id: str) -> Document:
         return self.get(model_id)
 
-    def get_with_file(self, model_id: str) -> Document:
-        """Raises: MalformedId, NotFound: no such model, or it has no file yet."""
-        model = self.get(model_id)
-        if model["file_metadata"] is None:
-            raise NoFile(model_id)
-        return model
+    def get(self, reference: str) -> Document:
+        """Raises: MalformedId, NotFound."""
+        document = self._models.find(query_of(reference))
+        if document is None or not may_read(document["name"]):
+            raise NotFound("model", reference)
+        return document
 
-    def open_file(self, model: Document) -> StoredFile:
-        """The primary file of a model that has one."""
-        file = model["file_metadata"]
-        return StoredFile.of(blob_of(file), file["filename"], self._blobs)
+    def answer(self, reference: str, render: Callable[[Document], bytes]) -> HotModel:
+        """The model as it is answered: ``render(document)``, not older than any acknowledged change.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        query = query_of(reference)
+        if "_id" in query:
+            found = self._models.answer(query["_id"], render)
+        else:
+            document = self._models.find(query)
+            found = None if document is None else HotModel.of(document, render)
+        if found is None or not may_read(found.name):
+            raise NotFound("model", reference)
+        return found
+
+    def id_of(self, reference: str) -> Any:
+        """The stored id that is meant; one that is given as such need not be there.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        query = query_of(reference)
+        return query["_id"] if "_id" in query else self.get(reference)["_id"]
+
+    def update(
+        self, reference: str, changes: Document, *, revisions: Collection[int] | None = None
+    ) -> Document:
+        """Change the fields that are sent. Returns the model as it is then.
+
+        Args:
+            revisions: only where the model has one of these, whatever others do at the same time.
+
+        Raises:
+            MalformedId, NotFound.
+            PreconditionFailed: it has another revision; ``details.etag`` is the present one's.
+            Conflict: its status does not change into that one; ``details.allowed`` are those it does.
+        """
+
+        changes = self._origins.resolved(changes)
+
+        def edit(before: Document) -> Document:
+            check_revision(before, revisions)
+            if "status" in changes:
+                check_transition(before["status"], changes["status"])
+            return changes
+
+        return self.change(reference, edit).after
+
+    def change(
+        self, reference: str, edit: Callable[[Document], Document], *, action: str = "updated"
+    ) -> Change:
+        """Change one model in a transaction of its own, by whoever may write it; see ``Models.change``.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, and what ``edit`` raises.
+        """
+        model_id = self.id_of(reference)
+
+        def work(session: Session) -> Change | None:
+            change = self._models.change(model_id, permitted(edit, reference), session, action=action)
+            if change is not None:
+                self._origins.hold(change.after, session, change.before)
+            return change
+
+        with self._models.changing(model_id):
+            changed = self._database.transaction(work)
+        if changed is None:
+            raise NotFound("model", reference)
+        return changed
+
+    def delete(self, reference: str, *, purge: bool = False) -> str:
+        """Put the version into the trash, from where it can be restored with its files. Returns its id.
+
+        Exports made from it stay.
+
+        Args:
+            purge: remove it for good at once, whether it is in the trash already or not.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        model_id = self.id_of(reference)
+
+        def work(session: Session) -> bool:
+            model = self._models.get(model_id, session)
+            if model is None:
+                return False
+            require_writable(model, reference)
+            self._trash.put(model_id, session)
+            return True
+
+        with self._models.changing(model_id):
+            found = self._database.transaction(work)
+        if purge:
+            gone = self._trash.get(model_id)
+            if gone is not None:
+                require_writable(gone, reference)
+                self._trash.purge(model_id)
+                found = True
+        if not found:
+            raise NotFound("model", reference)
+        return str(model_id)
 
     def count_download(self, model: Document) -> None:
-        self._models.count_download(model["_id"])
-
-
-def version_order(version: str) -> int:
-    """A number that sorts as versions do: v2.10 after v2.9.
-
-    Raises:
-        InvalidField: not a version.
-    """
-    match = VERSION.fullmatch(version)
-    if match is None:
-        raise InvalidField(
-            f"{version[:40]!r} is no version.",
-            [{"field": "version", "message": "v and a number, or v and two: v1, v1.0"}],
-        )
-    major, minor = match.groups()
-    return int(major) * MINORS + int(minor or 0)
-
-
-def safe_filename(name: str | None) -> str:
-    """The last component of a client's path, with nothing but letters, digits, ``_``, ``-`` and ``.``."""
-    last = PurePosixPath((name or "").replace("\\", "/")).name
-    return re.sub(r"[^A-Za-z0-9_.-]", "", last).lstrip(".")[-100:]
+        self._models.count_download(model)

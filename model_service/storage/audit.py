@@ -1,11 +1,16 @@
 """The audit log: who changed what, written in the transaction of the change."""
 
+from datetime import datetime
 from typing import Any
 
 import structlog
+from pymongo import DESCENDING
 
 from model_service.actor import actor
 from model_service.storage.db import Database, Document, Session, now
+
+# Where a page ends: the moment of its last entry, and the entry's id.
+Position = tuple[datetime, Any]
 
 
 class Audit:
@@ -22,7 +27,24 @@ class Audit:
         name: str | None = None,
         details: Document | None = None,
     ) -> None:
-        """Note a change of whoever acts.
+        """Note a change of whoever acts; see ``entry``."""
+        entry = self.entry(action, kind, subject_id, name=name, details=details)
+        self._audit.insert_one(entry, session=session)
+
+    def record_all(self, entries: list[Document], session: Session) -> None:
+        """Note several changes in one round trip."""
+        self._audit.insert_many(entries, session=session)
+
+    @staticmethod
+    def entry(
+        action: str,
+        kind: str,
+        subject_id: Any,
+        *,
+        name: str | None = None,
+        details: Document | None = None,
+    ) -> Document:
+        """What is noted about a change of whoever acts.
 
         Args:
             action: a verb in the past: ``created``, ``updated``, ``deleted``, ``alias_set``.
@@ -30,9 +52,11 @@ class Audit:
             name: the resource's own, with its namespace.
             details: what changed; never a secret.
         """
-        entry = {
+        who = actor()
+        return {
             "at": now(),
-            "actor": actor().name,
+            "actor": who.name,
+            "key_id": who.key_id,
             "request_id": structlog.contextvars.get_contextvars().get("request_id"),
             "action": action,
             "kind": kind,
@@ -40,4 +64,21 @@ class Audit:
             "name": name,
             "details": details or {},
         }
-        self._audit.insert_one(entry, session=session)
+
+    def page(
+        self,
+        fields: Document,
+        since: datetime | None,
+        until: datetime | None,
+        after: Position | None,
+        limit: int,
+    ) -> list[Document]:
+        """The entries with these values, written in ``[since, until)``, newest first, after ``after``."""
+        query = dict(fields)
+        period = {operator: at for operator, at in (("$gte", since), ("$lt", until)) if at is not None}
+        if period:
+            query["at"] = period
+        if after is not None:
+            at, last = after
+            query["$and"] = [{"at": {"$lte": at}}, {"$or": [{"at": {"$lt": at}}, {"_id": {"$lt": last}}]}]
+        return list(self._audit.find(query, sort=[("at", DESCENDING), ("_id", DESCENDING)], limit=limit))

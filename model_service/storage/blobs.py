@@ -6,31 +6,29 @@ it. Bytes that are stored already are found by their sha256 then, and the new co
 
 GridFS itself has no transactions and leaves chunks behind when a writer dies, so every write is noted in
 ``uploads`` before its first chunk; ``sweep`` removes what is noted there, and blobs that nothing refers to,
-once they are older than a safety window.
+once they are older than a safety window. A small blob needs no note: its chunk is part of the transaction.
 """
 
 import hashlib
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 
 from bson import ObjectId
-from bson import encode as bson_encode
-from bson.binary import Binary
-from bson.raw_bson import RawBSONDocument
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import PyMongoError
 
+from model_service.storage.chunks import CHUNK_BYTES, BlobDamaged, Chunks, SizeLimitExceeded, chunk_document
+from model_service.storage.counters import Counters
 from model_service.storage.db import Database, Document, Session, now
+from model_service.storage.disk_cache import DiskCache
 
-CHUNK_BYTES = 2 * 1024 * 1024
-# Inserts on their way at once: enough to hide the journal's latency. The threads are shared by all writes of
-# a process, and a single write waits for its own when it has this many, which bounds its memory.
-IN_FLIGHT = 4
-# Chunks per round trip of a read: bounds a slow reader's memory to a few MiB.
-READ_BATCH = 2
+__all__ = ["CHUNK_BYTES", "BlobDamaged", "SizeLimitExceeded"]  # a blob's, wherever they are kept
+
+# What is written whole in the transaction that publishes it: no note, no leftover, three round trips fewer.
+INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class Blob:
     id: ObjectId
     sha256: str
     size_bytes: int
+    # All of a small blob that is not published yet.
+    content: bytes | None = field(default=None, compare=False, repr=False)
 
     def reference(self) -> Document:
         """How another document names this blob."""
@@ -49,75 +49,50 @@ def blob_of(reference: Document) -> Blob:
     return Blob(reference["file_id"], reference["checksum"].removeprefix("sha256:"), reference["size_bytes"])
 
 
-class SizeLimitExceeded(Exception):
-    """The bytes written passed the limit; they are discarded."""
-
-
 class WriteExpired(Exception):
-    """The write took longer than the sweep's safety window, and its chunks are gone."""
-
-
-class BlobDamaged(Exception):
-    """A published blob lacks a chunk, or a chunk its length."""
+    """Chunks are gone: the sweep took them after its safety window, or MongoDB's primary died with them."""
 
 
 class Blobs:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cache: DiskCache | None = None) -> None:
         self._db = database
-        self._inserters = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk-insert")
+        self._counters = Counters(database)
+        self._cache = cache
+        self.chunks = Chunks(database)
 
     def write(self, pieces: Iterable[bytes], *, limit_bytes: int) -> Blob:
-        """Store the bytes unpublished, in constant memory.
+        """Store the bytes unpublished, in constant memory; a few are kept until they are published.
 
         Whatever ends it early, an exception of ``pieces`` included, removes what was written.
 
         Raises:
             SizeLimitExceeded: more than ``limit_bytes``.
         """
-        blob_id = ObjectId()
+        blob_id, coming = ObjectId(), iter(pieces)
+        begun, ended = _begin(coming)
+        if ended:
+            if (size := sum(map(len, begun))) > limit_bytes:
+                raise SizeLimitExceeded
+            content = b"".join(begun)
+            return Blob(blob_id, hashlib.sha256(content).hexdigest(), size, content)
         self._db.uploads.insert_one({"_id": blob_id, "started_at": now()})
         try:
-            sha256, size = self._write_chunks(blob_id, pieces, limit_bytes)
+            sha256, size = self.chunks.write(blob_id, chain(begun, coming), limit_bytes=limit_bytes)
         except BaseException:
             self._discard(blob_id)
             raise
         return Blob(blob_id, sha256, size)
 
-    def _write_chunks(self, blob_id: ObjectId, pieces: Iterable[bytes], limit_bytes: int) -> tuple[str, int]:
-        digest = hashlib.sha256()
-        size = 0
-        in_flight: deque[Future[None]] = deque()
-        try:
-            for n, chunk in enumerate(_rechunk(pieces)):
-                size += len(chunk)
-                if size > limit_bytes:
-                    raise SizeLimitExceeded
-                if len(in_flight) == IN_FLIGHT:
-                    in_flight.popleft().result()
-                in_flight.append(self._inserters.submit(self._insert, blob_id, n, chunk))
-                digest.update(chunk)
-            while in_flight:
-                in_flight.popleft().result()
-        finally:
-            # A failing write must not delete its chunks while another of its inserts is still on the way.
-            for future in in_flight:
-                future.exception()
-        return digest.hexdigest(), size
-
-    def _insert(self, blob_id: ObjectId, n: int, chunk: bytes) -> None:
-        # Encoded once, here: the driver sends a raw document as it is.
-        document = {"_id": ObjectId(), "files_id": blob_id, "n": n, "data": Binary(chunk)}
-        self._db.chunks.insert_one(RawBSONDocument(bson_encode(document)))
-
-    def publish(self, written: Blob, refer: Callable[[Blob, Session], None]) -> Blob:
+    def publish(self, written: Blob, refer: Callable[[Blob, Session], None], *, keep: bool = False) -> Blob:
         """Make the bytes visible in one transaction with the document that refers to them.
 
         ``refer(stored, session)`` writes that reference, and may run more than once. ``stored`` has another
         id than ``written`` when equal bytes were there already; the new copy is dropped then. What ``refer``
-        raises ends the transaction: nothing is stored, and the bytes are removed.
+        raises ends the transaction: nothing is stored, and the bytes are removed, unless the caller is to
+        ``keep`` them for another try.
 
         Raises:
-            WriteExpired: the sweep was faster.
+            WriteExpired: the sweep was faster, or a failover took chunks; the upload must be sent again.
         """
 
         def work(session: Session) -> Blob:
@@ -126,14 +101,17 @@ class Blobs:
             return stored
 
         try:
+            if written.content is None and not self.chunks.secure(written.id, written.size_bytes):
+                raise WriteExpired(f"chunks of blob {written.id} were lost before it was published")
             stored = self._db.transaction(work)
         except PyMongoError:
             raise  # it may have been committed all the same: the sweep will know
         except BaseException:
-            self._discard(written.id)
+            if not keep:
+                self.discard(written)
             raise
         if stored.id != written.id:
-            self._discard(written.id)
+            self.discard(written)
         return stored
 
     def _count_reference(self, blob: Blob, session: Session) -> Blob:
@@ -156,15 +134,24 @@ class Blobs:
         )
         assert stored is not None  # an upsert that answers with the document after it
         if stored["_id"] == blob.id:
+            self._own_chunks(blob, session)
+            self._counters.change_blobs(1, blob.size_bytes, session)
+        return Blob(stored["_id"], blob.sha256, blob.size_bytes)
+
+    def _own_chunks(self, blob: Blob, session: Session) -> None:
+        """Take the chunks from the sweep, or write the one that there is."""
+        if blob.content is None:
             note = {"_id": blob.id, "swept": {"$exists": False}}
             noted = self._db.uploads.delete_one(note, session=session)
             if noted.deleted_count == 0:
                 raise WriteExpired(f"blob {blob.id} was swept before it was published")
-        return Blob(stored["_id"], blob.sha256, blob.size_bytes)
+        elif blob.content:
+            self._db.chunks.insert_one(chunk_document(blob.id, 0, [blob.content]), session=session)
 
     def discard(self, blob: Blob) -> None:
         """Remove a blob that was written and will not be published."""
-        self._discard(blob.id)
+        if blob.content is None:
+            self._discard(blob.id)
 
     def _discard(self, blob_id: ObjectId) -> None:
         self._db.chunks.delete_many({"files_id": blob_id})
@@ -183,45 +170,48 @@ class Blobs:
         """One reference less; without any, the sweep takes the blob when the safety window has passed."""
         self._db.files.update_one(
             {"_id": blob_id},
-            [
-                {"$set": {"metadata.references": {"$max": [0, {"$subtract": ["$metadata.references", 1]}]}}},
-                {
-                    "$set": {
-                        "metadata.unreferenced_at": {
-                            "$cond": [{"$eq": ["$metadata.references", 0]}, "$$NOW", "$$REMOVE"]
-                        }
-                    }
-                },
-            ],
+            _released(1),
             session=session,
         )
 
+    def retain_all(self, blob_ids: Iterable[ObjectId], session: Session) -> bool:
+        """One more reference for every time a blob is named; False when one of them is gone."""
+        counts = Counter(blob_ids)
+        updates = [
+            UpdateOne(
+                {"_id": blob_id},
+                {"$inc": {"metadata.references": count}, "$unset": {"metadata.unreferenced_at": ""}},
+            )
+            for blob_id, count in counts.items()
+        ]
+        if not updates:
+            return True
+        return self._db.files.bulk_write(updates, ordered=False, session=session).matched_count == len(counts)
+
+    def release_all(self, blob_ids: Iterable[ObjectId], session: Session) -> None:
+        """``release`` for every time a blob is named, in one round trip."""
+        updates = [
+            UpdateOne({"_id": blob_id}, _released(count)) for blob_id, count in Counter(blob_ids).items()
+        ]
+        if updates:
+            self._db.files.bulk_write(updates, ordered=False, session=session)
+
     def read(self, blob_id: ObjectId, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes ``[start, stop)`` of a published blob, a chunk at a time.
+        """The bytes ``[start, stop)`` of a published blob, in small pieces.
 
         Raises:
             BlobDamaged: a chunk is missing or short.
         """
-        if start >= stop:
-            return
-        first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES
-        expected = first
-        with self._db.chunks.find(
-            {"files_id": blob_id, "n": {"$gte": first, "$lte": last}},
-            projection={"_id": False, "n": True, "data": True},
-            sort=[("n", 1)],
-            batch_size=READ_BATCH,
-        ) as cursor:
-            for document in cursor:
-                data: bytes = document["data"]
-                offset = document["n"] * CHUNK_BYTES
-                if document["n"] != expected or len(data) < min(CHUNK_BYTES, stop - offset):
-                    break
-                expected += 1
-                begin, end = max(0, start - offset), min(len(data), stop - offset)
-                yield data if (begin, end) == (0, len(data)) else data[begin:end]
-        if expected != last + 1:
-            raise BlobDamaged(f"blob {blob_id}: chunk {expected} is missing or short")
+        return self.chunks.read(blob_id, start, stop)
+
+    def send(self, blob: Blob, start: int, stop: int) -> Iterator[bytes]:
+        """``read`` for a download: from the disk cache when the blob is there."""
+        if self._cache is not None:
+            cached = self._cache.read(blob.sha256, blob.size_bytes, start, stop)
+            if cached is not None:
+                return cached
+            self._cache.asked(blob.sha256, blob.size_bytes, lambda: self.read(blob.id, 0, blob.size_bytes))
+        return self.read(blob.id, start, stop)
 
     def readable(self) -> bool:
         """Whether the bucket's index answers: a blob can be found and read."""
@@ -236,7 +226,9 @@ class Blobs:
         for document in self._db.files.find({"metadata.unreferenced_at": {"$lt": cutoff}}, {"_id": True}):
             self._unpublish(document["_id"], cutoff)
         removed = 0
-        for upload in self._db.uploads.find({"started_at": {"$lt": cutoff}}, {"_id": True}):
+        # An upload in parts may take days, and says until when; whoever writes then gets the window too.
+        old = {"started_at": {"$lt": cutoff}, "expires_at": {"$not": {"$gte": cutoff}}}
+        for upload in self._db.uploads.find(old, {"_id": True}):
             # Claimed before a chunk goes: a write that publishes itself now either sees that, or was faster.
             claimed = self._db.uploads.update_one(upload, {"$set": {"swept": True}})
             if claimed.matched_count:
@@ -255,24 +247,31 @@ class Blobs:
             if gone is not None:
                 note = {"started_at": gone["metadata"]["unreferenced_at"]}
                 self._db.uploads.update_one({"_id": blob_id}, {"$set": note}, upsert=True, session=session)
+                self._counters.change_blobs(-1, -gone["length"], session)
 
         self._db.transaction(work)
 
 
-def _rechunk(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of CHUNK_BYTES; the last may be shorter."""
-    buffer = bytearray()
+def _released(count: int) -> list[Document]:
+    """The update of a blob that loses ``count`` references."""
+    return [
+        {"$set": {"metadata.references": {"$max": [0, {"$subtract": ["$metadata.references", count]}]}}},
+        {
+            "$set": {
+                "metadata.unreferenced_at": {
+                    "$cond": [{"$eq": ["$metadata.references", 0]}, "$$NOW", "$$REMOVE"]
+                }
+            }
+        },
+    ]
+
+
+def _begin(pieces: Iterator[bytes]) -> tuple[list[bytes], bool]:
+    """The first pieces, and whether they are all and few bytes."""
+    begun, size = [], 0
     for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            taken = view[: CHUNK_BYTES - len(buffer)]
-            view = view[len(taken) :]
-            if not buffer and len(taken) == CHUNK_BYTES:
-                yield bytes(taken)
-                continue
-            buffer += taken
-            if len(buffer) == CHUNK_BYTES:
-                yield bytes(buffer)
-                buffer.clear()
-    if buffer:
-        yield bytes(buffer)
+        begun.append(piece)
+        size += len(piece)
+        if size > INLINE_BYTES:
+            return begun, False
+    return begun, True

@@ -1,7 +1,13 @@
 """The connection, the collections and their indexes.
 
-models             one document per model version, unique on (name, version)
+models             one document per model version, unique on (name, version); its aliases, unique on (name, alias)
+deleted_models     the trash: the same documents, with deleted_at and deleted_by, until they are purged
     └─ files[].file_id, file_metadata.file_id ──┐
+    └─ training_job_id → training_jobs          │
+datasets           one document per version,    │     unique on (name, version)
+    └─ files[].file_id ─────────────────────────┤
+training_jobs      the run a model came from    │
+    └─ datasets[].dataset_id → datasets         │
 export_jobs        one conversion and its truth │     unique on (model_id, version)
     ├─ model_id → models                        │
     └─ source.file_id, package.file_id ─────────┤
@@ -14,18 +20,34 @@ BUCKET.files       one document per blob: GridFS's own fields, and metadata
                    {sha256 (unique), references, unreferenced_at}
 BUCKET.chunks      its bytes, 2 MiB each; shard key files_id
 uploads            blob writes under way, and what an interrupted one left for the sweep
+part_uploads       uploads in parts, by the id of their blob: which parts are there; ends with expires_at
+secrets            what the service signs with, made once
+users              who may sign in, their passwords' scrypt and their roles
+access_keys        keys of the registry's API: whose, what they may do, sha256 of their secrets
+revoked_sessions   sessions that were ended early; forgotten at expires_at
 audit              who changed what, in the transaction of the change
+idempotency_keys   which request of a client made what, for a day
+model_counters     the statistics: models, bytes, creations by (namespace, algorithm, status, slot)
+blob_counters      blobs and their bytes, by slot
+download_counters  downloads by (namespace, slot), in all, by day and by hour
+leases             who sweeps, and which archives are under way; ends with expires_at
+maintenance        how the last sweep and the last verification ended
+workers            the workers that live, and what confines their conversions
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import pymongo
 from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidId
+from prometheus_client import Counter
 from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
@@ -33,9 +55,16 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 from pymongo.read_concern import ReadConcern
 
 from model_service.config import Settings, SettingsError, redact_url
+from model_service.metrics import MONGODB_OPERATIONS
 
 Document = dict[str, Any]
 Session = ClientSession
@@ -47,37 +76,150 @@ CONNECTION_ERRORS = (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeo
 
 _JOURNALED = WriteConcern(w="majority", wtimeout=30_000)
 
+# How long the repetition of a creating request is recognised.
+IDEMPOTENCY_KEPT_S = 24 * 3600
+
+# What a model came from; most models say nothing about it, and cost these indexes nothing.
+_ORIGINS: dict[str, Document] = {
+    "training_job_id": {"training_job_id": {"$gt": ""}},
+    "dataset_ids": {"dataset_ids": {"$exists": True}},
+}
+
 INDEXES: dict[str, list[IndexModel]] = {
     "models": [
+        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)], unique=True),
+        IndexModel(
+            [("name", ASCENDING), ("aliases", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"aliases": {"$exists": True}},
+        ),
+        # One for each order of a list, and for each filter with the order that lists have by default.
+        *(
+            IndexModel([(field, DESCENDING), ("_id", DESCENDING)])
+            for field in ("created_at", "updated_at", "download_count", "size_bytes")
+        ),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in (
+                *("name", "namespace", "algorithm", "framework", "task_type", "status", "tags", "created_by"),
+                "terms",
+            )
+        ),
+        *(
+            IndexModel(
+                [(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                partialFilterExpression={field: {"$gt": least}},  # most have none
+            )
+            for field, least in (("aliases", ""), ("parent_model_id", ObjectId("0" * 24)))
+        ),
+        IndexModel([("metric_order.$**", ASCENDING)]),
+        *(
+            IndexModel(
+                [(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                partialFilterExpression=partial,
+            )
+            for field, partial in _ORIGINS.items()
+        ),
+    ],
+    "deleted_models": [
+        *(
+            IndexModel([(field, ASCENDING)], partialFilterExpression=partial)
+            for field, partial in _ORIGINS.items()
+        ),
+        IndexModel([("deleted_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("namespace", ASCENDING), ("deleted_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)]),
+    ],
+    "datasets": [
         IndexModel([("name", ASCENDING), ("version", ASCENDING)], unique=True),
         IndexModel([("name", ASCENDING), ("version_order", DESCENDING)], unique=True),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         *(
             IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
-            for field in ("algorithm", "framework", "task_type", "status", "tags", "created_by")
+            for field in ("name", "namespace", "purpose", "format", "task_type", "tags", "created_by")
         ),
     ],
+    "training_jobs": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in (
+                "name",
+                "namespace",
+                "status",
+                "algorithm",
+                "framework",
+                "task_type",
+                "tags",
+                "created_by",
+                "datasets.dataset_id",
+            )
+        ),
+    ],
+    "idempotency_keys": [IndexModel([("created_at", ASCENDING)], expireAfterSeconds=IDEMPOTENCY_KEPT_S)],
     "export_jobs": [
         IndexModel([("model_id", ASCENDING), ("version", DESCENDING)], unique=True),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("status", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
     ],
     "deployments": [
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("status", ASCENDING), ("deployment_type", ASCENDING)]),
         IndexModel([("export_job_id", ASCENDING)]),
+        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
     ],
     "deployment_history": [IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING)])],
     "api_keys": [IndexModel([("deployment_id", ASCENDING)])],
     "uploads": [IndexModel([("started_at", ASCENDING)])],
+    "part_uploads": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=86_400)],
+    "model_counters": [IndexModel([("_id.namespace", ASCENDING)])],
+    "blob_counters": [IndexModel([("_id.slot", ASCENDING)])],
+    "download_counters": [IndexModel([("_id.namespace", ASCENDING)])],
+    "leases": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=3600)],
+    "workers": [IndexModel([("at", ASCENDING)], expireAfterSeconds=600)],
+    "access_keys": [
+        IndexModel([("secrets.prefix", ASCENDING)], unique=True),
+        IndexModel([("owner", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+    ],
+    "revoked_sessions": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
     "audit": [
         IndexModel([("at", DESCENDING), ("_id", DESCENDING)]),
         *(
             IndexModel([(field, ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)])
-            for field in ("subject_id", "actor", "name")
+            for field in ("subject_id", "actor", "name", "kind")
         ),
     ],
 }
+
+
+def deadline(seconds: float) -> AbstractContextManager[None]:
+    """All of a block's operations together end within this time, or raise one of DATABASE_ERRORS.
+
+    It overrides the connection's own time limits both ways: a probe gives up sooner, a long aggregation later.
+    """
+    return pymongo.timeout(seconds)
+
+
+class _OperationCount(CommandListener):
+    """Counts the commands that are sent. Their names are the driver's, so they are few."""
+
+    def __init__(self) -> None:
+        self._counters: dict[str, Counter] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        name = event.command_name
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = MONGODB_OPERATIONS.labels(operation=name)
+        counter.inc()
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
 
 
 class Database:
@@ -93,6 +235,7 @@ class Database:
             self.client: MongoClient[Document] = MongoClient(
                 self._url,
                 appname="model-service",
+                event_listeners=[_OperationCount()],
                 tz_aware=True,
                 serverSelectionTimeoutMS=5_000,
                 connectTimeoutMS=5_000,
@@ -107,14 +250,45 @@ class Database:
             write_concern=_JOURNALED,
         )
         self.models = self._database["models"]
+        self.deleted_models = self._database["deleted_models"]
+        self.datasets = self._database["datasets"]
+        self.training_jobs = self._database["training_jobs"]
+        self.idempotency_keys = self._database["idempotency_keys"]
         self.export_jobs = self._database["export_jobs"]
         self.deployments = self._database["deployments"]
         self.deployment_history = self._database["deployment_history"]
         self.api_keys = self._database["api_keys"]
         self.uploads = self._database["uploads"]
+        self.model_counters = self._database["model_counters"]
+        self.blob_counters = self._database["blob_counters"]
+        self.download_counters = self._database["download_counters"]
         self.audit = self._database["audit"]
+        self.secrets = self._database["secrets"]
+        self.part_uploads = self._database["part_uploads"]
+        self.users = self._database["users"]
+        self.access_keys = self._database["access_keys"]
+        self.revoked_sessions = self._database["revoked_sessions"]
+        self.leases = self._database["leases"]
+        self.maintenance = self._database["maintenance"]
+        self.workers = self._database["workers"]
         self.files = self._database[f"{settings.gridfs_bucket}.files"]
         self.chunks = self._database[f"{settings.gridfs_bucket}.chunks"]
+
+    def collection(self, name: str) -> Collection[Document]:
+        """For what goes over all collections alike: archives and their verification."""
+        return self._database[name]
+
+    def collection_names(self) -> list[str]:
+        return sorted(self._database.list_collection_names(filter={"type": "collection"}))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Reads in this session see all collections as they were at one moment, for about five minutes.
+
+        Needs MongoDB 5.0. Raises: one of DATABASE_ERRORS at a read that comes too late.
+        """
+        with self.client.start_session(snapshot=True) as session:
+            yield session
 
     def check(self) -> None:
         """Raises: SettingsError: the server cannot be reached, or has no transactions."""
@@ -144,6 +318,12 @@ class Database:
     def ping(self) -> None:
         """Raises: one of CONNECTION_ERRORS."""
         self.client.admin.command("ping")
+
+    def free_disk_bytes(self) -> int | None:
+        """What is left on the disk of MongoDB's data; None where it does not tell."""
+        stats = self._database.command("dbStats")
+        total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")
+        return None if total is None or used is None else int(total - used)
 
     def transaction(self, work: Callable[[Session], T]) -> T:
         """Run ``work`` until it commits; it may run again, so it does nothing but database writes."""

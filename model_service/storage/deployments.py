@@ -26,7 +26,8 @@ class Deployments:
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
         found = self._deployments.find(query, sort=[("created_at", -1), ("_id", -1)], skip=skip, limit=limit)
-        return list(found), self._deployments.count_documents(query)
+        count = self._deployments.count_documents(query) if query else None
+        return list(found), self._deployments.estimated_document_count() if count is None else count
 
     def move(self, deployment_id: str, to: DeploymentStatus, **changes: Any) -> Document | None:
         """Change the status by compare-and-set and write it into the history.

@@ -46,7 +46,8 @@ class Exports:
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
         found = self._jobs.find(query, {"log": False}, sort=[("created_at", -1), ("_id", -1)])
-        return list(found.skip(skip).limit(limit)), self._jobs.count_documents(query)
+        total = self._jobs.count_documents(query) if query else self._jobs.estimated_document_count()
+        return list(found.skip(skip).limit(limit)), total
 
     def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> Document | None:
         """Take a job that waits, or whose worker's lease ran out; None when it is not to be had."""

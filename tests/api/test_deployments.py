@@ -117,3 +117,18 @@ def test_what_is_not_offered_is_refused(
     answer = http.post(URL, json={"export_job_id": verified, "name": "digits", **fields})
     assert (answer.status_code, answer.json["error"]["code"]) == (422, code)
     assert http.get(URL).json["deployments"] == []
+
+
+def test_a_repeated_request_makes_one_deployment_and_tells_its_key_again(
+    http: FlaskClient, verified: str, database: Database
+) -> None:
+    body = {"export_job_id": verified, "name": "digits"}
+    first, second, other = (
+        http.post(URL, json=body, headers={"Idempotency-Key": key}) for key in ("one", "one", "two")
+    )
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert second.json == first.json
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert other.json["id"] != first.json["id"]
+    assert other.json["api_key"] != first.json["api_key"]
+    assert database.api_keys.count_documents({"deployment_id": first.json["id"]}) == 1

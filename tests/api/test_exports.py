@@ -6,6 +6,7 @@ from tests.factories import new_model
 
 URL = "/api/v1/export/jobs"
 UNKNOWN = "507f1f77bcf86cd799439011"
+UNKNOWN_JOB = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -64,7 +65,8 @@ def test_what_is_not_offered_is_refused_with_what_is(
     [
         ({"export_format": "onnx"}, 422, "invalid_field"),
         ({"export_format": "onnx", "model_id": UNKNOWN, "training_job_id": "x"}, 422, "invalid_field"),
-        ({"export_format": "onnx", "training_job_id": "x"}, 404, "not_found"),
+        ({"export_format": "onnx", "training_job_id": "x"}, 400, "malformed_id"),
+        ({"export_format": "onnx", "training_job_id": UNKNOWN_JOB}, 404, "not_found"),
         ({"export_format": "onnx", "model_id": UNKNOWN}, 404, "not_found"),
         ({"export_format": "onnx", "model_id": "x"}, 400, "malformed_id"),
         ({"model_id": UNKNOWN}, 422, "invalid_field"),
@@ -91,3 +93,13 @@ def test_a_job_without_a_package_has_no_download(http: FlaskClient, with_file: s
     answer = http.get(f"{URL}/{job['id']}/download")
     assert (answer.status_code, answer.json["error"]["code"]) == (409, "conflict")
     assert answer.json["error"]["details"]["status"] == "pending"
+
+
+def test_a_repeated_request_makes_one_job(http: FlaskClient, with_file: str) -> None:
+    body = {"model_id": "models:/digits/latest", "export_format": "onnx"}
+    first, second = (http.post(URL, json=body, headers={"Idempotency-Key": "k"}) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert second.json == first.json
+    assert second.headers["Idempotency-Replayed"] == "true"
+    found = http.get(f"{URL}?model_id=models:/digits/v1.0").json
+    assert [job["model_id"] for job in found["jobs"]] == [with_file]

@@ -1,10 +1,27 @@
+import json
+import logging
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 
 from model_service.app import create_app
 from model_service.config import Settings
+from model_service.embedded import Addresses
+from model_service.storage.db import Database
+from model_service.storage.maintenance import Maintenance
+from model_service.storage.workers import Workers
 from tests.factories import new_model
 
 
@@ -49,14 +66,203 @@ def test_a_silent_redis_holds_nothing_up(settings: Settings) -> None:
         assert job.status_code == 202
 
 
+@contextmanager
+def frozen(port: int, name: str) -> Iterator[None]:
+    """The server that listens on a port holds still: it takes connections and answers nothing."""
+    pids = [
+        process.pid
+        for process in psutil.process_iter(["name"])
+        if name in (process.info["name"] or "") and str(port) in " ".join(process.cmdline())
+    ]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_every_part_is_looked_at(http: FlaskClient, model_id: str, database: Database) -> None:
+    http.post(f"/api/v1/models/{model_id}/upload", data=b"x" * 1000)
+    state = {"pid": 1, "sandbox": {"network": "isolated", "files": "isolated"}}
+    Workers(database).report("worker-1", state)
+    answer = http.get("/health/detailed")
+    health = answer.json
+    assert set(health["checks"]) == {
+        "mongodb",
+        "gridfs",
+        "disk_space",
+        "model_registry",
+        "redis",
+        "workers",
+        "cache",
+    }
+    assert (answer.status_code, health["issues"], health["status"]) == (200, [], "healthy")
+    assert set(health["checks"].values()) == {"healthy"}
+    assert health["service"] == "model-service"
+    assert health["metrics"]["total_models"] == health["metrics"]["active_models"] == 1
+    assert health["metrics"]["storage_usage_gb"] == round(1000 / 1024**3, 6)
+    assert health["workers"][0]["sandbox"] == state["sandbox"]
+
+
+def test_what_is_amiss_is_told(http: FlaskClient, model_id: str, database: Database) -> None:
+    http.post(f"/api/v1/models/{model_id}/upload", data=b"x" * 1000)
+    database.chunks.delete_many({})
+    Maintenance(database).ended("verify", {"problems": 2})
+    Maintenance(database).ended("sweep", {"removed": {}, "errors": {"blobs": "RuntimeError: no"}})
+    answer = http.get("/health/detailed")
+    health = answer.json
+    assert (answer.status_code, health["status"]) == (200, "degraded")
+    assert set(health["issues"]) == {"model_registry", "workers"}
+    registry = health["checks"]["model_registry"]
+    assert f"model {model_id}" in registry
+    assert "verification" in registry
+    assert "sweep of blobs" in registry
+    assert health["last_verify"]["problems"] == 2
+
+
+def test_a_full_disk_is_no_health(settings: Settings) -> None:
+    full = settings.model_copy(update={"disk_warn_free": 1 << 60, "disk_min_free": 1 << 60})
+    answer = create_app(full).test_client().get("/health/detailed")
+    assert (answer.status_code, answer.json["status"]) == (503, "unhealthy")
+    assert "GB free" in answer.json["checks"]["disk_space"]
+    low = settings.model_copy(update={"disk_warn_free": 1 << 60, "disk_min_free": 1})
+    answer = create_app(low).test_client().get("/health/detailed")
+    assert (answer.status_code, answer.json["status"]) == (200, "degraded")
+
+
+def test_lost_servers_are_told(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
+    health = app.test_client().get("/health/detailed")
+    assert (health.status_code, health.json["status"]) == (200, "degraded")
+    assert "redis" in health.json["issues"]
+
+
+def test_a_hanging_mongodb_holds_no_probe_up(http: FlaskClient, servers: Addresses) -> None:
+    http.get("/health/detailed")
+    port = int(servers.mongodb_url.partition("127.0.0.1:")[2].partition("/")[0])
+    with frozen(port, "mongod"):
+        assert http.get("/health/live").json["status"] == "alive"
+        for path in ("/health", "/health/ready", "/health/detailed"):
+            began = time.monotonic()
+            answer = http.get(path)
+            assert answer.status_code == 503, path
+            assert time.monotonic() - began < 5, path  # the connection itself would wait 15 s
+        assert answer.json["checks"]["mongodb"] != "healthy"
+        assert answer.json["issues"][0] == "mongodb"
+        assert "model_service_models_total" not in http.get("/metrics").text
+    deadline = time.monotonic() + 30
+    while http.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_metrics_have_both_sets_of_names(http: FlaskClient, model_id: str) -> None:
+    http.post(f"/api/v1/models/{model_id}/upload", data=b"x" * 1000)
+    http.get(f"/api/v1/models/{model_id}/download")
+    exposed = http.get("/metrics").text
+    values = dict(line.rsplit(" ", 1) for line in exposed.splitlines() if not line.startswith("#"))
+    assert float(values["model_service_models_total"]) == float(values["active_models_total"]) == 1
+    assert float(values["storage_usage_bytes"]) == 1000
+    for name in ("model_downloads_total", "model_service_downloads_total", "model_registrations_total"):
+        assert float(values[f'{name}{{algorithm="convnet"}}']) >= 1, name
+    for name in ("api_request_duration_seconds", "model_service_request_duration_seconds"):
+        assert f'{name}_count{{endpoint="/api/v1/models",method="POST"}}' in values
+    assert float(values['model_service_mongodb_operations_total{operation="insert"}']) >= 1
+    assert model_id not in exposed
+
+
+COUNTING = """
+import os, sys, time
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from model_service import metrics
+metrics.LOGINS.labels(outcome="ok").inc(int(sys.argv[2]))
+metrics.INFERENCE_DURATION.observe(0.002)
+print("counted", flush=True)
+if sys.argv[3] == "stay":
+    time.sleep(60)
+print(metrics.exposition().decode())
+"""
+
+
+def test_what_killed_processes_counted_stays_and_their_files_go(tmp_path: Path) -> None:
+    def counting(value: int, mode: str) -> "subprocess.Popen[str]":
+        arguments = [sys.executable, "-c", COUNTING, str(tmp_path), str(value), mode]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+    total = 0
+    for round_number in range(1, 4):
+        for value in (1, 10):
+            with counting(value, "stay") as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "counted\n"
+                process.kill()
+            total += value
+        with counting(100, "scrape") as process:
+            exposed, _ = process.communicate(timeout=60)
+        total += 100
+        assert f'model_service_logins_total{{outcome="ok"}} {total:.1f}' in exposed
+        assert f"model_service_inference_duration_seconds_count {3 * round_number:.1f}" in exposed
+        # Those of all the dead are one of each kind; the scraping process has its own.
+        assert len(list(tmp_path.glob("*.db"))) == 4
+
+
+LOGGING = """
+import logging, sys
+import structlog
+from model_service.app import create_app
+from model_service.config import read_settings
+from model_service.log import configure_logging
+settings = read_settings()
+configure_logging(settings)
+http = create_app(settings).test_client()
+http.post("/api/v1/models", json={"name": "digits", "algorithm": "convnet"}, headers={"X-Request-ID": "r-1"})
+logging.getLogger("rq.worker").warning("from %s", "a library")
+"""
+
+
+def test_every_line_is_json_and_one_is_the_request(settings: Settings) -> None:
+    assert settings.mongodb_url is not None
+    assert settings.redis_url is not None
+    env = os.environ | {
+        "MONGODB_URL": settings.mongodb_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "MONGODB_DB": settings.mongodb_db,
+        "MODEL_SERVICE_HOME": str(settings.home),
+        "MONGODB_LOG_LEVEL": "DEBUG",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGING], env=env, capture_output=True, text=True, check=True, timeout=60
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    (request,) = [line for line in lines if line["event"] == "request"]
+    expected = {
+        "method": "POST",
+        "route": "/api/v1/models",
+        "status": 201,
+        "request_id": "r-1",
+        "level": "info",
+    }
+    assert expected.items() <= request.items()
+    assert request["user"]
+    assert request["duration_ms"] > 0
+    assert request["bytes"] > 0
+    (library,) = [line for line in lines if line.get("logger") == "rq.worker"]
+    assert library["event"] == "from a library"
+    commands = [line["mongodb"]["commandName"] for line in lines if line["event"] == "Command started"]
+    assert "insert" in commands
+    assert logging.getLogger("pymongo").level != logging.DEBUG
+
+
 def test_the_openapi_document_has_every_route(app: Flask) -> None:
     document = app.test_client().get("/openapi.json").json
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     served = {
-        (method, rule.rule.replace("<", "{").replace(">", "}"))
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if rule.rule.startswith("/api/") or rule.rule in ("/health", "/metrics")
+        if rule.rule.startswith(("/api/", "/health", "/metrics"))
     }
     assert documented == served
 

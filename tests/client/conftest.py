@@ -1,6 +1,7 @@
 """The real service in a process of its own, and a server that misbehaves on demand."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,33 +28,59 @@ def script() -> Iterator[Scripted]:
         yield server
 
 
+class Service:
+    """``python -m model_service.api`` on the test's own database, always at the same address."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        assert settings.mongodb_url is not None
+        assert settings.redis_url is not None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+        self._env = os.environ | {
+            "MONGODB_URL": settings.mongodb_url.get_secret_value(),
+            "REDIS_URL": settings.redis_url.get_secret_value(),
+            "MONGODB_DB": settings.mongodb_db,
+            "MODEL_SERVICE_HOME": str(settings.home),
+            "PORT": str(port),
+        }
+
+    def start(self) -> None:
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "model_service.api"],
+                env=self._env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _wait_until_healthy(self.url, self._process, self._log)
+
+    def kill(self) -> None:
+        """All of its processes, at once, in whatever they are doing."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(timeout=20)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)
+
+
 @pytest.fixture
-def service_url(settings: Settings, tmp_path: Path) -> Iterator[str]:
-    """``python -m model_service.api`` on the test's own database."""
-    assert settings.mongodb_url is not None
-    assert settings.redis_url is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | {
-        "MONGODB_URL": settings.mongodb_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "MONGODB_DB": settings.mongodb_db,
-        "MODEL_SERVICE_HOME": str(settings.home),
-        "PORT": str(port),
-    }
-    log = tmp_path / "api.log"
-    with log.open("wb") as output:
-        api = subprocess.Popen(
-            [sys.executable, "-m", "model_service.api"], env=env, stdout=output, stderr=subprocess.STDOUT
-        )
-    url = f"http://127.0.0.1:{port}"
+def service(settings: Settings, tmp_path: Path) -> Iterator[Service]:
+    service = Service(settings, tmp_path / "api.log")
     try:
-        _wait_until_healthy(url, api, log)
-        yield url
+        service.start()
+        yield service
     finally:
-        api.terminate()
-        api.wait(timeout=20)
+        service.stop()
+
+
+@pytest.fixture
+def service_url(service: Service) -> str:
+    return service.url
 
 
 @pytest.fixture

@@ -58,10 +58,22 @@ def test_a_post_is_repeated_when_it_was_refused_before_anything_changed(
 
 @pytest.mark.parametrize("step", [hangs_up, answers(502)], ids=["hangs up", "502"])
 def test_a_post_that_may_have_been_processed_is_not_repeated(script: Scripted, step: object) -> None:
-    script.steps = [step, answers(201, REGISTERED)]  # type: ignore[list-item]
+    script.steps = [step, answers(200, MODEL)]  # type: ignore[list-item]
     with pytest.raises((ConnectionFailed, ServiceFailure)):
-        ModelServiceClient(script.url).register_model({"name": "digits", "algorithm": "cnn"})
+        ModelServiceClient(script.url).restore_model("m1")
     assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("step", [hangs_up, answers(502)], ids=["hangs up", "502"])
+def test_what_creates_carries_a_key_and_is_repeated_with_the_same_one(script: Scripted, step: object) -> None:
+    script.steps = [step, answers(201, REGISTERED)]  # type: ignore[list-item]
+    client = ModelServiceClient(script.url)
+    assert client.register_model({"name": "digits"}, algorithm="cnn") == "m1"
+    first, second = script.requests
+    assert first.body == second.body == b'{"name": "digits", "algorithm": "cnn"}'
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    client.register_model({"name": "digits", "algorithm": "cnn"})
+    assert script.requests[2].headers["idempotency-key"] != first.headers["idempotency-key"]
 
 
 def test_retries_end(script: Scripted) -> None:

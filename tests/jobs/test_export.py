@@ -24,6 +24,7 @@ from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.services import Services
+from model_service.services.files import NewFile
 from tests.factories import model_fields, scaling_program, scaling_script
 
 DEADLINE_S = 60
@@ -32,7 +33,7 @@ DEADLINE_S = 60
 def new_job(services: Services, content: bytes, filename: str = "model.pt2", **config: Any) -> str:
     model = services.models.register(model_fields())
     model_id = str(model["_id"])
-    services.models.store_file(model_id, iter([content]), filename=filename, sha256=None)
+    services.files.store(model, iter([content]), NewFile.of_model(model["name"], filename), sha256=None)
     job = services.exports.create(
         model_id=model_id,
         training_job_id=None,
@@ -195,7 +196,7 @@ def test_an_ended_job_holds_no_file_but_its_package(
     export(job_id)
     job = services.exports.get(job_id)
     assert job["status"] == ending
-    services.models.delete(str(job["model_id"]))
+    services.models.delete(str(job["model_id"]), purge=True)
     context.blobs.sweep(safety_s=-1)
     left = [file["_id"] for file in context.database.files.find()]
     assert left == ([job["package"]["file_id"]] if ending == "completed" else [])
@@ -226,7 +227,7 @@ def test_a_job_whose_model_was_deleted_is_converted_all_the_same(
     context: Context, services: Services
 ) -> None:
     job_id = new_job(services, scaling_program())
-    services.models.delete(str(services.exports.get(job_id)["model_id"]))
+    services.models.delete(str(services.exports.get(job_id)["model_id"]), purge=True)
     context.blobs.sweep(safety_s=-1)
     export(job_id)
     assert services.exports.get(job_id)["status"] == "completed"

@@ -58,6 +58,9 @@ QualifiedName = Annotated[
 Tag = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(min_length=1, max_length=128)]
 Tags = Annotated[list[Tag], Field(max_length=100)]
+DatasetReference = Annotated[
+    str, Field(max_length=300, description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest")
+]
 JSONObject = dict[str, Any]
 Storable = Annotated[JSONObject, AfterValidator(check_object)]
 # Ids are text in every answer, whatever the database keeps.
@@ -81,9 +84,12 @@ class Query(BaseModel):
         return super().model_json_schema(*args, **kwargs)
 
 
-class Paged(Query):
-    page: int = Field(1, ge=1, le=1_000_000)
+class Limited(Query):
     limit: int | None = Field(None, ge=1, description="at most MAX_PAGE_SIZE; by default 20")
+
+
+class Paged(Limited):
+    page: int = Field(1, ge=1, le=1_000_000)
 
 
 class Answer(BaseModel):

@@ -1,23 +1,24 @@
 """Models and their files."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
 from model_service.api.schemas.common import (
     Answer,
     Body,
+    DatasetReference,
     Id,
     JSONObject,
     OptionalId,
-    Paged,
-    Pagination,
     QualifiedName,
+    Query,
     Storable,
     Tags,
     Text,
 )
+from model_service.services.file_names import OCTET_STREAM
 from model_service.states import ModelStatus
 
 
@@ -32,6 +33,11 @@ class ModelFields(Body):
     hyperparameters: Storable = {}
     metrics: Storable = {}
     dataset_info: Storable = {}
+    signature: Storable | None = Field(None, description="what it takes and gives")
+    training_job_id: Text | None = Field(None, description="the run it came from")
+    dataset_ids: list[DatasetReference] = Field(
+        [], max_length=100, description="what it was made from, beside those"
+    )
     tags: Tags = []
     status: ModelStatus = ModelStatus.ACTIVE
 
@@ -40,7 +46,8 @@ class NewModel(ModelFields):
     name: QualifiedName
     algorithm: Text
     version: str | None = Field(None, max_length=20, description="'v1.0'; without it the next minor version")
-    parent_model_id: str | None = None
+    breaking_changes: bool = Field(False, description="without 'version': the next major version, 'v2.0'")
+    parent_model_id: str | None = Field(None, max_length=300, description="an id or a reference")
     created_by: Text | None = None
 
 
@@ -50,21 +57,17 @@ class ModelChanges(ModelFields):
     algorithm: Text = ""
 
 
-class ModelQuery(Paged):
-    name: Text | None = None
-    algorithm: Text | None = None
-    framework: Text | None = None
-    task_type: Text | None = None
-    status: ModelStatus | None = None
-    created_by: Text | None = None
-    tags: str | None = Field(None, max_length=2000, description="comma-separated; any of them matches")
-    min_accuracy: float | None = Field(None, description="of metrics.accuracy or metrics.test_accuracy")
+class NewVersion(ModelChanges):
+    """What differs from the version it is made from; what is not sent is as it is there."""
 
-    def filters(self) -> dict[str, Any]:
-        found = self.model_dump(exclude={"page", "limit", "tags"}, exclude_none=True)
-        if tags := [tag.strip() for tag in (self.tags or "").split(",") if tag.strip()]:
-            found["tags"] = tags
-        return found
+    version: str | None = Field(None, max_length=20, description="'v1.0'; without it the next minor version")
+    breaking_changes: bool = Field(False, description="without 'version': the next major version, 'v2.0'")
+    created_by: Text | None = None
+    copy_files: bool = Field(False, description="give it the files too; they are stored once all the same")
+
+
+class DeleteQuery(Query):
+    purge: bool = Field(False, description="for good, from the trash too; else it can be restored")
 
 
 class FileMetadata(Answer):
@@ -73,6 +76,7 @@ class FileMetadata(Answer):
     checksum: str
     format: str
     filename: str
+    path: str | None = None
 
 
 class StoredPath(Answer):
@@ -80,12 +84,16 @@ class StoredPath(Answer):
     file_id: Id
     size_bytes: int
     checksum: str
+    content_type: str = OCTET_STREAM
 
 
 class Model(Answer):
     id: Id = Field(validation_alias=AliasChoices("_id", "id"))
     name: str
+    namespace: str = Field(description="the part of the name before its slash")
     version: str
+    revision: int = Field(description="counts the changes; the ETag is made of it")
+    aliases: list[str] = []
     algorithm: str
     framework: str | None
     task_type: str | None
@@ -93,20 +101,20 @@ class Model(Answer):
     hyperparameters: JSONObject
     metrics: JSONObject
     dataset_info: JSONObject
+    signature: JSONObject | None = None
     tags: list[str]
     status: ModelStatus
     parent_model_id: OptionalId
+    training_job_id: str | None = None
+    dataset_ids: list[Id] = []
     created_by: str | None
     created_at: datetime
     updated_at: datetime
     download_count: int
+    size_bytes: int = Field(0, description="of all its files")
+    model_size: str = Field("0 B", description="the same for a person: '1.0 MB'")
     files: list[StoredPath]
     file_metadata: FileMetadata | None
-
-
-class ModelPage(BaseModel):
-    models: list[Model]
-    pagination: Pagination
 
 
 class Registered(BaseModel):
@@ -114,21 +122,4 @@ class Registered(BaseModel):
     message: str = "Model registered successfully"
     model_id: Id
     version: str
-    download_url: str
-
-
-class Uploaded(BaseModel):
-    success: Literal[True] = True
-    message: str = "Model file stored"
-    model_id: Id
-    file_metadata: FileMetadata
-
-
-class ModelInfo(BaseModel):
-    model_id: Id
-    name: str
-    version: str
-    algorithm: str
-    file_metadata: FileMetadata
-    download_count: int
     download_url: str

@@ -1,17 +1,79 @@
-"""Health."""
+"""Health, and archives of the registry."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+from model_service.api.schemas.common import Query
+from model_service.services.archive_import import Conflicts
+
+SERVICE: Literal["model-service"] = "model-service"
 
 
 class Health(BaseModel):
     status: Literal["healthy", "unhealthy"]
-    service: Literal["model-service"] = "model-service"
+    service: Literal["model-service"] = SERVICE
     version: str
     mongodb_connected: bool
     gridfs_available: bool
     redis_connected: bool
     total_models: int | None
     timestamp: datetime
+
+
+class Alive(BaseModel):
+    status: Literal["alive", "ready", "unavailable"]
+    service: Literal["model-service"] = SERVICE
+
+
+class HealthMetrics(BaseModel):
+    """None while MongoDB does not answer."""
+
+    total_models: int | None
+    active_models: int | None
+    storage_usage_gb: float | None = Field(description="of 2^30 bytes; equal files count once")
+
+
+class Worker(BaseModel):
+    name: str
+    last_seen: datetime
+    sandbox: dict[str, str] = Field(description="what confines its conversions: isolated, or open and why")
+
+
+class DetailedHealth(BaseModel):
+    service: Literal["model-service"] = SERVICE
+    version: str
+    status: Literal["healthy", "degraded", "unhealthy"]
+    timestamp: datetime
+    checks: dict[str, str] = Field(description="'healthy', or what is wrong")
+    metrics: HealthMetrics
+    issues: list[str] = Field(description="the checks that are not healthy")
+    workers: list[Worker]
+    last_sweep: dict[str, Any] | None
+    last_verify: dict[str, Any] | None
+
+
+class ImportQuery(Query):
+    on_conflict: Conflicts = Field(
+        Conflicts.SKIP, description="where a name and version belong to another model here"
+    )
+
+
+class ImportedConflicts(BaseModel):
+    count: int
+    first: list[str]
+
+
+class ImportedBlobs(BaseModel):
+    stored: int
+    existing: int
+
+
+class ImportResult(BaseModel):
+    success: Literal[True] = True
+    inserted: dict[str, int] = Field(description="by collection")
+    existing: dict[str, int] = Field(description="were here already and stayed as they were")
+    conflicts: ImportedConflicts
+    blobs: ImportedBlobs
+    bytes_stored: int

@@ -1,0 +1,34 @@
+"""The OpenAPI document: what flask-openapi3 makes of the routes, and the errors that any of them may answer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from flask_openapi3 import APIBlueprint, OpenAPI
+
+_ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+# The library documents its 422 as a list of errors; ours is one, as every other.
+_ANY_ROUTE = {
+    "422": {"description": "A field is wrong: details.fields names each", **_ERROR},
+    "4XX": {"description": "The request cannot be answered: error.code says why", **_ERROR},
+    "5XX": {"description": "The service cannot answer now", **_ERROR},
+}
+
+
+def register_apis(app: OpenAPI, apis: Iterable[APIBlueprint]) -> None:
+    """Register the resources. Two of them may have a path with different methods, of which the library by
+    itself documents the later one's alone.
+    """
+    for api in apis:
+        before = dict(app.paths)
+        app.register_api(api)
+        for path in before.keys() & api.paths.keys():
+            for method in before[path].model_fields_set - api.paths[path].model_fields_set:
+                setattr(app.paths[path], method, getattr(before[path], method))
+
+
+def openapi_document(app: OpenAPI) -> dict[str, Any]:
+    document: dict[str, Any] = app.api_doc
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            operation["responses"] |= _ANY_ROUTE
+    return document

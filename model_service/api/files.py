@@ -1,0 +1,185 @@
+"""The files of a model version: at paths, all in one zip, and the primary one as the model's own file."""
+
+import string
+import time
+from urllib.parse import quote
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.context import answer, services
+from model_service.api.downloads import FILE_RESPONSES, send_file
+from model_service.api.held_files import ZIP_RESPONSES, file_condition, receive, send_archive
+from model_service.api.schemas.common import JSONObject
+from model_service.api.schemas.files import (
+    FileDeleted,
+    FileList,
+    FilePath,
+    FileStored,
+    FormatQuery,
+    ModelInfo,
+    ModelPath,
+    PresignRequest,
+    SignedURL,
+    StoredFile,
+    StoreQuery,
+    Uploaded,
+)
+from model_service.api.schemas.models import FileMetadata
+from model_service.api.signed import download_url, moment, signed_sha256
+from model_service.api.uploads import FileBody, incoming_file
+from model_service.errors import SignatureInvalid
+from model_service.metrics import DOWNLOADS, bounded
+from model_service.services.file_names import check_path
+from model_service.services.files import NewFile
+from model_service.services.files import StoredFile as OpenFile
+from model_service.services.model_files import file_at
+
+api = APIBlueprint("files", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="files")])
+
+
+@api.post("/<model_ref:model_id>/upload", responses={201: Uploaded})
+def upload_model(path: ModelPath, query: FormatQuery, raw: FileBody) -> Response:
+    """Upload the model's file: the raw body (its name in X-Filename) or the form field 'file', streamed.
+
+    X-Content-SHA256, where sent, is checked before anything is kept.
+    """
+    files = services().files
+    model = files.writable(path.model_id)
+    incoming = incoming_file(raw, files.max_file_size)
+    new = NewFile.of_model(model["name"].rpartition("/")[2], incoming.filename, query.format)
+    model = receive(files, model, incoming, new)
+    metadata = FileMetadata.model_validate(model["file_metadata"])
+    return answer(Uploaded(model_id=model["_id"], file_metadata=metadata), 201)
+
+
+@api.get("/<model_ref:model_id>/download", responses=FILE_RESPONSES)
+def download_model(path: ModelPath) -> Response:
+    """Download the model's file. HEAD, Range, If-Range and If-None-Match are honoured."""
+    model = services().files.get_with_file(path.model_id)
+    return _send(model, services().files.open_primary(model), counted=True)
+
+
+@api.get("/<model_ref:model_id>/info", responses={200: ModelInfo})
+def model_info(path: ModelPath) -> Response:
+    """What a download would give."""
+    model = services().files.get_with_file(path.model_id)
+    info = ModelInfo(
+        model_id=model["_id"],
+        name=model["name"],
+        version=model["version"],
+        algorithm=model["algorithm"],
+        file_metadata=FileMetadata.model_validate(model["file_metadata"]),
+        download_count=model["download_count"],
+        download_url=f"/api/v1/models/{model['_id']}/download",
+    )
+    return answer(info)
+
+
+@api.post("/<model_ref:model_id>/download/presign", responses={200: SignedURL})
+def presign_download(path: ModelPath, body: PresignRequest) -> Response:
+    """A URL that gives the model's file to whoever has it, until it expires."""
+    model = services().files.get_with_file(path.model_id)
+    metadata = model["file_metadata"]
+    return _presigned(model, metadata.get("path", metadata["filename"]), body)
+
+
+@api.get("/<model_ref:model_id>/files", responses={200: FileList})
+def list_files(path: ModelPath) -> Response:
+    """List the files of a version by path."""
+    model = services().models.get(path.model_id)
+    files = sorted((StoredFile.model_validate(file) for file in model["files"]), key=lambda file: file.path)
+    size_bytes = sum(file.size_bytes for file in files)
+    return answer(FileList(model_id=model["_id"], files=files, size_bytes=size_bytes))
+
+
+@api.get("/<model_ref:model_id>/files.zip", responses=ZIP_RESPONSES)
+def download_files(path: ModelPath) -> Response:
+    """Download all files of a version as one zip, uncompressed, its length known in advance."""
+    model = services().models.get(path.model_id)
+    response = _described(send_archive(services().files.archive(model)), model)
+    if request.method == "GET" and response.status_code == 200:
+        _count(model, response)
+    return response
+
+
+@api.put("/<model_ref:model_id>/files/<path:path>", responses={200: FileStored, 201: FileStored})
+def store_file(path: FilePath, query: StoreQuery, raw: FileBody) -> Response:
+    """Store a file at a path: the raw body or the form field 'file', streamed.
+
+    X-Content-SHA256 is checked before anything is kept. If-Match and If-None-Match refer to the file that is
+    there. 201 when there was none.
+    """
+    files = services().files
+    new = NewFile.at(
+        path.path, content_type=request.content_type, primary=query.primary, file_format=query.format
+    )
+    model = files.writable(path.model_id, new.path)
+    incoming = incoming_file(raw, files.max_file_size)
+    existed = file_at(model, new.path) is not None
+    model = receive(files, model, incoming, new, condition=file_condition)
+    stored = StoredFile.model_validate(file_at(model, new.path))
+    body = FileStored(model_id=model["_id"], revision=model["revision"], file=stored)
+    response = answer(body, 200 if existed else 201)
+    response.set_etag(stored.checksum.removeprefix("sha256:"))
+    return response
+
+
+@api.get("/<model_ref:model_id>/files/<path:path>", responses=FILE_RESPONSES)
+def download_file(path: FilePath) -> Response:
+    """Download the file at a path. HEAD, Range, If-Range and If-None-Match are honoured."""
+    model = services().models.get(path.model_id)
+    file = services().files.open(model, path.path)
+    if (signed := signed_sha256()) is not None and signed != file.sha256:
+        raise SignatureInvalid("Another file is stored at this path since the URL was signed.")
+    primary = model["file_metadata"]
+    return _send(model, file, counted=primary is not None and _is_at(primary, path.path))
+
+
+@api.delete("/<model_ref:model_id>/files/<path:path>", responses={200: FileDeleted})
+def delete_file(path: FilePath) -> Response:
+    """Delete the file at a path; If-Match refers to it."""
+    model = services().files.remove(path.model_id, path.path, condition=file_condition)
+    deleted = FileDeleted(deleted_id=model["_id"], path=check_path(path.path), revision=model["revision"])
+    return answer(deleted)
+
+
+@api.post("/<model_ref:model_id>/files/<path:path>/presign", responses={200: SignedURL})
+def presign_file(path: FilePath, body: PresignRequest) -> Response:
+    """A URL that gives this one file to whoever has it, until it expires or another file is stored there."""
+    return _presigned(services().models.get(path.model_id), path.path, body)
+
+
+def _presigned(model: JSONObject, path: str, body: PresignRequest) -> Response:
+    path = check_path(path)
+    sha256 = services().files.open(model, path).sha256
+    expires = int(time.time()) + body.expires_in_s
+    url = download_url(str(model["_id"]), path, sha256, expires)
+    return answer(SignedURL(url=url, expires_at=moment(expires)))
+
+
+def _send(model: JSONObject, file: OpenFile, *, counted: bool) -> Response:
+    response = _described(send_file(file), model)
+    if counted and request.method == "GET" and response.status_code == 200:
+        _count(model, response)
+    return response
+
+
+def _described(response: Response, model: JSONObject) -> Response:
+    # Free text in a header: percent-encoded where it is not plain ASCII.
+    response.headers["X-Model-Algorithm"] = quote(model["algorithm"], safe=string.punctuation + " ")
+    response.headers["X-Model-Version"] = model["version"]
+    return response
+
+
+def _count(model: JSONObject, response: Response) -> None:
+    try:
+        services().models.count_download(model)
+    except BaseException:
+        response.close()
+        raise
+    DOWNLOADS.labels(algorithm=bounded(model["algorithm"])).inc()
+
+
+def _is_at(primary: JSONObject, path: str) -> bool:
+    return bool(primary.get("path", primary["filename"]) == check_path(path))

@@ -1,0 +1,183 @@
+"""How often anybody may call: per user or key, and per address for whoever is nobody yet.
+
+A request belongs to one class, and is counted in one window of it: one round trip to Redis. Each route counts
+for itself. Without Redis every process counts alone until it is back (flask-limiter's in-memory fallback).
+"""
+
+import re
+import threading
+import time
+from typing import Any, NamedTuple
+
+from flask import Flask, Response, current_app, request
+from flask_limiter import Limit, Limiter, RateLimitExceeded
+from limits.storage import RedisStorage
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from model_service.actor import actor
+from model_service.api.permissions import is_open
+from model_service.config import Settings
+from model_service.errors import RateLimited
+
+# In front of REDIS_URL's scheme, it makes flask-limiter take the storage below.
+_OURS = "model-service+"
+# How long a request waits for a Redis that hangs, once; then it is left alone for a while.
+_REDIS_TIMEOUT_S = 0.5
+
+_LOGIN = frozenset({"sessions.open_session", "users.change_own_password"})
+_DOWNLOADS = frozenset(
+    {
+        "files.download_model",
+        "files.download_file",
+        "files.download_files",
+        "dataset_files.download_dataset",
+        "dataset_files.download_dataset_file",
+        "dataset_files.download_dataset_files",
+        "exports.download_package",
+    }
+)
+_PARTS = frozenset({"part_uploads.put_part", "part_uploads.get_upload"})
+# A range that begins past the first byte goes on with a download that was counted.
+_CONTINUES = re.compile(r"bytes=0*[1-9][0-9]*-[0-9]*")
+
+
+def trust_proxies(app: Flask, hops: int) -> None:
+    """Take the caller's address, and ours as they know it, from what that many proxies in front write."""
+    if hops:
+        fixed = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
+        app.wsgi_app = fixed  # type: ignore[method-assign]
+
+
+def register_limits(app: Flask, settings: Settings) -> None:
+    """After whoever calls is known."""
+    if not settings.limits_rates:
+        return
+    limits = {
+        "default": settings.rate_limit_default,
+        "download": settings.rate_limit_download,
+        "parts": settings.rate_limit_parts,
+        "login": settings.rate_limit_login,
+    }
+    limiter = Limiter(
+        _caller,
+        default_limits=[Limit(lambda: limits[_class()], scope=lambda endpoint: _class())],
+        storage_uri=_storage(settings),
+        storage_options=_REDIS_OPTIONS if settings.redis_url else {},
+        in_memory_fallback_enabled=True,
+        key_prefix=settings.mongodb_db,
+    )
+    limiter.request_filter(_is_exempt)
+    limiter.init_app(app)
+
+    @app.errorhandler(RateLimitExceeded)
+    def refuse(error: RateLimitExceeded) -> Any:
+        window = _window(limiter)
+        wait_s = max(1, round(window.reset_at - time.time())) if window else 1
+        return current_app.handle_user_exception(RateLimited(error.description, wait_s))
+
+    @app.after_request
+    def tell(response: Response) -> Response:
+        window = _window(limiter)
+        if window is not None:
+            response.headers["X-RateLimit-Limit"] = str(window.amount)
+            response.headers["X-RateLimit-Remaining"] = str(window.remaining)
+            response.headers["X-RateLimit-Reset"] = str(window.reset_at)
+        return response
+
+
+class _Window(NamedTuple):
+    amount: int
+    remaining: int
+    reset_at: int
+
+
+def _window(limiter: Limiter) -> _Window | None:
+    """Of this request; None where it is not counted, or where Redis was lost since it was."""
+    limit = limiter.current_limit
+    if limit is None:
+        return None
+    try:
+        return _Window(limit.limit.amount, limit.remaining, limit.reset_at)
+    except RedisError:
+        return None
+
+
+_REDIS_OPTIONS: dict[str, Any] = {
+    "socket_timeout": _REDIS_TIMEOUT_S,
+    "socket_connect_timeout": _REDIS_TIMEOUT_S,
+    "retry": Retry(NoBackoff(), retries=0),
+}
+
+
+def _storage(settings: Settings) -> str:
+    if settings.redis_url is None:
+        return "memory://"
+    return _OURS + settings.redis_url.get_secret_value()
+
+
+def _caller() -> str:
+    """Whose requests are counted together: a key's, a user's, else an address's."""
+    who = actor()
+    if _class() == "login" or is_open(request) or who.name in _NOBODY:
+        return f"address:{request.remote_addr}"
+    return f"key:{who.key_id}" if who.key_id else f"user:{who.name}"
+
+
+_NOBODY = frozenset({"anonymous", "signed-url"})
+
+
+def _class() -> str:
+    endpoint = request.endpoint
+    if endpoint in _LOGIN:
+        return "login"
+    if endpoint in _PARTS:
+        return "parts"
+    if endpoint in _DOWNLOADS and request.method == "GET":
+        return "parts" if _CONTINUES.fullmatch(request.headers.get("Range", "")) else "download"
+    return "default"
+
+
+def _is_exempt() -> bool:
+    """Probes, scrapers and the documentation; what browsers ask before they ask."""
+    return request.endpoint not in _LOGIN and (is_open(request) or request.blueprint == "diagnostics")
+
+
+class OneTrip(RedisStorage):
+    """Redis, told and asked at once: the window's count and its end come with the increment.
+
+    What ``incr`` learned is kept for the same thread's next questions about the same window, which are those
+    about the headers of the answer.
+    """
+
+    STORAGE_SCHEME = [_OURS + scheme for scheme in ("redis", "rediss", "unix")]  # noqa: RUF012 - as in the base
+
+    _INCREMENT = b"""
+    local count = redis.call('INCRBY', KEYS[1], ARGV[2])
+    local ttl_ms = redis.call('PTTL', KEYS[1])
+    if ttl_ms < 0 then
+        ttl_ms = ARGV[1] * 1000
+        redis.call('PEXPIRE', KEYS[1], ttl_ms)
+    end
+    return {count, ttl_ms}
+    """
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri.removeprefix(_OURS), **options)
+        self._increment = self.get_connection().register_script(self._INCREMENT)
+        self._learned = threading.local()
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        count, ttl_ms = self._increment([self.prefixed_key(key)], [expiry, amount])
+        self._learned.window = (key, int(count), time.time() + ttl_ms / 1000)
+        return int(count)
+
+    def get(self, key: str) -> int:
+        known = getattr(self._learned, "window", None)
+        return int(known[1]) if known and known[0] == key else super().get(key)
+
+    def get_expiry(self, key: str) -> float:
+        known = getattr(self._learned, "window", None)
+        return float(known[2]) if known and known[0] == key else super().get_expiry(key)

@@ -1,0 +1,16 @@
+"""/api/v1/namespaces"""
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.context import answer, services
+from model_service.api.schemas.access import NamespaceList, ReadableNamespace
+
+api = APIBlueprint("namespaces", __name__, url_prefix="/api/v1/namespaces", abp_tags=[Tag(name="access")])
+
+
+@api.get("", responses={200: NamespaceList})
+def list_namespaces() -> Response:
+    """List the namespaces that I may read, and what I may do in each."""
+    readable = services().namespaces.readable()
+    return answer(NamespaceList(namespaces=[ReadableNamespace.model_validate(one) for one in readable]))

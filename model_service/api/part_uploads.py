@@ -1,0 +1,129 @@
+"""Uploads in parts: /api/v1/models/{id}/uploads opens one, /api/v1/uploads/{id} is it."""
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.context import answer, context, services
+from model_service.api.idempotency import mark, requested_once
+from model_service.api.schemas.common import Deleted, JSONObject
+from model_service.api.schemas.files import (
+    Completion,
+    MissingPart,
+    ModelPath,
+    NewUpload,
+    Part,
+    PartPath,
+    StoredFile,
+    Upload,
+    UploadPath,
+    UploadQuery,
+)
+from model_service.api.signed import part_url
+from model_service.api.uploads import FileBody, incoming_file
+from model_service.errors import InvalidField
+from model_service.services.files import NewFile
+from model_service.services.part_uploads import MAX_PART_BYTES, PartUpload
+from model_service.states import UploadState
+
+api = APIBlueprint("part_uploads", __name__, url_prefix="/api/v1", abp_tags=[Tag(name="files")])
+
+
+@api.post("/models/<model_ref:model_id>/uploads", responses={201: Upload})
+def create_upload(path: ModelPath, body: NewUpload) -> Response:
+    """Open an upload in parts: to a path, or as the model's file. With Idempotency-Key, once."""
+    model = services().files.writable(path.model_id)
+    if body.path is not None:
+        new = NewFile.at(
+            body.path, content_type=body.content_type, primary=body.primary, file_format=body.format
+        )
+    else:
+        new = NewFile.of_model(model["name"].rpartition("/")[2], body.filename, body.format)
+    once = requested_once()
+    upload = services().part_uploads.create(
+        model,
+        new,
+        size_bytes=body.size_bytes,
+        sha256=body.sha256,
+        part_size_bytes=body.part_size_bytes,
+        once=once,
+    )
+    response = answer(_view(upload, with_urls=body.with_urls), 201)
+    response.headers["Location"] = f"/api/v1/uploads/{upload.id}"
+    return mark(response, once)
+
+
+@api.get("/uploads/<upload_id>", responses={200: Upload})
+def get_upload(path: UploadPath, query: UploadQuery) -> Response:
+    """How far an upload is: what has arrived, and what is missing."""
+    return answer(_view(services().part_uploads.get(path.upload_id), with_urls=query.with_urls))
+
+
+@api.put("/uploads/<upload_id>/parts/<n>", responses={200: Part})
+def put_part(path: PartPath, raw: FileBody) -> Response:
+    """Send a part, the raw body; in any order, at the same time as others, and again where that is needed.
+
+    X-Content-SHA256 is the part's own and required. A signed URL needs no other credential.
+    """
+    incoming = incoming_file(raw, MAX_PART_BYTES)
+    if incoming.sha256 is None:
+        message = "the part's sha256 is required"
+        problem = {"field": "X-Content-SHA256", "message": message}
+        raise InvalidField(f"X-Content-SHA256: {message}.", [problem])
+    is_raw = request.mimetype != "multipart/form-data"
+    give_back = context().transfers.take()
+    try:
+        part = services().part_uploads.put_part(
+            path.upload_id,
+            path.n,
+            incoming.pieces,
+            sha256=incoming.sha256,
+            length=request.content_length if is_raw else None,
+        )
+    finally:
+        give_back()
+    response = answer(_part(path.n, part))
+    response.set_etag(part["sha256"])
+    return response
+
+
+@api.post("/uploads/<upload_id>/complete", responses={200: Upload, 202: Upload})
+def complete_upload(path: UploadPath, body: Completion) -> Response:
+    """Publish what was sent, once all of it is there; may be repeated.
+
+    202 where another request is at it: ask again.
+    """
+    upload = services().part_uploads.complete(path.upload_id, sha256=body.sha256)
+    return answer(_view(upload, with_urls=False), 200 if upload.state is UploadState.COMPLETED else 202)
+
+
+@api.delete("/uploads/<upload_id>", responses={200: Deleted})
+def abort_upload(path: UploadPath) -> Response:
+    """Give an upload up and remove what was sent."""
+    services().part_uploads.abort(path.upload_id)
+    return answer(Deleted(message="Upload aborted", deleted_id=path.upload_id))
+
+
+def _view(upload: PartUpload, *, with_urls: bool) -> Upload:
+    upload_id, expires = str(upload.id), int(upload.expires_at.timestamp())
+    document = upload.document
+
+    def url(n: int) -> str | None:
+        return part_url(upload_id, n, expires) if with_urls else None
+
+    return Upload(
+        upload_id=upload_id,
+        model_id=document["model_id"],
+        path=document["new"]["path"],
+        state=upload.state,
+        size_bytes=document["size_bytes"],
+        part_size_bytes=document["part_size_bytes"],
+        parts=upload.parts,
+        expires_at=upload.expires_at,
+        received=[_part(n, part) for n, part in sorted(upload.received().items())],
+        missing=[MissingPart(n=n, size_bytes=upload.part_size(n), url=url(n)) for n in upload.missing()],
+        file=StoredFile.model_validate(document["file"]) if "file" in document else None,
+    )
+
+
+def _part(n: int, part: JSONObject) -> Part:
+    return Part(n=n, size_bytes=part["size_bytes"], checksum=f"sha256:{part['sha256']}")

@@ -1,0 +1,209 @@
+"""Users, sessions, keys, namespaces and the audit log."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
+
+from model_service.actor import Permission, Role
+from model_service.api.schemas.common import (
+    Answer,
+    Body,
+    Id,
+    JSONObject,
+    Limited,
+    Name,
+    Paged,
+    Pagination,
+    Text,
+)
+from model_service.services.passwords import MAX_LENGTH, MIN_LENGTH
+
+Password = Annotated[SecretStr, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH)]
+# What somebody types to sign in; it need not have been allowed as a password.
+Typed = Annotated[SecretStr, Field(max_length=MAX_LENGTH)]
+Namespace = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.\-]{0,63})?$"),
+    Field(description="the part of a name before its slash; '' for names without one"),
+]
+Roles = Annotated[list[Role], Field(max_length=10)]
+NamespaceRoles = Annotated[dict[Namespace, Roles], Field(max_length=1000)]
+Scopes = Annotated[list[Permission], Field(min_length=1, max_length=10)]
+
+
+def _by_namespace(stored: Any) -> Any:
+    if isinstance(stored, list):
+        return {entry["namespace"]: entry["roles"] for entry in stored}
+    return stored
+
+
+def _not_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("leave it out to keep it as it is")
+    return value
+
+
+NotNull = AfterValidator(_not_null)
+
+
+class UserPath(BaseModel):
+    name: str
+
+
+class NewUser(Body):
+    name: Name
+    password: Password | None = None
+    roles: Roles = []
+    namespaces: NamespaceRoles = {}
+    disabled: bool = False
+
+
+class UserChanges(Body):
+    """What is not sent stays. ``password: null`` takes the password away."""
+
+    password: Password | None = None
+    roles: Annotated[Roles | None, NotNull] = None
+    namespaces: Annotated[NamespaceRoles | None, NotNull] = None
+    disabled: Annotated[bool | None, NotNull] = None
+
+
+class PasswordChange(Body):
+    current_password: Typed
+    password: Password
+
+
+class User(Answer):
+    name: str = Field(validation_alias=AliasChoices("_id", "name"))
+    roles: list[Role]
+    namespaces: Annotated[dict[str, list[Role]], BeforeValidator(_by_namespace)]
+    disabled: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class UserPage(BaseModel):
+    users: list[User]
+    pagination: Pagination
+
+
+class Whoami(BaseModel):
+    """Whoever asks, and what they may do with the credential that they sent."""
+
+    name: str
+    permissions: list[Permission]
+    namespaces: dict[str, list[Permission]]
+    key_id: str | None
+
+
+class Credentials(Body):
+    user: Annotated[str, Field(min_length=1, max_length=128)]
+    password: Typed
+
+
+class Session(BaseModel):
+    token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - how it is sent, and no token
+    user: str
+    expires_at: datetime
+
+
+class Done(BaseModel):
+    success: Literal[True] = True
+    message: str
+
+
+class KeyPath(BaseModel):
+    key_id: str
+
+
+class NewKey(Body):
+    name: Text
+    scopes: Scopes
+    namespaces: Annotated[list[Namespace], Field(max_length=1000)] | None = None
+    expires_at: AwareDatetime | None = None
+    owner: Name | None = None
+
+
+class Rotation(Body):
+    grace_s: int = Field(0, ge=0, le=30 * 86_400, description="how long the present text works yet")
+
+
+class KeyQuery(Paged):
+    owner: Name | None = None
+
+
+class Key(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    prefix: str
+    owner: str
+    scopes: list[Permission]
+    namespaces: list[str] | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    created_by: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, stored: JSONObject) -> "Key":
+        return cls.model_validate(stored | {"prefix": stored["secrets"][-1]["prefix"]})
+
+
+class CreatedKey(Key):
+    """The text of the key, which is shown this once."""
+
+    key: str
+
+
+class KeyPage(BaseModel):
+    keys: list[Key]
+    pagination: Pagination
+
+
+class ReadableNamespace(BaseModel, from_attributes=True):
+    namespace: str
+    models: int
+    size_bytes: int
+    permissions: list[Permission]
+
+
+class NamespaceList(BaseModel):
+    namespaces: list[ReadableNamespace]
+
+
+class AuditQuery(Limited):
+    actor: str | None = Field(None, max_length=128)
+    kind: str | None = Field(None, max_length=64)
+    subject_id: str | None = Field(None, max_length=256)
+    name: str | None = Field(None, max_length=256)
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    cursor: str | None = Field(None, max_length=256)
+
+
+class AuditEntry(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    at: datetime
+    actor: str
+    key_id: str | None = None
+    request_id: str | None
+    action: str
+    kind: str
+    subject_id: str
+    name: str | None
+    details: JSONObject
+
+
+class AuditLog(BaseModel):
+    entries: list[AuditEntry]
+    next_cursor: str | None

@@ -1,0 +1,53 @@
+"""Aliases."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from model_service.api.schemas.common import Id, QualifiedName, Query
+from model_service.api.schemas.models import ModelPath
+
+
+class AliasPath(ModelPath):
+    alias: str
+
+
+class AliasQuery(Query):
+    name: QualifiedName
+
+
+class Alias(BaseModel):
+    alias: str
+    name: str
+    version: str
+    model_id: Id
+    reference: str = Field(description="what finds that version while the alias is there")
+
+    @classmethod
+    def of(cls, model: dict[str, Any], alias: str) -> "Alias":
+        return cls(
+            alias=alias,
+            name=model["name"],
+            version=model["version"],
+            model_id=model["_id"],
+            reference=f"models:/{model['name']}@{alias}",
+        )
+
+
+class AliasSet(Alias):
+    success: Literal[True] = True
+    message: str = "Alias set"
+
+
+class AliasRemoved(BaseModel):
+    success: Literal[True] = True
+    message: str = "Alias removed"
+    alias: str
+    name: str
+    version: str
+    model_id: Id
+
+
+class AliasList(BaseModel):
+    name: str
+    aliases: list[Alias]

@@ -1,0 +1,65 @@
+"""Many changes in one request."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from model_service.api.schemas.common import Body, ErrorBody, Tag
+from model_service.states import ModelStatus
+
+Reference = Annotated[str, Field(min_length=1, max_length=300, description="an id or a reference")]
+SomeTags = Annotated[list[Tag], Field(min_length=1, max_length=100)]
+
+
+class TagOperation(Body):
+    op: Literal["tag", "untag"]
+    id: Reference
+    tags: SomeTags
+
+
+class StatusOperation(Body):
+    op: Literal["status"]
+    id: Reference
+    status: ModelStatus
+
+
+class DeleteOperation(Body):
+    op: Literal["delete"]
+    id: Reference
+    purge: bool = False
+
+
+class RestoreOperation(Body):
+    op: Literal["restore"]
+    id: Reference
+
+
+class AliasOperation(Body):
+    op: Literal["alias"]
+    id: Reference
+    alias: str
+
+
+Operation = Annotated[
+    TagOperation | StatusOperation | DeleteOperation | RestoreOperation | AliasOperation,
+    Field(discriminator="op"),
+]
+
+
+class Batch(Body):
+    operations: Annotated[list[Operation], Field(min_length=1, max_length=1000)]
+
+
+class BatchItem(BaseModel):
+    index: int
+    id: str = Field(description="of the model; where it failed, what was sent")
+    ok: bool
+    status: int = Field(description="what the request of its own would have been answered with")
+    error: ErrorBody | None = None
+
+
+class BatchAnswer(BaseModel):
+    success: bool = Field(description="all of them")
+    succeeded: int
+    failed: int
+    results: list[BatchItem]

@@ -1,0 +1,159 @@
+"""Datasets and their files."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AliasChoices, BaseModel, Field
+
+from model_service.api.schemas.common import (
+    Answer,
+    Body,
+    Id,
+    JSONObject,
+    Paged,
+    Pagination,
+    QualifiedName,
+    Query,
+    Storable,
+    Tags,
+    Text,
+)
+from model_service.api.schemas.files import StoredFile
+from model_service.api.schemas.models import FileMetadata
+from model_service.states import DatasetFormat, DatasetPurpose, TrainingStatus
+
+
+class DatasetPath(BaseModel):
+    dataset_id: str = Field(description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest")
+
+
+class DatasetFilePath(DatasetPath):
+    path: str = Field(description="in its version: relative, up to 1,024 characters")
+
+
+class DatasetFields(Body):
+    description: str | None = Field(None, max_length=10_000)
+    purpose: DatasetPurpose | None = Field(
+        None, description="what it is for; a training job may use it otherwise"
+    )
+    format: DatasetFormat | None = None
+    task_type: Text | None = None
+    num_samples: int | None = Field(None, ge=0, lt=2**63)
+    dataset_schema: Storable = Field({}, alias="schema", description="its inputs and labels")
+    statistics: Storable = Field({}, description="such as means, or how often each label is there")
+    source: str | None = Field(None, max_length=2000, description="where it comes from")
+    license: Text | None = None
+    tags: Tags = []
+
+
+class NewDataset(DatasetFields):
+    name: QualifiedName
+    version: str | None = Field(None, max_length=20, description="'v1.0'; without it the next minor version")
+    created_by: Text | None = None
+
+
+class DatasetChanges(DatasetFields):
+    """Only the fields that are sent change: the defaults here are never stored."""
+
+
+class DatasetQuery(Paged):
+    name: QualifiedName | None = None
+    purpose: DatasetPurpose | None = None
+    format: DatasetFormat | None = None
+    task_type: Text | None = None
+    created_by: Text | None = None
+    tags: str | None = Field(None, max_length=2000, description="comma-separated; any of them matches")
+
+    def filters(self) -> dict[str, Any]:
+        found = self.model_dump(exclude={"page", "limit", "tags"}, exclude_none=True)
+        if tags := [tag.strip() for tag in (self.tags or "").split(",") if tag.strip()]:
+            found["tags"] = tags
+        return found
+
+
+class Dataset(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    namespace: str = Field(description="the part of the name before its slash")
+    version: str
+    revision: int = Field(description="counts the changes; the ETag is made of it")
+    description: str | None
+    purpose: DatasetPurpose | None
+    format: DatasetFormat | None
+    task_type: str | None
+    num_samples: int | None
+    dataset_schema: JSONObject = Field(alias="schema")
+    statistics: JSONObject
+    source: str | None
+    license: str | None
+    tags: list[str]
+    created_by: str | None
+    created_at: datetime
+    updated_at: datetime
+    size_bytes: int = Field(description="of all its files")
+    files: list[StoredFile]
+    file_metadata: FileMetadata | None
+
+
+class DatasetPage(BaseModel):
+    datasets: list[Dataset]
+    pagination: Pagination
+
+
+class UsageQuery(Query):
+    limit: int = Field(100, ge=1, le=200, description="of each kind, the newest")
+
+
+class UsingJob(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    status: TrainingStatus
+    roles: list[DatasetPurpose]
+    created_at: datetime
+
+
+class UsingModel(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    version: str
+    status: str
+    training_job_id: str | None = None
+    created_at: datetime
+
+
+class DatasetUsage(BaseModel):
+    dataset_id: Id
+    name: str
+    version: str
+    training_jobs: list[UsingJob]
+    models: list[UsingModel]
+    truncated: bool = Field(description="there are more, older ones")
+
+
+class DatasetUploaded(BaseModel):
+    success: Literal[True] = True
+    message: str = "Dataset file stored"
+    dataset_id: Id
+    file_metadata: FileMetadata
+
+
+class DatasetInfo(BaseModel):
+    dataset_id: Id
+    name: str
+    version: str
+    file_metadata: FileMetadata
+    download_url: str
+
+
+class DatasetFiles(BaseModel):
+    dataset_id: Id
+    files: list[StoredFile]
+    size_bytes: int
+
+
+class DatasetFileStored(BaseModel):
+    success: Literal[True] = True
+    message: str = "File stored"
+    dataset_id: Id
+    revision: int
+    file: StoredFile

@@ -1,0 +1,147 @@
+"""The files of a model version: at paths, by signed URLs, in parts."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from model_service.api.schemas.common import Answer, Body, Id, Query
+from model_service.api.schemas.models import FileMetadata
+from model_service.services.file_names import OCTET_STREAM
+from model_service.states import UploadState
+
+MAX_SIGNED_S = 7 * 24 * 3600
+Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$", description="64 hexadecimal digits")]
+
+
+class ModelPath(BaseModel):
+    model_id: str = Field(
+        description="an id, or models:/NAME/VERSION, models:/NAME@ALIAS, models:/NAME/latest"
+    )
+
+
+class FilePath(ModelPath):
+    path: str = Field(description="in its version: relative, up to 1,024 characters")
+
+
+class FormatQuery(Query):
+    format: str | None = Field(None, max_length=40, description="'pickle', 'onnx', …; else the name tells it")
+
+
+class StoreQuery(FormatQuery):
+    primary: bool = Field(False, description="make it the file that /download gives")
+
+
+class StoredFile(Answer):
+    path: str
+    file_id: Id
+    size_bytes: int
+    checksum: str
+    content_type: str = OCTET_STREAM
+
+
+class FileList(BaseModel):
+    model_id: Id
+    files: list[StoredFile]
+    size_bytes: int
+
+
+class FileStored(BaseModel):
+    success: Literal[True] = True
+    message: str = "File stored"
+    model_id: Id
+    revision: int
+    file: StoredFile
+
+
+class FileDeleted(BaseModel):
+    success: Literal[True] = True
+    message: str = "File deleted"
+    deleted_id: Id
+    path: str
+    revision: int
+
+
+class Uploaded(BaseModel):
+    success: Literal[True] = True
+    message: str = "Model file stored"
+    model_id: Id
+    file_metadata: FileMetadata
+
+
+class ModelInfo(BaseModel):
+    model_id: Id
+    name: str
+    version: str
+    algorithm: str
+    file_metadata: FileMetadata
+    download_count: int
+    download_url: str
+
+
+class PresignRequest(Body):
+    expires_in_s: int = Field(3600, ge=1, le=MAX_SIGNED_S)
+
+
+class SignedURL(BaseModel):
+    url: str
+    method: str = "GET"
+    expires_at: datetime
+
+
+class NewUpload(Body):
+    """``path`` puts the file there; ``filename`` makes it the model's file, as /upload does."""
+
+    path: str | None = Field(None, max_length=1024)
+    filename: str | None = Field(None, max_length=1024)
+    size_bytes: int = Field(ge=1)
+    sha256: Sha256 | None = None
+    part_size_bytes: int | None = Field(None, ge=1, description="a multiple of 2 MiB")
+    content_type: str | None = Field(None, max_length=130)
+    format: str | None = Field(None, max_length=40)
+    primary: bool = False
+    with_urls: bool = Field(False, description="answer with a signed URL for each part")
+
+
+class Completion(Body):
+    sha256: Sha256 | None = Field(None, description="of the whole file, where it was not announced before")
+
+
+class UploadPath(BaseModel):
+    upload_id: str
+
+
+class PartPath(UploadPath):
+    n: int = Field(ge=0, le=9_999, description="from 0")
+
+
+class UploadQuery(Query):
+    with_urls: bool = Field(False, description="a signed URL for each missing part")
+
+
+class Part(BaseModel):
+    n: int
+    size_bytes: int
+    checksum: str
+
+
+class MissingPart(BaseModel):
+    n: int
+    size_bytes: int
+    url: str | None = None
+
+
+class Upload(BaseModel):
+    """``received`` and ``missing`` are in the order of the file."""
+
+    upload_id: Id
+    model_id: Id
+    path: str
+    state: UploadState
+    size_bytes: int
+    part_size_bytes: int
+    parts: int
+    expires_at: datetime
+    received: list[Part]
+    missing: list[MissingPart]
+    file: StoredFile | None = Field(None, description="once it is completed")

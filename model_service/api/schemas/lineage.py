@@ -1,0 +1,82 @@
+"""Lineage and comparison."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from model_service.api.schemas.common import Answer, Id, JSONObject, OptionalId, Query
+from model_service.api.schemas.models import ModelPath
+from model_service.states import ModelStatus, TrainingStatus
+
+
+class LineageQuery(Query):
+    limit: int = Field(100, ge=1, le=1000, description="of descendants")
+
+
+class LineageModel(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    version: str
+    status: ModelStatus
+    parent_model_id: OptionalId
+    training_job_id: str | None = None
+    created_at: datetime
+    depth: int = Field(description="how many generations away")
+
+
+class LineageTrainingJob(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    status: TrainingStatus
+    created_at: datetime
+
+
+class LineageDataset(Answer):
+    dataset_id: Id
+    name: str
+    version: str
+    role: str | None = Field(description="in the run; null where the model itself names it")
+
+
+class ModelLineage(BaseModel):
+    model: LineageModel
+    ancestors: list[LineageModel] = Field(description="nearest first, those that are not deleted")
+    descendants: list[LineageModel] = Field(description="nearest generation first")
+    truncated: bool = Field(description="there are more descendants: ask for one of them, or for more")
+    training_job_id: str | None = Field(description="the run that made it")
+    training_job: LineageTrainingJob | None
+    datasets: list[LineageDataset] = Field(description="that the model or its run names")
+
+
+class ComparisonPath(ModelPath):
+    other_id: str
+
+
+class ComparedModel(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    version: str
+
+
+class Difference(BaseModel):
+    added: JSONObject
+    removed: JSONObject
+    changed: dict[str, dict[str, Any]] = Field(description="{key: {from, to}}; of numeric metrics also delta")
+
+
+class TagDifference(BaseModel):
+    added: list[str]
+    removed: list[str]
+
+
+class Comparison(BaseModel):
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    from_: ComparedModel = Field(alias="from")
+    to: ComparedModel
+    metrics: Difference
+    hyperparameters: Difference
+    tags: TagDifference
+    files: Difference = Field(description="the sha256 by path")
+    signature: Difference

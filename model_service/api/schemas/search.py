@@ -1,0 +1,109 @@
+"""What a list of model versions is asked for, and how it is answered."""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+
+from model_service.api.schemas.common import Name, Paged, QualifiedName, Text
+from model_service.api.schemas.models import Model
+from model_service.errors import InvalidField
+from model_service.services.search import DEFAULT_SORT, Search
+from model_service.states import ModelStatus
+
+METRIC = "metrics."
+MAX_METRIC_CHARS = 256
+_NOT_FILTERS = {"page", "limit", "sort", "cursor", "total", "min_accuracy"}
+
+
+def _split(value: Any) -> Any:
+    """``tags=a, b`` and ``tags=a&tags=b`` alike; what names nothing is no filter."""
+    if not isinstance(value, list):
+        return value
+    return [part for text in value for one in text.split(",") if (part := one.strip())] or None
+
+
+Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]
+
+
+class ModelQuery(Paged):
+    """The filters, all of which must hold. Beyond these, ``min_NAME`` and ``max_NAME`` bound any metric."""
+
+    model_config = ConfigDict(extra="allow")
+
+    q: str | None = Field(None, min_length=1, max_length=500, description="all of these words, in any form")
+    name: QualifiedName | None = None
+    namespace: Name | None = None
+    algorithm: Text | None = None
+    framework: Text | None = None
+    task_type: Text | None = None
+    status: ModelStatus | None = None
+    created_by: Text | None = None
+    tags: Separated = Field(None, description="comma-separated; any of them")
+    all_tags: Separated = Field(None, description="comma-separated; all of them")
+    alias: Text | None = None
+    parent_model_id: str | None = Field(None, max_length=300, description="or a reference to a model")
+    training_job_id: Text | None = None
+    created_after: AwareDatetime | None = Field(None, description="from then on; RFC 3339")
+    created_before: AwareDatetime | None = Field(None, description="until before then; RFC 3339")
+    updated_after: AwareDatetime | None = None
+    updated_before: AwareDatetime | None = None
+    min_accuracy: FiniteFloat | None = Field(
+        None,
+        description="of metrics.accuracy, or metrics.test_accuracy where there is none. In the same way"
+        " min_NAME and max_NAME bound any metric; dots lead into nested ones: max_metrics.val.loss=0.3",
+    )
+    sort: str = Field(
+        DEFAULT_SORT,
+        max_length=300,
+        description="created_at, updated_at, name, version (of one name), download_count, size_bytes or"
+        " metrics.NAME, which leaves out what lacks it; a '-' in front is descending",
+    )
+    cursor: str | None = Field(None, max_length=2000, description="next_cursor of the page before")
+    total: bool | None = Field(None, description="count what matches; by default on numbered pages only")
+
+    def search(self, limit: int) -> Search:
+        """Raises: InvalidField: an unknown parameter, or a bound that is no number."""
+        filters = {
+            name: value
+            for name in type(self).model_fields
+            if name not in _NOT_FILTERS and (value := getattr(self, name)) is not None
+        }
+        least = {} if self.min_accuracy is None else {"accuracy": self.min_accuracy}
+        most: dict[str, float] = {}
+        for name, value in (self.model_extra or {}).items():
+            bounds = {"min_": least, "max_": most}.get(name[:4])
+            metric = name[4:].removeprefix(METRIC)
+            if bounds is None or not metric or len(metric) > MAX_METRIC_CHARS:
+                allowed = ", ".join(type(self).model_fields)
+                raise _wrong(name, f"no such parameter; there are {allowed}, min_METRIC and max_METRIC")
+            bounds[metric] = _number(name, value)
+        return Search(filters, least, most, self.sort, self.page, limit, self.cursor, self.total)
+
+
+class ModelPagination(BaseModel):
+    page: int | None = Field(description="null on a cursor's page")
+    limit: int
+    total: int | None = Field(description="null where it was not counted")
+    pages: int | None
+    total_is_estimate: bool = Field(description="too many match for them to be counted")
+    next_cursor: str | None = Field(description="null on the last page")
+
+
+class ModelPage(BaseModel):
+    models: list[Model]
+    pagination: ModelPagination
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise _wrong(name, "a number")
+    return number
+
+
+def _wrong(name: str, message: str) -> InvalidField:
+    return InvalidField(f"{name[:100]}: {message}.", [{"field": name[:100], "message": message}])

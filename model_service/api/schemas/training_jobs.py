@@ -1,0 +1,137 @@
+"""Training jobs."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AliasChoices, AwareDatetime, BaseModel, Field, computed_field
+
+from model_service.api.schemas.common import (
+    Answer,
+    Body,
+    DatasetReference,
+    Id,
+    JSONObject,
+    Paged,
+    Pagination,
+    QualifiedName,
+    Storable,
+    Tags,
+    Text,
+)
+from model_service.states import DatasetPurpose, TrainingStatus
+
+
+def _stored(moment: datetime) -> datetime:
+    """UTC, to the millisecond: as the database keeps it."""
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not a time of this calendar") from None
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_stored)]
+
+
+class JobPath(BaseModel):
+    job_id: str
+
+
+class UsedDataset(Body):
+    dataset_id: DatasetReference
+    role: DatasetPurpose = DatasetPurpose.TRAINING
+
+
+class Code(Body):
+    """Where the code of the run is."""
+
+    repository: str | None = Field(None, max_length=2000, description="its address")
+    commit: Text | None = None
+    path: str | None = Field(None, max_length=1024, description="of the script in it")
+
+
+class TrainingFields(Body):
+    description: str | None = Field(None, max_length=10_000)
+    framework: Text | None = None
+    task_type: Text | None = None
+    status: TrainingStatus = TrainingStatus.PENDING
+    hyperparameters: Storable = {}
+    metrics: Storable = {}
+    config: Storable = {}
+    environment: Storable = Field({}, description="versions, hardware: what the run depended on")
+    datasets: list[UsedDataset] = Field([], max_length=100)
+    code: Code | None = None
+    tags: Tags = []
+    started_at: Moment | None = Field(None, description="RFC 3339; by default when it is first 'running'")
+    finished_at: Moment | None = Field(None, description="RFC 3339; by default when its status is final")
+    error: str | None = Field(None, max_length=10_000)
+
+
+class NewTrainingJob(TrainingFields):
+    name: QualifiedName
+    algorithm: Text | None = None
+    created_by: Text | None = None
+
+
+class TrainingChanges(TrainingFields):
+    """Only the fields that are sent change: the defaults here are never stored."""
+
+    algorithm: Text | None = None
+
+
+class TrainingQuery(Paged):
+    name: QualifiedName | None = None
+    status: TrainingStatus | None = None
+    algorithm: Text | None = None
+    framework: Text | None = None
+    task_type: Text | None = None
+    created_by: Text | None = None
+    tags: str | None = Field(None, max_length=2000, description="comma-separated; any of them matches")
+    dataset_id: str | None = Field(None, max_length=300, description="in any role; or a reference")
+
+    def filters(self) -> dict[str, Any]:
+        found = self.model_dump(exclude={"page", "limit", "tags"}, exclude_none=True)
+        if tags := [tag.strip() for tag in (self.tags or "").split(",") if tag.strip()]:
+            found["tags"] = tags
+        return found
+
+
+class DatasetRole(Answer):
+    dataset_id: Id
+    role: DatasetPurpose
+
+
+class TrainingJob(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    name: str
+    namespace: str = Field(description="the part of the name before its slash")
+    revision: int = Field(description="counts the changes; the ETag is made of it")
+    description: str | None
+    algorithm: str | None
+    framework: str | None
+    task_type: str | None
+    status: TrainingStatus
+    hyperparameters: JSONObject
+    metrics: JSONObject
+    config: JSONObject
+    environment: JSONObject
+    datasets: list[DatasetRole]
+    code: JSONObject | None
+    tags: list[str]
+    error: str | None
+    created_by: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @computed_field(description="from the start to the finish")
+    def duration_s(self) -> float | None:
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+class TrainingPage(BaseModel):
+    training_jobs: list[TrainingJob]
+    pagination: Pagination

@@ -1,0 +1,23 @@
+"""Deleted models."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from model_service.api.schemas.common import Paged, Pagination
+from model_service.api.schemas.models import Model
+
+
+class DeletedModelQuery(Paged):
+    pass
+
+
+class DeletedModel(Model):
+    deleted_at: datetime
+    deleted_by: str
+    purged_after: datetime = Field(description="when it is removed for good")
+
+
+class DeletedModelPage(BaseModel):
+    models: list[DeletedModel]
+    pagination: Pagination

@@ -1,0 +1,38 @@
+"""The lists of /api/v1/models: one rule under both of its names."""
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.context import page_limit, services
+from model_service.api.presentation import answer_json, model_json
+from model_service.api.schemas.search import ModelPage, ModelPagination, ModelQuery
+
+api = APIBlueprint("search", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
+
+
+@api.get("", responses={200: ModelPage})
+def list_models(query: ModelQuery) -> Response:
+    """List model versions, filtered, in any order; ``min_NAME`` and ``max_NAME`` bound a metric."""
+    return _answer(query)
+
+
+@api.get("/search", responses={200: ModelPage})
+def search_models(query: ModelQuery) -> Response:
+    """The same list, under the name that searches go by."""
+    return _answer(query)
+
+
+def _answer(query: ModelQuery) -> Response:
+    limit = page_limit(query)
+    found = services().search.search(query.search(limit))
+    total = found.total
+    pagination = ModelPagination(
+        page=None if query.cursor else query.page,
+        limit=limit,
+        total=total.count if total else None,
+        pages=-(-total.count // limit) if total else None,
+        total_is_estimate=total.is_estimate if total else False,
+        next_cursor=found.next_cursor,
+    )
+    models = [model_json(document) for document in found.items]
+    return answer_json({"models": models, "pagination": pagination.model_dump()})

@@ -1,0 +1,90 @@
+"""Signed URLs: one request to one file or one part, by whoever has the URL, until it expires.
+
+The signature is in the query, beside what it covers and the path does not say. It is verified before anything
+else looks at the request; whoever may call then asks ``signed_actor()`` first.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from flask import Flask, g, request
+
+from model_service.actor import Actor, Permission
+from model_service.api.context import services
+from model_service.errors import SignatureInvalid
+
+Fields = list[str | int]
+
+# Each route that takes a signature: its purpose, and what must be signed of its path.
+_SIGNED: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
+    "files.download_file": ("download", lambda args: [args["model_id"], args["path"], _sha256()]),
+    "part_uploads.put_part": ("part", lambda args: [args["upload_id"], int(args["n"])]),
+}
+# What the bearer may do: no more than the one request that was signed.
+_ACTORS = {
+    "download": Actor("signed-url", everywhere=frozenset({Permission.READ})),
+    "part": Actor("signed-url", everywhere=frozenset({Permission.READ, Permission.WRITE})),
+}
+
+
+def register_signed(app: Flask) -> None:
+    """Before whatever asks for a credential."""
+
+    @app.before_request
+    def verify() -> None:
+        verify_signed_request()
+
+
+def verify_signed_request() -> bool:
+    """Whether this request is one that was signed; ``signed_actor()`` is who acts then.
+
+    Raises:
+        SignatureInvalid: it carries a signature to a route that takes one, and that is expired or of another
+            request.
+    """
+    signature = request.args.get("signature")
+    route = _SIGNED.get(request.endpoint or "")
+    if signature is None or route is None:
+        return False
+    purpose, fields = route
+    expires = request.args.get("expires", "")
+    if not expires.isascii() or not expires.isdecimal() or len(expires) > 12:
+        raise SignatureInvalid("The URL's 'expires' is no time: it was changed, or cut.")
+    services().signing.verify(purpose, fields(request.view_args or {}), int(expires), signature)
+    g.signed_actor = _ACTORS[purpose]
+    return True
+
+
+def signed_actor() -> Actor | None:
+    """Who acts by a signature that was verified; None: the request has none and needs a credential."""
+    found: Actor | None = g.get("signed_actor")
+    return found
+
+
+def signed_sha256() -> str | None:
+    """Of the one file that a signed download may give; None without a signature."""
+    return _sha256() if signed_actor() is not None else None
+
+
+def _sha256() -> str:
+    return request.args.get("sha256", "")
+
+
+def download_url(model_id: str, path: str, sha256: str, expires: int) -> str:
+    """An absolute URL to these bytes at this path; it ends when another file is stored there."""
+    signature = services().signing.sign("download", [model_id, path, sha256], expires)
+    query = urlencode({"sha256": sha256, "expires": expires, "signature": signature})
+    return f"{request.host_url.rstrip('/')}/api/v1/models/{model_id}/files/{quote(path)}?{query}"
+
+
+def part_url(upload_id: str, n: int, expires: int) -> str:
+    """An absolute URL to send this part to."""
+    signature = services().signing.sign("part", [upload_id, n], expires)
+    query = urlencode({"expires": expires, "signature": signature})
+    return f"{request.host_url.rstrip('/')}/api/v1/uploads/{upload_id}/parts/{n}?{query}"
+
+
+def moment(expires: int) -> datetime:
+    return datetime.fromtimestamp(expires, UTC)

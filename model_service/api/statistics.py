@@ -1,0 +1,55 @@
+"""/api/v1/models/{statistics,popular,recent}, /api/v1/statistics: what is there, and how much it is used."""
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.context import answer, page_limit, services
+from model_service.api.presentation import answer_json, model_json
+from model_service.api.schemas.common import Paged
+from model_service.api.schemas.statistics import (
+    DaysQuery,
+    DownloadsOfDay,
+    DownloadStatistics,
+    LimitQuery,
+    ModelList,
+    RegistryStatistics,
+)
+from model_service.services.search import Search
+
+api = APIBlueprint("statistics", __name__, url_prefix="/api/v1", abp_tags=[Tag(name="statistics")])
+
+
+@api.get("/models/statistics", endpoint="model_statistics", responses={200: RegistryStatistics})
+@api.get("/statistics", endpoint="registry_statistics", responses={200: RegistryStatistics})
+def statistics() -> Response:
+    """How many models there are, by algorithm and status, their size, and what happened lately.
+
+    Both routes give the same answer.
+    """
+    return answer(RegistryStatistics.of(services().statistics.registry()))
+
+
+@api.get("/statistics/downloads", responses={200: DownloadStatistics})
+def download_statistics(query: DaysQuery) -> Response:
+    """Downloads by day."""
+    days = services().statistics.downloads_by_day(query.days)
+    shown = [DownloadsOfDay(date=day, downloads=downloads) for day, downloads in days]
+    return answer(DownloadStatistics(days=shown, total=sum(downloads for _, downloads in days)))
+
+
+@api.get("/models/popular", responses={200: ModelList})
+def popular_models(query: LimitQuery) -> Response:
+    """The model versions that were downloaded most."""
+    return _first(query, "-download_count")
+
+
+@api.get("/models/recent", responses={200: ModelList})
+def recent_models(query: LimitQuery) -> Response:
+    """The model versions that were registered last."""
+    return _first(query, "-created_at")
+
+
+def _first(query: LimitQuery, sort: str) -> Response:
+    limit = page_limit(Paged(page=1, limit=query.limit))
+    found = services().search.search(Search(sort=sort, limit=limit, total=False))
+    return answer_json({"models": [model_json(document) for document in found.items]})

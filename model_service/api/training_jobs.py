@@ -1,0 +1,64 @@
+"""/api/v1/training"""
+
+from typing import Any
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.context import answer, page_limit, services
+from model_service.api.idempotency import mark, requested_once
+from model_service.api.revisions import demanded_revisions, not_modified, tagged
+from model_service.api.schemas.common import Deleted, Pagination
+from model_service.api.schemas.training_jobs import (
+    JobPath,
+    NewTrainingJob,
+    TrainingChanges,
+    TrainingJob,
+    TrainingPage,
+    TrainingQuery,
+)
+
+api = APIBlueprint("training", __name__, url_prefix="/api/v1/training", abp_tags=[Tag(name="training")])
+
+
+def _answer(job: dict[str, Any], status: int = 200) -> Response:
+    return tagged(answer(TrainingJob.model_validate(job), status), job["revision"])
+
+
+@api.post("", responses={201: TrainingJob})
+def create_training_job(body: NewTrainingJob) -> Response:
+    """Note a run, before it starts or when it is over. With Idempotency-Key, once though sent again."""
+    once = requested_once()
+    job = services().training.create(body.model_dump(), once)
+    response = _answer(job, 201)
+    response.headers["Location"] = f"/api/v1/training/{job['_id']}"
+    return mark(response, once)
+
+
+@api.get("", responses={200: TrainingPage})
+def list_training_jobs(query: TrainingQuery) -> Response:
+    """List training jobs, newest first."""
+    page = services().training.page(query.filters(), query.page, page_limit(query))
+    jobs = [TrainingJob.model_validate(job) for job in page.items]
+    return answer(TrainingPage(training_jobs=jobs, pagination=Pagination.of(page)))
+
+
+@api.get("/<job_id>", responses={200: TrainingJob, 304: None})
+def get_training_job(path: JobPath) -> Response:
+    """Read one training job."""
+    job = services().training.get(path.job_id)
+    return not_modified(job["revision"]) or _answer(job)
+
+
+@api.patch("/<job_id>", responses={200: TrainingJob})
+def patch_training_job(path: JobPath, body: TrainingChanges) -> Response:
+    """Change the fields that are sent; null clears one that may be empty. If-Match is honoured."""
+    changes = body.model_dump(include=body.model_fields_set)  # whole: what is nested gets its defaults
+    return _answer(services().training.update(path.job_id, changes, revisions=demanded_revisions()))
+
+
+@api.delete("/<job_id>", responses={200: Deleted})
+def delete_training_job(path: JobPath) -> Response:
+    """Forget a training job that no model came from."""
+    deleted_id = services().training.delete(path.job_id)
+    return answer(Deleted(message="Training job deleted successfully", deleted_id=deleted_id))

@@ -1,0 +1,35 @@
+"""Calls on aliases: names that move from version to version, as ``models:/NAME@ALIAS``."""
+
+from typing import Any
+
+from model_service.client.calls import Calls
+from model_service.client.errors import UnexpectedAnswer
+from model_service.client.http import segment
+from model_service.client.models import model_url
+from model_service.client.types import Alias
+
+
+class AliasCalls(Calls):
+    def set_alias(self, model_id: str, alias: str) -> Alias:
+        """Gives this version the alias; in the same moment the version of its name that has it loses it.
+
+        Raises:
+            Conflict: the version is archived.
+            InvalidRequest: no alias, or one that could be taken for a version.
+        """
+        return Alias.from_json(self._transport.json("PUT", _url(model_id, alias)))
+
+    def delete_alias(self, model_id: str, alias: str) -> dict[str, Any]:
+        """The service's answer; NotFound may mean that a first, lost answer already was the deletion."""
+        return self._transport.json("DELETE", _url(model_id, alias))
+
+    def list_aliases(self, name: str) -> list[Alias]:
+        """Those of a name, of its highest version first."""
+        answer = self._transport.json("GET", "/api/v1/aliases", query={"name": name})
+        if not isinstance(answer.get("aliases"), list):
+            raise UnexpectedAnswer("The service's answer is no list of aliases.")
+        return [Alias.from_json(alias) for alias in answer["aliases"]]
+
+
+def _url(model_id: str, alias: str) -> str:
+    return f"{model_url(model_id)}/aliases/{segment(alias)}"

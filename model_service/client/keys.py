@@ -1,0 +1,63 @@
+"""Calls on API keys."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from model_service.client.access_types import Key
+from model_service.client.calls import Calls
+from model_service.client.http import segment
+from model_service.client.types import Page
+
+KEYS = "/api/v1/keys"
+
+
+class KeyCalls(Calls):
+    def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        namespaces: Sequence[str] | None = None,
+        expires_at: datetime | None = None,
+        owner: str | None = None,
+    ) -> Key:
+        """A key. Its text, ``key``, is told here and never again: keep it.
+
+        Args:
+            scopes: of read, write, deploy and admin; a key allows no more than its owner may do.
+            namespaces: where it holds; by default wherever its owner may.
+            expires_at: with its time zone; by default never.
+            owner: another user's, for an administrator.
+        """
+        data: dict[str, Any] = {"name": name, "scopes": list(scopes)}
+        if namespaces is not None:
+            data["namespaces"] = list(namespaces)
+        if expires_at is not None:
+            data["expires_at"] = expires_at.isoformat()
+        if owner is not None:
+            data["owner"] = owner
+        return Key.from_json(self._transport.create(KEYS, data))
+
+    def get_key(self, key_id: str) -> Key:
+        return Key.from_json(self._transport.json("GET", _url(key_id)))
+
+    def list_keys(
+        self, *, owner: str | None = None, page: int | None = None, limit: int | None = None
+    ) -> Page[Key]:
+        """One's own, newest first; an administrator's list has everybody's."""
+        return self._page(KEYS, "keys", Key, {"owner": owner, "page": page, "limit": limit})
+
+    def rotate_key(self, key_id: str, *, grace_s: int = 0) -> Key:
+        """Gives the key another text, told here and never again; the present one works ``grace_s`` longer."""
+        return Key.from_json(
+            self._transport.json("POST", f"{_url(key_id)}/rotate", data={"grace_s": grace_s})
+        )
+
+    def delete_key(self, key_id: str) -> dict[str, Any]:
+        """Revokes it. NotFound may mean that a first, lost answer already was the deletion."""
+        return self._transport.json("DELETE", _url(key_id))
+
+
+def _url(key_id: str) -> str:
+    return f"{KEYS}/{segment(key_id)}"

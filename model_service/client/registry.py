@@ -1,0 +1,96 @@
+"""Calls on the whole registry: archives out and in."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from urllib3.exceptions import HTTPError
+
+from model_service.client.calls import Calls
+from model_service.client.errors import NoSuchFile, TransferFailed
+from model_service.client.progress import Bar, MakeBar
+from model_service.client.source import CHUNK_BYTES
+from model_service.client.transfer import written_aside
+
+REGISTRY = "/api/v1/registry"
+# The service reads all documents before an export's first byte, and writes all after an import's last.
+_PATIENCE_S = 1800.0
+# The archive's last member, with whatever a tar puts around it.
+_END, _END_BYTES = b"end.json\0", 64 * 1024
+
+
+class RegistryCalls(Calls):
+    def export_registry(
+        self, output_path: str | os.PathLike[str], *, progress: bool | MakeBar | None = None
+    ) -> Path:
+        """Every model, dataset and training job with its files, as an archive that appears when it is whole.
+
+        Raises:
+            NotPermitted: this takes an administrator.
+            TransferFailed: the connection broke; nothing is left. An export cannot be resumed.
+            OSError: the file cannot be written.
+        """
+        output = Path(output_path)
+        with (
+            written_aside(output) as file,
+            closing(self._bar_for(progress)(output.name, 0, "bytes")) as bar,
+        ):
+            self._fetch(file, bar)
+        return output
+
+    def _fetch(self, file: BinaryIO, bar: Bar) -> None:
+        url = f"{REGISTRY}/export"
+        response = self._transport.send("GET", url, stream=True, timeout_s=_PATIENCE_S)
+        last = b""
+        try:
+            for chunk in response.stream(CHUNK_BYTES, decode_content=False):
+                file.write(chunk)
+                last = (last + chunk)[-_END_BYTES:]
+                bar.update(file.tell())
+        except HTTPError as exc:
+            raise TransferFailed(f"The export broke after {file.tell():,} bytes: start it again.") from exc
+        finally:
+            response.close()
+        if _END not in last:
+            raise TransferFailed(f"The export ended early, after {file.tell():,} bytes: start it again.")
+
+    def import_registry(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        on_conflict: str = "skip",
+        progress: bool | MakeBar | None = None,
+    ) -> dict[str, Any]:
+        """Adds what an archive holds; what the service has already stays as it is. The service's answer.
+
+        The same archive twice is the same as once, so an import that broke is simply repeated.
+
+        Args:
+            on_conflict: ``skip`` or ``fail``, where a name and version belong to another model there.
+
+        Raises:
+            NotPermitted: this takes an administrator.
+            InvalidRequest: the archive is cut short or changed; nothing of it is visible.
+            NoSuchFile: there is no such file.
+            OSError: the file cannot be read.
+        """
+        source = Path(path)
+        if not source.exists():
+            raise NoSuchFile(f"There is no file {source}.")
+        size_bytes = source.stat().st_size
+        headers = {"Content-Type": "application/x-tar", "Content-Length": str(size_bytes)}
+        url = f"{REGISTRY}/import?on_conflict={on_conflict}"
+        with closing(self._bar_for(progress)(source.name, size_bytes, "bytes")) as bar:
+            response = self._transport.send(
+                "POST", url, headers=headers, body=lambda: _pieces(source, bar), timeout_s=_PATIENCE_S
+            )
+        return self._transport.decode(response)
+
+
+def _pieces(source: Path, bar: Bar) -> Iterator[bytes]:
+    with source.open("rb") as file:
+        while piece := file.read(CHUNK_BYTES):
+            yield piece
+            bar.update(file.tell())

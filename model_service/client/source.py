@@ -1,0 +1,74 @@
+"""What is uploaded: a file, or what is left in a seekable file object."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from model_service.client.errors import InvalidArgument, NoSuchFile, TransferFailed
+
+CHUNK_BYTES = 1 << 20
+
+Uploadable = str | os.PathLike[str] | BinaryIO
+
+
+@dataclass
+class Source:
+    """``identity`` is that of this state of the file, for other processes too; None: it has none."""
+
+    file: BinaryIO
+    start: int
+    size_bytes: int
+    name: str
+    identity: str | None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def pieces(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes from ``offset`` on; several threads may read at once.
+
+        Raises:
+            TransferFailed: the file has become shorter.
+            OSError: it cannot be read.
+        """
+        end = self.size_bytes if length is None else offset + length
+        while offset < end:
+            with self._lock:
+                self.file.seek(self.start + offset)
+                piece = self.file.read(min(CHUNK_BYTES, end - offset))
+            if not piece:
+                raise TransferFailed(
+                    f"The file ended after {offset:,} of {self.size_bytes:,} bytes: is it still written?"
+                )
+            yield piece
+            offset += len(piece)
+
+
+@contextmanager
+def opened(source: Uploadable, filename: str | None) -> Iterator[Source]:
+    """The source, open for as long as the block lasts.
+
+    Raises:
+        NoSuchFile: there is no such file.
+        InvalidArgument: no length can be told.
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.exists():
+            raise NoSuchFile(f"There is no file {path}.")
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            identity = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
+            yield _source(file, filename or path.name, identity)
+        return
+    if not source.seekable():
+        raise InvalidArgument("Only a seekable file can be uploaded: its length is announced first.")
+    yield _source(source, filename or Path(str(getattr(source, "name", "model.bin"))).name, None)
+
+
+def _source(file: BinaryIO, name: str, identity: str | None) -> Source:
+    start = file.tell()
+    return Source(file, start, file.seek(0, os.SEEK_END) - start, name, identity)

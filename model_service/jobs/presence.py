@@ -1,0 +1,53 @@
+"""A worker saying that it lives, and what confines its conversions."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import structlog
+
+from model_service.storage.workers import Workers
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 5.0
+_PROBE_S = 30
+# What a converter does to itself first, in a process that then ends.
+_PROBE = """
+import json, pathlib, sys
+from exporters import landlock, limits
+network = limits.isolate_network()
+print(json.dumps({"network": network, "files": landlock.confine_to(pathlib.Path(sys.argv[1]))}))
+"""
+
+
+class Presence:
+    def __init__(self, workers: Workers, name: str) -> None:
+        self._workers = workers
+        self._name = name
+        self._state = {"pid": os.getpid(), "sandbox": _sandbox()}
+
+    def report(self) -> None:
+        self._workers.report(self._name, self._state)
+
+    def leave(self) -> None:
+        self._workers.leave(self._name)
+
+
+def _sandbox() -> dict[str, str]:
+    """``network`` and ``files``: ``isolated``, or ``open: <reason>``."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            answer = subprocess.run(
+                [sys.executable, "-I", "-c", _PROBE, folder],
+                capture_output=True,
+                check=True,
+                timeout=_PROBE_S,
+            )
+            found: dict[str, str] = json.loads(answer.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as exc:
+            log.warning("worker.sandbox_unknown", error=str(exc))
+            return {"network": "unknown", "files": "unknown"}
+    return found

@@ -1,0 +1,41 @@
+"""What a worker does again and again, beside its jobs."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from model_service.storage.db import CONNECTION_ERRORS
+
+log = structlog.get_logger(__name__)
+
+
+class Periodic:
+    """Runs a task at once and then every ``interval_s``, in a thread of its own, until it is stopped.
+
+    A task that fails is logged and runs again next time.
+    """
+
+    def __init__(self, name: str, interval_s: float, task: Callable[[], object]) -> None:
+        self._name = name
+        self._interval_s = interval_s
+        self._task = task
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No new run begins; one that is under way is not waited for, since it may be killed at any step."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._task()
+            except CONNECTION_ERRORS as exc:
+                log.warning("periodic.database_away", task=self._name, error=str(exc))
+            except Exception:
+                log.exception("periodic.failed", task=self._name)
+            self._stop.wait(self._interval_s)

@@ -1,0 +1,72 @@
+"""What an operator does beside the running service: backup, restore, verification and cleanup.
+
+These work on MONGODB_URL itself, with every permission: whoever holds that address has them anyway. They need
+neither the registry's server nor Redis, so they also work when those do not.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from model_service.config import Settings, SettingsError, read_settings
+from model_service.log import configure_logging
+from model_service.services.archive import ArchiveService, DatabaseNotEmpty, Scope
+from model_service.services.cleanup import CleanupService
+from model_service.services.integrity import IntegrityService
+from model_service.storage.blobs import Blobs
+from model_service.storage.counters import Counters
+from model_service.storage.db import Database
+from model_service.storage.hot_models import HotModels
+from model_service.storage.models import Models
+from model_service.storage.trash import Trash
+
+__all__ = ["DatabaseNotEmpty", "Operator", "Scope", "operator"]
+
+
+@dataclass(frozen=True)
+class Operator:
+    archive: ArchiveService
+    integrity: IntegrityService
+    cleanup: CleanupService
+
+
+@contextmanager
+def operator() -> Iterator[Operator]:
+    """The services over a connection of their own, by the environment's settings.
+
+    Without MONGODB_URL, those of a ``model-service up`` that runs on the same data folder.
+
+    Raises:
+        SettingsError: a wrong setting, or MongoDB cannot be reached.
+    """
+    settings = _with_running_servers(read_settings())
+    configure_logging(settings.model_copy(update={"log_level": "WARNING", "log_format": "text"}))
+    database = Database(settings)
+    try:
+        database.check()
+        database.ensure_indexes()
+        blobs, counters = Blobs(database), Counters(database)
+        models = Models(database, HotModels(settings))
+        yield Operator(
+            ArchiveService(database, blobs, counters, settings.home / "work"),
+            IntegrityService(database, blobs, counters),
+            CleanupService(database, models, Trash(database, models, blobs)),
+        )
+    finally:
+        database.close()
+
+
+def _with_running_servers(settings: Settings) -> Settings:
+    if settings.mongodb_url is not None:
+        return settings
+    try:
+        running = json.loads((settings.home / "up.json").read_bytes())
+        urls = {name: SecretStr(running[name]) for name in ("mongodb_url", "redis_url")}
+    except (OSError, ValueError, KeyError):
+        raise SettingsError(
+            f"MONGODB_URL is not set, and no 'model-service up' runs on {settings.home} (MODEL_SERVICE_HOME)"
+        ) from None
+    return settings.model_copy(update=urls)

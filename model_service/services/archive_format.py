@@ -1,0 +1,165 @@
+"""The archive: one tar stream, written and read in constant memory.
+
+    manifest.json                       format, version, scope, time, counts
+    documents/<collection>/000001.jsonl documents in MongoDB Extended JSON (canonical), one a line
+    blobs/<sha256>                      the bytes of every file the documents hold
+    end.json                            the counts again, and the sha256 over all members before it
+
+``end.json`` is last: an archive without it was cut short. Its ``sha256`` is over one line for each member,
+``name size sha256``, so it says that no member is missing, changed or added. Names lead to no path on any
+disk: only those above are taken.
+"""
+
+import hashlib
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol
+
+FORMAT = "model-service-archive"
+FORMAT_VERSION = 1
+MANIFEST, END = "manifest.json", "end.json"
+DOCUMENTS = re.compile(r"documents/([A-Za-z0-9_-]{1,64})/[0-9]{6,12}\.jsonl")
+BLOB = re.compile(r"blobs/([0-9a-f]{64})")
+_READ_BYTES = 1 << 20
+# Of manifest.json and end.json, which are read whole.
+_MAX_JSON_BYTES = 1 << 20
+
+
+class Stream(Protocol):
+    """What an archive is read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class ArchiveDamaged(Exception):
+    """Cut short, changed, or no archive of ours."""
+
+
+def document_name(collection: str, number: int) -> str:
+    return f"documents/{collection}/{number:06d}.jsonl"
+
+
+def blob_name(sha256: str) -> str:
+    return f"blobs/{sha256}"
+
+
+class Chain:
+    """The digest of ``end.json``."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self.members = 0
+
+    def add(self, name: str, size_bytes: int, sha256: str) -> None:
+        self._digest.update(f"{name} {size_bytes} {sha256}\n".encode())
+        self.members += 1
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+class Writer:
+    """Turns members into the bytes of the stream; the caller yields on what each call yields."""
+
+    def __init__(self, *, mtime: int) -> None:
+        self._chain = Chain()
+        self._mtime = mtime
+
+    def member(self, name: str, size_bytes: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Raises: ArchiveDamaged: the pieces are not ``size_bytes`` long: the stream must not go on."""
+        yield self._header(name, size_bytes)
+        digest, written = hashlib.sha256(), 0
+        for piece in pieces:
+            digest.update(piece)
+            written += len(piece)
+            yield piece
+        if written != size_bytes:
+            raise ArchiveDamaged(f"{name} has {written:,} bytes instead of {size_bytes:,}")
+        yield bytes(-written % tarfile.BLOCKSIZE)
+        self._chain.add(name, size_bytes, digest.hexdigest())
+
+    def json(self, name: str, content: dict[str, Any]) -> Iterator[bytes]:
+        text = json.dumps(content, indent=1).encode()
+        return self.member(name, len(text), [text])
+
+    def end(self, content: dict[str, Any]) -> Iterator[bytes]:
+        yield from self.json(
+            END, {**content, "members": self._chain.members, "sha256": self._chain.hexdigest()}
+        )
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+    def _header(self, name: str, size_bytes: int) -> bytes:
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime, info.mode = size_bytes, self._mtime, 0o600
+        return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@dataclass
+class Member:
+    """One member, while it is its turn: its pieces can be read once."""
+
+    name: str
+    size_bytes: int
+    _file: IO[bytes]
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises: ArchiveDamaged: the stream ends in the middle."""
+        try:
+            while piece := self._file.read(_READ_BYTES):
+                self._digest.update(piece)
+                yield piece
+        except (tarfile.TarError, EOFError) as exc:
+            raise ArchiveDamaged(f"the archive ends in the middle of {self.name}") from exc
+
+    def json(self) -> dict[str, Any]:
+        """Raises: ArchiveDamaged: not an object of JSON."""
+        if self.size_bytes > _MAX_JSON_BYTES:
+            raise ArchiveDamaged(f"{self.name} is too large")
+        try:
+            content = json.loads(b"".join(self.pieces()))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ArchiveDamaged(f"{self.name} is not an object of JSON")
+        return content
+
+    def finish(self) -> str:
+        """Read what was left of it; the sha256 of the whole."""
+        for _ in self.pieces():
+            pass
+        return str(self._digest.hexdigest())
+
+
+def read_members(stream: Stream) -> Iterator[Member]:
+    """Every member up to ``end.json``, which is checked here and not handed out.
+
+    Raises:
+        ArchiveDamaged: not a tar, an unknown member, cut short, or not what ``end.json`` says.
+    """
+    chain = Chain()
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_READ_BYTES) as tar:  # type: ignore[call-overload]
+            for info in tar:
+                # Else the list of all members is kept: a million blobs.
+                tar.members = []
+                file = tar.extractfile(info) if info.isreg() else None
+                if file is None:
+                    raise ArchiveDamaged(f"{info.name!r} is not a file")
+                member = Member(info.name, info.size, file)
+                if info.name == END:
+                    _check_end(member.json(), chain)
+                    return
+                yield member
+                chain.add(member.name, member.size_bytes, member.finish())
+    except (tarfile.TarError, EOFError) as exc:
+        raise ArchiveDamaged(f"this is no whole tar stream: {exc}") from exc
+    raise ArchiveDamaged("the archive was cut short: it has no end.json")
+
+
+def _check_end(end: dict[str, Any], chain: Chain) -> None:
+    if end.get("members") != chain.members or end.get("sha256") != chain.hexdigest():
+        raise ArchiveDamaged("the archive does not have the members that its end.json says")

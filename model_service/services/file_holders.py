@@ -1,0 +1,96 @@
+"""What has files: model versions and datasets. ``ModelFiles`` stores, opens and removes them for either."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from model_service.actor import Permission, may_read, require
+from model_service.errors import NotFound
+from model_service.services.model_rules import require_not_archived, require_writable
+from model_service.services.models import ModelService
+from model_service.services.origins import Origins
+from model_service.services.references import query_of
+from model_service.storage.datasets import Datasets
+from model_service.storage.db import Document, Session
+from model_service.storage.file_entries import FilesEdit
+from model_service.storage.models import Change, Models
+
+Edit = Callable[[Document], FilesEdit]
+
+
+class Holder(Protocol):
+    """One kind of documents with ``files``, ``file_metadata`` and ``size_bytes``."""
+
+    kind: str
+
+    def get(self, reference: str) -> Document:
+        """Raises: MalformedId, NotFound."""
+
+    def get_for_file(self, reference: str, path: str | None) -> Document:
+        """As ``get``, with those of its files at least that a change at the path may concern."""
+
+    def require_takes_files(self, document: Document, reference: str) -> None:
+        """Raises: NotFound, NotPermitted, Conflict: its files cannot be changed, or not by whoever acts."""
+
+    def changing(self, document_id: Any) -> AbstractContextManager[object]:
+        """Held around the transaction that changes the document."""
+
+    def change_file(
+        self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
+    ) -> Change | None:
+        """Change the file at a path by what ``edit`` makes of it; None when there is no document."""
+
+
+class ModelHolder:
+    kind = "model"
+
+    def __init__(self, models: ModelService, stored: Models) -> None:
+        self._models = models
+        self._stored = stored
+
+    def get(self, reference: str) -> Document:
+        return self._models.get(reference)
+
+    def get_for_file(self, reference: str, path: str | None) -> Document:
+        found = self._stored.find_for_file(query_of(reference), path)
+        if found is None or not may_read(found["name"]):
+            raise NotFound(self.kind, reference)
+        return found
+
+    def require_takes_files(self, document: Document, reference: str) -> None:
+        require_writable(document, reference)
+        require_not_archived(document)
+
+    def changing(self, document_id: Any) -> AbstractContextManager[object]:
+        return self._stored.changing(document_id)
+
+    def change_file(
+        self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
+    ) -> Change | None:
+        return self._stored.change_file(document_id, path, edit, session, action=action)
+
+
+class DatasetHolder:
+    kind = "dataset"
+
+    def __init__(self, origins: Origins, datasets: Datasets) -> None:
+        self._origins = origins
+        self._datasets = datasets
+
+    def get(self, reference: str) -> Document:
+        return self._origins.dataset(reference)
+
+    def get_for_file(self, reference: str, path: str | None) -> Document:
+        return self.get(reference)
+
+    def require_takes_files(self, document: Document, reference: str) -> None:
+        self._origins.require_readable_dataset(document, reference)
+        require(Permission.WRITE, document["name"])
+
+    def changing(self, document_id: Any) -> AbstractContextManager[object]:
+        return nullcontext()  # no cache holds a dataset
+
+    def change_file(
+        self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
+    ) -> Change | None:
+        return self._datasets.change_file(document_id, path, edit, session, action=action)

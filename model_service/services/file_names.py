@@ -1,0 +1,107 @@
+"""What files are called: paths inside a version, names of downloads, formats."""
+
+import re
+import unicodedata
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from model_service.errors import InvalidField
+
+MAX_PATH_CHARS = 1024
+OCTET_STREAM = "application/octet-stream"
+FORMATS = {
+    ".csv": "csv",
+    ".joblib": "joblib",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".keras": "keras",
+    ".npz": "npz",
+    ".onnx": "onnx",
+    ".parquet": "parquet",
+    ".pickle": "pickle",
+    ".pkl": "pickle",
+    ".pt": "pytorch",
+    ".pt2": "torch_export",
+    ".pth": "pytorch",
+    ".safetensors": "safetensors",
+    ".skops": "skops",
+    ".tflite": "tflite",
+    ".torchscript": "torchscript",
+    ".ts": "torchscript",
+    ".zip": "zip",
+}
+BINARY = "binary"
+# What a download of that format is called where its sender gave it no name.
+EXTENSIONS = {name: suffix for suffix, name in reversed(FORMATS.items())} | {
+    BINARY: ".bin",
+    "pickle": ".pkl",
+    "torchscript": ".ts",
+}
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}")
+# What a client sends when it was told nothing: no statement about the file.
+_MEANINGLESS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+
+
+def check_path(path: str) -> str:
+    """A file's path in its version, in Unicode's composed form (NFC), so that a name has one spelling.
+
+    It never meets a disk here, but it will meet one where it is downloaded to. Case is kept and matters.
+
+    Raises:
+        InvalidField: empty, absolute, too long, a segment that is empty or ``.`` or ``..``, a backslash, a
+            control character or half of a surrogate pair.
+    """
+    normal = unicodedata.normalize("NFC", path)
+    problem = None
+    if not 1 <= len(normal) <= MAX_PATH_CHARS:
+        problem = f"1 to {MAX_PATH_CHARS} characters"
+    elif any(unicodedata.category(char) in {"Cc", "Cs"} or char == "\\" for char in normal):
+        problem = "no control characters and no backslash"
+    elif any(segment in {"", ".", ".."} for segment in normal.split("/")):
+        problem = "relative, and none of its segments empty, '.' or '..'"
+    if problem:
+        raise InvalidField(
+            f"{path[:100]!r} is no path of a file: {problem}.", [{"field": "path", "message": problem}]
+        )
+    return normal
+
+
+def safe_filename(name: str | None) -> str:
+    """The last component of a client's path, with nothing but letters, digits, ``_``, ``-`` and ``.``."""
+    last = PurePosixPath((name or "").replace("\\", "/")).name
+    return re.sub(r"[^A-Za-z0-9_.-]", "", last).lstrip(".")[-100:]
+
+
+def format_of(name: str) -> str:
+    """The format that a file's extension tells; ``binary`` where it tells none."""
+    return FORMATS.get(PurePosixPath(name).suffix.lower(), BINARY)
+
+
+def check_format(file_format: str) -> str:
+    """Raises: InvalidField: none that we know."""
+    if file_format not in EXTENSIONS:
+        allowed = ", ".join(sorted(EXTENSIONS))
+        raise InvalidField(
+            f"{file_format[:40]!r} is no format that is known here.",
+            [{"field": "format", "message": f"one of {allowed}"}],
+        )
+    return file_format
+
+
+def download_name(filename: str | None, model_name: str, file_format: str | None) -> str:
+    """As its sender called it; else the model's name, with the extension of the format."""
+    return safe_filename(filename) or f"{safe_filename(model_name)}{EXTENSIONS[file_format or BINARY]}"
+
+
+def media_type(sent: str | None) -> str:
+    """The media type a client sent, if it says anything; a browser is never told more than that."""
+    kind = (sent or "").partition(";")[0].strip().lower()
+    return kind if _MEDIA_TYPE.fullmatch(kind) and kind not in _MEANINGLESS else OCTET_STREAM
+
+
+def content_disposition(filename: str) -> str:
+    """The header's value for any name, after RFC 6266 §4.3: in ASCII, and as it is where that differs."""
+    plain = re.sub(r'[^\x20-\x7e]|["\\]', "_", filename)
+    if plain == filename:
+        return f'attachment; filename="{plain}"'
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

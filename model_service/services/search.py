@@ -1,0 +1,134 @@
+"""The lists of the registry: filters, orders, pages and totals."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from model_service.actor import actor
+from model_service.errors import InvalidField
+from model_service.services.models import ModelService
+from model_service.storage.db import Document
+from model_service.storage.list_orders import SORTS, InvalidPosition, Order, Position, order_of
+from model_service.storage.model_search import ModelSearch, Query, Threshold, Total, query_of
+
+DEFAULT_SORT = "-created_at"
+MAX_SKIP = 100_000
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a list is asked for.
+
+    ``filters`` are those of ``storage.model_search.query_of`` without the namespaces, which are the actor's.
+    ``cursor`` is the ``next_cursor`` of the page before, in place of ``page``. Without ``total`` it is found
+    out on numbered pages only.
+    """
+
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
+    most: Mapping[str, float] = field(default_factory=dict)
+    sort: str = DEFAULT_SORT
+    page: int = 1
+    limit: int = 20
+    cursor: str | None = None
+    total: bool | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    items: list[Document]
+    total: Total | None
+    next_cursor: str | None
+
+
+class SearchService:
+    def __init__(self, search: ModelSearch, models: ModelService) -> None:
+        self._search = search
+        self._models = models
+
+    def search(self, wanted: Search) -> Found:
+        """The versions that match every filter and that the actor may read.
+
+        Raises:
+            InvalidField: an unknown order, a cursor of another list or none at all, a page too far in.
+            MalformedId, NotFound: of ``parent_model_id``.
+        """
+        order = _order(wanted)
+        digest = _digest(wanted)
+        after = _position(wanted.cursor, digest) if wanted.cursor is not None else None
+        skip = 0 if after is not None else (wanted.page - 1) * wanted.limit
+        if skip > MAX_SKIP:
+            raise _wrong("page", f"at most {MAX_SKIP:,} versions in; follow next_cursor to go further")
+        query = self._query(wanted, order)
+        if query is None:
+            return Found([], Total(0, False), None)
+        try:
+            # One more than asked for says whether there is a next page.
+            found = self._search.find(query, order, skip=skip, limit=wanted.limit + 1, after=after)
+        except InvalidPosition:
+            raise _wrong("cursor", "not a next_cursor of this list") from None
+        items = found[: wanted.limit]
+        more = len(found) > len(items)
+        total = None
+        if wanted.total or (wanted.total is None and after is None):
+            seen = skip + len(items)
+            whole = after is None and not more and (items or skip == 0)
+            total = Total(seen, False) if whole else self._search.total(query)
+            if total.is_estimate:
+                total = Total(max(total.count, seen + more), True)
+        cursor = _cursor(order.position(items[-1]), digest) if more else None
+        return Found(items, total, cursor)
+
+    def _query(self, wanted: Search, order: Order) -> Query | None:
+        metrics = dict.fromkeys([*wanted.least, *wanted.most, *([order.metric] if order.metric else [])])
+        thresholds = [
+            Threshold(metric, wanted.least.get(metric), wanted.most.get(metric)) for metric in metrics
+        ]
+        filters = dict(wanted.filters)
+        if "parent_model_id" in filters:
+            filters["parent_model_id"] = self._models.id_of(filters["parent_model_id"])
+        namespaces = actor().readable_namespaces()
+        if namespaces is not None:
+            filters["namespaces"] = namespaces
+        return query_of(filters, thresholds)
+
+
+def _order(wanted: Search) -> Order:
+    order = order_of(wanted.sort)
+    if order is None:
+        raise _wrong("sort", f"one of {', '.join(SORTS)}, with a '-' in front for descending")
+    if order.name == "version" and "name" not in wanted.filters:
+        raise _wrong("sort", "'version' orders the versions of one name: send 'name' too")
+    return order
+
+
+def _digest(wanted: Search) -> str:
+    """Of everything that makes a list another one."""
+    parts = [wanted.filters, wanted.least, wanted.most, wanted.sort]
+    text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS, default=str)
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _cursor(position: Position, digest: str) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([digest, position])).rstrip(b"=").decode()
+
+
+def _position(cursor: str, digest: str) -> Position:
+    """Raises: InvalidField."""
+    try:
+        of, position = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(position, list):
+            raise TypeError
+    except (ValueError, TypeError):
+        raise _wrong("cursor", "not a next_cursor of this service") from None
+    if of != digest:
+        raise _wrong("cursor", "it belongs to a list with other filters or another order")
+    return position
+
+
+def _wrong(name: str, message: str) -> InvalidField:
+    return InvalidField(f"{name}: {message}.", [{"field": name, "message": message}])

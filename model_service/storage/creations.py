@@ -1,0 +1,99 @@
+"""New model versions, stored together where they come together."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from pymongo.errors import BulkWriteError
+
+from model_service.errors import ModelServiceError
+from model_service.storage.audit import Audit
+from model_service.storage.counters import Counters
+from model_service.storage.db import Database, Document, Session
+from model_service.storage.group_commit import GroupCommit
+from model_service.storage.models import DuplicateVersion, derive
+
+# The fields of a version's number, given the highest order that the name has, or None.
+Number = Callable[[int | None], Document]
+
+_DUPLICATE_KEY = 11000
+
+
+@dataclass(frozen=True)
+class _Creation:
+    document: Document
+    number: Number | None
+    audit: Document
+
+
+class Creations:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._models = database.models
+        self._deleted = database.deleted_models
+        self._audit = Audit(database)
+        self._statistics = Counters(database)
+        self._group = GroupCommit(self._commit)
+
+    def create(self, document: Document, number: Number | None) -> None:
+        """Store a new document with which nothing else changes, in one transaction with others that come now.
+
+        Args:
+            document: as of ``Models.insert``, without aliases.
+            number: gives it its version, which is set on it; None where it has one.
+
+        Raises:
+            DuplicateVersion: its name has that version already.
+            ModelServiceError: what ``number`` raises.
+        """
+        derive(document)
+        audit = self._audit.entry("created", "model", document["_id"], name=document["name"])
+        self._group.run(_Creation(document, number, audit))
+
+    def _commit(self, creations: Sequence[_Creation]) -> list[Exception | None]:
+        """All together, or, where one of them cannot be stored, each for itself."""
+        while True:
+            try:
+                self._give_numbers(creations)
+                self._db.transaction(lambda session: self._insert(creations, session))
+                return [None] * len(creations)
+            except (DuplicateVersion, ModelServiceError) as error:
+                if len(creations) > 1:
+                    return [each for creation in creations for each in self._commit([creation])]
+                if creations[0].number is None or isinstance(error, ModelServiceError):
+                    return [error]
+                # Another process took the number meanwhile.
+
+    def _give_numbers(self, creations: Sequence[_Creation]) -> None:
+        newest = self._newest({one.document["name"] for one in creations if one.number is not None})
+        for creation in creations:
+            document = creation.document
+            if creation.number is not None:
+                document |= creation.number(newest.get(document["name"]))
+                newest[document["name"]] = document["version_order"]
+            creation.audit["details"] = {"version": document["version"]}
+
+    def _newest(self, names: Iterable[str]) -> dict[str, int]:
+        """The highest order of each name's versions, those in the trash included: a seek each."""
+        highest: list[Document] = [
+            {"$match": {"name": {"$in": sorted(names)}}},
+            {"$sort": {"name": 1, "version_order": -1}},
+            {"$group": {"_id": "$name", "order": {"$first": "$version_order"}}},
+        ]
+        # The trash second: what is restored in between is missed in both, and then its number is taken.
+        trash = {"$unionWith": {"coll": self._deleted.name, "pipeline": highest}}
+        newest: dict[str, int] = {}
+        if names:
+            for found in self._models.aggregate([*highest, trash]):
+                newest[found["_id"]] = max(found["order"], newest.get(found["_id"], 0))
+        return newest
+
+    def _insert(self, creations: Sequence[_Creation], session: Session) -> None:
+        documents = [creation.document for creation in creations]
+        try:
+            self._models.insert_many(documents, session=session)
+        except BulkWriteError as exc:
+            if all(error["code"] == _DUPLICATE_KEY for error in exc.details["writeErrors"]):
+                raise DuplicateVersion from None
+            raise
+        self._audit.record_all([creation.audit for creation in creations], session)
+        self._statistics.add(documents, session)

@@ -1,0 +1,29 @@
+"""The namespaces that hold models, from the statistics' counters."""
+
+from model_service.storage.db import Database, Document
+
+
+class Namespaces:
+    def __init__(self, database: Database) -> None:
+        self._counters = database.model_counters
+
+    def counts(self, namespaces: list[str] | None) -> dict[str, Document]:
+        """``models`` and ``size_bytes`` of these namespaces, or of all; those without a model are left out.
+
+        Reads the counters, a document per group and slot, and no model.
+        """
+        wanted: Document = {"$gte": ""} if namespaces is None else {"$in": namespaces}
+        rows = self._counters.aggregate(
+            [
+                {"$match": {"_id.namespace": wanted}},
+                {
+                    "$group": {
+                        "_id": "$_id.namespace",
+                        "models": {"$sum": "$models"},
+                        "size_bytes": {"$sum": "$bytes"},
+                    }
+                },
+                {"$match": {"models": {"$gt": 0}}},
+            ]
+        )
+        return {row.pop("_id"): row for row in rows}

@@ -1,0 +1,100 @@
+"""The deleted_models collection: where a deleted version waits, with its hold on its blobs, to be restored.
+
+A version is in ``models`` or here, never in both: it moves in one transaction. So no other query needs to
+know that there is a trash.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from model_service.actor import actor
+from model_service.storage.audit import Audit
+from model_service.storage.blobs import Blobs
+from model_service.storage.db import Database, Document, Session, now
+from model_service.storage.models import DERIVED, Models
+
+NEWEST_FIRST = [("deleted_at", -1), ("_id", -1)]
+# Blobs let go in one transaction, which must not take long.
+RELEASED_AT_ONCE = 1000
+
+
+class Trash:
+    def __init__(self, database: Database, models: Models, blobs: Blobs) -> None:
+        self._db = database
+        self._deleted = database.deleted_models
+        self._models = models
+        self._blobs = blobs
+        self._audit = Audit(database)
+
+    def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
+        return self._deleted.find_one({"_id": model_id}, session=session)
+
+    def page(
+        self, namespaces: list[str] | None, skip: int, limit: int, *, count_up_to: int
+    ) -> tuple[list[Document], int]:
+        """One page of these namespaces, or of all, newest first, and how many there are, up to a bound."""
+        query: Document = {} if namespaces is None else {"namespace": {"$in": namespaces}}
+        found = self._deleted.find(query, sort=NEWEST_FIRST, skip=skip, limit=limit)
+        hint: Document = {} if query else {"hint": NEWEST_FIRST}  # else a count of all reads all
+        return list(found), self._deleted.count_documents(query, limit=count_up_to, **hint)
+
+    def put(self, model_id: ObjectId, session: Session) -> Document | None:
+        """Move a model here; None when there is none."""
+        model = self._models.remove(model_id, session)
+        if model is None:
+            return None
+        kept = {field: value for field, value in model.items() if field not in DERIVED}
+        self._deleted.insert_one(kept | {"deleted_at": now(), "deleted_by": actor().name}, session=session)
+        return model
+
+    def take(self, model_id: ObjectId, session: Session) -> Document | None:
+        """Move a model back: as it was, with those of its aliases that no other version has now.
+
+        Raises:
+            DuplicateVersion: its name has that version again.
+            DuplicateAlias: an alias was given away meanwhile; try again.
+        """
+        model = self._deleted.find_one_and_delete({"_id": model_id}, session=session)
+        if model is None:
+            return None
+        del model["deleted_at"], model["deleted_by"]
+        aliases = model.pop("aliases", [])
+        if aliases and (free := self._models.free_aliases(model["name"], aliases, session)):
+            model["aliases"] = free
+        model |= {"revision": model["revision"] + 1, "updated_at": now()}
+        self._models.insert(model, session, action="restored")
+        return model
+
+    def purge(self, model_id: ObjectId) -> Document | None:
+        """Remove a deleted model for good and let go of its blobs; None when it is not here.
+
+        In several steps where it has very many files: each lets go of what it takes off the document, so that
+        it may be interrupted and run again.
+        """
+        while True:
+            gone, complete = self._db.transaction(lambda session: self._purge_step(model_id, session))
+            if complete:
+                return gone
+
+    def _purge_step(self, model_id: ObjectId, session: Session) -> tuple[Document | None, bool]:
+        model = self.get(model_id, session)
+        if model is None:
+            return None, True
+        files = model["files"]
+        self._blobs.release_all((file["file_id"] for file in files[:RELEASED_AT_ONCE]), session)
+        if len(files) > RELEASED_AT_ONCE:
+            rest = {"files": files[RELEASED_AT_ONCE:]}
+            self._deleted.update_one({"_id": model_id}, {"$set": rest}, session=session)
+            return model, False
+        self._deleted.delete_one({"_id": model_id}, session=session)
+        details: dict[str, Any] = {"version": model["version"]}
+        self._audit.record("purged", "model", model_id, session=session, name=model["name"], details=details)
+        return model, True
+
+    def purge_deleted(self, older_than_s: float) -> int:
+        """Remove for good whatever was deleted longer ago; how many went. May run twice at once."""
+        cutoff = now() - timedelta(seconds=older_than_s)
+        expired = self._deleted.find({"deleted_at": {"$lt": cutoff}}, {"_id": True})
+        return sum(self.purge(model["_id"]) is not None for model in expired)
