@@ -156,7 +156,8 @@ def setting() -> str:
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {memory:.0f} GiB of memory, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}."
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}; "
+        f"load average {os.getloadavg()[2]:.1f} over the last 15 minutes, ours and others'."
     )
 
 

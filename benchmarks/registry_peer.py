@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,9 +11,10 @@ from urllib.parse import urlencode
 
 from common import MLFLOW, Server, free_port, peer_python, serving
 from http_load import Target, at_once, repeated
+from model_versions import random_tag, random_words
 from registry_sizes import MODELS, Registry
 
-MLFLOW_API = "/api/2.0/mlflow/registered-models"
+MLFLOW_API = "/api/2.0/mlflow"
 CONNECTIONS = 16
 LIST = 100
 PROMISES = {"GET by id": 5.0, f"list of {LIST}": 6.0, "create": 1.0}
@@ -50,10 +52,16 @@ def _started(folder: Path, database: Path) -> Iterator[Server]:
 
 
 def fill_mlflow(target: Target, models: int) -> None:
-    """Register so many, named like those that are asked for."""
-    names = (target.post(f"{MLFLOW_API}/create", {"name": f"model-{n}"}) for n in range(models))
-    for request in names:
-        target.ask(request)
+    """Register so many, each with what one here has: a description, three tags, a version of it."""
+    chance = random.Random(0)  # noqa: S311 - data, no secret
+    for number in range(models):
+        name = f"model-{number}"
+        tags = [{"key": random_tag(chance), "value": ""} for _ in range(3)]
+        description = " ".join(random_words(chance, 12))
+        model = {"name": name, "description": description, "tags": tags}
+        target.ask(target.post(f"{MLFLOW_API}/registered-models/create", model))
+        version = {"name": name, "source": f"s3://models/{number}", "tags": tags}
+        target.ask(target.post(f"{MLFLOW_API}/model-versions/create", version))
 
 
 def measurements(
@@ -67,7 +75,10 @@ def measurements(
         return at_once(target, requests, connections=CONNECTIONS, seconds=seconds).per_second
 
     def theirs_get() -> Iterator[bytes]:
-        paths = (f"{MLFLOW_API}/get?{urlencode({'name': f'model-{n}'})}" for n in range(min(models, 1000)))
+        paths = (
+            f"{MLFLOW_API}/registered-models/get?{urlencode({'name': f'model-{n}'})}"
+            for n in range(min(models, 1000))
+        )
         return repeated([theirs.get(path) for path in paths])
 
     def ours_create() -> Iterator[bytes]:
@@ -81,7 +92,9 @@ def measurements(
             yield ours.target.post(MODELS, body)
 
     def theirs_create() -> Iterator[bytes]:
-        return (theirs.post(f"{MLFLOW_API}/create", {"name": f"new-{mark}-{n}"}) for n in fresh)
+        return (
+            theirs.post(f"{MLFLOW_API}/registered-models/create", {"name": f"new-{mark}-{n}"}) for n in fresh
+        )
 
     get, a_list, create = PROMISES
     return {
@@ -89,7 +102,7 @@ def measurements(
         f"{get}, MLflow": lambda: rate(theirs, theirs_get()),
         f"{a_list}, ours": lambda: rate(ours.target, repeated([ours.target.get(f"{MODELS}?limit={LIST}")])),
         f"{a_list}, MLflow": lambda: rate(
-            theirs, repeated([theirs.get(f"{MLFLOW_API}/search?max_results={LIST}")])
+            theirs, repeated([theirs.get(f"{MLFLOW_API}/registered-models/search?max_results={LIST}")])
         ),
         f"{create}, ours": lambda: rate(ours.target, ours_create()),
         f"{create}, MLflow": lambda: rate(theirs, theirs_create()),

@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     def _nobody_gets_in_by_accident(self) -> "Settings":
         if self.enable_auth and self.api_key is None:
             raise ValueError("ENABLE_AUTH=true needs API_KEY, a secret of 16 characters or more")
-        if not self.enable_auth and not self.allow_anonymous and not _is_loopback(self.host):
+        if not self.enable_auth and not self.allow_anonymous and not is_loopback(self.host):
             raise ValueError(
                 f"HOST={self.host} is reachable from other machines: "
                 "set ENABLE_AUTH=true, or ALLOW_ANONYMOUS=true to let anybody in"
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     def limits_rates(self) -> bool:
         """Whether anybody is counted: by default not where one user works on their own machine."""
         if self.rate_limits == "auto":
-            return self.enable_auth or not _is_loopback(self.host)
+            return self.enable_auth or not is_loopback(self.host)
         return self.rate_limits == "on"
 
     @cached_property
@@ -169,7 +169,8 @@ class Settings(BaseSettings):
         return (self.inference_url or f"http://{self.inference_host}:{self.inference_port}").rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether the name or address is of this machine alone."""
     if host == "localhost":
         return True
     try:

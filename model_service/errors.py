@@ -79,6 +79,11 @@ class InvalidField(InvalidRequest):
     def __init__(self, message: str, fields: list[dict[str, str]]) -> None:
         super().__init__(message, fields=fields)
 
+    @classmethod
+    def of(cls, field: str, message: str, *, wrong: str | None = None) -> "InvalidField":
+        """One field: ``message`` says what it must be, ``wrong`` what it is."""
+        return cls(f"{wrong or field}: {message}.", [{"field": field, "message": message}])
+
 
 class UnsupportedOption(InvalidRequest):
     """An export option or deployment type that is not offered; ``details.allowed`` lists what is."""

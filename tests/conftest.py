@@ -1,4 +1,4 @@
-"""A real mongod and a real Redis for the whole run; settings that give every test a database of its own."""
+"""A real mongod and a real Redis for the whole run; settings that give every test an empty database."""
 
 import uuid
 from collections.abc import Iterator
@@ -22,15 +22,23 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
         yield addresses
 
 
+@pytest.fixture(scope="session")
+def database_name() -> str:
+    return f"test-{uuid.uuid4().hex[:16]}"
+
+
 @pytest.fixture
-def settings(servers: Addresses, tmp_path: Path) -> Iterator[Settings]:
-    """Redis is emptied before the test; after it, its queries are explained and its database is dropped."""
+def settings(servers: Addresses, database_name: str, tmp_path: Path) -> Iterator[Settings]:
+    """Redis is emptied before the test; after it, its queries are explained and its documents deleted.
+
+    The indexes stay: to make them takes longer than most tests.
+    """
     with Redis.from_url(servers.redis_url) as redis:
         redis.flushdb()
     settings = read_settings(
         mongodb_url=servers.mongodb_url,
         redis_url=servers.redis_url,
-        mongodb_db=f"test-{uuid.uuid4().hex[:16]}",
+        mongodb_db=database_name,
         model_service_home=tmp_path,
     )
     try:
@@ -38,7 +46,9 @@ def settings(servers: Addresses, tmp_path: Path) -> Iterator[Settings]:
             yield settings
     finally:
         with MongoClient[dict[str, Any]](servers.mongodb_url) as client:
-            client.drop_database(settings.mongodb_db)
+            database = client[database_name]
+            for name in database.list_collection_names():
+                database[name].delete_many({})
 
 
 @pytest.fixture

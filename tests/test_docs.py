@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -96,6 +97,25 @@ def test_every_command_in_the_documents_exists(words: tuple[str, ...]) -> None:
     while hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
     command.make_context(command.name, rest, parent=context)  # raises for a wrong option or argument
+
+
+def every_command(command: Any, path: str = "") -> Iterator[str]:
+    for name, each in command.commands.items():
+        if hasattr(each, "commands"):
+            yield from every_command(each, f"{path}{name} ")
+        elif not each.hidden:
+            yield f"{path}{name}"
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    cells = re.findall(r"^\| (`.+?`) \| ", page, re.MULTILINE)
+    documented = {
+        " ".join(word for word in code.split() if not word.isupper() and "_" not in word)
+        for cell in cells
+        for code in re.findall(r"`([^`]+)`", cell)
+    }
+    assert documented == set(every_command(get_command(cli)))
 
 
 def test_every_file_that_is_named_exists() -> None:

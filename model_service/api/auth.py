@@ -11,6 +11,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from model_service.actor import ANONYMOUS, Actor, acting_as, actor
+from model_service.api.browsers import require_no_other_page
 from model_service.api.context import services
 from model_service.api.permissions import is_open, needed
 from model_service.api.signed import signed_actor
@@ -25,7 +26,11 @@ def register_auth(app: Flask, settings: Settings) -> None:
         if who is None:
             if is_open(request):
                 return  # the service itself answers, and shows nothing of anybody's
-            who = _identified() if settings.enable_auth else ANONYMOUS
+            if settings.enable_auth:
+                who = _identified()
+            else:
+                require_no_other_page(request, settings)
+                who = ANONYMOUS
             _check(who)
         stack = g.acting = ExitStack()
         stack.enter_context(acting_as(who))

@@ -1,11 +1,12 @@
 """What a view needs of its application and its request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import Response, current_app
 from pydantic import BaseModel
 
+from model_service.api.presentation import PresentedModels
 from model_service.api.schemas.common import Limited
 from model_service.api.transfers import TransferSlots
 from model_service.config import Settings
@@ -21,6 +22,7 @@ class Context:
     settings: Settings
     services: Services
     transfers: TransferSlots
+    presented: PresentedModels = field(default_factory=PresentedModels)
 
 
 def context() -> Context:
@@ -41,8 +43,7 @@ def page_limit(query: Limited) -> int:
     if query.limit is None:
         return min(DEFAULT_LIMIT, most)
     if query.limit > most:
-        message = f"at most {most}, the service's MAX_PAGE_SIZE"
-        raise InvalidField(
-            f"limit={query.limit} is too large: {message}.", [{"field": "limit", "message": message}]
+        raise InvalidField.of(
+            "limit", f"at most {most}, the service's MAX_PAGE_SIZE", wrong=f"limit={query.limit} is too large"
         )
     return query.limit

@@ -1,11 +1,19 @@
 """The files of a dataset version: at paths, all in one zip, and the primary one as the dataset's own file."""
 
-from flask import Response, request
+from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, services
 from model_service.api.downloads import FILE_RESPONSES, send_file
-from model_service.api.held_files import ZIP_RESPONSES, file_condition, receive, send_archive
+from model_service.api.held_files import (
+    ZIP_RESPONSES,
+    delete_at,
+    files_by_path,
+    send_archive,
+    store_at,
+    upload_primary,
+    with_file_tag,
+)
 from model_service.api.schemas.datasets import (
     DatasetFilePath,
     DatasetFiles,
@@ -14,12 +22,9 @@ from model_service.api.schemas.datasets import (
     DatasetPath,
     DatasetUploaded,
 )
-from model_service.api.schemas.files import FileDeleted, FormatQuery, StoredFile, StoreQuery
+from model_service.api.schemas.files import FileDeleted, FormatQuery, StoreQuery
 from model_service.api.schemas.models import FileMetadata
-from model_service.api.uploads import FileBody, incoming_file
-from model_service.services.file_names import check_path
-from model_service.services.files import NewFile
-from model_service.services.model_files import file_at
+from model_service.api.uploads import FileBody
 
 api = APIBlueprint("dataset_files", __name__, url_prefix="/api/v1/datasets", abp_tags=[Tag(name="datasets")])
 
@@ -30,12 +35,7 @@ def upload_dataset(path: DatasetPath, query: FormatQuery, raw: FileBody) -> Resp
 
     X-Content-SHA256, where sent, is checked before anything is kept.
     """
-    files = services().dataset_files
-    dataset = files.writable(path.dataset_id)
-    incoming = incoming_file(raw, files.max_file_size)
-    new = NewFile.of_model(dataset["name"].rpartition("/")[2], incoming.filename, query.format)
-    dataset = receive(files, dataset, incoming, new)
-    metadata = FileMetadata.model_validate(dataset["file_metadata"])
+    dataset, metadata = upload_primary(services().dataset_files, path.dataset_id, query, raw)
     return answer(DatasetUploaded(dataset_id=dataset["_id"], file_metadata=metadata), 201)
 
 
@@ -64,9 +64,8 @@ def dataset_info(path: DatasetPath) -> Response:
 def list_dataset_files(path: DatasetPath) -> Response:
     """List the files of a dataset version by path."""
     dataset = services().datasets.get(path.dataset_id)
-    files = sorted((StoredFile.model_validate(file) for file in dataset["files"]), key=lambda file: file.path)
-    body = DatasetFiles(dataset_id=dataset["_id"], files=files, size_bytes=dataset["size_bytes"])
-    return answer(body)
+    files = files_by_path(dataset)
+    return answer(DatasetFiles(dataset_id=dataset["_id"], files=files, size_bytes=dataset["size_bytes"]))
 
 
 @api.get("/<dataset_ref:dataset_id>/files.zip", responses=ZIP_RESPONSES)
@@ -86,19 +85,9 @@ def store_dataset_file(path: DatasetFilePath, query: StoreQuery, raw: FileBody) 
     X-Content-SHA256 is checked before anything is kept. If-Match and If-None-Match refer to the file that is
     there. 201 when there was none.
     """
-    files = services().dataset_files
-    new = NewFile.at(
-        path.path, content_type=request.content_type, primary=query.primary, file_format=query.format
-    )
-    dataset = files.writable(path.dataset_id, new.path)
-    incoming = incoming_file(raw, files.max_file_size)
-    existed = file_at(dataset, new.path) is not None
-    dataset = receive(files, dataset, incoming, new, condition=file_condition)
-    stored = StoredFile.model_validate(file_at(dataset, new.path))
+    dataset, stored, status = store_at(services().dataset_files, path.dataset_id, path.path, query, raw)
     body = DatasetFileStored(dataset_id=dataset["_id"], revision=dataset["revision"], file=stored)
-    response = answer(body, 200 if existed else 201)
-    response.set_etag(stored.checksum.removeprefix("sha256:"))
-    return response
+    return with_file_tag(answer(body, status), stored)
 
 
 @api.get("/<dataset_ref:dataset_id>/files/<path:path>", responses=FILE_RESPONSES)
@@ -111,6 +100,4 @@ def download_dataset_file(path: DatasetFilePath) -> Response:
 @api.delete("/<dataset_ref:dataset_id>/files/<path:path>", responses={200: FileDeleted})
 def delete_dataset_file(path: DatasetFilePath) -> Response:
     """Delete the file at a path; If-Match refers to it."""
-    dataset = services().dataset_files.remove(path.dataset_id, path.path, condition=file_condition)
-    deleted = FileDeleted(deleted_id=dataset["_id"], path=check_path(path.path), revision=dataset["revision"])
-    return answer(deleted)
+    return delete_at(services().dataset_files, path.dataset_id, path.path)

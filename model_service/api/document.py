@@ -1,4 +1,4 @@
-"""The OpenAPI document: what flask-openapi3 makes of the routes, and the errors that any of them may answer."""
+"""The OpenAPI document: what flask-openapi3 makes of the routes, and the errors any of them may answer."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -9,7 +9,15 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, services
 from model_service.api.downloads import FILE_RESPONSES, send_file
-from model_service.api.held_files import ZIP_RESPONSES, file_condition, receive, send_archive
+from model_service.api.held_files import (
+    ZIP_RESPONSES,
+    delete_at,
+    files_by_path,
+    send_archive,
+    store_at,
+    upload_primary,
+    with_file_tag,
+)
 from model_service.api.schemas.common import JSONObject
 from model_service.api.schemas.files import (
     FileDeleted,
@@ -21,19 +29,16 @@ from model_service.api.schemas.files import (
     ModelPath,
     PresignRequest,
     SignedURL,
-    StoredFile,
     StoreQuery,
     Uploaded,
 )
 from model_service.api.schemas.models import FileMetadata
 from model_service.api.signed import download_url, moment, signed_sha256
-from model_service.api.uploads import FileBody, incoming_file
+from model_service.api.uploads import FileBody
 from model_service.errors import SignatureInvalid
 from model_service.metrics import DOWNLOADS, bounded
 from model_service.services.file_names import check_path
-from model_service.services.files import NewFile
 from model_service.services.files import StoredFile as OpenFile
-from model_service.services.model_files import file_at
 
 api = APIBlueprint("files", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="files")])
 
@@ -44,12 +49,7 @@ def upload_model(path: ModelPath, query: FormatQuery, raw: FileBody) -> Response
 
     X-Content-SHA256, where sent, is checked before anything is kept.
     """
-    files = services().files
-    model = files.writable(path.model_id)
-    incoming = incoming_file(raw, files.max_file_size)
-    new = NewFile.of_model(model["name"].rpartition("/")[2], incoming.filename, query.format)
-    model = receive(files, model, incoming, new)
-    metadata = FileMetadata.model_validate(model["file_metadata"])
+    model, metadata = upload_primary(services().files, path.model_id, query, raw)
     return answer(Uploaded(model_id=model["_id"], file_metadata=metadata), 201)
 
 
@@ -88,7 +88,7 @@ def presign_download(path: ModelPath, body: PresignRequest) -> Response:
 def list_files(path: ModelPath) -> Response:
     """List the files of a version by path."""
     model = services().models.get(path.model_id)
-    files = sorted((StoredFile.model_validate(file) for file in model["files"]), key=lambda file: file.path)
+    files = files_by_path(model)
     size_bytes = sum(file.size_bytes for file in files)
     return answer(FileList(model_id=model["_id"], files=files, size_bytes=size_bytes))
 
@@ -110,19 +110,9 @@ def store_file(path: FilePath, query: StoreQuery, raw: FileBody) -> Response:
     X-Content-SHA256 is checked before anything is kept. If-Match and If-None-Match refer to the file that is
     there. 201 when there was none.
     """
-    files = services().files
-    new = NewFile.at(
-        path.path, content_type=request.content_type, primary=query.primary, file_format=query.format
-    )
-    model = files.writable(path.model_id, new.path)
-    incoming = incoming_file(raw, files.max_file_size)
-    existed = file_at(model, new.path) is not None
-    model = receive(files, model, incoming, new, condition=file_condition)
-    stored = StoredFile.model_validate(file_at(model, new.path))
+    model, stored, status = store_at(services().files, path.model_id, path.path, query, raw)
     body = FileStored(model_id=model["_id"], revision=model["revision"], file=stored)
-    response = answer(body, 200 if existed else 201)
-    response.set_etag(stored.checksum.removeprefix("sha256:"))
-    return response
+    return with_file_tag(answer(body, status), stored)
 
 
 @api.get("/<model_ref:model_id>/files/<path:path>", responses=FILE_RESPONSES)
@@ -139,9 +129,7 @@ def download_file(path: FilePath) -> Response:
 @api.delete("/<model_ref:model_id>/files/<path:path>", responses={200: FileDeleted})
 def delete_file(path: FilePath) -> Response:
     """Delete the file at a path; If-Match refers to it."""
-    model = services().files.remove(path.model_id, path.path, condition=file_condition)
-    deleted = FileDeleted(deleted_id=model["_id"], path=check_path(path.path), revision=model["revision"])
-    return answer(deleted)
+    return delete_at(services().files, path.model_id, path.path)
 
 
 @api.post("/<model_ref:model_id>/files/<path:path>/presign", responses={200: SignedURL})

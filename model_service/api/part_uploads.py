@@ -37,7 +37,7 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
             body.path, content_type=body.content_type, primary=body.primary, file_format=body.format
         )
     else:
-        new = NewFile.of_model(model["name"].rpartition("/")[2], body.filename, body.format)
+        new = NewFile.of_holder(model["name"], body.filename, body.format)
     once = requested_once()
     upload = services().part_uploads.create(
         model,
@@ -66,9 +66,7 @@ def put_part(path: PartPath, raw: FileBody) -> Response:
     """
     incoming = incoming_file(raw, MAX_PART_BYTES)
     if incoming.sha256 is None:
-        message = "the part's sha256 is required"
-        problem = {"field": "X-Content-SHA256", "message": message}
-        raise InvalidField(f"X-Content-SHA256: {message}.", [problem])
+        raise InvalidField.of("X-Content-SHA256", "the part's sha256 is required")
     is_raw = request.mimetype != "multipart/form-data"
     give_back = context().transfers.take()
     try:

@@ -4,6 +4,8 @@
 for a list of a hundred that would cost more than everything else together. A test holds the two together.
 """
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -24,6 +26,8 @@ def _defaults(answer: type[BaseModel], *made_here: str) -> dict[str, Any]:
     }
 
 
+Document = dict[str, Any]
+PRESENTED_BYTES = 16 * 1024 * 1024
 _MODEL = _defaults(Model, "id", "model_size", "files", "file_metadata")
 _FILE = _defaults(StoredPath)
 _PRIMARY_FILE = _defaults(FileMetadata)
@@ -61,3 +65,51 @@ def answer_json(body: Any, status: int = 200) -> Response:
 
 def json_response(body: bytes, status: int = 200) -> Response:
     return Response(body, status, content_type="application/json")
+
+
+class PresentedModels:
+    """What models were answered with lately, for lists: a revision is answered in the same way every time.
+
+    Lists ask MongoDB for ids and revisions, and for the documents of those alone that are not here. Safe to
+    use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[Any, tuple[Any, bytes]] = {}
+        self._size_bytes = 0
+        self._lock = threading.Lock()
+
+    def of(self, stubs: list[Document], load: Callable[[list[Any]], list[Document]]) -> list[bytes]:
+        """The answers about what a list found, in its order; without what was deleted meanwhile.
+
+        Args:
+            load: reads the documents with these ids, in any order.
+        """
+        bodies: dict[Any, bytes] = {}
+        for stub in stubs:
+            state, body = self._answers.get(stub["_id"], (None, b""))
+            if state == _state(stub):
+                bodies[stub["_id"]] = body
+        missing = [stub["_id"] for stub in stubs if stub["_id"] not in bodies]
+        for document in load(missing) if missing else ():
+            bodies[document["_id"]] = body = model_bytes(document)
+            self._keep(document["_id"], _state(document), body)
+        return [bodies[stub["_id"]] for stub in stubs if stub["_id"] in bodies]
+
+    def _keep(self, model_id: Any, state: Any, body: bytes) -> None:
+        with self._lock:
+            self._forget(model_id)
+            self._answers[model_id] = (state, body)
+            self._size_bytes += len(body)
+            while self._size_bytes > PRESENTED_BYTES:
+                self._forget(next(iter(self._answers)))
+
+    def _forget(self, model_id: Any) -> None:
+        before = self._answers.pop(model_id, None)
+        if before is not None:
+            self._size_bytes -= len(before[1])
+
+
+def _state(document: Document) -> Any:
+    """Downloads are counted without a new revision."""
+    return document["revision"], document["download_count"], document["updated_at"]

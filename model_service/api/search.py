@@ -3,8 +3,8 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
-from model_service.api.context import page_limit, services
-from model_service.api.presentation import answer_json, model_json
+from model_service.api.context import context, page_limit, services
+from model_service.api.presentation import Document, json_response, to_json
 from model_service.api.schemas.search import ModelPage, ModelPagination, ModelQuery
 
 api = APIBlueprint("search", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
@@ -34,5 +34,11 @@ def _answer(query: ModelQuery) -> Response:
         total_is_estimate=total.is_estimate if total else False,
         next_cursor=found.next_cursor,
     )
-    models = [model_json(document) for document in found.items]
-    return answer_json({"models": models, "pagination": pagination.model_dump()})
+    return answer_models(found.stubs, pagination=pagination.model_dump())
+
+
+def answer_models(stubs: list[Document], **more: object) -> Response:
+    """``{"models": […]}`` and whatever else belongs to the answer."""
+    models = b",".join(context().presented.of(stubs, services().search.load))
+    rest = b"".join(b',"%s":%s' % (name.encode(), to_json(value)) for name, value in more.items())
+    return json_response(b'{"models":[%s]%s}' % (models, rest))

@@ -4,8 +4,6 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, page_limit, services
-from model_service.api.presentation import answer_json, model_json
-from model_service.api.schemas.common import Paged
 from model_service.api.schemas.statistics import (
     DaysQuery,
     DownloadsOfDay,
@@ -14,6 +12,7 @@ from model_service.api.schemas.statistics import (
     ModelList,
     RegistryStatistics,
 )
+from model_service.api.search import answer_models
 from model_service.services.search import Search
 
 api = APIBlueprint("statistics", __name__, url_prefix="/api/v1", abp_tags=[Tag(name="statistics")])
@@ -50,6 +49,5 @@ def recent_models(query: LimitQuery) -> Response:
 
 
 def _first(query: LimitQuery, sort: str) -> Response:
-    limit = page_limit(Paged(page=1, limit=query.limit))
-    found = services().search.search(Search(sort=sort, limit=limit, total=False))
-    return answer_json({"models": [model_json(document) for document in found.items]})
+    found = services().search.search(Search(sort=sort, limit=page_limit(query), total=False))
+    return answer_models(found.stubs)

@@ -29,7 +29,7 @@ def _answer(job: dict[str, Any], status: int = 200) -> Response:
 def create_training_job(body: NewTrainingJob) -> Response:
     """Note a run, before it starts or when it is over. With Idempotency-Key, once though sent again."""
     once = requested_once()
-    job = services().training.create(body.model_dump(), once)
+    job = services().training_jobs.create(body.model_dump(), once)
     response = _answer(job, 201)
     response.headers["Location"] = f"/api/v1/training/{job['_id']}"
     return mark(response, once)
@@ -38,7 +38,7 @@ def create_training_job(body: NewTrainingJob) -> Response:
 @api.get("", responses={200: TrainingPage})
 def list_training_jobs(query: TrainingQuery) -> Response:
     """List training jobs, newest first."""
-    page = services().training.page(query.filters(), query.page, page_limit(query))
+    page = services().training_jobs.page(query.filters(), query.page, page_limit(query))
     jobs = [TrainingJob.model_validate(job) for job in page.items]
     return answer(TrainingPage(training_jobs=jobs, pagination=Pagination.of(page)))
 
@@ -46,7 +46,7 @@ def list_training_jobs(query: TrainingQuery) -> Response:
 @api.get("/<job_id>", responses={200: TrainingJob, 304: None})
 def get_training_job(path: JobPath) -> Response:
     """Read one training job."""
-    job = services().training.get(path.job_id)
+    job = services().training_jobs.get(path.job_id)
     return not_modified(job["revision"]) or _answer(job)
 
 
@@ -54,11 +54,11 @@ def get_training_job(path: JobPath) -> Response:
 def patch_training_job(path: JobPath, body: TrainingChanges) -> Response:
     """Change the fields that are sent; null clears one that may be empty. If-Match is honoured."""
     changes = body.model_dump(include=body.model_fields_set)  # whole: what is nested gets its defaults
-    return _answer(services().training.update(path.job_id, changes, revisions=demanded_revisions()))
+    return _answer(services().training_jobs.update(path.job_id, changes, revisions=demanded_revisions()))
 
 
 @api.delete("/<job_id>", responses={200: Deleted})
 def delete_training_job(path: JobPath) -> Response:
     """Forget a training job that no model came from."""
-    deleted_id = services().training.delete(path.job_id)
+    deleted_id = services().training_jobs.delete(path.job_id)
     return answer(Deleted(message="Training job deleted successfully", deleted_id=deleted_id))

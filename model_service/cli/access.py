@@ -109,5 +109,5 @@ def audit(
     )
     columns = ("at (UTC)", "who", "action", "kind", "name", "id")
     more = f" Next: --cursor {log.next_cursor}" if log.next_cursor else ""
-    shown = Listing(columns, rows, spare=("kind", "id"))
+    shown = Listing(columns, rows, spare=("id", "kind"))
     emit(log.raw, as_json, shown, f"{len(log.entries)} entries.{more}")

@@ -27,6 +27,7 @@ from model_service.cli import (
     registry,
     search,
     training,
+    trash,
     users,
 )
 from model_service.cli.output import Json, emit, file_problem
@@ -68,6 +69,8 @@ app = typer.Typer(
 )
 for name in ("list", "search"):  # one rule under both of its names, as of the API
     models.app.command(name)(search.find)
+models.app.command()(trash.deleted)
+models.app.command()(trash.restore)
 models.app.command()(lineage.lineage)
 models.app.command()(lineage.compare)
 models.app.add_typer(files.app, name="files")

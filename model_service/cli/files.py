@@ -1,5 +1,6 @@
 """``model-service models files``."""
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def list_files(context: typer.Context, model_id: ModelId, as_json: Json = False)
     rows = ((file.path, size(file.size_bytes), file.checksum, file.content_type) for file in files)
     shown = Listing(("path", "size", "checksum", "type"), rows, spare=("type", "checksum"))
     total = size(sum(file.size_bytes for file in files))
-    emit({"files": [dict(file.raw) for file in files]}, as_json, shown, f"{len(files)} files, {total}.")
+    emit({"files": [dict(file.raw) for file in files]}, as_json, shown, f"{_count(files)}, {total}.")
 
 
 @app.command()
@@ -79,7 +80,7 @@ def get_all(
     """Download every file into a folder; one that is there already stays."""
     written = client_of(context).download_all(model_id, folder)
     report = {"paths": [str(path) for path in written]}
-    emit(report, as_json, f"{folder}  {len(written)} files, checksums verified")
+    emit(report, as_json, f"{folder}  {_count(written)}, checksums verified")
 
 
 @app.command("zip")
@@ -101,3 +102,7 @@ def delete(context: typer.Context, model_id: ModelId, path: InModel, as_json: Js
     """Remove a file from a model, for good."""
     deleted = client_of(context).delete_file(model_id, path)
     emit(deleted, as_json, f"Deleted {deleted['path']}.")
+
+
+def _count(files: Sized) -> str:
+    return "1 file" if len(files) == 1 else f"{len(files)} files"

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from model_service.cli.options import JsonObject, ModelId, given, json_object, reference
-from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
-from model_service.cli.tables import Listing, Record, size
+from model_service.cli.output import Json, client_of, emit
+from model_service.cli.tables import Record, size
 from model_service.client import ClientError, Model
 
 app = typer.Typer(help="Registered models and their files.", no_args_is_help=True)
@@ -96,7 +96,7 @@ def register(
                 f"`model-service models upload {model_id} {file}`."
             )
             raise
-    _show(client.get_model(model_id), as_json)
+    show_model(client.get_model(model_id), as_json)
 
 
 @app.command("new-version")
@@ -135,7 +135,7 @@ def new_version(
         idempotency_key=idempotency_key,
         **given(changes),
     )
-    _show(client.get_model(made), as_json)
+    show_model(client.get_model(made), as_json)
 
 
 @app.command()
@@ -150,14 +150,14 @@ def upload(
     with file.open("rb"):
         model = client.get_model(model_id)  # a wrong id is told before all the bytes were sent
     client.upload_model(model.id, file)
-    _show(client.get_model(model.id), as_json)
+    show_model(client.get_model(model.id), as_json)
 
 
 @app.command("show", hidden=True)
 @app.command()
 def get(context: typer.Context, model_id: ModelId, as_json: Json = False) -> None:
     """Show one model."""
-    _show(client_of(context).get_model(model_id), as_json)
+    show_model(client_of(context).get_model(model_id), as_json)
 
 
 @app.command()
@@ -199,7 +199,7 @@ def update(
     changes = given(fields)
     if not changes:
         raise typer.BadParameter("nothing to change: give --description, --status or another field")
-    _show(client_of(context).update_model(model_id, revision=revision, **changes), as_json)
+    show_model(client_of(context).update_model(model_id, revision=revision, **changes), as_json)
 
 
 @app.command()
@@ -248,32 +248,7 @@ def delete(
         typer.echo(f"`model-service models restore {deleted_id}` brings it back.", err=True)
 
 
-@app.command()
-def restore(
-    context: typer.Context,
-    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="Its id, as `deleted` lists it.")],
-    as_json: Json = False,
-) -> None:
-    """Bring a deleted model back."""
-    _show(client_of(context).restore_model(model_id), as_json)
-
-
-@app.command()
-def deleted(
-    context: typer.Context, page: PageNumber = 1, limit: PageSize = None, as_json: Json = False
-) -> None:
-    """List the trash, newest first."""
-    found = client_of(context).list_deleted_models(page=page, limit=limit)
-    rows = (
-        (model.id, model.name, model.version, model.deleted_by, model.deleted_at, model.purged_after)
-        for model in found
-    )
-    columns = ("id", "name", "version", "deleted by", "deleted (UTC)", "kept until (UTC)")
-    shown = Listing(columns, rows, spare=("deleted by", "deleted (UTC)"))
-    emit(found.raw, as_json, shown, footer(found))
-
-
-def _show(model: Model, as_json: bool) -> None:
+def show_model(model: Model, as_json: bool) -> None:
     file = model.file_metadata
     shown = {
         "id": model.id,

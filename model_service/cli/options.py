@@ -16,8 +16,15 @@ def reference(given: str) -> str:
     """``digits@production``, ``digits/v1.2`` and ``digits/latest`` without their ``models:/``.
 
     A name alone is none of them: which version is meant would be a guess.
+
+    Raises:
+        typer.BadParameter: a name with its namespace, alone; an id has no slash.
     """
-    return f"models:/{given}" if _SHORT.fullmatch(given) else given
+    if _SHORT.fullmatch(given):
+        return f"models:/{given}"
+    if "/" in given and not given.startswith("models:/"):
+        raise typer.BadParameter(f"{given!r} names no version: {given}@ALIAS, {given}/v1.2 or {given}/latest")
+    return given
 
 
 MODEL_HELP = "An id, NAME@ALIAS, NAME/v1.2 or NAME/latest."

@@ -46,6 +46,7 @@ from model_service.client.errors import (
     WaitTimedOut,
 )
 from model_service.client.progress import Bar, MakeBar
+from model_service.client.records import Page
 from model_service.client.types import (
     Alias,
     Dataset,
@@ -54,7 +55,6 @@ from model_service.client.types import (
     ExportJob,
     FileMetadata,
     Model,
-    Page,
     Prediction,
     TrainingJob,
 )

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from model_service.client.errors import UnexpectedAnswer
-from model_service.client.types import Record
+from model_service.client.records import Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from model_service.client.errors import WaitTimedOut
 from model_service.client.http import Transport
 from model_service.client.progress import MakeBar, bars
-from model_service.client.types import Deployment, ExportJob, Item, Page
+from model_service.client.records import Item, Page
+from model_service.client.types import Deployment, ExportJob
 
 Job = TypeVar("Job", ExportJob, Deployment)
 

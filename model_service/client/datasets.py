@@ -9,9 +9,10 @@ from model_service.client.errors import InvalidArgument, UnexpectedAnswer
 from model_service.client.files import path_segments, verified
 from model_service.client.http import segment
 from model_service.client.progress import MakeBar
+from model_service.client.records import Page
 from model_service.client.source import Uploadable, opened
 from model_service.client.transfer import download, header_value, upload
-from model_service.client.types import Dataset, FileMetadata, Page
+from model_service.client.types import Dataset, FileMetadata
 
 DATASETS = "/api/v1/datasets"
 

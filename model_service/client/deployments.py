@@ -7,7 +7,8 @@ from model_service.client.calls import Calls, wait
 from model_service.client.errors import DeploymentFailed, InvalidArgument
 from model_service.client.http import segment
 from model_service.client.inputs import encode
-from model_service.client.types import Deployment, Page, Prediction
+from model_service.client.records import Page
+from model_service.client.types import Deployment, Prediction
 from model_service.states import DeploymentStatus, DeploymentType
 
 DEPLOYMENTS = "/api/v1/deployments"

@@ -9,8 +9,9 @@ from model_service.client.calls import Calls, wait
 from model_service.client.errors import ExportCancelled, ExportFailed
 from model_service.client.http import segment
 from model_service.client.progress import MakeBar
+from model_service.client.records import Page
 from model_service.client.transfer import download
-from model_service.client.types import ExportJob, Page
+from model_service.client.types import ExportJob
 from model_service.states import ExportStatus
 
 JOBS = "/api/v1/export/jobs"

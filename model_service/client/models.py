@@ -7,7 +7,8 @@ from typing import Any
 from model_service.client.calls import Calls
 from model_service.client.errors import UnexpectedAnswer
 from model_service.client.http import segment
-from model_service.client.types import DeletedModel, Model, Page
+from model_service.client.records import Page
+from model_service.client.types import DeletedModel, Model
 
 MODELS = "/api/v1/models"
 

@@ -6,7 +6,8 @@ from typing import Any
 from model_service.client.calls import Calls
 from model_service.client.errors import UnexpectedAnswer
 from model_service.client.models import MODELS
-from model_service.client.types import Model, Page
+from model_service.client.records import Page
+from model_service.client.types import Model
 
 
 class SearchCalls(Calls):

@@ -4,7 +4,8 @@ from typing import Any
 
 from model_service.client.calls import Calls
 from model_service.client.http import segment
-from model_service.client.types import Page, TrainingJob
+from model_service.client.records import Page
+from model_service.client.types import TrainingJob
 
 TRAINING = "/api/v1/training"
 

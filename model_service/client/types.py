@@ -1,44 +1,15 @@
-"""What the service answers, as frozen records.
+"""What the service answers about models and what is made of them."""
 
-A field this version does not know is kept in ``raw`` and otherwise ignored, so that an older client works
-with a newer service. Times are aware ``datetime`` in UTC.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any
 
-from model_service.client.errors import UnexpectedAnswer
+from model_service.client.records import Record
 from model_service.states import DeploymentStatus, ExportStatus
 
 # DeploymentStatus is no machine with an end: a deployment that failed or was switched off can come back.
 _SETTLED = frozenset({DeploymentStatus.ACTIVE, DeploymentStatus.INACTIVE, DeploymentStatus.FAILED})
 _ENDED = frozenset(status for status in ExportStatus if status.final)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """``raw`` is the service's JSON, untouched; ``record["name"]`` reads from it."""
-
-    raw: Mapping[str, Any] = field(repr=False, compare=False)
-
-    parsers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """Raises UnexpectedAnswer when ``data`` lacks a field that every such answer has."""
-        try:
-            known = {f.name: data[f.name] for f in fields(cls) if f.name in data and f.name != "raw"}
-            for name, parse in cls.parsers.items():
-                if known.get(name) is not None:
-                    known[name] = parse(known[name])
-            return cls(raw=data, **known)
-        except (TypeError, ValueError, AttributeError) as exc:
-            raise UnexpectedAnswer(f"The service's answer is no {cls.__name__}: {exc}.") from exc
-
-    def __getitem__(self, name: str) -> Any:
-        return self.raw[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,38 +249,3 @@ class Prediction(Record):
     latency_ms: float | None = None
     model_version: str | None = None
     deployment_id: str | None = None
-
-
-Item = TypeVar("Item", bound=Record)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page(Generic[Item]):
-    """One page of a list; ``total`` counts the matches on all ``pages``. Pages count from 1.
-
-    A page that was asked for by ``cursor`` has no number, and its matches were not counted: ``page``,
-    ``total`` and ``pages`` are None. ``next_cursor``, where the list has them, asks for the page after it.
-    """
-
-    items: tuple[Item, ...]
-    page: int | None
-    limit: int
-    total: int | None
-    pages: int | None
-    total_is_estimate: bool = False
-    next_cursor: str | None = None
-    raw: Mapping[str, Any] = field(repr=False, compare=False)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.items)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], key: str, item: type[Item]) -> "Page[Item]":
-        try:
-            shape = {name: data["pagination"][name] for name in ("page", "limit", "total", "pages")}
-            estimate = bool(data["pagination"].get("total_is_estimate"))
-            cursor = data["pagination"].get("next_cursor")
-            items = tuple(item.from_json(each) for each in data[key])
-            return cls(items=items, raw=data, **shape, total_is_estimate=estimate, next_cursor=cursor)
-        except (KeyError, TypeError, ValueError) as exc:
-            raise UnexpectedAnswer(f"The service's answer is no page of {key}: {exc!r}.") from exc

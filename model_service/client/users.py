@@ -7,7 +7,7 @@ from model_service.client.access_types import AuditLog, Namespace, Session, User
 from model_service.client.calls import Calls
 from model_service.client.errors import UnexpectedAnswer
 from model_service.client.http import segment
-from model_service.client.types import Page
+from model_service.client.records import Page
 
 USERS = "/api/v1/users"
 SESSIONS = "/api/v1/sessions"

@@ -14,11 +14,11 @@ from model_service.services.deployments import DeploymentService
 from model_service.services.exports import ExportService
 from model_service.services.file_holders import DatasetHolder, ModelHolder
 from model_service.services.health import HealthService
+from model_service.services.held_files import HeldFiles
 from model_service.services.idempotency import Idempotency
 from model_service.services.integrity import IntegrityService
 from model_service.services.keys import KeyService
 from model_service.services.lineage import LineageService
-from model_service.services.model_files import ModelFiles
 from model_service.services.models import ModelService
 from model_service.services.namespaces import NamespaceService
 from model_service.services.origins import Origins
@@ -64,7 +64,7 @@ class Services:
     batch: BatchService
     lineage: LineageService
     comparison: ComparisonService
-    files: ModelFiles
+    files: HeldFiles
     part_uploads: PartUploadService
     exports: ExportService
     deployments: DeploymentService
@@ -73,9 +73,9 @@ class Services:
     signing: Signing
     archive: ArchiveService
     integrity: IntegrityService
-    training: TrainingJobService
+    training_jobs: TrainingJobService
     datasets: DatasetService
-    dataset_files: ModelFiles
+    dataset_files: HeldFiles
     search: SearchService
     principals: Principals
     users: UserService
@@ -95,67 +95,73 @@ def build_services(settings: Settings, database: Database) -> Services:
     """Put the services together over one connection."""
     blobs = Blobs(database, DiskCache(settings.cache, settings.cache_max_bytes))
     stored_models = Models(database, HotModels(settings))
-    trash = Trash(database, stored_models, blobs)
+    stored_trash = Trash(database, stored_models, blobs)
     idempotency = Idempotency(IdempotencyKeys(database))
-    training_jobs = TrainingJobs(database)
-    stored_datasets = Datasets(database)
-    origins = Origins(training_jobs, stored_datasets)
+    stored_jobs, stored_datasets = TrainingJobs(database), Datasets(database)
+    origins = Origins(stored_jobs, stored_datasets)
     queue = Queue(settings)
     versions = NewVersions(database, stored_models, Creations(database), blobs, origins)
-    models = ModelService(database, stored_models, versions, trash, idempotency, origins)
-    files = ModelFiles(database, ModelHolder(models, stored_models), blobs, max_file_size=settings.max_file_size)
-    part_uploads = PartUploadService(
-        database, PartUploads(database, blobs.chunks), blobs, files, idempotency, expires_s=settings.upload_expires_s
+    models = ModelService(database, stored_models, versions, stored_trash, idempotency, origins)
+    files = HeldFiles(
+        database, ModelHolder(models, stored_models), blobs, max_file_size=settings.max_file_size
     )
-    deleted = TrashService(database, stored_models, trash)
+    trash = TrashService(database, stored_models, stored_trash)
     aliases = AliasService(database, stored_models, models)
-    exports = ExportService(
-        database, Exports(database), blobs, models, files, origins, idempotency, queue
-    )
+    exports = ExportService(database, Exports(database), blobs, models, files, origins, idempotency, queue)
     secret = settings.signing_secret
     signing = Signing(Secrets(database), secret.get_secret_value() if secret else None)
-    deployments = DeploymentService(
-        settings, database, Deployments(database), blobs, exports, idempotency, signing
-    )
     counters = Counters(database)
-    health = HealthService(settings, database, stored_models, blobs, queue, counters)
-    archive = ArchiveService(database, blobs, counters, settings.home / "work")
-    stored_users, stored_keys, remembered = Users(database), AccessKeys(database), Remembered()
-    users = UserService(database, stored_users, stored_keys, idempotency, remembered.forget)
-    sessions = SessionService(stored_users, RevokedSessions(database), signing, settings.session_s)
-    keys = KeyService(
-        database, stored_keys, stored_users, idempotency, signing, remembered.forget
-    )
-    root_key = settings.api_key.get_secret_value() if settings.api_key else None
+    principals, users, sessions, keys = _build_access(settings, database, idempotency, signing)
     return Services(
         models=models,
-        trash=deleted,
+        trash=trash,
         aliases=aliases,
-        batch=BatchService(models, aliases, deleted),
+        batch=BatchService(models, aliases, trash),
         lineage=LineageService(models, Lineage(database), origins),
         comparison=ComparisonService(models),
         files=files,
-        part_uploads=part_uploads,
+        part_uploads=PartUploadService(
+            database,
+            PartUploads(database, blobs.chunks),
+            blobs,
+            files,
+            idempotency,
+            expires_s=settings.upload_expires_s,
+        ),
         exports=exports,
-        deployments=deployments,
-        health=health,
+        deployments=DeploymentService(
+            settings, database, Deployments(database), blobs, exports, idempotency, signing
+        ),
+        health=HealthService(settings, database, stored_models, blobs, queue, counters),
         statistics=StatisticsService(counters, stored_models.downloads),
         signing=signing,
-        archive=archive,
+        archive=ArchiveService(database, blobs, counters, settings.home / "work"),
         integrity=IntegrityService(database, blobs, counters),
-        training=TrainingJobService(database, training_jobs, origins, idempotency),
+        training_jobs=TrainingJobService(database, stored_jobs, origins, idempotency),
         datasets=DatasetService(database, stored_datasets, origins, blobs, idempotency),
-        dataset_files=ModelFiles(
+        dataset_files=HeldFiles(
             database,
             DatasetHolder(origins, stored_datasets),
             blobs,
             max_file_size=settings.max_file_size,
         ),
         search=SearchService(ModelSearch(database), models),
-        principals=Principals(root_key, keys, sessions, remembered),
+        principals=principals,
         users=users,
         sessions=sessions,
         keys=keys,
         namespaces=NamespaceService(Namespaces(database)),
         audit=AuditService(Audit(database)),
     )
+
+
+def _build_access(
+    settings: Settings, database: Database, idempotency: Idempotency, signing: Signing
+) -> tuple[Principals, UserService, SessionService, KeyService]:
+    """Who comes in, and by what. All forget together what they remember of a credential."""
+    stored_users, stored_keys, remembered = Users(database), AccessKeys(database), Remembered()
+    users = UserService(database, stored_users, stored_keys, idempotency, remembered.forget)
+    sessions = SessionService(stored_users, RevokedSessions(database), signing, settings.session_s)
+    keys = KeyService(database, stored_keys, stored_users, idempotency, signing, remembered.forget)
+    root_key = settings.api_key.get_secret_value() if settings.api_key else None
+    return Principals(root_key, keys, sessions, remembered), users, sessions, keys

@@ -16,7 +16,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 FORMAT = "model-service-archive"
 FORMAT_VERSION = 1
@@ -24,7 +24,7 @@ MANIFEST, END = "manifest.json", "end.json"
 DOCUMENTS = re.compile(r"documents/([A-Za-z0-9_-]{1,64})/[0-9]{6,12}\.jsonl")
 BLOB = re.compile(r"blobs/([0-9a-f]{64})")
 _READ_BYTES = 1 << 20
-# Of manifest.json and end.json, which are read whole.
+# Of manifest.json, end.json and the headers of members, which are read whole.
 _MAX_JSON_BYTES = 1 << 20
 
 
@@ -134,6 +134,18 @@ class Member:
         return str(self._digest.hexdigest())
 
 
+class _Header(tarfile.TarInfo):
+    """The header of a member. Those that say more about the next one are read whole, so they have a bound."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Raises: ArchiveDamaged: it announces an extended header of more than a MiB."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in tarfile.REGULAR_TYPES and header.size > _MAX_JSON_BYTES:
+            raise ArchiveDamaged(f"{header.name[:200]!r} is not a file")
+        return header
+
+
 def read_members(stream: Stream) -> Iterator[Member]:
     """Every member up to ``end.json``, which is checked here and not handed out.
 
@@ -142,11 +154,14 @@ def read_members(stream: Stream) -> Iterator[Member]:
     """
     chain = Chain()
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_READ_BYTES) as tar:  # type: ignore[call-overload]
+        with tarfile.open(  # type: ignore[call-overload]
+            fileobj=stream, mode="r|", bufsize=_READ_BYTES, tarinfo=_Header
+        ) as tar:
             for info in tar:
                 # Else the list of all members is kept: a million blobs.
                 tar.members = []
-                file = tar.extractfile(info) if info.isreg() else None
+                # A sparse one could claim a petabyte of zeros.
+                file = tar.extractfile(info) if info.isreg() and not info.issparse() else None
                 if file is None:
                     raise ArchiveDamaged(f"{info.name!r} is not a file")
                 member = Member(info.name, info.size, file)

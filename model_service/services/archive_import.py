@@ -11,13 +11,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 from model_service.actor import namespace_of
 from model_service.errors import Conflict, InvalidArchive
+from model_service.services.archive_documents import check_document
 from model_service.services.archive_format import (
     BLOB,
     DOCUMENTS,
@@ -29,10 +29,17 @@ from model_service.services.archive_format import (
     Stream,
     read_members,
 )
-from model_service.states import ModelStatus
-from model_service.storage.archive import ArchiveStore, BlobsMissing, Inserted, from_line
+from model_service.storage.archive import (
+    MAX_LINE_BYTES,
+    REGISTRY,
+    ArchiveStore,
+    BlobsMissing,
+    Inserted,
+    from_line,
+)
 from model_service.storage.blobs import Blob, Blobs
 from model_service.storage.db import Document, Session
+from model_service.storage.models import DERIVED
 from model_service.storage.search import derived_fields
 
 _BATCH, _BATCH_BYTES = 200, 4 << 20
@@ -40,21 +47,6 @@ _NO_LIMIT = 1 << 50
 _MAX_CONFLICTS_TOLD = 100
 # What another document may have taken here, besides the id.
 _KEYS = {"models": ("name", "version"), "datasets": ("name", "version")}
-_FIELDS: dict[str, dict[str, type]] = {
-    "models": {
-        "name": str,
-        "version": str,
-        "version_order": int,
-        "algorithm": str,
-        "status": str,
-        "files": list,
-        "download_count": int,
-        "created_at": datetime,
-        "updated_at": datetime,
-    },
-    "datasets": {"name": str, "version": str, "version_order": int, "files": list, "created_at": datetime},
-}
-
 Note = Callable[[str, Sequence[Document], Session], None]
 
 
@@ -98,7 +90,7 @@ class _Aside:
             batch: list[Document] = []
             batch_bytes = 0
             while self.file.tell() < offset + size:
-                line = self.file.readline()
+                line = self.file.readline(MAX_LINE_BYTES)
                 batch.append(_parse(line))
                 batch_bytes += len(line)
                 if len(batch) == _BATCH or batch_bytes >= _BATCH_BYTES:
@@ -139,7 +131,7 @@ class Importer:
                 self._take(stream, aside, allowed)
             except ArchiveDamaged as exc:
                 raise InvalidArchive(f"{str(exc)[:1].upper()}{str(exc)[1:]}. Nothing was imported.") from exc
-            self._check_documents(aside, conflicts)
+            self._check_documents(aside, conflicts, strictly=allowed is not None)
             for name, batch in aside.batches():
                 self._keep()
                 self._insert(name, batch, note)
@@ -196,14 +188,17 @@ class Importer:
         """A published blob has a reference; this one's come with its documents, or the sweep comes."""
         self._blobs.release(stored.id, session)
 
-    def _check_documents(self, aside: _Aside, conflicts: Conflicts) -> None:
-        """All of them before the first is inserted."""
+    def _check_documents(self, aside: _Aside, conflicts: Conflicts, *, strictly: bool) -> None:
+        """All of them before the first is inserted; ``strictly`` where somebody else may have made them."""
         for name, batch in aside.batches():
             self._keep()
-            for document in batch:
+            for document in batch if strictly else ():
                 _check_document(name, document)
             if name in _KEYS and (missing := self._store.missing_blobs(batch)):
-                raise InvalidArchive(f"The blob {missing[0]} is not in the archive. Nothing was imported.")
+                raise InvalidArchive(
+                    f"The blob {missing[0]} is not in the archive as its documents name it. "
+                    "Nothing was imported."
+                )
             if conflicts is Conflicts.FAIL and name in _KEYS:
                 self._refuse_conflicts(name, batch)
 
@@ -213,10 +208,8 @@ class Importer:
             raise Conflict(f"{first} is another one here. Nothing was imported.", first=first)
 
     def _insert(self, name: str, batch: Sequence[Document], note: Note | None) -> None:
-        if name == "models":
-            for document in batch:
-                document["namespace"] = namespace_of(document["name"])
-                document.update(derived_fields(document))
+        for document in batch:
+            _derive(name, document)
 
         def note_new(documents: Sequence[Document], session: Session) -> None:
             if note is not None:
@@ -258,16 +251,24 @@ def _parse(line: bytes) -> Document:
 
 
 def _check_document(name: str, document: Document) -> None:
-    """Whether every answer about it can be made. An archive comes from outside, whoever sent it."""
-    for field_name, kind in _FIELDS.get(name, {}).items():
-        if not isinstance(document.get(field_name), kind):
-            raise InvalidArchive(
-                f"{_label(name, document)} has no right {field_name!r}. Nothing was imported."
-            )
-    if name == "models" and document["status"] not in set(ModelStatus):
-        raise InvalidArchive(f"{_label(name, document)} has no right 'status'. Nothing was imported.")
+    for field_name in DERIVED:
+        document.pop(field_name, None)
+    try:
+        check_document(name, document)
+    except ValueError as exc:
+        raise InvalidArchive(f"{_label(name, document)}: {exc}. Nothing was imported.") from exc
+
+
+def _derive(name: str, document: Document) -> None:
+    """What follows from other fields is never taken from an archive."""
+    if name in REGISTRY:
+        document["namespace"] = namespace_of(document["name"])
+    if name in _KEYS:
+        document["size_bytes"] = sum(file["size_bytes"] for file in document["files"])
+    if name == "models":
+        document.update(derived_fields(document))
 
 
 def _label(name: str, document: Document) -> str:
-    key = " ".join(str(document[field]) for field in _KEYS.get(name, ()) if field in document)
-    return f"{name} {key or document['_id']}"
+    key = " ".join(str(document[field])[:100] for field in _KEYS.get(name, ()) if field in document)
+    return f"{name} {key or str(document['_id'])[:100]}"

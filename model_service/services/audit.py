@@ -62,6 +62,5 @@ def _position(cursor: str) -> Position:
     except (ValueError, TypeError, OverflowError, OSError, RecursionError, binascii.Error):
         last = None
     if last is None:
-        message = "not a next_cursor of this list"
-        raise InvalidField(f"cursor: {message}.", [{"field": "cursor", "message": message}])
+        raise InvalidField.of("cursor", "not a next_cursor of this list")
     return at, last

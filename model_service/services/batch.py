@@ -54,8 +54,7 @@ def _tagged(tags: list[str]) -> Callable[[Document], Document]:
     def edit(before: Document) -> Document:
         wanted = list(dict.fromkeys([*before["tags"], *tags]))
         if len(wanted) > MAX_TAGS:
-            message = f"a model has at most {MAX_TAGS} tags"
-            raise InvalidField(f"{message.capitalize()}.", [{"field": "tags", "message": message}])
+            raise InvalidField.of("tags", f"a model has at most {MAX_TAGS}")
         return {"tags": wanted}
 
     return edit

@@ -7,7 +7,7 @@ from model_service.errors import Conflict, NotFound
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.model_rules import check_revision
 from model_service.services.origins import Origins
-from model_service.services.paging import COUNTED, Page, readable
+from model_service.services.paging import Page, readable
 from model_service.services.references import following, version_order
 from model_service.storage.blobs import Blobs
 from model_service.storage.datasets import Datasets
@@ -77,7 +77,7 @@ class DatasetService:
         query = filters | readable()
         if "tags" in query:
             query["tags"] = {"$in": query["tags"]}
-        items, total = self._datasets.page(query, (page - 1) * limit, limit, count_up_to=COUNTED)
+        items, total = self._datasets.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
     def update(

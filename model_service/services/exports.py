@@ -11,9 +11,9 @@ from model_service.errors import Conflict, InvalidField, NotFound, UnsupportedOp
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
 from model_service.services.files import StoredFile
+from model_service.services.held_files import HeldFiles
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.ids import parse_uuid
-from model_service.services.model_files import ModelFiles
 from model_service.services.models import ModelService
 from model_service.services.origins import Origins
 from model_service.services.paging import Page, readable
@@ -34,7 +34,7 @@ class ExportService:
         exports: Exports,
         blobs: Blobs,
         models: ModelService,
-        files: ModelFiles,
+        files: HeldFiles,
         origins: Origins,
         idempotency: Idempotency,
         queue: Queue,
@@ -70,8 +70,7 @@ class ExportService:
             InvalidField: no source, or two.
         """
         if (model_id is None) == (training_job_id is None):
-            message = "exactly one of model_id and training_job_id names the source"
-            raise InvalidField(message.capitalize() + ".", [{"field": "model_id", "message": message}])
+            raise InvalidField.of("model_id", "exactly one of model_id and training_job_id names the source")
         options = dict(export_config)
         processing = {part: options.pop(part, None) for part in PROCESSING}
         options = _validate(export_format, options, processing, optimization_config, validation_config)

@@ -1,4 +1,4 @@
-"""What has files: model versions and datasets. ``ModelFiles`` stores, opens and removes them for either."""
+"""What has files: model versions and datasets. ``HeldFiles`` stores, opens and removes them for either."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

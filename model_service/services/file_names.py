@@ -60,9 +60,7 @@ def check_path(path: str) -> str:
     elif any(segment in {"", ".", ".."} for segment in normal.split("/")):
         problem = "relative, and none of its segments empty, '.' or '..'"
     if problem:
-        raise InvalidField(
-            f"{path[:100]!r} is no path of a file: {problem}.", [{"field": "path", "message": problem}]
-        )
+        raise InvalidField.of("path", problem, wrong=f"{path[:100]!r} is no path of a file")
     return normal
 
 
@@ -81,9 +79,8 @@ def check_format(file_format: str) -> str:
     """Raises: InvalidField: none that we know."""
     if file_format not in EXTENSIONS:
         allowed = ", ".join(sorted(EXTENSIONS))
-        raise InvalidField(
-            f"{file_format[:40]!r} is no format that is known here.",
-            [{"field": "format", "message": f"one of {allowed}"}],
+        raise InvalidField.of(
+            "format", f"one of {allowed}", wrong=f"{file_format[:40]!r} is no format that is known here"
         )
     return file_format
 

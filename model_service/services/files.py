@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from model_service.errors import IncompleteUpload
 from model_service.services.file_names import (
     OCTET_STREAM,
     check_format,
@@ -68,10 +69,14 @@ class NewFile:
         return cls(check_path(path), media_type(content_type), primary, file_format=checked)
 
     @classmethod
-    def of_model(cls, model_name: str, filename: str | None, file_format: str | None = None) -> "NewFile":
-        """The model's file, in the place of the one it had. Raises: InvalidField: no known format."""
+    def of_holder(cls, holder: str, filename: str | None, file_format: str | None = None) -> "NewFile":
+        """The own file of what has that name, instead of the one it had.
+
+        Raises:
+            InvalidField: no known format.
+        """
         checked = check_format(file_format) if file_format else None
-        name = download_name(filename, model_name, checked)
+        name = download_name(filename, holder.rpartition("/")[2], checked)
         return cls(
             name,
             primary=True,
@@ -79,4 +84,12 @@ class NewFile:
             filename=name,
             file_format=checked or format_of(name),
             may_be_empty=False,
+        )
+
+
+def require_announced(what: str, sha256: str, announced: str | None) -> None:
+    """Raises: IncompleteUpload: ``what`` has another sha256 than was announced."""
+    if announced is not None and announced.lower() != sha256:
+        raise IncompleteUpload(
+            f"{what} sha256 {sha256}, not the announced one.", expected=announced, actual=sha256
         )

@@ -147,7 +147,8 @@ class KeyService:
         self._manageable(key_id)
 
         def store(secret: Document, session: Session) -> Document:
-            key = self._keys.get(key_id)
+            # In the transaction's snapshot: else a rotation beside this one could bring back what it ended.
+            key = self._keys.get(key_id, session)
             kept = []
             if key is not None and grace_s > 0:
                 kept = [key["secrets"][-1] | {"expires_at": now() + timedelta(seconds=grace_s)}]

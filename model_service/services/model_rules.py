@@ -1,10 +1,15 @@
-"""What must hold before a model is changed: who changes it, its revision, its status."""
+"""What must hold before a model is changed: who changes it, its revision, its status.
 
-from collections.abc import Callable, Collection
+Revisions and transitions are of datasets and training jobs too.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from enum import StrEnum
+from typing import Any
 
 from model_service.actor import Permission, may_read, require
 from model_service.errors import Conflict, NotFound, PreconditionFailed
-from model_service.states import MODEL_TRANSITIONS, ModelStatus
+from model_service.states import ModelStatus
 from model_service.storage.db import Document
 
 
@@ -44,13 +49,15 @@ def check_revision(model: Document, revisions: Collection[int] | None) -> None:
         )
 
 
-def check_transition(status: str, wanted: str) -> None:
+def check_transition(
+    kind: str, status: StrEnum, wanted: str, transitions: Mapping[Any, Collection[StrEnum]]
+) -> None:
     """Raises: Conflict: that status does not follow this one."""
-    allowed = MODEL_TRANSITIONS[ModelStatus(status)]
+    allowed = transitions[status]
     if wanted != status and wanted not in allowed:
-        choice = " or ".join(repr(str(one)) for one in sorted(allowed))
+        choice = " or ".join(repr(str(one)) for one in sorted(allowed)) or "nothing else"
         raise Conflict(
-            f"A model that is {status!s} becomes {choice}, not {wanted!s}.",
+            f"A {kind} that is {status!s} becomes {choice}, not {wanted!s}.",
             status=status,
             allowed=sorted(allowed),
         )

@@ -1,18 +1,16 @@
-"""Model versions: the rules of the registry. Their files are in ``services.model_files``."""
+"""Model versions: the rules of the registry. Their files are in ``services.held_files``."""
 
 from collections.abc import Callable, Collection
 from typing import Any
 
 from model_service.actor import Permission, may_read, require
-from model_service.errors import (
-    NotFound,
-)
+from model_service.errors import NotFound
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.model_rules import check_revision, check_transition, permitted, require_writable
 from model_service.services.origins import Origins
 from model_service.services.references import MINORS, query_of
 from model_service.services.versions import NewVersions, Wanted
-from model_service.states import ModelStatus
+from model_service.states import MODEL_TRANSITIONS, ModelStatus
 from model_service.storage.db import Database, Document, Session
 from model_service.storage.hot_models import HotModel
 from model_service.storage.models import Change, Models
@@ -63,7 +61,7 @@ class ModelService:
         """
         require(Permission.WRITE, fields["name"])
         return self._idempotency.run(
-            once, lambda note: self._register(fields, note if once else None), self._made
+            once, lambda note: self._register(fields, note if once else None), self.get
         )
 
     def _register(self, fields: Document, note: Note | None) -> Document:
@@ -91,7 +89,7 @@ class ModelService:
         return self._idempotency.run(
             once,
             lambda note: self._new_version(reference, changes, copy_files, note if once else None),
-            self._made,
+            self.get,
         )
 
     def _new_version(
@@ -115,9 +113,6 @@ class ModelService:
             fields |= {field: parent.get(field) for field in ("files", "file_metadata", "size_bytes")}
         major = None if breaking else parent["version_order"] // MINORS
         return self._versions.create(fields, Wanted(wanted, breaking, major), note)
-
-    def _made(self, model_id: str) -> Document:
-        return self.get(model_id)
 
     def get(self, reference: str) -> Document:
         """Raises: MalformedId, NotFound."""
@@ -170,7 +165,7 @@ class ModelService:
         def edit(before: Document) -> Document:
             check_revision(before, revisions)
             if "status" in changes:
-                check_transition(before["status"], changes["status"])
+                check_transition("model", ModelStatus(before["status"]), changes["status"], MODEL_TRANSITIONS)
             return changes
 
         return self.change(reference, edit).after

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from model_service.actor import may_read
+from model_service.actor import actor, may_read
 from model_service.errors import Conflict, NotFound
 from model_service.services.dataset_references import query_of
 from model_service.services.ids import parse_uuid
@@ -25,13 +25,13 @@ class Origins:
         return job
 
     def newest_model_with_file(self, job_id: str) -> str:
-        """The id of the newest version that came from the training job and has a file.
+        """The id of the newest version that came from the training job, has a file and may be read.
 
         Raises:
             MalformedId. NotFound: no such training job, or no such version of it.
         """
         job = self.training_job(job_id)
-        model_id = self._training_jobs.newest_model_with_file(job["_id"])
+        model_id = self._training_jobs.newest_model_with_file(job["_id"], actor().readable_namespaces())
         if model_id is None:
             raise NotFound("model with a file from training job", job_id)
         return str(model_id)

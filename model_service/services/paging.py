@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 from model_service.actor import actor
 from model_service.storage.db import Document
-
-# A total is counted up to here: nobody turns more pages.
-COUNTED = 10_000
+from model_service.storage.pages import within
 
 
 @dataclass(frozen=True)
@@ -23,5 +21,4 @@ class Page:
 
 def readable() -> Document:
     """What restricts a list to the namespaces of whoever acts."""
-    namespaces = actor().readable_namespaces()
-    return {} if namespaces is None else {"namespace": {"$in": namespaces}}
+    return within(actor().readable_namespaces())

@@ -1,7 +1,5 @@
 """Uploads in parts: in any order, in parallel, repeatable, to be resumed by another process or machine."""
 
-import hashlib
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -16,11 +14,16 @@ from model_service.errors import (
     MalformedId,
     NotFound,
 )
-from model_service.services.files import NewFile
+from model_service.services.files import NewFile, require_announced
+from model_service.services.held_files import HeldFiles, file_at
 from model_service.services.idempotency import Idempotency, Note, Once
-from model_service.services.model_files import ModelFiles, file_at
+from model_service.services.part_verification import (
+    DamagedParts,
+    read_back,
+    require_sha256,
+)
 from model_service.states import UploadState
-from model_service.storage.blobs import CHUNK_BYTES, Blob, BlobDamaged, Blobs, SizeLimitExceeded
+from model_service.storage.blobs import CHUNK_BYTES, Blob, Blobs, SizeLimitExceeded
 from model_service.storage.db import Database, Document, Session, now, object_id
 from model_service.storage.part_uploads import COMPLETING_LEASE_S, PartUploads, Superseded
 
@@ -72,7 +75,7 @@ class PartUploadService:
         database: Database,
         uploads: PartUploads,
         blobs: Blobs,
-        files: ModelFiles,
+        files: HeldFiles,
         idempotency: Idempotency,
         *,
         expires_s: float,
@@ -163,7 +166,8 @@ class PartUploadService:
         if length is not None and length != expected:
             raise _wrong_size(n, length, expected)
         present = upload.received().get(n)
-        if present is not None and present["sha256"] == sha256.lower() and _is(pieces, present["sha256"]):
+        if present is not None and present["sha256"] == sha256.lower():
+            require_sha256(n, pieces, sha256)
             return present
         attempt = self._uploads.claim(upload.id, n)
         if attempt is None:
@@ -179,11 +183,7 @@ class PartUploadService:
             self._uploads.discard_attempt(upload.id, first_chunk, expected, attempt)
             if size != expected:
                 raise _wrong_size(n, size, expected)
-            raise IncompleteUpload(
-                f"Part {n} arrived with sha256 {actual}, not the announced one.",
-                expected=sha256,
-                actual=actual,
-            )
+            require_announced(f"Part {n} arrived with", actual, sha256)
         if not self._uploads.note_part(upload.id, n, attempt, actual, size):
             self._uploads.discard_attempt(upload.id, first_chunk, expected, attempt)
             if self.get(upload_id).state is UploadState.OPEN:
@@ -220,7 +220,7 @@ class PartUploadService:
         try:
             blob = self._verified(upload, token, sha256)
             self._publish(upload, model, blob, token)
-        except _Damaged as found:
+        except DamagedParts as found:
             self._uploads.reopen(upload.id, token, found.parts)
             raise _incomplete(found.parts, "are damaged") from None
         except BaseException:
@@ -230,38 +230,16 @@ class PartUploadService:
         return self.get(upload_id)
 
     def _verified(self, upload: PartUpload, token: str, announced: str | None) -> Blob:
-        """What the stored chunks come to. Raises: _Damaged, IncompleteUpload, Conflict."""
-        whole = hashlib.sha256()
-        damaged = []
-        renewed = time.monotonic()
-        begin = 0
-        for n, part in sorted(upload.received().items()):
-            digest = hashlib.sha256()
-            end = begin + part["size_bytes"]
-            try:
-                for piece in self._blobs.chunks.read(upload.id, begin, end):
-                    digest.update(piece)
-                    whole.update(piece)
-                    if time.monotonic() - renewed > COMPLETING_LEASE_S / 5:
-                        self._renew(upload, token)
-                        renewed = time.monotonic()
-            except BlobDamaged:
-                damaged.append(n)
-            else:
-                if digest.hexdigest() != part["sha256"]:
-                    damaged.append(n)
-            begin = end
-        if damaged:
-            raise _Damaged(damaged)
+        """What the stored chunks come to. Raises: DamagedParts, IncompleteUpload, Conflict."""
+        blob = read_back(
+            self._blobs.chunks,
+            upload.document,
+            keep=lambda: self._renew(upload, token),
+            keep_every_s=COMPLETING_LEASE_S / 5,
+        )
         for wanted in (upload.document["sha256"], announced):
-            if wanted is not None and wanted.lower() != whole.hexdigest():
-                raise IncompleteUpload(
-                    f"The parts together have sha256 {whole.hexdigest()}, not the announced one.",
-                    expected=wanted,
-                    actual=whole.hexdigest(),
-                )
-        self._renew(upload, token)
-        return Blob(upload.id, whole.hexdigest(), upload.document["size_bytes"])
+            require_announced("The parts together have", blob.sha256, wanted)
+        return blob
 
     def _renew(self, upload: PartUpload, token: str) -> None:
         if not self._uploads.renew_completion(upload.id, token):
@@ -297,12 +275,6 @@ class PartUploadService:
         return Conflict(f"The upload is {state.value}.", state=state.value)
 
 
-class _Damaged(Exception):
-    def __init__(self, parts: list[int]) -> None:
-        super().__init__(parts)
-        self.parts = parts
-
-
 def part_size(size_bytes: int, wanted: int | None) -> int:
     """The bytes of every part but the last. Raises: InvalidField."""
     if wanted is None:
@@ -314,25 +286,8 @@ def part_size(size_bytes: int, wanted: int | None) -> int:
         message = (
             f"a multiple of {CHUNK_BYTES:,}, up to {MAX_PART_BYTES:,}, and {MAX_PARTS:,} parts are enough"
         )
-        raise InvalidField(
-            f"part_size_bytes={wanted} is not possible: {message}.",
-            [{"field": "part_size_bytes", "message": message}],
-        )
+        raise InvalidField.of("part_size_bytes", message, wrong=f"part_size_bytes={wanted} is not possible")
     return wanted
-
-
-def _is(pieces: Iterable[bytes], sha256: str) -> bool:
-    """Reads them to their end. What is not what it claims to be was not stored."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    if digest.hexdigest() != sha256:
-        raise IncompleteUpload(
-            f"The part arrived with sha256 {digest.hexdigest()}, not the announced one.",
-            expected=sha256,
-            actual=digest.hexdigest(),
-        )
-    return True
 
 
 def _incomplete(parts: list[int], what: str) -> Conflict:

@@ -76,9 +76,8 @@ def version_order(version: str) -> int:
     """
     match = VERSION.fullmatch(version)
     if match is None:
-        raise InvalidField(
-            f"{version[:40]!r} is no version.",
-            [{"field": "version", "message": "v and a number, or v and two: v1, v1.0"}],
+        raise InvalidField.of(
+            "version", "v and a number, or v and two: v1, v1.0", wrong=f"{version[:40]!r} is no version"
         )
     return _order(match)
 
@@ -97,7 +96,7 @@ def check_alias(alias: str) -> str:
     if ALIAS.fullmatch(alias) and alias != LATEST and not _VERSION_LIKE.fullmatch(alias):
         return alias
     message = "1 to 64 letters, digits, '_', '-' and '.'; not 'latest', and nothing like a version"
-    raise InvalidField(f"{alias[:70]!r} is no alias: {message}.", [{"field": "alias", "message": message}])
+    raise InvalidField.of("alias", message, wrong=f"{alias[:70]!r} is no alias")
 
 
 def _order(match: re.Match[str]) -> int:

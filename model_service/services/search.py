@@ -40,7 +40,9 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    items: list[Document]
+    """A page. Its ``stubs`` have ``_id``, ``revision``, ``updated_at``, ``download_count``, little else."""
+
+    stubs: list[Document]
     total: Total | None
     next_cursor: str | None
 
@@ -71,17 +73,21 @@ class SearchService:
             found = self._search.find(query, order, skip=skip, limit=wanted.limit + 1, after=after)
         except InvalidPosition:
             raise _wrong("cursor", "not a next_cursor of this list") from None
-        items = found[: wanted.limit]
-        more = len(found) > len(items)
+        stubs = found[: wanted.limit]
+        more = len(found) > len(stubs)
         total = None
         if wanted.total or (wanted.total is None and after is None):
-            seen = skip + len(items)
-            whole = after is None and not more and (items or skip == 0)
+            seen = skip + len(stubs)
+            whole = after is None and not more and (stubs or skip == 0)
             total = Total(seen, False) if whole else self._search.total(query)
             if total.is_estimate:
                 total = Total(max(total.count, seen + more), True)
-        cursor = _cursor(order.position(items[-1]), digest) if more else None
-        return Found(items, total, cursor)
+        cursor = _cursor(order.position(stubs[-1]), digest) if more else None
+        return Found(stubs, total, cursor)
+
+    def load(self, model_ids: list[Any]) -> list[Document]:
+        """The documents of a page's stubs, in any order; without those that were deleted meanwhile."""
+        return self._search.load(model_ids)
 
     def _query(self, wanted: Search, order: Order) -> Query | None:
         metrics = dict.fromkeys([*wanted.least, *wanted.most, *([order.metric] if order.metric else [])])

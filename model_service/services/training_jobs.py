@@ -8,9 +8,9 @@ from model_service.actor import Permission, require
 from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.ids import parse_uuid
-from model_service.services.model_rules import check_revision
+from model_service.services.model_rules import check_revision, check_transition
 from model_service.services.origins import Origins
-from model_service.services.paging import COUNTED, Page, readable
+from model_service.services.paging import Page, readable
 from model_service.states import TRAINING_TRANSITIONS, TrainingStatus
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.models import Change
@@ -72,7 +72,7 @@ class TrainingJobService:
             query["tags"] = {"$in": query["tags"]}
         if "dataset_id" in query:
             query["datasets.dataset_id"] = self._origins.dataset(query.pop("dataset_id"))["_id"]
-        items, total = self._jobs.page(query, (page - 1) * limit, limit, count_up_to=COUNTED)
+        items, total = self._jobs.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
     def update(self, job_id: str, changes: Document, *, revisions: Collection[int] | None = None) -> Document:
@@ -96,7 +96,9 @@ class TrainingJobService:
         def edit(before: Document) -> Document:
             check_revision(before, revisions)
             if "status" in changes:
-                _check_transition(before["status"], changes["status"])
+                check_transition(
+                    "training job", TrainingStatus(before["status"]), changes["status"], TRAINING_TRANSITIONS
+                )
             return changes | _times(before | changes, now(), changes)
 
         def work(session: Session) -> Change | None:
@@ -138,20 +140,8 @@ class TrainingJobService:
             for used in datasets
         ]
         if len({(used["dataset_id"], used["role"]) for used in found}) < len(found):
-            message = "a dataset has a role once"
-            raise InvalidField(f"datasets: {message}.", [{"field": "datasets", "message": message}])
+            raise InvalidField.of("datasets", "a dataset has a role once")
         return found
-
-
-def _check_transition(before: str, after: str) -> None:
-    """Raises: Conflict."""
-    allowed = TRAINING_TRANSITIONS[TrainingStatus(before)]
-    if after != before and after not in allowed:
-        raise Conflict(
-            f"A training job that is {before} does not become {after}.",
-            status=before,
-            allowed=sorted(allowed),
-        )
 
 
 def _times(job: Document, at: datetime, sent: Document | None = None) -> Document:
@@ -168,6 +158,5 @@ def _times(job: Document, at: datetime, sent: Document | None = None) -> Documen
         found["finished_at"] = at
     times = job | found
     if times["started_at"] and times["finished_at"] and times["finished_at"] < times["started_at"]:
-        message = "not before started_at"
-        raise InvalidField(f"finished_at: {message}.", [{"field": "finished_at", "message": message}])
+        raise InvalidField.of("finished_at", "not before started_at")
     return found

@@ -29,8 +29,8 @@ class AccessKeys:
         except DuplicateKeyError:
             raise DuplicatePrefix from None
 
-    def get(self, key_id: str) -> Document | None:
-        return self._keys.find_one({"_id": key_id})
+    def get(self, key_id: str, session: Session | None = None) -> Document | None:
+        return self._keys.find_one({"_id": key_id}, session=session)
 
     def with_prefix(self, prefix: str) -> Document | None:
         return self._keys.find_one({"secrets.prefix": prefix})

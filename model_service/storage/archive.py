@@ -29,7 +29,11 @@ _NOT_ARCHIVED = frozenset(
         "revoked_sessions",
     }
 )
+_NEVER_IN_BOTH = {"models": "deleted_models", "deleted_models": "models"}
 _FIRST = (*REGISTRY, "deleted_models", "export_jobs", "deployments")
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # MongoDB's own limit
+# Of a line: Extended JSON takes up to some ten times what BSON does, for lists of small numbers.
+MAX_LINE_BYTES = 12 * MAX_DOCUMENT_BYTES
 _READ_BATCH = 500
 _LOOKUP_BATCH = 1000
 _DUPLICATE_KEY = 11000
@@ -57,13 +61,16 @@ def to_line(document: Document) -> bytes:
 
 
 def from_line(line: bytes) -> Document:
-    """Raises: ValueError: not a document of Extended JSON."""
+    """Raises: ValueError: not a document of Extended JSON, or none that MongoDB could keep."""
     try:
         document = json_util.loads(line, json_options=_JSON)
-    except (TypeError, KeyError) as exc:
-        raise ValueError(str(exc)) from exc
-    if not isinstance(document, dict) or "_id" not in document:
-        raise ValueError("not a document")
+        if not isinstance(document, dict) or "_id" not in document:
+            raise ValueError("not a document")
+        size = len(encode(document))
+    except Exception as exc:  # each of BSON's types has errors of its own; Python's, those of nesting
+        raise ValueError(str(exc)[:200]) from exc
+    if size > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"a document of {size:,} bytes")
     return document
 
 
@@ -144,25 +151,41 @@ class ArchiveStore:
         return Blob(file["_id"], sha256, file["length"]) if file else None
 
     def missing_blobs(self, documents: Sequence[Document]) -> list[str]:
-        """The digests that these documents name and nothing stored has."""
-        digests = {digest for document in documents for digest in _digests(document)}
-        wanted = {"metadata.sha256": {"$in": list(digests)}}
-        stored = {
-            file["metadata"]["sha256"] for file in self._db.files.find(wanted, {"metadata.sha256": True})
+        """The digests that these documents name and nothing stored has, or not in that length."""
+        named = {
+            (reference["checksum"].removeprefix("sha256:"), reference.get("size_bytes"))
+            for document in documents
+            for reference in references_in(document)
         }
-        return sorted(digests - stored)
+        wanted = {"metadata.sha256": {"$in": list({digest for digest, _ in named})}}
+        found = self._db.files.find(wanted, {"metadata.sha256": True, "length": True})
+        stored = {(file["metadata"]["sha256"], file["length"]) for file in found}
+        return sorted(digest for digest, _ in named - stored)
 
     def taken(self, name: str, documents: Sequence[Document], keys: Sequence[str]) -> list[Document]:
-        """Those whose unique key another document has already."""
+        """Those whose unique key another document has already, and those that lie in the trash."""
         wanted = [{key: document.get(key) for key in keys} for document in documents]
         projection = dict.fromkeys(keys, True)
         there = self._db.collection(name).find({"$or": wanted}, projection)
         owner = {tuple(found.get(key) for key in keys): found["_id"] for found in there}
+        elsewhere = self._elsewhere(name, documents)
         return [
             document
             for document in documents
-            if owner.get(tuple(document.get(key) for key in keys), document["_id"]) != document["_id"]
+            if _key(document) in elsewhere
+            or owner.get(tuple(document.get(key) for key in keys), document["_id"]) != document["_id"]
         ]
+
+    def _elsewhere(
+        self, name: str, documents: Sequence[Document], session: Session | None = None
+    ) -> set[bytes]:
+        """The ids of those that are in the trash, or, of what comes from a trash, are not: never in both."""
+        other = _NEVER_IN_BOTH.get(name)
+        if other is None:
+            return set()
+        ids = [document["_id"] for document in documents]
+        found = self._db.collection(other).find({"_id": {"$in": ids}}, {"_id": True}, session=session)
+        return {_key(document) for document in found}
 
     def insert(
         self,
@@ -182,13 +205,15 @@ class ArchiveStore:
             ids = [document["_id"] for document in documents]
             there = self._db.collection(name).find({"_id": {"$in": ids}}, {"_id": True}, session=session)
             existing = {_key(document) for document in there}
-            new = [document for document in documents if _key(document) not in existing]
+            elsewhere = self._elsewhere(name, documents, session)
+            new = [document for document in documents if _key(document) not in existing | elsewhere]
             if new:
                 self._point_at_stored_blobs(new, session)
                 self._db.collection(name).insert_many(new, session=session)
                 self._count_references(name, [document["_id"] for document in new], session)
                 note(new, session)
-            return Inserted(new, len(existing))
+            conflicts = [document for document in documents if _key(document) in elsewhere]
+            return Inserted(new, len(existing), conflicts)
 
         try:
             return self._db.transaction(work)

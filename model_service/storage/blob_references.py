@@ -7,6 +7,8 @@ A blob's ``metadata.references`` counts exactly these. A sub-document of a store
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bson import ObjectId
+
 from model_service.states import ExportStatus
 from model_service.storage.db import Database, Document, Session, deadline
 
@@ -66,9 +68,12 @@ def _holdings(name: str, among: Document | None) -> list[Document]:
 
 
 def references_in(value: Any) -> Iterator[Document]:
-    """Every sub-document that names a blob, wherever it is in a document."""
+    """Every sub-document that names a blob, wherever it is in a document.
+
+    What a client says in JSON of its own is none, whatever it is called there: JSON has no such ids.
+    """
     if isinstance(value, Mapping):
-        if "file_id" in value and isinstance(value.get("checksum"), str):
+        if isinstance(value.get("file_id"), ObjectId) and isinstance(value.get("checksum"), str):
             yield value  # type: ignore[misc]  # documents are dictionaries
         for inner in value.values():
             yield from references_in(inner)

@@ -159,31 +159,16 @@ class Blobs:
 
     def retain(self, blob_id: ObjectId, session: Session) -> bool:
         """One more reference to a published blob; False when it is gone."""
-        updated = self._db.files.update_one(
-            {"_id": blob_id},
-            {"$inc": {"metadata.references": 1}, "$unset": {"metadata.unreferenced_at": ""}},
-            session=session,
-        )
-        return updated.matched_count == 1
+        return self.retain_all([blob_id], session)
 
     def release(self, blob_id: ObjectId, session: Session) -> None:
         """One reference less; without any, the sweep takes the blob when the safety window has passed."""
-        self._db.files.update_one(
-            {"_id": blob_id},
-            _released(1),
-            session=session,
-        )
+        self.release_all([blob_id], session)
 
     def retain_all(self, blob_ids: Iterable[ObjectId], session: Session) -> bool:
         """One more reference for every time a blob is named; False when one of them is gone."""
         counts = Counter(blob_ids)
-        updates = [
-            UpdateOne(
-                {"_id": blob_id},
-                {"$inc": {"metadata.references": count}, "$unset": {"metadata.unreferenced_at": ""}},
-            )
-            for blob_id, count in counts.items()
-        ]
+        updates = [UpdateOne({"_id": blob_id}, recounted(count)) for blob_id, count in counts.items()]
         if not updates:
             return True
         return self._db.files.bulk_write(updates, ordered=False, session=session).matched_count == len(counts)
@@ -191,7 +176,7 @@ class Blobs:
     def release_all(self, blob_ids: Iterable[ObjectId], session: Session) -> None:
         """``release`` for every time a blob is named, in one round trip."""
         updates = [
-            UpdateOne({"_id": blob_id}, _released(count)) for blob_id, count in Counter(blob_ids).items()
+            UpdateOne({"_id": blob_id}, recounted(-count)) for blob_id, count in Counter(blob_ids).items()
         ]
         if updates:
             self._db.files.bulk_write(updates, ordered=False, session=session)
@@ -252,17 +237,13 @@ class Blobs:
         self._db.transaction(work)
 
 
-def _released(count: int) -> list[Document]:
-    """The update of a blob that loses ``count`` references."""
+def recounted(difference: int) -> list[Document]:
+    """The update of a blob that gets so many references more; without any, the sweep's time runs."""
+    counted = {"$max": [0, {"$add": ["$metadata.references", difference]}]}
+    unreferenced = {"$eq": ["$metadata.references", 0]}
     return [
-        {"$set": {"metadata.references": {"$max": [0, {"$subtract": ["$metadata.references", count]}]}}},
-        {
-            "$set": {
-                "metadata.unreferenced_at": {
-                    "$cond": [{"$eq": ["$metadata.references", 0]}, "$$NOW", "$$REMOVE"]
-                }
-            }
-        },
+        {"$set": {"metadata.references": counted}},
+        {"$set": {"metadata.unreferenced_at": {"$cond": [unreferenced, "$$NOW", "$$REMOVE"]}}},
     ]
 
 

@@ -20,15 +20,13 @@ from pymongo.errors import PyMongoError
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.downloads import Downloads
 from model_service.storage.recount import BLOBS, Counts, Key, recount
-from model_service.storage.slots import Slots, day_key, increment, since
+from model_service.storage.slots import CORRECTION_SLOT, Slots, counters_of, day_key, increment, since
 
 SLOTS = 64
-# Written by ``rebuild`` alone, so that its correction meets no writer.
-CORRECTION_SLOT = -1
 # Days, today included, on which creations are counted apart; ``prune`` removes those further back.
 CREATED_DAYS = 9
 _REBUILT = "rebuilt"
-_COUNTERS: Document = {"_id.namespace": {"$gte": ""}}
+_ALL = counters_of(None)
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Counters:
         days = [f"$created.{day_key(today - timedelta(days=back))}" for back in range(7)]
         rows = self._db.model_counters.aggregate(
             [
-                {"$match": _COUNTERS if namespaces is None else {"_id.namespace": {"$in": namespaces}}},
+                {"$match": counters_of(namespaces)},
                 {
                     "$group": {
                         "_id": {"algorithm": "$_id.algorithm", "status": "$_id.status"},
@@ -161,7 +159,7 @@ class Counters:
         """The counts as the counters have them."""
         counts: Counts = defaultdict(lambda: defaultdict(int))
         oldest = day_key(_first_day())
-        for document in self._db.model_counters.find(_COUNTERS, session=session):
+        for document in self._db.model_counters.find(_ALL, session=session):
             group = document["_id"]
             total = counts[group["namespace"], group["algorithm"], group["status"]]
             total["models"] += document.get("models", 0)
@@ -177,10 +175,10 @@ class Counters:
     def prune(self) -> None:
         """Forget the days that no answer looks at, and groups that are empty. For a daily job."""
         kept = since("created", day_key(_first_day()))
-        self._db.model_counters.update_many(_COUNTERS, [{"$set": {"created": kept}}])
+        self._db.model_counters.update_many(_ALL, [{"$set": {"created": kept}}])
         # An increment that comes later makes the document again.
         empty = {"models": {"$in": [0, None]}, "bytes": {"$in": [0, None]}, "created": {}}
-        self._db.model_counters.delete_many(_COUNTERS | empty)
+        self._db.model_counters.delete_many(_ALL | empty)
 
 
 def _key(model: Document) -> Key:

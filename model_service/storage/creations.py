@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, PyMongoError
 
-from model_service.errors import ModelServiceError
 from model_service.storage.audit import Audit
 from model_service.storage.counters import Counters
-from model_service.storage.db import Database, Document, Session
+from model_service.storage.db import CONNECTION_ERRORS, Database, Document, Session
 from model_service.storage.group_commit import GroupCommit
 from model_service.storage.models import DuplicateVersion, derive
 
@@ -56,10 +55,14 @@ class Creations:
                 self._give_numbers(creations)
                 self._db.transaction(lambda session: self._insert(creations, session))
                 return [None] * len(creations)
-            except (DuplicateVersion, ModelServiceError) as error:
+            except CONNECTION_ERRORS:
+                raise  # it may have been committed all the same
+            except Exception as error:
+                if _may_be_committed(error):
+                    raise
                 if len(creations) > 1:
                     return [each for creation in creations for each in self._commit([creation])]
-                if creations[0].number is None or isinstance(error, ModelServiceError):
+                if creations[0].number is None or not isinstance(error, DuplicateVersion):
                     return [error]
                 # Another process took the number meanwhile.
 
@@ -97,3 +100,7 @@ class Creations:
             raise
         self._audit.record_all([creation.audit for creation in creations], session)
         self._statistics.add(documents, session)
+
+
+def _may_be_committed(error: Exception) -> bool:
+    return isinstance(error, PyMongoError) and error.has_error_label("UnknownTransactionCommitResult")

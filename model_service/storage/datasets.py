@@ -5,7 +5,7 @@ from typing import Any
 from bson import ObjectId
 
 from model_service.storage.db import Database, Document, Session
-from model_service.storage.models import NEWEST_FIRST
+from model_service.storage.pages import NEWEST_FIRST, within
 from model_service.storage.records import Records
 
 
@@ -42,7 +42,7 @@ class Datasets(Records):
 
     def training_jobs_with(self, dataset_id: Any, namespaces: list[str] | None, limit: int) -> list[Document]:
         """The newest runs that used it in any role, in these namespaces or in all."""
-        query = _within(namespaces) | {"datasets.dataset_id": dataset_id}
+        query = within(namespaces) | {"datasets.dataset_id": dataset_id}
         fields = dict.fromkeys(("name", "status", "datasets", "created_at"), True)
         return list(self._training_jobs.find(query, fields, sort=NEWEST_FIRST, limit=limit))
 
@@ -53,10 +53,6 @@ class Datasets(Records):
         origins: list[Document] = [{"dataset_ids": dataset_id}]
         if job_ids:
             origins.append({"training_job_id": {"$in": job_ids}})
-        query = _within(namespaces) | {"$or": origins}
+        query = within(namespaces) | {"$or": origins}
         fields = dict.fromkeys(("name", "version", "status", "training_job_id", "created_at"), True)
         return list(self._models.find(query, fields, sort=NEWEST_FIRST, limit=limit))
-
-
-def _within(namespaces: list[str] | None) -> Document:
-    return {} if namespaces is None else {"namespace": {"$in": namespaces}}

@@ -1,6 +1,6 @@
-"""The connection, the collections and their indexes.
+"""The connection and the collections. Their indexes are in ``storage.indexes``.
 
-models             one document per model version, unique on (name, version); its aliases, unique on (name, alias)
+models             one document per model version, unique on (name, version) and on (name, alias)
 deleted_models     the trash: the same documents, with deleted_at and deleted_by, until they are purged
     └─ files[].file_id, file_metadata.file_id ──┐
     └─ training_job_id → training_jobs          │
@@ -45,7 +45,7 @@ from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidId
 from prometheus_client import Counter
-from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReadPreference, WriteConcern
+from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import (
@@ -65,9 +65,11 @@ from pymongo.read_concern import ReadConcern
 
 from model_service.config import Settings, SettingsError, redact_url
 from model_service.metrics import MONGODB_OPERATIONS
+from model_service.storage.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES
 
 Document = dict[str, Any]
 Session = ClientSession
+StoredId = ObjectId
 T = TypeVar("T")
 
 # What the driver raises when MongoDB is away: the one place that turns it into an answer is api/errors.py.
@@ -75,129 +77,14 @@ DATABASE_ERRORS = (PyMongoError,)
 CONNECTION_ERRORS = (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError)
 
 _JOURNALED = WriteConcern(w="majority", wtimeout=30_000)
-
-# How long the repetition of a creating request is recognised.
-IDEMPOTENCY_KEPT_S = 24 * 3600
-
-# What a model came from; most models say nothing about it, and cost these indexes nothing.
-_ORIGINS: dict[str, Document] = {
-    "training_job_id": {"training_job_id": {"$gt": ""}},
-    "dataset_ids": {"dataset_ids": {"$exists": True}},
-}
-
-INDEXES: dict[str, list[IndexModel]] = {
-    "models": [
-        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)], unique=True),
-        IndexModel(
-            [("name", ASCENDING), ("aliases", ASCENDING)],
-            unique=True,
-            partialFilterExpression={"aliases": {"$exists": True}},
-        ),
-        # One for each order of a list, and for each filter with the order that lists have by default.
-        *(
-            IndexModel([(field, DESCENDING), ("_id", DESCENDING)])
-            for field in ("created_at", "updated_at", "download_count", "size_bytes")
-        ),
-        *(
-            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
-            for field in (
-                *("name", "namespace", "algorithm", "framework", "task_type", "status", "tags", "created_by"),
-                "terms",
-            )
-        ),
-        *(
-            IndexModel(
-                [(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
-                partialFilterExpression={field: {"$gt": least}},  # most have none
-            )
-            for field, least in (("aliases", ""), ("parent_model_id", ObjectId("0" * 24)))
-        ),
-        IndexModel([("metric_order.$**", ASCENDING)]),
-        *(
-            IndexModel(
-                [(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
-                partialFilterExpression=partial,
-            )
-            for field, partial in _ORIGINS.items()
-        ),
-    ],
-    "deleted_models": [
-        *(
-            IndexModel([(field, ASCENDING)], partialFilterExpression=partial)
-            for field, partial in _ORIGINS.items()
-        ),
-        IndexModel([("deleted_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("namespace", ASCENDING), ("deleted_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)]),
-    ],
-    "datasets": [
-        IndexModel([("name", ASCENDING), ("version", ASCENDING)], unique=True),
-        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)], unique=True),
-        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
-        *(
-            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
-            for field in ("name", "namespace", "purpose", "format", "task_type", "tags", "created_by")
-        ),
-    ],
-    "training_jobs": [
-        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
-        *(
-            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
-            for field in (
-                "name",
-                "namespace",
-                "status",
-                "algorithm",
-                "framework",
-                "task_type",
-                "tags",
-                "created_by",
-                "datasets.dataset_id",
-            )
-        ),
-    ],
-    "idempotency_keys": [IndexModel([("created_at", ASCENDING)], expireAfterSeconds=IDEMPOTENCY_KEPT_S)],
-    "export_jobs": [
-        IndexModel([("model_id", ASCENDING), ("version", DESCENDING)], unique=True),
-        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("status", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
-    ],
-    "deployments": [
-        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("status", ASCENDING), ("deployment_type", ASCENDING)]),
-        IndexModel([("export_job_id", ASCENDING)]),
-        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
-    ],
-    "deployment_history": [IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING)])],
-    "api_keys": [IndexModel([("deployment_id", ASCENDING)])],
-    "uploads": [IndexModel([("started_at", ASCENDING)])],
-    "part_uploads": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=86_400)],
-    "model_counters": [IndexModel([("_id.namespace", ASCENDING)])],
-    "blob_counters": [IndexModel([("_id.slot", ASCENDING)])],
-    "download_counters": [IndexModel([("_id.namespace", ASCENDING)])],
-    "leases": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=3600)],
-    "workers": [IndexModel([("at", ASCENDING)], expireAfterSeconds=600)],
-    "access_keys": [
-        IndexModel([("secrets.prefix", ASCENDING)], unique=True),
-        IndexModel([("owner", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
-    ],
-    "revoked_sessions": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
-    "audit": [
-        IndexModel([("at", DESCENDING), ("_id", DESCENDING)]),
-        *(
-            IndexModel([(field, ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)])
-            for field in ("subject_id", "actor", "name", "kind")
-        ),
-    ],
-}
+# MongoDB 5.0: the first with reads of one snapshot outside transactions.
+_OLDEST_WIRE_VERSION = 13
 
 
 def deadline(seconds: float) -> AbstractContextManager[None]:
     """All of a block's operations together end within this time, or raise one of DATABASE_ERRORS.
 
-    It overrides the connection's own time limits both ways: a probe gives up sooner, a long aggregation later.
+    It overrides the connection's own time limits both ways: a probe gives up sooner, an aggregation later.
     """
     return pymongo.timeout(seconds)
 
@@ -285,18 +172,20 @@ class Database:
     def snapshot(self) -> Iterator[Session]:
         """Reads in this session see all collections as they were at one moment, for about five minutes.
 
-        Needs MongoDB 5.0. Raises: one of DATABASE_ERRORS at a read that comes too late.
+        Raises: one of DATABASE_ERRORS at a read that comes too late.
         """
         with self.client.start_session(snapshot=True) as session:
             yield session
 
     def check(self) -> None:
-        """Raises: SettingsError: the server cannot be reached, or has no transactions."""
+        """Raises: SettingsError: the server cannot be reached, is too old, or has no transactions."""
         address = redact_url(self._url)
         try:
             hello = self.client.admin.command("hello")
         except PyMongoError as exc:
             raise SettingsError(f"MONGODB_URL: {address} cannot be used: {_reason(exc)}") from None
+        if hello["maxWireVersion"] < _OLDEST_WIRE_VERSION:
+            raise SettingsError(f"MONGODB_URL: {address} is older than MongoDB 5.0, which the service needs.")
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise SettingsError(
                 f"MONGODB_URL: {address} is a standalone server, which has no transactions. "
@@ -307,13 +196,8 @@ class Database:
         """Make what is missing. Safe to call from several processes at once."""
         for name, indexes in INDEXES.items():
             self._database[name].create_indexes(indexes)
-        self.files.create_indexes(
-            [
-                IndexModel([("metadata.sha256", ASCENDING)], unique=True),
-                IndexModel([("metadata.unreferenced_at", ASCENDING)], sparse=True),
-            ]
-        )
-        self.chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
+        self.files.create_indexes(BLOB_INDEXES)
+        self.chunks.create_indexes(CHUNK_INDEXES)
 
     def ping(self) -> None:
         """Raises: one of CONNECTION_ERRORS."""

@@ -7,6 +7,7 @@ from pymongo import ReturnDocument, UpdateOne, WriteConcern
 
 from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus, DeploymentType
 from model_service.storage.db import Database, Document, Session, now
+from model_service.storage.pages import page_of
 
 SERVED = [DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE]
 
@@ -25,9 +26,7 @@ class Deployments:
         return self._deployments.find_one({"_id": deployment_id})
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
-        found = self._deployments.find(query, sort=[("created_at", -1), ("_id", -1)], skip=skip, limit=limit)
-        count = self._deployments.count_documents(query) if query else None
-        return list(found), self._deployments.estimated_document_count() if count is None else count
+        return page_of(self._deployments, query, skip, limit)
 
     def move(self, deployment_id: str, to: DeploymentStatus, **changes: Any) -> Document | None:
         """Change the status by compare-and-set and write it into the history.

@@ -23,19 +23,17 @@ from pymongo.errors import PyMongoError
 
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.recount import downloads_of_models
-from model_service.storage.slots import day_key, hour_key, increment, since
+from model_service.storage.slots import CORRECTION_SLOT, counters_of, day_key, hour_key, increment, since
 
 log = structlog.get_logger(__name__)
 
 # A process writes one batch at a time.
 SLOTS = 16
-# Written by ``rebuild`` alone: two at once conflict there, and the second sees what the first corrected.
-CORRECTION_SLOT = -1
 MAX_DAYS = 366
 HOURS_KEPT = 48
 # What downloads wait for their count, at most.
 TIMEOUT_S = 2.0
-_COUNTERS: Document = {"_id.namespace": {"$gte": ""}}
+_ALL = counters_of(None)
 
 
 class _Batch:
@@ -116,7 +114,7 @@ class Downloads:
     def _sums(self, fields: dict[str, list[str]], namespaces: list[str] | None) -> dict[str, int]:
         rows = self._db.download_counters.aggregate(
             [
-                {"$match": _COUNTERS if namespaces is None else {"_id.namespace": {"$in": namespaces}}},
+                {"$match": counters_of(namespaces)},
                 {"$group": {"_id": None} | {name: _sum(paths) for name, paths in fields.items()}},
             ]
         )
@@ -131,7 +129,7 @@ class Downloads:
 
         def work(session: Session) -> None:
             counted: Counter[str] = Counter()
-            for row in self._db.download_counters.find(_COUNTERS, {"total": True}, session=session):
+            for row in self._db.download_counters.find(_ALL, {"total": True}, session=session):
                 counted[row["_id"]["namespace"]] += row.get("total", 0)
             for namespace, downloads in downloads_of_models(self._db, session).items():
                 missing = max(0, downloads - counted[namespace])
@@ -147,7 +145,7 @@ class Downloads:
             "days": since("days", day_key(moment.date() - timedelta(days=MAX_DAYS))),
             "hours": since("hours", hour_key(moment - timedelta(hours=HOURS_KEPT))),
         }
-        self._db.download_counters.update_many(_COUNTERS, [{"$set": kept}])
+        self._db.download_counters.update_many(_ALL, [{"$set": kept}])
 
 
 def _sum(paths: list[str]) -> Document:

@@ -10,18 +10,16 @@ import uuid
 from pymongo import ReturnDocument
 
 from model_service.states import EXPORT_TRANSITIONS, ExportStatus
+from model_service.storage.clock import from_now
 from model_service.storage.db import Database, Document, Session, now
+from model_service.storage.pages import page_of
 
 LOG_LINES = 200
 
 
-def _from_now(seconds: float) -> Document:
-    return {"$add": ["$$NOW", round(seconds * 1000)]}
-
-
 def _unowned(grace_s: float = 0) -> Document:
     """No lease, or one that ran out ``grace_s`` ago."""
-    return {"$expr": {"$lt": ["$lease.expires_at", _from_now(-grace_s)]}}  # a missing lease is less than any
+    return {"$expr": {"$lt": ["$lease.expires_at", from_now(-grace_s)]}}  # a missing lease is less than any
 
 
 def _may_become(status: ExportStatus) -> Document:
@@ -45,9 +43,7 @@ class Exports:
         return self._jobs.find_one({"_id": job_id}, session=session)
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
-        found = self._jobs.find(query, {"log": False}, sort=[("created_at", -1), ("_id", -1)])
-        total = self._jobs.count_documents(query) if query else self._jobs.estimated_document_count()
-        return list(found.skip(skip).limit(limit)), total
+        return page_of(self._jobs, query, skip, limit, fields={"log": False})
 
     def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> Document | None:
         """Take a job that waits, or whose worker's lease ran out; None when it is not to be had."""
@@ -57,7 +53,7 @@ class Exports:
             **_may_become(ExportStatus.RUNNING),
             **_unowned(),
         }
-        lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": _from_now(lease_s)}
+        lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": from_now(lease_s)}
         return self._jobs.find_one_and_update(
             claimable,
             [
@@ -78,7 +74,7 @@ class Exports:
     def renew(self, job_id: str, token: str, lease_s: float) -> bool:
         """Hold on to the job; False when it is no longer ours."""
         renewed = self._jobs.update_one(
-            _owned(job_id, token), [{"$set": {"lease.expires_at": _from_now(lease_s)}}]
+            _owned(job_id, token), [{"$set": {"lease.expires_at": from_now(lease_s)}}]
         )
         return renewed.matched_count == 1
 

@@ -10,7 +10,7 @@ from bson import ObjectId
 from pymongo import ReturnDocument
 
 from model_service.storage.blob_references import held_blobs
-from model_service.storage.blobs import CHUNK_BYTES, Blob
+from model_service.storage.blobs import CHUNK_BYTES, Blob, recounted
 from model_service.storage.db import Database, Document, Session
 
 _PAGE = 500
@@ -80,15 +80,8 @@ class Integrity:
 
         Right whoever writes meanwhile: a change of the references changes the count by the same.
         """
-        counted = {"$max": [0, {"$add": ["$metadata.references", difference]}]}
-        unheld = {"$eq": ["$metadata.references", 0]}
         after = self._db.files.find_one_and_update(
-            {"_id": blob_id},
-            [
-                {"$set": {"metadata.references": counted}},
-                {"$set": {"metadata.unreferenced_at": {"$cond": [unheld, "$$NOW", "$$REMOVE"]}}},
-            ],
-            return_document=ReturnDocument.AFTER,
+            {"_id": blob_id}, recounted(difference), return_document=ReturnDocument.AFTER
         )
         return None if after is None else int(after["metadata"]["references"])
 

@@ -13,14 +13,11 @@ from dataclasses import dataclass, field
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from model_service.storage.db import Database, Document
+from model_service.storage.clock import from_now
+from model_service.storage.db import Database
 
 ARCHIVE = "archive:"
 _ARCHIVE_S = 900.0
-
-
-def _from_now(seconds: float) -> Document:
-    return {"$add": ["$$NOW", round(seconds * 1000)]}
 
 
 @dataclass
@@ -44,7 +41,7 @@ class Leases:
             {
                 "$set": {
                     "token": {"$cond": [free, lease.token, "$token"]},
-                    "expires_at": {"$cond": [free, _from_now(ttl_s), "$expires_at"]},
+                    "expires_at": {"$cond": [free, from_now(ttl_s), "$expires_at"]},
                 }
             }
         ]
@@ -59,7 +56,7 @@ class Leases:
     def renew(self, lease: HeldLease) -> bool:
         """False when it ran out and somebody else has it."""
         mine = {"_id": lease.name, "token": lease.token}
-        later = [{"$set": {"expires_at": _from_now(lease.ttl_s)}}]
+        later = [{"$set": {"expires_at": from_now(lease.ttl_s)}}]
         return self._leases.update_one(mine, later).matched_count == 1
 
     def release(self, lease: HeldLease) -> None:

@@ -3,6 +3,7 @@
 from bson import ObjectId
 
 from model_service.storage.db import Database, Document
+from model_service.storage.pages import within
 
 # Of a model in a lineage, what is read.
 FIELDS = ("name", "version", "status", "parent_model_id", "training_job_id", "created_at")
@@ -49,7 +50,5 @@ class Lineage:
 
     def children(self, parents: list[ObjectId], namespaces: list[str] | None, limit: int) -> list[Document]:
         """What was made from these, oldest first, in these namespaces or in all."""
-        query: Document = {"parent_model_id": {"$in": parents}}
-        if namespaces is not None:
-            query["namespace"] = {"$in": namespaces}
+        query = within(namespaces) | {"parent_model_id": {"$in": parents}}
         return list(self._models.find(query, dict.fromkeys(FIELDS, True), sort=[("_id", 1)], limit=limit))

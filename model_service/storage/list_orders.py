@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from model_service.storage.db import Document, object_id
-from model_service.storage.search import metric_field, metric_key, numeric_metrics
+from model_service.storage.search import metric_field, metric_key
 
 METRIC = "metrics."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,9 +44,10 @@ class Order:
         return [(field, -direction if self.descending else direction) for field, direction in keys]
 
     def position(self, document: Document) -> Position:
+        """Of a stored document that has at least the fields of ``keys``."""
         if self.metric is not None:
-            value = numeric_metrics(document["metrics"])[self.metric]
-            return [metric_key(value, document["_id"]).hex()]
+            kind, _, name = metric_field(self.metric).partition(".")
+            return [document[kind][name].hex()]
         return [_CODECS[field][0](document[field]) for field, _ in self.keys]
 
     def ranges_after(self, position: Position) -> list[Document]:

@@ -1,5 +1,6 @@
 """How the last sweep and the last verification ended, for whoever asks about the service's health."""
 
+from model_service.storage.clock import from_now
 from model_service.storage.db import Database, Document, now
 
 
@@ -17,5 +18,5 @@ class Maintenance:
 
     def due(self, task: str, interval_s: float) -> bool:
         """Whether its last end is that long ago, by the database's clock, or it never ran."""
-        recent = {"_id": task, "$expr": {"$gt": ["$at", {"$subtract": ["$$NOW", round(interval_s * 1000)]}]}}
+        recent = {"_id": task, "$expr": {"$gt": ["$at", from_now(-interval_s)]}}
         return self._maintenance.find_one(recent, {"_id": True}) is None

@@ -7,6 +7,7 @@ predicates, this tells which of them few versions match.
 import operator
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,16 +19,18 @@ from model_service.storage.db import Document
 SAMPLE = 2_000
 SAMPLED_PART = 21
 KEPT_S = 300.0
-_METRICS = "metric_order."
 _LEFT_OUT = dict.fromkeys(
     ("description", "hyperparameters", "metrics", "dataset_info", "signature", "files"), False
 )
+_METRICS = "metric_order"
+_TIMES = ("created_at", "updated_at")
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "$gt": operator.gt,
     "$gte": operator.ge,
     "$lt": operator.lt,
     "$lte": operator.le,
 }
+
+Members = set[int] | frozenset[int]
 
 
 class ModelSample:
@@ -35,63 +38,66 @@ class ModelSample:
 
     def __init__(self, models: Collection[Document]) -> None:
         self._models = models
-        self._documents: list[Document] = []
+        self._sampled = _Sampled([])
         self._until = 0.0
         self._renewing = threading.Lock()
 
-    def matching(self, predicates: Iterable[Document], of_all: int) -> tuple[int, float]:
-        """How many of the sample match all of the predicates, each about one field, and what part that is.
+    def matching(self, predicates: Iterable[Document]) -> tuple[int, float]:
+        """How many of the sample match all of the predicates, each about one field, and what part that is."""
+        sampled = self._current()
+        sets = [sampled.members(*item) for predicate in predicates for item in predicate.items()]
+        fewest, *others = sorted(sets, key=len)
+        count = len(frozenset(fewest).intersection(*others))
+        return count, count / sampled.size if sampled.size else 0.0
 
-        Args:
-            of_all: how many versions there are, about.
-        """
-        documents = self._current(of_all)
-        whole = len(documents)
-        for predicate in predicates:
-            for field, condition in predicate.items():
-                documents = _matching(documents, field, condition)
-        return len(documents), len(documents) / whole if whole else 0.0
-
-    def _current(self, of_all: int) -> list[Document]:
-        if time.monotonic() >= self._until and self._renewing.acquire(blocking=not self._documents):
+    def _current(self) -> "_Sampled":
+        if time.monotonic() >= self._until and self._renewing.acquire(blocking=not self._sampled.size):
             try:
                 if time.monotonic() >= self._until:
-                    self._documents = self._read(of_all)
+                    self._sampled = self._read()
                     self._until = time.monotonic() + KEPT_S
             finally:
                 self._renewing.release()
-        return self._documents
+        return self._sampled
 
-    def _read(self, of_all: int) -> list[Document]:
-        size = max(1, min(SAMPLE, of_all // SAMPLED_PART))
-        found = self._models.aggregate([{"$sample": {"size": size}}, {"$project": _LEFT_OUT}])
-        return [_flat(document) for document in found]
-
-
-def _flat(document: Document) -> Document:
-    """Metrics under their paths, and lists as sets."""
-    metrics = {f"{_METRICS}{name}": key for name, key in document.pop("metric_order", {}).items()}
-    return metrics | {
-        name: frozenset(value) if name in ("terms", "tags", "aliases") else value
-        for name, value in document.items()
-    }
+    def _read(self) -> "_Sampled":
+        size = max(1, min(SAMPLE, self._models.estimated_document_count() // SAMPLED_PART))
+        return _Sampled(self._models.aggregate([{"$sample": {"size": size}}, {"$project": _LEFT_OUT}]))
 
 
-def _matching(documents: list[Document], field: str, condition: Any) -> list[Document]:
-    """As MongoDB's operators of the same names match, of those that the lists use."""
-    if not isinstance(condition, dict):
-        condition = {"$in": [condition]}
-    for name, wanted in condition.items():
-        if name == "$in":
-            values = frozenset(wanted)
-            documents = [one for one in documents if _any_of(one.get(field), values)]
-        else:
-            compare = _OPERATORS[name]
-            documents = [
-                one for one in documents if (value := one.get(field)) is not None and compare(value, wanted)
-            ]
-    return documents
+class _Sampled:
+    """Which of some documents have which value: a look-up for what is equal, a scan for what is in bounds."""
 
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self.size = 0
+        self._having: dict[tuple[str, Any], set[int]] = defaultdict(set)
+        self._values: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        for number, document in enumerate(documents):
+            self.size += 1
+            for field, value in document.items():
+                self._add(number, field, value)
 
-def _any_of(value: Any, wanted: frozenset[Any]) -> bool:
-    return not wanted.isdisjoint(value) if isinstance(value, frozenset) else value in wanted
+    def _add(self, number: int, field: str, value: Any) -> None:
+        if field == _METRICS:
+            for metric, key in value.items():
+                self._values[f"{_METRICS}.{metric}"].append((number, key))
+        elif field in _TIMES:
+            self._values[field].append((number, value))
+        elif isinstance(value, list):
+            for one in value:
+                self._having[field, one].add(number)
+        elif not isinstance(value, dict):
+            self._having[field, value].add(number)
+
+    def members(self, field: str, condition: Any) -> Members:
+        """As MongoDB's operators match, of those that the lists use."""
+        if not isinstance(condition, dict):
+            return self._having.get((field, condition), frozenset())
+        if "$in" in condition:
+            return frozenset().union(*(self.members(field, value) for value in condition["$in"]))
+        bounds = [(_OPERATORS[name], bound) for name, bound in condition.items()]
+        return {
+            number
+            for number, value in self._values.get(field, ())
+            if all(within(value, bound) for within, bound in bounds)
+        }

@@ -13,13 +13,15 @@ from model_service.storage.db import Database, Document
 from model_service.storage.list_orders import Order
 from model_service.storage.model_sample import ModelSample
 from model_service.storage.models import DERIVED
-from model_service.storage.search import metric_at_least, metric_at_most, metric_field, words
+from model_service.storage.search import metric_at_least, metric_at_most, metric_field, term_mask, words
 
-EXACT_TOTAL = 10_000  # what one predicate matches is counted up to here
-READ_TOTAL = 1_000  # and of what several match, so many are read to see
-ENOUGH_SAMPLED = 30  # an estimate from them is right within a third, nearly always
+COUNTED = 10_000  # a registry of up to so many is counted for every total; so is what one predicate matches
+ESTIMATED_FROM = 2_000  # in a larger one the sample decides from here on,
+SURE_SAMPLED = 5  # if it has so many
+READ = 100  # of what has the rarest of several predicates, so many are read to see how many have the others
 FIND_MS = 10_000
 MAX_BRANCHES = 40  # of a cursor's $or; past it the page is sorted in memory
+STUB = ("revision", "updated_at", "download_count")
 _SHOWN = dict.fromkeys(DERIVED, False)
 _ANY_OF = {"tags": "tags", "namespaces": "namespace"}
 
@@ -111,58 +113,72 @@ class ModelSearch:
     def find(
         self, query: Query, order: Order, *, skip: int, limit: int, after: list[Any] | None
     ) -> list[Document]:
-        """The matching documents in order, from a position of ``order`` on or after ``skip`` of them.
+        """Stubs of what matches, in order, from a position of ``order`` on or after ``skip`` of them.
+
+        A stub has what tells two states of a document apart, and what its position in the order needs.
 
         Raises:
             InvalidPosition: ``after`` is none of this order.
         """
+        query = self._rarest_word_first(query)
         wanted = query.document() if after is None else query.within(order.ranges_after(after))
-        cursor = self._models.find(wanted, _SHOWN, sort=order.keys, skip=skip, limit=limit)
+        fields = [*STUB, *(field for field, _ in order.keys)]
+        cursor = self._models.find(wanted, fields, sort=order.keys, skip=skip, limit=limit)
         return list(cursor.batch_size(limit).max_time_ms(FIND_MS))
+
+    def _rarest_word_first(self, query: Query) -> Query:
+        """The index is asked for the rarest word alone; mongod would keep its choice for other words too."""
+        terms = [predicate for predicate in query.predicates if "terms" in predicate]
+        if len(terms) < 2:
+            return query
+        rarest = min(terms, key=lambda term: self._sample.matching([term])[0])
+        others: list[Document] = [
+            {"$in": [{"$literal": term["terms"]}, "$terms"]} for term in terms if term is not rarest
+        ]
+        mask = {"term_mask": {"$bitsAllSet": term_mask(term["terms"] for term in terms)}}
+        rest = [predicate for predicate in query.predicates if "terms" not in predicate]
+        return Query([rarest, mask, {"$expr": {"$and": others}}, *rest], query.alternatives)
+
+    def load(self, model_ids: list[Any]) -> list[Document]:
+        """Those of the documents that are there, in any order, without what only the search reads of them."""
+        return list(self._models.find({"_id": {"$in": model_ids}}, _SHOWN, batch_size=len(model_ids) + 1))
 
     def total(self, query: Query) -> Total:
         """How many match: counted where that is quick, else estimated."""
         of_all = self._models.estimated_document_count()
         parts = query.parts()
+        if of_all <= COUNTED:
+            return Total(self._count(_all(parts)), False)
+        if not parts:
+            return Total(of_all, True)
+        sampled, share = self._sample.matching(parts)
+        estimate = int(share * of_all)
+        if sampled >= SURE_SAMPLED and estimate > ESTIMATED_FROM:
+            return Total(estimate, True)
         if len(parts) > 1:
             return self._total_of_several(parts, of_all)
-        if parts:
-            return self._total_of_one(parts[0], of_all)
-        many = of_all > EXACT_TOTAL
-        return Total(of_all if many else self._count({}, of_all, hint="_id_"), many)
-
-    def _total_of_one(self, part: Document, of_all: int) -> Total:
-        """An index alone counts what one predicate matches."""
-        estimate = 0
-        if of_all > EXACT_TOTAL:
-            estimate = int(self._sample.matching([part], of_all)[1] * of_all)
-            if estimate > 2 * EXACT_TOTAL:
-                return Total(estimate, True)
-        counted = self._count(part, EXACT_TOTAL + 1)
-        return Total(max(counted, estimate), True) if counted > EXACT_TOTAL else Total(counted, False)
+        counted = self._count(parts[0], limit=COUNTED + 1)
+        return Total(max(counted, estimate), True) if counted > COUNTED else Total(counted, False)
 
     def _total_of_several(self, parts: list[Document], of_all: int) -> Total:
-        """Where the sample has too few, the versions of the rarest predicate are read, up to READ_TOTAL."""
-        if of_all <= READ_TOTAL:
-            return Total(self._count(_all(parts), of_all), False)
-        sampled, share = self._sample.matching(parts, of_all)
-        if sampled >= ENOUGH_SAMPLED and share * of_all > READ_TOTAL:
-            return Total(int(share * of_all), True)
-        shares = [self._sample.matching([part], of_all)[1] for part in parts]
-        rarest = parts[shares.index(min(shares))]
+        """Few match: of those that match the rarest predicate some are read."""
+        sampled = [self._sample.matching([part]) for part in parts]
+        (having, share), rarest = min(zip(sampled, parts, strict=True), key=lambda one: one[0][0])
         stages: list[Document] = [
             {"$match": rarest},
-            {"$limit": READ_TOTAL},
+            {"$limit": READ},
             {"$match": _all([part for part in parts if part is not rarest])},
             {"$count": "matching"},
         ]
         found = next(iter(self._models.aggregate(stages, maxTimeMS=FIND_MS)), {"matching": 0})["matching"]
-        if self._count(rarest, READ_TOTAL + 1) <= READ_TOTAL:
+        if having < SURE_SAMPLED and self._count(rarest, limit=READ + 1) <= READ:
             return Total(found, False)
-        return Total(int(max(found, found / READ_TOTAL * min(shares) * of_all)), True)
+        return Total(int(max(found, found / READ * share * of_all)), True)
 
-    def _count(self, query: Document, limit: int, **options: Any) -> int:
-        return self._models.count_documents(query, limit=max(1, limit), maxTimeMS=FIND_MS, **options)
+    def _count(self, query: Document, **options: Any) -> int:
+        if not query:
+            options["hint"] = "_id_"  # else it would read the documents
+        return self._models.count_documents(query, maxTimeMS=FIND_MS, **options)
 
 
 def _all(documents: list[Document]) -> Document:

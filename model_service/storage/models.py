@@ -24,9 +24,8 @@ from model_service.storage.file_entries import FilesEdit, change_files, find_for
 from model_service.storage.hot_models import HotModel, HotModels
 from model_service.storage.search import derived_fields
 
-NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 # What the search stores beside a document's own fields: an answer and the trash have no use for it.
-DERIVED = ("terms", "metric_order")
+DERIVED = ("terms", "term_mask", "metric_order")
 # Indexed partially: a document without them costs those indexes nothing.
 ABSENT_WHEN_EMPTY = ("aliases", "dataset_ids")
 
@@ -117,14 +116,7 @@ class Models:
         """About how many, without reading them."""
         return self._models.estimated_document_count()
 
-    def insert(
-        self,
-        document: Document,
-        session: Session,
-        *,
-        action: str = "created",
-        details: Document | None = None,
-    ) -> None:
+    def insert(self, document: Document, session: Session, *, action: str = "created") -> None:
         """Store a new document; what is derived from it is set on it too.
 
         Args:
@@ -139,7 +131,7 @@ class Models:
             self._models.insert_one(document, session=session)
         except DuplicateKeyError as exc:
             raise _duplicate(exc) from None
-        self._record(action, document, session, {"version": document["version"], **(details or {})})
+        self._record(action, document, session, {"version": document["version"]})
         self._statistics.change(None, document, session)
 
     def change(
@@ -227,19 +219,18 @@ class Models:
         with self._models.find(query, fields, sort=[("created_at", 1), ("_id", 1)]) as found:
             yield from found
 
-    def remove(self, model_id: ObjectId, session: Session, *, action: str = "deleted") -> Document | None:
+    def remove(self, model_id: ObjectId, session: Session) -> Document | None:
         """Take a document out, and leave the rest of it to the caller; None when there is none."""
         gone = self._models.find_one_and_delete({"_id": model_id}, session=session)
         if gone is not None:
-            self._record(action, gone, session, {"version": gone["version"]})
+            self._record("deleted", gone, session, {"version": gone["version"]})
             self._statistics.change(gone, None, session)
         return gone
 
     def _record(self, action: str, document: Document, session: Session, details: Document) -> None:
-        self._audit.record_all([self._entry(action, document, details)], session)
-
-    def _entry(self, action: str, document: Document, details: Document) -> Document:
-        return self._audit.entry(action, "model", document["_id"], name=document["name"], details=details)
+        self._audit.record(
+            action, "model", document["_id"], session=session, name=document["name"], details=details
+        )
 
     def count_download(self, model: Document) -> None:
         """Count the beginning of a download: no change of the model, whose revision stays."""

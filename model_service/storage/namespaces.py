@@ -1,6 +1,7 @@
 """The namespaces that hold models, from the statistics' counters."""
 
 from model_service.storage.db import Database, Document
+from model_service.storage.slots import counters_of
 
 
 class Namespaces:
@@ -12,10 +13,9 @@ class Namespaces:
 
         Reads the counters, a document per group and slot, and no model.
         """
-        wanted: Document = {"$gte": ""} if namespaces is None else {"$in": namespaces}
         rows = self._counters.aggregate(
             [
-                {"$match": {"_id.namespace": wanted}},
+                {"$match": counters_of(namespaces)},
                 {
                     "$group": {
                         "_id": "$_id.namespace",

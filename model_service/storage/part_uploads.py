@@ -22,7 +22,8 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from model_service.states import UploadState
-from model_service.storage.chunks import CHUNK_BYTES, Chunks, chunk_document
+from model_service.storage.chunks import Chunks, chunk_count, chunk_document
+from model_service.storage.clock import from_now
 from model_service.storage.db import Database, Document, Session, now
 
 COMPLETING_LEASE_S = 30.0
@@ -106,7 +107,7 @@ class PartUploads:
 
     def discard_attempt(self, upload_id: ObjectId, first_chunk: int, size_bytes: int, attempt: int) -> None:
         """Remove what this attempt wrote of a part of that size."""
-        end = first_chunk - (-size_bytes // CHUNK_BYTES)
+        end = first_chunk + chunk_count(size_bytes)
         part = {"files_id": upload_id, "n": {"$gte": first_chunk, "$lt": end}}
         self._db.chunks.delete_many({**part, "attempt": attempt})
 
@@ -137,14 +138,22 @@ class PartUploads:
                 ],
                 "$and": [{"$expr": {"$eq": [{"$size": {"$objectToArray": "$parts"}}, "$part_count"]}}],
             },
-            [{"$set": {"state": UploadState.COMPLETING, "completing": {"token": token, **_lease()}}}],
+            [
+                {
+                    "$set": {
+                        "state": UploadState.COMPLETING,
+                        "completing": {"token": token, "until": from_now(COMPLETING_LEASE_S)},
+                    }
+                }
+            ],
         )
         return token if mine.matched_count else None
 
     def renew_completion(self, upload_id: ObjectId, token: str) -> bool:
         """False when it is somebody else's turn."""
         renewed = self._uploads.update_one(
-            self._mine(upload_id, token), [{"$set": {"completing": {"token": token, **_lease()}}}]
+            self._mine(upload_id, token),
+            [{"$set": {"completing": {"token": token, "until": from_now(COMPLETING_LEASE_S)}}}],
         )
         return renewed.matched_count == 1
 
@@ -188,7 +197,3 @@ class PartUploads:
     @staticmethod
     def _mine(upload_id: ObjectId, token: str) -> Document:
         return {"_id": upload_id, "state": UploadState.COMPLETING, "completing.token": token}
-
-
-def _lease() -> Document:
-    return {"until": {"$add": ["$$NOW", round(COMPLETING_LEASE_S * 1000)]}}

@@ -15,7 +15,8 @@ from model_service.actor import namespace_of
 from model_service.storage.audit import Audit
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.file_entries import FilesEdit, change_files
-from model_service.storage.models import NEWEST_FIRST, Change, DuplicateVersion, same
+from model_service.storage.models import Change, DuplicateVersion, same
+from model_service.storage.pages import page_of
 
 
 class Records:
@@ -32,15 +33,9 @@ class Records:
         wanted = {"_id": {"$in": list(record_ids)}}
         return list(self._records.find(wanted, sort=[("_id", 1)]))
 
-    def page(self, query: Document, skip: int, limit: int, *, count_up_to: int) -> tuple[list[Document], int]:
-        """One page, newest first, and how many match in all, counted up to a bound."""
-        found = self._records.find(query, sort=NEWEST_FIRST, skip=skip, limit=limit)
-        # Without a query nothing but a hint makes it count an index's keys instead of reading documents.
-        hint: dict[str, Any] = {} if query else {"hint": NEWEST_FIRST}
-        return list(found), self._records.count_documents(query, limit=count_up_to, **hint)
-
-    def exists(self, query: Document, session: Session | None = None) -> bool:
-        return self._records.find_one(query, {"_id": True}, session=session) is not None
+    def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
+        """One page, newest first, and how many match in all; see ``page_of``."""
+        return page_of(self._records, query, skip, limit)
 
     def insert(self, document: Document, session: Session, *, details: Document | None = None) -> None:
         """Store a new document, complete with its ``_id``; its namespace and first revision are set on it.
@@ -55,15 +50,7 @@ class Records:
             raise DuplicateVersion from None
         self._record("created", document, session, details or {})
 
-    def change(
-        self,
-        record_id: Any,
-        edit: Callable[[Document], Document],
-        session: Session,
-        *,
-        action: str = "updated",
-        details: Document | None = None,
-    ) -> Change | None:
+    def change(self, record_id: Any, edit: Callable[[Document], Document], session: Session) -> Change | None:
         """Change a document by what ``edit`` makes of it; None when there is none. See ``Models.change``."""
         before = self.get(record_id, session)
         if before is None:
@@ -79,7 +66,7 @@ class Records:
         changes |= {"revision": before["revision"] + 1, "updated_at": now()}
         self._records.update_one({"_id": record_id}, {"$set": changes}, session=session)
         after = before | changes
-        self._record(action, after, session, {"fields": fields} if details is None else details)
+        self._record("updated", after, session, {"fields": fields})
         return Change(before, after)
 
     def change_file(

@@ -1,7 +1,9 @@
 """What the search reads of a model document beyond its fields: words, and metrics in a comparable form.
 
 ``terms`` are the stems of the words people look for. They replace MongoDB's text index, which cannot be
-combined with a sort by time and a cursor, and of which a collection has only one.
+combined with a sort by time and a cursor, and of which a collection has only one. ``term_mask`` has a bit for
+each of them: it stands in the index of the words, where it rules out most versions that have one of several
+words and not the others, without reading them.
 
 ``metric_order`` holds a key of 20 bytes for each numeric metric: the value as a float64 whose bytes compare
 like the number, then the document's id. The keys are a total order without ties, so that one wildcard index
@@ -13,7 +15,8 @@ import re
 import struct
 import threading
 import unicodedata
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -24,16 +27,16 @@ from model_service.storage.db import Document
 
 MAX_TERMS = 256
 MAX_METRICS = 200
+MASK_BITS = 63  # of a signed integer of 64
 MAX_TERM_CHARS = 64
 MAX_PATH_CHARS = 256
 
 _SHORT_FIELDS = ("name", "algorithm", "framework", "task_type", "created_by")
 _WORD = re.compile(r"[^\W_]+")
-_STOP_WORDS = frozenset(
-    "a an and are as at be by for from has have in is it its of on or that the this to was were with".split(
-        " "
-    )
-)
+_STOP_WORDS = frozenset({
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "in", "is", "it", "its",
+    "of", "on", "or", "that", "the", "this", "to", "was", "were", "with",
+})  # fmt: skip
 _LOWEST = bytes(12)
 _HIGHEST = b"\xff" * 12
 _local = threading.local()
@@ -45,7 +48,8 @@ def derived_fields(document: Document) -> Document:
     Args:
         document: complete, with its ``_id``.
     """
-    return {"terms": _terms(document), "metric_order": _metric_order(document)}
+    terms = _terms(document)
+    return {"terms": terms, "term_mask": term_mask(terms), "metric_order": _metric_order(document)}
 
 
 def words(text: str) -> list[str]:
@@ -55,6 +59,14 @@ def words(text: str) -> list[str]:
     """
     found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return list(dict.fromkeys(_stem(word[:MAX_TERM_CHARS]) for word in found if word not in _STOP_WORDS))
+
+
+def term_mask(terms: Iterable[str]) -> int:
+    """A bit for each term; different terms may share one."""
+    mask = 0
+    for term in terms:
+        mask |= 1 << zlib.crc32(term.encode()) % MASK_BITS
+    return mask
 
 
 def metric_field(path: str) -> str:

@@ -10,6 +10,15 @@ from pymongo.collection import Collection
 
 from model_service.storage.db import Document, Session
 
+# Written by a rebuild alone, so that its correction meets no writer. Two at once conflict there, and the
+# second sees what the first corrected.
+CORRECTION_SLOT = -1
+
+
+def counters_of(namespaces: list[str] | None) -> Document:
+    """What the counters of these namespaces match, or of all; a document of another kind never does."""
+    return {"_id.namespace": {"$gte": ""} if namespaces is None else {"$in": namespaces}}
+
 
 class Slots:
     """Which of several documents a thread increments, so that it meets no other there."""

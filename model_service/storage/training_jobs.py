@@ -3,6 +3,7 @@
 from typing import Any
 
 from model_service.storage.db import Database, Session
+from model_service.storage.pages import NEWEST_FIRST, within
 from model_service.storage.records import Records
 
 
@@ -19,11 +20,11 @@ class TrainingJobs(Records):
             for collection in (self._models, self._deleted_models)
         )
 
-    def newest_model_with_file(self, job_id: str) -> Any | None:
-        """The id of the newest version that came from this run and has a file."""
+    def newest_model_with_file(self, job_id: str, namespaces: list[str] | None) -> Any | None:
+        """The id of the newest version that came from this run and has a file, in these namespaces or all."""
         found = self._models.find_one(
-            {"training_job_id": job_id, "file_metadata": {"$ne": None}},
+            {"training_job_id": job_id, "file_metadata": {"$ne": None}} | within(namespaces),
             {"_id": True},
-            sort=[("created_at", -1), ("_id", -1)],
+            sort=NEWEST_FIRST,
         )
         return found and found["_id"]

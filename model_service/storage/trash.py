@@ -14,8 +14,9 @@ from model_service.storage.audit import Audit
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.models import DERIVED, Models
+from model_service.storage.pages import page_of, within
 
-NEWEST_FIRST = [("deleted_at", -1), ("_id", -1)]
+LAST_DELETED_FIRST = [("deleted_at", -1), ("_id", -1)]
 # Blobs let go in one transaction, which must not take long.
 RELEASED_AT_ONCE = 1000
 
@@ -31,14 +32,9 @@ class Trash:
     def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
         return self._deleted.find_one({"_id": model_id}, session=session)
 
-    def page(
-        self, namespaces: list[str] | None, skip: int, limit: int, *, count_up_to: int
-    ) -> tuple[list[Document], int]:
-        """One page of these namespaces, or of all, newest first, and how many there are, up to a bound."""
-        query: Document = {} if namespaces is None else {"namespace": {"$in": namespaces}}
-        found = self._deleted.find(query, sort=NEWEST_FIRST, skip=skip, limit=limit)
-        hint: Document = {} if query else {"hint": NEWEST_FIRST}  # else a count of all reads all
-        return list(found), self._deleted.count_documents(query, limit=count_up_to, **hint)
+    def page(self, namespaces: list[str] | None, skip: int, limit: int) -> tuple[list[Document], int]:
+        """One page of these namespaces, or of all, the last deleted first, and how many there are."""
+        return page_of(self._deleted, within(namespaces), skip, limit, order=LAST_DELETED_FIRST)
 
     def put(self, model_id: ObjectId, session: Session) -> Document | None:
         """Move a model here; None when there is none."""
@@ -52,11 +48,14 @@ class Trash:
     def take(self, model_id: ObjectId, session: Session) -> Document | None:
         """Move a model back: as it was, with those of its aliases that no other version has now.
 
+        None when there is none, or when a purge has begun to let go of its files.
+
         Raises:
             DuplicateVersion: its name has that version again.
             DuplicateAlias: an alias was given away meanwhile; try again.
         """
-        model = self._deleted.find_one_and_delete({"_id": model_id}, session=session)
+        whole = {"_id": model_id, "purging": {"$exists": False}}
+        model = self._deleted.find_one_and_delete(whole, session=session)
         if model is None:
             return None
         del model["deleted_at"], model["deleted_by"]
@@ -85,7 +84,7 @@ class Trash:
         files = model["files"]
         self._blobs.release_all((file["file_id"] for file in files[:RELEASED_AT_ONCE]), session)
         if len(files) > RELEASED_AT_ONCE:
-            rest = {"files": files[RELEASED_AT_ONCE:]}
+            rest = {"files": files[RELEASED_AT_ONCE:], "purging": True}
             self._deleted.update_one({"_id": model_id}, {"$set": rest}, session=session)
             return model, False
         self._deleted.delete_one({"_id": model_id}, session=session)

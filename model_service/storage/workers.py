@@ -6,6 +6,7 @@ converts not at all.
 
 from pymongo import WriteConcern
 
+from model_service.storage.clock import from_now
 from model_service.storage.db import Database, Document
 
 
@@ -23,5 +24,5 @@ class Workers:
 
     def alive(self, within_s: float) -> list[Document]:
         """Those that said so within that time, by the database's clock."""
-        recent = {"$expr": {"$gte": ["$at", {"$subtract": ["$$NOW", round(within_s * 1000)]}]}}
+        recent = {"$expr": {"$gte": ["$at", from_now(-within_s)]}}
         return list(self._workers.find(recent, sort=[("_id", 1)], limit=1000))

@@ -9,6 +9,7 @@ from flask import Flask
 
 from model_service.app import create_app
 from model_service.config import Settings
+from model_service.storage.access_keys import AccessKeys
 from model_service.storage.db import Database, now
 from tests.api.people import ROOT_KEY, Caller, People, secured
 from tests.embedded.waiting import wait_for
@@ -109,6 +110,27 @@ def test_rotation_ends_the_old_text_at_once_or_after_its_grace(people: People, d
     database.access_keys.update_one({"_id": key_id}, {"$set": {"secrets.0.expires_at": now()}})
     wait_for(lambda: new("GET", "/api/v1/models").status_code == 401, "the key ends")
     newest("GET", "/api/v1/models", status=200)
+
+
+def test_of_two_rotations_at_once_neither_brings_back_what_the_other_ended(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_id, old = people.key(["read"])
+    path = f"/api/v1/keys/{key_id}/rotate"
+    set_secrets = AccessKeys.set_secrets
+    between: list[Any] = []
+
+    def after_another(self: AccessKeys, *arguments: Any) -> Any:
+        if not between:
+            between.append(None)
+            between[0] = people.root("POST", path, json={}, status=200).json["key"]  # type: ignore[index]
+        return set_secrets(self, *arguments)
+
+    monkeypatch.setattr(AccessKeys, "set_secrets", after_another)
+    last: Any = people.root("POST", path, json={"grace_s": 3600}, status=200).json
+    old("GET", "/api/v1/models", status=401)
+    for text in (between[0], last["key"]):
+        Caller(people.app, text)("GET", "/api/v1/models", status=200)
 
 
 def test_a_deleted_key_is_felt_by_every_process(people: People, settings: Settings) -> None:

@@ -190,7 +190,7 @@ class Things:
 
         model = self.services.models.register(NewModel(**new_model(name=self.new_name())).model_dump())
         return self.services.files.store(
-            model, iter([b"1234"]), NewFile.of_model("m", "m.pt2", None), sha256=None
+            model, iter([b"1234"]), NewFile.of_holder("m", "m.pt2", None), sha256=None
         )
 
     def exported(self) -> str:

@@ -1,10 +1,13 @@
 """Which pages browsers let call the service."""
 
+from typing import Any
+
 import pytest
 
 from model_service.app import create_app
 from model_service.config import Settings
 from tests.api.people import ROOT_KEY, Caller, secured
+from tests.factories import new_model
 
 PAGE = "https://models.example.com"
 ALLOW = "Access-Control-Allow-Origin"
@@ -47,3 +50,50 @@ def test_browsers_ask_first_and_send_no_key_then(settings: Settings, origins: st
     allowed = {name.strip() for name in answer.headers["Access-Control-Allow-Headers"].lower().split(",")}
     assert allowed == {"authorization", "if-match"}
     assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost:3000", "http://localhost.evil.example"]
+)
+def test_an_open_service_takes_no_changes_from_pages_of_others(settings: Settings, origin: str) -> None:
+    """A form or plain text goes out without a question of the browser's."""
+    app = create_app(settings)
+    anybody = Caller(app)
+    made: Any = anybody("POST", "/api/v1/models", json=new_model(), status=201).json
+    upload = f"/api/v1/models/{made['model_id']}/upload"
+    for path in (upload, "/api/v1/registry/import"):
+        sent = {"data": b"bytes", "headers": {"Origin": origin, "Content-Type": "text/plain"}}
+        answer = anybody("POST", path, **sent, status=403)  # type: ignore[arg-type]
+        assert answer.json["error"]["code"] == "forbidden"  # type: ignore[index]
+    for own in ({}, {"Origin": "http://localhost"}):
+        anybody("POST", upload, data=b"bytes", headers=own, status=201)
+    named = Caller(
+        create_app(
+            settings.model_validate(settings.model_dump() | {"cors_origins": origin.replace("null", "*")})
+        )
+    )
+    named("POST", upload, data=b"bytes", headers={"Origin": origin}, status=201)
+    # A key or a token is nothing that a browser adds by itself.
+    root = Caller(create_app(secured(settings)), ROOT_KEY)
+    root("POST", upload, data=b"bytes", headers={"Origin": origin}, status=201)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8084", "localhost.evil.example", "10.0.0.1"])
+def test_a_name_that_came_to_mean_this_machine_opens_nothing(settings: Settings, host: str) -> None:
+    anybody = Caller(create_app(settings))
+    page = {"Host": host, "Origin": f"http://{host}"}
+    for method, path in (
+        ("GET", "/api/v1/models"),
+        ("POST", "/api/v1/models"),
+        ("GET", "/api/v1/registry/export"),
+    ):
+        anybody(method, path, headers=page, status=403)
+    for own in ("localhost", "127.0.0.1:8084", "[::1]:8084", "LOCALHOST"):
+        anybody("GET", "/api/v1/models", headers={"Host": own}, status=200)
+    anybody("GET", "/health", headers=page, status=200)
+    Caller(create_app(settings.model_copy(update={"allow_anonymous": True})))(
+        "GET", "/api/v1/models", headers={"Host": host}, status=200
+    )
+    Caller(create_app(secured(settings)), ROOT_KEY)(
+        "GET", "/api/v1/models", headers={"Host": host}, status=200
+    )

@@ -307,7 +307,7 @@ def test_a_namespace_keeps_its_datasets_to_its_readers(app: Flask, http: FlaskCl
             with pytest.raises(NotFound):
                 attempt(speech)
         with pytest.raises(NotFound):
-            services.training.page({"dataset_id": speech}, 1, 10)
+            services.training_jobs.page({"dataset_id": speech}, 1, 10)
         for refused in (services.datasets.delete, services.dataset_files.writable):
             with pytest.raises(NotPermitted):
                 refused(vision)

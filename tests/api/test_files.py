@@ -459,7 +459,7 @@ def test_every_process_signs_alike_and_each_purpose_apart(settings: Settings, da
 def test_a_version_holds_so_many_files_and_no_more(
     http: FlaskClient, model_id: str, monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:
-    monkeypatch.setattr("model_service.services.model_files.MAX_FILES", 2)
+    monkeypatch.setattr("model_service.services.held_files.MAX_FILES", 2)
     put(http, model_id, "a", b"a")
     put(http, model_id, "b", b"b")
     full = put(http, model_id, "c", b"c")

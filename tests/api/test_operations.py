@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
+from model_service import metrics
 from model_service.app import create_app
 from model_service.config import Settings
 from model_service.embedded import Addresses
@@ -171,6 +173,22 @@ def test_metrics_have_both_sets_of_names(http: FlaskClient, model_id: str) -> No
         assert f'{name}_count{{endpoint="/api/v1/models",method="POST"}}' in values
     assert float(values['model_service_mongodb_operations_total{operation="insert"}']) >= 1
     assert model_id not in exposed
+
+
+def test_what_users_call_their_algorithms_makes_a_bounded_number_of_series(
+    http: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_seen", set())
+    monkeypatch.setattr(metrics, "_MAX_LABEL_VALUES", 3)
+    names = [f"invented-{n}" for n in range(8)]
+    for name in names:
+        model_id = http.post("/api/v1/models", json=new_model(algorithm=name)).json["model_id"]
+        http.post(f"/api/v1/models/{model_id}/upload", data=b"x")
+        assert http.get(f"/api/v1/models/{model_id}/download").status_code == 200
+    exposed = http.get("/metrics").text
+    for metric in ("model_registrations_total", "model_downloads_total"):
+        labels = [name for name in [*names, "other"] if f'{metric}{{algorithm="{name}"}}' in exposed]
+        assert labels == [*names[:3], "other"]
 
 
 COUNTING = """

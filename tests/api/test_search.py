@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from model_service.actor import Actor, Permission, acting_as
+from model_service.api import presentation
 from model_service.api.context import EXTENSION
 from model_service.api.presentation import model_json, to_json
 from model_service.api.schemas.models import Model
@@ -57,6 +58,11 @@ LABELS = ("fraud v1.0", "fraud v1.1", "yolo v1.0", "yolo v1.1", "whisper v1.0")
 
 def label(model: dict[str, Any]) -> str:
     return f"{model['name'].split('/')[-1].split('_')[0]} {model['version']}"
+
+
+def labels(rules: SearchService, stubs: list[dict[str, Any]]) -> list[str]:
+    loaded = {model["_id"]: model for model in rules.load([stub["_id"] for stub in stubs])}
+    return [label(loaded[stub["_id"]]) for stub in stubs]
 
 
 def ask(http: FlaskClient, **query: Any) -> Any:
@@ -176,6 +182,42 @@ def test_aliases_come_with_every_list_and_find_their_version(http: FlaskClient, 
         [],
         ["production"],
     ]
+
+
+def test_a_list_shows_each_model_as_it_is(http: FlaskClient, registry: list[str], database: Database) -> None:
+    """However often it was listed before: after a change, a download and a deletion."""
+    for _ in range(2):
+        assert len(found(http)) == len(REGISTRY)
+    http.put(f"{URL}/{registry[0]}", json={"tags": ["changed"]})
+    database.models.update_one({"name": "speech/whisper"}, {"$inc": {"download_count": 3}})
+    http.delete(f"{URL}/{registry[2]}")
+    listed = {model["id"]: model for model in ask(http).json["models"]}
+    assert list(listed) == [registry[4], registry[3], registry[1], registry[0]]
+    for model_id, model in listed.items():
+        assert model == http.get(f"{URL}/{model_id}").json
+    assert (listed[registry[0]]["tags"], listed[registry[4]]["download_count"]) == (["changed"], 3)
+
+
+def test_presented_models_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presentation, "model_bytes", lambda document: b"%d" % document["_id"] * 10)
+    monkeypatch.setattr(presentation, "PRESENTED_BYTES", 35)
+    presented = presentation.PresentedModels()
+    asked: list[int] = []
+
+    def stub(number: int, revision: int = 1) -> dict[str, Any]:
+        return {"_id": number, "revision": revision, "download_count": 0, "updated_at": None}
+
+    def load(numbers: list[int]) -> list[dict[str, Any]]:
+        asked.extend(numbers)
+        return [stub(number, revision=2 if number == 5 else 1) for number in numbers if number != 7]
+
+    assert presented.of([stub(1), stub(2), stub(7)], load) == [b"1" * 10, b"2" * 10]
+    assert presented.of([stub(2), stub(3)], load) == [b"2" * 10, b"3" * 10]
+    assert asked == [1, 2, 7, 3]
+    presented.of([stub(4)], load)  # the oldest makes room
+    presented.of([stub(1), stub(5)], load)
+    presented.of([stub(5, revision=2)], load)  # as it was when it was read, not when it was found
+    assert asked == [1, 2, 7, 3, 4, 1, 5]
 
 
 def test_a_change_is_found_at_once(http: FlaskClient, registry: list[str]) -> None:
@@ -331,11 +373,16 @@ def test_a_total_is_exact_until_it_would_be_dear(
 
     # As if fourteen were a great many: now the sample decides, which here is of all of them.
     monkeypatch.setattr(model_sample, "SAMPLED_PART", 1)
-    for limit in ("EXACT_TOTAL", "READ_TOTAL", "ENOUGH_SAMPLED"):
+    for limit in ("COUNTED", "ESTIMATED_FROM", "SURE_SAMPLED"):
         monkeypatch.setattr(model_search, limit, 3)
     for query, expected in (({}, 14), ({"tags": "b"}, 8), ({"tags": "b", "min_score": -9}, 7)):
-        estimate = ask(http, limit=4, **query).json["pagination"]
+        estimate = ask(http, limit=2, **query).json["pagination"]
         assert (estimate["total"], estimate["total_is_estimate"]) == (expected, True), query
+    # What the sample has too little of is counted, as far as that goes.
+    monkeypatch.setattr(model_search, "SURE_SAMPLED", 10)
+    monkeypatch.setattr(model_search, "COUNTED", 8)
+    counted = ask(http, limit=2, tags="b").json["pagination"]
+    assert (counted["total"], counted["total_is_estimate"]) == (8, False)
 
 
 def test_of_what_several_predicates_match_some_is_read(
@@ -343,10 +390,11 @@ def test_of_what_several_predicates_match_some_is_read(
 ) -> None:
     query = {"tags": "b", "status": "active", "limit": 4}
     monkeypatch.setattr(model_sample, "SAMPLED_PART", 1)
-    monkeypatch.setattr(model_search, "READ_TOTAL", 9)  # the rarest, the tag, matches eight: all are read
+    monkeypatch.setattr(model_search, "COUNTED", 3)
+    monkeypatch.setattr(model_search, "READ", 9)  # the rarest, the tag, matches eight: all are read
     exact = ask(http, **query).json["pagination"]
     assert (exact["total"], exact["total_is_estimate"]) == (8, False)
-    monkeypatch.setattr(model_search, "READ_TOTAL", 6)
+    monkeypatch.setattr(model_search, "READ", 6)
     estimate = ask(http, **query).json["pagination"]
     assert estimate["total_is_estimate"] is True
     assert 6 <= estimate["total"] <= 14
@@ -382,7 +430,7 @@ def test_the_sample_matches_as_mongodb_does(
         query = query_of(filters, thresholds)
         assert query is not None
         matching = database.models.count_documents(query.document())
-        assert sample.matching(query.parts(), len(crowd)) == (matching, matching / len(crowd)), filters
+        assert sample.matching(query.parts()) == (matching, matching / len(crowd)), filters
 
 
 def test_totals_are_counted_when_asked(http: FlaskClient, crowd: list[str]) -> None:
@@ -407,8 +455,8 @@ def test_a_list_shows_only_what_may_be_read(
         with acting_as(who):
             answer = rules.search(search)
         assert answer.total is not None
-        assert answer.total.count == len(answer.items)
-        return [label(model) for model in answer.items]
+        assert answer.total.count == len(answer.stubs)
+        return labels(rules, answer.stubs)
 
     vision = Actor("ann", in_namespaces={"vision": read, "speech": write})
     assert [seen(vision, search) for search in searches] == [
@@ -426,7 +474,7 @@ def test_a_list_shows_only_what_may_be_read(
     with acting_as(Actor("ben", in_namespaces={"": read, "speech": read})):
         first = rules.search(Search(limit=2))
         second = rules.search(Search(limit=2, cursor=first.next_cursor))
-    assert [label(model) for model in second.items] == ["fraud v1.0"]
+    assert labels(rules, second.stubs) == ["fraud v1.0"]
 
 
 def test_an_answer_is_what_its_schema_says(

@@ -11,6 +11,7 @@ from model_service.actor import Actor, Permission, acting_as
 from model_service.api.context import EXTENSION
 from model_service.errors import Conflict, NotFound, NotPermitted
 from model_service.services import Services
+from model_service.services.files import NewFile
 from model_service.storage.db import Database
 from tests.factories import model_fields, new_model
 
@@ -189,7 +190,7 @@ def test_an_export_of_a_run_takes_its_newest_model_that_has_a_file(http: FlaskCl
 def test_a_namespace_keeps_its_runs_to_its_readers(app: Flask, http: FlaskClient) -> None:
     vision = created(http)["id"]
     speech = created(http, name="speech/run")["id"]
-    training = services_of(app).training
+    training = services_of(app).training_jobs
     reader = Actor("ada", in_namespaces={"vision": frozenset({Permission.READ})})
     with acting_as(reader):
         page = training.page({}, 1, 10)
@@ -205,6 +206,29 @@ def test_a_namespace_keeps_its_runs_to_its_readers(app: Flask, http: FlaskClient
             training.delete(vision)
         with pytest.raises(NotPermitted):
             training.create(dict(training.get(vision)))
+
+
+def test_of_a_runs_models_a_reader_of_one_namespace_knows_no_others(app: Flask, http: FlaskClient) -> None:
+    services, job_id = services_of(app), created(http)["id"]
+    ids = []
+    for name in ("vision/digits", "secret/digits"):
+        model = services.models.register(model_fields(name=name, training_job_id=job_id))
+        services.files.store(model, iter([b"1"]), NewFile.of_holder("m", "m.pt2", None), sha256=None)
+        ids.append(str(model["_id"]))
+    job = {
+        **dict.fromkeys(("model_id", "optimization_config", "validation_config", "version_tag")),
+        "training_job_id": job_id,
+        "export_format": "onnx",
+        "export_config": {},
+    }
+    assert str(services.exports.create(**job)["model_id"]) == ids[1]
+    within = {namespace: frozenset({Permission.READ, Permission.WRITE}) for namespace in ("vision", "other")}
+    with acting_as(Actor("ada", in_namespaces=within)):
+        assert str(services.exports.create(**job)["model_id"]) == ids[0]
+        services.models.delete(ids[0])
+        with pytest.raises(NotFound) as refused:
+            services.exports.create(**job)
+    assert ids[1] not in str(refused.value)
 
 
 def test_every_change_is_in_the_audit_log(http: FlaskClient, database: Database) -> None:
@@ -236,7 +260,7 @@ def test_a_run_is_never_deleted_under_a_model_that_is_being_registered(
 
     def delete(job_id: str) -> None:
         try:
-            services.training.delete(job_id)
+            services.training_jobs.delete(job_id)
         except Conflict:
             outcomes.append("not deleted")
         else:

@@ -31,7 +31,7 @@ def script() -> Iterator[Scripted]:
 class Service:
     """``python -m model_service.api`` on the test's own database, always at the same address."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, **env: str) -> None:
         assert settings.mongodb_url is not None
         assert settings.redis_url is not None
         with socket.socket() as free:
@@ -45,6 +45,7 @@ class Service:
             "MONGODB_DB": settings.mongodb_db,
             "MODEL_SERVICE_HOME": str(settings.home),
             "PORT": str(port),
+            **env,
         }
 
     def start(self) -> None:

@@ -17,10 +17,13 @@ from .scripted import Request, Scripted, answers
 COMMAND = [sys.executable, "-m", "model_service.cli"]
 
 
-def run(*arguments: str, url: str = "http://127.0.0.1:9", **env: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    *arguments: str, url: str = "http://127.0.0.1:9", cwd: Path | None = None, **env: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*COMMAND, *arguments],
         env=os.environ | {"MODEL_SERVICE_URL": url} | env,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=120,

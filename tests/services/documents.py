@@ -16,6 +16,7 @@ def model_document(**fields: Any) -> dict[str, Any]:
         "version_order": 1_000_000,
         "files": [],
         "file_metadata": None,
+        "size_bytes": 0,
         "download_count": 0,
         "created_at": now(),
         "updated_at": now(),

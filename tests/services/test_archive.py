@@ -15,8 +15,10 @@ import pytest
 from bson import ObjectId
 
 from model_service.actor import Actor, acting_as
+from model_service.api.schemas.training_jobs import NewTrainingJob
 from model_service.config import Settings
 from model_service.errors import Conflict, DamagedBlob, InvalidArchive, NotPermitted
+from model_service.services import build_services
 from model_service.services.archive import ArchiveService, DatabaseNotEmpty, Scope
 from model_service.services.archive_format import Writer
 from model_service.services.archive_import import Conflicts, Imported
@@ -24,7 +26,7 @@ from model_service.storage.archive import UnknownHolder
 from model_service.storage.blob_references import held_blobs
 from model_service.storage.blobs import Blob, Blobs
 from model_service.storage.counters import Counters
-from model_service.storage.db import Database, Session
+from model_service.storage.db import Database, Session, now
 from model_service.storage.leases import Leases
 from tests.services.documents import model_document
 
@@ -57,6 +59,7 @@ class Instance:
             entry = stored.reference()
             model["files"] = [{"path": "m.bin", **entry}]
             model["file_metadata"] = {**entry, "format": "binary", "filename": "m.bin"}
+            model["size_bytes"] = entry["size_bytes"]
             insert(session)
 
         if content is None:
@@ -89,11 +92,12 @@ def here(database: Database, tmp_path: Path) -> Instance:
 
 @pytest.fixture
 def there(settings: Settings, tmp_path: Path) -> Iterator[Instance]:
-    """Another instance."""
-    database = Database(settings.model_copy(update={"mongodb_db": f"test-{uuid.uuid4().hex[:16]}"}))
+    """Another instance, emptied after the test: its indexes stay."""
+    database = Database(settings.model_copy(update={"mongodb_db": f"{settings.mongodb_db}-there"}))
     database.ensure_indexes()
     yield Instance.over(database, tmp_path)
-    database.client.drop_database(database.models.database.name)
+    for name in database.collection_names():
+        database.collection(name).delete_many({})
     database.close()
 
 
@@ -225,6 +229,131 @@ def test_a_crafted_archive_is_refused(here: Instance, there: Instance, change: C
     assert there.database.models.count_documents({}) == 0
 
 
+def edited(content: bytes, collection: str, edit: Callable[[dict[str, Any]], object]) -> bytes:
+    """The archive with other documents."""
+
+    def change(name: str, data: bytes) -> tuple[str, bytes]:
+        if not name.startswith(f"documents/{collection}/"):
+            return name, data
+        documents = [json.loads(line) for line in data.splitlines()]
+        for document in documents:
+            edit(document)
+        return name, b"".join(json.dumps(document).encode() + b"\n" for document in documents)
+
+    return rebuilt(content, change)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"in": nested(depth - 1)} if depth else {}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda model: model.update(name="a/b/c"),
+        lambda model: model.update(name="../a"),
+        lambda model: model.update(version="v2.0"),
+        lambda model: model.update(_id="507f1f77bcf86cd799439011"),
+        lambda model: model.update(_id={"$oid": "short"}),
+        lambda model: model.update(aliases=["latest"]),
+        lambda model: model.update(tags="production"),
+        lambda model: model.pop("revision"),
+        lambda model: model.update(created_at="yesterday"),
+        lambda model: model.update(created_at={"$date": {"$numberLong": "9" * 20}}),
+        lambda model: model["files"][0].update(path="../../.bashrc"),
+        lambda model: model["files"][0].update(path="/etc/passwd"),
+        lambda model: model["files"][0].update(content_type="text/html\r\nX-Injected: yes"),
+        lambda model: model["files"][0].update(size_bytes={"$numberInt": "-5"}),
+        lambda model: model["files"][0].update(size_bytes={"$numberInt": "6"}),
+        lambda model: model["files"][0].pop("checksum"),
+        lambda model: model["files"].append(model["files"][0]),
+        lambda model: model["file_metadata"].update(checksum="sha256:" + 64 * "0"),
+        lambda model: model["metrics"].update(loss={"$code": "while (true) {}"}),
+        lambda model: model["metrics"].update(loss={"$code": "f()", "$scope": {}}),
+        lambda model: model["metrics"].update(loss={"$regularExpression": {"pattern": "a", "options": ""}}),
+        lambda model: model["metrics"].update(loss={"$ref": "users", "$id": "ada"}),
+        lambda model: model["metrics"].update(loss={"$numberDecimal": "x"}),
+        lambda model: model["metrics"].update(loss={"$minKey": 1}),
+        lambda model: model["metrics"].update(loss=2**64),
+        lambda model: model["metrics"].update({"$where": "1"}),
+        lambda model: model["metrics"].update({"a\0b": 1}),
+        lambda model: model.update(hyperparameters=nested(80)),
+        lambda model: model.update(hyperparameters=nested(900)),
+        lambda model: model.update(description="x" * (17 << 20)),
+        lambda model: model.update(description="\ud800"),
+    ],
+)  # fmt: skip
+def test_a_document_that_the_service_would_not_have_stored_is_refused(
+    here: Instance, there: Instance, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    here.register("m", b"bytes")
+    content = here.export()
+    with pytest.raises(InvalidArchive):
+        there.take(edited(content, "models", edit))
+    assert there.database.models.count_documents({}) == 0
+    assert there.take(edited(content, "models", lambda model: None)).inserted == {"models": 1}
+
+
+def test_what_follows_from_other_fields_is_not_taken_from_an_archive(here: Instance, there: Instance) -> None:
+    here.register("secret/m", b"bytes")
+
+    def lie(model: dict[str, Any]) -> None:
+        model |= {"namespace": "public", "size_bytes": {"$numberInt": "7"}, "terms": ["public"]}
+
+    there.take(edited(here.export(), "models", lie))
+    (model,) = there.models().values()
+    assert (model["namespace"], model["size_bytes"]) == ("secret", 5)
+    assert "public" not in model["terms"]
+
+
+def test_what_a_client_calls_a_blob_is_none(here: Instance, there: Instance) -> None:
+    """Nobody who may write keeps an administrator from making or reading an archive."""
+    claim = {"file_id": "6a0000000000000000000000", "checksum": "sha256:" + 64 * "0"}
+    here.register("m", b"bytes")
+    here.database.models.update_one({}, {"$set": {"hyperparameters": claim}})
+    here.database.training_jobs.insert_one({**training_job(), "config": claim})
+    assert here.export(Scope.EVERYTHING)
+    assert there.take(here.export()).inserted == {"models": 1, "training_jobs": 1}
+
+
+def training_job(**fields: Any) -> dict[str, Any]:
+    sent = NewTrainingJob(name="vision/run").model_dump()
+    at = now()
+    return sent | {"_id": str(uuid.uuid4()), "created_at": at, "updated_at": at, "revision": 1} | fields
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"_id": "../../x"}, {"status": "nonsense"}, {"datasets": [{"role": "training"}]}, {"name": 1}]
+)
+def test_training_jobs_are_looked_at_too(here: Instance, there: Instance, wrong: dict[str, Any]) -> None:
+    here.database.training_jobs.insert_one(training_job(**wrong))
+    with pytest.raises(InvalidArchive, match="training_jobs"):
+        there.take(here.export())
+    assert there.database.training_jobs.count_documents({}) == 0
+
+
+class Endless(io.RawIOBase):
+    """A header, and then zeros for as long as anybody reads. Counts what was read."""
+
+    def __init__(self, header: tarfile.TarInfo) -> None:
+        self._header = io.BytesIO(header.tobuf(tarfile.PAX_FORMAT))
+        self.given = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        assert self.given < 64 << 20, "it is read on and on"
+        piece = self._header.read(size) or bytes(size)
+        self.given += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_a_header_that_announces_gigabytes_is_refused_at_once(there: Instance, kind: bytes) -> None:
+    header = tarfile.TarInfo("manifest.json")
+    header.type, header.size = kind, 8 << 30
+    with pytest.raises(InvalidArchive):
+        there.archive.import_registry(Endless(header), Conflicts.SKIP)
+
+
 def test_a_taken_version_is_skipped_or_fails(here: Instance, there: Instance) -> None:
     for name in ("a", "b"):
         here.register(name, name.encode())
@@ -236,6 +365,23 @@ def test_a_taken_version_is_skipped_or_fails(here: Instance, there: Instance) ->
     imported = there.take(content)
     assert (imported.inserted["models"], imported.conflicts) == (1, ["models b v1.0"])
     assert there.counts_are_right()
+
+
+def test_what_lies_in_the_trash_is_restored_from_there_and_not_imported_beside_it(
+    settings: Settings, here: Instance
+) -> None:
+    models = build_services(settings, here.database)
+    model_id = str(here.register("m", b"bytes"))
+    content = here.export()
+    models.models.delete(model_id)
+    with pytest.raises(Conflict):
+        here.take(content, Conflicts.FAIL)
+    imported = here.take(content)
+    assert (imported.inserted["models"], imported.conflicts) == (0, ["models m v1.0"])
+    models.trash.restore(model_id)
+    assert here.take(content, Conflicts.FAIL).existing == {"models": 1}
+    models.models.delete(model_id)
+    assert here.counts_are_right()
 
 
 def test_an_archive_is_of_one_moment(here: Instance, there: Instance) -> None:
@@ -291,7 +437,7 @@ def test_a_backup_is_everything(here: Instance, there: Instance) -> None:
 
 
 def test_a_collection_that_would_lose_its_blobs_is_not_archived(here: Instance) -> None:
-    reference = {"file_id": 1, "checksum": "sha256:00"}
+    reference = {"file_id": ObjectId(), "checksum": "sha256:00"}
     here.database.collection("novelties").insert_one({"file": reference})
     with pytest.raises(UnknownHolder):
         here.archive.export(Scope.EVERYTHING)

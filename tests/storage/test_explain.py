@@ -48,7 +48,7 @@ def plan(settings: Settings, models: ModelSearch, query: Query, order: Order, af
     plans.recorder.found = {}
     plans.recorder.seen = set()
     models.find(query, order, skip=0, limit=5, after=position)
-    (command,) = plans.recorder.found.values()
+    (command,) = (command for command in plans.recorder.found.values() if "find" in command)
     with MongoClient[Document](settings.mongodb_url.get_secret_value()) as client:
         return plans.explain(client, settings.mongodb_db, command)
 

@@ -1,13 +1,18 @@
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 
+from model_service.actor import ALL, Actor, acting_as
 from model_service.config import Settings
 from model_service.errors import Conflict, InvalidField
-from model_service.services import build_services
+from model_service.services import Services, build_services
 from model_service.services.references import MINORS
+from model_service.storage.counters import Counters
 from model_service.storage.creations import Creations
 from model_service.storage.db import Database
 from model_service.storage.group_commit import MOST_AT_ONCE, GroupCommit
@@ -102,13 +107,11 @@ def test_creations_at_once_get_numbers_of_their_own(settings: Settings, database
     assert all(noted[str(model["_id"])] == {"version": model["version"]} for model in made)
 
 
-def test_a_group_with_one_that_cannot_be_stored_stores_the_rest(
-    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    models = build_services(settings, database).models
-    models.register(model_fields(name="taken", version="v1.0"))
-    models.register(model_fields(name="full", version="v999999999999.999999"))
-    wanted = [{"name": "taken", "version": "v1.0"}, {"name": "full"}, *({"name": f"n{n}"} for n in range(6))]
+@contextmanager
+def all_at_once(
+    services: Services, monkeypatch: pytest.MonkeyPatch, count: int
+) -> Iterator[Callable[[Callable[[], object]], Future[object]]]:
+    """Submits registrations: ``count`` of them in one group, behind one that is held until the block ends."""
     release, insert = threading.Barrier(2, timeout=WAIT_S), Creations._insert
     held = threading.Event()
 
@@ -119,13 +122,59 @@ def test_a_group_with_one_that_cannot_be_stored_stores_the_rest(
         insert(self, creations, session)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Creations, "_insert", slow)
-    group = models._versions._creations._group
-    with ThreadPoolExecutor(10) as pool:
-        first = pool.submit(models.register, model_fields(name="first"))
+    group = services.models._versions._creations._group
+    with ThreadPoolExecutor(count + 1) as pool:
+        first = pool.submit(services.models.register, model_fields(name="first"))
         assert held.wait(WAIT_S)
-        futures = [pool.submit(models.register, model_fields(**fields)) for fields in wanted]
-        until(lambda: len(group._queue) == len(wanted))
+        yield pool.submit
+        until(lambda: len(group._queue) == count)
         release.wait()
-        errors = [future.exception(WAIT_S) for future in (first, *futures)]
-    assert [type(error) for error in errors] == [type(None), Conflict, InvalidField, *[type(None)] * 6]
+        first.result(WAIT_S)
+
+
+def test_a_group_with_one_that_cannot_be_stored_stores_the_rest(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = build_services(settings, database)
+    models = services.models
+    models.register(model_fields(name="taken", version="v1.0"))
+    models.register(model_fields(name="full", version="v999999999999.999999"))
+    # The last two are refused by the driver and by the server.
+    wanted: list[dict[str, Any]] = [
+        {"name": "taken", "version": "v1.0"},
+        {"name": "full"},
+        *({"name": f"n{n}"} for n in range(6)),
+        {"name": "wide", "metrics": {"n": 2**70}},
+        {"name": "deep", "metrics": nested(300)},
+    ]
+    with all_at_once(services, monkeypatch, len(wanted)) as submit:
+        complete = [model_fields() | fields for fields in wanted]
+        futures = [submit(partial(models.register, fields)) for fields in complete]
+    errors = [future.exception(WAIT_S) for future in futures]
+    assert [type(error) for error in errors[:8]] == [Conflict, InvalidField, *[type(None)] * 6]
+    assert all(error is not None for error in errors[8:])
     assert database.models.count_documents({}) == 9
+    assert database.audit.count_documents({"action": "created"}) == 9
+    assert Counters(database).rebuild() == 0
+
+
+def test_each_creation_of_a_group_is_noted_as_whoever_asked_for_it(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = build_services(settings, database)
+
+    def register(who: str) -> object:
+        with acting_as(Actor(who, everywhere=ALL, key_id=f"key of {who}")):
+            return services.models.register(model_fields(name=who))
+
+    people = [f"user{n}" for n in range(8)]
+    with all_at_once(services, monkeypatch, len(people)) as submit:
+        futures = [submit(partial(register, who)) for who in people]
+    for future in futures:
+        future.result(WAIT_S)
+    noted = {entry["name"]: (entry["actor"], entry["key_id"]) for entry in database.audit.find()}
+    assert {who: noted[who] for who in people} == {who: (who, f"key of {who}") for who in people}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"in": nested(depth - 1)} if depth else {}

@@ -47,7 +47,7 @@ def run(services: Services, ids: dict[str, str], operation: tuple[str, str, str,
             services.files.writable(model_id), iter([content]), NewFile.at(path), sha256=None
         ),
         "upload": lambda: services.files.store(
-            services.files.writable(model_id), iter([content]), NewFile.of_model(name, path), sha256=None
+            services.files.writable(model_id), iter([content]), NewFile.of_holder(name, path), sha256=None
         ),
         "remove": lambda: services.files.remove(model_id, path),
         "delete": lambda: services.models.delete(model_id),

@@ -91,6 +91,9 @@ def test_many_files_are_let_go_in_steps_that_may_be_cut_short(
     left = database.deleted_models.find_one()
     assert left is not None
     assert len(left["files"]) == 2
+    # What has lost some of its files does not come back without them.
+    assert database.transaction(lambda session: trash.take(model_id, session)) is None
+    assert database.models.count_documents({}) == 0
     assert trash.purge(model_id) is not None
     assert references() == [0, 0]
     assert trash.purge(model_id) is None

@@ -41,6 +41,13 @@ def check_object(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _split(value: Any) -> Any:
+    """``tags=a, b`` and ``tags=a&tags=b`` alike; what names nothing is no filter."""
+    if not isinstance(value, list):
+        return value
+    return [part for text in value for one in text.split(",") if (part := one.strip())] or None
+
+
 Name = Annotated[
     str,
     Field(
@@ -61,6 +68,7 @@ Tags = Annotated[list[Tag], Field(max_length=100)]
 DatasetReference = Annotated[
     str, Field(max_length=300, description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest")
 ]
+Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]
 JSONObject = dict[str, Any]
 Storable = Annotated[JSONObject, AfterValidator(check_object)]
 # Ids are text in every answer, whatever the database keeps.

@@ -14,6 +14,7 @@ from model_service.api.schemas.common import (
     Pagination,
     QualifiedName,
     Query,
+    Separated,
     Storable,
     Tags,
     Text,
@@ -62,13 +63,10 @@ class DatasetQuery(Paged):
     format: DatasetFormat | None = None
     task_type: Text | None = None
     created_by: Text | None = None
-    tags: str | None = Field(None, max_length=2000, description="comma-separated; any of them matches")
+    tags: Separated = Field(None, description="comma-separated; any of them")
 
     def filters(self) -> dict[str, Any]:
-        found = self.model_dump(exclude={"page", "limit", "tags"}, exclude_none=True)
-        if tags := [tag.strip() for tag in (self.tags or "").split(",") if tag.strip()]:
-            found["tags"] = tags
-        return found
+        return self.model_dump(exclude={"page", "limit"}, exclude_none=True)
 
 
 class Dataset(Answer):

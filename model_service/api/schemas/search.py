@@ -1,11 +1,10 @@
 """What a list of model versions is asked for, and how it is answered."""
 
 import math
-from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
-from model_service.api.schemas.common import Name, Paged, QualifiedName, Text
+from model_service.api.schemas.common import Name, Paged, QualifiedName, Separated, Text
 from model_service.api.schemas.models import Model
 from model_service.errors import InvalidField
 from model_service.services.search import DEFAULT_SORT, Search
@@ -14,16 +13,6 @@ from model_service.states import ModelStatus
 METRIC = "metrics."
 MAX_METRIC_CHARS = 256
 _NOT_FILTERS = {"page", "limit", "sort", "cursor", "total", "min_accuracy"}
-
-
-def _split(value: Any) -> Any:
-    """``tags=a, b`` and ``tags=a&tags=b`` alike; what names nothing is no filter."""
-    if not isinstance(value, list):
-        return value
-    return [part for text in value for one in text.split(",") if (part := one.strip())] or None
-
-
-Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]
 
 
 class ModelQuery(Paged):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from model_service.api.schemas.common import Query
+from model_service.api.schemas.common import Limited, Query
 from model_service.api.schemas.models import Model
 from model_service.services.statistics import MAX_DAYS, Statistics
 
@@ -89,8 +89,8 @@ class DownloadStatistics(BaseModel):
     total: int = Field(description="of these days")
 
 
-class LimitQuery(Query):
-    limit: Annotated[int, Field(ge=1, description="at most MAX_PAGE_SIZE")] = 10
+class LimitQuery(Limited):
+    limit: int | None = Field(10, ge=1, description="at most MAX_PAGE_SIZE")
 
 
 class ModelList(BaseModel):

@@ -1,6 +1,6 @@
 """The files of a model version, or of a dataset: at paths, one of them the primary one that a download gives.
 
-The primary file is the one that was sent as the model's file, or was asked to be, or is the only one.
+The primary file is the one that was sent as the holder's own, or was asked to be, or is the only one.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from model_service.errors import (
 from model_service.services.file_archive import FileArchive
 from model_service.services.file_holders import Holder
 from model_service.services.file_names import OCTET_STREAM, check_path, format_of
-from model_service.services.files import NewFile, StoredFile
+from model_service.services.files import NewFile, StoredFile, require_announced
 from model_service.storage.blobs import Blob, Blobs, SizeLimitExceeded, WriteExpired, blob_of
 from model_service.storage.db import Database, Document, Session
 from model_service.storage.file_entries import FilesEdit
@@ -35,7 +35,9 @@ def unconditional(sha256: str | None) -> bool:
     return True
 
 
-class ModelFiles:
+class HeldFiles:
+    """The files of one kind of documents; the ``holder`` says which, and who may change them."""
+
     def __init__(self, database: Database, holder: Holder, blobs: Blobs, *, max_file_size: int) -> None:
         self._database = database
         self._holder = holder
@@ -43,7 +45,7 @@ class ModelFiles:
         self.max_file_size = max_file_size
 
     def writable(self, reference: str, path: str | None = None) -> Document:
-        """A model that takes a file, asked before its bytes are read.
+        """A document that takes a file, asked before its bytes are read.
 
         Of its files it has those at least that a change at the path may concern.
 
@@ -51,13 +53,13 @@ class ModelFiles:
             MalformedId, NotFound, NotPermitted.
             Conflict: it is archived.
         """
-        model = self._holder.get_for_file(reference, path)
-        self._holder.require_takes_files(model, reference)
-        return model
+        document = self._holder.get_for_file(reference, path)
+        self._holder.require_takes_files(document, reference)
+        return document
 
     def store(
         self,
-        model: Document,
+        document: Document,
         pieces: Iterable[bytes],
         new: NewFile,
         *,
@@ -66,10 +68,10 @@ class ModelFiles:
     ) -> Document:
         """Stream a file in and publish it at its path; a file that was there is let go.
 
-        Returns the model, as ``publish`` does.
+        Returns the document, as ``publish`` does.
 
         Args:
-            model: a ``writable`` one.
+            document: a ``writable`` one.
             pieces: the bytes, in any sizes.
             sha256: 64 hexadecimal digits that the bytes must have, where the sender knows them.
 
@@ -79,7 +81,7 @@ class ModelFiles:
             IncompleteUpload: empty, or not the bytes that ``sha256`` announced. Nothing is kept.
             PreconditionFailed: ``condition`` does not hold when the bytes are there. Nothing is kept.
         """
-        check_condition(condition, file_at(model, new.path))
+        check_condition(condition, file_at(document, new.path))
         try:
             written = self._blobs.write(pieces, limit_bytes=self.max_file_size)
         except SizeLimitExceeded:
@@ -87,18 +89,16 @@ class ModelFiles:
         if written.size_bytes == 0 and not new.may_be_empty:
             self._blobs.discard(written)
             raise IncompleteUpload("The upload is empty: send the file as the body or in the field 'file'.")
-        if sha256 is not None and sha256.lower() != written.sha256:
+        try:
+            require_announced("The bytes that arrived have", written.sha256, sha256)
+        except IncompleteUpload:
             self._blobs.discard(written)
-            raise IncompleteUpload(
-                f"The bytes that arrived have sha256 {written.sha256}, not the announced one.",
-                expected=sha256,
-                actual=written.sha256,
-            )
-        return self.publish(model, written, new, condition=condition)
+            raise
+        return self.publish(document, written, new, condition=condition)
 
     def publish(
         self,
-        model: Document,
+        document: Document,
         written: Blob,
         new: NewFile,
         *,
@@ -108,7 +108,7 @@ class ModelFiles:
     ) -> Document:
         """Make written bytes the file at a path, in one transaction.
 
-        Returns the model as it is then, with those of its files that this concerned.
+        Returns the document as it is then, with those of its files that this concerned.
 
         Args:
             also: what else belongs into the transaction; what it raises ends it.
@@ -129,24 +129,24 @@ class ModelFiles:
                 check_condition(condition, file_at(before, new.path))
                 return with_file(before, entry, new)
 
-            after = self._change(model["_id"], edit, session, "file_stored", new.path)
+            after = self._change(document["_id"], edit, session, "file_stored", new.path)
 
         try:
-            with self._holder.changing(model["_id"]):
+            with self._holder.changing(document["_id"]):
                 self._blobs.publish(written, refer, keep=keep)
         except WriteExpired:
             raise ServiceUnavailable("The upload took longer than ORPHAN_SAFETY_S allows.") from None
         return after
 
     def remove(self, reference: str, path: str, *, condition: Condition = unconditional) -> Document:
-        """Remove the file at a path. Returns the model without it, as ``publish`` does.
+        """Remove the file at a path. Returns the document without it, as ``publish`` does.
 
         Raises:
             MalformedId, InvalidField, NotFound, NotPermitted, PreconditionFailed.
-            Conflict: the model is archived.
+            Conflict: the document is archived.
         """
         path = check_path(path)
-        model_id = self._holder.get_for_file(reference, path)["_id"]
+        document_id = self._holder.get_for_file(reference, path)["_id"]
 
         def edit(before: Document) -> FilesEdit:
             file = file_at(before, path)
@@ -156,59 +156,64 @@ class ModelFiles:
             return without_file(before, path)
 
         def work(session: Session) -> Document:
-            return self._change(model_id, edit, session, "file_removed", path)
+            return self._change(document_id, edit, session, "file_removed", path)
 
-        with self._holder.changing(model_id):
+        with self._holder.changing(document_id):
             return self._database.transaction(work)
 
     def _change(
-        self, model_id: Any, edit: Callable[[Document], FilesEdit], session: Session, action: str, path: str
+        self,
+        document_id: Any,
+        edit: Callable[[Document], FilesEdit],
+        session: Session,
+        action: str,
+        path: str,
     ) -> Document:
         """Change the file at a path and release the blobs that are let go.
 
-        Returns the model with those of its files that this concerned.
+        Returns the document with those of its files that this concerned.
         """
 
         def checked(before: Document) -> FilesEdit:
-            self._holder.require_takes_files(before, str(model_id))
+            self._holder.require_takes_files(before, str(document_id))
             return edit(before)
 
-        change = self._holder.change_file(model_id, path, checked, session, action=action)
+        change = self._holder.change_file(document_id, path, checked, session, action=action)
         if change is None:  # deleted meanwhile
-            raise NotFound(self._holder.kind, str(model_id))
+            raise NotFound(self._holder.kind, str(document_id))
         self._blobs.release_all(_released(change.before["files"], change.after["files"], path), session)
         return change.after
 
     def get_with_file(self, reference: str) -> Document:
-        """Raises: MalformedId, NotFound: no such model, or it has no file yet."""
-        model = self._holder.get(reference)
-        if model["file_metadata"] is None:
+        """Raises: MalformedId, NotFound: no such document, or it has no file yet."""
+        document = self._holder.get(reference)
+        if document["file_metadata"] is None:
             raise NoFile(reference, self._holder.kind)
-        return model
+        return document
 
-    def open_primary(self, model: Document) -> StoredFile:
-        """The primary file of a model that has one."""
-        file = model["file_metadata"]
+    def open_primary(self, document: Document) -> StoredFile:
+        """The primary file of a document that has one."""
+        file = document["file_metadata"]
         return StoredFile.of(blob_of(file), file["filename"], self._blobs)
 
-    def open(self, model: Document, path: str) -> StoredFile:
+    def open(self, document: Document, path: str) -> StoredFile:
         """Raises: InvalidField: no path. NotFound: no file at it."""
         path = check_path(path)
-        file = file_at(model, path)
+        file = file_at(document, path)
         if file is None:
             raise NotFound("file", path)
         content_type = file.get("content_type", OCTET_STREAM)
         return StoredFile.of(blob_of(file), path.rpartition("/")[2], self._blobs, content_type)
 
-    def archive(self, model: Document) -> FileArchive:
-        """All files of a model. Raises: NoFile: it has none."""
-        if not model["files"]:
-            raise NoFile(str(model["_id"]), self._holder.kind)
-        return FileArchive.of(model, self._blobs)
+    def archive(self, document: Document) -> FileArchive:
+        """All files of a document. Raises: NoFile: it has none."""
+        if not document["files"]:
+            raise NoFile(str(document["_id"]), self._holder.kind)
+        return FileArchive.of(document, self._blobs)
 
 
-def file_at(model: Document, path: str) -> Document | None:
-    return next((file for file in model["files"] if file["path"] == path), None)
+def file_at(document: Document, path: str) -> Document | None:
+    return next((file for file in document["files"] if file["path"] == path), None)
 
 
 def check_condition(condition: Condition, file: Document | None) -> None:
@@ -268,8 +273,8 @@ def _metadata(entry: Document, filename: str | None = None, file_format: str | N
     }
 
 
-def _primary_path(model: Document) -> str:
-    primary = model["file_metadata"]
+def _primary_path(document: Document) -> str:
+    primary = document["file_metadata"]
     return str(primary.get("path", primary["filename"]))
 
 

@@ -1,0 +1,129 @@
+"""The indexes of every collection; ``Database.ensure_indexes`` makes those that are missing."""
+
+from typing import Any
+
+from bson import ObjectId
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+# How long the repetition of a creating request is recognised.
+IDEMPOTENCY_KEPT_S = 24 * 3600
+
+# What a model came from; most models say nothing about it, and cost these indexes nothing.
+_ORIGINS: dict[str, dict[str, Any]] = {
+    "training_job_id": {"training_job_id": {"$gt": ""}},
+    "dataset_ids": {"dataset_ids": {"$exists": True}},
+}
+
+INDEXES: dict[str, list[IndexModel]] = {
+    "models": [
+        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)], unique=True),
+        IndexModel(
+            [("name", ASCENDING), ("aliases", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"aliases": {"$exists": True}},
+        ),
+        # One for each order of a list, and for each filter with the order that lists have by default.
+        *(
+            IndexModel([(field, DESCENDING), ("_id", DESCENDING)])
+            for field in ("created_at", "updated_at", "download_count", "size_bytes")
+        ),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in (
+                *("name", "namespace", "algorithm", "framework", "task_type", "status", "tags", "created_by"),
+                "terms",
+            )
+        ),
+        *(
+            IndexModel(
+                [(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                partialFilterExpression={field: {"$gt": least}},  # most have none
+            )
+            for field, least in (("aliases", ""), ("parent_model_id", ObjectId("0" * 24)))
+        ),
+        IndexModel([("metric_order.$**", ASCENDING)]),
+        *(
+            IndexModel(
+                [(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                partialFilterExpression=partial,
+            )
+            for field, partial in _ORIGINS.items()
+        ),
+    ],
+    "deleted_models": [
+        *(
+            IndexModel([(field, ASCENDING)], partialFilterExpression=partial)
+            for field, partial in _ORIGINS.items()
+        ),
+        IndexModel([("deleted_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("namespace", ASCENDING), ("deleted_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)]),
+    ],
+    "datasets": [
+        IndexModel([("name", ASCENDING), ("version_order", DESCENDING)], unique=True),
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in ("name", "namespace", "purpose", "format", "task_type", "tags", "created_by")
+        ),
+    ],
+    "training_jobs": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in (
+                "name",
+                "namespace",
+                "status",
+                "algorithm",
+                "framework",
+                "task_type",
+                "tags",
+                "created_by",
+                "datasets.dataset_id",
+            )
+        ),
+    ],
+    "idempotency_keys": [IndexModel([("created_at", ASCENDING)], expireAfterSeconds=IDEMPOTENCY_KEPT_S)],
+    "export_jobs": [
+        IndexModel([("model_id", ASCENDING), ("version", DESCENDING)], unique=True),
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("status", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+    ],
+    "deployments": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("status", ASCENDING), ("deployment_type", ASCENDING)]),
+        IndexModel([("export_job_id", ASCENDING)]),
+        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+    ],
+    "deployment_history": [IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING)])],
+    "api_keys": [IndexModel([("deployment_id", ASCENDING)])],
+    "uploads": [IndexModel([("started_at", ASCENDING)])],
+    "part_uploads": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=86_400)],
+    "model_counters": [IndexModel([("_id.namespace", ASCENDING)])],
+    "blob_counters": [IndexModel([("_id.slot", ASCENDING)])],
+    "download_counters": [IndexModel([("_id.namespace", ASCENDING)])],
+    "leases": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=3600)],
+    "workers": [IndexModel([("at", ASCENDING)], expireAfterSeconds=600)],
+    "access_keys": [
+        IndexModel([("secrets.prefix", ASCENDING)], unique=True),
+        IndexModel([("owner", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+    ],
+    "revoked_sessions": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)],
+    "audit": [
+        IndexModel([("at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)])
+            for field in ("subject_id", "actor", "name", "kind")
+        ),
+    ],
+}
+
+# Of the GridFS bucket, whose collections' names are a setting.
+BLOB_INDEXES = [
+    IndexModel([("metadata.sha256", ASCENDING)], unique=True),
+    IndexModel([("metadata.unreferenced_at", ASCENDING)], sparse=True),
+]
+CHUNK_INDEXES = [IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)]
