@@ -83,6 +83,7 @@ class PresentedModels:
         """The answers about what a list found, in its order; without what was deleted meanwhile.
 
         Args:
+            stubs: as of ``services.search.Found``.
             load: reads the documents with these ids, in any order.
         """
         bodies: dict[Any, bytes] = {}
@@ -90,19 +91,22 @@ class PresentedModels:
             state, body = self._answers.get(stub["_id"], (None, b""))
             if state == _state(stub):
                 bodies[stub["_id"]] = body
+            elif "files" in stub:
+                bodies[stub["_id"]] = self._present(stub)
         missing = [stub["_id"] for stub in stubs if stub["_id"] not in bodies]
         for document in load(missing) if missing else ():
-            bodies[document["_id"]] = body = model_bytes(document)
-            self._keep(document["_id"], _state(document), body)
+            bodies[document["_id"]] = self._present(document)
         return [bodies[stub["_id"]] for stub in stubs if stub["_id"] in bodies]
 
-    def _keep(self, model_id: Any, state: Any, body: bytes) -> None:
+    def _present(self, document: Document) -> bytes:
+        body = model_bytes(document)
         with self._lock:
-            self._forget(model_id)
-            self._answers[model_id] = (state, body)
+            self._forget(document["_id"])
+            self._answers[document["_id"]] = (_state(document), body)
             self._size_bytes += len(body)
             while self._size_bytes > PRESENTED_BYTES:
                 self._forget(next(iter(self._answers)))
+        return body
 
     def _forget(self, model_id: Any) -> None:
         before = self._answers.pop(model_id, None)

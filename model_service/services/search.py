@@ -17,6 +17,7 @@ from model_service.storage.model_search import ModelSearch, Query, Threshold, To
 
 DEFAULT_SORT = "-created_at"
 MAX_SKIP = 100_000
+STUBS_FROM = 50  # below, a second look-up for what is not known yet costs more than knowing the rest saves
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """A page. Its ``stubs`` have ``_id``, ``revision``, ``updated_at``, ``download_count``, little else."""
+    """A page. The ``stubs`` of a long one have ``_id``, ``revision``, ``updated_at``, ``download_count`` and
+    little else; those of a short one are whole.
+    """
 
     stubs: list[Document]
     total: Total | None
@@ -70,7 +73,9 @@ class SearchService:
             return Found([], Total(0, False), None)
         try:
             # One more than asked for says whether there is a next page.
-            found = self._search.find(query, order, skip=skip, limit=wanted.limit + 1, after=after)
+            found = self._search.find(
+                query, order, skip=skip, limit=wanted.limit + 1, after=after, stubs=wanted.limit >= STUBS_FROM
+            )
         except InvalidPosition:
             raise _wrong("cursor", "not a next_cursor of this list") from None
         stubs = found[: wanted.limit]

@@ -14,6 +14,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from model_service.storage.db import Document
+from model_service.storage.search import METRIC_ORDER
 
 # At most so many, and less than the 5 % up to which mongod picks documents at random instead of reading all.
 SAMPLE = 2_000
@@ -22,7 +23,6 @@ KEPT_S = 300.0
 _LEFT_OUT = dict.fromkeys(
     ("description", "hyperparameters", "metrics", "dataset_info", "signature", "files"), False
 )
-_METRICS = "metric_order"
 _TIMES = ("created_at", "updated_at")
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$gte": operator.ge,
@@ -78,9 +78,9 @@ class _Sampled:
                 self._add(number, field, value)
 
     def _add(self, number: int, field: str, value: Any) -> None:
-        if field == _METRICS:
+        if field == METRIC_ORDER:
             for metric, key in value.items():
-                self._values[f"{_METRICS}.{metric}"].append((number, key))
+                self._values[f"{METRIC_ORDER}.{metric}"].append((number, key))
         elif field in _TIMES:
             self._values[field].append((number, value))
         elif isinstance(value, list):

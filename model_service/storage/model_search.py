@@ -13,7 +13,14 @@ from model_service.storage.db import Database, Document
 from model_service.storage.list_orders import Order
 from model_service.storage.model_sample import ModelSample
 from model_service.storage.models import DERIVED
-from model_service.storage.search import metric_at_least, metric_at_most, metric_field, term_mask, words
+from model_service.storage.search import (
+    METRIC_ORDER,
+    metric_at_least,
+    metric_at_most,
+    metric_field,
+    term_mask,
+    words,
+)
 
 COUNTED = 10_000  # a registry of up to so many is counted for every total; so is what one predicate matches
 ESTIMATED_FROM = 2_000  # in a larger one the sample decides from here on,
@@ -23,6 +30,7 @@ FIND_MS = 10_000
 MAX_BRANCHES = 40  # of a cursor's $or; past it the page is sorted in memory
 STUB = ("revision", "updated_at", "download_count")
 _SHOWN = dict.fromkeys(DERIVED, False)
+_SHOWN_WITH_METRICS = {field: False for field in DERIVED if field != METRIC_ORDER}
 _ANY_OF = {"tags": "tags", "namespaces": "namespace"}
 
 
@@ -111,18 +119,22 @@ class ModelSearch:
         self._sample = ModelSample(database.models)
 
     def find(
-        self, query: Query, order: Order, *, skip: int, limit: int, after: list[Any] | None
+        self, query: Query, order: Order, *, skip: int, limit: int, after: list[Any] | None, stubs: bool
     ) -> list[Document]:
-        """Stubs of what matches, in order, from a position of ``order`` on or after ``skip`` of them.
+        """What matches, in order, from a position of ``order`` on or after ``skip`` of them.
 
-        A stub has what tells two states of a document apart, and what its position in the order needs.
+        Args:
+            stubs: only what tells two states of a document apart and what its position in the order needs;
+                else all but what only the search reads.
 
         Raises:
             InvalidPosition: ``after`` is none of this order.
         """
         query = self._rarest_word_first(query)
         wanted = query.document() if after is None else query.within(order.ranges_after(after))
-        fields = [*STUB, *(field for field, _ in order.keys)]
+        fields: Any = [*STUB, *(field for field, _ in order.keys)]
+        if not stubs:
+            fields = _SHOWN if order.metric is None else _SHOWN_WITH_METRICS
         cursor = self._models.find(wanted, fields, sort=order.keys, skip=skip, limit=limit)
         return list(cursor.batch_size(limit).max_time_ms(FIND_MS))
 

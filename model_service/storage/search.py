@@ -25,6 +25,7 @@ from bson import ObjectId
 
 from model_service.storage.db import Document
 
+METRIC_ORDER = "metric_order"
 MAX_TERMS = 256
 MAX_METRICS = 200
 MASK_BITS = 63  # of a signed integer of 64
@@ -49,7 +50,7 @@ def derived_fields(document: Document) -> Document:
         document: complete, with its ``_id``.
     """
     terms = _terms(document)
-    return {"terms": terms, "term_mask": term_mask(terms), "metric_order": _metric_order(document)}
+    return {"terms": terms, "term_mask": term_mask(terms), METRIC_ORDER: _metric_order(document)}
 
 
 def words(text: str) -> list[str]:
@@ -72,7 +73,7 @@ def term_mask(terms: Iterable[str]) -> int:
 def metric_field(path: str) -> str:
     """Where the key of a metric is stored. Dots in a key and dots of nesting are not told apart."""
     escaped = path.replace("%", "%25").replace(".", "%2E").replace("$", "%24")
-    return f"metric_order.{escaped or '%'}"
+    return f"{METRIC_ORDER}.{escaped or '%'}"
 
 
 def metric_key(value: float, model_id: ObjectId) -> bytes:
@@ -110,7 +111,7 @@ def _terms(document: Document) -> list[str]:
 
 
 def _metric_order(document: Document) -> dict[str, bytes]:
-    prefix = len("metric_order.")
+    prefix = len(f"{METRIC_ORDER}.")
     return {
         metric_field(path)[prefix:]: metric_key(value, document["_id"])
         for path, value in numeric_metrics(document.get("metrics")).items()

@@ -73,8 +73,8 @@ def frozen(port: int, name: str) -> Iterator[None]:
     """The server that listens on a port holds still: it takes connections and answers nothing."""
     pids = [
         process.pid
-        for process in psutil.process_iter(["name"])
-        if name in (process.info["name"] or "") and str(port) in " ".join(process.cmdline())
+        for process in psutil.process_iter(["name", "cmdline"])
+        if name in (process.info["name"] or "") and str(port) in " ".join(process.info["cmdline"] or ())
     ]
     assert pids
     for pid in pids:
