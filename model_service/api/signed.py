@@ -20,7 +20,7 @@ Fields = list[str | int]
 # Each route that takes a signature: its purpose, and what must be signed of its path.
 _SIGNED: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
     "files.download_file": ("download", lambda args: [args["model_id"], args["path"], _sha256()]),
-    "part_uploads.put_part": ("part", lambda args: [args["upload_id"], int(args["n"])]),
+    "part_uploads.put_part": ("part", lambda args: [args["upload_id"], _number(args["n"], "part's number")]),
 }
 # What the bearer may do: no more than the one request that was signed.
 _ACTORS = {
@@ -49,12 +49,16 @@ def verify_signed_request() -> bool:
     if signature is None or route is None:
         return False
     purpose, fields = route
-    expires = request.args.get("expires", "")
-    if not expires.isascii() or not expires.isdecimal() or len(expires) > 12:
-        raise SignatureInvalid("The URL's 'expires' is no time: it was changed, or cut.")
-    services().signing.verify(purpose, fields(request.view_args or {}), int(expires), signature)
+    expires = _number(request.args.get("expires", ""), "'expires'")
+    services().signing.verify(purpose, fields(request.view_args or {}), expires, signature)
     g.signed_actor = _ACTORS[purpose]
     return True
+
+
+def _number(text: str, what: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 12:
+        raise SignatureInvalid(f"The URL's {what} is no number: it was changed, or cut.")
+    return int(text)
 
 
 def signed_actor() -> Actor | None:

@@ -71,10 +71,10 @@ class DeploymentService:
             )
         if config:
             raise UnsupportedOption("config offers nothing yet: leave it out.", field="config", allowed=[])
-        api_key = self._new_key(once)
 
         def make(note: Note) -> tuple[Document, str]:
             deployment, job = self._new_deployment(export_job_id, deployment_type, name, description, config)
+            api_key = self._key_of(deployment["_id"], once)
 
             def work(session: Session) -> None:
                 note(deployment["_id"], session)
@@ -86,7 +86,10 @@ class DeploymentService:
             self._database.transaction(work)
             return deployment, api_key
 
-        return self._idempotency.run(once, make, lambda deployment_id: (self.get(deployment_id), api_key))
+        def made(deployment_id: str) -> tuple[Document, str]:
+            return self.get(deployment_id), self._key_of(deployment_id, once)
+
+        return self._idempotency.run(once, make, made)
 
     def _new_deployment(
         self,
@@ -131,11 +134,13 @@ class DeploymentService:
         }
         return deployment, job
 
-    def _new_key(self, once: Once | None) -> str:
-        """256 bits that nobody can guess: random ones, or of the request's key and our secret."""
+    def _key_of(self, deployment_id: str, once: Once | None) -> str:
+        """256 bits that nobody can guess: random, or of the deployment, the request's key and our secret."""
         if once is None:
             return f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"
-        digest = hmac.digest(self._signing.key("deployment-key"), once.identity.encode(), "sha256")
+        digest = hmac.digest(
+            self._signing.key("deployment-key"), f"{once.identity}\0{deployment_id}".encode(), "sha256"
+        )
         return f"{KEY_PREFIX}{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
     def get(self, deployment_id: str) -> Document:

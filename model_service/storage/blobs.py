@@ -215,7 +215,7 @@ class Blobs:
         old = {"started_at": {"$lt": cutoff}, "expires_at": {"$not": {"$gte": cutoff}}}
         for upload in self._db.uploads.find(old, {"_id": True}):
             # Claimed before a chunk goes: a write that publishes itself now either sees that, or was faster.
-            claimed = self._db.uploads.update_one(upload, {"$set": {"swept": True}})
+            claimed = self._db.uploads.update_one(old | upload, {"$set": {"swept": True}})
             if claimed.matched_count:
                 self._discard(upload["_id"])
                 removed += 1

@@ -31,11 +31,8 @@ INDEXES: dict[str, list[IndexModel]] = {
             IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
             for field in (
                 *("name", "namespace", "algorithm", "framework"),
-                *("task_type", "status", "tags", "created_by"),
+                *("task_type", "status", "tags", "created_by", "terms"),
             )
-        ),
-        IndexModel(
-            [("terms", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING), ("term_mask", ASCENDING)]
         ),
         *(
             IndexModel(

@@ -18,7 +18,6 @@ from model_service.storage.search import (
     metric_at_least,
     metric_at_most,
     metric_field,
-    term_mask,
     words,
 )
 
@@ -147,9 +146,8 @@ class ModelSearch:
         others: list[Document] = [
             {"$in": [{"$literal": term["terms"]}, "$terms"]} for term in terms if term is not rarest
         ]
-        mask = {"term_mask": {"$bitsAllSet": term_mask(term["terms"] for term in terms)}}
         rest = [predicate for predicate in query.predicates if "terms" not in predicate]
-        return Query([rarest, mask, {"$expr": {"$and": others}}, *rest], query.alternatives)
+        return Query([rarest, {"$expr": {"$and": others}}, *rest], query.alternatives)
 
     def load(self, model_ids: list[Any]) -> list[Document]:
         """Those of the documents that are there, in any order, without what only the search reads of them."""
@@ -175,7 +173,7 @@ class ModelSearch:
     def _total_of_several(self, parts: list[Document], of_all: int) -> Total:
         """Few match: of those that match the rarest predicate some are read."""
         sampled = [self._sample.matching([part]) for part in parts]
-        (having, share), rarest = min(zip(sampled, parts, strict=True), key=lambda one: one[0][0])
+        (_, share), rarest = min(zip(sampled, parts, strict=True), key=lambda one: one[0][0])
         stages: list[Document] = [
             {"$match": rarest},
             {"$limit": READ},
@@ -183,7 +181,8 @@ class ModelSearch:
             {"$count": "matching"},
         ]
         found = next(iter(self._models.aggregate(stages, maxTimeMS=FIND_MS)), {"matching": 0})["matching"]
-        if having < SURE_SAMPLED and self._count(rarest, limit=READ + 1) <= READ:
+        perhaps_all = share * of_all < 5 * READ
+        if perhaps_all and self._count(rarest, limit=READ + 1) <= READ:
             return Total(found, False)
         return Total(int(max(found, found / READ * share * of_all)), True)
 

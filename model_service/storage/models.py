@@ -25,7 +25,7 @@ from model_service.storage.hot_models import HotModel, HotModels
 from model_service.storage.search import derived_fields
 
 # What the search stores beside a document's own fields: an answer and the trash have no use for it.
-DERIVED = ("terms", "term_mask", "metric_order")
+DERIVED = ("terms", "metric_order")
 # Indexed partially: a document without them costs those indexes nothing.
 ABSENT_WHEN_EMPTY = ("aliases", "dataset_ids")
 

@@ -1,9 +1,7 @@
 """What the search reads of a model document beyond its fields: words, and metrics in a comparable form.
 
 ``terms`` are the stems of the words people look for. They replace MongoDB's text index, which cannot be
-combined with a sort by time and a cursor, and of which a collection has only one. ``term_mask`` has a bit for
-each of them: it stands in the index of the words, where it rules out most versions that have one of several
-words and not the others, without reading them.
+combined with a sort by time and a cursor, and of which a collection has only one.
 
 ``metric_order`` holds a key of 20 bytes for each numeric metric: the value as a float64 whose bytes compare
 like the number, then the document's id. The keys are a total order without ties, so that one wildcard index
@@ -15,8 +13,7 @@ import re
 import struct
 import threading
 import unicodedata
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +25,6 @@ from model_service.storage.db import Document
 METRIC_ORDER = "metric_order"
 MAX_TERMS = 256
 MAX_METRICS = 200
-MASK_BITS = 63  # of a signed integer of 64
 MAX_TERM_CHARS = 64
 MAX_PATH_CHARS = 256
 
@@ -49,8 +45,7 @@ def derived_fields(document: Document) -> Document:
     Args:
         document: complete, with its ``_id``.
     """
-    terms = _terms(document)
-    return {"terms": terms, "term_mask": term_mask(terms), METRIC_ORDER: _metric_order(document)}
+    return {"terms": _terms(document), METRIC_ORDER: _metric_order(document)}
 
 
 def words(text: str) -> list[str]:
@@ -60,14 +55,6 @@ def words(text: str) -> list[str]:
     """
     found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return list(dict.fromkeys(_stem(word[:MAX_TERM_CHARS]) for word in found if word not in _STOP_WORDS))
-
-
-def term_mask(terms: Iterable[str]) -> int:
-    """A bit for each term; different terms may share one."""
-    mask = 0
-    for term in terms:
-        mask |= 1 << zlib.crc32(term.encode()) % MASK_BITS
-    return mask
 
 
 def metric_field(path: str) -> str:

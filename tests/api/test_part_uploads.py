@@ -410,6 +410,7 @@ def test_a_signed_url_takes_one_part_without_a_credential(settings: Settings) ->
 
     assert put(urls[0].partition("?")[0], PARTS[0]) == 401
     assert put(urls[1].replace("/parts/1", "/parts/0"), PARTS[0]) == 403
+    assert put(urls[0].replace("/parts/0", "/parts/x"), PARTS[0]) == 403
     assert [put(url, content) for url, content in zip(urls, PARTS, strict=True)] == [200, 200, 200]
     complete_url = f"/api/v1/uploads/{opened['upload_id']}/complete"
     query = urls[0].partition("?")[2]
