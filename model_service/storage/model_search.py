@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from model_service.storage.db import Database, Document
+from model_service.storage.db import Database, Document, now
 from model_service.storage.list_orders import Order
 from model_service.storage.model_sample import ModelSample
 from model_service.storage.models import DERIVED
@@ -22,10 +22,14 @@ from model_service.storage.search import (
 )
 
 COUNTED = 10_000  # a registry of up to so many is counted for every total; so is what one predicate matches
-ESTIMATED_FROM = 2_000  # in a larger one the sample decides from here on,
+ESTIMATED_FROM = 20_000  # in a larger one the sample decides from here on,
 SURE_SAMPLED = 5  # if it has so many
 READ = 100  # of what has the rarest of several predicates, so many are read to see how many have the others
 FIND_MS = 10_000
+# What was counted holds until a model changes. Of changes this young another may still be under way.
+SETTLED_S = 1.0
+KEPT_S = 60.0
+KEPT_TOTALS = 1_000
 MAX_BRANCHES = 40  # of a cursor's $or; past it the page is sorted in memory
 STUB = ("revision", "updated_at", "download_count")
 _SHOWN = dict.fromkeys(DERIVED, False)
@@ -45,6 +49,9 @@ class Threshold:
         least = metric_at_least(float("-inf") if self.least is None else self.least)
         most = metric_at_most(float("inf") if self.most is None else self.most)
         return {metric_field(self.metric): {"$gte": least, "$lte": most}}
+
+
+State = tuple[Any, ...] | None
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class ModelSearch:
     def __init__(self, database: Database) -> None:
         self._models = database.models
         self._sample = ModelSample(database.models)
+        self._counted: dict[str, tuple[State, Total]] = {}
 
     def find(
         self, query: Query, order: Order, *, skip: int, limit: int, after: list[Any] | None, stubs: bool
@@ -165,10 +173,29 @@ class ModelSearch:
         estimate = int(share * of_all)
         if sampled >= SURE_SAMPLED and estimate > ESTIMATED_FROM:
             return Total(estimate, True)
+        state, key = self._state(of_all), repr(parts)
+        kept_state, kept = self._counted.get(key, (None, None))
+        if kept is not None and kept_state == state:
+            return kept
         if len(parts) > 1:
-            return self._total_of_several(parts, of_all)
-        counted = self._count(parts[0], limit=COUNTED + 1)
-        return Total(max(counted, estimate), True) if counted > COUNTED else Total(counted, False)
+            total = self._total_of_several(parts, of_all)
+        else:
+            counted = self._count(parts[0], limit=COUNTED + 1)
+            many = counted > COUNTED
+            total = Total(max(counted, estimate) if many else counted, many)
+        if state is not None:
+            if len(self._counted) >= KEPT_TOTALS:
+                self._counted.clear()
+            self._counted[key] = state, total
+        return total
+
+    def _state(self, of_all: int) -> State:
+        """What differs after any change of a model; None while one is so recent that it may hide another."""
+        newest = self._models.find_one({}, ["updated_at"], sort=[("updated_at", -1), ("_id", -1)])
+        at = now()
+        if newest is None or (at - newest["updated_at"]).total_seconds() < SETTLED_S:
+            return None
+        return of_all, newest["_id"], newest["updated_at"], int(at.timestamp() // KEPT_S)
 
     def _total_of_several(self, parts: list[Document], of_all: int) -> Total:
         """Few match: of those that match the rarest predicate some are read."""

@@ -395,9 +395,34 @@ def test_of_what_several_predicates_match_some_is_read(
     exact = ask(http, **query).json["pagination"]
     assert (exact["total"], exact["total_is_estimate"]) == (8, False)
     monkeypatch.setattr(model_search, "READ", 6)
+    monkeypatch.setattr(model_search, "SETTLED_S", 3600)  # nothing counted before is trusted
     estimate = ask(http, **query).json["pagination"]
     assert estimate["total_is_estimate"] is True
     assert 6 <= estimate["total"] <= 14
+
+
+def test_what_was_counted_holds_until_a_model_changes(
+    http: FlaskClient, crowd: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_search, "COUNTED", 13)  # one fewer than there are
+    monkeypatch.setattr(model_search, "SETTLED_S", 0)
+    counts: list[int] = []
+    count = model_search.ModelSearch._count
+
+    def counting(search: model_search.ModelSearch, *args: Any, **options: Any) -> int:
+        counts.append(count(search, *args, **options))
+        return counts[-1]
+
+    monkeypatch.setattr(model_search.ModelSearch, "_count", counting)
+
+    def total() -> int:
+        return int(ask(http, limit=4, tags="b").json["pagination"]["total"])
+
+    assert (total(), total(), len(counts)) == (8, 8, 1)
+    model_id = http.post("/api/v1/models", json=new_model(name="late", tags=["b"])).json["model_id"]
+    assert (total(), total(), len(counts)) == (9, 9, 2)
+    http.patch(f"/api/v1/models/{model_id}", json={"tags": []})
+    assert (total(), len(counts)) == (8, 3)
 
 
 SAMPLED: list[tuple[dict[str, Any], list[Threshold]]] = [
