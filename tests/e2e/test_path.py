@@ -89,7 +89,7 @@ def test_after_a_kill_the_whole_path_works_again(
     client.upload_model(model_id, kept)
     stack.kill(name)
     wait_for(lambda: twice(client, deployment), "the endpoint to answer")
-    back = client.download_model(model_id, stack.data_dir / "back.bin")
+    back = wait_for(lambda: client.download_model(model_id, stack.data_dir / "back.bin"), "the file")
     assert hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(content).digest()
     new_id = wait_for(lambda: client.register_model(new_model(name="after")), "a registration")
     client.upload_model(new_id, program)
