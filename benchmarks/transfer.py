@@ -7,6 +7,7 @@
 import argparse
 import hashlib
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -75,7 +76,7 @@ def main() -> None:
     given = arguments.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=given.folder)))
-        addresses = stack.enter_context(servers(folder / "servers", cache_gb=0.5))
+        addresses = stack.enter_context(servers(folder / "servers", cache_gb=None))
         settings = {"MONGODB_DB": DATABASE, "MAX_FILE_SIZE": "8GB"}
         (folder / "cached").mkdir()
         (folder / "direct").mkdir()
@@ -87,7 +88,7 @@ def main() -> None:
         source = Source(folder / "source", given.size)
         downloads = measure_downloads(given.rounds, source, cached, direct, client, folder)
         mlflow = stack.enter_context(mlflow_server(folder))
-        uploads = measure_uploads(given.rounds, source, direct, mlflow, client)
+        uploads = measure_uploads(given.rounds, source, direct, mlflow, client, folder)
         memory = None if given.no_memory else measure_memory(direct, new_model, folder)
     write_results("transfer", report(given.size, given.rounds, downloads, uploads, memory))
 
@@ -115,7 +116,7 @@ def measure_downloads(
 
 
 def measure_uploads(
-    rounds: int, source: Source, direct: Server, mlflow: Server, client: MongoClient[Any]
+    rounds: int, source: Source, direct: Server, mlflow: Server, client: MongoClient[Any], folder: Path
 ) -> dict[str, list[float]]:
     size = source.path.stat().st_size
     artefacts = f"{mlflow.url}/api/2.0/mlflow-artifacts/artifacts"
@@ -146,8 +147,18 @@ def measure_uploads(
                 lambda: upload("PUT", f"{artefacts}/{ObjectId()}/source", source.path),
                 prepare=source.fresh,
             ),
+            "disk": lambda: speed(size, lambda: copy_safely(source.path, folder / "copy")),
         },
     )
+
+
+def copy_safely(source: Path, target: Path) -> None:
+    """What one copy of a file on this disk takes."""
+    target.unlink(missing_ok=True)
+    with source.open("rb") as original, target.open("wb") as copy:
+        shutil.copyfileobj(original, copy, MB)
+        copy.flush()
+        os.fsync(copy.fileno())
 
 
 def speed(size: int, work: Callable[[], object], *, prepare: Callable[[], object] = lambda: None) -> float:
@@ -252,12 +263,14 @@ def report(
         row("up", "raw body", up["upload"], "`upload_from_stream`, majority", up["bucket, majority"], "≥ 2"),
         row("up", "raw body", up["upload"], "`upload_from_stream`, w=1", up["bucket, w=1"], ""),
         row("up", "raw body", up["upload"], "MLflow's proxy, uvicorn", up["MLflow"], "≥ 1"),
+        row("up", "raw body", up["upload"], "one copy of the file, fsync", up["disk"], ""),
     ]
     text = (
         "# Transfers\n\n"
         f"{setting()} One file of {size / MB:,.0f} MB of random bytes over one connection; {rounds} rounds "
         "in turns; medians, and the median of the rounds' ratios. Everything runs on this one machine, the "
-        "client too. The plain bucket has its default chunks of 255 KiB.\n\n"
+        "client too. The plain bucket has its default chunks of 255 KiB. A replica set writes what it is sent three "
+        "times (journal, oplog, collection), the proxy once and without fsync.\n\n"
         f"{table(header, rows)}"
     )
     return text if memory is None else f"{text}\n## Memory\n\n{memory.report()}"

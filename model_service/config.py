@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     gridfs_bucket: str = Field("models", pattern=r"^[A-Za-z0-9_-]{1,38}$")
     redis_url: SecretStr | None = None
     model_service_home: Path = Path("~/.local/share/model-service")
-    mongodb_cache_gb: float = Field(0.5, ge=0.25)
+    mongodb_cache_gb: float | None = Field(None, ge=0.25)
     cache_dir: Path | None = None
     cache_max_bytes: OptionalSize = 10_000_000_000
     orphan_safety_s: float = Field(86_400, ge=3600)

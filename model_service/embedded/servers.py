@@ -27,7 +27,7 @@ class Addresses:
 
 
 @contextmanager
-def servers(data_dir: Path, *, cache_gb: float = 0.25) -> Iterator[Addresses]:
+def servers(data_dir: Path, *, cache_gb: float | None = 0.25) -> Iterator[Addresses]:
     """Starts both, waits until they take writes, and ends them after the block. Logs: ``data_dir/*.log``.
 
     Raises:

@@ -36,7 +36,7 @@ workers            the workers that live, and what confines their conversions
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -49,9 +49,11 @@ from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import (
+    CollectionInvalid,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
+    OperationFailure,
     PyMongoError,
     WTimeoutError,
 )
@@ -65,7 +67,7 @@ from pymongo.read_concern import ReadConcern
 
 from model_service.config import Settings, SettingsError, redact_url
 from model_service.metrics import MONGODB_OPERATIONS
-from model_service.storage.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES
+from model_service.storage.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES, UNCOMPRESSED
 
 Document = dict[str, Any]
 Session = ClientSession
@@ -197,6 +199,9 @@ class Database:
         for name, indexes in INDEXES.items():
             self._database[name].create_indexes(indexes)
         self.files.create_indexes(BLOB_INDEXES)
+        # Weights do not compress. Where that cannot be said, the collection is there already, or made below.
+        with suppress(OperationFailure, CollectionInvalid):
+            self._database.create_collection(self.chunks.name, storageEngine=UNCOMPRESSED)
         self.chunks.create_indexes(CHUNK_INDEXES)
 
     def ping(self) -> None:

@@ -126,4 +126,6 @@ BLOB_INDEXES = [
     IndexModel([("metadata.sha256", ASCENDING)], unique=True),
     IndexModel([("metadata.unreferenced_at", ASCENDING)], sparse=True),
 ]
+# The storage of the chunks, as ``create_collection`` takes it.
+UNCOMPRESSED = {"wiredTiger": {"configString": "block_compressor=none"}}
 CHUNK_INDEXES = [IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)]

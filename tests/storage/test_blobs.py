@@ -327,3 +327,9 @@ def test_damage_is_told_and_never_sent_as_whole(database: Database, blobs: Blobs
 
 def test_retaining_what_is_gone_says_so(database: Database, blobs: Blobs) -> None:
     assert database.transaction(lambda session: blobs.retain(ObjectId(), session)) is False
+
+
+def test_chunks_are_not_compressed(database: Database) -> None:
+    # Weights do not compress; trying to takes a third of an upload's time.
+    options = database.chunks.options()
+    assert options["storageEngine"]["wiredTiger"]["configString"] == "block_compressor=none"
