@@ -71,6 +71,8 @@ class SearchService:
         query = self._query(wanted, order)
         if query is None:
             return Found([], Total(0, False), None)
+        wants_total = wanted.total or (wanted.total is None and after is None)
+        total_of_query = self._search.total(query) if wants_total else None
         try:
             # One more than asked for says whether there is a next page.
             found = self._search.find(
@@ -81,10 +83,10 @@ class SearchService:
         stubs = found[: wanted.limit]
         more = len(found) > len(stubs)
         total = None
-        if wanted.total or (wanted.total is None and after is None):
+        if total_of_query is not None:
             seen = skip + len(stubs)
             whole = after is None and not more and (stubs or skip == 0)
-            total = Total(seen, False) if whole else self._search.total(query)
+            total = Total(seen, False) if whole else total_of_query()
             if total.is_estimate:
                 total = Total(max(total.count, seen + more), True)
         cursor = _cursor(order.position(stubs[-1]), digest) if more else None
