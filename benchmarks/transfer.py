@@ -269,8 +269,8 @@ def report(
         "# Transfers\n\n"
         f"{setting()} One file of {size / MB:,.0f} MB of random bytes over one connection; {rounds} rounds "
         "in turns; medians, and the median of the rounds' ratios. Everything runs on this one machine, the "
-        "client too. The plain bucket has its default chunks of 255 KiB. A replica set writes what it is sent three "
-        "times (journal, oplog, collection), the proxy once and without fsync.\n\n"
+        "client too. The plain bucket has its default chunks of 255 KiB. A replica set writes "
+        "what it is sent three times (journal, oplog, collection), the proxy once and without fsync.\n\n"
         f"{table(header, rows)}"
     )
     return text if memory is None else f"{text}\n## Memory\n\n{memory.report()}"
