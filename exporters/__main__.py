@@ -143,11 +143,11 @@ def _warm_up() -> None:
     import torch
 
     from . import convert, sources  # noqa: F401
-    from .formats import torch_to_onnx
+    from .formats import torch_graph
     from .sources import pt2  # noqa: F401
 
     program = torch.export.export(torch.nn.Linear(1, 1).eval(), (torch.zeros(2, 1),))
-    with torch_to_onnx.quiet():
+    with torch_graph.quiet():
         torch.onnx.export(program, dynamo=True, verbose=False)
 
 
@@ -180,10 +180,13 @@ def _option(item: str) -> tuple[str, Any]:
 def _summary(result: ExportResult) -> str:
     outputs = result.fidelity["outputs"].values()
     difference = max((output["max_abs"] or 0.0 for output in outputs), default=0.0)
-    latency_ms, batch = result.performance["inference_latency_ms"], result.performance["batch_size"]
+    found = f"the largest difference from the source is {difference:.1e}"
+    speed = ""
+    if result.performance:
+        speed = ", {inference_latency_ms:.3f} ms, batch {batch_size}".format(**result.performance)
     return (
-        f"{result.verdict}: the largest difference from the source is {difference:.1e}\n"
-        f"{result.artefact}: {result.artefact_size_bytes:,} bytes, {latency_ms:.3f} ms, batch {batch}\n"
+        f"{result.verdict}: {found if outputs else result.fidelity['reason']}\n"
+        f"{result.artefact}: {result.artefact_size_bytes:,} bytes{speed}\n"
         f"{result.package_dir}: the package, which python -m exporters verify checks"
     )
 
@@ -197,8 +200,9 @@ def _capabilities(arguments: argparse.Namespace) -> int:
 
     formats = []
     for spec in registry.specifications():
-        reason = registry.why_unavailable(spec)
-        formats.append({**spec.to_json(), "available": reason is None, "reason": reason})
+        reason = registry.why_unavailable(spec.name)
+        kinds = registry.kinds(spec.name)
+        formats.append({**spec.to_json(), "sources": kinds, "available": reason is None, "reason": reason})
     print(json.dumps({"formats": formats}, indent=2))
     return 0
 

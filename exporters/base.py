@@ -19,6 +19,21 @@ Arrays: TypeAlias = "dict[str, npt.NDArray[np.generic]]"
 # The verdict of fidelity.json.
 VERIFIED = "verified"
 FAILED = "failed"
+NOT_EXECUTED = (
+    "converted_not_executed"  # the artefact cannot run where it was made: nobody knows whether it is right
+)
+
+# What a converter finds in ``Source.program``.
+PROGRAM = "program"  # a torch.export.ExportedProgram
+SCRIPT = "script"  # a torch.jit.ScriptModule
+ONNX = "onnx"  # the path of an ONNX file
+ESTIMATOR = "estimator"  # a fitted scikit-learn, XGBoost or LightGBM estimator
+
+# The kinds of checkpoints, and as what each is loaded.
+FAMILIES = {
+    "pt2": PROGRAM,
+    "torchscript": SCRIPT,
+}
 
 Progress = Callable[[str, float, str], None]
 """``progress(step, percent, message)``; percent runs from 0 to 100 over the whole export."""
@@ -53,15 +68,25 @@ class Dimension:
 
 
 @dataclass(frozen=True)
+class Case:
+    """Inputs, and what the source model answers to them."""
+
+    name: str
+    inputs: Arrays
+    expected: Arrays
+
+
+@dataclass(frozen=True)
 class Source:
     """A model loaded from an untrusted file, ready to be converted and to be compared with.
 
     ``reference`` runs it as its author wrote it: eager, eval mode, no gradient. ``shapes`` gives the
     concrete shape of every input for a choice of sizes of ``dimensions``; an axis may depend on one
-    (``2*seq``).
+    (``2*seq``). ``kind`` is one of FAMILIES, ``family`` what it was loaded as.
     """
 
     kind: str
+    family: str
     program: Any
     inputs: tuple[TensorSpec, ...]
     dimensions: Mapping[str, Dimension]
@@ -70,14 +95,20 @@ class Source:
     shapes: Callable[[Mapping[str, int]], dict[str, tuple[int, ...]]]
     integers: Mapping[str, tuple[int, int]]  # per integer input: smallest and largest sensible value
 
-
-@dataclass(frozen=True)
-class Case:
-    """Inputs, and what the source model answers to them."""
-
-    name: str
-    inputs: Arrays
-    expected: Arrays
+    def output_specs(self, case: Case) -> tuple[TensorSpec, ...]:
+        """The outputs as a case shows them; the batch is named where the inputs' is."""
+        batched = next((spec.name for spec in self.inputs if spec.shape and spec.shape[0] == "batch"), None)
+        rows = case.inputs[batched].shape[0] if batched else None
+        return tuple(
+            TensorSpec(
+                name,
+                str(array.dtype),
+                tuple(
+                    "batch" if axis == 0 and size == rows else size for axis, size in enumerate(array.shape)
+                ),
+            )
+            for name, array in case.expected.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -108,15 +139,37 @@ class Option:
         return isinstance(value, wanted) and (self.allowed is None or value in self.allowed)
 
 
+# Of every format: what a checkpoint does not say of itself.
+SOURCE_OPTIONS: Mapping[str, Option] = {
+    "inputs": Option(
+        "array",
+        None,
+        "Of a checkpoint that does not record its inputs: "
+        '[{"name": "input", "shape": ["batch", 3, 224, 224], "dtype": "float32"}]; a name in a shape is an '
+        "axis of any size.",
+    ),
+    "architecture": Option(
+        "string",
+        None,
+        "Of a checkpoint that has the weights alone: timm:NAME, hf:config.json beside it, or module:Class of "
+        "a package that the operator allows.",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Specification:
-    """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts."""
+    """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts.
+
+    ``options`` are the format's own and SOURCE_OPTIONS.
+    """
 
     name: str
     extension: str
-    sources: tuple[str, ...]
-    requires: tuple[str, ...]  # the modules its conversion imports
     options: Mapping[str, Option]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", {**self.options, **SOURCE_OPTIONS})
 
     def validate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``options`` with the defaults filled in.
@@ -145,7 +198,6 @@ class Specification:
         return {
             "name": self.name,
             "extension": self.extension,
-            "sources": list(self.sources),
             "options": {name: option.explain() for name, option in self.options.items()},
         }
 
@@ -164,17 +216,26 @@ def _a(noun: str) -> str:
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a conversion left in its folder. ``files`` are names in it, the one to open first."""
+    """What a conversion left in its folder. ``files`` are names in it, the one to open first.
+
+    ``precision`` is what it computes in, of ``verify.TOLERANCES``; None: what its source computes in.
+    """
 
     files: tuple[str, ...]
     converter: str
     details: dict[str, Any] = field(default_factory=dict)
+    precision: str | None = None
 
 
 class Exporter(Protocol):
-    """One format. A module that has these names is one; ``registry`` lists them."""
+    """One way to one format. A module that has these names is one; ``registry`` lists them.
+
+    Several modules may lead to a format, from different families of sources: they share its SPECIFICATION.
+    """
 
     SPECIFICATION: Specification
+    TAKES: tuple[str, ...]  # families of sources
+    REQUIRES: tuple[str, ...]  # the modules that its conversion and its runner import
 
     def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
         """The converters worth trying, best first; the next is tried when verification fails.
@@ -194,6 +255,14 @@ class Exporter(Protocol):
 
 
 @dataclass(frozen=True)
+class Trust:
+    """What the operator lets a checkpoint do while it is loaded: nothing, unless it is said."""
+
+    unsafe_checkpoints: bool = False  # unpickle what no allow-list knows
+    modules: tuple[str, ...] = ()  # import classes of these packages as architectures
+
+
+@dataclass(frozen=True)
 class ExportRequest:
     """One conversion. ``model`` is for metadata.json: name, version, framework, task_type, checksum."""
 
@@ -207,6 +276,12 @@ class ExportRequest:
     postprocessing: dict[str, Any] | None = None
     sample_inputs: Path | None = None
     limits: dict[str, int] | None = None
+    allow_unsafe: bool = False
+    allowed_modules: list[str] | None = None
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(self.allow_unsafe, tuple(self.allowed_modules or ()))
 
     @classmethod
     def from_json(cls, data: Any) -> ExportRequest:
@@ -225,8 +300,9 @@ class ExportRequest:
                 raise UnsupportedOption(
                     f"The request's {name!r} is not {_a(_JSON_NAMES[kind])}.", allowed=known
                 )
-        if not all(isinstance(label, str) for label in data.get("classes") or []):
-            raise UnsupportedOption("The request's 'classes' is not a list of texts.", allowed=known)
+        for name in ("classes", "allowed_modules"):
+            if not all(isinstance(item, str) for item in data.get(name) or []):
+                raise UnsupportedOption(f"The request's {name!r} is not a list of texts.", allowed=known)
         return cls(
             source=Path(data["source"]),
             output_dir=Path(data["output_dir"]),
@@ -238,6 +314,8 @@ class ExportRequest:
             postprocessing=data.get("postprocessing"),
             sample_inputs=Path(data["sample_inputs"]) if data.get("sample_inputs") else None,
             limits=data.get("limits"),
+            allow_unsafe=data.get("allow_unsafe") or False,
+            allowed_modules=data.get("allowed_modules"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -254,8 +332,10 @@ _FIELD_TYPES: dict[str, type] = {
     "postprocessing": dict,
     "sample_inputs": str,
     "limits": dict,
+    "allow_unsafe": bool,
+    "allowed_modules": list,
 }
-_JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string"}
+_JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string", bool: "boolean"}
 
 
 @dataclass(frozen=True)

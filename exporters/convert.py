@@ -2,28 +2,46 @@
 
 import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import cases, golden, limits, metadata, package, registry, runners, sources, verify, wrappers
-from .base import VERIFIED, Artefact, Case, Exporter, ExportRequest, ExportResult, Progress, Source
+from .base import (
+    FAILED,
+    NOT_EXECUTED,
+    ONNX,
+    VERIFIED,
+    Artefact,
+    Case,
+    Exporter,
+    ExportRequest,
+    ExportResult,
+    Progress,
+    Source,
+)
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
 from .processing.declared import check_postprocessing
 
 # Enough calls for a median; a slow model is measured for a second at most.
 _MEASURED_CALLS = 30
 _MEASURED_S = 1.0
+_DONE = {
+    VERIFIED: "Verified: the artefact behaves like its source",
+    NOT_EXECUTED: "Converted; it does not run here, so nobody has compared it with its source",
+}
 
 
 @dataclass(frozen=True)
 class _Attempt:
     folder: Path
     artefact: Artefact
-    runner: runners.Runner
+    runner: runners.Runner | None  # None: it does not run here
     fidelity: dict[str, Any]
 
 
@@ -54,12 +72,14 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
         shutil.rmtree(folder)
         raise
     verdict = attempt.fidelity["verdict"]
-    if verdict != VERIFIED:
+    if verdict == FAILED:
         raise VerificationFailed(_difference(attempt), fidelity=attempt.fidelity, package_dir=str(folder))
-    with _timed(steps, "measure"):
-        progress("measure", 95.0, "Measuring the artefact")
-        performance = _measure(attempt.runner, asked)
-    progress("done", 100.0, "Verified: the artefact behaves like its source")
+    performance: dict[str, float] = {}
+    if attempt.runner is not None:
+        with _timed(steps, "measure"):
+            progress("measure", 95.0, "Measuring the artefact")
+            performance = _measure(attempt.runner, asked)
+    progress("done", 100.0, _DONE[verdict])
     return ExportResult(
         package_dir=folder,
         format=request.format,
@@ -88,52 +108,112 @@ def check(request: ExportRequest) -> dict[str, Any]:
 def _convert(
     request: ExportRequest, scratch: Path, steps: dict[str, float], progress: Progress
 ) -> tuple[_Attempt, Source, list[Case]]:
-    exporter = registry.get(request.format)
-    options = exporter.SPECIFICATION.validate(request.options)
+    options = registry.specification(request.format).validate(request.options)
     with _timed(steps, "load"):
         progress("load", 5.0, "Loading the model")
-        source = sources.load(request.source, options)
-        converters = list(exporter.converters(source, options))
+        source = sources.load(request.source, options, request.trust)
+        ways = [
+            way
+            for route in registry.routes(request.format, source.family)
+            for way in _ways(route, source, options)
+        ]
     with _timed(steps, "reference"):
         progress("reference", 20.0, "Asking the source model")
         asked = cases.plan(source, request.sample_inputs)
         _check_classes(request, asked[0])
     with _timed(steps, "convert"):
-        attempt = _best(exporter, source, asked, options, converters, scratch, progress)
+        attempt = _best(request.format, ways, source, asked, scratch, progress)
     return attempt, source, asked
 
 
-def _best(
+@dataclass(frozen=True)
+class _Way:
+    """One converter, or one after the other, that may get this model right."""
+
+    name: str
+    convert: Callable[[Case, Path], Artefact]
+
+
+def _ways(route: tuple[Exporter, ...], source: Source, options: Mapping[str, Any]) -> list[_Way]:
+    """Raises: UnsupportedOption."""
+    last = route[-1]
+    if len(route) == 1:
+        return [
+            _Way(name, partial(_in_one_step, last, source, options, name))
+            for name in last.converters(source, options)
+        ]
+    first = route[0]
+    own = first.SPECIFICATION.options
+    between = first.SPECIFICATION.validate({name: value for name, value in options.items() if name in own})
+    return [
+        _Way(f"onnx-{name}", partial(_by_onnx, route, source, between, options, name))
+        for name in first.converters(source, between)
+    ]
+
+
+def _in_one_step(
     exporter: Exporter,
     source: Source,
-    asked: list[Case],
     options: Mapping[str, Any],
-    converters: list[str],
+    converter: str,
+    example: Case,
+    folder: Path,
+) -> Artefact:
+    return exporter.convert(source, example, options, folder, converter)
+
+
+def _by_onnx(
+    route: tuple[Exporter, ...],
+    source: Source,
+    between: Mapping[str, Any],
+    options: Mapping[str, Any],
+    converter: str,
+    example: Case,
+    folder: Path,
+) -> Artefact:
+    """The ONNX file is not part of the result, which is compared with the source model itself."""
+    first, last = route
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        onnx = first.convert(source, example, between, Path(scratch), converter)
+        middle = replace(source, family=ONNX, program=Path(scratch) / onnx.files[0])
+        then = next(iter(last.converters(middle, options)))
+        artefact = last.convert(middle, example, options, folder, then)
+    return replace(artefact, converter=f"onnx-{converter}")
+
+
+def _best(
+    format_name: str,
+    ways: list[_Way],
+    source: Source,
+    asked: list[Case],
     scratch: Path,
     progress: Progress,
 ) -> _Attempt:
-    """The first converter whose artefact agrees with the source; when none does, the first that made one."""
+    """The first way whose artefact agrees with the source; when none does, the first that made one."""
     tried: list[dict[str, Any]] = []
     first: _Attempt | None = None
     failure: ConversionFailed | None = None
-    for number, converter in enumerate(converters):
-        percent = 35.0 + 40.0 * number / len(converters)
-        progress("convert", percent, f"Converting with the {converter} exporter")
-        folder = scratch / converter
+    for number, way in enumerate(ways):
+        percent = 35.0 + 40.0 * number / len(ways)
+        progress("convert", percent, f"Converting with {way.name}")
+        folder = scratch / way.name
         folder.mkdir()
         try:
-            artefact = exporter.convert(source, asked[0], options, folder, converter)
-            runner = _open(exporter, folder / artefact.files[0])
+            artefact = way.convert(asked[0], folder)
+            runner, why_not = _open(format_name, folder / artefact.files[0])
         except ConversionFailed as exc:
             failure = failure or exc
-            tried.append({"converter": converter, "result": "conversion_failed", "reason": exc.message})
+            tried.append({"converter": way.name, "result": "conversion_failed", "reason": exc.message})
             continue
         progress("verify", percent + 15.0, "Comparing the artefact with its source")
-        fidelity = verify.compare(asked, runner.predict)
-        tried.append({"converter": converter, "result": fidelity["verdict"]})
+        if runner is None:
+            fidelity = verify.not_executed(why_not)
+        else:
+            fidelity = verify.compare(asked, runner.predict, artefact.precision)
+        tried.append({"converter": way.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         attempt = _Attempt(folder, artefact, runner, fidelity)
-        if fidelity["verdict"] == VERIFIED:
+        if fidelity["verdict"] != FAILED:
             return attempt
         first = first or attempt
     if first is not None:
@@ -144,9 +224,12 @@ def _best(
     raise failure
 
 
-def _open(exporter: Exporter, path: Path) -> runners.Runner:
+def _open(format_name: str, path: Path) -> tuple[runners.Runner | None, str]:
+    """The runner, or why there is none here."""
     try:
-        return runners.open_artefact(exporter.SPECIFICATION.name, path)
+        return runners.open_artefact(format_name, path), ""
+    except runners.NotExecutable as exc:
+        return None, str(exc)
     except Exception as exc:
         raise as_limit(exc) or ConversionFailed(
             f"The conversion made a file that its own runtime does not load: {str(exc).strip()[:300]}"
@@ -160,7 +243,8 @@ def _write_package(
     for name in attempt.artefact.files:
         (attempt.folder / name).rename(folder / name)
         size_bytes += (folder / name).stat().st_size
-    document = metadata.describe(request, source, attempt.artefact, attempt.runner.outputs, base, size_bytes)
+    outputs = attempt.runner.outputs if attempt.runner else source.output_specs(base)
+    document = metadata.describe(request, source, attempt.artefact, outputs, base, size_bytes)
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
     golden.write(folder / package.GOLDEN, base)

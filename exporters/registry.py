@@ -5,61 +5,101 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
-from .base import Exporter, Specification
+from .base import FAMILIES, ONNX, Exporter, Specification
 from .errors import MissingDependency, UnsupportedOption
 
 _MODULES = ("exporters.formats.torch_to_onnx",)
 
+Routes = dict[str, dict[str, Exporter]]
+"""Format → family of sources → exporter."""
 
-def load(modules: Iterable[str]) -> dict[str, Exporter]:
-    """Name → exporter.
 
-    Raises:
-        ValueError: two of them claim one name.
+def load(modules: Iterable[str]) -> Routes:
+    """Raises:
+    ValueError: two of them lead to one format from one family, or describe one format differently.
     """
-    found: dict[str, Exporter] = {}
+    found: Routes = {}
     for module in modules:
         exporter = cast(Exporter, import_module(module))
         name = exporter.SPECIFICATION.name
-        if name in found:
-            raise ValueError(f"{module} registers the format {name!r}, which exists already")
-        found[name] = exporter
+        routes = found.setdefault(name, {})
+        for family in exporter.TAKES:
+            if family in routes:
+                raise ValueError(f"{module} makes {name!r} of {family!r}, and another exporter does already")
+            routes[family] = exporter
+        if any(other.SPECIFICATION is not exporter.SPECIFICATION for other in routes.values()):
+            raise ValueError(f"{module} has a specification of its own for {name!r}")
     return found
 
 
 def specifications() -> tuple[Specification, ...]:
     """Every format, installed or not; reading them imports no framework."""
-    return tuple(exporter.SPECIFICATION for exporter in load(_MODULES).values())
+    return tuple(_any(routes).SPECIFICATION for routes in load(_MODULES).values())
 
 
 def specification(name: str) -> Specification:
     """Raises UnsupportedOption for an unknown format."""
-    return _find(name).SPECIFICATION
+    return _any(_find(name)).SPECIFICATION
 
 
-def get(name: str) -> Exporter:
-    """The exporter of a format.
+def routes(name: str, family: str) -> list[tuple[Exporter, ...]]:
+    """The ways from a family of sources to a format, best first: in one step, or by ONNX in two.
 
     Raises:
-        UnsupportedOption: there is no such format.
-        MissingDependency: its toolchain is not installed.
+        UnsupportedOption: no such format, or no way to it from there.
+        MissingDependency: the toolchains of all ways are not installed.
     """
-    exporter = _find(name)
-    missing = why_unavailable(exporter.SPECIFICATION)
-    if missing:
-        raise MissingDependency(missing, format=name)
-    return exporter
+    ways = _ways(name, family)
+    if not ways:
+        raise UnsupportedOption(
+            f"There is no way to {name} from this kind of model; it is made of {', '.join(kinds(name))}.",
+            allowed=kinds(name),
+            option="format",
+        )
+    possible = [way for way in ways if not _missing(way)]
+    if not possible:
+        raise MissingDependency(_advice(name, _missing(ways[0])), format=name)
+    return possible
 
 
-def why_unavailable(spec: Specification) -> str | None:
-    """Why this machine cannot make a format, in one line; None when it can."""
-    missing = [module for module in spec.requires if find_spec(module) is None]
-    if not missing:
+def kinds(name: str) -> list[str]:
+    """The kinds of checkpoints that a format can be made of."""
+    return [kind for kind, family in FAMILIES.items() if _ways(name, family)]
+
+
+def why_unavailable(name: str, family: str | None = None) -> str | None:
+    """Why this machine cannot make a format (of such sources), in one line; None when it can."""
+    families = dict.fromkeys(FAMILIES.values()) if family is None else [family]
+    ways = [way for one in families for way in _ways(name, one)]
+    if not ways or any(not _missing(way) for way in ways):
         return None
-    return f"{spec.name} needs {', '.join(missing)}: pip install 'model-service[worker]'."
+    return _advice(name, _missing(ways[0]))
 
 
-def _find(name: str) -> Exporter:
+def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
+    formats = load(_MODULES)
+    ends = _find(name)
+    ways: list[tuple[Exporter, ...]] = [(ends[family],)] if family in ends else []
+    to_onnx = formats[ONNX].get(family)
+    if name != ONNX and family != ONNX and ONNX in ends and to_onnx is not None:
+        ways.append((to_onnx, ends[ONNX]))
+    return ways
+
+
+def _missing(way: tuple[Exporter, ...]) -> list[str]:
+    needed = dict.fromkeys(module for exporter in way for module in exporter.REQUIRES)
+    return [module for module in needed if find_spec(module) is None]
+
+
+def _advice(name: str, missing: list[str]) -> str:
+    return f"{name} needs {', '.join(missing)}: pip install 'model-service[formats]'."
+
+
+def _any(routes: dict[str, Exporter]) -> Exporter:
+    return next(iter(routes.values()))
+
+
+def _find(name: str) -> dict[str, Exporter]:
     formats = load(_MODULES)
     if name not in formats:
         raise UnsupportedOption(

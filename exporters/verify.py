@@ -4,9 +4,9 @@ An output agrees when every element does::
 
     |artefact - source| <= rtol * |source| + atol * max|source|
 
-with the tolerance of its dtype. The absolute part scales with the output itself, so that small numbers,
-like the probabilities of a softmax, are not waved through. NaN and infinity have to be in the same places,
-and an output without one finite number proves nothing.
+with the tolerance of its dtype, or of the precision that the artefact computes in. The absolute part scales
+with the output itself, so that small numbers, like the probabilities of a softmax, are not waved through. NaN
+and infinity have to be in the same places, and an output without one finite number proves nothing.
 """
 
 import platform
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .base import FAILED, VERIFIED, Arrays, Case
+from .base import FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case
 from .errors import as_limit
 
-_TOLERANCES: dict[str, tuple[float, float]] = {  # dtype → rtol, atol
-    "float16": (1e-2, 2e-3),
+TOLERANCES: dict[str, tuple[float, float]] = {  # dtype or precision → rtol, atol
+    "int8": (5e-2, 5e-2),
+    "float16": (1e-2, 5e-3),
     "float32": (1e-3, 1e-4),
     "float64": (1e-6, 1e-8),
 }
@@ -30,10 +31,13 @@ _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 _ZERO = 1e-6
 
 
-def compare(cases: Sequence[Case], predict: Callable[[Arrays], Arrays]) -> dict[str, Any]:
+def compare(
+    cases: Sequence[Case], predict: Callable[[Arrays], Arrays], precision: str | None = None
+) -> dict[str, Any]:
     """What becomes fidelity.json, but for the tools: per case and output how far apart, and the verdict.
 
-    An artefact that fails to run a case is ``failed`` with its error, not an exception: that is a finding.
+    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. An artefact
+    that fails to run a case is ``failed`` with its error, not an exception: that is a finding.
     """
     reports = []
     for case in cases:
@@ -46,22 +50,30 @@ def compare(cases: Sequence[Case], predict: Callable[[Arrays], Arrays]) -> dict[
                 raise limit from exc
             report |= {"error": str(exc).strip()[:500], "outputs": {}, "passed": False}
         else:
-            report["outputs"] = compare_outputs(case.expected, actual)
+            report["outputs"] = compare_outputs(case.expected, actual, precision)
             report["passed"] = all(output["passed"] for output in report["outputs"].values())
         reports.append(report)
     passed = bool(reports) and all(report["passed"] for report in reports)
     return {
         "verdict": VERIFIED if passed else FAILED,
         "reference": "the source model in eager mode",
-        "tolerance": {name: {"rtol": rtol, "atol": atol} for name, (rtol, atol) in _TOLERANCES.items()},
+        "precision": precision,
+        "tolerance": {name: {"rtol": rtol, "atol": atol} for name, (rtol, atol) in TOLERANCES.items()},
         "outputs": _worst(reports),
         "cases": reports,
     }
 
 
-def compare_outputs(expected: Arrays, actual: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Any]:
+def not_executed(reason: str) -> dict[str, Any]:
+    """What becomes fidelity.json of an artefact that does not run here."""
+    return {"verdict": NOT_EXECUTED, "reason": reason, "outputs": {}, "cases": []}
+
+
+def compare_outputs(
+    expected: Arrays, actual: Mapping[str, npt.NDArray[np.generic]], precision: str | None = None
+) -> dict[str, Any]:
     """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not."""
-    reports = {name: _compare(array, actual.get(name)) for name, array in expected.items()}
+    reports = {name: _compare(array, actual.get(name), precision) for name, array in expected.items()}
     for name in sorted(set(actual) - set(expected)):
         reports[name] = _refused("the source has no such output")
     return reports
@@ -78,7 +90,9 @@ def tools() -> dict[str, str]:
     return found
 
 
-def _compare(expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None) -> dict[str, Any]:
+def _compare(
+    expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None, precision: str | None
+) -> dict[str, Any]:
     if actual is None:
         return _refused("the artefact has no such output")
     if actual.shape != expected.shape:
@@ -97,7 +111,7 @@ def _compare(expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None) -> dic
     source = expected[finite].astype(np.float64)
     difference = np.abs(actual[finite].astype(np.float64) - source)
     scale = float(np.abs(source).max())
-    rtol, atol = _TOLERANCES.get(str(expected.dtype), (0.0, 0.0))
+    rtol, atol = TOLERANCES.get(precision or str(expected.dtype), (0.0, 0.0))
     allowed = rtol * np.abs(source) + (atol * scale if scale else _ZERO)
     if expected.dtype.kind == "f":
         within = bool((difference <= allowed).all())
@@ -109,7 +123,7 @@ def _compare(expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None) -> dic
         "cosine": _cosine(source, actual[finite].astype(np.float64)),
         "top1_agreement": _top1(expected, actual),
         "passed": within,
-        "reason": None if within else "further apart than the tolerance of its dtype",
+        "reason": None if within else "further apart than the tolerance",
     }
 
 

@@ -6,17 +6,14 @@
   the second try, on a trace of it.
 """
 
-import contextlib
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import Artefact, Case, Option, Source, Specification
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Option, Source, Specification
 from ..errors import ConversionFailed, UnsupportedOption, as_limit
-from . import onnx_file
+from . import onnx_file, torch_graph
 
 DYNAMO = "dynamo"
 TORCHSCRIPT = "torchscript"
@@ -25,8 +22,6 @@ _TORCHSCRIPT_OPSETS = (13, 20)
 SPECIFICATION = Specification(
     name="onnx",
     extension=".onnx",
-    sources=("pt2", "torchscript"),
-    requires=("torch", "onnx", "onnxscript", "onnxruntime"),
     options={
         "opset_version": Option(
             "integer", 18, "The ONNX operator set to use; TorchScript reaches 20.", (13, 23)
@@ -38,14 +33,11 @@ SPECIFICATION = Specification(
             "program left dynamic, and for TorchScript the named axes of inputs.",
         ),
         "optimize": Option("boolean", True, "Fold constants and fuse operators while converting."),
-        "inputs": Option(
-            "array",
-            None,
-            'TorchScript only, and required there: [{"name": "input", "shape": ["batch", 3, 224, 224], '
-            '"dtype": "float32"}]; a name in a shape is an axis of any size.',
-        ),
     },
 )
+
+TAKES = (PROGRAM, SCRIPT)
+REQUIRES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
@@ -53,13 +45,7 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
     _check_axes(source, options["dynamic_axes"])
     opset = options["opset_version"]
     reachable = _TORCHSCRIPT_OPSETS[0] <= opset <= _TORCHSCRIPT_OPSETS[1]
-    if source.kind == "pt2":
-        if options["inputs"] is not None:
-            raise UnsupportedOption(
-                "The option inputs is for TorchScript: an exported program knows its inputs.",
-                allowed=None,
-                option="inputs",
-            )
+    if source.family == PROGRAM:
         return (DYNAMO, TORCHSCRIPT) if reachable else (DYNAMO,)
     if not reachable:
         raise UnsupportedOption(
@@ -81,7 +67,7 @@ def convert(
     """
     convert_with = _by_dynamo if converter == DYNAMO else _by_torchscript
     try:
-        with quiet():
+        with torch_graph.quiet():
             model = convert_with(source, example, options, folder)
             opset = onnx_file.opset(model)
             if opset != options["opset_version"]:
@@ -96,7 +82,8 @@ def convert(
         raise
     except Exception as exc:
         raise as_limit(exc) or ConversionFailed(
-            f"torch's {converter} exporter cannot convert this model: {_reason(exc)}", converter=converter
+            f"torch's {converter} exporter cannot convert this model: {torch_graph.reason(exc)}",
+            converter=converter,
         ) from exc
     return Artefact(files, converter, {"opset_version": opset})
 
@@ -121,8 +108,8 @@ def _by_torchscript(source: Source, example: Case, options: Mapping[str, Any], f
     import torch
 
     names = [spec.name for spec in source.inputs]
-    args = tuple(torch.from_numpy(example.inputs[name].copy()) for name in names)
-    module = source.program if source.kind == TORCHSCRIPT else _trace(source.program, names, args)
+    args = torch_graph.example_tensors(source, example)
+    module = torch_graph.as_script(source, example)
     dynamic = {
         spec.name: {axis: _label(size) for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in source.inputs
@@ -142,29 +129,6 @@ def _by_torchscript(source: Source, example: Case, options: Mapping[str, Any], f
             do_constant_folding=options["optimize"],
         )
         return onnx.load(raw)
-
-
-def _trace(program: Any, names: list[str], args: tuple[Any, ...]) -> Any:
-    """The exported program as TorchScript, its outputs in a flat tuple.
-
-    ``forward`` is called past the hooks of the module: its check of shapes cannot be traced.
-    """
-    import torch
-    from torch.utils._pytree import tree_leaves, tree_unflatten
-
-    in_spec = program.call_spec.in_spec
-
-    class Flat(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = program.module(check_guards=False)
-
-        def forward(self, *flat: Any) -> tuple[Any, ...]:
-            args, kwargs = tree_unflatten(list(flat), in_spec)
-            return tuple(tree_leaves(self.module.forward(*args, **kwargs)))
-
-    with torch.no_grad():
-        return torch.jit.trace(Flat(), args, check_trace=False)
 
 
 def _dynamic_outputs(source: Source, example: Case) -> dict[str, dict[int, str]]:
@@ -210,24 +174,3 @@ def _check_axes(source: Source, wanted: Mapping[str, Any] | None) -> None:
                 },
                 option="dynamic_axes",
             )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The exporters warn at length about their own internals; what went wrong is an exception."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _reason(exc: BaseException) -> str:
-    """The innermost cause in one line: the outer ones are advice on debugging torch itself."""
-    while exc.__cause__ is not None:
-        exc = exc.__cause__
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"{type(exc).__name__}: {lines[0][:300] if lines else 'no reason given'}"

@@ -4,15 +4,26 @@ Serving uses these: importing this package loads no runtime.
 """
 
 import json
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..base import Arrays, TensorSpec
 from ..errors import PackageCorrupt, UnsupportedOption
 
+# Format → the module that runs it; each has ``load(path, threads)``.
+_RUNNERS = {
+    "onnx": "exporters.runners.onnx",
+}
+
 
 class InputError(ValueError):
     """The caller's input is wrong: a name, a dtype or a shape. All else a runner raises is its own fault."""
+
+
+class NotExecutable(Exception):
+    """The format's runtime does not exist on this platform; the message says so for a person."""
 
 
 class Runner(Protocol):
@@ -28,7 +39,7 @@ def load(package_dir: Path, threads: int = 1) -> Runner:
 
     Raises:
         PackageCorrupt: no readable metadata.json.
-        UnsupportedOption: no runner for its format on this platform.
+        UnsupportedOption, NotExecutable: no runner for its format, or not here.
     """
     try:
         metadata = json.loads((package_dir / "metadata.json").read_bytes())
@@ -43,12 +54,34 @@ def open_artefact(format_name: str, path: Path, threads: int = 1) -> Runner:
     """The runner of a bare artefact of the format.
 
     Raises:
-        UnsupportedOption: no runner for it on this platform.
+        UnsupportedOption: no runner for it.
+        NotExecutable: there is one, but not on this platform.
     """
-    if format_name != "onnx":
+    if format_name not in _RUNNERS:
         raise UnsupportedOption(
-            f"There is no runner for {format_name!r} here.", allowed=["onnx"], option="format"
+            f"There is no runner for {format_name!r}.", allowed=list(_RUNNERS), option="format"
         )
-    from . import onnx
+    module: Any = import_module(_RUNNERS[format_name])
+    runner: Runner = module.load(path, threads)
+    return runner
 
-    return onnx.load(path, threads)
+
+def mismatch(specs: Sequence[TensorSpec], inputs: Arrays) -> str | None:
+    """What is wrong with the inputs in the caller's terms: a name, a dtype, a shape; None when they fit."""
+    names = {spec.name for spec in specs}
+    if set(inputs) != names:
+        return f"The inputs are {_list(names)}, not {_list(inputs)}."
+    for spec in specs:
+        array = inputs[spec.name]
+        if str(array.dtype) != spec.dtype:
+            return f"The input {spec.name!r} is {spec.dtype}, not {array.dtype}."
+        fits = len(array.shape) == len(spec.shape) and all(
+            isinstance(want, str) or want == have for want, have in zip(spec.shape, array.shape, strict=True)
+        )
+        if not fits:
+            return f"The input {spec.name!r} has the shape {list(spec.shape)}, not {list(array.shape)}."
+    return None
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(repr, names))) or "none"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import Arrays, TensorSpec
-from . import InputError
+from . import InputError, mismatch
 
 _DTYPES = {
     "tensor(float16)": "float16",
@@ -30,30 +30,15 @@ class OnnxRunner:
         self.inputs = tuple(map(_spec, session.get_inputs()))
         self.outputs = tuple(map(_spec, session.get_outputs()))
         self._names = [spec.name for spec in self.outputs]
-        self._expected = {spec.name for spec in self.inputs}
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Raises InputError for a wrong name, dtype or shape; anything else is the runtime's own failure."""
         try:
             return dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
         except (self._refused, ValueError) as exc:
-            raise InputError(self._explain(inputs, exc)) from exc
-
-    def _explain(self, inputs: Arrays, exc: Exception) -> str:
-        """What is wrong, in the caller's terms: onnxruntime speaks of its own types."""
-        if set(inputs) != self._expected:
-            return f"The inputs are {_list(self._expected)}, not {_list(inputs)}."
-        for spec in self.inputs:
-            array = inputs[spec.name]
-            if str(array.dtype) != spec.dtype:
-                return f"The input {spec.name!r} is {spec.dtype}, not {array.dtype}."
-            fits = len(array.shape) == len(spec.shape) and all(
-                isinstance(want, str) or want == have
-                for want, have in zip(spec.shape, array.shape, strict=True)
-            )
-            if not fits:
-                return f"The input {spec.name!r} has the shape {list(spec.shape)}, not {list(array.shape)}."
-        return f"The model does not take these inputs: {str(exc).strip()[:300]}"
+            wrong = mismatch(self.inputs, inputs)
+            unknown = f"The model does not take these inputs: {str(exc).strip()[:300]}"
+            raise InputError(wrong or unknown) from exc
 
 
 def load(path: Path, threads: int = 1) -> OnnxRunner:
@@ -79,7 +64,3 @@ def _spec(value: Any) -> TensorSpec:
         size if isinstance(size, int) else size or f"dim_{axis}" for axis, size in enumerate(value.shape)
     )
     return TensorSpec(value.name, _DTYPES.get(value.type, value.type), shape)
-
-
-def _list(names: Any) -> str:
-    return ", ".join(sorted(map(repr, names))) or "none"

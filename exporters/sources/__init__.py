@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import Source
+from ..base import Source, Trust
 from ..errors import InvalidSource, UnsafeCheckpoint
 
 PT2 = "pt2"
@@ -60,7 +60,7 @@ def detect(path: Path) -> str:
     raise InvalidSource(f"The file is an archive, but not of a model that is understood here. {_ADVICE}")
 
 
-def load(path: Path, options: Mapping[str, Any]) -> Source:
+def load(path: Path, options: Mapping[str, Any], trust: Trust = Trust()) -> Source:  # noqa: B008 - frozen
     """The model in ``path``, checked and loaded.
 
     Raises:

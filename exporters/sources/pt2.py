@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Arrays, Dimension, Source, TensorSpec
-from ..errors import InvalidSource, as_limit
+from ..base import PROGRAM, Arrays, Dimension, Source, TensorSpec
+from ..errors import InvalidSource, UnsupportedOption, as_limit
 from . import pt2_gate
 from .tensors import dtype_name, flatten_outputs, to_numpy, to_torch
 
@@ -20,6 +20,12 @@ def load(path: Path, options: Mapping[str, Any]) -> Source:
     """Raises UnsafeCheckpoint and InvalidSource as ``pt2_gate.check`` does, and InvalidSource for a program
     that cannot be converted as it is: exported in training mode, or with inputs that are no tensors.
     """
+    if options.get("inputs") is not None:
+        raise UnsupportedOption(
+            "The option inputs is for checkpoints that do not record them: an exported program does.",
+            allowed=None,
+            option="inputs",
+        )
     pt2_gate.check(path)
     program = _read(path)
     _require_eval(program)
@@ -63,6 +69,7 @@ def load(path: Path, options: Mapping[str, Any]) -> Source:
 
     return Source(
         kind="pt2",
+        family=PROGRAM,
         program=program,
         inputs=inputs,
         dimensions=dimensions,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import Arrays, Dimension, Source, TensorSpec
+from ..base import SCRIPT, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from .tensors import DTYPES, flatten_outputs, to_numpy, to_torch
 
@@ -49,6 +49,7 @@ def load(path: Path, options: Mapping[str, Any]) -> Source:
 
     return Source(
         kind="torchscript",
+        family=SCRIPT,
         program=module,
         inputs=inputs,
         dimensions=dimensions,

@@ -155,7 +155,7 @@ def test_an_unsupported_option_is_refused_with_what_is_allowed(format_name: str,
 
 def test_an_unknown_format_is_refused_with_the_list() -> None:
     with pytest.raises(UnsupportedOption) as caught:
-        registry.get("punch-cards")
+        registry.routes("punch-cards", "program")
 
     assert caught.value.allowed == FORMATS
 
@@ -163,7 +163,7 @@ def test_an_unknown_format_is_refused_with_the_list() -> None:
 def test_two_formats_with_one_name_are_refused() -> None:
     module = "exporters.formats.torch_to_onnx"
 
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="another exporter does already"):
         registry.load((module, module))
 
 
