@@ -1,6 +1,7 @@
 import pytest
 from flask.testing import FlaskClient
 
+from exporters import registry
 from model_service.api.schemas.exports import ExportJob
 from tests.factories import new_model
 
@@ -44,8 +45,8 @@ def test_lists_are_filtered(http: FlaskClient, with_file: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "allowed"),
     [
-        ({"export_format": "tensorrt"}, ["onnx"]),
-        ({"export_config": {"opset": 17}}, ["dynamic_axes", "inputs", "opset_version", "optimize"]),
+        ({"export_format": "punch-cards"}, [spec.name for spec in registry.specifications()]),
+        ({"export_config": {"opset": 17}}, sorted(registry.specification("onnx").options)),
         ({"export_config": {"postprocessing": {"nms": True}}}, {"softmax": "boolean", "top_k": "integer"}),
         ({"optimization_config": {"quantization": {}}}, []),
         ({"validation_config": {"enabled": True}}, []),
