@@ -98,18 +98,35 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def api_server(addresses: Addresses, folder: Path, **settings: str) -> Iterator[Server]:
     """The registry as ``model-service up`` runs it, over servers that are there, with these variables."""
     port = free_port()
-    env = {
+    env = {**_environment(addresses, folder), "PORT": str(port), **settings}
+    argv = [sys.executable, "-m", "model_service.api"]
+    folder.mkdir(exist_ok=True)
+    with serving(argv, f"http://127.0.0.1:{port}", folder / "api.log", env=env, ready="/health") as server:
+        yield server
+
+
+@contextmanager
+def worker(addresses: Addresses, folder: Path, **settings: str) -> Iterator[None]:
+    """A worker of those servers, until the block ends."""
+    folder.mkdir(exist_ok=True)
+    env = {**_environment(addresses, folder), **settings}
+    with (folder / "worker.log").open("wb") as output:
+        argv = [sys.executable, "-m", "model_service.jobs"]
+        process = subprocess.Popen(argv, env=env, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        _end(process)
+
+
+def _environment(addresses: Addresses, folder: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "MONGODB_URL": addresses.mongodb_url,
         "REDIS_URL": addresses.redis_url,
         "MODEL_SERVICE_HOME": str(folder),
-        "PORT": str(port),
         "LOG_LEVEL": "WARNING",
-        **settings,
     }
-    argv = [sys.executable, "-m", "model_service.api"]
-    with serving(argv, f"http://127.0.0.1:{port}", folder / "api.log", env=env, ready="/health") as server:
-        yield server
 
 
 def peer_python(name: str, requirements: Sequence[str]) -> Path:

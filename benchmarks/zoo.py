@@ -1,7 +1,7 @@
 """Every architecture of the zoo to every format: converted, verified, how far off, how long, how large.
 
 ``python benchmarks/zoo.py``; ``--only NAME`` and ``--formats A,B`` look at a part and write no results. Each
-model has a process of its own, which a crash of a converter's native code ends: the next format gets a new one.
+model has a process of its own, which a crash of a converter's native code ends; the next format gets another.
 """
 
 import argparse
@@ -175,10 +175,10 @@ def report(chosen: Sequence[Model], formats: Sequence[str], cells: Sequence[Cell
         f"{len(formats)} formats. {setting()}\n\n"
         f"{verified} of {len(run_here)} cells that run here are verified "
         f"({verified / max(1, len(run_here)):.1%}; goal {GOAL:.0%}); "
-        f"{outcomes[NOT_EXECUTED]} more are converted for a runtime that this platform does not have, and "
+        f"{outcomes[NOT_EXECUTED]} more are converted for a runtime that is not on this platform, and "
         f"called that. {outcomes['verification_failed']} artefacts were wrong, and refused.\n\n"
         f"{table(['format', 'asked', 'verified', 'not executed', 'failed'], summary)}\n"
-        "A cell is the largest difference from the source, the seconds of the whole export, and the megabytes "
+        "A cell is the largest difference from the source, the seconds of the export, and the megabytes "
         f"of the artefact; ◌ is converted, not executed; · is none that the format can express.\n\n"
         f"{table(['model', 'of', *formats], rows)}\n"
         f"## What failed, and why\n\n{table(['model', 'format', 'outcome', 'cause'], failures)}"

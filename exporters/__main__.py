@@ -8,6 +8,7 @@ warm child: it imports the frameworks, says ``ready``, and waits for one request
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +18,7 @@ from .base import ExportRequest, ExportResult
 from .errors import ExportError, InvalidSource, PackageCorrupt, UnsupportedOption, as_limit
 
 _NOT_ASKED = "open: not asked for"
+_BAR_WIDTH = 30
 
 
 class Events:
@@ -155,13 +157,14 @@ def _convert(arguments: argparse.Namespace) -> int:
     from . import convert
 
     try:
-        if not arguments.model.is_file():
+        if not arguments.model.exists():
             raise InvalidSource(f"There is no file {arguments.model}.")
         options = dict(_option(item) for item in arguments.option)
         request = ExportRequest(arguments.model, arguments.out, arguments.to, options)
         result = convert.run(request, _display)
     except ExportError as exc:
-        print(f"error: {exc.code}: {exc.message}", file=sys.stderr)
+        newline = "\n" if sys.stderr.isatty() else ""
+        print(f"{newline}error: {exc.code}: {exc.message}", file=sys.stderr)
         return 1
     print(json.dumps(result.to_json(), indent=2) if arguments.json else _summary(result))
     return 0
@@ -192,7 +195,15 @@ def _summary(result: ExportResult) -> str:
 
 
 def _display(step: str, percent: float, message: str) -> None:
-    print(f"{percent:3.0f} %  {message}", file=sys.stderr)
+    """A bar that moves on a terminal; a line for each step anywhere else."""
+    if not sys.stderr.isatty():
+        print(f"{percent:3.0f} %  {message}", file=sys.stderr)
+        return
+    done = round(percent / 100 * _BAR_WIDTH)
+    bar = "█" * done + "░" * (_BAR_WIDTH - done)
+    room = max(0, shutil.get_terminal_size().columns - _BAR_WIDTH - 9)
+    end = "\n" if step == "done" else ""
+    print(f"\r\x1b[K{bar} {percent:3.0f} %  {message[:room]}", end=end, file=sys.stderr, flush=True)
 
 
 def _capabilities(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -272,3 +273,17 @@ def test_verify_refuses_a_tampered_package(exporters_cli: Callable, exported: Ex
 
     assert done.returncode == 1
     assert "metadata.json" in done.stderr
+
+
+def test_a_terminal_shows_a_bar(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    main, other = pty.openpty()
+    argv = [sys.executable, "-m", "exporters", "convert", str(checkpoint("mlp-pt2"))]
+    argv += ["--to", "onnx", "--out", str(tmp_path / "out")]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=other, cwd=ROOT, timeout=120)
+    os.close(other)
+    shown = os.read(main, 1 << 16).decode()
+    os.close(main)
+
+    assert done.returncode == 0
+    assert shown.count("\n") == 1
+    assert "█" * 30 + " 100 %" in shown.split("\r")[-2]
