@@ -13,9 +13,6 @@ from model_service.embedded.binaries import find_mongod
 _SET = "model-service"
 _CACHE_PART = 8
 _LEAST_CACHE_GB = 0.5
-# What a process that dies within a transaction wrote is locked for as long; the longest of ours, the rebuilding
-# of the statistics, takes some seconds for a million models.
-_TRANSACTION_S = 30
 
 
 def argv(folder: Path, port: int, cache_gb: float | None = None) -> list[str]:
@@ -38,7 +35,6 @@ def argv(folder: Path, port: int, cache_gb: float | None = None) -> list[str]:
         "--nounixsocket",
         *("--replSet", _SET),
         *("--wiredTigerCacheSizeGB", str(cache_gb or _default_cache_gb())),
-        *("--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION_S}"),
         *("--wiredTigerJournalCompressor", "none"),
         *("--wiredTigerCollectionBlockCompressor", "none"),
     ]

@@ -112,12 +112,6 @@ def test_a_folder_is_free_after_its_launcher_was_killed(
         assert mongod not in running(tmp_path, "mongod")
 
 
-def test_what_a_dead_process_left_locked_is_free_soon(tmp_path: Path) -> None:
-    with servers(tmp_path) as addresses, client(addresses) as mongo:
-        found = mongo.admin.command({"getParameter": 1, "transactionLifetimeLimitSeconds": 1})
-    assert found["transactionLifetimeLimitSeconds"] == 30
-
-
 def test_a_mongod_whose_launcher_and_guard_were_killed_is_ended(
     holder: subprocess.Popen[str], tmp_path: Path
 ) -> None:
