@@ -1,14 +1,12 @@
 """The audit log, as an administrator reads it."""
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_service.actor import Permission, require
 from model_service.errors import InvalidField
+from model_service.services.paging import cursor_of, position_of
 from model_service.storage.audit import Audit, Position
 from model_service.storage.db import Document, object_id
 
@@ -51,15 +49,14 @@ class AuditService:
 
 
 def _cursor(entry: Document) -> str:
-    at_ms = round(entry["at"].timestamp() * 1000)
-    return base64.urlsafe_b64encode(json.dumps([at_ms, str(entry["_id"])]).encode()).decode()
+    return cursor_of([round(entry["at"].timestamp() * 1000), str(entry["_id"])])
 
 
 def _position(cursor: str) -> Position:
     try:
-        at_ms, entry_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        at_ms, entry_id = position_of(cursor)
         at, last = datetime.fromtimestamp(int(at_ms) / 1000, UTC), object_id(str(entry_id))
-    except (ValueError, TypeError, OverflowError, OSError, RecursionError, binascii.Error):
+    except (ValueError, TypeError, OverflowError, OSError):
         last = None
     if last is None:
         raise InvalidField.of("cursor", "not a next_cursor of this list")

@@ -1,6 +1,5 @@
 """The lists of the registry: filters, orders, pages and totals."""
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import orjson
 from model_service.actor import actor
 from model_service.errors import InvalidField
 from model_service.services.models import ModelService
+from model_service.services.paging import cursor_of, position_of
 from model_service.storage.db import Document
 from model_service.storage.list_orders import SORTS, InvalidPosition, Order, Position, order_of
 from model_service.storage.model_search import ModelSearch, Query, Threshold, Total, query_of
@@ -67,7 +67,9 @@ class SearchService:
         after = _position(wanted.cursor, digest) if wanted.cursor is not None else None
         skip = 0 if after is not None else (wanted.page - 1) * wanted.limit
         if skip > MAX_SKIP:
-            raise _wrong("page", f"at most {MAX_SKIP:,} versions in; follow next_cursor to go further")
+            raise InvalidField.of(
+                "page", f"at most {MAX_SKIP:,} versions in; follow next_cursor to go further"
+            )
         query = self._query(wanted, order)
         if query is None:
             return Found([], Total(0, False), None)
@@ -79,7 +81,7 @@ class SearchService:
                 query, order, skip=skip, limit=wanted.limit + 1, after=after, stubs=wanted.limit >= STUBS_FROM
             )
         except InvalidPosition:
-            raise _wrong("cursor", "not a next_cursor of this list") from None
+            raise InvalidField.of("cursor", "not a next_cursor of this list") from None
         stubs = found[: wanted.limit]
         more = len(found) > len(stubs)
         total = None
@@ -89,7 +91,7 @@ class SearchService:
             total = Total(seen, False) if whole else total_of_query()
             if total.is_estimate:
                 total = Total(max(total.count, seen + more), True)
-        cursor = _cursor(order.position(stubs[-1]), digest) if more else None
+        cursor = cursor_of([digest, *order.position(stubs[-1])]) if more else None
         return Found(stubs, total, cursor)
 
     def load(self, model_ids: list[Any]) -> list[Document]:
@@ -113,9 +115,9 @@ class SearchService:
 def _order(wanted: Search) -> Order:
     order = order_of(wanted.sort)
     if order is None:
-        raise _wrong("sort", f"one of {', '.join(SORTS)}, with a '-' in front for descending")
+        raise InvalidField.of("sort", f"one of {', '.join(SORTS)}, with a '-' in front for descending")
     if order.name == "version" and "name" not in wanted.filters:
-        raise _wrong("sort", "'version' orders the versions of one name: send 'name' too")
+        raise InvalidField.of("sort", "'version' orders the versions of one name: send 'name' too")
     return order
 
 
@@ -126,22 +128,9 @@ def _digest(wanted: Search) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def _cursor(position: Position, digest: str) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([digest, position])).rstrip(b"=").decode()
-
-
 def _position(cursor: str, digest: str) -> Position:
     """Raises: InvalidField."""
-    try:
-        of, position = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not isinstance(position, list):
-            raise TypeError
-    except (ValueError, TypeError):
-        raise _wrong("cursor", "not a next_cursor of this service") from None
+    of, *position = position_of(cursor) or [None]
     if of != digest:
-        raise _wrong("cursor", "it belongs to a list with other filters or another order")
+        raise InvalidField.of("cursor", "it belongs to a list with other filters or another order")
     return position
-
-
-def _wrong(name: str, message: str) -> InvalidField:
-    return InvalidField(f"{name}: {message}.", [{"field": name, "message": message}])
