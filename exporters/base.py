@@ -33,6 +33,14 @@ ESTIMATOR = "estimator"  # a fitted scikit-learn, XGBoost or LightGBM estimator
 FAMILIES = {
     "pt2": PROGRAM,
     "torchscript": SCRIPT,
+    "state_dict": PROGRAM,
+    "huggingface": PROGRAM,
+    "ultralytics": PROGRAM,
+    "torch_pickle": PROGRAM,
+    "sklearn": ESTIMATOR,
+    "xgboost": ESTIMATOR,
+    "lightgbm": ESTIMATOR,
+    "onnx": ONNX,
 }
 
 Progress = Callable[[str, float, str], None]
@@ -94,6 +102,15 @@ class Source:
     reference: Callable[[Arrays], Arrays]  # names its outputs, in the order the model returns them
     shapes: Callable[[Mapping[str, int]], dict[str, tuple[int, ...]]]
     integers: Mapping[str, tuple[int, int]]  # per integer input: smallest and largest sensible value
+    classes: tuple[str, ...] | None = None  # what the model's scores are of, where its checkpoint says so
+    attachments: tuple[
+        Path, ...
+    ] = ()  # files that who uses the model needs too: a tokenizer's, a processor's
+    probes: tuple[Arrays, ...] = ()  # inputs that tell more of this model than random ones
+    preprocessing: Mapping[str, Any] | None = (
+        None  # what its checkpoint declares, for a request that does not
+    )
+    postprocessing: Mapping[str, Any] | None = None
 
     def output_specs(self, case: Case) -> tuple[TensorSpec, ...]:
         """The outputs as a case shows them; the batch is named where the inputs' is."""
@@ -113,12 +130,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Option:
-    """``allowed``: for an integer its (smallest, largest); for anything else the values, or None for any."""
+    """``allowed``: for an integer its (smallest, largest); for anything else the values, or None for any.
+
+    ``refused``: values that the field knows and this format does not offer, and why not.
+    """
 
     type: Literal["integer", "boolean", "string", "object", "array"]
     default: Any
     description: str
     allowed: tuple[Any, ...] | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def explain(self) -> dict[str, Any]:
         return {
@@ -137,6 +158,11 @@ class Option:
             return self.allowed is None or self.allowed[0] <= value <= self.allowed[1]
         wanted = {"boolean": bool, "string": str, "object": dict, "array": list}[self.type]
         return isinstance(value, wanted) and (self.allowed is None or value in self.allowed)
+
+    def why_not(self, value: Any) -> str:
+        given = value if isinstance(value, list) else [value]
+        reasons = [reason for name, reason in self.refused.items() if name in given]
+        return f": {reasons[0]}" if reasons else ""
 
 
 # Of every format: what a checkpoint does not say of itself.
@@ -157,19 +183,32 @@ SOURCE_OPTIONS: Mapping[str, Option] = {
 }
 
 
+# Of formats whose graph can hold the declared preprocessing.
+EMBED_PREPROCESSING = Option(
+    "boolean",
+    False,
+    "Put the declared preprocessing of an image, but for its resize, and a classifier's softmax into the "
+    "graph: it then takes uint8[batch, height, width, 3] of RGB.",
+)
+
+
 @dataclass(frozen=True)
 class Specification:
     """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts.
 
-    ``options`` are the format's own and SOURCE_OPTIONS.
+    ``options`` are the format's own, SOURCE_OPTIONS, and embed_preprocessing where it ``embeds``; ``check``
+    raises UnsupportedOption for what no single option can say of itself.
     """
 
     name: str
     extension: str
     options: Mapping[str, Option]
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    embeds: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", {**self.options, **SOURCE_OPTIONS})
+        embed = {"embed_preprocessing": EMBED_PREPROCESSING} if self.embeds else {}
+        object.__setattr__(self, "options", {**self.options, **embed, **SOURCE_OPTIONS})
 
     def validate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``options`` with the defaults filled in.
@@ -188,11 +227,14 @@ class Specification:
             option = self.options[name]
             if not option.accepts(value):
                 raise UnsupportedOption(
-                    f"{name} takes {_wanted(option)}, not {json.dumps(value)[:80]}.",
+                    f"{name} takes {_wanted(option)}, not {json.dumps(value)[:80]}{option.why_not(value)}.",
                     allowed=option.explain(),
                     option=name,
                 )
-        return {name: options.get(name, option.default) for name, option in self.options.items()}
+        complete = {name: options.get(name, option.default) for name, option in self.options.items()}
+        if self.check is not None:
+            self.check(complete)
+        return complete
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -219,18 +261,24 @@ class Artefact:
     """What a conversion left in its folder. ``files`` are names in it, the one to open first.
 
     ``precision`` is what it computes in, of ``verify.TOLERANCES``; None: what its source computes in.
+    ``stand_in`` is the format as which the first file is compared where its own cannot run.
     """
 
     files: tuple[str, ...]
     converter: str
     details: dict[str, Any] = field(default_factory=dict)
     precision: str | None = None
+    stand_in: str | None = None
 
 
 class Exporter(Protocol):
     """One way to one format. A module that has these names is one; ``registry`` lists them.
 
     Several modules may lead to a format, from different families of sources: they share its SPECIFICATION.
+    A module may have more, which ``registry`` asks for: ``requires(options)``, the modules that an export
+    with these options imports, in place of REQUIRES; ``ADVICE``, what to do where they are missing; and
+    ``presented(source, options)``, the source as the artefact presents it where the options make that
+    another one: narrower ranges of dynamic axes, or another order of colours.
     """
 
     SPECIFICATION: Specification

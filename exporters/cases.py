@@ -5,14 +5,16 @@ an artefact that was silently specialised to the traced one fails on the other (
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from .base import Arrays, Case, Dimension, Source, TensorSpec
-from .errors import InvalidSource, as_limit
+from .errors import InvalidSource, UnsupportedOption, as_limit
 
 # The batch is 3 first, not 1: a size of 1 broadcasts, and hides what went wrong.
 _BATCH_SIZES = (3, 1, 2, 4, 8)
@@ -52,7 +54,67 @@ def plan(source: Source, sample_inputs: Path | None = None, seed: int = 0) -> li
             "only. Export it with that axis fixed.",
             axis=untested[0],
         )
+    cases += [_probe(source, inputs, n) for n, inputs in enumerate(source.probes) if _takes(source, inputs)]
     return cases + ([_samples(source, sample_inputs)] if sample_inputs else [])
+
+
+def _takes(source: Source, inputs: Arrays) -> bool:
+    """False where an axis that the probes vary was fixed since."""
+    return all(_has_shape(inputs[spec.name], spec) for spec in source.inputs)
+
+
+def _has_shape(array: npt.NDArray[np.generic], spec: TensorSpec) -> bool:
+    return array.ndim == len(spec.shape) and all(
+        isinstance(size, str) or have == size for have, size in zip(array.shape, spec.shape, strict=True)
+    )
+
+
+def _probe(source: Source, inputs: Arrays, number: int) -> Case:
+    """Raises InvalidSource: the source does not take what it knows of itself."""
+    try:
+        return Case(f"typical values {number}", inputs, source.reference(inputs))
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"The model fails on values of the range that it was fitted on: {str(exc)[:300]}"
+        ) from exc
+
+
+def fixed(source: Source, sizes: Mapping[str, Any]) -> Source:
+    """The source with no dynamic axis left: of ``sizes`` by their names, a batch of 1, the others as traced.
+
+    Raises:
+        UnsupportedOption: a size that the source does not allow, or of an axis that it does not have.
+        InvalidSource: the source fails at these sizes.
+    """
+    _check_sizes(source, sizes)
+    candidates = {
+        name: [sizes[name]] if name in sizes else _candidates(name, dimension)
+        for name, dimension in source.dimensions.items()
+    }
+    if "batch" in candidates and "batch" not in sizes:
+        candidates["batch"] = [source.dimensions["batch"].minimum]
+    chosen, _ = _base(source, candidates, 0)
+    shapes = source.shapes(chosen)
+    return replace(
+        source,
+        inputs=tuple(replace(spec, shape=shapes[spec.name]) for spec in source.inputs),
+        dimensions={},
+        shapes=lambda sizes: shapes,
+    )
+
+
+def _check_sizes(source: Source, sizes: Mapping[str, Any]) -> None:
+    for name, size in sizes.items():
+        dimension = source.dimensions.get(name)
+        whole = isinstance(size, int) and not isinstance(size, bool)
+        if dimension is None or not whole or not dimension.allows(size):
+            allowed = {key: [one.minimum, one.maximum] for key, one in source.dimensions.items()}
+            raise UnsupportedOption(
+                f"fixed_sizes cannot set {name!r} to {size}: the model's dynamic axes are "
+                f"{', '.join(map(repr, allowed)) or 'none'}, each within its range.",
+                allowed=allowed,
+                option="fixed_sizes",
+            )
 
 
 def _candidates(name: str, dimension: Dimension) -> list[int]:
@@ -173,7 +235,7 @@ def _samples(source: Source, path: Path) -> Case:
     names = [spec.name for spec in source.inputs]
     for spec in source.inputs:
         array = arrays.get(spec.name)
-        if array is None or str(array.dtype) != spec.dtype or array.ndim != len(spec.shape):
+        if array is None or str(array.dtype) != spec.dtype or not _has_shape(array, spec):
             raise InvalidSource(
                 f"The sample inputs need {spec.name!r} as {spec.dtype} of shape {list(spec.shape)}; "
                 f"the model's inputs are {', '.join(names)}."

@@ -26,7 +26,7 @@ from .base import (
     Source,
 )
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
-from .processing.declared import check_postprocessing
+from .processing import embed
 
 # Enough calls for a median; a slow model is measured for a second at most.
 _MEASURED_CALLS = 30
@@ -62,7 +62,7 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
     scratch = folder / ".work"
     scratch.mkdir(parents=True)
     try:
-        attempt, source, asked = _convert(request, scratch, steps, progress)
+        attempt, source, asked, request = _convert(request, scratch, steps, progress)
         with _timed(steps, "package"):
             progress("package", 85.0, "Writing the package")
             _write_package(request, folder, source, attempt, asked[0])
@@ -101,29 +101,47 @@ def check(request: ExportRequest) -> dict[str, Any]:
         UnsupportedOption: something in the request is not offered.
     """
     limits.check(request.limits)
-    check_postprocessing(request.postprocessing)
-    return registry.specification(request.format).validate(request.options)
+    options = registry.specification(request.format).validate(request.options)
+    embed.complete(request, options)
+    return options
 
 
 def _convert(
     request: ExportRequest, scratch: Path, steps: dict[str, float], progress: Progress
-) -> tuple[_Attempt, Source, list[Case]]:
+) -> tuple[_Attempt, Source, list[Case], ExportRequest]:
+    """The result, and the request with what its declarations leave open."""
     options = registry.specification(request.format).validate(request.options)
+    request = embed.complete(request, options)
     with _timed(steps, "load"):
         progress("load", 5.0, "Loading the model")
         source = sources.load(request.source, options, request.trust)
-        ways = [
-            way
-            for route in registry.routes(request.format, source.family)
-            for way in _ways(route, source, options)
-        ]
+        request = _as_declared(request, source, options)
+        embed.check_source(source, request, options)
+        source = embed.embed(source, request, scratch)
+        routes = registry.routes(request.format, source.family, options)
+        source = registry.presented(routes[0], source, options)
+        ways = [way for route in routes for way in _ways(route, source, options)]
     with _timed(steps, "reference"):
         progress("reference", 20.0, "Asking the source model")
         asked = cases.plan(source, request.sample_inputs)
-        _check_classes(request, asked[0])
+        request = embed.name_classes(request, source, asked[0])
+        embed.check_outputs(request, asked[0])
     with _timed(steps, "convert"):
         attempt = _best(request.format, ways, source, asked, scratch, progress)
-    return attempt, source, asked
+    return attempt, source, asked, request
+
+
+def _as_declared(request: ExportRequest, source: Source, options: Mapping[str, Any]) -> ExportRequest:
+    """What the checkpoint says of the processing around it, where the request says nothing."""
+    if request.preprocessing is not None or request.postprocessing is not None:
+        return request
+    before, after = source.preprocessing, source.postprocessing
+    if before is None and after is None:
+        return request
+    given = replace(
+        request, preprocessing=dict(before) if before else None, postprocessing=dict(after) if after else None
+    )
+    return embed.complete(given, options)
 
 
 @dataclass(frozen=True)
@@ -207,7 +225,7 @@ def _best(
             continue
         progress("verify", percent + 15.0, "Comparing the artefact with its source")
         if runner is None:
-            fidelity = verify.not_executed(why_not)
+            fidelity = _without_running(asked, artefact, folder, why_not)
         else:
             fidelity = verify.compare(asked, runner.predict, artefact.precision)
         tried.append({"converter": way.name, "result": fidelity["verdict"]})
@@ -222,6 +240,20 @@ def _best(
         raise ConversionFailed("No converter takes this model.")
     failure.details["converters_tried"] = tried
     raise failure
+
+
+def _without_running(asked: list[Case], artefact: Artefact, folder: Path, why_not: str) -> dict[str, Any]:
+    """The fidelity of what does not run here: of its stand-in, where it has one. A wrong one is a failure."""
+    fidelity = verify.not_executed(why_not)
+    if artefact.stand_in is None:
+        return fidelity
+    runner, why_not_even = _open(artefact.stand_in, folder / artefact.files[0])
+    if runner is None:
+        raise ConversionFailed(f"Not even the {artefact.stand_in} inside runs here: {why_not_even}")
+    proof = verify.compare(asked, runner.predict, artefact.precision)
+    if proof["verdict"] == FAILED:
+        return proof
+    return fidelity | {"stand_in": {"format": artefact.stand_in, **proof}}
 
 
 def _open(format_name: str, path: Path) -> tuple[runners.Runner | None, str]:
@@ -241,26 +273,17 @@ def _write_package(
 ) -> None:
     size_bytes = 0
     for name in attempt.artefact.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (attempt.folder / name).rename(folder / name)
         size_bytes += (folder / name).stat().st_size
     outputs = attempt.runner.outputs if attempt.runner else source.output_specs(base)
     document = metadata.describe(request, source, attempt.artefact, outputs, base, size_bytes)
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
-    golden.write(folder / package.GOLDEN, base)
+    golden.write(folder / package.GOLDEN, base, document)
+    for path in source.attachments:
+        shutil.copyfile(path, folder / path.name)
     wrappers.write(folder, document, attempt.fidelity["tools"])
-
-
-def _check_classes(request: ExportRequest, case: Case) -> None:
-    if not request.classes:
-        return
-    name, scores = next(iter(case.expected.items()))
-    if scores.ndim != 2 or scores.shape[1] != len(request.classes):
-        raise UnsupportedOption(
-            f"{len(request.classes)} classes are named, but {name!r} has the shape {list(scores.shape)}.",
-            allowed=scores.shape[-1] if scores.ndim else None,
-            option="classes",
-        )
 
 
 def _difference(attempt: _Attempt) -> str:

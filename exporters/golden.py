@@ -1,24 +1,39 @@
 """Inputs and the source model's answers, kept with the package: what every wrapper and server replays.
 
-``golden.npz`` holds ``input:NAME`` and ``output:NAME`` arrays of one small batch.
+``golden.npz`` holds ``input:NAME`` and ``output:NAME`` arrays of one small batch. Where a preprocessing of
+images is declared, it holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAME``, what is made of it.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import numpy.typing as npt
 
 from .base import Arrays, Case
 from .errors import PackageCorrupt
-from .package import GOLDEN
+from .package import FIDELITY, GOLDEN
+from .processing.image import prepare
 from .runners import Runner
 from .verify import compare_outputs
 
 
-def write(path: Path, case: Case) -> None:
-    """Equal cases give equal bytes: numpy dates the members of an archive 1980, and uncompressed."""
+def write(path: Path, case: Case, metadata: Mapping[str, Any] | None = None) -> None:
+    """Equal cases give equal bytes: numpy dates the members of an archive 1980, and uncompressed.
+
+    ``metadata``: of the package; its declared preprocessing is exercised too.
+    """
     arrays = {f"input:{name}": array for name, array in case.inputs.items()}
     arrays |= {f"output:{name}": array for name, array in case.expected.items()}
+    preprocessing = (metadata or {}).get("preprocessing")
+    if preprocessing is not None and "tokenizer" not in preprocessing:
+        name = next(iter(case.inputs))
+        image = _image(preprocessing, case.inputs[name])
+        arrays[f"image:{name}"] = image
+        arrays[f"processed:{name}"], _ = prepare(image, preprocessing)
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -44,8 +59,32 @@ def replay(folder: Path, runner: Runner) -> list[str]:
         actual = runner.predict(case.inputs)
     except Exception as exc:
         raise PackageCorrupt(f"The artefact does not run: {exc}") from exc
-    reports = compare_outputs(case.expected, actual)
+    reports = compare_outputs(case.expected, actual, _precision(folder))
     return [name for name, report in reports.items() if not report["passed"]]
+
+
+def _image(preprocessing: Mapping[str, Any], tensor: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Smooth colours and some noise, of an odd size: a wrong axis, colour or rounding shows.
+
+    Without a resize it has the size that the model takes.
+    """
+    height, width = 61, 83
+    if preprocessing["resize"] is None:
+        channels_first = preprocessing["format"]["output_layout"] == "NCHW" and not preprocessing["embedded"]
+        height, width = tensor.shape[2:4] if channels_first else tensor.shape[1:3]
+    rows, columns = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 32, (height, width))
+    channels = (rows * 223 // height + noise, columns * 223 // width + noise, (rows + columns) % 224 + noise)
+    return np.stack(channels, axis=2).astype(np.uint8)
+
+
+def _precision(folder: Path) -> str | None:
+    """What the artefact computes in, as fidelity.json says; the tolerance follows it."""
+    try:
+        precision: str | None = json.loads((folder / FIDELITY).read_bytes()).get("precision")
+    except (OSError, ValueError, AttributeError) as exc:
+        raise PackageCorrupt(f"The package has no readable {FIDELITY}.", file=FIDELITY) from exc
+    return precision
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:

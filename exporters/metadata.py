@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import wrappers
 from .base import Artefact, Case, ExportRequest, Source, TensorSpec
 
 
@@ -16,7 +17,7 @@ def describe(
 ) -> dict[str, Any]:
     """The document. ``input_spec`` is the first of ``input_specs``: most models have one."""
     model = request.model
-    inputs = [_input(spec, source) for spec in source.inputs]
+    inputs = [_input(spec, source, request.preprocessing) for spec in source.inputs]
     dynamic = {name: {"min": size.minimum, "max": size.maximum} for name, size in source.dimensions.items()}
     return {
         "model_info": {
@@ -32,7 +33,10 @@ def describe(
         "postprocessing": request.postprocessing,
         "input_spec": inputs[0],
         "input_specs": inputs,
-        "output_spec": {spec.name: spec.to_json() for spec in outputs},
+        "output_spec": {
+            spec.name: {**spec.to_json(), **_meaning(spec, request.postprocessing, first=not number)}
+            for number, spec in enumerate(outputs)
+        },
         "dynamic_axes": dynamic,
         "batch": {"dynamic": "batch" in dynamic, "size": _batch(source, golden)},
         "example_shapes": {name: list(array.shape) for name, array in golden.inputs.items()},
@@ -41,13 +45,38 @@ def describe(
         else None,
         "artefact": {"files": list(artefact.files), "converter": artefact.converter, **artefact.details},
         "performance": {"model_size_bytes": size_bytes},
-        "runtime_wrappers": {"python": "runtimes/python/model_wrapper.py"},
+        "runtime_wrappers": wrappers.paths(request.format),
     }
 
 
-def _input(spec: TensorSpec, source: Source) -> Mapping[str, Any]:
+def _input(spec: TensorSpec, source: Source, declared: Mapping[str, Any] | None) -> Mapping[str, Any]:
     layout = "NCHW" if len(spec.shape) == 4 else None
+    if declared is not None and "format" in declared:
+        layout = "NHWC" if declared["embedded"] else declared["format"]["output_layout"]
     return {**spec.to_json(), "format": layout, "integer_range": source.integers.get(spec.name)}
+
+
+def _meaning(spec: TensorSpec, declared: Mapping[str, Any] | None, first: bool) -> dict[str, str | None]:
+    """What the postprocessing reads in an output, and in a sentence; it reads the first one."""
+    if declared is None or not first:
+        return {"format": None, "description": None}
+    if "nms" not in declared:
+        kind = "probabilities" if declared["embedded"] else "logits" if declared["softmax"] else "scores"
+        return {"format": kind, "description": f"{spec.shape[-1]} {kind} per row, one of each class"}
+    raw = declared["raw_output"]
+    anchors, values = spec.shape[1:] if raw["layout"] == "anchors_values" else spec.shape[:0:-1]
+    parts = {
+        "conf": "1 objectness",
+        "classes": f"{raw['classes'] or 'the'} class scores",
+        "class": "1 class id",
+    }
+    named = [parts[part] for part in raw["format"].split("_")[1:]]
+    if raw["format"].endswith("conf_class"):
+        named[0] = "1 confidence"
+    return {
+        "format": raw["format"],
+        "description": f"{anchors} anchors, {values} values per anchor (4 of the box, {', '.join(named)})",
+    }
 
 
 def _batch(source: Source, golden: Case) -> int | None:

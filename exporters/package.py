@@ -5,8 +5,10 @@
     ├── metadata.json            what goes in, what comes out, how to prepare and to read it
     ├── fidelity.json            the artefact compared with its source model, and the verdict
     ├── golden.npz               input:NAME and output:NAME arrays; the outputs are the source model's
+    ├── labels.txt               the names of the classes, where there are any, one a line
+    ├── tokenizer.json …         what came with the checkpoint for who uses it
     ├── README.md
-    ├── runtimes/python/         model_wrapper.py, example.py, requirements.txt
+    ├── runtimes/LANGUAGE/       of every language that has a wrapper for the format
     └── manifest.json            the sha256 and size of every other file, and this layout's version
 
 Equal inputs give equal bytes. Needs the standard library only.
@@ -33,7 +35,7 @@ FIDELITY = "fidelity.json"
 GOLDEN = "golden.npz"
 README = "README.md"
 
-_TEXT = {".json", ".md", ".py", ".txt"}
+_TEXT = {".cpp", ".gradle", ".h", ".json", ".kt", ".md", ".py", ".swift", ".txt"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can tell
 _CHUNK_BYTES = 1 << 20
 _MAX_FILES = 10_000

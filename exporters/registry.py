@@ -1,14 +1,27 @@
 """The one explicit list of formats. A new one is a file in ``formats`` and a line here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import cast
+from typing import Any, cast
 
-from .base import FAMILIES, ONNX, Exporter, Specification
+from .base import FAMILIES, ONNX, Exporter, Source, Specification
 from .errors import MissingDependency, UnsupportedOption
 
-_MODULES = ("exporters.formats.torch_to_onnx",)
+_MODULES = (
+    "exporters.formats.torch_to_onnx",
+    "exporters.formats.estimator_to_onnx",
+    "exporters.formats.estimator_to_pickle",
+    "exporters.formats.torch_to_torchscript",
+    "exporters.formats.torch_to_openvino",
+    "exporters.formats.onnx_to_openvino",
+    "exporters.formats.onnx_to_tensorrt",
+    "exporters.formats.torch_to_pt2",
+    "exporters.formats.torch_to_tflite",
+    "exporters.formats.torch_to_coreml",
+    "exporters.formats.torch_to_pytorch",
+    "exporters.formats.onnx_to_onnx",
+)
 
 Routes = dict[str, dict[str, Exporter]]
 """Format → family of sources → exporter."""
@@ -42,8 +55,10 @@ def specification(name: str) -> Specification:
     return _any(_find(name)).SPECIFICATION
 
 
-def routes(name: str, family: str) -> list[tuple[Exporter, ...]]:
+def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> list[tuple[Exporter, ...]]:
     """The ways from a family of sources to a format, best first: in one step, or by ONNX in two.
+
+    ``options``, complete, decide what has to be installed; None: the defaults.
 
     Raises:
         UnsupportedOption: no such format, or no way to it from there.
@@ -56,10 +71,20 @@ def routes(name: str, family: str) -> list[tuple[Exporter, ...]]:
             allowed=kinds(name),
             option="format",
         )
-    possible = [way for way in ways if not _missing(way)]
+    possible = [way for way in ways if not _missing(way, options)]
     if not possible:
-        raise MissingDependency(_advice(name, _missing(ways[0])), format=name)
+        raise MissingDependency(_advice(ways[0], _missing(ways[0], options)), format=name)
     return possible
+
+
+def presented(route: tuple[Exporter, ...], source: Source, options: Mapping[str, Any]) -> Source:
+    """The source as an artefact with these options presents it; it is what the artefact is compared with.
+
+    Raises:
+        UnsupportedOption: the options contradict the source.
+    """
+    present = getattr(route[-1], "presented", None)
+    return source if present is None else cast(Source, present(source, options))
 
 
 def kinds(name: str) -> list[str]:
@@ -73,7 +98,17 @@ def why_unavailable(name: str, family: str | None = None) -> str | None:
     ways = [way for one in families for way in _ways(name, one)]
     if not ways or any(not _missing(way) for way in ways):
         return None
-    return _advice(name, _missing(ways[0]))
+    return _advice(ways[0], _missing(ways[0]))
+
+
+def steps(name: str, family: str) -> int:
+    """In how many steps at best a format is made of such sources; 0: there is no way."""
+    return min(map(len, _ways(name, family)), default=0)
+
+
+def requirements(name: str) -> list[str]:
+    """The modules that some way to a format imports."""
+    return sorted({module for exporter in _find(name).values() for module in exporter.REQUIRES})
 
 
 def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
@@ -86,13 +121,18 @@ def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
     return ways
 
 
-def _missing(way: tuple[Exporter, ...]) -> list[str]:
-    needed = dict.fromkeys(module for exporter in way for module in exporter.REQUIRES)
-    return [module for module in needed if find_spec(module) is None]
+def _missing(way: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> list[str]:
+    last = way[-1]
+    requires = getattr(last, "requires", None) if options is not None else None
+    needed = [module for exporter in way[:-1] for module in exporter.REQUIRES]
+    needed += requires(options) if requires is not None else last.REQUIRES
+    return [module for module in dict.fromkeys(needed) if find_spec(module) is None]
 
 
-def _advice(name: str, missing: list[str]) -> str:
-    return f"{name} needs {', '.join(missing)}: pip install 'model-service[formats]'."
+def _advice(way: tuple[Exporter, ...], missing: list[str]) -> str:
+    last = way[-1]
+    advice = getattr(last, "ADVICE", "pip install 'model-service[formats]'.")
+    return f"{last.SPECIFICATION.name} needs {', '.join(missing)}: {advice}"
 
 
 def _any(routes: dict[str, Exporter]) -> Exporter:

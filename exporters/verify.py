@@ -26,7 +26,20 @@ TOLERANCES: dict[str, tuple[float, float]] = {  # dtype or precision → rtol, a
     "float32": (1e-3, 1e-4),
     "float64": (1e-6, 1e-8),
 }
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+_TOOLS = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "tensorrt",
+    "coremltools",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "numpy",
+)
 # Below this an all-zero output counts as zero: the noise of one float32 accumulation.
 _ZERO = 1e-6
 

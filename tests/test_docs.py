@@ -144,4 +144,9 @@ def test_the_exporters_say_what_they_can() -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "exporters", "capabilities"], capture_output=True, text=True, check=True
     )
-    assert [entry["name"] for entry in json.loads(answer.stdout)["formats"]] == ["onnx"]
+    formats = json.loads(answer.stdout)["formats"]
+    assert [entry["name"] for entry in formats if entry["available"]] == [
+        *("onnx", "pickle", "torchscript", "openvino", "pt2", "tflite", "coreml", "pytorch")
+    ]
+    (tensorrt,) = (entry for entry in formats if not entry["available"])
+    assert "build_on_target" in tensorrt["reason"]

@@ -5,14 +5,16 @@ graph signatures, symbol names that torch invented. None of it computes anything
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..base import Source
 
 NAME = "model.onnx"
 DATA = "model.onnx.data"
 # protobuf refuses a message of 2 GiB; the graph itself needs some of it.
 _INLINE_LIMIT_BYTES = 1_900_000_000
+_EXTERNAL_FROM_BYTES = 1024
 
 
 def opset(model: Any) -> int:
@@ -20,8 +22,19 @@ def opset(model: Any) -> int:
     return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 
-def write(model: Any, folder: Path, symbols: Mapping[str, str]) -> tuple[str, ...]:
-    """Strip, name the dynamic axes (``symbols``: theirs → ours), write and check; the files, the model first.
+def simplify(model: Any) -> Any:
+    """Fold constants, and drop what computes nothing, by onnxscript's optimizer.
+
+    Raises:
+        Exception: whatever it meets; a model past protobuf's 2 GB is beyond it.
+    """
+    from onnxscript import optimizer
+
+    return optimizer.optimize(model)
+
+
+def write(model: Any, folder: Path, source: Source) -> tuple[str, ...]:
+    """Strip, name the dynamic axes as ``source`` does, write and check; the files, the model first.
 
     Raises:
         onnx.checker.ValidationError: the exporter made a model that breaks the specification.
@@ -29,20 +42,40 @@ def write(model: Any, folder: Path, symbols: Mapping[str, str]) -> tuple[str, ..
     import onnx
 
     _strip(model)
-    for value in (*model.graph.input, *model.graph.output):
+    for value in model.graph.output:
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:
-                dim.dim_param = re.sub(r"\w+", lambda word: symbols.get(word[0], word[0]), dim.dim_param)
+            _rename(dim, source)
+    specs = {spec.name: spec for spec in source.inputs}
+    for value in model.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, specs[value.name].shape, strict=True):
+            if isinstance(size, int):
+                dim.dim_value = size
+            else:
+                dim.dim_param = size
     path = folder / NAME
     # Not ByteSize(): it serializes, and that is what fails.
-    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < _INLINE_LIMIT_BYTES:
+    if sum(tensor.ByteSize() for tensor in model.graph.initializer) < _INLINE_LIMIT_BYTES:
         path.write_bytes(model.SerializeToString(deterministic=True))
         files: tuple[str, ...] = (NAME,)
     else:
-        onnx.save_model(model, str(path), save_as_external_data=True, location=DATA, size_threshold=1024)
+        onnx.save_model(
+            model, str(path), save_as_external_data=True, location=DATA, size_threshold=_EXTERNAL_FROM_BYTES
+        )
         files = (NAME, DATA)
     onnx.checker.check_model(str(path))
     return files
+
+
+def _rename(dim: Any, source: Source) -> None:
+    """An axis of an output, by the names of the inputs' axes; what depends on a fixed one is left open."""
+    if not dim.dim_param:
+        return
+    name = re.sub(r"\w+", lambda word: source.symbols.get(word[0], word[0]), dim.dim_param)
+    fixed = {ours for ours in source.symbols.values() if ours not in source.dimensions}
+    if fixed & set(re.findall(r"\w+", name)):
+        dim.ClearField("dim_param")
+    else:
+        dim.dim_param = name
 
 
 def _strip(model: Any) -> None:

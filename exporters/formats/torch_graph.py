@@ -1,12 +1,18 @@
 """What the formats that start from torch share."""
 
 import contextlib
+import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from ..base import PROGRAM, Case, Source
+from ..base import PROGRAM, Case, Source, TensorSpec
+from ..errors import as_limit
+
+# A part of the archives that these formats write: the names, dtypes and shapes that torch does not keep.
+INTERFACE = "interface.json"
 
 
 def example_tensors(source: Source, example: Case) -> tuple[Any, ...]:
@@ -40,6 +46,112 @@ def as_script(source: Source, example: Case) -> Any:
 
     with torch.no_grad():
         return torch.jit.trace(Flat(), example_tensors(source, example), check_trace=False)
+
+
+def as_compiled_script(source: Source) -> Any:
+    """The network as TorchScript, compiled from the exported graph instead of traced: sizes stay symbols.
+
+    A trace writes down the sizes that it sees, and a dynamic batch is lost with the first ``view``. Returns
+    one tensor, or a flat tuple of them.
+
+    Raises:
+        RuntimeError and others of torch's: an operator that TorchScript does not know.
+    """
+    if source.family != PROGRAM:
+        return source.program
+    import torch
+    from torch.fx.graph import CodeGen
+    from torch.utils._pytree import tree_leaves
+
+    module = source.program.module(check_guards=False)
+    graph = module.graph
+    for node in graph.nodes:
+        _select_instead_of_unbind(node)
+        if node.target is torch.ops.aten.sym_size.int:
+            node.target = torch.ops.aten.size
+        elif isinstance(node.target, torch._ops.OpOverload):
+            node.target = node.target.overloadpacket
+        elif node.op == "output":
+            flat = [leaf for leaf in tree_leaves(node.args[0]) if leaf is not None]
+            node.args = (flat[0] if len(flat) == 1 else tuple(flat),)
+    graph.set_codegen(CodeGen())
+    with torch.no_grad():
+        return torch.jit.script(torch.fx.GraphModule(module, graph)).eval()
+
+
+def _select_instead_of_unbind(node: Any) -> None:
+    """The parts of ``unbind`` one by one: torch's ONNX exporter takes each for as deep as the whole."""
+    import torch
+
+    if node.op != "call_function" or getattr(node.target, "__name__", "") != "getitem":
+        return
+    whole, index = node.args
+    if getattr(whole, "target", None) in (torch.ops.aten.unbind.int, torch.ops.aten.unbind):
+        axis = whole.args[1] if len(whole.args) > 1 else whole.kwargs.get("dim", 0)
+        node.target = torch.ops.aten.select.int
+        node.args = (whole.args[0], axis, index)
+
+
+def interface(source: Source, example: Case) -> dict[str, str]:
+    """What the archives carry so that a runner names inputs and outputs as the export did."""
+    document = {
+        "inputs": [spec.to_json() for spec in source.inputs],
+        "outputs": [spec.to_json() for spec in output_specs(source, example)],
+    }
+    return {INTERFACE: json.dumps(document, sort_keys=True)}
+
+
+def output_specs(source: Source, example: Case) -> tuple[TensorSpec, ...]:
+    """The outputs, with every axis that follows from an input's named: ``batch``, ``2*length``."""
+    specs = source.output_specs(example)
+    if source.family != PROGRAM:
+        return tuple(_open_axes(spec, source, example) for spec in specs)
+    from torch.utils._pytree import tree_leaves
+
+    output = next(node for node in source.program.graph.nodes if node.op == "output")
+    leaves = [leaf for leaf in tree_leaves(output.args[0]) if hasattr(leaf, "meta")]
+    metas = [leaf.meta["val"] for leaf in leaves][-len(specs) :]  # mutated buffers come first
+    return tuple(
+        TensorSpec(spec.name, spec.dtype, tuple(_axis(size, source) for size in meta.shape))
+        for spec, meta in zip(specs, metas, strict=True)
+    )
+
+
+def _open_axes(spec: TensorSpec, source: Source, example: Case) -> TensorSpec:
+    """What TorchScript does not tell: which axes grow with one of the inputs', found by asking it."""
+    import numpy as np
+
+    sizes = {
+        size: number
+        for given in source.inputs
+        for size, number in zip(given.shape, example.inputs[given.name].shape, strict=True)
+        if isinstance(size, str)
+    }
+    shape = list(spec.shape)
+    for name in source.dimensions:
+        if name == "batch" or name not in sizes:
+            continue
+        shapes = source.shapes({**sizes, name: sizes[name] + 8})
+        inputs = {
+            given.name: np.resize(example.inputs[given.name], shapes[given.name]) for given in source.inputs
+        }
+        try:
+            grown = source.reference(inputs)[spec.name].shape
+        except Exception as exc:  # the axis does not move alone
+            if limit := as_limit(exc):
+                raise limit from exc
+            continue
+        for axis, (now, then) in enumerate(zip(example.expected[spec.name].shape, grown, strict=True)):
+            if now != then:
+                follows = (now, then) == (sizes[name], sizes[name] + 8)
+                shape[axis] = name if follows else f"{spec.name}_dim_{axis}"
+    return TensorSpec(spec.name, spec.dtype, tuple(shape))
+
+
+def _axis(size: Any, source: Source) -> int | str:
+    if isinstance(size, int):
+        return size
+    return re.sub(r"\w+", lambda word: source.symbols.get(word[0], word[0]), str(size))
 
 
 @contextlib.contextmanager

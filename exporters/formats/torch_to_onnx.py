@@ -3,11 +3,14 @@
 - ``dynamo`` walks the exported program. It is the maintained one, and it can be silently wrong
   (pytorch#169178).
 - ``torchscript`` walks a TorchScript graph: the only way for a TorchScript source; for an exported program
-  the second try, on a trace of it.
+  the second try, on its graph compiled as TorchScript. It reaches opsets below 18.
+- ``torchscript-traced`` is the last: a trace of an exported program, which loses most dynamic axes.
 """
 
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +20,32 @@ from . import onnx_file, torch_graph
 
 DYNAMO = "dynamo"
 TORCHSCRIPT = "torchscript"
+TRACED = "torchscript-traced"
+DEFAULT_OPSET = 18
 _TORCHSCRIPT_OPSETS = (13, 20)
 
 SPECIFICATION = Specification(
     name="onnx",
     extension=".onnx",
+    embeds=True,
     options={
         "opset_version": Option(
-            "integer", 18, "The ONNX operator set to use; TorchScript reaches 20.", (13, 23)
+            "integer",
+            None,
+            "The ONNX operator set to use; TorchScript reaches 20. Default: 18, of an ONNX source its own.",
+            (13, 23),
         ),
         "dynamic_axes": Option(
             "object",
             None,
-            'Axes whose size the caller chooses, per input: {"input": [0, 2, 3]}. Default: those the '
-            "program left dynamic, and for TorchScript the named axes of inputs.",
+            'Axes whose size the caller chooses, per input: {"input": [0, 2, 3]}; the others become fixed, '
+            "those of outputs follow from the inputs'. Default: all that the source left dynamic.",
         ),
         "optimize": Option("boolean", True, "Fold constants and fuse operators while converting."),
+        "optimize_for_inference": Option("boolean", None, "Another name of optimize, which it overrules."),
+        "simplify": Option(
+            "boolean", False, "Fold constants and drop what computes nothing once more after converting."
+        ),
     },
 )
 
@@ -40,13 +53,59 @@ TAKES = (PROGRAM, SCRIPT)
 REQUIRES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
+def presented(source: Source, options: Mapping[str, Any]) -> Source:
+    """As ``Exporter`` says of it: without the dynamic axes that ``dynamic_axes`` does not name.
+
+    Raises:
+        UnsupportedOption: it names an axis that the source has fixed.
+    """
+    axes = options["dynamic_axes"]
+    if axes is None:
+        return source
+    _check_axes(source, axes)
+    kept = {
+        word
+        for spec in source.inputs
+        for axis in axes.get(spec.name, ())
+        for word in re.findall(r"[A-Za-z_]\w*", str(spec.shape[axis]))
+    }
+    if kept >= set(source.dimensions):
+        return source
+    return _with_dynamic(source, kept)
+
+
+def _with_dynamic(source: Source, kept: set[str]) -> Source:
+    """The other axes fixed: a batch of 1, sizes as the author traced them or such that the model runs."""
+    from .. import cases
+
+    shapes = {spec.name: spec.shape for spec in cases.fixed(source, {}).inputs}
+    sizes = {
+        str(size): int(number)
+        for spec in source.inputs
+        for size, number in zip(spec.shape, shapes[spec.name], strict=True)
+        if size in source.dimensions and size not in kept
+    }
+
+    def axis(size: int | str, number: int | str) -> int | str:
+        words = set(re.findall(r"[A-Za-z_]\w*", str(size)))
+        return number if words <= sizes.keys() else size
+
+    return replace(
+        source,
+        inputs=tuple(
+            replace(spec, shape=tuple(map(axis, spec.shape, shapes[spec.name]))) for spec in source.inputs
+        ),
+        dimensions={name: one for name, one in source.dimensions.items() if name not in sizes},
+        shapes=lambda chosen: source.shapes({**sizes, **chosen}),
+    )
+
+
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
-    _check_axes(source, options["dynamic_axes"])
-    opset = options["opset_version"]
+    """As ``Exporter.converters``. Its axes are checked where the source is ``presented``."""
+    opset = options["opset_version"] or DEFAULT_OPSET
     reachable = _TORCHSCRIPT_OPSETS[0] <= opset <= _TORCHSCRIPT_OPSETS[1]
     if source.family == PROGRAM:
-        return (DYNAMO, TORCHSCRIPT) if reachable else (DYNAMO,)
+        return (DYNAMO, TORCHSCRIPT, TRACED) if reachable else (DYNAMO,)
     if not reachable:
         raise UnsupportedOption(
             f"opset_version={opset} cannot be made from TorchScript. Use {_TORCHSCRIPT_OPSETS[0]} to "
@@ -65,19 +124,29 @@ def convert(
     Raises:
         ConversionFailed: the exporter does not support the model, or not at this opset.
     """
-    convert_with = _by_dynamo if converter == DYNAMO else _by_torchscript
+    check_names(source, example, options)
     try:
         with torch_graph.quiet():
-            model = convert_with(source, example, options, folder)
-            opset = onnx_file.opset(model)
-            if opset != options["opset_version"]:
+            if converter == DYNAMO:
+                model = _by_dynamo(source, example, options)
+            else:
+                traced = converter == TRACED
+                script = (
+                    torch_graph.as_script(source, example)
+                    if traced
+                    else torch_graph.as_compiled_script(source)
+                )
+                model = _by_torchscript(script, source, example, options, folder)
+            opset, wanted = onnx_file.opset(model), options["opset_version"] or DEFAULT_OPSET
+            if opset != wanted:
                 raise ConversionFailed(
-                    f"torch's {converter} exporter cannot express this model at opset "
-                    f"{options['opset_version']}: "
-                    f"it needs {opset}. Leave opset_version out, or set it to {opset}.",
+                    f"torch's {converter} exporter cannot express this model at opset {wanted}: it needs "
+                    f"{opset}. Set opset_version to {opset}.",
                     needed_opset=opset,
                 )
-            files = onnx_file.write(model, folder, source.symbols)
+            if options["simplify"]:
+                model = onnx_file.simplify(model)
+            files = onnx_file.write(model, folder, source)
     except ConversionFailed:
         raise
     except Exception as exc:
@@ -88,7 +157,24 @@ def convert(
     return Artefact(files, converter, {"opset_version": opset})
 
 
-def _by_dynamo(source: Source, example: Case, options: Mapping[str, Any], folder: Path) -> Any:
+def check_names(source: Source, example: Case, options: Mapping[str, Any]) -> None:
+    """Raises UnsupportedOption: ``dynamic_axes`` names neither an input nor an output."""
+    names = [*example.inputs, *example.expected]
+    for name in options["dynamic_axes"] or {}:
+        if name not in names:
+            raise UnsupportedOption(
+                f"dynamic_axes names {name!r}, but the model has {', '.join(map(repr, names))}.",
+                allowed=names,
+                option="dynamic_axes",
+            )
+
+
+def optimizes(options: Mapping[str, Any]) -> bool:
+    other = options["optimize_for_inference"]
+    return bool(options["optimize"] if other is None else other)
+
+
+def _by_dynamo(source: Source, example: Case, options: Mapping[str, Any]) -> Any:
     import torch
 
     program = torch.onnx.export(
@@ -96,20 +182,21 @@ def _by_dynamo(source: Source, example: Case, options: Mapping[str, Any], folder
         dynamo=True,
         input_names=[spec.name for spec in source.inputs],
         output_names=list(example.expected),
-        opset_version=options["opset_version"],
-        optimize=options["optimize"],
+        opset_version=options["opset_version"] or DEFAULT_OPSET,
+        optimize=optimizes(options),
         verbose=False,
     )
     return program.model_proto
 
 
-def _by_torchscript(source: Source, example: Case, options: Mapping[str, Any], folder: Path) -> Any:
+def _by_torchscript(
+    script: Any, source: Source, example: Case, options: Mapping[str, Any], folder: Path
+) -> Any:
     import onnx
     import torch
 
     names = [spec.name for spec in source.inputs]
     args = torch_graph.example_tensors(source, example)
-    module = torch_graph.as_script(source, example)
     dynamic = {
         spec.name: {axis: _label(size) for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in source.inputs
@@ -118,15 +205,15 @@ def _by_torchscript(source: Source, example: Case, options: Mapping[str, Any], f
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         raw = str(Path(scratch) / "model.onnx")
         torch.onnx.export(
-            module,
+            script,
             args,
             raw,
             dynamo=False,
             input_names=names,
             output_names=list(example.expected),
             dynamic_axes={**dynamic, **_dynamic_outputs(source, example)},
-            opset_version=options["opset_version"],
-            do_constant_folding=options["optimize"],
+            opset_version=options["opset_version"] or DEFAULT_OPSET,
+            do_constant_folding=optimizes(options),
         )
         return onnx.load(raw)
 
@@ -148,6 +235,12 @@ def _label(size: str) -> str:
     return size if size.isidentifier() else "".join(c if c.isalnum() else "_" for c in size)
 
 
+_HOW_TO_OPEN = {
+    "pt2": "pass dynamic_shapes to torch.export.export and upload the model again",
+    "onnx": "export the ONNX file again with that axis dynamic",
+}
+
+
 def _check_axes(source: Source, wanted: Mapping[str, Any] | None) -> None:
     """Only what the source left open can be dynamic; the axes of outputs follow from those of inputs."""
     shapes = {spec.name: spec.shape for spec in source.inputs}
@@ -161,11 +254,7 @@ def _check_axes(source: Source, wanted: Mapping[str, Any] | None) -> None:
         open_axes = [axis for axis, size in enumerate(shapes.get(name, ())) if isinstance(size, str)]
         fixed = [axis for axis in axes if name in shapes and axis not in open_axes]
         if fixed:
-            how = (
-                "pass dynamic_shapes to torch.export.export and upload the model again"
-                if source.kind == "pt2"
-                else "give it a name in the option inputs"
-            )
+            how = _HOW_TO_OPEN.get(source.kind, "give it a name in the option inputs")
             raise UnsupportedOption(
                 f"Axis {fixed[0]} of {name!r} is fixed in the model. To make it dynamic, {how}.",
                 allowed={

@@ -26,10 +26,7 @@ def top_k(
         )
     if classes is not None and len(classes) != logits.shape[1]:
         raise ValueError(f"The model scores {logits.shape[1]} classes, but {len(classes)} are named.")
-    scores = np.asarray(logits, dtype=np.float32)
-    if softmax:
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores = scores / scores.sum(axis=1, keepdims=True)
+    scores = probabilities(logits) if softmax else np.asarray(logits, dtype=np.float32)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return [
         [
@@ -42,3 +39,11 @@ def top_k(
         ]
         for row, order in zip(scores, best, strict=True)
     ]
+
+
+def probabilities(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """float[N, C] to its softmax, float32[N, C]."""
+    scores = np.asarray(logits, dtype=np.float32)
+    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares: npt.NDArray[np.float32] = scores / scores.sum(axis=1, keepdims=True)
+    return shares

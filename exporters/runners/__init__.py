@@ -15,6 +15,14 @@ from ..errors import PackageCorrupt, UnsupportedOption
 # Format → the module that runs it; each has ``load(path, threads)``.
 _RUNNERS = {
     "onnx": "exporters.runners.onnx",
+    "pickle": "exporters.runners.estimator",
+    "openvino": "exporters.runners.openvino",
+    "tensorrt": "exporters.runners.tensorrt",
+    "torchscript": "exporters.runners.torchscript",
+    "pt2": "exporters.runners.pt2",
+    "tflite": "exporters.runners.tflite",
+    "coreml": "exporters.runners.coreml",
+    "pytorch": "exporters.runners.pytorch",
 }
 
 

@@ -1,67 +1,129 @@
 """Load a checkpoint: the only gate for untrusted files.
 
-What a file is, is decided by its content: ``.pt`` may be TorchScript, an exported program or a pickle.
+What a file is, is decided by its content: ``.pt`` may be TorchScript, an exported program, weights or any
+pickle.
 """
 
-import pickletools
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..base import Source, Trust
 from ..errors import InvalidSource, UnsafeCheckpoint
-
-PT2 = "pt2"
-TORCHSCRIPT = "torchscript"
+from . import boosters, compressed, contents
+from .contents import Contents
 
 _ADVICE = (
     'Save it again with: batch = torch.export.Dim("batch"); torch.export.save(torch.export.export('
     'model.eval(), (example,), dynamic_shapes=({0: batch},)), "model.pt2"), where example is an input with a '
     "batch of 2."
 )
+# What a state dict may name, and whole modules of networks do not; the loader itself is stricter.
+_OF_WEIGHTS = re.compile(
+    r"torch\.\w+|torch\.(_utils|_tensor|storage|serialization|cuda|nn\.parameter)\.\w+"
+    r"|collections\.(OrderedDict|Counter)|builtins\.(set|bytearray|complex)|_codecs\.encode|argparse\.Namespace"
+)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """``module`` of this package has ``load(path, options, trust)``, and is imported when one is loaded."""
+
+    name: str  # of base.FAMILIES
+    recognise: Callable[[Contents], bool]
+    module: str
+
+
+def _is_pt2(found: Contents) -> bool:
+    return "archive_format" in found.members and any(name.startswith("models/") for name in found.members)
+
+
+def _is_torchscript(found: Contents) -> bool:
+    return "constants.pkl" in found.members and any(name.startswith("code/") for name in found.members)
+
+
+def _is_huggingface(found: Contents) -> bool:
+    return found.is_folder and "config.json" in found.members
+
+
+def _is_onnx(found: Contents) -> bool:
+    """In protobuf: field 1, the version of the format (below 32), then one of the model's other fields."""
+    if found.is_folder:
+        return any(name.endswith(".onnx") for name in found.members)
+    head = found.head
+    return (
+        len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
+    )
+
+
+def _is_ultralytics(found: Contents) -> bool:
+    return any(name.startswith("ultralytics.nn.tasks.") for name in found.pickled or ())
+
+
+def _is_network(found: Contents) -> bool:
+    """Objects of torch that are more than weights; asked after what knows them better."""
+    return any(name.startswith("torch.") for name in found.pickled or ())
+
+
+def _is_estimator(framework: str) -> Callable[[Contents], bool]:
+    """Its library's own file, skops' archive, or a pickle; of scikit-learn if it names no other library."""
+
+    def recognise(found: Contents) -> bool:
+        if framework == "xgboost" and boosters.is_xgboost(found.head):
+            return True
+        if framework == "lightgbm" and boosters.is_lightgbm(found.head):
+            return True
+        if found.is_archive or found.is_folder:
+            return framework == "sklearn" and "schema.json" in found.members
+        if found.pickled is None:
+            return framework == "sklearn" and compressed.compression(found.head) is not None
+        if any(name.startswith("torch.") for name in found.pickled):
+            return False
+        return framework == "sklearn" or any(name.startswith(f"{framework}.") for name in found.pickled)
+
+    return recognise
+
+
+def _is_state_dict(found: Contents) -> bool:
+    if found.pickled is not None:
+        return any(name.startswith("torch.") for name in found.pickled) and all(
+            _OF_WEIGHTS.fullmatch(name) for name in found.pickled
+        )
+    # safetensors: the length of a JSON header, little-endian in 8 bytes, and the header.
+    size = int.from_bytes(found.head[:8], "little")
+    return not found.is_archive and found.head[8:9] == b"{" and 0 < size <= 100_000_000
+
+
+# In this order: the first that recognises a file is its kind.
+_KINDS = (
+    _Kind("pt2", _is_pt2, "pt2"),
+    _Kind("torchscript", _is_torchscript, "torchscript"),
+    _Kind("huggingface", _is_huggingface, "huggingface"),
+    _Kind("onnx", _is_onnx, "onnx_file"),
+    _Kind("state_dict", _is_state_dict, "state_dict"),
+    _Kind("ultralytics", _is_ultralytics, "ultralytics"),
+    _Kind("torch_pickle", _is_network, "torch_pickle"),
+    _Kind("xgboost", _is_estimator("xgboost"), "estimators"),
+    _Kind("lightgbm", _is_estimator("lightgbm"), "estimators"),
+    _Kind("sklearn", _is_estimator("sklearn"), "estimators"),
+)
 
 
 def detect(path: Path) -> str:
-    """``pt2`` or ``torchscript``; reads the directory of the archive, never a pickle.
+    """One of ``base.FAMILIES``; reads names and headers, never an object.
 
     Raises:
         InvalidSource: no model that is understood here, or a damaged one.
         UnsafeCheckpoint: a pickle, with or without an archive around it.
     """
-    if not path.is_file():
-        raise InvalidSource(f"There is no file {path.name}.")
-    if path.stat().st_size == 0:
-        raise InvalidSource(
-            "The model file is empty: nothing was ever written into it, or not to the end. Save it again."
-        )
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            head = file.read(4096)
-        if _looks_like_pickle(head):
-            raise UnsafeCheckpoint(f"The file is a Python pickle: loading it would run code in it. {_ADVICE}")
-        raise InvalidSource(
-            f"The file is neither an exported program (.pt2) nor TorchScript, or it was cut short. {_ADVICE}"
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError) as exc:
-        raise InvalidSource("The model file is damaged: its archive cannot be read. Save it again.") from exc
-    if "archive_format" in names and any(name.startswith("models/") for name in names):
-        return PT2
-    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
-        return TORCHSCRIPT
-    if "data.pkl" in names:
-        raise UnsafeCheckpoint(
-            "The file was written by torch.save: it is a pickle of Python objects, or only the weights "
-            f"without the network. {_ADVICE}"
-        )
-    raise InvalidSource(f"The file is an archive, but not of a model that is understood here. {_ADVICE}")
+    return _kind(contents.read(path)).name
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust = Trust()) -> Source:  # noqa: B008 - frozen
-    """The model in ``path``, checked and loaded.
+    """The model in ``path``, a file or a folder, checked and loaded.
 
     Raises:
         InvalidSource, UnsafeCheckpoint: as ``detect``, and for what the loader itself refuses.
@@ -69,25 +131,30 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust = Trust()) -> Sour
     """
     import torch
 
-    kind = detect(path)
+    kind = _kind(contents.read(path))
     # More threads add up in another order, and the golden outputs would differ in their last bits.
     torch.set_num_threads(1)
-    if kind == PT2:
-        from . import pt2
-
-        return pt2.load(path, options)
-    from . import torchscript
-
-    return torchscript.load(path, options)
+    source: Source = import_module(f".{kind.module}", __name__).load(path, options, trust)
+    return source
 
 
-def _looks_like_pickle(head: bytes) -> bool:
-    """Protocol 2 and later say so in their first byte; an older one is text opcodes that parse one by one."""
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return True
-    if head[:1] not in (b"(", b"c", b"]", b"}"):
-        return False
-    try:
-        return sum(1 for _ in zip(range(4), pickletools.genops(head), strict=False)) == 4
-    except ValueError:
-        return False
+def _kind(found: Contents) -> _Kind:
+    for kind in _KINDS:
+        if kind.recognise(found):
+            return kind
+    raise _unknown(found)
+
+
+def _unknown(found: Contents) -> InvalidSource | UnsafeCheckpoint:
+    if found.is_folder:
+        return InvalidSource("The folder has no config.json: it is no Hugging Face model.")
+    if found.pickled is not None:
+        return UnsafeCheckpoint(
+            "The file is a Python pickle of objects: loading it would run code in it. Save the weights alone "
+            f"(torch.save(model.state_dict(), path)) and name their architecture. Or: {_ADVICE}"
+        )
+    if found.is_archive:
+        return InvalidSource(f"The file is an archive, but not of a model that is understood here. {_ADVICE}")
+    return InvalidSource(
+        f"The file is neither an exported program (.pt2) nor TorchScript, or it was cut short. {_ADVICE}"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import PROGRAM, Arrays, Dimension, Source, TensorSpec
+from ..base import PROGRAM, Arrays, Dimension, Source, TensorSpec, Trust
 from ..errors import InvalidSource, UnsupportedOption, as_limit
 from . import pt2_gate
 from .tensors import dtype_name, flatten_outputs, to_numpy, to_torch
@@ -16,7 +16,7 @@ from .tensors import dtype_name, flatten_outputs, to_numpy, to_torch
 _TRAINING_FLAG = {"aten.dropout.default": 2, "aten.batch_norm.default": 5, "aten.alpha_dropout.default": 2}
 
 
-def load(path: Path, options: Mapping[str, Any]) -> Source:
+def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """Raises UnsafeCheckpoint and InvalidSource as ``pt2_gate.check`` does, and InvalidSource for a program
     that cannot be converted as it is: exported in training mode, or with inputs that are no tensors.
     """

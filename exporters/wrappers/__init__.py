@@ -1,23 +1,85 @@
 """Code that runs a package without this project, generated from the package's metadata.
 
-Nothing that a user named freely is put into code: a wrapper reads labels and titles from metadata.json.
+    LANGUAGE/FILE.jinja              becomes runtimes/LANGUAGE/FILE of the package
+    LANGUAGE/runtimes/FORMAT.jinja   how that language opens and runs one format; FILE.jinja includes it
+
+A language is an entry of LANGUAGES and its templates. Nothing that a user named freely is put into code: a
+wrapper reads labels and titles from metadata.json.
 """
 
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..processing import declared
+from .literals import FILTERS
+
 _TEMPLATES = Path(__file__).parent
-_PYTHON = ("model_wrapper.py", "example.py", "requirements.txt")
+_PROCESSING = _TEMPLATES.parent / "processing"
+# The reference itself, which needs nothing else of this project.
+_MODULES = ("__init__.py", "pipeline.py", "image.py", "resize.py", "text.py", "classify.py", "detect.py")
+
+
+@dataclass(frozen=True)
+class Language:
+    """``files`` are relative to the language's folder, here and in the package; the wrapper comes first."""
+
+    files: tuple[str, ...]
+    formats: frozenset[str]
+    copied: Mapping[str, Path] = field(default_factory=dict)  # path in the language's folder → file as it is
+
+    @property
+    def wrapper(self) -> str:
+        return self.files[0]
+
+
+LANGUAGES: Mapping[str, Language] = {
+    "python": Language(
+        ("model_wrapper.py", "example.py", "requirements.txt"),
+        frozenset(
+            {"onnx", "openvino", "torchscript", "pt2", "pytorch", "tflite", "coreml", "tensorrt", "pickle"}
+        ),
+        copied={f"model_processing/{name}": _PROCESSING / name for name in _MODULES},
+    ),
+    "cpp": Language(
+        ("model_wrapper.cpp", "model_wrapper.h", "processing.cpp", "replay.cpp", "CMakeLists.txt"),
+        frozenset({"onnx", "openvino", "torchscript", "tflite", "tensorrt"}),
+    ),
+    "swift": Language(
+        ("ModelWrapper.swift", "Processing.swift", "Package.swift"),
+        frozenset({"coreml"}),
+    ),
+    "kotlin": Language(
+        ("ModelWrapper.kt", "Processing.kt", "build.gradle"),
+        frozenset({"onnx", "tflite"}),
+    ),
+}
+
+
+def paths(format_name: str) -> dict[str, str]:
+    """Language → the path of its wrapper in a package of the format."""
+    return {
+        name: f"runtimes/{name}/{language.wrapper}"
+        for name, language in LANGUAGES.items()
+        if format_name in language.formats
+    }
 
 
 def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]) -> None:
-    """Write ``README.md`` and ``runtimes/python`` into the package in ``folder``.
+    """Write ``README.md``, ``labels.txt`` and ``runtimes/LANGUAGE`` of every language that runs the format.
+
+    A template sees ``metadata`` (the document of metadata.json), ``versions`` (tool → version), ``format``,
+    ``languages`` (those written), ``tolerances`` (of verify), ``specification`` (of declared processing), and
+    the filters ``literal`` (Python's repr) and those of literals.
 
     Raises:
         jinja2.TemplateError: a fault of the templates.
     """
     import jinja2
+
+    from ..verify import TOLERANCES
 
     # Code and Markdown, not HTML: what goes into code is quoted by the template itself.
     environment = jinja2.Environment(
@@ -29,12 +91,25 @@ def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]
         lstrip_blocks=True,
     )
     environment.filters["literal"] = repr
-    target = folder / "runtimes" / "python"
-    target.mkdir(parents=True)
-    values = {"metadata": metadata, "versions": versions}
-    for name in _PYTHON:
-        text = environment.get_template(f"python/{name}.jinja").render(values)
-        (target / name).write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(
-        environment.get_template("README.md.jinja").render(values), encoding="utf-8"
-    )
+    environment.filters.update(FILTERS)
+    format_name = metadata["model_info"]["export_format"]
+    languages = [name for name, language in LANGUAGES.items() if format_name in language.formats]
+    values = {"metadata": metadata, "versions": versions, "format": format_name, "languages": languages}
+    values["tolerances"] = TOLERANCES
+    values["specification"] = declared.__doc__
+    for name in languages:
+        for file in LANGUAGES[name].files:
+            _render(environment, f"{name}/{file}.jinja", values, folder / "runtimes" / name / file)
+        for file, source in LANGUAGES[name].copied.items():
+            target = folder / "runtimes" / name / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    _render(environment, "README.md.jinja", values, folder / "README.md")
+    labels = [entry["name"] for entry in metadata["classes"] or ()]
+    if labels and not any(len(label.splitlines()) > 1 for label in labels):
+        (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+
+
+def _render(environment: Any, template: str, values: Mapping[str, Any], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(environment.get_template(template).render(values), encoding="utf-8")

@@ -3,16 +3,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from exporters.base import ExportRequest, ExportResult
 from exporters.convert import run
 
-from .models import SAMPLES, Sample
+from .models import SAMPLES, Sample, options_of
 
-Export = Callable[[Sample], ExportResult]
+
+class Export(Protocol):
+    def __call__(self, sample: Sample, format_name: str = "onnx") -> ExportResult: ...
 
 
 @pytest.fixture(scope="session")
@@ -30,16 +32,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 @pytest.fixture(scope="session")
 def exported(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """The finished export of a sample to ONNX, made once: do not write into its package."""
-    done: dict[str, ExportResult] = {}
+    """The finished export of a sample to a format, made once: do not write into its package."""
+    done: dict[tuple[str, str], ExportResult] = {}
     folder = tmp_path_factory.mktemp("packages")
 
-    def get(sample: Sample) -> ExportResult:
-        if sample.id not in done:
-            done[sample.id] = run(
-                ExportRequest(checkpoint(sample.id), folder / sample.id, "onnx", options=sample.options)
-            )
-        return done[sample.id]
+    def get(sample: Sample, format_name: str = "onnx") -> ExportResult:
+        key = sample.id, format_name
+        if key not in done:
+            options = options_of(sample, format_name)
+            request = ExportRequest(checkpoint(sample.id), folder / "-".join(key), format_name, options)
+            done[key] = run(request)
+        return done[key]
 
     return get
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.export import Dim
@@ -62,6 +63,32 @@ class Sample:
     options: dict[str, Any] = field(default_factory=dict)
     shapes: dict[str, list[int | str]] = field(default_factory=dict)
     outputs: dict[str, list[int | str]] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return "pt2" if self.suffix == ".pt2" else "torchscript"
+
+    @property
+    def dtypes(self) -> list[str]:
+        return [str(tensor.dtype).removeprefix("torch.") for tensor in self.inputs()]
+
+    def arrays(self, rows: int) -> dict[str, npt.NDArray[Any]]:
+        """Other inputs than the export was made with."""
+        torch.manual_seed(1)
+        tensors = self.inputs()
+        return {
+            name: torch.cat([tensor] * rows)[:rows].numpy()
+            for name, tensor in zip(self.shapes, tensors, strict=True)
+        }
+
+    def answers(self, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Of the model as it was built, in this process."""
+        torch.manual_seed(0)
+        model = self.build().eval()
+        with torch.no_grad():
+            answer = model(*map(torch.from_numpy, arrays.values()))
+        named = answer if isinstance(answer, dict) else {"output": answer}
+        return {name: tensor.numpy() for name, tensor in named.items()}
 
     def save(self, path: Path) -> Path:
         torch.manual_seed(0)
@@ -124,3 +151,10 @@ SAMPLES = (
         outputs={"scores": ["batch", 4], "scaled": ["batch", 4]},
     ),
 )
+
+# What a format needs to be made here.
+FORMAT_OPTIONS: dict[str, dict[str, Any]] = {"tensorrt": {"build_on_target": True}}
+
+
+def options_of(sample: Sample, format_name: str) -> dict[str, Any]:
+    return {**sample.options, **FORMAT_OPTIONS.get(format_name, {})}

@@ -10,7 +10,6 @@ from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import UnsupportedOption
 from exporters.processing.classify import top_k
-from exporters.processing.declared import check_postprocessing
 
 LOGITS = np.array([[0.0, 2.0, 1.0], [5.0, 5.0, 0.0]], np.float32)
 
@@ -40,16 +39,6 @@ def test_labels_have_to_match_the_scores() -> None:
         top_k(LOGITS, ["a", "b"])
 
 
-@pytest.mark.parametrize(
-    "declared",
-    [{"nms": {}}, {"top_k": 0}, {"top_k": True}, {"softmax": 1}],
-    ids=lambda declared: str(declared),
-)
-def test_processing_that_is_not_offered_is_refused(declared: dict) -> None:
-    with pytest.raises(UnsupportedOption, match="softmax"):
-        check_postprocessing(declared)
-
-
 def test_the_generated_wrapper_classifies_the_same_way(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -70,7 +59,8 @@ def test_the_generated_wrapper_classifies_the_same_way(
     model = wrapper.ModelWrapper(tmp_path / "out")
     inputs = {"x": np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)}
 
-    assert model.classify(inputs) == top_k(model.predict(inputs)["output"], labels, k=2, softmax=True)
+    outputs = model.run(inputs)
+    assert model.postprocess(outputs) == top_k(outputs["output"], labels, k=2, softmax=True)
     assert json.loads((tmp_path / "out/metadata.json").read_bytes())["classes"][2] == {
         "id": 2,
         "name": "high",

@@ -1,0 +1,259 @@
+"""scikit-learn, XGBoost and LightGBM to ONNX: skl2onnx, and onnxmltools' converters within it.
+
+- ``float32`` computes in what the input is, as runtimes do fastest. A scaler before a tree can round a row to
+  the other side of a threshold (onnxruntime#11284).
+- ``float64`` converts the input first and computes as scikit-learn does, where the operators can: the second
+  try.
+
+Neither is believed: whole rows of the range that the estimator was fitted on are compared
+(``Source.probes``).
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..base import ESTIMATOR, Artefact, Case, Source
+from ..errors import ConversionFailed, UnsupportedOption, as_limit
+from . import onnx_file, torch_graph
+from .torch_to_onnx import DEFAULT_OPSET, SPECIFICATION, check_names, presented
+
+__all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented"]
+
+TAKES = (ESTIMATOR,)
+REQUIRES = ("sklearn", "skl2onnx", "onnxmltools", "onnx", "onnxruntime")
+
+FLOAT32 = "float32"
+FLOAT64 = "float64"
+_ML_OPSET = 3  # of ai.onnx.ml: the first whose trees hold float64
+_TYPES = {"float32": 1, "int64": 7, "float64": 11}  # onnx.TensorProto.DataType
+_STRING = 8
+# What skl2onnx calls the scores of a classifier without probabilities, and the mean of a Gaussian process.
+_SYNONYMS = {"scores": ("probabilities",), "variable": ("GPmean",)}
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    import skl2onnx
+
+    highest = skl2onnx.__max_supported_opset__
+    if (options["opset_version"] or DEFAULT_OPSET) > highest:
+        raise UnsupportedOption(
+            f"opset_version={options['opset_version']} cannot be made of an estimator. Use 13 to {highest}.",
+            allowed=[13, highest],
+            option="opset_version",
+        )
+    return (FLOAT32, FLOAT64)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.onnx`` into ``folder``.
+
+    Raises:
+        ConversionFailed: no converter for this estimator, or none for it in float64.
+    """
+    check_names(source, example, options)
+    opset = options["opset_version"] or DEFAULT_OPSET
+    try:
+        with torch_graph.quiet(), warnings.catch_warnings(), _convertible(source.program):
+            warnings.simplefilter("ignore")
+            model = _convert(source, opset, converter)
+            _declare(model, opset)
+            _finish(model, source, example, converter)
+            if options["simplify"]:
+                model = onnx_file.simplify(model)
+            files = onnx_file.write(model, folder, source)
+    except ConversionFailed:
+        raise
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"A {type(source.program).__name__} cannot be converted in {converter}: "
+            f"{torch_graph.reason(exc)}",
+            converter=converter,
+        ) from exc
+    return Artefact(files, converter, {"opset_version": onnx_file.opset(model)})
+
+
+def _convert(source: Source, opset: int, converter: str) -> Any:
+    import skl2onnx
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    _register()
+    estimator, spec = source.program, source.inputs[0]
+    kind = FloatTensorType if converter == FLOAT32 else DoubleTensorType
+    # raw_scores: of a classifier without probabilities what its decision function says.
+    for wanted in ({"zipmap": False, "raw_scores": True}, {"zipmap": False}, {"raw_scores": True}, {}):
+        if wanted.get("raw_scores") and hasattr(estimator, "predict_proba"):
+            continue
+        try:
+            return skl2onnx.to_onnx(
+                estimator,
+                initial_types=[(spec.name, kind([None, spec.shape[1]]))],
+                options={id(estimator): wanted} if wanted else None,
+                target_opset={"": opset, "ai.onnx.ml": _ML_OPSET},
+            )
+        except NameError:  # skl2onnx's word for an option that this estimator does not have
+            continue
+    raise ConversionFailed("skl2onnx takes none of the options that this estimator needs.")
+
+
+def _declare(model: Any, opset: int) -> None:
+    """The operator sets that were asked for: skl2onnx declares the oldest that has all its operators."""
+    from onnx import helper
+
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)])
+
+
+def _finish(model: Any, source: Source, example: Case, converter: str) -> None:
+    """The interface that the source has: names, dtypes and order of outputs, and a float32 input."""
+    from onnx import helper
+
+    graph = model.graph
+    theirs = {value.name: value for value in graph.output}
+    batch = source.inputs[0].shape[0]
+    outputs, nodes = [], []
+    for name, array in example.expected.items():
+        found = next((theirs[one] for one in (name, *_SYNONYMS.get(name, ())) if one in theirs), None)
+        if found is None:
+            raise ConversionFailed(f"The converter makes {', '.join(theirs)}, but not {name!r}.")
+        _rename(graph, found.name, f"{name}_raw")
+        current = f"{name}_raw"
+        if found.type.tensor_type.elem_type == _STRING:
+            classes = [str(label) for label in source.program.classes_.tolist()]
+            places = list(range(len(classes)))
+            nodes.append(
+                helper.make_node(
+                    "LabelEncoder",
+                    [current],
+                    [f"{name}_place"],
+                    domain="ai.onnx.ml",
+                    keys_strings=classes,
+                    values_int64s=places,
+                )
+            )
+            current = f"{name}_place"
+        nodes.append(helper.make_node("Cast", [current], [f"{name}_cast"], to=_TYPES[str(array.dtype)]))
+        shape = [-1, *array.shape[1:]]
+        graph.initializer.append(helper.make_tensor(f"{name}_shape", _TYPES["int64"], [len(shape)], shape))
+        nodes.append(helper.make_node("Reshape", [f"{name}_cast", f"{name}_shape"], [name]))
+        outputs.append(
+            helper.make_tensor_value_info(name, _TYPES[str(array.dtype)], [batch, *array.shape[1:]])
+        )
+    del graph.output[:]
+    graph.output.extend(outputs)
+    graph.node.extend(nodes)
+    if converter == FLOAT64:
+        _widen_input(graph, source.inputs[0].name)
+
+
+def _widen_input(graph: Any, name: str) -> None:
+    from onnx import helper
+
+    _rename(graph, name, f"{name}_wide")
+    graph.input[0].name = name
+    graph.input[0].type.tensor_type.elem_type = _TYPES["float32"]
+    graph.node.insert(0, helper.make_node("Cast", [name], [f"{name}_wide"], to=_TYPES["float64"]))
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if one == old else one for one in names]
+
+
+@contextmanager
+def _convertible(estimator: Any) -> Iterator[None]:
+    """skl2onnx refuses a vote that flattens what ``transform`` returns, which ``predict`` never asks."""
+    from ..sources.native_state import walk
+
+    changed = [part for part in walk(estimator) if getattr(part, "flatten_transform", False) is True]
+    for part in changed:
+        part.flatten_transform = False
+    try:
+        yield
+    finally:
+        for part in changed:
+            part.flatten_transform = True
+
+
+class _PlainAttributes:
+    """The container that a converter adds its nodes to: onnx takes neither arrays nor truth values in a list,
+    which skl2onnx 1.20 gives it for histogram gradient boosting."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, *args: Any, **attributes: Any) -> Any:
+        import numpy as np
+
+        plain = {
+            name: np.asarray(value).ravel().tolist()
+            if name == "base_values"
+            else [int(one) if isinstance(one, (bool, np.bool_)) else one for one in value]
+            if isinstance(value, list)
+            else value
+            for name, value in attributes.items()
+        }
+        return self._container.add_node(*args, **plain)
+
+
+def _with_plain_attributes(convert_operator: Any) -> Any:
+    def run(scope: Any, operator: Any, container: Any) -> None:
+        convert_operator(scope, operator, _PlainAttributes(container))
+
+    return run
+
+
+@lru_cache
+def _register() -> None:
+    """Teach skl2onnx, once for the process, the estimators of the other libraries that are here."""
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common import _registration as registration
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes as of_classifier,
+    )
+    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as of_regressor
+
+    for alias in ("SklearnHistGradientBoostingClassifier", "SklearnHistGradientBoostingRegressor"):
+        theirs = registration.get_converter(alias)
+        ours = _with_plain_attributes(theirs._fct)
+        registration.register_converter(alias, ours, overwrite=True, options=theirs._options)
+    choices = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
+    if find_spec("xgboost"):
+        import xgboost
+        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+
+        for model in (xgboost.XGBClassifier, xgboost.XGBRFClassifier):
+            update_registered_converter(
+                model, f"XGBoost{model.__name__}", of_classifier, convert_xgboost, options=choices
+            )
+        for model in (xgboost.XGBRegressor, xgboost.XGBRFRegressor):
+            update_registered_converter(model, f"XGBoost{model.__name__}", of_regressor, convert_xgboost)
+    if find_spec("lightgbm"):
+        import lightgbm
+        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+        update_registered_converter(
+            lightgbm.LGBMClassifier,
+            "LightGbmLGBMClassifier",
+            of_classifier,
+            convert_lightgbm,
+            options=choices,
+        )
+        update_registered_converter(
+            lightgbm.LGBMRegressor,
+            "LightGbmLGBMRegressor",
+            of_regressor,
+            convert_lightgbm,
+            options={"split": None},
+        )

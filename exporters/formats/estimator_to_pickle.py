@@ -1,0 +1,59 @@
+"""An estimator as a file that stays one: the seed's ``pickle``, without the pickle.
+
+``.skops`` holds the same estimator for ``skops.io.load``, which runs no code of the file; a ``.pkl`` would
+run code in whoever opens it. Random states of fitting are as they came in, or fresh where a pickle held them.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import ESTIMATOR, Artefact, Case, Source, Specification
+from ..errors import ConversionFailed, as_limit
+from . import skops_file, torch_graph
+
+SPECIFICATION = Specification(name="pickle", extension=".skops", options={})
+
+TAKES = (ESTIMATOR,)
+REQUIRES = ("sklearn", "skops")
+
+NAME = "model.skops"
+_SKOPS = "skops"
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    return (_SKOPS,)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.skops`` into ``folder``.
+
+    Raises:
+        ConversionFailed: a part that is neither an estimator nor an array.
+    """
+    from importlib.metadata import version
+
+    try:
+        skops_file.write(source.program, folder / NAME)
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"skops cannot store a {type(source.program).__name__}: {torch_graph.reason(exc)}",
+            converter=converter,
+        ) from exc
+    needed = ("scikit-learn", "skops") + ((source.kind,) if source.kind != "sklearn" else ())
+    return Artefact((NAME,), converter, {"requires": {name: _version(name, version) for name in needed}})
+
+
+def _version(name: str, version: Any) -> str | None:
+    """XGBoost without CUDA is another distribution of the same module."""
+    from importlib.metadata import PackageNotFoundError
+
+    for candidate in (name, f"{name}-cpu"):
+        try:
+            return str(version(candidate))
+        except PackageNotFoundError:
+            continue
+    return None

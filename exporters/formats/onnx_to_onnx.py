@@ -1,0 +1,90 @@
+"""ONNX to ONNX: another opset, folded constants, external data, and nothing of its author's machine.
+
+Weights that the file also lists as inputs stop being inputs: a runtime folds them only then.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import ONNX, Artefact, Case, Source
+from ..errors import ConversionFailed, as_limit
+from . import onnx_file, torch_graph
+from .torch_to_onnx import SPECIFICATION, check_names, optimizes, presented
+
+__all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented"]
+
+TAKES = (ONNX,)
+REQUIRES = ("onnx", "onnxscript", "onnxruntime")
+
+_OPTIMIZED = "optimized"
+_AS_IS = "as-is"
+_ONNX_CONVERTER = "onnx-version-converter"
+_ONNXSCRIPT_CONVERTER = "onnxscript-version-converter"
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    import onnx
+
+    wanted = options["opset_version"]
+    if wanted and wanted != onnx_file.opset(onnx.load(str(source.program), load_external_data=False)):
+        return (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER)
+    return (_OPTIMIZED, _AS_IS) if optimizes(options) or options["simplify"] else (_AS_IS,)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.onnx`` (and ``model.onnx.data`` past protobuf's 2 GB) into ``folder``.
+
+    Raises:
+        ConversionFailed: an operator that the other opset does not have.
+    """
+    import onnx
+
+    check_names(source, example, options)
+    wanted = options["opset_version"]
+    try:
+        with torch_graph.quiet():
+            model = onnx.load(str(source.program))
+            del model.training_info[:]
+            _take_back_inputs(model)
+            if converter in (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER):
+                model = _to_opset(model, wanted, converter)
+            if converter != _AS_IS and (optimizes(options) or options["simplify"]):
+                model = onnx_file.simplify(model)
+            opset = onnx_file.opset(model)
+            if wanted and opset != wanted:
+                raise ConversionFailed(f"The model cannot be expressed at opset {wanted}, only at {opset}.")
+            files = onnx_file.write(model, folder, source)
+    except ConversionFailed:
+        raise
+    except Exception as exc:
+        what = f"brought to opset {wanted}" if wanted else "rewritten"
+        raise as_limit(exc) or ConversionFailed(
+            f"The ONNX model cannot be {what}: {torch_graph.reason(exc)}", converter=converter
+        ) from exc
+    return Artefact(files, converter, {"opset_version": opset})
+
+
+def _take_back_inputs(model: Any) -> None:
+    """Before IR version 4 every weight had to be an input as well."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    given |= {sparse.values.name for sparse in model.graph.sparse_initializer}
+    kept = [value for value in model.graph.input if value.name not in given]
+    if len(kept) != len(model.graph.input):
+        model.ir_version = max(model.ir_version, 4)
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+
+
+def _to_opset(model: Any, wanted: int, converter: str) -> Any:
+    if converter == _ONNX_CONVERTER:
+        from onnx import version_converter
+
+        return version_converter.convert_version(model, wanted)
+    import onnxscript.version_converter
+
+    onnxscript.version_converter.convert_version(model, wanted, fallback=False)
+    return model

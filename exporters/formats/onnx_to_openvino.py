@@ -1,0 +1,46 @@
+"""ONNX to OpenVINO, by OpenVINO's own reader."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import ONNX, Artefact, Case, Source
+from ..errors import ConversionFailed, as_limit
+from ..runners.openvino import runtime
+from . import openvino_file
+from .openvino_file import SPECIFICATION, precision, presented
+
+__all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented", "requires"]
+
+TAKES = (ONNX,)
+REQUIRES = ("openvino",)
+
+
+def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """As ``Exporter`` says of it."""
+    return (*REQUIRES, "nncf") if precision(options) == "INT8" else REQUIRES
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    return ("onnx",)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.xml`` and ``model.bin`` into ``folder``.
+
+    Raises:
+        ConversionFailed: OpenVINO does not know an operator of the model.
+    """
+    try:
+        model = runtime().Core().read_model(source.program)
+        return openvino_file.write(model, source, example, options, folder, converter)
+    except ConversionFailed:
+        raise
+    except Exception as exc:
+        lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+        raise as_limit(exc) or ConversionFailed(
+            f"OpenVINO cannot read this model: {(lines or ['no reason given'])[-1][:300]}"
+        ) from exc

@@ -1,0 +1,240 @@
+"""ONNX to a TensorRT engine, or to the package that builds one where it will run.
+
+An engine belongs to one kind of GPU and one version of TensorRT. So the ONNX it is built from, the
+optimization profile and the script that builds it always travel; with ``build_on_target`` nothing else does,
+and neither TensorRT nor a GPU is needed here. Networks are strongly typed (the only kind TensorRT 11 knows):
+precision is what the ONNX says, which onnxruntime can prove here.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..base import ONNX, Artefact, Case, Dimension, Option, Source, Specification
+from ..errors import ConversionFailed, MissingDependency, UnsupportedOption, as_limit
+from ..package import write_json
+from . import onnx_file
+
+_COMPUTES_IN = {"fp32": None, "fp16": "float16", "int8": "int8"}
+_MAX_BATCH_SIZE = 32
+# Past protobuf's limit onnxruntime's float16 converter would have to write to disk.
+_MAX_INLINE_BYTES = 1_900_000_000
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    for name, bounds in (options["profile"] or {}).items():
+        sizes = bounds if isinstance(bounds, list) else []
+        whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
+        if len(sizes) != 3 or not whole or sizes != sorted(sizes):
+            raise UnsupportedOption(
+                f"profile[{name!r}] is not [smallest, usual, largest] like [1, 8, 32].",
+                allowed={name: [1, 8, 32]},
+                option="profile",
+            )
+    most = (options["profile"] or {}).get("batch", [None])[-1]
+    if None not in (most, options["max_batch_size"]) and most != options["max_batch_size"]:
+        raise UnsupportedOption(
+            "max_batch_size and the profile of batch differ. Leave one of them out.",
+            allowed=None,
+            option="max_batch_size",
+        )
+
+
+SPECIFICATION = Specification(
+    name="tensorrt",
+    extension=".engine",
+    options={
+        "precision": Option(
+            "string",
+            "fp32",
+            "fp32, fp16 (inputs and outputs stay as they are), or int8 of a model that is quantized already: "
+            "its graph has QuantizeLinear and DequantizeLinear, with the ranges that a calibration found.",
+            ("fp32", "fp16", "int8"),
+        ),
+        "max_batch_size": Option(
+            "integer",
+            None,
+            f"The largest batch of a model with a dynamic one. Default: {_MAX_BATCH_SIZE}, or what the model "
+            "allows.",
+            (1, 65_536),
+        ),
+        "workspace_size_gb": Option("integer", 4, "What the builder may use of the GPU's memory.", (1, 1024)),
+        "profile": Option(
+            "object",
+            None,
+            'Smallest, usual and largest size of a dynamic axis: {"batch": [1, 8, 32]}. Default: from the '
+            "smallest that the model allows to its largest, or twice what it was traced with.",
+        ),
+        "build_on_target": Option(
+            "boolean",
+            False,
+            "Leave the engine to the machine that will run it: the package has the ONNX, the profile and "
+            "build_engine.py. Needs neither TensorRT nor a GPU here.",
+        ),
+    },
+    check=_check,
+)
+TAKES = (ONNX,)
+REQUIRES = ("onnx", "onnxruntime", "tensorrt", "cuda")
+ADVICE = (
+    "install them on a machine with an NVIDIA GPU (pip install tensorrt cuda-python), or set build_on_target "
+    "to get a package that builds the engine on its target."
+)
+
+
+def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """As ``Exporter`` says of it."""
+    return ("onnx", "onnxruntime") if options["build_on_target"] else REQUIRES
+
+
+def presented(source: Source, options: Mapping[str, Any]) -> Source:
+    """As ``Exporter`` says: an engine takes no more than its profile, and an axis of one size is fixed."""
+    given: Mapping[str, list[int]] = options["profile"] or {}
+    unknown = sorted(set(given) - set(source.dimensions))
+    if unknown:
+        raise UnsupportedOption(
+            f"The model has no dynamic axis {unknown[0]!r}; it has {', '.join(source.dimensions) or 'none'}.",
+            allowed=list(source.dimensions),
+            option="profile",
+        )
+    ranges: dict[str, Dimension] = {}
+    for name, dimension in source.dimensions.items():
+        low, usual, high = given.get(name) or _bounds(name, dimension, options["max_batch_size"])
+        if not (dimension.allows(low) and dimension.allows(high) and low <= high):
+            most = "any size" if dimension.maximum is None else dimension.maximum
+            raise UnsupportedOption(
+                f"The axis {name!r} goes from {dimension.minimum} to {most} in the model, not from {low} to "
+                f"{high}.",
+                allowed=[dimension.minimum, dimension.maximum],
+                option="profile" if name in given else "max_batch_size",
+            )
+        ranges[name] = Dimension(low, high, usual)
+    smallest = {name: one.minimum for name, one in ranges.items()}
+
+    def shapes(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        return source.shapes({**smallest, **sizes})
+
+    low_shapes, high_shapes = shapes({}), shapes({name: one.maximum or 1 for name, one in ranges.items()})
+    inputs = []
+    for spec in source.inputs:
+        bounds = zip(spec.shape, low_shapes[spec.name], high_shapes[spec.name], strict=True)
+        inputs.append(replace(spec, shape=tuple(low if low == high else size for size, low, high in bounds)))
+    dynamic = {name: one for name, one in ranges.items() if one.minimum != one.maximum}
+    return replace(source, inputs=tuple(inputs), dimensions=dynamic, shapes=shapes)
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    return ("tensorrt",)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.onnx``, ``profile.json``, ``build_engine.py`` and, unless it is left to the target,
+    ``model.engine`` and ``engine.json`` into ``folder``.
+
+    Raises:
+        UnsupportedOption: int8 of a model that is not quantized.
+        ConversionFailed: TensorRT does not take this model.
+        MissingDependency: TensorRT finds no GPU here.
+    """
+    from ..verify import TOLERANCES
+    from ..wrappers.tensorrt import build_engine
+
+    precision = options["precision"]
+    files = _write_onnx(source, folder, precision)
+    rtol, atol = TOLERANCES[_COMPUTES_IN[precision] or "float32"]
+    profile = {
+        "onnx_sha256": build_engine.digest(folder / onnx_file.NAME),
+        "precision": precision,
+        "workspace_size_gb": options["workspace_size_gb"],
+        "inputs": _profile(source),
+        "tolerance": {"rtol": rtol, "atol": atol},
+    }
+    write_json(folder / build_engine.PROFILE, profile)
+    shutil.copyfile(build_engine.__file__, folder / "build_engine.py")
+    files = (*files, build_engine.PROFILE, "build_engine.py")
+    details: dict[str, Any] = {"precision": precision, "profile": profile["inputs"]}
+    if options["build_on_target"]:
+        details["build_on_target"] = True
+        return Artefact(files, converter, details, _COMPUTES_IN[precision], stand_in=ONNX)
+    try:
+        details |= build_engine.build(folder / onnx_file.NAME, profile, folder / build_engine.ENGINE)
+    except build_engine.NotHere as exc:
+        raise MissingDependency(f"{exc} Or set build_on_target.", format=SPECIFICATION.name) from exc
+    except build_engine.BuildFailed as exc:
+        raise ConversionFailed(str(exc)) from exc
+    files = (build_engine.ENGINE, build_engine.RECORD, *files)
+    return Artefact(files, converter, details, _COMPUTES_IN[precision])
+
+
+def _bounds(name: str, dimension: Dimension, max_batch_size: int | None) -> tuple[int, int, int]:
+    low = dimension.minimum
+    if name == "batch":
+        most = dimension.maximum or _MAX_BATCH_SIZE
+        high = max_batch_size or max(low, min(most, _MAX_BATCH_SIZE))
+    else:
+        high = dimension.maximum or max(low, 2 * (dimension.example or 128))
+    usual = 8 if name == "batch" else dimension.example or low
+    return low, min(max(usual, low), high), high
+
+
+def _profile(source: Source) -> dict[str, dict[str, list[int]]]:
+    """The shapes of every input with a dynamic axis: smallest, most usual and largest."""
+    low = source.shapes({name: one.minimum for name, one in source.dimensions.items()})
+    usual = source.shapes({name: one.example or one.minimum for name, one in source.dimensions.items()})
+    high = source.shapes({name: one.maximum or one.minimum for name, one in source.dimensions.items()})
+    return {
+        spec.name: {
+            "min": list(low[spec.name]),
+            "opt": list(usual[spec.name]),
+            "max": list(high[spec.name]),
+        }
+        for spec in source.inputs
+        if low[spec.name] != high[spec.name]
+    }
+
+
+def _write_onnx(source: Source, folder: Path, precision: str) -> tuple[str, ...]:
+    import onnx
+
+    try:
+        model = onnx.load(str(source.program))
+        if precision == "int8":
+            _require_quantized(model)
+        if precision == "fp16":
+            model = _half(model)
+        return onnx_file.write(model, folder, source)
+    except (UnsupportedOption, ConversionFailed):
+        raise
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"The ONNX cannot be made {precision}: {str(exc).strip()[:300]}"
+        ) from exc
+
+
+def _half(model: Any) -> Any:
+    """Weights and arithmetic in float16, inputs and outputs as they are."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    if sum(tensor.ByteSize() for tensor in model.graph.initializer) > _MAX_INLINE_BYTES:
+        raise ConversionFailed("fp16 of a model past 2 GB is not made here. Ask for fp32.")
+    model = convert_float_to_float16(model, keep_io_types=True)
+    # It appends the casts of the inputs behind the nodes that need them.
+    OnnxModel.graph_topological_sort(model.graph, is_deterministic=True)
+    return model
+
+
+def _require_quantized(model: Any) -> None:
+    graphs = [model.graph.node, *(function.node for function in model.functions)]
+    if not any(node.op_type == "QuantizeLinear" for nodes in graphs for node in nodes):
+        raise UnsupportedOption(
+            "int8 needs a model that is quantized already: calibrate it with data of your own, save it as "
+            "ONNX with QuantizeLinear and DequantizeLinear, and upload that; or ask for fp16.",
+            allowed=["fp32", "fp16"],
+            option="precision",
+        )

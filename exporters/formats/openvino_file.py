@@ -1,0 +1,206 @@
+"""The OpenVINO IR: its options, and how a converted model becomes ``model.xml`` and ``model.bin``.
+
+Names of inputs and outputs are the source's. All other names, and the record of how it was converted, go:
+OpenVINO numbers nodes per process, and equal models shall be equal bytes.
+"""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..base import Arrays, Artefact, Case, Option, Source, Specification, TensorSpec
+from ..errors import ConversionFailed, MissingDependency, UnsupportedOption
+from ..runners.openvino import AXES_INFO, runtime
+from . import torch_graph
+
+NAME = "model.xml"
+DATA = "model.bin"
+_PRECISIONS = ("FP32", "FP16", "INT8")
+_ARGUMENTS = ("data_type", "reverse_input_channels")
+_COMPUTES_IN = {"FP32": None, "FP16": "float16", "INT8": "int8"}
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    arguments = options["model_optimizer_args"] or {}
+    for name, value in arguments.items():
+        if name not in _ARGUMENTS:
+            raise _refused(f"has no {name!r}; it takes {' and '.join(_ARGUMENTS)}", list(_ARGUMENTS))
+        if name == "data_type" and value not in _PRECISIONS:
+            raise _refused(f"takes a data_type of {', '.join(_PRECISIONS)}", list(_PRECISIONS))
+        if name == "reverse_input_channels" and not isinstance(value, bool):
+            raise _refused("takes true or false for reverse_input_channels", [True, False])
+    wanted = {options["precision"], arguments.get("data_type")} - {None}
+    if len(wanted) > 1:
+        raise UnsupportedOption(
+            "precision and the data_type of model_optimizer_args are the same setting, but differ. Leave "
+            "one of them out.",
+            allowed=list(_PRECISIONS),
+            option="precision",
+        )
+
+
+def _refused(what: str, allowed: list[Any]) -> UnsupportedOption:
+    return UnsupportedOption(f"model_optimizer_args {what}.", allowed=allowed, option="model_optimizer_args")
+
+
+SPECIFICATION = Specification(
+    name="openvino",
+    extension=".xml",
+    embeds=True,
+    options={
+        "precision": Option(
+            "string",
+            None,
+            "Of the weights: FP32 (default), FP16 (half the size), or INT8 (a quarter of it; one scale per "
+            "output channel, activations stay as they are, so no calibration data is needed).",
+            _PRECISIONS,
+        ),
+        "model_optimizer_args": Option(
+            "object",
+            None,
+            'As OpenVINO\'s model optimizer took them: {"data_type": "FP16", "reverse_input_channels": '
+            "true}. data_type is another name of precision; with reverse_input_channels the artefact takes "
+            "BGR images where the model takes RGB, or the other way round.",
+        ),
+    },
+    check=_check,
+)
+
+
+def precision(options: Mapping[str, Any]) -> str:
+    """FP32, FP16 or INT8."""
+    arguments = options["model_optimizer_args"] or {}
+    return str(options["precision"] or arguments.get("data_type") or "FP32")
+
+
+def presented(source: Source, options: Mapping[str, Any]) -> Source:
+    """As ``Exporter`` says: with the colour channels of images the other way round, where asked for."""
+    images = _images(source, options)
+    if not images:
+        return source
+
+    def reference(arrays: Arrays) -> Arrays:
+        return source.reference(
+            {name: array[:, ::-1].copy() if name in images else array for name, array in arrays.items()}
+        )
+
+    return replace(source, reference=reference)
+
+
+def write(
+    model: Any, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write an ``openvino.Model``, its inputs and outputs in the source's order, into ``folder``.
+
+    Raises:
+        ConversionFailed: its inputs or outputs are not the source's.
+    """
+    openvino = runtime()
+    wanted = precision(options)
+    names = [spec.name for spec in source.inputs]
+    if len(model.inputs) != len(names) or len(model.outputs) != len(example.expected):
+        raise ConversionFailed(
+            f"OpenVINO's model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, its source "
+            f"{len(names)} and {len(example.expected)}: an input is not used, or an output is constant."
+        )
+    model.reshape(
+        {
+            port: [-1 if isinstance(size, str) else size for size in spec.shape]
+            for port, spec in zip(model.inputs, source.inputs, strict=True)
+        }
+    )
+    images = _images(source, options)
+    if images:
+        model = _reverse_channels(model, [names.index(name) for name in images])
+    if wanted == "INT8":
+        model = _compress(model)
+    _name(model, names, list(example.expected))
+    for key in list(model.rt_info.keys()):
+        del model.rt_info[key]
+    axes = {spec.name: list(spec.shape) for spec in (*source.inputs, *_outputs(model, source, example))}
+    model.set_rt_info(json.dumps(axes), AXES_INFO)
+    openvino.save_model(model, folder / NAME, compress_to_fp16=wanted == "FP16")
+    details: dict[str, Any] = {"precision": wanted, "reverse_input_channels": bool(images)}
+    return Artefact((NAME, DATA), converter, details, precision=_COMPUTES_IN[wanted])
+
+
+def _images(source: Source, options: Mapping[str, Any]) -> list[str]:
+    """The inputs whose channels are reversed: of three channels, as the model optimizer had it.
+
+    Raises:
+        UnsupportedOption: it is asked for, and there is none.
+    """
+    if not (options["model_optimizer_args"] or {}).get("reverse_input_channels"):
+        return []
+    images = [spec.name for spec in source.inputs if len(spec.shape) == 4 and spec.shape[1] == 3]
+    if not images:
+        raise UnsupportedOption(
+            "reverse_input_channels needs an input of the shape [batch, 3, height, width]; the model has "
+            f"none: {', '.join(f'{spec.name} {list(spec.shape)}' for spec in source.inputs)}.",
+            allowed=[False],
+            option="model_optimizer_args",
+        )
+    return images
+
+
+def _reverse_channels(model: Any, indices: Iterable[int]) -> Any:
+    openvino = runtime()
+    steps = openvino.preprocess.PrePostProcessor(model)
+    for index in indices:
+        layout = openvino.Layout("NCHW")
+        steps.input(index).tensor().set_layout(layout)
+        steps.input(index).model().set_layout(layout)
+        steps.input(index).preprocess().reverse_channels()
+    return steps.build()
+
+
+def _compress(model: Any) -> Any:
+    """Weights in 8 bits, asymmetric, a scale per output channel; needs no data, so it is deterministic."""
+    if find_spec("nncf") is None:
+        raise MissingDependency("INT8 needs nncf.", format=SPECIFICATION.name)
+    import nncf
+
+    with torch_graph.quiet(), contextlib.redirect_stdout(io.StringIO()):  # it logs, and draws a progress bar
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+
+
+def _name(model: Any, inputs: list[str], outputs: list[str]) -> None:
+    _number(model)
+    for port, name in zip(model.inputs, inputs, strict=True):
+        port.get_node().set_friendly_name(name)
+        port.get_tensor().set_names({name})
+    for port, name in zip(model.outputs, outputs, strict=True):
+        port.get_node().set_friendly_name(name)
+        port.get_tensor().add_names({name})
+
+
+def _number(model: Any) -> None:
+    """Name every node by its kind and place, in the bodies of loops and branches too."""
+    model.set_friendly_name("model")
+    for index, node in enumerate(model.get_ordered_ops()):
+        kind = node.get_type_name()
+        node.set_friendly_name(f"{kind}_{index}")
+        for port in node.outputs():
+            port.get_tensor().set_names(set())
+        if kind == "If":
+            _number(node.get_function(0))
+            _number(node.get_function(1))
+        elif hasattr(node, "get_function"):
+            _number(node.get_function())
+
+
+def _outputs(model: Any, source: Source, example: Case) -> list[TensorSpec]:
+    """The outputs with a name for every axis that the graph leaves open; else the size it infers."""
+    specs = []
+    for port, spec in zip(model.outputs, torch_graph.output_specs(source, example), strict=True):
+        shape = tuple(
+            size.get_length() if size.is_static else known if isinstance(known, str) else f"dim_{axis}"
+            for axis, (size, known) in enumerate(zip(port.partial_shape, spec.shape, strict=True))
+        )
+        specs.append(TensorSpec(spec.name, spec.dtype, shape))
+    return specs

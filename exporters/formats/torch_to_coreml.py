@@ -1,0 +1,189 @@
+"""torch to Core ML, by coremltools: an ML program in an ``.mlpackage``.
+
+- ``program`` walks the exported program.
+- ``script`` walks TorchScript compiled from it, or the TorchScript source: the way for recurrent layers.
+- ``decomposed`` walks the exported program in smaller operators.
+- ``frozen`` walks the TorchScript source with its constants folded, which takes branches away.
+
+A trace of an exported program is not among them: it writes down the batch that it sees.
+
+Nothing here can run the result: what its own specification says of inputs and outputs is checked instead.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Dimension, Option, Source, Specification
+from ..errors import ConversionFailed, as_limit
+from . import coreml_package, torch_graph, torch_module
+
+BY_PROGRAM = "program"
+BY_SCRIPT = "script"
+DECOMPOSED = "decomposed"
+FROZEN = "frozen"
+
+_OLD = "an ML program needs iOS15, macOS12, watchOS8 or tvOS15"
+_TARGETS = tuple(
+    f"{system}{version}"
+    for system, versions in {
+        "iOS": (15, 16, 17, 18, 26),
+        "macOS": (12, 13, 14, 15, 26),
+        "watchOS": (8, 9, 10, 11, 26),
+        "tvOS": (15, 16, 17, 18, 26),
+    }.items()
+    for version in versions
+)
+# coremltools wants an end to every range; these are ours where the model names none.
+_MAXIMUM_BATCH = 128
+_MAXIMUM_SIZE = 1024
+_MAXIMUM_TIMES_EXAMPLE = 32
+
+SPECIFICATION = Specification(
+    name="coreml",
+    extension=".mlpackage",
+    options={
+        "minimum_deployment_target": Option(
+            "string",
+            "iOS15",
+            "The oldest system that has to run it.",
+            _TARGETS,
+            refused=dict.fromkeys(
+                (
+                    "iOS13",
+                    "iOS14",
+                    "macOS10_15",
+                    "macOS10_16",
+                    "macOS11",
+                    "watchOS6",
+                    "watchOS7",
+                    "tvOS13",
+                    "tvOS14",
+                ),
+                _OLD,
+            ),
+        ),
+        "compute_units": Option(
+            "string",
+            "all",
+            "What the app should let Core ML run it on.",
+            ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"),
+        ),
+        "precision": Option(
+            "string",
+            "float16",
+            "What it computes in; the Neural Engine takes float16 only.",
+            ("float16", "float32"),
+        ),
+        "fixed_sizes": Option(
+            "object",
+            None,
+            'Fix the axes that the model leaves open, by name: {"batch": 1}; the others become what the '
+            "model was traced with. Default: they stay open, as far as the model says, or to a batch of "
+            f"{_MAXIMUM_BATCH} and {_MAXIMUM_TIMES_EXAMPLE} times the traced size.",
+        ),
+    },
+)
+
+TAKES = (PROGRAM, SCRIPT)
+REQUIRES = ("torch", "coremltools")
+
+
+def presented(source: Source, options: Mapping[str, Any]) -> Source:
+    """As ``Exporter.presented``: with an end to every dynamic axis, or with every axis fixed."""
+    if options["fixed_sizes"] is not None:
+        from .. import cases
+
+        return cases.fixed(source, options["fixed_sizes"])
+    return replace(
+        source, dimensions={name: _bounded(name, size) for name, size in source.dimensions.items()}
+    )
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    if source.family == PROGRAM:
+        return (BY_PROGRAM, BY_SCRIPT, DECOMPOSED)
+    return (FROZEN, BY_SCRIPT) if source.dimensions else (FROZEN, BY_SCRIPT, DECOMPOSED)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.mlpackage`` into ``folder``.
+
+    Raises:
+        ConversionFailed: an operator that coremltools does not know, or a result whose inputs or outputs are
+            not the source's.
+    """
+    import coremltools
+
+    try:
+        with torch_graph.quiet():
+            coreml_package.register_operators()
+            model = coremltools.convert(
+                _graph(source, example, converter),
+                inputs=coreml_package.inputs(source, example),
+                outputs=coreml_package.outputs(example),
+                convert_to="mlprogram",
+                minimum_deployment_target=coremltools.target[options["minimum_deployment_target"]],
+                compute_precision=coremltools.precision[options["precision"].upper()],
+                compute_units=coremltools.ComputeUnit[options["compute_units"].upper()],
+                skip_model_load=True,
+            )
+            files = coreml_package.write(model, folder, source, example, options["compute_units"])
+            coreml_package.check(folder / files[0], source, example)
+    except ConversionFailed:
+        raise
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"coremltools cannot convert this model ({converter}): {torch_graph.reason(exc)}",
+            converter=converter,
+        ) from exc
+    details = {name: options[name] for name in ("minimum_deployment_target", "compute_units", "precision")}
+    return Artefact(
+        files,
+        converter,
+        {**details, "dtypes": coreml_package.other_dtypes(source, example)},
+        options["precision"],
+    )
+
+
+def _graph(source: Source, example: Case, converter: str) -> Any:
+    import torch
+
+    if converter == FROZEN:
+        return torch.jit.freeze(source.program)
+    if converter == BY_SCRIPT:
+        return torch_graph.as_compiled_script(source)
+    program = source.program if source.dimensions else torch_module.as_program(source, example)
+    own = torch.export.default_decompositions() if converter == DECOMPOSED else {}
+    return program.run_decompositions({**own, torch.ops.aten.group_norm.default: _group_norm})
+
+
+def _group_norm(
+    x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, _: bool = True
+) -> Any:
+    """As a layer norm of each group: coremltools' own lowering needs a fixed batch.
+
+    ``float[N, C, ...]`` to the same; https://docs.pytorch.org/docs/stable/generated/torch.nn.GroupNorm.html.
+    """
+    import torch
+
+    within = x.reshape(x.shape[0], groups, -1)
+    normal = torch.nn.functional.layer_norm(within, within.shape[2:], eps=eps).reshape(x.shape)
+    each = (1, -1) + (1,) * (x.dim() - 2)
+    normal = normal if weight is None else normal * weight.reshape(each)
+    return normal if bias is None else normal + bias.reshape(each)
+
+
+def _bounded(name: str, size: Dimension) -> Dimension:
+    if size.maximum is not None:
+        return size
+    most = (
+        _MAXIMUM_BATCH
+        if name == "batch"
+        else max(_MAXIMUM_SIZE, _MAXIMUM_TIMES_EXAMPLE * (size.example or 0))
+    )
+    return replace(size, maximum=max(most, size.minimum))

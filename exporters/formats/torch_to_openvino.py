@@ -1,0 +1,75 @@
+"""torch to OpenVINO, by OpenVINO's own front end.
+
+- ``fx`` walks the exported program.
+- ``torchscript`` walks a TorchScript graph: the way of a TorchScript source; for an exported program the
+  second try, on a trace of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
+from ..errors import ConversionFailed, as_limit
+from ..runners.openvino import runtime
+from . import openvino_file, torch_graph
+from .openvino_file import SPECIFICATION, precision, presented
+
+__all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented", "requires"]
+
+FX = "fx"
+TORCHSCRIPT = "torchscript"
+
+TAKES = (PROGRAM, SCRIPT)
+REQUIRES = ("torch", "openvino")
+
+
+def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """As ``Exporter`` says of it."""
+    return (*REQUIRES, "nncf") if precision(options) == "INT8" else REQUIRES
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    return (FX, TORCHSCRIPT) if source.family == PROGRAM else (TORCHSCRIPT,)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.xml`` and ``model.bin`` into ``folder``.
+
+    Raises:
+        ConversionFailed: OpenVINO does not know an operator of the model, or loses an input or output.
+    """
+    try:
+        with torch_graph.quiet():
+            model = _by_fx(source) if converter == FX else _by_torchscript(source, example)
+            return openvino_file.write(model, source, example, options, folder, converter)
+    except ConversionFailed:
+        raise
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"OpenVINO cannot convert this model: {torch_graph.reason(exc)}", converter=converter
+        ) from exc
+
+
+def _by_fx(source: Source) -> Any:
+    # Without copies of its own, the model would be the torch tensors' memory.
+    return runtime().convert_model(source.program, share_weights=False)
+
+
+def _by_torchscript(source: Source, example: Case) -> Any:
+    import numpy as np
+
+    openvino = runtime()
+    # A TorchScript graph knows neither dtypes nor ranks, and what depends on them would stay undecided.
+    inputs = [
+        (
+            openvino.PartialShape([-1 if isinstance(size, str) else size for size in spec.shape]),
+            openvino.Type(np.dtype(spec.dtype)),
+        )
+        for spec in source.inputs
+    ]
+    graph = torch_graph.as_script(source, example)
+    return openvino.convert_model(graph, share_weights=False, input=inputs)

@@ -1,0 +1,129 @@
+"""torch to weights and architecture, apart: what somebody takes who goes on training, or has the class.
+
+``model.safetensors`` has every weight and buffer under the name of its state dict. ``architecture.pt2`` (of
+TorchScript ``architecture.pt``) is the network around them, without them: floating-point weights in it are
+NaN, so that it cannot be taken for the model. Together they run; that is what is verified.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Source, Specification
+from ..errors import ConversionFailed, as_limit
+from . import torch_archive, torch_graph, torch_to_pt2
+
+WEIGHTS = "model.safetensors"
+PROGRAM_NAME = "architecture.pt2"
+SCRIPT_NAME = "architecture.pt"
+
+SPECIFICATION = Specification(name="pytorch", extension=".safetensors", options={})
+
+TAKES = (PROGRAM, SCRIPT)
+REQUIRES = ("torch", "safetensors")
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    return ("state-dict",)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write the weights and the architecture into ``folder``.
+
+    Raises:
+        ConversionFailed: the weights are constants in the code: frozen TorchScript, or a model of none.
+    """
+    from safetensors.torch import save_file
+
+    state = source.program.state_dict if source.family == PROGRAM else source.program.state_dict()
+    if not state:
+        raise ConversionFailed(
+            "The model has no weights apart from its code: it was frozen, or has none. Export it to pt2 or "
+            "torchscript instead."
+        )
+    write = _write_program if source.family == PROGRAM else _write_script
+    try:
+        # Tied weights are one tensor under two names, which the format does not know: each gets its own.
+        weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        with torch_graph.quiet():
+            architecture = write(source, example, folder)
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"torch cannot take this model apart: {torch_graph.reason(exc)}", converter=converter
+        ) from exc
+    parameters = _parameters(source)
+    details = {
+        "architecture_hash": _architecture_hash(folder / architecture, state),
+        "parameter_count": sum(parameter.numel() for parameter in parameters),
+    }
+    return Artefact((WEIGHTS, architecture), converter, details)
+
+
+def _write_program(source: Source, example: Case, folder: Path) -> str:
+    program = source.program
+    weights = program._state_dict
+    program._state_dict = {name: _placeholder(tensor) for name, tensor in weights.items()}
+    try:
+        torch_to_pt2.save(program, source, example, folder / PROGRAM_NAME)
+    finally:
+        program._state_dict = weights
+    return PROGRAM_NAME
+
+
+def _write_script(source: Source, example: Case, folder: Path) -> str:
+    import torch
+
+    path = folder / SCRIPT_NAME
+    torch.jit.save(source.program, str(path))
+    empty = torch.jit.load(str(path))
+    saved = empty.state_dict()
+    with torch.no_grad():
+        for name, tensor in tensors(empty).items():
+            if name in saved:  # not a buffer that is no part of the state: it stays in the architecture
+                tensor.set_(_placeholder(tensor))
+    torch.jit.save(empty, str(path), _extra_files=torch_graph.interface(source, example))
+    torch_archive.strip_script(path)
+    return SCRIPT_NAME
+
+
+def tensors(script: Any) -> dict[str, Any]:
+    """Parameters and buffers of TorchScript themselves; what its ``state_dict`` has are copies of handles."""
+    return {**dict(script.named_parameters()), **dict(script.named_buffers())}
+
+
+def _placeholder(tensor: Any) -> Any:
+    """One number in the shape of a weight; integers, like the count of batches of a batch norm, are 0."""
+    import torch
+
+    number = torch.full((), float("nan") if tensor.is_floating_point() else 0, dtype=tensor.dtype)
+    placeholder = number.expand(tensor.shape)
+    return torch.nn.Parameter(placeholder) if isinstance(tensor, torch.nn.Parameter) else placeholder
+
+
+def _parameters(source: Source) -> list[Any]:
+    """What is trained: not the buffers. A weight that is shared counts once."""
+    parameters = source.program.parameters()
+    return list({parameter.data_ptr(): parameter for parameter in parameters}.values())
+
+
+def _architecture_hash(path: Path, state: Mapping[str, Any]) -> str:
+    """sha256 of the graph, and of the weights' names, shapes and dtypes: equal for another training of it."""
+    import torch
+
+    reader = torch._C.PyTorchFileReader(str(path))
+    digest = hashlib.sha256()
+    for name in sorted(reader.get_all_records()):
+        if name.startswith("code/"):
+            digest.update(reader.get_record(name))
+        elif name == "models/model.json":
+            graph = json.loads(reader.get_record(name))["graph_module"]
+            digest.update(json.dumps(graph, sort_keys=True).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,128 @@
+"""torch to TFLite (LiteRT), by litert-torch.
+
+litert-torch lowers fixed shapes only, so the artefact's sizes are chosen when it is made: a batch of 1, which
+is what a phone asks. The axes stay in the source's order: nothing is transposed to NHWC.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Option, Source, Specification
+from ..errors import ConversionFailed, as_limit
+from . import torch_graph, torch_module
+
+LITERT = "litert"
+_FILE = "model.tflite"
+_WIDE = ("int64", "float64")
+
+
+SPECIFICATION = Specification(
+    name="tflite",
+    extension=".tflite",
+    options={
+        "quantization": Option(
+            "string",
+            "none",
+            "dynamic: weights of int8, activations of float32.",
+            ("none", "dynamic"),
+            refused={
+                "full_integer": "it needs calibration data, which an export does not take; dynamic needs none"
+            },
+        ),
+        "supported_ops": Option(
+            "array",
+            ["TFLITE_BUILTINS"],
+            "The operators that the artefact may use.",
+            (["TFLITE_BUILTINS"],),
+            refused={"SELECT_TF_OPS": "litert-torch makes built-in operators only, never TensorFlow's"},
+        ),
+        "fixed_sizes": Option(
+            "object",
+            {},
+            'Sizes of the axes that the model leaves open, by name: {"batch": 4}. Default: a batch of 1, the '
+            "other axes as the model was traced.",
+        ),
+    },
+)
+
+TAKES = (PROGRAM, SCRIPT)
+REQUIRES = ("torch", "litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+ADVICE = "pip install --no-deps -r requirements-formats.txt."
+
+
+def presented(source: Source, options: Mapping[str, Any]) -> Source:
+    """As ``Exporter.presented``: with every axis fixed."""
+    from .. import cases
+
+    return cases.fixed(source, options["fixed_sizes"])
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    return (LITERT,)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.tflite`` into ``folder``; its only signature has the source's names.
+
+    Raises:
+        ConversionFailed: an operator that is not among the built-in ones, or a shape that depends on values.
+    """
+    quantized = options["quantization"] == "dynamic"
+    try:
+        with torch_graph.quiet(), _silent():
+            model = _lower(source, example)
+            if quantized:
+                model = _quantize(model)
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"litert-torch cannot convert this model: {torch_graph.reason(exc)}", converter=converter
+        ) from exc
+    (folder / _FILE).write_bytes(model)
+    return Artefact(
+        (_FILE,), converter, {"quantization": options["quantization"]}, "int8" if quantized else None
+    )
+
+
+def _lower(source: Source, example: Case) -> bytes:
+    """64-bit numbers inside become 32-bit ones, unless the source takes or returns them."""
+    import litert_torch
+
+    dtypes = {spec.dtype for spec in source.inputs} | {
+        str(array.dtype) for array in example.expected.values()
+    }
+    model = litert_torch.convert(
+        torch_module.as_program(source, example).module(),
+        (),
+        torch_module.example_keywords(source, example),
+        enable_x64=bool(dtypes & set(_WIDE)),
+    )
+    content: bytes = model.model_content()
+    return content
+
+
+def _quantize(model: bytes) -> bytes:
+    from ai_edge_quantizer import quantizer, recipe
+
+    result = quantizer.Quantizer(bytearray(model), recipe.dynamic_wi8_afp32()).quantize()
+    return bytes(result.quantized_model)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """litert-torch draws its progress on the terminal unless the environment says no."""
+    name = "LITERT_TORCH_SHOW_PROGRESS"
+    before = os.environ.get(name)
+    os.environ[name] = "n"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

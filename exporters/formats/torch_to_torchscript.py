@@ -1,0 +1,108 @@
+"""torch to TorchScript, for libtorch and for Python without the model's source.
+
+An exported program becomes TorchScript by compiling its graph, where sizes stay symbols, or by running it
+once on an example and writing down what it did. A model that is TorchScript already is only put in order.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Option, Source, Specification
+from ..errors import ConversionFailed, UnsupportedOption, as_limit
+from . import torch_archive, torch_graph
+
+NAME = "model.torchscript.pt"
+_COMPILED = "compiled"
+_TRACED = "traced"
+_AS_IS = "as-is"
+
+SPECIFICATION = Specification(
+    name="torchscript",
+    extension=".torchscript.pt",
+    embeds=True,
+    options={
+        "method": Option(
+            "string",
+            None,
+            "script: compile the graph, so that every dynamic axis stays one. trace: write down one run. "
+            "Default: script, and trace where that fails.",
+            ("script", "trace"),
+        ),
+        "freeze": Option(
+            "boolean",
+            False,
+            "Make the weights constants and fold what can be folded: faster, but they are no parameters "
+            "any more.",
+        ),
+        "optimize_for_mobile": Option(
+            "boolean",
+            False,
+            "Freeze it, pack the weights for XNNPACK where this torch has that, and add the bytecode that "
+            "mobile interpreters read.",
+        ),
+    },
+)
+
+TAKES = (PROGRAM, SCRIPT)
+REQUIRES = ("torch",)
+
+
+def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+    """As ``Exporter.converters``."""
+    method = options["method"]
+    if source.family == PROGRAM:
+        return {"script": (_COMPILED,), "trace": (_TRACED,)}.get(method, (_COMPILED, _TRACED))
+    if method == "trace":
+        raise UnsupportedOption(
+            "The model is TorchScript already, and a trace of it would only lose what it decides at run "
+            "time. Leave method out.",
+            allowed=["script"],
+            option="method",
+        )
+    return (_AS_IS,)
+
+
+def convert(
+    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+) -> Artefact:
+    """Write ``model.torchscript.pt`` into ``folder``.
+
+    It returns one tensor, or a tuple in the order of the outputs. A model that was TorchScript returns what
+    it returned.
+
+    Raises:
+        ConversionFailed: an operator that TorchScript does not know.
+    """
+    import torch
+
+    path = folder / NAME
+    extra = torch_graph.interface(source, example)
+    try:
+        with torch_graph.quiet():
+            traced = converter == _TRACED
+            module = (
+                torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)
+            )
+            if options["freeze"] or options["optimize_for_mobile"]:
+                module = torch.jit.freeze(module.eval())
+            if options["optimize_for_mobile"]:
+                _save_for_mobile(module, path, extra)
+            else:
+                torch.jit.save(module, str(path), _extra_files=extra)
+            torch_archive.strip_script(path)
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"torch cannot make TorchScript of this model: {torch_graph.reason(exc)}", converter=converter
+        ) from exc
+    return Artefact((NAME,), converter, {"torch_version": torch.__version__.partition("+")[0]})
+
+
+def _save_for_mobile(module: Any, path: Path, extra: Mapping[str, str]) -> None:
+    from torch.backends import xnnpack
+
+    if xnnpack.enabled:
+        from torch.utils.mobile_optimizer import optimize_for_mobile
+
+        module = optimize_for_mobile(module)
+    module._save_for_lite_interpreter(str(path), _extra_files=dict(extra))

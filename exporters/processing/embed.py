@@ -1,0 +1,204 @@
+"""The declared processing of a request: checked against the model, and put into its graph where asked for.
+
+What is embedded: colour, normalize, layout and dtype of the input, which becomes uint8[batch, h, w, 3] RGB,
+and a classifier's softmax. The new source's reference computes both as a host would, with the numpy of this
+package: an artefact that passes its verification does exactly what a wrapper without embedding does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..base import ONNX, PROGRAM, SCRIPT, Arrays, Case, ExportRequest, Source, TensorSpec
+from ..errors import UnsupportedOption
+from . import declared
+
+
+def complete(request: ExportRequest, options: Mapping[str, Any]) -> ExportRequest:
+    """The request with its processing and classes in the form of metadata.json. Standard library only.
+
+    Raises:
+        UnsupportedOption: a declaration that is not offered, or not as embed_preprocessing.
+    """
+    before = declared.complete_preprocessing(request.preprocessing)
+    after = declared.complete_postprocessing(request.postprocessing)
+    classes = declared.labels(request.classes, request.postprocessing)
+    if after is not None and "nms" in after and after["raw_output"]["classes"] is None and classes:
+        after["raw_output"]["classes"] = len(classes)
+    if options.get("embed_preprocessing") and before is not None:
+        if "tokenizer" in before:
+            raise _nothing_to_embed()
+        before["embedded"] = True
+        if after is not None and after.get("softmax"):
+            after["embedded"] = True
+    return replace(request, preprocessing=before, postprocessing=after, classes=classes)
+
+
+def check_source(source: Source, request: ExportRequest, options: Mapping[str, Any]) -> None:
+    """The declared preprocessing makes what the model takes.
+
+    Raises:
+        UnsupportedOption: it makes another shape or dtype, or needs a tokenizer that the model came without;
+            or there is none to embed.
+    """
+    before = request.preprocessing
+    if before is None:
+        if options.get("embed_preprocessing"):
+            raise _nothing_to_embed()
+        return
+    if "tokenizer" in before:
+        _check_text(source, before["tokenizer"]["file"])
+        return
+    spec = source.inputs[0]
+    form, resize = before["format"], before["resize"]
+    channels = 1 if form["color_space"] == "GRAY" else 3
+    width, height = resize["size"] if resize else (None, None)
+    made: tuple[int | str | None, ...] = ("batch", channels, height, width)
+    if form["output_layout"] == "NHWC":
+        made = ("batch", height, width, channels)
+    fits = len(spec.shape) == 4 and all(
+        not isinstance(have, int) or not isinstance(want, int) or have == want
+        for have, want in zip(spec.shape, made, strict=True)
+    )
+    if len(source.inputs) != 1 or not fits or spec.dtype != form["dtype"]:
+        shape = [size or "any" for size in made]
+        takes = ", ".join(f"{one.name} {one.dtype}{list(one.shape)}" for one in source.inputs)
+        raise UnsupportedOption(
+            f"The declared preprocessing makes {form['dtype']}{shape}, but the model takes {takes}.",
+            allowed=[one.to_json() for one in source.inputs],
+            option="preprocessing",
+        )
+
+
+def name_classes(request: ExportRequest, source: Source, case: Case) -> ExportRequest:
+    """The request with the classes that its checkpoint names, where it names none itself and they fit."""
+    named = source.classes
+    if request.classes or not named:
+        return request
+    after = request.postprocessing
+    if after is not None and "nms" in after:
+        raw = after["raw_output"]
+        if raw["classes"] not in (None, len(named)):
+            return request
+        after = {**after, "raw_output": {**raw, "classes": len(named)}}
+        return replace(request, classes=list(named), postprocessing=after)
+    scores = next(iter(case.expected.values()))
+    fits = scores.ndim == 2 and scores.shape[1] == len(named)
+    return replace(request, classes=list(named)) if fits else request
+
+
+def check_outputs(request: ExportRequest, case: Case) -> None:
+    """The declared postprocessing and the classes fit what the model answers.
+
+    Raises:
+        UnsupportedOption: another number of classes, or not the outputs of such a model.
+    """
+    name, scores = next(iter(case.expected.items()))
+    after, classes = request.postprocessing, request.classes
+    if after is None:
+        if classes and (scores.ndim != 2 or scores.shape[1] != len(classes)):
+            raise UnsupportedOption(
+                f"{len(classes)} classes are named, but {name!r} has the shape {list(scores.shape)}.",
+                allowed=scores.shape[-1] if scores.ndim else None,
+                option="classes",
+            )
+        return
+    from .pipeline import Pipeline
+
+    named = [{"name": label} for label in classes] if classes else None
+    metadata = {"classes": named, "preprocessing": None, "postprocessing": after, "input_specs": []}
+    try:
+        Pipeline(metadata, Path()).predictions(case.expected)
+    except ValueError as exc:
+        raise UnsupportedOption(
+            f"The declared postprocessing does not fit the model's output {name!r}: {exc}",
+            allowed=list(scores.shape),
+            option="postprocessing",
+        ) from exc
+
+
+def embed(source: Source, request: ExportRequest, folder: Path) -> Source:
+    """The source that takes pixels; ``source`` itself where nothing is to be embedded.
+
+    Args:
+        folder: where a graph that is a file may be written.
+
+    Raises:
+        UnsupportedOption: the model is of a family that cannot be extended.
+        InvalidSource: torch cannot follow the extended model.
+    """
+    if not (request.preprocessing or {}).get("embedded"):
+        return source
+    before: Mapping[str, Any] = request.preprocessing or {}
+    softmax = bool((request.postprocessing or {}).get("embedded"))
+    spec = source.inputs[0]
+    axes = (0, 2, 3) if before["format"]["output_layout"] == "NCHW" else (0, 1, 2)
+    pixels = TensorSpec(spec.name, "uint8", (*(spec.shape[axis] for axis in axes), 3))
+    if source.family in (PROGRAM, SCRIPT):
+        from . import embed_torch
+
+        extended = embed_torch.extend(source, pixels, before, softmax)
+    elif source.family == ONNX:
+        from . import embed_onnx
+
+        extended = embed_onnx.extend(source, pixels, before, softmax, folder)
+    else:
+        raise UnsupportedOption(
+            "embed_preprocessing is for networks; this model is an estimator, which takes no images.",
+            allowed=[False],
+            option="embed_preprocessing",
+        )
+
+    def shapes(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        shape = source.shapes(sizes)[spec.name]
+        return {spec.name: (*(shape[axis] for axis in axes), 3)}
+
+    return replace(
+        extended,
+        reference=_on_the_host(source.reference, spec.name, before, softmax),
+        shapes=shapes,
+        integers={spec.name: (0, 255)},
+    )
+
+
+def _nothing_to_embed() -> UnsupportedOption:
+    return UnsupportedOption(
+        "embed_preprocessing puts the declared preprocessing of an image into the graph, and there is none. "
+        "Declare preprocessing, or leave embed_preprocessing out.",
+        allowed=[False],
+        option="embed_preprocessing",
+    )
+
+
+def _on_the_host(
+    reference: Callable[[Arrays], Arrays], name: str, before: Mapping[str, Any], softmax: bool
+) -> Callable[[Arrays], Arrays]:
+    from .classify import probabilities
+    from .image import convert
+
+    def answer(arrays: Arrays) -> Arrays:
+        outputs = reference({name: convert(arrays[name], before)})  # type: ignore[arg-type]  # uint8
+        if softmax:
+            first = next(iter(outputs))
+            outputs[first] = probabilities(outputs[first])  # type: ignore[arg-type]  # scores are floating
+        return outputs
+
+    return answer
+
+
+def _check_text(source: Source, file: str) -> None:
+    takes = ("input_ids", "attention_mask", "token_type_ids")
+    other = [spec.name for spec in source.inputs if spec.name not in takes]
+    if other:
+        raise UnsupportedOption(
+            f"A tokenizer gives {', '.join(takes)}, but the model takes {', '.join(other)} too.",
+            allowed=list(takes),
+            option="preprocessing",
+        )
+    if file not in [path.name for path in source.attachments]:
+        raise UnsupportedOption(
+            f"The preprocessing names {file}, but the model came without it. Upload it beside the weights.",
+            allowed=[path.name for path in source.attachments],
+            option="preprocessing",
+        )

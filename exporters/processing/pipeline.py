@@ -1,0 +1,95 @@
+"""Both sides of a packaged model: images or texts to its inputs, its outputs to predictions.
+
+Needs numpy, and what it is asked for: Pillow to decode images, ``tokenizers`` for texts. Nothing of this
+project but the modules beside it: a package's Python wrapper holds these very files.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .classify import top_k
+from .detect import detect
+from .image import Geometry, Picture, prepare, read
+
+_Arrays: TypeAlias = dict[str, npt.NDArray[np.generic]]
+Predictions: TypeAlias = list[list[dict[str, Any]]]
+
+
+class Pipeline:
+    """``metadata`` is the document of metadata.json, ``folder`` the package that holds a tokenizer."""
+
+    def __init__(self, metadata: Mapping[str, Any], folder: Path) -> None:
+        classes = metadata["classes"]
+        self.classes = [entry["name"] for entry in classes] if classes else None
+        self.preprocessing = metadata["preprocessing"]
+        self.postprocessing = metadata["postprocessing"]
+        self.inputs = metadata["input_specs"]
+        self._tokenize = None
+        if self.preprocessing is not None and "tokenizer" in self.preprocessing:
+            from .text import Tokenizer
+
+            self._tokenize = Tokenizer(self.preprocessing["tokenizer"], folder)
+
+    @property
+    def takes(self) -> str | None:
+        """``images``, ``texts``, or None: tensors only."""
+        if self.preprocessing is None:
+            return None
+        return "images" if self._tokenize is None else "texts"
+
+    def prepare(self, items: Sequence[Picture]) -> tuple[_Arrays, list[Geometry] | None]:
+        """The model's inputs for a batch of images or texts, and where the images' pixels went.
+
+        Raises:
+            ValueError: something that is no image or text, or does not fit into one batch; or the package
+                declares no preprocessing.
+            OSError: a file that cannot be read.
+        """
+        if self.preprocessing is None:
+            raise ValueError("The package declares no preprocessing: pass arrays by the names of its inputs.")
+        if self._tokenize is not None:
+            if not all(isinstance(item, str) for item in items):
+                raise ValueError("The model takes texts.")
+            tokens = self._tokenize([str(item) for item in items])
+            return {spec["name"]: tokens[spec["name"]].astype(spec["dtype"]) for spec in self.inputs}, None
+        prepared = [prepare(read(item), self.preprocessing) for item in items]
+        if len({array.shape for array, _ in prepared}) != 1:
+            raise ValueError("The images of one batch have to have one size, unless a resize is declared.")
+        batch = np.concatenate([array for array, _ in prepared])
+        return {self.inputs[0]["name"]: batch}, [geometry for _, geometry in prepared]
+
+    def predictions(
+        self,
+        outputs: Mapping[str, npt.NDArray[Any]],
+        geometries: Sequence[Geometry] | None = None,
+        **overrides: Any,
+    ) -> Predictions | None:
+        """Per row what the declared postprocessing makes of the first output; None where none is declared.
+
+        Args:
+            outputs: in the order of ``output_spec``.
+            geometries: of ``prepare``; a detector's boxes stay in the input's pixels without.
+            overrides: confidence_threshold, iou_threshold or max_detections of a detector, top_k of a
+                classifier, for this call.
+
+        Raises:
+            ValueError: an output that is not what is declared.
+        """
+        declared = self.postprocessing
+        if declared is None:
+            return None
+        first = next(iter(outputs.values()))
+        if "nms" in declared:
+            declared = {**declared, "nms": {**declared["nms"], **overrides}}
+            return detect(first, geometries or [self._unmoved()] * len(first), declared, self.classes)
+        softmax = declared.get("softmax", False) and not declared.get("embedded", False)
+        return top_k(first, self.classes, overrides.get("top_k", declared.get("top_k", 1)), softmax)
+
+    def _unmoved(self) -> Geometry:
+        resize = (self.preprocessing or {}).get("resize")
+        width, height = resize["size"] if resize else (1, 1)
+        return Geometry(width, height, width, height, 0, 0, width, height)

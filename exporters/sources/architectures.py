@@ -1,0 +1,224 @@
+"""The option ``architecture``: which network the weights are of.
+
+``timm:NAME``, ``hf:config.json`` and ``package.module:Class``; timm's models and classes take arguments::
+
+    timm:resnet18?num_classes=10&in_chans=1
+    my_package.nets:Tagger?hidden=32&bidirectional=true
+
+An argument is JSON, and a text where it is not.
+"""
+
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from ..base import TensorSpec, Trust
+from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
+from .eager import Network
+from .inputs import parse as parse_inputs
+
+_FORMS = ("timm:NAME", "hf:config.json", "package.module:Class")
+# Arguments of timm's own that would fetch or read something else than the weights that were sent.
+_NOT_OF_TIMM = re.compile(r"pretrained\w*|checkpoint_path|cache_dir|scriptable|exportable|no_jit")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Architecture:
+    scheme: str  # timm, hf, or the module of a class
+    name: str
+    arguments: Mapping[str, Any]
+
+    def build(
+        self, weights: dict[str, Any], folder: Path, options: Mapping[str, Any], trust: Trust
+    ) -> Network:
+        """The network with its weights. ``folder``: where the weights lie, and with hf: their config.json.
+
+        Raises:
+            UnsupportedOption: no such architecture, or arguments or inputs that it does not take.
+            UnsafeCheckpoint: a class of a package that the operator does not allow.
+            InvalidSource: the weights are of another network.
+            MissingDependency: timm or transformers is not installed.
+        """
+        if self.scheme == "timm":
+            return _timm(self, weights, options)
+        if self.scheme == "hf":
+            from . import huggingface
+
+            return huggingface.build(folder, self.name, weights, options)
+        return _of_class(self, weights, options, trust)
+
+
+def parse(text: str | None) -> Architecture:
+    """Raises UnsupportedOption: missing, or of another form."""
+    if not text:
+        raise UnsupportedOption(
+            "The file holds weights without the network they are of. Name it with the option architecture: "
+            "timm:NAME for a model of timm, hf:config.json for a Hugging Face configuration beside the "
+            "weights, or package.module:Class of a package that the operator allows.",
+            allowed=list(_FORMS),
+            option="architecture",
+        )
+    head, _, query = text.partition("?")
+    scheme, colon, name = head.partition(":")
+    if scheme == "hf":
+        name = name or "config.json"
+        known = re.fullmatch(r"[\w-][\w.-]*\.json", name) is not None and not query
+    elif scheme == "timm":
+        known = re.fullmatch(r"[a-z]\w*(\.\w+)?", name) is not None
+    else:
+        known = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", head) is not None
+    if not colon or not known:
+        raise _refused(f"The architecture {text[:80]!r} is not of the form {', '.join(_FORMS)}.", _FORMS)
+    arguments = {key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)}
+    return Architecture(scheme, name, arguments)
+
+
+def load_weights(module: Any, weights: Mapping[str, Any], name: str) -> None:
+    """Strict: every name there and of the right shape, none too many.
+
+    Raises:
+        InvalidSource: with the first names that differ.
+    """
+    own = module.state_dict()
+    shapes = [
+        f"{key} {list(weights[key].shape)} instead of {list(value.shape)}"
+        for key, value in own.items()
+        if key in weights and hasattr(value, "shape") and weights[key].shape != value.shape
+    ]
+    require_match(name, set(own) - set(weights), set(weights) - set(own), shapes)
+    try:
+        module.load_state_dict(weights)
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"The weights do not fit {name}: {str(exc).strip()[:300]}"
+        ) from exc
+
+
+def require_match(
+    name: str, missing: Iterable[str], unexpected: Iterable[str], shapes: Iterable[str]
+) -> None:
+    """Raises InvalidSource when any of them is not empty."""
+    found = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": sorted(shapes)}
+    parts = [
+        f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
+        for what, names in found.items()
+        if names
+    ]
+    if parts:
+        raise InvalidSource(
+            f"The weights are not those of {name}: {'; '.join(parts)}. Name the architecture they were "
+            "trained with, and its arguments.",
+            missing=found["missing"][:_SHOWN],
+            unexpected=found["unexpected"][:_SHOWN],
+            shapes=found["of another shape"][:_SHOWN],
+        )
+
+
+def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[str, Any]) -> Network:
+    """What the arguments leave out, the weights and timm's own configuration tell."""
+    try:
+        import timm
+    except ImportError as exc:
+        raise MissingDependency("timm is not installed: pip install 'model-service[formats]'.") from exc
+
+    name = architecture.name
+    if not timm.is_model(name.partition(".")[0]):
+        similar = difflib.get_close_matches(name, timm.list_models(), 8)
+        shown = f"; there is {', '.join(similar)}" if similar else ""
+        raise _refused(f"timm has no model {name!r}{shown}.", similar)
+    refused = [key for key in architecture.arguments if _NOT_OF_TIMM.fullmatch(key)]
+    if refused:
+        raise _refused(f"{refused[0]} cannot be set: the weights are the file that was sent.", None)
+    configuration = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    arguments = {**_told_by(weights, configuration), **architecture.arguments}
+    module = _make(
+        f"timm's {name}", lambda: timm.create_model(name, pretrained=False, exportable=True, **arguments)
+    )
+    load_weights(module, weights, f"timm's {name}")
+    channels, height, width = getattr(configuration, "input_size", None) or (3, 224, 224)
+    size = arguments.get("img_size")
+    if size is not None:
+        height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    spec = TensorSpec("input", "float32", ("batch", arguments.get("in_chans", channels), height, width))
+    given = options.get("inputs")
+    return Network(
+        module.float().eval(),
+        (spec,) if given is None else parse_inputs(given, ["input"], f"timm's {name}"),
+    )
+
+
+def _told_by(weights: Mapping[str, Any], configuration: Any) -> dict[str, Any]:
+    """``num_classes`` and ``in_chans``, by the shapes of the first and the last layer."""
+    found: dict[str, Any] = {}
+    last, first = (
+        names[0] if isinstance(names, (list, tuple)) else names
+        for names in (getattr(configuration, "classifier", None), getattr(configuration, "first_conv", None))
+    )
+    if last:
+        layer = weights.get(f"{last}.weight")
+        found["num_classes"] = 0 if layer is None else layer.shape[0]
+    layer = weights.get(f"{first}.weight") if first else None
+    if layer is not None and layer.ndim == 4:
+        found["in_chans"] = layer.shape[1]
+    return found
+
+
+def _of_class(
+    architecture: Architecture, weights: dict[str, Any], options: Mapping[str, Any], trust: Trust
+) -> Network:
+    import torch
+
+    module_name, name = architecture.scheme, architecture.name
+    if not any(module_name == one or module_name.startswith(f"{one}.") for one in trust.modules):
+        allowed = ", ".join(trust.modules) or "no package"
+        raise UnsafeCheckpoint(
+            f"Importing {module_name} would run its code. The operator allows {allowed} "
+            "(EXPORT_ALLOWED_MODULES).",
+            allowed=list(trust.modules),
+        )
+    try:
+        found = getattr(import_module(module_name), name, None)
+    except ImportError as exc:
+        raise _refused(f"{module_name} cannot be imported at the worker: {str(exc)[:200]}.", None) from exc
+    if not isinstance(found, type) or not issubclass(found, torch.nn.Module):
+        raise _refused(f"{module_name} has no torch.nn.Module of the name {name}.", None)
+    module = _make(f"{module_name}:{name}", lambda: found(**architecture.arguments))
+    load_weights(module, weights, f"{module_name}:{name}")
+    parameters = [
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return Network(module.eval(), parse_inputs(options.get("inputs"), parameters, f"{module_name}:{name}"))
+
+
+def _make(name: str, create: Callable[[], Any]) -> Any:
+    """Seeded: a buffer that no checkpoint keeps may be random."""
+    import torch
+
+    torch.manual_seed(0)
+    try:
+        return create()
+    except Exception as exc:
+        raise as_limit(exc) or _refused(
+            f"{name} cannot be made with these arguments: {str(exc).strip()[:300]}", None
+        ) from exc
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _refused(message: str, allowed: Any) -> UnsupportedOption:
+    return UnsupportedOption(message, allowed=allowed, option="architecture")

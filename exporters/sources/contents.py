@@ -1,0 +1,102 @@
+"""What a checkpoint shows of itself before anything of it is loaded: names and numbers, never objects."""
+
+import io
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ..errors import InvalidSource
+
+# Of torch.save before 1.6: three small pickles, the first of which is this number, and then the object.
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PICKLES = 4
+# The pickle of a checkpoint names its tensors; their numbers are beside it in the archive.
+_PICKLE_LIMIT_BYTES = 64 << 20
+_HEAD_BYTES = 4096
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """``members``: of an archive without its one root folder, or the names of a folder's files.
+
+    ``pickled``: what a pickle, or torch.save's archive of one, names to import, as ``module.name``; None for
+    anything that is no pickle. Read from its opcodes, to know what a file claims to be: a crafted pickle can
+    hide names from this, so nothing is safe because of it.
+    """
+
+    path: Path
+    head: bytes = b""
+    is_folder: bool = False
+    is_archive: bool = False
+    members: frozenset[str] = frozenset()
+    pickled: frozenset[str] | None = None
+
+
+def read(path: Path) -> Contents:
+    """Raises InvalidSource: nothing there, empty, or an archive that cannot be read."""
+    if path.is_dir():
+        return Contents(path, is_folder=True, members=frozenset(item.name for item in path.iterdir()))
+    if not path.is_file():
+        raise InvalidSource(f"There is no file {path.name}.")
+    if path.stat().st_size == 0:
+        raise InvalidSource(
+            "The model file is empty: nothing was ever written into it, or not to the end. Save it again."
+        )
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        if not zipfile.is_zipfile(path):
+            file.seek(0)
+            return Contents(path, head, pickled=_globals(file) if _looks_like_pickle(head) else None)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] or name: name for name in archive.namelist()}
+            pickled = None
+            if "data.pkl" in names:
+                with archive.open(names["data.pkl"]) as data:
+                    pickled = _globals(io.BytesIO(data.read(_PICKLE_LIMIT_BYTES)))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as exc:
+        raise InvalidSource("The model file is damaged: its archive cannot be read. Save it again.") from exc
+    return Contents(path, head, is_archive=True, members=frozenset(names), pickled=pickled)
+
+
+def _looks_like_pickle(head: bytes) -> bool:
+    """Protocol 2 and later say so in their first byte; an older one is text opcodes that parse one by one."""
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return True
+    if head[:1] not in (b"(", b"c", b"]", b"}"):
+        return False
+    try:
+        return sum(1 for _ in zip(range(4), pickletools.genops(head), strict=False)) == 4
+    except ValueError:
+        return False
+
+
+def _globals(file: IO[bytes]) -> frozenset[str]:
+    found: set[str] = set()
+    try:
+        legacy = False
+        for number in range(_LEGACY_PICKLES):
+            if number and not legacy:
+                break
+            strings = ["", ""]
+            for name, argument in _opcodes(file):
+                if name in ("GLOBAL", "INST"):
+                    found.add(str(argument).replace(" ", ".", 1))
+                elif name == "STACK_GLOBAL":
+                    found.add(".".join(strings[-2:]))
+                elif name in _STRINGS:
+                    strings = [strings[-1], str(argument)]
+                elif number == 0 and argument == _LEGACY_MAGIC:
+                    legacy = True
+    except ValueError:
+        pass  # cut short, or raw numbers behind the pickle: what was read so far is what it claims to be
+    return frozenset(found)
+
+
+def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, object]]:
+    for opcode, argument, _ in pickletools.genops(file):
+        yield opcode.name, argument

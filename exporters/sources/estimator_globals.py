@@ -1,0 +1,138 @@
+"""The exact names that an estimator's file may contain. Standard library only: nothing here is imported yet.
+
+Classes whose instances are nothing but attributes; values that are carried and never called. What has to be
+called to rebuild an object, like an array, is a function of ``pickle_values``, not the one the file names.
+
+Left out on purpose: what takes functions or file names from its state (``FunctionTransformer``, the text
+vectorizers, ``functools.partial``, ``joblib.Memory``), and what no converter knows.
+"""
+
+# One module a line, then the classes in it.
+_CLASSES = """
+sklearn.pipeline Pipeline FeatureUnion
+sklearn.frozen._frozen FrozenEstimator
+sklearn.compose._column_transformer ColumnTransformer
+sklearn.preprocessing._data Binarizer KernelCenterer MaxAbsScaler MinMaxScaler Normalizer PowerTransformer
+sklearn.preprocessing._data QuantileTransformer RobustScaler StandardScaler
+sklearn.preprocessing._discretization KBinsDiscretizer
+sklearn.preprocessing._encoders OneHotEncoder OrdinalEncoder
+sklearn.preprocessing._label LabelBinarizer LabelEncoder MultiLabelBinarizer
+sklearn.preprocessing._polynomial PolynomialFeatures
+sklearn.impute._base SimpleImputer MissingIndicator
+sklearn.impute._knn KNNImputer
+sklearn.feature_selection._from_model SelectFromModel
+sklearn.feature_selection._rfe RFE RFECV
+sklearn.feature_selection._univariate_selection GenericUnivariateSelect SelectFdr SelectFpr SelectFwe
+sklearn.feature_selection._univariate_selection SelectKBest SelectPercentile
+sklearn.feature_selection._variance_threshold VarianceThreshold
+sklearn.decomposition._incremental_pca IncrementalPCA
+sklearn.decomposition._kernel_pca KernelPCA
+sklearn.decomposition._pca PCA
+sklearn.decomposition._truncated_svd TruncatedSVD
+sklearn.cross_decomposition._pls PLSRegression
+sklearn.random_projection GaussianRandomProjection
+sklearn.calibration CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration
+sklearn.isotonic IsotonicRegression
+sklearn.cluster._kmeans KMeans MiniBatchKMeans
+sklearn.discriminant_analysis LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis
+sklearn.dummy DummyClassifier DummyRegressor
+sklearn.ensemble._bagging BaggingClassifier BaggingRegressor
+sklearn.ensemble._forest ExtraTreesClassifier ExtraTreesRegressor RandomForestClassifier RandomForestRegressor
+sklearn.ensemble._gb GradientBoostingClassifier GradientBoostingRegressor
+sklearn.ensemble._hist_gradient_boosting.binning _BinMapper
+sklearn.ensemble._hist_gradient_boosting.gradient_boosting HistGradientBoostingClassifier
+sklearn.ensemble._hist_gradient_boosting.gradient_boosting HistGradientBoostingRegressor
+sklearn.ensemble._hist_gradient_boosting.predictor TreePredictor
+sklearn.ensemble._iforest IsolationForest
+sklearn.ensemble._stacking StackingClassifier StackingRegressor
+sklearn.ensemble._voting VotingClassifier VotingRegressor
+sklearn.ensemble._weight_boosting AdaBoostClassifier AdaBoostRegressor
+sklearn.gaussian_process._gpc GaussianProcessClassifier _BinaryGaussianProcessClassifierLaplace
+sklearn.gaussian_process._gpr GaussianProcessRegressor
+sklearn.gaussian_process.kernels ConstantKernel DotProduct ExpSineSquared Exponentiation Matern Product RBF
+sklearn.gaussian_process.kernels CompoundKernel PairwiseKernel RationalQuadratic Sum WhiteKernel
+sklearn.linear_model._base LinearRegression
+sklearn.linear_model._bayes ARDRegression BayesianRidge
+sklearn.linear_model._coordinate_descent ElasticNet ElasticNetCV Lasso LassoCV MultiTaskElasticNet
+sklearn.linear_model._coordinate_descent MultiTaskElasticNetCV MultiTaskLasso MultiTaskLassoCV
+sklearn.linear_model._glm.glm GammaRegressor PoissonRegressor TweedieRegressor
+sklearn.linear_model._huber HuberRegressor
+sklearn.linear_model._least_angle Lars LarsCV LassoLars LassoLarsCV LassoLarsIC
+sklearn.linear_model._logistic LogisticRegression LogisticRegressionCV
+sklearn.linear_model._omp OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV
+sklearn.linear_model._passive_aggressive PassiveAggressiveClassifier PassiveAggressiveRegressor
+sklearn.linear_model._perceptron Perceptron
+sklearn.linear_model._quantile QuantileRegressor
+sklearn.linear_model._ransac RANSACRegressor
+sklearn.linear_model._ridge Ridge RidgeCV RidgeClassifier RidgeClassifierCV
+sklearn.linear_model._stochastic_gradient SGDClassifier SGDOneClassSVM SGDRegressor
+sklearn.linear_model._theil_sen TheilSenRegressor
+sklearn.mixture._bayesian_mixture BayesianGaussianMixture
+sklearn.mixture._gaussian_mixture GaussianMixture
+sklearn.metrics._scorer _PassthroughScorer
+sklearn.model_selection._split KFold StratifiedKFold
+sklearn.model_selection._search GridSearchCV RandomizedSearchCV
+sklearn.multiclass OneVsOneClassifier OneVsRestClassifier _ConstantPredictor
+sklearn.multioutput ClassifierChain MultiOutputClassifier MultiOutputRegressor RegressorChain
+sklearn.naive_bayes BernoulliNB CategoricalNB ComplementNB GaussianNB MultinomialNB
+sklearn.neighbors._classification KNeighborsClassifier RadiusNeighborsClassifier
+sklearn.neighbors._lof LocalOutlierFactor
+sklearn.neighbors._nearest_centroid NearestCentroid
+sklearn.neighbors._regression KNeighborsRegressor RadiusNeighborsRegressor
+sklearn.neighbors._unsupervised NearestNeighbors
+sklearn.neural_network._multilayer_perceptron MLPClassifier MLPRegressor
+sklearn.neural_network._stochastic_optimizers AdamOptimizer SGDOptimizer
+sklearn.svm._classes LinearSVC LinearSVR NuSVC NuSVR OneClassSVM SVC SVR
+sklearn.tree._classes DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor
+sklearn.utils._bunch Bunch
+sklearn._loss.link HalfLogitLink IdentityLink Interval LogLink LogitLink MultinomialLogit
+sklearn._loss.loss AbsoluteError ExponentialLoss HalfBinomialLoss HalfGammaLoss HalfMultinomialLoss
+sklearn._loss.loss HalfPoissonLoss HalfSquaredError HalfTweedieLoss HalfTweedieLossIdentity HuberLoss
+sklearn._loss.loss PinballLoss
+xgboost.core Booster
+xgboost.sklearn XGBClassifier XGBRegressor XGBRFClassifier XGBRFRegressor XGBModel XGBRanker
+lightgbm.basic Booster
+lightgbm.sklearn LGBMClassifier LGBMRegressor LGBMModel LGBMRanker
+"""
+
+# Cython classes that are made of numbers alone: the file may give their constructor nothing else.
+_NUMERIC = """
+sklearn._loss._loss CyAbsoluteError CyExponentialLoss CyHalfBinomialLoss CyHalfGammaLoss CyHalfMultinomialLoss
+sklearn._loss._loss CyHalfPoissonLoss CyHalfSquaredError CyHalfTweedieLoss CyHalfTweedieLossIdentity
+sklearn._loss._loss CyHuberLoss CyPinballLoss
+sklearn.linear_model._sgd_fast EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge
+"""
+
+# Carried as an attribute: a dtype to convert to, a score that was used to fit.
+_VALUES = """
+numpy bool bool_ str_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 ndarray
+builtins bool float int str object
+sklearn.feature_selection._univariate_selection chi2 f_classif f_regression r_regression
+sklearn.feature_selection._mutual_info mutual_info_classif mutual_info_regression
+"""
+
+# Modules that were renamed; a pickle of protocol 2 says ``copy_reg`` and ``__builtin__`` in every version.
+_RENAMED = {
+    "copy_reg": "copyreg",
+    "__builtin__": "builtins",
+    "numpy.core.multiarray": "numpy._core.multiarray",
+    "numpy.core.numeric": "numpy._core.numeric",
+}
+
+Name = tuple[str, str]
+
+
+def _table(text: str) -> frozenset[Name]:
+    return frozenset(
+        (module, name) for module, *names in map(str.split, text.strip().splitlines()) for name in names
+    )
+
+
+CLASSES = _table(_CLASSES)
+NUMERIC = _table(_NUMERIC)
+VALUES = _table(_VALUES)
+
+
+def canonical(module: str, name: str) -> Name:
+    """The name of today for a name of any version; one that is not known stays itself."""
+    return _RENAMED.get(module, module), name

@@ -1,0 +1,232 @@
+"""A fitted scikit-learn, XGBoost or LightGBM estimator, in a file of its own kind or in a pickle.
+
+It takes one ``input``, float32[batch, n_features]: what runtimes of exported estimators take, and what tree
+ensembles compare in. The source gets the same numbers in float64, which is what estimators are fitted on and
+compute in; what comes out is float32. The outputs are named as skl2onnx and onnxmltools name them:
+
+==============  ============================================================================================
+a classifier    ``probabilities`` float32[batch, classes], or ``scores`` where it has none, which come first
+                as a classifier's scores do everywhere here; then ``label`` int64[batch]. A class that is no
+                integer is labelled by its place in ``classes_``, whose names are the source's ``classes``
+a regressor     ``variable`` float32[batch, targets]
+a transformer   ``variable`` float32[batch, columns]
+a clusterer or  ``scores`` float32[batch, k], the distances from the centres or the decision function, and
+outlier finder  ``label`` int64[batch]
+==============  ============================================================================================
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base import ESTIMATOR, Arrays, Dimension, Source, TensorSpec, Trust
+from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
+from . import boosters, native_state, pickle_gate, skops_gate
+from .compressed import open_bounded
+from .typical import typical_rows
+
+INPUT = "input"
+FRAMEWORKS = ("sklearn", "xgboost", "lightgbm")
+_PROBES = 128
+
+
+def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
+    """Raises UnsafeCheckpoint and InvalidSource as the gates do; InvalidSource for what is not fitted or no
+    estimator; UnsupportedOption for the option ``inputs``.
+    """
+    if options.get("inputs") is not None:
+        raise UnsupportedOption(
+            "The option inputs is for checkpoints that do not record them: an estimator knows its columns.",
+            allowed=None,
+            option="inputs",
+        )
+    return as_source(read(path, trust))
+
+
+def read(path: Path, trust: Trust = Trust()) -> Any:  # noqa: B008 - frozen
+    """The estimator in the file, checked.
+
+    Raises:
+        UnsafeCheckpoint, InvalidSource: as the gates.
+    """
+    import sklearn.exceptions
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sklearn.exceptions.InconsistentVersionWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        return _read(path, trust)
+
+
+def _read(path: Path, trust: Trust) -> Any:
+    with path.open("rb") as file:
+        head = file.read(64)
+    if boosters.is_xgboost(head):
+        return boosters.load_xgboost(path)
+    if boosters.is_lightgbm(head):
+        return boosters.load_lightgbm(path)
+    try:
+        if head.startswith(b"PK"):
+            estimator = skops_gate.load(path)
+        else:
+            with open_bounded(path) as content:
+                estimator = pickle_gate.load(content)
+        _check(estimator)
+        return estimator
+    except UnsafeCheckpoint:
+        if not trust.unsafe_checkpoints:
+            raise
+    return _unpickle(path)
+
+
+def _check(estimator: Any) -> None:
+    try:
+        native_state.check(estimator)
+    except UnsafeCheckpoint:
+        raise
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"The estimator in the file is not whole ({type(exc).__name__}: {str(exc)[:200]}). Save it again."
+        ) from exc
+
+
+def _unpickle(path: Path) -> Any:
+    """Everything that the file says is done: only where the operator allowed it, in the confined child."""
+    import joblib
+
+    try:
+        return joblib.load(path)
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"The pickle cannot be loaded here: {type(exc).__name__}: {str(exc).strip()[:200]}"
+        ) from exc
+
+
+def as_source(estimator: Any) -> Source:
+    """Raises InvalidSource: not fitted, no estimator, or one with several labels for a row."""
+    framework = type(estimator).__module__.partition(".")[0]
+    width = getattr(estimator, "n_features_in_", None)
+    if not isinstance(width, (int, np.integer)) or width < 1:
+        raise InvalidSource(
+            f"The file holds a {type(estimator).__name__}, which is no fitted estimator. Call fit() and save "
+            "the estimator or the whole pipeline."
+        )
+    answer, probes = _answer(estimator), typical_rows(estimator, int(width), _PROBES)
+    dtype = _working_dtype(answer, probes)
+
+    def reference(arrays: Arrays) -> Arrays:
+        import joblib
+
+        # One process, one thread: an estimator's own n_jobs is about the machine that fitted it.
+        with warnings.catch_warnings(), joblib.parallel_config(backend="sequential"):
+            warnings.simplefilter("ignore")
+            return answer(arrays[INPUT].astype(dtype))
+
+    return Source(
+        kind=framework if framework in FRAMEWORKS else "sklearn",
+        family=ESTIMATOR,
+        program=estimator,
+        inputs=(TensorSpec(INPUT, "float32", ("batch", int(width))),),
+        dimensions={"batch": Dimension()},
+        symbols={},
+        reference=reference,
+        shapes=lambda sizes: {INPUT: (sizes["batch"], int(width))},
+        integers={},
+        classes=class_names(estimator),
+        probes=({INPUT: probes},),
+    )
+
+
+def _working_dtype(answer: Callable[[npt.NDArray[Any]], Arrays], rows: npt.NDArray[Any]) -> str:
+    """float64, as estimators are fitted and asked; float32 for one whose compiled code insists on it."""
+    try:
+        answer(rows[:1].astype(np.float64))
+    except ValueError:
+        return "float32"
+    except Exception:  # its own failure is told where it is asked
+        return "float64"
+    return "float64"
+
+
+def class_names(estimator: Any) -> tuple[str, ...] | None:
+    """What the columns of probabilities are of."""
+    classes = getattr(estimator, "classes_", None)
+    if classes is None or not _is_classifier(estimator):
+        return None
+    return tuple(str(label) for label in np.asarray(classes).tolist())
+
+
+def labels_are_places(estimator: Any) -> bool:
+    """Whether ``label`` is the place in ``classes_``, not the class itself."""
+    return np.asarray(estimator.classes_).dtype.kind not in "iu"
+
+
+def _is_classifier(estimator: Any) -> bool:
+    from sklearn.base import is_classifier
+
+    return bool(is_classifier(estimator))
+
+
+def _answer(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
+    if _is_classifier(estimator):
+        return _classifier(estimator)
+    from sklearn.base import is_clusterer, is_outlier_detector, is_regressor
+
+    if is_clusterer(estimator) and hasattr(estimator, "predict"):
+        return lambda rows: {
+            "scores": _columns(estimator.transform(rows)),
+            "label": _labels(estimator.predict(rows)),
+        }
+    if is_outlier_detector(estimator):
+        return lambda rows: {
+            "scores": _columns(estimator.decision_function(rows)),
+            "label": _labels(estimator.predict(rows)),
+        }
+    if is_regressor(estimator) or (hasattr(estimator, "predict") and not hasattr(estimator, "predict_proba")):
+        return lambda rows: {"variable": _columns(estimator.predict(rows))}
+    if hasattr(estimator, "predict_proba"):  # a mixture
+        return lambda rows: {
+            "probabilities": _columns(estimator.predict_proba(rows)),
+            "label": _labels(estimator.predict(rows)),
+        }
+    if hasattr(estimator, "transform"):
+        return lambda rows: {"variable": _columns(estimator.transform(rows))}
+    raise InvalidSource(f"A {type(estimator).__name__} neither predicts nor transforms.")
+
+
+def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
+    classes = estimator.classes_
+    if isinstance(classes, list) or np.asarray(classes).ndim != 1:
+        raise InvalidSource(
+            f"The {type(estimator).__name__} gives several labels for a row. Save one estimator for each."
+        )
+    classes = np.asarray(classes)
+    places = {label: place for place, label in enumerate(classes.tolist())}
+
+    def label(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
+        predicted = np.asarray(estimator.predict(rows))
+        if not labels_are_places(estimator):
+            return _labels(predicted)
+        return np.array([places[one] for one in predicted.tolist()], np.int64)
+
+    if hasattr(estimator, "predict_proba"):
+        return lambda rows: {"probabilities": _columns(estimator.predict_proba(rows)), "label": label(rows)}
+
+    def scores(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
+        """Of two classes scikit-learn gives the second one's score alone: the first one's is its negative."""
+        found: npt.NDArray[Any] = _columns(estimator.decision_function(rows))
+        return np.hstack([-found, found]) if len(classes) == 2 and found.shape[1] == 1 else found
+
+    return lambda rows: {"scores": scores(rows), "label": label(rows)}
+
+
+def _labels(values: Any) -> npt.NDArray[np.generic]:
+    return np.asarray(values).reshape(-1).astype(np.int64)
+
+
+def _columns(values: Any) -> npt.NDArray[np.generic]:
+    dense = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+    return np.ascontiguousarray(dense.reshape(len(dense), -1), dtype=np.float32)

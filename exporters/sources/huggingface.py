@@ -1,0 +1,204 @@
+"""A Hugging Face folder: config.json, weights as safetensors, and what its tokenizer or processor needs.
+
+transformers builds the network by its own classes. What a configuration can ask for beyond that (code beside
+it, kernels and backbones of the hub, quantizers) is not followed, whoever wrote it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import Source, Trust
+from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
+from . import eager, huggingface_inputs, state_dict
+from .architectures import require_match
+
+_CONFIG = "config.json"
+_INDEX = "model.safetensors.index.json"
+# Would import or download something, or is the loader's to say; at any depth.
+_DROPPED = re.compile(
+    r"_.*|fusion_config|attn_implementation|experts_implementation|transformers_weights|name_or_path"
+    r"|(torch_)?dtype|custom_pipelines|use_pretrained_backbone|tf_legacy_loss"
+)
+_CODE = "auto_map"
+_LABELS = ("id2label", "label2id")
+# What turns a user's text, image or sound into the inputs, and back; it travels with the model.
+_PROCESSOR = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+)
+_SCORES = re.compile(r"Classification|Segmentation|ObjectDetection")
+_JSON_LIMIT_BYTES = 64 << 20
+
+
+def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
+    """Raises:
+    InvalidSource: damaged, no weights, or not those of its configuration.
+    UnsafeCheckpoint: the model needs code that came with it.
+    UnsupportedOption: an architecture, which the folder tells itself, or inputs that it does not take.
+    """
+    if options.get("architecture") is not None:
+        raise UnsupportedOption(
+            "The option architecture is for weights alone: a Hugging Face folder has its config.json.",
+            allowed=None,
+            option="architecture",
+        )
+    return eager.load("huggingface", build(path, _CONFIG, _weights(path), options))
+
+
+def build(folder: Path, name: str, weights: dict[str, Any], options: Mapping[str, Any]) -> eager.Network:
+    """The network that ``folder/name`` describes, with ``weights``. Raises as ``load``."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import transformers
+    except ImportError as exc:
+        raise MissingDependency(
+            "transformers is not installed: pip install 'model-service[formats]'."
+        ) from exc
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    document = read_json(folder / name)
+    config = _configuration(document)
+    model_class = _model_class(document, config)
+    module = _with_weights(model_class, config, weights)
+    processor = folder / "preprocessor_config.json"
+    network = huggingface_inputs.describe(module, read_json(processor) if processor.is_file() else {})
+    labels = document.get("id2label")
+    scored = isinstance(labels, dict) and _SCORES.search(model_class.__name__)
+    return eager.Network(
+        module=network.module,
+        inputs=huggingface_inputs.choose(network, options.get("inputs")),
+        dimensions=network.dimensions,
+        integers=network.integers,
+        by_keyword=True,
+        classes=tuple(str(label) for _, label in sorted(config.id2label.items())) if scored else None,
+        attachments=tuple(folder / name for name in _PROCESSOR if _is_file_of(folder, name)),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises InvalidSource: missing, too large, or no JSON object."""
+    try:
+        if path.stat().st_size > _JSON_LIMIT_BYTES:
+            raise ValueError("too large")
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"{path.name} is missing, or cannot be read. Upload what save_pretrained wrote."
+        ) from exc
+    if not isinstance(document, dict):
+        raise InvalidSource(f"{path.name} is no JSON object. Upload what save_pretrained wrote.")
+    return document
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    """Of all shards. A pickle (pytorch_model.bin) is read as weights only."""
+    names = ["model.safetensors"]
+    if (folder / _INDEX).is_file():
+        index = read_json(folder / _INDEX).get("weight_map")
+        names = sorted({str(name) for name in index.values()}) if isinstance(index, dict) else []
+    elif not (folder / names[0]).exists():
+        names = [name for name in ("pytorch_model.bin",) if (folder / name).exists()]
+    if not names:
+        raise InvalidSource(
+            "The folder has no model.safetensors. Write it with model.save_pretrained(folder) and upload all "
+            "of it."
+        )
+    weights: dict[str, Any] = {}
+    for name in names:
+        if not _is_file_of(folder, name):
+            raise InvalidSource(
+                f"The folder has no file {name[:80]!r}, which its index names. Upload it too."
+            )
+        weights |= state_dict.read(folder / name)
+    return weights
+
+
+def _is_file_of(folder: Path, name: str) -> bool:
+    return re.fullmatch(r"[\w-][\w.-]*", name) is not None and (folder / name).is_file()
+
+
+def _configuration(document: Mapping[str, Any]) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    kind = document.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        if _CODE in document:
+            raise UnsafeCheckpoint(
+                "The model needs code that came with it (auto_map in config.json), which is not run. Export "
+                "it with torch.export and upload the .pt2."
+            )
+        raise InvalidSource(
+            f"config.json names the model_type {str(kind)[:80]!r}, which this version of transformers does "
+            "not have."
+        )
+    if document.get("quantization_config"):
+        raise InvalidSource(
+            "The weights are quantized. Upload the model as it was before, and quantize while exporting."
+        )
+    try:
+        return CONFIG_MAPPING[kind].from_dict(_cleaned(document))
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"config.json is not one of a {kind} model: {str(exc).strip()[:300]}"
+        ) from exc
+
+
+def _cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
+    cleaned: dict[str, Any] = {}
+    for key, value in document.items():
+        if key == _CODE or _DROPPED.fullmatch(key):
+            continue
+        cleaned[key] = _cleaned(value) if isinstance(value, dict) and key not in _LABELS else value
+    return cleaned | ({"use_cache": False} if "use_cache" in cleaned else {})
+
+
+def _model_class(document: Mapping[str, Any], config: Any) -> Any:
+    """Of transformers' own list for this model_type, so that a name reaches nothing else."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    known: dict[str, None] = {}
+    for table, entries in vars(modeling_auto).items():
+        if re.fullmatch(r"MODEL_\w*MAPPING_NAMES", table):
+            names = entries.get(config.model_type, ())
+            known |= dict.fromkeys([names] if isinstance(names, str) else names)
+    base = modeling_auto.MODEL_MAPPING_NAMES.get(config.model_type, "")
+    wanted = (document.get("architectures") or [base if isinstance(base, str) else base[0]])[0]
+    if wanted not in known:
+        raise InvalidSource(
+            f"config.json names the architecture {str(wanted)[:80]!r}; of {config.model_type} there is "
+            f"{', '.join(known) or 'none'}."
+        )
+    return getattr(transformers, wanted)
+
+
+def _with_weights(model_class: Any, config: Any, weights: dict[str, Any]) -> Any:
+    """``from_pretrained`` knows how names changed between versions; given no path, it looks for no file."""
+    import torch
+
+    torch.manual_seed(0)
+    try:
+        module, found = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"transformers cannot build {model_class.__name__} from config.json: {str(exc).strip()[:300]}"
+        ) from exc
+    shapes = [
+        f"{name} {list(theirs)} instead of {list(own)}" for name, theirs, own in found["mismatched_keys"]
+    ]
+    require_match(model_class.__name__, found["missing_keys"], found["unexpected_keys"], shapes)
+    return module.eval()

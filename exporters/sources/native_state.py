@@ -1,0 +1,153 @@
+"""What native code would believe without looking: the numbers inside a fitted estimator that are addresses.
+
+Neither a pickle nor a ``.skops`` file is to blame for these: plain arrays say which node is whose child and
+which column is compared, and scikit-learn's compiled loops follow them past the end of the array
+(scikit-learn #34558). Called once after loading, whichever way the estimator came in.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import UnsafeCheckpoint
+
+
+def check(estimator: Any) -> None:
+    """Search trees are built again from their points; everything else is left as it is, or refused.
+
+    Raises:
+        UnsafeCheckpoint: a tree, a forest or a support vector machine that would read outside its own memory.
+    """
+    for part in list(walk(estimator)):
+        kind = type(part).__module__
+        if kind == "sklearn.tree._tree":
+            _check_tree(part)
+        elif kind == "sklearn.ensemble._hist_gradient_boosting.predictor":
+            _check_predictor(part)
+        elif kind == "sklearn.ensemble._hist_gradient_boosting.gradient_boosting":
+            _check_columns(part, (one.nodes["feature_idx"] for stage in part._predictors for one in stage))
+        elif kind == "sklearn.tree._classes" and hasattr(part, "tree_"):
+            _require(
+                part.tree_.n_features == part.n_features_in_, "a tree of other columns than its estimator"
+            )
+        elif kind in ("sklearn.ensemble._forest", "sklearn.ensemble._gb", "sklearn.ensemble._iforest"):
+            _check_members(part)
+        elif kind == "sklearn.svm._classes" and hasattr(part, "support_vectors_"):
+            _check_support_vectors(part)
+        elif kind.startswith("sklearn.neighbors.") and hasattr(part, "_fit_method"):
+            _rebuild_search(part)
+
+
+def walk(value: Any) -> Iterator[Any]:
+    """The estimator and everything below it that has attributes, each once."""
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        current = todo.pop()
+        if id(current) in seen or isinstance(current, (type, str, bytes, int, float)):
+            continue
+        seen.add(id(current))
+        if isinstance(current, dict):
+            todo += current.values()
+        elif isinstance(current, (list, tuple, set, frozenset)):
+            todo += current
+        elif isinstance(current, np.ndarray):
+            todo += current.ravel().tolist() if current.dtype.kind == "O" else []
+        else:
+            yield current
+            todo += getattr(current, "__dict__", {}).values()
+            if hasattr(current, "tree_"):
+                todo.append(current.tree_)
+
+
+def _require(condition: Any, what: str) -> None:
+    if not condition:
+        raise UnsafeCheckpoint(
+            f"The estimator holds {what}, which is refused: running it would read memory that is not its "
+            "own. Save it again from scikit-learn.",
+            refused=what,
+        )
+
+
+def _check_tree(tree: Any) -> None:
+    """Children come after their parents, as every builder writes them; so there is no circle either."""
+    _require(0 < tree.node_count <= tree.capacity, "a tree that counts more nodes than it has")
+    nodes = tree.__getstate__()["nodes"]
+    inner = nodes["left_child"] != -1
+    position = np.arange(len(nodes))
+    for side in ("left_child", "right_child"):
+        child = nodes[side]
+        fits = np.where(inner, (child > position) & (child < len(nodes)), child == -1)
+        _require(fits.all(), "a tree whose branches leave it")
+    feature = nodes["feature"][inner]
+    _require(
+        ((feature >= 0) & (feature < tree.n_features)).all(), "a tree that compares columns out of range"
+    )
+
+
+def _check_predictor(predictor: Any) -> None:
+    from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
+
+    nodes = predictor.nodes
+    _require(isinstance(nodes, np.ndarray) and nodes.ndim == 1 and len(nodes), "a tree without nodes")
+    _require(nodes.dtype == PREDICTOR_RECORD_DTYPE, "a tree of unusual nodes")
+    inner = nodes["is_leaf"] == 0
+    position = np.arange(len(nodes))[inner]
+    for side in ("left", "right"):
+        child = nodes[side][inner].astype(np.int64)
+        _require(((child > position) & (child < len(nodes))).all(), "a tree whose branches leave it")
+    categorical = inner & (nodes["is_categorical"] != 0)
+    bitsets = nodes["bitset_idx"][categorical]
+    for name in ("raw_left_cat_bitsets", "binned_left_cat_bitsets"):
+        table = getattr(predictor, name)
+        fits = isinstance(table, np.ndarray) and table.dtype == np.uint32 and table.shape[1:] == (8,)
+        _require(fits and (bitsets < len(table)).all(), "a tree whose categories are out of range")
+
+
+def _check_columns(estimator: Any, used: Any) -> None:
+    fits = all(len(one) and one.min() >= 0 and one.max() < estimator.n_features_in_ for one in used)
+    _require(fits, "a tree that compares columns out of range")
+
+
+def _check_members(estimator: Any) -> None:
+    """An ensemble hands its rows to its trees without asking again how many columns there are."""
+    members = np.asarray(estimator.estimators_, dtype=object).ravel()
+    fits = all(getattr(member, "n_features_in_", None) == estimator.n_features_in_ for member in members)
+    _require(fits and len(members), "a tree of other columns than its ensemble")
+
+
+def _check_support_vectors(machine: Any) -> None:
+    vectors, per_class = machine.support_vectors_, machine._n_support
+    _require(
+        machine._sparse is False and isinstance(vectors, np.ndarray), "support vectors that are not dense"
+    )
+    count = len(vectors)
+    classes = len(per_class) if type(machine).__name__ in ("SVC", "NuSVC") else 2
+    pairs = classes * (classes - 1) // 2
+    total = int(np.sum(per_class)) if type(machine).__name__ in ("SVC", "NuSVC") else count
+    fits = (
+        vectors.ndim == 2
+        and vectors.shape[1] == machine.n_features_in_
+        and bool((np.asarray(per_class) >= 0).all())
+        and total == count
+        and machine._dual_coef_.shape == (classes - 1, count)
+        and machine._intercept_.shape == (pairs,)
+        and all(len(part) in (0, pairs, 2) for part in (machine._probA, machine._probB))
+    )
+    _require(fits, "a support vector machine of impossible sizes")
+
+
+def _rebuild_search(estimator: Any) -> None:
+    """As ``NeighborsBase._fit`` builds it; the one in the file is never asked."""
+    from sklearn.neighbors import BallTree, KDTree
+
+    builders = {"kd_tree": KDTree, "ball_tree": BallTree}
+    estimator._tree = None
+    if estimator._fit_method in builders:
+        estimator._tree = builders[estimator._fit_method](
+            estimator._fit_X,
+            estimator.leaf_size,
+            metric=estimator.effective_metric_,
+            **(estimator.effective_metric_params_ or {}),
+        )

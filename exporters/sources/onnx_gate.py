@@ -1,0 +1,133 @@
+"""What an ONNX file may contain before a runtime reads it.
+
+ONNX is a description, not a program, and three things in it reach beyond: weights may lie in other files,
+whose paths the file names (CVE-2022-25882, CVE-2024-27318 and CVE-2024-5187 read any file of the machine that
+way); operators of other domains are native code that somebody else brings; and an ``EPContext`` hands a blob
+to an accelerator's driver.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+
+# onnxruntime's own; functions that the file itself defines are made of these in the end.
+_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+_REFUSED_OPERATORS = {"EPContext"}
+_ADVICE = "Write the model again with onnx.save_model(model, path), or with its data beside it."
+
+
+def read(path: Path) -> Any:
+    """The checked model, as an onnx.ModelProto whose external data stays outside.
+
+    Raises:
+        UnsafeCheckpoint: a file outside the model's folder, or an operator of somebody's library.
+        InvalidSource: damaged, incomplete, or against the specification.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(f"The ONNX file is damaged or was cut short. {_ADVICE}") from exc
+    if not model.HasField("graph"):
+        raise InvalidSource("The ONNX file has no graph: it is no model.")
+    _check_operators(model)
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_external(tensor, path.parent)
+    try:
+        onnx.checker.check_model(str(path))
+    except Exception as exc:
+        text = str(exc).replace(str(path), path.name)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        raise as_limit(exc) or InvalidSource(
+            f"The ONNX file breaks the specification: {(lines or ['no reason given'])[0][:300]}"
+        ) from exc
+    return model
+
+
+def _check_operators(model: Any) -> None:
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in nodes(model):
+        known = node.domain in _DOMAINS or (node.domain, node.op_type) in own
+        if not known or node.op_type in _REFUSED_OPERATORS:
+            name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            raise UnsafeCheckpoint(
+                f"The ONNX file uses the operator {name[:80]}, which is refused: it is not ONNX's and needs "
+                "native code of somebody's library. Export the model with standard operators.",
+                part=name[:80],
+            )
+
+
+def _check_external(tensor: Any, folder: Path) -> None:
+    entry = {item.key: item.value for item in tensor.external_data}
+    location = entry.get("location", "")
+    parts = Path(location).parts
+    if not location or location.startswith("/") or "\\" in location or "\0" in location or ".." in parts:
+        raise _outside(location)
+    if ":" in parts[0]:
+        raise _outside(location)
+    path = folder / location
+    if not path.resolve().is_relative_to(folder.resolve()) or any(
+        (folder / Path(*parts[: depth + 1])).is_symlink() for depth in range(len(parts))
+    ):
+        raise _outside(location)
+    if not path.is_file():
+        raise InvalidSource(
+            f"The ONNX file keeps weights in {location[:80]!r}, which is missing: upload both in one folder."
+        )
+    try:
+        offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
+    except ValueError:
+        raise InvalidSource(f"The ONNX file says nonsense of its external data. {_ADVICE}") from None
+    if offset < 0 or length < 0 or offset + length > path.stat().st_size:
+        raise InvalidSource(
+            f"{location[:80]!r} ends before the weights that the ONNX file keeps there. Upload it again."
+        )
+
+
+def _outside(location: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"The ONNX file keeps weights in {location[:80]!r}, which is refused: it is outside the model's "
+        f"folder. {_ADVICE}",
+        part=location[:80],
+    )
+
+
+def nodes(model: Any) -> Iterator[Any]:
+    """Every node: of the graph, of the graphs inside it and of the functions."""
+    yield from _nodes(model.graph.node)
+    for function in model.functions:
+        yield from _nodes(function.node)
+
+
+def _nodes(found: Any) -> Iterator[Any]:
+    for node in found:
+        yield node
+        for graph in _graphs(node):
+            yield from _nodes(graph.node)
+
+
+def _graphs(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    graphs = [model.graph, *(graph for node in nodes(model) for graph in _graphs(node))]
+    for graph in graphs:
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in nodes(model):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+    for function in model.functions:
+        for attribute in function.attribute_proto:
+            yield from (attribute.t, *attribute.tensors)

@@ -1,0 +1,111 @@
+"""Read a ``.skops`` file: an archive of arrays and a ``schema.json`` that says what to build of them.
+
+skops asks which types to trust. The answer is the list that pickles are read by, and it is given for every
+entry of the schema, together with what may build it: skops itself would trust more, like functions and
+methods.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from .compressed import LIMIT_BYTES
+from .estimator_globals import CLASSES, NUMERIC, VALUES
+
+_PLAIN = {
+    ("builtins", "dict", "DictNode"),
+    ("builtins", "list", "ListNode"),
+    ("builtins", "set", "SetNode"),
+    ("builtins", "tuple", "TupleNode"),
+    ("builtins", "slice", "SliceNode"),
+    ("builtins", "str", "JsonNode"),
+    ("builtins", "bytes", "BytesNode"),
+    ("builtins", "bytearray", "BytearrayNode"),
+    ("collections", "OrderedDict", "DictNode"),
+    ("collections", "OrderedDict", "TypeNode"),
+    ("collections", "defaultdict", "DefaultDictNode"),
+    ("sklearn.utils._bunch", "Bunch", "DictNode"),
+    ("numpy", "ndarray", "NdArrayNode"),
+    ("numpy", "dtype", "DTypeNode"),
+    ("numpy.ma", "MaskedArray", "MaskedArrayNode"),
+    ("numpy.random.mtrand", "RandomState", "RandomStateNode"),
+    ("numpy.random._generator", "Generator", "RandomGeneratorNode"),
+    ("sklearn.tree._tree", "Tree", "TreeNode"),
+    *(("sklearn.neighbors._kd_tree", name, "ObjectNode") for name in ("KDTree", "KDTree64")),
+    *(("sklearn.neighbors._ball_tree", name, "ObjectNode") for name in ("BallTree", "BallTree64")),
+    *(
+        ("sklearn.metrics._dist_metrics", f"{name}Distance64", "ObjectNode")
+        for name in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski")
+    ),
+}
+# What builds an entry that the list of names knows.
+_BUILDERS = {
+    "ObjectNode": CLASSES,
+    "LossNode": NUMERIC,
+    "SGDNode": NUMERIC,
+    "TypeNode": VALUES | CLASSES,
+    "NdArrayNode": VALUES,
+    "FunctionNode": frozenset(name for name in VALUES if name[0].startswith("sklearn.feature_selection.")),
+}
+_SCHEMA_LIMIT_BYTES = 256 << 20
+
+
+def load(path: Path) -> Any:
+    """The object in the file.
+
+    Raises:
+        UnsafeCheckpoint: it names a type that is not on the list; ``details`` has its name.
+        InvalidSource: damaged, or larger unpacked than anything real.
+    """
+    import skops.io
+
+    try:
+        trusted = _check(path)
+        return skops.io.load(path, trusted=sorted(trusted))
+    except (UnsafeCheckpoint, InvalidSource):
+        raise
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"The .skops file cannot be read: {str(exc).strip()[:200]}. Save it again with skops.io.dump, "
+            "with the versions of scikit-learn and skops that are installed here or older."
+        ) from exc
+
+
+def _check(path: Path) -> set[str]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > LIMIT_BYTES:
+            raise InvalidSource(f"The .skops file unpacks to more than {LIMIT_BYTES:,} bytes.")
+        if len({member.filename for member in members}) != len(members):
+            raise InvalidSource("The .skops file holds one name twice. Save it again with skops.io.dump.")
+        if archive.getinfo("schema.json").file_size > _SCHEMA_LIMIT_BYTES:
+            raise InvalidSource("The schema of the .skops file is larger than anything real.")
+        schema = json.loads(archive.read("schema.json"))
+    trusted = set()
+    for entry in _entries(schema):
+        module, name, builder = (entry.get(key) for key in ("__module__", "__class__", "__loader__"))
+        known = (module, name, builder) in _PLAIN or (module, name) in _BUILDERS.get(str(builder), ())
+        if not known and builder != "CachedNode":
+            what = f"{module}.{name} ({builder})"[:120]
+            raise UnsafeCheckpoint(
+                f"The .skops file contains {what}, which is refused: loading it could run code. Only "
+                "estimators of scikit-learn, XGBoost and LightGBM, and their parts, are loaded.",
+                refused=what,
+            )
+        trusted.add(f"{module}.{name}")
+    return trusted
+
+
+def _entries(document: Any) -> Iterator[dict[str, Any]]:
+    todo = [document]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            if "__loader__" in value or "__class__" in value or "__module__" in value:
+                yield value
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value

@@ -1,0 +1,46 @@
+"""A whole network as ``torch.save(model)`` pickles it: only where the operator lets every file run code.
+
+Its classes have to be importable, as they were where it was saved, and the request tells what it takes.
+"""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import Source, Trust
+from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from . import eager, inputs
+
+
+def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
+    """Raises UnsafeCheckpoint unless ``trust`` says otherwise; InvalidSource for what is no network, or needs
+    classes that are not here; UnsupportedOption when ``inputs`` is missing or wrong.
+    """
+    import torch
+
+    if not trust.unsafe_checkpoints:
+        raise UnsafeCheckpoint(
+            "The file is a Python pickle of a whole network: loading it would run code in it. Save it again "
+            "with torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2'), or only its "
+            "weights with torch.save(model.state_dict(), 'model.pt') and tell the architecture."
+        )
+    try:
+        module = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"The pickled network cannot be loaded here: {type(exc).__name__}: "
+            f"{str(exc).strip()[:200]}. Save "
+            "it again with torch.export.save."
+        ) from exc
+    if isinstance(module, dict):
+        module = module.get("model")
+    if not isinstance(module, torch.nn.Module):
+        raise InvalidSource("The pickle holds no torch.nn.Module. Save it again with torch.export.save.")
+    arguments = [
+        name
+        for name, one in inspect.signature(module.forward).parameters.items()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    specs = inputs.parse(options.get("inputs"), arguments, "A pickled network")
+    return eager.load("torch_pickle", eager.Network(module.float(), specs))

@@ -1,0 +1,100 @@
+"""Rows that an estimator was made for: standard normal ones take the same branch of every tree.
+
+What was fitted tells where its columns lie: the means of a scaler, the thresholds of trees, the points that
+neighbours are looked for among.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .native_state import walk
+
+_MARGIN = 0.1  # beyond the smallest and the largest value that is known, of the distance between them
+Pairs = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def typical_rows(estimator: Any, width: int, count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """float32[count, width], uniform over what is known of each column; standard normal where nothing is."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((count, width))
+    low, high = _bounds(estimator, width)
+    known = np.isfinite(low) & np.isfinite(high)
+    span = np.where(high > low, high - low, 1.0)
+    uniform = low - _MARGIN * span + random.random((count, width)) * span * (1 + 2 * _MARGIN)
+    return np.where(known, uniform, rows).astype(np.float32)
+
+
+def _bounds(estimator: Any, width: int) -> Pairs:
+    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    for columns, values in _values(_first(estimator)):
+        fits = (columns >= 0) & (columns < width) & np.isfinite(values) & (np.abs(values) < 1e30)
+        np.minimum.at(low, columns[fits], values[fits])
+        np.maximum.at(high, columns[fits], values[fits])
+    return low, high
+
+
+def _first(estimator: Any) -> Any:
+    """The step that sees the columns as they come in."""
+    steps = getattr(estimator, "steps", None)
+    while steps:
+        estimator = next((step for _, step in steps if not isinstance(step, str)), None)
+        steps = getattr(estimator, "steps", None)
+    return estimator
+
+
+def _values(first: Any) -> Iterator[Pairs]:
+    """(columns, values that occur in them)."""
+    for part in walk(first):
+        kind = type(part).__name__
+        state = getattr(part, "__dict__", {})
+        if kind == "StandardScaler" and part.mean_ is not None:
+            spread = 2.5 * np.sqrt(part.var_) if part.var_ is not None else 1.0
+            yield from map(_rows, (part.mean_ - spread, part.mean_ + spread))
+        elif kind == "Tree":
+            nodes = part.__getstate__()["nodes"]
+            yield nodes["feature"].astype(int), nodes["threshold"]
+        elif kind == "TreePredictor":
+            inner = part.nodes[part.nodes["is_leaf"] == 0]
+            yield inner["feature_idx"].astype(int), inner["num_threshold"].astype(float)
+        elif kind.startswith("LGBM"):
+            yield from _lightgbm(part.booster_)
+        elif kind.startswith("XGB"):
+            yield from _xgboost(part)
+        for name in (
+            "data_min_",
+            "data_max_",
+            "_fit_X",
+            "support_vectors_",
+            "cluster_centers_",
+            "means_",
+            "theta_",
+        ):
+            value = state.get(name)
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim in (1, 2):
+                yield _rows(value)
+
+
+def _rows(values: Any) -> Pairs:
+    table = np.atleast_2d(np.asarray(values, dtype=float))
+    return np.tile(np.arange(table.shape[1]), len(table)), table.ravel()
+
+
+def _lightgbm(booster: Any) -> Iterator[Pairs]:
+    infos = booster.dump_model(num_iteration=1)["feature_infos"]
+    for column, name in enumerate(booster.feature_name()):
+        if name in infos:
+            yield (
+                np.array([column, column]),
+                np.array([infos[name]["min_value"], infos[name]["max_value"]], float),
+            )
+
+
+def _xgboost(estimator: Any) -> Iterator[Pairs]:
+    model = json.loads(bytes(estimator.get_booster().save_raw("json")))["learner"]["gradient_booster"]
+    for tree in model.get("model", {}).get("trees", ()):
+        inner = np.array(tree["left_children"]) != -1
+        yield np.array(tree["split_indices"])[inner], np.array(tree["split_conditions"], float)[inner]

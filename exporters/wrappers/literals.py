@@ -1,0 +1,46 @@
+"""Any text as a string literal of a language, so that a label or a name cannot become code.
+
+Only printable ASCII stays as it is; all else is escaped, so the encoding of a source file does not matter.
+"""
+
+from collections.abc import Callable, Mapping
+
+_PLAIN = frozenset(map(chr, range(0x20, 0x7F))) - set("\"\\?$'")
+
+
+def cpp_string(text: str) -> str:
+    """A ``const char*`` of C++11: the text's UTF-8, octal escapes, which end after three digits."""
+    return '"' + "".join(_octal(character) for character in text) + '"'
+
+
+def swift_string(text: str) -> str:
+    """Of Swift: ``\\u{..}`` of one to eight hexadecimal digits."""
+    return '"' + "".join(c if c in _PLAIN else f"\\u{{{ord(c):x}}}" for c in _valid(text)) + '"'
+
+
+def kotlin_string(text: str) -> str:
+    """Of Kotlin: ``\\uXXXX`` of UTF-16; a dollar sign is escaped too, for it starts a template."""
+    return '"' + "".join(c if c in _PLAIN else _utf16(c) for c in _valid(text)) + '"'
+
+
+def _octal(character: str) -> str:
+    if character in _PLAIN:
+        return character
+    return "".join(f"\\{byte:03o}" for byte in _valid(character).encode())
+
+
+def _utf16(character: str) -> str:
+    data = character.encode("utf-16-be")
+    return "".join(f"\\u{data[at]:02x}{data[at + 1]:02x}" for at in range(0, len(data), 2))
+
+
+def _valid(text: str) -> str:
+    """A lone surrogate, which no UTF-8 holds, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+FILTERS: Mapping[str, Callable[[str], str]] = {
+    "cpp_string": cpp_string,
+    "swift_string": swift_string,
+    "kotlin_string": kotlin_string,
+}

@@ -1,0 +1,117 @@
+"""What is told of an uploaded file, whatever it is."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from exporters.sources.scan import scan
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("true",)
+
+
+def _estimator() -> Any:
+    return LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+
+
+def test_an_honest_pickle_names_only_data(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(_estimator()))
+
+    found = scan(tmp_path / "model.pkl")
+
+    assert (found["format"], found["safe"], found["issues"]) == ("pickle", True, [])
+    assert "sklearn.linear_model._logistic.LogisticRegression" in found["globals"]
+    assert set(found["scanners"]) == {"picklescan", "fickling"}
+
+
+def test_code_is_found_by_both(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(Evil()))
+
+    found = scan(tmp_path / "model.pkl")
+
+    assert found["safe"] is False
+    assert found["globals"] == ["posix.system"]
+    assert {"picklescan" in issue or "fickling" in issue for issue in found["issues"]} == {True}
+
+
+def test_code_in_a_checkpoint_of_torch_is_found(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(2), "note": Evil()}, tmp_path / "model.pt")
+
+    found = scan(tmp_path / "model.pt")
+
+    assert (found["format"], found["safe"]) == ("torch", False)
+
+
+def test_weights_are_data(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "model.pt")
+
+    assert scan(tmp_path / "model.pt")["safe"] is True
+
+
+def test_code_behind_an_array_of_joblib_is_not_called_safe(tmp_path: Path) -> None:
+    joblib.dump([np.arange(3), Evil()], tmp_path / "model.joblib")
+
+    found = scan(tmp_path / "model.joblib")
+
+    assert found["safe"] is not True
+    assert "not looked at" in found["issues"][0]
+
+
+def test_somebody_elses_class_is_for_somebody_else_to_judge(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+
+    assert scan(tmp_path / "model.pt")["safe"] is None
+
+
+def test_a_deep_pickle_ends(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04" + b"]" * 20_000 + b"a" * 19_999 + b".")
+
+    assert scan(tmp_path / "model.pkl")["safe"] is not True
+
+
+def test_of_a_large_file_only_the_beginning_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "model.pkl").open("wb") as file:
+        file.write(b"\x80\x04\x8e" + (1 << 33).to_bytes(8, "little"))
+        file.truncate(1 << 33)
+
+    found = scan(tmp_path / "model.pkl")
+
+    assert found["safe"] is None
+    assert any("only its first" in issue for issue in found["issues"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", b"\x80", b"\x80\x04\x95", b"PK\x03\x04" + b"\x00" * 50, b"\x78\x9c" + b"\xff" * 40],
+    ids=["empty", "text", "one byte", "cut", "zip", "zlib"],
+)
+def test_malformed_files_are_only_a_finding(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(content)
+
+    found = scan(tmp_path / "model")
+
+    assert set(found) == {"format", "safe", "globals", "issues", "scanners"}
+    assert found["safe"] is not False
+
+
+def test_a_bomb_in_an_archive_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(
+            "model/data.pkl", b"\x80\x02X" + (200 << 20).to_bytes(4, "little") + bytes(200 << 20)
+        )
+
+    assert any("only its first" in issue for issue in scan(tmp_path / "model.pt")["issues"])
+
+
+def test_a_file_that_is_not_there_is_only_a_finding(tmp_path: Path) -> None:
+    assert scan(tmp_path / "nothing")["safe"] is None
