@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from model_service.errors import NotPermitted
+from model_service.states import Tier
 
 
 class Permission(StrEnum):
@@ -40,12 +41,21 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 @dataclass(frozen=True)
 class Actor:
-    """Args: key_id: of the API key that was sent, which may be allowed less than its owner."""
+    """Args:
+    key_id: of the API key that was sent, which may be allowed less than its owner.
+    tier: of the user; None: as DEFAULT_TIER says.
+    """
 
     name: str
     everywhere: frozenset[Permission] = frozenset()
     in_namespaces: Mapping[str, frozenset[Permission]] = field(default_factory=dict)
     key_id: str | None = None
+    tier: Tier | None = None
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether no tier limits it: the service itself, and whoever has API_KEY."""
+        return self.name in (SERVICE.name, ADMINISTRATOR.name)
 
     def may(self, permission: Permission, namespace: str) -> bool:
         return permission in self.everywhere or permission in self.in_namespaces.get(namespace, ())

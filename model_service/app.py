@@ -10,10 +10,13 @@ from model_service.api import (
     aliases,
     audit,
     batch,
+    capabilities,
     dataset_files,
     datasets,
     deployments,
+    export_events,
     exports,
+    exports_of,
     files,
     keys,
     lineage,
@@ -41,7 +44,7 @@ from model_service.api.references import register_references
 from model_service.api.request_id import register_request_id
 from model_service.api.schemas.common import Error
 from model_service.api.signed import register_signed
-from model_service.api.transfers import TransferSlots
+from model_service.api.transfers import StreamSlots, TransferSlots
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
@@ -63,6 +66,9 @@ _RESOURCES = (
     datasets,
     dataset_files,
     exports,
+    export_events,
+    exports_of,
+    capabilities,
     deployments,
     operations,
     registry,
@@ -97,7 +103,10 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     database = Database(settings)
     app.extensions[EXTENSION] = Context(
-        settings, build_services(settings, database), TransferSlots(settings.api_threads)
+        settings,
+        build_services(settings, database),
+        TransferSlots(settings.api_threads),
+        StreamSlots(settings.api_threads),
     )
     trust_proxies(app, settings.trusted_proxies)
     register_references(app)

@@ -6,6 +6,7 @@ test holds the two together. A wrong value stops the start with one line: which 
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,11 +14,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model_service.states import Tier
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?")
 _RATE_LIMIT = re.compile(
     r"[1-9][0-9]{0,8} (per|/) ([1-9][0-9]{0,5} )?(second|minute|hour|day|month|year)s?", re.IGNORECASE
 )
+_EXPORT_LIMIT = re.compile(r"([a-z]+) ?= ?([1-9][0-9]{0,5}) ?/ ?([1-9][0-9]{0,5})")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _UNITS = {
     "b": 1,
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
@@ -58,12 +63,52 @@ def _check_rate_limit(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True)
+class ExportLimit:
+    """Of one tier: exports at a time, and in 24 hours."""
+
+    concurrent: int
+    per_day: int
+
+
+def _parse_limits(value: str) -> dict[Tier, ExportLimit]:
+    """Raises: ValueError."""
+    found = {}
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        match = _EXPORT_LIMIT.fullmatch(part)
+        if match is None or match[1] not in set(Tier):
+            raise ValueError(
+                f"a comma-separated list of TIER=CONCURRENT/DAILY, like free=1/10, for {', '.join(Tier)}"
+            )
+        found[Tier(match[1])] = ExportLimit(int(match[2]), int(match[3]))
+    return found
+
+
+def _check_limits(value: str) -> str:
+    _parse_limits(value)
+    return value
+
+
+def _check_modules(value: str) -> str:
+    for name in _names(value):
+        if not _MODULE.fullmatch(name):
+            raise ValueError("a comma-separated list of Python packages, like mynets,acme.vision")
+    return value
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 OptionalSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # A comma-separated list, kept as it was written; ``Settings.allowed_origins`` takes it apart.
 Origins = Annotated[str, AfterValidator(_check_origins)]
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
+# As Origins: ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` take them apart.
+ExportLimits = Annotated[str, AfterValidator(_check_limits)]
+Modules = Annotated[str, AfterValidator(_check_modules)]
 
 
 class SettingsError(Exception):
@@ -122,6 +167,10 @@ class Settings(BaseSettings):
     export_memory: Size = 8_000_000_000
     export_disk: Size = 20_000_000_000
     export_prewarm: bool = True
+    export_allowed_modules: Modules = ""
+    allow_unsafe_checkpoints: bool = False
+    export_limits: ExportLimits = "free=2/20,pro=10/200"
+    default_tier: Tier | None = None
 
     # The inference server
     inference_host: str = "127.0.0.1"
@@ -150,6 +199,16 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> list[str]:
         """Of the pages that browsers let call this service; empty: of none but its own."""
         return _origins(self.cors_origins)
+
+    @cached_property
+    def allowed_modules(self) -> list[str]:
+        """Packages whose classes a checkpoint may name as its architecture."""
+        return _names(self.export_allowed_modules)
+
+    @cached_property
+    def limits_of_exports(self) -> dict[Tier, ExportLimit]:
+        """By tier; one that is not there has no limit."""
+        return _parse_limits(self.export_limits)
 
     @cached_property
     def limits_rates(self) -> bool:

@@ -6,7 +6,7 @@
     │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed
     │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
     ├── NotPermitted          permission
-    │   └── SignatureInvalid  Unauthorized  RateLimited
+    │   └── SignatureInvalid  Unauthorized  RateLimited  ExportLimitReached
     └── ServiceFailure        our service
         └── ServiceUnavailable  DamagedBlob
 
@@ -183,6 +183,26 @@ class RateLimited(NotPermitted):
         super().__init__(
             f"More requests than the limit, {limit}, allows: try again in {retry_after_s} s.",
             limit=limit,
+            retry_after_s=retry_after_s,
+        )
+        self.retry_after_s = retry_after_s
+
+
+class ExportLimitReached(NotPermitted):
+    """The user's tier allows no more exports now; ``details`` says how many it does."""
+
+    code = "export_limit_reached"
+    status = 429
+
+    def __init__(self, limit: str, tier: str, allowed: int, used: int, retry_after_s: int) -> None:
+        what = "exports at a time" if limit == "concurrent" else "exports in 24 hours"
+        super().__init__(
+            f"The tier {tier!s} allows {allowed} {what}, and you have {used}: "
+            f"try again in {retry_after_s} s, or ask an administrator for another tier.",
+            limit=limit,
+            tier=tier,
+            allowed=allowed,
+            used=used,
             retry_after_s=retry_after_s,
         )
         self.retry_after_s = retry_after_s

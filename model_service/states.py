@@ -30,6 +30,14 @@ class ExportStatus(StrEnum):
         return not EXPORT_TRANSITIONS[self]
 
 
+class Tier(StrEnum):
+    """What a user has subscribed to: how many exports it may ask for."""
+
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
+
+
 class DatasetPurpose(StrEnum):
     TRAINING = "training"
     VALIDATION = "validation"

@@ -32,6 +32,10 @@ def test_sizes(text: object, size: int) -> None:
         ("HOST", "0.0.0.0", "ALLOW_ANONYMOUS"),
         ("ENABLE_AUTH", "true", "API_KEY"),
         ("ENABLE_AUTH", "perhaps", "boolean"),
+        ("EXPORT_LIMITS", "free=1", "free=1/10"),
+        ("EXPORT_LIMITS", "gold=1/2", "enterprise"),
+        ("DEFAULT_TIER", "gold", "'free'"),
+        ("EXPORT_ALLOWED_MODULES", "mynets; rm", "mynets"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(

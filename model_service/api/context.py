@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from model_service.api.presentation import PresentedModels
 from model_service.api.schemas.common import Limited
-from model_service.api.transfers import TransferSlots
+from model_service.api.transfers import StreamSlots, TransferSlots
 from model_service.config import Settings
 from model_service.errors import InvalidField
 from model_service.services import Services
@@ -22,6 +22,7 @@ class Context:
     settings: Settings
     services: Services
     transfers: TransferSlots
+    streams: StreamSlots
     presented: PresentedModels = field(default_factory=PresentedModels)
 
 

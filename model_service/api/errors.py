@@ -12,6 +12,7 @@ from model_service.api.context import answer
 from model_service.api.request_id import request_id
 from model_service.api.schemas.common import Error, ErrorBody
 from model_service.errors import (
+    ExportLimitReached,
     InvalidField,
     InvalidJSON,
     ModelServiceError,
@@ -43,7 +44,7 @@ def _respond(error: ModelServiceError) -> Response:
     body = ErrorBody(code=error.code, message=error.message, details=error.details)
     response = answer(Error(error=body, request_id=request_id()), error.status)
     match error:
-        case ServiceUnavailable() | RateLimited():
+        case ServiceUnavailable() | RateLimited() | ExportLimitReached():
             response.headers["Retry-After"] = str(error.retry_after_s)
         case RangeNotSatisfiable():
             response.headers["Content-Range"] = f"bytes */{error.details['size_bytes']}"

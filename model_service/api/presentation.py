@@ -115,5 +115,5 @@ class PresentedModels:
 
 
 def _state(document: Document) -> Any:
-    """Downloads are counted without a new revision."""
-    return document["revision"], document["download_count"], document["updated_at"]
+    """Downloads are counted, and files scanned, without a new revision."""
+    return document["revision"], document["download_count"], document["updated_at"], document.get("scans")

@@ -1,4 +1,4 @@
-"""How many uploads and downloads a process carries at once.
+"""How many uploads, downloads and event streams a process carries at once.
 
 Each keeps a thread for as long as its client takes. Some threads are kept free of them, so that a
 registry with many slow clients still answers everybody else.
@@ -32,6 +32,24 @@ class TransferSlots:
                 retry_after_s=_RETRY_AFTER_S,
             )
         return self._free.release
+
+
+class StreamSlots:
+    """How many streams a process carries at once: each keeps a thread, and a quarter of them is enough."""
+
+    def __init__(self, threads: int) -> None:
+        self._free = BoundedSemaphore(max(1, threads // 4))
+
+    def take(self) -> None:
+        """Raises: ServiceUnavailable: all of them are taken."""
+        if not self._free.acquire(blocking=False):
+            raise ServiceUnavailable(
+                "As many event streams as API_THREADS allows are open: try again, or read the job instead.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    def give_back(self) -> None:
+        self._free.release()
 
 
 def share_freed_memory() -> None:

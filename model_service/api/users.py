@@ -59,6 +59,7 @@ def whoami() -> Response:
             namespace: sorted(permissions, key=list(Permission).index)
             for namespace, permissions in sorted(who.in_namespaces.items())
         },
+        tier=who.tier,
         key_id=who.key_id,
     )
     return answer(body)

@@ -1,5 +1,6 @@
 """``model-service exports``."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,9 @@ def create(
     version_tag: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A name of your own for this export.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--no-reuse", help="Convert it, even where an equal export is stored.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done.")] = False,
     timeout: Timeout = 1800,
     as_json: Json = False,
@@ -41,10 +45,11 @@ def create(
         "optimization_config": json_object(optimization_config),
         "validation_config": json_object(validation_config),
         "version_tag": version_tag,
+        "reuse": False if again else None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     job = client.create_export(model_id, export_format, **given)
-    if wait:
+    if wait and not job.ended:
         typer.echo(f"Export {job.id} is under way. Ctrl-C ends only the waiting.", err=True)
         _wait(client, job.id, timeout, as_json)
     else:
@@ -61,10 +66,29 @@ def list_jobs(
         str | None,
         typer.Option(metavar="STATUS", help="pending, running, completed, failed or cancelled."),
     ] = None,
+    training_job_id: Annotated[
+        str | None, typer.Option(metavar="JOB_ID", help="Of the models that came from this run.")
+    ] = None,
+    export_format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="Of this one.")
+    ] = None,
+    version_tag: Annotated[str | None, typer.Option(metavar="TEXT", help="With this tag.")] = None,
+    default: Annotated[bool, typer.Option("--default", help="The defaults of their models alone.")] = False,
+    user_id: Annotated[str | None, typer.Option("--user", metavar="NAME", help="Asked for by them.")] = None,
     as_json: Json = False,
 ) -> None:
     """List exports, newest first."""
-    found = client_of(context).list_exports(model_id=model_id, status=status, page=page, limit=limit)
+    found = client_of(context).list_exports(
+        model_id=model_id,
+        status=status,
+        page=page,
+        limit=limit,
+        training_job_id=training_job_id,
+        export_format=export_format,
+        version_tag=version_tag,
+        is_default=True if default else None,
+        user_id=user_id,
+    )
     rows = (
         (
             job.id,
@@ -91,6 +115,73 @@ def get(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
 def wait(context: typer.Context, job_id: JobId, timeout: Timeout = 1800, as_json: Json = False) -> None:
     """Wait until an export is done; the exit code is 1 when it failed."""
     _wait(client_of(context), job_id, timeout, as_json)
+
+
+@app.command()
+def cancel(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """End an export that waits or runs."""
+    job = client_of(context).cancel_export(job_id)
+    emit(job.raw, as_json, f"Export {job.id} is cancelled.")
+
+
+@app.command()
+def retry(
+    context: typer.Context,
+    job_id: JobId,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done.")] = False,
+    timeout: Timeout = 1800,
+    as_json: Json = False,
+) -> None:
+    """Ask again for what failed or was cancelled; it is a new job."""
+    job = client_of(context).retry_export(job_id)
+    if wait and not job.ended:
+        _wait(client_of(context), job.id, timeout, as_json)
+    else:
+        _show(job, as_json)
+
+
+@app.command("set-default")
+def set_default(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """Make an export the default of its model's version."""
+    job = client_of(context).set_default_export(job_id)
+    model = " ".join(filter(None, (job.model_name, job.model_version)))
+    emit(job.raw, as_json, f"Export {job.id} is the default of {model}.")
+
+
+@app.command()
+def watch(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """Print what happens to an export, line by line, until it ends."""
+    for event in client_of(context).export_events(job_id):
+        if as_json:
+            typer.echo(json.dumps({"id": event.id, "event": event.name, **event.data}))
+        elif event.name == "log":
+            typer.echo(printable(str(event.data.get("line"))))
+
+
+@app.command()
+def capabilities(
+    context: typer.Context,
+    framework: Annotated[
+        str | None, typer.Argument(metavar="FRAMEWORK", help="timm, huggingface, sklearn, …; else all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which models become which formats, and what the running workers can make now."""
+    found = client_of(context).export_capabilities(framework)
+    rows = (
+        (
+            name,
+            format_name,
+            each.quality or "no",
+            "yes" if each.available else each.reason if each.supported else "",
+            "yes" if each.preprocessing_embedded else "",
+        )
+        for name, formats in found.items()
+        for format_name, each in formats.items()
+    )
+    columns = ("framework", "format", "quality", "available", "embeds preprocessing")
+    data = {name: {key: each.raw for key, each in formats.items()} for name, formats in found.items()}
+    emit(data, as_json, Listing(columns, rows, spare=("embeds preprocessing",)))
 
 
 @app.command()
@@ -140,6 +231,9 @@ def _show(job: ExportJob, as_json: bool) -> None:
         "model": " ".join(filter(None, (job.model_name, job.model_version, job.model_id))),
         "version": job.version,
         "tag": job.version_tag,
+        "default": "yes" if job.is_default else None,
+        "retry of": job.retry_of,
+        "reused from": job.reused_from,
         "format": job.export_format,
         "status": job.status,
         "progress": None

@@ -25,6 +25,11 @@ NamespaceRoles = Annotated[
 ]
 
 
+TierName = Annotated[
+    str | None, typer.Option("--tier", metavar="TIER", help="How many exports: free, pro or enterprise.")
+]
+
+
 @app.command()
 def create(
     context: typer.Context,
@@ -34,13 +39,16 @@ def create(
     machine: Annotated[
         bool, typer.Option("--machine", help="Without a password: it has only the keys made for it.")
     ] = False,
+    tier: TierName = None,
     password_stdin: PasswordStdin = False,
     as_json: Json = False,
 ) -> None:
     """Make a user; its password is asked for."""
     roles = _by_namespace(namespace_role)
     password = None if machine else asked_password(password_stdin, f"Password for {name}", twice=True)
-    made = client_of(context).create_user(name, password=password, roles=role or (), namespaces=roles)
+    made = client_of(context).create_user(
+        name, password=password, roles=role or (), namespaces=roles, tier=tier
+    )
     _show(made, as_json)
 
 
@@ -79,6 +87,7 @@ def update(
     disabled: Annotated[
         bool | None, typer.Option("--disable/--enable", help="A disabled user can do nothing.")
     ] = None,
+    tier: TierName = None,
     new_password: Annotated[
         bool, typer.Option("--password", help="Ask for another password; the user's sessions end.")
     ] = False,
@@ -90,6 +99,7 @@ def update(
         "roles": role,
         "namespaces": None if namespace_role is None else _by_namespace(namespace_role),
         "disabled": disabled,
+        "tier": tier,
     }
     changes = given(fields)
     if new_password or password_stdin:
@@ -132,6 +142,7 @@ def _show(user: User, as_json: bool) -> None:
             f"{where or '(none)'}  {', '.join(held)}" for where, held in user.namespaces.items()
         ),
         "state": "disabled" if user.disabled else "enabled",
+        "tier": user.tier,
         "created (UTC)": user.created_at,
         "changed (UTC)": user.updated_at,
     }

@@ -45,6 +45,7 @@ from model_service.client.errors import (
     UnexpectedAnswer,
     WaitTimedOut,
 )
+from model_service.client.events import Event
 from model_service.client.progress import Bar, MakeBar
 from model_service.client.records import Page
 from model_service.client.types import (
@@ -54,6 +55,7 @@ from model_service.client.types import (
     Deployment,
     ExportJob,
     FileMetadata,
+    FormatCapability,
     Model,
     Prediction,
     TrainingJob,
@@ -72,10 +74,12 @@ __all__ = [
     "DeletedModel",
     "Deployment",
     "DeploymentFailed",
+    "Event",
     "ExportCancelled",
     "ExportFailed",
     "ExportJob",
     "FileMetadata",
+    "FormatCapability",
     "InvalidArgument",
     "InvalidRequest",
     "JobFailed",

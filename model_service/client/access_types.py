@@ -40,6 +40,7 @@ class User(Record):
     roles: tuple[str, ...] = ()
     namespaces: dict[str, list[str]] = field(default_factory=dict)
     disabled: bool = False
+    tier: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 

@@ -29,13 +29,21 @@ class Calls:
         return Page.from_json(self._transport.json("GET", url, query=query), key, item)
 
 
-def wait(fetch: Callable[[], Job], ended: Callable[[Job], bool], timeout_s: float) -> Job:
+def wait(
+    fetch: Callable[[], Job],
+    ended: Callable[[Job], bool],
+    timeout_s: float,
+    deadline: float | None = None,
+) -> Job:
     """Asks again and again, ten times a second at first and every two seconds later, until ``ended``.
+
+    Args:
+        deadline: on the monotonic clock, of somebody who has waited already; by default in ``timeout_s``.
 
     Raises:
         WaitTimedOut: not ended within ``timeout_s``.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s if deadline is None else deadline
     pause_s = _FIRST_POLL_S
     while True:
         job = fetch()

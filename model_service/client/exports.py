@@ -1,31 +1,50 @@
 """Calls on export jobs."""
 
 import os
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from urllib3.exceptions import HTTPError
+
 from model_service.client.calls import Calls, wait
-from model_service.client.errors import ExportCancelled, ExportFailed
-from model_service.client.http import segment
-from model_service.client.progress import MakeBar
+from model_service.client.errors import (
+    ConnectionFailed,
+    ExportCancelled,
+    ExportFailed,
+    ServiceError,
+    UnexpectedAnswer,
+)
+from model_service.client.events import Event, parse
+from model_service.client.http import backoff_s, segment
+from model_service.client.progress import Bar, MakeBar
 from model_service.client.records import Page
 from model_service.client.transfer import download
-from model_service.client.types import ExportJob
+from model_service.client.types import ExportJob, FormatCapability
 from model_service.states import ExportStatus
 
 JOBS = "/api/v1/export/jobs"
+CAPABILITIES = "/api/v1/export/capabilities"
+EVENTS = "text/event-stream"
+# One after the other; then the job is asked for again and again instead.
+_BROKEN_STREAMS = 3
+# A stream that says nothing for so long is broken: the service sends a word every five seconds.
+_SILENCE_S = 20.0
 
 
 class ExportCalls(Calls):
     def create_export(
         self, model_id: str | None = None, export_format: str = "onnx", **options: Any
     ) -> ExportJob:
-        """The job, not yet done. Options: export_config, optimization_config, validation_config, version_tag;
+        """The job; not yet done, unless an equal export was there to answer it. Options: export_config,
+        optimization_config, validation_config, version_tag; ``reuse=False`` to convert in any case;
         ``training_job_id`` in place of the model takes the newest one that came from that run.
 
         Raises:
             InvalidRequest: an option the format does not offer; ``details["allowed"]`` lists what it does.
+            TooManyRequests: your tier allows no more now; ``details`` says how many it does.
         """
         data = {"model_id": model_id, "export_format": export_format, **options}
         return ExportJob.from_json(self._transport.create(JOBS, data))
@@ -40,9 +59,91 @@ class ExportCalls(Calls):
         status: str | None = None,
         page: int | None = None,
         limit: int | None = None,
+        **filters: Any,
     ) -> Page[ExportJob]:
-        query = {"model_id": model_id, "status": status, "page": page, "limit": limit}
+        """Newest first. Filters: training_job_id, export_format, version_tag, is_default, user_id,
+        trace_id.
+        """
+        query = {"model_id": model_id, "status": status, "page": page, "limit": limit, **filters}
         return self._page(JOBS, "jobs", ExportJob, query)
+
+    def cancel_export(self, job_id: str) -> ExportJob:
+        """End a job that waits or runs; one that is cancelled already stays so.
+
+        Raises:
+            Conflict: it was completed, or it failed.
+        """
+        return ExportJob.from_json(self._transport.json("POST", f"{JOBS}/{segment(job_id)}/cancel"))
+
+    def retry_export(self, job_id: str) -> ExportJob:
+        """A new job for what failed or was cancelled.
+
+        Raises:
+            Conflict: it goes on, or it was completed; or the file that it was of is gone.
+        """
+        return ExportJob.from_json(self._transport.create(f"{JOBS}/{segment(job_id)}/retry", None))
+
+    def set_default_export(self, job_id: str) -> ExportJob:
+        """Make it the default of its model's version, instead of the one that was. Raises: Conflict."""
+        return ExportJob.from_json(self._transport.json("POST", f"{JOBS}/{segment(job_id)}/set-default"))
+
+    def export_capabilities(self, framework: str | None = None) -> dict[str, dict[str, FormatCapability]]:
+        """Framework → format → what is possible now. Raises: InvalidRequest: no such framework."""
+        answer = self._transport.json("GET", CAPABILITIES, query={"framework": framework})
+        found = [answer] if framework is not None else answer["frameworks"]
+        return {
+            entry["framework"]: {
+                name: FormatCapability.from_json(each) for name, each in entry["formats"].items()
+            }
+            for entry in found
+        }
+
+    def export_events(self, job_id: str, *, after: str | None = None) -> Iterator[Event]:
+        """What happens to a job, as it happens, until it has ended: lines of its log, its progress, its end.
+
+        Args:
+            after: the id of the last event that is known already.
+
+        Raises:
+            NotFound, ServiceUnavailable. ConnectionFailed: it broke off; go on ``after`` the last one.
+        """
+        yield from (event for event in self._stream(job_id, after) if event is not None)
+
+    def _stream(
+        self, job_id: str, after: str | None, silence_s: float = _SILENCE_S
+    ) -> Iterator[Event | None]:
+        headers = {"Accept": EVENTS} | ({} if after is None else {"Last-Event-ID": after})
+        url = f"{JOBS}/{segment(job_id)}/events"
+        response = self._transport.send(
+            "GET", url, headers=headers, stream=True, timeout_s=silence_s, attempts=1
+        )
+        try:
+            if response.status == 204:  # its end was told with ``after``
+                return
+            if not response.headers.get("Content-Type", "").startswith(EVENTS):
+                raise UnexpectedAnswer("The service has no events of this export to send.")
+            yield from parse(response)
+        except HTTPError as exc:
+            raise ConnectionFailed(f"The events of export {job_id} broke off: {exc}.") from exc
+        finally:
+            response.close()
+
+    def _follow(self, job_id: str, bar: Bar, deadline: float) -> None:
+        """Show the progress until the job ends, the time is over, or there are no events to be had."""
+        last, failures = None, 0
+        while failures < _BROKEN_STREAMS and (left_s := deadline - time.monotonic()) > 0:
+            failures += 1
+            try:
+                for event in self._stream(job_id, last, min(_SILENCE_S, left_s)):
+                    if event is not None:
+                        failures, last = 0, event.id
+                        _show(event, bar)
+                    if (event is not None and event.name == "ended") or time.monotonic() >= deadline:
+                        return
+            except ConnectionFailed:
+                time.sleep(min(backoff_s(failures + 1), max(0.0, deadline - time.monotonic())))
+            except (ServiceError, UnexpectedAnswer):
+                return
 
     def wait_for_export(
         self, job: str | ExportJob, *, timeout_s: float = 1800, progress: bool | MakeBar | None = None
@@ -55,13 +156,15 @@ class ExportCalls(Calls):
             WaitTimedOut: not done in ``timeout_s``; the job goes on.
         """
         job_id = job if isinstance(job, str) else job.id
+        deadline = time.monotonic() + timeout_s
         with closing(self._bar_for(progress)("Exporting", 100, "percent")) as bar:
+            self._follow(job_id, bar, deadline)
 
             def ended(seen: ExportJob) -> bool:
                 bar.update(seen.progress_percent, seen.progress_message or seen.status)
                 return seen.ended
 
-            done = wait(lambda: self.get_export(job_id), ended, timeout_s)
+            done = wait(lambda: self.get_export(job_id), ended, timeout_s, deadline)
         if done.status == ExportStatus.CANCELLED:
             raise ExportCancelled(done, f"Export {done.id} was cancelled.", "cancelled")
         if done.status == ExportStatus.FAILED:
@@ -75,3 +178,9 @@ class ExportCalls(Calls):
         """Fetches the package, a zip; otherwise as ``download_model``."""
         url = f"{JOBS}/{segment(job_id)}/download"
         return download(self._transport, url, output_path, self._bar_for(progress))
+
+
+def _show(event: Event, bar: Bar) -> None:
+    if event.name == "progress":
+        message = event.data.get("progress_message") or event.data.get("status")
+        bar.update(event.data.get("progress_percent", 0), message)

@@ -120,6 +120,7 @@ class Transport:
         body: bytes | Callable[[], Iterable[bytes]] | None = None,
         stream: bool = False,
         timeout_s: float | None = None,
+        attempts: int = ATTEMPTS,
     ) -> BaseHTTPResponse:
         """An answer below 300; with ``stream`` its body is still to be read, and the caller closes it.
 
@@ -138,7 +139,9 @@ class Transport:
             url = self.base_url + url
             sent |= self._key
         repeatable = method in _REPEATABLE or _IDEMPOTENCY_KEY in sent
-        timeout = self._timeout if timeout_s is None else urllib3.Timeout(_CONNECT_TIMEOUT_S, timeout_s)
+        timeout = self._timeout
+        if timeout_s is not None:
+            timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=timeout_s)
         attempt = 0
         while True:
             attempt += 1
@@ -166,7 +169,7 @@ class Transport:
                     failure.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
                 again = response.status in ({429, 502, 503} if repeatable else {429, 503})
                 pause_s = _retry_after_s(response) or backoff_s(attempt)
-            if not again or attempt == ATTEMPTS or pause_s > _LONGEST_PAUSE_S:
+            if not again or attempt == attempts or pause_s > _LONGEST_PAUSE_S:
                 raise failure
             time.sleep(pause_s)
 

@@ -23,6 +23,7 @@ class FileMetadata(Record):
     filename: str | None = None
     format: str | None = None
     content_type: str | None = None
+    scan: dict[str, Any] | None = None
 
 
 def _files(items: list[Any]) -> tuple[FileMetadata, ...]:
@@ -173,7 +174,8 @@ class TrainingJob(Record):
 @dataclass(frozen=True, kw_only=True)
 class ExportJob(Record):
     """A conversion. ``fidelity`` says how near the artefact is to its source, once both have run; ``inputs``
-    what the artefact takes, as name, dtype and shape; ``model_size_bytes`` is the artefact's."""
+    what the artefact takes, as name, dtype and shape; ``model_size_bytes`` is the artefact's. One that was
+    ``reused_from`` another has that one's package. Only its creation's answer has the ``callback_token``."""
 
     id: str
     status: str
@@ -183,6 +185,14 @@ class ExportJob(Record):
     model_version: str | None = None
     version: int | None = None
     version_tag: str | None = None
+    is_default: bool = False
+    user_id: str | None = None
+    trace_id: str | None = None
+    training_job_id: str | None = None
+    retry_of: str | None = None
+    reused_from: str | None = None
+    callback_token: str | None = field(default=None, repr=False)
+    progress_step: str | None = None
     progress_percent: float = 0
     progress_message: str | None = None
     error_code: str | None = None
@@ -209,6 +219,24 @@ class ExportJob(Record):
     def ended(self) -> bool:
         """Completed, failed or cancelled: it will not change any more."""
         return self.status in _ENDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatCapability(Record):
+    """Whether models of a framework become this format (``supported``), and can now (``available``; else
+    ``reason``). ``native``: in one step, else by way of ONNX."""
+
+    supported: bool
+    available: bool
+    native: bool = False
+    quality: str | None = None
+    preprocessing_embedded: bool = False
+    reason: str | None = None
+    sources: tuple[str, ...] = ()
+    extension: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    parsers = {"sources": tuple}  # noqa: RUF012
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,20 +47,21 @@ class UserCalls(Calls):
         roles: Sequence[str] = (),
         namespaces: Mapping[str, Sequence[str]] | None = None,
         disabled: bool = False,
+        tier: str | None = None,
     ) -> User:
         """A new user, by an administrator. Without a password it is a machine's, and has only keys.
 
         Args:
             roles: reader, writer, deployer, admin; what they allow holds everywhere.
             namespaces: roles that hold in one namespace only.
+            tier: free, pro or enterprise: how many exports it may ask for; None: the service's default.
 
         Raises:
             Conflict: there is a user of this name.
         """
         data: dict[str, Any] = {"name": name, "roles": list(roles), "disabled": disabled}
         data["namespaces"] = {namespace: list(held) for namespace, held in (namespaces or {}).items()}
-        if password is not None:
-            data["password"] = password
+        data |= {name: value for name, value in (("password", password), ("tier", tier)) if value is not None}
         return User.from_json(self._transport.create(USERS, data))
 
     def get_user(self, name: str) -> User:
@@ -70,7 +71,7 @@ class UserCalls(Calls):
         return self._page(USERS, "users", User, {"page": page, "limit": limit})
 
     def update_user(self, name: str, **changes: Any) -> User:
-        """Changes password, roles, namespaces or disabled. Another password ends the user's sessions."""
+        """Changes password, roles, namespaces, disabled, tier. Another password ends the user's sessions."""
         return User.from_json(self._transport.json("PATCH", _url(name), data=changes))
 
     def delete_user(self, name: str) -> dict[str, Any]:

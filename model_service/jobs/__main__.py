@@ -14,6 +14,7 @@ from model_service.jobs.queue import Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.schedule import Periodic
 from model_service.jobs.sweep import LOOK_S, make_sweeper
+from model_service.jobs.toolchain import find_toolchain
 from model_service.log import configure_logging
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import CONNECTION_ERRORS, Database
@@ -39,10 +40,11 @@ def main() -> int:
         exports=Exports(database),
         converter=Converter(settings),
         stopping=threading.Event(),
+        toolchain=find_toolchain(),
     )
     CONTEXT.set(context)
     reconciler = Reconciler(context, queue)
-    presence = Presence(Workers(database), context.worker)
+    presence = Presence(Workers(database), context.worker, context.toolchain)
     periodic = [
         Periodic("presence", INTERVAL_S, presence.report),
         Periodic("sweep", LOOK_S, make_sweeper(settings, database, context.blobs).sweep_if_due),

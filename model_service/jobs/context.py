@@ -6,6 +6,7 @@ from threading import Event
 
 from model_service.config import Settings
 from model_service.jobs.converter import Converter
+from model_service.jobs.toolchain import Toolchain
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database
 from model_service.storage.exports import Exports
@@ -20,6 +21,7 @@ class Context:
     exports: Exports
     converter: Converter
     stopping: Event
+    toolchain: Toolchain | None = None
 
 
 CONTEXT: ContextVar[Context] = ContextVar("worker context")

@@ -209,6 +209,12 @@ class Converter:
             spare.close()
         return Child(self._settings, self._work)
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder of this worker's, for as long as the block lasts; a dead worker's is cleared away."""
+        with tempfile.TemporaryDirectory(dir=self._work, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
     def close(self) -> None:
         if self._spare is not None:
             self._spare.close()

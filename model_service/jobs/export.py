@@ -12,8 +12,10 @@ from exporters import package as packages
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Abandoned, Child, ConversionError, Event
 from model_service.jobs.lease import Lease
-from model_service.storage.blobs import Blob, BlobDamaged, blob_of
+from model_service.jobs.source import fetch
+from model_service.storage.blobs import Blob
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.exports import answered_from, source_blobs
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,9 @@ def export(job_id: str) -> None:
     token = job["lease"]["token"]
     log.info("export.started", job_id=job_id, attempt=job["attempts"])
     try:
+        if _answered_from_an_equal_one(context, job):
+            log.info("export.reused", job_id=job_id)
+            return
         with (
             Lease(context.exports, job_id, token, settings.job_lease_s) as lease,
             closing(context.converter.take()) as child,
@@ -62,22 +67,44 @@ def export(job_id: str) -> None:
             context.converter.prewarm()
 
 
+def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
+    """Whether the same request was converted with the same tools since this one was asked."""
+    if context.toolchain is None or not job.get("reuse") or "request_digest" not in job:
+        return False
+    equal = context.exports.find_equal(job, [context.toolchain.digest])
+    if equal is None:
+        return False
+
+    def work(session: Session) -> None:
+        if not context.blobs.retain(equal["package"]["file_id"], session):
+            raise _JobLost  # no export loses its package; were it so, the next try converts
+        if not context.exports.complete(job["_id"], job["lease"]["token"], answered_from(equal), session):
+            raise _JobLost
+        context.blobs.release_all(source_blobs(job), session)
+
+    context.database.transaction(work)
+    return True
+
+
 def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
     job_id, token = job["_id"], job["lease"]["token"]
     report = context.exports.report
-    report(job_id, token, percent=0.0, message="fetching the source")
+    pid = child.process.pid
+    report(job_id, token, percent=0.0, message="fetching the source", progress_step="fetch", process_id=pid)
     package = child.workspace / "package"
     try:
-        source = _fetch(context, job, child.workspace)
-        report(job_id, token, percent=_FETCHED, message="starting the converter")
+        named = job["export_config"].get("architecture") is not None
+        source = fetch(context.blobs, job["source"], child.workspace, architecture=named)
+        report(job_id, token, percent=_FETCHED, message="starting the converter", progress_step="start")
 
         def on_progress(event: Event) -> None:
             percent = _FETCHED + event["percent"] / 100 * (_CONVERTED - _FETCHED)
             with suppress(*CONNECTION_ERRORS):  # a conversion goes on while MongoDB is away
-                report(job_id, token, percent=round(percent, 1), message=event["message"])
+                step = str(event.get("step", ""))[:40]
+                report(job_id, token, percent=round(percent, 1), message=event["message"], progress_step=step)
 
         result = child.convert(
-            _request(job, source, package),
+            _request(context, job, source, package),
             timeout_s=context.settings.export_timeout_s,
             on_progress=on_progress,
             abandoned=lambda: lease.lost.is_set() or context.stopping.is_set(),
@@ -88,8 +115,10 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
         kept = failure.code == "verification_failed" and (package / packages.MANIFEST).is_file()
         _fail(context, job, failure, _store(context, package) if kept else None)
         return
-    report(job_id, token, percent=_CONVERTED, message="storing the package")
+    report(job_id, token, percent=_CONVERTED, message="storing the package", progress_step="store")
     results = _results(job, result) | _interface(package)
+    if context.toolchain is not None:
+        results["toolchain"] = context.toolchain.digest
     _end(
         context,
         job,
@@ -99,20 +128,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
     log.info("export.completed", job_id=job_id)
 
 
-def _fetch(context: Context, job: Document, workspace: Path) -> Path:
-    blob = blob_of(job["source"])
-    source = workspace / f"source{Path(job['source']['filename']).suffix}"
-    try:
-        with source.open("wb") as file:
-            for piece in context.blobs.read(blob.id, 0, blob.size_bytes):
-                file.write(piece)
-    except BlobDamaged as exc:
-        message = "The stored source file is damaged; upload the model again."
-        raise ConversionError("source_damaged", message) from exc
-    return source
-
-
-def _request(job: Document, source: Path, package: Path) -> dict[str, Any]:
+def _request(context: Context, job: Document, source: Path, package: Path) -> dict[str, Any]:
     return {
         "source": str(source),
         "output_dir": str(package),
@@ -125,6 +141,8 @@ def _request(job: Document, source: Path, package: Path) -> dict[str, Any]:
             "task_type": job["task_type"],
             "checksum": job["source"]["checksum"],
         },
+        "allow_unsafe": context.settings.allow_unsafe_checkpoints,
+        "allowed_modules": context.settings.allowed_modules,
         **job["processing"],
     }
 
@@ -190,7 +208,7 @@ def _end(
     def refer(stored: Blob | None, session: Session) -> None:
         if not finish({"package": stored.reference()} if stored else {}, session):
             raise _JobLost
-        context.blobs.release(job["source"]["file_id"], session)
+        context.blobs.release_all(source_blobs(job), session)
 
     if package is None:
         context.database.transaction(lambda session: refer(None, session))

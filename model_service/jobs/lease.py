@@ -10,6 +10,10 @@ from model_service.storage.exports import Exports
 log = structlog.get_logger(__name__)
 
 
+# How long a conversion goes on after its job was cancelled, at most.
+_LOOK_S = 1.0
+
+
 class Lease:
     """Renews the lease of one job in the background for as long as the ``with`` block lasts.
 
@@ -27,7 +31,7 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def _renew(self) -> None:
-        while not self._stop.wait(self._lease_s / 4):
+        while not self._stop.wait(min(self._lease_s / 4, _LOOK_S)):
             try:
                 if not self._exports.renew(self._job_id, self._token, self._lease_s):
                     self.lost.set()

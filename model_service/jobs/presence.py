@@ -1,4 +1,4 @@
-"""A worker saying that it lives, and what confines its conversions."""
+"""A worker saying that it lives, what it can convert, and what confines its conversions."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import tempfile
 
 import structlog
 
+from model_service.jobs.toolchain import Toolchain
 from model_service.storage.workers import Workers
 
 log = structlog.get_logger(__name__)
@@ -24,10 +25,14 @@ print(json.dumps({"network": network, "files": landlock.confine_to(pathlib.Path(
 
 
 class Presence:
-    def __init__(self, workers: Workers, name: str) -> None:
+    def __init__(self, workers: Workers, name: str, toolchain: Toolchain | None = None) -> None:
         self._workers = workers
         self._name = name
-        self._state = {"pid": os.getpid(), "sandbox": _sandbox()}
+        self._state = {
+            "pid": os.getpid(),
+            "sandbox": _sandbox(),
+            "toolchain": toolchain and toolchain.to_json(),
+        }
 
     def report(self) -> None:
         self._workers.report(self._name, self._state)

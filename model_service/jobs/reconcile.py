@@ -7,7 +7,10 @@ import structlog
 from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
+from model_service.jobs.scan import scan
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.exports import source_blobs
+from model_service.storage.scans import Scans
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +39,7 @@ class Reconciler:
         for job in exports.exhausted(settings.job_max_attempts, grace_s=settings.job_lease_s):
             self._give_up(job)
         self._queue.enqueue_missing(export, exports.waiting(settings.job_max_attempts))
+        self._queue.enqueue_missing(scan, Scans(self._context.database).waiting())
 
     def _give_up(self, job: Document) -> None:
         message = (
@@ -45,7 +49,7 @@ class Reconciler:
 
         def work(session: Session) -> None:
             if self._context.exports.give_up(job, "worker_lost", message, session):
-                self._context.blobs.release(job["source"]["file_id"], session)
+                self._context.blobs.release_all(source_blobs(job), session)
 
         self._context.database.transaction(work)
 

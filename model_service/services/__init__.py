@@ -8,9 +8,13 @@ from model_service.services.aliases import AliasService
 from model_service.services.archive import ArchiveService
 from model_service.services.audit import AuditService
 from model_service.services.batch import BatchService
+from model_service.services.capabilities import CapabilityService
 from model_service.services.comparison import ComparisonService
 from model_service.services.datasets import DatasetService
 from model_service.services.deployments import DeploymentService
+from model_service.services.export_changes import ExportChanges
+from model_service.services.export_events import ExportEvents
+from model_service.services.export_limits import ExportLimits
 from model_service.services.exports import ExportService
 from model_service.services.file_holders import DatasetHolder, ModelHolder
 from model_service.services.health import HealthService
@@ -28,6 +32,7 @@ from model_service.services.search import SearchService
 from model_service.services.sessions import SessionService
 from model_service.services.signing import Signing
 from model_service.services.statistics import StatisticsService
+from model_service.services.toolchains import Toolchains
 from model_service.services.training_jobs import TrainingJobService
 from model_service.services.trash import TrashService
 from model_service.services.users import UserService
@@ -41,6 +46,7 @@ from model_service.storage.datasets import Datasets
 from model_service.storage.db import Database, check_database
 from model_service.storage.deployments import Deployments
 from model_service.storage.disk_cache import DiskCache
+from model_service.storage.export_quotas import ExportQuotas
 from model_service.storage.exports import Exports
 from model_service.storage.hot_models import HotModels
 from model_service.storage.idempotency import IdempotencyKeys
@@ -54,6 +60,7 @@ from model_service.storage.secrets import Secrets
 from model_service.storage.training_jobs import TrainingJobs
 from model_service.storage.trash import Trash
 from model_service.storage.users import Users
+from model_service.storage.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,9 @@ class Services:
     files: HeldFiles
     part_uploads: PartUploadService
     exports: ExportService
+    export_changes: ExportChanges
+    export_events: ExportEvents
+    capabilities: CapabilityService
     deployments: DeploymentService
     health: HealthService
     statistics: StatisticsService
@@ -107,9 +117,22 @@ def build_services(settings: Settings, database: Database) -> Services:
     )
     trash = TrashService(database, stored_models, stored_trash)
     aliases = AliasService(database, stored_models, models)
-    exports = ExportService(database, Exports(database), blobs, models, files, origins, idempotency, queue)
     secret = settings.signing_secret
     signing = Signing(Secrets(database), secret.get_secret_value() if secret else None)
+    stored_exports, toolchains = Exports(database), Toolchains(Workers(database))
+    exports = ExportService(
+        database,
+        stored_exports,
+        blobs,
+        models,
+        files,
+        origins,
+        idempotency,
+        queue,
+        limits=ExportLimits(ExportQuotas(database), settings.limits_of_exports, settings.default_tier),
+        toolchains=toolchains,
+        signing=signing,
+    )
     counters = Counters(database)
     principals, users, sessions, keys = _build_access(settings, database, idempotency, signing)
     return Services(
@@ -129,6 +152,9 @@ def build_services(settings: Settings, database: Database) -> Services:
             expires_s=settings.upload_expires_s,
         ),
         exports=exports,
+        export_changes=ExportChanges(database, stored_exports, blobs, exports),
+        export_events=ExportEvents(stored_exports, exports),
+        capabilities=CapabilityService(toolchains),
         deployments=DeploymentService(
             settings, database, Deployments(database), blobs, exports, idempotency, signing
         ),

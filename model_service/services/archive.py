@@ -33,6 +33,7 @@ from model_service.storage.counters import Counters
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.downloads import Downloads
 from model_service.storage.leases import Leases
+from model_service.storage.scans import Scans
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _MEMBER_BYTES = 4 << 20
@@ -73,6 +74,7 @@ class ArchiveService:
         self._store = ArchiveStore(database)
         self._leases = Leases(database)
         self._counters = counters
+        self._scans = Scans(database)
         self._downloads = Downloads(database)
         self._audit = Audit(database)
         self._work = work
@@ -183,6 +185,8 @@ class ArchiveService:
     def _count(self, name: str, documents: Sequence[Document], session: Session) -> None:
         if name == "models":
             self._counters.add(documents, session)
+            # What a scan found elsewhere is only somebody's word here.
+            self._scans.look_again([model["_id"] for model in documents if model["files"]], session)
 
     def restore(self, stream: Stream, *, force: bool = False) -> Imported:
         """Put back what a backup holds, the statistics included. ``force``: beside what is there already.

@@ -1,15 +1,17 @@
-"""Export jobs: what may be asked for, and what a finished one gives."""
+"""Export jobs: asked for, found, and what a finished one gives."""
 
-import uuid
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Any
 
-from exporters import registry
-from exporters.base import ExportRequest
-from exporters.errors import UnsupportedOption as ExporterRefusal
-from exporters.processing.declared import check_postprocessing
-from model_service.actor import Permission, may_read, namespace_of, require
-from model_service.errors import Conflict, InvalidField, NotFound, UnsupportedOption
+from model_service.actor import Permission, may_read, require
+from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
+from model_service.services.export_limits import ExportLimits
+from model_service.services.export_requests import again, checked, new_job
 from model_service.services.files import StoredFile
 from model_service.services.held_files import HeldFiles
 from model_service.services.idempotency import Idempotency, Note, Once
@@ -17,14 +19,13 @@ from model_service.services.ids import parse_uuid
 from model_service.services.models import ModelService
 from model_service.services.origins import Origins
 from model_service.services.paging import Page, readable
+from model_service.services.signing import Signing
+from model_service.services.toolchains import Toolchains
 from model_service.states import ExportStatus
 from model_service.storage.audit import Audit
 from model_service.storage.blobs import Blobs, blob_of
-from model_service.storage.db import Database, Document, Session, now
-from model_service.storage.exports import Exports
-
-# Parts of export_config that describe the model rather than the format; every package carries them.
-PROCESSING = ("classes", "preprocessing", "postprocessing")
+from model_service.storage.db import Database, Document, Session
+from model_service.storage.exports import Exports, answered_from, source_blobs
 
 
 class ExportService:
@@ -38,6 +39,10 @@ class ExportService:
         origins: Origins,
         idempotency: Idempotency,
         queue: Queue,
+        *,
+        limits: ExportLimits,
+        toolchains: Toolchains,
+        signing: Signing,
     ) -> None:
         self._database = database
         self._exports = exports
@@ -47,6 +52,9 @@ class ExportService:
         self._origins = origins
         self._idempotency = idempotency
         self._queue = queue
+        self._limits = limits
+        self._toolchains = toolchains
+        self._signing = signing
         self._audit = Audit(database)
 
     def create(
@@ -59,21 +67,26 @@ class ExportService:
         optimization_config: Document | None,
         validation_config: Document | None,
         version_tag: str | None,
+        reuse: bool = True,
         once: Once | None = None,
     ) -> Document:
         """Store a pending job and wake a worker.
+
+        Where the same was exported with the same tools before, it is a completed one with that package.
+
+        Args:
+            reuse: False: convert it in any case.
 
         Raises:
             MalformedId, NotFound: of the model, its file or the training job.
             NotPermitted: by somebody who may not write the model.
             UnsupportedOption: the format or an option of it is not offered; ``details.allowed`` is.
             InvalidField: no source, or two.
+            ExportLimitReached: whoever acts has as many as their tier allows.
         """
         if (model_id is None) == (training_job_id is None):
             raise InvalidField.of("model_id", "exactly one of model_id and training_job_id names the source")
-        options = dict(export_config)
-        processing = {part: options.pop(part, None) for part in PROCESSING}
-        options = _validate(export_format, options, processing, optimization_config, validation_config)
+        options, processing = checked(export_format, export_config, optimization_config, validation_config)
 
         def make(note: Note) -> Document:
             source = model_id
@@ -81,28 +94,68 @@ class ExportService:
                 source = self._origins.newest_model_with_file(str(training_job_id))
             model = self._files.get_with_file(source)
             require(Permission.WRITE, model["name"])
-            document = _new_job(model, export_format, options, processing, version_tag)
-
-            def work(session: Session) -> None:
-                note(document["_id"], session)
-                # The job holds on to its source: a deleted model can still be converted to the end.
-                if not self._blobs.retain(document["source"]["file_id"], session):
-                    raise NotFound("file of model", source)
-                self._exports.insert(document, session)
-                self._audit.record(
-                    "created",
-                    "export_job",
-                    document["_id"],
-                    session=session,
-                    name=model["name"],
-                    details={"format": export_format, "model_id": str(model["_id"])},
-                )
-
-            self._database.transaction(work)
-            self._queue.enqueue(export, document["_id"])
-            return document
+            job = new_job(model, export_format, options, processing, version_tag)
+            return self._store(job | {"reuse": reuse}, note, lambda: NotFound("file of model", source))
 
         return self._idempotency.run(once, make, self.get)
+
+    def retry(self, job_id: str, once: Once | None = None) -> Document:
+        """Ask again for what failed or was cancelled, as a new job: what ended stays as it ended.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, ExportLimitReached.
+            Conflict: it has not ended, or it was completed; or its source file is gone.
+        """
+
+        def make(note: Note) -> Document:
+            job = self.get(job_id)
+            require(Permission.WRITE, job["model_name"])
+            if job["status"] not in (ExportStatus.FAILED, ExportStatus.CANCELLED):
+                raise Conflict(
+                    f"Export job {job_id} is {job['status']}: only a failed or cancelled one is tried again.",
+                    status=job["status"],
+                )
+            gone = Conflict("The file that was exported is gone: upload it again, and ask for a new export.")
+            return self._store(again(job) | {"reuse": True}, note, lambda: gone)
+
+        return self._idempotency.run(once, make, self.get)
+
+    def _store(self, job: Document, note: Note, gone: Callable[[], Exception]) -> Document:
+        equal = None
+        if job["reuse"]:
+            equal = self._exports.find_equal(job, self._toolchains.digests())
+        token = hashlib.sha256(self.callback_token(job["_id"]).encode()).hexdigest()
+        document = job | {"callback_token_sha256": token}
+        if equal is not None:
+            document |= answered_from(equal)
+
+        def work(session: Session) -> None:
+            note(document["_id"], session)
+            if equal is None:
+                self._limits.check(session)
+            # A pending job holds on to its source: a deleted model can still be converted to the end.
+            held = source_blobs(document) if equal is None else [equal["package"]["file_id"]]
+            if not self._blobs.retain_all(held, session):
+                raise gone()
+            self._exports.insert(document, session)
+            self._audit.record(
+                "created",
+                "export_job",
+                document["_id"],
+                session=session,
+                name=document["model_name"],
+                details={"format": document["export_format"], "model_id": str(document["model_id"])},
+            )
+
+        self._database.transaction(work)
+        if equal is None:
+            self._queue.enqueue(export, document["_id"])
+        return document
+
+    def callback_token(self, job_id: str) -> str:
+        """With what somebody who converts elsewhere answers for this job: told to whoever asked for it."""
+        digest = hmac.digest(self._signing.key("export-callback"), job_id.encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def get(self, job_id: str) -> Document:
         """Raises: MalformedId, NotFound."""
@@ -111,14 +164,30 @@ class ExportService:
             raise NotFound("export job", job_id)
         return job
 
-    def search(self, *, model_id: str | None, status: ExportStatus | None, page: int, limit: int) -> Page:
-        query = readable()
-        if model_id is not None:
-            query["model_id"] = self._models.id_of(model_id)
-        if status is not None:
-            query["status"] = status
+    def search(self, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+        """Those that match and that whoever acts may read, newest first.
+
+        Args:
+            filters: fields and their values; ``model_id`` may be a reference, and None is no filter.
+
+        Raises:
+            MalformedId, InvalidRequest, NotFound: of the model.
+        """
+        query = readable() | {field: value for field, value in filters.items() if value is not None}
+        if "model_id" in query:
+            query["model_id"] = self._models.id_of(query["model_id"])
         items, total = self._exports.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
+
+    def of_model(self, reference: str, *, page: int, limit: int) -> Page:
+        """Raises: MalformedId, InvalidRequest, NotFound: of the model."""
+        model_id = self._models.get(reference)["_id"]
+        return self.search({"model_id": str(model_id)}, page=page, limit=limit)
+
+    def of_training_job(self, job_id: str, *, page: int, limit: int) -> Page:
+        """Of every model that came from that run. Raises: MalformedId, NotFound: of the training job."""
+        training_job_id = self._origins.training_job(job_id)["_id"]
+        return self.search({"training_job_id": training_job_id}, page=page, limit=limit)
 
     def open_package(self, job_id: str) -> StoredFile:
         """The package as a zip; of a job whose verification failed too, for diagnosis.
@@ -136,58 +205,3 @@ class ExportService:
             )
         name = f"{job['model_name']}-{job['model_version']}-{job['export_format']}.zip".replace("/", "-")
         return StoredFile.of(blob_of(job["package"]), name, self._blobs, "application/zip")
-
-
-def _new_job(
-    model: Document, export_format: str, options: Document, processing: Document, version_tag: str | None
-) -> Document:
-    file = model["file_metadata"]
-    at = now()
-    return {
-        "_id": str(uuid.uuid4()),
-        "trace_id": str(uuid.uuid4()),
-        "model_id": model["_id"],
-        "model_name": model["name"],
-        "namespace": namespace_of(model["name"]),
-        "model_version": model["version"],
-        "framework": model["framework"],
-        "task_type": model["task_type"],
-        "training_job_id": model.get("training_job_id"),
-        "version_tag": version_tag,
-        "is_default": False,
-        "export_format": export_format,
-        "export_config": options,
-        "processing": processing,
-        "optimization_config": None,
-        "validation_config": None,
-        "source": {key: file[key] for key in ("file_id", "size_bytes", "checksum", "filename")},
-        "status": ExportStatus.PENDING,
-        "progress_percent": 0.0,
-        "progress_message": "waiting for a worker",
-        "attempts": 0,
-        "log": [],
-        "created_at": at,
-        "updated_at": at,
-    }
-
-
-def _validate(
-    export_format: str,
-    options: Document,
-    processing: Document,
-    optimization_config: Document | None,
-    validation_config: Document | None,
-) -> Document:
-    """The options with their defaults filled in. Raises: UnsupportedOption."""
-    for name, given in (
-        ("optimization_config", optimization_config),
-        ("validation_config", validation_config),
-    ):
-        if given:
-            raise UnsupportedOption(f"{name} offers nothing yet: leave it out.", field=name, allowed=[])
-    try:
-        check_postprocessing(processing["postprocessing"])
-        ExportRequest.from_json({"source": "-", "output_dir": "-", "format": export_format, **processing})
-        return registry.specification(export_format).validate(options)
-    except ExporterRefusal as refusal:
-        raise UnsupportedOption(refusal.message, **refusal.details) from None

@@ -23,14 +23,13 @@ from model_service.storage.db import DATABASE_ERRORS, Database, Document, deadli
 from model_service.storage.integrity import Integrity
 from model_service.storage.maintenance import Maintenance
 from model_service.storage.models import Models
-from model_service.storage.workers import Workers
+from model_service.storage.workers import ALIVE_S, Workers
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 HEALTHY = "healthy"
 # All questions to MongoDB together; Redis has a second of its own, at the same time.
 _DATABASE_S = 0.9
 _SAMPLED_MODELS = 3
-WORKER_SILENT_S = 20.0
 _GAUGES_S = 5.0
 _SWEEP = "sweep"
 _AWAY = "cannot be reached"
@@ -213,7 +212,7 @@ class HealthService:
         found.last_verify = self._maintenance.last(VERIFY)
 
     def _count_workers(self, found: Checks) -> None:
-        found.workers = self._workers.alive(WORKER_SILENT_S)
+        found.workers = self._workers.alive(ALIVE_S)
         found.say("workers", None if found.workers else "none is running: exports wait")
 
     def _cache(self) -> str | None:

@@ -283,6 +283,7 @@ def _restricted(owner: Actor, key: Document) -> Actor:
             for namespace in namespaces
         },
         key_id=key["_id"],
+        tier=owner.tier,
     )
 
 

@@ -20,6 +20,7 @@ from model_service.errors import Conflict, InvalidField, NotFound, NotPermitted
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.paging import Page
 from model_service.services.passwords import hashed, matches
+from model_service.states import Tier
 from model_service.storage.access_keys import AccessKeys
 from model_service.storage.audit import Audit
 from model_service.storage.db import Database, Document, Session, now
@@ -51,6 +52,7 @@ class UserService:
         roles: list[Role],
         namespaces: Mapping[str, list[Role]],
         disabled: bool,
+        tier: Tier | None = None,
         once: Once | None = None,
     ) -> Document:
         """Add a user. Without a password it cannot sign in, and has the keys that an administrator makes for
@@ -74,6 +76,7 @@ class UserService:
             "roles": sorted(set(roles)),
             "namespaces": stored_namespaces(namespaces),
             "disabled": disabled,
+            "tier": tier,
             "epoch": _new_epoch(),
             "created_at": at,
             "updated_at": at,
@@ -199,6 +202,7 @@ def actor_of(user: Document) -> Actor:
         user["_id"],
         everywhere=_permissions(user["roles"]),
         in_namespaces={entry["namespace"]: _permissions(entry["roles"]) for entry in user["namespaces"]},
+        tier=Tier(user["tier"]) if user.get("tier") else None,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporters import golden, package, runners
 from exporters.errors import as_limit
-from exporters.processing.classify import top_k
+from exporters.processing.pipeline import Pipeline
 from model_service.storage.db import Document
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ class Hosted:
     model_version: str
     package_id: str
     runner: runners.Runner
-    postprocessing: dict[str, Any] | None
-    classes: list[str] | None
+    pipeline: Pipeline
     key_hashes: tuple[bytes, ...]
 
     def accepts(self, api_key: str) -> bool:
@@ -41,14 +40,7 @@ class Hosted:
 
     def predictions(self, outputs: Arrays) -> list[Any] | None:
         """What the declared post-processing makes of the first output; None where nothing is declared."""
-        if self.postprocessing is None:
-            return None
-        return top_k(
-            next(iter(outputs.values())),  # type: ignore[arg-type]  # a classifier's scores are floating
-            self.classes,
-            k=self.postprocessing.get("top_k", 1),
-            softmax=self.postprocessing.get("softmax", False),
-        )
+        return self.pipeline.predictions(outputs)
 
 
 def package_id(deployment: Document) -> str:
@@ -82,14 +74,12 @@ def _load(deployment: Document, folder: Path) -> Hosted:
     if differing:
         raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
     metadata = json.loads((folder / package.METADATA).read_bytes())
-    classes = metadata["classes"]
     hosted = Hosted(
         id=deployment["_id"],
         model_version=deployment["model_version"],
         package_id=package_id(deployment),
         runner=runner,
-        postprocessing=metadata["postprocessing"],
-        classes=[entry["name"] for entry in classes] if classes else None,
+        pipeline=Pipeline(metadata, folder),
         key_hashes=key_hashes(deployment),
     )
     expected = golden.read(folder / package.GOLDEN).expected

@@ -14,6 +14,7 @@ from model_service.storage.db import Database, Document, Session, deadline
 
 _FILES = {"$ifNull": ["$files.file_id", []]}
 _PACKAGE = {"$cond": [{"$ifNull": ["$package.file_id", False]}, ["$package.file_id"], []]}
+_SOURCE = {"$ifNull": ["$source.files.file_id", ["$source.file_id"]]}
 _UNFINISHED = [status.value for status in ExportStatus if not status.final]
 
 _AGGREGATE_S = 1800.0  # over millions of documents, sorted on disk
@@ -25,8 +26,8 @@ HOLDERS: dict[str, Any] = {
     "datasets": _FILES,
     "export_jobs": {
         "$concatArrays": [
-            # The source is let go when the job ends.
-            {"$cond": [{"$in": ["$status", _UNFINISHED]}, ["$source.file_id"], []]},
+            # The source, one file or several, is let go when the job ends.
+            {"$cond": [{"$in": ["$status", _UNFINISHED]}, _SOURCE, []]},
             _PACKAGE,
         ]
     },

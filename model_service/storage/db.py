@@ -9,8 +9,10 @@ datasets           one document per version,    │     unique on (name, version
 training_jobs      the run a model came from    │
     └─ datasets[].dataset_id → datasets         │
 export_jobs        one conversion and its truth │     unique on (model_id, version)
-    ├─ model_id → models                        │
-    └─ source.file_id, package.file_id ─────────┤
+    ├─ model_id → models                        │     one default of a model_id
+    ├─ source.file_id, source.files[].file_id ──┤
+    └─ package.file_id ─────────────────────────┤
+export_quotas      meets those who ask at once  │
 deployments        where a package is served    │
     └─ export_job_id → export_jobs              │
 deployment_history what happened to it          │
@@ -32,7 +34,8 @@ blob_counters      blobs and their bytes, by slot
 download_counters  downloads by (namespace, slot), in all, by day and by hour
 leases             who sweeps, and which archives are under way; ends with expires_at
 maintenance        how the last sweep and the last verification ended
-workers            the workers that live, and what confines their conversions
+scans              models with files that no scan has looked at yet; {scan} of a blob is in its metadata
+workers            the workers that live, what they can convert, and what confines their conversions
 """
 
 from collections.abc import Callable, Iterator
@@ -144,6 +147,8 @@ class Database:
         self.training_jobs = self._database["training_jobs"]
         self.idempotency_keys = self._database["idempotency_keys"]
         self.export_jobs = self._database["export_jobs"]
+        self.scans = self._database["scans"]
+        self.export_quotas = self._database["export_quotas"]
         self.deployments = self._database["deployments"]
         self.deployment_history = self._database["deployment_history"]
         self.api_keys = self._database["api_keys"]

@@ -6,8 +6,11 @@ All times of a lease are the database's, so the workers' clocks need not agree.
 """
 
 import uuid
+from collections.abc import Iterable
+from typing import Any
 
 from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
 from model_service.states import EXPORT_TRANSITIONS, ExportStatus
 from model_service.storage.clock import from_now
@@ -15,6 +18,14 @@ from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.pages import page_of
 
 LOG_LINES = 200
+PROGRESS = (
+    *("status", "progress_percent", "progress_message", "progress_step"),
+    *("log", "log_count", "error_code", "error_message"),
+)
+
+
+class DefaultTaken(Exception):
+    """Two exports became the default of one source at once: the later one has to look again."""
 
 
 def _unowned(grace_s: float = 0) -> Document:
@@ -25,6 +36,34 @@ def _unowned(grace_s: float = 0) -> Document:
 def _may_become(status: ExportStatus) -> Document:
     sources = [source for source, targets in EXPORT_TRANSITIONS.items() if status in targets]
     return {"status": {"$in": sources}}
+
+
+def source_blobs(job: Document) -> list[Any]:
+    """The ids of the blobs that a job holds on to until it ends; one that is at two paths is there twice."""
+    source = job["source"]
+    return [file["file_id"] for file in source.get("files", [source])]
+
+
+# What an export measured and left, which another one of the same request may be answered with.
+_RESULTS = (
+    *("exported_model_path", "model_size_bytes", "optimization_stats", "validation_metrics", "fidelity"),
+    *("inputs", "outputs", "performance", "environment", "package", "toolchain"),
+)
+
+
+def answered_from(equal: Document) -> Document:
+    """The results of an equal export, as those of a job that is completed with them. It holds the package."""
+    at = now()
+    return {
+        **{field: equal[field] for field in _RESULTS if field in equal},
+        "reused_from": equal.get("reused_from") or equal["_id"],
+        "status": ExportStatus.COMPLETED,
+        "progress_percent": 100.0,
+        "progress_message": "answered from an equal export",
+        "started_at": at,
+        "completed_at": at,
+        "updated_at": at,
+    }
 
 
 class Exports:
@@ -43,7 +82,24 @@ class Exports:
         return self._jobs.find_one({"_id": job_id}, session=session)
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
-        return page_of(self._jobs, query, skip, limit, fields={"log": False})
+        return page_of(self._jobs, query, skip, limit, fields={"log": False, "source.files": False})
+
+    def progress(self, job_id: str) -> Document | None:
+        """What changes while a job runs, and its log."""
+        fields = dict.fromkeys(PROGRESS, True)
+        return self._jobs.find_one({"_id": job_id}, fields)
+
+    def find_equal(self, job: Document, toolchains: Iterable[str]) -> Document | None:
+        """The newest completed export of the same request by one of these toolchains."""
+        return self._jobs.find_one(
+            {
+                "request_digest": job["request_digest"],
+                "toolchain": {"$in": list(toolchains)},
+                "status": ExportStatus.COMPLETED,
+            },
+            {"log": False, "source": False},
+            sort=[("created_at", -1)],
+        )
 
     def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> Document | None:
         """Take a job that waits, or whose worker's lease ran out; None when it is not to be had."""
@@ -61,6 +117,7 @@ class Exports:
                     "$set": {
                         "status": ExportStatus.RUNNING,
                         "lease": lease,
+                        "worker": worker,
                         "attempts": {"$add": ["$attempts", 1]},
                         "started_at": "$$NOW",
                         "updated_at": "$$NOW",
@@ -78,15 +135,10 @@ class Exports:
         )
         return renewed.matched_count == 1
 
-    def report(self, job_id: str, token: str, *, percent: float, message: str) -> None:
-        """Progress, shown and kept in the log."""
-        self._jobs.update_one(
-            _owned(job_id, token),
-            {
-                "$set": {"progress_percent": percent, "progress_message": message, "updated_at": now()},
-                "$push": {"log": {"$each": [f"{now():%H:%M:%S} {message}"], "$slice": -LOG_LINES}},
-            },
-        )
+    def report(self, job_id: str, token: str, *, percent: float, message: str, **fields: Any) -> None:
+        """Progress, shown and kept in the log, and other fields that are known by then."""
+        shown = {"progress_percent": percent, "progress_message": message, "updated_at": now(), **fields}
+        self._jobs.update_one(_owned(job_id, token), {"$set": shown, **_logged(message)})
 
     def complete(self, job_id: str, token: str, results: Document, session: Session) -> bool:
         """False when the job is no longer ours: nothing was changed."""
@@ -101,7 +153,7 @@ class Exports:
         }
         changed = self._jobs.update_one(
             _owned(job_id, token, ExportStatus.COMPLETED),
-            {"$set": done, "$unset": {"lease": ""}},
+            {"$set": done, "$unset": {"lease": ""}, **_logged("completed")},
             session=session,
         )
         return changed.modified_count == 1
@@ -122,11 +174,44 @@ class Exports:
             {
                 "$set": {**_failure(code, message), **(results or {})},
                 "$unset": {"lease": ""},
-                "$push": {"log": {"$each": [f"{now():%H:%M:%S} failed: {message}"], "$slice": -LOG_LINES}},
+                **_logged(f"failed: {message}"),
             },
             session=session,
         )
         return changed.modified_count == 1
+
+    def cancel(self, job_id: str, by: str, session: Session) -> Document | None:
+        """End a job that has not ended; None when it has. Its worker notices at its lease, and stops."""
+        at = now()
+        ended = {
+            "status": ExportStatus.CANCELLED,
+            "progress_message": "cancelled",
+            "completed_at": at,
+            "updated_at": at,
+        }
+        return self._jobs.find_one_and_update(
+            {"_id": job_id, **_may_become(ExportStatus.CANCELLED)},
+            {"$set": ended, "$unset": {"lease": ""}, **_logged(f"cancelled by {by}")},
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+
+    def set_default(self, job: Document, session: Session) -> bool:
+        """Make a completed job the default of its source, instead of the one that was; False: not completed.
+
+        Raises:
+            DefaultTaken: another one became it at the same moment.
+        """
+        others = {"model_id": job["model_id"], "is_default": True, "_id": {"$ne": job["_id"]}}
+        self._jobs.update_many(others, {"$set": {"is_default": False, "updated_at": now()}}, session=session)
+        completed = {"_id": job["_id"], "status": ExportStatus.COMPLETED}
+        try:
+            changed = self._jobs.update_one(
+                completed, {"$set": {"is_default": True, "updated_at": now()}}, session=session
+            )
+        except DuplicateKeyError:
+            raise DefaultTaken from None
+        return changed.matched_count == 1
 
     def hand_back(self, job_id: str, token: str) -> None:
         """An orderly stop of the worker is no failed try: the job waits again."""
@@ -161,7 +246,9 @@ class Exports:
         """Fail an exhausted job; False when it was taken up or renewed meanwhile."""
         unchanged = {"_id": job["_id"], "attempts": job["attempts"], "lease": job.get("lease")}
         changed = self._jobs.update_one(
-            unchanged, {"$set": _failure(code, message), "$unset": {"lease": ""}}, session=session
+            unchanged,
+            {"$set": _failure(code, message), "$unset": {"lease": ""}, **_logged(f"failed: {message}")},
+            session=session,
         )
         return changed.modified_count == 1
 
@@ -174,6 +261,15 @@ def _failure(code: str, message: str) -> Document:
         "error_message": message,
         "completed_at": at,
         "updated_at": at,
+    }
+
+
+def _logged(line: str) -> Document:
+    """The update that adds a line to the log. ``log_count`` counts those that it no longer keeps, too."""
+    stamped = f"{now():%H:%M:%S} {line}"
+    return {
+        "$push": {"log": {"$each": [stamped], "$slice": -LOG_LINES}},
+        "$inc": {"log_count": 1},
     }
 
 

@@ -87,9 +87,20 @@ INDEXES: dict[str, list[IndexModel]] = {
     "idempotency_keys": [IndexModel([("created_at", ASCENDING)], expireAfterSeconds=IDEMPOTENCY_KEPT_S)],
     "export_jobs": [
         IndexModel([("model_id", ASCENDING), ("version", DESCENDING)], unique=True),
+        # A source has one default at most.
+        IndexModel([("model_id", ASCENDING)], unique=True, partialFilterExpression={"is_default": True}),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("status", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in (
+                *("status", "namespace", "model_id", "training_job_id", "export_format"),
+                *("version_tag", "is_default", "user_id", "trace_id"),
+            )
+        ),
+        IndexModel(
+            [("request_digest", ASCENDING), ("toolchain", ASCENDING), ("created_at", DESCENDING)],
+            partialFilterExpression={"status": "completed"},
+        ),
     ],
     "deployments": [
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
@@ -105,6 +116,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "blob_counters": [IndexModel([("_id.slot", ASCENDING)])],
     "download_counters": [IndexModel([("_id.namespace", ASCENDING)])],
     "leases": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=3600)],
+    "scans": [IndexModel([("leased_until", ASCENDING)])],
     "workers": [IndexModel([("at", ASCENDING)], expireAfterSeconds=600)],
     "access_keys": [
         IndexModel([("secrets.prefix", ASCENDING)], unique=True),

@@ -33,7 +33,7 @@ KEPT_S = 60.0
 KEPT_TOTALS = 1_000
 _COUNTS = 8  # at once, of all lists of the process
 MAX_BRANCHES = 40  # of a cursor's $or; past it the page is sorted in memory
-STUB = ("revision", "updated_at", "download_count")
+STUB = ("revision", "updated_at", "download_count", "scans")
 _SHOWN = dict.fromkeys(DERIVED, False)
 _SHOWN_WITH_METRICS = {field: False for field in DERIVED if field != METRIC_ORDER}
 _ANY_OF = {"tags": "tags", "namespaces": "namespace"}

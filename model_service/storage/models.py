@@ -22,6 +22,7 @@ from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.downloads import Downloads
 from model_service.storage.file_entries import FilesEdit, change_files, find_for_file
 from model_service.storage.hot_models import HotModel, HotModels
+from model_service.storage.scans import Scans
 from model_service.storage.search import derived_fields
 
 # What the search stores beside a document's own fields: an answer and the trash have no use for it.
@@ -51,6 +52,7 @@ class Models:
         self._deleted = database.deleted_models
         self._statistics = Counters(database)
         self._audit = Audit(database)
+        self._scans = Scans(database)
         self.downloads = Downloads(database)
 
     @staticmethod
@@ -131,6 +133,8 @@ class Models:
             self._models.insert_one(document, session=session)
         except DuplicateKeyError as exc:
             raise _duplicate(exc) from None
+        if any("scan" not in file for file in document["files"]):
+            self._scans.note(document["_id"], session)
         self._record(action, document, session, {"version": document["version"]})
         self._statistics.change(None, document, session)
 
@@ -208,6 +212,8 @@ class Models:
             return None
         before, after = changed
         if after is not before:
+            if any("scan" not in file for file in after["files"]):
+                self._scans.note(model_id, session)
             self._record(action, after, session, {"path": path})
             self._statistics.change(before, after, session)
         return Change(before, after)

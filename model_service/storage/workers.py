@@ -9,6 +9,9 @@ from pymongo import WriteConcern
 from model_service.storage.clock import from_now
 from model_service.storage.db import Database, Document
 
+# A worker that said nothing for so long is gone.
+ALIVE_S = 20.0
+
 
 class Workers:
     def __init__(self, database: Database) -> None:
@@ -17,7 +20,8 @@ class Workers:
 
     def report(self, name: str, state: Document) -> None:
         """This worker lives, and ``state`` is what there is to say of it."""
-        self._workers.update_one({"_id": name}, [{"$set": {**state, "at": "$$NOW"}}], upsert=True)
+        said = {field: {"$literal": value} for field, value in state.items()}
+        self._workers.update_one({"_id": name}, [{"$set": {**said, "at": "$$NOW"}}], upsert=True)
 
     def leave(self, name: str) -> None:
         self._workers.delete_one({"_id": name})

@@ -120,6 +120,15 @@ TABLE: dict[tuple[str, str], Route] = {
         "GET /api/v1/export/jobs",
         "GET /api/v1/export/jobs/<job_id>",
         "GET /api/v1/export/jobs/<job_id>/download",
+        "GET /api/v1/export/jobs/<job_id>/events",
+        "GET /api/v1/export/capabilities",
+        *(
+            f"POST /api/v1/export/{where}<job_id>/{action}"
+            for where in ("", "jobs/")
+            for action in ("cancel", "retry", "set-default")
+        ),
+        f"GET {MODEL}/exports",
+        "GET /api/v1/training/<training_id>/exports",
         "GET /api/v1/datasets",
         f"GET|PUT|PATCH|DELETE {DATASET}",
         f"GET {DATASET}/usage",

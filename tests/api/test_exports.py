@@ -2,7 +2,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from exporters import registry
-from model_service.api.schemas.exports import ExportJob
+from model_service.api.schemas.exports import CreatedExport
 from tests.factories import new_model
 
 URL = "/api/v1/export/jobs"
@@ -24,7 +24,8 @@ def test_a_new_job_waits_and_says_all_there_is_to_say(http: FlaskClient, with_fi
     )
     assert answer.status_code == 202
     job = answer.json
-    assert set(job) == set(ExportJob.model_fields)
+    assert set(job) == set(CreatedExport.model_fields)
+    assert len(job.pop("callback_token")) > 40
     assert (job["status"], job["progress_percent"], job["version"]) == ("pending", 0, 1)
     assert (job["model_id"], job["model_name"], job["version_tag"]) == (with_file, "digits", "best")
     assert job["export_config"]["opset_version"] == 18
@@ -47,7 +48,8 @@ def test_lists_are_filtered(http: FlaskClient, with_file: str) -> None:
     [
         ({"export_format": "punch-cards"}, [spec.name for spec in registry.specifications()]),
         ({"export_config": {"opset": 17}}, sorted(registry.specification("onnx").options)),
-        ({"export_config": {"postprocessing": {"nms": True}}}, {"softmax": "boolean", "top_k": "integer"}),
+        ({"export_config": {"postprocessing": {"softmax": 1}}}, "true or false"),
+        ({"export_config": {"preprocessing": {"format": {"dtype": "int4"}}}}, "float32, float16 or uint8"),
         ({"optimization_config": {"quantization": {}}}, []),
         ({"validation_config": {"enabled": True}}, []),
     ],

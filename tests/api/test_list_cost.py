@@ -47,7 +47,10 @@ def app(settings: Settings) -> Flask:
         made("/users", {"name": f"u{n}"})
         gone = made("/models", new_model(name="gone"))["model_id"]
         anybody("DELETE", f"/api/v1/models/{gone}", status=200)
+    for _ in range(ROWS):
+        made("/export/jobs", {"model_id": model, "export_format": "onnx"})
     app.config["PARENT"], app.config["DATASET"] = parent, dataset
+    app.config["MODEL"], app.config["RUN"] = model, job
     return app
 
 
@@ -65,6 +68,8 @@ def test_no_list_asks_once_for_each_row(app: Flask) -> None:
         f"datasets/{app.config['DATASET']}/usage": "training_jobs",
         "training": "training_jobs",
         "export/jobs": "jobs",
+        f"models/{app.config['MODEL']}/exports": "jobs",
+        f"training/{app.config['RUN']}/exports": "jobs",
         "keys": "keys",
         "users": "users",
         "audit": "entries",

@@ -9,6 +9,7 @@ from model_service.config import Settings
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Converter
 from model_service.jobs.queue import Queue
+from model_service.jobs.toolchain import Toolchain
 from model_service.services import Services, build_services
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database
@@ -36,6 +37,7 @@ def context(settings: Settings, database: Database) -> Iterator[Context]:
         exports=Exports(database),
         converter=Converter(settings),
         stopping=threading.Event(),
+        toolchain=Toolchain("these tools", {"onnx": "1"}, {"onnx": {"program": None}}),
     )
     token = CONTEXT.set(context)
     yield context

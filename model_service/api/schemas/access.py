@@ -27,6 +27,7 @@ from model_service.api.schemas.common import (
     Text,
 )
 from model_service.services.passwords import MAX_LENGTH, MIN_LENGTH
+from model_service.states import Tier
 
 Password = Annotated[SecretStr, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH)]
 # What somebody types to sign in; it need not have been allowed as a password.
@@ -66,6 +67,7 @@ class NewUser(Body):
     roles: Roles = []
     namespaces: NamespaceRoles = {}
     disabled: bool = False
+    tier: Tier | None = Field(None, description="how many exports it may ask for; null: DEFAULT_TIER")
 
 
 class UserChanges(Body):
@@ -75,6 +77,7 @@ class UserChanges(Body):
     roles: Annotated[Roles | None, NotNull] = None
     namespaces: Annotated[NamespaceRoles | None, NotNull] = None
     disabled: Annotated[bool | None, NotNull] = None
+    tier: Tier | None = None
 
 
 class PasswordChange(Body):
@@ -87,6 +90,7 @@ class User(Answer):
     roles: list[Role]
     namespaces: Annotated[dict[str, list[Role]], BeforeValidator(_by_namespace)]
     disabled: bool
+    tier: Tier | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -102,6 +106,7 @@ class Whoami(BaseModel):
     name: str
     permissions: list[Permission]
     namespaces: dict[str, list[Permission]]
+    tier: Tier | None = None
     key_id: str | None
 
 

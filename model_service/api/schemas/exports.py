@@ -1,7 +1,7 @@
 """Export jobs."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, Field
 
@@ -30,11 +30,21 @@ class NewExport(Body):
     optimization_config: Storable | None = None
     validation_config: Storable | None = None
     version_tag: str | None = Field(None, max_length=100)
+    reuse: bool = Field(True, description="answer with the stored export where an equal one is there")
 
 
 class ExportQuery(Paged):
-    model_id: str | None = None
+    model_id: str | None = Field(None, max_length=300, description="an id or a reference")
+    training_job_id: str | None = Field(None, max_length=64)
     status: ExportStatus | None = None
+    export_format: str | None = Field(None, max_length=40)
+    version_tag: str | None = Field(None, max_length=100)
+    is_default: bool | None = None
+    user_id: str | None = Field(None, max_length=128, description="who asked for it")
+    trace_id: str | None = Field(None, max_length=64)
+
+    def filters(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"page", "limit"})
 
 
 class ExportJob(Answer):
@@ -57,7 +67,12 @@ class ExportJob(Answer):
     status: ExportStatus
     progress_percent: float
     progress_message: str
+    progress_step: str | None = None
     attempts: int
+    worker: str | None = None
+    process_id: int | None = Field(None, description="of the conversion, on its worker's machine")
+    retry_of: str | None = Field(None, description="the job that this one tries again")
+    reused_from: str | None = Field(None, description="the equal export whose package this one has")
     checkpoint_path: str
     exported_model_path: str | None = None
     export_package_path: str | None = None
@@ -78,6 +93,10 @@ class ExportJob(Answer):
     error_code: str | None = None
     error_message: str | None = None
     log: list[str] = []
+
+
+class CreatedExport(ExportJob):
+    callback_token: str = Field(description="shown this once; only its hash is kept")
 
 
 class ExportPage(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from model_service.api.schemas.common import Answer, Body, Id, Query
+from model_service.api.schemas.common import Answer, Body, Id, JSONObject, Query
 from model_service.api.schemas.models import FileMetadata
 from model_service.services.file_names import OCTET_STREAM
 from model_service.states import UploadState
@@ -38,6 +38,9 @@ class StoredFile(Answer):
     size_bytes: int
     checksum: str
     content_type: str = OCTET_STREAM
+    scan: JSONObject | None = Field(
+        None, description="whether loading it could run code; null until a worker has looked"
+    )
 
 
 class FileList(BaseModel):

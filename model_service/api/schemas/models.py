@@ -85,6 +85,9 @@ class StoredPath(Answer):
     size_bytes: int
     checksum: str
     content_type: str = OCTET_STREAM
+    scan: JSONObject | None = Field(
+        None, description="whether loading it could run code; null until a worker has looked"
+    )
 
 
 class Model(Answer):

@@ -1,0 +1,42 @@
+"""What can be exported to what."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, RootModel
+
+from model_service.api.schemas.common import JSONObject, Query
+
+
+class CapabilityQuery(Query):
+    framework: str | None = Field(None, max_length=40, description="timm, huggingface, …; else all")
+
+
+class FormatCapability(BaseModel, from_attributes=True):
+    supported: bool
+    available: bool = Field(description="whether a running worker can make it now")
+    quality: Literal["excellent", "good"] | None = Field(description="in one step, or by way of ONNX")
+    native: bool = Field(description="in one step")
+    preprocessing_embedded: bool = Field(description="whether embed_preprocessing is offered")
+    reason: str | None = Field(description="why it is not available")
+    sources: list[str] = Field(description="the kinds of checkpoints")
+    extension: str
+
+
+class FrameworkCapabilities(BaseModel, from_attributes=True):
+    framework: str
+    formats: dict[str, FormatCapability]
+
+
+class OneFramework(FrameworkCapabilities):
+    workers: int = Field(description="how many say what they can")
+    options: dict[str, JSONObject] = Field(description="by format")
+
+
+class AllFrameworks(BaseModel):
+    frameworks: list[FrameworkCapabilities]
+    workers: int
+    options: dict[str, JSONObject]
+
+
+class Capabilities(RootModel[OneFramework | AllFrameworks]):
+    pass

@@ -1,0 +1,145 @@
+"""A look at uploaded files: whether loading them could run code. It warns; what may be loaded is decided
+elsewhere, by allow-lists and in the sandbox. Nobody's upload waits for it, and no finding refuses one.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from model_service.jobs.context import CONTEXT, Context
+from model_service.storage.blobs import BlobDamaged, blob_of
+from model_service.storage.db import CONNECTION_ERRORS, Document, now
+from model_service.storage.hot_models import HotModels
+from model_service.storage.models import Models
+from model_service.storage.scans import Scans
+
+log = structlog.get_logger(__name__)
+
+_LEASE_S = 900.0
+_MOST_ATTEMPTS = 3
+_TIME_S = 120
+_MEMORY_BYTES = 2_000_000_000
+_POLL_S = 0.1
+_MAX_FINDING_BYTES = 64 * 1024
+# Reads an untrusted file: confined as a conversion is, before it looks at the first byte.
+_SCAN = """
+import json, pathlib, sys
+from exporters import landlock, limits
+from exporters.sources.scan import scan
+limits.isolate_network()
+folder = pathlib.Path(sys.argv[1])
+landlock.confine_to(folder)
+limits.die_with_parent()
+limits.apply({"memory_bytes": int(sys.argv[3]), "cpu_s": int(sys.argv[4]), "file_bytes": 1 << 20})
+print(json.dumps(scan(folder / sys.argv[2])))
+"""
+
+
+class _Stopping(Exception):
+    """The worker is being stopped."""
+
+
+def scan(model_id: str) -> None:
+    """Scan the files of a model that were not scanned yet, unless somebody else does."""
+    context = CONTEXT.get()
+    scans = Scans(context.database)
+    models = Models(context.database, HotModels(context.settings))
+    note = scans.begin(model_id, _LEASE_S)
+    if note is None:
+        return
+    try:
+        for file in scans.unscanned(note["_id"]):
+            finding = scans.finding(file["file_id"])
+            if finding is None:
+                tried = note["attempts"] > _MOST_ATTEMPTS
+                finding = _unknown("The scan did not come to an end.") if tried else _scan(context, file)
+            with models.changing(note["_id"]):
+                scans.record(note["_id"], file, finding)
+        scans.end(note)
+    except _Stopping:
+        scans.put_back(note)
+    except CONNECTION_ERRORS as exc:
+        log.warning("scan.interrupted", model_id=model_id, error=str(exc))  # its lease runs out
+    except Exception:
+        log.exception("scan.broken", model_id=model_id)
+
+
+def _scan(context: Context, file: Document) -> Document:
+    if file["size_bytes"] > context.settings.export_disk:
+        return _unknown("The file is larger than EXPORT_DISK.")
+    # The suffix is a hint at what the file is meant to be; nothing else of the client's name is used.
+    name = f"file{Path(file['path']).suffix[:20]}"
+    with context.converter.scratch() as folder:
+        blob = blob_of(file)
+        try:
+            with (folder / name).open("wb") as copy:
+                for piece in context.blobs.read(blob.id, 0, blob.size_bytes):
+                    copy.write(piece)
+        except BlobDamaged:
+            return _unknown("The stored file is damaged.")
+        found = _ask(context, folder, name)
+    log.info("scan.done", checksum=file["checksum"], safe=found.get("safe"))
+    return found
+
+
+def _ask(context: Context, folder: Path, name: str) -> Document:
+    """What the scanner says of a file in the folder, from a process that may do nothing else.
+
+    Raises:
+        _Stopping.
+    """
+    arguments = [str(folder), name, str(_MEMORY_BYTES), str(_TIME_S)]
+    answer, errors = folder / "answer", folder / "errors"
+    with answer.open("wb") as output, errors.open("wb") as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _SCAN, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=complaints,
+            cwd=folder,
+            env={"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"},
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + _TIME_S
+        try:
+            while process.poll() is None:
+                if context.stopping.is_set():
+                    raise _Stopping
+                if time.monotonic() > deadline:
+                    return _unknown("The scan took too long.")
+                time.sleep(_POLL_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    said = answer.read_bytes()[: _MAX_FINDING_BYTES + 1]
+    if process.returncode != 0:
+        log.warning("scan.failed", status=process.returncode, error=errors.read_text(errors="replace")[-500:])
+        return _unknown("The scanner failed on this file.")
+    try:
+        found: Any = json.loads(said) if len(said) <= _MAX_FINDING_BYTES else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return _unknown("The scanner gave no answer.")
+    return found | {"scanned_at": now()}
+
+
+def _unknown(reason: str) -> Document:
+    """What ``exporters.sources.scan`` answers, of a file that it could not look at."""
+    return {
+        "format": None,
+        "safe": None,
+        "globals": [],
+        "issues": [reason],
+        "scanners": {},
+        "scanned_at": now(),
+    }

@@ -1,0 +1,109 @@
+"""Which models become which formats: from the list of exporters, and from what the running workers report.
+
+Nothing here says what is possible but FRAMEWORKS, and that only as what a framework's models are uploaded.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exporters import registry
+from exporters.base import ESTIMATOR, FAMILIES, Specification
+from model_service.errors import UnsupportedOption
+from model_service.services.toolchains import Toolchains
+
+# Framework → the kinds of checkpoints of ``exporters.base.FAMILIES`` that its models come as, its own first.
+FRAMEWORKS: dict[str, tuple[str, ...]] = {
+    "ultralytics": ("ultralytics",),
+    "timm": ("state_dict", "pt2", "torchscript"),
+    "huggingface": ("huggingface", "state_dict", "pt2", "torchscript"),
+    "pytorch": ("pt2", "torchscript", "state_dict"),
+    "sklearn": ("sklearn",),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "onnx": ("onnx",),
+}
+_EMBEDS = "embed_preprocessing"
+_IN_ONE_STEP = 1
+
+
+@dataclass(frozen=True)
+class Capability:
+    """``quality``: excellent in one step, good by way of ONNX. ``reason``: why it cannot be made now."""
+
+    supported: bool
+    available: bool
+    quality: str | None
+    native: bool
+    preprocessing_embedded: bool
+    reason: str | None
+    sources: list[str]
+    extension: str
+
+
+@dataclass(frozen=True)
+class Framework:
+    framework: str
+    formats: dict[str, Capability]
+    workers: int
+
+
+class CapabilityService:
+    def __init__(self, toolchains: Toolchains) -> None:
+        self._toolchains = toolchains
+
+    def of(self, framework: str) -> Framework:
+        """Raises: UnsupportedOption: no framework that is known here."""
+        if framework not in FRAMEWORKS:
+            raise UnsupportedOption(
+                f"{framework[:40]!r} is no framework that is known here: it is one of "
+                f"{', '.join(FRAMEWORKS)}.",
+                allowed=list(FRAMEWORKS),
+                option="framework",
+            )
+        return self._describe(framework, self._toolchains.reports())
+
+    def all(self) -> list[Framework]:
+        reports = self._toolchains.reports()
+        return [self._describe(framework, reports) for framework in FRAMEWORKS]
+
+    @staticmethod
+    def options() -> dict[str, Any]:
+        """Format → option → its type, default and allowed values."""
+        return {spec.name: spec.to_json()["options"] for spec in registry.specifications()}
+
+    def _describe(self, framework: str, reports: Sequence[dict[str, Any]]) -> Framework:
+        kinds = [kind for kind in FRAMEWORKS[framework] if kind in FAMILIES]
+        formats = {spec.name: _capability(spec, kinds, reports) for spec in registry.specifications()}
+        return Framework(framework, formats, len(reports))
+
+
+def _capability(spec: Specification, kinds: Iterable[str], reports: Sequence[dict[str, Any]]) -> Capability:
+    steps = {kind: registry.steps(spec.name, FAMILIES[kind]) for kind in kinds}
+    sources = [kind for kind, count in steps.items() if count]
+    families = list(dict.fromkeys(FAMILIES[kind] for kind in sources))
+    native = _IN_ONE_STEP in steps.values()
+    reason = _why_not(spec.name, families, reports)
+    return Capability(
+        supported=bool(sources),
+        available=reason is None,
+        quality=("excellent" if native else "good") if sources else None,
+        native=native,
+        preprocessing_embedded=_EMBEDS in spec.options and any(family != ESTIMATOR for family in families),
+        reason=reason,
+        sources=sources,
+        extension=spec.extension,
+    )
+
+
+def _why_not(name: str, families: Sequence[str], reports: Sequence[dict[str, Any]]) -> str | None:
+    """Why no running worker makes the format of such sources; None where one does."""
+    if not families:
+        return "No exporter leads from models of this framework to this format."
+    if not reports:
+        return "No worker is running, or none that says what it can: an export would wait."
+    unknown = f"The running workers do not know {name}: they are of another version."
+    reasons = [
+        report["formats"].get(name, {}).get(family, unknown) for report in reports for family in families
+    ]
+    return None if None in reasons else str(reasons[0])

@@ -1,0 +1,133 @@
+"""What an export is asked for with: checked before a job exists, and stored as its document."""
+
+import hashlib
+import json
+import uuid
+
+from exporters import registry
+from exporters.base import ExportRequest
+from exporters.errors import UnsupportedOption as ExporterRefusal
+from exporters.processing.embed import complete
+from model_service.actor import actor, namespace_of
+from model_service.errors import UnsupportedOption
+from model_service.states import ExportStatus
+from model_service.storage.db import Document, now
+
+# Parts of export_config that describe the model rather than the format; every package carries them.
+PROCESSING = ("classes", "preprocessing", "postprocessing")
+# What a job was asked for with.
+_ASKED = (
+    *("model_id", "model_name", "namespace", "model_version", "framework", "task_type", "training_job_id"),
+    *("export_format", "export_config", "processing", "optimization_config", "validation_config"),
+    *("source", "version_tag"),
+)
+_FILE = ("path", "file_id", "size_bytes", "checksum")
+
+
+def checked(
+    export_format: str,
+    export_config: Document,
+    optimization_config: Document | None,
+    validation_config: Document | None,
+) -> tuple[Document, Document]:
+    """The format's options with their defaults filled in, and the processing.
+
+    Raises:
+        UnsupportedOption: the format or an option of it is not offered; ``details.allowed`` is.
+    """
+    options = dict(export_config)
+    processing = {part: options.pop(part, None) for part in PROCESSING}
+    for name, given in (
+        ("optimization_config", optimization_config),
+        ("validation_config", validation_config),
+    ):
+        if given:
+            raise UnsupportedOption(f"{name} offers nothing yet: leave it out.", field=name, allowed=[])
+    try:
+        known = registry.specification(export_format).validate(options)
+        request = {"source": "-", "output_dir": "-", "format": export_format, **processing}
+        complete(ExportRequest.from_json(request), known)
+        return known, processing
+    except ExporterRefusal as refusal:
+        raise UnsupportedOption(refusal.message, **refusal.details) from None
+
+
+def new_job(
+    model: Document,
+    export_format: str,
+    options: Document,
+    processing: Document,
+    version_tag: str | None,
+) -> Document:
+    """A pending job for whoever acts; its version is given when it is stored."""
+    asked = {
+        "model_id": model["_id"],
+        "model_name": model["name"],
+        "namespace": namespace_of(model["name"]),
+        "model_version": model["version"],
+        "framework": model["framework"],
+        "task_type": model["task_type"],
+        "training_job_id": model.get("training_job_id"),
+        "export_format": export_format,
+        "export_config": options,
+        "processing": processing,
+        "optimization_config": None,
+        "validation_config": None,
+        "source": source_of(model),
+        "version_tag": version_tag,
+    }
+    return _pending(asked)
+
+
+def again(job: Document) -> Document:
+    """A pending job for what an ended one was asked for: the same source, the same options."""
+    asked = {field: job[field] for field in _ASKED}
+    # One undertaking has one trace.
+    return _pending(asked) | {"trace_id": job["trace_id"], "retry_of": job["_id"]}
+
+
+def _pending(asked: Document) -> Document:
+    at = now()
+    return {
+        "_id": str(uuid.uuid4()),
+        "trace_id": str(uuid.uuid4()),
+        "user_id": actor().name,
+        **asked,
+        "request_digest": _digest(asked),
+        "is_default": False,
+        "status": ExportStatus.PENDING,
+        "progress_percent": 0.0,
+        "progress_message": "waiting for a worker",
+        "attempts": 0,
+        "log": [],
+        "log_count": 0,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def source_of(model: Document) -> Document:
+    """What the job fetches: the primary file, or where the version has several, all of them.
+
+    The checksum of several is that of the lines ``CHECKSUM  PATH``, in the order of the paths.
+    """
+    primary = model["file_metadata"]
+    if len(model["files"]) < 2:
+        return {key: primary[key] for key in ("file_id", "size_bytes", "checksum", "filename")}
+    files = sorted(({key: file[key] for key in _FILE} for file in model["files"]), key=lambda f: f["path"])
+    lines = "".join(f"{file['checksum']}  {file['path']}\n" for file in files)
+    return {
+        "files": files,
+        "primary": primary.get("path", primary["filename"]),
+        "filename": primary["filename"],
+        "size_bytes": sum(file["size_bytes"] for file in files),
+        "checksum": f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}",
+    }
+
+
+def _digest(asked: Document) -> str:
+    """Of everything but the tools that decides about a package's bytes. Of one model: its name is in them."""
+    source = {key: asked["source"].get(key) for key in ("checksum", "filename", "primary")}
+    names = [name for name in _ASKED if name not in {"source", "version_tag", "training_job_id"}]
+    decisive = {"source": source, **{name: asked[name] for name in names}, "model_id": str(asked["model_id"])}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,50 @@
+"""Jobs that ended as a worker ends them, without a conversion."""
+
+from typing import Any
+
+from model_service.storage.blobs import Blob, Blobs
+from model_service.storage.db import Database, Session
+from model_service.storage.exports import Exports, source_blobs
+
+TOOLS = "these tools"
+
+
+def claim(database: Database, job_id: str) -> str:
+    """The token of the worker that has the job now."""
+    job = Exports(database).claim(job_id, worker="w", lease_s=60, max_attempts=3)
+    assert job is not None
+    return str(job["lease"]["token"])
+
+
+def complete(database: Database, job_id: str, package: bytes = b"a package", toolchain: str = TOOLS) -> None:
+    exports, blobs = Exports(database), Blobs(database)
+    token = claim(database, job_id)
+    job = exports.get(job_id)
+    assert job is not None
+    results: dict[str, Any] = {"fidelity": {"verdict": "verified"}, "toolchain": toolchain}
+
+    def refer(stored: Blob, session: Session) -> None:
+        assert exports.complete(job_id, token, results | {"package": stored.reference()}, session)
+        blobs.release_all(source_blobs(job), session)
+
+    blobs.publish(blobs.write(iter([package]), limit_bytes=1000), refer)
+
+
+def fail(database: Database, job_id: str) -> None:
+    exports, blobs = Exports(database), Blobs(database)
+    token = claim(database, job_id)
+    job = exports.get(job_id)
+    assert job is not None
+
+    def work(session: Session) -> None:
+        assert exports.fail(job_id, token, code="conversion_failed", message="why", session=session)
+        blobs.release_all(source_blobs(job), session)
+
+    database.transaction(work)
+
+
+def wrong_references(database: Database) -> list[Any]:
+    """Blobs that are counted otherwise than they are held."""
+    from model_service.storage.integrity import Integrity
+
+    return list(Integrity(database).wrong_holdings())
