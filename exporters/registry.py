@@ -116,7 +116,8 @@ def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
     ends = _find(name)
     ways: list[tuple[Exporter, ...]] = [(ends[family],)] if family in ends else []
     to_onnx = formats[ONNX].get(family)
-    if name != ONNX and family != ONNX and ONNX in ends and to_onnx is not None:
+    by_onnx = ONNX in ends and name != ONNX and family not in (ONNX, *getattr(ends[ONNX], "NOT_OF", ()))
+    if by_onnx and to_onnx is not None:
         ways.append((to_onnx, ends[ONNX]))
     return ways
 

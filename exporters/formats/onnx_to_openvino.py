@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import ONNX, Artefact, Case, Source
+from ..base import ESTIMATOR, ONNX, Artefact, Case, Source
 from ..errors import ConversionFailed, as_limit
 from ..runners.openvino import runtime
 from . import openvino_file
@@ -13,6 +13,7 @@ from .openvino_file import SPECIFICATION, precision, presented
 __all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented", "requires"]
 
 TAKES = (ONNX,)
+NOT_OF = (ESTIMATOR,)  # OpenVINO reads no ai.onnx.ml
 REQUIRES = ("openvino",)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import ONNX, Artefact, Case, Dimension, Option, Source, Specification
+from ..base import ESTIMATOR, ONNX, Artefact, Case, Dimension, Option, Source, Specification
 from ..errors import ConversionFailed, MissingDependency, UnsupportedOption, as_limit
 from ..package import write_json
 from . import onnx_file
@@ -77,6 +77,7 @@ SPECIFICATION = Specification(
     check=_check,
 )
 TAKES = (ONNX,)
+NOT_OF = (ESTIMATOR,)  # TensorRT has no operator of ai.onnx.ml
 REQUIRES = ("onnx", "onnxruntime", "tensorrt", "cuda")
 ADVICE = (
     "install them on a machine with an NVIDIA GPU (pip install tensorrt cuda-python), or set build_on_target "
@@ -203,6 +204,7 @@ def _write_onnx(source: Source, folder: Path, precision: str) -> tuple[str, ...]
 
     try:
         model = onnx.load(str(source.program))
+        _require_default_operators(model)
         if precision == "int8":
             _require_quantized(model)
         if precision == "fp16":
@@ -214,6 +216,13 @@ def _write_onnx(source: Source, folder: Path, precision: str) -> tuple[str, ...]
         raise as_limit(exc) or ConversionFailed(
             f"The ONNX cannot be made {precision}: {str(exc).strip()[:300]}"
         ) from exc
+
+
+def _require_default_operators(model: Any) -> None:
+    own = {"", "ai.onnx", *(function.domain for function in model.functions)}
+    foreign = {node.domain for node in model.graph.node} - own
+    if foreign:
+        raise ConversionFailed(f"TensorRT has no operators of {', '.join(sorted(foreign))}.")
 
 
 def _half(model: Any) -> Any:

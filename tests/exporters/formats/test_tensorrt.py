@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters import golden, package, registry, runners
 from exporters.base import Artefact, ExportRequest, ExportResult
 from exporters.convert import _without_running, run
-from exporters.errors import MissingDependency, UnsupportedOption
+from exporters.errors import ConversionFailed, MissingDependency, UnsupportedOption
 from exporters.wrappers.tensorrt import build_engine
 
 from ..conftest import Export
@@ -241,3 +241,20 @@ def test_an_engine_without_its_machine_is_not_executable(tmp_path: Path) -> None
 
     with pytest.raises(runners.NotExecutable, match="TensorRT is not installed here"):
         runners.open_artefact("tensorrt", tmp_path / "model.engine")
+
+
+@pytest.mark.parametrize("format_name", ["tensorrt", "openvino"])
+def test_an_estimator_is_not_offered_to_what_has_no_operators_for_it(format_name: str) -> None:
+    assert not {"sklearn", "xgboost", "lightgbm"} & set(registry.kinds(format_name))
+
+
+def test_operators_of_machine_learning_are_refused(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Normalizer", ["x"], ["y"], domain="ai.onnx.ml", norm="L2")
+    values = [onnx.helper.make_tensor_value_info(name, 1, ["batch", 3]) for name in "xy"]
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+
+    with pytest.raises(ConversionFailed, match=r"no operators of ai\.onnx\.ml"):
+        run(ExportRequest(tmp_path / "model.onnx", tmp_path / "out", "tensorrt", {"build_on_target": True}))
