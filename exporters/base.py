@@ -276,8 +276,8 @@ class Exporter(Protocol):
 
     Several modules may lead to a format, from different families of sources: they share its SPECIFICATION.
     A module may have more, which ``registry`` asks for: ``requires(options)``, the modules that an export
-    with these options imports, in place of REQUIRES; ``ADVICE``, what to do where they are missing; ``NOT_OF``,
-    families whose ONNX has operators that the format lacks, so that no way leads from there by ONNX; and
+    with these options imports, in place of REQUIRES; ``ADVICE``, what to do where they are missing;
+    ``NOT_OF``, families whose ONNX has operators that the format lacks: no way leads from there by ONNX; and
     ``presented(source, options)``, the source as the artefact presents it where the options make that
     another one: narrower ranges of dynamic axes, or another order of colours.
     """

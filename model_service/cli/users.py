@@ -49,6 +49,9 @@ def create(
     made = client_of(context).create_user(
         name, password=password, roles=role or (), namespaces=roles, tier=tier
     )
+    if not (role or roles):
+        hint = f"{name} has no role and may do nothing: `model-service users update {name} --role reader`."
+        typer.echo(hint, err=True)
     _show(made, as_json)
 
 

@@ -17,7 +17,7 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "ultralytics": ("ultralytics",),
     "timm": ("state_dict", "pt2", "torchscript"),
     "huggingface": ("huggingface", "state_dict", "pt2", "torchscript"),
-    "pytorch": ("pt2", "torchscript", "state_dict"),
+    "pytorch": ("pt2", "torchscript", "state_dict", "torch_pickle"),
     "sklearn": ("sklearn",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),

@@ -170,6 +170,8 @@ def test_an_administrators_commands(shell: Shell) -> None:
     assert f"--cursor {log['next_cursor']}" in shown
     wrong = shell("users", "create", "bob", "--namespace-role", "vision", **key)
     assert wrong.returncode == 2
+    idle = shell("users", "create", "bob", "--machine", **key)
+    assert "bob has no role" in idle.stderr
 
 
 def test_a_keys_text_is_shown_once(shell: Shell, root: ModelServiceClient) -> None:
