@@ -19,8 +19,8 @@ from http_load import Target
 from streams import post_json, upload
 
 from exporters import cases, registry, runners, sources, verify
-from exporters.base import ExportRequest
 from exporters.convert import run
+from exporters.request import ExportRequest
 from model_service.embedded import servers
 
 PROMISED_RATIO = 1.15

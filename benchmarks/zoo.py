@@ -24,9 +24,10 @@ from common import MB, ROOT, setting, table, write_results
 from zoo_models import Model, models
 
 from exporters import registry, sources
-from exporters.base import NOT_EXECUTED, VERIFIED, ExportRequest
+from exporters.base import NOT_EXECUTED, VERIFIED
 from exporters.convert import run
 from exporters.errors import ExportError
+from exporters.request import ExportRequest
 
 LIMIT_S = 240  # for one cell
 GOAL = 0.95

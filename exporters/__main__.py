@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from . import landlock, limits
-from .base import ExportRequest, ExportResult
 from .errors import ExportError, InvalidSource, PackageCorrupt, UnsupportedOption, as_limit
+from .request import ExportRequest, ExportResult
 
 _NOT_ASKED = "open: not asked for"
 _BAR_WIDTH = 30

@@ -2,31 +2,18 @@
 
 import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import cases, golden, limits, metadata, package, registry, runners, sources, verify, wrappers
-from .base import (
-    FAILED,
-    NOT_EXECUTED,
-    ONNX,
-    VERIFIED,
-    Artefact,
-    Case,
-    Exporter,
-    ExportRequest,
-    ExportResult,
-    Progress,
-    Source,
-)
+from . import cases, golden, limits, metadata, package, registry, runners, sources, verify, ways, wrappers
+from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
 from .processing import embed
+from .request import ExportRequest, ExportResult
 
 # Enough calls for a median; a slow model is measured for a second at most.
 _MEASURED_CALLS = 30
@@ -120,14 +107,14 @@ def _convert(
         source = embed.embed(source, request, scratch)
         routes = registry.routes(request.format, source.family, options)
         source = registry.presented(routes[0], source, options)
-        ways = [way for route in routes for way in _ways(route, source, options)]
+        possible = [way for route in routes for way in ways.of_route(route, source, options)]
     with _timed(steps, "reference"):
         progress("reference", 20.0, "Asking the source model")
         asked = cases.plan(source, request.sample_inputs)
         request = embed.name_classes(request, source, asked[0])
         embed.check_outputs(request, asked[0])
     with _timed(steps, "convert"):
-        attempt = _best(request.format, ways, source, asked, scratch, progress)
+        attempt = _best(request.format, possible, source, asked, scratch, progress)
     return attempt, source, asked, request
 
 
@@ -144,64 +131,9 @@ def _as_declared(request: ExportRequest, source: Source, options: Mapping[str, A
     return embed.complete(given, options)
 
 
-@dataclass(frozen=True)
-class _Way:
-    """One converter, or one after the other, that may get this model right."""
-
-    name: str
-    convert: Callable[[Case, Path], Artefact]
-
-
-def _ways(route: tuple[Exporter, ...], source: Source, options: Mapping[str, Any]) -> list[_Way]:
-    """Raises: UnsupportedOption."""
-    last = route[-1]
-    if len(route) == 1:
-        return [
-            _Way(name, partial(_in_one_step, last, source, options, name))
-            for name in last.converters(source, options)
-        ]
-    first = route[0]
-    own = first.SPECIFICATION.options
-    between = first.SPECIFICATION.validate({name: value for name, value in options.items() if name in own})
-    return [
-        _Way(f"onnx-{name}", partial(_by_onnx, route, source, between, options, name))
-        for name in first.converters(source, between)
-    ]
-
-
-def _in_one_step(
-    exporter: Exporter,
-    source: Source,
-    options: Mapping[str, Any],
-    converter: str,
-    example: Case,
-    folder: Path,
-) -> Artefact:
-    return exporter.convert(source, example, options, folder, converter)
-
-
-def _by_onnx(
-    route: tuple[Exporter, ...],
-    source: Source,
-    between: Mapping[str, Any],
-    options: Mapping[str, Any],
-    converter: str,
-    example: Case,
-    folder: Path,
-) -> Artefact:
-    """The ONNX file is not part of the result, which is compared with the source model itself."""
-    first, last = route
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        onnx = first.convert(source, example, between, Path(scratch), converter)
-        middle = replace(source, family=ONNX, program=Path(scratch) / onnx.files[0])
-        then = next(iter(last.converters(middle, options)))
-        artefact = last.convert(middle, example, options, folder, then)
-    return replace(artefact, converter=f"onnx-{converter}")
-
-
 def _best(
     format_name: str,
-    ways: list[_Way],
+    possible: list[ways.Way],
     source: Source,
     asked: list[Case],
     scratch: Path,
@@ -211,8 +143,8 @@ def _best(
     tried: list[dict[str, Any]] = []
     first: _Attempt | None = None
     failure: ConversionFailed | None = None
-    for number, way in enumerate(ways):
-        percent = 35.0 + 40.0 * number / len(ways)
+    for number, way in enumerate(possible):
+        percent = 35.0 + 40.0 * number / len(possible)
         progress("convert", percent, f"Converting with {way.name}")
         folder = scratch / way.name
         folder.mkdir()

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import wrappers
-from .base import Artefact, Case, ExportRequest, Source, TensorSpec
+from .base import Artefact, Case, Source, TensorSpec
+from .request import ExportRequest
 
 
 def describe(

@@ -5,8 +5,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, cast
 
-from .base import FAMILIES, ONNX, Exporter, Source, Specification
+from .base import FAMILIES, ONNX, Exporter, Source
 from .errors import MissingDependency, UnsupportedOption
+from .options import Specification
 
 _MODULES = (
     "exporters.formats.torch_to_onnx",

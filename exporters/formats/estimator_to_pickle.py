@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import ESTIMATOR, Artefact, Case, Source, Specification
+from ..base import ESTIMATOR, Artefact, Case, Source
 from ..errors import ConversionFailed, as_limit
+from ..options import Specification
 from . import skops_file, torch_graph
 
 SPECIFICATION = Specification(name="pickle", extension=".skops", options={})

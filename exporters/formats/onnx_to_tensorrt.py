@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import ESTIMATOR, ONNX, Artefact, Case, Dimension, Option, Source, Specification
+from ..base import ESTIMATOR, ONNX, Artefact, Case, Dimension, Source
 from ..errors import ConversionFailed, MissingDependency, UnsupportedOption, as_limit
+from ..options import Option, Specification
 from ..package import write_json
 from . import onnx_file
 

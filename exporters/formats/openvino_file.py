@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..base import Arrays, Artefact, Case, Option, Source, Specification, TensorSpec
+from ..base import Arrays, Artefact, Case, Source, TensorSpec
 from ..errors import ConversionFailed, MissingDependency, UnsupportedOption
+from ..options import Option, Specification
 from ..runners.openvino import AXES_INFO, runtime
 from . import torch_graph
 

@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Dimension, Option, Source, Specification
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Dimension, Source
 from ..errors import ConversionFailed, as_limit
+from ..options import Option, Specification
 from . import coreml_package, torch_graph, torch_module
 
 BY_PROGRAM = "program"

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Option, Source, Specification
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
 from ..errors import ConversionFailed, UnsupportedOption, as_limit
+from ..options import Option, Specification
 from . import onnx_file, torch_graph
 
 DYNAMO = "dynamo"

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Source, Specification
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
 from ..errors import ConversionFailed, as_limit
+from ..options import Specification
 from . import torch_archive, torch_graph
 
 NAME = "model.pt2"

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Option, Source, Specification
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
 from ..errors import ConversionFailed, as_limit
+from ..options import Option, Specification
 from . import torch_graph, torch_module
 
 LITERT = "litert"

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Option, Source, Specification
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
 from ..errors import ConversionFailed, UnsupportedOption, as_limit
+from ..options import Option, Specification
 from . import torch_archive, torch_graph
 
 NAME = "model.torchscript.pt"

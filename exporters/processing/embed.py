@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import ONNX, PROGRAM, SCRIPT, Arrays, Case, ExportRequest, Source, TensorSpec
+from ..base import ONNX, PROGRAM, SCRIPT, Arrays, Case, Source, TensorSpec
 from ..errors import UnsupportedOption
+from ..request import ExportRequest
 from . import declared
 
 

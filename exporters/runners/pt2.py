@@ -9,7 +9,7 @@ from .torch_module import TorchRunner, read_interface
 
 def load(path: Path, threads: int = 1) -> TorchRunner:
     """Raises InvalidSource and UnsafeCheckpoint as ``sources.pt2``; ValueError where no export made it."""
-    from ..base import Trust
+    from ..request import Trust
     from ..sources import pt2
 
     return of_program(pt2.load(path, {}, Trust()).program, path, threads)

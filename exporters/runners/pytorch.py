@@ -19,7 +19,7 @@ def load(path: Path, threads: int = 1) -> TorchRunner:
 
     weights = load_file(path)
     if (path.parent / PROGRAM_NAME).exists():
-        from ..base import Trust
+        from ..request import Trust
         from ..sources import pt2 as source
 
         architecture = path.parent / PROGRAM_NAME

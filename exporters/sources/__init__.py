@@ -11,8 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..base import Source, Trust
+from ..base import Source
 from ..errors import InvalidSource, UnsafeCheckpoint
+from ..request import Trust
 from . import boosters, compressed, contents
 from .contents import Contents
 

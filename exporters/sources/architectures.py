@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ..base import TensorSpec, Trust
+from ..base import TensorSpec
 from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
+from ..request import Trust
 from .eager import Network
 from .inputs import parse as parse_inputs
 

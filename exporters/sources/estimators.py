@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import ESTIMATOR, Arrays, Dimension, Source, TensorSpec, Trust
+from ..base import ESTIMATOR, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
+from ..request import Trust
 from . import boosters, native_state, pickle_gate, skops_gate
 from .compressed import open_bounded
 from .typical import typical_rows

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import Source, Trust
+from ..base import Source
 from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
+from ..request import Trust
 from . import eager, huggingface_inputs, state_dict
 from .architectures import require_match
 

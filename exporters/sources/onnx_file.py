@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import ONNX, Arrays, Dimension, Source, TensorSpec, Trust
+from ..base import ONNX, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsupportedOption, as_limit
+from ..request import Trust
 from . import onnx_gate
 from .tensors import DTYPES
 

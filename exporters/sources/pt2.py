@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..base import PROGRAM, Arrays, Dimension, Source, TensorSpec, Trust
+from ..base import PROGRAM, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsupportedOption, as_limit
+from ..request import Trust
 from . import pt2_gate
 from .tensors import dtype_name, flatten_outputs, to_numpy, to_torch
 

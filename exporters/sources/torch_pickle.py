@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import Source, Trust
+from ..base import Source
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from ..request import Trust
 from . import eager, inputs
 
 

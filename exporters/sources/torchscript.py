@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import SCRIPT, Arrays, Dimension, Source, Trust
+from ..base import SCRIPT, Arrays, Dimension, Source
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from ..request import Trust
 from .inputs import parse as parse_inputs
 from .tensors import flatten_outputs, to_numpy, to_torch
 

@@ -23,8 +23,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..base import Source, TensorSpec, Trust
+from ..base import Source, TensorSpec
 from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, as_limit
+from ..request import Trust
 from . import eager, inputs
 
 # One module a line, then the classes of it that a network may consist of.

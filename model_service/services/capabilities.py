@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporters import registry
-from exporters.base import ESTIMATOR, FAMILIES, Specification
+from exporters.base import ESTIMATOR, FAMILIES
+from exporters.options import Specification
 from model_service.errors import UnsupportedOption
 from model_service.services.toolchains import Toolchains
 

@@ -5,9 +5,9 @@ import json
 import uuid
 
 from exporters import registry
-from exporters.base import ExportRequest
 from exporters.errors import UnsupportedOption as ExporterRefusal
 from exporters.processing.embed import complete
+from exporters.request import ExportRequest
 from model_service.actor import actor, namespace_of
 from model_service.errors import UnsupportedOption
 from model_service.states import ExportStatus

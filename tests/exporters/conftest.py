@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from exporters.base import ExportRequest, ExportResult
 from exporters.convert import run
+from exporters.request import ExportRequest, ExportResult
 
 from .models import SAMPLES, Sample, options_of
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from exporters import golden, package, registry, runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
+from exporters.request import ExportRequest
 
 from .conftest import Export
 from .models import FORMAT_OPTIONS, SAMPLES, ConvNet, Mlp, Sample, options_of

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint
+from exporters.request import ExportRequest
 
 from .models import Mlp
 

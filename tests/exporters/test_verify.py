@@ -10,10 +10,11 @@ import torch
 from onnx import numpy_helper
 
 from exporters import cases, runners, verify
-from exporters.base import FAILED, VERIFIED, Arrays, Case, ExportRequest
+from exporters.base import FAILED, VERIFIED, Arrays, Case
 from exporters.convert import run
 from exporters.errors import InvalidSource, VerificationFailed
 from exporters.formats import torch_to_onnx
+from exporters.request import ExportRequest
 from exporters.sources import load
 
 from .conftest import Export
@@ -124,7 +125,7 @@ def test_an_artefact_that_froze_its_batch_is_not_verified(
 def test_a_converter_that_is_wrong_fails_the_export_and_leaves_the_package(
     checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both of torch's exporters, each made wrong by a weight changed on the way to the file."""
+    """Every one of torch's exporters made wrong by a weight changed on the way to the file."""
     write = torch_to_onnx.onnx_file.write
 
     def corrupt(model: onnx.ModelProto, folder: Path, symbols: dict[str, str]) -> tuple[str, ...]:
@@ -142,6 +143,7 @@ def test_a_converter_that_is_wrong_fails_the_export_and_leaves_the_package(
     assert [(entry["converter"], entry["result"]) for entry in tried] == [
         ("dynamo", "failed"),
         ("torchscript", "failed"),
+        ("torchscript-traced", "failed"),
     ]
     assert b'"verdict": "failed"' in (tmp_path / "out/fidelity.json").read_bytes()
     assert (tmp_path / "out/manifest.json").exists()

@@ -13,7 +13,7 @@ import pytest
 
 from exporters import convert
 from exporters import package as packages
-from exporters.base import ExportRequest
+from exporters.request import ExportRequest
 from model_service.config import Settings
 from model_service.serving.app import InferenceApp
 from model_service.serving.host import Host

@@ -36,9 +36,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from exporters import golden, package, runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsupportedOption, VerificationFailed
+from exporters.request import ExportRequest
 
 IRIS, DIGITS, DIABETES = load_iris(), load_digits(), load_diabetes()
 SPECIES = IRIS.target_names[IRIS.target]

@@ -11,10 +11,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import registry, runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsupportedOption
 from exporters.formats import onnx_file
+from exporters.request import ExportRequest
 
 from ..models import SAMPLES, Sample
 from .torch_formats import Reshaping, export_elsewhere, files, save_program

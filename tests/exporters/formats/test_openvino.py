@@ -15,9 +15,10 @@ from torch import nn
 from torch.export import Dim
 
 from exporters import registry, runners
-from exporters.base import PROGRAM, ExportRequest, ExportResult
+from exporters.base import PROGRAM
 from exporters.convert import run
 from exporters.errors import ConversionFailed, MissingDependency, UnsupportedOption
+from exporters.request import ExportRequest, ExportResult
 
 from ..conftest import Export
 from ..models import SAMPLES

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from exporters import golden, registry, runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsafeCheckpoint, UnsupportedOption
+from exporters.request import ExportRequest
 
 from ..conftest import Export
 from ..models import SAMPLES, Reader, Sample

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from exporters import runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import ConversionFailed
+from exporters.request import ExportRequest
 
 from ..conftest import Export
 from ..models import SAMPLES, Mlp, Sample

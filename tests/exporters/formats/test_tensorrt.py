@@ -20,9 +20,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import golden, package, registry, runners
-from exporters.base import Artefact, ExportRequest, ExportResult
+from exporters.base import Artefact
 from exporters.convert import _without_running, run
 from exporters.errors import ConversionFailed, MissingDependency, UnsupportedOption
+from exporters.request import ExportRequest, ExportResult
 from exporters.wrappers.tensorrt import build_engine
 
 from ..conftest import Export

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from exporters import package, runners
-from exporters.base import ExportRequest, ExportResult
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsupportedOption
 from exporters.formats.torch_to_tflite import SPECIFICATION
+from exporters.request import ExportRequest, ExportResult
 
 from ..models import SAMPLES, ConvNet, Sample
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from exporters import registry, runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsafeCheckpoint, UnsupportedOption, VerificationFailed
+from exporters.request import ExportRequest
 
 from ..conftest import Export
 from ..models import SAMPLES, Sample

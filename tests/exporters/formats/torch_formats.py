@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from exporters.base import ExportRequest
+from exporters.request import ExportRequest
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import UnsupportedOption
 from exporters.processing.classify import top_k
+from exporters.request import ExportRequest
 
 LOGITS = np.array([[0.0, 2.0, 1.0], [5.0, 5.0, 0.0]], np.float32)
 

@@ -13,12 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from exporters import runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import UnsupportedOption
 from exporters.processing.classify import probabilities
 from exporters.processing.declared import complete_preprocessing
 from exporters.processing.image import convert
+from exporters.request import ExportRequest
 
 PREPROCESSING: dict[str, Any] = {
     "resize": {"method": "letterbox", "size": [16, 8]},

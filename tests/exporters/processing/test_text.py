@@ -10,11 +10,11 @@ import torch
 import transformers
 
 from exporters import runners
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import UnsupportedOption
 from exporters.processing.pipeline import Pipeline
 from exporters.processing.text import Tokenizer
+from exporters.request import ExportRequest
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "small", "text", "of", "words"]
 

@@ -24,9 +24,9 @@ from transformers import (
 )
 
 from exporters import sources
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
+from exporters.request import ExportRequest
 
 SMALL: dict[str, Any] = {
     "hidden_size": 16,

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import sources
-from exporters.base import Trust
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
+from exporters.request import Trust
 
 Sizes = list[int | str | None]
 

@@ -19,9 +19,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from exporters.base import ExportRequest, Trust
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint
+from exporters.request import ExportRequest, Trust
 from exporters.sources import estimators, pickle_gate
 from exporters.sources.compressed import open_bounded
 

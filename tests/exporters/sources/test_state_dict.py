@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from exporters import sources
-from exporters.base import ExportRequest, ExportResult, Trust
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
+from exporters.request import ExportRequest, ExportResult, Trust
 
 from . import nets
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from exporters import sources
-from exporters.base import ExportRequest, Trust
 from exporters.convert import run
 from exporters.errors import UnsafeCheckpoint, UnsupportedOption
+from exporters.request import ExportRequest, Trust
 
 from ..models import Mlp
 

@@ -14,9 +14,9 @@ from ultralytics.nn import tasks
 from ultralytics.utils import ROOT, YAML
 
 from exporters import runners, sources
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint
+from exporters.request import ExportRequest
 
 NETWORKS = {
     "detect": ("yolo11.yaml", tasks.DetectionModel),

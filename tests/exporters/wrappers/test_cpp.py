@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from exporters import wrappers
-from exporters.base import ExportRequest
 from exporters.convert import run
+from exporters.request import ExportRequest
 
 from .declarations import DECLARATIONS, LABELS, Declaration
 from .probing import check_prepared, check_read, numbers_of

@@ -17,11 +17,11 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from exporters import registry, runners, wrappers
-from exporters.base import ExportRequest
 from exporters.convert import run
 from exporters.processing.declared import complete_postprocessing, complete_preprocessing
 from exporters.processing.detect import detect
 from exporters.processing.image import prepare
+from exporters.request import ExportRequest
 
 FORMATS = [
     name

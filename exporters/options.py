@@ -1,0 +1,138 @@
+"""What a format offers and what a request may ask of it, told before a job starts and without a framework."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import UnsupportedOption
+
+
+@dataclass(frozen=True)
+class Option:
+    """``allowed``: for an integer its (smallest, largest); for anything else the values, or None for any.
+
+    ``refused``: values that the field knows and this format does not offer, and why not.
+    """
+
+    type: Literal["integer", "boolean", "string", "object", "array"]
+    default: Any
+    description: str
+    allowed: tuple[Any, ...] | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def explain(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "default": self.default,
+            "allowed": list(self.allowed) if self.allowed else None,
+            "description": self.description,
+        }
+
+    def accepts(self, value: Any) -> bool:
+        if value is None:
+            return self.default is None
+        if self.type == "integer":
+            if not isinstance(value, int) or isinstance(value, bool):
+                return False
+            return self.allowed is None or self.allowed[0] <= value <= self.allowed[1]
+        wanted = {"boolean": bool, "string": str, "object": dict, "array": list}[self.type]
+        return isinstance(value, wanted) and (self.allowed is None or value in self.allowed)
+
+    def why_not(self, value: Any) -> str:
+        given = value if isinstance(value, list) else [value]
+        reasons = [reason for name, reason in self.refused.items() if name in given]
+        return f": {reasons[0]}" if reasons else ""
+
+
+# Of every format: what a checkpoint does not say of itself.
+SOURCE_OPTIONS: Mapping[str, Option] = {
+    "inputs": Option(
+        "array",
+        None,
+        "Of a checkpoint that does not record its inputs: "
+        '[{"name": "input", "shape": ["batch", 3, 224, 224], "dtype": "float32"}]; a name in a shape is an '
+        "axis of any size.",
+    ),
+    "architecture": Option(
+        "string",
+        None,
+        "Of a checkpoint that has the weights alone: timm:NAME, hf:config.json beside it, or module:Class of "
+        "a package that the operator allows.",
+    ),
+}
+
+
+# Of formats whose graph can hold the declared preprocessing.
+EMBED_PREPROCESSING = Option(
+    "boolean",
+    False,
+    "Put the declared preprocessing of an image, but for its resize, and a classifier's softmax into the "
+    "graph: it then takes uint8[batch, height, width, 3] of RGB.",
+)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts.
+
+    ``options`` are the format's own, SOURCE_OPTIONS, and embed_preprocessing where it ``embeds``; ``check``
+    raises UnsupportedOption for what no single option can say of itself.
+    """
+
+    name: str
+    extension: str
+    options: Mapping[str, Option]
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    embeds: bool = False
+
+    def __post_init__(self) -> None:
+        embed = {"embed_preprocessing": EMBED_PREPROCESSING} if self.embeds else {}
+        object.__setattr__(self, "options", {**self.options, **embed, **SOURCE_OPTIONS})
+
+    def validate(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` with the defaults filled in.
+
+        Raises:
+            UnsupportedOption: an unknown name, or a value of the wrong type or outside its range.
+        """
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UnsupportedOption(
+                f"{self.name} has no option {unknown[0]!r}; it takes {', '.join(sorted(self.options))}.",
+                allowed=sorted(self.options),
+                option=unknown[0],
+            )
+        for name, value in options.items():
+            option = self.options[name]
+            if not option.accepts(value):
+                raise UnsupportedOption(
+                    f"{name} takes {_wanted(option)}, not {json.dumps(value)[:80]}{option.why_not(value)}.",
+                    allowed=option.explain(),
+                    option=name,
+                )
+        complete = {name: options.get(name, option.default) for name, option in self.options.items()}
+        if self.check is not None:
+            self.check(complete)
+        return complete
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "extension": self.extension,
+            "options": {name: option.explain() for name, option in self.options.items()},
+        }
+
+
+def _wanted(option: Option) -> str:
+    if option.allowed is None:
+        return "true or false" if option.type == "boolean" else with_article(option.type)
+    if option.type == "integer":
+        return f"an integer from {option.allowed[0]} to {option.allowed[1]}"
+    return f"one of {', '.join(map(str, option.allowed))}"
+
+
+def with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aio' else 'a'} {noun}"

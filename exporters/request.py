@@ -1,0 +1,119 @@
+"""One conversion as its caller asks for it, and what came of it; both travel as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import UnsupportedOption
+from .options import with_article
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the operator lets a checkpoint do while it is loaded: nothing, unless it is said."""
+
+    unsafe_checkpoints: bool = False  # unpickle what no allow-list knows
+    modules: tuple[str, ...] = ()  # import classes of these packages as architectures
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One conversion. ``model`` is for metadata.json: name, version, framework, task_type, checksum."""
+
+    source: Path
+    output_dir: Path
+    format: str
+    options: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    classes: list[str] | None = None
+    preprocessing: dict[str, Any] | None = None
+    postprocessing: dict[str, Any] | None = None
+    sample_inputs: Path | None = None
+    limits: dict[str, int] | None = None
+    allow_unsafe: bool = False
+    allowed_modules: list[str] | None = None
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(self.allow_unsafe, tuple(self.allowed_modules or ()))
+
+    @classmethod
+    def from_json(cls, data: Any) -> ExportRequest:
+        """Raises UnsupportedOption for a missing or unknown field, or a field of the wrong type."""
+        known = [f.name for f in fields(cls)]
+        if not isinstance(data, dict):
+            raise UnsupportedOption("The request is not a JSON object.", allowed=known)
+        for name in data:
+            if name not in known:
+                raise UnsupportedOption(f"The request has an unknown field {name!r}.", allowed=known)
+        for name in ("source", "output_dir", "format"):
+            if not isinstance(data.get(name), str) or not data[name]:
+                raise UnsupportedOption(f"The request needs {name!r}, a text.", allowed=known)
+        for name, kind in _FIELD_TYPES.items():
+            if data.get(name) is not None and not isinstance(data[name], kind):
+                raise UnsupportedOption(
+                    f"The request's {name!r} is not {with_article(_JSON_NAMES[kind])}.", allowed=known
+                )
+        for name in ("classes", "allowed_modules"):
+            if not all(isinstance(item, str) for item in data.get(name) or []):
+                raise UnsupportedOption(f"The request's {name!r} is not a list of texts.", allowed=known)
+        return cls(
+            source=Path(data["source"]),
+            output_dir=Path(data["output_dir"]),
+            format=data["format"],
+            options=data.get("options") or {},
+            model=data.get("model") or {},
+            classes=data.get("classes"),
+            preprocessing=data.get("preprocessing"),
+            postprocessing=data.get("postprocessing"),
+            sample_inputs=Path(data["sample_inputs"]) if data.get("sample_inputs") else None,
+            limits=data.get("limits"),
+            allow_unsafe=data.get("allow_unsafe") or False,
+            allowed_modules=data.get("allowed_modules"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        paths = {"source": str(self.source), "output_dir": str(self.output_dir)}
+        samples = str(self.sample_inputs) if self.sample_inputs else None
+        return {**asdict(self), **paths, "sample_inputs": samples}
+
+
+_FIELD_TYPES: dict[str, type] = {
+    "options": dict,
+    "model": dict,
+    "classes": list,
+    "preprocessing": dict,
+    "postprocessing": dict,
+    "sample_inputs": str,
+    "limits": dict,
+    "allow_unsafe": bool,
+    "allowed_modules": list,
+}
+_JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string", bool: "boolean"}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made. ``performance`` is measured, so it is not among the package's equal bytes."""
+
+    package_dir: Path
+    format: str
+    verdict: str
+    converter: str
+    artefact: str
+    artefact_size_bytes: int
+    options: dict[str, Any]
+    fidelity: dict[str, Any]
+    performance: dict[str, float]
+    steps_s: dict[str, float]
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "package_dir": str(self.package_dir)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ExportResult:
+        return cls(**{**data, "package_dir": Path(data["package_dir"])})
