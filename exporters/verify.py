@@ -2,11 +2,13 @@
 
 An output agrees when every element does::
 
-    |artefact - source| <= rtol * |source| + atol * max|source|
+    |artefact - source| <= rtol * |source| + atol * scale
 
-with the tolerance of its dtype, or of the precision that the artefact computes in. The absolute part scales
-with the output itself, so that small numbers, like the probabilities of a softmax, are not waved through. NaN
-and infinity have to be in the same places, and an output without one finite number proves nothing.
+with the tolerance of its dtype, or of the precision that the artefact computes in. The scale is the largest
+number of the output itself, so that small ones, like the probabilities of a softmax, are not waved through; of
+an output with three axes or more, that of the element's channel (axis 1 or the last, whichever is less), so
+that a detector's scores are not measured by its boxes' pixels. NaN and infinity have to be in the same places,
+and an output without one finite number proves nothing.
 """
 
 import platform
@@ -42,6 +44,7 @@ _TOOLS = (
 )
 # Below this an all-zero output counts as zero: the noise of one float32 accumulation.
 _ZERO = 1e-6
+_LEAST_PART = 1e-2  # of the output's largest number: the least that a channel is measured by
 
 
 def compare(
@@ -123,21 +126,36 @@ def _compare(
         return _refused("the source answers with nothing but NaN or infinity, which proves nothing")
     source = expected[finite].astype(np.float64)
     difference = np.abs(actual[finite].astype(np.float64) - source)
-    scale = float(np.abs(source).max())
+    scale = _scale(np.where(finite, expected, 0).astype(np.float64))[finite]
     rtol, atol = TOLERANCES.get(precision or str(expected.dtype), (0.0, 0.0))
-    allowed = rtol * np.abs(source) + (atol * scale if scale else _ZERO)
+    absolute = np.where(scale > 0, atol * scale, _ZERO)
+    allowed = rtol * np.abs(source) + absolute
     if expected.dtype.kind == "f":
         within = bool((difference <= allowed).all())
     else:
         within = np.array_equal(expected, actual)
     return {
         "max_abs": _short(difference.max()),
-        "max_rel": _short((difference / np.maximum(np.abs(source), max(atol * scale, 1e-30))).max()),
+        "max_rel": _short((difference / np.maximum(np.abs(source), np.maximum(absolute, 1e-30))).max()),
         "cosine": _cosine(source, actual[finite].astype(np.float64)),
         "top1_agreement": _top1(expected, actual),
         "passed": within,
         "reason": None if within else "further apart than the tolerance",
     }
+
+
+def _scale(source: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of every element the magnitude that its difference is measured by, of the source's shape."""
+    magnitude = np.abs(source)
+    whole = magnitude.max()
+    if source.ndim < 3:
+        return np.full(source.shape, whole)
+    channels = [
+        magnitude.max(axis=tuple(other for other in range(source.ndim) if other != axis), keepdims=True)
+        for axis in (1, source.ndim - 1)
+    ]
+    # A channel of next to nothing still carries the rounding of what it was computed from.
+    return np.broadcast_to(np.maximum(np.minimum(*channels), _LEAST_PART * whole), source.shape)
 
 
 def _refused(reason: str) -> dict[str, Any]:

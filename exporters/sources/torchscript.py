@@ -13,8 +13,15 @@ from .tensors import flatten_outputs, to_numpy, to_torch
 
 # TorchScript is interpreted by torch and its pickles know tensors only, but some operators reach the disk,
 # and ``__setstate__`` runs while loading. Namespaces of extensions that are not ours to vet are refused too.
+# torch's lexer takes spaces, comments and continued lines around a dot; and a name bound to torch or ops, or
+# given to getattr, would hide what is called.
+_GAP = rb"(?:\s|\\\r?\n|#[^\n]*)*"
 _REACHES_OUT = re.compile(
-    rb"\b(?:torch|aten)\.(?:save|load|from_file)\b|\bops\.(?!aten\b|prim\b|prims\b|torchvision\b)\w+"
+    rb"\bfrom_file\b"
+    rb"|\." + _GAP + rb"(?:save|load)\b"
+    rb"|[\"'](?:save|load)[\"']"
+    rb"|[=(,\[]" + _GAP + rb"(?:torch|ops)" + _GAP + rb"(?:[),\];]|\n|$)"
+    rb"|(?<![\w.])ops\b(?!" + _GAP + rb"\." + _GAP + rb"(?:aten|prim|prims|torchvision)\b)"
 )
 
 

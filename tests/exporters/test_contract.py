@@ -147,7 +147,7 @@ def made_again(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempP
         for name, sample in CELLS
     ]
     code = (
-        "import json, sys; from exporters.base import ExportRequest; from exporters.convert import run\n"
+        "import json, sys; from exporters.request import ExportRequest; from exporters.convert import run\n"
         "for request in json.load(sys.stdin): run(ExportRequest.from_json(request))"
     )
     done = subprocess.run(

@@ -57,6 +57,24 @@ def test_small_numbers_are_compared_with_each_other_and_not_with_one() -> None:
     assert not judge(np.zeros_like(small), small)
 
 
+@pytest.mark.parametrize("layout", [(0, 1, 2), (0, 2, 1)], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("precision", [None, "float16"])
+def test_a_detectors_scores_are_not_measured_by_its_boxes(
+    layout: tuple[int, ...], precision: str | None
+) -> None:
+    random = np.random.default_rng(0)
+    boxes, scores = random.uniform(0, 640, (2, 4, 200)), random.uniform(0, 1, (2, 8, 200))
+    right = np.concatenate([boxes, scores], axis=1).astype(np.float32).transpose(layout)
+    wrong = np.concatenate([boxes, np.zeros_like(scores)], axis=1).astype(np.float32).transpose(layout)
+    near = right * np.float32(1 + 1e-5)
+
+    def verdict(actual: np.ndarray) -> str:
+        case = Case("one", {}, {"output0": right})
+        return str(verify.compare([case], lambda inputs: {"output0": actual}, precision)["verdict"])
+
+    assert (verdict(near), verdict(wrong)) == (VERIFIED, FAILED)
+
+
 def test_nan_has_to_be_in_the_same_places() -> None:
     masked = np.array([[np.nan, 1.0, -np.inf]], np.float32)
 

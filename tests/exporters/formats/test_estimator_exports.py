@@ -200,7 +200,7 @@ def test_equal_estimators_are_equal_bytes_in_another_process(tmp_path: Path) -> 
     path = _save(ESTIMATORS["lightgbm, text labels"](), tmp_path)
     code = (
         "import sys; from pathlib import Path\n"
-        "from exporters.base import ExportRequest; from exporters.convert import run\n"
+        "from exporters.request import ExportRequest; from exporters.convert import run\n"
         "for name in ('onnx', 'pickle'):\n"
         "    run(ExportRequest(Path(sys.argv[1]), Path(sys.argv[2], name), name))"
     )

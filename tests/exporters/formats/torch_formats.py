@@ -53,7 +53,7 @@ def export_elsewhere(requests: list[ExportRequest]) -> None:
     """In another process, after it has compiled something else: its counters are not ours."""
     code = (
         "import json, sys, torch\n"
-        "from exporters.base import ExportRequest\n"
+        "from exporters.request import ExportRequest\n"
         "from exporters.convert import run\n"
         "torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()))\n"
         "for request in json.load(sys.stdin): run(ExportRequest.from_json(request))"
