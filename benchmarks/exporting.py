@@ -68,19 +68,9 @@ def _bare_openvino(path: Path, folder: Path) -> None:
     openvino.save_model(openvino.convert_model(program), folder / "bare.xml", compress_to_fp16=False)
 
 
-def _bare_torchscript(path: Path, folder: Path) -> None:
-    import torch
-
-    module = torch.export.load(path).module(check_guards=False)
-    with torch.no_grad():
-        traced = torch.jit.trace(module.forward, (torch.randn(2, 3, 64, 64),), check_trace=False)
-    torch.jit.save(traced, folder / "bare.pt")
-
-
 BARE: Mapping[str, Callable[[Path, Path], None]] = {
     "onnx": _bare_onnx,
     "openvino": _bare_openvino,
-    "torchscript": _bare_torchscript,
 }
 
 

@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
     convert = commands.add_parser("convert", help="one conversion for a person")
     convert.add_argument(
-        "model", type=Path, metavar="MODEL", help="an exported program (.pt2) or TorchScript"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="an exported program (.pt2), TorchScript, weights, ONNX, a checkpoint of Ultralytics, an "
+        "estimator, or a folder of Hugging Face",
     )
     convert.add_argument("--to", required=True, metavar="FORMAT", help="one of `capabilities`")
     convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="the package; empty or new")

@@ -20,9 +20,18 @@ def complete(request: ExportRequest, options: Mapping[str, Any]) -> ExportReques
     """The request with its processing and classes in the form of metadata.json. Standard library only.
 
     Raises:
-        UnsupportedOption: a declaration that is not offered, or not as embed_preprocessing.
+        UnsupportedOption: a declaration that is not offered, or not as embed_preprocessing, or contradicted
+            by reverse_input_channels.
     """
     before = declared.complete_preprocessing(request.preprocessing)
+    if before is not None and (options.get("model_optimizer_args") or {}).get("reverse_input_channels"):
+        raise UnsupportedOption(
+            "reverse_input_channels turns the colours that the artefact takes the other way round, and the "
+            "declared preprocessing would make those that the model takes. Leave reverse_input_channels out; "
+            "the preprocessing makes the model's colours from any image.",
+            allowed=[False],
+            option="model_optimizer_args",
+        )
     after = declared.complete_postprocessing(request.postprocessing)
     classes = declared.labels(request.classes, request.postprocessing)
     if after is not None and "nms" in after and after["raw_output"]["classes"] is None and classes:

@@ -23,7 +23,7 @@ _ADVICE = (
     "batch of 2."
 )
 # What a state dict may name, and whole modules of networks do not; the loader itself is stricter.
-_OF_WEIGHTS = re.compile(
+OF_WEIGHTS = re.compile(
     r"torch\.\w+|torch\.(_utils|_tensor|storage|serialization|cuda|nn\.parameter)\.\w+"
     r"|collections\.(OrderedDict|Counter)|builtins\.(set|bytearray|complex)|_codecs\.encode|argparse\.Namespace"
 )
@@ -91,7 +91,7 @@ def _is_estimator(framework: str) -> Callable[[Contents], bool]:
 def _is_state_dict(found: Contents) -> bool:
     if found.pickled is not None:
         return any(name.startswith("torch.") for name in found.pickled) and all(
-            _OF_WEIGHTS.fullmatch(name) for name in found.pickled
+            OF_WEIGHTS.fullmatch(name) for name in found.pickled
         )
     # safetensors: the length of a JSON header, little-endian in 8 bytes, and the header.
     size = int.from_bytes(found.head[:8], "little")
@@ -157,5 +157,6 @@ def _unknown(found: Contents) -> InvalidSource | UnsafeCheckpoint:
     if found.is_archive:
         return InvalidSource(f"The file is an archive, but not of a model that is understood here. {_ADVICE}")
     return InvalidSource(
-        f"The file is neither an exported program (.pt2) nor TorchScript, or it was cut short. {_ADVICE}"
+        "The file is no model that is understood here (an exported program, TorchScript, weights, ONNX, an "
+        f"estimator or a folder of Hugging Face), or it was cut short. {_ADVICE}"
     )

@@ -26,8 +26,20 @@ from .eager import Network
 from .inputs import parse as parse_inputs
 
 _FORMS = ("timm:NAME", "hf:config.json", "package.module:Class")
-# Arguments of timm's own that would fetch or read something else than the weights that were sent.
-_NOT_OF_TIMM = re.compile(r"pretrained\w*|checkpoint_path|cache_dir|scriptable|exportable|no_jit")
+# Numbers and names of timm's networks. Not among them is what would fetch or read something else than the
+# weights that were sent, and what names a class or a device.
+_OF_TIMM = """
+num_classes in_chans img_size global_pool features_only out_indices output_stride
+drop_rate drop_path_rate drop_block_rate pos_drop_rate patch_drop_rate proj_drop_rate attn_drop_rate
+patch_size embed_dim embed_dims depth depths dims num_heads head_dim mlp_ratio window_size init_values
+qkv_bias qk_norm proj_bias class_token pos_embed no_embed_class reg_tokens pre_norm final_norm fc_norm
+dynamic_img_size dynamic_img_pad strict_img_size always_partition weight_init fix_init
+num_features stem_size stem_kernel_size stem_width stem_type fix_stem pad_type replace_stem_pool
+layers channels cardinality base_width avg_down down_kernel_size block_reduce_first zero_init_last
+kernel_sizes ls_init_value head_init_scale head_norm_first head_hidden_size conv_mlp conv_bias use_grn
+norm_eps act_layer norm_layer aa_layer
+"""
+TIMM_ARGUMENTS = frozenset(_OF_TIMM.split())
 _SHOWN = 5
 
 
@@ -135,9 +147,12 @@ def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[
         similar = difflib.get_close_matches(name, timm.list_models(), 8)
         shown = f"; there is {', '.join(similar)}" if similar else ""
         raise _refused(f"timm has no model {name!r}{shown}.", similar)
-    refused = [key for key in architecture.arguments if _NOT_OF_TIMM.fullmatch(key)]
+    refused = [key for key in architecture.arguments if key not in TIMM_ARGUMENTS]
     if refused:
-        raise _refused(f"{refused[0]} cannot be set: the weights are the file that was sent.", None)
+        allowed = sorted(TIMM_ARGUMENTS)
+        raise _refused(
+            f"{refused[0][:80]} cannot be set for a model of timm; {', '.join(allowed)} can.", allowed
+        )
     configuration = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     arguments = {**_told_by(weights, configuration), **architecture.arguments}
     module = _make(

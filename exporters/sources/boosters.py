@@ -5,9 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..errors import InvalidSource, as_limit
 
 _LIMIT_BYTES = 4 << 30
+_TREE_LINES = 22  # LightGBM reads no more of a tree
+_INTEGERS = re.compile(r"-?[0-9]{1,10}( -?[0-9]{1,10})*")
 
 
 def is_xgboost(head: bytes) -> bool:
@@ -59,7 +64,9 @@ def load_lightgbm(path: Path) -> Any:
     import lightgbm
 
     try:
-        booster = lightgbm.Booster(model_str=_read(path).decode(), params={"verbosity": -1})
+        text = _read(path).replace(b"\r\n", b"\n").decode()
+        check_lightgbm(text)
+        booster = lightgbm.Booster(model_str=text, params={"verbosity": -1})
         objective = (str(booster.dump_model(num_iteration=1).get("objective", "")).split() or [""])[0]
         estimator = lightgbm.LGBMRegressor(objective=objective or None)
         if objective in ("binary", "multiclass", "multiclassova"):
@@ -74,6 +81,97 @@ def load_lightgbm(path: Path) -> Any:
         raise
     except Exception as exc:
         raise as_limit(exc) or _damaged("LightGBM", "booster.save_model('model.txt')") from exc
+
+
+def check_lightgbm(text: Any) -> None:
+    """LightGBM believes its text: which column, which child, and where in the text each tree begins.
+
+    Raises:
+        InvalidSource: a tree that would read outside its own memory, or a text that LightGBM did not write.
+    """
+    try:
+        _require(type(text) is str and "\r" not in text and "\0" not in text)
+        data = text.encode()
+        head = data[: data.index(b"\nTree=") + 1] if b"\nTree=" in data else b""
+        header = _fields(head.decode().split("\n"))
+        columns = _integer(header["max_feature_idx"]) + 1
+        outputs = _integer(header["num_class"])
+        _require(columns > 0 and outputs > 0)
+        # One number a tree and row, in a row of one number a class.
+        _require(_integer(header.get("num_tree_per_iteration", header["num_class"])) == outputs)
+        for word in header.get("objective", "").split():
+            _require(not word.startswith("num_class") or word == f"num_class:{outputs}")
+        start, sizes = len(head), _integers(header["tree_sizes"]).tolist()
+        _require(len(sizes) > 0 and len(sizes) % outputs == 0)
+        for number, size in enumerate(sizes):
+            block = data[start : start + size]
+            _require(size > 0 and len(block) == size and block.startswith(b"Tree=%d\n" % number))
+            _require(block.endswith(b"\n"))
+            _check_lightgbm_tree(block.decode(), columns)
+            start += size
+        _require(not data.startswith(b"Tree=", start))
+    except (KeyError, ValueError, IndexError, OverflowError) as exc:
+        raise _damaged("LightGBM", "booster.save_model('model.txt')") from exc
+
+
+def _check_lightgbm_tree(block: str, columns: int) -> None:
+    """Inner nodes count up from the root; a child is a later one, or a leaf as ``-1 - leaf``."""
+    lines = block.rstrip("\n").split("\n")[1:]
+    _require(len(lines) <= _TREE_LINES and all("=" in line for line in lines))
+    fields = _fields(lines)
+    leaves = _integer(fields["num_leaves"])
+    _require(leaves > 0 and fields.get("is_linear", "0") == "0")
+    for name in ("leaf_value", "leaf_weight", "leaf_count"):
+        one_leaf = leaves == 1 and not fields.get(name)
+        _require(one_leaf or name not in fields or len(fields[name].split(" ")) == leaves)
+    _require(bool(fields["leaf_value"]))
+    for name in ("threshold", "split_gain", "internal_value", "internal_weight", "internal_count"):
+        _require(name not in fields or len(fields[name].split()) == leaves - 1)
+    if leaves == 1:
+        return
+    feature, kind, left, right = (
+        _integers(fields[name]) for name in ("split_feature", "decision_type", "left_child", "right_child")
+    )
+    _require(all(len(one) == leaves - 1 for one in (feature, kind, left, right)))
+    _require(bool(((feature >= 0) & (feature < columns)).all()))
+    places = np.arange(leaves - 1)
+    _require(all(bool(((side < 0) | (side > places)).all()) for side in (left, right)))
+    below = np.sort(np.concatenate([left, right]))
+    _require(bool((below == np.r_[-leaves:0, 1 : leaves - 1]).all()))
+    _check_lightgbm_categories(fields, np.array(fields["threshold"].split(" "))[kind & 1 == 1])
+
+
+def _check_lightgbm_categories(fields: dict[str, str], used: npt.NDArray[Any]) -> None:
+    count = _integer(fields["num_cat"])
+    _require(count > 0 or not len(used))
+    if count:
+        bounds = _integers(fields["cat_boundaries"])
+        words = fields["cat_threshold"].split(" ")
+        _require(len(bounds) == count + 1 and bounds[0] == 0 and bounds[-1] == len(words))
+        _require(bool((np.diff(bounds) >= 0).all()))
+        _require(all(_integer(str(one)) < count for one in used))
+
+
+def _fields(lines: list[str]) -> dict[str, str]:
+    pairs = [line.split("=", 1) for line in lines if line]
+    fields = {pair[0]: pair[-1] for pair in pairs}
+    _require(len(fields) == len(pairs))
+    return fields
+
+
+def _integer(text: str) -> int:
+    _require(re.fullmatch("[0-9]{1,10}", text) is not None)
+    return int(text)
+
+
+def _integers(text: str) -> npt.NDArray[np.int64]:
+    _require(_INTEGERS.fullmatch(text) is not None)
+    return np.array(text.split(" ")).astype(np.int64)
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError("not as LightGBM writes it")
 
 
 def _classes(estimator: Any, booster: Any) -> Any:

@@ -50,7 +50,7 @@ def read(path: Path) -> Contents:
         head = file.read(_HEAD_BYTES)
         if not zipfile.is_zipfile(path):
             file.seek(0)
-            return Contents(path, head, pickled=_globals(file) if _looks_like_pickle(head) else None)
+            return Contents(path, head, pickled=_globals(file) if looks_like_pickle(head) else None)
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] or name: name for name in archive.namelist()}
@@ -63,7 +63,7 @@ def read(path: Path) -> Contents:
     return Contents(path, head, is_archive=True, members=frozenset(names), pickled=pickled)
 
 
-def _looks_like_pickle(head: bytes) -> bool:
+def looks_like_pickle(head: bytes) -> bool:
     """Protocol 2 and later say so in their first byte; an older one is text opcodes that parse one by one."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return True

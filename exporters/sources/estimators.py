@@ -107,7 +107,17 @@ def _unpickle(path: Path) -> Any:
 
 
 def as_source(estimator: Any) -> Source:
-    """Raises InvalidSource: not fitted, no estimator, or one with several labels for a row."""
+    """Raises InvalidSource: not fitted, no estimator, not whole, or one with several labels for a row."""
+    try:
+        return _as_source(estimator)
+    except (AttributeError, KeyError, IndexError, TypeError) as exc:
+        raise InvalidSource(
+            f"The {type(estimator).__name__} in the file is not whole ({type(exc).__name__}: "
+            f"{str(exc)[:200]}). Save it again."
+        ) from exc
+
+
+def _as_source(estimator: Any) -> Source:
     framework = type(estimator).__module__.partition(".")[0]
     width = getattr(estimator, "n_features_in_", None)
     if not isinstance(width, (int, np.integer)) or width < 1:

@@ -15,15 +15,16 @@ from ..base import Source
 from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
 from . import eager, huggingface_inputs, state_dict
-from .architectures import require_match
+from .architectures import TIMM_ARGUMENTS, require_match
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 # Would import or download something, or is the loader's to say; at any depth.
 _DROPPED = re.compile(
     r"_.*|fusion_config|attn_implementation|experts_implementation|transformers_weights|name_or_path"
-    r"|(torch_)?dtype|custom_pipelines|use_pretrained_backbone|tf_legacy_loss"
+    r"|(torch_)?dtype|custom_pipelines|use_pretrained_backbone|tf_legacy_loss|backbone_kwargs"
 )
+_OF_TIMM = ("timm_backbone", "timm_wrapper")
 _CODE = "auto_map"
 _LABELS = ("id2label", "label2id")
 # What turns a user's text, image or sound into the inputs, and back; it travels with the model.
@@ -153,10 +154,29 @@ def _configuration(document: Mapping[str, Any]) -> Any:
 def _cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
     cleaned: dict[str, Any] = {}
     for key, value in document.items():
-        if key == _CODE or _DROPPED.fullmatch(key):
+        if key == _CODE or _DROPPED.fullmatch(key) or _is_of_hub(key, document):
             continue
-        cleaned[key] = _cleaned(value) if isinstance(value, dict) and key not in _LABELS else value
+        if key == "model_args" and isinstance(value, dict):  # of a network of timm
+            value = {name: argument for name, argument in value.items() if name in TIMM_ARGUMENTS}
+        cleaned[key] = value if key in _LABELS else _cleaned_value(value)
     return cleaned | ({"use_cache": False} if "use_cache" in cleaned else {})
+
+
+def _cleaned_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _cleaned(value)
+    return [_cleaned_value(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_of_hub(key: str, document: Mapping[str, Any]) -> bool:
+    """Whether it is a name to look for at the hub; timm's own networks, asked for as such, are none."""
+    value = document[key]
+    if not isinstance(value, str):
+        return False
+    of_timm = document.get("use_timm_backbone") is True or document.get("model_type") in _OF_TIMM
+    if key == "backbone_config" or (key == "backbone" and not of_timm):
+        return True
+    return key in ("backbone", "architecture") and of_timm and not re.fullmatch(r"[a-z]\w*(\.\w+)?", value)
 
 
 def _model_class(document: Mapping[str, Any], config: Any) -> Any:

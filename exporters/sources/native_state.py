@@ -12,6 +12,17 @@ import numpy as np
 
 from ..errors import UnsafeCheckpoint
 
+# What each ensemble is made of.
+_MEMBERS = {
+    "RandomForestClassifier": ("DecisionTreeClassifier",),
+    "RandomForestRegressor": ("DecisionTreeRegressor",),
+    "ExtraTreesClassifier": ("ExtraTreeClassifier",),
+    "ExtraTreesRegressor": ("ExtraTreeRegressor",),
+    "GradientBoostingClassifier": ("DecisionTreeRegressor",),
+    "GradientBoostingRegressor": ("DecisionTreeRegressor",),
+    "IsolationForest": ("ExtraTreeRegressor",),
+}
+
 
 def check(estimator: Any) -> None:
     """Search trees are built again from their points; everything else is left as it is, or refused.
@@ -25,18 +36,31 @@ def check(estimator: Any) -> None:
             _check_tree(part)
         elif kind == "sklearn.ensemble._hist_gradient_boosting.predictor":
             _check_predictor(part)
-        elif kind == "sklearn.ensemble._hist_gradient_boosting.gradient_boosting":
+        elif kind == "sklearn.ensemble._hist_gradient_boosting.gradient_boosting" and hasattr(
+            part, "_predictors"
+        ):
             _check_columns(part, (one.nodes["feature_idx"] for stage in part._predictors for one in stage))
-        elif kind == "sklearn.tree._classes" and hasattr(part, "tree_"):
-            _require(
-                part.tree_.n_features == part.n_features_in_, "a tree of other columns than its estimator"
-            )
-        elif kind in ("sklearn.ensemble._forest", "sklearn.ensemble._gb", "sklearn.ensemble._iforest"):
+            _check_bins(part)
+        elif type(part).__name__ in _MEMBERS and hasattr(part, "estimators_"):
             _check_members(part)
         elif kind == "sklearn.svm._classes" and hasattr(part, "support_vectors_"):
             _check_support_vectors(part)
+        elif kind == "lightgbm.sklearn" and getattr(part, "_Booster", None) is not None:
+            fits = part._n_features == part._n_features_in == part._Booster.num_feature()
+            _require(fits, "trees of other columns than their estimator")
         elif kind.startswith("sklearn.neighbors.") and hasattr(part, "_fit_method"):
+            _check_neighbours(part)
             _rebuild_search(part)
+        if "tree_" in getattr(part, "__dict__", {}):
+            fits = kind == "sklearn.tree._classes" and type(part.tree_).__module__ == "sklearn.tree._tree"
+            _require(
+                fits and part.tree_.n_features == part.n_features_in_,
+                "a tree of other columns than its estimator",
+            )
+    for part in list(walk(estimator)):
+        fitted = type(part).__module__ == "sklearn.ensemble._gb" and hasattr(part, "estimators_")
+        if fitted and not isinstance(part.init_, str):
+            _check_first_guess(part)
 
 
 def walk(value: Any) -> Iterator[Any]:
@@ -49,7 +73,7 @@ def walk(value: Any) -> Iterator[Any]:
             continue
         seen.add(id(current))
         if isinstance(current, dict):
-            todo += current.values()
+            todo += [*current.keys(), *current.values()]
         elif isinstance(current, (list, tuple, set, frozenset)):
             todo += current
         elif isinstance(current, np.ndarray):
@@ -113,8 +137,51 @@ def _check_columns(estimator: Any, used: Any) -> None:
 def _check_members(estimator: Any) -> None:
     """An ensemble hands its rows to its trees without asking again how many columns there are."""
     members = np.asarray(estimator.estimators_, dtype=object).ravel()
+    kinds = _MEMBERS[type(estimator).__name__]
+    trees = all(
+        type(member).__module__ == "sklearn.tree._classes" and type(member).__name__ in kinds
+        for member in members
+    )
+    _require(trees, "a member that is no tree of its ensemble")
     fits = all(getattr(member, "n_features_in_", None) == estimator.n_features_in_ for member in members)
     _require(fits and len(members), "a tree of other columns than its ensemble")
+    if type(estimator).__module__ == "sklearn.ensemble._gb":
+        classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
+        stages = (estimator.n_estimators_, estimator.n_trees_per_iteration_)
+        fits = (
+            isinstance(estimator.estimators_, np.ndarray)
+            and estimator.estimators_.shape == stages
+            and estimator.n_trees_per_iteration_ == (classes if classes > 2 else 1)
+        )
+        _require(fits, "other trees than its stages have")
+
+
+def _check_first_guess(estimator: Any) -> None:
+    """The trees add to what ``init_`` answers, in place: it is asked, when all else is known to be sound."""
+    stages = any(type(part).__module__ == "sklearn.ensemble._gb" for part in walk(estimator.init_))
+    _require(not stages, "a first guess made in stages itself")
+    guess = estimator._raw_predict_init(np.zeros((2, estimator.n_features_in_), np.float32))
+    fits = isinstance(guess, np.ndarray) and guess.shape == (2, estimator.n_trees_per_iteration_)
+    _require(fits, "a first guess of another width than its stages")
+
+
+def _check_bins(estimator: Any) -> None:
+    """What says which columns are categorical is read by column; each category is a bit of 256."""
+    untouched = getattr(estimator, "_preprocessor", None) is None
+    _require(untouched, "columns that are changed on the way to a tree")
+    bins = estimator._bin_mapper
+    width = estimator.n_features_in_
+    categorical = bins.is_categorical_
+    fits = (
+        type(bins).__name__ == "_BinMapper"
+        and isinstance(categorical, np.ndarray)
+        and categorical.shape == (width,)
+        and len(bins.bin_thresholds_) == width
+    )
+    _require(fits, "bins of other columns than its estimator")
+    for column in np.flatnonzero(categorical):
+        known = np.asarray(bins.bin_thresholds_[column], float)
+        _require(known.ndim == 1 and ((known >= 0) & (known < 256)).all(), "categories out of range")
 
 
 def _check_support_vectors(machine: Any) -> None:
@@ -123,19 +190,62 @@ def _check_support_vectors(machine: Any) -> None:
         machine._sparse is False and isinstance(vectors, np.ndarray), "support vectors that are not dense"
     )
     count = len(vectors)
-    classes = len(per_class) if type(machine).__name__ in ("SVC", "NuSVC") else 2
+    classifies = type(machine).__name__ in ("SVC", "NuSVC")
+    classes = len(per_class) if classifies else 2
     pairs = classes * (classes - 1) // 2
-    total = int(np.sum(per_class)) if type(machine).__name__ in ("SVC", "NuSVC") else count
+    total = int(np.sum(per_class)) if classifies else count
+    support = machine.support_
+    known = machine.kernel in ("linear", "poly", "rbf", "sigmoid") and "_impl" not in vars(machine)
+    _require(known, "a support vector machine of another kernel or kind")
+    _require(
+        isinstance(support, np.ndarray)
+        and support.dtype.kind == "i"
+        and support.shape == (count,)
+        and ((support >= 0) & (support < machine.shape_fit_[0])).all(),
+        "support vectors that were not among its samples",
+    )
     fits = (
         vectors.ndim == 2
         and vectors.shape[1] == machine.n_features_in_
         and bool((np.asarray(per_class) >= 0).all())
         and total == count
+        and (len(machine.classes_) == classes if classifies else (np.asarray(per_class) == count).all())
         and machine._dual_coef_.shape == (classes - 1, count)
         and machine._intercept_.shape == (pairs,)
         and all(len(part) in (0, pairs, 2) for part in (machine._probA, machine._probB))
     )
     _require(fits, "a support vector machine of impossible sizes")
+
+
+def _check_neighbours(estimator: Any) -> None:
+    """The classes of the neighbours are counted where ``_y`` says, in a table as long as ``classes_``."""
+    points = estimator._fit_X
+    fits = (
+        isinstance(points, np.ndarray)
+        and points.ndim == 2
+        and points.dtype.kind in "fiu"
+        and points.shape == (estimator.n_samples_fit_, estimator.n_features_in_)
+    )
+    _require(fits, "neighbours of other columns than its estimator")
+    if type(estimator).__name__ not in ("KNeighborsClassifier", "RadiusNeighborsClassifier"):
+        return
+    labels, classes = estimator._y, estimator.classes_
+    if not estimator.outputs_2d_:
+        classes = [classes]
+    fits = (
+        isinstance(labels, np.ndarray)
+        and labels.dtype == np.intp
+        and labels.shape == ((len(points), len(classes)) if estimator.outputs_2d_ else (len(points),))
+        and all(isinstance(one, np.ndarray) and one.ndim == 1 for one in classes)
+    )
+    _require(fits, "neighbours of impossible classes")
+    columns = labels.reshape(len(points), -1).T
+    fits = all(
+        ((column >= 0) & (column < len(one))).all() for column, one in zip(columns, classes, strict=True)
+    )
+    _require(fits, "neighbours of impossible classes")
+    if type(estimator).__name__ == "KNeighborsClassifier":
+        _require(0 < estimator.n_neighbors <= len(points), "fewer neighbours than it asks for")
 
 
 def _rebuild_search(estimator: Any) -> None:

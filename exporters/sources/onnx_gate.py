@@ -33,6 +33,12 @@ def read(path: Path) -> Any:
         raise as_limit(exc) or InvalidSource(f"The ONNX file is damaged or was cut short. {_ADVICE}") from exc
     if not model.HasField("graph"):
         raise InvalidSource("The ONNX file has no graph: it is no model.")
+    if model.training_info:
+        raise UnsafeCheckpoint(
+            "The ONNX file carries graphs for training (training_info), which are refused: they are not "
+            "exported, and hide what is in them. Export the model for inference.",
+            part="training_info",
+        )
     _check_operators(model)
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -67,7 +73,8 @@ def _check_external(tensor: Any, folder: Path) -> None:
     parts = Path(location).parts
     if not location or location.startswith("/") or "\\" in location or "\0" in location or ".." in parts:
         raise _outside(location)
-    if ":" in parts[0]:
+    # onnxruntime takes names such as */_ORT_MEM_ADDR_/* for addresses in its own memory.
+    if not parts or ":" in parts[0] or "*" in location:
         raise _outside(location)
     path = folder / location
     if not path.resolve().is_relative_to(folder.resolve()) or any(
@@ -101,33 +108,33 @@ def nodes(model: Any) -> Iterator[Any]:
     yield from _nodes(model.graph.node)
     for function in model.functions:
         yield from _nodes(function.node)
+        for graph in _graphs(function.attribute_proto):
+            yield from _nodes(graph.node)
 
 
 def _nodes(found: Any) -> Iterator[Any]:
     for node in found:
         yield node
-        for graph in _graphs(node):
+        for graph in _graphs(node.attribute):
             yield from _nodes(graph.node)
 
 
-def _graphs(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
+def _graphs(attributes: Any) -> Iterator[Any]:
+    for attribute in attributes:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    graphs = [model.graph, *(graph for node in nodes(model) for graph in _graphs(node))]
-    for graph in graphs:
+    # A function's attributes have defaults, which its nodes refer to.
+    attributes = [node.attribute for node in nodes(model)]
+    attributes += [function.attribute_proto for function in model.functions]
+    for graph in (model.graph, *(graph for some in attributes for graph in _graphs(some))):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
-    for node in nodes(model):
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-    for function in model.functions:
-        for attribute in function.attribute_proto:
-            yield from (attribute.t, *attribute.tensors)
+    for attribute in (attribute for some in attributes for attribute in some):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)

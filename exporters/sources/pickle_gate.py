@@ -23,6 +23,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from . import boosters
 from .estimator_globals import CLASSES, VALUES, canonical
 from .native_state import walk
 from .pickle_values import (
@@ -165,7 +166,9 @@ class _Gate(pickle._Unpickler):
         elif isinstance(target, Ignored):
             return
         elif kind in _OWN_SETSTATE:
-            _require_state(state)
+            require_attributes(type(target), state)
+            if kind == ("lightgbm.basic", "Booster"):
+                _require_handle(state)
             target.__setstate__(state)
         elif kind in CLASSES:
             _set_attributes(target, state)
@@ -192,14 +195,25 @@ class _Gate(pickle._Unpickler):
 
 def _set_attributes(target: Any, state: Any) -> None:
     """As ``object.__setstate__`` would, and not as the class may have it: no code of the class runs."""
+    require_attributes(type(target), state)
+    if not isinstance(target, dict):  # a Bunch does not restore its attributes either
+        target.__dict__.update(state)
+
+
+def require_attributes(cls: type, state: Any) -> None:
+    """Raises Rejected: the state is no dictionary of attributes, or one of them hides a method."""
     _require_state(state)
-    cls = type(target)
     for name in state:
         hidden = inspect.getattr_static(cls, name, None)
         if name.startswith("__") or inspect.isroutine(hidden) or isinstance(hidden, (classmethod, property)):
             raise Rejected(f"an attribute {name[:60]!r} in place of a method of {_name(cls)}")
-    if not isinstance(target, dict):  # a Bunch does not restore its attributes either
-        target.__dict__.update(state)
+
+
+def _require_handle(state: dict[str, Any]) -> None:
+    """The model's text, as LightGBM's own ``__setstate__`` finds it."""
+    text = state.get("_handle", state.get("handle"))
+    if text is not None:
+        boosters.check_lightgbm(text)
 
 
 def _require_state(state: Any) -> None:

@@ -8,6 +8,7 @@ its own: the scanners disassemble what may be made to keep them busy.
 import json
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -17,11 +18,13 @@ from typing import Any
 from ..errors import ExportError
 from .boosters import is_lightgbm, is_xgboost
 from .compressed import compression, open_bounded
-from .contents import _looks_like_pickle
+from .contents import looks_like_pickle
 
 SCANNERS = ("picklescan", "fickling")
 _TIMEOUT_S = 20
 _LIMITS = {"memory_bytes": 2 << 30, "cpu_s": 10}
+# A process with a second thread, as numpy starts them, can neither leave the network nor be confined.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _READ_BYTES = 8 << 20  # of one pickle
 _TOTAL_BYTES = 32 << 20  # of all pickles in an archive
 _MEMBERS = 2_000
@@ -39,13 +42,16 @@ def scan(path: Path) -> dict[str, Any]:
     """
     finding = _finding(_format(path))
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "exporters.sources.scan", str(path.resolve())],
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            cwd=Path(__file__).parents[2],
-        )
+        with tempfile.TemporaryDirectory(prefix="scan-") as own:
+            done = subprocess.run(
+                [sys.executable, "-m", "exporters.sources.scan", str(path.resolve()), own],
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+                cwd=Path(__file__).parents[2],
+                # Nothing of ours: the environment of a service has its secrets.
+                env={"LANG": "C.UTF-8", "HOME": own, "TMPDIR": own, **_ONE_THREAD},
+            )
         found: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         found = {"safe": None, "issues": [f"The scanners were not done after {_TIMEOUT_S} s."]}
@@ -75,7 +81,7 @@ def _format(path: Path) -> str | None:
             head = file.read(4096)
     except OSError:
         return None
-    if _looks_like_pickle(head):
+    if looks_like_pickle(head):
         return "pickle"
     if zipfile.is_zipfile(path):
         return _archive_format(path)
@@ -136,11 +142,11 @@ def _look(path: Path) -> dict[str, Any]:
 
 
 def _is_data(name: str) -> bool:
-    from . import _OF_WEIGHTS
+    from . import OF_WEIGHTS
     from .estimator_globals import CLASSES, VALUES, canonical
     from .pickle_values import CALLS, INERT
 
-    if _OF_WEIGHTS.fullmatch(name):
+    if OF_WEIGHTS.fullmatch(name):
         return True
     known = canonical(*name.rpartition(".")[::2])
     return any(known in table for table in (CLASSES, VALUES, CALLS, INERT)) or known in (
@@ -153,7 +159,7 @@ def _pickles(path: Path, issues: list[str]) -> Iterator[tuple[str, bytes, bool]]
     """(name, content, whether it is all of it) of everything in the file that looks like a pickle."""
     if not zipfile.is_zipfile(path):
         data, complete = _unpacked(path, issues)
-        if _looks_like_pickle(data[:4096]):
+        if looks_like_pickle(data[:4096]):
             yield path.name, data, complete
         elif data[:6] == b"\x93NUMPY" and b"|O" in data[:256]:
             start = data.find(b"\x80", 10)
@@ -168,7 +174,7 @@ def _pickles(path: Path, issues: list[str]) -> Iterator[tuple[str, bytes, bool]]
             for member in members[:_MEMBERS]:
                 with archive.open(member) as part:
                     data = part.read(4096)
-                    if not (_looks_like_pickle(data) or member.filename.endswith(".pkl")):
+                    if not (looks_like_pickle(data) or member.filename.endswith(".pkl")):
                         continue
                     data += part.read(min(_READ_BYTES, left))
                     left -= len(data)
@@ -227,11 +233,12 @@ def _fickling(label: str, data: bytes, complete: bool) -> tuple[bool, list[str],
     return bad, [], [f"{label}: fickling: {first}"] if bad else []
 
 
-def _main(path: str) -> int:
-    from .. import limits
+def _main(path: str, own: str) -> int:
+    from .. import landlock, limits
 
     limits.die_with_parent()
     limits.isolate_network()
+    landlock.confine([*landlock.interpreter_paths(), Path(path)], [Path(own), Path("/dev/null")])
     limits.apply(dict(_LIMITS))
     try:
         found = _look(Path(path))
@@ -242,4 +249,4 @@ def _main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1]))
+    sys.exit(_main(*sys.argv[1:]))

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from . import boosters
 from .compressed import LIMIT_BYTES
 from .estimator_globals import CLASSES, NUMERIC, VALUES
+from .native_state import walk
+from .pickle_gate import require_attributes
+from .pickle_values import Rejected
 
 _PLAIN = {
     ("builtins", "dict", "DictNode"),
@@ -64,9 +68,14 @@ def load(path: Path) -> Any:
 
     try:
         trusted = _check(path)
-        return skops.io.load(path, trusted=sorted(trusted))
+        loaded = skops.io.load(path, trusted=sorted(trusted))
+        for part in walk(loaded):
+            require_attributes(type(part), dict(getattr(part, "__dict__", {})))
+        return loaded
     except (UnsafeCheckpoint, InvalidSource):
         raise
+    except Rejected as exc:
+        raise _refusal(str(exc)) from exc
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
             f"The .skops file cannot be read: {str(exc).strip()[:200]}. Save it again with skops.io.dump, "
@@ -89,14 +98,37 @@ def _check(path: Path) -> set[str]:
         module, name, builder = (entry.get(key) for key in ("__module__", "__class__", "__loader__"))
         known = (module, name, builder) in _PLAIN or (module, name) in _BUILDERS.get(str(builder), ())
         if not known and builder != "CachedNode":
-            what = f"{module}.{name} ({builder})"[:120]
-            raise UnsafeCheckpoint(
-                f"The .skops file contains {what}, which is refused: loading it could run code. Only "
-                "estimators of scikit-learn, XGBoost and LightGBM, and their parts, are loaded.",
-                refused=what,
-            )
+            raise _refusal(f"{module}.{name} ({builder})")
+        if (module, name) == ("lightgbm.basic", "Booster") and builder == "ObjectNode":
+            _check_booster(entry, schema)
         trusted.add(f"{module}.{name}")
     return trusted
+
+
+def _refusal(what: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"The .skops file contains {what[:120]}, which is refused: loading it could run code. Only "
+        "estimators of scikit-learn, XGBoost and LightGBM, and their parts, are loaded.",
+        refused=what[:120],
+    )
+
+
+def _check_booster(entry: dict[str, Any], schema: Any) -> None:
+    """The model's text is handed to LightGBM while skops loads: it stands here, and no other one for it."""
+    content = entry.get("content")
+    content = content if isinstance(content, dict) else {}
+    state = content.get("content")
+    state = state if isinstance(state, dict) else {}
+    text = state.get("_handle")
+    text = text if isinstance(text, dict) else {}
+    loaders = (content.get("__loader__"), text.get("__loader__"))
+    if loaders != ("DictNode", "JsonNode") or "handle" in state:
+        raise _refusal("a Booster without its text")
+    numbers = [one.get("__id__") for one in _entries(schema) if one.get("__loader__") != "CachedNode"]
+    ours = [one["__id__"] for one in (entry, content, text) if one.get("__id__") is not None]
+    if any(numbers.count(one) > 1 for one in ours):
+        raise _refusal("a Booster that is there twice")
+    boosters.check_lightgbm(json.loads(text["content"]))
 
 
 def _entries(document: Any) -> Iterator[dict[str, Any]]:

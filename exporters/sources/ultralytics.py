@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import Source, TensorSpec
-from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, as_limit
+from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
 from . import eager, inputs
 
@@ -71,6 +71,7 @@ _TASKS = {
     "PoseModel": "pose",
     "ClassificationModel": "classify",
 }
+_EXAMPLE = 'inputs=[{"shape": ["batch", 3, 640, 640]}]'
 _PIXELS = {"method": "standard", "scale": 1 / 255, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 
 
@@ -80,6 +81,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     Raises:
         UnsafeCheckpoint: it names a class that is not on the list; ``details`` has its name.
         InvalidSource: no such network in it, or damaged.
+        UnsupportedOption: inputs that the network does not take.
         MissingDependency: Ultralytics is not installed.
     """
     if find_spec("ultralytics") is None:
@@ -87,17 +89,17 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     try:
         checkpoint, model = _read(path)
         task, module = _prepare(model)
-    except (InvalidSource, UnsafeCheckpoint):
+        spec, names = _input(options, checkpoint, model, task), _names(model)
+        exported = _as_exported(module, spec)
+        before, after = _processing(task, spec, model, names)
+    except (InvalidSource, UnsafeCheckpoint, UnsupportedOption):
         raise
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
             f"The Ultralytics checkpoint cannot be used: {type(exc).__name__}: {str(exc).strip()[:200]}. It "
             "may be damaged, or of a newer Ultralytics than is installed here."
         ) from exc
-    spec = _input(options, checkpoint, model, task)
-    names = _names(model)
-    source = eager.load("ultralytics", eager.Network(_as_exported(module, spec), (spec,), classes=names))
-    before, after = _processing(task, spec, model, names)
+    source = eager.load("ultralytics", eager.Network(exported, (spec,), classes=names))
     return replace(source, preprocessing=before, postprocessing=after)
 
 
@@ -210,9 +212,23 @@ def _check_state(cls: type, state: Mapping[str, Any]) -> None:
 
 def _input(options: Mapping[str, Any], checkpoint: Mapping[str, Any], model: Any, task: str) -> TensorSpec:
     if options.get("inputs") is not None:
-        return inputs.parse(options["inputs"], ["images"], "An Ultralytics checkpoint")[0]
+        spec = inputs.parse(options["inputs"], ["images"], "An Ultralytics checkpoint")[0]
+        step = 1 if task == "classify" else _stride(model)
+        fits = len(spec.shape) == 4 and spec.shape[1] == 3 and spec.dtype == "float32"
+        if not fits or not all(isinstance(side, int) and side % step == 0 for side in spec.shape[2:]):
+            raise UnsupportedOption(
+                "A network of Ultralytics takes float32 images of the shape [batch, 3, height, width], where "
+                f"height and width are multiples of {step}, not names: its grid is made for one size. Send "
+                f"{_EXAMPLE}.",
+                allowed=_EXAMPLE,
+                option="inputs",
+            )
+        return spec
     trained = checkpoint.get("train_args") or getattr(model, "args", None) or {}
-    trained = trained if isinstance(trained, dict) else trained.__dict__
+    if isinstance(trained, _StandIn):  # a namespace
+        trained = trained.__dict__
+    if not isinstance(trained, dict):
+        raise InvalidSource("The checkpoint's train_args are no dictionary. Save it with YOLO(...).save().")
     size = trained.get("imgsz") or (224 if task == "classify" else 640)
     height, width = size if isinstance(size, (list, tuple)) and len(size) == 2 else (size, size)
     if not all(type(side) is int and 1 <= side <= 8192 for side in (height, width)):
@@ -264,7 +280,7 @@ def _as_exported(model: Any, spec: TensorSpec) -> Any:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     with torch.no_grad():
-        model(torch.zeros(1, *(size if isinstance(size, int) else 64 for size in spec.shape[1:])))
+        model(torch.zeros(1, *spec.shape[1:]))
     for head in heads:
         if isinstance(head, Detect):
             head.shape = _AnySize()
@@ -284,7 +300,7 @@ def _as_exported(model: Any, spec: TensorSpec) -> Any:
 
 def _processing(
     task: str, spec: TensorSpec, model: Any, names: tuple[str, ...] | None
-) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What Ultralytics' predictor does around the network, as ``processing.declared`` puts it."""
     height, width = spec.shape[2:]
     form = {"input_layout": "HWC", "output_layout": "NCHW", "color_space": "RGB", "dtype": "float32"}
@@ -301,6 +317,4 @@ def _processing(
                 "classes": len(names or ()) or None,
             },
         }
-    if not (isinstance(height, int) and isinstance(width, int)):
-        return None, after
     return {"resize": {**resize, "size": [width, height]}, "normalize": _PIXELS, "format": form}, after

@@ -124,6 +124,15 @@ def test_reversed_channels_are_part_of_the_artefact(tmp_path: Path) -> None:
     assert document["artefact"]["reverse_input_channels"] is True
 
 
+def test_reversed_channels_contradict_a_declared_preprocessing(tmp_path: Path) -> None:
+    source = save(Colours(), (torch.randn(2, 3, 8, 8),), tmp_path)
+    options = {"model_optimizer_args": {"reverse_input_channels": True}}
+    declared = {"resize": {"method": "resize", "size": [8, 8]}, "format": {"color_space": "RGB"}}
+
+    with pytest.raises(UnsupportedOption, match="Leave reverse_input_channels out"):
+        run(ExportRequest(source, tmp_path / "out", "openvino", options=options, preprocessing=declared))
+
+
 def test_data_type_is_another_name_of_precision(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     result = convert(checkpoint("mlp-pt2"), tmp_path, model_optimizer_args={"data_type": "FP16"})
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -215,3 +216,61 @@ def test_a_skops_file_with_anything_else_in_it_is_refused(entry: dict[str, str],
         sources.load(tmp_path / "bad.skops", {})
 
     assert entry["__class__"] in caught.value.details["refused"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value"),
+    [
+        (r"split_feature=\d+", "split_feature=9"),
+        (r"left_child=-?\d+", "left_child=0"),
+        (r"right_child=-?\d+", "right_child=-99"),
+        (r"tree_sizes=\d", "tree_sizes=9"),
+        (r"num_class:3", "num_class:9"),
+        (r"num_class=3", "num_class=1"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["txt", "pkl", "skops"])
+def test_a_booster_of_lightgbm_that_leaves_its_memory_is_refused(
+    pattern: str, value: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = _lightgbm()
+    text = re.sub(pattern, value, estimator.booster_.model_to_string(), count=1)
+    monkeypatch.setattr(lightgbm.Booster, "model_to_string", lambda self, **_: text)
+    path = tmp_path / f"model.{kind}"
+    if kind == "txt":
+        path.write_text(text)
+    else:
+        (_pickle if kind == "pkl" else skops.io.dump)(estimator, path)
+
+    with pytest.raises(InvalidSource, match="LightGBM cannot read"):
+        sources.load(path, {})
+
+
+def test_a_booster_of_lightgbm_may_have_categories(tmp_path: Path) -> None:
+    columns = np.column_stack([X, np.arange(150) % 40])
+    estimator = lightgbm.LGBMRegressor(n_estimators=2, verbose=-1, min_data_per_group=1, cat_smooth=0)
+    estimator.fit(columns, np.sin(columns[:, 4] * 9), categorical_feature=[4])
+    assert "cat_threshold" in estimator.booster_.model_to_string()
+    estimator.booster_.save_model(tmp_path / "model.txt")
+
+    answer = sources.load(tmp_path / "model.txt", {}).reference({"input": columns.astype(np.float32)})
+
+    np.testing.assert_allclose(answer["variable"][:, 0], estimator.predict(columns), rtol=1e-5)
+
+
+def test_a_skops_file_has_no_attribute_in_place_of_a_method(tmp_path: Path) -> None:
+    estimator = LogisticRegression().fit(X, Y)
+    estimator.predict = "other"
+    skops.io.dump(estimator, tmp_path / "model.skops")
+
+    with pytest.raises(UnsafeCheckpoint, match="in place of a method"):
+        sources.load(tmp_path / "model.skops", {})
+
+
+def test_an_estimator_that_is_not_whole_says_so(tmp_path: Path) -> None:
+    estimator = LogisticRegression().fit(X, Y)
+    del estimator.classes_
+    _pickle(estimator, tmp_path / "model.pkl")
+
+    with pytest.raises(InvalidSource, match="not whole"):
+        sources.load(tmp_path / "model.pkl", {})

@@ -27,6 +27,7 @@ from exporters import sources
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
 from exporters.request import ExportRequest
+from exporters.sources import huggingface
 
 SMALL: dict[str, Any] = {
     "hidden_size": 16,
@@ -289,3 +290,28 @@ def test_a_folder_without_weights_or_configuration_says_so(folder: Folder, tmp_p
 def test_a_folder_names_its_architecture_itself(folder: Folder) -> None:
     with pytest.raises(UnsupportedOption, match=r"has its config\.json"):
         sources.load(folder(_bert), {"architecture": "timm:resnet18"})
+
+
+def test_names_that_reach_the_hub_are_dropped_at_any_depth() -> None:
+    inner = {"auto_map": HOSTILE_CODE, "backbone": "someone/model", "size": 1}
+
+    cleaned = huggingface._cleaned(
+        {
+            "parts": [inner, [inner]],
+            "backbone": "resnet50",
+            "backbone_kwargs": {"pretrained": True},
+            "backbone_config": "someone/model",
+            "encoder": {"use_timm_backbone": True, "backbone": "resnet50"},
+            "decoder": {"use_timm_backbone": True, "backbone": "hf-hub:someone/model"},
+            "timm": {"model_type": "timm_wrapper", "architecture": "hf-hub:someone/model"},
+            "model_args": {"checkpoint_path": "/etc/passwd", "depth": 1},
+        }
+    )
+
+    assert cleaned == {
+        "parts": [{"size": 1}, [{"size": 1}]],
+        "encoder": {"use_timm_backbone": True, "backbone": "resnet50"},
+        "decoder": {"use_timm_backbone": True},
+        "timm": {"model_type": "timm_wrapper"},
+        "model_args": {"depth": 1},
+    }

@@ -144,10 +144,21 @@ def test_a_folder_holds_a_model_and_its_data(tmp_path: Path) -> None:
         sources.load(tmp_path, {}, Trust())
 
 
-@pytest.mark.parametrize("where", ["graph", "constant", "branch"])
+@pytest.mark.parametrize("where", ["graph", "constant", "branch", "default"])
 @pytest.mark.parametrize(
     "location",
-    ["/etc/passwd", "../secret", "a/../../secret", "..\\secret", "c:secret", "link", "folder/secret", ""],
+    [
+        "/etc/passwd",
+        "../secret",
+        "a/../../secret",
+        "..\\secret",
+        "c:secret",
+        "link",
+        "folder/secret",
+        "",
+        ".",
+        "*/_ORT_MEM_ADDR_/*",
+    ],
 )
 def test_weights_outside_the_folder_are_refused(where: str, location: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
@@ -164,13 +175,18 @@ def test_weights_outside_the_folder_are_refused(where: str, location: str, tmp_p
         model.graph.initializer[0].CopyFrom(tensor)
     else:
         constant = helper.make_node("Constant", [], ["c"])
+        function = helper.make_function("mine", "F", [], ["c"], [], [helper.make_opsetid("", 18)])
         constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(tensor)
-        if where == "branch":
+        if where in ("branch", "default"):
             output = helper.make_tensor_value_info("c", TensorProto.FLOAT, [4, 2])
             branch = helper.make_graph([constant], "branch", [], [output])
             constant = helper.make_node("If", ["yes"], ["c"], then_branch=branch, else_branch=branch)
             model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
-        model.graph.node.insert(0, constant)
+        if where == "default":  # a function's attribute, to which its nodes refer
+            function.attribute_proto.append(helper.make_attribute("branch", branch))
+            model.functions.append(function)
+        else:
+            model.graph.node.insert(0, constant)
 
     with pytest.raises(UnsafeCheckpoint, match="outside the model's folder"):
         load(model, folder)
@@ -274,3 +290,22 @@ def test_a_folder_of_two_models_is_none(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidSource, match=r"has 2 \.onnx files"):
         sources.load(tmp_path, {}, Trust())
+
+
+def test_operators_in_the_defaults_of_a_function_are_checked(tmp_path: Path) -> None:
+    body = helper.make_graph([helper.make_node("Run", [], ["c"], domain="ai.onnx.contrib")], "body", [], [])
+    function = helper.make_function("mine", "F", [], ["c"], [], [helper.make_opsetid("", 18)])
+    function.attribute_proto.append(helper.make_attribute("branch", body))
+    model = linear(["batch", 4])
+    model.functions.append(function)
+
+    with pytest.raises(UnsafeCheckpoint, match=r"the operator ai\.onnx\.contrib::Run, which"):
+        load(model, tmp_path)
+
+
+def test_graphs_for_training_are_refused(tmp_path: Path) -> None:
+    model = linear(["batch", 4])
+    model.training_info.add().algorithm.name = "step"
+
+    with pytest.raises(UnsafeCheckpoint, match="training_info"):
+        load(model, tmp_path)

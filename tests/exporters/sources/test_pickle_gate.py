@@ -13,11 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import lightgbm
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import Binarizer
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint
@@ -382,6 +394,97 @@ def test_a_tree_that_leaves_its_memory_is_refused(
 
     with pytest.raises(UnsafeCheckpoint, match="memory that is not its own"):
         estimators.read(tmp_path / "model.pkl")
+
+
+def _more_stages() -> Any:
+    estimator = GradientBoostingRegressor(n_estimators=1, init="zero").fit(X, Y)
+    estimator.estimators_ = np.repeat(estimator.estimators_, 1000, axis=1)
+    return estimator
+
+
+def _narrow_first_guess() -> Any:
+    estimator = GradientBoostingClassifier(n_estimators=1).fit(X, Y)
+    estimator.init_ = DummyClassifier().fit(X, Y == 1)
+    return estimator
+
+
+def _member_of_another_class() -> Any:
+    estimator = GradientBoostingRegressor(n_estimators=2, init="zero").fit(X, Y)
+    wide = DecisionTreeRegressor(max_depth=1).fit(np.hstack([X, X]), Y)
+    member = Binarizer()
+    member.__dict__.update(n_features_in_=4, tree_=wide.tree_)
+    estimator.estimators_[1, 0] = member
+    return estimator
+
+
+def _wide_member_of_a_forest() -> Any:
+    estimator = RandomForestClassifier(2).fit(X, Y)
+    estimator.estimators_[1] = DecisionTreeClassifier().fit(np.hstack([X, X]), Y)
+    estimator.estimators_[1].n_features_in_ = 4
+    return estimator
+
+
+def _neighbours(name: str, value: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        estimator = KNeighborsClassifier(algorithm="brute").fit(X, Y)
+        setattr(estimator, name, value)
+        return estimator
+
+    return make
+
+
+def _machine(name: str, value: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        estimator = SVC().fit(X, Y)
+        setattr(estimator, name, value)
+        return estimator
+
+    return make
+
+
+def _short_bins() -> Any:
+    estimator = HistGradientBoostingClassifier(max_iter=1).fit(X, Y)
+    estimator._bin_mapper.is_categorical_ = np.zeros(1, np.uint8)
+    return estimator
+
+
+def _hidden_in_a_key() -> Any:
+    estimator = MultiOutputRegressor(DecisionTreeRegressor(max_depth=1)).fit(X, X[:, :1])
+    estimator.estimators_ = {_tree(_far_child): 0}
+    return estimator
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _more_stages,
+        _narrow_first_guess,
+        _member_of_another_class,
+        _wide_member_of_a_forest,
+        _neighbours("_y", np.full(150, 1 << 33)),
+        _neighbours("_y", np.zeros(3, int)),
+        _neighbours("_fit_X", X[:, :2]),
+        _machine("support_", np.arange(5000, dtype=np.int32)),
+        _machine("_impl", "epsilon_svr"),
+        _machine("kernel", "precomputed"),
+        _machine("_n_support", np.array([1, 1, 1], np.int32)),
+        _short_bins,
+        _hidden_in_a_key,
+    ],
+)
+def test_an_estimator_that_leaves_its_memory_is_refused(make: Callable[[], Any], tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(make()))
+
+    with pytest.raises(UnsafeCheckpoint, match="memory that is not its own"):
+        estimators.read(tmp_path / "model.pkl")
+
+
+def test_a_booster_has_no_attribute_in_place_of_a_method() -> None:
+    estimator = lightgbm.LGBMRegressor(n_estimators=1, verbose=-1).fit(X, Y)
+    estimator.booster_.predict = 1
+
+    with pytest.raises(UnsafeCheckpoint, match="in place of a method"):
+        load(pickle.dumps(estimator))
 
 
 def test_the_operator_may_allow_what_no_list_knows(tmp_path: Path) -> None:

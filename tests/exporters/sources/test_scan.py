@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -115,3 +117,45 @@ def test_a_bomb_in_an_archive_is_not_unpacked(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_only_a_finding(tmp_path: Path) -> None:
     assert scan(tmp_path / "nothing")["safe"] is None
+
+
+def test_the_scanners_know_nothing_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[dict[str, str]] = []
+    run = subprocess.run
+
+    def spy(*arguments: Any, **more: Any) -> Any:
+        given.append(more["env"])
+        return run(*arguments, **more)
+
+    monkeypatch.setenv("SECRET", "of the service")
+    monkeypatch.setattr(subprocess, "run", spy)
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps([1]))
+
+    assert scan(tmp_path / "model.pkl")["safe"] is True
+    assert {"SECRET", "PATH"}.isdisjoint(given[0])
+    assert given[0]["HOME"] != os.environ.get("HOME")
+    assert not Path(given[0]["TMPDIR"]).exists()
+
+
+def test_the_scanners_read_no_file_but_the_one(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("model.pkl", "secret"):
+        (tmp_path / name).write_bytes(pickle.dumps([1]))
+    code = (
+        "import sys; from exporters.sources import scan; path, own = sys.argv[1:];"
+        "scan._look = lambda path: [path.read_bytes(), (path.parent / 'secret').read_bytes()];"
+        "scan._main(path, own)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.pkl"), str(own)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "PermissionError" in done.stderr
+    assert "secret" in done.stderr.splitlines()[-1]

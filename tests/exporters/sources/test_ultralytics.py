@@ -15,7 +15,7 @@ from ultralytics.utils import ROOT, YAML
 
 from exporters import runners, sources
 from exporters.convert import run
-from exporters.errors import InvalidSource, UnsafeCheckpoint
+from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
 from exporters.request import ExportRequest
 
 NETWORKS = {
@@ -148,3 +148,30 @@ def test_a_checkpoint_without_a_network_says_what_to_do(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidSource, match="Save it with YOLO"):
         sources.load(tmp_path / "model.pt", {})
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"shape": ["batch", 3, "height", "width"]},
+        {"shape": ["batch", 3, 64, "width"]},
+        {"shape": ["batch", 3, 64, 65]},
+        {"shape": ["batch", 1, 64, 64]},
+        {"shape": ["batch", 3]},
+        {"shape": ["batch", 3, 64, 64], "dtype": "uint8"},
+    ],
+    ids=str,
+)
+def test_inputs_have_the_size_that_the_grid_is_made_for(entry: dict[str, Any], tmp_path: Path) -> None:
+    path = _save(_network("detect"), tmp_path / "model.pt")
+
+    with pytest.raises(UnsupportedOption, match=r"multiples of 32, not names.* Send inputs="):
+        sources.load(path, {"inputs": [entry]})
+
+
+@pytest.mark.parametrize("given", ["large", [64], 3])
+def test_training_arguments_of_another_type_are_refused(given: Any, tmp_path: Path) -> None:
+    path = _save(_network("classify"), tmp_path / "model.pt", train_args=given)
+
+    with pytest.raises(InvalidSource, match="train_args are no dictionary"):
+        sources.load(path, {})
