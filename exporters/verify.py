@@ -5,10 +5,10 @@ An output agrees when every element does::
     |artefact - source| <= rtol * |source| + atol * scale
 
 with the tolerance of its dtype, or of the precision that the artefact computes in. The scale is the largest
-number of the output itself, so that small ones, like the probabilities of a softmax, are not waved through; of
-an output with three axes or more, that of the element's channel (axis 1 or the last, whichever is less), so
-that a detector's scores are not measured by its boxes' pixels. NaN and infinity have to be in the same places,
-and an output without one finite number proves nothing.
+number of the output itself, so that small ones, like the probabilities of a softmax, are not waved through;
+of an output with three axes or more, that of the element's channel (axis 1 or the last, whichever is less),
+so that a detector's scores are not measured by its boxes' pixels. NaN and infinity have to be in the same
+places, and an output without one finite number proves nothing.
 """
 
 import platform
