@@ -160,9 +160,9 @@ def test_a_killed_workers_job_is_found_and_finished(
     assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=3)
     wait_for(lambda: context.exports.waiting(max_attempts=3) == [job_id], "the lease to run out")
     Reconciler(context, queue).reconcile()
-    assert queue.waiting() == [job_id]
+    assert queue.waiting().count(job_id) == 1
     Reconciler(context, queue).reconcile()
-    assert queue.waiting() == [job_id]  # enqueued once, however often it is found
+    assert queue.waiting().count(job_id) == 1  # enqueued once, however often it is found
     export(job_id)
     job = services.exports.get(job_id)
     assert (job["status"], job["attempts"]) == ("completed", 2)
