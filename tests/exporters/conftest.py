@@ -14,7 +14,7 @@ from .models import SAMPLES, Sample, options_of
 
 
 class Export(Protocol):
-    def __call__(self, sample: Sample, format_name: str = "onnx") -> ExportResult: ...
+    def __call__(self, sample: Sample, format_name: str = "onnx", **options: object) -> ExportResult: ...
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +33,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture(scope="session")
 def exported(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Export:
     """The finished export of a sample to a format, made once: do not write into its package."""
-    done: dict[tuple[str, str], ExportResult] = {}
+    done: dict[str, ExportResult] = {}
     folder = tmp_path_factory.mktemp("packages")
 
-    def get(sample: Sample, format_name: str = "onnx") -> ExportResult:
-        key = sample.id, format_name
+    def get(sample: Sample, format_name: str = "onnx", **options: object) -> ExportResult:
+        key = json.dumps([sample.id, format_name, options])
         if key not in done:
-            options = options_of(sample, format_name)
-            request = ExportRequest(checkpoint(sample.id), folder / "-".join(key), format_name, options)
-            done[key] = run(request)
+            every = {**options_of(sample, format_name), **options}
+            done[key] = run(ExportRequest(checkpoint(sample.id), folder / str(len(done)), format_name, every))
         return done[key]
 
     return get

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from exporters.formats.torch_to_coreml import SPECIFICATION
 from exporters.request import ExportRequest, ExportResult
 from exporters.runners.coreml import CoremlRunner
 
+from ..conftest import Export
 from ..models import SAMPLES, Sample
 
 Convert = Callable[..., ExportResult]
@@ -30,22 +32,9 @@ CONV, CONV_SCRIPT, MLP, _, READER = SAMPLES
 elsewhere = pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
 
 
-@pytest.fixture(scope="module")
-def coreml(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Convert:
-    """The finished export of a sample with these options, made once: do not write into its package."""
-    done: dict[str, ExportResult] = {}
-    folder = tmp_path_factory.mktemp("coreml")
-
-    def get(sample: Sample, **options: object) -> ExportResult:
-        key = sample.id + json.dumps(options)
-        if key not in done:
-            request = ExportRequest(
-                checkpoint(sample.id), folder / str(len(done)), "coreml", {**sample.options, **options}
-            )
-            done[key] = run(request)
-        return done[key]
-
-    return get
+@pytest.fixture
+def coreml(exported: Export) -> Convert:
+    return partial(exported, format_name="coreml")
 
 
 def _metadata(result: ExportResult) -> dict[str, Any]:

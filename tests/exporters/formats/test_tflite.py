@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from exporters.errors import ConversionFailed, UnsupportedOption
 from exporters.formats.torch_to_tflite import SPECIFICATION
 from exporters.request import ExportRequest, ExportResult
 
+from ..conftest import Export
 from ..models import SAMPLES, ConvNet, Sample
 
 Convert = Callable[..., ExportResult]
@@ -23,22 +25,9 @@ cells = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.id)
 CONV, *_, READER = SAMPLES
 
 
-@pytest.fixture(scope="module")
-def tflite(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Convert:
-    """The finished export of a sample with these options, made once: do not write into its package."""
-    done: dict[str, ExportResult] = {}
-    folder = tmp_path_factory.mktemp("tflite")
-
-    def get(sample: Sample, **options: object) -> ExportResult:
-        key = sample.id + json.dumps(options)
-        if key not in done:
-            request = ExportRequest(
-                checkpoint(sample.id), folder / str(len(done)), "tflite", {**sample.options, **options}
-            )
-            done[key] = run(request)
-        return done[key]
-
-    return get
+@pytest.fixture
+def tflite(exported: Export) -> Convert:
+    return partial(exported, format_name="tflite")
 
 
 def _metadata(result: ExportResult) -> dict:
