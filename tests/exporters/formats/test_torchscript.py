@@ -189,7 +189,7 @@ def test_a_hostile_artefact_is_refused_before_it_runs(exported: Export, tmp_path
                 content = content.replace(b"torch.relu", b"torch.save")
             hostile.writestr(name, content)
 
-    with pytest.raises(UnsafeCheckpoint, match=r"torch\.save"):
+    with pytest.raises(UnsafeCheckpoint, match=r"\.save"):
         runners.open_artefact("torchscript", tmp_path / "model.pt")
 
 
