@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,7 @@ PEERS = Path("~/.cache/model-service-benchmarks").expanduser()
 MLFLOW = ("mlflow==3.17.2", "gunicorn==23.0.0")
 MB = 1_000_000
 _START_S = 120.0
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -40,32 +42,46 @@ class Server:
 
     url: str
     process: psutil.Process
+    ready_s: float  # from the process's start
 
     def rss_bytes(self) -> int:
         """Of the process and its descendants; one that ends meanwhile counts as nothing."""
-        total = 0
-        for process in [self.process, *self.process.children(recursive=True)]:
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:
-                continue
-        return total
+        return resident(self.process)[0]
+
+
+def resident(process: psutil.Process) -> tuple[int, int]:
+    """RSS, and PSS (what is shared counted once), in bytes, of a process and its descendants."""
+    rss = pss = 0
+    for each in [process, *process.children(recursive=True)]:
+        try:
+            memory = each.memory_full_info()
+        except psutil.Error:
+            continue
+        rss, pss = rss + memory.rss, pss + memory.pss
+    return rss, pss
 
 
 @contextmanager
 def serving(
-    argv: Sequence[str], url: str, log: Path, *, env: Mapping[str, str], ready: str
+    argv: Sequence[str],
+    url: str,
+    log: Path,
+    *,
+    env: Mapping[str, str],
+    ready: str | Callable[[], bool],
+    cwd: Path | None = None,
 ) -> Iterator[Server]:
-    """Run ``argv`` until the block ends; it is ready when ``url + ready`` answers with 200."""
+    """Run ``argv`` until the block ends; ready when ``url + ready`` answers with 200, or its probe holds."""
+    probe = partial(_answers, url + ready) if isinstance(ready, str) else ready
+    started = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen(argv, env=dict(env), stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(argv, env=dict(env), cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + _START_S
-        while not _answers(url + ready):
-            if process.poll() is not None or time.monotonic() > deadline:
+        while not probe():
+            if process.poll() is not None or time.monotonic() > started + _START_S:
                 raise SystemExit(f"{argv[0]} did not start; its log is {log}")
-            time.sleep(0.1)
-        yield Server(url, psutil.Process(process.pid))
+            time.sleep(_POLL_S)
+        yield Server(url, psutil.Process(process.pid), time.monotonic() - started)
     finally:
         _end(process)
 

@@ -52,11 +52,6 @@ class Actor:
     key_id: str | None = None
     tier: Tier | None = None
 
-    @property
-    def unlimited(self) -> bool:
-        """Whether no tier limits it: the service itself, and whoever has API_KEY."""
-        return self.name in (SERVICE.name, ADMINISTRATOR.name)
-
     def may(self, permission: Permission, namespace: str) -> bool:
         return permission in self.everywhere or permission in self.in_namespaces.get(namespace, ())
 

@@ -13,6 +13,9 @@ from model_service.api import (
     capabilities,
     dataset_files,
     datasets,
+    deployment_actions,
+    deployment_keys,
+    deployment_usage,
     deployments,
     export_events,
     exports,
@@ -50,6 +53,7 @@ from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
 from model_service.storage.counters import Counters
 from model_service.storage.db import CONNECTION_ERRORS, Database
+from model_service.storage.deployment_migration import migrate_deployments
 from model_service.storage.hot_models import settle
 
 _RESOURCES = (
@@ -70,6 +74,9 @@ _RESOURCES = (
     exports_of,
     capabilities,
     deployments,
+    deployment_actions,
+    deployment_keys,
+    deployment_usage,
     operations,
     registry,
     users,
@@ -123,6 +130,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(operations.documents)
     database.ensure_indexes()
     Counters(database).ensure()
+    migrate_deployments(database)
     return app
 
 

@@ -169,13 +169,15 @@ class Settings(BaseSettings):
     export_prewarm: bool = True
     export_allowed_modules: Modules = ""
     allow_unsafe_checkpoints: bool = False
-    export_limits: ExportLimits = "free=2/20,pro=10/200"
+    tiers_file: Path | None = None
+    export_limits: ExportLimits = ""
     default_tier: Tier | None = None
 
     # The inference server
     inference_host: str = "127.0.0.1"
     inference_port: Port = 8085
-    inference_threads: int = Field(8, ge=1)
+    inference_max_processes: int | None = Field(None, ge=1)
+    inference_threads: int | None = Field(None, ge=1)
     inference_url: str | None = None
     max_inference_body: Size = 64_000_000
 
@@ -207,7 +209,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def limits_of_exports(self) -> dict[Tier, ExportLimit]:
-        """By tier; one that is not there has no limit."""
+        """By tier, instead of what the tiers file says; one that is not there has no limit."""
         return _parse_limits(self.export_limits)
 
     @cached_property

@@ -6,7 +6,7 @@
     │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed
     │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
     ├── NotPermitted          permission
-    │   └── SignatureInvalid  Unauthorized  RateLimited  ExportLimitReached
+    │   └── SignatureInvalid  Unauthorized  RateLimited  QuotaExceeded  ExportLimitReached
     └── ServiceFailure        our service
         └── ServiceUnavailable  DamagedBlob
 
@@ -179,11 +179,29 @@ class RateLimited(NotPermitted):
     code = "rate_limited"
     status = 429
 
-    def __init__(self, limit: str, retry_after_s: int) -> None:
+    def __init__(self, limit: str, retry_after_s: int, **details: Any) -> None:
         super().__init__(
             f"More requests than the limit, {limit}, allows: try again in {retry_after_s} s.",
             limit=limit,
             retry_after_s=retry_after_s,
+            **details,
+        )
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(NotPermitted):
+    """The deployments of a user were asked as often as the user's tier allows in a month."""
+
+    code = "quota_exceeded"
+    status = 429
+
+    def __init__(self, allowed: int, retry_after_s: int, **details: Any) -> None:
+        super().__init__(
+            f"This endpoint's owner has used the {allowed:,} requests a month of their tier: try again when "
+            "the next month (UTC) begins. The owner can ask an administrator for another tier.",
+            allowed=allowed,
+            retry_after_s=retry_after_s,
+            **details,
         )
         self.retry_after_s = retry_after_s
 

@@ -31,7 +31,7 @@ class ExportStatus(StrEnum):
 
 
 class Tier(StrEnum):
-    """What a user has subscribed to: how many exports it may ask for."""
+    """What a user has subscribed to; ``model_service.tiers`` says what that allows."""
 
     FREE = "free"
     PRO = "pro"
@@ -118,8 +118,17 @@ EXPORT_TRANSITIONS: dict[ExportStatus, frozenset[ExportStatus]] = {
 }
 
 DEPLOYMENT_TRANSITIONS: dict[DeploymentStatus, frozenset[DeploymentStatus]] = {
-    DeploymentStatus.PENDING: frozenset({DeploymentStatus.DEPLOYING, DeploymentStatus.FAILED}),
-    DeploymentStatus.DEPLOYING: frozenset({DeploymentStatus.ACTIVE, DeploymentStatus.FAILED}),
+    DeploymentStatus.PENDING: frozenset(
+        {
+            DeploymentStatus.DEPLOYING,
+            DeploymentStatus.ACTIVE,
+            DeploymentStatus.FAILED,
+            DeploymentStatus.INACTIVE,
+        }
+    ),
+    DeploymentStatus.DEPLOYING: frozenset(
+        {DeploymentStatus.ACTIVE, DeploymentStatus.FAILED, DeploymentStatus.INACTIVE}
+    ),
     # Never from ACTIVE to FAILED: one server's trouble is not the deployment's.
     DeploymentStatus.ACTIVE: frozenset({DeploymentStatus.INACTIVE}),
     DeploymentStatus.INACTIVE: frozenset({DeploymentStatus.DEPLOYING}),

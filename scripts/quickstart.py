@@ -230,7 +230,7 @@ def ask(client: ModelServiceClient, deployment: Deployment, trained: Trained) ->
 
     def predict(index: int) -> int:
         row = index % len(trained.labels)
-        prediction = client.predict(deployment, trained.scans[row : row + 1])
+        prediction = client.predict(deployment, trained.scans[row : row + 1], predictions=True)
         assert prediction.predictions is not None
         return int(prediction.predictions[0][0]["class"])
 

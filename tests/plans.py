@@ -135,7 +135,8 @@ def _looked_up_by_index(client: MongoClient[dict[str, Any]], database: str, stag
     for kind, field in (("$lookup", "foreignField"), ("$graphLookup", "connectToField")):
         if kind in stage and field in stage[kind]:
             indexes = client[database][stage[kind]["from"]].index_information().values()
-            return any(index["key"][0][0] == stage[kind][field] for index in indexes)
+            first = {index["key"][0][0] for index in indexes} | {"_id"}  # which a missing collection has too
+            return stage[kind][field] in first
     return True
 
 

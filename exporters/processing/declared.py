@@ -168,6 +168,11 @@ _SCORES: Section = {
     "softmax": boolean(False),
     "top_k": integer(1, 1, 1_000_000),
 }
+# What a caller may choose for one request.
+DETECTOR_CHOICES: Section = {
+    name: _NMS[name] for name in ("confidence_threshold", "iou_threshold", "max_detections")
+}
+CLASSIFIER_CHOICES: Section = {"top_k": _SCORES["top_k"]}
 _LABELS = list_of("a list of texts", lambda value: all(isinstance(one, str) for one in value))
 
 _PREPROCESSING = {"resize": _RESIZE, "normalize": _NORMALIZE, "format": _FORMAT, "tokenizer": _TOKENIZER}

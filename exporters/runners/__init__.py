@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..base import Arrays, TensorSpec
 from ..errors import PackageCorrupt, UnsupportedOption
 
-# Format → the module that runs it; each has ``load(path, threads)``.
+# Format → the module that runs it; each has ``load(path, threads)``, and those of _ON_GPU a ``gpu=`` too.
 _RUNNERS = {
     "onnx": "exporters.runners.onnx",
     "pickle": "exporters.runners.estimator",
@@ -24,6 +24,8 @@ _RUNNERS = {
     "coreml": "exporters.runners.coreml",
     "pytorch": "exporters.runners.pytorch",
 }
+
+_ON_GPU = ("onnx", "openvino")
 
 
 class InputError(ValueError):
@@ -42,8 +44,10 @@ class Runner(Protocol):
         """Name → array in, name → array out. Raises InputError; may be called by several threads at once."""
 
 
-def load(package_dir: Path, threads: int = 1) -> Runner:
+def load(package_dir: Path, threads: int = 1, *, gpu: bool = False) -> Runner:
     """The runner of an unpacked package; ``threads``: how many cores one call may use.
+
+    ``gpu``: on the machine's graphics processor, where there is one and the format's runtime can use it.
 
     Raises:
         PackageCorrupt: no readable metadata.json.
@@ -55,11 +59,11 @@ def load(package_dir: Path, threads: int = 1) -> Runner:
         primary = metadata["artefact"]["files"][0]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
         raise PackageCorrupt("The package has no readable metadata.json.", file="metadata.json") from exc
-    return open_artefact(name, package_dir / primary, threads)
+    return open_artefact(name, package_dir / primary, threads, gpu=gpu)
 
 
-def open_artefact(format_name: str, path: Path, threads: int = 1) -> Runner:
-    """The runner of a bare artefact of the format.
+def open_artefact(format_name: str, path: Path, threads: int = 1, *, gpu: bool = False) -> Runner:
+    """The runner of a bare artefact of the format; arguments as of ``load``.
 
     Raises:
         UnsupportedOption: no runner for it.
@@ -70,7 +74,8 @@ def open_artefact(format_name: str, path: Path, threads: int = 1) -> Runner:
             f"There is no runner for {format_name!r}.", allowed=list(_RUNNERS), option="format"
         )
     module: Any = import_module(_RUNNERS[format_name])
-    runner: Runner = module.load(path, threads)
+    options = {"gpu": True} if gpu and format_name in _ON_GPU else {}
+    runner: Runner = module.load(path, threads, **options)
     return runner
 
 

@@ -1,4 +1,4 @@
-"""ONNX through onnxruntime, on the CPU."""
+"""ONNX through onnxruntime, on the CPU or a GPU of NVIDIA's."""
 
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ class OnnxRunner:
             raise InputError(wrong or unknown) from exc
 
 
-def load(path: Path, threads: int = 1) -> OnnxRunner:
-    """A session that uses ``threads`` cores per call, and none between calls.
+def load(path: Path, threads: int = 1, *, gpu: bool = False) -> OnnxRunner:
+    """A session that uses ``threads`` cores per call, and none between calls; ``gpu``: CUDA where it can.
 
     Raises:
         onnxruntime's own errors: the file is missing or no ONNX model.
@@ -55,7 +55,9 @@ def load(path: Path, threads: int = 1) -> OnnxRunner:
     options.log_severity_level = 3
     # Spinning threads answer one caller faster and starve every other process on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    wanted = [*(["CUDAExecutionProvider"] if gpu else []), "CPUExecutionProvider"]
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     return OnnxRunner(session)
 
 

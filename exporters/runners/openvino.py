@@ -1,4 +1,4 @@
-"""OpenVINO IR through OpenVINO's own runtime, on the CPU."""
+"""OpenVINO IR through OpenVINO's own runtime, on the CPU or a GPU of Intel's."""
 
 import json
 import os
@@ -62,8 +62,10 @@ class OpenVinoRunner:
             self._idle.put(request)
 
 
-def load(path: Path, threads: int = 1) -> OpenVinoRunner:
+def load(path: Path, threads: int = 1, *, gpu: bool = False) -> OpenVinoRunner:
     """A model that uses ``threads`` cores per call; it computes in float32 and writes no cache.
+
+    ``gpu``: on the GPU, where OpenVINO finds one.
 
     Raises:
         RuntimeError: OpenVINO's, for a file that is missing or no IR.
@@ -71,6 +73,8 @@ def load(path: Path, threads: int = 1) -> OpenVinoRunner:
     openvino = runtime()
     core = openvino.Core()
     model = core.read_model(path)
+    if gpu and "GPU" in core.available_devices:
+        return OpenVinoRunner(model, core.compile_model(model, "GPU", {"INFERENCE_PRECISION_HINT": "f32"}))
     streams = 1 if _is_compressed(model) else min(_MAX_STREAMS, max(1, (os.cpu_count() or 1) // threads))
     # Where the processor can, the CPU plugin computes in bfloat16, or quantizes activations beside
     # compressed weights: faster, and off by 1e-2.

@@ -1,52 +1,107 @@
 """/api/v1/deployments"""
 
+from typing import Any
+
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, page_limit, services
 from model_service.api.idempotency import mark, requested_once
+from model_service.api.revisions import demanded_revisions, tagged
 from model_service.api.schemas.common import Deleted, Pagination
 from model_service.api.schemas.deployments import (
     CreatedDeployment,
     Deployment,
+    DeploymentEvent,
+    DeploymentHistoryPage,
+    DeploymentLog,
+    DeploymentLogEntry,
     DeploymentPage,
+    DeploymentPatch,
     DeploymentPath,
     DeploymentQuery,
+    HistoryQuery,
+    LogQuery,
     NewDeployment,
+    WholeDeployment,
 )
 
-api = APIBlueprint(
-    "deployments", __name__, url_prefix="/api/v1/deployments", abp_tags=[Tag(name="deployments")]
-)
+URL = "/api/v1/deployments"
+TAG = Tag(name="deployments")
+api = APIBlueprint("deployments", __name__, url_prefix=URL, abp_tags=[TAG])
+
+
+def answer_deployment(stored: dict[str, Any]) -> Response:
+    return tagged(answer(WholeDeployment.model_validate(stored)), stored["revision"])
 
 
 @api.post("", responses={202: CreatedDeployment})
 def create_deployment(body: NewDeployment) -> Response:
-    """Deploy a verified export. The answer holds the endpoint's key, this once.
+    """Deploy one export or several that are verified. The answer holds the endpoint's first key, this once.
 
     With Idempotency-Key, once however often it is sent: a repetition is answered with the same key.
     """
     once = requested_once()
-    deployment, api_key = services().deployments.create(**body.model_dump(), once=once)
-    return mark(answer(CreatedDeployment.model_validate(deployment | {"api_key": api_key}), 202), once)
+    stored, text = services().deployments.create(body.fields(), once)
+    response = answer(CreatedDeployment.model_validate(stored | {"api_key": text}), 202)
+    response.headers["Location"] = f"{URL}/{stored['_id']}"
+    return mark(tagged(response, stored["revision"]), once)
 
 
 @api.get("", responses={200: DeploymentPage})
 def list_deployments(query: DeploymentQuery) -> Response:
-    """List deployments, newest first."""
-    page = services().deployments.search(status=query.status, page=query.page, limit=page_limit(query))
+    """List deployments, newest first, without their revisions."""
+    page = services().deployments.search(query.filters(), page=query.page, limit=page_limit(query))
     found = [Deployment.model_validate(item) for item in page.items]
     return answer(DeploymentPage(deployments=found, pagination=Pagination.of(page)))
 
 
-@api.get("/<deployment_id>", responses={200: Deployment})
+@api.get("/<deployment_id>", responses={200: WholeDeployment})
 def get_deployment(path: DeploymentPath) -> Response:
-    """Read one deployment."""
-    return answer(Deployment.model_validate(services().deployments.get(path.deployment_id)))
+    """Read one deployment; its ETag is its revision."""
+    return answer_deployment(services().deployments.get(path.deployment_id))
+
+
+@api.put("/<deployment_id>", responses={200: WholeDeployment})
+def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
+    """Replace what it is made of; what is not sent is as by default. If-Match is honoured."""
+    changed = services().deployment_changes.replace(
+        path.deployment_id, body.fields(), revisions=demanded_revisions()
+    )
+    return answer_deployment(changed)
+
+
+@api.patch("/<deployment_id>", responses={200: WholeDeployment})
+def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
+    """Change what is sent, config deeply. If-Match is honoured.
+
+    It makes a new revision, which is loaded aside while the one before goes on serving.
+    """
+    changed = services().deployment_changes.patch(
+        path.deployment_id, body.fields(), revisions=demanded_revisions()
+    )
+    return answer_deployment(changed)
 
 
 @api.delete("/<deployment_id>", responses={200: Deleted})
 def delete_deployment(path: DeploymentPath) -> Response:
-    """Stop serving it and forget its key."""
+    """Stop serving it and forget its keys."""
     services().deployments.delete(path.deployment_id)
     return answer(Deleted(message="Deployment deleted successfully", deleted_id=path.deployment_id))
+
+
+@api.get("/<deployment_id>/history", responses={200: DeploymentHistoryPage})
+def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Response:
+    """What happened to it and who did it, newest first."""
+    page = services().deployments.history(
+        path.deployment_id, query.event_type, page=query.page, limit=page_limit(query)
+    )
+    events = [DeploymentEvent.model_validate(item) for item in page.items]
+    return answer(DeploymentHistoryPage(history=events, pagination=Pagination.of(page)))
+
+
+@api.get("/<deployment_id>/logs", responses={200: DeploymentLog})
+def list_deployment_logs(path: DeploymentPath, query: LogQuery) -> Response:
+    """What the inference servers told of it in the last 30 days, newest first."""
+    found = services().deployments.logs(path.deployment_id, query.level, limit=page_limit(query))
+    return answer(DeploymentLog(logs=[DeploymentLogEntry.model_validate(entry) for entry in found]))

@@ -31,7 +31,7 @@ _ANYBODY = frozenset(
     }
 )
 _ADMIN_BLUEPRINTS = frozenset({"users", "audit", "registry"})
-_DEPLOY_BLUEPRINTS = frozenset({"deployments"})
+_DEPLOY_BLUEPRINTS = frozenset({"deployments", "deployment_actions", "deployment_keys"})
 # Of the whole registry: not for those who may read a part of it.
 _EVERYWHERE_BLUEPRINTS = frozenset({"diagnostics"})
 # A signed URL shows what its maker may read, whatever method made it.

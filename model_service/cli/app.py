@@ -17,6 +17,9 @@ from model_service.cli import (
     access,
     aliases,
     datasets,
+    deployment_keys,
+    deployment_records,
+    deployment_watch,
     deployments,
     exports,
     files,
@@ -80,6 +83,9 @@ app.command()(search.statistics)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(training.app, name="training")
 app.add_typer(exports.app, name="exports")
+for shown in (*deployment_records.COMMANDS, deployment_watch.watch):
+    deployments.app.command()(shown)
+deployments.app.add_typer(deployment_keys.app, name="keys")
 app.add_typer(deployments.app, name="deployments")
 app.command()(predict)
 app.add_typer(registry.app, name="registry")

@@ -1,17 +1,25 @@
 """``model-service deployments``."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from model_service.cli.options import json_object
+from model_service.cli import deployment_options as options
+from model_service.cli.deployment_options import id_of
+from model_service.cli.kept_keys import forget_key, keep_key
+from model_service.cli.options import given, json_object
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
 from model_service.cli.tables import Listing, Record
 from model_service.client import Deployment, ModelServiceClient, WaitTimedOut
 
 app = typer.Typer(help="Exports that answer predictions.", no_args_is_help=True)
 
-DeploymentId = Annotated[str, typer.Argument(metavar="DEPLOYMENT_ID", help="The deployment's id.")]
+Keep = Annotated[
+    bool,
+    typer.Option("--keep-key", help="Keep its key on this machine, for `predict`, readable by you alone."),
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it serves.")]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait.")]
 
 _KEY = "key (shown once)"
 
@@ -19,82 +27,266 @@ _KEY = "key (shown once)"
 @app.command()
 def create(
     context: typer.Context,
-    export_job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="A completed export.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
-    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None,
-    config: Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it serves.")] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait.")] = 120,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[JOB_ID] NAME", help="A completed export, unless options say more; its name."
+        ),
+    ],
+    description: options.Description = None,
+    config: options.Config = None,
+    traffic: options.Traffic = None,
+    models: options.Models = None,
+    ensemble: options.Ensemble = None,
+    sticky_header: options.StickyHeader = None,
+    shadow: options.Shadow = None,
+    rollback: options.Rollback = None,
+    unverified: Annotated[
+        bool,
+        typer.Option("--override-verification", help="Of what was not proven; this takes an administrator."),
+    ] = False,
+    keep: Keep = False,
+    wait: Wait = False,
+    timeout: Timeout = 120,
     as_json: Json = False,
 ) -> None:
-    """Deploy an export. Its key is shown once, now: keep it."""
+    """Deploy an export, or several. Its key is shown once, now: keep it."""
+    routes = options.routes(traffic, models, ensemble, sticky_header, shadow, rollback)
+    takes_job = not routes.keys() & {"traffic", "models", "ensemble"}
+    if len(words) != 1 + takes_job:
+        needs = "an export's id and a name" if takes_job else "a name, as the options say which exports"
+        raise typer.BadParameter(f"give {needs}", param_hint="[JOB_ID] NAME")
+    if takes_job:
+        routes["export_job_id"] = words[0]
+    more = {"description": description, "config": json_object(config)}
     client = client_of(context)
     created = client.create_deployment(
-        export_job_id, name, description=description, config=json_object(config)
+        name=words[-1], override_verification=unverified or None, **given(more), **routes
     )
+    if keep and created.api_key is not None:
+        keep_key(created.id, created.api_key)
     if wait:
-        _wait(client, created, timeout, as_json)
+        _wait_for_new(client, created, timeout, as_json)
     else:
         emit(created.raw, as_json, Record({**_fields(created), _KEY: created.api_key}))
 
 
 @app.command("list")
 def list_deployments(
-    context: typer.Context, page: PageNumber = 1, limit: PageSize = None, as_json: Json = False
+    context: typer.Context,
+    page: PageNumber = 1,
+    limit: PageSize = None,
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS", help="pending, deploying, active, inactive or failed."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of this name.")] = None,
+    as_json: Json = False,
 ) -> None:
     """List deployments, newest first."""
-    found = client_of(context).list_deployments(page=page, limit=limit)
+    found = client_of(context).list_deployments(status=status, name=name, page=page, limit=limit)
     rows = (
-        (each.id, each.name, each.status, each.model_version, each.request_count, each.created_at)
+        (each.id, each.name, each.status, _served(each), each.request_count, each.created_at)
         for each in found
     )
-    columns = ("id", "name", "status", "model version", "requests", "created (UTC)")
-    shown = Listing(columns, rows, spare=("created (UTC)", "model version", "requests"))
+    columns = ("id", "name", "status", "serves", "requests", "created (UTC)")
+    shown = Listing(columns, rows, spare=("created (UTC)", "serves", "requests"))
     emit(found.raw, as_json, shown, footer(found))
 
 
+@app.command("show", hidden=True)
 @app.command()
-def get(context: typer.Context, deployment_id: DeploymentId, as_json: Json = False) -> None:
+def get(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
     """Show one deployment."""
-    deployment = client_of(context).get_deployment(deployment_id)
-    emit(deployment.raw, as_json, Record(_fields(deployment)))
+    _show(client_of(context).find_deployment(deployment), as_json)
 
 
 @app.command()
-def delete(context: typer.Context, deployment_id: DeploymentId, as_json: Json = False) -> None:
+def update(
+    context: typer.Context,
+    deployment: options.Deployment,
+    export_job_id: Annotated[
+        str | None, typer.Option("--export", metavar="JOB_ID", help="The export that answers from now on.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it.")] = None,
+    description: options.Description = None,
+    config: options.Config = None,
+    traffic: options.Traffic = None,
+    models: options.Models = None,
+    ensemble: options.Ensemble = None,
+    sticky_header: options.StickyHeader = None,
+    shadow: options.Shadow = None,
+    rollback: options.Rollback = None,
+    unverified: Annotated[
+        bool,
+        typer.Option("--override-verification", help="Of what was not proven; this takes an administrator."),
+    ] = False,
+    revision: options.Revision = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the change is served.")] = False,
+    timeout: Timeout = 120,
+    as_json: Json = False,
+) -> None:
+    """Change what is given. It answers as before until the servers have loaded what is new."""
+    changes = given(
+        {
+            "export_job_id": export_job_id,
+            "name": name,
+            "description": description,
+            "config": json_object(config),
+            "override_verification": unverified or None,
+            **options.routes(traffic, models, ensemble, sticky_header, shadow, rollback),
+        }
+    )
+    if not changes:
+        raise typer.BadParameter("say what to change, as --config or --export")
+    client = client_of(context)
+    changed = client.update_deployment(id_of(client, deployment), revision=revision, **changes)
+    _show(_waited_for(client, changed, timeout) if wait else changed, as_json)
+
+
+@app.command()
+def delete(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
     """Stop serving a deployment and delete it."""
-    emit(client_of(context).delete_deployment(deployment_id), as_json, f"Deleted {deployment_id}.")
+    client = client_of(context)
+    deployment_id = id_of(client, deployment)
+    answer = client.delete_deployment(deployment_id)
+    forget_key(deployment_id)
+    emit(answer, as_json, f"Deleted {deployment}.")
 
 
-def _wait(client: ModelServiceClient, created: Deployment, timeout_s: float, as_json: bool) -> None:
+@app.command()
+def scale(
+    context: typer.Context,
+    deployment: options.Deployment,
+    replicas: Annotated[
+        int | None, typer.Argument(metavar="[REPLICAS]", min=0, help="Exactly so many servers.")
+    ] = None,
+    at_least: Annotated[int | None, typer.Option("--min", metavar="N", help="So many at least.")] = None,
+    at_most: Annotated[int | None, typer.Option("--max", metavar="N", help="So many at most.")] = None,
+    target: Annotated[
+        int | None, typer.Option(metavar="PERCENT", help="As many between them as keep them so busy.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how many servers there are."""
+    bounds = {"min_replicas": at_least, "max_replicas": at_most, "target_utilization": target}
+    if (replicas is None) == (not given(bounds)):
+        raise typer.BadParameter("give the number of servers, or --min, --max and --target")
+    client = client_of(context)
+    _show(client.scale_deployment(id_of(client, deployment), replicas, **bounds), as_json)
+
+
+@app.command()
+def activate(
+    context: typer.Context,
+    deployment: options.Deployment,
+    wait: Wait = False,
+    timeout: Timeout = 120,
+    as_json: Json = False,
+) -> None:
+    """Start one that was switched off or failed."""
+    client = client_of(context)
+    started = client.activate_deployment(id_of(client, deployment))
+    _show(_waited_for(client, started, timeout) if wait else started, as_json)
+
+
+@app.command()
+def deactivate(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
+    """Switch one off; its keys and its history stay."""
+    client = client_of(context)
+    _show(client.deactivate_deployment(id_of(client, deployment)), as_json)
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    deployment: options.Deployment,
+    revision: Annotated[
+        int | None, typer.Option(metavar="N", help="To this one; by default the last with other traffic.")
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = 120,
+    as_json: Json = False,
+) -> None:
+    """Go back to what an earlier revision served."""
+    client = client_of(context)
+    back = client.rollback_deployment(id_of(client, deployment), revision)
+    _show(_waited_for(client, back, timeout) if wait else back, as_json)
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    deployment: options.Deployment,
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Its name there, as `get` shows it.")],
+    wait: Wait = False,
+    timeout: Timeout = 120,
+    as_json: Json = False,
+) -> None:
+    """Give a member of the traffic, or the shadow, all requests."""
+    client = client_of(context)
+    promoted = client.promote_deployment(id_of(client, deployment), member)
+    _show(_waited_for(client, promoted, timeout) if wait else promoted, as_json)
+
+
+def _wait_for_new(client: ModelServiceClient, created: Deployment, timeout_s: float, as_json: bool) -> None:
     """The key is told before the waiting, which may fail or be interrupted: nobody can ask for it again."""
     if not as_json:
         emit({}, False, Record({_KEY: created.api_key}))
-    typer.echo(f"Deployment {created.id} is starting. Ctrl-C ends only the waiting.", err=True)
     try:
-        with waiting(
-            f"Deployment {created.id}", f"Look at it with `model-service deployments get {created.id}`."
-        ):
-            serving = client.wait_for_deployment(created, timeout_s=timeout_s)
+        serving = _waited_for(client, created, timeout_s)
     except (WaitTimedOut, typer.Exit):
         if as_json:
             emit(created.raw, as_json)
         raise
-    emit(serving.raw, as_json, Record(_fields(serving)))
+    _show(serving, as_json)
 
 
-def _fields(deployment: Deployment) -> dict[str, object]:
-    count = deployment.request_count
+def _waited_for(client: ModelServiceClient, deployment: Deployment, timeout_s: float) -> Deployment:
+    typer.echo(f"Deployment {deployment.id} is starting. Ctrl-C ends only the waiting.", err=True)
+    back = f"Look at it with `model-service deployments get {deployment.id}`."
+    with waiting(f"Deployment {deployment.id}", back):
+        return client.wait_for_deployment(deployment, timeout_s=timeout_s)
+
+
+def _show(deployment: Deployment, as_json: bool) -> None:
+    emit(deployment.raw, as_json, Record(_fields(deployment)))
+
+
+def _fields(deployment: Deployment) -> dict[str, Any]:
+    count, shadow = deployment.request_count, deployment.routing.get("shadow")
+    behind = deployment.live_revision is not None and deployment.live_revision != deployment.revision
     return {
         "id": deployment.id,
         "name": deployment.name,
+        "description": deployment.description,
         "type": deployment.deployment_type,
-        "model version": deployment.model_version,
         "status": deployment.status,
+        "revision": f"{deployment.revision}, serving {deployment.live_revision}"
+        if behind
+        else deployment.revision,
+        "serves": "\n".join(map(_member, deployment.members)) or deployment.model_version,
+        "shadow": shadow and f"{_member(shadow)}, {shadow.get('share', 0):.0%} of the requests",
+        "sticky by": deployment.routing.get("sticky_header"),
+        "config": deployment.config,
         "endpoint": deployment.endpoint_url,
         "error": deployment.error_message,
         "requests": count,
+        "errors": deployment.error_count or None,
         "mean time": f"{deployment.total_inference_time_ms / count:.2f} ms" if count else None,
         "last request (UTC)": deployment.last_request_at,
         "created (UTC)": deployment.created_at,
+        "updated (UTC)": deployment.updated_at,
     }
+
+
+def _member(member: dict[str, Any]) -> str:
+    model = " ".join(filter(None, (member.get("model_name"), member.get("model_version"))))
+    weight = member.get("weight")
+    share = "" if weight is None or "share" in member else f", weight {weight}"
+    return f"{member.get('name')}: {model}{share}"
+
+
+def _served(deployment: Deployment) -> str | None:
+    names = [f"{each.get('model_name')} {each.get('model_version')}" for each in deployment.members]
+    return ", ".join(names) or deployment.model_version

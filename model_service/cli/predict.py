@@ -1,125 +1,171 @@
 """``model-service predict``."""
 
+import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from model_service.cli.deployment_options import id_of
+from model_service.cli.kept_keys import kept_key
+from model_service.cli.options import given
 from model_service.cli.output import Json, client_of, emit
-from model_service.cli.tables import Listing
-from model_service.client import Prediction, Unauthorized
-from model_service.client.inputs import NPY_MAGIC
-
-# A person reads the first of them; --json has all.
-_ROWS = 20
-_VALUES = 5
+from model_service.cli.predictions import heading, table
+from model_service.client import Deployment, ModelServiceClient, Prediction, Unauthorized
+from model_service.client.images import content_type
+from model_service.client.inputs import NPY_MAGIC, NPZ_MAGIC, npz
 
 
 def predict(
     context: typer.Context,
-    deployment: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="An id or an endpoint URL.")],
-    inputs: Annotated[
-        str, typer.Argument(metavar="INPUT", help="A .npy file, a JSON file, or - for standard input.")
+    deployment: Annotated[
+        str,
+        typer.Argument(metavar="DEPLOYMENT", help="An id, a name that it alone has, or an endpoint's URL."),
     ],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INPUT]", help="An image, a .npy, .npz or JSON file, or - for one of them from stdin."
+        ),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A text, for a model that takes texts; no INPUT then.")
+    ] = None,
     key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", envvar="MODEL_SERVICE_DEPLOYMENT_KEY", help="The deployment's key, pk_…"),
+        typer.Option(
+            metavar="KEY",
+            envvar="MODEL_SERVICE_DEPLOYMENT_KEY",
+            help="The deployment's key, pk_…; by default what --keep-key kept.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which one, of a deployment of several.")
+    ] = None,
+    confidence_threshold: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of a detector: boxes below it are left out.")
+    ] = None,
+    iou_threshold: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of a detector: boxes that overlap more are one.")
+    ] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a detector: how many boxes at most.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(metavar="N", help="Of a classifier: how many classes.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the outputs of arrays, in binary, to this .npz or .npy file."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="How long to wait for the answer.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask a deployment. JSON is a nested list, or an object of them by input name; the batch comes first."""
-    content = _inputs(sys.stdin.buffer.read() if inputs == "-" else Path(inputs).read_bytes())
+    if (source is None) == (text is None):
+        raise typer.BadParameter("give an input, or --text", param_hint="INPUT")
+    inputs = None if source is None else _read(source)
+    asked = given(
+        {
+            "text": text,
+            "model": model,
+            "confidence_threshold": confidence_threshold,
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+            "top_k": top_k,
+            "timeout_s": timeout,
+        }
+    )
     client = client_of(context)
-    endpoint = deployment if "://" in deployment else client.get_deployment(deployment)
+    target, kept = _target(client, deployment)
+    if output is not None:
+        inputs = _arrays(inputs, output)
+    answer = _ask(client, target, inputs, key or kept, asked)
+    if output is not None:
+        _write(answer, output)
+    elif as_json:
+        sys.stdout.write(json.dumps(answer.raw) + "\n")  # a line for each answer, as programs like it
+    else:
+        emit(answer.raw, False, heading(answer), table(answer))
+
+
+def _target(client: ModelServiceClient, deployment: str) -> tuple[str | Deployment, str | None]:
+    """What to ask, and its key, where one was kept on this machine."""
+    if "://" in deployment:
+        return deployment, None
+    deployment_id = id_of(client, deployment)
+    return deployment_id, kept_key(deployment_id)
+
+
+def _ask(
+    client: ModelServiceClient,
+    target: str | Deployment,
+    inputs: Any,
+    key: str | None,
+    asked: dict[str, Any],
+) -> Prediction:
     try:
-        answer = client.predict(endpoint, content, api_key=key)
+        return client.predict(target, inputs, api_key=key, **asked)
     except Unauthorized as exc:
         where = "--key or MODEL_SERVICE_DEPLOYMENT_KEY"
         exc.add_note(
-            f"The key that {where} gives is not this deployment's: `deployments create` showed the right one."
+            f"The key that {where} gives, or --keep-key kept, is not this deployment's, or holds no longer."
             if key
-            else f"Give the key that `deployments create` showed with {where}."
+            else f"Give the key that `deployments create` showed with {where}, or make one with "
+            "`deployments keys create`."
         )
         raise
-    if as_json:
-        sys.stdout.write(json.dumps(answer.raw) + "\n")  # a line for each answer, as programs like it
-    else:
-        emit(answer.raw, False, _heading(answer), _table(answer))
 
 
-def _inputs(content: bytes) -> Any:
-    """The bytes of a .npy file as they are, or JSON; ``{"inputs": …}``, the route's own body, works too."""
-    if content.startswith(NPY_MAGIC):
+def _read(source: str) -> Any:
+    """The bytes of an image, a .npy or a .npz file as they are, or JSON; ``{"inputs": …}``, the route's own
+    body, works too."""
+    content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    if content.startswith((NPY_MAGIC, NPZ_MAGIC)) or content_type(content) is not None:
         return content
     try:
         value = json.loads(content)
     except ValueError as exc:
-        raise typer.BadParameter(f"neither a .npy file nor JSON: {exc}", param_hint="INPUT") from None
+        raise typer.BadParameter(
+            f"neither an image nor a .npy, .npz or JSON file: {exc}", param_hint="INPUT"
+        ) from None
     return value["inputs"] if isinstance(value, dict) and value.keys() == {"inputs"} else value
 
 
-def _heading(answer: Prediction) -> str:
-    latency = None if answer.latency_ms is None else f"{answer.latency_ms:.2f} ms"
-    count = len(_columns(answer)[0][1])
-    rest = f"the first {_ROWS} of {count} rows, --json has all" if count > _ROWS else None
-    version = answer.model_version and f"model {answer.model_version}"
-    return ", ".join(filter(None, (version, latency, rest)))
+def _arrays(inputs: Any, output: Path) -> Any:
+    """What is answered in binary: arrays."""
+    import numpy as np
 
-
-def _table(answer: Prediction) -> Listing:
-    columns = _columns(answer)
-    rows = zip(range(_ROWS), *(rows[:_ROWS] for _, rows in columns), strict=False)
-    return Listing(("row", *(name for name, _ in columns)), rows)
-
-
-def _columns(answer: Prediction) -> list[tuple[str, list[str]]]:
-    """The classes where the service names them, else each output with its shape; a text for each row."""
-    if answer.predictions is not None:
-        return [("prediction", [_classes(row) for row in answer.predictions])]
-    return [
-        (f"{name} [{', '.join(map(str, _shape(value)))}]", [_values(row) for row in _rows(value)])
-        for name, value in answer.outputs.items()
-    ] or [("output", [])]
-
-
-def _classes(row: Any) -> str:
-    """``7  98.1 %, 1  1.2 %``; scores that are no probabilities stay numbers."""
-    if not isinstance(row, list) or not all(isinstance(one, Mapping) and "class" in one for one in row):
-        return str(row)
-    scores = [one.get("confidence") for one in row]
-    percent = all(isinstance(score, float | int) and 0 <= score <= 1 for score in scores)
-    return ", ".join(
-        f"{one['class']}  {score:.1%}".replace("%", " %") if percent else f"{one['class']}  {_number(score)}"
-        for one, score in zip(row, scores, strict=True)
+    if output.suffix not in {".npz", ".npy"}:
+        raise typer.BadParameter(f"{output} is no .npz and no .npy file", param_hint="--output")
+    if isinstance(inputs, bytes) and inputs.startswith((NPY_MAGIC, NPZ_MAGIC)):
+        try:
+            loaded = np.load(io.BytesIO(inputs), allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        except Exception as exc:  # numpy and zipfile have many words for a damaged file
+            raise typer.BadParameter(f"a damaged file: {exc}", param_hint="INPUT") from None
+    if isinstance(inputs, list):
+        return np.asarray(inputs)
+    if isinstance(inputs, dict):
+        return {name: np.asarray(value) for name, value in inputs.items()}
+    raise typer.BadParameter(
+        "an image or a text is answered with predictions, not arrays", param_hint="--output"
     )
 
 
-def _values(row: Any) -> str:
-    flat = _flat(row)
-    shown = [_number(value) for _, value in zip(range(_VALUES), flat, strict=False)]
-    return ", ".join(shown) + (", …" if next(flat, None) is not None else "")
+def _write(answer: Prediction, output: Path) -> None:
+    import numpy as np
 
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _rows(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        for part in value:
-            yield from _flat(part)
+    if output.suffix == ".npy":
+        if len(answer.outputs) != 1:
+            names = ", ".join(answer.outputs)
+            raise typer.BadParameter(f"a .npy file holds one of {names}: name a .npz", param_hint="--output")
+        np.save(output, *answer.outputs.values())
     else:
-        yield value
-
-
-def _shape(value: Any) -> Iterator[int]:
-    while isinstance(value, list):
-        yield len(value)
-        value = value[0] if value else None
+        output.write_bytes(npz(answer.outputs))
+    shapes = ", ".join(f"{name} {each.dtype}{list(each.shape)}" for name, each in answer.outputs.items())
+    typer.echo(f"{output}  {shapes}")

@@ -85,6 +85,10 @@ def size(size_bytes: float | None) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g} ms"
+
+
 def _line(value: Any) -> Text:
     return Text(" ".join(_words(value).split("\n")), no_wrap=True, overflow="ellipsis")
 

@@ -8,7 +8,7 @@ with ModelServiceClient("http://127.0.0.1:8084") as client:
     client.set_alias(model_id, "production")  # from now on it is models:/digits@production too
     job = client.wait_for_export(client.create_export(model_id))
     deployment = client.wait_for_deployment(client.create_deployment(job.id, name="digits"))
-    print(client.predict(deployment, images).predictions)
+    print(client.predict(deployment, images).outputs)
 """
 
 from model_service.client.access_types import (
@@ -20,7 +20,16 @@ from model_service.client.access_types import (
     User,
     Whoami,
 )
+from model_service.client.async_inference import AsyncInferenceClient
 from model_service.client.client import ModelServiceClient
+from model_service.client.deployment_types import (
+    Deployment,
+    DeploymentEvent,
+    DeploymentKey,
+    DeploymentUsage,
+    LogEntry,
+    Usage,
+)
 from model_service.client.errors import (
     ChecksumMismatch,
     ClientError,
@@ -46,23 +55,23 @@ from model_service.client.errors import (
     WaitTimedOut,
 )
 from model_service.client.events import Event
+from model_service.client.inference import Prediction
 from model_service.client.progress import Bar, MakeBar
 from model_service.client.records import Page
 from model_service.client.types import (
     Alias,
     Dataset,
     DeletedModel,
-    Deployment,
     ExportJob,
     FileMetadata,
     FormatCapability,
     Model,
-    Prediction,
     TrainingJob,
 )
 
 __all__ = [
     "Alias",
+    "AsyncInferenceClient",
     "AuditEntry",
     "AuditLog",
     "Bar",
@@ -73,7 +82,10 @@ __all__ = [
     "Dataset",
     "DeletedModel",
     "Deployment",
+    "DeploymentEvent",
     "DeploymentFailed",
+    "DeploymentKey",
+    "DeploymentUsage",
     "Event",
     "ExportCancelled",
     "ExportFailed",
@@ -84,6 +96,7 @@ __all__ = [
     "InvalidRequest",
     "JobFailed",
     "Key",
+    "LogEntry",
     "MakeBar",
     "Model",
     "ModelServiceClient",
@@ -103,6 +116,7 @@ __all__ = [
     "TransferFailed",
     "Unauthorized",
     "UnexpectedAnswer",
+    "Usage",
     "User",
     "WaitTimedOut",
     "Whoami",

@@ -4,12 +4,13 @@ from typing import Self
 
 from model_service.client.aliases import AliasCalls
 from model_service.client.datasets import DatasetCalls
-from model_service.client.deployments import DeploymentCalls
+from model_service.client.deployment_keys import DeploymentKeyCalls
 from model_service.client.exports import ExportCalls
 from model_service.client.files import FileCalls
 from model_service.client.http import Transport
 from model_service.client.keys import KeyCalls
 from model_service.client.models import ModelCalls
+from model_service.client.predict import PredictCalls
 from model_service.client.progress import MakeBar
 from model_service.client.registry import RegistryCalls
 from model_service.client.search import SearchCalls
@@ -25,7 +26,8 @@ class ModelServiceClient(
     DatasetCalls,
     TrainingCalls,
     ExportCalls,
-    DeploymentCalls,
+    DeploymentKeyCalls,
+    PredictCalls,
     RegistryCalls,
     UserCalls,
     KeyCalls,

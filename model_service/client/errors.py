@@ -23,7 +23,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model_service.client.types import Deployment, ExportJob
+    from model_service.client.deployment_types import Deployment
+    from model_service.client.types import ExportJob
 
 
 class ClientError(Exception):

@@ -7,6 +7,9 @@ What may be sent again, and why:
 - the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
   PUT, DELETE, and a POST that carries an Idempotency-Key, as whatever creates something does), because the
   first request may have been processed. A DELETE whose answer was lost can therefore end in NotFound.
+
+A request with a ``deadline`` is one that somebody waits for, a prediction: 429 and 503 are repeated only when
+the answer says when (Retry-After), as a 503 may also say that the time was not enough.
 """
 
 import json
@@ -43,6 +46,7 @@ ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _CONNECT_TIMEOUT_S = 10.0
+_LEAST_S = 0.001
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _KEY_HEADERS = ("X-API-Key", "Authorization")
 _IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -61,6 +65,7 @@ class Transport:
             raise InvalidArgument("The address carries a user or password: give a key as api_key instead.")
         self.base_url = base_url.rstrip("/")
         self.use_key(api_key)
+        self.timeout_s = timeout_s
         self._timeout = urllib3.Timeout(connect=min(timeout_s, _CONNECT_TIMEOUT_S), read=timeout_s)
         self._pool = urllib3.PoolManager(maxsize=16, retries=False)
 
@@ -121,10 +126,12 @@ class Transport:
         stream: bool = False,
         timeout_s: float | None = None,
         attempts: int = ATTEMPTS,
+        deadline: float | None = None,
     ) -> BaseHTTPResponse:
         """An answer below 300; with ``stream`` its body is still to be read, and the caller closes it.
 
-        ``timeout_s`` is for an answer that is known to take longer than others.
+        ``timeout_s`` is for an answer that is known to take longer than others; ``deadline``, on the
+        monotonic clock, ends all of it, the retries too.
 
         A ``url`` without a host is the service's own and gets the service key; a full address never does.
         A callable ``body`` is called for each try.
@@ -146,6 +153,9 @@ class Transport:
         while True:
             attempt += 1
             failure: ConnectionFailed | ServiceError
+            if deadline is not None:
+                left_s = max(deadline - time.monotonic(), _LEAST_S)
+                timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, left_s), read=left_s)
             try:
                 response = self._pool.request(
                     method,
@@ -160,16 +170,19 @@ class Transport:
                     return response
                 content = response.data
             except HTTPError as exc:
-                failure = _unreachable(url, exc, method)
+                failure = _unreachable(url, exc, in_doubt=method not in {"GET", "HEAD"} and deadline is None)
                 again = _may_repeat(exc, repeatable)
                 pause_s = backoff_s(attempt)
             else:
                 failure = _refusal(url, response, content)
                 if isinstance(failure, Unauthorized):
                     failure.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
+                asked_s = retry_after_s(response.headers.get("Retry-After"))
                 again = response.status in ({429, 502, 503} if repeatable else {429, 503})
-                pause_s = _retry_after_s(response) or backoff_s(attempt)
-            if not again or attempt == attempts or pause_s > _LONGEST_PAUSE_S:
+                if deadline is not None:
+                    again = again and (asked_s is not None or response.status == 502)
+                pause_s = asked_s or backoff_s(attempt)
+            if not again or attempt == attempts or not is_worth(pause_s, deadline):
                 raise failure
             time.sleep(pause_s)
 
@@ -177,6 +190,19 @@ class Transport:
 def backoff_s(attempt: int) -> float:
     """Doubles from 0.2 s; up to half of it is left to chance, so that many clients do not return together."""
     return _FIRST_PAUSE_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+def is_worth(pause_s: float, deadline: float | None) -> bool:
+    """Nobody waits so long that nothing can come of it."""
+    return pause_s <= _LONGEST_PAUSE_S and (deadline is None or time.monotonic() + pause_s < deadline)
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Of the header ``Retry-After``, seconds or a date; None: there is none to be understood."""
+    try:
+        return None if value is None else urllib3.Retry.parse_retry_after(urllib3.Retry(0), value)
+    except InvalidHeader:
+        return None
 
 
 def segment(value: str) -> str:
@@ -209,36 +235,40 @@ def _may_repeat(exc: HTTPError, repeatable: bool) -> bool:
     return isinstance(exc, _UNSENT) or (isinstance(exc, BROKEN) and repeatable)
 
 
-def _unreachable(url: str, exc: HTTPError, method: str) -> ConnectionFailed:
+def address_of(url: str) -> str:
     parts = urlsplit(url)
-    address = f"{parts.scheme}://{parts.netloc}"
-    if isinstance(exc, NameResolutionError):
-        return ConnectionFailed(f"There is no host {parts.hostname!r}: check the address {address}.")
-    if isinstance(exc, _UNSENT):
-        return ConnectionFailed(
-            f"Nothing answers at {address}: is the service running, and is that its address?"
-        )
-    if not isinstance(exc, BROKEN):
-        return ConnectionFailed(f"No connection to {address}: {exc}.")
-    reason = "gave no answer in time" if isinstance(exc, ReadTimeoutError) else "broke the connection"
-    doubt = (
-        ""
-        if method in {"GET", "HEAD"}
-        else " The request may have been processed: look before you repeat it."
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def no_host(url: str) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"There is no host {urlsplit(url).hostname!r}: check the address {address_of(url)}."
     )
-    return ConnectionFailed(f"{address} {reason}.{doubt}")
+
+
+def nothing_answers(url: str) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"Nothing answers at {address_of(url)}: is the service running, and is that its address?"
+    )
+
+
+def redirected(url: str, location: str | None) -> UnexpectedAnswer:
+    return UnexpectedAnswer(f"{url} redirects to {location or 'another address'}: use that address.")
+
+
+def _unreachable(url: str, exc: HTTPError, *, in_doubt: bool) -> ConnectionFailed:
+    if isinstance(exc, NameResolutionError):
+        return no_host(url)
+    if isinstance(exc, _UNSENT):
+        return nothing_answers(url)
+    if not isinstance(exc, BROKEN):
+        return ConnectionFailed(f"No connection to {address_of(url)}: {exc}.")
+    reason = "gave no answer in time" if isinstance(exc, ReadTimeoutError) else "broke the connection"
+    doubt = " The request may have been processed: look before you repeat it." if in_doubt else ""
+    return ConnectionFailed(f"{address_of(url)} {reason}.{doubt}")
 
 
 def _refusal(url: str, response: BaseHTTPResponse, content: bytes) -> ServiceError:
     if response.status < 400:
-        target = response.headers.get("Location", "another address")
-        raise UnexpectedAnswer(f"{url} redirects to {target}: use that address.")
+        raise redirected(url, response.headers.get("Location"))
     return from_answer(response.status, content, response.headers.get("X-Request-ID"))
-
-
-def _retry_after_s(response: BaseHTTPResponse) -> float | None:
-    value = response.headers.get("Retry-After")
-    try:
-        return None if value is None else urllib3.Retry.parse_retry_after(urllib3.Retry(0), value)
-    except InvalidHeader:
-        return None

@@ -5,10 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from model_service.client.records import Record
-from model_service.states import DeploymentStatus, ExportStatus
+from model_service.states import ExportStatus
 
-# DeploymentStatus is no machine with an end: a deployment that failed or was switched off can come back.
-_SETTLED = frozenset({DeploymentStatus.ACTIVE, DeploymentStatus.INACTIVE, DeploymentStatus.FAILED})
 _ENDED = frozenset(status for status in ExportStatus if status.final)
 
 
@@ -237,43 +235,3 @@ class FormatCapability(Record):
     options: dict[str, Any] = field(default_factory=dict)
 
     parsers = {"sources": tuple}  # noqa: RUF012
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deployment(Record):
-    """A served model. ``api_key`` is there only on the answer to its creation, and never in a repr."""
-
-    id: str
-    status: str
-    name: str | None = None
-    deployment_type: str | None = None
-    endpoint_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    model_version: str | None = None
-    error_message: str | None = None
-    request_count: int = 0
-    total_inference_time_ms: float = 0
-    last_request_at: datetime | None = None
-    created_at: datetime | None = None
-
-    parsers = {  # noqa: RUF012
-        "last_request_at": datetime.fromisoformat,
-        "created_at": datetime.fromisoformat,
-    }
-
-    @property
-    def settled(self) -> bool:
-        """Nothing is under way: it serves, is switched off, or failed."""
-        return self.status in _SETTLED
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction(Record):
-    """``outputs`` maps each output's name to nested lists, the batch first; ``predictions`` is the service's
-    reading of them (a class per row), where it has one. ``latency_ms`` is measured in the server."""
-
-    outputs: dict[str, Any]
-    predictions: list[Any] | None = None
-    latency_ms: float | None = None
-    model_version: str | None = None
-    deployment_id: str | None = None

@@ -11,6 +11,9 @@ from model_service.services.batch import BatchService
 from model_service.services.capabilities import CapabilityService
 from model_service.services.comparison import ComparisonService
 from model_service.services.datasets import DatasetService
+from model_service.services.deployment_changes import DeploymentChanges
+from model_service.services.deployment_keys import DeploymentKeyService
+from model_service.services.deployment_plans import DeploymentPlans
 from model_service.services.deployments import DeploymentService
 from model_service.services.export_changes import ExportChanges
 from model_service.services.export_events import ExportEvents
@@ -35,6 +38,7 @@ from model_service.services.statistics import StatisticsService
 from model_service.services.toolchains import Toolchains
 from model_service.services.training_jobs import TrainingJobService
 from model_service.services.trash import TrashService
+from model_service.services.usage import UsageService
 from model_service.services.users import UserService
 from model_service.services.versions import NewVersions
 from model_service.storage.access_keys import AccessKeys
@@ -59,8 +63,10 @@ from model_service.storage.revoked_sessions import RevokedSessions
 from model_service.storage.secrets import Secrets
 from model_service.storage.training_jobs import TrainingJobs
 from model_service.storage.trash import Trash
+from model_service.storage.usage import UsageCounts
 from model_service.storage.users import Users
 from model_service.storage.workers import Workers
+from model_service.tiers import Tiers
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,9 @@ class Services:
     export_events: ExportEvents
     capabilities: CapabilityService
     deployments: DeploymentService
+    deployment_changes: DeploymentChanges
+    deployment_keys: DeploymentKeyService
+    usage: UsageService
     health: HealthService
     statistics: StatisticsService
     signing: Signing
@@ -96,7 +105,12 @@ class Services:
 
 
 def check_dependencies(settings: Settings) -> None:
-    """Raises: SettingsError: MongoDB is away or not usable, or REDIS_URL is no address. Redis may be away."""
+    """Redis may be away.
+
+    Raises:
+        SettingsError: MongoDB is away or not usable, REDIS_URL is no address, or the tiers' file is wrong.
+    """
+    Tiers.read(settings)
     check_database(settings)
     Queue(settings)
 
@@ -109,7 +123,7 @@ def build_services(settings: Settings, database: Database) -> Services:
     idempotency = Idempotency(IdempotencyKeys(database))
     stored_jobs, stored_datasets = TrainingJobs(database), Datasets(database)
     origins = Origins(stored_jobs, stored_datasets)
-    queue = Queue(settings)
+    queue, tiers = Queue(settings), Tiers.read(settings)
     versions = NewVersions(database, stored_models, Creations(database), blobs, origins)
     models = ModelService(database, stored_models, versions, stored_trash, idempotency, origins)
     files = HeldFiles(
@@ -129,10 +143,12 @@ def build_services(settings: Settings, database: Database) -> Services:
         origins,
         idempotency,
         queue,
-        limits=ExportLimits(ExportQuotas(database), settings.limits_of_exports, settings.default_tier),
+        limits=ExportLimits(ExportQuotas(database), tiers),
         toolchains=toolchains,
         signing=signing,
     )
+    stored_deployments, plans = Deployments(database), DeploymentPlans(exports, Users(database), tiers)
+    deployments = DeploymentService(settings, database, stored_deployments, plans, idempotency, signing)
     counters = Counters(database)
     principals, users, sessions, keys = _build_access(settings, database, idempotency, signing)
     return Services(
@@ -155,9 +171,12 @@ def build_services(settings: Settings, database: Database) -> Services:
         export_changes=ExportChanges(database, stored_exports, blobs, exports),
         export_events=ExportEvents(stored_exports, exports),
         capabilities=CapabilityService(toolchains),
-        deployments=DeploymentService(
-            settings, database, Deployments(database), blobs, exports, idempotency, signing
+        deployments=deployments,
+        deployment_changes=DeploymentChanges(database, stored_deployments, plans, idempotency, deployments),
+        deployment_keys=DeploymentKeyService(
+            database, stored_deployments, idempotency, signing, deployments.get
         ),
+        usage=UsageService(deployments, UsageCounts(database), Users(database), tiers),
         health=HealthService(settings, database, stored_models, blobs, queue, counters),
         statistics=StatisticsService(counters, stored_models.downloads),
         signing=signing,

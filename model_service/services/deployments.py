@@ -1,28 +1,25 @@
-"""Deployments: which packages may be served, and with which key."""
+"""Deployments: made, found, deleted. What is changed of one is in ``services.deployment_changes``."""
 
-import base64
-import hashlib
-import hmac
-import secrets
 import uuid
 
-from exporters.base import VERIFIED
-from model_service.actor import Permission, may_read, require
+from model_service.actor import Permission, actor, may_read, namespace_of, require
 from model_service.config import Settings
 from model_service.deployers import AVAILABLE, deployer_for
-from model_service.errors import NotFound, NotVerified, UnsupportedOption
-from model_service.services.exports import ExportService
+from model_service.errors import Conflict, NotFound, UnsupportedOption
+from model_service.services.deployment_keys import FIRST_KEY, new_key, new_text, sha256_of
+from model_service.services.deployment_plans import DeploymentPlans, Plan
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.ids import parse_uuid
 from model_service.services.paging import Page, readable
 from model_service.services.signing import Signing
-from model_service.states import DeploymentStatus, DeploymentType, ExportStatus
+from model_service.states import DeploymentStatus, DeploymentType
 from model_service.storage.audit import Audit
-from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database, Document, Session, now
+from model_service.storage.deployment_documents import DEFAULT_CONFIG, new_revision, of_first_member
+from model_service.storage.deployment_history import DeploymentHistory
+from model_service.storage.deployment_keys import DeploymentKeys
+from model_service.storage.deployment_logs import DeploymentLogs
 from model_service.storage.deployments import Deployments
-
-KEY_PREFIX = "pk_"
 
 
 class DeploymentService:
@@ -31,117 +28,94 @@ class DeploymentService:
         settings: Settings,
         database: Database,
         deployments: Deployments,
-        blobs: Blobs,
-        exports: ExportService,
+        plans: DeploymentPlans,
         idempotency: Idempotency,
         signing: Signing,
     ) -> None:
         self._settings = settings
         self._database = database
         self._deployments = deployments
-        self._blobs = blobs
-        self._exports = exports
+        self._plans = plans
         self._idempotency = idempotency
         self._signing = signing
+        self._keys = DeploymentKeys(database)
+        self._history = DeploymentHistory(database)
+        self._logs = DeploymentLogs(database)
         self._audit = Audit(database)
 
-    def create(
-        self,
-        *,
-        export_job_id: str,
-        deployment_type: DeploymentType,
-        name: str,
-        description: str | None,
-        config: Document,
-        once: Once | None = None,
-    ) -> tuple[Document, str]:
+    def create(self, fields: Document, once: Once | None = None) -> tuple[Document, str]:
         """Store a pending deployment, which its target takes up. Returns it with its key, which is not kept.
 
         With ``once`` the key is derived from the request's own, so that its repetition can be told it too.
 
+        Args:
+            fields: ``name``, one of ``deployment_plans.SOURCES``, and what else the API takes.
+
         Raises:
-            MalformedId, NotFound: of the export job.
-            NotPermitted: by somebody who may not deploy its model.
-            UnsupportedOption: nothing deploys to this type, or with this ``config``.
-            NotVerified: the export is not completed, or was not proven.
+            UnsupportedOption: nothing deploys to this type.
+            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
+            Conflict: of a repetition: the key was rotated or revoked since.
         """
-        if deployment_type not in AVAILABLE:
-            raise UnsupportedOption(
-                f"Deployments of type {deployment_type} are not offered.", allowed=list(AVAILABLE)
-            )
-        if config:
-            raise UnsupportedOption("config offers nothing yet: leave it out.", field="config", allowed=[])
+        kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
+        if kind not in AVAILABLE:
+            raise UnsupportedOption(f"Deployments of type {kind} are not offered.", allowed=list(AVAILABLE))
 
         def make(note: Note) -> tuple[Document, str]:
-            deployment, job = self._new_deployment(export_job_id, deployment_type, name, description, config)
-            api_key = self._key_of(deployment["_id"], once)
+            plan = self._plans.routing(fields, override=fields.get("override_verification", False))
+            config = self._plans.config(fields.get("config", {}), DEFAULT_CONFIG, actor().name)
+            deployment = self._new_deployment(kind, fields, plan, config)
+            text = new_text(self._signing, deployment["_id"], once)
+            key = new_key(str(uuid.uuid4()), text, deployment["_id"], FIRST_KEY, None)
 
             def work(session: Session) -> None:
                 note(deployment["_id"], session)
-                if not self._blobs.retain(job["package"]["file_id"], session):
-                    raise NotFound("package of export job", export_job_id)
-                self._deployments.insert(deployment, _kept(api_key, deployment["_id"]), session)
-                self._record("created", deployment, session)
+                if not self._deployments.insert(deployment, key, session):
+                    raise NotFound("package of export job", ", ".join(plan.export_job_ids))
+                self._record_new(deployment, plan, session)
 
             self._database.transaction(work)
-            return deployment, api_key
+            return deployment, text
 
         def made(deployment_id: str) -> tuple[Document, str]:
-            return self.get(deployment_id), self._key_of(deployment_id, once)
+            deployment, text = self.get(deployment_id), new_text(self._signing, deployment_id, once)
+            if self._keys.with_digest(deployment_id, sha256_of(text)) is None:
+                raise Conflict(
+                    "The key that this request made was revoked since: make a new one.", id=deployment_id
+                )
+            return deployment, text
 
         return self._idempotency.run(once, make, made)
 
     def _new_deployment(
-        self,
-        export_job_id: str,
-        deployment_type: DeploymentType,
-        name: str,
-        description: str | None,
-        config: Document,
-    ) -> tuple[Document, Document]:
-        """The document, and the export job whose package it is of."""
-        job = self._exports.get(export_job_id)
-        require(Permission.DEPLOY, job["model_name"])
-        verdict = (job.get("fidelity") or {}).get("verdict")
-        if job["status"] != ExportStatus.COMPLETED or verdict != VERIFIED:
-            raise NotVerified(
-                f"Export job {export_job_id} is {job['status']} with verdict {verdict}: only a completed "
-                "export that was verified against its source is deployed.",
-                status=job["status"],
-                verdict=verdict,
-            )
-        endpoints = deployer_for(deployment_type, self._settings)
-        deployment_id = str(uuid.uuid4())
-        at = now()
-        deployment: Document = {
+        self, kind: DeploymentType, fields: Document, plan: Plan, config: Document
+    ) -> Document:
+        deployment_id, at, owner = str(uuid.uuid4()), now(), actor().name
+        first = of_first_member(plan.routing)
+        return {
             "_id": deployment_id,
-            "export_job_id": job["_id"],
-            "deployment_type": deployment_type,
-            "name": name,
-            "description": description,
-            "config": config,
+            "user_id": owner,
+            "name": fields["name"],
+            "description": fields.get("description"),
+            "deployment_type": kind,
             "status": DeploymentStatus.PENDING,
-            "endpoint_url": endpoints.endpoint_url(deployment_id),
-            "model_name": job["model_name"],
-            "namespace": job["namespace"],
-            "model_version": job["model_version"],
-            "package": job["package"],
+            "endpoint_url": deployer_for(kind, self._settings).endpoint_url(deployment_id),
+            "namespace": namespace_of(first["model_name"]),
+            **first,
+            "config": config,
+            "routing": plan.routing,
+            "revision": 1,
+            "revisions": [new_revision(1, plan.routing, config, owner, at)],
+            "live_revision": None,
+            "error_message": None,
             "request_count": 0,
+            "error_count": 0,
             "last_request_at": None,
             "total_inference_time_ms": 0.0,
             "created_at": at,
             "updated_at": at,
+            "deployed_at": None,
+            "deactivated_at": None,
         }
-        return deployment, job
-
-    def _key_of(self, deployment_id: str, once: Once | None) -> str:
-        """256 bits that nobody can guess: random, or of the deployment, the request's key and our secret."""
-        if once is None:
-            return f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"
-        digest = hmac.digest(
-            self._signing.key("deployment-key"), f"{once.identity}\0{deployment_id}".encode(), "sha256"
-        )
-        return f"{KEY_PREFIX}{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
     def get(self, deployment_id: str) -> Document:
         """Raises: MalformedId, NotFound."""
@@ -150,10 +124,31 @@ class DeploymentService:
             raise NotFound("deployment", deployment_id)
         return deployment
 
-    def search(self, *, status: DeploymentStatus | None, page: int, limit: int) -> Page:
-        query = readable() | ({} if status is None else {"status": status})
+    def search(self, filters: Document, *, page: int, limit: int) -> Page:
+        """Those that match and that whoever acts may read, newest first, without their revisions.
+
+        Args:
+            filters: fields and their values; None is no filter.
+        """
+        query = readable() | {field: value for field, value in filters.items() if value is not None}
+        if "export_job_id" in query:
+            query["routing.members.export_job_id"] = query.pop("export_job_id")
         items, total = self._deployments.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
+
+    def history(self, deployment_id: str, event: str | None, *, page: int, limit: int) -> Page:
+        """What happened to it, newest first. Raises: MalformedId, NotFound."""
+        subject = self.get(deployment_id)["_id"]
+        items, total = self._history.page(subject, event, (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def logs(self, deployment_id: str, level: str | None, *, limit: int) -> list[Document]:
+        """What the inference servers told of it, newest first; of this level or a graver one.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        return self._logs.newest(self.get(deployment_id)["_id"], level, limit)
 
     def delete(self, deployment_id: str) -> None:
         """Stop serving it and forget its keys; the history stays.
@@ -162,30 +157,36 @@ class DeploymentService:
             MalformedId, NotFound.
             NotPermitted: by somebody who may not deploy its model.
         """
-        require(Permission.DEPLOY, self.get(deployment_id)["model_name"])
-        wanted = parse_uuid("deployment", deployment_id)
+        wanted = self.get(deployment_id)
+        require(Permission.DEPLOY, wanted["model_name"])
 
         def work(session: Session) -> bool:
-            gone = self._deployments.delete(wanted, session)
+            gone = self._deployments.delete(wanted["_id"], session)
             if gone is not None:
-                self._blobs.release(gone["package"]["file_id"], session)
-                self._record("deleted", gone, session)
+                told = {field: gone[field] for field in ("name", "export_job_id", "model_version")}
+                self._audit.record(
+                    "deleted",
+                    "deployment",
+                    gone["_id"],
+                    session=session,
+                    name=gone["model_name"],
+                    details=told,
+                )
             return gone is not None
 
         if not self._database.transaction(work):
             raise NotFound("deployment", deployment_id)
 
-    def _record(self, action: str, deployment: Document, session: Session) -> None:
+    def _record_new(self, deployment: Document, plan: Plan, session: Session) -> None:
+        subject, status = deployment["_id"], deployment["status"]
+        told = {"revision": 1, "exports": plan.export_job_ids, "model_version": deployment["model_version"]}
+        self._history.record(subject, "created", None, status, told, session)
+        if plan.unverified:
+            data = {"revision": 1, "exports": plan.unverified}
+            self._history.record(subject, "verification_overridden", status, status, data, session)
         details = {field: deployment[field] for field in ("name", "export_job_id", "model_version")}
-        subject, name = deployment["_id"], deployment["model_name"]
-        self._audit.record(action, "deployment", subject, session=session, name=name, details=details)
-
-
-def _kept(api_key: str, deployment_id: str) -> Document:
-    """What is kept of a key. 256 bits need no slow hash: there is nothing to guess."""
-    return {
-        "deployment_id": deployment_id,
-        "prefix": api_key[:10],
-        "sha256": hashlib.sha256(api_key.encode()).hexdigest(),
-        "created_at": now(),
-    }
+        if plan.unverified:
+            details["verification_overridden"] = plan.unverified
+        self._audit.record(
+            "created", "deployment", subject, session=session, name=deployment["model_name"], details=details
+        )

@@ -1,39 +1,43 @@
-"""The WSGI callable in front of the models. An inference is a lookup, a parse, a run and a dump."""
+"""The RSGI application in front of the models: what is asked by which path, and how an error is told.
+
+https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
+"""
 
 import re
-import time
-import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import structlog
 
-from exporters.runners import InputError
+from model_service import __version__
 from model_service.errors import (
-    FileTooLarge,
-    IncompleteUpload,
     InvalidRequest,
     ModelServiceError,
     NotFound,
+    QuotaExceeded,
+    RateLimited,
     ServiceFailure,
     ServiceUnavailable,
     Unauthorized,
 )
-from model_service.metrics import CONTENT_TYPE, INFERENCE_DURATION, INFERENCES, exposition
+from model_service.metrics import CONTENT_TYPE, INFERENCES, exposition
 from model_service.serving import tensors
+from model_service.serving.exchange import ClientGone, Exchange, TooManyAtOnce
 from model_service.serving.host import Host
-from model_service.serving.usage import Usage
+from model_service.serving.hosted import Hosted
+from model_service.serving.http import JSON, Headers, request_id, send
+from model_service.serving.protocols import Answer
+from model_service.serving.protocols.oip import documents
+from model_service.serving.quotas import Quotas, refusal_headers
+from model_service.serving.wires import OpenInferenceWire, PlatformWire
 
 log = structlog.get_logger(__name__)
 
-Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-_INFER = re.compile(r"/v1/infer/([A-Za-z0-9-]{1,64})")
-_JSON = "application/json"
-_REQUEST_ID = "X-Request-ID"
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_INFER = re.compile(r"/v1/infer/([^/]{1,255})")
+_MODEL = re.compile(r"/v2/models/([^/]{1,255})(?:/versions/([^/]{1,255}))?(?:/(infer|ready|config|stats))?")
+_ALL_STATS = "/v2/models/stats"
+_LOAD = re.compile(r"/v2/repository/models/([^/]{1,255})/(load|unload)")
+_NAME = "model-service"
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -41,127 +45,181 @@ class MethodNotAllowed(InvalidRequest):
     status = 405
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+class ManagedElsewhere(InvalidRequest):
+    """Models come and go with their deployments."""
+
+    code = "managed_by_the_registry"
+
+
+class Target(NamedTuple):
+    """What a path means. ``verb``: of the Open Inference Protocol, or ``platform``; empty: no deployment."""
+
+    verb: str
+    name: str = ""
+    version: str | None = None
+
+
+@lru_cache(maxsize=4096)
+def target_of(path: str) -> Target:
+    if match := _INFER.fullmatch(path):
+        return Target("platform", match[1])
+    if path == _ALL_STATS:
+        return Target("")
+    if match := _MODEL.fullmatch(path):
+        return Target(match[3] or "metadata", match[1], match[2])
+    if match := _LOAD.fullmatch(path):
+        return Target(match[2], match[1])
+    return Target("")
 
 
 class InferenceApp:
-    def __init__(self, host: Host, usage: Usage, *, max_body: int) -> None:
+    def __init__(self, host: Host, exchange: Exchange, quotas: Quotas) -> None:
         self._host = host
-        self._usage = usage
-        self._max_body = max_body
+        self._exchange = exchange
+        self._quotas = quotas
+        self._platform = PlatformWire()
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        request_id = _request_id(environ)
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        path = environ["PATH_INFO"]
-        inference = _INFER.fullmatch(path)
+    async def __call__(self, scope: Any, protocol: Any) -> None:
+        if scope.proto != "http":
+            return
+        asked_as = request_id(scope)
+        target = target_of(scope.path)
         try:
-            answer = self._infer(environ, inference[1]) if inference else self._look(path)
+            status, answer = await self._answer(target, scope, protocol)
+        except ClientGone:
+            status, answer = 499, Answer(JSON, [], b"")
         except ModelServiceError as error:
-            answer = _failure(error, request_id)
+            status, answer = error.status, _failure(error, asked_as, scope.path)
         except Exception:
-            log.exception("inference.failed", path=path)
+            log.exception("inference.failed", path=scope.path[:300], request_id=asked_as)
             failure = ServiceFailure(
                 "The service failed on this request. Its log has the reason under the request id."
             )
-            answer = _failure(failure, request_id)
-        if inference:
-            INFERENCES.labels(status=answer.status).inc()
-        headers = [
-            ("Content-Type", answer.content_type),
-            ("Content-Length", str(len(answer.body))),
-            (_REQUEST_ID, request_id),
-            *answer.headers,
-        ]
-        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
-        return [answer.body]
+            status, answer = failure.status, _failure(failure, asked_as, scope.path)
+        if target.verb in ("platform", "infer"):
+            INFERENCES.labels(status).inc()
+        send(protocol, status, answer, asked_as)
 
-    def _look(self, path: str) -> Answer:
-        match path:
-            case "/health" | "/health/live":
-                return Answer(200, _JSON, tensors.dump(self._health()))
-            case "/health/ready":
-                status = 200 if self._host.ready.is_set() else 503
-                return Answer(status, _JSON, tensors.dump(self._health()))
-            case "/metrics":
-                return Answer(200, CONTENT_TYPE, exposition())
-        raise NotFound("page", path[:200])
+    async def _answer(self, target: Target, scope: Any, protocol: Any) -> tuple[int, Answer]:
+        verb = target.verb
+        if not verb:
+            return self._look(scope)
+        hosted = self._hosted(target.name)
+        if verb == "platform":
+            _require(scope, "POST")
+            return 200, await self._exchange.answer(hosted, self._platform, None, scope, protocol)
+        if verb == "infer":
+            _require(scope, "POST")
+            wire = OpenInferenceWire(target.name)
+            return 200, await self._exchange.answer(hosted, wire, target.version, scope, protocol)
+        self._exchange.authorize(hosted, scope.headers)
+        return 200, self._tell(verb, target, hosted)
 
-    def _infer(self, environ: Environ, deployment_id: str) -> Answer:
-        if environ["REQUEST_METHOD"] != "POST":
-            raise MethodNotAllowed(f"Inference is a POST, not a {environ['REQUEST_METHOD']}.")
-        hosted = self._host.find(deployment_id)
-        if hosted is None and self._host.expects(deployment_id):
-            raise ServiceUnavailable(f"Deployment {deployment_id} is not loaded here yet; try again.")
-        if hosted is None:
-            raise NotFound("active deployment", deployment_id)
-        scheme, _, key = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() != "bearer" or not hosted.accepts(key.strip()):
-            raise Unauthorized("This endpoint needs its key: 'Authorization: Bearer pk_…'.")
-        body = _read(environ, self._max_body)
-        inputs = tensors.parse(body, environ.get("CONTENT_TYPE", ""), hosted.runner.inputs)
-        started = time.perf_counter()
-        try:
-            outputs = hosted.runner.predict(inputs)
-        except InputError as exc:
-            raise InvalidRequest(str(exc)) from None
-        seconds = time.perf_counter() - started
-        INFERENCE_DURATION.observe(seconds)
-        self._usage.count(hosted.id, seconds * 1000)
-        content = tensors.dump(
-            {
-                "deployment_id": hosted.id,
-                "model_version": hosted.model_version,
-                "latency_ms": round(seconds * 1000, 3),
-                "outputs": outputs,
-                "predictions": hosted.predictions(outputs),
-            }
+    def _hosted(self, name: str) -> Hosted:
+        hosted = self._host.find(name)
+        if hosted is not None:
+            return hosted
+        if self._host.expects(name):
+            raise ServiceUnavailable(f"Deployment {name[:100]} is not loaded here yet; try again.")
+        raise NotFound("active deployment", name[:100])
+
+    def _tell(self, verb: str, target: Target, hosted: Hosted) -> Answer:
+        """What the Open Inference Protocol has of a model beside its answers."""
+        member = (
+            hosted.route.members[0] if target.version is None else hosted.route.choose(target.version, {})
         )
-        return Answer(200, _JSON, content)
+        match verb:
+            case "metadata":
+                versions = [each.name for each in hosted.route.members]
+                document = documents.model(
+                    target.name, versions, member.format, member.inputs, member.outputs
+                )
+            case "config":
+                document = documents.config(
+                    target.name,
+                    member.format,
+                    member.inputs,
+                    member.outputs,
+                    max_batch_size=hosted.batching.max_rows,
+                    max_delay_ms=hosted.batching.max_delay_s * 1000,
+                )
+            case "stats":
+                document = documents.statistics(hosted.statistics(target.name))
+            case "unload":
+                raise ManagedElsewhere(
+                    "A model is unloaded by deactivating or deleting its deployment in the registry."
+                )
+            case _:  # ready, and load of what is loaded
+                return Answer(JSON, [], b"")
+        return _document(document)
+
+    def _look(self, scope: Any) -> tuple[int, Answer]:
+        ready = 200 if self._host.ready.is_set() else 503
+        match scope.path:
+            case "/health" | "/health/live":
+                return 200, _document(self._health())
+            case "/health/ready":
+                return ready, _document(self._health())
+            case "/metrics":
+                return 200, Answer(CONTENT_TYPE, [], exposition())
+            case "/v2" | "/v2/":
+                return 200, _document(documents.server(_NAME, __version__))
+            case "/v2/health/live":
+                return 200, Answer(JSON, [], b"")
+            case "/v2/health/ready":
+                return ready, Answer(JSON, [], b"")
+            case "/v2/repository/index":
+                _require(scope, "POST")
+                index = (
+                    (hosted.name, member.name, "READY", "")
+                    for hosted in self._opened_by(scope.headers)
+                    for member in hosted.route.members
+                )
+                return 200, _document(documents.repository(index))
+            case path if path == _ALL_STATS:
+                opened = self._opened_by(scope.headers)
+                all_stats = (each for hosted in opened for each in hosted.statistics(hosted.name))
+                return 200, _document(documents.statistics(all_stats))
+        raise NotFound("page", scope.path[:200])
+
+    def _opened_by(self, headers: Any) -> list[Hosted]:
+        """The deployments that the sent key opens."""
+        return [hosted for hosted in self._host.hosted() if self._exchange.opens(hosted, headers)]
 
     def _health(self) -> dict[str, Any]:
+        quotas = self._quotas.state()
         return {
             "status": "healthy" if self._host.ready.is_set() else "starting",
             "service": "model-service-inference",
             "mongodb_connected": self._host.connected,
+            "quotas": {"rates_shared": quotas.rates_shared, "months_current": quotas.months_current},
             "deployments": len(self._host),
             "failing": self._host.failing,
         }
 
 
-def _read(environ: Environ, limit_bytes: int) -> bytes:
-    announced = environ.get("CONTENT_LENGTH") or None
-    if announced is not None and int(announced) > limit_bytes:
-        raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
-    body: bytes = environ["wsgi.input"].read(limit_bytes + 1)
-    if len(body) > limit_bytes:
-        raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
-    if announced is not None and len(body) != int(announced):
-        raise IncompleteUpload(f"{len(body):,} of {int(announced):,} announced bytes arrived.")
-    return body
+def _document(content: Any) -> Answer:
+    return Answer(JSON, [], tensors.dump(content))
 
 
-def _request_id(environ: Environ) -> str:
-    """The caller's where it sent a sane one."""
-    sent = environ.get("HTTP_X_REQUEST_ID", "")
-    return sent if _SANE_ID.fullmatch(sent) else str(uuid.uuid4())
+def _require(scope: Any, method: str) -> None:
+    if scope.method != method:
+        raise MethodNotAllowed(f"This is a {method}, not a {scope.method[:20]}.")
 
 
-def _failure(error: ModelServiceError, request_id: str) -> Answer:
-    headers: tuple[tuple[str, str], ...] = ()
+def _failure(error: ModelServiceError, request_id: str, path: str) -> Answer:
+    headers: Headers = ()
     match error:
         case MethodNotAllowed():
-            headers = (("Allow", "POST"),)
+            headers = (("allow", "POST"),)
         case Unauthorized():
-            headers = (("WWW-Authenticate", "Bearer"),)
-        case ServiceUnavailable():
-            headers = (("Retry-After", str(error.retry_after_s)),)
-    body = {"code": error.code, "message": error.message, "details": error.details}
-    content = tensors.dump({"success": False, "error": body, "request_id": request_id})
-    return Answer(error.status, _JSON, content, headers)
+            headers = (("www-authenticate", "Bearer"),)
+        case RateLimited() | QuotaExceeded():
+            headers = refusal_headers(error)
+        case ServiceUnavailable() | TooManyAtOnce():
+            headers = (("retry-after", str(error.retry_after_s)),)
+    body: dict[str, Any] = {"error": error.message}
+    if not path.startswith("/v2"):
+        told = {"code": error.code, "message": error.message, "details": error.details}
+        body = {"success": False, "error": told, "request_id": request_id}
+    return Answer(JSON, list(headers), tensors.dump(body))

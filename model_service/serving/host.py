@@ -1,24 +1,30 @@
 """The set of deployments this process serves, kept equal to MongoDB's.
 
 A background thread asks twice a second, and another one loads. A request never waits for them: it looks its
-deployment up in a dictionary that is replaced as a whole. While MongoDB is away, what is loaded goes on
-serving.
+deployment up in a dictionary that is replaced as a whole, and keeps what it found until it is answered. While
+MongoDB is away, what is loaded goes on serving; so does the revision before while a newer one loads.
 
 Several servers may host the same deployments. What is proven of a package fails its deployment, if no server
-has made it active; any other trouble is one server's own: it is logged, told by ``failing``, and tried again.
+has made it active, or its update; any other trouble is one server's own: it is logged, told by ``failing``,
+and tried again.
 """
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
 
 import structlog
 
 from exporters.errors import PackageCorrupt
-from model_service.serving.hosted import Hosted, LoadFailed, key_hashes, package_id
+from model_service.serving.engine import Engine
+from model_service.serving.hosted import Hosted, served_members, to_serve
+from model_service.serving.keys import Keys
 from model_service.serving.loader import MAX_LOAD_ATTEMPTS, Loader, Outcome
+from model_service.serving.member import LoadFailed
 from model_service.serving.store import PackageStore
-from model_service.serving.usage import Usage
 from model_service.states import DeploymentStatus
 from model_service.storage.blobs import BlobDamaged
 from model_service.storage.db import CONNECTION_ERRORS, Document, now
@@ -32,6 +38,7 @@ _PROVEN = (LoadFailed, PackageCorrupt, BlobDamaged)
 
 @dataclass(frozen=True)
 class Failure:
+    revision: int
     times: int
     retry_at: float  # of time.monotonic()
 
@@ -39,21 +46,24 @@ class Failure:
 class Host:
     """``server`` names this server, the same after a restart, without dots."""
 
-    def __init__(self, deployments: Deployments, store: PackageStore, usage: Usage, *, server: str) -> None:
+    def __init__(self, deployments: Deployments, store: PackageStore, engine: Engine, *, server: str) -> None:
         self._deployments = deployments
-        self._usage = usage
+        self._server = server
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._loader = Loader(deployments, store, server=server, notify=self._wake.set)
+        self._loader = Loader(deployments, store, engine, server=server, notify=self._wake.set)
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         # Replaced as a whole, by the host's thread alone: requests read them.
         self._hosted: dict[str, Hosted] = {}
+        self._by_name: dict[str, Hosted] = {}
         self._failures: dict[str, Failure] = {}
         self._served: frozenset[str] | None = None
+        self.wishes: list[Document] = []
         # The host's thread alone.
         self._loading: set[str] = set()
         self._awaited: set[str] | None = None
         self._kept: list[Document] | None = None
+        self._told: list[Document] = []
         self.ready = threading.Event()
         self.connected = False
 
@@ -62,14 +72,18 @@ class Host:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the threads. Usage that was counted is written first, if MongoDB is there."""
+        """End the threads."""
         self._stop.set()
         self._wake.set()
         self._thread.join()
         self._loader.stop()
 
-    def find(self, deployment_id: str) -> Hosted | None:
-        return self._hosted.get(deployment_id)
+    def find(self, name: str) -> Hosted | None:
+        """By its id, or by its name where no other one that is served has it."""
+        return self._hosted.get(name) or self._by_name.get(name)
+
+    def hosted(self) -> list[Hosted]:
+        return list(self._hosted.values())
 
     def expects(self, deployment_id: str) -> bool:
         """Whether it may be found later: it is to be served, or MongoDB could not be asked yet."""
@@ -87,7 +101,6 @@ class Host:
         while not self._stop.is_set():
             try:
                 self._sync()
-                self._usage.flush(self._deployments)
                 self.connected = True
             except CONNECTION_ERRORS as exc:
                 self.connected = False
@@ -96,90 +109,123 @@ class Host:
                 log.exception("serving.sync_failed")
             self._wake.wait(INTERVAL_S)
             self._wake.clear()
-        try:
-            self._usage.flush(self._deployments)
-        except Exception:
-            log.exception("serving.usage_lost")
 
     def _sync(self) -> None:
         """Load what is new, forget what is gone, and say in MongoDB how it went."""
         # Before the query: what is read then was written after these loads had ended.
         while (outcome := self._loader.outcome()) is not None:
             self._settle(outcome)
-        served = self._deployments.served()
+        served = [to_serve(deployment) for deployment in self._deployments.served()]
         self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
         if self._awaited is None:
             self._awaited = {each["_id"] for each in served if each["status"] == DeploymentStatus.ACTIVE}
         # What killed this server before waits until the others are served.
         for deployment in sorted(served, key=self._loader.crashes):
-            try:
-                self._follow(deployment)
-            except CONNECTION_ERRORS:
-                raise
-            except Exception:
-                log.exception("serving.sync_failed", deployment_id=deployment["_id"])
+            self._each(deployment["_id"], partial(self._follow, deployment))
+        for hosted in self.hosted():
+            self._each(hosted.id, partial(self._judge, hosted))
         self._awaited = {each for each in self._awaited if self._is_awaited(each)}
         if not self._awaited:
             self.ready.set()
-        references = [deployment["package"] for deployment in served]
+        self.wishes = [deployment["config"]["auto_scaling"] for deployment in served]
+        references = [member["package"] for deployment in served for member in served_members(deployment)]
         if references != self._kept:
             self._loader.keep_only(references)
             self._kept = references
+        if self._told:
+            self._deployments.log(self._told)
+            self._told = []
+
+    def _each(self, deployment_id: str, work: Callable[[], None]) -> None:
+        """One deployment's trouble keeps no other from being served."""
+        try:
+            work()
+        except CONNECTION_ERRORS:
+            raise
+        except Exception:
+            log.exception("serving.sync_failed", deployment_id=deployment_id)
+
+    def _replace(self, hosted: dict[str, Hosted]) -> None:
+        names = [each.name for each in hosted.values()]
+        self._by_name = {each.name: each for each in hosted.values() if names.count(each.name) == 1}
+        self._hosted = hosted
 
     def _forget_all_but(self, served: frozenset[str]) -> None:
         gone = self._hosted.keys() - served
         if gone:
-            self._hosted = {key: hosted for key, hosted in self._hosted.items() if key not in gone}
+            self._replace({key: hosted for key, hosted in self._hosted.items() if key not in gone})
             log.info("serving.removed", deployments=sorted(gone))
         self._failures = {key: failure for key, failure in self._failures.items() if key in served}
         self._served = served
 
     def _follow(self, deployment: Document) -> None:
-        deployment_id = deployment["_id"]
+        deployment_id, revision = deployment["_id"], deployment["revision"]
         hosted = self._hosted.get(deployment_id)
-        if hosted is not None and hosted.key_hashes != key_hashes(deployment):
-            hosted = replace(hosted, key_hashes=key_hashes(deployment))
-            self._hosted = {**self._hosted, deployment_id: hosted}
-        if hosted is None or hosted.package_id != package_id(deployment):
+        if hosted is not None:
+            keys, tier = Keys(deployment["keys"]), deployment.get("owner_tier")
+            if (keys, tier) != (hosted.keys, hosted.tier):
+                self._replace(self._hosted | {deployment_id: replace(hosted, keys=keys, tier=tier)})
+        if hosted is None or hosted.revision != revision:
             failure = self._failures.get(deployment_id)
-            waits = failure is not None and time.monotonic() < failure.retry_at
+            waits = (
+                failure is not None and failure.revision == revision and time.monotonic() < failure.retry_at
+            )
             if deployment_id not in self._loading and not waits:
                 self._loading.add(deployment_id)
                 self._loader.submit(deployment)
-        elif deployment["status"] != DeploymentStatus.ACTIVE:
-            self._deployments.move(
-                deployment_id, DeploymentStatus.ACTIVE, deployed_at=now(), error_message=None
-            )
+        elif deployment["status"] != DeploymentStatus.ACTIVE or deployment["live_revision"] != revision:
+            self._deployments.made_live(deployment_id, revision)
+
+    def _judge(self, hosted: Hosted) -> None:
+        """Go back to the revision before, where this one fails or is slow beyond what was allowed."""
+        violation = hosted.guard.verdict() if hosted.guard is not None else None
+        if violation is None:
+            return
+        reason, data = str(violation), {**asdict(violation), "server": self._server}
+        if self._deployments.roll_back_to_former(hosted.id, hosted.revision, reason, data):
+            self._tell(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
 
     def _settle(self, outcome: Outcome) -> None:
-        deployment_id = outcome.deployment["_id"]
+        deployment_id, revision = outcome.deployment["_id"], outcome.deployment["revision"]
         self._loading.discard(deployment_id)
         match outcome.result:
             case Hosted() as hosted:
-                self._hosted = {**self._hosted, deployment_id: hosted}
+                before = self._hosted.get(deployment_id)
+                if before is not None:  # the limit is of the deployment, whatever its revision
+                    hosted = replace(hosted, flight=before.flight)
+                self._replace(self._hosted | {deployment_id: hosted})
                 self._failures = {key: each for key, each in self._failures.items() if key != deployment_id}
-                log.info("serving.loaded", deployment_id=deployment_id, model_version=hosted.model_version)
+                versions = ", ".join(member.model_version for member in hosted.route.members)
+                self._tell(deployment_id, "info", "loaded", f"Revision {revision} is served: {versions}.")
             case error:
-                self._note_failure(deployment_id, error)
+                self._note_failure(deployment_id, revision, error)
 
-    def _note_failure(self, deployment_id: str, error: Exception) -> None:
+    def _note_failure(self, deployment_id: str, revision: int, error: Exception) -> None:
         proven = isinstance(error, _PROVEN)
-        times = self._failures[deployment_id].times + 1 if deployment_id in self._failures else 1
+        former = self._failures.get(deployment_id)
+        times = former.times + 1 if former is not None and former.revision == revision else 1
         retry_in_s = 2 ** min(times - 1, 5)
-        failure = Failure(times, time.monotonic() + retry_in_s)
+        failure = Failure(revision, times, time.monotonic() + retry_in_s)
         self._failures = {**self._failures, deployment_id: failure}
-        log.warning(
-            "serving.load_failed",
-            deployment_id=deployment_id,
-            error=str(error),
-            retry_in_s=retry_in_s,
-            exc_info=None if proven else error,
+        log.warning("serving.load_failed", deployment_id=deployment_id, exc_info=None if proven else error)
+        self._tell(deployment_id, "error", "load_failed", str(error), retry_in_s=retry_in_s)
+        if proven:
+            self._deployments.update_failed(deployment_id, revision, str(error))
+
+    def _tell(self, deployment_id: str, level: str, event: str, message: str, **details: Any) -> None:
+        """An entry for the deployment's own log; written with the next round."""
+        log.info(f"serving.{event}", deployment_id=deployment_id, message=message, **details)
+        self._told.append(
+            {
+                "deployment_id": deployment_id,
+                "at": now(),
+                "level": level,
+                "event": event,
+                "message": message,
+                "server": self._server,
+                "details": details,
+            }
         )
-        if not proven:
-            return
-        present = self._deployments.get(deployment_id)
-        if present is not None and present["status"] != DeploymentStatus.ACTIVE:
-            self._deployments.move(deployment_id, DeploymentStatus.FAILED, error_message=str(error))
 
     def _is_awaited(self, deployment_id: str) -> bool:
         """Whether it keeps the server from being ready: not once it failed as often as we have patience."""

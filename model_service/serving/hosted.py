@@ -1,90 +1,122 @@
-"""One deployment, loaded: proven once more on this machine, then ready to answer."""
+"""A deployment in memory: what a request needs to know of it."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from exporters import golden, package, runners
-from exporters.errors import as_limit
-from exporters.processing.pipeline import Pipeline
+from model_service.serving.engine import Batching, Engine
+from model_service.serving.ensemble import Ensemble
+from model_service.serving.guard import Guard
+from model_service.serving.keys import Keys
+from model_service.serving.member import Loaded, Member, Model
+from model_service.serving.protocols.oip.documents import Statistics, Timing
+from model_service.serving.routing import Route
+from model_service.serving.shadow import Shadow
+from model_service.states import Tier
 from model_service.storage.db import Document
 
-if TYPE_CHECKING:
-    from exporters.base import Arrays
 
+@dataclass
+class Flight:
+    """Requests of a deployment that have arrived in this process and are not answered."""
 
-class LoadFailed(Exception):
-    """The package cannot be served; the message says why."""
+    requests: int = 0
 
 
 @dataclass(frozen=True)
 class Hosted:
-    """What a request needs, all of it in memory and none of it ever changed."""
+    """One revision of a deployment. Everything but ``flight`` and what ``guard`` has seen never changes."""
 
     id: str
-    model_version: str
-    package_id: str
-    runner: runners.Runner
-    pipeline: Pipeline
-    key_hashes: tuple[bytes, ...]
+    name: str
+    revision: int
+    route: Route
+    shadow: Shadow | None
+    guard: Guard | None
+    batching: Batching
+    max_concurrency: int
+    timeout_s: float
+    owner: str
+    tier: Tier | None
+    keys: Keys
+    models: tuple[Model, ...]
+    loaded: Mapping[str, Loaded]  # by package
+    flight: Flight = field(default_factory=Flight)
 
-    def accepts(self, api_key: str) -> bool:
-        """Compared by hash, in a time that does not depend on how much of the key is right."""
-        sent = hashlib.sha256(api_key.encode()).digest()
-        return any(hmac.compare_digest(sent, known) for known in self.key_hashes)
-
-    def predictions(self, outputs: Arrays) -> list[Any] | None:
-        """What the declared post-processing makes of the first output; None where nothing is declared."""
-        return self.pipeline.predictions(outputs)
-
-
-def package_id(deployment: Document) -> str:
-    return str(deployment["package"]["checksum"])
-
-
-def key_hashes(deployment: Document) -> tuple[bytes, ...]:
-    return tuple(bytes.fromhex(key["sha256"]) for key in deployment["keys"])
-
-
-def load(deployment: Document, folder: Path) -> Hosted:
-    """Load a verified package and replay its golden inputs, which warms it up too.
-
-    Raises:
-        LoadFailed: proven of the package: its artefact or its metadata cannot be served by anybody like us.
-        LimitExceeded, OSError, ImportError: this machine's own trouble, which may pass.
-    """
-    try:
-        return _load(deployment, folder)
-    except (LoadFailed, OSError, ImportError):
-        raise
-    except Exception as exc:  # a runtime refuses a model with exceptions of its own
-        if limit := as_limit(exc):
-            raise limit from exc
-        raise LoadFailed(f"The package cannot be served: {exc}") from exc
+    def statistics(self, name: str) -> Iterator[Statistics]:
+        """Of every model in this process since it was loaded, in the terms of the Open Inference Protocol."""
+        for model in self.models:
+            runs = model.runs
+            yield Statistics(
+                name,
+                model.name,
+                last_inference_ms=round(runs.last_at * 1000),
+                inferences=runs.rows,
+                executions=runs.count,
+                success=Timing(runs.requests, round(runs.seconds * 1e9)),
+                fail=Timing(runs.failures, 0),
+                compute_infer=Timing(runs.count, round(runs.seconds * 1e9)),
+            )
 
 
-def _load(deployment: Document, folder: Path) -> Hosted:
-    runner = runners.load(folder)
-    differing = golden.replay(folder, runner)
-    if differing:
-        raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
-    metadata = json.loads((folder / package.METADATA).read_bytes())
-    hosted = Hosted(
+def package_id(member: Document) -> str:
+    return str(member["package"]["checksum"])
+
+
+def to_serve(deployment: Document) -> Document:
+    """The deployment as it is to be served: by its live revision where the newest is proven to be bad."""
+    live, newest = deployment["live_revision"], deployment["revision"]
+    revisions = {entry["revision"]: entry for entry in deployment["revisions"]}
+    if live is None or not revisions[newest]["failed"] or live not in revisions:
+        return deployment
+    return deployment | {field: revisions[live][field] for field in ("revision", "routing", "config")}
+
+
+def served_members(deployment: Document) -> list[Document]:
+    """The members of the present revision, and its shadow."""
+    routing = deployment["routing"]
+    return [*routing["members"], *filter(None, [routing.get("shadow")])]
+
+
+def build(deployment: Document, loaded: Mapping[str, Loaded], engine: Engine) -> Hosted:
+    """Raises: LoadFailed: the members of an ensemble do not fit together."""
+    routing, config = deployment["routing"], deployment["config"]
+    batching = config["batching"]
+    limits = Batching(batching["max_batch_size"], batching["max_delay_ms"] / 1000)
+
+    def model(member: Document) -> Model:
+        return Model(member, loaded[package_id(member)], engine, limits)
+
+    documents: list[Document] = routing["members"]
+    models = [model(member) for member in documents]
+    shadow = routing.get("shadow")
+    return Hosted(
         id=deployment["_id"],
-        model_version=deployment["model_version"],
-        package_id=package_id(deployment),
-        runner=runner,
-        pipeline=Pipeline(metadata, folder),
-        key_hashes=key_hashes(deployment),
+        name=deployment["name"],
+        revision=deployment["revision"],
+        route=_route(routing, documents, models, deployment["name"]),
+        shadow=Shadow(model(shadow), shadow["share"]) if shadow else None,
+        guard=Guard.of(deployment),
+        batching=limits,
+        max_concurrency=config["max_concurrency"],
+        timeout_s=config["timeout_ms"] / 1000,
+        owner=deployment.get("user_id") or "",
+        tier=deployment.get("owner_tier"),
+        keys=Keys(deployment["keys"]),
+        models=tuple(models),
+        loaded=loaded,
     )
-    expected = golden.read(folder / package.GOLDEN).expected
-    try:
-        hosted.predictions({spec.name: expected[spec.name] for spec in runner.outputs})
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as exc:
-        raise LoadFailed(f"The declared post-processing does not fit the model's outputs: {exc}") from exc
-    return hosted
+
+
+def _route(routing: Mapping[str, Any], documents: list[Document], models: list[Model], name: str) -> Route:
+    members: list[Member] = list(models)
+    match routing["mode"]:
+        case "ensemble":
+            sources = [document.get("inputs") for document in documents]
+            return Route([Ensemble(name, list(zip(models, sources, strict=True)))])
+        case "models":
+            return Route(members)
+    weights = [document["weight"] for document in documents]
+    return Route(members, weights, routing.get("sticky_header"))

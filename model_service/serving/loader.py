@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
+from weakref import WeakValueDictionary
 
 import structlog
 
-from model_service.serving.hosted import Hosted, LoadFailed, load
+from model_service.serving.engine import Engine
+from model_service.serving.hosted import Hosted, build, package_id, served_members
+from model_service.serving.member import Loaded, LoadFailed, load
 from model_service.serving.store import PackageStore
 from model_service.states import DeploymentStatus
 from model_service.storage.db import DATABASE_ERRORS, Document
@@ -30,14 +33,23 @@ class Loader:
     """``server`` names this server, the same after a restart, no dots; ``notify`` tells of an outcome."""
 
     def __init__(
-        self, deployments: Deployments, store: PackageStore, *, server: str, notify: Callable[[], None]
+        self,
+        deployments: Deployments,
+        store: PackageStore,
+        engine: Engine,
+        *,
+        server: str,
+        notify: Callable[[], None],
     ) -> None:
         self._deployments = deployments
         self._store = store
+        self._engine = engine
         self._server = server
         self._notify = notify
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        # What any deployment holds of it; a revision loads only what the one before did not have.
+        self._loaded: WeakValueDictionary[tuple[str, bool], Loaded] = WeakValueDictionary()
         self._counted: str | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -105,10 +117,22 @@ class Loader:
         try:
             if deployment["status"] == DeploymentStatus.PENDING:
                 self._deployments.move(deployment_id, DeploymentStatus.DEPLOYING)
-            return load(deployment, self._store.fetch(deployment["package"]))
+            loaded = {
+                package_id(member): self._member(deployment, member) for member in served_members(deployment)
+            }
+            return build(deployment, loaded, self._engine)
         finally:
             self._uncount(deployment_id)
             self._counted = None
+
+    def _member(self, deployment: Document, member: Document) -> Loaded:
+        gpu: bool = deployment["config"]["gpu_enabled"]
+        key = (package_id(member), gpu)
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            folder = self._store.fetch(member["package"])
+            loaded = self._loaded[key] = load(key[0], folder, self._engine.threads, gpu=gpu)
+        return loaded
 
     def _uncount(self, deployment_id: str) -> None:
         try:

@@ -1,9 +1,16 @@
-"""Request bodies to tensors, and tensors to JSON. What a client claims is checked before it is believed."""
+"""What a client sends as a tensor, to the array that the model takes; and JSON.
+
+What is claimed is checked before it is believed. numpy is never asked what a nested list might be: it would
+make texts as wide as the longest of them, and read numbers out of them.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,110 +22,245 @@ from model_service.errors import InvalidField, InvalidJSON
 if TYPE_CHECKING:
     from exporters.base import Arrays
 
-NPY = "application/x-npy"
-_MAX_NPY_HEADER = 4096
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+# numpy's names, struct's letters. struct refuses what does not fit, and what is no number.
+_CODES = {
+    "bool": "?",
+    "int8": "b",
+    "int16": "h",
+    "int32": "i",
+    "int64": "q",
+    "uint8": "B",
+    "uint16": "H",
+    "uint32": "I",
+    "uint64": "Q",
+    "float16": "e",
+    "float32": "f",
+    "float64": "d",
+}
+# Of three bytes in a body a list takes twenty times as many in memory, and an object more.
+_MAX_CONTAINERS = 2_000_000
+_NUMBERS = (bool, int, float)
+_JSON_NAMES = {str: "text", type(None): "null", list: "lists", dict: "objects"}
 
 
-def parse(body: bytes, content_type: str, specs: Sequence[TensorSpec]) -> Arrays:
-    """The model's inputs: JSON ``{"inputs": {name: values}}``, or for a model with one input also
-    ``{"inputs": values}`` or the bytes of a ``.npy`` file.
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One input of a model. ``fixed``: no axis is the caller's choice. ``code``: its letter in struct."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+    fixed: bool
+    code: str | None
+    text: str
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        if self.fixed:
+            return shape == self.shape
+        return len(shape) == len(self.shape) and all(
+            want.__class__ is str or want == have for want, have in zip(self.shape, shape, strict=True)
+        )
+
+
+@lru_cache(maxsize=4096)
+def expected(specs: tuple[TensorSpec, ...]) -> dict[str, Expected]:
+    """The inputs by name, in their order. Asked for with every request, so made once for each model."""
+    return {spec.name: _expected(spec) for spec in specs}
+
+
+def _expected(spec: TensorSpec) -> Expected:
+    try:
+        dtype = np.dtype(spec.dtype)
+    except TypeError:  # a kind of tensor that numpy has not: the runtime's own name of it
+        dtype = np.dtype(object)
+    fixed = all(isinstance(size, int) for size in spec.shape)
+    return Expected(spec.name, dtype, tuple(spec.shape), fixed, _CODES.get(dtype.name), spec.dtype)
+
+
+def named(specs: tuple[TensorSpec, ...], values: Any) -> Arrays:
+    """The model's inputs, of ``{name: values}``, or of the values alone where the model has one input.
+
+    Values are arrays, or JSON's lists.
 
     Raises:
-        InvalidJSON: the body is not what its Content-Type says.
         InvalidField: an input is missing, unknown, or has the wrong shape or type.
     """
-    values = _parse_npy(body) if content_type.partition(";")[0].strip() == NPY else _parse_json(body)
+    wanted = expected(specs)
     if not isinstance(values, dict):
-        if len(specs) != 1:
-            raise _invalid("inputs", f"this model has {len(specs)} inputs; name them: {_names(specs)}")
-        values = {specs[0].name: values}
-    unknown = values.keys() - {spec.name for spec in specs}
-    if unknown:
-        raise _invalid(f"inputs.{sorted(unknown)[0]}", f"unknown; the model's inputs are {_names(specs)}")
-    return {spec.name: _tensor(spec, values) for spec in specs}
+        if len(wanted) != 1:
+            raise invalid("inputs", f"this model has {len(wanted)} inputs; name them: {quoted(wanted)}")
+        values = dict.fromkeys(wanted, values)
+    elif not values.keys() <= wanted.keys():
+        unknown = sorted(values.keys() - wanted.keys())[0]
+        raise invalid(f"inputs.{unknown[:100]}", f"unknown; the model's inputs are {quoted(wanted)}")
+    inputs = {}
+    for name, one in wanted.items():
+        if name not in values:
+            raise invalid(f"inputs.{name}", "missing")
+        inputs[name] = tensor(one, values[name], f"inputs.{name}")
+    return inputs
+
+
+def tensor(wanted: Expected, value: Any, field: str) -> Array:
+    """C-contiguous and aligned; perhaps read-only, and perhaps the very array that was given.
+
+    Raises:
+        InvalidField: another shape, or something that is no such number. Nothing is changed but precision.
+    """
+    if value.__class__ is list:
+        return packed(wanted, value, field)
+    if isinstance(value, np.ndarray):
+        return taken(wanted, value, field)
+    if value.__class__ in _NUMBERS and wanted.shape == ():
+        return pack(wanted, [value], field).reshape(())
+    raise invalid(field, f"not a {wanted.text} tensor: {_JSON_NAMES.get(type(value), 'a single number')}")
+
+
+def taken(wanted: Expected, given: Array, field: str) -> Array:
+    """An array as the model's input. Raises: InvalidField, as ``tensor``."""
+    dtype = wanted.dtype
+    if given.dtype is not dtype and given.dtype != dtype:
+        kind = given.dtype.kind
+        if kind not in "biuf" or (kind == "f" and dtype.kind not in "fc") or dtype.kind not in "biufc":
+            raise invalid(
+                field, f"not a {wanted.text} tensor: {given.dtype} values for a {wanted.text} tensor"
+            )
+    check_shape(wanted, given.shape, field)
+    if given.dtype.kind == "b":
+        check_bools(given, field)
+    if given.dtype != dtype:
+        given = _cast(given, dtype, field)
+    flags = given.flags
+    return given if flags.c_contiguous and flags.aligned else np.array(given, order="C")
+
+
+def packed(wanted: Expected, values: list[Any], field: str) -> Array:
+    """Nested lists as an array. Raises: InvalidField, as ``tensor``."""
+    flat, shape = _flattened(values, len(wanted.shape), field, wanted)
+    check_shape(wanted, shape, field)
+    return pack(wanted, flat, field).reshape(shape)
+
+
+def pack(wanted: Expected, flat: Sequence[Any], field: str) -> Array:
+    """Numbers of JSON as an array of one axis, read-only. Raises: InvalidField, as ``tensor``."""
+    code = wanted.code
+    if code is None:
+        raise invalid(field, f"numbers in JSON are no {wanted.text} tensor")
+    try:
+        if code == "?" and not {0, 1}.issuperset(flat):
+            raise OverflowError
+        return np.frombuffer(struct.pack(f"={len(flat)}{code}", *flat), wanted.dtype)
+    except (struct.error, OverflowError, TypeError):
+        raise _unpackable(wanted, flat, field) from None
+
+
+def check_shape(wanted: Expected, shape: tuple[int, ...], field: str) -> None:
+    """Raises: InvalidField: another shape than the model's, or nothing in it."""
+    if not wanted.fits(shape):
+        takes = ", ".join(str(size) for size in wanted.shape)
+        raise invalid(field, f"has shape {list(shape)}, the model takes [{takes}]")
+    if 0 in shape:
+        raise invalid(field, "is empty")
+
+
+def check_bools(array: Array, field: str) -> None:
+    """Raises: InvalidField: bytes that are neither false nor true, which compiled code takes for granted."""
+    if array.view(np.uint8).max() > 1:
+        raise invalid(field, "a bool is 0 or 1")
+
+
+def load(text: bytes | memoryview) -> dict[str, Any]:
+    """The JSON object of a body.
+
+    Raises:
+        InvalidJSON: it is none, or one of too many lists.
+        InvalidField: it is JSON, but no object.
+    """
+    if len(text) > 2 * _MAX_CONTAINERS:
+        text = bytes(text)
+        if text.count(b"[") + text.count(b"{") > _MAX_CONTAINERS:
+            raise InvalidJSON(
+                f"The body has more than {_MAX_CONTAINERS:,} lists and objects: send .npy or .npz."
+            )
+    try:
+        parsed = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidJSON(f"The body is not valid JSON: {exc}.") from None
+    if parsed.__class__ is not dict:
+        raise invalid("inputs", "missing: the body is a JSON object with {'inputs': …}")
+    found: dict[str, Any] = parsed
+    return found
 
 
 def dump(answer: dict[str, Any]) -> bytes:
     """JSON with arrays as nested lists; NaN and infinities become null, which JSON has no other word for."""
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY, default=lambda array: array.tolist())
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
 
 
-def _parse_json(body: bytes) -> Any:
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise InvalidJSON(f"The body is not valid JSON: {exc}.") from None
-    if not isinstance(parsed, dict) or "inputs" not in parsed:
-        raise _invalid("inputs", "missing: send {'inputs': {name: values}}")
-    return parsed["inputs"]
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
-def _parse_npy(body: bytes) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array without a copy. The size that the header claims must be the size that is there."""
-    stream = io.BytesIO(body)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        shape, fortran_order, dtype = read_header[version](stream, max_header_size=_MAX_NPY_HEADER)
-        if dtype.hasobject or any(size < 0 for size in shape):
-            raise ValueError("objects are not tensors")
-        flat = np.frombuffer(body, dtype, offset=stream.tell())
-        return flat.reshape(shape, order="F" if fortran_order else "C")
-    except Exception as exc:  # numpy hands the header to Python's parsers, which fail in many ways
-        raise InvalidJSON(f"The body is not a whole .npy file of a plain array: {exc}.") from None
+def invalid(field: str, message: str) -> InvalidField:
+    return InvalidField.of(field, message)
 
 
-def _tensor(spec: TensorSpec, values: dict[str, Any]) -> Any:
-    field = f"inputs.{spec.name}"
-    if spec.name not in values:
-        raise _invalid(field, "missing")
-    value = values[spec.name]
-    wanted = np.dtype(spec.dtype)
-    try:
-        given = value if isinstance(value, np.ndarray) else np.asarray(value)
-        if given.dtype != wanted and (
-            given.dtype.kind not in "biuf" or (given.dtype.kind == "f" and wanted.kind not in "fc")
-        ):
-            raise ValueError(f"{given.dtype} values for a {wanted} tensor")
-    except (ValueError, TypeError, OverflowError) as exc:
-        raise _invalid(field, f"not a {wanted} tensor: {exc}") from None
-    matches = given.ndim == len(spec.shape) and all(
-        isinstance(expected, str) or size == expected
-        for size, expected in zip(given.shape, spec.shape, strict=True)
-    )
-    if not matches:
-        shape = ", ".join(str(size) for size in spec.shape)
-        raise _invalid(field, f"has shape {list(given.shape)}, the model takes [{shape}]")
-    if given.size == 0:
-        raise _invalid(field, "is empty")
-    if given.dtype != wanted:
-        given = _cast(given, wanted, field)
-    return np.ascontiguousarray(given)
+def _flattened(
+    values: list[Any], rank: int, field: str, wanted: Expected
+) -> tuple[list[Any], tuple[int, ...]]:
+    """The leaves in C order, and the shape."""
+    shape = [len(values)]
+    for _ in range(rank - 1):
+        first = values[0] if values else None
+        if first.__class__ is not list:
+            break
+        size = len(first)
+        for row in values:
+            if row.__class__ is not list or len(row) != size:
+                raise invalid(field, f"not a {wanted.text} tensor: its rows have different lengths")
+        shape.append(size)
+        values = first if len(values) == 1 else list(chain.from_iterable(values))
+    if values and values[0].__class__ is list:
+        shape.append(len(values[0]))
+    return values, tuple(shape)
 
 
-def _cast(given: Any, wanted: np.dtype[Any], field: str) -> Any:
+def _unpackable(wanted: Expected, flat: Sequence[Any], field: str) -> InvalidField:
+    for value in flat:
+        if value.__class__ not in _NUMBERS:
+            what = _JSON_NAMES.get(type(value), type(value).__name__)
+            return invalid(field, f"not a {wanted.text} tensor: it holds {what}")
+    if wanted.dtype.kind != "f" and any(value.__class__ is float for value in flat):
+        return invalid(field, f"not a {wanted.text} tensor: it holds fractions")
+    return invalid(field, f"holds values that {wanted.text} cannot")
+
+
+def _cast(given: Array, wanted: np.dtype[Any], field: str) -> Array:
     """``given`` as ``wanted``, rounded where a float has no such value; what is out of range is refused.
 
     numpy itself would wrap an integer around, and make an infinity of a float.
     """
-    with np.errstate(over="ignore"):
-        cast = given.astype(wanted)
+    if np.can_cast(given.dtype, wanted, "safe"):
+        return given.astype(wanted)
     if wanted.kind in "fc":
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = given.astype(wanted)
         outside = bool((np.isinf(cast) & np.isfinite(given)).any())
     else:
         low, high = (0, 1) if wanted.kind == "b" else (np.iinfo(wanted).min, np.iinfo(wanted).max)
         outside = int(given.min()) < low or int(given.max()) > high
+        cast = given if outside else given.astype(wanted)
     if outside:
-        raise _invalid(field, f"holds values that {wanted} cannot")
+        raise invalid(field, f"holds values that {wanted} cannot")
     return cast
 
 
-def _names(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(repr(spec.name) for spec in specs)
-
-
-def _invalid(field: str, message: str) -> InvalidField:
-    return InvalidField(f"{field}: {message}.", [{"field": field, "message": message}])
+def _plain(value: Any) -> Any:
+    """What orjson asks about: arrays that it cannot read in place, and their texts."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(type(value).__name__)

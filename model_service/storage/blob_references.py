@@ -14,6 +14,26 @@ from model_service.storage.db import Database, Document, Session, deadline
 
 _FILES = {"$ifNull": ["$files.file_id", []]}
 _PACKAGE = {"$cond": [{"$ifNull": ["$package.file_id", False]}, ["$package.file_id"], []]}
+# Every revision of a deployment holds its members' packages and its shadow's; ``routing`` repeats the newest.
+_REVISIONS = {
+    "$reduce": {
+        "input": {"$ifNull": ["$revisions.routing", []]},
+        "initialValue": [],
+        "in": {
+            "$concatArrays": [
+                "$$value",
+                "$$this.members.package.file_id",
+                {
+                    "$cond": [
+                        {"$ifNull": ["$$this.shadow.package.file_id", False]},
+                        ["$$this.shadow.package.file_id"],
+                        [],
+                    ]
+                },
+            ]
+        },
+    }
+}
 _SOURCE = {"$ifNull": ["$source.files.file_id", ["$source.file_id"]]}
 _UNFINISHED = [status.value for status in ExportStatus if not status.final]
 
@@ -31,7 +51,7 @@ HOLDERS: dict[str, Any] = {
             _PACKAGE,
         ]
     },
-    "deployments": _PACKAGE,
+    "deployments": {"$concatArrays": [_REVISIONS, _PACKAGE]},
 }
 
 

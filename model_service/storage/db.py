@@ -13,14 +13,18 @@ export_jobs        one conversion and its truth │     unique on (model_id, ver
     ├─ source.file_id, source.files[].file_id ──┤
     └─ package.file_id ─────────────────────────┤
 export_quotas      meets those who ask at once  │
-deployments        where a package is served    │
-    └─ export_job_id → export_jobs              │
+deployments        where packages are served    │
+    ├─ …members[].export_job_id → export_jobs   │
+    └─ revisions[]…members[].package.file_id ───┤
 deployment_history what happened to it          │
+deployment_logs    what its servers tell, for 30 days
 api_keys           sha256 of each endpoint key → deployments
                                                 ▼
 BUCKET.files       one document per blob: GridFS's own fields, and metadata
                    {sha256 (unique), references, unreferenced_at}
 BUCKET.chunks      its bytes, 2 MiB each; shard key files_id
+usage              what deployments were asked, by hour, member and version
+usage_months       and all of an owner's together, by month
 uploads            blob writes under way, and what an interrupted one left for the sweep
 part_uploads       uploads in parts, by the id of their blob: which parts are there; ends with expires_at
 secrets            what the service signs with, made once
@@ -151,7 +155,10 @@ class Database:
         self.export_quotas = self._database["export_quotas"]
         self.deployments = self._database["deployments"]
         self.deployment_history = self._database["deployment_history"]
+        self.deployment_logs = self._database["deployment_logs"]
         self.api_keys = self._database["api_keys"]
+        self.usage = self._database["usage"]
+        self.usage_months = self._database["usage_months"]
         self.uploads = self._database["uploads"]
         self.model_counters = self._database["model_counters"]
         self.blob_counters = self._database["blob_counters"]

@@ -1,105 +1,290 @@
-"""The deployments, their history and their keys."""
+"""The deployments collection; what is in its documents is told in ``storage.deployment_documents``.
 
-from collections.abc import Iterable
+The inference servers read it (``served``) and write how it went; both sides change a document in transactions
+that read it first, so that of two changes at once the later one sees the earlier.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
-from pymongo import ReturnDocument, UpdateOne, WriteConcern
+from pymongo import ReturnDocument
 
+from model_service.actor import actor
 from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus, DeploymentType
+from model_service.storage.audit import Audit
+from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database, Document, Session, now
+from model_service.storage.deployment_documents import (
+    former,
+    kept,
+    marked,
+    new_revision,
+    of_first_member,
+    packages_of,
+    restored_config,
+)
+from model_service.storage.deployment_history import DeploymentHistory
+from model_service.storage.deployment_keys import DeploymentKeys
+from model_service.storage.deployment_logs import DeploymentLogs
 from model_service.storage.pages import page_of
 
-SERVED = [DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE]
+SERVED = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE)
+_COMING = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
 
 
 class Deployments:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._deployments = database.deployments
-        self._usage = database.deployments.with_options(write_concern=WriteConcern(w=1))
+        self._blobs = Blobs(database)
+        self._keys = DeploymentKeys(database)
+        self._logs = DeploymentLogs(database)
+        self._history = DeploymentHistory(database)
+        self._audit = Audit(database)
 
-    def insert(self, document: Document, key: Document, session: Session) -> None:
+    def insert(self, document: Document, key: Document, session: Session) -> bool:
+        """Store a new deployment with its first key; False when a package of it is gone."""
+        if not self._blobs.retain_all(packages_of(document["revisions"]), session):
+            return False
         self._deployments.insert_one(document, session=session)
-        self._db.api_keys.insert_one(key, session=session)
+        self._keys.insert(key, session)
+        return True
 
-    def get(self, deployment_id: str) -> Document | None:
-        return self._deployments.find_one({"_id": deployment_id})
+    def get(self, deployment_id: str, session: Session | None = None) -> Document | None:
+        return self._deployments.find_one({"_id": deployment_id}, session=session)
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
-        return page_of(self._deployments, query, skip, limit)
+        return page_of(self._deployments, query, skip, limit, fields={"revisions": False})
+
+    def hold(self, deployment_id: str, session: Session) -> Document | None:
+        """The deployment, which nobody can delete before the transaction commits; None when it is gone."""
+        return self._deployments.find_one_and_update(
+            {"_id": deployment_id}, {"$set": {"updated_at": now()}}, session=session
+        )
 
     def move(self, deployment_id: str, to: DeploymentStatus, **changes: Any) -> Document | None:
         """Change the status by compare-and-set and write it into the history.
 
         None when the deployment is gone, or in a status that ``to`` may not follow.
         """
-        sources = [status for status, targets in DEPLOYMENT_TRANSITIONS.items() if to in targets]
 
         def work(session: Session) -> Document | None:
-            before = self._deployments.find_one_and_update(
-                {"_id": deployment_id, "status": {"$in": sources}},
-                {"$set": {"status": to, "updated_at": now(), **changes}},
-                return_document=ReturnDocument.BEFORE,
-                session=session,
-            )
-            if before is not None:
-                event = {DeploymentStatus.ACTIVE: "deployed"}.get(to, str(to))
-                self._record(deployment_id, event, before["status"], to, changes, session)
-            return before
+            return self.shift(deployment_id, to, str(to), session, changes=changes, data=changes)
 
         return self._db.transaction(work)
 
-    def _record(
+    def shift(
         self,
         deployment_id: str,
+        to: DeploymentStatus,
         event: str,
-        before: str | None,
-        after: str | None,
-        data: Document,
         session: Session,
-    ) -> None:
-        self._db.deployment_history.insert_one(
-            {
-                "deployment_target_id": deployment_id,
-                "event_type": event,
-                "event_data": {key: value for key, value in data.items() if value is not None},
-                "status_before": before,
-                "status_after": after,
-                "created_at": now(),
-            },
+        *,
+        changes: Document,
+        data: Document,
+    ) -> Document | None:
+        """``move`` as part of a transaction. Returns the document as it was."""
+        sources = [status for status, targets in DEPLOYMENT_TRANSITIONS.items() if to in targets]
+        before = self._deployments.find_one_and_update(
+            {"_id": deployment_id, "status": {"$in": sources}},
+            {"$set": {"status": to, "updated_at": now(), **changes}},
+            return_document=ReturnDocument.BEFORE,
+            session=session,
+        )
+        if before is not None:
+            self._history.record(deployment_id, event, before["status"], to, data, session)
+        return before
+
+    def revise(
+        self, before: Document, routing: Document, config: Document, session: Session, **changes: Any
+    ) -> Document | None:
+        """Make another revision of what this transaction has read, which the servers then load aside.
+
+        One that failed is tried again. Returns the document after it; None when a package is gone.
+        """
+        at, number = now(), before["revision"] + 1
+        entry = new_revision(number, routing, config, actor().name, at)
+        revisions = [*changes.pop("revisions", before["revisions"]), entry]
+        left = kept(revisions, before["live_revision"])
+        if not self._blobs.retain_all(packages_of([entry]), session):
+            return None
+        self._blobs.release_all(packages_of(old for old in revisions if old not in left), session)
+        changes |= {
+            "routing": routing,
+            "config": config,
+            **of_first_member(routing),
+            "revision": number,
+            "revisions": left,
+            "error_message": None,
+            "updated_at": at,
+        }
+        if before["status"] == DeploymentStatus.FAILED:
+            changes["status"] = DeploymentStatus.DEPLOYING
+        return self._deployments.find_one_and_update(
+            {"_id": before["_id"]},
+            {"$set": changes, "$unset": {"load_attempts": ""}},
+            return_document=ReturnDocument.AFTER,
             session=session,
         )
 
+    def restore(
+        self, before: Document, entry: Document, session: Session, *, reason: str | None, data: Document
+    ) -> Document | None:
+        """Make an earlier revision the newest again; the present one is not gone back to by itself.
+
+        Returns the document after it; None when a package is gone.
+        """
+        revisions = marked(before["revisions"], before["revision"], rolled_back=True)
+        config = restored_config(entry, before)
+        after = self.revise(before, entry["routing"], config, session, revisions=revisions)
+        if after is not None:
+            told = {"from": before["revision"], "to": entry["revision"], "revision": after["revision"]}
+            told |= {"reason": reason, "model_version": after["model_version"], **data}
+            self._history.record(
+                before["_id"], "rolled_back", before["status"], after["status"], told, session
+            )
+            self._audit.record(
+                "rolled_back",
+                "deployment",
+                before["_id"],
+                session=session,
+                name=before["model_name"],
+                details={key: told[key] for key in ("from", "to", "reason")},
+            )
+        return after
+
+    def set_scaling(self, before: Document, scaling: Document, session: Session) -> Document:
+        """How many replicas there are is of no revision: to go back to one does not change it."""
+        at, config = now(), before["config"] | {"auto_scaling": scaling}
+        changes = {
+            "config": config,
+            "revisions": marked(before["revisions"], before["revision"], config=config),
+            "updated_at": at,
+        }
+        self._deployments.update_one({"_id": before["_id"]}, {"$set": changes}, session=session)
+        status, told = before["status"], {"before": before["config"]["auto_scaling"], **scaling}
+        self._history.record(before["_id"], "scaled", status, status, told, session)
+        return before | changes
+
     def delete(self, deployment_id: str, session: Session) -> Document | None:
-        """Remove it with its keys; its history stays."""
+        """Remove it with its keys, and let its packages go; its history stays."""
         gone = self._deployments.find_one_and_delete({"_id": deployment_id}, session=session)
         if gone is not None:
-            self._db.api_keys.delete_many({"deployment_id": deployment_id}, session=session)
-            self._record(deployment_id, "deleted", gone["status"], None, {}, session)
+            self._keys.delete_of(deployment_id, session)
+            self._blobs.release_all(packages_of(gone["revisions"]), session)
+            self._history.record(deployment_id, "deleted", gone["status"], None, {}, session)
         return gone
 
+    # What the inference servers ask and tell.
+
     def served(self) -> list[Document]:
-        """What an inference server is to host, with the hashes of its keys: one query."""
+        """What an inference server is to host, with its keys and its owner's tier: one query.
+
+        ``keys`` are documents of ``storage.deployment_keys``; ``owner_tier`` is missing where the owner has
+        none.
+        """
+        wanted = {
+            "status": {"$in": SERVED},
+            "deployment_type": DeploymentType.PLATFORM_ENDPOINT,
+            "revision": {"$gte": 1},  # else of an older version of the service, and not migrated yet
+        }
         return list(
             self._deployments.aggregate(
                 [
-                    {
-                        "$match": {
-                            "status": {"$in": SERVED},
-                            "deployment_type": DeploymentType.PLATFORM_ENDPOINT,
-                        }
-                    },
-                    {
-                        "$lookup": {
-                            "from": self._db.api_keys.name,
-                            "localField": "_id",
-                            "foreignField": "deployment_id",
-                            "as": "keys",
-                        }
-                    },
+                    {"$match": wanted},
+                    _looked_up(self._db.api_keys.name, "_id", "deployment_id", "keys"),
+                    _looked_up(self._db.users.name, "user_id", "_id", "owner"),
+                    {"$set": {"owner_tier": {"$first": "$owner.tier"}}},
+                    {"$unset": "owner"},
                 ]
             )
         )
+
+    def made_live(self, deployment_id: str, revision: int) -> bool:
+        """Say that a server serves this revision. True for the first to say so; later ones change nothing.
+
+        False also where the revision is no longer the newest, or nobody is to serve the deployment.
+        """
+
+        def work(session: Session) -> bool:
+            before = self.get(deployment_id, session)
+            if before is None or before["revision"] != revision or before["status"] not in SERVED:
+                return False
+            new = before["live_revision"] != revision
+            if not new and before["status"] == DeploymentStatus.ACTIVE:
+                return False
+            at, to = now(), DeploymentStatus.ACTIVE
+            changes: Document = {"status": to, "error_message": None, "updated_at": at}
+            if new:
+                live = marked(before["revisions"], revision, live_at=at)
+                changes |= {"live_revision": revision, "revisions": live}
+            if before["status"] != to:
+                changes["deployed_at"] = at
+            self._deployments.update_one({"_id": deployment_id}, {"$set": changes}, session=session)
+            if new:
+                event = "deployed" if before["live_revision"] is None else "updated"
+                told = {"revision": revision, "model_version": before["model_version"]}
+                by = next((each["created_by"] for each in live if each["revision"] == revision), None)
+                self._history.record(deployment_id, event, before["status"], to, told, session, by=by)
+            return True
+
+        return self._db.transaction(work)
+
+    def update_failed(self, deployment_id: str, revision: int, message: str) -> bool:
+        """Say that this revision's packages are proven to be bad. True for the first to say so.
+
+        What is active goes on serving the revision before; what is not becomes ``failed``. False where the
+        revision is no longer the newest, or another server serves it.
+        """
+
+        def work(session: Session) -> bool:
+            before = self.get(deployment_id, session)
+            if before is None or before["revision"] != revision:
+                return False
+            known = any(each["failed"] for each in before["revisions"] if each["revision"] == revision)
+            serving = before["status"] == DeploymentStatus.ACTIVE
+            if serving and (known or before["live_revision"] == revision):
+                return False
+            if not serving and before["status"] not in _COMING:
+                return False
+            to = before["status"] if serving else DeploymentStatus.FAILED
+            changes = {
+                "status": to,
+                "error_message": message,
+                "revisions": marked(before["revisions"], revision, failed=True),
+                "updated_at": now(),
+            }
+            self._deployments.update_one({"_id": deployment_id}, {"$set": changes}, session=session)
+            event = "update_failed" if serving else "failed"
+            told = {"revision": revision, "error_message": message}
+            self._history.record(deployment_id, event, before["status"], to, told, session)
+            return True
+
+        return self._db.transaction(work)
+
+    def roll_back_to_former(self, deployment_id: str, revision: int, reason: str, data: Document) -> bool:
+        """Go back, by a new revision, to the newest earlier one that was served with other traffic.
+
+        False where this revision is no longer the newest, or there is nothing to go back to.
+
+        Args:
+            data: what was measured; for the history.
+        """
+
+        def work(session: Session) -> bool:
+            before = self.get(deployment_id, session)
+            if before is None or before["revision"] != revision or before["status"] not in SERVED:
+                return False
+            entry = former(before)
+            if entry is None:
+                return False
+            return self.restore(before, entry, session, reason=reason, data=data) is not None
+
+        return self._db.transaction(work)
+
+    def log(self, entries: Sequence[Document]) -> None:
+        """Keep what a server has to tell; see ``storage.deployment_logs``."""
+        self._logs.insert(entries)
 
     def set_load_attempts(self, deployment_id: str, server: str, attempts: int) -> None:
         """How many loads an inference server began and did not end. ``server`` is a name without dots.
@@ -110,17 +295,6 @@ class Deployments:
         change = {"$set": {field: attempts}} if attempts else {"$unset": {field: ""}}
         self._deployments.update_one({"_id": deployment_id}, change)
 
-    def add_usage(self, usage: Iterable[tuple[str, int, float]]) -> None:
-        """Add (deployment id, requests, milliseconds of inference), all in one write."""
-        writes = [
-            UpdateOne(
-                {"_id": deployment_id},
-                {
-                    "$inc": {"request_count": requests, "total_inference_time_ms": milliseconds},
-                    "$set": {"last_request_at": now()},
-                },
-            )
-            for deployment_id, requests, milliseconds in usage
-        ]
-        if writes:
-            self._usage.bulk_write(writes, ordered=False)
+
+def _looked_up(collection: str, local: str, foreign: str, name: str) -> Document:
+    return {"$lookup": {"from": collection, "localField": local, "foreignField": foreign, "as": name}}

@@ -105,11 +105,33 @@ INDEXES: dict[str, list[IndexModel]] = {
     "deployments": [
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("status", ASCENDING), ("deployment_type", ASCENDING)]),
-        IndexModel([("export_job_id", ASCENDING)]),
-        IndexModel([("namespace", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in (
+                *("namespace", "status", "name", "user_id", "model_name"),
+                "routing.members.export_job_id",
+            )
+        ),
+        # Of those before there were revisions: storage.deployment_migration empties it.
+        IndexModel([("package.file_id", ASCENDING)], sparse=True),
     ],
-    "deployment_history": [IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING)])],
-    "api_keys": [IndexModel([("deployment_id", ASCENDING)])],
+    "deployment_history": [
+        IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+    ],
+    "deployment_logs": [
+        IndexModel([("deployment_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=30 * 86_400),
+    ],
+    "api_keys": [
+        IndexModel([("deployment_id", ASCENDING), ("created_at", DESCENDING)]),
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=7 * 86_400),
+    ],
+    "usage": [
+        IndexModel(
+            [(field, ASCENDING) for field in ("deployment_id", "hour", "member", "model_version")],
+            unique=True,
+        )
+    ],
     "uploads": [IndexModel([("started_at", ASCENDING)])],
     "part_uploads": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=86_400)],
     "model_counters": [IndexModel([("_id.namespace", ASCENDING)])],

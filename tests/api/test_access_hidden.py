@@ -73,7 +73,7 @@ def test_so_it_is_with_what_a_request_names_beside_its_path(app: Flask, database
     people.root("PUT", f"/api/v1/models/{secret.model_id}/aliases/best", status=200)
     absent = {"model": str(ObjectId()), "dataset": str(ObjectId()), "job": str(uuid.uuid4())}
     absent |= {"name": "audio/nothing", "export": str(uuid.uuid4())}
-    new = {"name": "vision/new", "algorithm": "cnn"}
+    new, deployed = {"name": "vision/new", "algorithm": "cnn"}, own.deployed()
     for method, path, body in (
         ("GET", "/models?parent_model_id={model}", None),
         ("GET", "/models?name={name}", None),
@@ -95,6 +95,10 @@ def test_so_it_is_with_what_a_request_names_beside_its_path(app: Flask, database
         ("POST", "/export/jobs", {"model_id": "{model}", "export_format": "onnx"}),
         ("POST", "/export/jobs", {"training_job_id": "{job}", "export_format": "onnx"}),
         ("POST", "/deployments", {"export_job_id": "{export}", "name": "d"}),
+        ("POST", "/deployments", {"models": {"a": "{export}"}, "name": "d"}),
+        ("GET", "/deployments?export_job_id={export}", None),
+        ("PATCH", f"/deployments/{deployed}", {"export_job_id": "{export}"}),
+        ("PATCH", f"/deployments/{deployed}", {"shadow": {"export_job_id": "{export}", "share": 1}}),
         *(
             ("POST", "/models/batch", {"operations": [{"op": op, "id": "{model}"} | more]})
             for op, more in (

@@ -57,6 +57,7 @@ def by_method(need_to_write: Need, *paths: str) -> dict[tuple[str, str], Route]:
 
 
 MODEL, DATASET = "/api/v1/models/<model_id>", "/api/v1/datasets/<dataset_id>"
+DEPLOYMENT = "/api/v1/deployments/<deployment_id>"
 NEW_DATASET = {"format": "npz", "purpose": "training"}
 TABLE: dict[tuple[str, str], Route] = {
     **{
@@ -171,8 +172,22 @@ TABLE: dict[tuple[str, str], Route] = {
     **by_method(
         Need.DEPLOY,
         "GET /api/v1/deployments",
-        "GET|DELETE /api/v1/deployments/<deployment_id>",
+        f"GET|DELETE {DEPLOYMENT}",
+        f"GET {DEPLOYMENT}/history",
+        f"GET {DEPLOYMENT}/logs",
+        f"GET {DEPLOYMENT}/usage",
+        f"GET {DEPLOYMENT}/keys",
+        f"POST {DEPLOYMENT}/activate",
+        f"POST {DEPLOYMENT}/deactivate",
+        f"POST {DEPLOYMENT}/rollback",
+        f"POST {DEPLOYMENT}/keys/<key_id>/rotate",
+        f"DELETE {DEPLOYMENT}/keys/<key_id>",
     ),
+    ("PUT", DEPLOYMENT): Route(Need.DEPLOY, lambda things: {"export_job_id": things.exported(), "name": "d"}),
+    ("PATCH", DEPLOYMENT): Route(Need.DEPLOY, lambda things: {"description": "x"}),
+    ("POST", f"{DEPLOYMENT}/scale"): Route(Need.DEPLOY, lambda things: {"replicas": 2}),
+    ("POST", f"{DEPLOYMENT}/promote"): Route(Need.DEPLOY, lambda things: {"member": "v1.0"}),
+    ("POST", f"{DEPLOYMENT}/keys"): Route(Need.DEPLOY, lambda things: {"name": "k"}),
     ("POST", "/api/v1/deployments"): Route(
         Need.DEPLOY, lambda things: {"export_job_id": things.exported(), "name": "d"}
     ),
@@ -237,13 +252,7 @@ class Things:
         return job_id
 
     def deployed(self) -> str:
-        deployment, _ = self.services.deployments.create(
-            export_job_id=self.exported(),
-            deployment_type="platform_endpoint",  # type: ignore[arg-type]
-            name="d",
-            description=None,
-            config={},
-        )
+        deployment, _ = self.services.deployments.create({"name": "d", "export_job_id": self.exported()})
         return str(deployment["_id"])
 
     def values(self, root: Caller) -> dict[str, Callable[[], str]]:

@@ -21,6 +21,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from model_service.storage.db import Database
+from tests.api.deployed import deploy, exported
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -33,7 +36,7 @@ schemathesis.serializer.alias("application/x-tar", "application/octet-stream")
 
 
 @pytest.fixture
-def real_ids(http: FlaskClient, model_id: str) -> dict[str, str]:
+def real_ids(http: FlaskClient, model_id: str, database: Database) -> dict[str, str]:
     """What exists, by the names of path parameters."""
     http.post(f"/api/v1/models/{model_id}/upload", data=b"weights", headers={"X-Filename": "model.bin"})
     dataset = http.post("/api/v1/datasets", json={"name": "digits"}).json
@@ -43,6 +46,7 @@ def real_ids(http: FlaskClient, model_id: str) -> dict[str, str]:
         "path": "model.bin",
         "dataset_id": str(dataset["id"]),
         "job_id": str(job["id"]),
+        "deployment_id": str(deploy(http, export_job_id=exported(http, database))["id"]),
     }
 
 

@@ -109,6 +109,17 @@ def test_of_many_requests_at_once_no_more_than_allowed_are_taken(app: Flask, dat
     assert sorted(statuses) == [202, 429, 429, 429, 429, 429]
 
 
+def test_the_packaged_tiers_say_it_where_the_setting_does_not(settings: Settings) -> None:
+    people = People(create_app(secured(settings)))
+    free, paid = (
+        people.user("anna", ["writer"], tier="free"),
+        people.user("bert", ["writer"], tier="enterprise"),
+    )
+    model_id = uploaded(free)
+    assert [ask(free, model_id).status_code for _ in range(3)] == [202, 202, 429]
+    assert [ask(paid, model_id).status_code for _ in range(3)] == [202] * 3
+
+
 def test_without_authentication_there_is_a_limit_where_one_is_set(settings: Settings) -> None:
     anybody = Caller(create_app(settings))
     model_id = uploaded(anybody)

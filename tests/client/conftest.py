@@ -1,5 +1,6 @@
 """The real service in a process of its own, and a server that misbehaves on demand."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from model_service.client import ModelServiceClient
+from model_service.client import AsyncInferenceClient, ModelServiceClient
 from model_service.config import Settings
 
 from .scripted import Scripted, scripted
+from .wire import Predict
 
 START_DEADLINE_S = 30
 
@@ -100,3 +102,20 @@ def _wait_until_healthy(url: str, api: "subprocess.Popen[bytes]", log: Path) -> 
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     pytest.fail(f"the API was not healthy within {START_DEADLINE_S} s:\n{log.read_text()}")
+
+
+@pytest.fixture(params=["sync", "async"])
+def predict(request: pytest.FixtureRequest) -> Iterator[Predict]:
+    """Either client's, the same for all calls of a test."""
+    if request.param == "sync":
+        with ModelServiceClient("http://127.0.0.1:9") as client:
+            yield client.predict
+        return
+    with asyncio.Runner() as runner:
+
+        async def made() -> AsyncInferenceClient:
+            return AsyncInferenceClient()
+
+        asking = runner.run(made())
+        yield lambda *args, **more: runner.run(asking.predict(*args, **more))
+        runner.run(asking.close())

@@ -436,6 +436,27 @@ def test_a_backup_is_everything(here: Instance, there: Instance) -> None:
     assert there.archive.restore(io.BytesIO(content), force=True).inserted.total() == 0
 
 
+def test_a_backup_holds_the_packages_of_every_revision_of_a_deployment(
+    here: Instance, there: Instance
+) -> None:
+    def publish(content: bytes) -> dict[str, Any]:
+        written = here.blobs.write([content], limit_bytes=1 << 40)
+        return here.blobs.publish(written, lambda stored, session: None).reference()
+
+    def routing(package: dict[str, Any], shadow: dict[str, Any] | None) -> dict[str, Any]:
+        return {"members": [{"package": package}], "shadow": shadow and {"package": shadow}}
+
+    former, present, shadow = publish(b"former"), publish(b"present"), publish(b"shadow")
+    routings = [routing(former, None), routing(present, shadow)]
+    here.database.deployments.insert_one(
+        {"_id": "d1", "routing": routings[1], "revisions": [{"routing": each} for each in routings]}
+    )
+    assert here.counts_are_right()
+    there.archive.restore(io.BytesIO(here.export(Scope.EVERYTHING)))
+    assert there.database.files.count_documents({"metadata.references": 1}) == 3
+    assert there.counts_are_right()
+
+
 def test_a_collection_that_would_lose_its_blobs_is_not_archived(here: Instance) -> None:
     reference = {"file_id": ObjectId(), "checksum": "sha256:00"}
     here.database.collection("novelties").insert_one({"file": reference})

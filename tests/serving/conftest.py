@@ -1,27 +1,42 @@
-"""An inference server's host in this process, serving a package that was made once for all tests."""
+"""An inference server in this process, serving a package that was made once for all tests."""
 
+import asyncio
 import hashlib
+import json
 import os
+import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import urllib3
+from granian.server.embed import Server
 
 from exporters import convert
 from exporters import package as packages
 from exporters.request import ExportRequest
 from model_service.config import Settings
+from model_service.server import embedded
 from model_service.serving.app import InferenceApp
+from model_service.serving.engine import Engine
+from model_service.serving.exchange import Exchange
 from model_service.serving.host import Host
+from model_service.serving.keys import KeyUses
+from model_service.serving.quotas import Quotas
 from model_service.serving.store import PackageStore
 from model_service.serving.usage import Usage
 from model_service.storage.blobs import Blob, Blobs
-from model_service.storage.db import Database, Session, now
+from model_service.storage.db import Database, Document, Session, now
+from model_service.storage.deployment_documents import DEFAULT_CONFIG, new_revision
 from model_service.storage.deployments import Deployments
+from model_service.storage.rate_windows import RateWindows
+from model_service.storage.usage import UsageCounts
+from model_service.tiers import Tiers
 from tests.factories import scaling_program
 
 KEY = "pk_of-the-test"
@@ -82,32 +97,89 @@ class World:
     deployments: Deployments
     store: PackageStore
     usage: Usage
+    quotas: Quotas
+    engine: Engine
+    settings: Settings
     started: list[Host] = field(default_factory=list)
 
-    def deploy(self, archive: bytes) -> str:
-        """A pending deployment of a package, with KEY as its key."""
+    def member(self, archive: bytes, **fields: Any) -> Document:
+        """A member of a deployment, of a package that is stored now."""
         written = self.blobs.write(iter([archive]), limit_bytes=1 << 30)
-        deployment: dict[str, Any] = {
-            "_id": str(uuid.uuid4()),
-            "status": "pending",
-            "deployment_type": "platform_endpoint",
-            "model_version": "v1.0",
-            "request_count": 0,
-            "total_inference_time_ms": 0.0,
-            "created_at": now(),
-        }
-        key = {"deployment_id": deployment["_id"], "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
+        stored: list[Document] = []
 
-        def refer(stored: Blob, session: Session) -> None:
-            deployment["package"] = stored.reference()
-            self.deployments.insert(deployment, key, session)
+        def refer(blob: Blob, session: Session) -> None:
+            stored.append(blob.reference())
 
         self.blobs.publish(written, refer)
+        member = {
+            "name": "v1.0",
+            "export_job_id": str(uuid.uuid4()),
+            "model_name": "scaling",
+            "model_version": "v1.0",
+            "format": "onnx",
+            "package": stored[0],
+            "weight": 100,
+            "inputs": None,
+        }
+        return member | fields
+
+    def deploy(self, archive: bytes, **config: Any) -> str:
+        """A pending deployment of a package, with KEY as its key."""
+        return self.deploy_routing({"members": [self.member(archive)]}, **config)
+
+    def deploy_routing(self, given: Document, *, name: str = "endpoint", **changes: Any) -> str:
+        empty: Document = {"mode": "split", "sticky_header": None, "shadow": None, "rollback": None}
+        routing, config = empty | given, DEFAULT_CONFIG | changes
+        at, first = now(), routing["members"][0]
+        deployment: Document = {
+            "_id": str(uuid.uuid4()),
+            "user_id": "somebody",
+            "name": name,
+            "namespace": "",
+            "status": "pending",
+            "deployment_type": "platform_endpoint",
+            "export_job_id": first["export_job_id"],
+            "model_name": first["model_name"],
+            "model_version": first["model_version"],
+            "routing": routing,
+            "config": config,
+            "revision": 1,
+            "revisions": [new_revision(1, routing, config, "somebody", at)],
+            "live_revision": None,
+            "error_message": None,
+            "request_count": 0,
+            "error_count": 0,
+            "total_inference_time_ms": 0.0,
+            "created_at": at,
+            "updated_at": at,
+        }
+        key = {
+            "_id": str(uuid.uuid4()),
+            "deployment_id": deployment["_id"],
+            "sha256": hashlib.sha256(KEY.encode()).hexdigest(),
+            "expires_at": None,
+        }
+        self.database.transaction(lambda session: self.deployments.insert(deployment, key, session))
         return str(deployment["_id"])
+
+    def revise(self, deployment_id: str, routing: Document, **config: Any) -> None:
+        """Another revision of a deployment."""
+        before = self.document(deployment_id)
+        routing = before["routing"] | routing
+        config = before["config"] | config
+        revision = before["revision"] + 1
+        newest = new_revision(revision, routing, config, "somebody", now())
+        self.database.deployments.update_one(
+            {"_id": deployment_id},
+            {
+                "$set": {"routing": routing, "config": config, "revision": revision},
+                "$push": {"revisions": newest},
+            },
+        )
 
     def host(self, server: str = "the-server") -> Host:
         """A running host. A second one of the same name is that server after a restart."""
-        host = Host(self.deployments, self.store, self.usage, server=server)
+        host = Host(self.deployments, self.store, self.engine, server=server)
         host.start()
         self.started.append(host)
         return host
@@ -128,7 +200,7 @@ class World:
 
     def folder(self, deployment_id: str) -> Path:
         """Where the store keeps the deployment's package."""
-        checksum: str = self.document(deployment_id)["package"]["checksum"]
+        checksum: str = self.document(deployment_id)["routing"]["members"][0]["package"]["checksum"]
         return self.store.folder / checksum.removeprefix("sha256:")
 
     def hang(self, deployment_id: str) -> Callable[[], None]:
@@ -142,7 +214,7 @@ class World:
         os.mkfifo(manifest)
 
         def release() -> None:
-            wait_for(lambda: _end(manifest), "the load to read the pipe")
+            wait_for(lambda: ended(manifest), "the load to read the pipe")
 
         return release
 
@@ -153,14 +225,18 @@ def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
     database.ensure_indexes()
     blobs = Blobs(database)
     store = PackageStore(blobs, tmp_path / "serving")
-    world = World(database, blobs, Deployments(database), store, Usage())
+    rates = RateWindows(settings)
+    quotas = Quotas(rates, UsageCounts(database))
+    world = World(database, blobs, Deployments(database), store, Usage(), quotas, Engine(2), settings)
     yield world
     for host in world.started:
         host.stop()
+    world.engine.stop()
+    rates.close()
     database.close()
 
 
-def _end(pipe: Path) -> bool:
+def ended(pipe: Path) -> bool:
     """False while nobody reads it."""
     try:
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
@@ -169,8 +245,80 @@ def _end(pipe: Path) -> bool:
     return True
 
 
+@dataclass
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+@dataclass
+class Endpoint:
+    """A server that listens, and the deployment that a request goes to if it says nothing else."""
+
+    url: str
+    deployment_id: str
+    host: Host
+    pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False))
+
+    def ask(self, content: Any, *, key: str = KEY, path: str = "", **headers: str) -> Reply:
+        """POST: bytes as they are, anything else as JSON. ``content_type`` is a header's name too."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        sent = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        sent |= {name.replace("_", "-").title(): value for name, value in headers.items()}
+        return self.request("POST", path or f"/v1/infer/{self.deployment_id}", body=body, headers=sent)
+
+    def request(self, method: str, path: str, **options: Any) -> Reply:
+        answer = self.pool.request(method, self.url + path, timeout=60, **options)
+        return Reply(answer.status, answer.headers, answer.data)
+
+
 @pytest.fixture
-def served(world: World, package_zip: bytes) -> tuple[Callable[..., Any], str]:
-    """The WSGI application, and the id of an active deployment."""
+def listen(world: World) -> Iterator[Callable[..., Endpoint]]:
+    """Makes an endpoint of a host: granian on a port of its own, in a thread."""
+    running: list[tuple[asyncio.AbstractEventLoop, Server, threading.Thread]] = []
+
+    def listening(host: Host, deployment_id: str = "", max_body: int = 100_000) -> Endpoint:
+        exchange = Exchange(
+            world.usage, KeyUses(), world.quotas, Tiers.read(world.settings), max_body=max_body
+        )
+        app = InferenceApp(host, exchange, world.quotas)
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        started = threading.Event()
+
+        async def main() -> None:
+            server = embedded(app, listener, backlog=100)
+            running.append((asyncio.get_running_loop(), server, threading.current_thread()))
+            asyncio.get_running_loop().call_later(0.01, started.set)
+            await server.serve()
+
+        threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+        assert started.wait(30)
+        endpoint = Endpoint(f"http://127.0.0.1:{port}", deployment_id, host)
+        wait_for(lambda: _answers(endpoint), "the server to listen")
+        return endpoint
+
+    yield listening
+    for loop, server, thread in running:
+        loop.call_soon_threadsafe(server.stop)
+        thread.join(30)
+
+
+def _answers(endpoint: Endpoint) -> bool:
+    try:
+        return endpoint.request("GET", "/health").status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+@pytest.fixture
+def served(world: World, package_zip: bytes, listen: Callable[..., Endpoint]) -> Endpoint:
+    """The endpoint of an active deployment."""
     deployment_id = world.deploy(package_zip)
-    return InferenceApp(world.serving(deployment_id), world.usage, max_body=100_000), deployment_id
+    return listen(world.serving(deployment_id), deployment_id)

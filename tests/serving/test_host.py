@@ -2,16 +2,15 @@
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
 
 import pytest
-from pymongo.errors import ServerSelectionTimeoutError
-from werkzeug.test import Client
 
-from model_service.serving.app import InferenceApp
-from tests.serving.conftest import World, wait_for
+from exporters import package as packages
+from tests.serving.conftest import Endpoint, World, ended, wait_for
 
 Rewrite = Callable[[str, bytes], bytes]
 
@@ -21,6 +20,10 @@ def history(world: World, deployment_id: str) -> list[tuple[str | None, str | No
     return [(event["status_before"], event["status_after"]) for event in found]
 
 
+def logged(world: World) -> list[str]:
+    return [entry["event"] for entry in world.database.deployment_logs.find().sort("_id", 1)]
+
+
 def refused(world: World, deployment_id: str) -> str:
     """Why the deployment failed."""
     wait_for(lambda: world.status(deployment_id) == "failed", "the deployment to fail")
@@ -28,7 +31,7 @@ def refused(world: World, deployment_id: str) -> str:
 
 
 def loses_a_chunk(world: World, deployment_id: str) -> None:
-    blob_id = world.document(deployment_id)["package"]["file_id"]
+    blob_id = world.document(deployment_id)["routing"]["members"][0]["package"]["file_id"]
     assert world.database.chunks.delete_one({"files_id": blob_id}).deleted_count == 1
 
 
@@ -116,16 +119,16 @@ def test_an_artefact_the_runtime_does_not_take_is_refused(world: World, rewrite:
     assert "cannot be served" in refused(world, deployment_id)
 
 
-def test_the_trouble_of_one_server_fails_no_deployment(world: World, package_zip: bytes) -> None:
+def test_the_trouble_of_one_server_fails_no_deployment(
+    world: World, package_zip: bytes, listen: Callable[..., Endpoint]
+) -> None:
     folder = world.store.folder
     folder.rmdir()
     folder.write_text("in the way")  # nothing can be stored here, as on a full disk
     deployment_id = world.deploy(package_zip)
     host = world.host()
     wait_for(lambda: host.failing == [deployment_id], "the trouble to be told")
-    assert Client(InferenceApp(host, world.usage, max_body=1)).get("/health").json["failing"] == [
-        deployment_id
-    ]
+    assert listen(host).request("GET", "/health").json["failing"] == [deployment_id]
     assert world.status(deployment_id) == "deploying"
     folder.unlink()
     wait_for(lambda: world.status(deployment_id) == "active", "another try")
@@ -160,22 +163,21 @@ def test_a_damaged_copy_is_fetched_again(world: World, package_zip: bytes) -> No
     assert artefact.read_bytes() == good
 
 
-def test_a_long_load_holds_nothing_up(world: World, package_zip: bytes, rewrite: Rewrite) -> None:
+def test_a_long_load_holds_nothing_up(
+    world: World, package_zip: bytes, rewrite: Rewrite, listen: Callable[..., Endpoint]
+) -> None:
     loaded = world.deploy(package_zip)
     host = world.serving(loaded)
-    app = Client(InferenceApp(host, world.usage, max_body=100))
     slow = world.deploy(rewrite("README.md", b"another package"))
     release = world.hang(slow)
     wait_for(lambda: world.status(slow) == "deploying", "the load to begin")
 
-    answer = app.post(f"/v1/infer/{slow}")
-    assert (answer.status_code, answer.json["error"]["code"]) == (503, "service_unavailable")
+    answer = listen(host).request("POST", f"/v1/infer/{slow}")
+    assert (answer.status, answer.json["error"]["code"]) == (503, "service_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
 
-    world.usage.count(loaded, 1.0)
-    wait_for(lambda: world.document(loaded)["request_count"] == 1, "usage to be written")
     world.database.api_keys.delete_many({"deployment_id": loaded})
-    wait_for(lambda: host.find(loaded).key_hashes == (), "the key to be revoked")  # type: ignore[union-attr]
+    wait_for(lambda: not len(host.find(loaded).keys), "the key to be revoked")  # type: ignore[union-attr]
     world.database.transaction(lambda session: world.deployments.delete(loaded, session))
     wait_for(lambda: host.find(loaded) is None, "the deployment to be forgotten")
 
@@ -212,34 +214,63 @@ def test_a_new_key_is_known_without_a_reload(world: World, package_zip: bytes) -
     host = world.serving(deployment_id)
     before = host.find(deployment_id)
     world.database.api_keys.delete_many({"deployment_id": deployment_id})
-    wait_for(lambda: host.find(deployment_id).key_hashes == (), "the key to go")  # type: ignore[union-attr]
+    wait_for(lambda: not len(host.find(deployment_id).keys), "the key to go")  # type: ignore[union-attr]
     after = host.find(deployment_id)
     assert before is not None
     assert after is not None
-    assert after.runner is before.runner
+    assert after.models == before.models
 
 
-def test_usage_counted_last_is_written_when_the_host_stops(world: World, package_zip: bytes) -> None:
+def test_an_update_takes_over_when_it_is_loaded_and_only_then(
+    world: World, package_zip: bytes, rewrite: Rewrite
+) -> None:
     deployment_id = world.deploy(package_zip)
     host = world.serving(deployment_id)
-    world.usage.count(deployment_id, 5.0)
-    host.stop()
-    assert world.document(deployment_id)["request_count"] == 1
+    first = host.find(deployment_id)
+    assert first is not None
+    newer = world.member(rewrite("README.md", b"another package"), model_version="v1.1")
+    folder = world.store.folder / newer["package"]["checksum"].removeprefix("sha256:")
+    folder.mkdir()
+    os.mkfifo(folder / packages.MANIFEST)
+    world.revise(deployment_id, {"members": [newer]})
+    wait_for(lambda: world.document(deployment_id).get("load_attempts"), "the load to begin")
+    assert host.find(deployment_id) is first
+    wait_for(lambda: ended(folder / packages.MANIFEST), "the load to read the pipe")
+    wait_for(lambda: world.document(deployment_id)["live_revision"] == 2, "the update to be live")
+    second = host.find(deployment_id)
+    assert second is not None
+    assert [model.model_version for model in second.models] == ["v1.1"]
+    assert second.flight is first.flight
 
 
-def test_usage_that_could_not_be_written_is_kept(world: World, package_zip: bytes) -> None:
+def test_an_update_that_cannot_be_served_leaves_what_is(
+    world: World, package_zip: bytes, rewrite: Rewrite
+) -> None:
     deployment_id = world.deploy(package_zip)
-    world.usage.count(deployment_id, 5.0)
+    host = world.serving(deployment_id)
+    world.revise(deployment_id, {"members": [world.member(rewrite("model.onnx", b"no protobuf"))]})
+    wait_for(lambda: world.document(deployment_id)["error_message"], "the update to fail")
+    assert world.status(deployment_id) == "active"
+    hosted = host.find(deployment_id)
+    assert hosted is not None
+    assert hosted.revision == 1
+    wait_for(lambda: logged(world) == ["loaded", "load_failed"], "it to be told")
+    host.stop()
+    restarted = world.host()
+    wait_for(lambda: restarted.find(deployment_id), "the revision that works to be served again")
 
-    class Away:
-        def add_usage(self, usage: object) -> None:
-            raise ServerSelectionTimeoutError
 
-    for _ in range(2):
-        try:
-            world.usage.flush(Away())  # type: ignore[arg-type]
-        except ServerSelectionTimeoutError:
-            world.usage.count(deployment_id, 1.0)
-    world.usage.flush(world.deployments)
-    found = world.document(deployment_id)
-    assert (found["request_count"], found["total_inference_time_ms"]) == (3, 7.0)
+def test_an_update_loads_only_what_is_new(world: World, package_zip: bytes, rewrite: Rewrite) -> None:
+    deployment_id = world.deploy(package_zip)
+    host = world.serving(deployment_id)
+    first = host.find(deployment_id)
+    assert first is not None
+    (known,) = world.document(deployment_id)["routing"]["members"]
+    canary = world.member(rewrite("README.md", b"another package"), name="canary")
+    world.revise(deployment_id, {"members": [known, canary]}, max_concurrency=3)
+    wait_for(lambda: world.document(deployment_id)["live_revision"] == 2, "the update to be live")
+    second = host.find(deployment_id)
+    assert second is not None
+    assert second.max_concurrency == 3
+    assert second.models[0].loaded is first.models[0].loaded
+    assert [member.name for member in second.route.members] == ["v1.0", "canary"]

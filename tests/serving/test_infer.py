@@ -1,34 +1,19 @@
 """What an endpoint answers, right and wrong requests."""
 
 import io
-import json
 import re
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
-from werkzeug.test import Client, TestResponse
 
-from tests.serving.conftest import KEY, World
+from model_service.storage.usage import UsageCounts
+from tests.serving.conftest import KEY, Endpoint, World
 
 X = [[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]
 TWICE = [[2.0, 4.0, 6.0], [1.0, -2.0, 0.0]]
-Served = tuple[Callable[..., Any], str]
-
-
-def ask(served: Served, data: Any, *, key: str = KEY, content_type: str = "application/json") -> TestResponse:
-    app, deployment_id = served
-    body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return Client(app).post(
-        f"/v1/infer/{deployment_id}",
-        data=body,
-        content_type=content_type,
-        headers={"Authorization": f"Bearer {key}"},
-    )
 
 
 def npy(array: Any, **options: Any) -> bytes:
@@ -38,29 +23,29 @@ def npy(array: Any, **options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("inputs", [X, {"x": X}])
-def test_json_in_json_out(served: Served, inputs: Any) -> None:
-    answer = ask(served, {"inputs": inputs})
-    assert answer.status_code == 200
+def test_json_in_json_out(served: Endpoint, inputs: Any) -> None:
+    answer = served.ask({"inputs": inputs})
+    assert answer.status == 200
     assert answer.json["outputs"] == {"output": TWICE}
     assert answer.json["model_version"] == "v1.0"
-    assert answer.json["deployment_id"] == served[1]
+    assert answer.json["deployment_id"] == served.deployment_id
     assert answer.json["latency_ms"] > 0
 
 
-def test_the_declared_postprocessing_names_classes(served: Served) -> None:
-    best = ask(served, {"inputs": X}).json["predictions"]
+def test_the_declared_postprocessing_names_classes(served: Endpoint) -> None:
+    best = served.ask({"inputs": X}).json["predictions"]
     assert [[entry["class"] for entry in row] for row in best] == [["c", "b"], ["a", "c"]]
     assert best[0][0]["confidence"] == pytest.approx(np.exp(6) / np.exp([2, 4, 6]).sum())
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_npy_in(served: Served, order: Any) -> None:
+def test_npy_in(served: Endpoint, order: Any) -> None:
     array = np.asarray(X, dtype=np.float32, order=order)
-    assert ask(served, npy(array), content_type="application/x-npy").json["outputs"] == {"output": TWICE}
+    assert served.ask(npy(array), content_type="application/x-npy").json["outputs"] == {"output": TWICE}
 
 
-def test_integers_are_numbers_too(served: Served) -> None:
-    assert ask(served, {"inputs": [[1, 2, 3]]}).json["outputs"] == {"output": [[2.0, 4.0, 6.0]]}
+def test_integers_are_numbers_too(served: Endpoint) -> None:
+    assert served.ask({"inputs": [[1, 2, 3]]}).json["outputs"] == {"output": [[2.0, 4.0, 6.0]]}
 
 
 @pytest.mark.parametrize(
@@ -79,9 +64,9 @@ def test_integers_are_numbers_too(served: Served) -> None:
         ("text", "inputs.x"),
     ],
 )
-def test_a_wrong_input_is_named(served: Served, inputs: Any, field: str) -> None:
-    answer = ask(served, {"inputs": inputs})
-    assert (answer.status_code, answer.json["error"]["code"]) == (422, "invalid_field")
+def test_a_wrong_input_is_named(served: Endpoint, inputs: Any, field: str) -> None:
+    answer = served.ask({"inputs": inputs})
+    assert (answer.status, answer.json["error"]["code"]) == (422, "invalid_field")
     assert [found["field"] for found in answer.json["error"]["details"]["fields"]] == [field]
 
 
@@ -122,32 +107,35 @@ def npy_header(text: str) -> bytes:
         *((npy_header(text), "application/x-npy") for text in HEADER_GARBAGE),
     ],
 )
-def test_a_body_that_is_not_what_it_says(served: Served, body: bytes, content_type: str) -> None:
-    answer = ask(served, body, content_type=content_type)
-    assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_json"), answer.text
-    assert ask(served, {"inputs": X}).json["outputs"] == {"output": TWICE}
+def test_a_body_that_is_not_what_it_says(served: Endpoint, body: bytes, content_type: str) -> None:
+    answer = served.ask(body, content_type=content_type)
+    assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_json"), answer.data
+    assert served.ask({"inputs": X}).json["outputs"] == {"output": TWICE}
 
 
-def test_json_without_inputs(served: Served) -> None:
-    assert ask(served, {"image": "x"}).json["error"]["details"]["fields"][0]["field"] == "inputs"
+def test_json_without_inputs(served: Endpoint) -> None:
+    assert served.ask({}).json["error"]["details"]["fields"][0]["field"] == "inputs"
 
 
-def test_a_body_past_the_limit(served: Served) -> None:
-    answer = ask(served, b" " * 100_001)
-    assert (answer.status_code, answer.json["error"]["code"]) == (413, "file_too_large")
+def test_a_body_past_the_limit(served: Endpoint) -> None:
+    answer = served.ask(b" " * 100_001)
+    assert (answer.status, answer.json["error"]["code"]) == (413, "file_too_large")
     assert "MAX_INFERENCE_BODY" in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ключ"]
 )
-def test_only_the_key_gets_in(served: Served, header: str) -> None:
-    app, deployment_id = served
-    environ = {"HTTP_AUTHORIZATION": header.encode().decode("latin-1")}
-    answer = Client(app).post(f"/v1/infer/{deployment_id}", json={"inputs": X}, environ_overrides=environ)
-    assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
-
+def test_only_the_key_gets_in(served: Endpoint, header: str) -> None:
+    headers = {"Authorization": header.encode().decode("latin-1")}
+    answer = served.request("POST", f"/v1/infer/{served.deployment_id}", json={"inputs": X}, headers=headers)
+    assert (answer.status, answer.json["error"]["code"]) == (401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_key_may_come_in_its_own_header(served: Endpoint) -> None:
+    path, headers = f"/v1/infer/{served.deployment_id}", {"X-API-Key": KEY}
+    assert served.request("POST", path, json={"inputs": X}, headers=headers).status == 200
 
 
 @pytest.mark.parametrize(
@@ -161,60 +149,65 @@ def test_only_the_key_gets_in(served: Served, header: str) -> None:
         ("", False),
     ],
 )
-def test_every_answer_has_its_request_id(served: Served, sent: str, kept: bool) -> None:
-    app, deployment_id = served
-    for path in (f"/v1/infer/{deployment_id}", "/v1/infer/unknown", "/health", "/nowhere"):
-        answer = Client(app).post(path, data=b"{}", headers={"X-Request-ID": sent})
+def test_every_answer_has_its_request_id(served: Endpoint, sent: str, kept: bool) -> None:
+    for path in (f"/v1/infer/{served.deployment_id}", "/v1/infer/unknown", "/health", "/nowhere"):
+        answer = served.request("POST", path, body=b"{}", headers={"X-Request-ID": sent})
         request_id = answer.headers["X-Request-ID"]
         assert request_id
         assert (request_id == sent) is kept
-        if answer.status_code >= 400:
+        if answer.status >= 400:
             assert answer.json["request_id"] == request_id
 
 
-def inferences(served: Served, status: int) -> float:
+def inferences(served: Endpoint, status: int) -> float:
     """How many answers with this status the metrics tell of."""
-    text = Client(served[0]).get("/metrics").text
+    text = served.request("GET", "/metrics").data.decode()
     found = re.search(
         rf'^model_service_inference_requests_total{{status="{status}"}} (\S+)', text, re.MULTILINE
     )
     return float(found[1]) if found else 0.0
 
 
-def test_a_fault_of_ours_is_logged_and_counted(served: Served) -> None:
-    app, deployment_id = served
+def test_a_fault_of_ours_is_logged_and_counted(served: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = inferences(served, 500)
-    body = io.BytesIO()
-    body.close()  # reading it raises, as of a connection that broke
-    with capture_logs(processors=[merge_contextvars]) as lines:
-        answer = Client(app).post(
-            f"/v1/infer/{deployment_id}",
-            headers={"Authorization": f"Bearer {KEY}", "X-Request-ID": "the-one"},
-            environ_overrides={"wsgi.input": body},
-        )
-    assert (answer.status_code, answer.json["error"]["code"]) == (500, "internal_error")
+    hosted = served.host.find(served.deployment_id)
+    assert hosted is not None
+
+    def broken(inputs: object) -> object:
+        raise RuntimeError("the runtime's own failure")
+
+    monkeypatch.setattr(hosted.models[0], "run_now", broken)
+    with capture_logs() as lines:
+        answer = served.ask({"inputs": X}, x_request_id="the-one")
+    assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
     assert [(line["event"], line["request_id"]) for line in lines] == [("inference.failed", "the-one")]
     assert inferences(served, 500) == counted + 1
 
 
-def test_other_paths_and_methods(served: Served) -> None:
-    app, deployment_id = served
-    wrong = Client(app).get(f"/v1/infer/{deployment_id}")
-    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
-    assert Client(app).post("/v1/infer/00000000-0000-4000-8000-000000000000").status_code == 404
-    assert Client(app).get("/../etc/passwd").status_code == 404
-    assert Client(app).get("/health").json["deployments"] == 1
-    assert b"model_service_inference_requests_total" in Client(app).get("/metrics").data
+def test_other_paths_and_methods(served: Endpoint) -> None:
+    wrong = served.request("GET", f"/v1/infer/{served.deployment_id}")
+    assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
+    assert served.request("POST", "/v1/infer/00000000-0000-4000-8000-000000000000").status == 404
+    assert served.request("GET", "/../etc/passwd").status == 404
+    assert served.request("GET", "/health").json["deployments"] == 1
+    assert b"model_service_inference_requests_total" in served.request("GET", "/metrics").data
 
 
-def test_usage_is_counted_and_written(served: Served, world: World) -> None:
+def test_a_deployment_is_found_by_its_name_too(served: Endpoint) -> None:
+    assert served.ask({"inputs": X}, path="/v1/infer/endpoint").json["outputs"] == {"output": TWICE}
+
+
+def test_usage_is_counted_and_written(served: Endpoint, world: World) -> None:
     for _ in range(3):
-        ask(served, {"inputs": X})
-    ask(served, {"inputs": "wrong"})
-    world.usage.flush(world.deployments)
-    world.usage.flush(world.deployments)
-    deployment = world.deployments.get(served[1])
-    assert deployment is not None
-    assert deployment["request_count"] == 3
+        served.ask({"inputs": X})
+    served.ask({"inputs": "wrong"})
+    world.usage.flush(UsageCounts(world.database))
+    world.usage.flush(UsageCounts(world.database))
+    deployment = world.document(served.deployment_id)
+    assert (deployment["request_count"], deployment["error_count"]) == (4, 0)
     assert deployment["total_inference_time_ms"] > 0
     assert deployment["last_request_at"] is not None
+    (row,) = world.database.usage.find()
+    assert (row["requests"], row["client_errors"], row["member"]) == (4, 1, "v1.0")
+    assert row["bytes_in"] > 0
+    assert row["bytes_out"] > 0

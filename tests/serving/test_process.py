@@ -101,3 +101,18 @@ def test_a_package_that_kills_the_server_is_given_up(
     assert "crashed the inference server while loading" in world.document(deadly)["error_message"]
     harmless = world.deploy(rewrite("README.md", b"another package"))
     wait_for(lambda: world.status(harmless) == "active", "the server to serve others")
+
+
+def test_requests_go_on_while_a_killed_process_is_replaced(
+    server: Server, world: World, package_zip: bytes
+) -> None:
+    """What connects in between waits for the next process, which answers nobody before it has loaded."""
+    deployment_id = world.deploy(package_zip)
+    wait_for(lambda: world.status(deployment_id) == "active", "the deployment to be active")
+    assert server.process is not None
+    before = psutil.Process(server.process.pid).children()[0]
+    before.kill()
+    wait_for(lambda: not psutil.pid_exists(before.pid), "it to be gone")
+    assert server.predicts(deployment_id), server.log.read_text()
+    after = psutil.Process(server.process.pid).children()[0]
+    assert after.pid != before.pid

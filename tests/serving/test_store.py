@@ -14,7 +14,7 @@ from tests.serving.conftest import World
 @pytest.fixture
 def package(world: World, package_zip: bytes) -> dict[str, Any]:
     """A reference to a stored package."""
-    reference: dict[str, Any] = world.document(world.deploy(package_zip))["package"]
+    reference: dict[str, Any] = world.member(package_zip)["package"]
     return reference
 
 

@@ -1,51 +1,242 @@
-"""Deployments."""
+"""Deployments: what is asked of them, and what they are."""
 
 from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field, computed_field
 
 from model_service.api.schemas.common import (
     Answer,
     Body,
     Id,
     JSONObject,
+    Limited,
     Name,
     Paged,
     Pagination,
-    Storable,
+    Text,
 )
 from model_service.states import DeploymentStatus, DeploymentType
+
+MOST_MEMBERS = 32
+
+
+def _not_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("leave it out to keep it as it is")
+    return value
+
+
+NotNull = AfterValidator(_not_null)
+ExportId = Annotated[str, Field(max_length=64)]
+Replicas = Annotated[int, Field(ge=1, le=64)]
+Percent = Annotated[int, Field(ge=1, le=100, description="percent: more than that for a while is scaled up")]
+Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9\-_]{1,64}$")]
 
 
 class DeploymentPath(BaseModel):
     deployment_id: str
 
 
-class NewDeployment(Body):
-    export_job_id: str
-    deployment_type: DeploymentType = DeploymentType.PLATFORM_ENDPOINT
-    name: Name
+class AutoScaling(Body):
+    """What is not sent stays; at first 1 to 1, at 70 percent."""
+
+    min_replicas: Annotated[Replicas | None, NotNull] = None
+    max_replicas: Annotated[Replicas | None, NotNull] = None
+    target_utilization: Annotated[Percent | None, NotNull] = None
+
+
+class Batching(Body):
+    """What is not sent stays; at first 16 and 0."""
+
+    max_batch_size: Annotated[int | None, NotNull] = Field(
+        None, ge=1, le=1024, description="requests in one run; 1: each alone"
+    )
+    max_delay_ms: Annotated[float | None, NotNull] = Field(
+        None, ge=0, le=1000, description="how long a request may wait for others"
+    )
+
+
+class DeploymentConfig(Body):
+    """What is not sent stays, or is as by default."""
+
+    gpu_enabled: Annotated[bool | None, NotNull] = None
+    auto_scaling: Annotated[AutoScaling | None, NotNull] = None
+    batching: Annotated[Batching | None, NotNull] = None
+    max_concurrency: Annotated[int | None, NotNull] = Field(
+        None, ge=1, le=10_000, description="requests in a process at a time, 64; beyond: 429"
+    )
+    timeout_ms: Annotated[int | None, NotNull] = Field(
+        None, ge=1, le=600_000, description="deadline of a request, 30000; beyond: 503"
+    )
+
+
+class TrafficMember(Body):
+    export_job_id: ExportId
+    weight: int = Field(100, ge=0, le=1_000_000)
+    name: Name | None = None
+
+
+class EnsembleMember(Body):
+    export_job_id: ExportId
+    name: Name | None = None
+    inputs: Annotated[dict[Text, Text], Field(max_length=64)] | None = Field(
+        None, description="input → 'member.output' of one before it, or an input of the request"
+    )
+
+
+class ShadowTraffic(Body):
+    export_job_id: ExportId
+    share: float = Field(ge=0, le=1, description="of the requests that it answers too, unseen")
+
+
+class RollbackRule(Body):
+    """When the revision before is taken up again by itself."""
+
+    max_error_rate: float | None = Field(None, ge=0, lt=1)
+    max_p95_ms: float | None = Field(None, gt=0)
+    min_requests: int = Field(50, ge=1, le=1_000_000, description="in the window, before anything is judged")
+    window_s: int = Field(60, ge=1, le=3600)
+
+
+class DeploymentFields(Body):
+    """Exactly one of export_job_id, traffic, models and ensemble says what is deployed."""
+
+    export_job_id: ExportId | None = None
+    traffic: Annotated[list[TrafficMember], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
+    models: Annotated[dict[Name, ExportId], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
+    ensemble: Annotated[list[EnsembleMember], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
+    sticky_header: Header | None = Field(
+        None, description="requests with equal values of it go to the same member"
+    )
+    shadow: ShadowTraffic | None = None
+    rollback: RollbackRule | None = None
     description: str | None = Field(None, max_length=1000)
-    config: Storable = {}
+    config: DeploymentConfig = Field(default_factory=DeploymentConfig.model_construct)
+    override_verification: bool = Field(False, description="by an administrator; the history says so")
+
+    def fields(self) -> dict[str, Any]:
+        """What was sent; of the parts that are replaced as a whole, with their defaults."""
+        sent = self.model_dump(exclude_unset=True)
+        whole = self.model_dump(include={"traffic", "ensemble", "rollback", "shadow"})
+        return sent | {part: value for part, value in whole.items() if part in sent}
+
+
+class NewDeployment(DeploymentFields):
+    name: Name
+    deployment_type: DeploymentType = DeploymentType.PLATFORM_ENDPOINT
+
+
+class DeploymentPatch(DeploymentFields):
+    """What is not sent stays; ``config`` is merged deeply, null clears what may be empty."""
+
+    name: Annotated[Name | None, NotNull] = None
+    deployment_type: Annotated[DeploymentType | None, NotNull] = None
+
+
+class Scaling(Body):
+    """Either ``replicas``, or what of the others is to change."""
+
+    replicas: Annotated[Replicas | None, NotNull] = None
+    min_replicas: Annotated[Replicas | None, NotNull] = None
+    max_replicas: Annotated[Replicas | None, NotNull] = None
+    target_utilization: Annotated[Percent | None, NotNull] = None
+
+
+class Rollback(Body):
+    revision: int | None = Field(None, ge=1, description="by default the newest with other traffic")
+
+
+class Promotion(Body):
+    member: Name
 
 
 class DeploymentQuery(Paged):
     status: DeploymentStatus | None = None
+    name: str | None = Field(None, max_length=128)
+    model_name: str | None = Field(None, max_length=200)
+    export_job_id: str | None = Field(None, max_length=64)
+    user_id: str | None = Field(None, max_length=128)
+
+    def filters(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"page", "limit"})
+
+
+class HistoryQuery(Paged):
+    event_type: str | None = Field(None, max_length=50)
+
+
+class LogQuery(Limited):
+    level: Literal["debug", "info", "warning", "error"] | None = Field(
+        None, description="of this level or a graver one"
+    )
+
+
+class PackageInfo(Answer):
+    size_bytes: int
+    checksum: str
+
+
+class MemberAnswer(Answer):
+    name: str
+    export_job_id: str
+    model_name: str
+    model_version: str
+    format: str
+    weight: int
+    inputs: dict[str, str] | None
+    package: PackageInfo
+
+
+class ShadowAnswer(MemberAnswer):
+    share: float
+
+
+class RollbackAnswer(Answer):
+    max_error_rate: float | None
+    max_p95_ms: float | None
+    min_requests: int
+    window_s: int
+
+
+class Routing(Answer):
+    mode: Literal["split", "models", "ensemble"]
+    members: list[MemberAnswer]
+    sticky_header: str | None
+    shadow: ShadowAnswer | None
+    rollback: RollbackAnswer | None
+
+
+class Revision(Answer):
+    revision: int
+    routing: Routing
+    config: JSONObject
+    created_at: datetime
+    created_by: str
+    live_at: datetime | None = Field(None, description="when a server first served it")
+    rolled_back: bool = False
+    failed: bool = False
 
 
 class Deployment(Answer):
     id: Id = Field(validation_alias=AliasChoices("_id", "id"))
-    user_id: str | None = None
+    user_id: str
     export_job_id: str
     deployment_type: DeploymentType
     name: str
     description: str | None
     config: JSONObject
+    routing: Routing
+    revision: int
+    live_revision: int | None
     status: DeploymentStatus
     endpoint_url: str
+    namespace: str
+    model_name: str
     model_version: str
     error_message: str | None = None
     request_count: int
+    error_count: int = 0
     last_request_at: datetime | None
     total_inference_time_ms: float
     created_at: datetime
@@ -53,11 +244,60 @@ class Deployment(Answer):
     deactivated_at: datetime | None = None
     updated_at: datetime
 
+    @computed_field(description="the same in other terms")  # type: ignore[prop-decorator]
+    @property
+    def deployment_config(self) -> JSONObject:
+        scaling = self.config["auto_scaling"]
+        return {
+            "endpoint_url": self.endpoint_url,
+            "inference_framework": "model-service",
+            "replicas": scaling["min_replicas"],
+            "gpu_enabled": self.config["gpu_enabled"],
+            "auto_scaling": {
+                "min": scaling["min_replicas"],
+                "max": scaling["max_replicas"],
+                "target_utilization": scaling["target_utilization"],
+            },
+        }
 
-class CreatedDeployment(Deployment):
+
+class WholeDeployment(Deployment):
+    revisions: list[Revision] = Field(description="those that are kept, the present one last")
+
+
+class CreatedDeployment(WholeDeployment):
     api_key: str = Field(description="shown this once; only its hash is kept")
 
 
 class DeploymentPage(BaseModel):
     deployments: list[Deployment]
     pagination: Pagination
+
+
+class DeploymentEvent(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    deployment_target_id: str
+    event_type: str
+    event_data: JSONObject
+    status_before: DeploymentStatus | None
+    status_after: DeploymentStatus | None
+    created_at: datetime
+    created_by_user_id: str | None = None
+
+
+class DeploymentHistoryPage(BaseModel):
+    history: list[DeploymentEvent]
+    pagination: Pagination
+
+
+class DeploymentLogEntry(Answer):
+    at: datetime
+    level: str
+    event: str
+    message: str
+    server: str
+    details: JSONObject = {}
+
+
+class DeploymentLog(BaseModel):
+    logs: list[DeploymentLogEntry]

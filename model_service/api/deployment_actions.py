@@ -1,0 +1,56 @@
+"""/api/v1/deployments/{id}/…: scale, activate, deactivate, rollback, promote"""
+
+from flask import Response
+from flask_openapi3 import APIBlueprint
+
+from model_service.api.context import services
+from model_service.api.deployments import TAG, URL, answer_deployment
+from model_service.api.idempotency import mark, requested_once
+from model_service.api.revisions import demanded_revisions
+from model_service.api.schemas.deployments import (
+    DeploymentPath,
+    Promotion,
+    Rollback,
+    Scaling,
+    WholeDeployment,
+)
+
+api = APIBlueprint("deployment_actions", __name__, url_prefix=URL, abp_tags=[TAG])
+
+
+@api.post("/<deployment_id>/scale", responses={200: WholeDeployment})
+def scale_deployment(path: DeploymentPath, body: Scaling) -> Response:
+    """Change how many servers there are. It makes no revision."""
+    scaling = body.model_dump(exclude_unset=True)
+    return answer_deployment(services().deployment_changes.scale(path.deployment_id, scaling))
+
+
+@api.post("/<deployment_id>/activate", responses={200: WholeDeployment})
+def activate_deployment(path: DeploymentPath) -> Response:
+    """Serve one again that is inactive or failed."""
+    return answer_deployment(services().deployment_changes.activate(path.deployment_id))
+
+
+@api.post("/<deployment_id>/deactivate", responses={200: WholeDeployment})
+def deactivate_deployment(path: DeploymentPath) -> Response:
+    """Stop serving it; its keys stay."""
+    return answer_deployment(services().deployment_changes.deactivate(path.deployment_id))
+
+
+@api.post("/<deployment_id>/rollback", responses={200: WholeDeployment})
+def rollback_deployment(path: DeploymentPath, body: Rollback) -> Response:
+    """Make an earlier revision the newest again. If-Match and Idempotency-Key are honoured."""
+    once = requested_once()
+    changed = services().deployment_changes.rollback(
+        path.deployment_id, body.revision, revisions=demanded_revisions(), once=once
+    )
+    return mark(answer_deployment(changed), once)
+
+
+@api.post("/<deployment_id>/promote", responses={200: WholeDeployment})
+def promote_member(path: DeploymentPath, body: Promotion) -> Response:
+    """Have one member of a split, or its shadow, answer all requests. If-Match is honoured."""
+    changed = services().deployment_changes.promote(
+        path.deployment_id, body.member, revisions=demanded_revisions()
+    )
+    return answer_deployment(changed)

@@ -1,0 +1,22 @@
+"""/api/v1/deployments/{id}/usage"""
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.context import services
+from model_service.api.schemas.deployments import DeploymentPath
+from model_service.api.schemas.usage import DeploymentUsage, UsageQuery
+
+api = APIBlueprint(
+    "deployment_usage", __name__, url_prefix="/api/v1/deployments", abp_tags=[Tag(name="deployments")]
+)
+
+
+@api.get("/<deployment_id>/usage", responses={200: DeploymentUsage})
+def get_deployment_usage(path: DeploymentPath, query: UsageQuery) -> Response:
+    """What it was asked by hour or day, member and version, what is left of its owner's month, the price."""
+    report = services().usage.of(
+        path.deployment_id, start=query.from_, end=query.to, granularity=query.granularity
+    )
+    body = DeploymentUsage.of(path.deployment_id, report)
+    return Response(body.model_dump_json(by_alias=True), mimetype="application/json")

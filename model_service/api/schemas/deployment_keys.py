@@ -1,0 +1,35 @@
+"""Keys of endpoints."""
+
+from datetime import datetime
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, Field
+
+from model_service.api.schemas.common import Answer, Body, Id, Text
+
+
+class DeploymentKeyPath(BaseModel):
+    deployment_id: str
+    key_id: str
+
+
+class NewDeploymentKey(Body):
+    name: Text
+    expires_at: AwareDatetime | None = None
+
+
+class DeploymentKey(Answer):
+    id: Id = Field(validation_alias=AliasChoices("_id", "id"))
+    deployment_id: str
+    name: str
+    prefix: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class CreatedDeploymentKey(DeploymentKey):
+    key: str = Field(description="shown this once; only its hash is kept")
+
+
+class DeploymentKeyList(BaseModel):
+    keys: list[DeploymentKey]

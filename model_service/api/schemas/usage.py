@@ -1,0 +1,100 @@
+"""The usage of a deployment."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from model_service.api.schemas.common import Query
+from model_service.services.usage import Granularity, Sums, UsageReport, UsageRow
+from model_service.states import Tier
+
+
+class UsageQuery(Query):
+    from_: AwareDatetime | None = Field(
+        None, alias="from", description="by default a day, or by day 30, before 'to'"
+    )
+    to: AwareDatetime | None = Field(None, description="by default now")
+    granularity: Granularity = "hour"
+
+
+class Latency(BaseModel):
+    """Of whole requests at the server, read from a histogram; null where there was none."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Counted(BaseModel):
+    requests: int
+    client_errors: int = Field(description="answered with 4xx")
+    errors: int = Field(description="answered with 5xx")
+    bytes_in: int
+    bytes_out: int
+    inference_time_ms: float = Field(description="in the model")
+    latency_ms: Latency
+
+    @classmethod
+    def of(cls, sums: Sums, **more: Any) -> Self:
+        return cls(
+            requests=sums.requests,
+            client_errors=sums.client_errors,
+            errors=sums.errors,
+            bytes_in=sums.bytes_in,
+            bytes_out=sums.bytes_out,
+            inference_time_ms=round(sums.inference_time_ms, 3),
+            latency_ms=Latency(p50=sums.p50_ms, p95=sums.p95_ms, p99=sums.p99_ms),
+            **more,
+        )
+
+
+class UsageOfInterval(Counted):
+    at: datetime = Field(description="when the hour or the day (UTC) begins")
+    member: str
+    model_version: str
+
+    @classmethod
+    def of_row(cls, row: UsageRow) -> Self:
+        return cls.of(row.sums, at=row.at, member=row.member, model_version=row.model_version)
+
+
+class QuotaOfOwner(BaseModel, from_attributes=True):
+    """Of all deployments of the owner together. A limit that is null is none."""
+
+    tier: Tier | None
+    requests_per_month: int | None
+    rate_limit_per_minute: int | None = Field(description="with one key")
+    used: int = Field(description="this month (UTC)")
+    remaining: int | None
+    resets_at: datetime
+
+
+class PriceEstimate(BaseModel, from_attributes=True):
+    per_1000_requests: float
+    per_month: float = Field(description="of the tier, whatever is asked")
+    of_requests: float = Field(description="of the requests that are shown")
+
+
+class DeploymentUsage(BaseModel):
+    deployment_id: str
+    from_: datetime = Field(serialization_alias="from")
+    to: datetime
+    granularity: Granularity
+    usage: list[UsageOfInterval] = Field(description="by time, member and version; nothing where nothing was")
+    total: Counted
+    quota: QuotaOfOwner | None = Field(description="null for who is neither the owner nor an administrator")
+    price: PriceEstimate | None
+
+    @classmethod
+    def of(cls, deployment_id: str, report: UsageReport) -> "DeploymentUsage":
+        return cls(
+            deployment_id=deployment_id,
+            from_=report.start,
+            to=report.end,
+            granularity=report.granularity,
+            usage=[UsageOfInterval.of_row(row) for row in report.rows],
+            total=Counted.of(report.total),
+            quota=None if report.quota is None else QuotaOfOwner.model_validate(report.quota),
+            price=None if report.price is None else PriceEstimate.model_validate(report.price),
+        )

@@ -1,0 +1,90 @@
+"""An image as the bytes of a file, whatever it was given as."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from model_service.client.errors import InvalidArgument, NoSuchFile
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+    b"II*\x00": "image/tiff",
+    b"MM\x00*": "image/tiff",
+}
+
+
+def content_type(content: bytes) -> str | None:
+    """The media type of an image's bytes by how they begin; None: they are of no image that is known here."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for start, kind in _SIGNATURES.items() if content.startswith(start)), None)
+
+
+def is_image(value: Any) -> bool:
+    """Whether it can be nothing else: a path, bytes of an image, a picture of Pillow. An array can."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return content_type(bytes(value[:16])) is not None
+    return isinstance(value, str | os.PathLike) or _is_picture(value)
+
+
+def encoded(image: Any) -> tuple[bytes, str]:
+    """The bytes of an image file and their media type, for
+
+    - the path of a file, or its bytes: as they are;
+    - a picture of Pillow, or a ``uint8[H, W]``, ``uint8[H, W, 3]`` (RGB) or ``uint8[H, W, 4]`` (RGBA) array:
+      a PNG, which changes no pixel.
+
+    Raises:
+        NoSuchFile: there is no file at that path.
+        InvalidArgument: it is no image, or Pillow is needed and not installed.
+        OSError: the file cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        path = Path(image)
+        if not path.exists():
+            raise NoSuchFile(f"There is no file {path}.")
+        return _known(path.read_bytes(), str(path))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _known(bytes(image), "This")
+    picture = image if _is_picture(image) else _picture(image)
+    file = BytesIO()
+    try:
+        picture.save(file, "PNG", compress_level=1)
+    except OSError:  # a mode that PNG does not have, as CMYK
+        picture.convert("RGB").save(file, "PNG", compress_level=1)
+    return file.getvalue(), "image/png"
+
+
+def _known(content: bytes, name: str) -> tuple[bytes, str]:
+    kind = content_type(content)
+    if kind is None:
+        raise InvalidArgument(f"{name} is no PNG, JPEG, WebP, BMP, GIF or TIFF image.")
+    return content, kind
+
+
+def _is_picture(value: Any) -> bool:
+    return any(f"{kind.__module__}.{kind.__name__}" == "PIL.Image.Image" for kind in type(value).__mro__)
+
+
+def _picture(pixels: Any) -> Any:
+    shape, dtype = getattr(pixels, "shape", None), getattr(pixels, "dtype", None)
+    if (
+        shape is None
+        or str(dtype) != "uint8"
+        or len(shape) not in {2, 3}
+        or (shape[2:] or (3,))[0] not in {3, 4}
+    ):
+        what = f"a {dtype} array of shape {list(shape)}" if shape is not None else type(pixels).__name__
+        raise InvalidArgument(
+            "An image is a path, the bytes of a file, a picture of Pillow or a uint8 array of shape "
+            f"[H, W] or [H, W, 3], and not {what}."
+        )
+    try:
+        from PIL import Image
+    except ImportError as exc:
+        raise InvalidArgument("To send pixels as an image takes Pillow: pip install pillow.") from exc
+    return Image.fromarray(pixels)

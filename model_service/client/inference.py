@@ -1,0 +1,194 @@
+"""Predictions without the sending: which request asks for one, and what its answer says.
+
+The synchronous and the asynchronous client send what is made here. Arrays go to ``/v2/models/{name}/infer``
+in binary, and come back so; everything else goes to ``/v1/infer/{deployment_id}``, whose answers hold what
+the service reads in the outputs.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import unquote, urlencode, urlsplit
+
+from urllib3 import encode_multipart_formdata
+
+from model_service.client import images, open_inference
+from model_service.client.deployment_types import Deployment
+from model_service.client.errors import InvalidArgument, UnexpectedAnswer
+from model_service.client.http import segment
+from model_service.client.inputs import encode, has_array
+from model_service.client.open_inference import JSON_BYTES, Signature
+from model_service.client.records import Record
+
+KEY_VARIABLE = "MODEL_SERVICE_DEPLOYMENT_KEY"
+
+_URL = re.compile(
+    r"(?P<base>https?://.+?)/(?:v1/infer|v2/models)/(?P<name>[^/?#]+)"
+    r"(?:/versions/(?P<model>[^/?#]+))?(?:/infer)?/?"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Record):
+    """``outputs`` maps each output's name to its values, the batch first: arrays where arrays were given,
+    nested lists otherwise. ``predictions`` is the service's reading of them (classes, boxes), where it was
+    asked for and the model has one. ``latency_ms`` is measured in the server. ``raw`` is the answer's
+    JSON."""
+
+    outputs: dict[str, Any] = field(default_factory=dict)
+    predictions: list[Any] | None = None
+    latency_ms: float | None = None
+    model_version: str | None = None
+    member: str | None = None
+    deployment_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a deployment answers: ``base`` is the inference server, with the path of a gateway before it."""
+
+    base: str
+    name: str
+    model: str | None = None
+
+    @classmethod
+    def of(cls, deployment: str | Deployment) -> "Endpoint":
+        """Raises InvalidArgument: it is no endpoint's address, or has none yet."""
+        url = deployment if isinstance(deployment, str) else deployment.endpoint_url
+        if url is None:
+            assert isinstance(deployment, Deployment)
+            raise InvalidArgument(
+                f"Deployment {deployment.id} is {deployment.status} and has no endpoint yet."
+            )
+        match = _URL.fullmatch(url)
+        if match is None or not _is_address(match["base"]):
+            raise InvalidArgument(
+                f"{url!r} is no endpoint's address, like http://127.0.0.1:8085/v1/infer/ID."
+            )
+        name, model = unquote(match["name"]), match["model"] and unquote(match["model"])
+        return cls(match["base"], name, model)
+
+    def of_model(self, model: str | None) -> "Endpoint":
+        return self if model is None else Endpoint(self.base, self.name, model)
+
+    def plain(self, query: Mapping[str, Any]) -> str:
+        asked = {**query, **({} if self.model is None else {"model": self.model})}
+        return f"{self.base}/v1/infer/{segment(self.name)}" + (f"?{urlencode(asked)}" if asked else "")
+
+    @property
+    def protocol(self) -> str:
+        version = "" if self.model is None else f"/versions/{segment(self.model)}"
+        return f"{self.base}/v2/models/{segment(self.name)}{version}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """``read`` makes a prediction of the answer's header ``Inference-Header-Content-Length`` and its body."""
+
+    url: str
+    body: bytes
+    headers: dict[str, str]
+    read: Callable[[str | None, bytes], Prediction]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody wants to know: ``what`` (``inputs``, ``image`` or ``text``) holds ``content``. See
+    ``ModelServiceClient.predict``."""
+
+    what: str
+    content: Any
+    choices: Mapping[str, float]
+    predictions: bool
+
+    @classmethod
+    def of(
+        cls, inputs: Any, image: Any, text: Any, predictions: bool | None, choices: Mapping[str, float | None]
+    ) -> "Question":
+        """Raises InvalidArgument: none of the three, or several, or what does not go together."""
+        if inputs is not None and image is None and images.is_image(inputs):
+            inputs, image = None, inputs
+        contents = {"inputs": inputs, "image": image, "text": text}
+        given = [(what, content) for what, content in contents.items() if content is not None]
+        if len(given) != 1:
+            raise InvalidArgument("Give one of inputs, an image and a text.")
+        chosen = {name: value for name, value in choices.items() if value is not None}
+        if chosen and predictions is False:
+            raise InvalidArgument(f"{next(iter(chosen))} is of the predictions: leave predictions=False out.")
+        return cls(*given[0], chosen, bool(predictions or chosen))
+
+    @property
+    def is_binary(self) -> bool:
+        """Arrays in, arrays out; the model's signature is needed to ask it."""
+        return self.what == "inputs" and not self.predictions and has_array(self.content)
+
+    def to(self, endpoint: Endpoint, signature: Signature | None) -> Request:
+        """Raises InvalidArgument: what cannot be sent."""
+        if signature is not None:
+            body, json_bytes = open_inference.encode(signature.fit(self.content))
+            headers = {"Content-Type": "application/octet-stream", JSON_BYTES: str(json_bytes)}
+            return Request(f"{endpoint.protocol}/infer", body, headers, _binary)
+        body, content_type = self._body()
+        read = _plain_arrays if self.what == "inputs" and has_array(self.content) else _plain
+        return Request(endpoint.plain(self.choices), body, {"Content-Type": content_type}, read)
+
+    def _body(self) -> tuple[bytes, str]:
+        if self.what == "inputs":
+            return encode(self.content)
+        is_one = not isinstance(self.content, list | tuple)
+        if self.what == "text":
+            return json.dumps({"text" if is_one else "texts": self.content}).encode(), "application/json"
+        if is_one:
+            return images.encoded(self.content)
+        files = [("image", (f"{n}", *images.encoded(image))) for n, image in enumerate(self.content)]
+        return encode_multipart_formdata(files)
+
+
+def _is_address(base: str) -> bool:
+    try:
+        parts = urlsplit(base)
+        return bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:
+        return False
+
+
+def key_headers(deployment: str | Deployment, api_key: str | None) -> dict[str, str]:
+    """The key that is given, else the one that the deployment carries, else the environment's."""
+    carried = deployment.api_key if isinstance(deployment, Deployment) else None
+    key = api_key or carried or os.environ.get(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _binary(json_bytes: str | None, body: bytes) -> Prediction:
+    answer, outputs = open_inference.decode(body, json_bytes)
+    told = {"deployment_id": answer.get("model_name"), "model_version": answer.get("model_version")}
+    return Prediction.from_json({**(answer.get("parameters") or {}), **told, "outputs": outputs})
+
+
+def _plain(json_bytes: str | None, body: bytes) -> Prediction:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or answer.keys().isdisjoint({"outputs", "predictions"}):
+        raise UnexpectedAnswer("What answers there is no endpoint of Model Service: check the address.")
+    return Prediction.from_json(answer)
+
+
+def _plain_arrays(json_bytes: str | None, body: bytes) -> Prediction:
+    answer = _plain(json_bytes, body)
+    return replace(answer, outputs={name: _array_of(values) for name, values in answer.outputs.items()})
+
+
+def _array_of(values: Any) -> Any:
+    """Rows of unequal lengths stay lists; null, which stands for NaN and infinities, becomes NaN."""
+    import numpy as np
+
+    try:
+        array = np.asarray(values)
+        return array if array.dtype != object else array.astype(np.float64)
+    except (TypeError, ValueError):
+        return values

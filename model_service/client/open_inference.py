@@ -1,0 +1,203 @@
+"""Tensors on the wire: the Open Inference Protocol v2 with its binary extension.
+
+A message is JSON, as long as the header ``Inference-Header-Content-Length`` says, and behind it the raw
+tensors (little-endian, in C order) in the order in which the JSON names them:
+https://github.com/kserve/open-inference-protocol and
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+
+numpy is imported when the first tensor is sent or read, and not before.
+"""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from model_service.client.errors import InvalidArgument, UnexpectedAnswer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+JSON_BYTES = "Inference-Header-Content-Length"
+
+_DTYPES = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+}
+_DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()} | {"bfloat16": "BF16"}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model takes: input name → datatype of the protocol, in the model's order."""
+
+    inputs: Mapping[str, str]
+
+    @classmethod
+    def from_body(cls, body: bytes) -> "Signature":
+        """Of ``GET /v2/models/{name}``. Raises: UnexpectedAnswer: it is none."""
+        try:
+            return cls({each["name"]: each["datatype"] for each in json.loads(body)["inputs"]})
+        except (KeyError, TypeError, ValueError) as exc:
+            raise UnexpectedAnswer(f"What answers there does not say what its model takes: {exc!r}.") from exc
+
+    def fit(self, given: "Array | Mapping[str, Any]") -> dict[str, "Array"]:
+        """The inputs by name; numbers in the model's own type, where nothing is lost but precision.
+
+        What does not fit stays as it is: the server says what it takes.
+
+        Raises:
+            InvalidArgument: one array for a model with several inputs, or what is no array of numbers or
+                texts.
+        """
+        if not isinstance(given, Mapping):
+            if len(self.inputs) != 1:
+                names = ", ".join(map(repr, self.inputs))
+                raise InvalidArgument(f"This model has {len(self.inputs)} inputs; name them: {names}.")
+            given = {next(iter(self.inputs)): given}
+        return {name: _fitted(array(value), self.inputs.get(name)) for name, value in given.items()}
+
+
+def array(value: Any) -> "Array":
+    """``value`` as an array of numbers or texts.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    import numpy as np
+
+    try:
+        made = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as exc:
+        raise InvalidArgument(f"This input is no array: {exc}.") from exc
+    if made.dtype.kind == "O":
+        is_sendable = all(isinstance(each, str | bytes) for each in made.flat)
+    else:
+        is_sendable = made.dtype.name in _DATATYPES or made.dtype.kind in "US"
+    if not is_sendable:
+        raise InvalidArgument(f"Only numbers and texts can be sent, this is an array of {made.dtype}.")
+    return made
+
+
+def encode(inputs: Mapping[str, "Array"]) -> tuple[bytes, int]:
+    """The body of a request that asks for a binary answer, and how much of it is its JSON."""
+    described, raw = [], []
+    for name, value in inputs.items():
+        datatype = _DATATYPES.get(value.dtype.name, "BYTES")
+        content = _texts(value) if datatype == "BYTES" else _raw(value)
+        size = len(content)
+        described.append(
+            {
+                "name": name,
+                "datatype": datatype,
+                "shape": list(value.shape),
+                "parameters": {"binary_data_size": size},
+            }
+        )
+        raw.append(content)
+    asked = {"inputs": described, "parameters": {"binary_data_output": True}}
+    text = json.dumps(asked, separators=(",", ":")).encode()
+    return b"".join([text, *raw]), len(text)
+
+
+def decode(body: bytes, json_bytes: str | None) -> tuple[dict[str, Any], dict[str, "Array"]]:
+    """The JSON of an answer, and its outputs by name.
+
+    ``json_bytes`` is the answer's header; without it all of the body is JSON.
+
+    Raises:
+        UnexpectedAnswer: it is no such answer, or not all of it.
+    """
+    import numpy as np
+
+    try:
+        end = len(body) if json_bytes is None else int(json_bytes)
+        answer = json.loads(body[:end])
+        outputs: dict[str, Array] = {}
+        for each in answer["outputs"]:
+            size = (each.get("parameters") or {}).get("binary_data_size")
+            if size is None:
+                outputs[each["name"]] = np.asarray(each["data"], _dtype(each["datatype"])).reshape(
+                    each["shape"]
+                )
+            else:
+                content = body[end : end + size]
+                if len(content) != size:
+                    raise ValueError(f"{each['name']} has {len(content)} of {size} bytes")
+                outputs[each["name"]] = _tensor(content, each["datatype"]).reshape(each["shape"])
+                end += size
+    except (KeyError, TypeError, ValueError, AttributeError, struct.error) as exc:
+        raise UnexpectedAnswer(f"The endpoint's answer is no prediction: {exc!r}.") from exc
+    return answer, outputs
+
+
+def _fitted(value: "Array", datatype: str | None) -> "Array":
+    import numpy as np
+
+    wanted = np.dtype(_DTYPES.get(datatype or "", value.dtype))
+    if wanted == value.dtype or value.dtype.kind not in "biuf":
+        return value
+    if wanted.kind == "f":
+        with np.errstate(over="ignore"):
+            cast = value.astype(wanted)
+        overflowed = bool((np.isinf(cast) & np.isfinite(value)).any())
+        return value if overflowed else cast
+    if value.dtype.kind == "f":
+        return value
+    cast = value.astype(wanted)
+    return cast if bool((cast == value).all()) else value
+
+
+def _raw(value: "Array") -> memoryview:
+    import numpy as np
+
+    if value.dtype.byteorder == ">" or (value.dtype.byteorder == "=" and struct.pack("=H", 1) != b"\1\0"):
+        value = value.astype(value.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+
+
+def _texts(value: "Array") -> bytes:
+    """Each with its length before it, in 4 bytes."""
+    texts = (each if isinstance(each, bytes) else str(each).encode() for each in value.flat)
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+
+
+def _tensor(content: bytes, datatype: str) -> "Array":
+    """One's own copy: aligned, and open to changes."""
+    import numpy as np
+
+    if datatype == "BYTES":
+        texts = np.empty(len(found := list(_read_texts(content))), dtype=object)
+        texts[:] = found
+        return texts
+    if datatype == "BF16":  # the upper half of a float32
+        return (np.frombuffer(content, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(content, np.dtype(_DTYPES[datatype]).newbyteorder("<")).astype(_DTYPES[datatype])
+
+
+def _read_texts(content: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(content):
+        (length,) = struct.unpack_from("<I", content, at)
+        text = content[at + 4 : at + 4 + length]
+        if len(text) != length:
+            raise ValueError("a text is cut short")
+        yield text
+        at += 4 + length
+
+
+def _dtype(datatype: str) -> str:
+    return "object" if datatype == "BYTES" else "float32" if datatype == "BF16" else _DTYPES[datatype]

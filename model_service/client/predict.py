@@ -1,0 +1,111 @@
+"""Asking a deployment."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_service.client.deployment_types import Deployment
+from model_service.client.deployments import DeploymentCalls
+from model_service.client.errors import InvalidRequest
+from model_service.client.http import Transport
+from model_service.client.inference import Endpoint, Prediction, Question, Request, key_headers
+from model_service.client.open_inference import JSON_BYTES, Signature
+from model_service.client.progress import MakeBar
+
+
+class PredictCalls(DeploymentCalls):
+    def __init__(self, transport: Transport, progress: bool | MakeBar | None) -> None:
+        super().__init__(transport, progress)
+        self._endpoints: dict[str, Endpoint] = {}
+        self._signatures: dict[Endpoint, Signature] = {}
+
+    def predict(
+        self,
+        deployment: str | Deployment,
+        inputs: Any = None,
+        *,
+        image: Any = None,
+        text: str | Sequence[str] | None = None,
+        model: str | None = None,
+        predictions: bool | None = None,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        top_k: int | None = None,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """Asks a deployment, given as itself, by id or by its endpoint's URL.
+
+        ``inputs`` has the batch as its first axis: an array (numpy's, or what numpy can read), a dict of
+        arrays by input name, nested lists or a dict of them, the bytes of a ``.npy`` or ``.npz`` file. Arrays
+        travel in binary and come back as arrays; numbers become the model's own type on the way, where
+        nothing is lost but precision.
+
+        An ``image``, or a list of them, goes through the model's declared processing in the service: the path
+        of a file, its bytes, a picture of Pillow (one of these may also be given as ``inputs``) or a uint8
+        array of shape [H, W, 3]. So does a ``text``, or a list of them.
+
+        What is busy (429, 503) is asked again when it says when, what refuses the connection a few times;
+        what may have been computed never is.
+
+        Args:
+            model: which one answers, of a deployment of several: its name there.
+            predictions: True has the service read the outputs of arrays too (classes, boxes), and send them
+                as JSON. Of an image, a text and lists it always does.
+            confidence_threshold, iou_threshold, max_detections: of a detector, instead of what its package
+                declares; ``top_k`` of a classifier.
+            api_key: the deployment's; by default what the Deployment carries, else
+                MODEL_SERVICE_DEPLOYMENT_KEY.
+            headers: more of them, as the one that a deployment is sticky by.
+            timeout_s: of all of it; by default the client's.
+
+        Raises:
+            Unauthorized: no key, or a wrong one.
+            InvalidRequest: the inputs do not fit the model.
+            InvalidArgument: the inputs cannot be sent, or nothing serves them yet.
+            TooManyRequests, ServiceUnavailable: a limit is reached, until later than ``timeout_s``.
+            ConnectionFailed: no answer, or not in time.
+        """
+        choices = {
+            "confidence_threshold": confidence_threshold,
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+            "top_k": top_k,
+        }
+        question = Question.of(inputs, image, text, predictions, choices)
+        endpoint = self._endpoint(deployment).of_model(model)
+        given = {**key_headers(deployment, api_key), **(headers or {})}
+        deadline = time.monotonic() + (timeout_s or self._transport.timeout_s)
+        if not question.is_binary:
+            return self._ask(question.to(endpoint, None), given, deadline)
+        known = self._signatures.get(endpoint)
+        signature = known or self._signature(endpoint, given, deadline)
+        try:
+            return self._ask(question.to(endpoint, signature), given, deadline)
+        except InvalidRequest:
+            # It may have another model by now. If not, the refusal stands.
+            if known is None or self._signature(endpoint, given, deadline) == known:
+                raise
+        return self._ask(question.to(endpoint, self._signatures[endpoint]), given, deadline)
+
+    def _endpoint(self, deployment: str | Deployment) -> Endpoint:
+        """An id is looked up once: its address stays, whatever is served there."""
+        if not isinstance(deployment, str) or "://" in deployment:
+            return Endpoint.of(deployment)
+        if deployment not in self._endpoints:
+            self._endpoints[deployment] = Endpoint.of(self.get_deployment(deployment))
+        return self._endpoints[deployment]
+
+    def _signature(self, endpoint: Endpoint, headers: Mapping[str, str], deadline: float) -> Signature:
+        answer = self._transport.send("GET", endpoint.protocol, headers=headers, deadline=deadline)
+        signature = Signature.from_body(answer.data)
+        self._signatures[endpoint] = signature
+        return signature
+
+    def _ask(self, request: Request, headers: Mapping[str, str], deadline: float) -> Prediction:
+        answer = self._transport.send(
+            "POST", request.url, headers={**request.headers, **headers}, body=request.body, deadline=deadline
+        )
+        return request.read(answer.headers.get(JSON_BYTES), answer.data)

@@ -1,0 +1,59 @@
+"""The thread that writes what was counted, and learns what other processes have counted."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from model_service.serving.keys import KeyUses
+from model_service.serving.quotas import Quotas
+from model_service.serving.usage import Usage
+from model_service.storage.db import DATABASE_ERRORS
+from model_service.storage.usage import UsageCounts
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 0.5
+
+
+class Accounting:
+    """``owners``: of the deployments that are served, whose quotas are to be known before they are used."""
+
+    def __init__(
+        self,
+        usage: Usage,
+        key_uses: KeyUses,
+        quotas: Quotas,
+        counts: UsageCounts,
+        owners: Callable[[], set[str]],
+    ) -> None:
+        self._usage = usage
+        self._key_uses = key_uses
+        self._quotas = quotas
+        self._counts = counts
+        self._owners = owners
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="accounting", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """What was counted is written first, if MongoDB is there."""
+        self._stop.set()
+        self._thread.join()
+        self._turn()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            self._turn()
+
+    def _turn(self) -> None:
+        try:
+            self._quotas.sync(self._owners())
+            self._usage.flush(self._counts)
+            self._key_uses.flush(self._counts)
+        except DATABASE_ERRORS as exc:
+            log.warning("serving.usage_not_written", error=str(exc))
+        except Exception:
+            log.exception("serving.accounting_failed")

@@ -1,0 +1,84 @@
+"""One serving process: its parts, put together."""
+
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from model_service.config import Settings
+from model_service.serving.accounting import Accounting
+from model_service.serving.app import InferenceApp
+from model_service.serving.busy import processors
+from model_service.serving.engine import Engine
+from model_service.serving.exchange import Exchange
+from model_service.serving.host import Host
+from model_service.serving.keys import KeyUses
+from model_service.serving.quotas import Quotas
+from model_service.serving.store import PackageStore
+from model_service.serving.usage import Usage
+from model_service.storage.blobs import Blobs
+from model_service.storage.db import Database, check_database
+from model_service.storage.deployments import Deployments
+from model_service.storage.rate_windows import RateWindows
+from model_service.storage.usage import UsageCounts
+from model_service.tiers import Tiers
+
+# Of a deployment: the fewest and the most processes it wants, and the utilisation in percent.
+Wish = tuple[int, int, int]
+
+
+class Application:
+    """``rsgi`` answers from the moment it exists; ``start`` begins to load what is deployed.
+
+    Args:
+        index: of the process in its pool: a restarted one has it again.
+    """
+
+    def __init__(self, settings: Settings, index: int = 0) -> None:
+        database = Database(settings)
+        counts = UsageCounts(database)
+        usage, key_uses = Usage(), KeyUses()
+        self._rates = RateWindows(settings)
+        quotas = Quotas(self._rates, counts)
+        server = f"{socket.gethostname()}:{settings.inference_port}:{index}".replace(".", "-")
+        self._engine = Engine(settings.inference_threads or processors())
+        store = PackageStore(Blobs(database), settings.home / "serving")
+        self._host = Host(Deployments(database), store, self._engine, server=server)
+        self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners)
+        exchange = Exchange(
+            usage, key_uses, quotas, Tiers.read(settings), max_body=settings.max_inference_body
+        )
+        self.rsgi: Callable[[Any, Any], Awaitable[None]] = InferenceApp(self._host, exchange, quotas)
+
+    @property
+    def ready(self) -> threading.Event:
+        """Set once everything is loaded that was active when it started, or failed to load too often."""
+        return self._host.ready
+
+    def start(self) -> None:
+        self._host.start()
+        self._accounting.start()
+
+    def stop(self) -> None:
+        """When the last request is answered. What was counted is written, if MongoDB is there."""
+        self._host.stop()
+        self._accounting.stop()
+        self._engine.stop()
+        self._rates.close()
+
+    def load(self) -> tuple[float, int, list[Wish]]:
+        """Seconds in which models ran, since the start; requests that wait; what is wished for."""
+        wishes = [
+            (wish["min_replicas"], wish["max_replicas"], wish["target_utilization"])
+            for wish in self._host.wishes
+        ]
+        return self._engine.busy_seconds(), self._engine.waiting, wishes
+
+    def _owners(self) -> set[str]:
+        return {hosted.owner for hosted in self._host.hosted()}
+
+
+def make(settings: Settings, index: int = 0) -> Application:
+    """Raises: SettingsError: of MongoDB too, which has to be there to begin with."""
+    check_database(settings)
+    return Application(settings, index)

@@ -1,0 +1,58 @@
+"""Requests as one batch along the first axis, and its answer taken apart again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from exporters.base import Arrays, TensorSpec
+
+# Of every input by name: its sizes without the first axis. What is equal fits into one batch.
+Shape: TypeAlias = tuple[tuple[int, ...], ...]
+
+
+def has_batch_axis(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
+    """Whether every input and output begins with one and the same dynamic axis.
+
+    That its rows do not mix is to be tried out: the shapes do not say so.
+    """
+    first = {spec.shape[0] if spec.shape else None for spec in inputs}
+    return (
+        len(first) == 1
+        and isinstance(first.pop(), str)
+        and all(spec.shape and isinstance(spec.shape[0], str) for spec in outputs)
+    )
+
+
+def rows_of(inputs: Arrays) -> int:
+    """Of the first axis; 1 of scalars."""
+    shape = next(iter(inputs.values())).shape
+    return shape[0] if shape else 1
+
+
+def shape_of(inputs: Arrays) -> Shape:
+    return tuple(inputs[name].shape[1:] for name in sorted(inputs))
+
+
+def concatenated(batch: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([inputs[name] for inputs in batch]) for name in batch[0]}
+
+
+def split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
+    """Views of the outputs, one per request.
+
+    Raises:
+        ValueError: an output has not as many rows as went in.
+    """
+    total = sum(rows)
+    for name, array in outputs.items():
+        if not array.ndim or array.shape[0] != total:
+            raise ValueError(f"The output {name!r} has not the {total} rows of its inputs.")
+    ends = np.cumsum(rows).tolist()
+    return [
+        {name: array[end - count : end] for name, array in outputs.items()}
+        for count, end in zip(rows, ends, strict=True)
+    ]

@@ -1,0 +1,254 @@
+"""Runs models: a tiny one right on the event loop, any other in threads, several requests as one batch.
+
+What waits together runs together; a request that finds the model idle waits for nobody. One engine serves all
+models of a process. It is called on the event loop's thread alone; only models run elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from model_service.serving.batches import Shape, concatenated, rows_of, shape_of, split
+
+if TYPE_CHECKING:
+    from exporters.base import Arrays
+    from exporters.runners import Runner
+
+# A model below that costs less than a thread's turn. Above it the loop would keep others waiting.
+INLINE_S = 0.0003
+# Two batches of a model at a time: while one is put together or taken apart, the other one computes.
+_LANES = 2
+
+
+@dataclass(frozen=True)
+class Batching:
+    """``max_rows``: of one run; 1: each request alone. ``max_delay_s``: how long one waits for company."""
+
+    max_rows: int = 1
+    max_delay_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a run of ``elements`` input elements took."""
+
+    seconds: float
+    elements: int
+
+
+class Engine:
+    """``threads``: how many models may run at a time."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.waiting = 0
+        self._busy_s = 0.0
+        self._running = 0
+        self._since = 0.0  # when the engine last began to have something to do
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+
+    def busy_seconds(self) -> float:
+        """Seconds since the start in which a model ran, one or several: each may use all cores."""
+        return self._busy_s + (time.perf_counter() - self._since if self._running else 0.0)
+
+    def stop(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def ran_inline(self, seconds: float) -> None:
+        """A model took the event loop's own time."""
+        if not self._running:
+            self._busy_s += seconds
+
+    def start(self, run: Callable[[], Any], done: Callable[[Any, float], None]) -> None:
+        """``done`` is called on the loop with what ``run`` returned or raised, and the seconds it took."""
+        loop = asyncio.get_running_loop()
+        if not self._running:
+            self._since = time.perf_counter()
+        self._running += 1
+
+        def work() -> None:
+            began = time.perf_counter()
+            result: Any
+            try:
+                result = run()
+            except Exception as exc:
+                result = exc
+            seconds = time.perf_counter() - began
+            loop.call_soon_threadsafe(finish, result, seconds)
+
+        def finish(result: Any, seconds: float) -> None:
+            self._running -= 1
+            if not self._running:
+                self._busy_s += time.perf_counter() - self._since
+            done(result, seconds)
+
+        self._pool.submit(work)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A model's answer, and the seconds of its run; those of the whole batch for each request in it."""
+
+    outputs: Arrays
+    seconds: float
+
+
+@dataclass(eq=False, frozen=True)
+class _Request:
+    inputs: Arrays
+    rows: int
+    shape: Shape
+    arrived: float
+    answer: asyncio.Future[Ran]
+
+
+@dataclass
+class Runs:
+    """What a lane did since it was made. ``seconds``: of all runs; ``last_at``: since 1970."""
+
+    count: int = 0
+    requests: int = 0
+    rows: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    last_at: float = 0.0
+
+    def note(self, requests: int, rows: int, seconds: float) -> None:
+        self.count += 1
+        self.requests += requests
+        self.rows += rows
+        self.seconds += seconds
+        self.last_at = time.time()
+
+
+class Lane:
+    """One model's way through the engine.
+
+    Args:
+        batching: ``max_rows`` above 1 only for a model that answers each row as if it were alone.
+        cost: what a run was measured to cost.
+    """
+
+    def __init__(self, engine: Engine, runner: Runner, batching: Batching, cost: Cost) -> None:
+        self._engine = engine
+        self._runner = runner
+        self._batching = batching
+        self._inline_elements = cost.elements * 4 if cost.seconds < INLINE_S else 0
+        self.runs = Runs()
+        self._waiting: deque[_Request] = deque()
+        self._running = 0
+        self._lanes = min(_LANES, engine.threads)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def run_now(self, inputs: Arrays) -> Ran | None:
+        """The answer at once, of a model and inputs that cost nearly nothing; None: ``submit`` them.
+
+        Raises whatever the runner raises.
+        """
+        if not self._inline_elements or sum(array.size for array in inputs.values()) > self._inline_elements:
+            return None
+        began = time.perf_counter()
+        try:
+            outputs = self._runner.predict(inputs)
+        except Exception:
+            self.runs.failures += 1
+            raise
+        seconds = time.perf_counter() - began
+        self._engine.ran_inline(seconds)
+        self.runs.note(1, rows_of(inputs), seconds)
+        return Ran(outputs, seconds)
+
+    def submit(self, inputs: Arrays) -> asyncio.Future[Ran]:
+        """The answer in time. A future that was cancelled before its run began costs nothing more."""
+        answer: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
+        request = _Request(inputs, rows_of(inputs), shape_of(inputs), time.perf_counter(), answer)
+        self._waiting.append(request)
+        self._engine.waiting += 1
+        self._dispatch()
+        return answer
+
+    def _dispatch(self) -> None:
+        while self._running < self._lanes and self._waiting:
+            if self._waits_for_company():
+                return
+            batch = list(self._take())
+            if batch:
+                self._run(batch)
+
+    def _waits_for_company(self) -> bool:
+        """Only where a delay is allowed, and the batch could still grow."""
+        left_s = self._waiting[0].arrived + self._batching.max_delay_s - time.perf_counter()
+        if left_s <= 0 or sum(request.rows for request in self._waiting) >= self._batching.max_rows:
+            return False
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._delay_over)
+        return True
+
+    def _delay_over(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _take(self) -> Iterator[_Request]:
+        """The requests of the next run: the oldest, and those behind it that fit to it."""
+        rows = 0
+        shape: Shape | None = None
+        passed: list[_Request] = []
+        while self._waiting:
+            request = self._waiting.popleft()
+            if request.answer.done():  # nobody waits for it any more
+                self._engine.waiting -= 1
+                continue
+            if shape is not None and (
+                request.shape != shape or rows + request.rows > self._batching.max_rows
+            ):
+                passed.append(request)
+                if len(passed) >= self._batching.max_rows:
+                    break
+                continue
+            self._engine.waiting -= 1
+            rows += request.rows
+            shape = request.shape
+            yield request
+            if rows >= self._batching.max_rows:
+                break
+        self._waiting.extendleft(reversed(passed))
+
+    def _run(self, batch: list[_Request]) -> None:
+        self._running += 1
+
+        def run() -> list[Arrays]:
+            if len(batch) == 1:
+                return [self._runner.predict(batch[0].inputs)]
+            outputs = self._runner.predict(concatenated([request.inputs for request in batch]))
+            return split(outputs, [request.rows for request in batch])
+
+        def done(result: list[Arrays] | Exception, seconds: float) -> None:
+            self._running -= 1
+            if isinstance(result, Exception) and len(batch) > 1:
+                for request in batch:  # one of them may be at fault: none of the others fails for it
+                    if not request.answer.done():
+                        self._run([request])
+            else:
+                self._settle(batch, result, seconds)
+            self._dispatch()
+
+        self._engine.start(run, done)
+
+    def _settle(self, batch: list[_Request], result: list[Arrays] | Exception, seconds: float) -> None:
+        if isinstance(result, Exception):
+            self.runs.failures += len(batch)
+        else:
+            self.runs.note(len(batch), sum(request.rows for request in batch), seconds)
+        for index, request in enumerate(batch):
+            if request.answer.done():
+                continue
+            if isinstance(result, Exception):
+                request.answer.set_exception(result)
+            else:
+                request.answer.set_result(Ran(result[index], seconds))

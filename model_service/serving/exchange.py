@@ -1,0 +1,245 @@
+"""One inference: who asks, whether they may, what they ask of which member, and the answer; then counted.
+
+The protocols differ in how a body is read and an answer written; the way between is this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from exporters.runners import InputError
+from model_service.errors import (
+    InvalidRequest,
+    ModelServiceError,
+    NotPermitted,
+    ServiceFailure,
+    ServiceUnavailable,
+    Unauthorized,
+)
+from model_service.metrics import INFERENCE_DURATION
+from model_service.serving.hosted import Hosted
+from model_service.serving.http import announced, read_body
+from model_service.serving.keys import KeyUses
+from model_service.serving.protocols import Answer
+from model_service.serving.quotas import Quotas
+from model_service.serving.usage import Usage
+from model_service.tiers import Tiers
+
+if TYPE_CHECKING:
+    from model_service.serving.engine import Ran
+    from model_service.serving.member import Member
+
+T = TypeVar("T")
+
+_CLIENT_GONE = 499  # nginx's: nobody reads it
+_BEARER = "bearer "
+# Bodies of the largest size that a process holds at a time; of smaller ones, as many as take the same memory.
+_BODIES = 8
+# To read a larger one takes longer than a thread's turn.
+_LARGE_BYTES = 1 << 20
+
+
+class TooManyAtOnce(NotPermitted):
+    """As many requests as the deployment's ``max_concurrency`` are being answered."""
+
+    code = "too_many_at_once"
+    status = 429
+    retry_after_s = 1
+
+
+class DeadlineExceeded(ServiceFailure):
+    """Nothing says that the same request would be answered in time later: there is no Retry-After."""
+
+    code = "deadline_exceeded"
+    status = 504
+
+
+class ClientGone(Exception):
+    """Whoever asked has closed the connection."""
+
+
+class Wire(Protocol):
+    """A protocol's two ends. ``read`` gives a function of the member, because the body may name it."""
+
+    def read(self, body: bytes, scope: Any, limit_bytes: int) -> Question: ...
+
+    def write(
+        self, hosted: Hosted, member: Member, request: Any, ran: Ran, seconds: float, scope: Any
+    ) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``slow``: ``of`` decodes images or texts, and the answer is made of them: not for the event loop."""
+
+    model: str | None
+    of: Callable[[Member], Any]
+    slow: bool = False
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted of a request, however it ends."""
+
+    began: float
+    member: Member
+    bytes_in: int = 0
+    inference_s: float = 0.0
+
+
+class Exchange:
+    def __init__(
+        self, usage: Usage, key_uses: KeyUses, quotas: Quotas, tiers: Tiers, *, max_body: int
+    ) -> None:
+        self._usage = usage
+        self._key_uses = key_uses
+        self._quotas = quotas
+        self._tiers = tiers
+        self._max_body = max_body
+        self._bytes_left = max_body * _BODIES
+
+    def opens(self, hosted: Hosted, headers: Mapping[str, str]) -> str | None:
+        """The id of the key that was sent, if it is one of the deployment's."""
+        sent = headers.get("authorization") or ""
+        key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else None
+        return hosted.keys.accepts(key or headers.get("x-api-key") or "")
+
+    def authorize(self, hosted: Hosted, headers: Mapping[str, str]) -> str:
+        """As ``opens``. Raises: Unauthorized: it is none of the deployment's, or there is none."""
+        key_id = self.opens(hosted, headers)
+        if key_id is None:
+            raise Unauthorized(
+                "This endpoint needs its key: 'Authorization: Bearer pk_…' or 'X-API-Key: pk_…'."
+            )
+        return key_id
+
+    async def answer(
+        self, hosted: Hosted, wire: Wire, named: str | None, scope: Any, protocol: Any
+    ) -> Answer:
+        """``named``: the member that the path names, if it does.
+
+        Raises:
+            Unauthorized, RateLimited, QuotaExceeded, TooManyAtOnce: before the body is read.
+            InvalidRequest: whatever is wrong with it.
+            DeadlineExceeded, ClientGone.
+        """
+        headers = scope.headers
+        key_id = self.authorize(hosted, headers)
+        _require_room(hosted)
+        limits = self._tiers.of(self._tiers.tier_of(hosted.owner, hosted.tier))
+        admission = self._quotas.admit(hosted.owner, limits, key_id)
+        self._key_uses.note(key_id)
+        tally = _Tally(time.perf_counter(), hosted.route.members[0])
+        status, sent = 500, 0
+        try:
+            answer = await self._answer(hosted, wire, named, scope, protocol, tally)
+            status, sent = 200, len(answer.body)
+            answer.headers.extend(admission.headers())
+        except ModelServiceError as error:
+            status = error.status
+            raise
+        except (ClientGone, asyncio.CancelledError):
+            status = _CLIENT_GONE
+            raise
+        finally:
+            self._count(hosted, tally, status, sent)
+        return answer
+
+    async def _answer(
+        self, hosted: Hosted, wire: Wire, named: str | None, scope: Any, protocol: Any, tally: _Tally
+    ) -> Answer:
+        size_bytes = announced(scope, self._max_body)
+        if size_bytes > self._bytes_left:
+            raise ServiceUnavailable("The bodies of other requests fill the memory: try again.")
+        self._bytes_left -= size_bytes
+        try:
+            body = await read_body(scope, protocol, self._max_body, hosted.timeout_s)
+            tally.bytes_in = len(body)
+            _require_room(hosted)  # others may have been faster
+            hosted.flight.requests += 1
+            try:
+                return await self._inferred(hosted, wire, named, body, scope, protocol, tally)
+            finally:
+                hosted.flight.requests -= 1
+        finally:
+            self._bytes_left += size_bytes
+
+    async def _inferred(
+        self,
+        hosted: Hosted,
+        wire: Wire,
+        named: str | None,
+        body: bytes,
+        scope: Any,
+        protocol: Any,
+        tally: _Tally,
+    ) -> Answer:
+        began = tally.began = time.perf_counter()  # how long a caller takes to send is not the model's doing
+        large = len(body) > _LARGE_BYTES
+        question = await _call(wire.read, body, scope, self._max_body, aside=large)
+        member = tally.member = hosted.route.choose(named or question.model, scope.headers)
+        slow = large or question.slow
+        request = await _call(question.of, member, aside=slow)
+        try:
+            ran = member.run_now(request.inputs)
+            if ran is None:
+                ran = await _finished(member.submit(request.inputs), protocol, hosted.timeout_s)
+        except InputError as exc:
+            raise InvalidRequest(str(exc)) from None
+        tally.inference_s = ran.seconds
+        if hosted.shadow is not None:
+            hosted.shadow.follow(request.inputs, ran.outputs)
+        seconds = time.perf_counter() - began
+        return await _call(wire.write, hosted, member, request, ran, seconds, scope, aside=slow)
+
+    def _count(self, hosted: Hosted, tally: _Tally, status: int, bytes_out: int) -> None:
+        seconds = time.perf_counter() - tally.began
+        INFERENCE_DURATION.observe(tally.inference_s)
+        self._usage.count(
+            hosted.id,
+            tally.member.name,
+            tally.member.model_version,
+            status=status,
+            seconds=seconds,
+            inference_seconds=tally.inference_s,
+            bytes_in=tally.bytes_in,
+            bytes_out=bytes_out,
+        )
+        if hosted.guard is not None:
+            hosted.guard.note(tally.member.name, status=status, seconds=seconds)
+
+
+def _require_room(hosted: Hosted) -> None:
+    """Raises: TooManyAtOnce. A body that is yet to arrive takes none: whoever sends slowly keeps nobody out."""
+    if hosted.flight.requests >= hosted.max_concurrency:
+        raise TooManyAtOnce(
+            f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."
+        )
+
+
+async def _call(work: Callable[..., T], *arguments: Any, aside: bool) -> T:
+    """``aside``: in a thread, because it would hold the event loop up."""
+    return await asyncio.to_thread(work, *arguments) if aside else work(*arguments)
+
+
+async def _finished(answer: asyncio.Future[Ran], protocol: Any, timeout_s: float) -> Ran:
+    """Wait for the model, as long as somebody waits for us.
+
+    Raises:
+        DeadlineExceeded, ClientGone: the answer is given up; if its run has not begun, it never does.
+    """
+    gone = asyncio.ensure_future(protocol.client_disconnect())
+    try:
+        done, _ = await asyncio.wait((answer, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if answer in done:
+            return answer.result()
+        if gone in done:
+            raise ClientGone
+        raise DeadlineExceeded(f"The model did not answer within the deployment's {timeout_s:g} s.")
+    finally:
+        gone.cancel()
+        answer.cancel()

@@ -1,0 +1,108 @@
+"""The sockets that share the inference server's port, one a process of the pool (SO_REUSEPORT).
+
+The supervisor holds them all and hands them out. A process that dies takes its socket to nobody: connections
+that come meanwhile wait in it for the next process, and none is refused.
+"""
+
+import array
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+BACKLOG = 1024
+_PATIENCE_S = 5.0  # for what served the port before us and is about to end
+# Linux: asm-generic/socket.h, linux/filter.h
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_SO_DETACH_REUSEPORT_BPF = 68
+_LOAD_RANDOM = (0x20, 0, 0, 0xFFFFF000 + 56)  # BPF_LD | BPF_W | BPF_ABS, SKF_AD_OFF + SKF_AD_RANDOM
+_MODULO = 0x94  # BPF_ALU | BPF_MOD | BPF_K
+_RETURN = (0x16, 0, 0, 0)  # BPF_RET | BPF_A
+
+
+class PortTaken(Exception):
+    """Something else listens there, or the address is not of this machine."""
+
+
+class Listeners:
+    """Raises: PortTaken."""
+
+    def __init__(self, host: str, port: int) -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            self._family = found[0][0]
+            self._address: Any = found[0][4]  # its form depends on the family
+            _patiently(self._require_free)
+        except OSError as exc:
+            raise PortTaken(
+                f"INFERENCE_HOST={host} INFERENCE_PORT={port} cannot be listened on: {exc.strerror}. "
+                "Stop what uses it, or choose another one."
+            ) from None
+        # In the kernel's order: that in which they began to listen.
+        self._open: list[socket.socket] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def last_of(self, candidates: list[socket.socket]) -> socket.socket:
+        """The candidate that the kernel can leave out by itself: the newest."""
+        return max(candidates, key=self._open.index)
+
+    def open(self) -> socket.socket:
+        """One more; from now on the kernel gives it its share of the new connections."""
+        listener = socket.socket(self._family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(self._address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        self._open.append(listener)
+        return listener
+
+    def close(self, listener: socket.socket) -> None:
+        """Connections that wait in it are reset once no process has it either."""
+        index = self._open.index(listener)
+        self._open[index] = self._open[-1]  # as reuseport_detach_sock does
+        self._open.pop()
+        listener.close()
+
+    def route_to(self, count: int) -> None:
+        """New connections go to the first ``count`` sockets only, at random.
+
+        The kernel refuses it where it does not know of it: what connects in the moment in which a process is
+        given back is reset then.
+        """
+        program = b"".join(
+            struct.pack("HBBI", *step) for step in (_LOAD_RANDOM, (_MODULO, 0, 0, count), _RETURN)
+        )
+        buffer = array.array("B", program)
+        filter_ = struct.pack("HP", 3, buffer.buffer_info()[0])
+        with contextlib.suppress(OSError):
+            self._open[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, filter_)
+
+    def route_to_all(self) -> None:
+        with contextlib.suppress(OSError):
+            self._open[0].setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+
+    def close_all(self) -> None:
+        while self._open:
+            self._open.pop().close()
+
+    def _require_free(self) -> None:
+        """SO_REUSEPORT alone would share the port with any other server of the same user that has it."""
+        with socket.socket(self._family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(self._address)
+
+
+def _patiently(attempt: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return attempt()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)

@@ -1,0 +1,150 @@
+"""One export of a deployment, loaded and proven once more on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from exporters import golden, package, runners
+from exporters.errors import as_limit
+from exporters.processing.pipeline import Pipeline
+from model_service.serving import protocols
+from model_service.serving.batches import has_batch_axis
+from model_service.serving.engine import Batching, Cost, Engine, Lane, Ran
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+
+    from exporters.base import Arrays, Case, TensorSpec
+
+_WARM_RUNS = 3
+
+
+class LoadFailed(Exception):
+    """The package cannot be served; the message says why."""
+
+
+class Processing(protocols.Processing, Protocol):
+    """Both sides of a model: ``exporters.processing.pipeline.Pipeline``, or those of a chain's two ends."""
+
+    def predictions(
+        self, outputs: Mapping[str, Any], geometries: Sequence[Any] | None = None, **overrides: Any
+    ) -> list[Any] | None: ...
+
+
+class Member(Protocol):
+    """What answers a request: one model, or a chain of them."""
+
+    name: str
+    model_version: str
+    format: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    pipeline: Processing
+
+    def run_now(self, inputs: Arrays) -> Ran | None:
+        """As ``engine.Lane``."""
+
+    def submit(self, inputs: Arrays) -> asyncio.Future[Ran]:
+        """As ``engine.Lane``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A package in memory. ``case``: its golden inputs, with what the runner answers here."""
+
+    package_id: str
+    runner: runners.Runner
+    pipeline: Pipeline
+    case: Case
+    cost: Cost
+    mixes_rows: bool
+
+
+class Model:
+    """One package behind a lane of the engine."""
+
+    def __init__(
+        self, document: Mapping[str, Any], loaded: Loaded, engine: Engine, batching: Batching
+    ) -> None:
+        self.name: str = document["name"]
+        self.model_version: str = document["model_version"]
+        self.format: str = document["format"]
+        self.loaded = loaded
+        self.inputs = loaded.runner.inputs
+        self.outputs = loaded.runner.outputs
+        self.pipeline: Processing = loaded.pipeline
+        lane = Lane(engine, loaded.runner, Batching() if loaded.mixes_rows else batching, loaded.cost)
+        self.runs = lane.runs
+        self.run_now = lane.run_now
+        self.submit = lane.submit
+
+
+def load(package_id: str, folder: Path, threads: int, *, gpu: bool = False) -> Loaded:
+    """Load a verified package and replay its golden inputs, which warms it up too.
+
+    Args:
+        threads: cores that one run may use.
+        gpu: run it there, where this machine has one that its runtime can use.
+
+    Raises:
+        LoadFailed: proven of the package: its artefact or its metadata cannot be served by anybody like us.
+        LimitExceeded, OSError, ImportError: this machine's own trouble, which may pass.
+    """
+    try:
+        return _load(package_id, folder, threads, gpu)
+    except (LoadFailed, OSError, ImportError):
+        raise
+    except Exception as exc:  # a runtime refuses a model with exceptions of its own
+        if limit := as_limit(exc):
+            raise limit from exc
+        raise LoadFailed(f"The package cannot be served: {exc}") from exc
+
+
+def _load(package_id: str, folder: Path, threads: int, gpu: bool) -> Loaded:
+    runner = runners.load(folder, threads, gpu=gpu)
+    differing = golden.replay(folder, runner)
+    if differing:
+        raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
+    metadata = json.loads((folder / package.METADATA).read_bytes())
+    pipeline = Pipeline(metadata, folder)
+    case = golden.read(folder / package.GOLDEN)
+    try:
+        pipeline.predictions({spec.name: case.expected[spec.name] for spec in runner.outputs})
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as exc:
+        raise LoadFailed(f"The declared post-processing does not fit the model's outputs: {exc}") from exc
+    return Loaded(package_id, runner, pipeline, case, _cost(runner, case), _mixes_rows(runner, case))
+
+
+def _cost(runner: runners.Runner, case: Case) -> Cost:
+    """The quickest of a few runs: the others were disturbed."""
+    taken = []
+    for _ in range(_WARM_RUNS):
+        began = time.perf_counter()
+        runner.predict(case.inputs)
+        taken.append(time.perf_counter() - began)
+    return Cost(min(taken), sum(array.size for array in case.inputs.values()))
+
+
+def _mixes_rows(runner: runners.Runner, case: Case) -> bool:
+    """Whether a row's answer depends on the rows beside it, as far as one try can tell; no batch then."""
+    if not has_batch_axis(runner.inputs, runner.outputs):
+        return True
+    alone = runner.predict(case.inputs)
+    # Other rows in front: not the same ones again, which would leave a mean over the batch as it is.
+    beside = {name: np.concatenate([np.flip(array), array]) for name, array in case.inputs.items()}
+    try:
+        together = runner.predict(beside)
+    except Exception:
+        return True
+    return not all(
+        together[name].shape[0] == 2 * len(array)
+        and np.allclose(together[name][len(array) :], array, rtol=1e-3, atol=1e-4, equal_nan=True)
+        for name, array in alone.items()
+    )

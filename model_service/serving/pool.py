@@ -1,0 +1,291 @@
+"""The pool: supervised serving processes that share one port, as many as the deployments want.
+
+The supervisor is light: the standard library alone, no settings, no database. What it must know its processes
+tell it over a socket pair, one JSON object a line:
+
+    process → supervisor   {"hello": {"host", "port", "max_processes"}}     its settings are in order
+                           {"ready": true}                                  what was active is loaded
+                           {"utilization": 0..1, "wishes": [[min, max, percent], …]}     twice a second
+    supervisor → process   {"do": "serve"} and the listening socket         accept connections
+                           {"do": "share", "share": 0..1}                   have so many clients connect anew
+                           {"do": "drain"}                                  have all of them do so, then end
+
+When the supervisor is gone, however it went, the socket closes and its processes end.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+from model_service.serving.listeners import Listeners, PortTaken
+from model_service.serving.plain_log import tell
+from model_service.serving.scaling import Scaler, Wish
+from model_service.serving.slot import Slot
+
+WRONG_SETTINGS = 2  # the exit code of a process whose settings are wrong: another one would fare no better
+STOP_S = 8.0  # a process that was asked to end has this long
+_TURN_S = 0.5
+# A client's connection waits this long for a dead process' successor to start, and that long for it to load.
+_VACANT_S = 3.0
+_SUCCEEDING_S = 15.0
+_ALONE_S = 5.0  # a process that nobody else serves beside answers then, loaded or not
+_DRAINED_S = 45.0  # a process that is given back has ended by then
+_SILENT_S = 60.0  # a process that tells nothing for so long hangs
+_UNROUTED_S = 0.2  # until what was on its way to a socket that gets no more connections has been accepted
+
+
+class Pool:
+    """``command`` starts one process; it is given ``--index`` and ``--control``."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._selector = selectors.DefaultSelector()
+        self._slots: list[Slot] = []
+        self._listeners: Listeners | None = None
+        self._scaler: Scaler | None = None
+        self._proven = False  # one of its processes was ready
+        self._size = 1
+        self._measured = 0.0
+        self._leaving: tuple[Slot, float] | None = None  # gets no more connections; drains at this time
+        self._stopping = False
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT. Returns an exit code: 0, or not 0 if it could not begin at all."""
+        with (
+            tempfile.TemporaryDirectory(prefix="model-service-metrics-") as metrics,
+            self._selector,
+            self._woken_by_signals(),
+        ):
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # the processes count together, in files
+            self._slots.append(Slot(0))
+            try:
+                while not self._stopping:
+                    if (code := self._turn()) is not None:
+                        return code
+            except PortTaken as exc:
+                print(exc, file=sys.stderr)
+                return 1
+            finally:
+                self._stop()
+        return 0
+
+    def _turn(self) -> int | None:
+        """One round. An exit code if there is no use in another one."""
+        for slot in self._slots:
+            if slot.popen is None and not slot.ended and slot.due <= time.monotonic():
+                self._start(slot)
+        pending = [slot.due - time.monotonic() for slot in self._slots if slot.popen is None]
+        self._listen(max(0.0, min([_TURN_S, *pending])))
+        for slot in self._slots:
+            if slot.popen is not None and (code := slot.popen.poll()) is not None:
+                if code == WRONG_SETTINGS and not self._proven:
+                    return code
+                self._bury(slot)
+        self._slots = [slot for slot in self._slots if not slot.ended]
+        self._look_after_listeners()
+        self._end_what_hangs()
+        self._resize()
+        return None
+
+    def _start(self, slot: Slot) -> None:
+        try:
+            slot.start(self._command)
+        except OSError as exc:
+            slot.due = time.monotonic() + 1.0
+            tell("error", "pool.start_failed", process=slot.index, error=str(exc))
+            return
+        self._selector.register(_control(slot), selectors.EVENT_READ, slot)
+
+    def _listen(self, timeout_s: float) -> None:
+        """Wait for what the processes or a signal have to tell, and take it in."""
+        for key, _ in self._selector.select(timeout_s):
+            if not isinstance(key.data, Slot):
+                key.data.recv(4096)
+                continue
+            messages = key.data.messages()
+            if messages is None:
+                self._selector.unregister(_control(key.data))
+            for message in messages or []:
+                self._take_in(key.data, message)
+
+    def _take_in(self, slot: Slot, message: dict[str, Any]) -> None:
+        if (hello := message.get("hello")) is not None and self._listeners is None:
+            self._listeners = Listeners(hello["host"], hello["port"])
+            self._scaler = Scaler(hello["max_processes"] if sys.platform == "linux" else 1)
+            tell("info", "pool.started", address=f"{hello['host']}:{hello['port']}")
+            self._serve(slot)  # alone, it tells by /health how far it is
+        if "ready" in message:
+            slot.ready = self._proven = True
+            seconds = round(time.monotonic() - slot.started, 3)
+            tell("info", "pool.process_ready", process=slot.index, pid=_pid(slot), after_s=seconds)
+        if "wishes" in message:
+            slot.utilization = message["utilization"]
+            slot.wishes = [Wish(*wish) for wish in message["wishes"]]
+
+    def _serve(self, slot: Slot) -> None:
+        assert self._listeners is not None
+        before = len(self._listeners)
+        try:
+            listener = slot.listener = slot.listener or self._listeners.open()
+        except OSError as exc:
+            tell("error", "pool.listen_failed", process=slot.index, error=str(exc))
+            slot.signal(signal.SIGTERM)
+            return
+        slot.serving = True
+        slot.send({"do": "serve"}, [listener.fileno()])
+        for other in self._slots:
+            if other is not slot and other.serving and before:
+                # Who connects anew may come back and be asked once more: with p = 1 / (1 + r) the part r =
+                # before / now of the clients ends where it was.
+                other.send({"do": "share", "share": (before + 1) / (2 * before + 1)})
+
+    def _look_after_listeners(self) -> None:
+        if self._listeners is None:
+            return
+        now = time.monotonic()
+        somebody = any(slot.serving for slot in self._slots)
+        for slot in self._slots:
+            patience_s = _VACANT_S if slot.popen is None else _SUCCEEDING_S
+            if slot.listener is not None and not slot.serving and now - slot.died > patience_s:
+                self._listeners.close(slot.listener)  # rather refused than kept waiting
+                slot.listener = None
+            if slot.popen is None or slot.serving or slot.asked_to_end is not None:
+                continue
+            alone = not somebody and now - slot.started > _ALONE_S
+            if (slot.ready and not self._is_shrinking()) or alone:
+                self._serve(slot)
+        if self._leaving is not None and now >= self._leaving[1]:
+            slot, _ = self._leaving
+            self._leaving = None
+            slot.send({"do": "drain"})
+
+    def _is_shrinking(self) -> bool:
+        return any(slot.asked_to_end is not None for slot in self._slots)
+
+    def _end_what_hangs(self) -> None:
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.popen is None:
+                continue
+            late = slot.asked_to_end is not None and now - slot.asked_to_end > _DRAINED_S
+            if late or now - slot.heard > _SILENT_S:
+                tell("warning", "pool.process_hangs", process=slot.index, pid=_pid(slot))
+                slot.signal(signal.SIGKILL)
+                slot.heard = now
+
+    def _resize(self) -> None:
+        if self._scaler is None or time.monotonic() - self._measured < _TURN_S:
+            return
+        self._measured = time.monotonic()
+        staying = [slot for slot in self._slots if slot.asked_to_end is None]
+        told = [slot for slot in staying if slot.ready and slot.wishes is not None]
+        if not told:
+            return
+        newest = max(told, key=lambda slot: slot.heard)
+        loads = [slot.utilization for slot in told]
+        size = self._scaler.size(self._measured, loads, newest.wishes or [])
+        if size != self._size:
+            load = round(sum(loads) / len(loads), 2)
+            tell("info", "pool.resized", processes=size, before=self._size, utilization=load)
+            self._size = size
+        taken = {slot.index for slot in self._slots}
+        for _ in range(size - len(staying)):
+            index = next(index for index in range(len(taken) + 1) if index not in taken)
+            taken.add(index)
+            self._slots.append(Slot(index))
+        if len(staying) > size and self._leaving is None and not self._is_shrinking():
+            self._give_back(staying)
+
+    def _give_back(self, staying: list[Slot]) -> None:
+        """One process of them: no client notices."""
+        assert self._listeners is not None
+        now = time.monotonic()
+        idle = [slot for slot in staying if not slot.serving]
+        if idle:
+            slot = idle[-1]
+            slot.signal(signal.SIGTERM)
+            if slot.popen is None:
+                self._forget(slot)
+        else:
+            last = self._listeners.last_of([slot.listener for slot in staying if slot.listener is not None])
+            slot = next(slot for slot in staying if slot.listener is last)
+            self._listeners.route_to(len(self._listeners) - 1)
+            self._leaving = (slot, now + _UNROUTED_S)
+        slot.asked_to_end = now
+
+    def _forget(self, slot: Slot) -> None:
+        slot.ended = True
+        if slot.listener is not None and self._listeners is not None:
+            self._listeners.close(slot.listener)
+            self._listeners.route_to_all()
+
+    def _bury(self, slot: Slot) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(_control(slot))
+        pid = _pid(slot)
+        ending, pause_s = slot.bury()
+        if self._leaving is not None and self._leaving[0] is slot:
+            self._leaving = None
+        if slot.asked_to_end is None:
+            tell(
+                "warning", "pool.process_died", process=slot.index, pid=pid, ending=ending, again_in_s=pause_s
+            )
+            return
+        self._forget(slot)
+        tell("info", "pool.process_given_back", process=slot.index, pid=pid)
+
+    def _stop(self) -> None:
+        """What is under way is answered, for as long as STOP_S allows."""
+        if self._listeners is not None:
+            self._listeners.close_all()
+        deadline = time.monotonic() + STOP_S
+        running = [slot.popen for slot in self._slots if slot.popen is not None]
+        for popen in running:
+            popen.send_signal(signal.SIGTERM)
+        while running := [popen for popen in running if popen.poll() is None]:
+            if time.monotonic() > deadline:
+                for popen in running:
+                    popen.kill()
+            time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Signals write to a socket that the selector watches: a select alone would sleep through them."""
+        woken, waker = socket.socketpair()
+        with woken, waker:
+            woken.setblocking(False)
+            waker.setblocking(False)
+            handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+                signal.SIGINT: self._ask_to_stop,
+                signal.SIGTERM: self._ask_to_stop,
+                signal.SIGCHLD: lambda number, frame: None,
+            }
+            former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+            former_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+            self._selector.register(woken, selectors.EVENT_READ, woken)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(former_fd)
+                for number, handler in former.items():
+                    signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def _control(slot: Slot) -> socket.socket:
+    assert slot.control is not None
+    return slot.control
+
+
+def _pid(slot: Slot) -> int | None:
+    return slot.popen.pid if slot.popen is not None else None

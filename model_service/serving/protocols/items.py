@@ -1,0 +1,119 @@
+"""Images and texts to a model's inputs, by its declared preprocessing and within bounds.
+
+A few bytes may be an image of a hundred million pixels, and every one of a thousand tiny images becomes a
+whole input: what a request would grow to is reckoned before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from model_service.errors import InvalidField
+from model_service.serving import tensors
+
+if TYPE_CHECKING:
+    from exporters.base import Arrays
+    from exporters.processing.image import Geometry
+    from model_service.serving.protocols import Model
+
+# Of all images of a request, 150 MB once decoded. The largest photographs of telephones have as many.
+MAX_PIXELS = 50_000_000
+_CHANNELS = 3
+_TOKEN_BYTES = 8
+_SPECIAL_TOKENS = 16
+_SPACE = b" \t\r\n"
+
+
+def images(
+    field: str, pictures: Sequence[bytes], model: Model, limit_bytes: int
+) -> tuple[Arrays, list[Geometry] | None]:
+    """The inputs for a batch of image files, and where their pixels went.
+
+    Raises:
+        InvalidField: the model takes no images, an image cannot be read, or they are too many or too large.
+    """
+    _check_takes(field, "images", model)
+    sizes = [_pixels(picture) for picture in pictures]
+    if sum(sizes) > MAX_PIXELS:
+        raise tensors.invalid(field, f"more than {MAX_PIXELS:,} pixels in one request")
+    declared = model.pipeline.preprocessing or {}
+    itemsize = tensors.expected(model.inputs)[model.inputs[0].name].dtype.itemsize
+    if declared.get("resize"):
+        width, height = declared["resize"]["size"]
+        sizes = [width * height] * len(pictures)
+    return _prepare(field, pictures, sum(sizes) * _CHANNELS * itemsize, model, limit_bytes)
+
+
+def texts(field: str, given: Sequence[str], model: Model, limit_bytes: int) -> Arrays:
+    """The inputs for a batch of texts. Raises: InvalidField, as ``images``."""
+    _check_takes(field, "texts", model)
+    declared = (model.pipeline.preprocessing or {})["tokenizer"]
+    tokens = max(len(text.encode()) for text in given) + _SPECIAL_TOKENS
+    if declared["truncation"]:
+        tokens = min(tokens, declared["max_length"])
+    if declared["padding"] == "max_length":
+        tokens = declared["max_length"]
+    return _prepare(field, given, len(given) * tokens * _TOKEN_BYTES, model, limit_bytes)[0]
+
+
+def decoded(field: str, text: Any) -> bytes:
+    """Of base64, or of a ``data:`` URL with it.
+
+    Raises:
+        InvalidField: it is neither.
+    """
+    if not isinstance(text, str):
+        raise tensors.invalid(field, "is a text: the base64 of an image file")
+    if text.startswith("data:"):
+        kind, comma, text = text.partition(",")
+        if not comma or not kind.endswith(";base64"):
+            raise tensors.invalid(field, "a data: URL has to say ;base64, and then the data")
+    try:
+        data = text.encode("ascii")
+        if b"\n" in data or b" " in data:
+            data = data.translate(None, _SPACE)
+        return binascii.a2b_base64(data, strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError) as exc:
+        raise tensors.invalid(field, f"not base64: {exc}") from None
+
+
+def _check_takes(field: str, what: str, model: Model) -> None:
+    takes = model.pipeline.takes
+    if takes != what:
+        instead = takes or f"tensors, as 'inputs': {tensors.quoted(spec.name for spec in model.inputs)}"
+        raise tensors.invalid(field, f"this model takes no {what}; send {instead}")
+
+
+def _prepare(
+    field: str, items: Sequence[Any], size_bytes: int, model: Model, limit_bytes: int
+) -> tuple[Arrays, list[Geometry] | None]:
+    if size_bytes > limit_bytes:
+        raise tensors.invalid(
+            field,
+            f"{len(items)} of them are {size_bytes:,} bytes for the model, more than MAX_INFERENCE_BODY, "
+            f"{limit_bytes:,}: send fewer at a time",
+        )
+    try:
+        inputs, geometries = model.pipeline.prepare(items)
+    except (ValueError, OSError) as exc:
+        raise tensors.invalid(field, str(exc).rstrip(".")) from None
+    try:
+        return tensors.named(model.inputs, inputs), geometries
+    except InvalidField as exc:
+        raise tensors.invalid(field, exc.message.rstrip(".")) from None
+
+
+def _pixels(picture: bytes) -> int:
+    """As its header says; 0 of what is no image, which decoding it will tell."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(picture)) as opened:
+            return opened.width * opened.height
+    except Image.DecompressionBombError:
+        return MAX_PIXELS + 1
+    except Exception:  # what Pillow finds wrong in bytes from anybody has many types
+        return 0

@@ -1,0 +1,13 @@
+"""The Open Inference Protocol v2, JSON and binary: what unmodified ``tritonclient`` speaks.
+
+https://github.com/kserve/open-inference-protocol, and of Triton's extensions those for binary tensors,
+classification, statistics, the model's configuration and the repository's index (docs/protocol/extension_*.md
+in triton-inference-server/server). A binary message is JSON, as long as the header JSON_BYTES says, and
+behind it the raw tensors in the order in which the JSON names them.
+"""
+
+from .answers import encode as encode
+from .requests import JSON_BYTES as JSON_BYTES
+from .requests import Request as Request
+from .requests import Wanted as Wanted
+from .requests import decode as decode

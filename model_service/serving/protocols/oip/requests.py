@@ -1,0 +1,231 @@
+"""A request of the Open Inference Protocol to the model's inputs, and to what it wants back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from model_service.serving import tensors
+from model_service.serving.protocols import LIMIT_BYTES, encodings
+from model_service.serving.protocols.oip.datatypes import DTYPES, named
+
+if TYPE_CHECKING:
+    from exporters.base import Arrays, TensorSpec
+    from model_service.serving.protocols import Model
+    from model_service.serving.tensors import Array, Expected
+
+JSON_BYTES = "inference-header-content-length"
+_MAX_AXES = 64
+
+
+class Wanted(NamedTuple):
+    """``classes``: the best so many of the output, in place of its tensor; 0: the tensor."""
+
+    name: str
+    binary: bool
+    classes: int
+
+
+@dataclass(slots=True)
+class Request:
+    """``wanted`` None: all outputs, ``binary`` or not. ``labels``: of the classes, if they are wanted."""
+
+    inputs: Arrays
+    id: str | None
+    parameters: Mapping[str, Any]
+    wanted: tuple[Wanted, ...] | None
+    binary: bool
+    labels: Sequence[str] | None
+
+
+def decode(
+    body: bytes,
+    json_bytes: str | int | None,
+    content_encoding: str | None,
+    model: Model,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+) -> Request:
+    """``json_bytes`` is the header JSON_BYTES as it came: None, all of the body is JSON; 0, none is, and
+    the body is the model's only input (Triton's "raw binary request").
+
+    Tensors are views of the body where they lie aligned in it, and read-only.
+
+    Raises:
+        InvalidJSON: no JSON where it should be.
+        InvalidField: a name, datatype, shape or size is wrong, or something is asked that is not offered.
+        UnsupportedOption, FileTooLarge, InvalidRequest: as ``encodings.unpack``.
+    """
+    if content_encoding:
+        body = encodings.unpack(body, content_encoding, limit_bytes)
+    expected = tensors.expected(model.inputs)
+    end = len(body) if json_bytes is None else _length(json_bytes, len(body))
+    if json_bytes is not None and end == 0:
+        return _raw_request(body, expected)
+    asked = tensors.load(body if end == len(body) else memoryview(body)[:end])
+    inputs = _inputs(asked.get("inputs"), body, end, expected)
+    id_ = asked.get("id")
+    if id_ is not None and id_.__class__ is not str:
+        raise tensors.invalid("id", "is a text")
+    parameters = _parameters(asked, "parameters")
+    binary = _flag(parameters, "binary_data_output", "parameters", False)
+    outputs = asked.get("outputs")
+    wanted = _wanted(outputs, binary, model.outputs) if outputs else None
+    labels = model.pipeline.classes if wanted and any(one.classes for one in wanted) else None
+    return Request(inputs, id_, parameters, wanted, binary, labels)
+
+
+def _length(given: str | int, body_bytes: int) -> int:
+    text = str(given)
+    if not (text.isascii() and text.isdecimal() and len(text) < 16) or int(text) > body_bytes:
+        raise tensors.invalid(
+            "Inference-Header-Content-Length",
+            f"is {text[:40]!r}, and not a number of bytes that the body of {body_bytes:,} has",
+        )
+    return int(text)
+
+
+def _inputs(given: Any, body: bytes, at: int, expected: dict[str, Expected]) -> Arrays:
+    """``at``: where the first raw tensor begins."""
+    if given.__class__ is not list:
+        raise tensors.invalid("inputs", "missing: a list of {name, datatype, shape, data}")
+    inputs: Arrays = {}
+    for each in given:
+        if each.__class__ is not dict:
+            raise tensors.invalid("inputs", "holds something that is not {name, datatype, shape, data}")
+        name = each.get("name")
+        one = expected.get(name) if name.__class__ is str else None
+        if one is None or name in inputs:
+            wrong = "is there twice" if one else f"is no input; the model's are {tensors.quoted(expected)}"
+            raise tensors.invalid("inputs", f"{str(name)[:100]!r} {wrong}")
+        datatype = each.get("datatype")
+        if datatype.__class__ is not str or DTYPES.get(datatype) is not one.dtype:
+            raise tensors.invalid(
+                f"inputs.{name}.datatype", f"is {str(datatype)[:20]!r}, the model takes {named(one.text)}"
+            )
+        shape = _shape(each.get("shape"), one)
+        parameters = _parameters(each, f"inputs.{name}.parameters")
+        size = parameters.get("binary_data_size") if parameters else None
+        if size is None:
+            inputs[one.name] = _listed(each.get("data"), shape, one)
+        else:
+            inputs[one.name] = _raw(body, at, size, shape, one)
+            at += size
+    if at != len(body):
+        raise tensors.invalid(
+            "inputs", f"the body has {len(body) - at:,} bytes more than their binary_data_size"
+        )
+    if len(inputs) != len(expected):
+        raise tensors.invalid("inputs", f"missing: {tensors.quoted(expected.keys() - inputs.keys())}")
+    return inputs
+
+
+def _shape(given: Any, one: Expected) -> tuple[int, ...]:
+    if one.fixed and given.__class__ is list and tuple(given) == one.shape:
+        return one.shape  # type: ignore[return-value]  # fixed: no names in it
+    whole = given.__class__ is list and len(given) <= _MAX_AXES
+    if not whole or not all(size.__class__ is int and size >= 0 for size in given):
+        raise tensors.invalid(f"inputs.{one.name}.shape", "is a list of sizes")
+    shape = tuple(given)
+    tensors.check_shape(one, shape, f"inputs.{one.name}")
+    return shape
+
+
+def _raw(body: bytes, at: int, size: Any, shape: tuple[int, ...], one: Expected) -> Array:
+    count = prod(shape)
+    if size.__class__ is not int or size != count * one.dtype.itemsize:
+        raise tensors.invalid(
+            f"inputs.{one.name}.parameters.binary_data_size",
+            f"is {str(size)[:40]}, but {named(one.text)}{list(shape)} has {count * one.dtype.itemsize} bytes",
+        )
+    if at + size > len(body):
+        raise tensors.invalid(
+            f"inputs.{one.name}", f"{size:,} bytes are announced, and {len(body) - at:,} are there"
+        )
+    array: Array = np.frombuffer(body, one.dtype, count, at)
+    if not array.flags.aligned:  # compiled code may fault on such addresses
+        array = array.copy()
+    if one.code == "?":
+        tensors.check_bools(array, f"inputs.{one.name}")
+    return array.reshape(shape)
+
+
+def _listed(data: Any, shape: tuple[int, ...], one: Expected) -> Array:
+    """JSON's numbers: in one list, or nested as the shape is."""
+    field = f"inputs.{one.name}.data"
+    if data.__class__ is not list:
+        raise tensors.invalid(field, "missing: a list of numbers, or parameters.binary_data_size")
+    if data and data[0].__class__ is list:
+        array = tensors.packed(one, data, field)
+        if array.shape != shape:
+            raise tensors.invalid(field, f"has the shape {list(array.shape)}, and not {list(shape)}")
+        return array
+    if len(data) != prod(shape):
+        raise tensors.invalid(field, f"{len(data)} numbers do not fill the shape {list(shape)}")
+    return tensors.pack(one, data, field).reshape(shape)
+
+
+def _raw_request(body: bytes, expected: dict[str, Expected]) -> Request:
+    """The whole body is one tensor, and its only unknown axis is as long as it takes."""
+    if len(expected) != 1:
+        raise tensors.invalid("inputs", "a body without JSON is for models with one input")
+    (one,) = expected.values()
+    unit = one.dtype.itemsize * prod(size for size in one.shape if isinstance(size, int))
+    unknown = sum(isinstance(size, str) for size in one.shape)
+    rows, rest = divmod(len(body), unit)
+    if rest or not rows or unknown > 1 or (rows != 1 and not unknown):
+        takes = ", ".join(map(str, one.shape))
+        raise tensors.invalid(
+            f"inputs.{one.name}", f"{len(body):,} bytes do not tell a shape of {one.text}[{takes}]"
+        )
+    shape = tuple(rows if isinstance(size, str) else size for size in one.shape)
+    return Request({one.name: _raw(body, 0, len(body), shape, one)}, None, {}, None, True, None)
+
+
+def _wanted(given: Any, binary: bool, specs: Sequence[TensorSpec]) -> tuple[Wanted, ...]:
+    if given.__class__ is not list:
+        raise tensors.invalid("outputs", "is a list of {name, parameters}")
+    names = [spec.name for spec in specs]
+    wanted: dict[str, Wanted] = {}
+    for each in given:
+        name = each.get("name") if each.__class__ is dict else None
+        if name.__class__ is not str or name not in names or name in wanted:
+            what = (
+                "is there twice"
+                if name in names
+                else f"is no output; the model's are {tensors.quoted(names)}"
+            )
+            raise tensors.invalid("outputs", f"{str(name)[:100]!r} {what}")
+        field = f"outputs.{name}.parameters"
+        parameters = _parameters(each, field)
+        classes = parameters.get("classification", 0)
+        if classes.__class__ is not int or classes < 0:
+            raise tensors.invalid(f"{field}.classification", "is how many of the best classes are wanted")
+        wanted[name] = Wanted(name, _flag(parameters, "binary_data", field, binary), classes)
+    return tuple(wanted.values())
+
+
+_NONE: Mapping[str, Any] = {}
+
+
+def _parameters(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return _NONE
+    if parameters.__class__ is not dict:
+        raise tensors.invalid(field, "is an object")
+    if "shared_memory_region" in parameters:
+        raise tensors.invalid(field, "shared memory is not offered; send the tensor with the request")
+    found: Mapping[str, Any] = parameters
+    return found
+
+
+def _flag(parameters: Mapping[str, Any], name: str, field: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if value.__class__ is not bool:
+        raise tensors.invalid(f"{field}.{name}", "is true or false")
+    return bool(value)

@@ -1,0 +1,76 @@
+"""How many processes the pool should have.
+
+The rule is that of Kubernetes' HorizontalPodAutoscaler (desired = load / target, and windows that keep it
+from flapping): it grows when even the least that was wanted for ``GROW_AFTER_S`` is more than there is, and
+shrinks when even the most that was wanted for ``SHRINK_AFTER_S`` is less.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+GROW_AFTER_S = 2.0
+SHRINK_AFTER_S = 60.0
+# A process is given back when the others would stay this far below their target without it.
+_SPARE = 0.9
+_ROUNDING = 1e-9  # 0.7 / 0.7 is one process, not two
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one deployment asks for. ``target_utilization``: percent of what a process can do."""
+
+    min_replicas: int
+    max_replicas: int
+    target_utilization: float
+
+    def processes(self, load: float) -> int:
+        """For a load in processes that are busy all the time."""
+        wanted = math.ceil(load * 100 / self.target_utilization - _ROUNDING)
+        return max(self.min_replicas, min(wanted, self.max_replicas))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    at: float
+    wanted: int
+    kept: int  # the same with a reserve
+
+
+class Scaler:
+    """``limit``: what the pool never exceeds, whatever is asked for."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 1
+        self._since: float | None = None
+        self._samples: deque[_Sample] = deque()
+
+    def size(self, now: float, utilizations: Sequence[float], wishes: Iterable[Wish]) -> int:
+        """Call it about twice a second.
+
+        Args:
+            now: of time.monotonic().
+            utilizations: of the processes that serve, each from 0 to 1.
+            wishes: of the active deployments. Every process hosts all of them: the largest one counts.
+        """
+        wishes = list(wishes) or [Wish(1, 1, 100)]
+        load = sum(utilizations)
+        wanted = max(wish.processes(load) for wish in wishes)
+        kept = max(wish.processes(load / _SPARE) for wish in wishes)
+        if self._since is None:
+            self._since = now
+        self._samples.append(_Sample(now, wanted, kept))
+        while self._samples[0].at < now - SHRINK_AFTER_S:
+            self._samples.popleft()
+        if now - self._since >= GROW_AFTER_S:
+            recent = (sample.wanted for sample in self._samples if sample.at >= now - GROW_AFTER_S)
+            self._size = max(self._size, min(recent))
+        if now - self._since >= SHRINK_AFTER_S:
+            self._size = min(self._size, max(sample.kept for sample in self._samples))
+        # What was asked for explicitly is no matter of time.
+        least = max(wish.min_replicas for wish in wishes)
+        most = max(wish.max_replicas for wish in wishes)
+        self._size = max(1, min(max(self._size, least), most, self._limit))
+        return self._size

@@ -1,0 +1,109 @@
+"""One place in the pool, through all the processes that fill it."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from model_service.serving.scaling import Wish
+
+_LONGEST_DELAY_S = 30.0
+_STEADY_S = 3.0
+_READ_BYTES = 65_536
+_SEND_PATIENCE_S = 1.0
+
+
+class Slot:
+    """Either its process runs (``popen`` is set), or the next one starts at ``due`` (of time.monotonic)."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.control: socket.socket | None = None
+        self.listener: socket.socket | None = None  # outlives the process
+        self.due = 0.0
+        self.deaths = 0  # in a row, none of them after a life of _STEADY_S
+        self.started = 0.0
+        self.died = 0.0
+        self.ended = False  # given back: no process follows
+        self.asked_to_end: float | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.ready = False
+        self.serving = False  # it was given its listener
+        self.heard = time.monotonic()
+        self.utilization = 0.0
+        self.wishes: list[Wish] | None = None  # not told yet
+        self._partial = b""
+
+    def start(self, command: Sequence[str]) -> None:
+        """``command`` finds its end of the control socket in ``--control``.
+
+        Raises:
+            OSError: no process can be made now.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            arguments = ["--index", str(self.index), "--control", str(theirs.fileno())]
+            try:
+                self.popen = subprocess.Popen([*command, *arguments], pass_fds=[theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise
+        ours.settimeout(_SEND_PATIENCE_S)
+        self.control = ours
+        self._reset()
+        self.started = time.monotonic()
+
+    def messages(self) -> list[dict[str, Any]] | None:
+        """Those that have come; None once its process has closed its end. Call it when there is something."""
+        assert self.control is not None
+        try:
+            data = self.control.recv(_READ_BYTES)
+        except OSError:
+            return None
+        if not data:
+            return None
+        self.heard = time.monotonic()
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """To a process that is about to die in vain: its death is noticed elsewhere."""
+        if self.control is not None:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self.control, [json.dumps(message).encode() + b"\n"], list(descriptors))
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.popen is not None:
+            self.popen.send_signal(number)
+
+    def bury(self) -> tuple[str, float]:
+        """After its process' death: how it ended, and the pause before the next one, in seconds.
+
+        One that worked is replaced at once; the pause grows with each that does not last.
+        """
+        assert self.popen is not None
+        assert self.control is not None
+        self.control.close()
+        self.control = None
+        ending = _ending(self.popen.returncode)
+        self.popen = None
+        lasted = self.ready and time.monotonic() - self.started >= _STEADY_S
+        self.deaths = 1 if lasted else self.deaths + 1
+        pause_s = 0.0 if self.deaths == 1 else min(0.25 * 2 ** (self.deaths - 2), _LONGEST_DELAY_S)
+        self._reset()
+        self.died = time.monotonic()
+        self.due = self.died + pause_s
+        return ending, pause_s
+
+
+def _ending(returncode: int) -> str:
+    if returncode < 0:
+        return signal.Signals(-returncode).name
+    return f"exit code {returncode}"

@@ -1,0 +1,72 @@
+"""The two protocols, as an exchange speaks them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from model_service.serving.exchange import Question
+from model_service.serving.protocols import JSON, Answer, oip, platform
+
+if TYPE_CHECKING:
+    from model_service.serving.engine import Ran
+    from model_service.serving.hosted import Hosted
+    from model_service.serving.member import Member
+
+
+class PlatformWire:
+    """``POST /v1/infer/{deployment_id}``."""
+
+    def read(self, body: bytes, scope: Any, limit_bytes: int) -> Question:
+        headers = scope.headers
+        query = dict(parse_qsl(scope.query_string)) if scope.query_string else None
+        decoded = platform.decode(
+            body,
+            headers.get("content-type") or "",
+            query,
+            content_encoding=headers.get("content-encoding"),
+            limit_bytes=limit_bytes,
+        )
+        accept = headers.get("accept") or ""
+        return Question(decoded.model, partial(decoded.request, accept=accept), decoded.slow)
+
+    def write(
+        self, hosted: Hosted, member: Member, request: platform.Request, ran: Ran, seconds: float, scope: Any
+    ) -> Answer:
+        predictions = None
+        if request.answers == JSON:  # the tensors alone have no place for them
+            predictions = member.pipeline.predictions(ran.outputs, request.geometries, **request.overrides)
+        return platform.answer(
+            request,
+            ran.outputs,
+            deployment_id=hosted.id,
+            model_version=member.model_version,
+            member=member.name,
+            latency_ms=seconds * 1000,
+            predictions=predictions,
+            accept_encoding=scope.headers.get("accept-encoding"),
+        )
+
+
+class OpenInferenceWire:
+    """``POST /v2/models/{m}/infer``; ``name``: the model as the caller called it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def read(self, body: bytes, scope: Any, limit_bytes: int) -> Question:
+        headers = scope.headers
+        json_bytes, encoding = headers.get(oip.JSON_BYTES), headers.get("content-encoding")
+        return Question(None, partial(oip.decode, body, json_bytes, encoding, limit_bytes=limit_bytes))
+
+    def write(
+        self, hosted: Hosted, member: Member, request: oip.Request, ran: Ran, seconds: float, scope: Any
+    ) -> Answer:
+        return oip.encode(
+            request,
+            ran.outputs,
+            model_name=self._name,
+            model_version=member.model_version,
+            accept_encoding=scope.headers.get("accept-encoding"),
+        )

@@ -1,0 +1,95 @@
+"""What a deployment's document is made of: its configuration, its revisions, the packages they hold.
+
+{_id, user_id, name, description, deployment_type, status, endpoint_url, namespace, export_job_id, model_name,
+model_version (of the first member), config, routing, revision, revisions: [{revision, routing, config,
+created_at, created_by, live_at, rolled_back, failed}], live_revision, error_message, request_count,
+error_count, last_request_at, total_inference_time_ms, created_at, updated_at, deployed_at, deactivated_at}
+
+``routing`` is {mode, members: [{name, export_job_id, model_name, model_version, format, package, weight,
+inputs}], sticky_header, shadow: a member and its ``share``, rollback}. ``config`` and ``routing`` repeat
+those of the newest revision; the revisions alone hold the packages, a reference for each time they name one.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from model_service.storage.db import Document
+
+KEPT_REVISIONS = 5
+DEFAULT_CONFIG: Document = {
+    "gpu_enabled": False,
+    "auto_scaling": {"min_replicas": 1, "max_replicas": 1, "target_utilization": 70},
+    "batching": {"max_batch_size": 16, "max_delay_ms": 0},
+    "max_concurrency": 64,
+    "timeout_ms": 30_000,
+}
+DEFAULT_WEIGHT = 100
+
+
+def new_revision(number: int, routing: Document, config: Document, by: str, at: Any) -> Document:
+    """One that no server has made live yet."""
+    return {
+        "revision": number,
+        "routing": routing,
+        "config": config,
+        "created_at": at,
+        "created_by": by,
+        "live_at": None,
+        "rolled_back": False,
+        "failed": False,
+    }
+
+
+def of_first_member(routing: Document) -> Document:
+    """What the document says of its first member."""
+    first = routing["members"][0]
+    return {field: first[field] for field in ("export_job_id", "model_name", "model_version")}
+
+
+def packages_of(revisions: Iterable[Document]) -> list[Any]:
+    """The ids of the blobs that these revisions hold, each as often as it is named."""
+    return [
+        member["package"]["file_id"]
+        for revision in revisions
+        for member in (*revision["routing"]["members"], revision["routing"].get("shadow"))
+        if member is not None
+    ]
+
+
+def kept(revisions: list[Document], live: int | None) -> list[Document]:
+    """The newest KEPT_REVISIONS; instead of the oldest of them the live one, where it is older."""
+    newest = revisions[-KEPT_REVISIONS:]
+    if live is None or any(entry["revision"] == live for entry in newest):
+        return newest
+    serving = [entry for entry in revisions if entry["revision"] == live]
+    return [*serving, *newest[len(serving) :]]
+
+
+def marked(revisions: list[Document], number: int, **fields: Any) -> list[Document]:
+    return [entry | fields if entry["revision"] == number else entry for entry in revisions]
+
+
+def former(document: Document) -> Document | None:
+    """The newest earlier revision that was served with other traffic, and was not rolled back from.
+
+    None when there is none. A revision with the traffic of one that was rolled back is as bad as that.
+    """
+    refused = [_traffic(document)]
+    refused += [_traffic(entry) for entry in document["revisions"] if entry["rolled_back"]]
+    revisions: list[Document] = document["revisions"]
+    for entry in reversed(revisions):
+        served = entry["live_at"] is not None and entry["revision"] < document["revision"]
+        if served and _traffic(entry) not in refused:
+            return entry
+    return None
+
+
+def restored_config(entry: Document, document: Document) -> Document:
+    """The revision's, with as many replicas as there are now."""
+    config: Document = entry["config"] | {"auto_scaling": document["config"]["auto_scaling"]}
+    return config
+
+
+def _traffic(entry: Document) -> Any:
+    routing = entry["routing"]
+    return routing["mode"], routing["members"]

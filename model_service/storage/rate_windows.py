@@ -1,0 +1,89 @@
+"""The rate windows that the inference servers share, in Redis: how often each key was used in this minute.
+
+One hash per minute and key: {process: how often it was asked there}. A process writes its own count as a
+whole, so that it may be written again, and reads what the others have; an old minute is forgotten by itself.
+"""
+
+from collections.abc import Mapping
+from uuid import uuid4
+
+import structlog
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from model_service.config import Settings
+
+log = structlog.get_logger(__name__)
+
+# How long one exchange waits for Redis.
+_TIMEOUT_S = 0.5
+_KEPT_S = 120
+
+
+class RateWindows:
+    """Connects when it is used. Without REDIS_URL every process counts alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._process = uuid4().hex
+        self._prefix = f"model-service:rate:{settings.mongodb_db}"
+        self._redis = (
+            None
+            if settings.redis_url is None
+            else Redis.from_url(
+                settings.redis_url.get_secret_value(),
+                socket_connect_timeout=_TIMEOUT_S,
+                socket_timeout=_TIMEOUT_S,
+                retry=Retry(NoBackoff(), retries=0),
+            )
+        )
+        self.connected = False
+
+    def exchange(self, minute: int, own: Mapping[str, int]) -> dict[str, int] | None:
+        """Tell how often each key was asked here in this minute; what all others told of these keys.
+
+        None while Redis cannot be reached. One round trip.
+
+        Args:
+            minute: since the epoch.
+        """
+        if self._redis is None:
+            return None
+        if not own:
+            return {} if self._is_there() else None
+        pipeline = self._redis.pipeline(transaction=False)
+        for key_id, count in own.items():
+            name = f"{self._prefix}:{minute}:{key_id}"
+            pipeline.hset(name, self._process, str(count))
+            pipeline.expire(name, _KEPT_S)
+            pipeline.hvals(name)
+        try:
+            counts = pipeline.execute()[2::3]
+        except RedisError as exc:
+            self._failed(exc)
+            return None
+        self.connected = True
+        return {
+            key_id: sum(map(int, found)) - count
+            for (key_id, count), found in zip(own.items(), counts, strict=True)
+        }
+
+    def _is_there(self) -> bool:
+        assert self._redis is not None
+        try:
+            self._redis.ping()
+        except RedisError as exc:
+            self._failed(exc)
+        else:
+            self.connected = True
+        return self.connected
+
+    def _failed(self, exc: RedisError) -> None:
+        if self.connected:
+            log.warning("rate_windows.redis_away", error=str(exc))
+        self.connected = False
+
+    def close(self) -> None:
+        if self._redis is not None:
+            self._redis.close()

@@ -1,0 +1,271 @@
+"""What the inference servers tell of a deployment, and what becomes of it."""
+
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from model_service.states import DeploymentStatus
+from model_service.storage.blobs import Blob, Blobs
+from model_service.storage.db import Database, Session, now
+from model_service.storage.deployment_documents import DEFAULT_CONFIG, new_revision, of_first_member
+from model_service.storage.deployment_migration import migrate_deployments
+from model_service.storage.deployments import Deployments
+from tests.api.finished import wrong_references
+
+
+def routing_of(*members: tuple[str, ObjectId], **more: Any) -> dict[str, Any]:
+    return {
+        "mode": "split",
+        "members": [
+            {
+                "name": name,
+                "export_job_id": name,
+                "model_name": "digits",
+                "model_version": name,
+                "format": "onnx",
+                "package": {"file_id": file_id, "size_bytes": 3, "checksum": "sha256:" + "0" * 64},
+                "weight": 100,
+                "inputs": None,
+            }
+            for name, file_id in members
+        ],
+        "sticky_header": None,
+        "shadow": None,
+        "rollback": None,
+        **more,
+    }
+
+
+class World:
+    """Deployments, and packages that they hold."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.deployments = Deployments(database)
+        self._blobs = Blobs(database)
+
+    def package(self, content: bytes) -> ObjectId:
+        """A stored blob that nobody holds yet."""
+        published = self._blobs.publish(
+            self._blobs.write(iter([content]), limit_bytes=100), lambda blob, session: None
+        )
+        self.database.transaction(lambda session: self._blobs.release(published.id, session))
+        return published.id
+
+    def deploy(self, routing: dict[str, Any], **fields: Any) -> str:
+        deployment_id, at = str(uuid.uuid4()), now()
+        document: dict[str, Any] = {
+            "_id": deployment_id,
+            "user_id": "somebody",
+            "name": "digits",
+            "description": None,
+            "deployment_type": "platform_endpoint",
+            "status": "pending",
+            "endpoint_url": "http://here",
+            "namespace": "",
+            **of_first_member(routing),
+            "config": DEFAULT_CONFIG,
+            "routing": routing,
+            "revision": 1,
+            "revisions": [new_revision(1, routing, DEFAULT_CONFIG, "somebody", at)],
+            "live_revision": None,
+            "error_message": None,
+            "request_count": 0,
+            "error_count": 0,
+            "last_request_at": None,
+            "total_inference_time_ms": 0.0,
+            "created_at": at,
+            "updated_at": at,
+            "deployed_at": None,
+            "deactivated_at": None,
+        } | fields
+        key = {"_id": str(uuid.uuid4()), "deployment_id": deployment_id, "sha256": "00", "created_at": at}
+
+        def work(session: Session) -> None:
+            assert self.deployments.insert(document, key, session)
+
+        self.database.transaction(work)
+        return deployment_id
+
+    def revise(self, deployment_id: str, routing: dict[str, Any]) -> int:
+        def work(session: Session) -> int:
+            before = self.deployments.get(deployment_id, session)
+            assert before is not None
+            after = self.deployments.revise(before, routing, before["config"], session)
+            assert after is not None
+            return int(after["revision"])
+
+        return self.database.transaction(work)
+
+    def read(self, deployment_id: str) -> dict[str, Any]:
+        found = self.deployments.get(deployment_id)
+        assert found is not None
+        return found
+
+    def events(self, deployment_id: str) -> list[tuple[str, str, str]]:
+        found = self.database.deployment_history.find(
+            {"deployment_target_id": deployment_id}, sort=[("_id", 1)]
+        )
+        return [(each["event_type"], each["status_before"], each["status_after"]) for each in found]
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(database)
+
+
+@pytest.fixture
+def routing(world: World) -> Callable[..., dict[str, Any]]:
+    def make(name: str, **more: Any) -> dict[str, Any]:
+        return routing_of((name, world.package(name.encode())), **more)
+
+    return make
+
+
+def test_of_several_servers_one_makes_it_live(world: World, routing: Callable[..., Any]) -> None:
+    deployment_id = world.deploy(routing("v1.0"))
+    with ThreadPoolExecutor(4) as pool:
+        first = list(pool.map(lambda _: world.deployments.made_live(deployment_id, 1), range(4)))
+    assert sorted(first) == [False, False, False, True]
+    stored = world.read(deployment_id)
+    assert (stored["status"], stored["live_revision"]) == ("active", 1)
+    assert stored["deployed_at"] is not None
+    assert not world.deployments.made_live(deployment_id, 2)
+    assert world.revise(deployment_id, routing("v1.1")) == 2
+    assert not world.deployments.made_live(deployment_id, 1)  # too late
+    assert world.deployments.made_live(deployment_id, 2)
+    assert world.events(deployment_id) == [("deployed", "pending", "active"), ("updated", "active", "active")]
+
+
+def test_an_update_that_fails_is_told_once_and_does_not_stop_what_is_served(
+    world: World, routing: Callable[..., Any]
+) -> None:
+    deployment_id = world.deploy(routing("v1.0"))
+    world.deployments.made_live(deployment_id, 1)
+    assert not world.deployments.update_failed(deployment_id, 1, "another server serves it")
+    world.revise(deployment_id, routing("v1.1"))
+    assert world.deployments.update_failed(deployment_id, 2, "corrupt")
+    assert not world.deployments.update_failed(deployment_id, 2, "corrupt, again")
+    stored = world.read(deployment_id)
+    assert (stored["status"], stored["live_revision"], stored["error_message"]) == ("active", 1, "corrupt")
+    assert world.events(deployment_id)[1:] == [("update_failed", "active", "active")]
+    world.revise(deployment_id, routing("v1.2"))
+    assert world.read(deployment_id)["error_message"] is None
+
+
+def test_one_that_was_never_served_fails(world: World, routing: Callable[..., Any]) -> None:
+    deployment_id = world.deploy(routing("v1.0"))
+    world.deployments.move(deployment_id, DeploymentStatus.DEPLOYING)
+    assert world.deployments.update_failed(deployment_id, 1, "corrupt")
+    assert world.read(deployment_id)["status"] == "failed"
+    assert world.events(deployment_id)[-1] == ("failed", "deploying", "failed")
+
+
+def test_what_fails_again_and_again_is_not_gone_back_to(world: World, routing: Callable[..., Any]) -> None:
+    first, second, third = (routing(name) for name in ("v1.0", "v1.1", "v1.2"))
+    deployment_id = world.deploy(first)
+    world.deployments.made_live(deployment_id, 1)
+    assert not world.deployments.roll_back_to_former(deployment_id, 1, "slow", {})
+    for number, each in enumerate((second, third), start=2):
+        world.revise(deployment_id, each)
+        world.deployments.made_live(deployment_id, number)
+    assert world.deployments.roll_back_to_former(deployment_id, 3, "slow", {"p95_ms": 900})
+    assert not world.deployments.roll_back_to_former(
+        deployment_id, 3, "slow", {}
+    )  # another server was faster
+    stored = world.read(deployment_id)
+    assert (stored["revision"], stored["model_version"]) == (4, "v1.1")
+    world.deployments.made_live(deployment_id, 4)
+    assert world.deployments.roll_back_to_former(deployment_id, 4, "slow", {})
+    assert world.read(deployment_id)["model_version"] == "v1.0"
+    told = world.database.deployment_history.find_one({"event_type": "rolled_back"}, sort=[("_id", 1)])
+    assert told is not None
+    data = {"from": 3, "to": 2, "revision": 4, "reason": "slow", "model_version": "v1.1", "p95_ms": 900}
+    assert (told["event_data"], told["created_by_user_id"]) == (data, "service")
+    assert wrong_references(world.database) == []
+
+
+def test_an_update_forgets_the_crashes_of_the_one_before(world: World, routing: Callable[..., Any]) -> None:
+    deployment_id = world.deploy(routing("v1.0"))
+    world.deployments.set_load_attempts(deployment_id, "here:1", 3)
+    world.revise(deployment_id, routing("v1.1"))
+    assert "load_attempts" not in world.read(deployment_id)
+
+
+def test_concurrent_revisions_hold_what_they_name(world: World, routing: Callable[..., Any]) -> None:
+    routings = [routing(f"v1.{number}") for number in range(4)]
+    shadow = routings[0]["members"][0] | {"share": 0.1}
+    deployment_id = world.deploy(routings[0])
+    with ThreadPoolExecutor(4) as pool:
+        made = list(
+            pool.map(
+                lambda number: world.revise(deployment_id, routings[number % 4] | {"shadow": shadow}),
+                range(12),
+            )
+        )
+    assert sorted(made) == list(range(2, 14))
+    assert [each["revision"] for each in world.read(deployment_id)["revisions"]] == [9, 10, 11, 12, 13]
+    assert wrong_references(world.database) == []
+
+
+def test_a_server_is_told_the_keys_and_the_owners_tier(world: World, routing: Callable[..., Any]) -> None:
+    world.database.users.insert_one({"_id": "rich", "tier": "pro"})
+    rich, other = world.deploy(routing("v1.0"), user_id="rich"), world.deploy(routing("v1.0"))
+    served = {each["_id"]: each for each in world.deployments.served()}
+    assert served[rich]["owner_tier"] == "pro"
+    assert served[other].get("owner_tier") is None
+    assert [key["deployment_id"] for key in served[rich]["keys"]] == [rich]
+    assert "owner" not in served[rich]
+
+
+def test_a_deployment_of_before_the_revisions_goes_on(world: World, database: Database) -> None:
+    blobs, deployment_id, at = Blobs(database), str(uuid.uuid4()), now()
+    old: dict[str, Any] = {
+        "_id": deployment_id,
+        "export_job_id": "the job",
+        "deployment_type": "platform_endpoint",
+        "name": "digits",
+        "description": None,
+        "config": {},
+        "status": "active",
+        "endpoint_url": "http://here",
+        "model_name": "digits",
+        "namespace": "",
+        "model_version": "v1.0",
+        "request_count": 3,
+        "last_request_at": None,
+        "total_inference_time_ms": 1.5,
+        "created_at": at,
+        "updated_at": at,
+        "deployed_at": at,
+    }
+
+    def refer(stored: Blob, session: Session) -> None:
+        package = {"package": stored.reference()}
+        database.deployments.insert_one(old | package, session=session)
+        key = {"deployment_id": deployment_id, "prefix": "pk_", "sha256": "00", "created_at": at}
+        database.api_keys.insert_one(key, session=session)
+
+    blobs.publish(blobs.write(iter([b"old"]), limit_bytes=10), refer)
+    database.export_jobs.insert_one({"_id": "the job", "export_format": "openvino"})
+    assert wrong_references(database) == []
+    assert world.deployments.served() == []
+    assert migrate_deployments(database) == 1
+    assert migrate_deployments(database) == 0
+    assert wrong_references(database) == []
+    (served,) = world.deployments.served()
+    assert "package" not in served
+    assert served["config"] == DEFAULT_CONFIG
+    assert (served["revision"], served["live_revision"]) == (1, 1)
+    (member,) = served["routing"]["members"]
+    assert (member["name"], member["format"]) == ("v1.0", "openvino")
+    (key,) = served["keys"]
+    assert (key["name"], key["sha256"], uuid.UUID(key["_id"]).version) == ("default", "00", 4)
+    assert world.deployments.made_live(deployment_id, 1) is False
+    with_another = routing_of(("v1.1", world.package(b"new")))
+    assert world.revise(deployment_id, with_another) == 2
+    assert wrong_references(database) == []
