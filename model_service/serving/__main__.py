@@ -3,14 +3,14 @@
 import argparse
 import sys
 
-from model_service.serving.pool import Pool
+from model_service.serving.pool.supervisor import Pool
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model_service.serving", description=__doc__)
     parser.add_argument("--application", help="module:factory of what every process serves")
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "model_service.serving.process"]
+    command = [sys.executable, "-m", "model_service.serving.pool.process"]
     if arguments.application:
         command += ["--application", arguments.application]
     return Pool(command).run()

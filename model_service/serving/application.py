@@ -8,11 +8,11 @@ from typing import Any
 from model_service.config import Settings
 from model_service.serving.accounting import Accounting
 from model_service.serving.app import InferenceApp
-from model_service.serving.busy import processors
 from model_service.serving.engine import Engine
 from model_service.serving.exchange import Exchange
 from model_service.serving.host import Host
 from model_service.serving.keys import KeyUses
+from model_service.serving.pool.busy import processors
 from model_service.serving.quotas import Quotas
 from model_service.serving.store import PackageStore
 from model_service.serving.usage import Usage

@@ -214,7 +214,7 @@ class Exchange:
 
 
 def _require_room(hosted: Hosted) -> None:
-    """Raises: TooManyAtOnce. A body that is yet to arrive takes none: whoever sends slowly keeps nobody out."""
+    """Raises: TooManyAtOnce. A body yet to arrive takes no room: who sends slowly keeps nobody out."""
     if hosted.flight.requests >= hosted.max_concurrency:
         raise TooManyAtOnce(
             f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."

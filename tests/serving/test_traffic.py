@@ -201,12 +201,18 @@ def test_bodies_share_a_bounded_memory(world: World, listen: Listen, package_zip
         f"POST /v1/infer/{deployment_id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
         "Content-Length: 1000\r\n\r\n{"
     )
-    slow = [socket.create_connection((host, int(port)), timeout=30) for _ in range(8)]
-    for connection in slow:
-        connection.sendall(head.encode())
-    refused = wait_for(lambda: (answer := endpoint.ask({"inputs": X})).status != 200 and answer, "their heads")
-    assert isinstance(refused, Reply)
+    slow: list[socket.socket] = []
+
+    def one_more() -> Reply | None:
+        slow.append(socket.create_connection((host, int(port)), timeout=30))
+        slow[-1].sendall(head.encode())
+        answer = endpoint.ask({"inputs": X})
+        return answer if answer.status != 200 else None
+
+    refused = wait_for(one_more, "the memory to be full")
+    assert refused is not None
     assert (refused.status, refused.json["error"]["code"]) == (503, "service_unavailable")
+    assert len(slow) >= 8
     for connection in slow:
         connection.close()
     wait_for(lambda: endpoint.ask({"inputs": X}).status == 200, "them to be gone")

@@ -1,6 +1,6 @@
-"""One serving process of the pool: ``python -m model_service.serving.process``, started by its supervisor.
+"""A process of the pool, ``python -m model_service.serving.pool.process``, started by its supervisor.
 
-``pool.py`` has the messages that the two exchange.
+``supervisor.py`` has the messages that the two exchange.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from model_service.config import Settings, SettingsError, read_settings
-from model_service.serving.busy import Busy, IdleTime, processors
-from model_service.serving.listeners import BACKLOG
-from model_service.serving.pool import STOP_S, WRONG_SETTINGS
+from model_service.serving.pool.busy import Busy, IdleTime, processors
+from model_service.serving.pool.listeners import BACKLOG
+from model_service.serving.pool.supervisor import STOP_S, WRONG_SETTINGS
 
 _APPLICATION = "model_service.serving.application:make"
 _REPORT_S = 0.5
@@ -107,7 +107,7 @@ class Process:
 
     def __init__(self, application: Application, control: Control, idle: IdleTime) -> None:
         # Imported late: the supervisor waits for the settings alone.
-        from model_service.serving.clients import Clients
+        from model_service.serving.pool.clients import Clients
 
         self._application = application
         self._control = control
@@ -185,7 +185,7 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m model_service.serving.process", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m model_service.serving.pool.process", description=__doc__)
     parser.add_argument("--index", type=int, required=True, help="the same for every process in its place")
     parser.add_argument(
         "--control", type=int, required=True, help="file descriptor of the supervisor's socket"

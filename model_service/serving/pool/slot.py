@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from model_service.serving.scaling import Wish
+from model_service.serving.pool.scaling import Wish
 
 _LONGEST_DELAY_S = 30.0
 _STEADY_S = 3.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_service.serving.scaling import Scaler, Wish
+from model_service.serving.pool.scaling import Scaler, Wish
 
 ALONE = [Wish(1, 1, 70)]
 ELASTIC = [Wish(1, 4, 70)]

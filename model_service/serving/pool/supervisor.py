@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-from model_service.serving.listeners import Listeners, PortTaken
-from model_service.serving.plain_log import tell
-from model_service.serving.scaling import Scaler, Wish
-from model_service.serving.slot import Slot
+from model_service.serving.pool.listeners import Listeners, PortTaken
+from model_service.serving.pool.plain_log import tell
+from model_service.serving.pool.scaling import Scaler, Wish
+from model_service.serving.pool.slot import Slot
 
 WRONG_SETTINGS = 2  # the exit code of a process whose settings are wrong: another one would fare no better
 STOP_S = 8.0  # a process that was asked to end has this long

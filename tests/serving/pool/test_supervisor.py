@@ -34,7 +34,7 @@ class Pool:
             "MODEL_SERVICE_HOME": str(self.folder),
         }
         command = [sys.executable, "-m", "model_service.serving"]
-        command += ["--application", "tests.serving.pool_application:make"]
+        command += ["--application", "tests.serving.pool.application:make"]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
 
