@@ -35,7 +35,7 @@ _OPERATOR = re.compile(
     r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.[a-zA-Z]\w*(\.[a-zA-Z]\w*)?"
     r"|torch\.ops\.aten\.__(and|or|xor|lshift|rshift)__\.(Tensor|Scalar)"  # of masks: a & b
     r"|torch\.ops\.aten\._assert_tensor_metadata\.default"  # what torch.export makes of every x.to(dtype)
-    r"|torch\.ops\.aten\._weight_norm_interface\.default"  # of torch.nn.utils.parametrizations.weight_norm
+    r"|torch\.ops\.aten\._weight_norm(_interface)?\.default"  # of torch.nn.utils.parametrizations.weight_norm
     r"|torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl"
     r"|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|torch\.sym_(float|int|ite|max|min|not)|torch\._sym_sqrt|math\.(ceil|floor|trunc)"

@@ -129,3 +129,13 @@ def test_names_of_axes_survive(tmp_path: Path) -> None:
     run(ExportRequest(source, tmp_path / "out", "pt2"))
 
     assert [spec.shape for spec in runners.load(tmp_path / "out").outputs] == [("2*batch", 4), ("batch", 8)]
+
+
+def test_normalised_weights_are_read_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(2, 3, 3), dim=2).eval()
+    torch.export.save(torch.export.export(net, (torch.randn(2, 2, 8),)), tmp_path / "model.pt2")
+
+    result = run(ExportRequest(tmp_path / "model.pt2", tmp_path / "out", "pt2"))
+
+    assert result.verdict == "verified"
