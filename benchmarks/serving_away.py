@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -76,17 +77,20 @@ def _revoke(service: Service, question: Question, path: str) -> Revoked:
             if _accepted(question):
                 accepted.append(sent)
 
-    probers = [threading.Thread(target=probe) for _ in range(PROBERS)]
-    for each in probers:
-        each.start()
-    service.call("DELETE", path)
-    revoked = time.monotonic()
-    until(
-        lambda: time.monotonic() - max([revoked, *accepted]) > QUIET_S, "the key to be refused", deadline_s=60
-    )
-    stop.set()
-    for each in probers:
-        each.join()
+    with ThreadPoolExecutor(PROBERS) as threads:
+        probers = [threads.submit(probe) for _ in range(PROBERS)]
+        try:
+            service.call("DELETE", path)
+            revoked = time.monotonic()
+            until(
+                lambda: time.monotonic() - max([revoked, *accepted]) > QUIET_S,
+                "the key to be refused",
+                deadline_s=60,
+            )
+        finally:
+            stop.set()
+        for each in probers:
+            each.result()  # a prober that broke off has seen nothing
     return Revoked(max(0.0, max([revoked, *accepted]) - revoked), len(asked))
 
 

@@ -120,11 +120,6 @@ class Service:
             exported.is_answered_by(ask(question)) for question in deployed.questions(exported).values()
         )
 
-    def forget(self, name: str) -> None:
-        """Delete a deployment, if there is one of that name."""
-        if deployed := self._deployed.pop(name, None):
-            self.call("DELETE", f"{API}/{deployed.id}")
-
 
 @contextmanager
 def service(folder: Path) -> Iterator[Service]:

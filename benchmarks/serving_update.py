@@ -31,7 +31,7 @@ def measure(service: Service, *, seconds: float) -> Updates:
     deployed = service.deployed(NAME, model=EXPORTS[0])
     path = f"{API}/{deployed.id}"
     question = deployed.questions(exported[EXPORTS[0]])["binary"]
-    live_s, told = [], []
+    asked_ats, told = [], []
     started = time.monotonic()
     with steady(question, exported, per_second=PER_SECOND) as load:
         for n in range(1, UPDATES + 1):
@@ -42,14 +42,14 @@ def measure(service: Service, *, seconds: float) -> Updates:
             until(partial(_is_live, service, path, revision), f"revision {revision} to be live")
             told.append((time.monotonic(), wanted))
             print(f"  update {n}: live after {told[-1][0] - asked_at:.2f} s", flush=True)
-            live_s.append(asked_at)
+            asked_ats.append(asked_at)
         time.sleep(max(0.0, started + seconds - time.monotonic()))
     elapsed = time.monotonic() - started
     firsts = [
         min(each.done for each in load.asked if each.done > asked_at and each.outcome == wanted) - asked_at
-        for asked_at, (_, wanted) in zip(live_s, told, strict=True)
+        for asked_at, (_, wanted) in zip(asked_ats, told, strict=True)
     ]
-    ends = [*live_s[1:], float("inf")]
+    ends = [*asked_ats[1:], float("inf")]
     stale = sum(
         each.outcome != wanted and each.outcome in EXPORTS
         for (told_at, wanted), end in zip(told, ends, strict=True)

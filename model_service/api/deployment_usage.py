@@ -1,15 +1,14 @@
 """/api/v1/deployments/{id}/usage"""
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import APIBlueprint
 
 from model_service.api.context import services
+from model_service.api.deployments import TAG, URL
 from model_service.api.schemas.deployments import DeploymentPath
 from model_service.api.schemas.usage import DeploymentUsage, UsageQuery
 
-api = APIBlueprint(
-    "deployment_usage", __name__, url_prefix="/api/v1/deployments", abp_tags=[Tag(name="deployments")]
-)
+api = APIBlueprint("deployment_usage", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
 @api.get("/<deployment_id>/usage", responses={200: DeploymentUsage})

@@ -31,8 +31,12 @@ TAG = Tag(name="deployments")
 api = APIBlueprint("deployments", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
+def _addressed(stored: dict[str, Any]) -> dict[str, Any]:
+    return stored | {"endpoint_url": services().deployments.endpoint_url(stored)}
+
+
 def answer_deployment(stored: dict[str, Any]) -> Response:
-    return tagged(answer(WholeDeployment.model_validate(stored)), stored["revision"])
+    return tagged(answer(WholeDeployment.model_validate(_addressed(stored))), stored["revision"])
 
 
 @api.post("", responses={202: CreatedDeployment})
@@ -43,7 +47,7 @@ def create_deployment(body: NewDeployment) -> Response:
     """
     once = requested_once()
     stored, text = services().deployments.create(body.fields(), once)
-    response = answer(CreatedDeployment.model_validate(stored | {"api_key": text}), 202)
+    response = answer(CreatedDeployment.model_validate(_addressed(stored) | {"api_key": text}), 202)
     response.headers["Location"] = f"{URL}/{stored['_id']}"
     return mark(tagged(response, stored["revision"]), once)
 
@@ -52,7 +56,7 @@ def create_deployment(body: NewDeployment) -> Response:
 def list_deployments(query: DeploymentQuery) -> Response:
     """List deployments, newest first, without their revisions."""
     page = services().deployments.search(query.filters(), page=query.page, limit=page_limit(query))
-    found = [Deployment.model_validate(item) for item in page.items]
+    found = [Deployment.model_validate(_addressed(item)) for item in page.items]
     return answer(DeploymentPage(deployments=found, pagination=Pagination.of(page)))
 
 

@@ -1,6 +1,5 @@
 """``model-service deployments keys``."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from model_service.cli import deployment_options as options
 from model_service.cli.deployment_options import id_of
 from model_service.cli.deployments import Keep
 from model_service.cli.kept_keys import keep_key
+from model_service.cli.options import in_days
 from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Listing, Record
 from model_service.client import DeploymentKey
@@ -31,7 +31,7 @@ def create(
 ) -> None:
     """Make one more key. Its text is shown once, now: keep it."""
     client = client_of(context)
-    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    expires_at = in_days(days)
     key = client.create_deployment_key(id_of(client, deployment), name, expires_at=expires_at)
     _show_secret(key, keep, as_json)
 

@@ -39,9 +39,15 @@ Rollback = Annotated[
     str | None,
     typer.Option(metavar="JSON", help='When to go back by itself: {"max_error_rate": 0.05}, or @FILE.'),
 ]
+Clear = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PART", help="shadow, rollback, sticky-header or description: none; repeat it."),
+]
 Revision = Annotated[
     int | None, typer.Option(metavar="N", help="Only if this is its revision still, as `get` shows it.")
 ]
+
+_CLEARABLE = frozenset({"shadow", "rollback", "sticky_header", "description"})
 
 
 def id_of(client: ModelServiceClient, deployment: str) -> str:
@@ -80,6 +86,14 @@ def routes(
         job, share = _pair(shadow, "--shadow")
         fields["shadow"] = {"export_job_id": job, "share": _number(float, share, "--shadow")}
     return {name: value for name, value in fields.items() if value}
+
+
+def cleared(parts: Sequence[str] | None) -> dict[str, None]:
+    """What is to be there no longer, as the service takes it. Raises: typer.BadParameter: it has to be."""
+    fields = [part.replace("-", "_") for part in parts or ()]
+    if not _CLEARABLE.issuperset(fields):
+        raise typer.BadParameter(f"one of {', '.join(sorted(_CLEARABLE))}", param_hint="--clear")
+    return dict.fromkeys(fields)
 
 
 def _pair(given: str, option: str) -> tuple[str, str]:

@@ -121,6 +121,7 @@ def update(
         bool,
         typer.Option("--override-verification", help="Of what was not proven; this takes an administrator."),
     ] = False,
+    clear: options.Clear = None,
     revision: options.Revision = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the change is served.")] = False,
     timeout: Timeout = 120,
@@ -136,7 +137,7 @@ def update(
             "override_verification": unverified or None,
             **options.routes(traffic, models, ensemble, sticky_header, shadow, rollback),
         }
-    )
+    ) | options.cleared(clear)
     if not changes:
         raise typer.BadParameter("say what to change, as --config or --export")
     client = client_of(context)
@@ -159,7 +160,7 @@ def scale(
     context: typer.Context,
     deployment: options.Deployment,
     replicas: Annotated[
-        int | None, typer.Argument(metavar="[REPLICAS]", min=0, help="Exactly so many servers.")
+        int | None, typer.Argument(metavar="[REPLICAS]", min=1, help="Exactly so many servers.")
     ] = None,
     at_least: Annotated[int | None, typer.Option("--min", metavar="N", help="So many at least.")] = None,
     at_most: Annotated[int | None, typer.Option("--max", metavar="N", help="So many at most.")] = None,

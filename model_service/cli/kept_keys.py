@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import typer
+
 from model_service.cli import kept
+from model_service.cli.output import file_problem
 
 
 def key_file() -> Path:
@@ -10,8 +13,11 @@ def key_file() -> Path:
 
 
 def keep_key(deployment_id: str, key: str) -> None:
-    """Raises OSError: the file cannot be written."""
-    kept.write(key_file(), kept.read(key_file()) | {deployment_id: key})
+    """Where the file cannot be written it is said, and no more: the key is yet to be told, this once."""
+    try:
+        kept.write(key_file(), kept.read(key_file()) | {deployment_id: key})
+    except OSError as exc:
+        typer.echo(f"The key is not kept: {file_problem(exc)}", err=True)
 
 
 def kept_key(deployment_id: str) -> str | None:

@@ -1,10 +1,10 @@
 """``model-service keys``."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
+from model_service.cli.options import in_days
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, Record
 from model_service.client import Key
@@ -37,7 +37,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a key. Its text is shown once, now: keep it."""
-    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    expires_at = in_days(days)
     key = client_of(context).create_key(
         name, scope or ["read"], namespaces=namespace, expires_at=expires_at, owner=owner
     )

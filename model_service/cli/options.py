@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,3 +59,11 @@ def json_object(given: str | None) -> dict[str, Any] | None:
 def given(fields: dict[str, Any]) -> dict[str, Any]:
     """Only what was said on the command line: the rest is the service's to choose, or to leave alone."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def in_days(days: float | None) -> datetime | None:
+    """When so many days are over; None: never. Raises: typer.BadParameter: after the calendar's end."""
+    try:
+        return None if days is None else datetime.now(UTC) + timedelta(days=days)
+    except (OverflowError, ValueError):
+        raise typer.BadParameter("more days than the calendar has", param_hint="--days") from None

@@ -148,10 +148,13 @@ def _arrays(inputs: Any, output: Path) -> Any:
             return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
         except Exception as exc:  # numpy and zipfile have many words for a damaged file
             raise typer.BadParameter(f"a damaged file: {exc}", param_hint="INPUT") from None
-    if isinstance(inputs, list):
-        return np.asarray(inputs)
-    if isinstance(inputs, dict):
-        return {name: np.asarray(value) for name, value in inputs.items()}
+    try:
+        if isinstance(inputs, list):
+            return np.asarray(inputs)
+        if isinstance(inputs, dict):
+            return {name: np.asarray(value) for name, value in inputs.items()}
+    except (ValueError, OverflowError) as exc:
+        raise typer.BadParameter(f"no array: {exc}", param_hint="INPUT") from None
     raise typer.BadParameter(
         "an image or a text is answered with predictions, not arrays", param_hint="--output"
     )

@@ -270,7 +270,7 @@ def _promoted(routing: Document, name: str) -> Document:
         names = ", ".join(repr(each["name"]) for each in (*routing["members"], shadow) if each)
         raise InvalidField.of("member", f"one of {names}", wrong=repr(name))
     chosen = {field: value for field, value in found[0].items() if field != "share"}
-    left = None if shadow and shadow["name"] == name else shadow
+    left = None if shadow and shadow["export_job_id"] == chosen["export_job_id"] else shadow
     if routing["members"] == [chosen]:
         return routing
     return merged(routing, {"members": [chosen | {"weight": DEFAULT_WEIGHT}], "shadow": left})

@@ -98,7 +98,6 @@ class DeploymentService:
             "description": fields.get("description"),
             "deployment_type": kind,
             "status": DeploymentStatus.PENDING,
-            "endpoint_url": deployer_for(kind, self._settings).endpoint_url(deployment_id),
             "namespace": namespace_of(first["model_name"]),
             **first,
             "config": config,
@@ -123,6 +122,11 @@ class DeploymentService:
         if deployment is None or not may_read(deployment["model_name"]):
             raise NotFound("deployment", deployment_id)
         return deployment
+
+    def endpoint_url(self, deployment: Document) -> str:
+        """Where it is asked: of the settings as they are now, for an inference server may move."""
+        kind = DeploymentType(deployment["deployment_type"])
+        return deployer_for(kind, self._settings).endpoint_url(deployment["_id"])
 
     def search(self, filters: Document, *, page: int, limit: int) -> Page:
         """Those that match and that whoever acts may read, newest first, without their revisions.

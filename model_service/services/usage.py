@@ -19,6 +19,7 @@ _INTERVAL: dict[Granularity, timedelta] = {"hour": timedelta(hours=1), "day": ti
 # Intervals that are shown by default, and at most.
 _SHOWN: dict[Granularity, int] = {"hour": 24, "day": 30}
 _MOST: dict[Granularity, int] = {"hour": 31 * 24, "day": 366}
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before anything was counted, and far from the calendar's end
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,10 @@ def _interval(
 ) -> tuple[datetime, datetime]:
     """Raises: InvalidField."""
     step = _INTERVAL[granularity]
-    end = now() if end is None else end.astimezone(UTC)
-    start = _floor(
-        end - (_SHOWN[granularity] - 1) * step if start is None else start.astimezone(UTC), granularity
-    )
+    end = now() if end is None else end
+    if start is None:
+        start = max(end, _EARLIEST) - (_SHOWN[granularity] - 1) * step
+    start = _floor(start, granularity)
     if start >= end:
         raise InvalidField.of("from", f"before {end.isoformat()}, where the usage that is asked for ends")
     if end - start > _MOST[granularity] * step:

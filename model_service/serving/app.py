@@ -3,6 +3,7 @@
 https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 """
 
+import asyncio
 import re
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ _INFER = re.compile(r"/v1/infer/([^/]{1,255})")
 _MODEL = re.compile(r"/v2/models/([^/]{1,255})(?:/versions/([^/]{1,255}))?(?:/(infer|ready|config|stats))?")
 _ALL_STATS = "/v2/models/stats"
 _LOAD = re.compile(r"/v2/repository/models/([^/]{1,255})/(load|unload)")
+_LONGEST_PATH = 600  # no target has a longer one; what anybody sends is not kept
 _NAME = "model-service"
 
 
@@ -59,8 +61,12 @@ class Target(NamedTuple):
     version: str | None = None
 
 
-@lru_cache(maxsize=4096)
 def target_of(path: str) -> Target:
+    return _target_of(path) if len(path) <= _LONGEST_PATH else Target("")
+
+
+@lru_cache(maxsize=4096)
+def _target_of(path: str) -> Target:
     if match := _INFER.fullmatch(path):
         return Target("platform", match[1])
     if path == _ALL_STATS:
@@ -103,8 +109,8 @@ class InferenceApp:
     async def _answer(self, target: Target, scope: Any, protocol: Any) -> tuple[int, Answer]:
         verb = target.verb
         if not verb:
-            return self._look(scope)
-        hosted = self._hosted(target.name)
+            return await self._look(scope)
+        hosted = self._hosted(target.name, scope.headers)
         if verb == "platform":
             _require(scope, "POST")
             return 200, await self._exchange.answer(hosted, self._platform, None, scope, protocol)
@@ -115,10 +121,13 @@ class InferenceApp:
         self._exchange.authorize(hosted, scope.headers)
         return 200, self._tell(verb, target, hosted)
 
-    def _hosted(self, name: str) -> Hosted:
-        hosted = self._host.find(name)
-        if hosted is not None:
-            return hosted
+    def _hosted(self, name: str, headers: Any) -> Hosted:
+        """Of several with one name the one that the key opens."""
+        found = self._host.find(name)
+        if len(found) > 1:
+            found = [hosted for hosted in found if self._exchange.opens(hosted, headers)] or found
+        if found:
+            return found[0]
         if self._host.expects(name):
             raise ServiceUnavailable(f"Deployment {name[:100]} is not loaded here yet; try again.")
         raise NotFound("active deployment", name[:100])
@@ -153,7 +162,7 @@ class InferenceApp:
                 return Answer(JSON, [], b"")
         return _document(document)
 
-    def _look(self, scope: Any) -> tuple[int, Answer]:
+    async def _look(self, scope: Any) -> tuple[int, Answer]:
         ready = 200 if self._host.ready.is_set() else 503
         match scope.path:
             case "/health" | "/health/live":
@@ -161,7 +170,8 @@ class InferenceApp:
             case "/health/ready":
                 return ready, _document(self._health())
             case "/metrics":
-                return 200, Answer(CONTENT_TYPE, [], exposition())
+                # It reads every process's files: in a thread, as nobody who infers waits for it.
+                return 200, Answer(CONTENT_TYPE, [], await asyncio.to_thread(exposition))
             case "/v2" | "/v2/":
                 return 200, _document(documents.server(_NAME, __version__))
             case "/v2/health/live":

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from model_service.serving.batches import Shape, concatenated, rows_of, shape_of, split
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 INLINE_S = 0.0003
 # Two batches of a model at a time: while one is put together or taken apart, the other one computes.
 _LANES = 2
+# Made as they are needed: a slow model keeps its own two, and no other model waits for them.
+_MOST_THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Cost:
 
 
 class Engine:
-    """``threads``: how many models may run at a time."""
+    """``threads``: how many cores one run may use."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -51,7 +54,7 @@ class Engine:
         self._busy_s = 0.0
         self._running = 0
         self._since = 0.0  # when the engine last began to have something to do
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="model")
 
     def busy_seconds(self) -> float:
         """Seconds since the start in which a model ran, one or several: each may use all cores."""
@@ -165,13 +168,22 @@ class Lane:
         return Ran(outputs, seconds)
 
     def submit(self, inputs: Arrays) -> asyncio.Future[Ran]:
-        """The answer in time. A future that was cancelled before its run began costs nothing more."""
+        """The answer in time. A future that is cancelled before its run begins costs nothing more."""
         answer: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
         request = _Request(inputs, rows_of(inputs), shape_of(inputs), time.perf_counter(), answer)
         self._waiting.append(request)
         self._engine.waiting += 1
         self._dispatch()
+        if self._waiting and self._waiting[-1] is request:
+            answer.add_done_callback(partial(self._forget, request))
         return answer
+
+    def _forget(self, request: _Request, answer: asyncio.Future[Ran]) -> None:
+        """Who gave up would wait, with all inputs, until the model takes another one; which one that hangs
+        never does."""
+        if answer.cancelled() and request in self._waiting:
+            self._waiting.remove(request)
+            self._engine.waiting -= 1
 
     def _dispatch(self) -> None:
         while self._running < self._lanes and self._waiting:

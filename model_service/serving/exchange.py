@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -21,8 +22,8 @@ from model_service.errors import (
     Unauthorized,
 )
 from model_service.metrics import INFERENCE_DURATION
-from model_service.serving.hosted import Hosted
-from model_service.serving.http import announced, read_body
+from model_service.serving.hosted import Flight, Hosted
+from model_service.serving.http import read_body
 from model_service.serving.keys import KeyUses
 from model_service.serving.protocols import Answer
 from model_service.serving.quotas import Quotas
@@ -30,6 +31,7 @@ from model_service.serving.usage import Usage
 from model_service.tiers import Tiers
 
 if TYPE_CHECKING:
+    from exporters.base import Arrays
     from model_service.serving.engine import Ran
     from model_service.serving.member import Member
 
@@ -37,9 +39,9 @@ T = TypeVar("T")
 
 _CLIENT_GONE = 499  # nginx's: nobody reads it
 _BEARER = "bearer "
-# Bodies of the largest size that a process holds at a time; of smaller ones, as many as take the same memory.
+# What a process holds of requests at a time, in bodies of the largest size.
 _BODIES = 8
-# To read a larger one takes longer than a thread's turn.
+# To read a larger one, or write it, takes longer than a thread's turn.
 _LARGE_BYTES = 1 << 20
 
 
@@ -63,7 +65,12 @@ class ClientGone(Exception):
 
 
 class Wire(Protocol):
-    """A protocol's two ends. ``read`` gives a function of the member, because the body may name it."""
+    """A protocol's two ends. ``read`` gives a function of the member, because the body may name it.
+
+    ``is_packed``: reading the body unpacks it, which may take far longer than its length tells.
+    """
+
+    def is_packed(self, body: bytes, scope: Any) -> bool: ...
 
     def read(self, body: bytes, scope: Any, limit_bytes: int) -> Question: ...
 
@@ -91,6 +98,39 @@ class _Tally:
     inference_s: float = 0.0
 
 
+class _Memory:
+    """What the requests of all deployments may hold together.
+
+    A deployment holds no more than it leaves to the others: however many bodies are announced to it and never
+    sent, another one gets its own.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left_bytes = size_bytes
+
+    @contextmanager
+    def share(self, flight: Flight) -> Iterator[Callable[[int], None]]:
+        """For one request: what it calls before it holds more bytes. All are given back at its end.
+
+        Calling it raises ServiceUnavailable.
+        """
+        held_bytes = 0
+
+        def take(size_bytes: int) -> None:
+            nonlocal held_bytes
+            if flight.held_bytes + size_bytes > self._left_bytes:
+                raise ServiceUnavailable("The bodies of other requests fill the memory: try again.")
+            held_bytes += size_bytes
+            flight.held_bytes += size_bytes
+            self._left_bytes -= size_bytes
+
+        try:
+            yield take
+        finally:
+            flight.held_bytes -= held_bytes
+            self._left_bytes += held_bytes
+
+
 class Exchange:
     def __init__(
         self, usage: Usage, key_uses: KeyUses, quotas: Quotas, tiers: Tiers, *, max_body: int
@@ -100,7 +140,7 @@ class Exchange:
         self._quotas = quotas
         self._tiers = tiers
         self._max_body = max_body
-        self._bytes_left = max_body * _BODIES
+        self._memory = _Memory(max_body * _BODIES)
 
     def opens(self, hosted: Hosted, headers: Mapping[str, str]) -> str | None:
         """The id of the key that was sent, if it is one of the deployment's."""
@@ -131,7 +171,7 @@ class Exchange:
         key_id = self.authorize(hosted, headers)
         _require_room(hosted)
         limits = self._tiers.of(self._tiers.tier_of(hosted.owner, hosted.tier))
-        admission = self._quotas.admit(hosted.owner, limits, key_id)
+        admission = self._quotas.admit(hosted.owner, limits)
         self._key_uses.note(key_id)
         tally = _Tally(time.perf_counter(), hosted.route.members[0])
         status, sent = 500, 0
@@ -152,21 +192,15 @@ class Exchange:
     async def _answer(
         self, hosted: Hosted, wire: Wire, named: str | None, scope: Any, protocol: Any, tally: _Tally
     ) -> Answer:
-        size_bytes = announced(scope, self._max_body)
-        if size_bytes > self._bytes_left:
-            raise ServiceUnavailable("The bodies of other requests fill the memory: try again.")
-        self._bytes_left -= size_bytes
-        try:
-            body = await read_body(scope, protocol, self._max_body, hosted.timeout_s)
+        with self._memory.share(hosted.flight) as take:
+            body = await read_body(scope, protocol, self._max_body, hosted.timeout_s, take)
             tally.bytes_in = len(body)
             _require_room(hosted)  # others may have been faster
             hosted.flight.requests += 1
             try:
-                return await self._inferred(hosted, wire, named, body, scope, protocol, tally)
+                return await self._inferred(hosted, wire, named, body, scope, protocol, tally, take)
             finally:
                 hosted.flight.requests -= 1
-        finally:
-            self._bytes_left += size_bytes
 
     async def _inferred(
         self,
@@ -177,13 +211,17 @@ class Exchange:
         scope: Any,
         protocol: Any,
         tally: _Tally,
+        take: Callable[[int], None],
     ) -> Answer:
         began = tally.began = time.perf_counter()  # how long a caller takes to send is not the model's doing
-        large = len(body) > _LARGE_BYTES
+        large = len(body) > _LARGE_BYTES or wire.is_packed(body, scope)
         question = await _call(wire.read, body, scope, self._max_body, aside=large)
         member = tally.member = hosted.route.choose(named or question.model, scope.headers)
         slow = large or question.slow
         request = await _call(question.of, member, aside=slow)
+        grown_bytes = _bytes_of(request.inputs) - len(body)
+        if grown_bytes > 0:  # unpacked, or an image's pixels: it may wait for the model for long
+            take(grown_bytes)
         try:
             ran = member.run_now(request.inputs)
             if ran is None:
@@ -194,6 +232,7 @@ class Exchange:
         if hosted.shadow is not None:
             hosted.shadow.follow(request.inputs, ran.outputs)
         seconds = time.perf_counter() - began
+        slow = slow or _bytes_of(ran.outputs) > _LARGE_BYTES
         return await _call(wire.write, hosted, member, request, ran, seconds, scope, aside=slow)
 
     def _count(self, hosted: Hosted, tally: _Tally, status: int, bytes_out: int) -> None:
@@ -219,6 +258,10 @@ def _require_room(hosted: Hosted) -> None:
         raise TooManyAtOnce(
             f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."
         )
+
+
+def _bytes_of(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 async def _call(work: Callable[..., T], *arguments: Any, aside: bool) -> T:

@@ -1,8 +1,9 @@
 """Judges by what a revision of a deployment answers whether the one before it has to come back.
 
 One guard watches one revision, from when it is live, in one process: of several, the first that has seen
-enough judges. It counts what says something about the model: a request that was the client's fault (4xx) is
-left out, since it is answered fast and would hide what is wrong.
+enough judges. It counts what says something about the model. A request that was the client's fault (4xx) is
+left out, since it is answered fast and would hide what is wrong; so is one that this process had no room for
+(503), which other deployments may have filled.
 """
 
 import time
@@ -18,7 +19,7 @@ from model_service.storage.deployment_documents import former
 
 # The window slides in so many steps.
 _SLICES = 12
-_FIRST_CLIENT_ERROR, _FIRST_ERROR = 400, 500
+_FIRST_CLIENT_ERROR, _FIRST_ERROR, _NO_ROOM = 400, 500, 503
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Guard:
 
     def note(self, member: str, *, status: int, seconds: float) -> None:
         """A request was answered by this member."""
-        if _FIRST_CLIENT_ERROR <= status < _FIRST_ERROR:
+        if _FIRST_CLIENT_ERROR <= status < _FIRST_ERROR or status == _NO_ROOM:
             return
         if self._judged is not None and member not in self._judged:
             return

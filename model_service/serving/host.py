@@ -11,7 +11,8 @@ and tried again.
 
 import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ from model_service.storage.deployments import Deployments
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 0.5
+_SHADOW_TOLD_S = 60.0
 _PROVEN = (LoadFailed, PackageCorrupt, BlobDamaged)
 
 
@@ -55,9 +57,10 @@ class Host:
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         # Replaced as a whole, by the host's thread alone: requests read them.
         self._hosted: dict[str, Hosted] = {}
-        self._by_name: dict[str, Hosted] = {}
+        self._by_name: dict[str, list[Hosted]] = {}
         self._failures: dict[str, Failure] = {}
         self._served: frozenset[str] | None = None
+        self._served_names: frozenset[str] = frozenset()
         self.wishes: list[Document] = []
         # The host's thread alone.
         self._loading: set[str] = set()
@@ -78,16 +81,20 @@ class Host:
         self._thread.join()
         self._loader.stop()
 
-    def find(self, name: str) -> Hosted | None:
-        """By its id, or by its name where no other one that is served has it."""
-        return self._hosted.get(name) or self._by_name.get(name)
+    def find(self, name: str) -> Sequence[Hosted]:
+        """The one with this id, or all with this name: nobody can keep another from using a name."""
+        hosted = self._hosted.get(name)
+        return (hosted,) if hosted is not None else self._by_name.get(name, ())
+
+    def get(self, deployment_id: str) -> Hosted | None:
+        return self._hosted.get(deployment_id)
 
     def hosted(self) -> list[Hosted]:
         return list(self._hosted.values())
 
-    def expects(self, deployment_id: str) -> bool:
-        """Whether it may be found later: it is to be served, or MongoDB could not be asked yet."""
-        return self._served is None or deployment_id in self._served
+    def expects(self, name: str) -> bool:
+        """As ``find``: whether it may be found later: it is to be served, or MongoDB was not asked yet."""
+        return self._served is None or name in self._served or name in self._served_names
 
     @property
     def failing(self) -> list[str]:
@@ -116,6 +123,7 @@ class Host:
         while (outcome := self._loader.outcome()) is not None:
             self._settle(outcome)
         served = [to_serve(deployment) for deployment in self._deployments.served()]
+        self._served_names = frozenset(deployment["name"] for deployment in served)
         self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
         if self._awaited is None:
             self._awaited = {each["_id"] for each in served if each["status"] == DeploymentStatus.ACTIVE}
@@ -124,6 +132,7 @@ class Host:
             self._each(deployment["_id"], partial(self._follow, deployment))
         for hosted in self.hosted():
             self._each(hosted.id, partial(self._judge, hosted))
+            self._tell_of_shadow(hosted)
         self._awaited = {each for each in self._awaited if self._is_awaited(each)}
         if not self._awaited:
             self.ready.set()
@@ -146,8 +155,10 @@ class Host:
             log.exception("serving.sync_failed", deployment_id=deployment_id)
 
     def _replace(self, hosted: dict[str, Hosted]) -> None:
-        names = [each.name for each in hosted.values()]
-        self._by_name = {each.name: each for each in hosted.values() if names.count(each.name) == 1}
+        by_name = defaultdict(list)
+        for each in hosted.values():
+            by_name[each.name].append(each)
+        self._by_name = dict(by_name)
         self._hosted = hosted
 
     def _forget_all_but(self, served: frozenset[str]) -> None:
@@ -185,14 +196,29 @@ class Host:
         if self._deployments.roll_back_to_former(hosted.id, hosted.revision, reason, data):
             self._tell(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
 
+    def _tell_of_shadow(self, hosted: Hosted) -> None:
+        """Once a minute, if it was asked anything since."""
+        shadow = hosted.shadow
+        due = shadow is not None and time.monotonic() > shadow.told_at + _SHADOW_TOLD_S
+        if shadow is None or not due or (counts := shadow.counts) == shadow.told:
+            return
+        shadow.told, shadow.told_at = dict(counts), time.monotonic()
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in shadow.told.items())
+        message = (
+            f"Of the answers of the shadow {shadow.model.model_version} since revision {hosted.revision}: "
+        )
+        self._tell(hosted.id, "info", "shadow", f"{message}{outcomes}.", **shadow.told)
+
     def _settle(self, outcome: Outcome) -> None:
         deployment_id, revision = outcome.deployment["_id"], outcome.deployment["revision"]
         self._loading.discard(deployment_id)
         match outcome.result:
             case Hosted() as hosted:
                 before = self._hosted.get(deployment_id)
-                if before is not None:  # the limit is of the deployment, whatever its revision
-                    hosted = replace(hosted, flight=before.flight)
+                if before is not None:
+                    # The limit is of the deployment, whatever its revision; and the keys may have changed
+                    # while this one was loaded.
+                    hosted = replace(hosted, flight=before.flight, keys=before.keys, tier=before.tier)
                 self._replace(self._hosted | {deployment_id: hosted})
                 self._failures = {key: each for key, each in self._failures.items() if key != deployment_id}
                 versions = ", ".join(member.model_version for member in hosted.route.members)

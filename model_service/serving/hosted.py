@@ -20,9 +20,13 @@ from model_service.storage.db import Document
 
 @dataclass
 class Flight:
-    """Requests of a deployment that have arrived in this process and are not answered."""
+    """Requests of a deployment that have arrived in this process and are not answered.
+
+    ``held_bytes``: of their bodies, also those that are yet to arrive, and of what became of them.
+    """
 
     requests: int = 0
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True)

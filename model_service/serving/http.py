@@ -3,10 +3,10 @@
 import asyncio
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from model_service.errors import FileTooLarge, IncompleteUpload, InvalidRequest
+from model_service.errors import FileTooLarge, IncompleteUpload, InvalidRequest, ModelServiceError
 from model_service.serving.protocols import JSON as JSON
 from model_service.serving.protocols import Answer
 
@@ -20,36 +20,33 @@ class BodyTimeout(InvalidRequest):
     status = 408
 
 
-def announced(scope: Any, limit_bytes: int) -> int:
-    """The bytes that a body will have; of one that does not say so, the most that it may have.
-
-    Raises:
-        FileTooLarge: more than the limit.
-    """
-    length = scope.headers.get("content-length")
-    if length is None or not length.isdecimal():
-        return limit_bytes
-    if int(length) > limit_bytes:
-        raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
-    return int(length)
-
-
-async def read_body(scope: Any, protocol: Any, limit_bytes: int, timeout_s: float) -> bytes:
+async def read_body(
+    scope: Any, protocol: Any, limit_bytes: int, timeout_s: float, take: Callable[[int], None]
+) -> bytes:
     """The whole body.
 
+    Args:
+        take: is told of bytes before they are kept, of all at once where a length is announced; what it
+            raises ends the reading.
+
     Raises:
-        FileTooLarge: it is larger.
+        FileTooLarge: it is larger than the limit.
         IncompleteUpload: the connection broke, or the body is shorter than announced.
         BodyTimeout: it takes too long to arrive.
     """
+    length = scope.headers.get("content-length")
     try:
+        if length is not None:
+            if int(length) > limit_bytes:
+                raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
+            take(int(length))
         async with asyncio.timeout(timeout_s):
-            if "content-length" in scope.headers:
+            if length is not None:
                 return bytes(await protocol())
-            return await _read_limited(protocol, limit_bytes)
+            return await _read_limited(protocol, limit_bytes, take)
     except TimeoutError:
         raise BodyTimeout(f"The body did not arrive within {timeout_s:g} s.") from None
-    except FileTooLarge:
+    except ModelServiceError:
         raise
     except (
         Exception
@@ -57,13 +54,14 @@ async def read_body(scope: Any, protocol: Any, limit_bytes: int, timeout_s: floa
         raise IncompleteUpload(f"The body broke off: {exc}.") from None
 
 
-async def _read_limited(protocol: Any, limit_bytes: int) -> bytes:
+async def _read_limited(protocol: Any, limit_bytes: int, take: Callable[[int], None]) -> bytes:
     pieces = []
     left = limit_bytes
     async for piece in protocol:
         left -= len(piece)
         if left < 0:
             raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
+        take(len(piece))
         pieces.append(piece)
     return b"".join(pieces)
 

@@ -1,4 +1,4 @@
-"""How often a deployment may be asked: by key and minute, and by owner and month.
+"""How often an owner's deployments may be asked: in a minute, and in a month.
 
 ``admit`` decides in memory; ``sync``, twice a second on another thread, tells the other processes what was
 admitted here and learns what was admitted there: of the minute by Redis, of the month by MongoDB, which is
@@ -51,7 +51,7 @@ class Admission(NamedTuple):
     month: Limit | None = None
 
     def headers(self) -> Headers:
-        """``X-RateLimit-*`` of the key's minute, ``X-Quota-*`` of the owner's month."""
+        """``X-RateLimit-*`` of the owner's minute, ``X-Quota-*`` of the month."""
         rate = () if self.rate is None else _headers("RateLimit", self.rate)
         return rate if self.month is None else rate + _headers("Quota", self.month)
 
@@ -68,7 +68,7 @@ def _headers(name: str, limit: Limit) -> Headers:
 
 
 class _Window:
-    """Of one key in this minute."""
+    """Of one owner in this minute."""
 
     __slots__ = ("others", "own")
 
@@ -116,12 +116,12 @@ class Quotas:
         self._waiting: dict[tuple[str, datetime], int] = {}
         self._state = QuotaState()
 
-    def admit(self, owner: str, limits: TierLimits, key_id: str) -> Admission:
+    def admit(self, owner: str, limits: TierLimits) -> Admission:
         """Count a request, or refuse it, which counts nothing. Asks nobody; about a microsecond.
 
         Raises:
-            RateLimited: the key was used as often as it may be in this minute.
-            QuotaExceeded: the owner's deployments were asked as often as they may be in this month.
+            RateLimited: the owner's deployments were asked as often as they may be in this minute.
+            QuotaExceeded: and in this month.
                 ``refusal_headers`` has what to answer with, for both.
         """
         moment = self._clock()
@@ -140,9 +140,9 @@ class Quotas:
                 raise self._quota_exceeded(of_month, moment)
             rate = None
             if of_minute is not None:
-                window = self._windows.get(key_id)
+                window = self._windows.get(owner)
                 if window is None:
-                    window = self._windows[key_id] = _Window()
+                    window = self._windows[owner] = _Window()
                 left = of_minute - window.own - window.others
                 if left <= 0:
                     raise self._rate_limited(of_minute, moment)
@@ -198,14 +198,14 @@ class Quotas:
             if self._clock() >= self._minute_ends:
                 self._turn(self._clock())
             minute = self._minute
-            own = {key_id: window.own for key_id, window in self._windows.items()}
+            own = {owner: window.own for owner, window in self._windows.items()}
         others = self._rates.exchange(minute, own)
         if others is None:
             return False
         with self._lock:
             if self._minute == minute:
-                for key_id, count in others.items():
-                    self._windows[key_id].others = count
+                for owner, count in others.items():
+                    self._windows[owner].others = count
         return True
 
     def _sync_months(self, owners: Iterable[str]) -> bool:

@@ -27,6 +27,9 @@ class Shadow:
         self.model = model
         self.share = share
         self.counts = {"agreed": 0, "differed": 0, "failed": 0, "skipped": 0}
+        # What the deployment's log has of them, and since when (of time.monotonic()).
+        self.told = dict(self.counts)
+        self.told_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -43,9 +46,8 @@ class Shadow:
     async def _compare(self, inputs: Arrays, outputs: Arrays) -> None:
         try:
             answer = self.model.run_now(inputs) or await self.model.submit(inputs)
-            same = outputs.keys() == answer.outputs.keys() and all(
-                _alike(array, answer.outputs[name]) for name, array in outputs.items()
-            )
+            # In a thread: to compare large outputs would hold up whoever waits for an answer.
+            same = await asyncio.to_thread(_same, outputs, answer.outputs)
         except Exception:
             self._count("failed")
         else:
@@ -54,6 +56,10 @@ class Shadow:
     def _count(self, outcome: str) -> None:
         self.counts[outcome] += 1
         SHADOWED.labels(outcome).inc()
+
+
+def _same(ones: Arrays, others: Arrays) -> bool:
+    return ones.keys() == others.keys() and all(_alike(array, others[name]) for name, array in ones.items())
 
 
 def _alike(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:

@@ -4,11 +4,9 @@ from datetime import datetime
 from threading import Lock
 from uuid import uuid4
 
-from model_service.latency import LATENCY_BOUNDS_MS, LATENCY_BUCKETS, bucket_of
+from model_service.latency import LATENCY_BUCKETS, bucket_of
 from model_service.storage.db import deadline, now
 from model_service.storage.usage import Batch, Counts, UsageCounts, UsageKey
-
-__all__ = ["LATENCY_BOUNDS_MS", "Usage"]
 
 # How long a flush may take: whoever flushes has other work.
 _TIMEOUT_S = 2.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from model_service.serving.exchange import Question
-from model_service.serving.protocols import JSON, Answer, oip, platform
+from model_service.serving.protocols import JSON, Answer, npz, oip, platform
 
 if TYPE_CHECKING:
     from model_service.serving.engine import Ran
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 class PlatformWire:
     """``POST /v1/infer/{deployment_id}``."""
+
+    def is_packed(self, body: bytes, scope: Any) -> bool:
+        headers = scope.headers
+        if "content-encoding" in headers:
+            return True
+        return headers.get("content-type") not in (JSON, npz.NPY) and npz.is_packed(body)
 
     def read(self, body: bytes, scope: Any, limit_bytes: int) -> Question:
         headers = scope.headers
@@ -54,6 +60,9 @@ class OpenInferenceWire:
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def is_packed(self, body: bytes, scope: Any) -> bool:
+        return "content-encoding" in scope.headers
 
     def read(self, body: bytes, scope: Any, limit_bytes: int) -> Question:
         headers = scope.headers

@@ -1,9 +1,9 @@
 """What a deployment's document is made of: its configuration, its revisions, the packages they hold.
 
-{_id, user_id, name, description, deployment_type, status, endpoint_url, namespace, export_job_id, model_name,
-model_version (of the first member), config, routing, revision, revisions: [{revision, routing, config,
-created_at, created_by, live_at, rolled_back, failed}], live_revision, error_message, request_count,
-error_count, last_request_at, total_inference_time_ms, created_at, updated_at, deployed_at, deactivated_at}
+{_id, user_id, name, description, deployment_type, status, namespace, export_job_id, model_name, model_version
+(of the first member), config, routing, revision, revisions: [{revision, routing, config, created_at,
+created_by, live_at, rolled_back, failed}], live_revision, error_message, request_count, error_count,
+last_request_at, total_inference_time_ms, created_at, updated_at, deployed_at, deactivated_at}
 
 ``routing`` is {mode, members: [{name, export_job_id, model_name, model_version, format, package, weight,
 inputs}], sticky_header, shadow: a member and its ``share``, rollback}. ``config`` and ``routing`` repeat
@@ -57,12 +57,13 @@ def packages_of(revisions: Iterable[Document]) -> list[Any]:
 
 
 def kept(revisions: list[Document], live: int | None) -> list[Document]:
-    """The newest KEPT_REVISIONS; instead of the oldest of them the live one, where it is older."""
-    newest = revisions[-KEPT_REVISIONS:]
-    if live is None or any(entry["revision"] == live for entry in newest):
-        return newest
-    serving = [entry for entry in revisions if entry["revision"] == live]
-    return [*serving, *newest[len(serving) :]]
+    """The newest KEPT_REVISIONS; instead of the oldest of them those that are needed, where they are older:
+    the live one, and the one that is gone back to by itself.
+    """
+    back = former(revisions[-1] | {"revisions": revisions})
+    needed = {live} if back is None else {live, back["revision"]}
+    older = [entry for entry in revisions[:-KEPT_REVISIONS] if entry["revision"] in needed]
+    return [*older, *revisions[-KEPT_REVISIONS:][len(older) :]]
 
 
 def marked(revisions: list[Document], number: int, **fields: Any) -> list[Document]:
@@ -72,14 +73,18 @@ def marked(revisions: list[Document], number: int, **fields: Any) -> list[Docume
 def former(document: Document) -> Document | None:
     """The newest earlier revision that was served with other traffic, and was not rolled back from.
 
-    None when there is none. A revision with the traffic of one that was rolled back is as bad as that.
+    None when there is none. A revision with the traffic of one that was rolled back is as bad as that, unless
+    that traffic was served again since: somebody went back to it, or only its ``config`` was to blame.
     """
-    refused = [_traffic(document)]
-    refused += [_traffic(entry) for entry in document["revisions"] if entry["rolled_back"]]
+    judged = [_traffic(document)]
     revisions: list[Document] = document["revisions"]
     for entry in reversed(revisions):
-        served = entry["live_at"] is not None and entry["revision"] < document["revision"]
-        if served and _traffic(entry) not in refused:
+        is_earlier = entry["revision"] < document["revision"]
+        if not is_earlier or _traffic(entry) in judged:
+            continue
+        if entry["rolled_back"]:
+            judged.append(_traffic(entry))
+        elif entry["live_at"] is not None:
             return entry
     return None
 

@@ -195,7 +195,7 @@ class Deployments:
                     _looked_up(self._db.api_keys.name, "_id", "deployment_id", "keys"),
                     _looked_up(self._db.users.name, "user_id", "_id", "owner"),
                     {"$set": {"owner_tier": {"$first": "$owner.tier"}}},
-                    {"$unset": "owner"},
+                    {"$unset": ["owner", "usage_flushes"]},
                 ]
             )
         )
@@ -221,11 +221,10 @@ class Deployments:
             if before["status"] != to:
                 changes["deployed_at"] = at
             self._deployments.update_one({"_id": deployment_id}, {"$set": changes}, session=session)
-            if new:
-                event = "deployed" if before["live_revision"] is None else "updated"
-                told = {"revision": revision, "model_version": before["model_version"]}
-                by = next((each["created_by"] for each in live if each["revision"] == revision), None)
-                self._history.record(deployment_id, event, before["status"], to, told, session, by=by)
+            event = "updated" if new and before["live_revision"] is not None else "deployed"
+            told = {"revision": revision, "model_version": before["model_version"]}
+            by = before["revisions"][-1]["created_by"] if new else None
+            self._history.record(deployment_id, event, before["status"], to, told, session, by=by)
             return True
 
         return self._db.transaction(work)
@@ -254,7 +253,9 @@ class Deployments:
                 "revisions": marked(before["revisions"], revision, failed=True),
                 "updated_at": now(),
             }
-            self._deployments.update_one({"_id": deployment_id}, {"$set": changes}, session=session)
+            # The crashes were this revision's: the one that comes back for it has none.
+            update = {"$set": changes, "$unset": {"load_attempts": ""}}
+            self._deployments.update_one({"_id": deployment_id}, update, session=session)
             event = "update_failed" if serving else "failed"
             told = {"revision": revision, "error_message": message}
             self._history.record(deployment_id, event, before["status"], to, told, session)

@@ -1,6 +1,6 @@
-"""The rate windows that the inference servers share, in Redis: how often each key was used in this minute.
+"""The rate windows that the inference servers share, in Redis: what each owner was asked in this minute.
 
-One hash per minute and key: {process: how often it was asked there}. A process writes its own count as a
+One hash per minute and owner: {process: how often it was asked there}. A process writes its own count as a
 whole, so that it may be written again, and reads what the others have; an old minute is forgotten by itself.
 """
 
@@ -41,7 +41,7 @@ class RateWindows:
         self.connected = False
 
     def exchange(self, minute: int, own: Mapping[str, int]) -> dict[str, int] | None:
-        """Tell how often each key was asked here in this minute; what all others told of these keys.
+        """Tell how often each owner's were asked here in this minute; what all others told of them.
 
         None while Redis cannot be reached. One round trip.
 
@@ -53,8 +53,8 @@ class RateWindows:
         if not own:
             return {} if self._is_there() else None
         pipeline = self._redis.pipeline(transaction=False)
-        for key_id, count in own.items():
-            name = f"{self._prefix}:{minute}:{key_id}"
+        for owner, count in own.items():
+            name = f"{self._prefix}:{minute}:{owner}"
             pipeline.hset(name, self._process, str(count))
             pipeline.expire(name, _KEPT_S)
             pipeline.hvals(name)
@@ -65,8 +65,8 @@ class RateWindows:
             return None
         self.connected = True
         return {
-            key_id: sum(map(int, found)) - count
-            for (key_id, count), found in zip(own.items(), counts, strict=True)
+            owner: sum(map(int, found)) - count
+            for (owner, count), found in zip(own.items(), counts, strict=True)
         }
 
     def _is_there(self) -> bool:

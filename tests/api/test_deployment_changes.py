@@ -141,7 +141,7 @@ def test_a_deployment_is_switched_off_and_on(http: FlaskClient, live: str, store
     assert read(http, live) == on == changed(http.post(f"{URL}/{live}/activate"))
     assert stored.made_live(live, 1)
     assert read(http, live)["status"] == "active"
-    assert events(http, live) == ["created", "deployed", "deactivated", "reactivated"]
+    assert events(http, live) == ["created", "deployed", "deactivated", "reactivated", "deployed"]
 
 
 def test_one_that_failed_is_activated_and_not_deactivated(
@@ -208,6 +208,18 @@ def test_promotion_gives_one_member_everything(
     assert wrong_references(database) == []
     changed(http.patch(f"{URL}/{live}", json={"models": {"one": first}}))
     refused(http.post(f"{URL}/{live}/promote", json={"member": "one"}), 409, "conflict")
+
+
+def test_a_member_that_answers_everything_is_not_its_own_shadow(
+    http: FlaskClient, live: str, versions: list[str]
+) -> None:
+    first, second, _ = versions
+    split = {
+        "traffic": [{"export_job_id": first, "weight": 95}, {"export_job_id": second, "weight": 5}],
+        "shadow": {"export_job_id": second, "share": 0.1},
+    }
+    changed(http.patch(f"{URL}/{live}", json=split))
+    assert changed(http.post(f"{URL}/{live}/promote", json={"member": "v1.1"}))["routing"]["shadow"] is None
 
 
 def test_the_gpu_is_for_those_whose_tier_has_it(settings: Settings, database: Database) -> None:

@@ -6,6 +6,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from model_service.api.schemas.deployments import WholeDeployment
+from model_service.app import create_app
+from model_service.config import Settings
 from model_service.storage.db import Database, now
 from model_service.storage.deployment_documents import DEFAULT_CONFIG
 from model_service.storage.deployments import Deployments
@@ -46,6 +48,18 @@ def test_the_key_is_told_once_and_kept_as_a_hash(
     assert stored is not None
     assert stored["sha256"] == hashlib.sha256(key.encode()).hexdigest()
     assert key not in str(stored)
+
+
+def test_an_inference_server_may_move(
+    http: FlaskClient, verified: str, settings: Settings, database: Database
+) -> None:
+    elsewhere = settings.model_copy(update={"inference_url": "https://models.example/"})
+    made = deploy(http, export_job_id=verified)
+    moved = create_app(elsewhere).test_client()
+    read: Any = moved.get(f"{URL}/{made['id']}").json
+    assert read["endpoint_url"] == f"https://models.example/v1/infer/{made['id']}"
+    listed: Any = moved.get(URL).json
+    assert listed["deployments"][0]["deployment_config"]["endpoint_url"] == read["endpoint_url"]
 
 
 def test_one_export_answers_everything_with_the_defaults_written_out(

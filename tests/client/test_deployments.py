@@ -260,7 +260,9 @@ def test_the_commands_do_the_same(
     assert kept.stat().st_mode & 0o777 == 0o600
     assert command("list", "--name", "digits", url=service_url)["deployments"][0]["id"] == created["id"]
     Deployments(database).made_live(created["id"], 1)
-    updated = command("update", "digits", "--export", second, "--revision", "1", url=service_url)
+    words = ("--clear", "shadow", "--clear", "sticky-header")
+    updated = command("update", "digits", "--export", second, "--revision", "1", *words, url=service_url)
+    assert (updated["routing"]["shadow"], updated["routing"]["rollback"]["max_error_rate"]) == (None, 0.1)
     assert [each["export_job_id"] for each in updated["routing"]["members"]] == [second]
     assert command("scale", "digits", "3", url=service_url)["config"]["auto_scaling"]["min_replicas"] == 3
     assert command("rollback", "digits", url=service_url)["routing"]["members"][0]["export_job_id"] == first
@@ -268,6 +270,17 @@ def test_the_commands_do_the_same(
     assert command("keys", "revoke", "digits", key["id"], url=service_url)["deleted_id"] == key["id"]
     command("delete", "digits", url=service_url, XDG_CONFIG_HOME=str(tmp_path))
     assert json.loads(kept.read_text()) == {}
+
+
+def test_a_key_that_cannot_be_kept_is_told_all_the_same(
+    service_url: str, jobs: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "model-service").touch()  # where a folder should be
+    env = {"MODEL_SERVICE_URL": service_url, "XDG_CONFIG_HOME": str(tmp_path)}
+    done = CliRunner().invoke(cli, ["deployments", "create", jobs[0], "digits", "--keep-key"], env=env)
+    assert done.exit_code == 0, done.stderr
+    assert "pk_" in done.stdout
+    assert "not kept" in done.stderr
 
 
 def test_a_person_sees_what_serves_and_what_it_was_asked(
@@ -308,8 +321,11 @@ def test_watching_ends_with_1_when_it_failed(
         ("create", "digits", "--traffic", "j1"),
         ("create", "digits", "--traffic", "j1=many"),
         ("update", "d1"),
+        ("update", "d1", "--clear", "config"),
         ("scale", "d1"),
         ("scale", "d1", "2", "--min", "1"),
+        ("scale", "d1", "0"),
+        ("keys", "create", "d1", "a phone", "--days", "1e9"),
     ],
     ids=" ".join,
 )

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -142,6 +143,29 @@ def test_a_request_that_nobody_waits_for_is_not_run() -> None:
     run(engine, work)
     assert model.runs == [1, 1]
     assert engine.waiting == 0
+
+
+def test_a_model_that_hangs_keeps_nothing_of_who_gave_up() -> None:
+    engine, model = Engine(1), Doubling()
+    lane = Lane(engine, model, Batching(max_rows=8), SLOW)
+
+    async def work() -> None:
+        first = lane.submit(rows(1))
+        await begun(model)
+        inputs = np.ones((1, 3), np.float32)
+        kept = weakref.ref(inputs)
+        given_up = lane.submit({"x": inputs})
+        del inputs
+        assert engine.waiting == 1
+        given_up.cancel()
+        await asyncio.sleep(0)
+        del given_up
+        assert (kept(), engine.waiting) == (None, 0)
+        model.let.set()
+        await told([first])
+
+    run(engine, work)
+    assert model.runs == [1]
 
 
 def test_without_a_delay_the_first_request_runs_at_once() -> None:

@@ -42,7 +42,7 @@ def test_nothing_is_judged_before_enough_was_seen(clock: Clock) -> None:
 def test_a_rate_at_the_limit_is_allowed(clock: Clock) -> None:
     watch = guard(clock, max_error_rate=0.1)
     note(watch, 90)
-    note(watch, 10, status=503)
+    note(watch, 10, status=504)
     assert watch.verdict() is None
     note(watch, 1, status=500)
     found = watch.verdict()
@@ -63,6 +63,12 @@ def test_what_the_client_did_wrong_says_nothing(clock: Clock) -> None:
     found = watch.verdict()
     assert found is not None
     assert found.requests == 50
+
+
+def test_a_process_that_is_full_says_nothing_of_the_model(clock: Clock) -> None:
+    watch = guard(clock, max_error_rate=0.1)
+    note(watch, 500, status=503)
+    assert watch.verdict() is None
 
 
 def test_the_95th_percentile(clock: Clock) -> None:

@@ -8,8 +8,10 @@ import zipfile
 from collections.abc import Callable
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from exporters import package as packages
+from model_service.serving.loader import MAX_LOAD_ATTEMPTS
 from tests.serving.conftest import Endpoint, World, ended, wait_for
 
 Rewrite = Callable[[str, bytes], bytes]
@@ -48,7 +50,7 @@ def with_changed_model(archive: bytes) -> bytes:
 def test_a_pending_deployment_becomes_active(world: World, package_zip: bytes) -> None:
     deployment_id = world.deploy(package_zip)
     host = world.serving(deployment_id)
-    assert host.find(deployment_id) is not None
+    assert host.get(deployment_id) is not None
     assert world.document(deployment_id)["error_message"] is None
     assert history(world, deployment_id) == [("pending", "deploying"), ("deploying", "active")]
 
@@ -58,7 +60,7 @@ def test_a_restarted_server_serves_what_was_active(world: World, package_zip: by
     world.serving(deployment_id).stop()
     restarted = world.host()
     assert restarted.ready.wait(60)
-    assert restarted.find(deployment_id) is not None
+    assert restarted.get(deployment_id) is not None
     assert history(world, deployment_id)[-1] == ("deploying", "active")
 
 
@@ -68,7 +70,7 @@ def test_a_deleted_deployment_is_served_no_more_and_its_files_go(world: World, p
     folder = world.store.folder
     assert len(list(folder.iterdir())) == 1
     world.database.transaction(lambda session: world.deployments.delete(deployment_id, session))
-    wait_for(lambda: host.find(deployment_id) is None, "the deployment to be forgotten")
+    wait_for(lambda: host.get(deployment_id) is None, "the deployment to be forgotten")
     wait_for(lambda: list(folder.iterdir()) == [], "its files to go")
 
 
@@ -77,8 +79,8 @@ def test_a_changed_artefact_is_refused(world: World, package_zip: bytes) -> None
     good = world.deploy(package_zip)
     host = world.serving(good)
     assert "model.onnx" in refused(world, bad)
-    assert host.find(bad) is None
-    assert host.find(good) is not None
+    assert host.get(bad) is None
+    assert host.get(good) is not None
 
 
 def test_what_is_no_package_is_refused(world: World) -> None:
@@ -146,7 +148,7 @@ def test_one_server_cannot_fail_what_is_active(world: World, package_zip: bytes,
     second = world.host()
     assert second.ready.wait(60)  # it has given up, and goes on trying
     assert second.failing == [lost]
-    assert second.find(kept) is not None
+    assert second.get(kept) is not None
     assert second.expects(lost)
     assert world.status(lost) == "active"
 
@@ -158,7 +160,7 @@ def test_a_damaged_copy_is_fetched_again(world: World, package_zip: bytes) -> No
     good = artefact.read_bytes()
     artefact.write_bytes(good[:-1])
     restarted = world.host()
-    wait_for(lambda: restarted.find(deployment_id), "the package to be loaded")
+    wait_for(lambda: restarted.get(deployment_id), "the package to be loaded")
     assert restarted.failing == []
     assert artefact.read_bytes() == good
 
@@ -177,9 +179,9 @@ def test_a_long_load_holds_nothing_up(
     assert int(answer.headers["Retry-After"]) > 0
 
     world.database.api_keys.delete_many({"deployment_id": loaded})
-    wait_for(lambda: not len(host.find(loaded).keys), "the key to be revoked")  # type: ignore[union-attr]
+    wait_for(lambda: not len(host.get(loaded).keys), "the key to be revoked")  # type: ignore[union-attr]
     world.database.transaction(lambda session: world.deployments.delete(loaded, session))
-    wait_for(lambda: host.find(loaded) is None, "the deployment to be forgotten")
+    wait_for(lambda: host.get(loaded) is None, "the deployment to be forgotten")
 
     assert world.status(slow) == "deploying"
     release()
@@ -194,9 +196,10 @@ def test_ready_waits_for_what_was_active(world: World, package_zip: bytes) -> No
     restarted = world.host()
     wait_for(lambda: world.document(deployment_id).get("load_attempts"), "the load to begin")
     assert not restarted.ready.is_set()
+    assert [restarted.expects(name) for name in (deployment_id, "endpoint", "another")] == [True, True, False]
     release()
     assert restarted.ready.wait(60)
-    assert restarted.find(deployment_id) is not None
+    assert restarted.get(deployment_id) is not None
 
 
 def test_an_orderly_stop_while_loading_is_no_crash(world: World, package_zip: bytes) -> None:
@@ -212,13 +215,51 @@ def test_an_orderly_stop_while_loading_is_no_crash(world: World, package_zip: by
 def test_a_new_key_is_known_without_a_reload(world: World, package_zip: bytes) -> None:
     deployment_id = world.deploy(package_zip)
     host = world.serving(deployment_id)
-    before = host.find(deployment_id)
+    before = host.get(deployment_id)
     world.database.api_keys.delete_many({"deployment_id": deployment_id})
-    wait_for(lambda: not len(host.find(deployment_id).keys), "the key to go")  # type: ignore[union-attr]
-    after = host.find(deployment_id)
+    wait_for(lambda: not len(host.get(deployment_id).keys), "the key to go")  # type: ignore[union-attr]
+    after = host.get(deployment_id)
     assert before is not None
     assert after is not None
     assert after.models == before.models
+
+
+def test_a_key_that_goes_while_an_update_loads_stays_gone(
+    world: World, package_zip: bytes, rewrite: Rewrite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = world.deploy(package_zip)
+    host = world.serving(deployment_id)
+    newer = world.member(rewrite("README.md", b"another package"))
+    folder = world.store.folder / newer["package"]["checksum"].removeprefix("sha256:")
+    folder.mkdir()
+    os.mkfifo(folder / packages.MANIFEST)
+    world.revise(deployment_id, {"members": [newer]})
+    wait_for(lambda: world.document(deployment_id).get("load_attempts"), "the load to begin")
+    world.database.api_keys.delete_many({"deployment_id": deployment_id})
+    wait_for(lambda: not len(host.get(deployment_id).keys), "the key to go")  # type: ignore[union-attr]
+
+    def away() -> list[object]:
+        raise AutoReconnect("MongoDB is away")
+
+    monkeypatch.setattr(world.deployments, "served", away)
+    wait_for(lambda: ended(folder / packages.MANIFEST), "the load to read the pipe")
+    wait_for(lambda: host.get(deployment_id).revision == 2, "the update")  # type: ignore[union-attr]
+    assert not len(host.get(deployment_id).keys)  # type: ignore[union-attr]
+
+
+def test_the_crashes_of_an_update_are_not_those_of_what_it_was_to_replace(
+    world: World, package_zip: bytes, rewrite: Rewrite
+) -> None:
+    deployment_id = world.deploy(package_zip)
+    world.serving(deployment_id).stop()
+    world.revise(deployment_id, {"members": [world.member(rewrite("README.md", b"another package"))]})
+    world.deployments.set_load_attempts(deployment_id, "the-server", MAX_LOAD_ATTEMPTS)
+    restarted = world.host()
+    hosted = wait_for(lambda: restarted.get(deployment_id), "the revision that works to be served again")
+    assert hosted is not None
+    assert hosted.revision == 1
+    assert "crashed" in world.document(deployment_id)["error_message"]
+    assert restarted.failing == []
 
 
 def test_an_update_takes_over_when_it_is_loaded_and_only_then(
@@ -226,7 +267,7 @@ def test_an_update_takes_over_when_it_is_loaded_and_only_then(
 ) -> None:
     deployment_id = world.deploy(package_zip)
     host = world.serving(deployment_id)
-    first = host.find(deployment_id)
+    first = host.get(deployment_id)
     assert first is not None
     newer = world.member(rewrite("README.md", b"another package"), model_version="v1.1")
     folder = world.store.folder / newer["package"]["checksum"].removeprefix("sha256:")
@@ -234,10 +275,10 @@ def test_an_update_takes_over_when_it_is_loaded_and_only_then(
     os.mkfifo(folder / packages.MANIFEST)
     world.revise(deployment_id, {"members": [newer]})
     wait_for(lambda: world.document(deployment_id).get("load_attempts"), "the load to begin")
-    assert host.find(deployment_id) is first
+    assert host.get(deployment_id) is first
     wait_for(lambda: ended(folder / packages.MANIFEST), "the load to read the pipe")
     wait_for(lambda: world.document(deployment_id)["live_revision"] == 2, "the update to be live")
-    second = host.find(deployment_id)
+    second = host.get(deployment_id)
     assert second is not None
     assert [model.model_version for model in second.models] == ["v1.1"]
     assert second.flight is first.flight
@@ -251,25 +292,25 @@ def test_an_update_that_cannot_be_served_leaves_what_is(
     world.revise(deployment_id, {"members": [world.member(rewrite("model.onnx", b"no protobuf"))]})
     wait_for(lambda: world.document(deployment_id)["error_message"], "the update to fail")
     assert world.status(deployment_id) == "active"
-    hosted = host.find(deployment_id)
+    hosted = host.get(deployment_id)
     assert hosted is not None
     assert hosted.revision == 1
     wait_for(lambda: logged(world) == ["loaded", "load_failed"], "it to be told")
     host.stop()
     restarted = world.host()
-    wait_for(lambda: restarted.find(deployment_id), "the revision that works to be served again")
+    wait_for(lambda: restarted.get(deployment_id), "the revision that works to be served again")
 
 
 def test_an_update_loads_only_what_is_new(world: World, package_zip: bytes, rewrite: Rewrite) -> None:
     deployment_id = world.deploy(package_zip)
     host = world.serving(deployment_id)
-    first = host.find(deployment_id)
+    first = host.get(deployment_id)
     assert first is not None
     (known,) = world.document(deployment_id)["routing"]["members"]
     canary = world.member(rewrite("README.md", b"another package"), name="canary")
     world.revise(deployment_id, {"members": [known, canary]}, max_concurrency=3)
     wait_for(lambda: world.document(deployment_id)["live_revision"] == 2, "the update to be live")
-    second = host.find(deployment_id)
+    second = host.get(deployment_id)
     assert second is not None
     assert second.max_concurrency == 3
     assert second.models[0].loaded is first.models[0].loaded

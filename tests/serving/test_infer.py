@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from model_service.serving.app import _target_of, target_of
 from model_service.storage.usage import UsageCounts
 from tests.serving.conftest import KEY, Endpoint, World
 
@@ -170,7 +171,7 @@ def inferences(served: Endpoint, status: int) -> float:
 
 def test_a_fault_of_ours_is_logged_and_counted(served: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = inferences(served, 500)
-    hosted = served.host.find(served.deployment_id)
+    hosted = served.host.get(served.deployment_id)
     assert hosted is not None
 
     def broken(inputs: object) -> object:
@@ -191,6 +192,18 @@ def test_other_paths_and_methods(served: Endpoint) -> None:
     assert served.request("GET", "/../etc/passwd").status == 404
     assert served.request("GET", "/health").json["deployments"] == 1
     assert b"model_service_inference_requests_total" in served.request("GET", "/metrics").data
+
+
+def test_long_paths_are_not_kept() -> None:
+    def kept() -> int:
+        return _target_of.cache_info().currsize
+
+    before = kept()
+    assert target_of(f"/v2/models/{'m' * 255}/versions/{'v' * 255}/infer").verb == "infer"
+    assert kept() == before + 1
+    for number in range(10):
+        assert target_of(f"/v1/infer/{number}/{'x' * 60_000}").verb == ""
+    assert kept() == before + 1
 
 
 def test_a_deployment_is_found_by_its_name_too(served: Endpoint) -> None:

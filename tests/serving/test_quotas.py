@@ -63,22 +63,20 @@ def pool(settings: Settings, database: Database, clock: Clock) -> Iterator[Pool]
     pool.close()
 
 
-def admitted(
-    quotas: Quotas, times: int, limits: TierLimits = FREE, key: str = "k", owner: str = "anna"
-) -> int:
+def admitted(quotas: Quotas, times: int, limits: TierLimits = FREE, owner: str = "anna") -> int:
     count = 0
     for _ in range(times):
         try:
-            quotas.admit(owner, limits, key)
+            quotas.admit(owner, limits)
             count += 1
         except (RateLimited, QuotaExceeded):
             pass
     return count
 
 
-def test_a_key_has_its_minute(pool: Pool, clock: Clock) -> None:
+def test_an_owner_has_their_minute(pool: Pool, clock: Clock) -> None:
     quotas = pool.process()
-    first = quotas.admit("anna", FREE, "k")
+    first = quotas.admit("anna", FREE)
     assert dict(first.headers()) == {
         "X-RateLimit-Limit": "4",
         "X-RateLimit-Remaining": "3",
@@ -89,23 +87,23 @@ def test_a_key_has_its_minute(pool: Pool, clock: Clock) -> None:
     }
     assert admitted(quotas, 10) == 3
     with pytest.raises(RateLimited) as refused:
-        quotas.admit("anna", FREE, "k")
+        quotas.admit("anna", FREE)
     assert dict(refusal_headers(refused.value)) == {
         "X-RateLimit-Limit": "4",
         "X-RateLimit-Remaining": "0",
         "X-RateLimit-Reset": str(int(START.timestamp()) + 45),
         "Retry-After": "45",
     }
-    assert admitted(quotas, 1, key="another") == 1
+    assert admitted(quotas, 1, owner="bert") == 1
     clock.moment += 45
-    assert admitted(quotas, 10) == 1  # of the month there was one left
+    assert admitted(quotas, 10) == 2  # of the month there were two left
 
 
 def test_an_owner_has_their_month(pool: Pool, clock: Clock) -> None:
     quotas = pool.process()
     assert admitted(quotas, 10, MONTHLY) == 6
     with pytest.raises(QuotaExceeded) as refused:
-        quotas.admit("anna", MONTHLY, "another")
+        quotas.admit("anna", MONTHLY)
     assert refused.value.status == 429
     assert dict(refusal_headers(refused.value)) == {
         "X-Quota-Limit": "6",
@@ -133,7 +131,7 @@ def test_what_is_asked_at_the_end_of_a_month_belongs_to_it(pool: Pool, clock: Cl
 
 def test_nobody_limits_who_has_no_tier_and_their_requests_are_counted(pool: Pool) -> None:
     quotas = pool.process()
-    assert quotas.admit("anna", UNLIMITED, "k").headers() == ()
+    assert quotas.admit("anna", UNLIMITED).headers() == ()
     assert admitted(quotas, 999, UNLIMITED) == 999
     quotas.sync()
     assert pool.months(month_of(START)) == {"anna": 1000}
@@ -155,7 +153,7 @@ def test_processes_share_minute_and_month(pool: Pool, clock: Clock) -> None:
     one.sync()
     two.sync()
     with pytest.raises(QuotaExceeded):
-        two.admit("anna", FREE, "another")
+        two.admit("anna", FREE)
     assert pool.months(month_of(START)) == {"anna": 6}
 
 

@@ -1,5 +1,6 @@
 """Several exports behind one endpoint, as a caller sees them; and what is done when there is too much."""
 
+import hashlib
 import http.client
 import io
 import socket
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 from exporters.base import Arrays
+from model_service.serving import exchange
 from model_service.serving.engine import Batching, Cost, Lane
 from model_service.serving.hosted import Hosted
+from model_service.serving.protocols import Answer
+from model_service.serving.wires import PlatformWire
 from tests.serving.conftest import KEY, Endpoint, Reply, World, wait_for
 
 X = [[1.0, 2.0, 3.0]]
@@ -28,7 +32,7 @@ def served(world: World, listen: Listen, routing: dict[str, Any], **config: Any)
 
 
 def hosted(endpoint: Endpoint) -> Hosted:
-    found = endpoint.host.find(endpoint.deployment_id)
+    found = endpoint.host.get(endpoint.deployment_id)
     assert found is not None
     return found
 
@@ -212,7 +216,98 @@ def test_bodies_share_a_bounded_memory(world: World, listen: Listen, package_zip
     refused = wait_for(one_more, "the memory to be full")
     assert refused is not None
     assert (refused.status, refused.json["error"]["code"]) == (503, "service_unavailable")
-    assert len(slow) >= 8
+    assert len(slow) >= 4
     for connection in slow:
         connection.close()
     wait_for(lambda: endpoint.ask({"inputs": X}).status == 200, "them to be gone")
+
+
+def test_large_answers_are_not_written_on_the_event_loop(
+    world: World, listen: Listen, package_zip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = served(world, listen, {"members": [world.member(package_zip)]})
+    written: list[str] = []
+    write = PlatformWire.write
+
+    def noted(*arguments: Any) -> Answer:
+        written.append(threading.current_thread().name)
+        return write(*arguments)
+
+    monkeypatch.setattr(PlatformWire, "write", noted)
+    monkeypatch.setattr(exchange, "_LARGE_BYTES", 300)
+    assert endpoint.ask(b'{"inputs":[[1,2,3]]}').status == 200
+    content = b'{"inputs":[' + b",".join([b"[1,2,3]"] * 30) + b"]}"
+    assert len(content) < 300 < 30 * 3 * np.float32().nbytes
+    assert endpoint.ask(content).status == 200
+    assert [name.startswith("asyncio") for name in written] == [False, True]
+
+
+def test_a_deployment_leaves_memory_to_the_others(world: World, listen: Listen, package_zip: bytes) -> None:
+    flooded, other = world.deploy(package_zip), world.deploy(package_zip)
+    host = world.serving(flooded)
+    wait_for(lambda: host.get(other), "the other one to be loaded")
+    endpoint = listen(host, flooded, max_body=1000)
+    address = endpoint.url.removeprefix("http://").split(":")
+    head = f"POST /v1/infer/{flooded} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    announced = [socket.create_connection((address[0], int(address[1])), timeout=30) for _ in range(20)]
+    for connection in announced:
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+    wait_for(lambda: endpoint.ask({"inputs": X}).status == 503, "the memory to be full")
+    for _ in range(5):
+        assert endpoint.ask({"inputs": X}, path=f"/v1/infer/{other}").status == 200
+    for connection in announced:
+        connection.close()
+
+
+def test_a_body_without_a_length_takes_what_has_come(
+    world: World, listen: Listen, package_zip: bytes
+) -> None:
+    deployment_id = world.deploy(package_zip)
+    endpoint = listen(world.serving(deployment_id), deployment_id, max_body=1000)
+    address = endpoint.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /v1/infer/{deployment_id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n16\r\n"
+    )
+    begun = [socket.create_connection((address[0], int(address[1])), timeout=30) for _ in range(20)]
+    for connection in begun:
+        connection.sendall(head.encode())
+    assert endpoint.ask({"inputs": X}).status == 200
+    for connection in begun:
+        connection.sendall(b'{"inputs": [[1, 2, 3]]\r\n1\r\n}\r\n0\r\n\r\n')
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        connection.close()
+
+
+def test_what_a_body_unpacks_to_is_held_too(
+    world: World, listen: Listen, package_zip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = world.deploy(package_zip)
+    endpoint = listen(world.serving(deployment_id), deployment_id, max_body=100_000)
+    held = Held(world, endpoint, monkeypatch)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, x=np.zeros((8000, 3), np.float32))  # 96 kB of some hundred bytes
+    body = packed.getvalue()
+    with ThreadPoolExecutor(10) as pool:
+        asked = [pool.submit(endpoint.ask, body, content_type="application/x-npz") for _ in range(10)]
+        wait_for(lambda: sum(answer.done() for answer in asked) == 6, "the others to be refused")
+        assert 4 * 96_000 <= hosted(endpoint).flight.held_bytes < 5 * 96_000
+        held.let.set()
+        assert Counter(answer.result().status for answer in asked) == {200: 4, 503: 6}
+    wait_for(lambda: hosted(endpoint).flight.held_bytes == 0, "all of it to be given back")
+
+
+def test_nobody_takes_a_name_from_another(world: World, listen: Listen, package_zip: bytes) -> None:
+    first = served(world, listen, {"members": [world.member(package_zip)]})
+    second = world.deploy(package_zip)
+    world.database.api_keys.update_many(
+        {"deployment_id": second}, {"$set": {"sha256": hashlib.sha256(b"pk_another").hexdigest()}}
+    )
+    wait_for(lambda: len(first.host.find("endpoint")) == 2, "both to be served")
+    wait_for(
+        lambda: first.ask({"inputs": X}, key="pk_another", path=f"/v1/infer/{second}").status == 200,
+        "its key",
+    )
+    by_name = [first.ask({"inputs": X}, key=key, path="/v1/infer/endpoint") for key in (KEY, "pk_another")]
+    assert [answer.json["deployment_id"] for answer in by_name] == [first.deployment_id, second]
+    assert first.ask({"inputs": X}, key="pk_third", path="/v1/infer/endpoint").status == 401

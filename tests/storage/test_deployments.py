@@ -11,7 +11,12 @@ from bson import ObjectId
 from model_service.states import DeploymentStatus
 from model_service.storage.blobs import Blob, Blobs
 from model_service.storage.db import Database, Session, now
-from model_service.storage.deployment_documents import DEFAULT_CONFIG, new_revision, of_first_member
+from model_service.storage.deployment_documents import (
+    DEFAULT_CONFIG,
+    KEPT_REVISIONS,
+    new_revision,
+    of_first_member,
+)
 from model_service.storage.deployment_migration import migrate_deployments
 from model_service.storage.deployments import Deployments
 from tests.api.finished import wrong_references
@@ -65,7 +70,6 @@ class World:
             "description": None,
             "deployment_type": "platform_endpoint",
             "status": "pending",
-            "endpoint_url": "http://here",
             "namespace": "",
             **of_first_member(routing),
             "config": DEFAULT_CONFIG,
@@ -100,6 +104,15 @@ class World:
             return int(after["revision"])
 
         return self.database.transaction(work)
+
+    def restore(self, deployment_id: str, number: int) -> None:
+        def work(session: Session) -> None:
+            before = self.deployments.get(deployment_id, session)
+            assert before is not None
+            (entry,) = (each for each in before["revisions"] if each["revision"] == number)
+            assert self.deployments.restore(before, entry, session, reason=None, data={})
+
+        self.database.transaction(work)
 
     def read(self, deployment_id: str) -> dict[str, Any]:
         found = self.deployments.get(deployment_id)
@@ -186,6 +199,51 @@ def test_what_fails_again_and_again_is_not_gone_back_to(world: World, routing: C
     assert told is not None
     data = {"from": 3, "to": 2, "revision": 4, "reason": "slow", "model_version": "v1.1", "p95_ms": 900}
     assert (told["event_data"], told["created_by_user_id"]) == (data, "service")
+    assert wrong_references(world.database) == []
+
+
+def test_a_rollback_of_the_configuration_alone_refuses_no_traffic(
+    world: World, routing: Callable[..., Any]
+) -> None:
+    first = routing("v1.0")
+    deployment_id = world.deploy(first)
+    world.deployments.made_live(deployment_id, 1)
+    world.revise(deployment_id, first)
+    world.deployments.made_live(deployment_id, 2)
+    world.restore(deployment_id, 1)
+    world.deployments.made_live(deployment_id, 3)
+    world.revise(deployment_id, routing("v1.1"))
+    world.deployments.made_live(deployment_id, 4)
+    assert world.deployments.roll_back_to_former(deployment_id, 4, "slow", {})
+    assert world.read(deployment_id)["model_version"] == "v1.0"
+
+
+def test_what_somebody_went_back_to_is_gone_back_to_again(world: World, routing: Callable[..., Any]) -> None:
+    deployment_id = world.deploy(routing("v1.0"))
+    world.deployments.made_live(deployment_id, 1)
+    world.revise(deployment_id, routing("v1.1"))
+    world.deployments.made_live(deployment_id, 2)
+    for number in (1, 2):  # there, and back again by its number
+        world.restore(deployment_id, number)
+        world.deployments.made_live(deployment_id, number + 2)
+    world.revise(deployment_id, routing("v1.2"))
+    world.deployments.made_live(deployment_id, 5)
+    assert world.deployments.roll_back_to_former(deployment_id, 5, "slow", {})
+    assert world.read(deployment_id)["model_version"] == "v1.1"
+
+
+def test_what_is_gone_back_to_stays_however_often_the_rest_changes(
+    world: World, routing: Callable[..., Any]
+) -> None:
+    deployment_id, second = world.deploy(routing("v1.0")), routing("v1.1")
+    world.deployments.made_live(deployment_id, 1)
+    for number in range(2, 2 * KEPT_REVISIONS):
+        world.revise(deployment_id, second)
+        world.deployments.made_live(deployment_id, number)
+    stored = world.read(deployment_id)
+    assert len(stored["revisions"]) == KEPT_REVISIONS
+    assert world.deployments.roll_back_to_former(deployment_id, stored["revision"], "slow", {})
+    assert world.read(deployment_id)["model_version"] == "v1.0"
     assert wrong_references(world.database) == []
 
 

@@ -4,9 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     Field,
@@ -21,7 +19,9 @@ from model_service.api.schemas.common import (
     Id,
     JSONObject,
     Limited,
+    Moment,
     Name,
+    NotNull,
     Paged,
     Pagination,
     Text,
@@ -46,15 +46,6 @@ def _by_namespace(stored: Any) -> Any:
     if isinstance(stored, list):
         return {entry["namespace"]: entry["roles"] for entry in stored}
     return stored
-
-
-def _not_null(value: Any) -> Any:
-    if value is None:
-        raise ValueError("leave it out to keep it as it is")
-    return value
-
-
-NotNull = AfterValidator(_not_null)
 
 
 class UserPath(BaseModel):
@@ -135,7 +126,7 @@ class NewKey(Body):
     name: Text
     scopes: Scopes
     namespaces: Annotated[list[Namespace], Field(max_length=1000)] | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     owner: Name | None = None
 
 
@@ -191,8 +182,8 @@ class AuditQuery(Limited):
     kind: str | None = Field(None, max_length=64)
     subject_id: str | None = Field(None, max_length=256)
     name: str | None = Field(None, max_length=256)
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     cursor: str | None = Field(None, max_length=256)
 
 

@@ -1,10 +1,11 @@
 """What every resource's requests and answers are made of."""
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from model_service.services.paging import Page
 
@@ -47,6 +48,26 @@ def _split(value: Any) -> Any:
         return value
     return [part for text in value for one in text.split(",") if (part := one.strip())] or None
 
+
+def _stored(moment: datetime) -> datetime:
+    """UTC, to the millisecond: as the database keeps it."""
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not a time of this calendar") from None
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_stored)]
+
+
+def _not_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("leave it out to keep it as it is")
+    return value
+
+
+NotNull = AfterValidator(_not_null)
 
 Name = Annotated[
     str,

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
-from model_service.api.schemas.common import Answer, Body, Id, Text
+from model_service.api.schemas.common import Answer, Body, Id, Moment, Text
 
 
 class DeploymentKeyPath(BaseModel):
@@ -14,7 +14,7 @@ class DeploymentKeyPath(BaseModel):
 
 class NewDeploymentKey(Body):
     name: Text
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class DeploymentKey(Answer):

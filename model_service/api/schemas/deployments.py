@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, Field, computed_field
+from pydantic import AliasChoices, BaseModel, Field, computed_field
 
 from model_service.api.schemas.common import (
     Answer,
@@ -12,6 +12,7 @@ from model_service.api.schemas.common import (
     JSONObject,
     Limited,
     Name,
+    NotNull,
     Paged,
     Pagination,
     Text,
@@ -20,14 +21,6 @@ from model_service.states import DeploymentStatus, DeploymentType
 
 MOST_MEMBERS = 32
 
-
-def _not_null(value: Any) -> Any:
-    if value is None:
-        raise ValueError("leave it out to keep it as it is")
-    return value
-
-
-NotNull = AfterValidator(_not_null)
 ExportId = Annotated[str, Field(max_length=64)]
 Replicas = Annotated[int, Field(ge=1, le=64)]
 Percent = Annotated[int, Field(ge=1, le=100, description="percent: more than that for a while is scaled up")]
@@ -67,7 +60,7 @@ class DeploymentConfig(Body):
         None, ge=1, le=10_000, description="requests in a process at a time, 64; beyond: 429"
     )
     timeout_ms: Annotated[int | None, NotNull] = Field(
-        None, ge=1, le=600_000, description="deadline of a request, 30000; beyond: 503"
+        None, ge=1, le=600_000, description="deadline of a request, 30000; beyond: 504"
     )
 
 

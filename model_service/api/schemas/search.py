@@ -2,9 +2,9 @@
 
 import math
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from model_service.api.schemas.common import Name, Paged, QualifiedName, Separated, Text
+from model_service.api.schemas.common import Moment, Name, Paged, QualifiedName, Separated, Text
 from model_service.api.schemas.models import Model
 from model_service.errors import InvalidField
 from model_service.services.search import DEFAULT_SORT, Search
@@ -33,10 +33,10 @@ class ModelQuery(Paged):
     alias: Text | None = None
     parent_model_id: str | None = Field(None, max_length=300, description="or a reference to a model")
     training_job_id: Text | None = None
-    created_after: AwareDatetime | None = Field(None, description="from then on; RFC 3339")
-    created_before: AwareDatetime | None = Field(None, description="until before then; RFC 3339")
-    updated_after: AwareDatetime | None = None
-    updated_before: AwareDatetime | None = None
+    created_after: Moment | None = Field(None, description="from then on; RFC 3339")
+    created_before: Moment | None = Field(None, description="until before then; RFC 3339")
+    updated_after: Moment | None = None
+    updated_before: Moment | None = None
     min_accuracy: FiniteFloat | None = Field(
         None,
         description="of metrics.accuracy, or metrics.test_accuracy where there is none. In the same way"

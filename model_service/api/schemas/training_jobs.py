@@ -1,9 +1,9 @@
 """Training jobs."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Any
 
-from pydantic import AfterValidator, AliasChoices, AwareDatetime, BaseModel, Field, computed_field
+from pydantic import AliasChoices, BaseModel, Field, computed_field
 
 from model_service.api.schemas.common import (
     Answer,
@@ -11,6 +11,7 @@ from model_service.api.schemas.common import (
     DatasetReference,
     Id,
     JSONObject,
+    Moment,
     Paged,
     Pagination,
     QualifiedName,
@@ -20,18 +21,6 @@ from model_service.api.schemas.common import (
     Text,
 )
 from model_service.states import DatasetPurpose, TrainingStatus
-
-
-def _stored(moment: datetime) -> datetime:
-    """UTC, to the millisecond: as the database keeps it."""
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("not a time of this calendar") from None
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_stored)]
 
 
 class JobPath(BaseModel):

@@ -3,18 +3,18 @@
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from model_service.api.schemas.common import Query
+from model_service.api.schemas.common import Moment, Query
 from model_service.services.usage import Granularity, Sums, UsageReport, UsageRow
 from model_service.states import Tier
 
 
 class UsageQuery(Query):
-    from_: AwareDatetime | None = Field(
+    from_: Moment | None = Field(
         None, alias="from", description="by default a day, or by day 30, before 'to'"
     )
-    to: AwareDatetime | None = Field(None, description="by default now")
+    to: Moment | None = Field(None, description="by default now")
     granularity: Granularity = "hour"
 
 

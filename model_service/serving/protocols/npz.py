@@ -7,6 +7,7 @@ directory: stored members are not copied, and nothing is believed that zipfile w
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -32,6 +33,7 @@ _MAX_MEMBERS = 256
 _END = struct.Struct("<4s4H2LH")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _STORED, _DEFLATED = 0, 8
+_PACKED_ENTRY = re.compile(rb"PK\x01\x02.{6}\x08\x00", re.DOTALL)
 _LOCAL_BYTES = 30
 _ENCRYPTED = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a zip can tell: equal outputs are equal bytes
@@ -79,8 +81,20 @@ def read_npz(body: bytes, limit_bytes: int) -> Arrays:
     return {name: read_npy(data) for name, data in members.items()}
 
 
+def is_packed(body: bytes) -> bool:
+    """Whether a member of it is compressed, if it is an .npz file at all. Looks at its central directory."""
+    end = _end_of(body)
+    return end >= 0 and _PACKED_ENTRY.search(body, _END.unpack_from(body, end)[6]) is not None
+
+
+def _end_of(body: bytes) -> int:
+    """Where the record is that ends a zip; -1: there is none."""
+    found = body.rfind(b"PK\x05\x06", max(0, len(body) - _END.size - 0xFFFF))
+    return found if found + _END.size <= len(body) else -1
+
+
 def _members(body: bytes, limit_bytes: int) -> dict[str, bytes | memoryview]:
-    end = body.rfind(b"PK\x05\x06", max(0, len(body) - _END.size - 0xFFFF))
+    end = _end_of(body)
     if end < 0:
         raise ValueError("it has no end of central directory")
     _, _, _, _, count, _, at, _ = _END.unpack_from(body, end)

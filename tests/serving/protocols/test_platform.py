@@ -150,6 +150,16 @@ def test_a_zip_that_unpacks_to_more_than_a_body() -> None:
         platform.decode(lying, npz.NPZ, limit_bytes=10**6)
 
 
+@pytest.mark.parametrize(
+    ("save", "packed"), [(np.savez, False), (np.savez_compressed, True), (np.save, False)]
+)
+def test_what_has_to_be_unpacked_is_known_before(save: Any, packed: bool) -> None:
+    stream = io.BytesIO()
+    save(stream, np.zeros((100, 100), np.float32))
+    assert npz.is_packed(stream.getvalue()) is packed
+    assert npz.is_packed(stream.getvalue()[:-1]) is False
+
+
 def test_members_that_share_their_bytes() -> None:
     """Each of them would be inflated again."""
     content = np.random.default_rng(0).bytes(1000)
