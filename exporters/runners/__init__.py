@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..base import Arrays, TensorSpec
 from ..errors import PackageCorrupt, UnsupportedOption
 
-# Format → the module that runs it; each has ``load(path, threads)``, and those of _ON_GPU a ``gpu=`` too.
+# Format → the module that runs it; each has ``load(path, threads)``, and some more, as _OPTIONS says.
 _RUNNERS = {
     "onnx": "exporters.runners.onnx",
     "pickle": "exporters.runners.estimator",
@@ -25,7 +25,7 @@ _RUNNERS = {
     "pytorch": "exporters.runners.pytorch",
 }
 
-_ON_GPU = ("onnx", "openvino")
+_OPTIONS = {"onnx": ("gpu", "spin"), "openvino": ("gpu",)}
 
 
 class InputError(ValueError):
@@ -44,10 +44,13 @@ class Runner(Protocol):
         """Name → array in, name → array out. Raises InputError; may be called by several threads at once."""
 
 
-def load(package_dir: Path, threads: int = 1, *, gpu: bool = False) -> Runner:
+def load(package_dir: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False) -> Runner:
     """The runner of an unpacked package; ``threads``: how many cores one call may use.
 
-    ``gpu``: on the machine's graphics processor, where there is one and the format's runtime can use it.
+    Args:
+        gpu: on the machine's graphics processor, where there is one and the format's runtime can use it.
+        spin: threads wait for each other awake, where the format's runtime can: a call is faster, and
+            whatever else the machine does is slower.
 
     Raises:
         PackageCorrupt: no readable metadata.json.
@@ -59,10 +62,12 @@ def load(package_dir: Path, threads: int = 1, *, gpu: bool = False) -> Runner:
         primary = metadata["artefact"]["files"][0]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
         raise PackageCorrupt("The package has no readable metadata.json.", file="metadata.json") from exc
-    return open_artefact(name, package_dir / primary, threads, gpu=gpu)
+    return open_artefact(name, package_dir / primary, threads, gpu=gpu, spin=spin)
 
 
-def open_artefact(format_name: str, path: Path, threads: int = 1, *, gpu: bool = False) -> Runner:
+def open_artefact(
+    format_name: str, path: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False
+) -> Runner:
     """The runner of a bare artefact of the format; arguments as of ``load``.
 
     Raises:
@@ -74,8 +79,10 @@ def open_artefact(format_name: str, path: Path, threads: int = 1, *, gpu: bool =
             f"There is no runner for {format_name!r}.", allowed=list(_RUNNERS), option="format"
         )
     module: Any = import_module(_RUNNERS[format_name])
-    options = {"gpu": True} if gpu and format_name in _ON_GPU else {}
-    runner: Runner = module.load(path, threads, **options)
+    given = {"gpu": gpu, "spin": spin}
+    runner: Runner = module.load(
+        path, threads, **{name: given[name] for name in _OPTIONS.get(format_name, ())}
+    )
     return runner
 
 

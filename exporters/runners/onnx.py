@@ -41,8 +41,10 @@ class OnnxRunner:
             raise InputError(wrong or unknown) from exc
 
 
-def load(path: Path, threads: int = 1, *, gpu: bool = False) -> OnnxRunner:
-    """A session that uses ``threads`` cores per call, and none between calls; ``gpu``: CUDA where it can.
+def load(path: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False) -> OnnxRunner:
+    """A session that uses ``threads`` cores per call, and none between calls.
+
+    ``gpu``: by CUDA, where it can. ``spin``: as of ``runners.load``.
 
     Raises:
         onnxruntime's own errors: the file is missing or no ONNX model.
@@ -53,8 +55,7 @@ def load(path: Path, threads: int = 1, *, gpu: bool = False) -> OnnxRunner:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Spinning threads answer one caller faster and starve every other process on the machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     wanted = [*(["CUDAExecutionProvider"] if gpu else []), "CPUExecutionProvider"]
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     session = onnxruntime.InferenceSession(str(path), options, providers=providers)

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 # A model below that costs less than a thread's turn. Above it the loop would keep others waiting.
 INLINE_S = 0.0003
-# Two batches of a model at a time: while one is put together or taken apart, the other one computes.
-_LANES = 2
-# Made as they are needed: a slow model keeps its own two, and no other model waits for them.
+# Made as they are needed: a slow model keeps its own, and no other model waits for them.
 _MOST_THREADS = 64
 
 
@@ -46,10 +44,11 @@ class Cost:
 
 
 class Engine:
-    """``threads``: how many cores one run may use."""
+    """``threads``: how many cores one run may use. ``lanes``: runs of one model at a time."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, lanes: int = 1) -> None:
         self.threads = threads
+        self.lanes = lanes
         self.waiting = 0
         self._busy_s = 0.0
         self._running = 0
@@ -146,7 +145,6 @@ class Lane:
         self.runs = Runs()
         self._waiting: deque[_Request] = deque()
         self._running = 0
-        self._lanes = min(_LANES, engine.threads)
         self._timer: asyncio.TimerHandle | None = None
 
     def run_now(self, inputs: Arrays) -> Ran | None:
@@ -186,7 +184,7 @@ class Lane:
             self._engine.waiting -= 1
 
     def _dispatch(self) -> None:
-        while self._running < self._lanes and self._waiting:
+        while self._running < self._engine.lanes and self._waiting:
             if self._waits_for_company():
                 return
             batch = list(self._take())

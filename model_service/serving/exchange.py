@@ -43,6 +43,7 @@ _BEARER = "bearer "
 _BODIES = 8
 # To read a larger one, or write it, takes longer than a thread's turn.
 _LARGE_BYTES = 1 << 20
+_LATE = "the deadline has passed"
 
 
 class TooManyAtOnce(NotPermitted):
@@ -276,13 +277,19 @@ async def _finished(answer: asyncio.Future[Ran], protocol: Any, timeout_s: float
         DeadlineExceeded, ClientGone: the answer is given up; if its run has not begun, it never does.
     """
     gone = asyncio.ensure_future(protocol.client_disconnect())
+    gone.add_done_callback(lambda _: answer.cancel())
+    late = asyncio.get_running_loop().call_later(timeout_s, answer.cancel, _LATE)
     try:
-        done, _ = await asyncio.wait((answer, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if answer in done:
-            return answer.result()
-        if gone in done:
-            raise ClientGone
-        raise DeadlineExceeded(f"The model did not answer within the deployment's {timeout_s:g} s.")
+        return await answer
+    except asyncio.CancelledError as exc:
+        if exc.args == (_LATE,):
+            raise DeadlineExceeded(
+                f"The model did not answer within the deployment's {timeout_s:g} s."
+            ) from None
+        if gone.done():
+            raise ClientGone from None
+        raise
     finally:
+        late.cancel()
         gone.cancel()
         answer.cancel()

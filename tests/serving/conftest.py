@@ -227,7 +227,9 @@ def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
     store = PackageStore(blobs, tmp_path / "serving")
     rates = RateWindows(settings)
     quotas = Quotas(rates, UsageCounts(database))
-    world = World(database, blobs, Deployments(database), store, Usage(), quotas, Engine(2), settings)
+    world = World(
+        database, blobs, Deployments(database), store, Usage(), quotas, Engine(1, lanes=2), settings
+    )
     yield world
     for host in world.started:
         host.stop()

@@ -169,7 +169,7 @@ def test_a_model_that_hangs_keeps_nothing_of_who_gave_up() -> None:
 
 
 def test_without_a_delay_the_first_request_runs_at_once() -> None:
-    engine, model = Engine(2), Doubling()
+    engine, model = Engine(1, lanes=2), Doubling()
     lane = Lane(engine, model, Batching(max_rows=8), SLOW)
 
     async def work() -> None:
@@ -183,7 +183,7 @@ def test_without_a_delay_the_first_request_runs_at_once() -> None:
 
 
 def test_an_allowed_delay_fills_a_batch_and_a_full_one_waits_no_longer() -> None:
-    engine, model = Engine(2), Doubling()
+    engine, model = Engine(1, lanes=2), Doubling()
     model.let.set()
     lane = Lane(engine, model, Batching(max_rows=2, max_delay_s=20), SLOW)
 
@@ -195,7 +195,7 @@ def test_an_allowed_delay_fills_a_batch_and_a_full_one_waits_no_longer() -> None
 
 
 def test_a_delay_ends() -> None:
-    engine, model = Engine(2), Doubling()
+    engine, model = Engine(1, lanes=2), Doubling()
     model.let.set()
     lane = Lane(engine, model, Batching(max_rows=8, max_delay_s=0.02), SLOW)
 
