@@ -112,11 +112,11 @@ class Loader:
                 f"It crashed the inference server while loading, {crashes} times: it is not tried again. The "
                 "server may lack memory for it; delete the deployment and deploy it anew to try."
             )
+        if deployment["status"] == DeploymentStatus.PENDING:
+            self._deployments.move(deployment_id, DeploymentStatus.DEPLOYING)
         self._counted = deployment_id
         self._deployments.set_load_attempts(deployment_id, self._server, crashes + 1)
         try:
-            if deployment["status"] == DeploymentStatus.PENDING:
-                self._deployments.move(deployment_id, DeploymentStatus.DEPLOYING)
             loaded = {
                 package_id(member): self._member(deployment, member) for member in served_members(deployment)
             }
