@@ -13,6 +13,7 @@ from model_service.embedded.binaries import find_mongod
 _SET = "model-service"
 _CACHE_PART = 8
 _LEAST_CACHE_GB = 0.5
+_TRANSACTION_S = 20
 
 
 def argv(folder: Path, port: int, cache_gb: float | None = None) -> list[str]:
@@ -37,6 +38,8 @@ def argv(folder: Path, port: int, cache_gb: float | None = None) -> list[str]:
         *("--wiredTigerCacheSizeGB", str(cache_gb or _default_cache_gb())),
         *("--wiredTigerJournalCompressor", "none"),
         *("--wiredTigerCollectionBlockCompressor", "none"),
+        # Of a process that was killed in one: until then its documents cannot be written by anybody else.
+        *("--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION_S}"),
     ]
 
 

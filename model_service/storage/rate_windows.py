@@ -4,16 +4,19 @@ One hash per minute and owner: {process: how often it was asked there}. A proces
 whole, so that it may be written again, and reads what the others have; an old minute is forgotten by itself.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from model_service.config import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -23,22 +26,31 @@ _KEPT_S = 120
 
 
 class RateWindows:
-    """Connects when it is used. Without REDIS_URL every process counts alone."""
+    """Connects when it is used, and imports redis no earlier: a serving process is ready sooner without.
+
+    Without REDIS_URL every process counts alone.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._process = uuid4().hex
         self._prefix = f"model-service:rate:{settings.mongodb_db}"
-        self._redis = (
-            None
-            if settings.redis_url is None
-            else Redis.from_url(
-                settings.redis_url.get_secret_value(),
-                socket_connect_timeout=_TIMEOUT_S,
-                socket_timeout=_TIMEOUT_S,
-                retry=Retry(NoBackoff(), retries=0),
-            )
-        )
+        self._url = settings.redis_url
         self.connected = False
+
+    @cached_property
+    def _redis(self) -> Redis | None:
+        if self._url is None:
+            return None
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return Redis.from_url(
+            self._url.get_secret_value(),
+            socket_connect_timeout=_TIMEOUT_S,
+            socket_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), retries=0),
+        )
 
     def exchange(self, minute: int, own: Mapping[str, int]) -> dict[str, int] | None:
         """Tell how often each owner's were asked here in this minute; what all others told of them.
@@ -51,7 +63,9 @@ class RateWindows:
         if self._redis is None:
             return None
         if not own:
-            return {} if self._is_there() else None
+            return {} if self._is_there(self._redis) else None
+        from redis.exceptions import RedisError
+
         pipeline = self._redis.pipeline(transaction=False)
         for owner, count in own.items():
             name = f"{self._prefix}:{minute}:{owner}"
@@ -69,21 +83,22 @@ class RateWindows:
             for (owner, count), found in zip(own.items(), counts, strict=True)
         }
 
-    def _is_there(self) -> bool:
-        assert self._redis is not None
+    def _is_there(self, redis: Redis) -> bool:
+        from redis.exceptions import RedisError
+
         try:
-            self._redis.ping()
+            redis.ping()
         except RedisError as exc:
             self._failed(exc)
         else:
             self.connected = True
         return self.connected
 
-    def _failed(self, exc: RedisError) -> None:
+    def _failed(self, exc: Exception) -> None:
         if self.connected:
             log.warning("rate_windows.redis_away", error=str(exc))
         self.connected = False
 
     def close(self) -> None:
-        if self._redis is not None:
-            self._redis.close()
+        if self.__dict__.get("_redis") is not None:
+            self.__dict__["_redis"].close()
