@@ -48,9 +48,7 @@ INFERENCE_DURATION = Histogram(
     "Time in the model",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-SHADOWED = Counter(
-    "model_service_shadow_requests_total", "Requests that a shadow answered too", ["outcome"]
-)
+SHADOWED = Counter("model_service_shadow_requests_total", "Requests that a shadow answered too", ["outcome"])
 
 
 _MAX_LABEL_VALUES = 100
