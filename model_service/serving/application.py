@@ -67,13 +67,13 @@ class Application:
         self._engine.stop()
         self._rates.close()
 
-    def load(self) -> tuple[float, int, list[Wish]]:
-        """Seconds in which models ran, since the start; requests that wait; what is wished for."""
+    def load(self) -> tuple[float, list[Wish]]:
+        """Seconds in which models ran, since the start, and what is wished for."""
         wishes = [
             (wish["min_replicas"], wish["max_replicas"], wish["target_utilization"])
             for wish in self._host.wishes
         ]
-        return self._engine.busy_seconds(), self._engine.waiting, wishes
+        return self._engine.busy_seconds(), wishes
 
     def _owners(self) -> set[str]:
         return {hosted.owner for hosted in self._host.hosted()}

@@ -53,12 +53,12 @@ class Application(Protocol):
         """Write what is yet to be written. Within a few seconds."""
         ...
 
-    def load(self) -> tuple[float, int, list[tuple[int, int, float]]]:
+    def load(self) -> tuple[float, list[tuple[int, int, float]]]:
         """How much there is to do.
 
         Returns:
-            Seconds in which a model ran, since the start; the requests that wait; and (min_replicas,
-            max_replicas, target utilisation in percent) of each active deployment.
+            Seconds in which a model ran, since the start, and (min_replicas, max_replicas, target
+            utilisation in percent) of each active deployment.
         """
         ...
 
@@ -168,7 +168,7 @@ class Process:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_S)
-            busy_s, _, wishes = self._application.load()
+            busy_s, wishes = self._application.load()
             report = {"utilization": self._busy.share(busy_s), "wishes": sorted(set(wishes))}
             self._control.tell(report)
 

@@ -44,9 +44,9 @@ class Application:
     def stop(self) -> None:
         (self._folder / f"stopped-{os.getpid()}").touch()
 
-    def load(self) -> tuple[float, int, list[tuple[int, int, float]]]:
+    def load(self) -> tuple[float, list[tuple[int, int, float]]]:
         wishes = self._folder / "wishes"
-        return 0.0, 0, [(*wish,) for wish in json.loads(wishes.read_bytes())] if wishes.exists() else []
+        return 0.0, [(*wish,) for wish in json.loads(wishes.read_bytes())] if wishes.exists() else []
 
 
 def make(settings: Settings, index: int) -> Application:
