@@ -1,5 +1,6 @@
 """One export from end to end: load, ask, convert, compare, package."""
 
+import gc
 import shutil
 import statistics
 import time
@@ -49,7 +50,8 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
     scratch = folder / ".work"
     scratch.mkdir(parents=True)
     try:
-        attempt, source, asked, request = _convert(request, scratch, steps, progress)
+        with _frameworks_unscanned():
+            attempt, source, asked, request = _convert(request, scratch, steps, progress)
         with _timed(steps, "package"):
             progress("package", 85.0, "Writing the package")
             _write_package(request, folder, source, attempt, asked[0])
@@ -252,6 +254,16 @@ def _measure(runner: runners.Runner, asked: list[Case]) -> dict[str, float]:
         "batch_size": batch,
         "threads": 1,
     }
+
+
+@contextmanager
+def _frameworks_unscanned() -> Iterator[None]:
+    """The garbage collector passes over what is there already: scanning torch takes it half a second."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
