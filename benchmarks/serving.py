@@ -6,6 +6,7 @@ own; the rates need ``wrk``.
 """
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -96,6 +97,7 @@ def main() -> None:
     plan = replace(plan, rounds=given.rounds or plan.rounds, peers=() if given.no_peers else plan.peers)
     if "rates" in given.only:
         require_wrk()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed server is compiled, as the peers are
     texts: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-serving-") as scratch:
         folder = Path(scratch)

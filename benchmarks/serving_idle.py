@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 from common import resident, table
-from serving_peers import PEERS, is_right
+from serving_peers import is_right, started
 from serving_service import Service, one_more, until
 
 OURS = "ours"
@@ -38,7 +38,7 @@ def measure(service: Service, folder: Path, *, rounds: int, peers: Sequence[str]
         with _ours(service, folder / "ours.log") as (ready_s, process):
             found[OURS].append(_idle(ready_s, [process]))
         for name in peers:
-            with PEERS[name]({"mlp": model}, folder / f"{name.replace(' ', '-')}-{n}") as running:
+            with started(name, {"mlp": model}, folder / str(n)) as running:
                 (server,) = running.servers
                 found[name].append(_idle(server.ready_s, [server.process]))
         for name, idles in found.items():

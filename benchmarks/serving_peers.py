@@ -142,7 +142,24 @@ PEERS: Mapping[str, Start] = {
     TRITON_ONE: partial(triton, 1),
     **({TRITON_MANY: partial(triton, MANY)} if MANY > 1 else {}),
 }
+# Triton's backend now and then does not find its frontend in time.
+_TRIES = 3
 VERSIONS = (*MLSERVER[:1], *BENTOML[:1], *MLFLOW[:1], *TRITON[:1], ONNXRUNTIME)
+
+
+@contextmanager
+def started(name: str, exported: Models, folder: Path) -> Iterator[Running]:
+    """The peer of this name, which is given a few tries. Raises SystemExit: it does not start."""
+    with ExitStack() as stack:
+        for n in range(1, _TRIES + 1):
+            try:
+                running = stack.enter_context(PEERS[name](exported, folder / f"{name}-{n}".replace(" ", "-")))
+                break
+            except SystemExit as exc:
+                if n == _TRIES:
+                    raise
+                print(f"  {name}, once more: {exc}", flush=True)
+        yield running
 
 
 @contextmanager

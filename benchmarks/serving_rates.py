@@ -10,7 +10,7 @@ from pathlib import Path
 import serving_bare as bare
 from common import median_ratio, table
 from serving_load import Load, Rate
-from serving_peers import PEERS, TRITON_MANY, TRITON_ONE, VERSIONS
+from serving_peers import TRITON_MANY, TRITON_ONE, VERSIONS, started
 from serving_service import Service
 
 OURS = "ours"
@@ -45,7 +45,7 @@ def measure(service: Service, folder: Path, *, rounds: int, seconds: int, peers:
         }
         for name in peers:
             print(f"  starting {name}", flush=True)
-            running = stack.enter_context(PEERS[name](exported, folder / name.replace(" ", "-")))
+            running = stack.enter_context(started(name, exported, folder))
             questions[name] = running.questions
         measurements: dict[Cell, Callable[[], Rate]] = {}
         for server, by_model in questions.items():

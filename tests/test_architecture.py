@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ANYWHERE = {"errors", "actor", "config", "states", "tiers", "latency", "metrics", "log", "__init__"}
+ANYWHERE = {
+    "errors",
+    "actor",
+    "config",
+    "states",
+    "tiers",
+    "latency",
+    "metrics",
+    "log",
+    "signals",
+    "__init__",
+}
 
 # Readable with the standard library alone.
 SPECIFICATIONS = {

@@ -7,15 +7,14 @@ here needs a lock. Several processes form a stage; a stage starts when all of th
 import contextlib
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
 
 from model_service.embedded import family
 from model_service.embedded.child import Child, Process
 from model_service.embedded.console import Console
 from model_service.embedded.errors import StartFailed
+from model_service.signals import waking
 
 _TRIES = 5
 _START_S = 180.0
@@ -49,7 +48,10 @@ class Supervisor:
         Raises:
             StartFailed: one of them did not become ready; every process is gone.
         """
-        with self._selector, self._woken_by_signals():
+        stops = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants to outlive the terminal
+            stops.append(signal.SIGHUP)
+        with self._selector, waking(self._selector, stops, self._ask_to_stop):
             try:
                 self._start()
                 while not self._stopping:
@@ -155,28 +157,7 @@ class Supervisor:
     def _pids(self) -> dict[str, int]:
         return {child.name: child.popen.pid for child in self._children if child.popen is not None}
 
-    @contextlib.contextmanager
-    def _woken_by_signals(self) -> Iterator[None]:
-        """Signals write to a socket that the selector watches: a select alone would sleep through them."""
-        woken, waker = socket.socketpair()
-        with woken, waker:
-            woken.setblocking(False)
-            waker.setblocking(False)
-            stops = [signal.SIGINT, signal.SIGTERM]
-            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants to outlive the terminal
-                stops.append(signal.SIGHUP)
-            former = {number: signal.signal(number, self._ask_to_stop) for number in stops}
-            former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
-            former_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-            self._selector.register(woken, selectors.EVENT_READ, woken)
-            try:
-                yield
-            finally:
-                signal.set_wakeup_fd(former_fd)
-                for number, handler in former.items():
-                    signal.signal(number, handler)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+    def _ask_to_stop(self) -> None:
         self._stopping = True
 
 

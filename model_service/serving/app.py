@@ -23,10 +23,10 @@ from model_service.errors import (
 )
 from model_service.metrics import CONTENT_TYPE, INFERENCES, exposition
 from model_service.serving import tensors
-from model_service.serving.exchange import ClientGone, Exchange, TooManyAtOnce
+from model_service.serving.exchange import CLIENT_GONE, ClientGone, Exchange, TooManyAtOnce
 from model_service.serving.host import Host
 from model_service.serving.hosted import Hosted
-from model_service.serving.http import JSON, Headers, request_id, send
+from model_service.serving.http import JSON, Headers, linger, request_id, send
 from model_service.serving.protocols import Answer
 from model_service.serving.protocols.oip import documents
 from model_service.serving.quotas import Quotas, refusal_headers
@@ -93,7 +93,7 @@ class InferenceApp:
         try:
             status, answer = await self._answer(target, scope, protocol)
         except ClientGone:
-            status, answer = 499, Answer(JSON, [], b"")
+            status, answer = CLIENT_GONE, Answer(JSON, [], b"")
         except ModelServiceError as error:
             status, answer = error.status, _failure(error, asked_as, scope.path)
         except Exception:
@@ -105,6 +105,8 @@ class InferenceApp:
         if target.verb in ("platform", "infer"):
             INFERENCES.labels(status).inc()
         send(protocol, status, answer, asked_as)
+        if status >= 400 and status != CLIENT_GONE:
+            await linger(protocol)
 
     async def _answer(self, target: Target, scope: Any, protocol: Any) -> tuple[int, Answer]:
         verb = target.verb

@@ -49,7 +49,6 @@ class Engine:
     def __init__(self, threads: int, lanes: int = 1) -> None:
         self.threads = threads
         self.lanes = lanes
-        self.waiting = 0
         self._busy_s = 0.0
         self._running = 0
         self._since = 0.0  # when the engine last began to have something to do
@@ -170,7 +169,6 @@ class Lane:
         answer: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
         request = _Request(inputs, rows_of(inputs), shape_of(inputs), time.perf_counter(), answer)
         self._waiting.append(request)
-        self._engine.waiting += 1
         self._dispatch()
         if self._waiting and self._waiting[-1] is request:
             answer.add_done_callback(partial(self._forget, request))
@@ -181,7 +179,6 @@ class Lane:
         never does."""
         if answer.cancelled() and request in self._waiting:
             self._waiting.remove(request)
-            self._engine.waiting -= 1
 
     def _dispatch(self) -> None:
         while self._running < self._engine.lanes and self._waiting:
@@ -212,7 +209,6 @@ class Lane:
         while self._waiting:
             request = self._waiting.popleft()
             if request.answer.done():  # nobody waits for it any more
-                self._engine.waiting -= 1
                 continue
             if shape is not None and (
                 request.shape != shape or rows + request.rows > self._batching.max_rows
@@ -221,7 +217,6 @@ class Lane:
                 if len(passed) >= self._batching.max_rows:
                     break
                 continue
-            self._engine.waiting -= 1
             rows += request.rows
             shape = request.shape
             yield request

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CLIENT_GONE = 499  # nginx's: nobody reads it
+CLIENT_GONE = 499  # nginx's: nobody reads it
 _BEARER = "bearer "
 # What a process holds of requests at a time, in bodies of the largest size.
 _BODIES = 8
@@ -184,7 +184,7 @@ class Exchange:
             status = error.status
             raise
         except (ClientGone, asyncio.CancelledError):
-            status = _CLIENT_GONE
+            status = CLIENT_GONE
             raise
         finally:
             self._count(hosted, tally, status, sent)

@@ -9,6 +9,7 @@ has made it active, or its update; any other trouble is one server's own: it is 
 and tried again.
 """
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -34,6 +35,7 @@ from model_service.storage.deployments import Deployments
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 0.5
+_LATELY_S = 3.0
 _SHADOW_TOLD_S = 60.0
 _PROVEN = (LoadFailed, PackageCorrupt, BlobDamaged)
 
@@ -68,7 +70,7 @@ class Host:
         self._kept: list[Document] | None = None
         self._told: list[Document] = []
         self.ready = threading.Event()
-        self.connected = False
+        self._synced_at = -math.inf
 
     def start(self) -> None:
         self._loader.start()
@@ -97,6 +99,11 @@ class Host:
         return self._served is None or name in self._served or name in self._served_names
 
     @property
+    def connected(self) -> bool:
+        """Whether MongoDB answered lately: one that hangs gives no error for long."""
+        return time.monotonic() < self._synced_at + _LATELY_S
+
+    @property
     def failing(self) -> list[str]:
         """The deployments that were to be loaded here and could not; each is tried again."""
         return sorted(self._failures)
@@ -108,9 +115,9 @@ class Host:
         while not self._stop.is_set():
             try:
                 self._sync()
-                self.connected = True
+                self._synced_at = time.monotonic()
             except CONNECTION_ERRORS as exc:
-                self.connected = False
+                self._synced_at = -math.inf
                 log.warning("serving.database_away", error=str(exc))
             except Exception:
                 log.exception("serving.sync_failed")

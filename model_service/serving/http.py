@@ -1,6 +1,7 @@
 """RSGI, as granian calls it: bodies in, answers out."""
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from model_service.serving.protocols import Answer
 
 Headers = Sequence[tuple[str, str]]
 _REQUEST_ID = "x-request-id"
+_LINGER_S, _LINGER_BYTES = 5.0, 64 << 20
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -64,6 +66,20 @@ async def _read_limited(protocol: Any, limit_bytes: int, take: Callable[[int], N
         take(len(piece))
         pieces.append(piece)
     return b"".join(pieces)
+
+
+async def linger(protocol: Any) -> None:
+    """Read the rest of a body that was refused, within bounds, and forget it, as nginx's ``lingering_close``.
+
+    The connection would be reset: who still sends would find that instead of the answer.
+    """
+    left = _LINGER_BYTES
+    with contextlib.suppress(Exception):  # there is nothing left, or nobody
+        async with asyncio.timeout(_LINGER_S):
+            async for piece in protocol:
+                left -= len(piece)
+                if left < 0:
+                    return
 
 
 def request_id(scope: Any) -> str:

@@ -1,5 +1,6 @@
 """What an endpoint answers, right and wrong requests."""
 
+import http.client
 import io
 import re
 import struct
@@ -132,6 +133,18 @@ def test_only_the_key_gets_in(served: Endpoint, header: str) -> None:
     answer = served.request("POST", f"/v1/infer/{served.deployment_id}", json={"inputs": X}, headers=headers)
     assert (answer.status, answer.json["error"]["code"]) == (401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_sends_a_lot_reads_why_it_is_refused(served: Endpoint, chunked: bool) -> None:
+    # urllib3 would forgive a connection that is reset; http.client does not.
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=30)
+    pieces = (b"0" * 65_536 for _ in range(128))
+    path, headers = f"/v1/infer/{served.deployment_id}", {"Authorization": "Bearer pk_none"}
+    body = pieces if chunked else b"".join(pieces)
+    connection.request("POST", path, body, headers, encode_chunked=chunked)
+    assert connection.getresponse().status == 401
+    connection.close()
 
 
 def test_a_key_may_come_in_its_own_header(served: Endpoint) -> None:

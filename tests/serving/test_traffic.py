@@ -150,7 +150,7 @@ def test_who_has_gone_is_not_computed_for(
         gone = http.client.HTTPConnection(endpoint.url.removeprefix("http://"))
         headers = {"Authorization": f"Bearer {KEY}"}
         gone.request("POST", f"/v1/infer/{endpoint.deployment_id}", b'{"inputs": [[1, 2, 3]]}', headers)
-        wait_for(lambda: world.engine.waiting == 1, "the third to wait")
+        wait_for(lambda: hosted(endpoint).flight.requests == 3, "the third to wait")
         gone.close()
         wait_for(lambda: hosted(endpoint).flight.requests == 2, "it to be given up")
         held.let.set()

@@ -21,14 +21,14 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 from model_service.serving.pool.listeners import Listeners, PortTaken
 from model_service.serving.pool.plain_log import tell
 from model_service.serving.pool.scaling import Scaler, Wish
 from model_service.serving.pool.slot import Slot
+from model_service.signals import waking
 
 WRONG_SETTINGS = 2  # the exit code of a process whose settings are wrong: another one would fare no better
 STOP_S = 8.0  # a process that was asked to end has this long
@@ -62,7 +62,7 @@ class Pool:
         with (
             tempfile.TemporaryDirectory(prefix="model-service-metrics-") as metrics,
             self._selector,
-            self._woken_by_signals(),
+            waking(self._selector, [signal.SIGINT, signal.SIGTERM], self._ask_to_stop),
         ):
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # the processes count together, in files
             self._slots.append(Slot(0))
@@ -256,29 +256,7 @@ class Pool:
                     popen.kill()
             time.sleep(0.02)
 
-    @contextlib.contextmanager
-    def _woken_by_signals(self) -> Iterator[None]:
-        """Signals write to a socket that the selector watches: a select alone would sleep through them."""
-        woken, waker = socket.socketpair()
-        with woken, waker:
-            woken.setblocking(False)
-            waker.setblocking(False)
-            handlers: dict[int, Callable[[int, FrameType | None], None]] = {
-                signal.SIGINT: self._ask_to_stop,
-                signal.SIGTERM: self._ask_to_stop,
-                signal.SIGCHLD: lambda number, frame: None,
-            }
-            former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-            former_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-            self._selector.register(woken, selectors.EVENT_READ, woken)
-            try:
-                yield
-            finally:
-                signal.set_wakeup_fd(former_fd)
-                for number, handler in former.items():
-                    signal.signal(number, handler)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+    def _ask_to_stop(self) -> None:
         self._stopping = True
 
 
