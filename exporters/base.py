@@ -84,6 +84,14 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What an output int64[N] is: of every row the class that scores best."""
+
+    scores: str  # the output, float[N, classes]
+    classes: tuple[int, ...]  # the label of each of its columns
+
+
+@dataclass(frozen=True)
 class Source:
     """A model loaded from an untrusted file, ready to be converted and to be compared with.
 
@@ -110,6 +118,7 @@ class Source:
         None  # what its checkpoint declares, for a request that does not
     )
     postprocessing: Mapping[str, Any] | None = None
+    labels: Mapping[str, Labels] = field(default_factory=dict)  # outputs that are what their scores say
 
     def output_specs(self, case: Case) -> tuple[TensorSpec, ...]:
         """The outputs as a case shows them; the batch is named where the inputs' is."""

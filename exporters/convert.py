@@ -54,7 +54,7 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
             attempt, source, asked, request = _convert(request, scratch, steps, progress)
         with _timed(steps, "package"):
             progress("package", 85.0, "Writing the package")
-            _write_package(request, folder, source, attempt, asked[0])
+            _write_package(request, folder, source, attempt, golden.choose(asked, source.labels))
             shutil.rmtree(scratch)
             manifest = package.write_manifest(folder)
     except BaseException:
@@ -161,7 +161,7 @@ def _best(
         if runner is None:
             fidelity = _without_running(asked, artefact, folder, why_not)
         else:
-            fidelity = verify.compare(asked, runner.predict, artefact.precision)
+            fidelity = verify.compare(asked, runner.predict, artefact.precision, source.labels)
         tried.append({"converter": way.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         attempt = _Attempt(folder, artefact, runner, fidelity)

@@ -12,6 +12,8 @@ ExportError
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -92,3 +94,30 @@ def as_limit(exc: BaseException) -> LimitExceeded | None:
             return LimitExceeded("The disk is full. Free some space and export again.", limit="disk")
         current = current.__cause__ or current.__context__
     return None
+
+
+def reason(exc: BaseException) -> str:
+    """The innermost cause in one line: the outer ones are advice on debugging torch itself."""
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return f"{type(exc).__name__}: {lines[0][:300] if lines else 'no reason given'}"
+
+
+@contextmanager
+def converting(failure: str, converter: str, advice: str = "") -> Iterator[None]:
+    """Whatever fails within is a ``ConversionFailed``: the failure, its reason, and what to do about it.
+
+    A ``ConversionFailed`` stays as it is.
+
+    Raises:
+        LimitExceeded: memory, disk or time was what failed.
+    """
+    try:
+        yield
+    except ConversionFailed:
+        raise
+    except Exception as exc:
+        raise as_limit(exc) or ConversionFailed(
+            f"{failure}: {reason(exc)}{advice}", converter=converter
+        ) from exc

@@ -9,6 +9,10 @@ number of the output itself, so that small ones, like the probabilities of a sof
 of an output with three axes or more, that of the element's channel (axis 1 or the last, whichever is less),
 so that a detector's scores are not measured by its boxes' pixels. NaN and infinity have to be in the same
 places, and an output without one finite number proves nothing.
+
+A label is judged where the source's scores say which one is right. Where its two best scores are no further
+apart than the tolerance of the best, either label is: the same votes of a forest, added in float32 and in
+float64, differ in the last digit. How many there are is reported. A third class's label is still wrong.
 """
 
 import platform
@@ -19,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .base import FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case
+from .base import FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case, Labels
 from .errors import as_limit
 
 TOLERANCES: dict[str, tuple[float, float]] = {  # dtype or precision → rtol, atol
@@ -48,12 +52,16 @@ _LEAST_PART = 1e-2  # of the output's largest number: the least that a channel i
 
 
 def compare(
-    cases: Sequence[Case], predict: Callable[[Arrays], Arrays], precision: str | None = None
+    cases: Sequence[Case],
+    predict: Callable[[Arrays], Arrays],
+    precision: str | None = None,
+    labels: Mapping[str, Labels] = {},
 ) -> dict[str, Any]:
     """What becomes fidelity.json, but for the tools: per case and output how far apart, and the verdict.
 
-    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. An artefact
-    that fails to run a case is ``failed`` with its error, not an exception: that is a finding.
+    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. ``labels`` as
+    ``Source.labels``. An artefact that fails to run a case is ``failed`` with its error, not an exception:
+    that is a finding.
     """
     reports = []
     for case in cases:
@@ -66,7 +74,7 @@ def compare(
                 raise limit from exc
             report |= {"error": str(exc).strip()[:500], "outputs": {}, "passed": False}
         else:
-            report["outputs"] = compare_outputs(case.expected, actual, precision)
+            report["outputs"] = compare_outputs(case.expected, actual, precision, labels)
             report["passed"] = all(output["passed"] for output in report["outputs"].values())
         reports.append(report)
     passed = bool(reports) and all(report["passed"] for report in reports)
@@ -86,13 +94,41 @@ def not_executed(reason: str) -> dict[str, Any]:
 
 
 def compare_outputs(
-    expected: Arrays, actual: Mapping[str, npt.NDArray[np.generic]], precision: str | None = None
+    expected: Arrays,
+    actual: Mapping[str, npt.NDArray[np.generic]],
+    precision: str | None = None,
+    labels: Mapping[str, Labels] = {},
 ) -> dict[str, Any]:
-    """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not."""
-    reports = {name: _compare(array, actual.get(name), precision) for name, array in expected.items()}
+    """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not.
+
+    ``labels_not_judged`` is there where it is not 0.
+    """
+    reports = {}
+    for name, array in expected.items():
+        found, label = actual.get(name), labels.get(name)
+        if label is None or expected[label.scores].shape[1] != len(label.classes):  # a file may say anything
+            reports[name] = _compare(array, found, precision)
+            continue
+        best = best_classes(expected[label.scores], precision)
+        tied = best.sum(axis=1) > 1
+        if found is not None and found.shape == array.shape:
+            right = tied & (best & (found[:, None] == np.array(label.classes))).any(axis=1)
+            array = np.where(right, found, array).astype(array.dtype)
+        reports[name] = _compare(array, found, precision)
+        if tied.any():
+            reports[name]["labels_not_judged"] = int(tied.sum())
     for name in sorted(set(actual) - set(expected)):
         reports[name] = _refused("the source has no such output")
     return reports
+
+
+def best_classes(scores: npt.NDArray[np.generic], precision: str | None = None) -> npt.NDArray[np.bool_]:
+    """Of ``float[N, classes]`` the classes of every row whose scores are, within the tolerance, its best."""
+    rtol, atol = TOLERANCES.get(precision or str(scores.dtype), (0.0, 0.0))
+    wide = scores.astype(np.float64)
+    best = wide.max(axis=1, keepdims=True)
+    near: npt.NDArray[np.bool_] = best - wide <= rtol * np.abs(best) + atol * np.abs(wide).max()
+    return near
 
 
 def tools() -> dict[str, str]:
@@ -195,4 +231,6 @@ def _worst(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             ),
             "passed": all(one["passed"] for one in found),
         }
+        if not_judged := sum(one.get("labels_not_judged", 0) for one in found):
+            summary[name]["labels_not_judged"] = not_judged
     return summary

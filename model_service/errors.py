@@ -6,7 +6,8 @@
     │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed
     │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
     ├── NotPermitted          permission
-    │   └── SignatureInvalid  Unauthorized  RateLimited  QuotaExceeded  ExportLimitReached
+    │   ├── SignatureInvalid  Unauthorized  RateLimited  QuotaExceeded  ExportLimitReached
+    │   └── DeploymentLimitReached
     └── ServiceFailure        our service
         └── ServiceUnavailable  DamagedBlob
 
@@ -224,6 +225,21 @@ class ExportLimitReached(NotPermitted):
             retry_after_s=retry_after_s,
         )
         self.retry_after_s = retry_after_s
+
+
+class DeploymentLimitReached(NotPermitted):
+    """The owner's tier allows no more active deployments; waiting does not help, so it is no 429."""
+
+    code = "deployment_limit_reached"
+
+    def __init__(self, owner: str, tier: str, allowed: int, used: int) -> None:
+        super().__init__(
+            f"The tier {tier!s} allows {allowed} active deployments, and {owner!r} has {used}: "
+            "deactivate or delete one, or ask an administrator for another tier.",
+            tier=tier,
+            allowed=allowed,
+            used=used,
+        )
 
 
 class ServiceFailure(ModelServiceError):

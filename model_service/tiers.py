@@ -38,6 +38,7 @@ class TierLimits(BaseModel):
     dedicated_instance: Annotated[bool, Field(strict=True)] = False
     price_per_1000_requests: Price = 0.0
     price_per_month: Price = 0.0
+    deployments: Limit = None
     exports_at_a_time: Limit = None
     exports_per_day: Limit = None
 

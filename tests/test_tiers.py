@@ -32,6 +32,7 @@ def test_the_packaged_tiers() -> None:
     )
     assert not free.dedicated_instance
     assert not pro.dedicated_instance
+    assert (free.deployments, pro.deployments, enterprise.deployments) == (3, 30, None)
     assert (free.exports_at_a_time, pro.exports_per_day, enterprise.exports_per_day) == (2, 200, None)
 
 

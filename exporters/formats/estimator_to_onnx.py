@@ -9,7 +9,6 @@ Neither is believed: whole rows of the range that the estimator was fitted on ar
 (``Source.probes``).
 """
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import ESTIMATOR, Artefact, Case, Source
-from ..errors import ConversionFailed, UnsupportedOption, as_limit
+from ..errors import ConversionFailed, UnsupportedOption, converting
 from . import onnx_file, torch_graph
 from .torch_to_onnx import DEFAULT_OPSET, SPECIFICATION, check_names, presented
 
@@ -60,23 +59,14 @@ def convert(
     """
     check_names(source, example, options)
     opset = options["opset_version"] or DEFAULT_OPSET
-    try:
-        with torch_graph.quiet(), warnings.catch_warnings(), _convertible(source.program):
-            warnings.simplefilter("ignore")
-            model = _convert(source, opset, converter)
-            _declare(model, opset)
-            _finish(model, source, example, converter)
-            if options["simplify"]:
-                model = onnx_file.simplify(model)
-            files = onnx_file.write(model, folder, source)
-    except ConversionFailed:
-        raise
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"A {type(source.program).__name__} cannot be converted in {converter}: "
-            f"{torch_graph.reason(exc)}",
-            converter=converter,
-        ) from exc
+    failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
+    with converting(failure, converter), torch_graph.quiet(), _convertible(source.program):
+        model = _convert(source, opset, converter)
+        _declare(model, opset)
+        _finish(model, source, example, converter)
+        if options["simplify"]:
+            model = onnx_file.simplify(model)
+        files = onnx_file.write(model, folder, source)
     return Artefact(files, converter, {"opset_version": onnx_file.opset(model)})
 
 

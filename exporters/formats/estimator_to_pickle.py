@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base import ESTIMATOR, Artefact, Case, Source
-from ..errors import ConversionFailed, as_limit
+from ..errors import converting
 from ..options import Specification
-from . import skops_file, torch_graph
+from . import skops_file
 
 SPECIFICATION = Specification(name="pickle", extension=".skops", options={})
 
@@ -37,13 +37,8 @@ def convert(
     """
     from importlib.metadata import version
 
-    try:
+    with converting(f"skops cannot store a {type(source.program).__name__}", converter):
         skops_file.write(source.program, folder / NAME)
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"skops cannot store a {type(source.program).__name__}: {torch_graph.reason(exc)}",
-            converter=converter,
-        ) from exc
     needed = ("scikit-learn", "skops") + ((source.kind,) if source.kind != "sklearn" else ())
     return Artefact((NAME,), converter, {"requires": {name: _version(name, version) for name in needed}})
 

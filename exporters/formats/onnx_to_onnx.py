@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import ONNX, Artefact, Case, Source
-from ..errors import ConversionFailed, as_limit
+from ..errors import ConversionFailed, converting
 from . import onnx_file, torch_graph
 from .torch_to_onnx import SPECIFICATION, check_names, optimizes, presented
 
@@ -45,26 +45,19 @@ def convert(
 
     check_names(source, example, options)
     wanted = options["opset_version"]
-    try:
-        with torch_graph.quiet():
-            model = onnx.load(str(source.program))
-            del model.training_info[:]
-            _take_back_inputs(model)
-            if converter in (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER):
-                model = _to_opset(model, wanted, converter)
-            if converter != _AS_IS and (optimizes(options) or options["simplify"]):
-                model = onnx_file.simplify(model)
-            opset = onnx_file.opset(model)
-            if wanted and opset != wanted:
-                raise ConversionFailed(f"The model cannot be expressed at opset {wanted}, only at {opset}.")
-            files = onnx_file.write(model, folder, source)
-    except ConversionFailed:
-        raise
-    except Exception as exc:
-        what = f"brought to opset {wanted}" if wanted else "rewritten"
-        raise as_limit(exc) or ConversionFailed(
-            f"The ONNX model cannot be {what}: {torch_graph.reason(exc)}", converter=converter
-        ) from exc
+    what = f"brought to opset {wanted}" if wanted else "rewritten"
+    with converting(f"The ONNX model cannot be {what}", converter), torch_graph.quiet():
+        model = onnx.load(str(source.program))
+        del model.training_info[:]
+        _take_back_inputs(model)
+        if converter in (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER):
+            model = _to_opset(model, wanted, converter)
+        if converter != _AS_IS and (optimizes(options) or options["simplify"]):
+            model = onnx_file.simplify(model)
+        opset = onnx_file.opset(model)
+        if wanted and opset != wanted:
+            raise ConversionFailed(f"The model cannot be expressed at opset {wanted}, only at {opset}.")
+        files = onnx_file.write(model, folder, source)
     return Artefact(files, converter, {"opset_version": opset})
 
 

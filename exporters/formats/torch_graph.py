@@ -165,11 +165,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def reason(exc: BaseException) -> str:
-    """The innermost cause in one line: the outer ones are advice on debugging torch itself."""
-    while exc.__cause__ is not None:
-        exc = exc.__cause__
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"{type(exc).__name__}: {lines[0][:300] if lines else 'no reason given'}"

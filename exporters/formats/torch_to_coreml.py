@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Dimension, Source
-from ..errors import ConversionFailed, as_limit
+from ..errors import converting
 from ..options import Option, Specification
 from . import coreml_package, torch_graph, torch_module
 
@@ -120,28 +120,20 @@ def convert(
     """
     import coremltools
 
-    try:
-        with torch_graph.quiet():
-            coreml_package.register_operators()
-            model = coremltools.convert(
-                _graph(source, example, converter),
-                inputs=coreml_package.inputs(source, example),
-                outputs=coreml_package.outputs(example),
-                convert_to="mlprogram",
-                minimum_deployment_target=coremltools.target[options["minimum_deployment_target"]],
-                compute_precision=coremltools.precision[options["precision"].upper()],
-                compute_units=coremltools.ComputeUnit[options["compute_units"].upper()],
-                skip_model_load=True,
-            )
-            files = coreml_package.write(model, folder, source, example, options["compute_units"])
-            coreml_package.check(folder / files[0], source, example)
-    except ConversionFailed:
-        raise
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"coremltools cannot convert this model ({converter}): {torch_graph.reason(exc)}",
-            converter=converter,
-        ) from exc
+    with converting(f"coremltools cannot convert this model ({converter})", converter), torch_graph.quiet():
+        coreml_package.register_operators()
+        model = coremltools.convert(
+            _graph(source, example, converter),
+            inputs=coreml_package.inputs(source, example),
+            outputs=coreml_package.outputs(example),
+            convert_to="mlprogram",
+            minimum_deployment_target=coremltools.target[options["minimum_deployment_target"]],
+            compute_precision=coremltools.precision[options["precision"].upper()],
+            compute_units=coremltools.ComputeUnit[options["compute_units"].upper()],
+            skip_model_load=True,
+        )
+        files = coreml_package.write(model, folder, source, example, options["compute_units"])
+        coreml_package.check(folder / files[0], source, example)
     details = {name: options[name] for name in ("minimum_deployment_target", "compute_units", "precision")}
     return Artefact(
         files,
@@ -160,7 +152,17 @@ def _graph(source: Source, example: Case, converter: str) -> Any:
         return torch_graph.as_compiled_script(source)
     program = source.program if source.dimensions else torch_module.as_program(source, example)
     own = torch.export.default_decompositions() if converter == DECOMPOSED else {}
-    return program.run_decompositions({**own, torch.ops.aten.group_norm.default: _group_norm})
+    aten = torch.ops.aten
+    return program.run_decompositions(
+        {**own, aten.group_norm.default: _group_norm, aten.where.ScalarOther: _where}
+    )
+
+
+def _where(condition: Any, x: Any, other: float) -> Any:
+    """With a tensor for the number, of which coremltools knows the other side only."""
+    import torch
+
+    return torch.where(condition, x, torch.full((), other, dtype=torch.result_type(x, other)))
 
 
 def _group_norm(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
-from ..errors import ConversionFailed, UnsupportedOption, as_limit
+from ..errors import ConversionFailed, UnsupportedOption, converting
 from ..options import Option, Specification
 from . import onnx_file, torch_graph
 
@@ -126,35 +126,26 @@ def convert(
         ConversionFailed: the exporter does not support the model, or not at this opset.
     """
     check_names(source, example, options)
-    try:
-        with torch_graph.quiet():
-            if converter == DYNAMO:
-                model = _by_dynamo(source, example, options)
-            else:
-                traced = converter == TRACED
-                script = (
-                    torch_graph.as_script(source, example)
-                    if traced
-                    else torch_graph.as_compiled_script(source)
-                )
-                model = _by_torchscript(script, source, example, options, folder)
-            opset, wanted = onnx_file.opset(model), options["opset_version"] or DEFAULT_OPSET
-            if opset != wanted:
-                raise ConversionFailed(
-                    f"torch's {converter} exporter cannot express this model at opset {wanted}: it needs "
-                    f"{opset}. Set opset_version to {opset}.",
-                    needed_opset=opset,
-                )
-            if options["simplify"]:
-                model = onnx_file.simplify(model)
-            files = onnx_file.write(model, folder, source)
-    except ConversionFailed:
-        raise
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"torch's {converter} exporter cannot convert this model: {torch_graph.reason(exc)}",
-            converter=converter,
-        ) from exc
+    failure = f"torch's {converter} exporter cannot convert this model"
+    with converting(failure, converter), torch_graph.quiet():
+        if converter == DYNAMO:
+            model = _by_dynamo(source, example, options)
+        else:
+            traced = converter == TRACED
+            script = (
+                torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)
+            )
+            model = _by_torchscript(script, source, example, options, folder)
+        opset, wanted = onnx_file.opset(model), options["opset_version"] or DEFAULT_OPSET
+        if opset != wanted:
+            raise ConversionFailed(
+                f"torch's {converter} exporter cannot express this model at opset {wanted}: it needs "
+                f"{opset}. Set opset_version to {opset}.",
+                needed_opset=opset,
+            )
+        if options["simplify"]:
+            model = onnx_file.simplify(model)
+        files = onnx_file.write(model, folder, source)
     return Artefact(files, converter, {"opset_version": opset})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
-from ..errors import ConversionFailed, as_limit
+from ..errors import converting
 from ..runners.openvino import runtime
 from . import openvino_file, torch_graph
 from .openvino_file import SPECIFICATION, precision, presented
@@ -42,16 +42,9 @@ def convert(
     Raises:
         ConversionFailed: OpenVINO does not know an operator of the model, or loses an input or output.
     """
-    try:
-        with torch_graph.quiet():
-            model = _by_fx(source) if converter == FX else _by_torchscript(source, example)
-            return openvino_file.write(model, source, example, options, folder, converter)
-    except ConversionFailed:
-        raise
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"OpenVINO cannot convert this model: {torch_graph.reason(exc)}", converter=converter
-        ) from exc
+    with converting("OpenVINO cannot convert this model", converter), torch_graph.quiet():
+        model = _by_fx(source) if converter == FX else _by_torchscript(source, example)
+        return openvino_file.write(model, source, example, options, folder, converter)
 
 
 def _by_fx(source: Source) -> Any:

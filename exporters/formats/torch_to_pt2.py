@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
-from ..errors import ConversionFailed, as_limit
+from ..errors import converting
 from ..options import Specification
 from . import torch_archive, torch_graph
 
@@ -40,18 +40,13 @@ def convert(
     """
     import torch
 
-    try:
-        with torch_graph.quiet():
-            program = source.program
-            if converter != _EXPORT:
-                program = _from_script(source, example, frozen=converter == _TS2EP_FROZEN)
-            save(program, source, example, folder / NAME)
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"torch cannot make an exported program of this model: {torch_graph.reason(exc)}. Where you "
-            "have its Python source, torch.export.export makes one.",
-            converter=converter,
-        ) from exc
+    failure = "torch cannot make an exported program of this model"
+    advice = ". Where you have its Python source, torch.export.export makes one."
+    with converting(failure, converter, advice), torch_graph.quiet():
+        program = source.program
+        if converter != _EXPORT:
+            program = _from_script(source, example, frozen=converter == _TS2EP_FROZEN)
+        save(program, source, example, folder / NAME)
     return Artefact((NAME,), converter, {"torch_version": torch.__version__.partition("+")[0]})
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
-from ..errors import ConversionFailed, as_limit
+from ..errors import ConversionFailed, converting
 from ..options import Specification
 from . import torch_archive, torch_graph, torch_to_pt2
 
@@ -48,16 +48,11 @@ def convert(
             "torchscript instead."
         )
     write = _write_program if source.family == PROGRAM else _write_script
-    try:
+    with converting("torch cannot take this model apart", converter), torch_graph.quiet():
         # Tied weights are one tensor under two names, which the format does not know: each gets its own.
         weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        with torch_graph.quiet():
-            architecture = write(source, example, folder)
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"torch cannot take this model apart: {torch_graph.reason(exc)}", converter=converter
-        ) from exc
+        architecture = write(source, example, folder)
     parameters = _parameters(source)
     details = {
         "architecture_hash": _architecture_hash(folder / architecture, state),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
-from ..errors import ConversionFailed, as_limit
+from ..errors import converting
 from ..options import Option, Specification
 from . import torch_graph, torch_module
 
@@ -75,15 +75,10 @@ def convert(
         ConversionFailed: an operator that is not among the built-in ones, or a shape that depends on values.
     """
     quantized = options["quantization"] == "dynamic"
-    try:
-        with torch_graph.quiet(), _silent():
-            model = _lower(source, example)
-            if quantized:
-                model = _quantize(model)
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"litert-torch cannot convert this model: {torch_graph.reason(exc)}", converter=converter
-        ) from exc
+    with converting("litert-torch cannot convert this model", converter), torch_graph.quiet(), _silent():
+        model = _lower(source, example)
+        if quantized:
+            model = _quantize(model)
     (folder / _FILE).write_bytes(model)
     return Artefact(
         (_FILE,), converter, {"quantization": options["quantization"]}, "int8" if quantized else None

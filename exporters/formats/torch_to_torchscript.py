@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
-from ..errors import ConversionFailed, UnsupportedOption, as_limit
+from ..errors import UnsupportedOption, converting
 from ..options import Option, Specification
 from . import torch_archive, torch_graph
 
@@ -79,23 +79,16 @@ def convert(
 
     path = folder / NAME
     extra = torch_graph.interface(source, example)
-    try:
-        with torch_graph.quiet():
-            traced = converter == _TRACED
-            module = (
-                torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)
-            )
-            if options["freeze"] or options["optimize_for_mobile"]:
-                module = torch.jit.freeze(module.eval())
-            if options["optimize_for_mobile"]:
-                _save_for_mobile(module, path, extra)
-            else:
-                torch.jit.save(module, str(path), _extra_files=extra)
-            torch_archive.strip_script(path)
-    except Exception as exc:
-        raise as_limit(exc) or ConversionFailed(
-            f"torch cannot make TorchScript of this model: {torch_graph.reason(exc)}", converter=converter
-        ) from exc
+    with converting("torch cannot make TorchScript of this model", converter), torch_graph.quiet():
+        traced = converter == _TRACED
+        module = torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)
+        if options["freeze"] or options["optimize_for_mobile"]:
+            module = torch.jit.freeze(module.eval())
+        if options["optimize_for_mobile"]:
+            _save_for_mobile(module, path, extra)
+        else:
+            torch.jit.save(module, str(path), _extra_files=extra)
+        torch_archive.strip_script(path)
     return Artefact((NAME,), converter, {"torch_version": torch.__version__.partition("+")[0]})
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Arrays, Dimension, Source, TensorSpec
-from ..errors import InvalidSource, as_limit
+from ..errors import InvalidSource, as_limit, reason
 from .tensors import flatten_outputs, to_numpy, to_torch
 
 # Never 1, which torch would take for a constant, and not twice the same where there are several axes.
@@ -181,7 +181,7 @@ def _capture(
     """(PROGRAM, the exported program), else (SCRIPT, the trace)."""
     import torch
 
-    from ..formats.torch_graph import quiet, reason
+    from ..formats.torch_graph import quiet
 
     failure: Exception | None = None
     with quiet():

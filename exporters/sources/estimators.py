@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import ESTIMATOR, Arrays, Dimension, Source, TensorSpec
+from ..base import ESTIMATOR, Arrays, Dimension, Labels, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
 from . import boosters, native_state, pickle_gate, skops_gate
@@ -147,6 +147,7 @@ def _as_source(estimator: Any) -> Source:
         shapes=lambda sizes: {INPUT: (sizes["batch"], int(width))},
         integers={},
         classes=class_names(estimator),
+        labels=_label_outputs(estimator),
         probes=({INPUT: probes},),
     )
 
@@ -173,6 +174,15 @@ def class_names(estimator: Any) -> tuple[str, ...] | None:
 def labels_are_places(estimator: Any) -> bool:
     """Whether ``label`` is the place in ``classes_``, not the class itself."""
     return np.asarray(estimator.classes_).dtype.kind not in "iu"
+
+
+def _label_outputs(estimator: Any) -> dict[str, Labels]:
+    """A decision function may have other columns than classes: its label is judged in every row."""
+    if not _is_classifier(estimator) or not hasattr(estimator, "predict_proba"):
+        return {}
+    classes = np.asarray(estimator.classes_)
+    values = range(len(classes)) if labels_are_places(estimator) else classes.tolist()
+    return {"label": Labels("probabilities", tuple(values))}
 
 
 def _is_classifier(estimator: Any) -> bool:

@@ -6,7 +6,6 @@ import typer
 
 from model_service.cli import deployment_options as options
 from model_service.cli.deployment_options import id_of
-from model_service.cli.deployments import Keep
 from model_service.cli.kept_keys import keep_key
 from model_service.cli.options import in_days
 from model_service.cli.output import Json, client_of, emit
@@ -26,7 +25,7 @@ def create(
     days: Annotated[
         float | None, typer.Option(metavar="N", min=0, help="How long it holds; by default for ever.")
     ] = None,
-    keep: Keep = False,
+    keep: options.Keep = False,
     as_json: Json = False,
 ) -> None:
     """Make one more key. Its text is shown once, now: keep it."""
@@ -58,7 +57,7 @@ def rotate(
     grace: Annotated[
         int, typer.Option(metavar="SECONDS", min=0, help="How long the present one works yet.")
     ] = 0,
-    keep: Keep = False,
+    keep: options.Keep = False,
     as_json: Json = False,
 ) -> None:
     """Make a new key in place of one; it is shown once, now."""

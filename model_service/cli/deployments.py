@@ -5,26 +5,21 @@ from typing import Annotated, Any
 import typer
 
 from model_service.cli import deployment_options as options
-from model_service.cli.deployment_options import id_of
+from model_service.cli.deployment_options import Serving, Waiting, id_of
+from model_service.cli.grouped import grouped
 from model_service.cli.kept_keys import forget_key, keep_key
-from model_service.cli.options import given, json_object
-from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
+from model_service.cli.options import given
+from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, Record
 from model_service.client import Deployment, ModelServiceClient, WaitTimedOut
 
 app = typer.Typer(help="Exports that answer predictions.", no_args_is_help=True)
 
-Keep = Annotated[
-    bool,
-    typer.Option("--keep-key", help="Keep its key on this machine, for `predict`, readable by you alone."),
-]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until it serves.")]
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait.")]
-
 _KEY = "key (shown once)"
 
 
 @app.command()
+@grouped
 def create(
     context: typer.Context,
     words: Annotated[
@@ -33,40 +28,24 @@ def create(
             metavar="[JOB_ID] NAME", help="A completed export, unless options say more; its name."
         ),
     ],
-    description: options.Description = None,
-    config: options.Config = None,
-    traffic: options.Traffic = None,
-    models: options.Models = None,
-    ensemble: options.Ensemble = None,
-    sticky_header: options.StickyHeader = None,
-    shadow: options.Shadow = None,
-    rollback: options.Rollback = None,
-    unverified: Annotated[
-        bool,
-        typer.Option("--override-verification", help="Of what was not proven; this takes an administrator."),
-    ] = False,
-    keep: Keep = False,
-    wait: Wait = False,
-    timeout: Timeout = 120,
+    *,
+    serving: Serving,
+    keep: options.Keep = False,
+    waiting: Waiting,
     as_json: Json = False,
 ) -> None:
     """Deploy an export, or several. Its key is shown once, now: keep it."""
-    routes = options.routes(traffic, models, ensemble, sticky_header, shadow, rollback)
-    takes_job = not routes.keys() & {"traffic", "models", "ensemble"}
+    fields = serving.fields()
+    takes_job = not fields.keys() & {"traffic", "models", "ensemble"}
     if len(words) != 1 + takes_job:
         needs = "an export's id and a name" if takes_job else "a name, as the options say which exports"
         raise typer.BadParameter(f"give {needs}", param_hint="[JOB_ID] NAME")
-    if takes_job:
-        routes["export_job_id"] = words[0]
-    more = {"description": description, "config": json_object(config)}
     client = client_of(context)
-    created = client.create_deployment(
-        name=words[-1], override_verification=unverified or None, **given(more), **routes
-    )
+    created = client.create_deployment(words[0] if takes_job else None, words[-1], **fields)
     if keep and created.api_key is not None:
         keep_key(created.id, created.api_key)
-    if wait:
-        _wait_for_new(client, created, timeout, as_json)
+    if waiting.wait:
+        _wait_for_new(client, created, waiting, as_json)
     else:
         emit(created.raw, as_json, Record({**_fields(created), _KEY: created.api_key}))
 
@@ -102,47 +81,32 @@ def get(context: typer.Context, deployment: options.Deployment, as_json: Json = 
 
 
 @app.command()
+@grouped
 def update(
     context: typer.Context,
     deployment: options.Deployment,
+    *,
     export_job_id: Annotated[
         str | None, typer.Option("--export", metavar="JOB_ID", help="The export that answers from now on.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it.")] = None,
-    description: options.Description = None,
-    config: options.Config = None,
-    traffic: options.Traffic = None,
-    models: options.Models = None,
-    ensemble: options.Ensemble = None,
-    sticky_header: options.StickyHeader = None,
-    shadow: options.Shadow = None,
-    rollback: options.Rollback = None,
-    unverified: Annotated[
-        bool,
-        typer.Option("--override-verification", help="Of what was not proven; this takes an administrator."),
-    ] = False,
+    serving: Serving,
     clear: options.Clear = None,
     revision: options.Revision = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the change is served.")] = False,
-    timeout: Timeout = 120,
+    waiting: Waiting,
     as_json: Json = False,
 ) -> None:
     """Change what is given. It answers as before until the servers have loaded what is new."""
-    changes = given(
-        {
-            "export_job_id": export_job_id,
-            "name": name,
-            "description": description,
-            "config": json_object(config),
-            "override_verification": unverified or None,
-            **options.routes(traffic, models, ensemble, sticky_header, shadow, rollback),
-        }
-    ) | options.cleared(clear)
+    changes = {
+        **given({"export_job_id": export_job_id, "name": name}),
+        **serving.fields(),
+        **options.cleared(clear),
+    }
     if not changes:
         raise typer.BadParameter("say what to change, as --config or --export")
     client = client_of(context)
     changed = client.update_deployment(id_of(client, deployment), revision=revision, **changes)
-    _show(_waited_for(client, changed, timeout) if wait else changed, as_json)
+    _show(waiting.for_it(client, changed), as_json)
 
 
 @app.command()
@@ -178,17 +142,17 @@ def scale(
 
 
 @app.command()
+@grouped
 def activate(
     context: typer.Context,
     deployment: options.Deployment,
-    wait: Wait = False,
-    timeout: Timeout = 120,
+    waiting: Waiting,
     as_json: Json = False,
 ) -> None:
     """Start one that was switched off or failed."""
     client = client_of(context)
     started = client.activate_deployment(id_of(client, deployment))
-    _show(_waited_for(client, started, timeout) if wait else started, as_json)
+    _show(waiting.for_it(client, started), as_json)
 
 
 @app.command()
@@ -199,55 +163,49 @@ def deactivate(context: typer.Context, deployment: options.Deployment, as_json: 
 
 
 @app.command()
+@grouped
 def rollback(
     context: typer.Context,
     deployment: options.Deployment,
+    *,
     revision: Annotated[
         int | None, typer.Option(metavar="N", help="To this one; by default the last with other traffic.")
     ] = None,
-    wait: Wait = False,
-    timeout: Timeout = 120,
+    waiting: Waiting,
     as_json: Json = False,
 ) -> None:
     """Go back to what an earlier revision served."""
     client = client_of(context)
     back = client.rollback_deployment(id_of(client, deployment), revision)
-    _show(_waited_for(client, back, timeout) if wait else back, as_json)
+    _show(waiting.for_it(client, back), as_json)
 
 
 @app.command()
+@grouped
 def promote(
     context: typer.Context,
     deployment: options.Deployment,
     member: Annotated[str, typer.Argument(metavar="MEMBER", help="Its name there, as `get` shows it.")],
-    wait: Wait = False,
-    timeout: Timeout = 120,
+    waiting: Waiting,
     as_json: Json = False,
 ) -> None:
     """Give a member of the traffic, or the shadow, all requests."""
     client = client_of(context)
     promoted = client.promote_deployment(id_of(client, deployment), member)
-    _show(_waited_for(client, promoted, timeout) if wait else promoted, as_json)
+    _show(waiting.for_it(client, promoted), as_json)
 
 
-def _wait_for_new(client: ModelServiceClient, created: Deployment, timeout_s: float, as_json: bool) -> None:
+def _wait_for_new(client: ModelServiceClient, created: Deployment, waiting: Waiting, as_json: bool) -> None:
     """The key is told before the waiting, which may fail or be interrupted: nobody can ask for it again."""
     if not as_json:
         emit({}, False, Record({_KEY: created.api_key}))
     try:
-        serving = _waited_for(client, created, timeout_s)
+        serving = waiting.for_it(client, created)
     except (WaitTimedOut, typer.Exit):
         if as_json:
             emit(created.raw, as_json)
         raise
     _show(serving, as_json)
-
-
-def _waited_for(client: ModelServiceClient, deployment: Deployment, timeout_s: float) -> Deployment:
-    typer.echo(f"Deployment {deployment.id} is starting. Ctrl-C ends only the waiting.", err=True)
-    back = f"Look at it with `model-service deployments get {deployment.id}`."
-    with waiting(f"Deployment {deployment.id}", back):
-        return client.wait_for_deployment(deployment, timeout_s=timeout_s)
 
 
 def _show(deployment: Deployment, as_json: bool) -> None:

@@ -3,7 +3,8 @@
 import json
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,36 @@ def read(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write(file: Path, content: dict[str, Any]) -> None:
+def put(file: Path, name: str, value: Any) -> None:
     """Raises OSError: it cannot be written."""
+    with _locked(file):
+        _write(file, read(file) | {name: value})
+
+
+def drop(file: Path, name: str) -> None:
+    """Does nothing where it is not there. Raises OSError: the file cannot be written."""
+    if name in read(file):
+        with _locked(file):
+            _write(file, {key: value for key, value in read(file).items() if key != name})
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """While no other command changes ``file``, which is replaced and cannot be locked itself."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        # Windows and some network file systems have none: the later of two commands at a time wins there.
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
     aside = file.with_suffix(f".{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:

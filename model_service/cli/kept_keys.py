@@ -15,7 +15,7 @@ def key_file() -> Path:
 def keep_key(deployment_id: str, key: str) -> None:
     """Where the file cannot be written it is said, and no more: the key is yet to be told, this once."""
     try:
-        kept.write(key_file(), kept.read(key_file()) | {deployment_id: key})
+        kept.put(key_file(), deployment_id, key)
     except OSError as exc:
         typer.echo(f"The key is not kept: {file_problem(exc)}", err=True)
 
@@ -27,6 +27,4 @@ def kept_key(deployment_id: str) -> str | None:
 
 def forget_key(deployment_id: str) -> None:
     """Raises OSError: the file cannot be written."""
-    keys = kept.read(key_file())
-    if keys.pop(deployment_id, None) is not None:
-        kept.write(key_file(), keys)
+    kept.drop(key_file(), deployment_id)

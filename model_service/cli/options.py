@@ -44,16 +44,25 @@ def json_object(given: str | None) -> dict[str, Any] | None:
     """
     if given is None:
         return None
-    try:
-        text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
-        value = json.loads(text)
-    except OSError as exc:
-        raise typer.BadParameter(file_problem(exc)) from None
-    except ValueError as exc:
-        raise typer.BadParameter(f"not JSON: {exc}") from None
+    value = json_file(given[1:]) if given.startswith("@") else _json(given)
     if not isinstance(value, dict):
         raise typer.BadParameter('not a JSON object like {"accuracy": 0.97}')
     return value
+
+
+def json_file(path: str) -> Any:
+    """Raises typer.BadParameter: no such file, or not JSON."""
+    try:
+        return _json(Path(path).read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise typer.BadParameter(file_problem(exc)) from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"not JSON: {exc}") from None
 
 
 def given(fields: dict[str, Any]) -> dict[str, Any]:

@@ -24,14 +24,12 @@ def stored_token(url: str) -> str | None:
 def keep(url: str, session: Session) -> None:
     """Raises OSError: the file cannot be written."""
     entry = {"user": session.user, "token": session.token, "expires_at": session.expires_at.isoformat()}
-    kept.write(session_file(), kept.read(session_file()) | {_key(url): entry})
+    kept.put(session_file(), _key(url), entry)
 
 
 def forget(url: str) -> None:
     """Raises OSError: the file cannot be written."""
-    sessions = kept.read(session_file())
-    if sessions.pop(_key(url), None) is not None:
-        kept.write(session_file(), sessions)
+    kept.drop(session_file(), _key(url))
 
 
 def _key(url: str) -> str:

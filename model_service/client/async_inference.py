@@ -3,30 +3,15 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, Self, Unpack
 
 from model_service.client.deployment_types import Deployment
-from model_service.client.errors import (
-    ClientError,
-    ConnectionFailed,
-    InvalidArgument,
-    InvalidRequest,
-    Unauthorized,
-    from_answer,
-)
-from model_service.client.http import (
-    ATTEMPTS,
-    address_of,
-    backoff_s,
-    is_worth,
-    no_host,
-    nothing_answers,
-    redirected,
-    retry_after_s,
-)
-from model_service.client.inference import Endpoint, Prediction, Question, Request, key_headers
-from model_service.client.open_inference import JSON_BYTES, Signature
+from model_service.client.errors import ConnectionFailed, InvalidArgument, InvalidRequest
+from model_service.client.http import address_of, late, no_host, nothing_answers
+from model_service.client.inference import Endpoint, Options, Prediction, Question, Request, headers_of
+from model_service.client.open_inference import Signature
+from model_service.client.retries import Failure, is_repeatable, refused
 
 
 class AsyncInferenceClient:
@@ -53,47 +38,26 @@ class AsyncInferenceClient:
         self._asking: defaultdict[Endpoint, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def predict(
-        self,
-        deployment: str | Deployment,
-        inputs: Any = None,
-        *,
-        image: Any = None,
-        text: str | Sequence[str] | None = None,
-        model: str | None = None,
-        predictions: bool | None = None,
-        confidence_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int | None = None,
-        top_k: int | None = None,
-        api_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
+        self, deployment: str | Deployment, inputs: Any = None, **options: Unpack[Options]
     ) -> Prediction:
         """As ``ModelServiceClient.predict``, of a Deployment or of its endpoint's URL. Cancelling it closes
         its connection, which tells the server."""
-        choices = {
-            "confidence_threshold": confidence_threshold,
-            "iou_threshold": iou_threshold,
-            "max_detections": max_detections,
-            "top_k": top_k,
-        }
-        question = Question.of(inputs, image, text, predictions, choices)
-        endpoint = Endpoint.of(deployment).of_model(model)
-        given = {**key_headers(deployment, api_key or self._api_key), **(headers or {})}
-        deadline = time.monotonic() + (timeout_s or self._timeout_s)
+        question = Question.of(inputs, options)
+        endpoint = Endpoint.of(deployment).of_model(options.get("model"))
+        headers = headers_of(deployment, options, self._api_key)
+        deadline = time.monotonic() + (options.get("timeout_s") or self._timeout_s)
         if not question.is_binary:
             # An image may have to be read or compressed first.
             request = await asyncio.to_thread(question.to, endpoint, None)
-            return await self._ask(request, given, deadline)
+            return await self._ask(request, headers, deadline)
         known = self._signatures.get(endpoint)
-        async with self._asking[endpoint]:  # one asks for all that begin at the same time
-            signature = self._signatures.get(endpoint) or await self._signature(endpoint, given, deadline)
+        signature = known or await self._first_signature(endpoint, headers, deadline)
         try:
-            return await self._ask(question.to(endpoint, signature), given, deadline)
+            return await self._ask(question.to(endpoint, signature), headers, deadline)
         except InvalidRequest:
-            if known is None or await self._signature(endpoint, given, deadline) == known:
+            if known is None or await self._signature(endpoint, headers, deadline) == known:
                 raise
-        return await self._ask(question.to(endpoint, self._signatures[endpoint]), given, deadline)
+        return await self._ask(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -106,6 +70,16 @@ class AsyncInferenceClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def _first_signature(
+        self, endpoint: Endpoint, headers: Mapping[str, str], deadline: float
+    ) -> Signature:
+        """One asks for all that begin at the same time; each waits as long as it has itself."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()), self._asking[endpoint]:
+                return self._signatures.get(endpoint) or await self._signature(endpoint, headers, deadline)
+        except TimeoutError:
+            raise late(endpoint.base) from None
+
     async def _signature(self, endpoint: Endpoint, headers: Mapping[str, str], deadline: float) -> Signature:
         _, body = await self._send("GET", endpoint.protocol, None, headers, deadline)
         self._signatures[endpoint] = signature = Signature.from_body(body)
@@ -114,43 +88,40 @@ class AsyncInferenceClient:
     async def _ask(self, request: Request, headers: Mapping[str, str], deadline: float) -> Prediction:
         sent = {**request.headers, **headers}
         answered, body = await self._send("POST", request.url, request.body, sent, deadline)
-        return request.read(answered.get(JSON_BYTES), body)
+        return request.read(answered, body)
 
     async def _send(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> tuple[Mapping[str, str], bytes]:
-        """The headers and the body of an answer below 300, by the rules of ``model_service.client.http``."""
+        """The headers and the body of an answer below 300, by the rules of ``retries``."""
         attempt = 0
         while True:
             attempt += 1
-            failure: ClientError
-            again, pause_s = True, backoff_s(attempt)
-            try:
-                status, answered, content = await self._try(method, url, body, headers, deadline)
-            except (self._aiohttp.ClientConnectorDNSError, self._aiohttp.InvalidURL):
-                raise no_host(url) from None
-            except (self._aiohttp.ClientConnectorError, self._aiohttp.ConnectionTimeoutError):
-                failure = nothing_answers(url)
-            except TimeoutError:
-                raise ConnectionFailed(f"{address_of(url)} gave no answer in time.") from None
-            except self._aiohttp.ClientError as exc:
-                failure, again = ConnectionFailed(f"{address_of(url)} broke the connection."), method == "GET"
-                failure.__cause__ = exc
-            else:
-                if status < 300:
-                    return answered, content
-                if status < 400:
-                    raise redirected(url, answered.get("Location"))
-                failure = from_answer(status, content, answered.get("X-Request-ID"))
-                if isinstance(failure, Unauthorized):
-                    failure.key_given = not headers.keys().isdisjoint({"X-API-Key", "Authorization"})
-                asked_s = retry_after_s(answered.get("Retry-After"))
-                again, pause_s = status in {429, 503} and asked_s is not None, asked_s or pause_s
-            if not again or attempt == ATTEMPTS or not is_worth(pause_s, deadline):
-                raise failure
-            await asyncio.sleep(pause_s)
+            outcome = await self._try(method, url, body, headers, deadline)
+            if not isinstance(outcome, Failure):
+                return outcome
+            await asyncio.sleep(outcome.pause_s(attempt, deadline=deadline))
 
     async def _try(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
+    ) -> tuple[Mapping[str, str], bytes] | Failure:
+        try:
+            status, answered, content = await self._exchange(method, url, body, headers, deadline)
+        except (self._aiohttp.ClientConnectorDNSError, self._aiohttp.InvalidURL):
+            return Failure(no_host(url), again=False)
+        except (self._aiohttp.ClientConnectorError, self._aiohttp.ConnectionTimeoutError):
+            return Failure(nothing_answers(url), again=True)
+        except TimeoutError:
+            return Failure(late(url), again=False)
+        except self._aiohttp.ClientError as exc:
+            broken = ConnectionFailed(f"{address_of(url)} broke the connection.")
+            broken.__cause__ = exc
+            return Failure(broken, is_repeatable(method, headers))
+        if status < 300:
+            return answered, content
+        return refused(method, url, headers, status, answered, content, deadline)
+
+    async def _exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> tuple[int, Mapping[str, str], bytes]:
         if self._session is None:

@@ -1,19 +1,6 @@
-"""One request to the service, retried as far as that is safe.
-
-What may be sent again, and why:
-
-- nothing was sent (refused, no route, connect timeout): any method;
-- 429 and 503: any method, since the service answers these before it changes anything;
-- the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
-  PUT, DELETE, and a POST that carries an Idempotency-Key, as whatever creates something does), because the
-  first request may have been processed. A DELETE whose answer was lost can therefore end in NotFound.
-
-A request with a ``deadline`` is one that somebody waits for, a prediction: 429 and 503 are repeated only when
-the answer says when (Retry-After), as a 503 may also say that the time was not enough.
-"""
+"""Requests to the service, sent again as far as ``retries`` says that it is safe."""
 
 import json
-import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,30 +13,17 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    InvalidHeader,
     NameResolutionError,
     NewConnectionError,
     ProtocolError,
     ReadTimeoutError,
 )
 
-from model_service.client.errors import (
-    ConnectionFailed,
-    InvalidArgument,
-    ServiceError,
-    Unauthorized,
-    UnexpectedAnswer,
-    from_answer,
-)
+from model_service.client.errors import ConnectionFailed, InvalidArgument, UnexpectedAnswer
+from model_service.client.retries import ATTEMPTS, IDEMPOTENCY_KEY, Failure, is_repeatable, refused
 
-ATTEMPTS = 5
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 30.0
 _CONNECT_TIMEOUT_S = 10.0
 _LEAST_S = 0.001
-_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-_KEY_HEADERS = ("X-API-Key", "Authorization")
-_IDEMPOTENCY_KEY = "Idempotency-Key"
 _UNSENT = (NewConnectionError, ConnectTimeoutError)
 BROKEN = (ProtocolError, ReadTimeoutError)
 
@@ -81,7 +55,7 @@ class Transport:
 
         ``idempotency_key`` is for a caller who may send the same again later; by default it is a new one.
         """
-        headers = {_IDEMPOTENCY_KEY: idempotency_key or secrets.token_hex(16)}
+        headers = {IDEMPOTENCY_KEY: idempotency_key or secrets.token_hex(16)}
         return self.json("POST", url, data=data, headers=headers)
 
     def json(
@@ -145,64 +119,50 @@ class Transport:
         if url.startswith("/"):
             url = self.base_url + url
             sent |= self._key
-        repeatable = method in _REPEATABLE or _IDEMPOTENCY_KEY in sent
-        timeout = self._timeout
-        if timeout_s is not None:
-            timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=timeout_s)
         attempt = 0
         while True:
             attempt += 1
-            failure: ConnectionFailed | ServiceError
-            if deadline is not None:
-                left_s = max(deadline - time.monotonic(), _LEAST_S)
-                timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, left_s), read=left_s)
-            try:
-                response = self._pool.request(
-                    method,
-                    url,
-                    headers=sent,
-                    body=body() if callable(body) else body,
-                    redirect=False,
-                    preload_content=not stream,
-                    timeout=timeout,
-                )
-                if response.status < 300:
-                    return response
-                content = response.data
-            except HTTPError as exc:
-                failure = _unreachable(url, exc, in_doubt=method not in {"GET", "HEAD"} and deadline is None)
-                again = _may_repeat(exc, repeatable)
-                pause_s = backoff_s(attempt)
-            else:
-                failure = _refusal(url, response, content)
-                if isinstance(failure, Unauthorized):
-                    failure.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
-                asked_s = retry_after_s(response.headers.get("Retry-After"))
-                again = response.status in ({429, 502, 503} if repeatable else {429, 503})
-                if deadline is not None:
-                    again = again and (asked_s is not None or response.status == 502)
-                pause_s = asked_s or backoff_s(attempt)
-            if not again or attempt == attempts or not is_worth(pause_s, deadline):
-                raise failure
-            time.sleep(pause_s)
+            outcome = self._try(method, url, sent, body, stream, timeout_s, deadline)
+            if not isinstance(outcome, Failure):
+                return outcome
+            time.sleep(outcome.pause_s(attempt, attempts, deadline))
 
+    def _try(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Callable[[], Iterable[bytes]] | None,
+        stream: bool,
+        timeout_s: float | None,
+        deadline: float | None,
+    ) -> BaseHTTPResponse | Failure:
+        try:
+            response = self._pool.request(
+                method,
+                url,
+                headers=headers,
+                body=body() if callable(body) else body,
+                redirect=False,
+                preload_content=not stream,
+                timeout=self._timeout_of(timeout_s, deadline),
+            )
+            if response.status < 300:
+                return response
+            content = response.data
+        except HTTPError as exc:
+            in_doubt = method not in {"GET", "HEAD"} and deadline is None
+            again = _may_repeat(exc, is_repeatable(method, headers))
+            return Failure(_unreachable(url, exc, in_doubt=in_doubt), again)
+        return refused(method, url, headers, response.status, response.headers, content, deadline)
 
-def backoff_s(attempt: int) -> float:
-    """Doubles from 0.2 s; up to half of it is left to chance, so that many clients do not return together."""
-    return _FIRST_PAUSE_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-
-
-def is_worth(pause_s: float, deadline: float | None) -> bool:
-    """Nobody waits so long that nothing can come of it."""
-    return pause_s <= _LONGEST_PAUSE_S and (deadline is None or time.monotonic() + pause_s < deadline)
-
-
-def retry_after_s(value: str | None) -> float | None:
-    """Of the header ``Retry-After``, seconds or a date; None: there is none to be understood."""
-    try:
-        return None if value is None else urllib3.Retry.parse_retry_after(urllib3.Retry(0), value)
-    except InvalidHeader:
-        return None
+    def _timeout_of(self, timeout_s: float | None, deadline: float | None) -> urllib3.Timeout:
+        if deadline is not None:
+            left_s = max(deadline - time.monotonic(), _LEAST_S)
+            return urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, left_s), read=left_s)
+        if timeout_s is not None:
+            return urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=timeout_s)
+        return self._timeout
 
 
 def segment(value: str) -> str:
@@ -252,8 +212,8 @@ def nothing_answers(url: str) -> ConnectionFailed:
     )
 
 
-def redirected(url: str, location: str | None) -> UnexpectedAnswer:
-    return UnexpectedAnswer(f"{url} redirects to {location or 'another address'}: use that address.")
+def late(url: str) -> ConnectionFailed:
+    return ConnectionFailed(f"{address_of(url)} gave no answer in time.")
 
 
 def _unreachable(url: str, exc: HTTPError, *, in_doubt: bool) -> ConnectionFailed:
@@ -266,9 +226,3 @@ def _unreachable(url: str, exc: HTTPError, *, in_doubt: bool) -> ConnectionFaile
     reason = "gave no answer in time" if isinstance(exc, ReadTimeoutError) else "broke the connection"
     doubt = " The request may have been processed: look before you repeat it." if in_doubt else ""
     return ConnectionFailed(f"{address_of(url)} {reason}.{doubt}")
-
-
-def _refusal(url: str, response: BaseHTTPResponse, content: bytes) -> ServiceError:
-    if response.status < 400:
-        raise redirected(url, response.headers.get("Location"))
-    return from_answer(response.status, content, response.headers.get("X-Request-ID"))

@@ -8,9 +8,9 @@ the service reads in the outputs.
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import unquote, urlencode, urlsplit
 
 from urllib3 import encode_multipart_formdata
@@ -36,7 +36,7 @@ class Prediction(Record):
     """``outputs`` maps each output's name to its values, the batch first: arrays where arrays were given,
     nested lists otherwise. ``predictions`` is the service's reading of them (classes, boxes), where it was
     asked for and the model has one. ``latency_ms`` is measured in the server. ``raw`` is the answer's
-    JSON."""
+    JSON, of arrays with what its headers tell."""
 
     outputs: dict[str, Any] = field(default_factory=dict)
     predictions: list[Any] | None = None
@@ -44,6 +44,24 @@ class Prediction(Record):
     model_version: str | None = None
     member: str | None = None
     deployment_id: str | None = None
+
+    parsers = {"latency_ms": float}  # noqa: RUF012 - a ClassVar, declared in Record
+
+
+class Options(TypedDict, total=False):
+    """What ``predict`` of both clients takes beside the inputs, as ``ModelServiceClient.predict`` says."""
+
+    image: Any
+    text: str | Sequence[str] | None
+    model: str | None
+    predictions: bool | None
+    confidence_threshold: float | None
+    iou_threshold: float | None
+    max_detections: int | None
+    top_k: int | None
+    api_key: str | None
+    headers: Mapping[str, str] | None
+    timeout_s: float | None
 
 
 @dataclass(frozen=True)
@@ -86,12 +104,12 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Request:
-    """``read`` makes a prediction of the answer's header ``Inference-Header-Content-Length`` and its body."""
+    """``read`` makes a prediction of the answer's headers and its body."""
 
     url: str
     body: bytes
     headers: dict[str, str]
-    read: Callable[[str | None, bytes], Prediction]
+    read: Callable[[Mapping[str, str], bytes], Prediction]
 
 
 @dataclass(frozen=True)
@@ -105,16 +123,24 @@ class Question:
     predictions: bool
 
     @classmethod
-    def of(
-        cls, inputs: Any, image: Any, text: Any, predictions: bool | None, choices: Mapping[str, float | None]
-    ) -> "Question":
+    def of(cls, inputs: Any, options: Options) -> "Question":
         """Raises InvalidArgument: none of the three, or several, or what does not go together."""
+        unknown = options.keys() - Options.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"predict() takes no {min(unknown)!r}.")
+        image, predictions = options.get("image"), options.get("predictions")
         if inputs is not None and image is None and images.is_image(inputs):
             inputs, image = None, inputs
-        contents = {"inputs": inputs, "image": image, "text": text}
+        contents = {"inputs": inputs, "image": image, "text": options.get("text")}
         given = [(what, content) for what, content in contents.items() if content is not None]
         if len(given) != 1:
             raise InvalidArgument("Give one of inputs, an image and a text.")
+        choices = {
+            "confidence_threshold": options.get("confidence_threshold"),
+            "iou_threshold": options.get("iou_threshold"),
+            "max_detections": options.get("max_detections"),
+            "top_k": options.get("top_k"),
+        }
         chosen = {name: value for name, value in choices.items() if value is not None}
         if chosen and predictions is False:
             raise InvalidArgument(f"{next(iter(chosen))} is of the predictions: leave predictions=False out.")
@@ -155,20 +181,26 @@ def _is_address(base: str) -> bool:
         return False
 
 
-def key_headers(deployment: str | Deployment, api_key: str | None) -> dict[str, str]:
-    """The key that is given, else the one that the deployment carries, else the environment's."""
+def headers_of(deployment: str | Deployment, options: Options, api_key: str | None = None) -> dict[str, str]:
+    """With the key: the one that is given, else the client's, else the one that the deployment carries, else
+    the environment's."""
     carried = deployment.api_key if isinstance(deployment, Deployment) else None
-    key = api_key or carried or os.environ.get(KEY_VARIABLE)
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    key = options.get("api_key") or api_key or carried or os.environ.get(KEY_VARIABLE)
+    return {**({"Authorization": f"Bearer {key}"} if key else {}), **(options.get("headers") or {})}
 
 
-def _binary(json_bytes: str | None, body: bytes) -> Prediction:
-    answer, outputs = open_inference.decode(body, json_bytes)
-    told = {"deployment_id": answer.get("model_name"), "model_version": answer.get("model_version")}
+def _binary(headers: Mapping[str, str], body: bytes) -> Prediction:
+    answer, outputs = open_inference.decode(body, headers.get(JSON_BYTES))
+    told = {
+        "deployment_id": headers.get("X-Deployment-Id") or answer.get("model_name"),
+        "model_version": answer.get("model_version"),
+        "member": headers.get("X-Member"),
+        "latency_ms": headers.get("X-Latency-Ms"),
+    }
     return Prediction.from_json({**(answer.get("parameters") or {}), **told, "outputs": outputs})
 
 
-def _plain(json_bytes: str | None, body: bytes) -> Prediction:
+def _plain(headers: Mapping[str, str], body: bytes) -> Prediction:
     try:
         answer = json.loads(body)
     except ValueError:
@@ -178,8 +210,8 @@ def _plain(json_bytes: str | None, body: bytes) -> Prediction:
     return Prediction.from_json(answer)
 
 
-def _plain_arrays(json_bytes: str | None, body: bytes) -> Prediction:
-    answer = _plain(json_bytes, body)
+def _plain_arrays(headers: Mapping[str, str], body: bytes) -> Prediction:
+    answer = _plain(headers, body)
     return replace(answer, outputs={name: _array_of(values) for name, values in answer.outputs.items()})
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 JSON_BYTES = "Inference-Header-Content-Length"
 
-_DTYPES = {
+DTYPES = {
     "BOOL": "bool",
     "UINT8": "uint8",
     "UINT16": "uint16",
@@ -37,7 +37,7 @@ _DTYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
-_DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()} | {"bfloat16": "BF16"}
+_DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()} | {"bfloat16": "BF16"}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def decode(body: bytes, json_bytes: str | None) -> tuple[dict[str, Any], dict[st
 def _fitted(value: "Array", datatype: str | None) -> "Array":
     import numpy as np
 
-    wanted = np.dtype(_DTYPES.get(datatype or "", value.dtype))
+    wanted = np.dtype(DTYPES.get(datatype or "", value.dtype))
     if wanted == value.dtype or value.dtype.kind not in "biuf":
         return value
     if wanted.kind == "f":
@@ -185,7 +185,7 @@ def _tensor(content: bytes, datatype: str) -> "Array":
         return texts
     if datatype == "BF16":  # the upper half of a float32
         return (np.frombuffer(content, "<u2").astype(np.uint32) << 16).view(np.float32)
-    return np.frombuffer(content, np.dtype(_DTYPES[datatype]).newbyteorder("<")).astype(_DTYPES[datatype])
+    return np.frombuffer(content, np.dtype(DTYPES[datatype]).newbyteorder("<")).astype(DTYPES[datatype])
 
 
 def _read_texts(content: bytes) -> Iterator[bytes]:
@@ -200,4 +200,4 @@ def _read_texts(content: bytes) -> Iterator[bytes]:
 
 
 def _dtype(datatype: str) -> str:
-    return "object" if datatype == "BYTES" else "float32" if datatype == "BF16" else _DTYPES[datatype]
+    return "object" if datatype == "BYTES" else "float32" if datatype == "BF16" else DTYPES[datatype]

@@ -28,8 +28,9 @@ from model_service.client.errors import (
     TransferFailed,
     UnexpectedAnswer,
 )
-from model_service.client.http import ATTEMPTS, Transport, backoff_s, segment
+from model_service.client.http import Transport, segment
 from model_service.client.progress import Bar, MakeBar
+from model_service.client.retries import ATTEMPTS, backoff_s
 from model_service.client.source import Source
 
 PARTS_FROM_BYTES = 64 * 1024 * 1024

@@ -1,15 +1,15 @@
 """Asking a deployment."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from model_service.client.deployment_types import Deployment
 from model_service.client.deployments import DeploymentCalls
 from model_service.client.errors import InvalidRequest
 from model_service.client.http import Transport
-from model_service.client.inference import Endpoint, Prediction, Question, Request, key_headers
-from model_service.client.open_inference import JSON_BYTES, Signature
+from model_service.client.inference import Endpoint, Options, Prediction, Question, Request, headers_of
+from model_service.client.open_inference import Signature
 from model_service.client.progress import MakeBar
 
 
@@ -20,21 +20,7 @@ class PredictCalls(DeploymentCalls):
         self._signatures: dict[Endpoint, Signature] = {}
 
     def predict(
-        self,
-        deployment: str | Deployment,
-        inputs: Any = None,
-        *,
-        image: Any = None,
-        text: str | Sequence[str] | None = None,
-        model: str | None = None,
-        predictions: bool | None = None,
-        confidence_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int | None = None,
-        top_k: int | None = None,
-        api_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
+        self, deployment: str | Deployment, inputs: Any = None, **options: Unpack[Options]
     ) -> Prediction:
         """Asks a deployment, given as itself, by id or by its endpoint's URL.
 
@@ -68,27 +54,21 @@ class PredictCalls(DeploymentCalls):
             TooManyRequests, ServiceUnavailable: a limit is reached, until later than ``timeout_s``.
             ConnectionFailed: no answer, or not in time.
         """
-        choices = {
-            "confidence_threshold": confidence_threshold,
-            "iou_threshold": iou_threshold,
-            "max_detections": max_detections,
-            "top_k": top_k,
-        }
-        question = Question.of(inputs, image, text, predictions, choices)
-        endpoint = self._endpoint(deployment).of_model(model)
-        given = {**key_headers(deployment, api_key), **(headers or {})}
-        deadline = time.monotonic() + (timeout_s or self._transport.timeout_s)
+        question = Question.of(inputs, options)
+        endpoint = self._endpoint(deployment).of_model(options.get("model"))
+        headers = headers_of(deployment, options)
+        deadline = time.monotonic() + (options.get("timeout_s") or self._transport.timeout_s)
         if not question.is_binary:
-            return self._ask(question.to(endpoint, None), given, deadline)
+            return self._ask(question.to(endpoint, None), headers, deadline)
         known = self._signatures.get(endpoint)
-        signature = known or self._signature(endpoint, given, deadline)
+        signature = known or self._signature(endpoint, headers, deadline)
         try:
-            return self._ask(question.to(endpoint, signature), given, deadline)
+            return self._ask(question.to(endpoint, signature), headers, deadline)
         except InvalidRequest:
             # It may have another model by now. If not, the refusal stands.
-            if known is None or self._signature(endpoint, given, deadline) == known:
+            if known is None or self._signature(endpoint, headers, deadline) == known:
                 raise
-        return self._ask(question.to(endpoint, self._signatures[endpoint]), given, deadline)
+        return self._ask(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
 
     def _endpoint(self, deployment: str | Deployment) -> Endpoint:
         """An id is looked up once: its address stays, whatever is served there."""
@@ -108,4 +88,4 @@ class PredictCalls(DeploymentCalls):
         answer = self._transport.send(
             "POST", request.url, headers={**request.headers, **headers}, body=request.body, deadline=deadline
         )
-        return request.read(answer.headers.get(JSON_BYTES), answer.data)
+        return request.read(answer.headers, answer.data)

@@ -21,8 +21,9 @@ from model_service.client.errors import (
     TransferFailed,
     UnexpectedAnswer,
 )
-from model_service.client.http import ATTEMPTS, BROKEN, Transport, backoff_s
+from model_service.client.http import BROKEN, Transport
 from model_service.client.progress import Bar, MakeBar
+from model_service.client.retries import ATTEMPTS, backoff_s
 from model_service.client.source import CHUNK_BYTES, Source
 
 

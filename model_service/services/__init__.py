@@ -13,6 +13,7 @@ from model_service.services.comparison import ComparisonService
 from model_service.services.datasets import DatasetService
 from model_service.services.deployment_changes import DeploymentChanges
 from model_service.services.deployment_keys import DeploymentKeyService
+from model_service.services.deployment_limits import DeploymentLimits
 from model_service.services.deployment_plans import DeploymentPlans
 from model_service.services.deployments import DeploymentService
 from model_service.services.export_changes import ExportChanges
@@ -48,6 +49,7 @@ from model_service.storage.counters import Counters
 from model_service.storage.creations import Creations
 from model_service.storage.datasets import Datasets
 from model_service.storage.db import Database, check_database
+from model_service.storage.deployment_quotas import DeploymentQuotas
 from model_service.storage.deployments import Deployments
 from model_service.storage.disk_cache import DiskCache
 from model_service.storage.export_quotas import ExportQuotas
@@ -147,8 +149,9 @@ def build_services(settings: Settings, database: Database) -> Services:
         toolchains=toolchains,
         signing=signing,
     )
-    stored_deployments, plans = Deployments(database), DeploymentPlans(exports, Users(database), tiers)
-    deployments = DeploymentService(settings, database, stored_deployments, plans, idempotency, signing)
+    deployments, deployment_changes, deployment_keys, usage = _build_deployments(
+        settings, database, exports, tiers, idempotency, signing
+    )
     counters = Counters(database)
     principals, users, sessions, keys = _build_access(settings, database, idempotency, signing)
     return Services(
@@ -172,11 +175,9 @@ def build_services(settings: Settings, database: Database) -> Services:
         export_events=ExportEvents(stored_exports, exports),
         capabilities=CapabilityService(toolchains),
         deployments=deployments,
-        deployment_changes=DeploymentChanges(database, stored_deployments, plans, idempotency, deployments),
-        deployment_keys=DeploymentKeyService(
-            database, stored_deployments, idempotency, signing, deployments.get
-        ),
-        usage=UsageService(deployments, UsageCounts(database), Users(database), tiers),
+        deployment_changes=deployment_changes,
+        deployment_keys=deployment_keys,
+        usage=usage,
         health=HealthService(settings, database, stored_models, blobs, queue, counters),
         statistics=StatisticsService(counters, stored_models.downloads),
         signing=signing,
@@ -198,6 +199,24 @@ def build_services(settings: Settings, database: Database) -> Services:
         namespaces=NamespaceService(Namespaces(database)),
         audit=AuditService(Audit(database)),
     )
+
+
+def _build_deployments(
+    settings: Settings,
+    database: Database,
+    exports: ExportService,
+    tiers: Tiers,
+    idempotency: Idempotency,
+    signing: Signing,
+) -> tuple[DeploymentService, DeploymentChanges, DeploymentKeyService, UsageService]:
+    """What is served, who may ask it, and how often it was asked."""
+    stored, users = Deployments(database), Users(database)
+    plans = DeploymentPlans(exports, users, tiers)
+    limits = DeploymentLimits(DeploymentQuotas(database), users, tiers)
+    deployments = DeploymentService(settings, database, stored, plans, limits, idempotency, signing)
+    changes = DeploymentChanges(database, stored, plans, limits, idempotency, deployments)
+    keys = DeploymentKeyService(database, stored, idempotency, signing, deployments.get)
+    return deployments, changes, keys, UsageService(deployments, UsageCounts(database), users, tiers)
 
 
 def _build_access(

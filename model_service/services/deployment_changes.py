@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 
 from model_service.actor import Permission, require
 from model_service.errors import Conflict, InvalidField, NotFound
+from model_service.services.deployment_limits import DeploymentLimits
 from model_service.services.deployment_plans import SPLIT, DeploymentPlans, Plan, merged
 from model_service.services.deployments import DeploymentService
 from model_service.services.idempotency import Idempotency, Note, Once
@@ -17,7 +18,8 @@ from model_service.storage.audit import Audit
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.deployment_documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, former
 from model_service.storage.deployment_history import DeploymentHistory
-from model_service.storage.deployments import SERVED, Deployments
+from model_service.storage.deployments import Deployments
+from model_service.storage.served_deployments import SERVED
 
 _DESCRIPTIVE = ("name", "description")
 
@@ -28,12 +30,14 @@ class DeploymentChanges:
         database: Database,
         deployments: Deployments,
         plans: DeploymentPlans,
+        limits: DeploymentLimits,
         idempotency: Idempotency,
         service: DeploymentService,
     ) -> None:
         self._database = database
         self._deployments = deployments
         self._plans = plans
+        self._limits = limits
         self._idempotency = idempotency
         self._service = service
         self._history = DeploymentHistory(database)
@@ -56,6 +60,7 @@ class DeploymentChanges:
         Raises:
             MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
             PreconditionFailed: it has another revision.
+            DeploymentLimitReached: it had failed, and its owner has as many active ones as they may.
             Conflict: another ``deployment_type``.
         """
         return self._revise(
@@ -124,6 +129,7 @@ class DeploymentChanges:
 
         Raises:
             MalformedId, NotFound, NotPermitted.
+            DeploymentLimitReached: its owner has as many active ones as their tier allows.
         """
         changes: Document = {"deactivated_at": None, "error_message": None, "load_attempts": {}}
         to = DeploymentStatus.DEPLOYING
@@ -154,6 +160,8 @@ class DeploymentChanges:
             if status in already:
                 return before
             check_transition("deployment", status, to, DEPLOYMENT_TRANSITIONS)
+            if to in SERVED:
+                self._limits.check(before["user_id"], session)
             changed, told = {**changes, "updated_at": now()}, {"revision": before["revision"]}
             self._deployments.shift(before["_id"], to, event, session, changes=changed, data=told)
             self._record(event, before, session, told)
@@ -182,6 +190,7 @@ class DeploymentChanges:
                 note(before["_id"], session)
                 check_revision(before, revisions)
                 entry = _earlier(before, number)
+                self._check_room(before, session)
                 after = self._deployments.restore(before, entry, session, reason=None, data={})
                 if after is None:
                     raise NotFound("package of revision", str(entry["revision"]))
@@ -226,6 +235,7 @@ class DeploymentChanges:
     def _revised(
         self, before: Document, plan: Plan, config: Document, session: Session, **changes: object
     ) -> Document:
+        self._check_room(before, session)
         after = self._deployments.revise(before, plan.routing, config, session, **changes)
         if after is None:
             raise NotFound("package of export job", ", ".join(plan.export_job_ids))
@@ -235,6 +245,11 @@ class DeploymentChanges:
             self._history.record(after["_id"], "verification_overridden", status, status, told, session)
             self._record("verification_overridden", after, session, told)
         return after
+
+    def _check_room(self, before: Document, session: Session) -> None:
+        """One that failed is tried again with a new revision."""
+        if before["status"] == DeploymentStatus.FAILED:
+            self._limits.check(before["user_id"], session)
 
     def _record(self, action: str, deployment: Document, session: Session, details: Document) -> None:
         subject, name = deployment["_id"], deployment["model_name"]

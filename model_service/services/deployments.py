@@ -7,6 +7,7 @@ from model_service.config import Settings
 from model_service.deployers import AVAILABLE, deployer_for
 from model_service.errors import Conflict, NotFound, UnsupportedOption
 from model_service.services.deployment_keys import FIRST_KEY, new_key, new_text, sha256_of
+from model_service.services.deployment_limits import DeploymentLimits
 from model_service.services.deployment_plans import DeploymentPlans, Plan
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.ids import parse_uuid
@@ -29,6 +30,7 @@ class DeploymentService:
         database: Database,
         deployments: Deployments,
         plans: DeploymentPlans,
+        limits: DeploymentLimits,
         idempotency: Idempotency,
         signing: Signing,
     ) -> None:
@@ -36,6 +38,7 @@ class DeploymentService:
         self._database = database
         self._deployments = deployments
         self._plans = plans
+        self._limits = limits
         self._idempotency = idempotency
         self._signing = signing
         self._keys = DeploymentKeys(database)
@@ -54,6 +57,7 @@ class DeploymentService:
         Raises:
             UnsupportedOption: nothing deploys to this type.
             MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
+            DeploymentLimitReached: whoever acts has as many as their tier allows.
             Conflict: of a repetition: the key was rotated or revoked since.
         """
         kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
@@ -69,6 +73,7 @@ class DeploymentService:
 
             def work(session: Session) -> None:
                 note(deployment["_id"], session)
+                self._limits.check(deployment["user_id"], session)
                 if not self._deployments.insert(deployment, key, session):
                     raise NotFound("package of export job", ", ".join(plan.export_job_ids))
                 self._record_new(deployment, plan, session)
@@ -123,6 +128,21 @@ class DeploymentService:
             raise NotFound("deployment", deployment_id)
         return deployment
 
+    def get_or_deleted(self, deployment_id: str) -> Document:
+        """``get``, for what outlives a deployment: of one that is gone, what its history tells of it.
+
+        Whoever could read it still may: ``model_name`` says who that is, and where it is not known, those
+        who read everything.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        wanted = parse_uuid("deployment", deployment_id)
+        found = self._deployments.get(wanted) or self._history.deleted(wanted)
+        if found is None or not _is_readable(found.get("model_name")):
+            raise NotFound("deployment", deployment_id)
+        return found
+
     def endpoint_url(self, deployment: Document) -> str:
         """Where it is asked: of the settings as they are now, for an inference server may move."""
         kind = DeploymentType(deployment["deployment_type"])
@@ -141,18 +161,18 @@ class DeploymentService:
         return Page(items, page, limit, total)
 
     def history(self, deployment_id: str, event: str | None, *, page: int, limit: int) -> Page:
-        """What happened to it, newest first. Raises: MalformedId, NotFound."""
-        subject = self.get(deployment_id)["_id"]
+        """What happened to it, newest first; to one that was deleted too. Raises: MalformedId, NotFound."""
+        subject = self.get_or_deleted(deployment_id)["_id"]
         items, total = self._history.page(subject, event, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
     def logs(self, deployment_id: str, level: str | None, *, limit: int) -> list[Document]:
-        """What the inference servers told of it, newest first; of this level or a graver one.
+        """What the inference servers told of it, newest first; of this level or a graver one. As ``history``.
 
         Raises:
             MalformedId, NotFound.
         """
-        return self._logs.newest(self.get(deployment_id)["_id"], level, limit)
+        return self._logs.newest(self.get_or_deleted(deployment_id)["_id"], level, limit)
 
     def delete(self, deployment_id: str) -> None:
         """Stop serving it and forget its keys; the history stays.
@@ -194,3 +214,7 @@ class DeploymentService:
         self._audit.record(
             "created", "deployment", subject, session=session, name=deployment["model_name"], details=details
         )
+
+
+def _is_readable(model_name: str | None) -> bool:
+    return actor().readable_namespaces() is None if model_name is None else may_read(model_name)

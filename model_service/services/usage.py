@@ -10,7 +10,7 @@ from model_service.latency import LATENCY_BUCKETS, percentile_ms
 from model_service.services.deployments import DeploymentService
 from model_service.states import Tier
 from model_service.storage.db import Document, now
-from model_service.storage.usage import UsageCounts, month_of, next_month
+from model_service.storage.usage import MOST_ROWS, UsageCounts, month_of, next_month
 from model_service.storage.users import Users
 from model_service.tiers import Tiers
 
@@ -19,6 +19,7 @@ _INTERVAL: dict[Granularity, timedelta] = {"hour": timedelta(hours=1), "day": ti
 # Intervals that are shown by default, and at most.
 _SHOWN: dict[Granularity, int] = {"hour": 24, "day": 30}
 _MOST: dict[Granularity, int] = {"hour": 31 * 24, "day": 366}
+_FURTHER: dict[Granularity, str] = {"hour": "; granularity=day goes further", "day": ""}
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before anything was counted, and far from the calendar's end
 
 
@@ -119,13 +120,21 @@ class UsageService:
     ) -> UsageReport:
         """From ``start``, down to the whole interval, to ``end``; by default the last day, or the last 30.
 
+        Of a deployment that was deleted too.
+
         Raises:
             MalformedId, NotFound.
-            InvalidField: ``start`` is not before ``end``, or there are too many intervals between them.
+            InvalidField: ``start`` is not before ``end``, or there are too many intervals between them, or
+                too many members and versions in these.
         """
-        deployment = self._deployments.get(deployment_id)
+        deployment = self._deployments.get_or_deleted(deployment_id)
         start, end = _interval(start, end, granularity)
         rows = self._counts.by_interval(deployment["_id"], start, end, granularity)
+        if len(rows) > MOST_ROWS:
+            message = (
+                f"later: members, versions and {granularity}s since then make more than {MOST_ROWS:,} rows"
+            )
+            raise InvalidField.of("from", message + _FURTHER[granularity])
         total = Sums.of(rows)
         shown = [UsageRow(row["at"], row["member"], row["model_version"], Sums.of([row])) for row in rows]
         owner = deployment.get("user_id") or ""
@@ -165,8 +174,7 @@ def _interval(
         raise InvalidField.of("from", f"before {end.isoformat()}, where the usage that is asked for ends")
     if end - start > _MOST[granularity] * step:
         message = f"at most {_MOST[granularity]} {granularity}s before 'to'"
-        more = "; granularity=day goes further" if granularity == "hour" else ""
-        raise InvalidField.of("from", message + more)
+        raise InvalidField.of("from", message + _FURTHER[granularity])
     return start, end
 
 

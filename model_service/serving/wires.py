@@ -72,10 +72,12 @@ class OpenInferenceWire:
     def write(
         self, hosted: Hosted, member: Member, request: oip.Request, ran: Ran, seconds: float, scope: Any
     ) -> Answer:
-        return oip.encode(
+        answer = oip.encode(
             request,
             ran.outputs,
             model_name=self._name,
             model_version=member.model_version,
             accept_encoding=scope.headers.get("accept-encoding"),
         )
+        answer.headers.extend(platform.told(hosted.id, member.model_version, member.name, seconds * 1000))
+        return answer

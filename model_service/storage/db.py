@@ -16,6 +16,7 @@ export_quotas      meets those who ask at once  │
 deployments        where packages are served    │
     ├─ …members[].export_job_id → export_jobs   │
     └─ revisions[]…members[].package.file_id ───┤
+deployment_quotas  meets those who add at once  │
 deployment_history what happened to it          │
 deployment_logs    what its servers tell, for 30 days
 api_keys           sha256 of each endpoint key → deployments
@@ -154,6 +155,7 @@ class Database:
         self.scans = self._database["scans"]
         self.export_quotas = self._database["export_quotas"]
         self.deployments = self._database["deployments"]
+        self.deployment_quotas = self._database["deployment_quotas"]
         self.deployment_history = self._database["deployment_history"]
         self.deployment_logs = self._database["deployment_logs"]
         self.api_keys = self._database["api_keys"]

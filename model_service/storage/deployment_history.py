@@ -43,6 +43,15 @@ class DeploymentHistory:
             session=session,
         )
 
+    def deleted(self, deployment_id: str) -> Document | None:
+        """What is known of a deployment that is gone, {_id, name, model_name, user_id}; None: it never was.
+
+        Of what was deleted by an older version of the service, only the ``_id``.
+        """
+        query = {"deployment_target_id": deployment_id, "event_type": "deleted"}
+        event = self._history.find_one(query, sort=NEWEST_FIRST)
+        return None if event is None else event["event_data"] | {"_id": deployment_id}
+
     def page(
         self, deployment_id: str, event: str | None, skip: int, limit: int
     ) -> tuple[list[Document], int]:

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import ReturnDocument
 
 from model_service.actor import actor
-from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus, DeploymentType
+from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus
 from model_service.storage.audit import Audit
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database, Document, Session, now
@@ -27,8 +27,8 @@ from model_service.storage.deployment_history import DeploymentHistory
 from model_service.storage.deployment_keys import DeploymentKeys
 from model_service.storage.deployment_logs import DeploymentLogs
 from model_service.storage.pages import page_of
+from model_service.storage.served_deployments import SERVED, ServedDeployments
 
-SERVED = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE)
 _COMING = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
 
 
@@ -41,6 +41,7 @@ class Deployments:
         self._logs = DeploymentLogs(database)
         self._history = DeploymentHistory(database)
         self._audit = Audit(database)
+        self._served = ServedDeployments(database)
 
     def insert(self, document: Document, key: Document, session: Session) -> bool:
         """Store a new deployment with its first key; False when a package of it is gone."""
@@ -172,33 +173,15 @@ class Deployments:
         if gone is not None:
             self._keys.delete_of(deployment_id, session)
             self._blobs.release_all(packages_of(gone["revisions"]), session)
-            self._history.record(deployment_id, "deleted", gone["status"], None, {}, session)
+            told = {field: gone.get(field) for field in ("name", "model_name", "user_id")}
+            self._history.record(deployment_id, "deleted", gone["status"], None, told, session)
         return gone
 
     # What the inference servers ask and tell.
 
     def served(self) -> list[Document]:
-        """What an inference server is to host, with its keys and its owner's tier: one query.
-
-        ``keys`` are documents of ``storage.deployment_keys``; ``owner_tier`` is missing where the owner has
-        none.
-        """
-        wanted = {
-            "status": {"$in": SERVED},
-            "deployment_type": DeploymentType.PLATFORM_ENDPOINT,
-            "revision": {"$gte": 1},  # else of an older version of the service, and not migrated yet
-        }
-        return list(
-            self._deployments.aggregate(
-                [
-                    {"$match": wanted},
-                    _looked_up(self._db.api_keys.name, "_id", "deployment_id", "keys"),
-                    _looked_up(self._db.users.name, "user_id", "_id", "owner"),
-                    {"$set": {"owner_tier": {"$first": "$owner.tier"}}},
-                    {"$unset": ["owner", "usage_flushes"]},
-                ]
-            )
-        )
+        """What an inference server is to host; see ``storage.served_deployments``."""
+        return self._served.read()
 
     def made_live(self, deployment_id: str, revision: int) -> bool:
         """Say that a server serves this revision. True for the first to say so; later ones change nothing.
@@ -295,7 +278,3 @@ class Deployments:
         field = f"load_attempts.{server}"
         change = {"$set": {field: attempts}} if attempts else {"$unset": {field: ""}}
         self._deployments.update_one({"_id": deployment_id}, change)
-
-
-def _looked_up(collection: str, local: str, foreign: str, name: str) -> Document:
-    return {"$lookup": {"from": collection, "localField": local, "foreignField": foreign, "as": name}}

@@ -1,18 +1,21 @@
 """What the inference servers count. Nothing is counted twice and nothing is lost, however often it is sent.
 
 usage         {deployment_id, hour, member, model_version (unique together), requests, client_errors (4xx),
-               errors (5xx), inference_ms, bytes_in, bytes_out, h: {bucket of latency: requests}, flushes}
-usage_months  {_id: {owner, month}, requests, flushes}: what the quota of a month is counted by
+               errors (5xx), inference_ms, bytes_in, bytes_out, h: {bucket of latency: requests},
+               flushes: {process: number}}
+usage_months  {_id: {owner, month}, requests, flushes: [{process, number}]}: what the quota is counted by
 deployments   request_count, error_count, total_inference_time_ms, last_request_at, usage_flushes
 
 A process numbers its batches, and sends one until MongoDB has acknowledged it before it sends the next. Each
 document notes with the increment which batch it had last from that process (``flushes``), and takes no batch
-again: a write whose answer was lost is simply sent again. A deployment's document, which lives longer than
-any process, notes the last batches of all instead, and could count a batch again that stays in doubt for
-longer than ``_REMEMBERED`` others take.
+again: a write whose answer was lost is simply sent again. Processes come and go; within an hour they are few,
+and a month remembers those that wrote last: it could count a batch again that stays in doubt while
+``_REMEMBERED_PROCESSES`` others write. A deployment's document, which lives longer than any process, notes
+the last batches of all instead, and could count one again that stays in doubt for longer than
+``_REMEMBERED`` others take.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -22,15 +25,19 @@ from pymongo.errors import BulkWriteError
 
 from model_service.latency import LATENCY_BUCKETS
 from model_service.storage.db import Database, Document
+from model_service.storage.indexes import INDEXES
 
 _DUPLICATE_KEY = 11000
 _REMEMBERED = 32
+_REMEMBERED_PROCESSES = 256
+# Of an answer about usage: some 4 MB of JSON.
+MOST_ROWS = 10_000
 _SUMS = ("requests", "client_errors", "errors", "inference_ms", "bytes_in", "bytes_out")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The n-th of a process, from 1; ``process`` has no dots."""
+    """The n-th of a process, from 1; ``process`` has no dots and dollars."""
 
     process: str
     number: int
@@ -70,29 +77,17 @@ class UsageCounts:
         self._months = database.usage_months
         self._deployments = database.deployments
         self._keys = database.api_keys
+        self._indexed = False
 
     def add(self, counted: Mapping[UsageKey, Counts], batch: Batch) -> None:
         """Add to the hours and to the deployments' totals. A batch that fails is sent again as it was.
 
         Raises: one of DATABASE_ERRORS: some of it may be written.
         """
-        _add_once(
-            self._usage,
-            (
-                (
-                    {
-                        "deployment_id": key.deployment_id,
-                        "hour": key.hour,
-                        "member": key.member,
-                        "model_version": key.model_version,
-                    },
-                    {name: getattr(counts, name) for name in _SUMS}
-                    | {f"h.{index}": count for index, count in enumerate(counts.histogram) if count},
-                )
-                for key, counts in counted.items()
-            ),
-            batch,
-        )
+        if not self._indexed:  # the registry may have never run here, and without it nothing is unique
+            self._usage.create_indexes(INDEXES[self._usage.name])
+            self._indexed = True
+        _add_once(self._usage, [_hourly(key, counts, batch) for key, counts in counted.items()])
         totals: dict[str, Counts] = {}
         for key, counts in counted.items():
             totals.setdefault(key.deployment_id, Counts(counts.last_request_at)).add(counts)
@@ -119,8 +114,8 @@ class UsageCounts:
 
     def add_months(self, requests: Mapping[tuple[str, datetime], int], batch: Batch) -> None:
         """Add to what an owner's deployments were asked in the month that begins then. As ``add``."""
-        counted = (({"_id": _month(*key)}, {"requests": count}) for key, count in requests.items())
-        _add_once(self._months, counted, batch)
+        updates = [_monthly(_month(*key), count, batch) for key, count in requests.items()]
+        _add_once(self._months, updates)
 
     def months(self, owners: Iterable[str], month: datetime) -> dict[str, int]:
         """The requests of each owner in the month that begins then; one that is not there had none."""
@@ -130,7 +125,8 @@ class UsageCounts:
     def by_interval(self, deployment_id: str, start: datetime, end: datetime, unit: str) -> list[Document]:
         """What was counted from ``start`` (inclusive) to ``end``, by member, version and ``unit``.
 
-        Returns {at, member, model_version, the sums, histogram}, by ``at``, then member and version.
+        Returns {at, member, model_version, the sums, histogram}, by ``at``, then member and version:
+        MOST_ROWS, and one more where there are more.
 
         Args:
             unit: "hour" or "day".
@@ -149,6 +145,7 @@ class UsageCounts:
                     }
                 },
                 {"$sort": {"_id": 1}},
+                {"$limit": MOST_ROWS + 1},
             ]
         )
         return [
@@ -176,8 +173,38 @@ def _month(owner: str, month: datetime) -> Document:
     return {"owner": owner, "month": month}
 
 
+def _hourly(key: UsageKey, counts: Counts, batch: Batch) -> tuple[Document, Document]:
+    """The filter, without this batch, and what adds it."""
+    hour = {
+        "deployment_id": key.deployment_id,
+        "hour": key.hour,
+        "member": key.member,
+        "model_version": key.model_version,
+    }
+    added = {name: getattr(counts, name) for name in _SUMS}
+    added |= {f"h.{index}": count for index, count in enumerate(counts.histogram)}
+    noted = f"flushes.{batch.process}"
+    return hour | {noted: {"$not": {"$gte": batch.number}}}, {
+        "$inc": {name: value for name, value in added.items() if value},
+        "$set": {noted: batch.number},
+    }
+
+
+def _monthly(month: Document, requests: int, batch: Batch) -> tuple[Document, list[Document]]:
+    """As ``_hourly``; the process goes behind those that wrote before, which takes MongoDB longer."""
+    had = {"process": batch.process, "number": {"$gte": batch.number}}
+    written = {"$cond": [{"$isArray": "$flushes"}, "$flushes", []]}
+    others = {"$filter": {"input": written, "cond": {"$ne": ["$$this.process", batch.process]}}}
+    own = [{"process": batch.process, "number": batch.number}]
+    changes = {
+        "requests": {"$add": [{"$ifNull": ["$requests", 0]}, requests]},
+        "flushes": {"$slice": [{"$concatArrays": [others, own]}, -_REMEMBERED_PROCESSES]},
+    }
+    return {"_id": month, "flushes": {"$not": {"$elemMatch": had}}}, [{"$set": changes}]
+
+
 def _add_once(
-    collection: Collection[Document], counted: Iterable[tuple[Document, Mapping[str, float]]], batch: Batch
+    collection: Collection[Document], updates: Sequence[tuple[Document, Document | list[Document]]]
 ) -> None:
     """Add to the documents that these filters name, each of which a unique index holds; make what is missing.
 
@@ -185,15 +212,6 @@ def _add_once(
     index refuses: as it does where another process makes the document at the same moment. To update it once
     more, without making it, is right in both cases.
     """
-    field = f"flushes.{batch.process}"
-    updates = [
-        (
-            key | {field: {"$not": {"$gte": batch.number}}},
-            {"$inc": {name: value for name, value in increments.items() if value}}
-            | {"$set": {field: batch.number}},
-        )
-        for key, increments in counted
-    ]
     if not updates:
         return
     try:

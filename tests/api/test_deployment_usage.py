@@ -11,7 +11,7 @@ from model_service.app import create_app
 from model_service.config import Settings
 from model_service.latency import bucket_of
 from model_service.storage.db import Database, now
-from model_service.storage.usage import Batch, Counts, UsageCounts, UsageKey, month_of, next_month
+from model_service.storage.usage import MOST_ROWS, Batch, Counts, UsageCounts, UsageKey, month_of, next_month
 from tests.api.finished import complete
 from tests.api.people import Caller, People, secured
 from tests.factories import new_model
@@ -137,6 +137,28 @@ def test_what_cannot_be_told(anybody: Caller, deployment_id: str, query: dict[st
     answer = anybody("GET", f"{URL}/{deployment_id}/usage", query_string=query)
     assert answer.status_code == 422
     assert hint in answer.text
+
+
+def test_an_answer_has_an_end(anybody: Caller, deployment_id: str, database: Database) -> None:
+    """Many members and versions make a span too long that is not."""
+    noon = datetime.fromisoformat("2026-05-10T12:00:00+00:00")
+    rows = {"deployment_id": deployment_id, "model_version": "v1.0", "requests": 1, "h": {"3": 1}}
+    names = [f"m{number}" for number in range(MOST_ROWS // 2)]
+    hours = [noon, noon + HOUR, noon + 2 * HOUR]
+    database.usage.insert_many([rows | {"hour": hour, "member": name} for hour in hours for name in names])
+    path, query = (
+        f"{URL}/{deployment_id}/usage",
+        {"from": "2026-05-10T13:00:00Z", "to": "2026-05-11T00:00:00Z"},
+    )
+    told: Any = anybody("GET", path, query_string=query, status=200).json
+    assert len(told["usage"]) == told["total"]["requests"] == MOST_ROWS
+    query["from"] = "2026-05-10T12:00:00Z"
+    answer = anybody("GET", path, query_string=query, status=422)
+    (field,) = answer.json["error"]["details"]["fields"]  # type: ignore[index]
+    assert field["field"] == "from"
+    assert "granularity=day" in field["message"]
+    query["granularity"] = "day"
+    assert len(anybody("GET", path, query_string=query, status=200).json["usage"]) == len(names)  # type: ignore[index]
 
 
 def test_a_deployment_that_is_not_there(http: FlaskClient) -> None:

@@ -190,7 +190,11 @@ def test_a_deleted_deployment_leaves_no_key_and_keeps_its_history(
     assert http.get(f"{URL}/{created['id']}").status_code == 404
     assert http.delete(f"{URL}/{created['id']}").status_code == 404
     assert database.api_keys.count_documents({}) == 0
-    assert database.deployment_history.count_documents({"event_type": "deleted"}) == 1
+    history = http.get(f"{URL}/{created['id']}/history").json["history"]
+    assert [event["event_type"] for event in history] == ["deleted", "created"]
+    told = {"name": "digits", "model_name": "digits", "user_id": "anonymous"}
+    assert history[0]["event_data"] == told
+    assert http.get(f"{URL}/{created['id']}/logs").json["logs"] == []
 
 
 def test_logs_are_told_from_a_level_on_newest_first(

@@ -7,8 +7,9 @@ import threading
 from http.server import BaseHTTPRequestHandler
 
 import numpy as np
+import pytest
 
-from model_service.client import AsyncInferenceClient
+from model_service.client import AsyncInferenceClient, ConnectionFailed
 
 from .scripted import Request, Scripted
 from .wire import echoes
@@ -49,6 +50,34 @@ def test_the_server_is_told_when_nobody_waits_any_more(script: Scripted) -> None
             assert await asyncio.to_thread(told.wait, 20)
 
     asyncio.run(ask())
+
+
+def test_nobody_waits_longer_than_they_said_for_what_another_asks(script: Scripted) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def silent(handler: BaseHTTPRequestHandler, request: Request) -> None:
+        asked.set()
+        over.wait(30)
+        handler.close_connection = True
+
+    script.steps = [silent]
+
+    async def ask() -> None:
+        async with AsyncInferenceClient() as client:
+            url = f"{script.url}/v1/infer/d1"
+            patient = asyncio.create_task(client.predict(url, np.zeros(1, np.float32), timeout_s=10))
+            assert await asyncio.to_thread(asked.wait, 10)
+            with pytest.raises(ConnectionFailed, match="no answer in time"):
+                await client.predict(url, np.zeros(1, np.float32), timeout_s=0.1)
+            assert not patient.done()
+            patient.cancel()
+            await asyncio.wait([patient])
+
+    try:
+        asyncio.run(ask())
+    finally:
+        over.set()
+    assert len(script.requests) == 1
 
 
 def test_without_aiohttp_it_says_what_to_install() -> None:

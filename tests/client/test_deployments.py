@@ -272,6 +272,43 @@ def test_the_commands_do_the_same(
     assert json.loads(kept.read_text()) == {}
 
 
+def test_an_ensembles_names_and_inputs_come_from_a_file(
+    service_url: str, jobs: tuple[str, str], tmp_path: Path
+) -> None:
+    chain = tmp_path / "chain.json"
+    first = {"export_job_id": jobs[0], "name": "first", "inputs": {"x": "pixels"}}
+    second = {"export_job_id": jobs[1], "name": "second", "inputs": {"x": "first.output"}}
+    third = {"export_job_id": jobs[0], "name": "third", "inputs": {"x": "second.output"}}
+    for verb, members in (("create", [first, second]), ("update", [first, second, third])):
+        chain.write_text(json.dumps(members))
+        routing = command(verb, "digits", "--ensemble", f"@{chain}", url=service_url)["routing"]
+        told = [{name: each[name] for name in first} for each in routing["members"]]
+        assert (routing["mode"], told) == ("ensemble", members)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "There is no file"),
+        ("[", "not JSON"),
+        ("{}", "not a JSON list like"),
+        ("[]", "not a JSON list like"),
+        ('[{"export_job_id": "j1"}]', "@FILE alone"),
+    ],
+    ids=["missing", "cut", "object", "empty", "with another"],
+)
+def test_a_file_of_no_ensemble_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
+    chain = tmp_path / "chain.json"
+    if content is not None:
+        chain.write_text(content)
+    words = ["deployments", "create", "digits", "--ensemble", f"@{chain}"]
+    if said == "@FILE alone":
+        words += ["--ensemble", "j2"]
+    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_a_key_that_cannot_be_kept_is_told_all_the_same(
     service_url: str, jobs: tuple[str, str], tmp_path: Path
 ) -> None:

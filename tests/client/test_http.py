@@ -19,7 +19,7 @@ from model_service.client import (
     Unauthorized,
     UnexpectedAnswer,
 )
-from model_service.client.http import ATTEMPTS
+from model_service.client.retries import ATTEMPTS
 
 from .scripted import Scripted, answers, hangs_up, scripted
 

@@ -47,6 +47,16 @@ def test_an_array_comes_back_as_it_went(
     assert urlsplit(posts(script)[0].path).path == "/v2/models/d1/infer"
 
 
+def test_the_headers_of_arrays_tell_what_json_tells_beside_them(script: Scripted, predict: Predict) -> None:
+    text = b'{"model_name": "pets", "model_version": "v1.0", "outputs": []}'
+    told = {"X_Deployment_Id": "d1", "X_Member": "blue", "X_Latency_Ms": "1.235"}
+    script.steps = [echoes(ONE), answers(200, text, **told), answers(200, text)]
+    first, older = (predict(endpoint(script), X) for _ in range(2))
+    assert (first.deployment_id, first.model_version, first.member) == ("d1", "v1.0", "blue")
+    assert first.latency_ms == 1.235
+    assert (older.deployment_id, older.member, older.latency_ms) == ("pets", None, None)
+
+
 def test_several_inputs_and_texts_go_by_their_names(script: Scripted, predict: Predict) -> None:
     script.steps = [echoes({"words": "BYTES", "raw": "BYTES", "x": "FP32"})]
     words = np.array([["kött", ""], ["a", "b\n"]])

@@ -14,6 +14,7 @@ from model_service.client import (
     InvalidRequest,
     ModelServiceClient,
     NotFound,
+    ServiceFailure,
     ServiceUnavailable,
     TooManyRequests,
     Unauthorized,
@@ -98,6 +99,20 @@ def test_silence_ends_with_the_time_that_was_given(script: Scripted, predict: Pr
     finally:
         over.set()
     assert len(script.requests) == 1
+
+
+def test_what_a_proxy_lost_is_asked_again_where_nothing_was_computed(
+    script: Scripted, predict: Predict
+) -> None:
+    script.steps = [answers(502, b"<html>Bad Gateway</html>"), echoes(ONE), answers(502, b"")]
+    with pytest.raises(ServiceFailure):
+        predict(endpoint(script), X)
+    assert [request.method for request in script.requests] == ["GET", "GET", "POST"]
+
+
+def test_an_option_that_does_not_exist_is_no_option(script: Scripted, predict: Predict) -> None:
+    with pytest.raises(TypeError, match="treshold"):
+        predict(endpoint(script), X, treshold=0.5)
 
 
 def test_a_redirect_is_not_followed_with_the_key(script: Scripted, predict: Predict) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import torch
 from onnx import numpy_helper
 
 from exporters import cases, runners, verify
-from exporters.base import FAILED, VERIFIED, Arrays, Case
+from exporters.base import FAILED, VERIFIED, Arrays, Case, Labels
 from exporters.convert import run
 from exporters.errors import InvalidSource, VerificationFailed
 from exporters.formats import torch_to_onnx
@@ -94,6 +95,52 @@ def test_integers_are_compared_exactly() -> None:
 
     assert judge(large.copy(), large)
     assert not judge(large + np.array([1, 0]), large)
+
+
+@pytest.mark.parametrize(
+    ("answer", "accepted"),
+    [
+        ([3, 5, 9], True),
+        ([5, 5, 9], True),  # the other one of the two that score best
+        ([9, 5, 9], False),  # neither of them
+        ([3, 3, 9], False),  # the scores of this row differ
+        ([3, 5, 5], False),  # by more than their tolerance
+    ],
+)
+def test_a_label_may_be_any_of_the_classes_that_score_best(answer: list[int], accepted: bool) -> None:
+    scores = np.array([[0.5, 0.49999, 0.00001], [0.2, 0.7, 0.1], [0.1, 0.449, 0.451]], np.float32)
+    case = Case("one", {}, {"probabilities": scores, "label": np.array([3, 5, 9])})
+
+    def judged(labels: dict[str, Labels]) -> dict[str, Any]:
+        actual = {"probabilities": scores, "label": np.array(answer)}
+        return verify.compare([case, case], lambda inputs: actual, labels=labels)
+
+    fidelity = judged({"label": Labels("probabilities", (3, 5, 9))})
+    assert (fidelity["verdict"] == VERIFIED) is accepted
+    assert [one["outputs"]["label"]["labels_not_judged"] for one in fidelity["cases"]] == [1, 1]
+    assert fidelity["outputs"]["label"]["labels_not_judged"] == 2
+    assert "labels_not_judged" not in fidelity["outputs"]["probabilities"]
+    assert (judged({})["verdict"] == VERIFIED) is (answer == [3, 5, 9])
+
+
+def test_every_label_is_judged_where_the_scores_are_not_of_its_classes() -> None:
+    expected: Arrays = {"scores": np.array([[0.5, 0.5]], np.float32), "label": np.array([0])}
+    labels = {"label": Labels("scores", (0, 1, 2))}
+
+    report = verify.compare_outputs(expected, expected | {"label": np.array([1])}, labels=labels)
+
+    assert not report["label"]["passed"]
+    assert "labels_not_judged" not in report["label"]
+
+
+def test_labels_of_another_dtype_or_shape_are_found_where_scores_tie() -> None:
+    tie = np.array([[0.5, 0.5]], np.float32)
+    expected: Arrays = {"scores": tie, "label": np.array([0])}
+    labels = {"label": Labels("scores", (0, 1))}
+
+    for wrong in (np.array([1.0]), np.array([1], np.int32), np.array([[1]]), np.array([1, 1])):
+        report = verify.compare_outputs(expected, {"scores": tie, "label": wrong}, labels=labels)
+        assert not report["label"]["passed"]
 
 
 def test_a_missing_and_an_extra_output_are_found() -> None:

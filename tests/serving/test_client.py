@@ -47,7 +47,10 @@ def test_arrays_in_arrays_out(served: Endpoint, predict: Predict, inputs: Any) -
     expected = 2 * np.asarray(inputs["x"] if isinstance(inputs, dict) else inputs, np.float32)
     assert prediction.outputs["output"].dtype == np.float32
     np.testing.assert_array_equal(prediction.outputs["output"], expected)
-    assert (prediction.model_version, prediction.predictions) == ("v1.0", None)
+    assert (prediction.model_version, prediction.member, prediction.predictions) == ("v1.0", "v1.0", None)
+    assert prediction.deployment_id == served.deployment_id
+    assert prediction.latency_ms is not None
+    assert prediction.latency_ms > 0
 
 
 def test_lists_and_whatever_the_service_reads_in_them(served: Endpoint, predict: Predict) -> None:

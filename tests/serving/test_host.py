@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from pymongo.errors import AutoReconnect
 
 from exporters import package as packages
 from model_service.serving.loader import MAX_LOAD_ATTEMPTS
+from model_service.storage.db import Document
 from tests.serving.conftest import Endpoint, World, ended, wait_for
 
 Rewrite = Callable[[str, bytes], bytes]
@@ -315,3 +317,20 @@ def test_an_update_loads_only_what_is_new(world: World, package_zip: bytes, rewr
     assert second.max_concurrency == 3
     assert second.models[0].loaded is first.models[0].loaded
     assert [member.name for member in second.route.members] == ["v1.0", "canary"]
+
+
+def test_a_database_that_hangs_is_not_connected(
+    world: World, package_zip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = world.serving(world.deploy(package_zip))
+    served, back = world.deployments.served, threading.Event()
+
+    def hanging() -> list[Document]:
+        back.wait(60)
+        return served()
+
+    monkeypatch.setattr(world.deployments, "served", hanging)
+    assert host.connected
+    wait_for(lambda: not host.connected, "it to be noticed")
+    back.set()
+    wait_for(lambda: host.connected, "it to be forgotten")

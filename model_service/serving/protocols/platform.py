@@ -177,18 +177,23 @@ def answer(
             content["outputs"] = outputs
         content["predictions"] = predictions
         return encodings.packed(Answer(JSON, [], tensors.dump(content)), accept_encoding)
-    headers = [
-        ("x-deployment-id", deployment_id),
-        ("x-model-version", model_version),
-        ("x-member", member),
-        ("x-latency-ms", f"{latency_ms:.3f}"),
-    ]
+    headers = told(deployment_id, model_version, member, latency_ms)
     if request.answers == npz.NPY:
         (only,) = outputs.values()
         body = npz.write_npy(only)
     else:
         body = npz.write_npz(outputs)
     return encodings.packed(Answer(request.answers, headers, body), accept_encoding)
+
+
+def told(deployment_id: str, model_version: str, member: str, latency_ms: float) -> list[tuple[str, str]]:
+    """The headers of an answer whose body has no place for who answered, and how fast."""
+    return [
+        ("x-deployment-id", deployment_id),
+        ("x-model-version", model_version),
+        ("x-member", member),
+        ("x-latency-ms", f"{latency_ms:.3f}"),
+    ]
 
 
 def _sniffed(body: bytes) -> str:

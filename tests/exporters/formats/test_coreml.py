@@ -186,6 +186,26 @@ def test_a_group_norm_keeps_its_batch_and_its_meaning(tmp_path: Path) -> None:
     assert result.converter == "program"
 
 
+def test_a_choice_between_a_tensor_and_a_number_keeps_its_meaning(tmp_path: Path) -> None:
+    """coremltools 9 alone: Unsupported fx node where, kind where.scalarother."""
+    from exporters.formats.torch_to_coreml import _where
+
+    class Chosen(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(x > 0, x, 0.5)
+
+    x = torch.randn(3, 4)
+    for tensor, number in ((x, 0.5), (x.half(), 0.5), (x.long(), 2), (x.long(), 0.5)):
+        expected = torch.where(x > 0, tensor, number)
+        torch.testing.assert_close(_where(x > 0, tensor, number), expected, rtol=0, atol=0)
+    program = torch.export.export(Chosen(), (x,), dynamic_shapes={"x": {0: Dim("batch", max=8)}})
+    torch.export.save(program, tmp_path / "model.pt2")
+
+    result = run(ExportRequest(tmp_path / "model.pt2", tmp_path / "out", "coreml"))
+
+    assert result.converter == "program"
+
+
 def test_sizes_computed_in_a_trace_are_converted_with_this_numpy(tmp_path: Path) -> None:
     """coremltools 9 alone ends in a TypeError: only 0-dimensional arrays can be converted to scalars."""
 

@@ -16,9 +16,10 @@ import onnxruntime
 import pytest
 import xgboost
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
+    ExtraTreesClassifier,
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -148,6 +149,30 @@ def test_a_row_on_the_edge_of_a_branch_is_computed_in_float64(tmp_path: Path) ->
 
     assert (result.verdict, result.converter) == ("verified", "float64")
     assert [entry["result"] for entry in result.fidelity["converters_tried"]] == ["failed", "verified"]
+
+
+@pytest.mark.parametrize("forest", [RandomForestClassifier, ExtraTreesClassifier])
+def test_votes_that_tie_prove_a_forest_neither_right_nor_wrong(forest: type, tmp_path: Path) -> None:
+    """The same votes, added in float32 and in float64, differ in the last digit: either label is right."""
+    data, target = load_breast_cancer(return_X_y=True)
+    estimator = forest(20, random_state=0).fit(data, target)
+
+    result = run(ExportRequest(_save(estimator, tmp_path), tmp_path / "out", "onnx"))
+
+    assert (result.verdict, result.converter) == ("verified", "float32")
+    assert 0 < result.fidelity["outputs"]["label"]["labels_not_judged"] < 64
+
+
+def test_the_golden_inputs_have_one_right_label_each(tmp_path: Path) -> None:
+    """Two trees that disagree about the rows that are asked first."""
+    estimator = _pixels(RandomForestClassifier(2, random_state=0))
+
+    result = run(ExportRequest(_save(estimator, tmp_path), tmp_path / "out", "onnx"))
+
+    assert result.fidelity["cases"][0]["outputs"]["label"]["labels_not_judged"] == 3
+    scores = np.sort(golden.read(tmp_path / "out/golden.npz").expected["probabilities"])
+    assert len(scores) == 3
+    assert (scores[:, -1] > scores[:, -2]).all()
 
 
 def test_what_comes_out_wrong_is_not_called_good(tmp_path: Path) -> None:

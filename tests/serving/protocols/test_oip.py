@@ -10,26 +10,13 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from exporters.base import TensorSpec
+from model_service.client.open_inference import DTYPES
 from model_service.errors import FileTooLarge, InvalidField, InvalidJSON, InvalidRequest, UnsupportedOption
 from model_service.serving.protocols import Answer, oip
 from tests.serving.protocols.models import BATCH, Model, classifier, model, tensor_model
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 Y = np.asarray([[0.25, 3.0, -1.0], [2.0, 1.0, 2.5]], dtype=np.float32)
-DATATYPES = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-}
 
 
 def sent(*inputs: tuple[str, str, Any], binary: bool = True, **options: Any) -> tuple[bytes, int | None]:
@@ -59,8 +46,8 @@ def encode(request: oip.Request, outputs: Any, **options: Any) -> Answer:
 
 @pytest.mark.parametrize(
     ("datatype", "dtype", "binary"),
-    [(*one, True) for one in DATATYPES.items()]
-    + [(*one, False) for one in DATATYPES.items() if one[0] != "FP16"],  # the client sends that only binary
+    [(*one, True) for one in DTYPES.items()]
+    + [(*one, False) for one in DTYPES.items() if one[0] != "FP16"],  # the client sends that only binary
 )
 def test_every_datatype_goes_both_ways(datatype: str, dtype: str, binary: bool) -> None:
     array = np.asarray([[0, 1, 1, 0], [1, 0, 0, 1]], dtype=dtype)

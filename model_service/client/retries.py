@@ -1,0 +1,92 @@
+"""What may be sent again, and why:
+
+- nothing was sent (refused, no route, connect timeout): any method;
+- 429 and 503: any method, since the service answers these before it changes anything;
+- the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
+  PUT, DELETE, and a POST that carries an Idempotency-Key, as whatever creates something does), because the
+  first request may have been processed. A DELETE whose answer was lost can therefore end in NotFound.
+
+A request with a ``deadline`` is one that somebody waits for, a prediction: 429 and 503 are repeated only when
+the answer says when (Retry-After), as a 503 may also say that the time was not enough.
+"""
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import urllib3
+from urllib3.exceptions import InvalidHeader
+
+from model_service.client.errors import ClientError, Unauthorized, UnexpectedAnswer, from_answer
+
+ATTEMPTS = 5
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 30.0
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_KEY_HEADERS = ("X-API-Key", "Authorization")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that came to nothing. ``again``: another is safe; ``asked_s``: when, if the answer says so."""
+
+    error: ClientError
+    again: bool
+    asked_s: float | None = None
+
+    def pause_s(self, attempt: int, attempts: int = ATTEMPTS, deadline: float | None = None) -> float:
+        """How long to wait for the next try, after this one. Raises the error where none can help.
+
+        ``deadline`` is on the monotonic clock: nobody waits so long that nothing can come of it.
+        """
+        pause_s = self.asked_s or backoff_s(attempt)
+        is_in_time = deadline is None or time.monotonic() + pause_s < deadline
+        if not self.again or attempt >= attempts or pause_s > _LONGEST_PAUSE_S or not is_in_time:
+            raise self.error
+        return pause_s
+
+
+def is_repeatable(method: str, sent: Mapping[str, str]) -> bool:
+    """The same result comes of it twice."""
+    return method in _REPEATABLE or IDEMPOTENCY_KEY in sent
+
+
+def refused(
+    method: str,
+    url: str,
+    sent: Mapping[str, str],
+    status: int,
+    answered: Mapping[str, str],
+    content: bytes,
+    deadline: float | None,
+) -> Failure:
+    """Of an answer of 300 or more; ``sent`` are the request's headers, ``answered`` the answer's.
+
+    Raises:
+        UnexpectedAnswer: a redirect.
+    """
+    if status < 400:
+        location = answered.get("Location") or "another address"
+        raise UnexpectedAnswer(f"{url} redirects to {location}: use that address.")
+    error = from_answer(status, content, answered.get("X-Request-ID"))
+    if isinstance(error, Unauthorized):
+        error.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
+    asked_s = _retry_after_s(answered.get("Retry-After"))
+    if status == 502:
+        return Failure(error, is_repeatable(method, sent), asked_s)
+    return Failure(error, status in {429, 503} and (deadline is None or asked_s is not None), asked_s)
+
+
+def backoff_s(attempt: int) -> float:
+    """Doubles from 0.2 s; up to half of it is left to chance, so that many clients do not return together."""
+    return _FIRST_PAUSE_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds or a date; None: there is none to be understood."""
+    try:
+        return None if value is None else urllib3.Retry.parse_retry_after(urllib3.Retry(0), value)
+    except InvalidHeader:
+        return None
