@@ -1,7 +1,8 @@
 """Runs models: a tiny one right on the event loop, any other in threads, several requests as one batch.
 
-What waits together runs together; a request that finds the model idle waits for nobody. One engine serves all
-models of a process. It is called on the event loop's thread alone; only models run elsewhere.
+What waits together runs together; a request that finds the model idle waits for nobody. While a model runs,
+its next batch is made ready, and begins right when the run ends. One engine serves all models of a process.
+It is called on the event loop's thread alone; only models run elsewhere.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from model_service.serving.batches import Shape, concatenated, rows_of, shape_of, split
+from model_service.serving.turns import Turns
 
 if TYPE_CHECKING:
     from exporters.base import Arrays
     from exporters.runners import Runner
 
+T = TypeVar("T")
+
 # A model below that costs less than a thread's turn. Above it the loop would keep others waiting.
 INLINE_S = 0.0003
 # Made as they are needed: a slow model keeps its own, and no other model waits for them.
-_MOST_THREADS = 64
+_MOST_THREADS = 128
 
 
 @dataclass(frozen=True)
@@ -66,28 +70,26 @@ class Engine:
         if not self._running:
             self._busy_s += seconds
 
-    def start(self, run: Callable[[], Any], done: Callable[[Any, float], None]) -> None:
-        """``done`` is called on the loop with what ``run`` returned or raised, and the seconds it took."""
+    def start(self, run: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+        """``done`` is called on the loop with what ``run`` returned or raised."""
         loop = asyncio.get_running_loop()
         if not self._running:
             self._since = time.perf_counter()
         self._running += 1
 
         def work() -> None:
-            began = time.perf_counter()
-            result: Any
+            result: T | Exception
             try:
                 result = run()
             except Exception as exc:
                 result = exc
-            seconds = time.perf_counter() - began
-            loop.call_soon_threadsafe(finish, result, seconds)
+            loop.call_soon_threadsafe(finish, result)
 
-        def finish(result: Any, seconds: float) -> None:
+        def finish(result: T | Exception) -> None:
             self._running -= 1
             if not self._running:
                 self._busy_s += time.perf_counter() - self._since
-            done(result, seconds)
+            done(result)
 
         self._pool.submit(work)
 
@@ -143,7 +145,8 @@ class Lane:
         self._inline_elements = cost.elements * 4 if cost.seconds < INLINE_S else 0
         self.runs = Runs()
         self._waiting: deque[_Request] = deque()
-        self._running = 0
+        self._running = 0  # batches in threads: those that run, and those ready to
+        self._turns = Turns(engine.lanes)
         self._timer: asyncio.TimerHandle | None = None
 
     def run_now(self, inputs: Arrays) -> Ran | None:
@@ -181,17 +184,25 @@ class Lane:
             self._waiting.remove(request)
 
     def _dispatch(self) -> None:
-        while self._running < self._engine.lanes and self._waiting:
-            if self._waits_for_company():
-                return
+        while self._waiting and self._has_place() and not self._waits_for_company():
             batch = list(self._take())
             if batch:
                 self._run(batch)
 
+    def _has_place(self) -> bool:
+        """One batch more than run at a time is made ready; not before it is half full, as others may come."""
+        lanes = self._engine.lanes
+        return self._running < lanes or (
+            self._running < 2 * lanes and self._waiting_rows() >= self._batching.max_rows / 2
+        )
+
+    def _waiting_rows(self) -> int:
+        return sum(request.rows for request in self._waiting)
+
     def _waits_for_company(self) -> bool:
         """Only where a delay is allowed, and the batch could still grow."""
         left_s = self._waiting[0].arrived + self._batching.max_delay_s - time.perf_counter()
-        if left_s <= 0 or sum(request.rows for request in self._waiting) >= self._batching.max_rows:
+        if left_s <= 0 or self._waiting_rows() >= self._batching.max_rows:
             return False
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(left_s, self._delay_over)
@@ -227,33 +238,39 @@ class Lane:
     def _run(self, batch: list[_Request]) -> None:
         self._running += 1
 
-        def run() -> list[Arrays]:
-            if len(batch) == 1:
-                return [self._runner.predict(batch[0].inputs)]
-            outputs = self._runner.predict(concatenated([request.inputs for request in batch]))
-            return split(outputs, [request.rows for request in batch])
+        def run() -> tuple[list[Arrays], float]:
+            alone = len(batch) == 1
+            inputs = batch[0].inputs if alone else concatenated([request.inputs for request in batch])
+            with self._turns:
+                if all(request.answer.done() for request in batch):  # they were given up meanwhile
+                    return [], 0.0
+                began = time.perf_counter()
+                outputs = self._runner.predict(inputs)
+                seconds = time.perf_counter() - began
+            return [outputs] if alone else split(outputs, [request.rows for request in batch]), seconds
 
-        def done(result: list[Arrays] | Exception, seconds: float) -> None:
+        def done(result: tuple[list[Arrays], float] | Exception) -> None:
             self._running -= 1
             if isinstance(result, Exception) and len(batch) > 1:
                 for request in batch:  # one of them may be at fault: none of the others fails for it
                     if not request.answer.done():
                         self._run([request])
             else:
-                self._settle(batch, result, seconds)
+                self._settle(batch, result)
             self._dispatch()
 
         self._engine.start(run, done)
 
-    def _settle(self, batch: list[_Request], result: list[Arrays] | Exception, seconds: float) -> None:
+    def _settle(self, batch: list[_Request], result: tuple[list[Arrays], float] | Exception) -> None:
         if isinstance(result, Exception):
             self.runs.failures += len(batch)
-        else:
+            for request in batch:
+                if not request.answer.done():
+                    request.answer.set_exception(result)
+            return
+        outputs, seconds = result
+        if outputs:
             self.runs.note(len(batch), sum(request.rows for request in batch), seconds)
-        for index, request in enumerate(batch):
-            if request.answer.done():
-                continue
-            if isinstance(result, Exception):
-                request.answer.set_exception(result)
-            else:
-                request.answer.set_result(Ran(result[index], seconds))
+        for request, its_outputs in zip(batch, outputs, strict=False):
+            if not request.answer.done():
+                request.answer.set_result(Ran(its_outputs, seconds))

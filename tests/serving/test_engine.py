@@ -90,7 +90,23 @@ def test_a_batch_has_no_more_rows_than_allowed_and_the_order_is_kept() -> None:
         await told(answers)
 
     run(engine, work)
-    assert model.runs == [1, 3, 3, 5]  # one that is too large by itself runs alone
+    assert model.runs == [1, 2, 3, 5, 1]  # one that is too large by itself runs alone
+
+
+def test_a_batch_that_is_half_full_begins_when_the_run_ends_whatever_the_loop_does() -> None:
+    engine, model = Engine(1), Doubling()
+    lane = Lane(engine, model, Batching(max_rows=8), SLOW)
+
+    async def work() -> None:
+        answers = [lane.submit(rows(0))]
+        await begun(model)
+        answers += [lane.submit(rows(1, 2)), lane.submit(rows(3, 4)), lane.submit(rows(5))]
+        model.let.set()
+        assert model.began.acquire(timeout=30)  # holds the loop up
+        await told(answers)
+
+    run(engine, work)
+    assert model.runs == [1, 4, 1]
 
 
 def test_different_sizes_of_other_axes_are_never_one_batch() -> None:
