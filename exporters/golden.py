@@ -14,29 +14,47 @@ import numpy as np
 import numpy.typing as npt
 
 from .base import Arrays, Case, Labels
-from .errors import PackageCorrupt
+from .errors import ConversionFailed, PackageCorrupt
 from .package import FIDELITY, GOLDEN
 from .processing.image import prepare
 from .runners import Runner
 from .verify import best_classes, compare_outputs
 
 
-def choose(asked: Sequence[Case], labels: Mapping[str, Labels]) -> Case:
-    """The base; where a label in it could be either of two, as many rows of the first case that has them."""
+def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str | None = None) -> Case:
+    """The base; where a label in it could be either of two, the rows of a case that have one right label.
+
+    As many rows as the base has, or as there are. ``precision`` is what the artefact computes in.
+
+    Raises:
+        ConversionFailed: there is none.
+    """
     base = asked[0]
     if not labels:
         return base
-    wanted = len(next(iter(base.inputs.values())))
+    wanted = _rows(base)
+    most: Case | None = None
     for case in asked:
-        several = [best_classes(case.expected[one.scores]).sum(axis=1) > 1 for one in labels.values()]
+        several = [
+            best_classes(case.expected[one.scores], precision).sum(axis=1) > 1 for one in labels.values()
+        ]
         rows = np.flatnonzero(~np.any(several, axis=0))[:wanted]
-        if len(rows) == wanted:
-            inputs, expected = (
-                {name: array[rows] for name, array in arrays.items()}
-                for arrays in (case.inputs, case.expected)
-            )
-            return Case(case.name, inputs, expected)
-    return base
+        if most is None or len(rows) > _rows(most):
+            most = Case(case.name, _taken(case.inputs, rows), _taken(case.expected, rows))
+    if most is None or not _rows(most):
+        raise ConversionFailed(
+            "Two classes score the same in every row that was asked, so nothing proves the labels. Export "
+            "with sample inputs that the model can tell apart."
+        )
+    return most
+
+
+def _rows(case: Case) -> int:
+    return len(next(iter(case.inputs.values())))
+
+
+def _taken(arrays: Arrays, rows: npt.NDArray[Any]) -> Arrays:
+    return {name: array[rows] for name, array in arrays.items()}
 
 
 def write(path: Path, case: Case, metadata: Mapping[str, Any] | None = None) -> None:

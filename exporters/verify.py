@@ -109,10 +109,10 @@ def compare_outputs(
         if label is None or expected[label.scores].shape[1] != len(label.classes):  # a file may say anything
             reports[name] = _compare(array, found, precision)
             continue
-        best = best_classes(expected[label.scores], precision)
-        tied = best.sum(axis=1) > 1
+        best, classes = best_classes(expected[label.scores], precision), np.array(label.classes)
+        tied = (best.sum(axis=1) > 1) & (best & (array[:, None] == classes)).any(axis=1)
         if found is not None and found.shape == array.shape:
-            right = tied & (best & (found[:, None] == np.array(label.classes))).any(axis=1)
+            right = tied & (best & (found[:, None] == classes)).any(axis=1)
             array = np.where(right, found, array).astype(array.dtype)
         reports[name] = _compare(array, found, precision)
         if tied.any():
@@ -123,12 +123,17 @@ def compare_outputs(
 
 
 def best_classes(scores: npt.NDArray[np.generic], precision: str | None = None) -> npt.NDArray[np.bool_]:
-    """Of ``float[N, classes]`` the classes of every row whose scores are, within the tolerance, its best."""
+    """Of ``float[N, classes]`` the classes of every row whose scores are, within the tolerance, its best.
+
+    None in a row with a score that is not finite.
+    """
     rtol, atol = TOLERANCES.get(precision or str(scores.dtype), (0.0, 0.0))
-    wide = scores.astype(np.float64)
+    finite = np.isfinite(scores)
+    wide = np.where(finite, scores, 0).astype(np.float64)
     best = wide.max(axis=1, keepdims=True)
-    near: npt.NDArray[np.bool_] = best - wide <= rtol * np.abs(best) + atol * np.abs(wide).max()
-    return near
+    near = best - wide <= rtol * np.abs(best) + atol * np.abs(wide).max(initial=0)
+    found: npt.NDArray[np.bool_] = near & finite.all(axis=1, keepdims=True)
+    return found
 
 
 def tools() -> dict[str, str]:

@@ -81,6 +81,9 @@ class DeploymentStatus(StrEnum):
     FAILED = "failed"
 
 
+# Of the deployments that inference servers host, or are about to.
+SERVED = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE)
+
 MODEL_TRANSITIONS: dict[ModelStatus, frozenset[ModelStatus]] = {
     ModelStatus.ACTIVE: frozenset({ModelStatus.DEPRECATED, ModelStatus.ARCHIVED}),
     ModelStatus.DEPRECATED: frozenset({ModelStatus.ACTIVE, ModelStatus.ARCHIVED}),

@@ -147,7 +147,7 @@ def _as_source(estimator: Any) -> Source:
         shapes=lambda sizes: {INPUT: (sizes["batch"], int(width))},
         integers={},
         classes=class_names(estimator),
-        labels=_label_outputs(estimator),
+        labels=_label_outputs(estimator, lambda: reference({INPUT: probes})),
         probes=({INPUT: probes},),
     )
 
@@ -176,13 +176,27 @@ def labels_are_places(estimator: Any) -> bool:
     return np.asarray(estimator.classes_).dtype.kind not in "iu"
 
 
-def _label_outputs(estimator: Any) -> dict[str, Labels]:
-    """A decision function may have other columns than classes: its label is judged in every row."""
+def _label_outputs(estimator: Any, ask: Callable[[], Arrays]) -> dict[str, Labels]:
+    """A label that is not the class that scores best is judged in every row: as of a support vector machine,
+    which votes, or a decision function, which may have other columns than classes.
+
+    ``ask``: what the estimator answers to typical rows.
+    """
     if not _is_classifier(estimator) or not hasattr(estimator, "predict_proba"):
         return {}
     classes = np.asarray(estimator.classes_)
-    values = range(len(classes)) if labels_are_places(estimator) else classes.tolist()
-    return {"label": Labels("probabilities", tuple(values))}
+    values = np.arange(len(classes)) if labels_are_places(estimator) else classes
+    try:
+        answers = ask()
+    except Exception:  # its own failure is told where it is asked
+        return {}
+    scores, chosen = answers["probabilities"], answers["label"][:, None] == values
+    if (
+        scores.shape != chosen.shape
+        or not (chosen & (scores == scores.max(axis=1, keepdims=True))).any(1).all()
+    ):
+        return {}
+    return {"label": Labels("probabilities", tuple(values.tolist()))}
 
 
 def _is_classifier(estimator: Any) -> bool:

@@ -119,7 +119,9 @@ class AsyncInferenceClient:
             return Failure(broken, is_repeatable(method, headers))
         if status < 300:
             return answered, content
-        return refused(method, url, headers, status, answered, content, deadline)
+        return refused(
+            method, url, sent=headers, status=status, answered=answered, content=content, deadline=deadline
+        )
 
     async def _exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float

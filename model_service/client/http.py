@@ -154,7 +154,15 @@ class Transport:
             in_doubt = method not in {"GET", "HEAD"} and deadline is None
             again = _may_repeat(exc, is_repeatable(method, headers))
             return Failure(_unreachable(url, exc, in_doubt=in_doubt), again)
-        return refused(method, url, headers, response.status, response.headers, content, deadline)
+        return refused(
+            method,
+            url,
+            sent=headers,
+            status=response.status,
+            answered=response.headers,
+            content=content,
+            deadline=deadline,
+        )
 
     def _timeout_of(self, timeout_s: float | None, deadline: float | None) -> urllib3.Timeout:
         if deadline is not None:

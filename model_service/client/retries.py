@@ -56,6 +56,7 @@ def is_repeatable(method: str, sent: Mapping[str, str]) -> bool:
 def refused(
     method: str,
     url: str,
+    *,
     sent: Mapping[str, str],
     status: int,
     answered: Mapping[str, str],

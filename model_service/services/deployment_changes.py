@@ -13,13 +13,12 @@ from model_service.services.deployment_plans import SPLIT, DeploymentPlans, Plan
 from model_service.services.deployments import DeploymentService
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.model_rules import check_revision, check_transition
-from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus
+from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
 from model_service.storage.audit import Audit
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.deployment_documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, former
 from model_service.storage.deployment_history import DeploymentHistory
 from model_service.storage.deployments import Deployments
-from model_service.storage.served_deployments import SERVED
 
 _DESCRIPTIVE = ("name", "description")
 

@@ -138,7 +138,7 @@ class UsageService:
         total = Sums.of(rows)
         shown = [UsageRow(row["at"], row["member"], row["model_version"], Sums.of([row])) for row in rows]
         owner = deployment.get("user_id") or ""
-        quota, price = self._of_owner(owner, total.requests) if _may_know(owner) else (None, None)
+        quota, price = self._of_owner(owner, total.requests) if owner and _may_know(owner) else (None, None)
         return UsageReport(start, end, granularity, shown, total, quota, price)
 
     def _of_owner(self, owner: str, requests: int) -> tuple[Quota, Price]:

@@ -102,13 +102,23 @@ class Ran:
     seconds: float
 
 
-@dataclass(eq=False, frozen=True)
+@dataclass(eq=False)
 class _Request:
     inputs: Arrays
     rows: int
     shape: Shape
     arrived: float
     answer: asyncio.Future[Ran]
+    alone: bool = False  # a batch that it was part of failed
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Of one run, in ``seconds``: the outputs for each of the requests."""
+
+    requests: list[_Request]
+    outputs: list[Arrays]
+    seconds: float
 
 
 @dataclass
@@ -168,7 +178,7 @@ class Lane:
         return Ran(outputs, seconds)
 
     def submit(self, inputs: Arrays) -> asyncio.Future[Ran]:
-        """The answer in time. A future that is cancelled before its run begins costs nothing more."""
+        """The answer in time. What is cancelled before its run begins is never computed."""
         answer: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
         request = _Request(inputs, rows_of(inputs), shape_of(inputs), time.perf_counter(), answer)
         self._waiting.append(request)
@@ -179,7 +189,7 @@ class Lane:
 
     def _forget(self, request: _Request, answer: asyncio.Future[Ran]) -> None:
         """Who gave up would wait, with all inputs, until the model takes another one; which one that hangs
-        never does."""
+        never does. Only the batch that is ready keeps them until then."""
         if answer.cancelled() and request in self._waiting:
             self._waiting.remove(request)
 
@@ -222,7 +232,7 @@ class Lane:
             if request.answer.done():  # nobody waits for it any more
                 continue
             if shape is not None and (
-                request.shape != shape or rows + request.rows > self._batching.max_rows
+                request.alone or request.shape != shape or rows + request.rows > self._batching.max_rows
             ):
                 passed.append(request)
                 if len(passed) >= self._batching.max_rows:
@@ -231,46 +241,55 @@ class Lane:
             rows += request.rows
             shape = request.shape
             yield request
-            if rows >= self._batching.max_rows:
+            if request.alone or rows >= self._batching.max_rows:
                 break
         self._waiting.extendleft(reversed(passed))
 
     def _run(self, batch: list[_Request]) -> None:
         self._running += 1
 
-        def run() -> tuple[list[Arrays], float]:
-            alone = len(batch) == 1
-            inputs = batch[0].inputs if alone else concatenated([request.inputs for request in batch])
+        def run() -> _Outcome:
+            inputs = _joined(batch)
             with self._turns:
-                if all(request.answer.done() for request in batch):  # they were given up meanwhile
-                    return [], 0.0
+                wanted = [request for request in batch if not request.answer.done()]
+                if len(wanted) < len(batch):  # the others gave up while this one waited for its turn
+                    inputs = _joined(wanted)
+                if not wanted:
+                    return _Outcome([], [], 0.0)
                 began = time.perf_counter()
                 outputs = self._runner.predict(inputs)
                 seconds = time.perf_counter() - began
-            return [outputs] if alone else split(outputs, [request.rows for request in batch]), seconds
+            rows = [request.rows for request in wanted]
+            return _Outcome(wanted, [outputs] if len(wanted) == 1 else split(outputs, rows), seconds)
 
-        def done(result: tuple[list[Arrays], float] | Exception) -> None:
+        def done(outcome: _Outcome | Exception) -> None:
             self._running -= 1
-            if isinstance(result, Exception) and len(batch) > 1:
-                for request in batch:  # one of them may be at fault: none of the others fails for it
-                    if not request.answer.done():
-                        self._run([request])
+            if isinstance(outcome, _Outcome):
+                self._settle(outcome)
+            elif len(batch) > 1:  # one of them may be at fault: none of the others fails for it
+                for request in batch:
+                    request.alone = True
+                    request.answer.add_done_callback(partial(self._forget, request))
+                self._waiting.extendleft(reversed(batch))
             else:
-                self._settle(batch, result)
+                self.runs.failures += 1
+                if not batch[0].answer.done():
+                    batch[0].answer.set_exception(outcome)
             self._dispatch()
 
         self._engine.start(run, done)
 
-    def _settle(self, batch: list[_Request], result: tuple[list[Arrays], float] | Exception) -> None:
-        if isinstance(result, Exception):
-            self.runs.failures += len(batch)
-            for request in batch:
-                if not request.answer.done():
-                    request.answer.set_exception(result)
-            return
-        outputs, seconds = result
-        if outputs:
-            self.runs.note(len(batch), sum(request.rows for request in batch), seconds)
-        for request, its_outputs in zip(batch, outputs, strict=False):
+    def _settle(self, outcome: _Outcome) -> None:
+        requests = outcome.requests
+        if requests:
+            self.runs.note(len(requests), sum(request.rows for request in requests), outcome.seconds)
+        for request, outputs in zip(requests, outcome.outputs, strict=True):
             if not request.answer.done():
-                request.answer.set_result(Ran(its_outputs, seconds))
+                request.answer.set_result(Ran(outputs, outcome.seconds))
+
+
+def _joined(requests: list[_Request]) -> Arrays:
+    """The inputs of one run."""
+    if len(requests) == 1:
+        return requests[0].inputs
+    return concatenated([request.inputs for request in requests]) if requests else {}

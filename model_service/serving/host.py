@@ -70,7 +70,7 @@ class Host:
         self._kept: list[Document] | None = None
         self._told: list[Document] = []
         self.ready = threading.Event()
-        self._synced_at = -math.inf
+        self._answered_at = -math.inf
 
     def start(self) -> None:
         self._loader.start()
@@ -101,7 +101,7 @@ class Host:
     @property
     def connected(self) -> bool:
         """Whether MongoDB answered lately: one that hangs gives no error for long."""
-        return time.monotonic() < self._synced_at + _LATELY_S
+        return time.monotonic() < self._answered_at + _LATELY_S
 
     @property
     def failing(self) -> list[str]:
@@ -115,9 +115,8 @@ class Host:
         while not self._stop.is_set():
             try:
                 self._sync()
-                self._synced_at = time.monotonic()
             except CONNECTION_ERRORS as exc:
-                self._synced_at = -math.inf
+                self._answered_at = -math.inf
                 log.warning("serving.database_away", error=str(exc))
             except Exception:
                 log.exception("serving.sync_failed")
@@ -129,7 +128,9 @@ class Host:
         # Before the query: what is read then was written after these loads had ended.
         while (outcome := self._loader.outcome()) is not None:
             self._settle(outcome)
-        served = [to_serve(deployment) for deployment in self._deployments.served()]
+        found = self._deployments.served()
+        self._answered_at = time.monotonic()
+        served = [to_serve(deployment) for deployment in found]
         self._served_names = frozenset(deployment["name"] for deployment in served)
         self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
         if self._awaited is None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any
 
 from model_service.errors import FileTooLarge, IncompleteUpload, InvalidRequest, ModelServiceError
@@ -13,7 +13,7 @@ from model_service.serving.protocols import Answer
 
 Headers = Sequence[tuple[str, str]]
 _REQUEST_ID = "x-request-id"
-_LINGER_S, _LINGER_BYTES = 5.0, 64 << 20
+_LINGER_S = 5.0
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -57,29 +57,36 @@ async def read_body(
 
 
 async def _read_limited(protocol: Any, limit_bytes: int, take: Callable[[int], None]) -> bytes:
-    pieces = []
-    left = limit_bytes
+    pieces, read, left = _pieces(protocol), [], limit_bytes
+    try:
+        async for piece in pieces:
+            left -= len(piece)
+            if left < 0:
+                raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
+            take(len(piece))
+            read.append(piece)
+    except ModelServiceError:
+        read.clear()
+        await linger(pieces)  # nobody else can read on
+        raise
+    return b"".join(read)
+
+
+async def _pieces(protocol: Any) -> AsyncIterator[bytes]:
+    """To be gone through in two loops, one after the other, which granian's own iterator does not allow."""
     async for piece in protocol:
-        left -= len(piece)
-        if left < 0:
-            raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
-        take(len(piece))
-        pieces.append(piece)
-    return b"".join(pieces)
+        yield piece
 
 
-async def linger(protocol: Any) -> None:
-    """Read the rest of a body that was refused, within bounds, and forget it, as nginx's ``lingering_close``.
+async def linger(pieces: AsyncIterable[bytes]) -> None:
+    """Read the rest of a body that is refused, for a while, and forget it, as nginx's ``lingering_close``.
 
     The connection would be reset: who still sends would find that instead of the answer.
     """
-    left = _LINGER_BYTES
     with contextlib.suppress(Exception):  # there is nothing left, or nobody
         async with asyncio.timeout(_LINGER_S):
-            async for piece in protocol:
-                left -= len(piece)
-                if left < 0:
-                    return
+            async for _ in pieces:
+                pass
 
 
 def request_id(scope: Any) -> str:

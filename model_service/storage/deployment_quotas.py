@@ -1,7 +1,7 @@
 """How many deployments of a user are served or about to be: counted in the deployments themselves."""
 
+from model_service.states import SERVED
 from model_service.storage.db import Database, Session
-from model_service.storage.served_deployments import SERVED
 
 
 class DeploymentQuotas:

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import ReturnDocument
 
 from model_service.actor import actor
-from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus
+from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
 from model_service.storage.audit import Audit
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database, Document, Session, now
@@ -27,7 +27,7 @@ from model_service.storage.deployment_history import DeploymentHistory
 from model_service.storage.deployment_keys import DeploymentKeys
 from model_service.storage.deployment_logs import DeploymentLogs
 from model_service.storage.pages import page_of
-from model_service.storage.served_deployments import SERVED, ServedDeployments
+from model_service.storage.served_deployments import ServedDeployments
 
 _COMING = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
 

@@ -2,10 +2,9 @@
 
 from datetime import timedelta
 
-from model_service.states import DeploymentStatus, DeploymentType
+from model_service.states import SERVED, DeploymentType
 from model_service.storage.db import Database, Document, now
 
-SERVED = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE)
 _WANTED: Document = {
     "status": {"$in": SERVED},
     "deployment_type": DeploymentType.PLATFORM_ENDPOINT,
@@ -24,22 +23,20 @@ class ServedDeployments:
         self._deployments = database.deployments
         self._keys = database.api_keys
         self._users = database.users
-        # By id, the marks, unless they are too young, and the whole, as new as they are at least.
-        self._known: dict[str, tuple[Document | None, Document]] = {}
+        # By id. Not those that are too young to be believed the next time.
+        self._known: dict[str, Document] = {}
 
     def read(self) -> list[Document]:
         """Each with its ``keys``, {_id, deployment_id, sha256, expires_at}, and its ``owner_tier`` or None.
 
         Keys and tiers are read each time: no change of them has to be noted in the deployment.
         """
-        settled, known = now() - _SETTLED, self._known
+        settled = now() - _SETTLED
         marks = {mark["_id"]: mark for mark in self._deployments.find(_WANTED, _MARKS)}
-        known = {key: known[key] for key, mark in marks.items() if key in known and known[key][0] == mark}
-        for whole in self._whole([key for key in marks if key not in known]):
-            mark = marks[whole["_id"]]
-            known[whole["_id"]] = (mark if mark["updated_at"] < settled else None, whole)
-        self._known = known
-        deployments = [whole for _, whole in known.values()]
+        known = {key: self._known[key] for key, mark in marks.items() if _mark(self._known.get(key)) == mark}
+        known |= {each["_id"]: each for each in self._whole([key for key in marks if key not in known])}
+        self._known = {key: each for key, each in known.items() if each["updated_at"] < settled}
+        deployments = [known[key] for key in marks if key in known]  # in one order, whatever has changed
         keys = self._keys_of(list(known))
         tiers = self._tiers_of({each["user_id"] for each in deployments})
         return [
@@ -64,3 +61,7 @@ class ServedDeployments:
             return {}
         found = self._users.find({"_id": {"$in": list(owners)}}, ("tier",))
         return {user["_id"]: user.get("tier") for user in found}
+
+
+def _mark(deployment: Document | None) -> Document:
+    return {name: deployment[name] for name in ("_id", *_MARKS) if name in deployment} if deployment else {}

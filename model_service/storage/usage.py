@@ -3,11 +3,11 @@
 usage         {deployment_id, hour, member, model_version (unique together), requests, client_errors (4xx),
                errors (5xx), inference_ms, bytes_in, bytes_out, h: {bucket of latency: requests},
                flushes: {process: number}}
-usage_months  {_id: {owner, month}, requests, flushes: [{process, number}]}: what the quota is counted by
+usage_months  {_id: {owner, month}, requests, flushed_by: [{process, number}]}: what the quota is counted by
 deployments   request_count, error_count, total_inference_time_ms, last_request_at, usage_flushes
 
 A process numbers its batches, and sends one until MongoDB has acknowledged it before it sends the next. Each
-document notes with the increment which batch it had last from that process (``flushes``), and takes no batch
+document notes with the increment which batch it had last from that process, and takes no batch
 again: a write whose answer was lost is simply sent again. Processes come and go; within an hour they are few,
 and a month remembers those that wrote last: it could count a batch again that stays in doubt while
 ``_REMEMBERED_PROCESSES`` others write. A deployment's document, which lives longer than any process, notes
@@ -193,14 +193,14 @@ def _hourly(key: UsageKey, counts: Counts, batch: Batch) -> tuple[Document, Docu
 def _monthly(month: Document, requests: int, batch: Batch) -> tuple[Document, list[Document]]:
     """As ``_hourly``; the process goes behind those that wrote before, which takes MongoDB longer."""
     had = {"process": batch.process, "number": {"$gte": batch.number}}
-    written = {"$cond": [{"$isArray": "$flushes"}, "$flushes", []]}
+    written = {"$ifNull": ["$flushed_by", []]}
     others = {"$filter": {"input": written, "cond": {"$ne": ["$$this.process", batch.process]}}}
     own = [{"process": batch.process, "number": batch.number}]
     changes = {
         "requests": {"$add": [{"$ifNull": ["$requests", 0]}, requests]},
-        "flushes": {"$slice": [{"$concatArrays": [others, own]}, -_REMEMBERED_PROCESSES]},
+        "flushed_by": {"$slice": [{"$concatArrays": [others, own]}, -_REMEMBERED_PROCESSES]},
     }
-    return {"_id": month, "flushes": {"$not": {"$elemMatch": had}}}, [{"$set": changes}]
+    return {"_id": month, "flushed_by": {"$not": {"$elemMatch": had}}}, [{"$set": changes}]
 
 
 def _add_once(

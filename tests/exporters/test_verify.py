@@ -123,6 +123,18 @@ def test_a_label_may_be_any_of_the_classes_that_score_best(answer: list[int], ac
     assert (judged({})["verdict"] == VERIFIED) is (answer == [3, 5, 9])
 
 
+@pytest.mark.parametrize("scores", [[[0.4, 0.4, 0.2]], [[np.inf, 0.5, 0.5]]])
+def test_a_label_that_its_scores_do_not_explain_is_judged(scores: list[list[float]]) -> None:
+    expected: Arrays = {"scores": np.array(scores, np.float32), "label": np.array([2])}
+
+    report = verify.compare_outputs(
+        expected, expected | {"label": np.array([0])}, labels={"label": Labels("scores", (0, 1, 2))}
+    )
+
+    assert not report["label"]["passed"]
+    assert "labels_not_judged" not in report["label"]
+
+
 def test_every_label_is_judged_where_the_scores_are_not_of_its_classes() -> None:
     expected: Arrays = {"scores": np.array([[0.5, 0.5]], np.float32), "label": np.array([0])}
     labels = {"label": Labels("scores", (0, 1, 2))}

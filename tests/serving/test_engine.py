@@ -257,3 +257,37 @@ def test_what_a_model_raises_is_the_answer() -> None:
 
     with pytest.raises(ValueError, match="not a number"):
         run(engine, work)
+
+
+class SlowAlone(Doubling):
+    """A wrong row that is alone takes until ``alone`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alone = threading.Event()
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        if np.isnan(inputs["x"]).all():
+            assert len(inputs["x"]) > 1 or self.alone.wait(30)
+        return super().predict(inputs)
+
+
+def test_a_batch_that_failed_takes_no_threads_from_another_model() -> None:
+    engine, model, other = Engine(1), SlowAlone(), Doubling()
+    lane = Lane(engine, model, Batching(max_rows=512), SLOW)
+    other_lane = Lane(engine, other, Batching(), SLOW)
+    other.let.set()
+
+    async def work() -> None:
+        first = lane.submit(rows(1))
+        await begun(model)
+        wrong = [lane.submit(rows(np.nan)) for _ in range(255)]
+        model.let.set()
+        await begun(model)  # all of them together; then each alone
+        await asyncio.sleep(0.1)
+        assert await told([other_lane.submit(rows(3))]) == [[[6.0] * 3]]
+        model.alone.set()
+        assert await told([first]) == [[[2.0] * 3]]
+        assert all(isinstance(answer, ValueError) for answer in await told(wrong))
+
+    run(engine, work)

@@ -136,14 +136,17 @@ def test_only_the_key_gets_in(served: Endpoint, header: str) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_who_sends_a_lot_reads_why_it_is_refused(served: Endpoint, chunked: bool) -> None:
+@pytest.mark.parametrize(("key", "status"), [("pk_none", 401), (KEY, 413)])
+def test_who_sends_a_lot_reads_why_it_is_refused(
+    served: Endpoint, chunked: bool, key: str, status: int
+) -> None:
     # urllib3 would forgive a connection that is reset; http.client does not.
     connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=30)
     pieces = (b"0" * 65_536 for _ in range(128))
-    path, headers = f"/v1/infer/{served.deployment_id}", {"Authorization": "Bearer pk_none"}
+    path, headers = f"/v1/infer/{served.deployment_id}", {"Authorization": f"Bearer {key}"}
     body = pieces if chunked else b"".join(pieces)
     connection.request("POST", path, body, headers, encode_chunked=chunked)
-    assert connection.getresponse().status == 401
+    assert connection.getresponse().status == status
     connection.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from model_service.config import Settings
 from model_service.storage import usage as usages
-from model_service.storage.db import Database, Document
+from model_service.storage.db import Database
 from model_service.storage.indexes import INDEXES
 from model_service.storage.usage import Batch, Counts, UsageCounts, UsageKey
 
@@ -50,12 +50,5 @@ def test_a_month_remembers_the_processes_that_wrote_last(
     write(("c", 2), ("f", 1))  # what writes again stays
     write(("e", 1), ("c", 2), ("c", 1), ("f", 1))  # sent again
     (stored,) = database.usage_months.find({})
-    assert [each["process"] for each in stored["flushes"]] == ["e", "c", "f"]
+    assert [each["process"] for each in stored["flushed_by"]] == ["e", "c", "f"]
     assert stored["requests"] == 7
-
-
-def test_what_an_older_version_noted_is_added_to(database: Database) -> None:
-    month: Document = {"_id": {"owner": "somebody", "month": MONTH}, "requests": 5, "flushes": {"p": 9}}
-    database.usage_months.insert_one(month)
-    UsageCounts(database).add_months({("somebody", MONTH): 2}, Batch("q", 1))
-    assert UsageCounts(database).months(["somebody"], MONTH) == {"somebody": 7}

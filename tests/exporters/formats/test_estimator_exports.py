@@ -40,6 +40,7 @@ from exporters import golden, package, runners
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsupportedOption, VerificationFailed
 from exporters.request import ExportRequest
+from exporters.sources.estimators import as_source
 
 IRIS, DIGITS, DIABETES = load_iris(), load_digits(), load_diabetes()
 SPECIES = IRIS.target_names[IRIS.target]
@@ -161,6 +162,23 @@ def test_votes_that_tie_prove_a_forest_neither_right_nor_wrong(forest: type, tmp
 
     assert (result.verdict, result.converter) == ("verified", "float32")
     assert 0 < result.fidelity["outputs"]["label"]["labels_not_judged"] < 64
+
+
+def test_a_label_that_is_voted_for_is_judged_in_every_row() -> None:
+    """The probabilities of a support vector machine are another fit."""
+    data, target = load_iris(return_X_y=True)
+    by_votes = SVC(probability=True, random_state=0).fit(data[:, :1], target)
+    by_scores = RandomForestClassifier(5, random_state=0).fit(data, target)
+
+    assert (as_source(by_votes).labels, list(as_source(by_scores).labels)) == ({}, ["label"])
+
+
+def test_what_answers_the_same_to_everything_proves_no_label(tmp_path: Path) -> None:
+    data, target = load_iris(return_X_y=True)
+    undecided = RandomForestClassifier(2, bootstrap=False, random_state=0).fit(data * 0, target)
+
+    with pytest.raises(ConversionFailed, match="nothing proves the labels"):
+        run(ExportRequest(_save(undecided, tmp_path), tmp_path / "out", "onnx"))
 
 
 def test_the_golden_inputs_have_one_right_label_each(tmp_path: Path) -> None:
