@@ -5,6 +5,8 @@ https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 
 import asyncio
 import re
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -40,6 +42,8 @@ _ALL_STATS = "/v2/models/stats"
 _LOAD = re.compile(r"/v2/repository/models/([^/]{1,255})/(load|unload)")
 _LONGEST_PATH = 600  # no target has a longer one; what anybody sends is not kept
 _NAME = "model-service"
+# Whoever asks for what is not here waits so long, looking so often; not when so many wait already.
+_PATIENCE_S, _LOOK_S, _MOST_PATIENT = 3.0, 0.05, 100
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -84,6 +88,7 @@ class InferenceApp:
         self._exchange = exchange
         self._quotas = quotas
         self._platform = PlatformWire()
+        self._patient = 0
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
         if scope.proto != "http":
@@ -112,7 +117,7 @@ class InferenceApp:
         verb = target.verb
         if not verb:
             return await self._look(scope)
-        hosted = self._hosted(target.name, scope.headers)
+        hosted = await self._hosted(target.name, scope.headers)
         if verb == "platform":
             _require(scope, "POST")
             return 200, await self._exchange.answer(hosted, self._platform, None, scope, protocol)
@@ -123,13 +128,31 @@ class InferenceApp:
         self._exchange.authorize(hosted, scope.headers)
         return 200, self._tell(verb, target, hosted)
 
-    def _hosted(self, name: str, headers: Any) -> Hosted:
+    async def _hosted(self, name: str, headers: Any) -> Hosted:
         """Of several with one name the one that the key opens."""
-        found = self._host.find(name)
+        found = self._host.find(name) or await self._awaited(name)
         if len(found) > 1:
             found = [hosted for hosted in found if self._exchange.opens(hosted, headers)] or found
-        if found:
-            return found[0]
+        return found[0]
+
+    async def _awaited(self, name: str) -> Sequence[Hosted]:
+        """As ``Host.find``, after a while: of several processes another one may have looked and loaded first.
+
+        Raises:
+            NotFound: MongoDB has none of this name.
+            ServiceUnavailable: its load takes long.
+        """
+        asked = time.monotonic()
+        self._patient += 1
+        try:
+            while self._patient <= _MOST_PATIENT and time.monotonic() < asked + _PATIENCE_S:
+                await asyncio.sleep(_LOOK_S)
+                if found := self._host.find(name):
+                    return found
+                if self._host.answered_at > asked and not self._host.expects(name):
+                    break
+        finally:
+            self._patient -= 1
         if self._host.expects(name):
             raise ServiceUnavailable(f"Deployment {name[:100]} is not loaded here yet; try again.")
         raise NotFound("active deployment", name[:100])

@@ -4,15 +4,17 @@ import http.client
 import io
 import re
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from model_service.serving import app
 from model_service.serving.app import _target_of, target_of
 from model_service.storage.usage import UsageCounts
-from tests.serving.conftest import KEY, Endpoint, World
+from tests.serving.conftest import KEY, Endpoint, World, wait_for
 
 X = [[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]
 TWICE = [[2.0, 4.0, 6.0], [1.0, -2.0, 0.0]]
@@ -224,6 +226,17 @@ def test_long_paths_are_not_kept() -> None:
 
 def test_a_deployment_is_found_by_its_name_too(served: Endpoint) -> None:
     assert served.ask({"inputs": X}, path="/v1/infer/endpoint").json["outputs"] == {"output": TWICE}
+
+
+def test_a_deployment_that_is_new_is_waited_for(
+    world: World, listen: Callable[..., Endpoint], package_zip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_PATIENCE_S", 60.0)
+    host = world.host()
+    wait_for(host.ready.is_set, "it to find nothing")
+    endpoint = listen(host, world.deploy(package_zip))
+    assert endpoint.ask({"inputs": X}).status == 200
+    assert endpoint.ask({"inputs": X}, path="/v1/infer/another").status == 404
 
 
 def test_usage_is_counted_and_written(served: Endpoint, world: World) -> None:
