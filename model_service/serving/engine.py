@@ -252,10 +252,10 @@ class Lane:
             inputs = _joined(batch)
             with self._turns:
                 wanted = [request for request in batch if not request.answer.done()]
-                if len(wanted) < len(batch):  # the others gave up while this one waited for its turn
-                    inputs = _joined(wanted)
                 if not wanted:
                     return _Outcome([], [], 0.0)
+                if len(wanted) < len(batch):  # the others gave up while this one waited for its turn
+                    inputs = _joined(wanted)
                 began = time.perf_counter()
                 outputs = self._runner.predict(inputs)
                 seconds = time.perf_counter() - began
@@ -292,4 +292,4 @@ def _joined(requests: list[_Request]) -> Arrays:
     """The inputs of one run."""
     if len(requests) == 1:
         return requests[0].inputs
-    return concatenated([request.inputs for request in requests]) if requests else {}
+    return concatenated([request.inputs for request in requests])

@@ -291,3 +291,19 @@ def test_a_batch_that_failed_takes_no_threads_from_another_model() -> None:
         assert all(isinstance(answer, ValueError) for answer in await told(wrong))
 
     run(engine, work)
+
+
+def test_of_a_batch_that_is_ready_only_what_somebody_waits_for_is_run() -> None:
+    engine, model = Engine(1), Doubling()
+    lane = Lane(engine, model, Batching(max_rows=6), SLOW)
+
+    async def work() -> list[Any]:
+        answers = [lane.submit(rows(1))]
+        await begun(model)
+        answers += [lane.submit(rows(2)), lane.submit(rows(3)), lane.submit(rows(4))]  # ready now
+        answers[2].cancel()
+        model.let.set()
+        return await told([answers[1], answers[3]])
+
+    assert run(engine, work) == [[[4.0] * 3], [[8.0] * 3]]
+    assert model.runs == [1, 2]
