@@ -149,7 +149,7 @@ class InferenceApp:
                 await asyncio.sleep(_LOOK_S)
                 if found := self._host.find(name):
                     return found
-                if self._host.answered_at > asked and not self._host.expects(name):
+                if self._host.known_of > asked and not self._host.expects(name):
                     break
         finally:
             self._patient -= 1

@@ -70,7 +70,7 @@ class Host:
         self._kept: list[Document] | None = None
         self._told: list[Document] = []
         self.ready = threading.Event()
-        self.answered_at = -math.inf  # when MongoDB last told what is served, of time.monotonic()
+        self.known_of = -math.inf  # the time.monotonic() of which MongoDB last told what is served
 
     def start(self) -> None:
         self._loader.start()
@@ -101,7 +101,7 @@ class Host:
     @property
     def connected(self) -> bool:
         """Whether MongoDB answered lately: one that hangs gives no error for long."""
-        return time.monotonic() < self.answered_at + _LATELY_S
+        return time.monotonic() < self.known_of + _LATELY_S
 
     @property
     def failing(self) -> list[str]:
@@ -116,7 +116,7 @@ class Host:
             try:
                 self._sync()
             except CONNECTION_ERRORS as exc:
-                self.answered_at = -math.inf
+                self.known_of = -math.inf
                 log.warning("serving.database_away", error=str(exc))
             except Exception:
                 log.exception("serving.sync_failed")
@@ -128,8 +128,9 @@ class Host:
         # Before the query: what is read then was written after these loads had ended.
         while (outcome := self._loader.outcome()) is not None:
             self._settle(outcome)
+        asked_at = time.monotonic()
         found = self._deployments.served()
-        self.answered_at = time.monotonic()
+        self.known_of = asked_at  # not later: what changed while it answered may be missing
         served = [to_serve(deployment) for deployment in found]
         self._served_names = frozenset(deployment["name"] for deployment in served)
         self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
