@@ -167,6 +167,7 @@ class Settings(BaseSettings):
     export_memory: Size = 8_000_000_000
     export_disk: Size = 20_000_000_000
     export_prewarm: bool = True
+    worker_metrics_port: Port | None = None
     export_allowed_modules: Modules = ""
     allow_unsafe_checkpoints: bool = False
     tiers_file: Path | None = None

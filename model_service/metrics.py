@@ -1,7 +1,7 @@
 """Every Prometheus metric. Labels are bounded: a route's pattern, never a path; no id.
 
-Several processes of one server write to the folder in PROMETHEUS_MULTIPROC_DIR, and any of them answers for
-all; without it a process answers for itself.
+The processes of one server write to the folder that ``metrics_folder`` chose, and any of them answers for
+all; without a folder a process answers for itself.
 """
 
 import fcntl
@@ -23,6 +23,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from model_service.metrics_folder import VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -48,6 +50,14 @@ INFERENCE_DURATION = Histogram(
     "Time in the model",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+EXPORTS = Counter("model_service_exports_total", "Exports that ended in a worker", ["format", "outcome"])
+EXPORT_DURATION = Histogram(
+    "model_service_export_duration_seconds",
+    "From claiming an export until it ended",
+    ["format"],
+    buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+)
+SCANS = Counter("model_service_file_scans_total", "Uploaded files scanned", ["verdict"])
 SHADOWED = Counter("model_service_shadow_requests_total", "Requests that a shadow answered too", ["outcome"])
 
 
@@ -104,7 +114,7 @@ def _renamed(metric: Metric, alias: str) -> Metric:
 
 def exposition(gauges: Mapping[str, float] | None = None) -> bytes:
     """Everything for Prometheus; ``gauges`` are values of ``GAUGES``."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    folder = os.environ.get(VARIABLE)
     registry = CollectorRegistry()
     if folder is None:
         registry.register(_Exposed(REGISTRY, gauges or {}))
@@ -121,7 +131,7 @@ def fold_dead() -> None:
     Without it a server whose processes are replaced now and then collects files without end, and every
     scrape reads all of them; with the files simply removed the counters would go back.
     """
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    folder = os.environ.get(VARIABLE)
     dead = [path for path in Path(folder).glob("*.db") if _is_dead(path)] if folder else []
     if not folder or not dead:
         return

@@ -1,8 +1,6 @@
 """granian, as both of our HTTP servers run it."""
 
-import os
 import socket
-import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,25 +24,22 @@ def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> N
     of the ``threads`` all that time.
     """
     log.info("server.starting", address=f"{host}:{port}", processes=workers, threads=threads)
-    with tempfile.TemporaryDirectory(prefix="model-service-metrics-") as metrics:
-        if workers > 1:  # they count together, in files
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        Granian(
-            target,
-            address=host,
-            port=port,
-            interface=Interfaces.WSGI,
-            factory=True,
-            workers=workers,
-            blocking_threads=threads,
-            respawn_failed_workers=True,
-            respawn_interval=0.5,
-            websockets=False,
-            log_access=False,
-            log_level=LogLevels.error,
-            log_dictconfig=_LOGGERS,
-            workers_kill_timeout=5,
-        ).serve()
+    Granian(
+        target,
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        factory=True,
+        workers=workers,
+        blocking_threads=threads,
+        respawn_failed_workers=True,
+        respawn_interval=0.5,
+        websockets=False,
+        log_access=False,
+        log_level=LogLevels.error,
+        log_dictconfig=_LOGGERS,
+        workers_kill_timeout=5,
+    ).serve()
 
 
 class _OnSocket(Server):

@@ -18,6 +18,7 @@ ANYWHERE = {
     "latency",
     "metrics",
     "log",
+    "metrics_folder",
     "signals",
     "__init__",
 }

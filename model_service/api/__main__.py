@@ -1,18 +1,22 @@
-"""The registry's server: ``python -m model_service.api``."""
+"""The registry's server: ``python -m model_service.api``.
+
+The imports that need prometheus_client stand in the functions: see ``metrics_folder``.
+"""
 
 import sys
+from contextlib import nullcontext
 
-from model_service.api.transfers import share_freed_memory
-from model_service.app import create_app
-from model_service.config import SettingsError, read_settings
+from model_service.config import Settings, SettingsError, read_settings
 from model_service.log import configure_logging
-from model_service.metrics import fold_dead
-from model_service.server import serve
-from model_service.services import check_dependencies
+from model_service.metrics_folder import counting_together
 
 
 def application() -> object:
-    """What each of granian's processes calls; the settings come with the environment."""
+    """Return the WSGI application; each of granian's processes calls this."""
+    from model_service.api.transfers import share_freed_memory
+    from model_service.app import create_app
+    from model_service.metrics import fold_dead
+
     settings = read_settings()
     configure_logging(settings)
     share_freed_memory()
@@ -24,10 +28,20 @@ def main() -> int:
     try:
         settings = read_settings()
         configure_logging(settings)
-        check_dependencies(settings)
+        with counting_together() if settings.api_workers > 1 else nullcontext():
+            _serve(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    """Raises: SettingsError."""
+    from model_service.server import serve
+    from model_service.services import check_dependencies
+
+    check_dependencies(settings)
     serve(
         "model_service.api.__main__:application",
         host=settings.host,
@@ -35,7 +49,6 @@ def main() -> int:
         workers=settings.api_workers,
         threads=settings.api_threads,
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,72 +1,26 @@
 """A worker: ``python -m model_service.jobs``."""
 
-import os
 import socket
 import sys
-import threading
-from contextlib import suppress
 
 from model_service.config import SettingsError, read_settings
-from model_service.jobs.context import CONTEXT, Context
-from model_service.jobs.converter import Converter
-from model_service.jobs.presence import INTERVAL_S, Presence
-from model_service.jobs.queue import Queue
-from model_service.jobs.reconcile import Reconciler
-from model_service.jobs.schedule import Periodic
-from model_service.jobs.sweep import LOOK_S, make_sweeper
-from model_service.jobs.toolchain import find_toolchain
 from model_service.log import configure_logging
-from model_service.storage.blobs import Blobs
-from model_service.storage.db import CONNECTION_ERRORS, Database
-from model_service.storage.exports import Exports
-from model_service.storage.workers import Workers
+from model_service.metrics_folder import count_in
 
 
 def main() -> int:
     try:
         settings = read_settings()
         configure_logging(settings)
-        database = Database(settings)
-        database.check()
-        queue = Queue(settings)
+        if settings.worker_metrics_port is not None:
+            # One per host: file names hold process ids, and containers may share a data folder.
+            count_in(settings.home / "metrics" / socket.gethostname())
+        from model_service.jobs.worker import run
+
+        return run(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2
-    context = Context(
-        settings=settings,
-        worker=f"{socket.gethostname()}-{os.getpid()}",
-        database=database,
-        blobs=Blobs(database),
-        exports=Exports(database),
-        converter=Converter(settings),
-        stopping=threading.Event(),
-        toolchain=find_toolchain(),
-    )
-    CONTEXT.set(context)
-    reconciler = Reconciler(context, queue)
-    presence = Presence(Workers(database), context.worker, context.toolchain)
-    periodic = [
-        Periodic("presence", INTERVAL_S, presence.report),
-        Periodic("sweep", LOOK_S, make_sweeper(settings, database, context.blobs).sweep_if_due),
-    ]
-    reconciler.start()
-    for task in periodic:
-        task.start()
-    context.converter.prewarm()
-    try:
-        queue.work(context.stopping)
-    except SettingsError as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    finally:
-        reconciler.stop()
-        for task in periodic:
-            task.stop()
-        with suppress(*CONNECTION_ERRORS):
-            presence.leave()
-        context.converter.close()
-        database.close()
-    return 0
 
 
 if __name__ == "__main__":

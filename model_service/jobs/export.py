@@ -13,6 +13,7 @@ from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Abandoned, Child, ConversionError, Event
 from model_service.jobs.lease import Lease
 from model_service.jobs.source import fetch
+from model_service.metrics import EXPORT_DURATION, EXPORTS
 from model_service.storage.blobs import Blob
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
 from model_service.storage.exports import answered_from, source_blobs
@@ -40,28 +41,38 @@ def export(job_id: str) -> None:
     )
     if job is None:
         return
-    token = job["lease"]["token"]
     log.info("export.started", job_id=job_id, attempt=job["attempts"])
+    with EXPORT_DURATION.labels(format=job["export_format"]).time():
+        outcome = _export(context, job)
+    EXPORTS.labels(format=job["export_format"], outcome=outcome).inc()
+
+
+def _export(context: Context, job: Document) -> str:
+    """Run the claimed job. Return how it ended: completed, reused, failed, abandoned or interrupted."""
+    job_id, token = job["_id"], job["lease"]["token"]
     try:
         if _answered_from_an_equal_one(context, job):
             log.info("export.reused", job_id=job_id)
-            return
+            return "reused"
         with (
-            Lease(context.exports, job_id, token, settings.job_lease_s) as lease,
+            Lease(context.exports, job_id, token, context.settings.job_lease_s) as lease,
             closing(context.converter.take()) as child,
         ):
-            _run(context, job, child, lease)
+            return "completed" if _run(context, job, child, lease) else "failed"
     except (Abandoned, _JobLost):
         log.info("export.abandoned", job_id=job_id)
         if context.stopping.is_set():
             context.exports.hand_back(job_id, token)
+        return "abandoned"
     except CONNECTION_ERRORS as exc:
         # Not the model's fault: the lease runs out and the reconciler hands the job out again.
         log.warning("export.interrupted", job_id=job_id, error=str(exc))
+        return "interrupted"
     except Exception:
         log.exception("export.broken", job_id=job_id)
         message = "The service failed while it ran this export; its log has the reason under the job's id."
         _fail(context, job, ConversionError("internal_error", message))
+        return "failed"
     finally:
         if not context.stopping.is_set():
             context.converter.prewarm()
@@ -86,7 +97,8 @@ def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
     return True
 
 
-def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
+def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
+    """Return whether the export is verified and stored; if not, the job holds the reason."""
     job_id, token = job["_id"], job["lease"]["token"]
     report = context.exports.report
     pid = child.process.pid
@@ -114,7 +126,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
         # A package that failed its verification is kept: somebody has to find out why.
         kept = failure.code == "verification_failed" and (package / packages.MANIFEST).is_file()
         _fail(context, job, failure, _store(context, package) if kept else None)
-        return
+        return False
     report(job_id, token, percent=_CONVERTED, message="storing the package", progress_step="store")
     results = _results(job, result) | _interface(package)
     if context.toolchain is not None:
@@ -126,6 +138,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> None:
         lambda reference, session: context.exports.complete(job_id, token, results | reference, session),
     )
     log.info("export.completed", job_id=job_id)
+    return True
 
 
 def _request(context: Context, job: Document, source: Path, package: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from model_service.jobs.context import CONTEXT, Context
+from model_service.metrics import SCANS
 from model_service.storage.blobs import BlobDamaged, blob_of
 from model_service.storage.db import CONNECTION_ERRORS, Document, now
 from model_service.storage.hot_models import HotModels
@@ -29,6 +30,7 @@ _TIME_S = 120
 _MEMORY_BYTES = 2_000_000_000
 _POLL_S = 0.1
 _MAX_FINDING_BYTES = 64 * 1024
+_VERDICTS = {True: "safe", False: "unsafe", None: "unknown"}
 # Reads an untrusted file: confined as a conversion is, before it looks at the first byte.
 _SCAN = """
 import json, pathlib, sys
@@ -61,6 +63,7 @@ def scan(model_id: str) -> None:
             if finding is None:
                 tried = note["attempts"] > _MOST_ATTEMPTS
                 finding = _unknown("The scan did not come to an end.") if tried else _scan(context, file)
+                SCANS.labels(verdict=_VERDICTS[finding["safe"]]).inc()
             with models.changing(note["_id"]):
                 scans.record(note["_id"], file, finding)
         scans.end(note)

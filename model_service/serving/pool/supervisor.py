@@ -14,16 +14,15 @@ When the supervisor is gone, however it went, the socket closes and its processe
 """
 
 import contextlib
-import os
 import selectors
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from model_service.metrics_folder import counting_together
 from model_service.serving.pool.listeners import Listeners, PortTaken
 from model_service.serving.pool.plain_log import tell
 from model_service.serving.pool.scaling import Scaler, Wish
@@ -60,11 +59,10 @@ class Pool:
     def run(self) -> int:
         """Until SIGTERM or SIGINT. Returns an exit code: 0, or not 0 if it could not begin at all."""
         with (
-            tempfile.TemporaryDirectory(prefix="model-service-metrics-") as metrics,
+            counting_together(),
             self._selector,
             waking(self._selector, [signal.SIGINT, signal.SIGTERM], self._ask_to_stop),
         ):
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics  # the processes count together, in files
             self._slots.append(Slot(0))
             try:
                 while not self._stopping:

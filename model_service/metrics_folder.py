@@ -1,0 +1,34 @@
+"""The folder in which the processes of one server count together.
+
+prometheus_client decides at its import whether its values live in memory or in files of this folder. The
+program that starts a server's processes chooses the folder before anything imports ``model_service.metrics``.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def count_in(folder: Path) -> None:
+    """Let this process, and those that it starts, keep their counters and histograms in ``folder``.
+
+    Raises:
+        RuntimeError: prometheus_client is imported already, so its values stay in this process's memory.
+    """
+    if "prometheus_client" in sys.modules:
+        raise RuntimeError("prometheus_client was imported before the folder of its values was chosen")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ[VARIABLE] = str(folder)
+
+
+@contextmanager
+def counting_together() -> Iterator[None]:
+    """``count_in`` a temporary folder, which is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="model-service-metrics-") as folder:
+        count_in(Path(folder))
+        yield
