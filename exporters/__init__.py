@@ -3,3 +3,7 @@
 Files in, files out: this package knows nothing of the service around it. ``python -m exporters`` is its
 command line; ``exporters.convert.run`` is the same in Python.
 """
+
+from . import torchvision_operators
+
+torchvision_operators.install()
