@@ -9,6 +9,7 @@ from model_service.services.model_rules import check_revision
 from model_service.services.origins import Origins
 from model_service.services.paging import Page, readable
 from model_service.services.references import following, version_order
+from model_service.services.versions import number_taken
 from model_service.storage.blobs import Blobs
 from model_service.storage.datasets import Datasets
 from model_service.storage.db import Database, Document, Session, now
@@ -31,7 +32,7 @@ class DatasetService:
         Raises:
             NotPermitted.
             InvalidField: the version is not ``v1`` or ``v1.0``.
-            Conflict: the name has this version.
+            Conflict: the name has or had this version.
         """
         require(Permission.WRITE, fields["name"])
         return self._idempotency.run(once, lambda note: self._register(fields, note), self.get)
@@ -58,13 +59,9 @@ class DatasetService:
 
             try:
                 self._database.transaction(work)
-            except DuplicateVersion:
+            except DuplicateVersion as duplicate:
                 if wanted:
-                    raise Conflict(
-                        f"{name!r} has {wanted} already; without 'version' it gets the next.",
-                        name=name,
-                        version=wanted,
-                    ) from None
+                    raise number_taken(name, wanted, duplicate) from None
                 continue  # somebody took the number meanwhile
             return document
 

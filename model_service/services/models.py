@@ -52,12 +52,12 @@ class ModelService:
     def register(self, fields: Document, once: Once | None = None) -> Document:
         """Store a new version. Without a ``version`` it gets the next minor one of its name, from v1.0 on.
 
-        ``breaking_changes`` gives it the next major one. A version that is in the trash is not given again.
+        ``breaking_changes`` gives it the next major one. A number is given once, for good.
 
         Raises:
             InvalidField: the version is not ``v1`` or ``v1.0``.
             NotFound: ``parent_model_id``, ``training_job_id`` or one of ``dataset_ids`` names nothing.
-            Conflict: the name has this version.
+            Conflict: the name has or had this version.
         """
         require(Permission.WRITE, fields["name"])
         return self._idempotency.run(

@@ -9,7 +9,7 @@ from model_service.services.references import MINORS, following, version_order
 from model_service.storage.blobs import Blobs
 from model_service.storage.creations import Creations
 from model_service.storage.db import Database, Document, Session, now
-from model_service.storage.models import DuplicateVersion, Models
+from model_service.storage.models import DuplicateVersion, Models, RetiredVersion
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class NewVersions:
 
         Raises:
             InvalidField: the version is none.
-            Conflict: the name has that version, or what it names was removed meanwhile.
+            Conflict: the name has or had that version, or what it names was removed meanwhile.
         """
         document = _unnumbered(fields) | {"_id": self._models.new_id()}
         try:
@@ -57,12 +57,8 @@ class NewVersions:
             else:
                 document |= wanted.number(None)
                 self._creations.create(document, None)
-        except DuplicateVersion:
-            raise Conflict(
-                f"{fields['name']!r} has {wanted.version} already; without 'version' it gets the next.",
-                name=fields["name"],
-                version=wanted.version,
-            ) from None
+        except DuplicateVersion as duplicate:
+            raise number_taken(fields["name"], wanted.version, duplicate) from None
         return document
 
     def _store(self, document: Document, wanted: Wanted, note: Note | None) -> None:
@@ -89,6 +85,14 @@ class NewVersions:
             except DuplicateVersion:
                 if wanted.version:
                     raise
+
+
+def number_taken(name: str, version: str | None, duplicate: DuplicateVersion) -> Conflict:
+    """The refusal of a number that was asked for."""
+    taken = f"{name!r} has {version} already"
+    if isinstance(duplicate, RetiredVersion):
+        taken = f"{version} of {name!r} was deleted, and its number is not given again"
+    return Conflict(f"{taken}; without 'version' it gets the next.", name=name, version=version)
 
 
 def new_document(fields: Document, version: str) -> Document:

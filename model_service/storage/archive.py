@@ -11,6 +11,7 @@ from pymongo.errors import BulkWriteError
 from model_service.storage.blob_references import HOLDERS, held_blobs, references_in
 from model_service.storage.blobs import Blob
 from model_service.storage.db import Database, Document, Session
+from model_service.storage.version_numbers import VersionNumbers
 
 # What a model is and comes from; the rest of an instance stays where it is.
 REGISTRY = ("datasets", "training_jobs", "models")
@@ -30,6 +31,8 @@ _NOT_ARCHIVED = frozenset(
     }
 )
 _NEVER_IN_BOTH = {"models": "deleted_models", "deleted_models": "models"}
+# Collection → the kind of its version numbers.
+_NUMBERED = {"models": "model", "datasets": "dataset"}
 _FIRST = (*REGISTRY, "deleted_models", "export_jobs", "deployments")
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # MongoDB's own limit
 # Of a line: Extended JSON takes up to some ten times what BSON does, for lists of small numbers.
@@ -163,7 +166,7 @@ class ArchiveStore:
         return sorted(digest for digest, _ in named - stored)
 
     def taken(self, name: str, documents: Sequence[Document], keys: Sequence[str]) -> list[Document]:
-        """Those whose unique key another document has already, and those that lie in the trash."""
+        """Those whose unique key another document has already, and those as of ``_elsewhere``."""
         wanted = [{key: document.get(key) for key in keys} for document in documents]
         projection = dict.fromkeys(keys, True)
         there = self._db.collection(name).find({"$or": wanted}, projection)
@@ -179,12 +182,16 @@ class ArchiveStore:
     def _elsewhere(
         self, name: str, documents: Sequence[Document], session: Session | None = None
     ) -> set[bytes]:
-        """The ids of those that are in the trash, or, of what comes from a trash, are not: never in both."""
-        other = _NEVER_IN_BOTH.get(name)
-        if other is None:
-            return set()
-        ids = [document["_id"] for document in documents]
-        found = self._db.collection(other).find({"_id": {"$in": ids}}, {"_id": True}, session=session)
+        """The ids of those that are in the trash, or, of what comes from a trash, are not: never in both.
+
+        Also of those whose version number belongs to another, removed version here.
+        """
+        found: list[Document] = []
+        if other := _NEVER_IN_BOTH.get(name):
+            ids = {"_id": {"$in": [document["_id"] for document in documents]}}
+            found += self._db.collection(other).find(ids, {"_id": True}, session=session)
+        if kind := _NUMBERED.get(name):
+            found += VersionNumbers(self._db, kind).given(documents, session)
         return {_key(document) for document in found}
 
     def insert(

@@ -1,6 +1,6 @@
 """New model versions, stored together where they come together."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -9,7 +9,8 @@ from model_service.storage.audit import Audit
 from model_service.storage.counters import Counters
 from model_service.storage.db import CONNECTION_ERRORS, Database, Document, Session
 from model_service.storage.group_commit import GroupCommit
-from model_service.storage.models import DuplicateVersion, derive
+from model_service.storage.models import DuplicateVersion, RetiredVersion, derive
+from model_service.storage.version_numbers import VersionNumbers
 
 # The fields of a version's number, given the highest order that the name has, or None.
 Number = Callable[[int | None], Document]
@@ -28,7 +29,7 @@ class Creations:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._models = database.models
-        self._deleted = database.deleted_models
+        self._numbers = VersionNumbers(database, "model")
         self._audit = Audit(database)
         self._statistics = Counters(database)
         self._group = GroupCommit(self._commit)
@@ -42,6 +43,7 @@ class Creations:
 
         Raises:
             DuplicateVersion: its name has that version already.
+            RetiredVersion: another version of its name had that number.
             ModelServiceError: what ``number`` raises.
         """
         derive(document)
@@ -75,23 +77,25 @@ class Creations:
                 newest[document["name"]] = document["version_order"]
             creation.audit["details"] = {"version": document["version"]}
 
-    def _newest(self, names: Iterable[str]) -> dict[str, int]:
-        """The highest order of each name's versions, those in the trash included: a seek each."""
+    def _newest(self, names: Collection[str]) -> dict[str, int]:
+        """The highest order that each name has or ever had: a seek each."""
         highest: list[Document] = [
             {"$match": {"name": {"$in": sorted(names)}}},
             {"$sort": {"name": 1, "version_order": -1}},
             {"$group": {"_id": "$name", "order": {"$first": "$version_order"}}},
         ]
-        # The trash second: what is restored in between is missed in both, and then its number is taken.
-        trash = {"$unionWith": {"coll": self._deleted.name, "pipeline": highest}}
+        # The removed ones second: what is removed in between is found there.
+        removed = self._numbers.union(names)
         newest: dict[str, int] = {}
         if names:
-            for found in self._models.aggregate([*highest, trash]):
+            for found in self._models.aggregate([*highest, removed]):
                 newest[found["_id"]] = max(found["order"], newest.get(found["_id"], 0))
         return newest
 
     def _insert(self, creations: Sequence[_Creation], session: Session) -> None:
         documents = [creation.document for creation in creations]
+        if self._numbers.given(documents, session):
+            raise RetiredVersion
         try:
             self._models.insert_many(documents, session=session)
         except BulkWriteError as exc:

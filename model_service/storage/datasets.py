@@ -5,8 +5,10 @@ from typing import Any
 from bson import ObjectId
 
 from model_service.storage.db import Database, Document, Session
+from model_service.storage.models import RetiredVersion
 from model_service.storage.pages import NEWEST_FIRST, within
 from model_service.storage.records import Records
+from model_service.storage.version_numbers import VersionNumbers
 
 
 class Datasets(Records):
@@ -15,6 +17,7 @@ class Datasets(Records):
         self._training_jobs = database.training_jobs
         self._models = database.models
         self._deleted_models = database.deleted_models
+        self._numbers = VersionNumbers(database, "dataset")
 
     @staticmethod
     def new_id() -> ObjectId:
@@ -25,8 +28,20 @@ class Datasets(Records):
         return self._records.find_one(query, sort=[("version_order", -1)])
 
     def newest_version_order(self, name: str) -> int | None:
-        found = self._records.find_one({"name": name}, {"version_order": True}, sort=[("version_order", -1)])
-        return None if found is None else int(found["version_order"])
+        """The highest version that the name has or ever had."""
+        return self._numbers.newest(self._records, name)
+
+    def insert(self, document: Document, session: Session, *, details: Document | None = None) -> None:
+        """As of ``Records``. Raises also: RetiredVersion: another version of its name had that number."""
+        if self._numbers.given([document], session):
+            raise RetiredVersion
+        super().insert(document, session, details=details)
+
+    def remove(self, record_id: Any, session: Session) -> Document | None:
+        gone = super().remove(record_id, session)
+        if gone is not None:
+            self._numbers.note(gone, session)
+        return gone
 
     def is_used(self, dataset_id: Any, session: Session) -> bool:
         """Whether a training job, or a model, in the trash too, names it."""

@@ -67,6 +67,9 @@ INDEXES: dict[str, list[IndexModel]] = {
             for field in ("name", "namespace", "purpose", "format", "task_type", "tags", "created_by")
         ),
     ],
+    "version_numbers": [
+        IndexModel([("kind", ASCENDING), ("name", ASCENDING), ("version_order", DESCENDING)])
+    ],
     "training_jobs": [
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         *(

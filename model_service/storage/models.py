@@ -24,6 +24,7 @@ from model_service.storage.file_entries import FilesEdit, change_files, find_for
 from model_service.storage.hot_models import HotModel, HotModels
 from model_service.storage.scans import Scans
 from model_service.storage.search import derived_fields
+from model_service.storage.version_numbers import VersionNumbers
 
 # What the search stores beside a document's own fields: an answer and the trash have no use for it.
 DERIVED = ("terms", "metric_order")
@@ -33,6 +34,10 @@ ABSENT_WHEN_EMPTY = ("aliases", "dataset_ids")
 
 class DuplicateVersion(Exception):
     """(name, version) is taken."""
+
+
+class RetiredVersion(DuplicateVersion):
+    """(name, version) belongs to a removed version: in the trash, or purged."""
 
 
 class DuplicateAlias(Exception):
@@ -49,10 +54,10 @@ class Models:
         """``hot`` is the cache that must forget what changes; who only reads needs none."""
         self._hot = hot
         self._models = database.models
-        self._deleted = database.deleted_models
         self._statistics = Counters(database)
         self._audit = Audit(database)
         self._scans = Scans(database)
+        self._numbers = VersionNumbers(database, "model")
         self.downloads = Downloads(database)
 
     @staticmethod
@@ -90,17 +95,8 @@ class Models:
         return self._models.find_one(query, sort=order, session=session)
 
     def newest_version_order(self, name: str, *, below: int | None = None) -> int | None:
-        """The highest version that the name has or that lies in the trash, of those below a bound."""
-        wanted: Document = (
-            {"name": name} if below is None else {"name": name, "version_order": {"$lt": below}}
-        )
-        # The trash second: what is restored in between is missed in both, and then its number is taken.
-        highest = [
-            found["version_order"]
-            for versions in (self._models, self._deleted)
-            if (found := versions.find_one(wanted, {"version_order": True}, sort=[("version_order", -1)]))
-        ]
-        return max(highest, default=None)
+        """The highest version that the name has or ever had, of those below a bound."""
+        return self._numbers.newest(self._models, name, below=below)
 
     def with_aliases(self, name: str) -> list[Document]:
         """The versions of a name that have aliases, the highest first."""
@@ -126,9 +122,12 @@ class Models:
 
         Raises:
             DuplicateVersion: its name has that version already.
+            RetiredVersion: another version of its name had that number.
             DuplicateAlias: its name has one of its aliases already.
         """
         derive(document)
+        if self._numbers.given([document], session):
+            raise RetiredVersion
         try:
             self._models.insert_one(document, session=session)
         except DuplicateKeyError as exc:
@@ -229,6 +228,7 @@ class Models:
         """Take a document out, and leave the rest of it to the caller; None when there is none."""
         gone = self._models.find_one_and_delete({"_id": model_id}, session=session)
         if gone is not None:
+            self._numbers.note(gone, session)
             self._record("deleted", gone, session, {"version": gone["version"]})
             self._statistics.change(gone, None, session)
         return gone

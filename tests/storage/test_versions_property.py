@@ -92,7 +92,7 @@ def check(database: Database) -> None:
 def test_versions_and_aliases_under_concurrent_writers(
     settings: Settings, database: Database, players: list[list[Step]]
 ) -> None:
-    for collection in ("models", "deleted_models", "audit", "model_counters"):
+    for collection in ("models", "deleted_models", "version_numbers", "audit", "model_counters"):
         database.collection(collection).delete_many({})
     services = build_services(settings, database)
     at_once = [Player(services) for _ in players]
