@@ -22,7 +22,7 @@ from model_service.api.schemas.datasets import (
     DatasetPath,
     DatasetUploaded,
 )
-from model_service.api.schemas.files import FileDeleted, FormatQuery, StoreQuery
+from model_service.api.schemas.files import FileDeleted, PrimaryQuery, StoreQuery
 from model_service.api.schemas.models import FileMetadata
 from model_service.api.uploads import FileBody
 
@@ -30,7 +30,7 @@ api = APIBlueprint("dataset_files", __name__, url_prefix="/api/v1/datasets", abp
 
 
 @api.post("/<dataset_ref:dataset_id>/upload", responses={201: DatasetUploaded})
-def upload_dataset(path: DatasetPath, query: FormatQuery, raw: FileBody) -> Response:
+def upload_dataset(path: DatasetPath, query: PrimaryQuery, raw: FileBody) -> Response:
     """Upload the dataset's file: the raw body (its name in X-Filename) or the form field 'file', streamed.
 
     X-Content-SHA256, where sent, is checked before anything is kept.

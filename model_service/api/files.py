@@ -24,10 +24,10 @@ from model_service.api.schemas.files import (
     FileList,
     FilePath,
     FileStored,
-    FormatQuery,
     ModelInfo,
     ModelPath,
     PresignRequest,
+    PrimaryQuery,
     SignedURL,
     StoreQuery,
     Uploaded,
@@ -44,7 +44,7 @@ api = APIBlueprint("files", __name__, url_prefix="/api/v1/models", abp_tags=[Tag
 
 
 @api.post("/<model_ref:model_id>/upload", responses={201: Uploaded})
-def upload_model(path: ModelPath, query: FormatQuery, raw: FileBody) -> Response:
+def upload_model(path: ModelPath, query: PrimaryQuery, raw: FileBody) -> Response:
     """Upload the model's file: the raw body (its name in X-Filename) or the form field 'file', streamed.
 
     X-Content-SHA256, where sent, is checked before anything is kept.

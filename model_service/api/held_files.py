@@ -6,7 +6,7 @@ from flask_openapi3.types import ResponseDict
 from model_service.api.context import answer, context
 from model_service.api.downloads import in_time
 from model_service.api.schemas.common import JSONObject
-from model_service.api.schemas.files import FileDeleted, FormatQuery, StoredFile, StoreQuery
+from model_service.api.schemas.files import FileDeleted, PrimaryQuery, StoredFile, StoreQuery
 from model_service.api.schemas.models import FileMetadata
 from model_service.api.uploads import FileBody, IncomingFile, incoming_file
 from model_service.services.file_archive import FileArchive
@@ -39,12 +39,12 @@ def _receive(
 
 
 def upload_primary(
-    files: HeldFiles, reference: str, query: FormatQuery, raw: FileBody
+    files: HeldFiles, reference: str, query: PrimaryQuery, raw: FileBody
 ) -> tuple[JSONObject, FileMetadata]:
     """Store the request's file as the holder's own. Returns the document then, and what the file is."""
     holder = files.writable(reference)
     incoming = incoming_file(raw, files.max_file_size)
-    new = NewFile.of_holder(holder["name"], incoming.filename, query.format)
+    new = NewFile.of_holder(holder["name"], query.filename or incoming.filename, query.format)
     holder = _receive(files, holder, incoming, new)
     return holder, FileMetadata.model_validate(holder["file_metadata"])
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from flask import Request
 from flask_openapi3 import RawModel
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from model_service.errors import FileTooLarge, IncompleteUpload, InvalidRequest, LengthRequired
+from model_service.errors import FileTooLarge, IncompleteUpload, InvalidField, InvalidRequest, LengthRequired
 
 READ_BYTES = 1 << 20
 FIELD = "file"
@@ -49,9 +50,33 @@ def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:
                 "An upload of unknown length cannot be told from a broken one: send Content-Length, or the "
                 "file's sha256 in X-Content-SHA256."
             )
-        return IncomingFile(_body(request), request.headers.get("X-Filename"), sha256)
+        return IncomingFile(_body(request), _sent_name(request), sha256)
     events = _form_events(request)
     return IncomingFile(_file_data(events), _next_file(events).filename, sha256)
+
+
+def _sent_name(request: Request) -> str | None:
+    """The name in ``X-Filename``: plain ASCII, or any in the form of RFC 8187, ``UTF-8''%D0%BC.onnx``.
+
+    Raises:
+        InvalidField: other bytes than ASCII, which the HTTP server replaces by nothing, or no such form.
+    """
+    value = request.headers.get("X-Filename")
+    if value is None:
+        return None
+    charset, _, rest = value.partition("'")
+    encoded = rest.partition("'")[2] if charset.lower() == "utf-8" and "'" in rest else None
+    try:
+        name = value if encoded is None else unquote(encoded, errors="strict")
+    except UnicodeDecodeError:
+        name = ""
+    if not name:
+        raise InvalidField.of(
+            "X-Filename",
+            "ASCII; any other name is percent-encoded, as UTF-8''%D0%BC.onnx, or sent as ?filename=",
+            wrong="The file name in X-Filename cannot be read",
+        )
+    return name
 
 
 def _body(request: Request) -> Iterator[bytes]:
@@ -94,6 +119,10 @@ def _form_events(request: Request) -> Iterator[Field | File | Data]:
         decoder.next_event()
     except RequestEntityTooLarge:
         raise InvalidRequest("The multipart form has too many parts, or one without an end.") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            "A header of the form is not UTF-8: send the file's name in UTF-8, or as filename*=UTF-8''…."
+        ) from None
     except ValueError:
         raise IncompleteUpload(
             "The multipart form is malformed or ended before its closing boundary. Nothing was stored."

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from model_service.cli.options import given, json_object
+from model_service.cli.options import Output, given, json_object
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, Record, size
 from model_service.client import Dataset
@@ -194,7 +194,7 @@ def files(context: typer.Context, dataset_id: DatasetId, as_json: Json = False) 
 def download(
     context: typer.Context,
     dataset_id: DatasetId,
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write.")],
+    output: Output = Path(),
     path: PathInside = None,
     as_json: Json = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model_service.cli.options import ModelFilter, ModelId, json_object
+from model_service.cli.options import ModelFilter, ModelId, Output, json_object
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
 from model_service.cli.tables import Listing, Record, printable, size
 from model_service.client import ExportJob, JobFailed, ModelServiceClient
@@ -188,7 +188,7 @@ def capabilities(
 def download(
     context: typer.Context,
     job_id: JobId,
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The zip to write.")],
+    output: Output = Path(),
     as_json: Json = False,
 ) -> None:
     """Download an export's package and verify its checksum."""

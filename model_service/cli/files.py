@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from model_service.cli.options import ModelId
+from model_service.cli.options import ModelId, Output
 from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Listing, size
 
@@ -58,13 +58,11 @@ def get(
     context: typer.Context,
     model_id: ModelId,
     path: InModel,
-    output: Annotated[
-        Path | None, typer.Argument(metavar="[OUTPUT]", help="The file to write; by default its name, here.")
-    ] = None,
+    output: Output = Path(),
     as_json: Json = False,
 ) -> None:
     """Download one file and verify its checksum."""
-    written = client_of(context).download_file(model_id, path, output or Path(path.rpartition("/")[2]))
+    written = client_of(context).download_file(model_id, path, output)
     size_bytes = written.stat().st_size
     report = {"path": str(written), "size_bytes": size_bytes}
     emit(report, as_json, f"{written}  {size(size_bytes)}, checksum verified")
@@ -87,7 +85,7 @@ def get_all(
 def download_zip(
     context: typer.Context,
     model_id: ModelId,
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The zip to write.")],
+    output: Output = Path(),
     as_json: Json = False,
 ) -> None:
     """Download every file as one zip, and verify it."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from model_service.cli.options import JsonObject, ModelId, given, json_object, reference
+from model_service.cli.options import JsonObject, ModelId, Output, given, json_object, reference
 from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Record, size
 from model_service.client import ClientError, Model
@@ -206,7 +206,7 @@ def update(
 def download(
     context: typer.Context,
     model_id: ModelId,
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write.")],
+    output: Output = Path(),
     as_json: Json = False,
 ) -> None:
     """Download a model's file and verify its checksum."""

@@ -33,6 +33,12 @@ ModelId = Annotated[str, typer.Argument(metavar="MODEL", parser=reference, help=
 ModelFilter = Annotated[
     str | None, typer.Option(metavar="MODEL", parser=reference, help="Of this model only.")
 ]
+Output = Annotated[
+    Path,
+    typer.Argument(
+        metavar="[OUTPUT]", help="The file to write, or a folder for it; by default its own name, here."
+    ),
+]
 JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
 
 

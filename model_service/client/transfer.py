@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote, unquote
 from zipfile import BadZipFile, ZipFile
 
 from urllib3 import BaseHTTPResponse
@@ -25,6 +26,10 @@ from model_service.client.http import BROKEN, Transport
 from model_service.client.progress import Bar, MakeBar
 from model_service.client.retries import ATTEMPTS, backoff_s
 from model_service.client.source import CHUNK_BYTES, Source
+
+# RFC 6266: any name percent-encoded, and the same in ASCII for clients that do not read it.
+_ANY_NAME = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)
+_PLAIN_NAME = re.compile(r'filename="([^"]*)"', re.IGNORECASE)
 
 
 def upload(
@@ -48,7 +53,10 @@ def upload(
 
 
 def header_value(name: str) -> str:
-    return re.sub(r"[^\x20-\x7e]", "_", name)
+    """A file's name for ``X-Filename``: plain ASCII as it is, any other in the form of RFC 8187."""
+    if re.fullmatch(r"[\x20-\x7e]+", name) and "'" not in name:
+        return name
+    return f"UTF-8''{quote(name, safe='', errors='replace')}"
 
 
 class _Body:
@@ -71,13 +79,15 @@ class _Body:
 def download(transport: Transport, url: str, output_path: str | os.PathLike[str], bar: MakeBar) -> Path:
     """Fetches into ``output_path``, which changes in one step and only when the checksum is right.
 
+    Into a folder it goes under the name that the service gives it.
+
     Raises:
         ChecksumMismatch: the bytes are not those that the service announced; nothing is left.
         TransferFailed: the transfer broke again and again; nothing is left.
         NoSuchFile: there is no folder to write into.
         OSError: the file cannot be written.
     """
-    output = Path(output_path)
+    output = named_output(transport, url, Path(output_path))
     with written_aside(output) as file:
         _Download(transport, url, file, output.name, bar).run()
     return output
@@ -86,13 +96,15 @@ def download(transport: Transport, url: str, output_path: str | os.PathLike[str]
 def download_zip(transport: Transport, url: str, output_path: str | os.PathLike[str], bar: MakeBar) -> Path:
     """Fetches a zip that is made while it is sent: it has a length, and its checksums inside.
 
+    Into a folder it goes under the name that the service gives it.
+
     Raises:
         ChecksumMismatch: a file in it is damaged; nothing is left.
         TransferFailed: the connection broke; nothing is left, and nothing can be resumed.
         NoSuchFile: there is no folder to write into.
         OSError: the file cannot be written.
     """
-    output = Path(output_path)
+    output = named_output(transport, url, Path(output_path))
     with written_aside(output) as file:
         response = transport.send("GET", url, stream=True)
         total = int(response.headers.get("Content-Length", 0))
@@ -110,6 +122,22 @@ def download_zip(transport: Transport, url: str, output_path: str | os.PathLike[
         if damaged is not None:
             raise ChecksumMismatch(f"{damaged} arrived damaged: download it again.")
     return output
+
+
+def named_output(transport: Transport, url: str, output: Path) -> Path:
+    """The file to write: ``output``, or in the folder ``output`` the name in the download's headers.
+
+    Raises:
+        UnexpectedAnswer: the service names no file, or one that could lie outside the folder.
+    """
+    if not output.is_dir():
+        return output
+    disposition = transport.send("HEAD", url).headers.get("Content-Disposition", "")
+    found = _ANY_NAME.search(disposition) or _PLAIN_NAME.search(disposition)
+    name = unquote(found[1]) if found else ""
+    if name in {"", ".", ".."} or any(char in "/\\:" or ord(char) < ord(" ") for char in name):
+        raise UnexpectedAnswer(f"The service gives no name for a file in {output}: name the file to write.")
+    return output / name
 
 
 @contextmanager

@@ -37,9 +37,29 @@ EXTENSIONS = {name: suffix for suffix, name in reversed(FORMATS.items())} | {
     "pickle": ".pkl",
     "torchscript": ".ts",
 }
+# A file system's limit is 255 bytes a name; the rest is left for the suffix of a temporary file.
+MAX_NAME_BYTES = 200
+# Characters that change the direction of the text around them, so that a name can be shown as another one.
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Control characters, halves of surrogate pairs, line and paragraph separators.
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_NOT_ON_WINDOWS = frozenset('<>:"|?*')
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}")
 # What a client sends when it was told nothing: no statement about the file.
 _MEANINGLESS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+
+
+def check_new_path(path: str) -> str:
+    """The path of a file that is about to be stored; ``check_path`` also reads the paths of older files.
+
+    Raises:
+        InvalidField: as ``check_path``; a line separator, or a character that reverses the text around it.
+    """
+    normal = check_path(path)
+    if any(unicodedata.category(char) in _UNPRINTABLE or char in _BIDI_CONTROLS for char in normal):
+        problem = "no line separators and no characters that change the direction of the text"
+        raise InvalidField.of("path", problem, wrong=f"{path[:100]!r} is no path of a file")
+    return normal
 
 
 def check_path(path: str) -> str:
@@ -65,9 +85,23 @@ def check_path(path: str) -> str:
 
 
 def safe_filename(name: str | None) -> str:
-    """The last component of a client's path, with nothing but letters, digits, ``_``, ``-`` and ``.``."""
-    last = PurePosixPath((name or "").replace("\\", "/")).name
-    return re.sub(r"[^A-Za-z0-9_.-]", "", last).lstrip(".")[-100:]
+    """The last component of a client's path, in NFC, as a name that every file system takes.
+
+    Letters of all scripts stay. Removed are control characters, characters that change the direction of the
+    text, what Windows does not allow in names, and dots and spaces at both ends. A name of more than
+    MAX_NAME_BYTES of UTF-8 is shortened in front of its suffix. Empty where nothing is left.
+    """
+    last = (name or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
+    dropped = _BIDI_CONTROLS | _NOT_ON_WINDOWS
+    kept = "".join(
+        char for char in last if unicodedata.category(char) not in _UNPRINTABLE and char not in dropped
+    )
+    safe = unicodedata.normalize("NFC", kept).strip(". ")
+    suffix = PurePosixPath(safe).suffix
+    if len(suffix.encode()) > MAX_NAME_BYTES // 4:  # a sentence with a dot in it
+        suffix = ""
+    stem = safe.removesuffix(suffix).encode()[: MAX_NAME_BYTES - len(suffix.encode())]
+    return stem.decode(errors="ignore") + suffix
 
 
 def format_of(name: str) -> str:
@@ -98,7 +132,7 @@ def media_type(sent: str | None) -> str:
 
 def content_disposition(filename: str) -> str:
     """The header's value for any name, after RFC 6266 §4.3: in ASCII, and as it is where that differs."""
-    plain = re.sub(r'[^\x20-\x7e]|["\\]', "_", filename)
+    plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", filename)
     if plain == filename:
         return f'attachment; filename="{plain}"'
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

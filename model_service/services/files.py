@@ -7,7 +7,7 @@ from model_service.errors import IncompleteUpload
 from model_service.services.file_names import (
     OCTET_STREAM,
     check_format,
-    check_path,
+    check_new_path,
     download_name,
     format_of,
     media_type,
@@ -66,7 +66,7 @@ class NewFile:
     ) -> "NewFile":
         """A file at a path. Raises: InvalidField: no path, or no known format."""
         checked = check_format(file_format) if file_format else None
-        return cls(check_path(path), media_type(content_type), primary, file_format=checked)
+        return cls(check_new_path(path), media_type(content_type), primary, file_format=checked)
 
     @classmethod
     def of_holder(cls, holder: str, filename: str | None, file_format: str | None = None) -> "NewFile":

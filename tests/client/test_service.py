@@ -93,3 +93,20 @@ def test_there_are_no_deployments_at_first(client: ModelServiceClient) -> None:
     assert client.list_deployments().items == ()
     with pytest.raises(NotFound):
         client.predict("00000000-0000-4000-8000-000000000000", [[1.0]])
+
+
+@pytest.mark.parametrize("name", ["модель.onnx", "モデル.pt", "modèle v2.safetensors", "it's 100 %.npz"])
+def test_a_folder_receives_a_file_under_the_name_it_had(
+    client: ModelServiceClient, tmp_path: Path, name: str
+) -> None:
+    source, folder = tmp_path / name, tmp_path / "back"
+    source.write_bytes(b"weights")
+    folder.mkdir()
+    model_id = client.register_model(DIGITS)
+    assert client.upload_model(model_id, source).filename == name
+    assert client.download_model(model_id, folder) == folder / name
+    assert client.download_file(model_id, name, folder / "again") == folder / "again"
+    assert client.download_zip(model_id, folder) == folder / "digits-v1.0.zip"
+    dataset = client.register_dataset(name="digits", purpose="training")
+    assert client.upload_dataset(dataset.id, source).filename == name
+    assert client.download_dataset(dataset.id, folder).read_bytes() == b"weights"

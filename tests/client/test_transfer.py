@@ -112,7 +112,7 @@ def test_a_file_object_is_sent_from_where_it_stands(script: Scripted) -> None:
     ModelServiceClient(script.url).upload_model("m1", file, filename="digits\r\nX-Admin: 1.pt2")
     sent = script.requests[0]
     assert sent.body == CONTENT
-    assert sent.headers["x-filename"] == "digits__X-Admin: 1.pt2"
+    assert sent.headers["x-filename"] == "UTF-8''digits%0D%0AX-Admin%3A%201.pt2"
 
 
 def test_a_pipe_has_no_length_to_announce(script: Scripted) -> None:

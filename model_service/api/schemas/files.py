@@ -28,6 +28,10 @@ class FormatQuery(Query):
     format: str | None = Field(None, max_length=40, description="'pickle', 'onnx', …; else the name tells it")
 
 
+class PrimaryQuery(FormatQuery):
+    filename: str | None = Field(None, max_length=1024, description="the file's name; wins over X-Filename")
+
+
 class StoreQuery(FormatQuery):
     primary: bool = Field(False, description="make it the file that /download gives")
 
