@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"client", "embedded", "operate"},
     "operate": {"services", "storage"},
     "embedded": set(),
+    "guard": set(),
     "server": set(),
     "app": {"api", "services", "storage"},
     "api": {"app", "services", "server"},

@@ -3,11 +3,12 @@
 import math
 import os
 import signal
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from model_service.embedded.family import Family, Member
 
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 5.0
@@ -29,11 +30,12 @@ class Process:
 
 
 class Child:
-    """Either running (``popen`` is set), or dead and to be started at ``due`` (of time.monotonic)."""
+    """Either running (``member`` is set), or dead and to be started at ``due`` (of time.monotonic)."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.popen: subprocess.Popen[bytes] | None = None
+        self.member: Member | None = None
+        self.output_fd = -1  # while it runs
         self.ready = False
         self.deaths = 0  # since it last lived for _STEADY_S
         self.due = math.inf  # not asked for yet
@@ -45,31 +47,20 @@ class Child:
     def name(self) -> str:
         return self.process.name
 
-    def start(self) -> None:
-        """In a session of its own: the terminal's Ctrl-C does not reach it, only the supervisor's signals do.
-
-        Raises:
-            OSError: not executable.
-        """
-        self.popen = subprocess.Popen(
-            list(self.process.argv),
-            env=dict(self.process.env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-        )
+    def start(self, family: Family) -> None:
+        """Raises OSError: not executable."""
+        self.output_fd, theirs = os.pipe()
+        try:
+            self.member = family.spawn(self.process.argv, self.process.env, theirs)
+        except BaseException:
+            os.close(self.output_fd)
+            raise
+        finally:
+            os.close(theirs)
         os.set_blocking(self.output_fd, False)
         self._partial = b""
         self._started = time.monotonic()
         self.due = self._started
-
-    @property
-    def output_fd(self) -> int:
-        assert self.popen is not None
-        assert self.popen.stdout is not None
-        return self.popen.stdout.fileno()
 
     def probe(self) -> None:
         """Sets ``ready``, and when to ask again."""
@@ -81,11 +72,11 @@ class Child:
 
     def bury(self) -> str:
         """After its death: the backoff. Returns what to tell."""
-        assert self.popen is not None
-        assert self.popen.stdout is not None
-        how = _ending(self.popen.returncode)
-        self.popen.stdout.close()
-        self.popen = None
+        assert self.member is not None
+        assert self.member.code is not None
+        how = _ending(self.member.code)
+        os.close(self.output_fd)
+        self.member = None
         self.ready = False
         if time.monotonic() - self._started >= _STEADY_S:
             self.deaths = 0
@@ -116,7 +107,7 @@ class Child:
         return lines
 
 
-def _ending(returncode: int) -> str:
-    if returncode < 0:
-        return f"ended by {signal.Signals(-returncode).name}"
-    return f"ended with exit code {returncode}"
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

@@ -27,3 +27,10 @@ class Unreachable(EmbeddedError):
 
 class StartFailed(EmbeddedError):
     """A process never became ready; the message ends with the last lines of its log."""
+
+
+class GuardLost(EmbeddedError):
+    """The guard was killed, and the kernel ended what it had started."""
+
+    def __init__(self) -> None:
+        super().__init__("The guard process was killed, so everything was stopped. Start it again.")

@@ -1,137 +1,131 @@
-"""The processes of one run: whatever carries its mark, and all that descends from it.
-
-Run as a program, this file is the guard: a small process beside a launcher, which ends the run's processes
-when the launcher is gone, however it went. PR_SET_PDEATHSIG would not do: it reaches children only, not what
-a worker or an API server started in turn; it fires when the *thread* that forked ends; and it exists on Linux
-alone.
-"""
+"""The processes of one run, as their launcher sees them: the guard starts and ends them, and says when."""
 
 import contextlib
+import json
 import os
-import signal
+import shutil
+import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-MARK = "MODEL_SERVICE_RUN"  # in the environment of every process of a run: which run
-_GUARD_GRACE_S = 4.0
-_KILL_S = 3.0  # how long SIGKILL may take; only a process stuck in the kernel needs longer
+from model_service.embedded.errors import GuardLost
+
+_READ_BYTES = 65_536
+_GRACE_S = 4.0  # between SIGTERM and SIGKILL, when the launcher is gone
 
 
-def of_run(run: str) -> list[psutil.Process]:
-    """The processes of the run ``run``, its guard excepted."""
-    roots = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARK) == run:
-                roots.append(process)
-    return _with_descendants(roots)
+@dataclass
+class Member:
+    """One process. ``code`` is set when it has ended, and so has everything that it had started."""
+
+    pid: int
+    code: int | None = None
 
 
-def of_session(leader: int) -> list[psutil.Process]:
-    """The processes of the session that ``leader`` opened, even when ``leader`` itself is dead."""
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == leader:
-                members.append(process)
-    return _with_descendants(members)
+class Family:
+    """Client of the guard (``model_service/guard.py``). Raises GuardLost when the guard was killed."""
 
+    def __init__(self, control: socket.socket, folder: Path) -> None:
+        self.folder = folder
+        self._control = control
+        self._members: dict[int, Member] = {}
+        self._partial = b""
 
-def _with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
-    found: dict[int, psutil.Process] = {}
-    for root in roots:
-        with contextlib.suppress(psutil.Error):
-            found |= {process.pid: process for process in [root, *root.children(recursive=True)]}
-    return [process for process in found.values() if _alive(process)]
+    def fileno(self) -> int:
+        """For a selector: readable when ``receive`` has something to read."""
+        return self._control.fileno()
 
+    def environment(self) -> dict[str, str]:
+        """For the processes of this run: their temporary files end with the run."""
+        return os.environ | {"TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"}
 
-def _alive(process: psutil.Process) -> bool:
-    """A zombie is gone: it runs nothing and holds nothing, whoever is to collect it."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], output: int) -> Member:
+        """Start a process whose stdout and stderr are the descriptor ``output``.
 
+        Raises:
+            OSError: not executable.
+        """
+        message = json.dumps({"spawn": list(argv), "env": dict(env)}).encode() + b"\n"
+        with self._guard_expected():
+            sent = socket.send_fds(self._control, [message], [output])
+            self._control.sendall(message[sent:])
+        while True:
+            for answer in self._read():
+                if "spawned" in answer:
+                    return self._members[answer["spawned"]]
+                if "refused" in answer:
+                    raise OSError(answer["refused"], os.strerror(answer["refused"]), argv[0])
 
-def is_alive(pid: int) -> bool:
-    try:
-        return _alive(psutil.Process(pid))
-    except psutil.Error:
-        return False
+    def end(self, members: Iterable[Member], grace_s: float) -> None:
+        """Ask for SIGTERM now and SIGKILL after ``grace_s``. Returns at once: ``code`` is set later."""
+        pids = [member.pid for member in members if member.code is None]
+        with self._guard_expected():
+            self._control.sendall(json.dumps({"end": pids, "grace_s": grace_s}).encode() + b"\n")
 
+    def receive(self) -> None:
+        """Wait for news from the guard and take them in."""
+        self._read()
 
-def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):  # psutil compares start times: a reused pid is left alone
-            process.send_signal(number)
+    def _read(self) -> list[dict[str, Any]]:
+        with self._guard_expected():
+            data = self._control.recv(_READ_BYTES)
+        if not data:
+            raise GuardLost
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        messages = [json.loads(line) for line in lines]
+        for message in messages:
+            if "spawned" in message:
+                self._members[message["spawned"]] = Member(message["spawned"])
+            elif "exited" in message:
+                self._members.pop(message["exited"]).code = message["code"]
+        return messages
 
-
-def end(
-    members: Callable[[], list[psutil.Process]],
-    grace_s: float,
-    pause: Callable[[float], None] = time.sleep,
-) -> None:
-    """SIGTERM, then SIGKILL for what is left after ``grace_s`` (0: at once); returns when nothing is left.
-
-    SIGTERM goes to the topmost processes, which end their own children in order: a worker whose conversion
-    was ended behind its back would report the conversion as failed.
-    """
-    known = {process.pid: process for process in members()}
-    asked: set[int] = set()
-    deadline = time.monotonic() + grace_s
-    while known:
-        now = time.monotonic()
-        if now > deadline + _KILL_S:
-            return
-        if now >= deadline:
-            _send(known.values(), signal.SIGKILL)
-        else:
-            topmost = [known[pid] for pid in known.keys() - asked if _parent(known[pid]) not in known]
-            _send(topmost, signal.SIGTERM)
-            asked |= {process.pid for process in topmost}
-        pause(0.05)
-        # Looked up again, for what was started meanwhile; and remembered, because a process whose parent just
-        # died may no longer be found.
-        remembered = {pid: process for pid, process in known.items() if _alive(process)}
-        known = {process.pid: process for process in members()} | remembered
-
-
-def _parent(process: psutil.Process) -> int | None:
-    try:
-        return int(process.ppid())
-    except psutil.Error:
-        return None
+    @contextlib.contextmanager
+    def _guard_expected(self) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionError:
+            raise GuardLost from None
 
 
 @contextlib.contextmanager
-def guarded(run: str, lock: int) -> Iterator[None]:
-    """While this lasts, a guard stands by to end the processes of ``run`` should this process be killed.
+def guarded(data_dir: Path, lock: int, *, remove: Sequence[Path] = ()) -> Iterator[Family]:
+    """A guard for as long as the block lasts; at its end, or when this process is killed, nothing is left.
 
-    The guard inherits the file descriptor ``lock``, and with it the lock on the data folder: nobody else gets
-    that before the processes are gone. At the end of the block it ends whatever is still there.
+    The guard and its children inherit the descriptor ``lock``, and with it the lock on ``data_dir``: no other
+    launcher gets that before they are gone. The files of ``remove`` are removed as well.
     """
-    command = [sys.executable, "-P", __file__, run]  # -P: this folder has a redis.py
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[lock], start_new_session=True
-    ) as guard:
-        try:
-            yield
-        finally:
-            assert guard.stdin is not None
-            guard.stdin.close()
-            guard.wait()
+    folder = data_dir / "run"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run whose launcher and guard were both killed
+    folder.mkdir(mode=0o700)
+    ours, theirs = socket.socketpair()
+    removals = [word for path in [folder, *remove] for word in ("--remove", str(path))]
+    command = [sys.executable, "-m", "model_service.guard", "--control", str(theirs.fileno())]
+    with theirs:
+        guard = subprocess.Popen(
+            [*command, "--lock", str(lock), "--grace-s", str(_GRACE_S), *removals],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno(), lock],
+            start_new_session=True,
+        )
+    try:
+        yield Family(ours, folder)
+    finally:
+        ours.close()
+        guard.wait()
+        shutil.rmtree(folder, ignore_errors=True)  # the guard did it, unless it was killed
 
 
-def _guard(run: str) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    sys.stdin.read()  # ends when the launcher does: only it holds the other end
-    end(lambda: of_run(run), _GUARD_GRACE_S)
-
-
-if __name__ == "__main__":
-    _guard(sys.argv[1])
+def is_alive(pid: int) -> bool:
+    """A zombie is gone: it runs nothing and holds nothing, whoever is to collect it."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

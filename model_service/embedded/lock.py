@@ -6,29 +6,20 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_service.embedded import family
 from model_service.embedded.errors import DataFolderInUse, DataFolderUnusable
 
-# A launcher that was killed leaves a guard, which keeps the lock until the processes are gone.
+# After a launcher was killed, its guard and the processes hold the lock until they are gone.
 _CLEANUP_S = 10.0
 _PATIENCE_S = 1.0  # with one that looks alive: it may be about to end
 
 
-@dataclass(frozen=True)
-class Lock:
-    """``run`` marks the processes of this launcher; ``fd`` is the lock file, for the guard to inherit."""
-
-    run: str
-    fd: int
-
-
 @contextmanager
-def locked(data_dir: Path) -> Iterator[Lock]:
-    """Makes ``data_dir`` (0700) if it is not there, and holds it. What a former run left behind is ended.
+def locked(data_dir: Path) -> Iterator[int]:
+    """Makes ``data_dir`` (0700) if it is not there, and locks it. Yields the lock's descriptor.
 
     Raises:
         DataFolderInUse: a launcher that is alive has it; the message names its process id.
@@ -45,13 +36,9 @@ def locked(data_dir: Path) -> Iterator[Lock]:
         ) from None
     try:
         _acquire(fd, data_dir)
-        former = _holder(fd).get("run")
-        if former:  # its guard was killed too
-            family.end(lambda: family.of_run(former), grace_s=4)
-        lock = Lock(run=os.urandom(8).hex(), fd=fd)
-        _write(fd, {"pid": os.getpid(), "run": lock.run})
+        _write(fd, {"pid": os.getpid()})
         try:
-            yield lock
+            yield fd
         finally:
             _write(fd, {})
     finally:

@@ -10,10 +10,10 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from model_service.embedded import family
 from model_service.embedded.child import Child, Process
 from model_service.embedded.console import Console
 from model_service.embedded.errors import StartFailed
+from model_service.embedded.family import Family
 from model_service.signals import waking
 
 _TRIES = 5
@@ -28,6 +28,7 @@ class Supervisor:
     def __init__(
         self,
         stages: Sequence[Sequence[Process]],
+        family: Family,
         console: Console,
         *,
         started: Callable[[], None],
@@ -35,6 +36,7 @@ class Supervisor:
     ) -> None:
         self._stages = [[Child(process) for process in stage] for stage in stages]
         self._children = [child for stage in self._stages for child in stage]
+        self._family = family
         self._console = console
         self._on_started = started
         self._on_changed = changed
@@ -47,10 +49,12 @@ class Supervisor:
 
         Raises:
             StartFailed: one of them did not become ready; every process is gone.
+            GuardLost: the guard was killed, and they with it.
         """
         stops = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants to outlive the terminal
             stops.append(signal.SIGHUP)
+        self._selector.register(self._family, selectors.EVENT_READ, self._family)
         with self._selector, waking(self._selector, stops, self._ask_to_stop):
             try:
                 self._start()
@@ -85,25 +89,27 @@ class Supervisor:
     def _turn(self) -> None:
         """One round: wait for something to happen, then do what is due."""
         now = time.monotonic()
-        pending = [child.due - now for child in self._children if child.popen is None or not child.ready]
+        pending = [child.due - now for child in self._children if child.member is None or not child.ready]
         self._pump(max(0.0, min([_IDLE_S, *pending])))
         for child in self._children:
             if self._stopping:
                 return
-            if child.popen is not None and child.popen.poll() is not None:
+            if child.member is not None and child.member.code is not None:
                 self._bury(child)
             if child.due > time.monotonic():
                 continue
-            if child.popen is None:
+            if child.member is None:
                 self._launch(child)
             elif not child.ready:
                 child.probe()
 
     def _pump(self, timeout_s: float) -> None:
-        """Waits for log lines or a signal, at most ``timeout_s``, and shows the lines."""
+        """Waits for log lines, an end or a signal, at most ``timeout_s``, and shows the lines."""
         for key, _ in self._selector.select(timeout_s):
             if isinstance(key.data, Child):
                 self._show(key.data)
+            elif key.data is self._family:
+                self._family.receive()
             else:
                 key.data.recv(4096)
 
@@ -116,7 +122,7 @@ class Supervisor:
 
     def _launch(self, child: Child) -> None:
         try:
-            child.start()
+            child.start(self._family)
         except OSError as exc:
             raise StartFailed(f"{child.name} cannot be run: {exc}") from None
         self._selector.register(child.output_fd, selectors.EVENT_READ, child)
@@ -124,10 +130,6 @@ class Supervisor:
             self._on_changed(self._pids())
 
     def _bury(self, child: Child) -> None:
-        assert child.popen is not None
-        leader = child.popen.pid
-        # What it started holds its port or its log open: gone before the next one starts.
-        family.end(lambda: family.of_session(leader), grace_s=0)
         self._close_log(child)
         self._console.write(child.name, [child.bury()])
 
@@ -141,21 +143,17 @@ class Supervisor:
             self._selector.unregister(child.output_fd)
 
     def _stop(self, stage: Sequence[Child]) -> None:
-        running = [child for child in stage if child.popen is not None]
-        leaders = [child.popen.pid for child in running if child.popen is not None]
-        family.end(
-            lambda: [process for leader in leaders for process in family.of_session(leader)],
-            grace_s=_STAGE_GRACE_S,
-            pause=self._pump,
-        )
+        running = [child for child in stage if child.member is not None]
+        members = [child.member for child in running if child.member is not None]
+        self._family.end(members, _STAGE_GRACE_S)
+        while any(member.code is None for member in members):
+            self._pump(_IDLE_S)
         for child in running:
-            assert child.popen is not None
-            child.popen.wait()
             self._close_log(child)
             child.bury()
 
     def _pids(self) -> dict[str, int]:
-        return {child.name: child.popen.pid for child in self._children if child.popen is not None}
+        return {child.name: child.member.pid for child in self._children if child.member is not None}
 
     def _ask_to_stop(self) -> None:
         self._stopping = True

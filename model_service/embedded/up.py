@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_service.config import Settings, redact_url
-from model_service.embedded import family, mongo, redis
+from model_service.embedded import mongo, redis
 from model_service.embedded.child import Process
 from model_service.embedded.console import Console
 from model_service.embedded.errors import EmbeddedError, PortInUse
+from model_service.embedded.family import guarded
 from model_service.embedded.lock import locked
 from model_service.embedded.ports import remembered_port, require_port
 from model_service.embedded.reachable import check_mongodb, check_redis
@@ -42,19 +43,20 @@ def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None
     try:
         with locked(data_dir) as lock:
             report = data_dir / "up.json"
-            report.unlink(missing_ok=True)  # of a launcher that was killed
-            plan = _plan(settings, data_dir, lock.run)
-            names = [process.name for process in [*plan.databases, *plan.services]]
+            report.unlink(missing_ok=True)  # of a run whose launcher and guard were killed
+            with guarded(data_dir, lock, remove=[report]) as family:
+                plan = _plan(settings, data_dir, family.environment())
+                names = [process.name for process in [*plan.databases, *plan.services]]
 
-            def started() -> None:
-                print(_greeting(plan.addresses, data_dir), flush=True)
-                if ready is not None:
-                    ready(plan.addresses)
+                def started() -> None:
+                    print(_greeting(plan.addresses, data_dir), flush=True)
+                    if ready is not None:
+                        ready(plan.addresses)
 
-            with family.guarded(lock.run, lock.fd):
                 try:
                     Supervisor(
                         [plan.databases, plan.services],
+                        family,
                         Console(_LOGS_FD, names),
                         started=started,
                         changed=lambda pids: _write_report(report, plan.addresses, pids),
@@ -67,7 +69,7 @@ def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None
     return 0
 
 
-def _plan(settings: Settings, data_dir: Path, run_mark: str) -> _Plan:
+def _plan(settings: Settings, data_dir: Path, env: Mapping[str, str]) -> _Plan:
     """Checks all that can be known beforehand, so that nothing is started in vain."""
     if settings.port == settings.inference_port:
         raise PortInUse(
@@ -75,9 +77,8 @@ def _plan(settings: Settings, data_dir: Path, run_mark: str) -> _Plan:
         )
     require_port(settings.host, settings.port, "--port")
     require_port(settings.inference_host, settings.inference_port, "--inference-port")
-    env = os.environ | {family.MARK: run_mark, "PYTHONUNBUFFERED": "1"}
     if sys.stderr.isatty():
-        env.setdefault("LOG_FORMAT", "text")
+        env = {"LOG_FORMAT": "text", **env}
     databases = []
 
     if settings.mongodb_url is not None:

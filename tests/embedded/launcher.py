@@ -5,15 +5,14 @@ process is ready when it has made the file DATA/<name>.ready. DATA/pids.json the
 """
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from model_service.embedded import family
 from model_service.embedded.child import Process
 from model_service.embedded.console import Console
 from model_service.embedded.errors import EmbeddedError
+from model_service.embedded.family import guarded
 from model_service.embedded.lock import locked
 from model_service.embedded.supervisor import Supervisor
 
@@ -24,8 +23,8 @@ def main(data_dir: Path, sources: list[dict[str, str]]) -> int:
         (data_dir / "pids.tmp").replace(data_dir / "pids.json")
 
     try:
-        with locked(data_dir) as lock, family.guarded(lock.run, lock.fd):
-            env = os.environ | {family.MARK: lock.run, "PYTHONUNBUFFERED": "1"}
+        with locked(data_dir) as lock, guarded(data_dir, lock) as family:
+            env = family.environment()
             stages = [
                 [
                     Process(name, [sys.executable, "-c", source], env, (data_dir / f"{name}.ready").exists)
@@ -34,7 +33,7 @@ def main(data_dir: Path, sources: list[dict[str, str]]) -> int:
                 for stage in sources
             ]
             names = [process.name for stage in stages for process in stage]
-            Supervisor(stages, Console(1, names), started=lambda: None, changed=write_pids).run()
+            Supervisor(stages, family, Console(1, names), started=lambda: None, changed=write_pids).run()
     except EmbeddedError as exc:
         print(exc, flush=True)
         return 1

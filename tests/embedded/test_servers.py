@@ -112,12 +112,19 @@ def test_a_folder_is_free_after_its_launcher_was_killed(
         assert mongod not in running(tmp_path, "mongod")
 
 
+def test_nothing_outlives_a_program_that_was_killed(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    left = [*running(tmp_path, "mongod"), *running(tmp_path, "redis-server")]
+    assert len(left) == 2
+    holder.kill()
+    wait_until_gone(left)
+
+
 def test_a_mongod_whose_launcher_and_guard_were_killed_is_ended(
     holder: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     (mongod,) = running(tmp_path, "mongod")
     (guard,) = [
-        child for child in psutil.Process(holder.pid).children() if "family.py" in " ".join(child.cmdline())
+        child for child in psutil.Process(holder.pid).children() if "model_service.guard" in child.cmdline()
     ]
     guard.kill()
     wait_for(lambda: guard.status() == psutil.STATUS_ZOMBIE, "the guard dead")

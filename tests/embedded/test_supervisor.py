@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.embedded.waiting import wait_for, wait_until_gone
@@ -96,6 +97,59 @@ def test_nothing_outlives_a_launcher_that_was_killed(launch: Launch, tmp_path: P
     running = [*pids(tmp_path).values(), grandchild(tmp_path)]
     launcher.kill()
     wait_until_gone(running)
+
+
+def daemon(tmp_path: Path) -> str:
+    """Starts a process as daemons start: an orphan, in a session of its own, with an empty environment."""
+    note = str(tmp_path / "grandchild")
+    inner = (
+        "import os, pathlib, signal, sys, time; os.setsid(); os.fork() and os._exit(0); "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    )
+    return f"subprocess.run([sys.executable, '-c', {inner!r}, {note!r}], env={{}}); "
+
+
+def test_a_daemon_does_not_outlive_a_launcher_that_was_killed(launch: Launch, tmp_path: Path) -> None:
+    launcher = launch([{"one": source(tmp_path, "one", daemon(tmp_path))}])
+    running = [*pids(tmp_path).values(), grandchild(tmp_path)]
+    launcher.kill()
+    wait_until_gone(running)
+
+
+def test_a_daemon_ends_before_its_process_is_started_again(launch: Launch, tmp_path: Path) -> None:
+    launch([{"one": source(tmp_path, "one", daemon(tmp_path)), "two": source(tmp_path, "two")}])
+    before = pids(tmp_path)
+    left = grandchild(tmp_path)
+    os.kill(before["one"], signal.SIGKILL)
+    wait_for(lambda: pids(tmp_path)["one"] != before["one"], "a new process", deadline_s=10)
+    wait_until_gone([left], deadline_s=0)
+    assert pids(tmp_path)["two"] == before["two"]
+
+
+@pytest.mark.parametrize("ending", ["kill", "terminate"])
+def test_temporary_files_end_with_the_run(launch: Launch, tmp_path: Path, ending: str) -> None:
+    note = tmp_path / "note"
+    body = f"import tempfile; pathlib.Path({str(note)!r}).write_text(tempfile.mkdtemp()); "
+    launcher = launch([{"one": source(tmp_path, "one", body)}])
+    running = pids(tmp_path).values()
+    folder = Path(note.read_text())
+    assert folder.is_dir()
+    getattr(launcher, ending)()
+    wait_until_gone(running)
+    wait_for(lambda: not folder.exists(), "the temporary folder to be removed", deadline_s=5)
+
+
+def test_a_launcher_whose_guard_was_killed_says_so_and_ends(launch: Launch, tmp_path: Path) -> None:
+    launcher = launch([{"one": source(tmp_path, "one", STUBBORN)}])
+    running = pids(tmp_path).values()
+    (guard,) = psutil.Process(launcher.pid).children()
+    guard.kill()
+    output, _ = launcher.communicate(timeout=10)
+    assert launcher.returncode == 1
+    assert output == "The guard process was killed, so everything was stopped. Start it again.\n"
+    wait_until_gone(running)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_launcher_waits_for_what_a_killed_one_left(launch: Launch, tmp_path: Path) -> None:

@@ -11,10 +11,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from model_service.embedded import Addresses
+from model_service.embedded.lock import locked
+from model_service.embedded.ports import require_port
 from tests.embedded.waiting import wait_for, wait_until_gone
 
 PROGRAM = """
@@ -79,18 +83,55 @@ def test_a_port_in_use_is_named_with_its_flag(tmp_path: Path, silent_port: int) 
     assert "--inference-port" in said
 
 
-def test_the_whole_service_comes_back_from_kill_9_and_stops_cleanly(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    report = data_dir / "up.json"
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """``up`` on ``tmp_path / "data"``, ready; its temporary files are in ``tmp_path / "temporary"``."""
+    (tmp_path / "temporary").mkdir()
+    with subprocess.Popen(
+        command(tmp_path / "data"),
+        env=environment(TMPDIR=str(tmp_path / "temporary")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            wait_for((tmp_path / "data" / "up.json").exists, "everything ready", deadline_s=60)
+            yield process
+        finally:
+            process.terminate()
 
-    def state() -> dict[str, Any]:
-        found = json.loads(report.read_text())
-        assert isinstance(found, dict)
-        return found
+
+def state(data_dir: Path) -> dict[str, Any]:
+    found = json.loads((data_dir / "up.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def ports(data_dir: Path) -> list[int]:
+    return [urlsplit(url).port or 0 for url in list(state(data_dir).values())[:4]]
+
+
+def assert_nothing_is_left(tmp_path: Path, processes: list[psutil.Process], ports: list[int]) -> None:
+    wait_until_gone([process.pid for process in processes], deadline_s=15)
+    data_dir = tmp_path / "data"
+    wait_for(
+        lambda: not (data_dir / "run").exists() and not (data_dir / "up.json").exists(), "the files gone"
+    )
+    assert not list((tmp_path / "temporary").iterdir())
+    for port in ports:
+        require_port("127.0.0.1", port, "")
+    with locked(data_dir):
+        pass
+
+
+def test_the_whole_service_comes_back_from_kill_9_and_stops_cleanly(
+    tmp_path: Path, launcher: subprocess.Popen[str]
+) -> None:
+    data_dir = tmp_path / "data"
 
     def healthy() -> bool:
         try:
-            for url in (f"{state()['api']}/health", f"{state()['inference']}/health/ready"):
+            for url in (f"{state(data_dir)['api']}/health", f"{state(data_dir)['inference']}/health/ready"):
                 with urllib.request.urlopen(url, timeout=2) as answer:
                     if answer.status != 200:
                         return False
@@ -98,23 +139,25 @@ def test_the_whole_service_comes_back_from_kill_9_and_stops_cleanly(tmp_path: Pa
             return False
         return True
 
-    with subprocess.Popen(
-        command(data_dir), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as launcher:
-        try:
-            wait_for(report.exists, "everything ready", deadline_s=60)
-            assert data_dir.stat().st_mode & 0o777 == 0o700
-            assert report.stat().st_mode & 0o777 == 0o600
-            assert healthy()
-            for name in ("mongod", "redis", "api", "worker", "inference"):
-                killed = state()["pids"][name]
-                os.kill(killed, signal.SIGKILL)
-                wait_for(lambda: state()["pids"][name] != killed and healthy(), f"{name} is back")  # noqa: B023
-            running = state()["pids"].values()
-        finally:
-            launcher.send_signal(signal.SIGINT)
-        stdout, _ = launcher.communicate(timeout=15)
+    assert data_dir.stat().st_mode & 0o777 == 0o700
+    assert (data_dir / "up.json").stat().st_mode & 0o777 == 0o600
+    assert healthy()
+    for name in ("mongod", "redis", "api", "worker", "inference"):
+        killed = state(data_dir)["pids"][name]
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: state(data_dir)["pids"][name] != killed and healthy(), f"{name} is back")  # noqa: B023
+    processes, used = psutil.Process(launcher.pid).children(recursive=True), ports(data_dir)
+    launcher.send_signal(signal.SIGINT)
+    stdout, _ = launcher.communicate(timeout=15)
     assert launcher.returncode == 0
     assert "http://127.0.0.1:" in stdout
-    assert not report.exists()
-    wait_until_gone(running, deadline_s=0)
+    assert_nothing_is_left(tmp_path, processes, used)
+
+
+def test_nothing_is_left_of_the_whole_service_after_kill_9(
+    tmp_path: Path, launcher: subprocess.Popen[str]
+) -> None:
+    processes, used = psutil.Process(launcher.pid).children(recursive=True), ports(tmp_path / "data")
+    launcher.kill()
+    assert len(processes) >= 7
+    assert_nothing_is_left(tmp_path, processes, used)
