@@ -1,3 +1,3 @@
 """Model Service: keeps models, exports them, proves the result and serves it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -51,10 +51,9 @@ from model_service.api.transfers import StreamSlots, TransferSlots
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
-from model_service.storage.counters import Counters
 from model_service.storage.db import CONNECTION_ERRORS, Database
-from model_service.storage.deployment_migration import migrate_deployments
 from model_service.storage.hot_models import settle
+from model_service.storage.migrations import prepare
 
 _RESOURCES = (
     models,
@@ -109,6 +108,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["OPENAPI_HTML_STRING"] = '<meta http-equiv="refresh" content="0; url=scalar">'  # the one page
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     database = Database(settings)
+    prepare(database)
     app.extensions[EXTENSION] = Context(
         settings,
         build_services(settings, database),
@@ -128,9 +128,6 @@ def create_app(settings: Settings) -> Flask:
     register_error_handlers(app, connection_errors=CONNECTION_ERRORS)
     register_apis(app, [resource.api for resource in _RESOURCES] + [operations.diagnostics])
     app.register_blueprint(operations.documents)
-    database.ensure_indexes()
-    Counters(database).ensure()
-    migrate_deployments(database)
     return app
 
 

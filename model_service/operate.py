@@ -5,7 +5,7 @@ neither the registry's server nor Redis, so they also work when those do not.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,10 +20,11 @@ from model_service.storage.blobs import Blobs
 from model_service.storage.counters import Counters
 from model_service.storage.db import Database
 from model_service.storage.hot_models import HotModels
+from model_service.storage.migrations import DataTooNew, prepare
 from model_service.storage.models import Models
 from model_service.storage.trash import Trash
 
-__all__ = ["DatabaseNotEmpty", "Operator", "Scope", "operator"]
+__all__ = ["DataTooNew", "DatabaseNotEmpty", "Operator", "Scope", "operator"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Operator:
 
 
 @contextmanager
-def operator() -> Iterator[Operator]:
+def operator(report: Callable[[str], None]) -> Iterator[Operator]:
     """The services over a connection of their own, by the environment's settings.
 
-    Without MONGODB_URL, those of a ``model-service up`` that runs on the same data folder.
+    Without MONGODB_URL, those of a ``model-service up`` that runs on the same data folder. Data of an earlier
+    version is migrated first; ``report`` gets the progress, a line at a time.
 
     Raises:
+        DataTooNew.
         SettingsError: a wrong setting, or MongoDB cannot be reached.
     """
     settings = _with_running_servers(read_settings())
@@ -47,7 +50,7 @@ def operator() -> Iterator[Operator]:
     database = Database(settings)
     try:
         database.check()
-        database.ensure_indexes()
+        prepare(database, report)
         blobs, counters = Blobs(database), Counters(database)
         models = Models(database, HotModels(settings))
         yield Operator(

@@ -13,6 +13,7 @@ from model_service.config import Settings, read_settings
 from model_service.embedded import Addresses
 from model_service.embedded import servers as embedded_servers
 from model_service.storage.db import Database
+from model_service.storage.migrations import prepare
 from tests import plans
 
 
@@ -31,7 +32,7 @@ def database_name() -> str:
 def settings(servers: Addresses, database_name: str, tmp_path: Path) -> Iterator[Settings]:
     """Redis is emptied before the test; after it, its queries are explained and its documents deleted.
 
-    The indexes stay: to make them takes longer than most tests.
+    The indexes and the schema version stay: to make them takes longer than most tests.
     """
     with Redis.from_url(servers.redis_url) as redis:
         redis.flushdb()
@@ -47,14 +48,14 @@ def settings(servers: Addresses, database_name: str, tmp_path: Path) -> Iterator
     finally:
         with MongoClient[dict[str, Any]](servers.mongodb_url) as client:
             database = client[database_name]
-            for name in database.list_collection_names():
+            for name in set(database.list_collection_names()) - {"schema"}:
                 database[name].delete_many({})
 
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    """The test's own database, with its indexes."""
+    """The test's own database, with its indexes and the newest schema version."""
     database = Database(settings)
-    database.ensure_indexes()
+    prepare(database)
     yield database
     database.close()

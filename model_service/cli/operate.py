@@ -25,7 +25,7 @@ def _operator() -> Iterator["Operator"]:
     try:
         from model_service.config import SettingsError
         from model_service.errors import ModelServiceError
-        from model_service.operate import operator
+        from model_service.operate import DataTooNew, operator
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.startswith("model_service"):
             raise
@@ -33,8 +33,11 @@ def _operator() -> Iterator["Operator"]:
             f"this needs the server, `pip install 'model-service[server]'` ({exc})"
         ) from None
     try:
-        with operator() as services:
+        with operator(lambda line: typer.echo(line, err=True)) as services:
             yield services
+    except DataTooNew as exc:
+        typer.echo(f"error: data_too_new: {exc}", err=True)
+        raise typer.Exit(2) from None
     except SettingsError as exc:
         typer.echo(f"error: invalid_setting: {exc}", err=True)
         raise typer.Exit(2) from None

@@ -19,6 +19,7 @@ from model_service.jobs.toolchain import find_toolchain
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import CONNECTION_ERRORS, Database
 from model_service.storage.exports import Exports
+from model_service.storage.migrations import prepare
 from model_service.storage.workers import Workers
 
 
@@ -30,6 +31,7 @@ def run(settings: Settings) -> int:
     """
     database = Database(settings)
     database.check()
+    prepare(database)
     queue = Queue(settings)
     metrics = MetricsEndpoint(settings) if settings.worker_metrics_port is not None else None
     context = Context(

@@ -48,7 +48,7 @@ from model_service.storage.blobs import Blobs
 from model_service.storage.counters import Counters
 from model_service.storage.creations import Creations
 from model_service.storage.datasets import Datasets
-from model_service.storage.db import Database, check_database
+from model_service.storage.db import Database
 from model_service.storage.deployment_quotas import DeploymentQuotas
 from model_service.storage.deployments import Deployments
 from model_service.storage.disk_cache import DiskCache
@@ -57,6 +57,7 @@ from model_service.storage.exports import Exports
 from model_service.storage.hot_models import HotModels
 from model_service.storage.idempotency import IdempotencyKeys
 from model_service.storage.lineage import Lineage
+from model_service.storage.migrations import prepare_database
 from model_service.storage.model_search import ModelSearch
 from model_service.storage.models import Models
 from model_service.storage.namespaces import Namespaces
@@ -113,7 +114,7 @@ def check_dependencies(settings: Settings) -> None:
         SettingsError: MongoDB is away or not usable, REDIS_URL is no address, or the tiers' file is wrong.
     """
     Tiers.read(settings)
-    check_database(settings)
+    prepare_database(settings)
     Queue(settings)
 
 

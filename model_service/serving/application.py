@@ -17,8 +17,9 @@ from model_service.serving.quotas import Quotas
 from model_service.serving.store import PackageStore
 from model_service.serving.usage import Usage
 from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database, check_database
+from model_service.storage.db import Database
 from model_service.storage.deployments import Deployments
+from model_service.storage.migrations import prepare_database
 from model_service.storage.rate_windows import RateWindows
 from model_service.storage.usage import UsageCounts
 from model_service.tiers import Tiers
@@ -81,5 +82,5 @@ class Application:
 
 def make(settings: Settings, index: int = 0) -> Application:
     """Raises: SettingsError: of MongoDB too, which has to be there to begin with."""
-    check_database(settings)
+    prepare_database(settings)
     return Application(settings, index)

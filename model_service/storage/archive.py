@@ -23,6 +23,7 @@ _NOT_ARCHIVED = frozenset(
         "leases",
         "maintenance",
         "workers",
+        "schema",
         "model_counters",
         "blob_counters",
         "idempotency_keys",

@@ -51,7 +51,7 @@ HOLDERS: dict[str, Any] = {
             _PACKAGE,
         ]
     },
-    "deployments": {"$concatArrays": [_REVISIONS, _PACKAGE]},
+    "deployments": _REVISIONS,
 }
 
 

@@ -41,6 +41,7 @@ blob_counters      blobs and their bytes, by slot
 download_counters  downloads by (namespace, slot), in all, by day and by hour
 leases             who sweeps, and which archives are under way; ends with expires_at
 maintenance        how the last sweep and the last verification ended
+schema             the schema version of all that is stored, and how far a running migration is
 scans              models with files that no scan has looked at yet; {scan} of a blob is in its metadata
 workers            the workers that live, what they can convert, and what confines their conversions
 """
@@ -177,8 +178,13 @@ class Database:
         self.leases = self._database["leases"]
         self.maintenance = self._database["maintenance"]
         self.workers = self._database["workers"]
+        self.schema = self._database["schema"]
         self.files = self._database[f"{settings.gridfs_bucket}.files"]
         self.chunks = self._database[f"{settings.gridfs_bucket}.chunks"]
+
+    @property
+    def name(self) -> str:
+        return self._database.name
 
     def collection(self, name: str) -> Collection[Document]:
         """For what goes over all collections alike: archives and their verification."""
@@ -249,15 +255,6 @@ class Database:
 def _reason(exc: PyMongoError) -> str:
     """The driver's words without the topology it appends, which repeats the address many times."""
     return str(exc).partition(", Timeout:")[0][:300]
-
-
-def check_database(settings: Settings) -> None:
-    """Raises: SettingsError: MongoDB cannot be reached, or is not what the service needs."""
-    database = Database(settings)
-    try:
-        database.check()
-    finally:
-        database.close()
 
 
 def object_id(value: str) -> ObjectId | None:

@@ -115,8 +115,6 @@ INDEXES: dict[str, list[IndexModel]] = {
                 "routing.members.export_job_id",
             )
         ),
-        # Of those before there were revisions: storage.deployment_migration empties it.
-        IndexModel([("package.file_id", ASCENDING)], sparse=True),
     ],
     "deployment_history": [
         IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])

@@ -8,7 +8,6 @@ from model_service.storage.db import Database, Document, now
 _WANTED: Document = {
     "status": {"$in": SERVED},
     "deployment_type": DeploymentType.PLATFORM_ENDPOINT,
-    "revision": {"$gte": 1},  # else of an older version of the service, and not migrated yet
 }
 # Whatever changes what a server does with a deployment changes one of these.
 _MARKS = ("status", "revision", "live_revision", "updated_at", "load_attempts")

@@ -1,17 +1,13 @@
 """What the inference servers tell of a deployment, and what becomes of it."""
 
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from model_service.states import DeploymentStatus
-from model_service.storage.blobs import Blob, Blobs
-from model_service.storage.db import Database, Session, now
-from model_service.storage.deployment_documents import DEFAULT_CONFIG, KEPT_REVISIONS
-from model_service.storage.deployment_migration import migrate_deployments
+from model_service.storage.deployment_documents import KEPT_REVISIONS
 from tests.api.finished import wrong_references
-from tests.storage.conftest import World, routing_of
+from tests.storage.conftest import World
 
 
 def test_of_several_servers_one_makes_it_live(world: World, routing: Callable[..., Any]) -> None:
@@ -153,53 +149,3 @@ def test_a_server_is_told_the_keys_and_the_owners_tier(world: World, routing: Ca
     assert served[other].get("owner_tier") is None
     assert [key["deployment_id"] for key in served[rich]["keys"]] == [rich]
     assert "owner" not in served[rich]
-
-
-def test_a_deployment_of_before_the_revisions_goes_on(world: World, database: Database) -> None:
-    blobs, deployment_id, at = Blobs(database), str(uuid.uuid4()), now()
-    old: dict[str, Any] = {
-        "_id": deployment_id,
-        "export_job_id": "the job",
-        "deployment_type": "platform_endpoint",
-        "name": "digits",
-        "description": None,
-        "config": {},
-        "status": "active",
-        "endpoint_url": "http://here",
-        "model_name": "digits",
-        "namespace": "",
-        "model_version": "v1.0",
-        "request_count": 3,
-        "last_request_at": None,
-        "total_inference_time_ms": 1.5,
-        "created_at": at,
-        "updated_at": at,
-        "deployed_at": at,
-    }
-
-    def refer(stored: Blob, session: Session) -> None:
-        package = {"package": stored.reference()}
-        database.deployments.insert_one(old | package, session=session)
-        key = {"deployment_id": deployment_id, "prefix": "pk_", "sha256": "00", "created_at": at}
-        database.api_keys.insert_one(key, session=session)
-
-    blobs.publish(blobs.write(iter([b"old"]), limit_bytes=10), refer)
-    database.export_jobs.insert_one({"_id": "the job", "export_format": "openvino"})
-    assert wrong_references(database) == []
-    assert world.deployments.served() == []
-    assert migrate_deployments(database) == 1
-    assert migrate_deployments(database) == 0
-    assert wrong_references(database) == []
-    (served,) = world.deployments.served()
-    assert "package" not in served
-    assert served["config"] == DEFAULT_CONFIG
-    assert (served["revision"], served["live_revision"]) == (1, 1)
-    (member,) = served["routing"]["members"]
-    assert (member["name"], member["format"]) == ("v1.0", "openvino")
-    (key,) = database.api_keys.find({"deployment_id": deployment_id})
-    assert [each["_id"] for each in served["keys"]] == [key["_id"]]
-    assert (key["name"], key["sha256"], uuid.UUID(key["_id"]).version) == ("default", "00", 4)
-    assert world.deployments.made_live(deployment_id, 1) is False
-    with_another = routing_of(("v1.1", world.package(b"new")))
-    assert world.revise(deployment_id, with_another) == 2
-    assert wrong_references(database) == []

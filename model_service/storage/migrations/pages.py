@@ -1,0 +1,79 @@
+"""Upgrading the documents of a collection, a page at a time, in bulk writes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from bson import encode
+from pymongo import DeleteOne, UpdateOne
+from pymongo.collection import Collection
+
+from model_service.storage.db import Database, Document
+from model_service.storage.migrations.base import BLOBS, Upgrade
+
+PAGE = 500
+Write = UpdateOne | DeleteOne
+
+
+def collection_of(database: Database, name: str) -> Collection[Document]:
+    return database.files if name == BLOBS else database.collection(name)
+
+
+def upgrade_collection(
+    database: Database, name: str, upgrade: Upgrade, *, after: Any, done: Callable[[int, Any], None]
+) -> None:
+    """Upgrade every document, in the order of ``_id``, those past ``after`` if that is not None.
+
+    ``done`` is called after each page with how many documents it had and its last id.
+    """
+    collection = collection_of(database, name)
+    for page in _pages(collection, after):
+        upgraded = upgrade(database, page)
+        writes = [write for old, new in zip(page, upgraded, strict=True) for write in changes(old, new)]
+        if writes:
+            collection.bulk_write(writes)
+        done(len(page), page[-1]["_id"])
+
+
+def changes(old: Document, new: Document) -> Iterator[Write]:
+    """The writes that make ``new`` of the stored ``old``.
+
+    An update names the values that it replaces: where another process has changed them since they were read,
+    it changes nothing.
+    """
+    if old is new:
+        return
+    if old["_id"] != new["_id"]:
+        yield UpdateOne({"_id": new["_id"]}, {"$setOnInsert": new}, upsert=True)
+        yield DeleteOne({"_id": old["_id"]})
+        return
+    stored = {field: value for field, value in new.items() if not _same(old, new, field)}
+    removed = [field for field in old if field not in new]
+    if not stored and not removed:
+        return
+    unchanged = {
+        field: {"$eq": old[field]} if field in old else {"$exists": False} for field in (*stored, *removed)
+    }
+    update: Document = {}
+    if stored:
+        update["$set"] = stored
+    if removed:
+        update["$unset"] = dict.fromkeys(removed, "")
+    yield UpdateOne({"_id": old["_id"], **unchanged}, update)
+
+
+def _same(old: Document, new: Document, field: str) -> bool:
+    """By what is stored: for Python 1, 1.0 and True are equal."""
+    return field in old and encode({"": old[field]}) == encode({"": new[field]})
+
+
+def _pages(collection: Collection[Document], after: Any) -> Iterator[Sequence[Document]]:
+    while True:
+        found = collection.find({}, sort=[("_id", 1)], hint=[("_id", 1)], limit=PAGE + 1)
+        if after is not None:
+            # Unlike $gt, this bound compares ids of different types as well. It includes the id itself.
+            found = found.min([("_id", after)])
+        page = [document for document in found if after is None or document["_id"] != after]
+        if not page:
+            return
+        yield page
+        after = page[-1]["_id"]
