@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import UnsupportedOption
 from .options import with_article
+from .processing.declared import class_names
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,15 @@ class ExportRequest:
                 raise UnsupportedOption(
                     f"The request's {name!r} is not {with_article(_JSON_NAMES[kind])}.", allowed=known
                 )
-        for name in ("classes", "allowed_modules"):
-            if not all(isinstance(item, str) for item in data.get(name) or []):
-                raise UnsupportedOption(f"The request's {name!r} is not a list of texts.", allowed=known)
+        if not all(isinstance(item, str) for item in data.get("allowed_modules") or []):
+            raise UnsupportedOption("The request's 'allowed_modules' is not a list of texts.", allowed=known)
         return cls(
             source=Path(data["source"]),
             output_dir=Path(data["output_dir"]),
             format=data["format"],
             options=data.get("options") or {},
             model=data.get("model") or {},
-            classes=data.get("classes"),
+            classes=class_names(data.get("classes")),
             preprocessing=data.get("preprocessing"),
             postprocessing=data.get("postprocessing"),
             sample_inputs=Path(data["sample_inputs"]) if data.get("sample_inputs") else None,
@@ -84,7 +84,6 @@ class ExportRequest:
 _FIELD_TYPES: dict[str, type] = {
     "options": dict,
     "model": dict,
-    "classes": list,
     "preprocessing": dict,
     "postprocessing": dict,
     "sample_inputs": str,

@@ -209,9 +209,7 @@ def complete_postprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any
         return None
     known("postprocessing", declared, [*_SCORES, *_POSTPROCESSING, "labels", "embedded"])
     declared = _without_embedded("postprocessing", declared)
-    labels = declared.get("labels")
-    if labels is not None and not _LABELS.accepts(labels):
-        raise refused("postprocessing", f"labels takes {_LABELS.allowed}", _LABELS.allowed)
+    class_names(declared.get("labels"), "postprocessing", "labels")
     scores = {name: value for name, value in declared.items() if name in _SCORES}
     if "nms" not in declared:
         wrong = next((name for name in ("raw_output", "output_format") if name in declared), None)
@@ -232,13 +230,34 @@ def complete_postprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any
     return done
 
 
+def class_names(given: Any, option: str = "classes", field: str = "classes") -> list[str] | None:
+    """Names of classes in the order of their ids, from such a list or from [{"id": 0, "name": "cat"}, ...].
+
+    ``option`` and ``field`` are named in a refusal.
+
+    Raises:
+        UnsupportedOption: neither of these, or ids that are not 0, 1, 2 and so on.
+    """
+    if given is None or _LABELS.accepts(given):
+        return given if given is None else list(given)
+    allowed = 'a list of names, or of {"id", "name"} with each id from 0 on once'
+    refusal = refused(option, f"{field} takes {allowed}", allowed)
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise refusal
+    named = {one.get("id"): one.get("name") for one in given if type(one.get("id")) is int}
+    names = [named.get(number) for number in range(len(given))]
+    if any(one.keys() != {"id", "name"} for one in given) or not _LABELS.accepts(names):
+        raise refusal
+    return names  # type: ignore[return-value]  # texts, as _LABELS says
+
+
 def labels(classes: list[str] | None, postprocessing: Mapping[str, Any] | None) -> list[str] | None:
     """The names of the classes, wherever they were given.
 
     Raises:
         UnsupportedOption: two lists that differ.
     """
-    named: list[str] | None = (postprocessing or {}).get("labels")
+    named = class_names((postprocessing or {}).get("labels"), "postprocessing", "labels")
     if classes and named and classes != named:
         raise refused("postprocessing", "labels and classes are two different lists; give one", ["classes"])
     return classes or named

@@ -32,7 +32,10 @@ api = APIBlueprint("deployments", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
 def _addressed(stored: dict[str, Any]) -> dict[str, Any]:
-    return stored | {"endpoint_url": services().deployments.endpoint_url(stored)}
+    return stored | {
+        "endpoint_url": services().deployments.endpoint_url(stored),
+        "display_name": stored.get("display_name") or stored["name"],
+    }
 
 
 def answer_deployment(stored: dict[str, Any]) -> Response:

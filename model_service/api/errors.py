@@ -90,14 +90,14 @@ def refuse_invalid_request(error: ValidationError) -> NoReturn:
         InvalidField: with the name of each wrong field.
     """
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(not problem["loc"] for problem in problems):
+    if any(not problem["loc"] and problem["type"] != "value_error" for problem in problems):
         if request.mimetype != "application/json":
             raise InvalidJSON("The body must be JSON, sent with 'Content-Type: application/json'.")
         if request.get_json(silent=True) is None:
             raise InvalidJSON("The body is not valid JSON.")
         raise InvalidJSON("The body must be a JSON object.")
     fields = [
-        {"field": ".".join(str(part) for part in problem["loc"]), "message": problem["msg"]}
+        {"field": ".".join(map(str, problem["loc"])) or "body", "message": problem["msg"]}
         for problem in problems
     ]
     message = "; ".join(f"{field['field']}: {field['message']}" for field in fields)

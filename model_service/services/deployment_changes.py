@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from model_service.actor import Permission, require
 from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.services.deployment_limits import DeploymentLimits
+from model_service.services.deployment_names import named
 from model_service.services.deployment_plans import SPLIT, DeploymentPlans, Plan, merged
 from model_service.services.deployments import DeploymentService
 from model_service.services.idempotency import Idempotency, Note, Once
@@ -20,7 +21,7 @@ from model_service.storage.deployment_documents import DEFAULT_CONFIG, DEFAULT_W
 from model_service.storage.deployment_history import DeploymentHistory
 from model_service.storage.deployments import Deployments
 
-_DESCRIPTIVE = ("name", "description")
+_DESCRIPTIVE = ("description",)
 
 
 class DeploymentChanges:
@@ -87,8 +88,9 @@ class DeploymentChanges:
             )
             config = self._plans.config(fields.get("config", {}), base_config, before["user_id"])
             changes = {field: fields[field] for field in _DESCRIPTIVE if field in fields}
+            changes |= self._renamed(before, fields, session)
             wanted = {"routing": plan.routing, "config": config, **changes}
-            changed = sorted(field for field, value in wanted.items() if value != before[field])
+            changed = sorted(field for field, value in wanted.items() if value != before.get(field))
             if not changed:
                 return before
             after = self._revised(before, plan, config, session, **changes)
@@ -96,6 +98,16 @@ class DeploymentChanges:
             return after
 
         return self._database.transaction(work)
+
+    def _renamed(self, before: Document, fields: Document, session: Session) -> Document:
+        """The name and display name to store; nothing where the deployment has the name that was sent."""
+        sent = fields.get("name")
+        if sent is None or sent in (before["name"], before.get("display_name")):
+            return {}
+        names = named(sent)
+        if names["display_name"] is not None:
+            names["name"] = self._deployments.free_name(str(names["name"]), session)
+        return dict(names)
 
     def scale(self, deployment_id: str, scaling: Document) -> Document:
         """How many servers there are: ``replicas``, or what is sent of ``auto_scaling``. No new revision.

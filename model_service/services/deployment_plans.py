@@ -42,7 +42,7 @@ class DeploymentPlans:
         """``base`` with what is asked for, whole.
 
         Raises:
-            InvalidField: fewer replicas at most than at least.
+            InvalidField: fewer replicas at most than at least, or other ones to begin with.
             NotPermitted: ``gpu_enabled``, and the owner's tier has no GPUs.
         """
         config = merged(base, asked)
@@ -50,6 +50,12 @@ class DeploymentPlans:
         if scaling["min_replicas"] > scaling["max_replicas"]:
             message = f"at most max_replicas, {scaling['max_replicas']}"
             raise InvalidField.of("config.auto_scaling.min_replicas", message)
+        initial = scaling.get("initial_replicas", scaling["min_replicas"])
+        if not scaling["min_replicas"] <= initial <= scaling["max_replicas"]:
+            if "initial_replicas" in asked.get("auto_scaling", {}):
+                message = f"from {scaling['min_replicas']} to {scaling['max_replicas']}, the other two"
+                raise InvalidField.of("config.auto_scaling.initial_replicas", message)
+            config["auto_scaling"] = {key: scaling[key] for key in scaling if key != "initial_replicas"}
         if config["gpu_enabled"] and not base["gpu_enabled"]:
             self._check_gpu(owner)
         return config

@@ -8,6 +8,7 @@ from model_service.deployers import AVAILABLE, deployer_for
 from model_service.errors import Conflict, NotFound, UnsupportedOption
 from model_service.services.deployment_keys import FIRST_KEY, new_key, new_text, sha256_of
 from model_service.services.deployment_limits import DeploymentLimits
+from model_service.services.deployment_names import is_plain, named
 from model_service.services.deployment_plans import DeploymentPlans, Plan
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.ids import parse_uuid
@@ -99,7 +100,7 @@ class DeploymentService:
         return {
             "_id": deployment_id,
             "user_id": owner,
-            "name": fields["name"],
+            **named(fields["name"]),
             "description": fields.get("description"),
             "deployment_type": kind,
             "status": DeploymentStatus.PENDING,
@@ -152,11 +153,13 @@ class DeploymentService:
         """Those that match and that whoever acts may read, newest first, without their revisions.
 
         Args:
-            filters: fields and their values; None is no filter.
+            filters: fields and their values; None is no filter. ``name`` may be a display name.
         """
         query = readable() | {field: value for field, value in filters.items() if value is not None}
         if "export_job_id" in query:
             query["routing.members.export_job_id"] = query.pop("export_job_id")
+        if "name" in query and not is_plain(query["name"]):
+            query["display_name"] = query.pop("name")
         items, total = self._deployments.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 

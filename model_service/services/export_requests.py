@@ -37,19 +37,25 @@ def checked(
     """
     options = dict(export_config)
     processing = {part: options.pop(part, None) for part in PROCESSING}
-    for name, given in (
-        ("optimization_config", optimization_config),
-        ("validation_config", validation_config),
-    ):
-        if given:
-            raise UnsupportedOption(f"{name} offers nothing yet: leave it out.", field=name, allowed=[])
+    if optimization_config:
+        message = "optimization_config offers nothing yet: leave it out."
+        raise UnsupportedOption(message, field="optimization_config", allowed=[])
+    if is_wanted(validation_config):
+        message = 'validation_config offers nothing yet: leave it out, or send {"enabled": false}.'
+        raise UnsupportedOption(message, field="validation_config", allowed=[])
     try:
         known = registry.specification(export_format).validate(options)
         request = {"source": "-", "output_dir": "-", "format": export_format, **processing}
-        complete(ExportRequest.from_json(request), known)
-        return known, processing
+        parsed = ExportRequest.from_json(request)
+        complete(parsed, known)
+        return known, processing | {"classes": parsed.classes}
     except ExporterRefusal as refusal:
         raise UnsupportedOption(refusal.message, **refusal.details) from None
+
+
+def is_wanted(validation_config: Document | None) -> bool:
+    """``{"enabled": false}`` asks for nothing, whatever else is in it."""
+    return bool(validation_config and validation_config.get("enabled") is not False)
 
 
 def new_job(
@@ -58,6 +64,7 @@ def new_job(
     options: Document,
     processing: Document,
     version_tag: str | None,
+    validation_config: Document | None = None,
 ) -> Document:
     """A pending job for whoever acts; its version is given when it is stored."""
     asked = {
@@ -72,7 +79,7 @@ def new_job(
         "export_config": options,
         "processing": processing,
         "optimization_config": None,
-        "validation_config": None,
+        "validation_config": validation_config or None,
         "source": source_of(model),
         "version_tag": version_tag,
     }
@@ -130,4 +137,6 @@ def _digest(asked: Document) -> str:
     source = {key: asked["source"].get(key) for key in ("checksum", "filename", "primary")}
     names = [name for name in _ASKED if name not in {"source", "version_tag", "training_job_id"}]
     decisive = {"source": source, **{name: asked[name] for name in names}, "model_id": str(asked["model_id"])}
+    if not is_wanted(asked["validation_config"]):
+        decisive["validation_config"] = None
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -94,7 +94,7 @@ class ExportService:
                 source = self._origins.newest_model_with_file(str(training_job_id))
             model = self._files.get_with_file(source)
             require(Permission.WRITE, model["name"])
-            job = new_job(model, export_format, options, processing, version_tag)
+            job = new_job(model, export_format, options, processing, version_tag, validation_config)
             return self._store(job | {"reuse": reuse}, note, lambda: NotFound("file of model", source))
 
         return self._idempotency.run(once, make, self.get)

@@ -25,7 +25,7 @@ from model_service.storage.usage import UsageCounts
 from model_service.tiers import Tiers
 
 # Of a deployment: the fewest and the most processes it wants, and the utilisation in percent.
-Wish = tuple[int, int, int]
+Wish = tuple[int, int, int, int]
 
 
 class Application:
@@ -71,7 +71,12 @@ class Application:
     def load(self) -> tuple[float, list[Wish]]:
         """Seconds in which models ran, since the start, and what is wished for."""
         wishes = [
-            (wish["min_replicas"], wish["max_replicas"], wish["target_utilization"])
+            (
+                wish["min_replicas"],
+                wish["max_replicas"],
+                wish["target_utilization"],
+                wish.get("initial_replicas", 0),
+            )
             for wish in self._host.wishes
         ]
         return self._engine.busy_seconds(), wishes

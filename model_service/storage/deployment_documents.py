@@ -1,9 +1,11 @@
 """What a deployment's document is made of: its configuration, its revisions, the packages they hold.
 
-{_id, user_id, name, description, deployment_type, status, namespace, export_job_id, model_name, model_version
-(of the first member), config, routing, revision, revisions: [{revision, routing, config, created_at,
-created_by, live_at, rolled_back, failed}], live_revision, error_message, request_count, error_count,
-last_request_at, total_inference_time_ms, created_at, updated_at, deployed_at, deactivated_at}
+{_id, user_id, name, display_name, description, deployment_type, status, namespace, export_job_id, model_name,
+model_version (of the first member), config, routing, revision, revisions: [{revision, routing, config,
+created_at, created_by, live_at, rolled_back, failed}], live_revision, error_message, request_count,
+error_count, last_request_at, total_inference_time_ms, created_at, updated_at, deployed_at, deactivated_at}
+
+``display_name`` is what ``name`` was derived from; null, or missing, where the name was given as it is.
 
 ``routing`` is {mode, members: [{name, export_job_id, model_name, model_version, format, package, weight,
 inputs}], sticky_header, shadow: a member and its ``share``, rollback}. ``config`` and ``routing`` repeat
@@ -18,6 +20,7 @@ from model_service.storage.db import Document
 KEPT_REVISIONS = 5
 DEFAULT_CONFIG: Document = {
     "gpu_enabled": False,
+    # And ``initial_replicas``, where it was sent.
     "auto_scaling": {"min_replicas": 1, "max_replicas": 1, "target_utilization": 70},
     "batching": {"max_batch_size": 16, "max_delay_ms": 0},
     "max_concurrency": 64,

@@ -7,6 +7,7 @@ that read it first, so that of two changes at once the later one sees the earlie
 from collections.abc import Sequence
 from typing import Any
 
+from bson import ObjectId
 from pymongo import ReturnDocument
 
 from model_service.actor import actor
@@ -29,6 +30,7 @@ from model_service.storage.deployment_logs import DeploymentLogs
 from model_service.storage.pages import page_of
 from model_service.storage.served_deployments import ServedDeployments
 
+_MOST_ALIKE = 100  # equal names with a number behind them; more get an id
 _COMING = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
 
 
@@ -44,9 +46,14 @@ class Deployments:
         self._served = ServedDeployments(database)
 
     def insert(self, document: Document, key: Document, session: Session) -> bool:
-        """Store a new deployment with its first key; False when a package of it is gone."""
+        """Store a new deployment with its first key; False when a package of it is gone.
+
+        A name that was derived from a display name gets a number where another deployment has it.
+        """
         if not self._blobs.retain_all(packages_of(document["revisions"]), session):
             return False
+        if document["display_name"] is not None:
+            document["name"] = self.free_name(document["name"], session)
         self._deployments.insert_one(document, session=session)
         self._keys.insert(key, session)
         return True
@@ -56,6 +63,16 @@ class Deployments:
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
         return page_of(self._deployments, query, skip, limit, fields={"revisions": False})
+
+    def free_name(self, name: str, session: Session) -> str:
+        """``name``, or with the lowest number that makes it unique: ``name-2``.
+
+        Two transactions that derive one name conflict in a unique index, and the later one runs again.
+        """
+        names = [name, *(f"{name}-{number}" for number in range(2, _MOST_ALIKE))]
+        found = self._deployments.find({"name": {"$in": names}}, {"name": True}, session=session)
+        taken = {each["name"] for each in found}
+        return next((each for each in names if each not in taken), f"{name}-{ObjectId()}")
 
     def hold(self, deployment_id: str, session: Session) -> Document | None:
         """The deployment, which nobody can delete before the transaction commits; None when it is gone."""

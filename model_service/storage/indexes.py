@@ -115,6 +115,12 @@ INDEXES: dict[str, list[IndexModel]] = {
                 "routing.members.export_job_id",
             )
         ),
+        # Names that were derived are unique among themselves; one that was chosen may be taken many times.
+        IndexModel([("name", ASCENDING)], unique=True, partialFilterExpression={"display_name": {"$gt": ""}}),
+        IndexModel(
+            [("display_name", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+            partialFilterExpression={"display_name": {"$gt": ""}},
+        ),
     ],
     "deployment_history": [
         IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])

@@ -1,11 +1,20 @@
 """What every resource's requests and answers are made of."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from model_service.services.paging import Page
 
@@ -101,6 +110,24 @@ class Body(BaseModel):
     """A request's JSON. An unknown field is a mistake that we name rather than ignore."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
+    """Other name of a field → the field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, data: Any) -> Any:
+        """Raises: ValueError: a field is sent under two names."""
+        sent = [name for name in cls.OTHER_NAMES if isinstance(data, dict) and name in data]
+        if not sent:
+            return data
+        renamed = dict(data)
+        for name in sent:
+            field = cls.OTHER_NAMES[name]
+            if field in renamed:
+                raise ValueError(f"{name!r} and {field!r} are two names of one field: send one of them")
+            renamed[field] = renamed.pop(name)
+        return renamed
 
 
 class Query(BaseModel):

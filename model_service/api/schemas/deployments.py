@@ -1,9 +1,9 @@
 """Deployments: what is asked of them, and what they are."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, Field, computed_field
+from pydantic import AliasChoices, BaseModel, Field, computed_field, model_validator
 
 from model_service.api.schemas.common import (
     Answer,
@@ -24,6 +24,16 @@ MOST_MEMBERS = 32
 ExportId = Annotated[str, Field(max_length=64)]
 Replicas = Annotated[int, Field(ge=1, le=64)]
 Percent = Annotated[int, Field(ge=1, le=100, description="percent: more than that for a while is scaled up")]
+DisplayName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^\x00-\x1f\x7f/]+$",
+        description="any text without '/', for example 'Production API'; one that cannot be part of a URL is "
+        "kept as display_name, and name is derived from it",
+    ),
+]
 Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9\-_]{1,64}$")]
 
 
@@ -31,12 +41,25 @@ class DeploymentPath(BaseModel):
     deployment_id: str
 
 
+# The design documents of the service use two sets of names for the same fields.
+_SCALING_NAMES = {
+    "min": "min_replicas",
+    "max": "max_replicas",
+    "target_cpu_utilization": "target_utilization",
+}
+
+
 class AutoScaling(Body):
-    """What is not sent stays; at first 1 to 1, at 70 percent."""
+    """What is not sent stays; at first 1 to 1, at 70 percent. Also: min, max, target_cpu_utilization."""
+
+    OTHER_NAMES = _SCALING_NAMES
 
     min_replicas: Annotated[Replicas | None, NotNull] = None
     max_replicas: Annotated[Replicas | None, NotNull] = None
     target_utilization: Annotated[Percent | None, NotNull] = None
+    initial_replicas: Annotated[Replicas | None, NotNull] = Field(
+        None, description="servers to begin with, before the load is known; by default min_replicas"
+    )
 
 
 class Batching(Body):
@@ -54,6 +77,16 @@ class DeploymentConfig(Body):
     """What is not sent stays, or is as by default."""
 
     gpu_enabled: Annotated[bool | None, NotNull] = None
+    replicas: Annotated[Replicas | None, NotNull] = Field(
+        None,
+        exclude=True,
+        description="alone: this many servers at all times; with auto_scaling: its initial_replicas",
+    )
+    inference_framework: Annotated[Literal["model-service", "triton"] | None, NotNull] = Field(
+        None,
+        exclude=True,
+        description="either is this service's inference server, which speaks Triton's protocol",
+    )
     auto_scaling: Annotated[AutoScaling | None, NotNull] = None
     batching: Annotated[Batching | None, NotNull] = None
     max_concurrency: Annotated[int | None, NotNull] = Field(
@@ -62,6 +95,21 @@ class DeploymentConfig(Body):
     timeout_ms: Annotated[int | None, NotNull] = Field(
         None, ge=1, le=600_000, description="deadline of a request, 30000; beyond: 504"
     )
+
+    @model_validator(mode="after")
+    def _place_replicas(self) -> Self:
+        """Raises: ValueError: ``replicas`` and another ``initial_replicas``."""
+        if self.replicas is None:
+            return self
+        scaling = self.auto_scaling
+        if scaling is None:
+            fixed = {"min_replicas": self.replicas, "max_replicas": self.replicas}
+            self.auto_scaling = AutoScaling.model_validate(fixed)
+        elif scaling.initial_replicas not in (None, self.replicas):
+            raise ValueError("'replicas' and 'auto_scaling.initial_replicas' differ: send one of them")
+        else:
+            scaling.initial_replicas = self.replicas
+        return self
 
 
 class TrafficMember(Body):
@@ -95,6 +143,8 @@ class RollbackRule(Body):
 class DeploymentFields(Body):
     """Exactly one of export_job_id, traffic, models and ensemble says what is deployed."""
 
+    OTHER_NAMES: ClassVar = {"deployment_config": "config"}
+
     export_job_id: ExportId | None = None
     traffic: Annotated[list[TrafficMember], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     models: Annotated[dict[Name, ExportId], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
@@ -116,19 +166,30 @@ class DeploymentFields(Body):
 
 
 class NewDeployment(DeploymentFields):
-    name: Name
+    name: DisplayName
     deployment_type: DeploymentType = DeploymentType.PLATFORM_ENDPOINT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_config_of_other_types(cls, data: Any) -> Any:
+        """DeploymentConfig is of a platform endpoint; the service refuses the types that are not offered."""
+        kind = data.get("deployment_type") if isinstance(data, dict) else None
+        if kind is None or kind == DeploymentType.PLATFORM_ENDPOINT:
+            return data
+        return {name: value for name, value in data.items() if name not in ("config", "deployment_config")}
 
 
 class DeploymentPatch(DeploymentFields):
     """What is not sent stays; ``config`` is merged deeply, null clears what may be empty."""
 
-    name: Annotated[Name | None, NotNull] = None
+    name: Annotated[DisplayName | None, NotNull] = None
     deployment_type: Annotated[DeploymentType | None, NotNull] = None
 
 
 class Scaling(Body):
-    """Either ``replicas``, or what of the others is to change."""
+    """Either ``replicas``, or what of the others is to change. Also: min, max, target_cpu_utilization."""
+
+    OTHER_NAMES = _SCALING_NAMES
 
     replicas: Annotated[Replicas | None, NotNull] = None
     min_replicas: Annotated[Replicas | None, NotNull] = None
@@ -146,7 +207,7 @@ class Promotion(Body):
 
 class DeploymentQuery(Paged):
     status: DeploymentStatus | None = None
-    name: str | None = Field(None, max_length=128)
+    name: str | None = Field(None, max_length=255, description="or the display_name")
     model_name: str | None = Field(None, max_length=200)
     export_job_id: str | None = Field(None, max_length=64)
     user_id: str | None = Field(None, max_length=128)
@@ -217,6 +278,7 @@ class Deployment(Answer):
     export_job_id: str
     deployment_type: DeploymentType
     name: str
+    display_name: str = Field(description="the name as it was sent")
     description: str | None
     config: JSONObject
     routing: Routing
@@ -244,7 +306,7 @@ class Deployment(Answer):
         return {
             "endpoint_url": self.endpoint_url,
             "inference_framework": "model-service",
-            "replicas": scaling["min_replicas"],
+            "replicas": scaling.get("initial_replicas", scaling["min_replicas"]),
             "gpu_enabled": self.config["gpu_enabled"],
             "auto_scaling": {
                 "min": scaling["min_replicas"],

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from model_service.api.schemas.common import (
     Answer,
@@ -22,7 +22,19 @@ class JobPath(BaseModel):
     job_id: str
 
 
+# Parts of the request that the design documents also show inside export_config.
+_IN_CONFIG = {
+    "format": "export_format",
+    "optimization": "optimization_config",
+    "validation": "validation_config",
+}
+
+
 class NewExport(Body):
+    """Also: format, optimization and validation, here or inside export_config."""
+
+    OTHER_NAMES = _IN_CONFIG
+
     model_id: str | None = None
     training_job_id: str | None = None
     export_format: Annotated[str, Field(max_length=40)]
@@ -31,6 +43,22 @@ class NewExport(Body):
     validation_config: Storable | None = None
     version_tag: str | None = Field(None, max_length=100)
     reuse: bool = Field(True, description="answer with the stored export where an equal one is there")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_from_config(cls, data: Any) -> Any:
+        """Raises: ValueError: ``export_config`` and the field beside it differ."""
+        config = data.get("export_config") if isinstance(data, dict) else None
+        if not isinstance(config, dict) or not _IN_CONFIG.keys() & config.keys():
+            return data
+        lifted = data | {"export_config": {k: v for k, v in config.items() if k not in _IN_CONFIG}}
+        for name, field in _IN_CONFIG.items():
+            if name not in config:
+                continue
+            key = name if name in data else field
+            if lifted.setdefault(key, config[name]) != config[name]:
+                raise ValueError(f"{key!r} and {name!r} in export_config differ: send one of them")
+        return lifted
 
 
 class ExportQuery(Paged):

@@ -19,11 +19,17 @@ _ROUNDING = 1e-9  # 0.7 / 0.7 is one process, not two
 
 @dataclass(frozen=True)
 class Wish:
-    """What one deployment asks for. ``target_utilization``: percent of what a process can do."""
+    """What one deployment asks for.
+
+    Args:
+        target_utilization: percent of what a process can do.
+        initial_replicas: processes to begin with, before the load is known.
+    """
 
     min_replicas: int
     max_replicas: int
     target_utilization: float
+    initial_replicas: int = 0
 
     def processes(self, load: float) -> int:
         """For a load in processes that are busy all the time."""
@@ -46,6 +52,7 @@ class Scaler:
         self._size = 1
         self._since: float | None = None
         self._samples: deque[_Sample] = deque()
+        self._known: frozenset[Wish] = frozenset()
 
     def size(self, now: float, utilizations: Sequence[float], wishes: Iterable[Wish]) -> int:
         """Call it about twice a second.
@@ -61,7 +68,10 @@ class Scaler:
         kept = max(wish.processes(load / _SPARE) for wish in wishes)
         if self._since is None:
             self._since = now
-        self._samples.append(_Sample(now, wanted, kept))
+        initial = max((wish.initial_replicas for wish in wishes if wish not in self._known), default=0)
+        self._known = frozenset(wishes)
+        self._size = max(self._size, initial)
+        self._samples.append(_Sample(now, wanted, max(kept, initial)))
         while self._samples[0].at < now - SHRINK_AFTER_S:
             self._samples.popleft()
         if now - self._since >= GROW_AFTER_S:

@@ -5,7 +5,7 @@ tell it over a socket pair, one JSON object a line:
 
     process → supervisor   {"hello": {"host", "port", "max_processes"}}     its settings are in order
                            {"ready": true}                                  what was active is loaded
-                           {"utilization": 0..1, "wishes": [[min, max, percent], …]}     twice a second
+                           {"utilization": 0..1, "wishes": [[min, max, percent, initial]]}     twice a second
     supervisor → process   {"do": "serve"} and the listening socket         accept connections
                            {"do": "share", "share": 0..1}                   have so many clients connect anew
                            {"do": "drain"}                                  have all of them do so, then end

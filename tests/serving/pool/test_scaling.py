@@ -84,3 +84,12 @@ def test_without_deployments_there_is_one() -> None:
 def test_a_load_exactly_at_the_target_needs_no_more() -> None:
     assert Wish(1, 9, 70).processes(0.7) == 1
     assert Wish(1, 9, 70).processes(2.1) == pytest.approx(3)
+
+
+def test_it_begins_with_the_initial_replicas_and_goes_on_by_the_load() -> None:
+    wish = [Wish(1, 10, 70, initial_replicas=3)]
+    clock = Clock()
+    clock.run(120, 0.0, ALONE)
+    assert clock.run(0.5, 0.0, [*ALONE, *wish]) == 3
+    assert clock.run(50, 0.0, [*ALONE, *wish]) == 3
+    assert clock.run(15, 0.0, [*ALONE, *wish]) == 1
