@@ -15,6 +15,7 @@ The fourth family, "your model", is not an HTTP answer: it is the ``error_code``
 ``exporters.errors``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -42,8 +43,9 @@ class InvalidRequest(ModelServiceError):
 class MalformedId(InvalidRequest):
     code = "malformed_id"
 
-    def __init__(self, kind: str, value: str) -> None:
-        super().__init__(f"{value[:64]!r} is not the id of {_a(kind)}.", id=value[:64])
+    def __init__(self, kind: str, value: str, hint: str = "") -> None:
+        message = f"{value[:64]!r} is not the id of {_a(kind)}."
+        super().__init__(f"{message} {hint}".rstrip(), id=value[:64])
 
 
 class InvalidJSON(InvalidRequest):
@@ -97,8 +99,11 @@ class NotFound(InvalidRequest):
     code = "not_found"
     status = 404
 
-    def __init__(self, kind: str, wanted: str) -> None:
-        super().__init__(f"There is no {kind} {wanted!r}.", kind=kind, id=wanted)
+    def __init__(self, kind: str, wanted: str, hint: str = "", suggestions: Sequence[str] = ()) -> None:
+        """``suggestions``: names close to ``wanted``, each of which the caller may read."""
+        details = {"did_you_mean": list(suggestions)} if suggestions else {}
+        message = f"There is no {kind} {wanted!r}."
+        super().__init__(f"{message} {hint}".rstrip(), kind=kind, id=wanted, **details)
 
 
 class NoFile(InvalidRequest):

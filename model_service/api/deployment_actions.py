@@ -18,26 +18,26 @@ from model_service.api.schemas.deployments import (
 api = APIBlueprint("deployment_actions", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
-@api.post("/<deployment_id>/scale", responses={200: WholeDeployment})
+@api.post("/<deployment_ref:deployment_id>/scale", responses={200: WholeDeployment})
 def scale_deployment(path: DeploymentPath, body: Scaling) -> Response:
     """Change how many servers there are. It makes no revision."""
     scaling = body.model_dump(exclude_unset=True)
     return answer_deployment(services().deployment_changes.scale(path.deployment_id, scaling))
 
 
-@api.post("/<deployment_id>/activate", responses={200: WholeDeployment})
+@api.post("/<deployment_ref:deployment_id>/activate", responses={200: WholeDeployment})
 def activate_deployment(path: DeploymentPath) -> Response:
     """Serve one again that is inactive or failed."""
     return answer_deployment(services().deployment_changes.activate(path.deployment_id))
 
 
-@api.post("/<deployment_id>/deactivate", responses={200: WholeDeployment})
+@api.post("/<deployment_ref:deployment_id>/deactivate", responses={200: WholeDeployment})
 def deactivate_deployment(path: DeploymentPath) -> Response:
     """Stop serving it; its keys stay."""
     return answer_deployment(services().deployment_changes.deactivate(path.deployment_id))
 
 
-@api.post("/<deployment_id>/rollback", responses={200: WholeDeployment})
+@api.post("/<deployment_ref:deployment_id>/rollback", responses={200: WholeDeployment})
 def rollback_deployment(path: DeploymentPath, body: Rollback) -> Response:
     """Make an earlier revision the newest again. If-Match and Idempotency-Key are honoured."""
     once = requested_once()
@@ -47,7 +47,7 @@ def rollback_deployment(path: DeploymentPath, body: Rollback) -> Response:
     return mark(answer_deployment(changed), once)
 
 
-@api.post("/<deployment_id>/promote", responses={200: WholeDeployment})
+@api.post("/<deployment_ref:deployment_id>/promote", responses={200: WholeDeployment})
 def promote_member(path: DeploymentPath, body: Promotion) -> Response:
     """Have one member of a split, or its shadow, answer all requests. If-Match is honoured."""
     changed = services().deployment_changes.promote(

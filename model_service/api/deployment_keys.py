@@ -27,7 +27,7 @@ def _created(stored: dict[str, Any], text: str, once: Once | None) -> Response:
     return mark(answer(CreatedDeploymentKey.model_validate(stored | {"key": text}), 201), once)
 
 
-@api.post("/<deployment_id>/keys", responses={201: CreatedDeploymentKey})
+@api.post("/<deployment_ref:deployment_id>/keys", responses={201: CreatedDeploymentKey})
 def create_deployment_key(path: DeploymentPath, body: NewDeploymentKey) -> Response:
     """Make another key of its endpoint. The answer holds its text, this once.
 
@@ -38,14 +38,14 @@ def create_deployment_key(path: DeploymentPath, body: NewDeploymentKey) -> Respo
     return _created(stored, text, once)
 
 
-@api.get("/<deployment_id>/keys", responses={200: DeploymentKeyList})
+@api.get("/<deployment_ref:deployment_id>/keys", responses={200: DeploymentKeyList})
 def list_deployment_keys(path: DeploymentPath) -> Response:
     """List its keys, newest first, without their texts."""
     found = services().deployment_keys.list(path.deployment_id)
     return answer(DeploymentKeyList(keys=[DeploymentKey.model_validate(key) for key in found]))
 
 
-@api.post("/<deployment_id>/keys/<key_id>/rotate", responses={201: CreatedDeploymentKey})
+@api.post("/<deployment_ref:deployment_id>/keys/<key_id>/rotate", responses={201: CreatedDeploymentKey})
 def rotate_deployment_key(path: DeploymentKeyPath, body: Rotation) -> Response:
     """Make a key in place of this one, which works for grace_s more. Idempotency-Key is honoured."""
     once = requested_once()
@@ -55,7 +55,7 @@ def rotate_deployment_key(path: DeploymentKeyPath, body: Rotation) -> Response:
     return _created(stored, text, once)
 
 
-@api.delete("/<deployment_id>/keys/<key_id>", responses={200: Deleted})
+@api.delete("/<deployment_ref:deployment_id>/keys/<key_id>", responses={200: Deleted})
 def revoke_deployment_key(path: DeploymentKeyPath) -> Response:
     """Revoke it: its requests are refused within two seconds."""
     services().deployment_keys.revoke(path.deployment_id, path.key_id)

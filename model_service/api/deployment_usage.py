@@ -11,11 +11,11 @@ from model_service.api.schemas.usage import DeploymentUsage, UsageQuery
 api = APIBlueprint("deployment_usage", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
-@api.get("/<deployment_id>/usage", responses={200: DeploymentUsage})
+@api.get("/<deployment_ref:deployment_id>/usage", responses={200: DeploymentUsage})
 def get_deployment_usage(path: DeploymentPath, query: UsageQuery) -> Response:
     """What it was asked by hour or day, member and version, what is left of its owner's month, the price."""
     report = services().usage.of(
         path.deployment_id, start=query.from_, end=query.to, granularity=query.granularity
     )
-    body = DeploymentUsage.of(path.deployment_id, report)
+    body = DeploymentUsage.of(report)
     return Response(body.model_dump_json(by_alias=True), mimetype="application/json")

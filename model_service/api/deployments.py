@@ -63,13 +63,13 @@ def list_deployments(query: DeploymentQuery) -> Response:
     return answer(DeploymentPage(deployments=found, pagination=Pagination.of(page)))
 
 
-@api.get("/<deployment_id>", responses={200: WholeDeployment})
+@api.get("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
 def get_deployment(path: DeploymentPath) -> Response:
     """Read one deployment; its ETag is its revision."""
     return answer_deployment(services().deployments.get(path.deployment_id))
 
 
-@api.put("/<deployment_id>", responses={200: WholeDeployment})
+@api.put("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
 def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
     """Replace what it is made of; what is not sent is as by default. If-Match is honoured."""
     changed = services().deployment_changes.replace(
@@ -78,7 +78,7 @@ def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
     return answer_deployment(changed)
 
 
-@api.patch("/<deployment_id>", responses={200: WholeDeployment})
+@api.patch("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
 def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
     """Change what is sent, config deeply. If-Match is honoured.
 
@@ -90,14 +90,14 @@ def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
     return answer_deployment(changed)
 
 
-@api.delete("/<deployment_id>", responses={200: Deleted})
+@api.delete("/<deployment_ref:deployment_id>", responses={200: Deleted})
 def delete_deployment(path: DeploymentPath) -> Response:
     """Stop serving it and forget its keys."""
-    services().deployments.delete(path.deployment_id)
-    return answer(Deleted(message="Deployment deleted successfully", deleted_id=path.deployment_id))
+    deleted_id = services().deployments.delete(path.deployment_id)
+    return answer(Deleted(message="Deployment deleted successfully", deleted_id=deleted_id))
 
 
-@api.get("/<deployment_id>/history", responses={200: DeploymentHistoryPage})
+@api.get("/<deployment_ref:deployment_id>/history", responses={200: DeploymentHistoryPage})
 def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Response:
     """What happened to it and who did it, newest first."""
     page = services().deployments.history(
@@ -107,7 +107,7 @@ def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Respon
     return answer(DeploymentHistoryPage(history=events, pagination=Pagination.of(page)))
 
 
-@api.get("/<deployment_id>/logs", responses={200: DeploymentLog})
+@api.get("/<deployment_ref:deployment_id>/logs", responses={200: DeploymentLog})
 def list_deployment_logs(path: DeploymentPath, query: LogQuery) -> Response:
     """What the inference servers told of it in the last 30 days, newest first."""
     found = services().deployments.logs(path.deployment_id, query.level, limit=page_limit(query))

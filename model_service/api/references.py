@@ -1,31 +1,45 @@
-"""How a model is named in a URL: by its id, or by a reference like ``models:/vision/digits@production``.
+"""How a path names a model, a dataset or a deployment: by its id, or by a reference such as
+``vision/digits@production``.
 
-A reference holds slashes. Clients percent-encode them, but a WSGI server decodes the path before anybody
-reads it, so one path segment is not enough: every route with a model in it takes ``<model_ref:model_id>``.
-What the reference means is for ``services.references`` to say, which refuses what is no id and no reference.
+A reference holds slashes. Clients percent-encode them, but a WSGI server decodes the path before the router
+reads it. So a reference is not one path segment, and each kind has a converter: ``<model_ref:model_id>``.
+``services.references`` parses what a converter accepts.
 """
 
 from flask import Flask
 from werkzeug.routing import BaseConverter
 
 _WORD = r"[A-Za-z0-9][A-Za-z0-9_.\-]*"
+# Without a scheme, an id is not a namespace: ``ID/files/latest`` is the path of a model's file.
+_NO_ID = r"(?![0-9a-fA-F]{24}/)"
+_VERSION = r"(?:@[A-Za-z0-9_.\-]+|/latest|/v?[0-9]+(?:\.[0-9]+)?)"
+
+
+def _versioned(scheme: str) -> str:
+    """The forms that hold a slash first; else one segment."""
+    return (
+        rf"(?:{scheme}(?:{_WORD}/)?{_WORD}{_VERSION}|(?:{_NO_ID}{_WORD}/)?{_WORD}{_VERSION}"
+        rf"|(?:{scheme})?[^/]+)"
+    )
 
 
 class ModelRefConverter(BaseConverter):
-    """The forms that begin with ``models:/`` first; else one segment."""
-
-    regex = rf"(?:models:/(?:{_WORD}/)?{_WORD}(?:@{_WORD}|/latest|/v?[0-9]+(?:\.[0-9]+)?)|[^/]+)"
+    regex = _versioned("models:/")
     part_isolating = False
 
 
 class DatasetRefConverter(BaseConverter):
-    """The forms that begin with ``datasets:/`` first; else one segment."""
+    regex = _versioned("datasets:/")
+    part_isolating = False
 
-    regex = rf"(?:datasets:/(?:{_WORD}/)?{_WORD}/(?:latest|v?[0-9]+(?:\.[0-9]+)?)|[^/]+)"
+
+class DeploymentRefConverter(BaseConverter):
+    regex = r"(?:deployments:/)?[^/]+"
     part_isolating = False
 
 
 def register_references(app: Flask) -> None:
-    """Make ``model_ref`` and ``dataset_ref`` known; before the first blueprint that uses them."""
+    """Register the converters, before the first blueprint that uses them."""
     app.url_map.converters["dataset_ref"] = DatasetRefConverter
     app.url_map.converters["model_ref"] = ModelRefConverter
+    app.url_map.converters["deployment_ref"] = DeploymentRefConverter

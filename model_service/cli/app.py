@@ -167,8 +167,6 @@ def _advice(exc: ClientError) -> list[str]:
         if exc.key_given:
             return [f"Check the key that --api-key or MODEL_SERVICE_API_KEY gives, or {sign_in} again."]
         return [f"Give a key with --api-key KEY or MODEL_SERVICE_API_KEY, or {sign_in}."]
-    if exc.code == "malformed_id" and "model" in exc.message:
-        return ["Name a model by its id, NAME@ALIAS, NAME/v1.2 or NAME/latest."]
     return []
 
 

@@ -12,9 +12,7 @@ from model_service.client import Dataset
 
 app = typer.Typer(help="Datasets and their files.", no_args_is_help=True)
 
-DatasetId = Annotated[
-    str, typer.Argument(metavar="DATASET_ID", help="The dataset's id, or datasets:/NAME/latest.")
-]
+DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="An id, NAME/v1.2 or NAME/latest.")]
 PathInside = Annotated[
     str | None, typer.Option("--path", metavar="PATH", help="A path in the dataset, of several files.")
 ]

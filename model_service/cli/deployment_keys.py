@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from model_service.cli import deployment_options as options
-from model_service.cli.deployment_options import id_of
 from model_service.cli.kept_keys import keep_key
 from model_service.cli.options import in_days
 from model_service.cli.output import Json, client_of, emit
@@ -31,7 +30,7 @@ def create(
     """Make one more key. Its text is shown once, now: keep it."""
     client = client_of(context)
     expires_at = in_days(days)
-    key = client.create_deployment_key(id_of(client, deployment), name, expires_at=expires_at)
+    key = client.create_deployment_key(deployment, name, expires_at=expires_at)
     _show_secret(key, keep, as_json)
 
 
@@ -39,7 +38,7 @@ def create(
 def list_keys(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
     """List a deployment's keys, newest first."""
     client = client_of(context)
-    found = client.list_deployment_keys(id_of(client, deployment))
+    found = client.list_deployment_keys(deployment)
     rows = (
         (key.id, key.name, key.prefix, key.expires_at or "never", key.last_used_at or "never", key.created_at)
         for key in found
@@ -62,7 +61,7 @@ def rotate(
 ) -> None:
     """Make a new key in place of one; it is shown once, now."""
     client = client_of(context)
-    key = client.rotate_deployment_key(id_of(client, deployment), key_id, grace_s=grace)
+    key = client.rotate_deployment_key(deployment, key_id, grace_s=grace)
     _show_secret(key, keep, as_json)
 
 
@@ -72,7 +71,7 @@ def revoke(
 ) -> None:
     """Revoke a key: from now on it opens nothing."""
     client = client_of(context)
-    answer = client.revoke_deployment_key(id_of(client, deployment), key_id)
+    answer = client.revoke_deployment_key(deployment, key_id)
     emit(answer, as_json, f"Revoked {key_id}.")
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
@@ -11,7 +10,9 @@ from model_service import client as service
 from model_service.cli.options import given, json_file, json_object
 from model_service.cli.output import waiting
 
-Deployment = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="An id, or a name that it alone has.")]
+Deployment = Annotated[
+    str, typer.Argument(metavar="DEPLOYMENT", help="An id, or a name that no other deployment has.")
+]
 Clear = Annotated[
     list[str] | None,
     typer.Option(metavar="PART", help="shadow, rollback, sticky-header or description: none; repeat it."),
@@ -115,15 +116,6 @@ class Waiting:
         back = f"Look at it with `model-service deployments get {deployment.id}`."
         with waiting(f"Deployment {deployment.id}", back):
             return client.wait_for_deployment(deployment, timeout_s=self.timeout)
-
-
-def id_of(client: service.ModelServiceClient, deployment: str) -> str:
-    """An id as it is; a name is looked up."""
-    try:
-        UUID(deployment)
-    except ValueError:
-        return client.find_deployment(deployment).id
-    return deployment
 
 
 def cleared(parts: Sequence[str] | None) -> dict[str, None]:

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from model_service.cli import deployment_options as options
-from model_service.cli.deployment_options import id_of
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, Record, milliseconds, size
 from model_service.client import DeploymentUsage, Usage
@@ -27,7 +26,7 @@ def history(
 ) -> None:
     """Show what was done to a deployment, newest first."""
     client = client_of(context)
-    found = client.deployment_history(id_of(client, deployment), event=event, page=page, limit=limit)
+    found = client.deployment_history(deployment, event=event, page=page, limit=limit)
     rows = (
         (
             each.created_at,
@@ -54,7 +53,7 @@ def logs(
 ) -> None:
     """Show what the inference servers told of a deployment, newest first."""
     client = client_of(context)
-    found = client.deployment_logs(id_of(client, deployment), level=level, limit=limit)
+    found = client.deployment_logs(deployment, level=level, limit=limit)
     rows = ((each.at, each.level, each.event, each.message, each.server) for each in found)
     shown = Listing(("at (UTC)", "level", "event", "message", "server"), rows, spare=("server", "event"))
     emit({"logs": [each.raw for each in found]}, as_json, shown)
@@ -73,7 +72,7 @@ def usage(
     """Show what a deployment was asked, by hour and version, and how long it took."""
     client = client_of(context)
     found = client.deployment_usage(
-        id_of(client, deployment),
+        deployment,
         start=start and start.replace(tzinfo=UTC),
         end=end and end.replace(tzinfo=UTC),
         granularity="day" if by_day else None,

@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from model_service.cli.deployment_options import id_of
 from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Listing, milliseconds
 from model_service.client import Deployment, DeploymentFailed, ModelServiceClient, ServiceError, Usage
@@ -59,7 +58,7 @@ def watch(
     With --json, a line for each look.
     """
     client = client_of(context)
-    deployment_id = None if deployment is None else id_of(client, deployment)
+    deployment_id = None if deployment is None else client.get_deployment(deployment).id
     try:
         last = _follow(client, deployment_id, interval, until_active, as_json)
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from model_service.cli import deployment_options as options
-from model_service.cli.deployment_options import Serving, Waiting, id_of
+from model_service.cli.deployment_options import Serving, Waiting
 from model_service.cli.grouped import grouped
 from model_service.cli.kept_keys import forget_key, keep_key
 from model_service.cli.options import given
@@ -77,7 +77,7 @@ def list_deployments(
 @app.command()
 def get(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
     """Show one deployment."""
-    _show(client_of(context).find_deployment(deployment), as_json)
+    _show(client_of(context).get_deployment(deployment), as_json)
 
 
 @app.command()
@@ -105,17 +105,15 @@ def update(
     if not changes:
         raise typer.BadParameter("say what to change, as --config or --export")
     client = client_of(context)
-    changed = client.update_deployment(id_of(client, deployment), revision=revision, **changes)
+    changed = client.update_deployment(deployment, revision=revision, **changes)
     _show(waiting.for_it(client, changed), as_json)
 
 
 @app.command()
 def delete(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
     """Stop serving a deployment and delete it."""
-    client = client_of(context)
-    deployment_id = id_of(client, deployment)
-    answer = client.delete_deployment(deployment_id)
-    forget_key(deployment_id)
+    answer = client_of(context).delete_deployment(deployment)
+    forget_key(answer["deleted_id"])
     emit(answer, as_json, f"Deleted {deployment}.")
 
 
@@ -138,7 +136,7 @@ def scale(
     if (replicas is None) == (not given(bounds)):
         raise typer.BadParameter("give the number of servers, or --min, --max and --target")
     client = client_of(context)
-    _show(client.scale_deployment(id_of(client, deployment), replicas, **bounds), as_json)
+    _show(client.scale_deployment(deployment, replicas, **bounds), as_json)
 
 
 @app.command()
@@ -151,7 +149,7 @@ def activate(
 ) -> None:
     """Start one that was switched off or failed."""
     client = client_of(context)
-    started = client.activate_deployment(id_of(client, deployment))
+    started = client.activate_deployment(deployment)
     _show(waiting.for_it(client, started), as_json)
 
 
@@ -159,7 +157,7 @@ def activate(
 def deactivate(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
     """Switch one off; its keys and its history stay."""
     client = client_of(context)
-    _show(client.deactivate_deployment(id_of(client, deployment)), as_json)
+    _show(client.deactivate_deployment(deployment), as_json)
 
 
 @app.command()
@@ -176,7 +174,7 @@ def rollback(
 ) -> None:
     """Go back to what an earlier revision served."""
     client = client_of(context)
-    back = client.rollback_deployment(id_of(client, deployment), revision)
+    back = client.rollback_deployment(deployment, revision)
     _show(waiting.for_it(client, back), as_json)
 
 
@@ -191,7 +189,7 @@ def promote(
 ) -> None:
     """Give a member of the traffic, or the shadow, all requests."""
     client = client_of(context)
-    promoted = client.promote_deployment(id_of(client, deployment), member)
+    promoted = client.promote_deployment(deployment, member)
     _show(waiting.for_it(client, promoted), as_json)
 
 

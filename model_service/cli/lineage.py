@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from model_service.cli.options import MODEL_HELP, ModelId, reference
+from model_service.cli.options import MODEL_HELP, ModelId
 from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Listing, Record
 
 _DIGITS = 12  # of a sha256, for a person
 
-Other = Annotated[str, typer.Argument(metavar="OTHER", parser=reference, help=MODEL_HELP)]
+Other = Annotated[str, typer.Argument(metavar="OTHER", help=MODEL_HELP)]
 
 
 def lineage(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from model_service.cli.options import JsonObject, ModelId, Output, given, json_object, reference
+from model_service.cli.options import JsonObject, ModelId, Output, given, json_object
 from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Record, size
 from model_service.client import ClientError, Model
@@ -26,7 +26,7 @@ Breaking = Annotated[
 ]
 TrainingJob = Annotated[str | None, typer.Option(metavar="JOB_ID", help="The training job it came from.")]
 Dataset = Annotated[
-    list[str] | None, typer.Option("--dataset", metavar="DATASET_ID", help="A dataset it was made from.")
+    list[str] | None, typer.Option("--dataset", metavar="DATASET", help="A dataset it was made from.")
 ]
 IdempotencyKey = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The same again, within a day, registers nothing new.")
@@ -51,7 +51,7 @@ def register(
     status: Status = None,
     parent_model_id: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", parser=reference, help="The model it was made from."),
+        typer.Option(metavar="MODEL", help="The model it was made from."),
     ] = None,
     training_job_id: TrainingJob = None,
     dataset: Dataset = None,

@@ -1,7 +1,6 @@
 """What commands of several nouns take: JSON, and the names of models."""
 
 import json
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,35 +9,15 @@ import typer
 
 from model_service.cli.output import file_problem
 
-_SHORT = re.compile(r"[^:@]+(@[^/@]+|/(latest|v?[0-9]+(\.[0-9]+)?))")
-
-
-def reference(given: str) -> str:
-    """``digits@production``, ``digits/v1.2`` and ``digits/latest`` without their ``models:/``.
-
-    A name alone is none of them: which version is meant would be a guess.
-
-    Raises:
-        typer.BadParameter: a name with its namespace, alone; an id has no slash.
-    """
-    if _SHORT.fullmatch(given):
-        return f"models:/{given}"
-    if "/" in given and not given.startswith("models:/"):
-        raise typer.BadParameter(f"{given!r} names no version: {given}@ALIAS, {given}/v1.2 or {given}/latest")
-    return given
-
-
 MODEL_HELP = "An id, NAME@ALIAS, NAME/v1.2 or NAME/latest."
-ModelId = Annotated[str, typer.Argument(metavar="MODEL", parser=reference, help=MODEL_HELP)]
-ModelFilter = Annotated[
-    str | None, typer.Option(metavar="MODEL", parser=reference, help="Of this model only.")
-]
 Output = Annotated[
     Path,
     typer.Argument(
         metavar="[OUTPUT]", help="The file to write, or a folder for it; by default its own name, here."
     ),
 ]
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+ModelFilter = Annotated[str | None, typer.Option(metavar="MODEL", help="Of this model only.")]
 JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
 
 

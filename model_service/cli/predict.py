@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from model_service.cli import predict_files as files
-from model_service.cli.deployment_options import id_of
 from model_service.cli.grouped import grouped
 from model_service.cli.kept_keys import kept_key
 from model_service.cli.output import Json, client_of, emit
@@ -107,8 +106,8 @@ def _target(client: ModelServiceClient, deployment: str) -> tuple[str | Deployme
     """What to ask, and its key, where one was kept on this machine."""
     if "://" in deployment:
         return deployment, None
-    deployment_id = id_of(client, deployment)
-    return deployment_id, kept_key(deployment_id)
+    found = client.get_deployment(deployment)
+    return found, kept_key(found.id)
 
 
 def _ask(client: ModelServiceClient, target: str | Deployment, inputs: Any, options: Options) -> Prediction:

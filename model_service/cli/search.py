@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model_service.cli.options import given, reference
+from model_service.cli.options import given
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, Record, size
 
@@ -43,9 +43,7 @@ def find(
     all_tags: Annotated[
         list[str] | None, typer.Option("--all-tags", metavar="TAG", help="A tag; of several all.")
     ] = None,
-    parent: Annotated[
-        str | None, typer.Option(metavar="MODEL", parser=reference, help="Made from this model.")
-    ] = None,
+    parent: Annotated[str | None, typer.Option(metavar="MODEL", help="Made from this model.")] = None,
     training_job_id: Annotated[
         str | None, typer.Option(metavar="JOB_ID", help="That came from this training job.")
     ] = None,

@@ -27,7 +27,7 @@ Datasets = Annotated[
     list[str] | None,
     typer.Option(
         "--dataset",
-        metavar="[ROLE=]DATASET_ID",
+        metavar="[ROLE=]DATASET",
         help="A dataset it used, as training unless the role is named; repeat for several.",
     ),
 ]
@@ -85,9 +85,7 @@ def list_jobs(
     algorithm: Algorithm = None,
     framework: Framework = None,
     task_type: TaskType = None,
-    dataset_id: Annotated[
-        str | None, typer.Option(metavar="DATASET_ID", help="That used this dataset.")
-    ] = None,
+    dataset_id: Annotated[str | None, typer.Option(metavar="DATASET", help="That used this dataset.")] = None,
     tag: Tag = None,
     created_by: CreatedBy = None,
     as_json: Json = False,

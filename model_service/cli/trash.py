@@ -11,7 +11,9 @@ from model_service.cli.tables import Listing
 
 def restore(
     context: typer.Context,
-    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="Its id, as `deleted` lists it.")],
+    model_id: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Its id, as `deleted` lists it, or NAME/v1.2.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Bring a deleted model back."""

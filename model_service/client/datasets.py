@@ -1,15 +1,17 @@
-"""Calls on datasets. What takes an id takes ``datasets:/NAME/VERSION`` and ``datasets:/NAME/latest`` too."""
+"""Calls on datasets. Each ``dataset_id`` is an id, ``NAME/v1.2`` or ``NAME/latest``, with or without
+``datasets:/`` in front."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from model_service.client.calls import Calls
 from model_service.client.errors import InvalidArgument, UnexpectedAnswer
 from model_service.client.files import path_segments, verified
-from model_service.client.http import segment
 from model_service.client.progress import MakeBar
-from model_service.client.records import Page
+from model_service.client.records import Page, named
+from model_service.client.references import url_of
 from model_service.client.source import Uploadable, opened
 from model_service.client.transfer import download, header_value, upload
 from model_service.client.types import Dataset, FileMetadata
@@ -18,15 +20,16 @@ DATASETS = "/api/v1/datasets"
 
 
 class DatasetCalls(Calls):
-    def register_dataset(self, name: str, **fields: Any) -> Dataset:
-        """A new version. Fields: version, description, purpose, format, task_type, num_samples, schema,
-        statistics, source, license, tags, created_by.
+    def register_dataset(self, dataset_data: str | Mapping[str, Any] | None = None, **fields: Any) -> Dataset:
+        """A new version. ``dataset_data`` is its name, or a mapping with ``name`` and other fields: version,
+        description, purpose, format, task_type, num_samples, schema, statistics, source, license, tags,
+        created_by. Fields may also be given as keywords.
 
         Raises:
             Conflict: this name and version exist already.
             InvalidRequest: a wrong field; ``details["fields"]`` names each.
         """
-        return Dataset.from_json(self._transport.create(DATASETS, {"name": name, **fields}))
+        return Dataset.from_json(self._transport.create(DATASETS, named(dataset_data, fields)))
 
     def get_dataset(self, dataset_id: str) -> Dataset:
         return Dataset.from_json(self._transport.json("GET", _url(dataset_id)))
@@ -116,7 +119,7 @@ class DatasetCalls(Calls):
 
 
 def _url(dataset_id: str) -> str:
-    return f"{DATASETS}/{segment(dataset_id)}"
+    return url_of("datasets", dataset_id)
 
 
 def _file_url(dataset_id: str, path: str) -> str:

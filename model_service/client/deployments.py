@@ -1,20 +1,18 @@
-"""Calls on deployments."""
+"""Calls on deployments. Each ``deployment_id`` is an id, or a name that no other deployment has."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from model_service.client.calls import Calls, wait
 from model_service.client.deployment_types import Deployment, DeploymentEvent, DeploymentUsage, LogEntry
 from model_service.client.errors import DeploymentFailed, InvalidArgument
-from model_service.client.http import segment
 from model_service.client.records import Page
+from model_service.client.references import url_of
 from model_service.states import DeploymentStatus
 
 DEPLOYMENTS = "/api/v1/deployments"
-_PAGE = 100
 _OFF = frozenset({DeploymentStatus.INACTIVE, DeploymentStatus.FAILED})
 
 
@@ -57,24 +55,12 @@ class DeploymentCalls(Calls):
         return Deployment.from_json(self._transport.create(DEPLOYMENTS, given))
 
     def get_deployment(self, deployment_id: str) -> Deployment:
+        """Raises: NotFound. Conflict: several have this name; ``details["ids"]`` are theirs."""
         return Deployment.from_json(self._transport.json("GET", deployment_url(deployment_id)))
 
     def find_deployment(self, deployment: str) -> Deployment:
-        """By its id, or by a name that it alone has.
-
-        Raises:
-            NotFound: none has that id.
-            InvalidArgument: none has that name, or several; it lists their ids.
-        """
-        if _is_id(deployment):
-            return self.get_deployment(deployment)
-        found = self._named(deployment)
-        if not found:
-            raise InvalidArgument(f"There is no deployment with the id or the name {deployment!r}.")
-        if len(found) > 1:
-            ids = ", ".join(each.id for each in found)
-            raise InvalidArgument(f"{len(found)} deployments are called {deployment!r}; give an id: {ids}.")
-        return found[0]
+        """The same as ``get_deployment``."""
+        return self.get_deployment(deployment)
 
     def list_deployments(
         self,
@@ -87,16 +73,6 @@ class DeploymentCalls(Calls):
         """Newest first."""
         query = {"status": status, "name": name, "page": page, "limit": limit}
         return self._page(DEPLOYMENTS, "deployments", Deployment, query)
-
-    def _named(self, name: str) -> list[Deployment]:
-        found: list[Deployment] = []
-        number = 1
-        while True:
-            page = self.list_deployments(name=name, page=number, limit=_PAGE)
-            found += [each for each in page if each.name == name]
-            if number >= (page.pages or 0):
-                return found
-            number += 1
 
     def update_deployment(
         self, deployment_id: str, *, revision: int | None = None, **changes: Any
@@ -249,12 +225,4 @@ class DeploymentCalls(Calls):
 
 
 def deployment_url(deployment_id: str) -> str:
-    return f"{DEPLOYMENTS}/{segment(deployment_id)}"
-
-
-def _is_id(given: str) -> bool:
-    try:
-        UUID(given)
-    except ValueError:
-        return False
-    return True
+    return url_of("deployments", deployment_id)

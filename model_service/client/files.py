@@ -10,14 +10,13 @@ from urllib.parse import quote
 
 from model_service.client.calls import Calls
 from model_service.client.errors import ChecksumMismatch, InvalidArgument, UnexpectedAnswer
-from model_service.client.http import segment
+from model_service.client.models import model_url
 from model_service.client.parts import PARTS_FROM_BYTES, upload_in_parts
 from model_service.client.progress import MakeBar
 from model_service.client.source import Source, Uploadable, opened
 from model_service.client.transfer import download, download_zip, header_value, upload
 from model_service.client.types import FileMetadata
 
-MODELS = "/api/v1/models"
 _PARALLEL = 4
 
 
@@ -42,7 +41,7 @@ class FileCalls(Calls):
             OSError: the file cannot be read.
         """
         bar = self._bar_for(progress)
-        model = f"{MODELS}/{segment(model_id)}"
+        model = model_url(model_id)
         with opened(path, filename) as source:
             if source.size_bytes == 0:
                 raise InvalidArgument(f"{source.name} is empty: nothing was sent.")
@@ -72,7 +71,7 @@ class FileCalls(Calls):
             place = path or opened_source.name
             if opened_source.size_bytes > PARTS_FROM_BYTES:
                 target = {"path": place, "primary": primary}
-                url = f"{MODELS}/{segment(model_id)}/uploads"
+                url = f"{model_url(model_id)}/uploads"
                 return FileMetadata.from_json(
                     upload_in_parts(self._transport, url, opened_source, target, bar)
                 )
@@ -85,7 +84,7 @@ class FileCalls(Calls):
 
     def _files(self, model_id: str) -> tuple[str, list[FileMetadata]]:
         """The id of the version that ``model_id`` names, and its files: an alias may move at any time."""
-        answer = self._transport.json("GET", f"{MODELS}/{segment(model_id)}/files")
+        answer = self._transport.json("GET", f"{model_url(model_id)}/files")
         if not isinstance(answer.get("files"), list) or not isinstance(answer.get("model_id"), str):
             raise UnexpectedAnswer("The service's answer is no list of files.")
         return answer["model_id"], [FileMetadata.from_json(file) for file in answer["files"]]
@@ -96,7 +95,7 @@ class FileCalls(Calls):
 
     def presign_file(self, model_id: str, path: str | None = None, *, expires_in_s: int = 3600) -> str:
         """A URL that gives this one file to whoever has it, until it expires; by default the model's."""
-        url = f"{MODELS}/{segment(model_id)}/download" if path is None else _file_url(model_id, path)
+        url = f"{model_url(model_id)}/download" if path is None else _file_url(model_id, path)
         answer = self._transport.json("POST", f"{url}/presign", data={"expires_in_s": expires_in_s})
         if not isinstance(answer.get("url"), str):
             raise UnexpectedAnswer("The service signed a URL and did not say it.")
@@ -112,7 +111,7 @@ class FileCalls(Calls):
             TransferFailed: the connection broke too often; no file is left.
             OSError: the file cannot be written.
         """
-        url = f"{MODELS}/{segment(model_id)}/download"
+        url = f"{model_url(model_id)}/download"
         return download(self._transport, url, output_path, self._bar_for(progress))
 
     def download_file(
@@ -136,7 +135,7 @@ class FileCalls(Calls):
             TransferFailed: the connection broke; no zip is left.
             OSError: the zip cannot be written.
         """
-        url = f"{MODELS}/{segment(model_id)}/files.zip"
+        url = f"{model_url(model_id)}/files.zip"
         return download_zip(self._transport, url, output_path, self._bar_for(progress))
 
     def download_all(
@@ -173,7 +172,7 @@ class FileCalls(Calls):
 
 
 def _file_url(model_id: str, path: str) -> str:
-    return f"{MODELS}/{segment(model_id)}/files/{path_segments(path)}"
+    return f"{model_url(model_id)}/files/{path_segments(path)}"
 
 
 def path_segments(path: str) -> str:

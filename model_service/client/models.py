@@ -1,26 +1,26 @@
-"""Calls on models. What takes an id takes a reference too: ``models:/NAME/v1.2``, ``models:/NAME@ALIAS``,
-``models:/NAME/latest``."""
+"""Calls on models. Each ``model_id`` is an id, ``NAME@ALIAS``, ``NAME/v1.2`` or ``NAME/latest``, with or
+without ``models:/`` in front."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model_service.client.calls import Calls
 from model_service.client.errors import UnexpectedAnswer
-from model_service.client.http import segment
-from model_service.client.records import Page
+from model_service.client.records import Page, named
+from model_service.client.references import url_of
 from model_service.client.types import DeletedModel, Model
 
 MODELS = "/api/v1/models"
 
 
 def model_url(model_id: str) -> str:
-    return f"{MODELS}/{segment(model_id)}"
+    return url_of("models", model_id)
 
 
 class ModelCalls(Calls):
     def register_model(
         self,
-        model_data: Mapping[str, Any] | None = None,
+        model_data: str | Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
         **fields: Any,
@@ -30,7 +30,7 @@ class ModelCalls(Calls):
 
         Other fields: framework, task_type, description, hyperparameters, metrics, dataset_info, signature,
         tags, status, parent_model_id, training_job_id, dataset_ids, created_by. They come in ``model_data``,
-        as keywords, or in both.
+        as keywords, or in both; ``model_data`` may also be the name alone.
 
         Args:
             idempotency_key: with the same key and fields, another call within a day registers nothing new.
@@ -40,8 +40,7 @@ class ModelCalls(Calls):
             NotFound: the parent, the training job or a dataset is not there.
             InvalidRequest: a wrong field; ``details["fields"]`` names each.
         """
-        data = {**(model_data or {}), **fields}
-        return _registered(self._transport.create(MODELS, data, idempotency_key))
+        return _registered(self._transport.create(MODELS, named(model_data, fields), idempotency_key))
 
     def new_version(
         self,
@@ -86,7 +85,7 @@ class ModelCalls(Calls):
         return self._transport.json("DELETE", model_url(model_id), query=query)
 
     def restore_model(self, model_id: str) -> Model:
-        """Brings a deleted version back, by its id.
+        """Brings a deleted version back.
 
         Raises:
             Conflict: its name has that version again.
@@ -110,7 +109,8 @@ class ModelCalls(Calls):
     def compare_models(self, model_id: str, other_id: str) -> dict[str, Any]:
         """What differs from the first to the second: ``metrics``, ``hyperparameters``, ``tags``, ``files``,
         ``signature``, each with what was ``added``, ``removed`` and ``changed``."""
-        return self._transport.json("GET", f"{model_url(model_id)}/compare/{segment(other_id)}")
+        other = model_url(other_id).removeprefix(MODELS)
+        return self._transport.json("GET", f"{model_url(model_id)}/compare{other}")
 
 
 def _registered(answer: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Asking a deployment."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, Unpack
@@ -12,17 +13,19 @@ from model_service.client.inference import Endpoint, Options, Prediction, Questi
 from model_service.client.open_inference import Signature
 from model_service.client.progress import MakeBar
 
+_NAME_KNOWN_S = 10.0  # another deployment may get the name
+
 
 class PredictCalls(DeploymentCalls):
     def __init__(self, transport: Transport, progress: bool | MakeBar | None) -> None:
         super().__init__(transport, progress)
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: dict[str, tuple[Endpoint, float]] = {}
         self._signatures: dict[Endpoint, Signature] = {}
 
     def predict(
         self, deployment: str | Deployment, inputs: Any = None, **options: Unpack[Options]
     ) -> Prediction:
-        """Asks a deployment, given as itself, by id or by its endpoint's URL.
+        """Asks a deployment, given as itself, by its id, its name or its endpoint's URL.
 
         ``inputs`` has the batch as its first axis: an array (numpy's, or what numpy can read), a dict of
         arrays by input name, nested lists or a dict of them, the bytes of a ``.npy`` or ``.npz`` file. Arrays
@@ -71,12 +74,16 @@ class PredictCalls(DeploymentCalls):
         return self._ask(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
 
     def _endpoint(self, deployment: str | Deployment) -> Endpoint:
-        """An id is looked up once: its address stays, whatever is served there."""
+        """The address of an id stays, whatever is served there; a name is looked up again after a while."""
         if not isinstance(deployment, str) or "://" in deployment:
             return Endpoint.of(deployment)
-        if deployment not in self._endpoints:
-            self._endpoints[deployment] = Endpoint.of(self.get_deployment(deployment))
-        return self._endpoints[deployment]
+        endpoint, until = self._endpoints.get(deployment, (None, 0.0))
+        if endpoint is None or until <= time.monotonic():
+            found = self.get_deployment(deployment)
+            endpoint = Endpoint.of(found)
+            until = math.inf if deployment == found.id else time.monotonic() + _NAME_KNOWN_S
+            self._endpoints[deployment] = endpoint, until
+        return endpoint
 
     def _signature(self, endpoint: Endpoint, headers: Mapping[str, str], deadline: float) -> Signature:
         answer = self._transport.send("GET", endpoint.protocol, headers=headers, deadline=deadline)

@@ -35,6 +35,11 @@ class Record:
         return self.raw[name]
 
 
+def named(given: str | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a registration: ``given`` is its name, or a mapping with any of its fields."""
+    return {**({"name": given} if isinstance(given, str) else given or {}), **fields}
+
+
 Item = TypeVar("Item", bound=Record)
 
 

@@ -1,26 +1,30 @@
 """Calls on training jobs: the runs that models came from, as whoever runs them tells."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from model_service.client.calls import Calls
 from model_service.client.http import segment
-from model_service.client.records import Page
+from model_service.client.records import Page, named
 from model_service.client.types import TrainingJob
 
 TRAINING = "/api/v1/training"
 
 
 class TrainingCalls(Calls):
-    def create_training_job(self, name: str, **fields: Any) -> TrainingJob:
-        """Fields: status, algorithm, framework, task_type, description, hyperparameters, metrics, config,
-        environment, datasets (``[{"dataset_id", "role"}]``), code, tags, started_at, finished_at, error,
-        created_by. Then ``register_model({..., "training_job_id": job.id})``.
+    def create_training_job(
+        self, job_data: str | Mapping[str, Any] | None = None, **fields: Any
+    ) -> TrainingJob:
+        """A run. ``job_data`` is its name, or a mapping with ``name`` and other fields: status, algorithm,
+        framework, task_type, description, hyperparameters, metrics, config, environment, datasets
+        (``[{"dataset_id", "role"}]``), code, tags, started_at, finished_at, error, created_by. Fields may
+        also be given as keywords. Then ``register_model({..., "training_job_id": job.id})``.
 
         Raises:
             NotFound: of a dataset.
             InvalidRequest: a wrong field; ``details["fields"]`` names each.
         """
-        return TrainingJob.from_json(self._transport.create(TRAINING, {"name": name, **fields}))
+        return TrainingJob.from_json(self._transport.create(TRAINING, named(job_data, fields)))
 
     def get_training_job(self, job_id: str) -> TrainingJob:
         return TrainingJob.from_json(self._transport.json("GET", f"{TRAINING}/{segment(job_id)}"))

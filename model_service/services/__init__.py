@@ -36,6 +36,7 @@ from model_service.services.search import SearchService
 from model_service.services.sessions import SessionService
 from model_service.services.signing import Signing
 from model_service.services.statistics import StatisticsService
+from model_service.services.suggestions import Suggestions
 from model_service.services.toolchains import Toolchains
 from model_service.services.training_jobs import TrainingJobService
 from model_service.services.trash import TrashService
@@ -125,10 +126,12 @@ def build_services(settings: Settings, database: Database) -> Services:
     stored_trash = Trash(database, stored_models, blobs)
     idempotency = Idempotency(IdempotencyKeys(database))
     stored_jobs, stored_datasets = TrainingJobs(database), Datasets(database)
-    origins = Origins(stored_jobs, stored_datasets)
+    stored_deployments = Deployments(database)
+    suggestions = Suggestions({"model": stored_models, "dataset": stored_datasets}, stored_deployments)
+    origins = Origins(stored_jobs, stored_datasets, suggestions)
     queue, tiers = Queue(settings), Tiers.read(settings)
     versions = NewVersions(database, stored_models, Creations(database), blobs, origins)
-    models = ModelService(database, stored_models, versions, stored_trash, idempotency, origins)
+    models = ModelService(database, stored_models, versions, stored_trash, idempotency, origins, suggestions)
     files = HeldFiles(
         database, ModelHolder(models, stored_models), blobs, max_file_size=settings.max_file_size
     )
@@ -151,7 +154,7 @@ def build_services(settings: Settings, database: Database) -> Services:
         signing=signing,
     )
     deployments, deployment_changes, deployment_keys, usage = _build_deployments(
-        settings, database, exports, tiers, idempotency, signing
+        settings, database, stored_deployments, exports, tiers, idempotency, signing, suggestions
     )
     counters = Counters(database)
     principals, users, sessions, keys = _build_access(settings, database, idempotency, signing)
@@ -205,16 +208,20 @@ def build_services(settings: Settings, database: Database) -> Services:
 def _build_deployments(
     settings: Settings,
     database: Database,
+    stored: Deployments,
     exports: ExportService,
     tiers: Tiers,
     idempotency: Idempotency,
     signing: Signing,
+    suggestions: Suggestions,
 ) -> tuple[DeploymentService, DeploymentChanges, DeploymentKeyService, UsageService]:
     """What is served, who may ask it, and how often it was asked."""
-    stored, users = Deployments(database), Users(database)
+    users = Users(database)
     plans = DeploymentPlans(exports, users, tiers)
     limits = DeploymentLimits(DeploymentQuotas(database), users, tiers)
-    deployments = DeploymentService(settings, database, stored, plans, limits, idempotency, signing)
+    deployments = DeploymentService(
+        settings, database, stored, plans, limits, idempotency, signing, suggestions
+    )
     changes = DeploymentChanges(database, stored, plans, limits, idempotency, deployments)
     keys = DeploymentKeyService(database, stored, idempotency, signing, deployments.get)
     return deployments, changes, keys, UsageService(deployments, UsageCounts(database), users, tiers)

@@ -1,6 +1,7 @@
 """Deployments: made, found, deleted. What is changed of one is in ``services.deployment_changes``."""
 
 import uuid
+from typing import NoReturn
 
 from model_service.actor import Permission, actor, may_read, namespace_of, require
 from model_service.config import Settings
@@ -11,9 +12,10 @@ from model_service.services.deployment_limits import DeploymentLimits
 from model_service.services.deployment_names import is_plain, named
 from model_service.services.deployment_plans import DeploymentPlans, Plan
 from model_service.services.idempotency import Idempotency, Note, Once
-from model_service.services.ids import parse_uuid
 from model_service.services.paging import Page, readable
+from model_service.services.references import deployment_query
 from model_service.services.signing import Signing
+from model_service.services.suggestions import Suggestions
 from model_service.states import DeploymentStatus, DeploymentType
 from model_service.storage.audit import Audit
 from model_service.storage.db import Database, Document, Session, now
@@ -34,6 +36,7 @@ class DeploymentService:
         limits: DeploymentLimits,
         idempotency: Idempotency,
         signing: Signing,
+        suggestions: Suggestions,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -42,6 +45,7 @@ class DeploymentService:
         self._limits = limits
         self._idempotency = idempotency
         self._signing = signing
+        self._suggestions = suggestions
         self._keys = DeploymentKeys(database)
         self._history = DeploymentHistory(database)
         self._logs = DeploymentLogs(database)
@@ -123,11 +127,30 @@ class DeploymentService:
         }
 
     def get(self, deployment_id: str) -> Document:
-        """Raises: MalformedId, NotFound."""
-        deployment = self._deployments.get(parse_uuid("deployment", deployment_id))
-        if deployment is None or not may_read(deployment["model_name"]):
-            raise NotFound("deployment", deployment_id)
-        return deployment
+        """By its id, or by a name that no other deployment which the caller may read has.
+
+        Raises:
+            NotFound.
+            Conflict: several have that name; ``details.ids`` are theirs.
+        """
+        return self._find(deployment_id) or self._raise_missing(deployment_id)
+
+    def _find(self, reference: str) -> Document | None:
+        query = deployment_query(reference)
+        if "_id" in query:
+            found = self._deployments.get(query["_id"])
+            return found if found is not None and may_read(found["model_name"]) else None
+        named = self._deployments.named(query, actor().readable_namespaces())
+        if len(named) > 1:
+            ids = [each["_id"] for each in named]
+            raise Conflict(
+                f"{len(named)} deployments have the name {query['name']!r}: give an id, {' or '.join(ids)}.",
+                ids=ids,
+            )
+        return named[0] if named else None
+
+    def _raise_missing(self, reference: str) -> NoReturn:
+        raise self._suggestions.missing("deployment", reference)
 
     def get_or_deleted(self, deployment_id: str) -> Document:
         """``get``, for what outlives a deployment: of one that is gone, what its history tells of it.
@@ -136,13 +159,13 @@ class DeploymentService:
         who read everything.
 
         Raises:
-            MalformedId, NotFound.
+            NotFound, Conflict.
         """
-        wanted = parse_uuid("deployment", deployment_id)
-        found = self._deployments.get(wanted) or self._history.deleted(wanted)
-        if found is None or not _is_readable(found.get("model_name")):
-            raise NotFound("deployment", deployment_id)
-        return found
+        found = self._find(deployment_id)
+        if found is None and "_id" in (query := deployment_query(deployment_id)):
+            deleted = self._history.deleted(query["_id"])
+            found = deleted if deleted is not None and _is_readable(deleted.get("model_name")) else None
+        return found or self._raise_missing(deployment_id)
 
     def endpoint_url(self, deployment: Document) -> str:
         """Where it is asked: of the settings as they are now, for an inference server may move."""
@@ -177,8 +200,8 @@ class DeploymentService:
         """
         return self._logs.newest(self.get_or_deleted(deployment_id)["_id"], level, limit)
 
-    def delete(self, deployment_id: str) -> None:
-        """Stop serving it and forget its keys; the history stays.
+    def delete(self, deployment_id: str) -> str:
+        """Stop serving it and forget its keys; the history stays. Returns its id.
 
         Raises:
             MalformedId, NotFound.
@@ -203,6 +226,7 @@ class DeploymentService:
 
         if not self._database.transaction(work):
             raise NotFound("deployment", deployment_id)
+        return str(wanted["_id"])
 
     def _record_new(self, deployment: Document, plan: Plan, session: Session) -> None:
         subject, status = deployment["_id"], deployment["status"]

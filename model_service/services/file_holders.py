@@ -5,11 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from model_service.actor import Permission, may_read, require
-from model_service.errors import NotFound
 from model_service.services.model_rules import require_not_archived, require_writable
 from model_service.services.models import ModelService
 from model_service.services.origins import Origins
-from model_service.services.references import query_of
+from model_service.services.references import Kind, query_of
 from model_service.storage.datasets import Datasets
 from model_service.storage.db import Document, Session
 from model_service.storage.file_entries import FilesEdit
@@ -21,7 +20,7 @@ Edit = Callable[[Document], FilesEdit]
 class Holder(Protocol):
     """One kind of documents with ``files``, ``file_metadata`` and ``size_bytes``."""
 
-    kind: str
+    kind: Kind
 
     def get(self, reference: str) -> Document:
         """Raises: MalformedId, NotFound."""
@@ -42,7 +41,7 @@ class Holder(Protocol):
 
 
 class ModelHolder:
-    kind = "model"
+    kind: Kind = "model"
 
     def __init__(self, models: ModelService, stored: Models) -> None:
         self._models = models
@@ -52,9 +51,9 @@ class ModelHolder:
         return self._models.get(reference)
 
     def get_for_file(self, reference: str, path: str | None) -> Document:
-        found = self._stored.find_for_file(query_of(reference), path)
+        found = self._stored.find_for_file(query_of(self.kind, reference), path)
         if found is None or not may_read(found["name"]):
-            raise NotFound(self.kind, reference)
+            raise self._models.missing(reference)
         return found
 
     def require_takes_files(self, document: Document, reference: str) -> None:
@@ -71,7 +70,7 @@ class ModelHolder:
 
 
 class DatasetHolder:
-    kind = "dataset"
+    kind: Kind = "dataset"
 
     def __init__(self, origins: Origins, datasets: Datasets) -> None:
         self._origins = origins

@@ -9,6 +9,7 @@ from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.model_rules import check_revision, check_transition, permitted, require_writable
 from model_service.services.origins import Origins
 from model_service.services.references import MINORS, query_of
+from model_service.services.suggestions import Suggestions
 from model_service.services.versions import NewVersions, Wanted
 from model_service.states import MODEL_TRANSITIONS, ModelStatus
 from model_service.storage.db import Database, Document, Session
@@ -41,6 +42,7 @@ class ModelService:
         trash: Trash,
         idempotency: Idempotency,
         origins: Origins,
+        suggestions: Suggestions,
     ) -> None:
         self._database = database
         self._models = models
@@ -48,6 +50,7 @@ class ModelService:
         self._trash = trash
         self._idempotency = idempotency
         self._origins = origins
+        self._suggestions = suggestions
 
     def register(self, fields: Document, once: Once | None = None) -> Document:
         """Store a new version. Without a ``version`` it gets the next minor one of its name, from v1.0 on.
@@ -115,11 +118,15 @@ class ModelService:
         return self._versions.create(fields, Wanted(wanted, breaking, major), note)
 
     def get(self, reference: str) -> Document:
-        """Raises: MalformedId, NotFound."""
-        document = self._models.find(query_of(reference))
+        """Raises: MalformedId, InvalidRequest, NotFound."""
+        document = self._models.find(query_of("model", reference))
         if document is None or not may_read(document["name"]):
-            raise NotFound("model", reference)
+            raise self.missing(reference)
         return document
+
+    def missing(self, reference: str) -> NotFound:
+        """The error for a model that is not there, or that the caller may not read."""
+        return self._suggestions.missing("model", reference)
 
     def answer(self, reference: str, render: Callable[[Document], bytes]) -> HotModel:
         """The model as it is answered: ``render(document)``, not older than any acknowledged change.
@@ -127,14 +134,14 @@ class ModelService:
         Raises:
             MalformedId, NotFound.
         """
-        query = query_of(reference)
+        query = query_of("model", reference)
         if "_id" in query:
             found = self._models.answer(query["_id"], render)
         else:
             document = self._models.find(query)
             found = None if document is None else HotModel.of(document, render)
         if found is None or not may_read(found.name):
-            raise NotFound("model", reference)
+            raise self.missing(reference)
         return found
 
     def id_of(self, reference: str) -> Any:
@@ -143,7 +150,7 @@ class ModelService:
         Raises:
             MalformedId, NotFound.
         """
-        query = query_of(reference)
+        query = query_of("model", reference)
         return query["_id"] if "_id" in query else self.get(reference)["_id"]
 
     def update(
@@ -203,7 +210,8 @@ class ModelService:
         Raises:
             MalformedId, NotFound.
         """
-        model_id = self.id_of(reference)
+        model_id = self._id_in_trash(reference) if purge else None
+        model_id = model_id or self.id_of(reference)
 
         def work(session: Session) -> bool:
             model = self._models.get(model_id, session)
@@ -224,6 +232,14 @@ class ModelService:
         if not found:
             raise NotFound("model", reference)
         return str(model_id)
+
+    def _id_in_trash(self, reference: str) -> Any:
+        """The id of the deleted version that the reference names, unless it names another one still."""
+        query = query_of("model", reference)
+        if self._models.find(query) is not None:
+            return None
+        deleted = self._trash.find(query)
+        return deleted["_id"] if deleted is not None and may_read(deleted["name"]) else None
 
     def count_download(self, model: Document) -> None:
         self._models.count_download(model)

@@ -5,17 +5,19 @@ from typing import Any
 
 from model_service.actor import actor, may_read
 from model_service.errors import Conflict, NotFound
-from model_service.services.dataset_references import query_of
 from model_service.services.ids import parse_uuid
+from model_service.services.references import query_of
+from model_service.services.suggestions import Suggestions
 from model_service.storage.datasets import Datasets
 from model_service.storage.db import Document, Session
 from model_service.storage.training_jobs import TrainingJobs
 
 
 class Origins:
-    def __init__(self, training_jobs: TrainingJobs, datasets: Datasets) -> None:
+    def __init__(self, training_jobs: TrainingJobs, datasets: Datasets, suggestions: Suggestions) -> None:
         self._training_jobs = training_jobs
         self._datasets = datasets
+        self._suggestions = suggestions
 
     def training_job(self, job_id: str) -> Document:
         """Raises: MalformedId. NotFound: there is none, or whoever acts may not read it."""
@@ -38,9 +40,9 @@ class Origins:
 
     def dataset(self, reference: str) -> Document:
         """Raises: MalformedId, InvalidRequest. NotFound: there is none, or whoever acts may not read it."""
-        dataset = self._datasets.find(query_of(reference))
+        dataset = self._datasets.find(query_of("dataset", reference))
         if dataset is None:
-            raise NotFound("dataset", reference)
+            raise self._suggestions.missing("dataset", reference)
         self.require_readable_dataset(dataset, reference)
         return dataset
 
@@ -57,7 +59,7 @@ class Origins:
     def require_readable_dataset(self, dataset: Document, reference: str) -> None:
         """Raises: NotFound: for whoever acts it does not exist."""
         if not may_read(dataset["name"]):
-            raise NotFound("dataset", reference)
+            raise self._suggestions.missing("dataset", reference)
 
     def resolved(self, fields: Document) -> Document:
         """A model's fields with what they say about its origin as it is stored.

@@ -2,8 +2,8 @@
 
 from model_service.actor import Permission, actor, may_read, require
 from model_service.errors import Conflict, NotFound
-from model_service.services.ids import parse_model_id
 from model_service.services.paging import Page
+from model_service.services.references import query_of
 from model_service.storage.db import Database, Document, Session
 from model_service.storage.models import DuplicateAlias, DuplicateVersion, Models
 from model_service.storage.trash import Trash
@@ -21,15 +21,18 @@ class TrashService:
         items, total = self._trash.page(namespaces, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def restore(self, model_id: str) -> Document:
+    def restore(self, reference: str) -> Document:
         """Bring a deleted version back, with those of its aliases that are still free.
 
         Raises:
-            MalformedId, NotPermitted.
+            MalformedId, InvalidRequest, NotPermitted.
             NotFound: it is not in the trash.
             Conflict: its name has that version again.
         """
-        wanted = parse_model_id(model_id)
+        found = self._trash.find(query_of("model", reference))
+        if found is None:
+            raise NotFound("deleted model", reference)
+        wanted = found["_id"]
 
         def work(session: Session) -> Document | None:
             deleted = self._trash.get(wanted, session)
@@ -43,9 +46,11 @@ class TrashService:
                 with self._models.changing(wanted):
                     restored = self._database.transaction(work)
             except DuplicateVersion:
-                raise Conflict(f"Model {model_id} cannot come back: its version is taken.") from None
+                raise Conflict(
+                    f"{found['name']} {found['version']} cannot be restored: its version is taken."
+                ) from None
             except DuplicateAlias:
                 continue
             if restored is None:
-                raise NotFound("deleted model", model_id)
+                raise NotFound("deleted model", reference)
             return restored

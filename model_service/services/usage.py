@@ -92,6 +92,7 @@ class Price:
 class UsageReport:
     """``quota`` and ``price``: None for who is neither the owner nor an administrator."""
 
+    deployment_id: str
     start: datetime
     end: datetime
     granularity: Granularity
@@ -139,7 +140,7 @@ class UsageService:
         shown = [UsageRow(row["at"], row["member"], row["model_version"], Sums.of([row])) for row in rows]
         owner = deployment.get("user_id") or ""
         quota, price = self._of_owner(owner, total.requests) if owner and _may_know(owner) else (None, None)
-        return UsageReport(start, end, granularity, shown, total, quota, price)
+        return UsageReport(deployment["_id"], start, end, granularity, shown, total, quota, price)
 
     def _of_owner(self, owner: str, requests: int) -> tuple[Quota, Price]:
         moment = now()

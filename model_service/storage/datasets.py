@@ -6,6 +6,7 @@ from bson import ObjectId
 
 from model_service.storage.db import Database, Document, Session
 from model_service.storage.models import RetiredVersion
+from model_service.storage.names import names_near
 from model_service.storage.pages import NEWEST_FIRST, within
 from model_service.storage.records import Records
 from model_service.storage.version_numbers import VersionNumbers
@@ -42,6 +43,14 @@ class Datasets(Records):
         if gone is not None:
             self._numbers.note(gone, session)
         return gone
+
+    def names_near(self, name: str) -> list[str]:
+        return names_near(self._records, name)
+
+    @staticmethod
+    def aliases_of(name: str) -> list[str]:
+        """Datasets have none."""
+        return []
 
     def is_used(self, dataset_id: Any, session: Session) -> bool:
         """Whether a training job, or a model, in the trash too, names it."""

@@ -27,7 +27,7 @@ from model_service.storage.deployment_documents import (
 from model_service.storage.deployment_history import DeploymentHistory
 from model_service.storage.deployment_keys import DeploymentKeys
 from model_service.storage.deployment_logs import DeploymentLogs
-from model_service.storage.pages import page_of
+from model_service.storage.pages import NEWEST_FIRST, page_of, within
 from model_service.storage.served_deployments import ServedDeployments
 
 _MOST_ALIKE = 100  # equal names with a number behind them; more get an id
@@ -60,6 +60,15 @@ class Deployments:
 
     def get(self, deployment_id: str, session: Session | None = None) -> Document | None:
         return self._deployments.find_one({"_id": deployment_id}, session=session)
+
+    def named(self, query: Document, namespaces: list[str] | None) -> list[Document]:
+        """Up to ten that match and lie in these namespaces, or in any, the newest first."""
+        return list(self._deployments.find(within(namespaces) | query, sort=NEWEST_FIRST, limit=10))
+
+    def newest_names(self, namespaces: list[str] | None) -> list[str]:
+        """The names of the 200 newest in these namespaces, or of all."""
+        found = self._deployments.find(within(namespaces), {"name": True}, sort=NEWEST_FIRST, limit=200)
+        return [deployment["name"] for deployment in found]
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
         return page_of(self._deployments, query, skip, limit, fields={"revisions": False})

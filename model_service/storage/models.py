@@ -22,6 +22,7 @@ from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.downloads import Downloads
 from model_service.storage.file_entries import FilesEdit, change_files, find_for_file
 from model_service.storage.hot_models import HotModel, HotModels
+from model_service.storage.names import names_near
 from model_service.storage.scans import Scans
 from model_service.storage.search import derived_fields
 from model_service.storage.version_numbers import VersionNumbers
@@ -101,6 +102,15 @@ class Models:
     def with_aliases(self, name: str) -> list[Document]:
         """The versions of a name that have aliases, the highest first."""
         return list(self._models.find({"name": name, "aliases": {"$exists": True}}).sort("version_order", -1))
+
+    def names_near(self, name: str) -> list[str]:
+        return names_near(self._models, name)
+
+    def aliases_of(self, name: str) -> list[str]:
+        """Up to 100 aliases of the name's versions."""
+        query = {"name": name, "aliases": {"$exists": True}}
+        found = self._models.find(query, {"aliases": True}, limit=100)
+        return [alias for model in found for alias in model["aliases"]]
 
     def free_aliases(self, name: str, aliases: list[str], session: Session) -> list[str]:
         """Those that no version of the name has."""

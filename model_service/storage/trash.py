@@ -32,6 +32,10 @@ class Trash:
     def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
         return self._deleted.find_one({"_id": model_id}, session=session)
 
+    def find(self, query: Document) -> Document | None:
+        """The one that matches; of several, the highest version, and of those the last deleted."""
+        return self._deleted.find_one(query, sort=[("version_order", -1), ("deleted_at", -1)])
+
     def page(self, namespaces: list[str] | None, skip: int, limit: int) -> tuple[list[Document], int]:
         """One page of these namespaces, or of all, the last deleted first, and how many there are."""
         return page_of(self._deleted, within(namespaces), skip, limit, order=LAST_DELETED_FIRST)

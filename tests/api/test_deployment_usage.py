@@ -164,7 +164,7 @@ def test_an_answer_has_an_end(anybody: Caller, deployment_id: str, database: Dat
 def test_a_deployment_that_is_not_there(http: FlaskClient) -> None:
     missing = "00000000-0000-4000-8000-000000000000"
     assert http.get(f"{URL}/{missing}/usage").status_code == 404
-    assert http.get(f"{URL}/nonsense/usage").status_code == 400
+    assert http.get(f"{URL}/nonsense/usage").status_code == 404
 
 
 def test_the_owner_sees_quota_and_price_and_a_reader_does_not(

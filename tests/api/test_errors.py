@@ -23,7 +23,7 @@ UNKNOWN_UUID = "00000000-0000-4000-8000-000000000000"
         ("/api/v1/export/jobs/not-an-id", 400, "malformed_id"),
         ("/api/v1/export/jobs?model_id=not-an-id", 400, "malformed_id"),
         (f"/api/v1/deployments/{UNKNOWN_UUID}", 404, "not_found"),
-        ("/api/v1/deployments/not-an-id", 400, "malformed_id"),
+        ("/api/v1/deployments/not-an-id", 404, "not_found"),
         ("/api/v1/models?limit=101", 422, "invalid_field"),
         ("/api/v1/models?page=0", 422, "invalid_field"),
         ("/api/v1/models?status=odd", 422, "invalid_field"),

@@ -91,8 +91,8 @@ def test_purged_is_gone_for_good_and_lets_go_of_its_files(
     assert http.delete(f"{MODELS}/{model_id}?purge=true").status_code == 404
 
 
-def test_only_an_id_is_restored(http: FlaskClient) -> None:
+def test_only_what_is_in_the_trash_is_restored(http: FlaskClient) -> None:
     assert http.post(f"{MODELS}/{UNKNOWN}/restore").status_code == 404
-    assert http.post(f"{url('models:/digits/v1.0')}/restore").status_code == 400
+    assert http.post(f"{url('models:/digits/v1.0')}/restore").status_code == 404
     alive = register(http)
     assert http.post(f"{MODELS}/{alive}/restore").status_code == 404

@@ -10,7 +10,6 @@ from zipfile import ZipFile
 
 import pytest
 
-from model_service.cli.options import reference
 from model_service.client import ModelServiceClient
 
 from .scripted import Scripted, answers
@@ -18,28 +17,9 @@ from .test_cli import result, run
 from .test_http import error
 
 
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("digits@production", "models:/digits@production"),
-        ("vision/digits@v-next", "models:/vision/digits@v-next"),
-        ("digits/v1.2", "models:/digits/v1.2"),
-        ("vision/digits/1.2", "models:/vision/digits/1.2"),
-        ("vision/digits/latest", "models:/vision/digits/latest"),
-        ("models:/digits@production", "models:/digits@production"),
-        ("models:/digits/v1.2", "models:/digits/v1.2"),
-        # A version is not guessed.
-        ("digits", "digits"),
-        ("507f1f77bcf86cd799439011", "507f1f77bcf86cd799439011"),
-    ],
-)
-def test_a_short_name_is_a_reference_only_where_it_names_a_version(given: str, meant: str) -> None:
-    assert reference(given) == meant
-
-
-def test_a_name_with_its_namespace_alone_is_wrong_usage() -> None:
+def test_a_name_with_its_namespace_alone_is_refused_before_anything_is_sent() -> None:
     done = run("models", "get", "vision/digits")
-    assert (done.returncode, "vision/digits@ALIAS" in done.stderr) == (2, True)
+    assert (done.returncode, "vision/digits@ALIAS" in done.stderr) == (1, True)
 
 
 def test_register_search_alias_download(service_url: str, tmp_path: Path) -> None:
@@ -69,7 +49,7 @@ def test_register_search_alias_download(service_url: str, tmp_path: Path) -> Non
     gone = run("models", "get", "vision/digits@production", url=service_url)
     assert (gone.returncode, gone.stderr[:17]) == (1, "error: not_found:")
     unclear = run("models", "get", "digits", url=service_url)
-    assert "NAME@ALIAS" in unclear.stderr
+    assert "digits@ALIAS" in unclear.stderr
 
 
 def test_the_tour_in_the_readme(service_url: str, tmp_path: Path) -> None:

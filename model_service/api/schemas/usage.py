@@ -87,9 +87,9 @@ class DeploymentUsage(BaseModel):
     price: PriceEstimate | None
 
     @classmethod
-    def of(cls, deployment_id: str, report: UsageReport) -> "DeploymentUsage":
+    def of(cls, report: UsageReport) -> "DeploymentUsage":
         return cls(
-            deployment_id=deployment_id,
+            deployment_id=report.deployment_id,
             from_=report.start,
             to=report.end,
             granularity=report.granularity,

@@ -1,0 +1,25 @@
+"""Models, datasets and deployments in URLs: what names one is a single, escaped segment of the path."""
+
+import re
+from typing import Literal
+
+from model_service.client.errors import InvalidArgument
+from model_service.client.http import segment
+
+# With a slash in it, a model or a dataset is named with its version; else the path would be of another route.
+_VERSIONED = re.compile(r"(?:[^/@]+/)?[^/@]+(?:@[^/@]+|/(?:latest|v?[0-9]+(?:\.[0-9]+)?))")
+_EXAMPLES = {"models": "{0}@ALIAS, {0}/v1.2 or {0}/latest", "datasets": "{0}/v1.2 or {0}/latest"}
+
+
+def url_of(kind: Literal["models", "datasets", "deployments"], reference: str) -> str:
+    """The path of the model, dataset or deployment that an id or a reference names.
+
+    Raises:
+        InvalidArgument: it is empty, or a name with its namespace and no version.
+    """
+    bare = reference.removeprefix(f"{kind}:/")
+    if "/" in bare and not _VERSIONED.fullmatch(bare):
+        if kind == "deployments":
+            raise InvalidArgument(f"{reference!r} is not a deployment's id or name: neither holds a '/'.")
+        raise InvalidArgument(f"{reference!r} names no version: {_EXAMPLES[kind].format(bare)}.")
+    return f"/api/v1/{kind}/{segment(reference)}"
