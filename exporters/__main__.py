@@ -211,11 +211,12 @@ def _display(step: str, percent: float, message: str) -> None:
 
 
 def _capabilities(arguments: argparse.Namespace) -> int:
-    from . import registry
+    from . import imports, registry
 
+    found = imports.failures(registry.modules())
     formats = []
     for spec in registry.specifications():
-        reason = registry.why_unavailable(spec.name)
+        reason = registry.why_unavailable(spec.name, found=found)
         kinds = registry.kinds(spec.name)
         formats.append({**spec.to_json(), "sources": kinds, "available": reason is None, "reason": reason})
     print(json.dumps({"formats": formats}, indent=2))

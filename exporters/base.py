@@ -42,6 +42,21 @@ FAMILIES = {
     "onnx": ONNX,
 }
 
+# What is imported to load a checkpoint of each kind. timm is none, but its networks come as several of them.
+LIBRARIES = {
+    "pt2": ("torch",),
+    "torchscript": ("torch",),
+    "state_dict": ("torch", "safetensors.torch"),
+    "huggingface": ("torch", "safetensors.torch", "transformers.models.auto.modeling_auto"),
+    "timm": ("torch", "safetensors.torch", "timm"),
+    "ultralytics": ("torch", "ultralytics.nn.tasks"),
+    "torch_pickle": ("torch",),
+    "sklearn": ("sklearn", "joblib", "skops.io"),
+    "xgboost": ("sklearn", "joblib", "xgboost"),
+    "lightgbm": ("sklearn", "joblib", "lightgbm"),
+    "onnx": ("onnx", "onnxruntime"),
+}
+
 Progress = Callable[[str, float, str], None]
 """``progress(step, percent, message)``; percent runs from 0 to 100 over the whole export."""
 

@@ -2,7 +2,6 @@
 
 import gc
 import shutil
-import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,15 +9,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import cases, golden, limits, metadata, package, registry, runners, sources, verify, ways, wrappers
+from . import (
+    cases,
+    golden,
+    limits,
+    measure,
+    metadata,
+    package,
+    registry,
+    runners,
+    sources,
+    verify,
+    ways,
+    wrappers,
+)
 from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
 from .processing import embed
 from .request import ExportRequest, ExportResult
 
-# Enough calls for a median; a slow model is measured for a third of a second, and once at least.
-_MEASURED_CALLS = 11
-_MEASURED_S = 0.3
 _DONE = {
     VERIFIED: "Verified: the artefact behaves like its source",
     NOT_EXECUTED: "Converted; it does not run here, so nobody has compared it with its source",
@@ -52,10 +61,15 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
     try:
         with _frameworks_unscanned():
             attempt, source, asked, request = _convert(request, scratch, steps, progress)
+        performance: dict[str, Any] = {}
+        if attempt.runner is not None and attempt.fidelity["verdict"] != FAILED:
+            with _timed(steps, "measure"):
+                progress("measure", 80.0, "Measuring the artefact")
+                performance = measure.measure(attempt.runner, asked, attempt.artefact.details)
         with _timed(steps, "package"):
-            progress("package", 85.0, "Writing the package")
+            progress("package", 90.0, "Writing the package")
             base = golden.choose(asked, source.labels, attempt.artefact.precision)
-            _write_package(request, folder, source, attempt, base)
+            _write_package(request, folder, source, attempt, base, performance)
             shutil.rmtree(scratch)
             manifest = package.write_manifest(folder)
     except BaseException:
@@ -64,11 +78,6 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
     verdict = attempt.fidelity["verdict"]
     if verdict == FAILED:
         raise VerificationFailed(_difference(attempt), fidelity=attempt.fidelity, package_dir=str(folder))
-    performance: dict[str, float] = {}
-    if attempt.runner is not None:
-        with _timed(steps, "measure"):
-            progress("measure", 95.0, "Measuring the artefact")
-            performance = _measure(attempt.runner, asked)
     progress("done", 100.0, _DONE[verdict])
     return ExportResult(
         package_dir=folder,
@@ -204,7 +213,12 @@ def _open(format_name: str, path: Path) -> tuple[runners.Runner | None, str]:
 
 
 def _write_package(
-    request: ExportRequest, folder: Path, source: Source, attempt: _Attempt, base: Case
+    request: ExportRequest,
+    folder: Path,
+    source: Source,
+    attempt: _Attempt,
+    base: Case,
+    performance: Mapping[str, Any],
 ) -> None:
     size_bytes = 0
     for name in attempt.artefact.files:
@@ -212,7 +226,8 @@ def _write_package(
         (attempt.folder / name).rename(folder / name)
         size_bytes += (folder / name).stat().st_size
     outputs = attempt.runner.outputs if attempt.runner else source.output_specs(base)
-    document = metadata.describe(request, source, attempt.artefact, outputs, base, size_bytes)
+    performance = {"model_size_bytes": size_bytes, **performance}
+    document = metadata.describe(request, source, attempt.artefact, outputs, base, performance)
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
     golden.write(folder / package.GOLDEN, base, document)
@@ -235,26 +250,6 @@ def _difference(attempt: _Attempt) -> str:
                     "deployed."
                 )
     return "The artefact could not be compared with its source."
-
-
-def _measure(runner: runners.Runner, asked: list[Case]) -> dict[str, float]:
-    """Latency on one core, of the smallest batch that was asked."""
-    smallest = min(asked, key=lambda case: sum(array.size for array in case.inputs.values()))
-    batch = next((array.shape[0] for array in smallest.inputs.values() if array.ndim), 1)
-    runner.predict(smallest.inputs)
-    durations: list[float] = []
-    deadline = time.perf_counter() + _MEASURED_S
-    while len(durations) < _MEASURED_CALLS and (not durations or time.perf_counter() < deadline):
-        started = time.perf_counter()
-        runner.predict(smallest.inputs)
-        durations.append(time.perf_counter() - started)
-    latency_s = statistics.median(durations)
-    return {
-        "inference_latency_ms": round(latency_s * 1000, 4),
-        "throughput_fps": round(batch / latency_s, 1),
-        "batch_size": batch,
-        "threads": 1,
-    }
 
 
 @contextmanager

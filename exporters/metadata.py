@@ -1,4 +1,7 @@
-"""metadata.json: what a package is, as wrappers and servers need it. Nothing measured, no times."""
+"""metadata.json: what a package is, as wrappers and servers need it.
+
+``performance`` is measured where the package was made. All else is equal for equal inputs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +17,7 @@ def describe(
     artefact: Artefact,
     outputs: Sequence[TensorSpec],
     golden: Case,
-    size_bytes: int,
+    performance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The document. ``input_spec`` is the first of ``input_specs``: most models have one."""
     model = request.model
@@ -45,7 +48,7 @@ def describe(
         if request.classes
         else None,
         "artefact": {"files": list(artefact.files), "converter": artefact.converter, **artefact.details},
-        "performance": {"model_size_bytes": size_bytes},
+        "performance": dict(performance),
         "runtime_wrappers": wrappers.paths(request.format),
     }
 

@@ -79,7 +79,8 @@ class Specification:
     """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts.
 
     ``options`` are the format's own, SOURCE_OPTIONS, and embed_preprocessing where it ``embeds``; ``check``
-    raises UnsupportedOption for what no single option can say of itself.
+    raises UnsupportedOption for what no single option can say of itself. ``fixes_sizes``: it has no dynamic
+    axes. ``runs_on``: the only platform that can execute it, and so prove it; None: wherever it is converted.
     """
 
     name: str
@@ -87,6 +88,8 @@ class Specification:
     options: Mapping[str, Option]
     check: Callable[[Mapping[str, Any]], None] | None = None
     embeds: bool = False
+    fixes_sizes: bool = False
+    runs_on: str | None = None
 
     def __post_init__(self) -> None:
         embed = {"embed_preprocessing": EMBED_PREPROCESSING} if self.embeds else {}

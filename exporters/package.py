@@ -11,7 +11,8 @@
     ├── runtimes/LANGUAGE/       of every language that has a wrapper for the format
     └── manifest.json            the sha256 and size of every other file, and this layout's version
 
-Equal inputs give equal bytes. Needs the standard library only.
+Equal inputs give equal bytes, but for what is measured: ``performance`` in metadata.json, and that file's
+entry in the manifest. Needs the standard library only.
 """
 
 import hashlib

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, cast
 
-from .base import FAMILIES, ONNX, Exporter, Source
+from . import imports
+from .base import FAMILIES, LIBRARIES, ONNX, Exporter, Source
 from .errors import MissingDependency, UnsupportedOption
 from .options import Specification
 
@@ -23,6 +23,8 @@ _MODULES = (
     "exporters.formats.torch_to_pytorch",
     "exporters.formats.onnx_to_onnx",
 )
+
+_INSTALL = "pip install 'model-service[formats]'."
 
 Routes = dict[str, dict[str, Exporter]]
 """Format → family of sources → exporter."""
@@ -63,7 +65,7 @@ def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> 
 
     Raises:
         UnsupportedOption: no such format, or no way to it from there.
-        MissingDependency: the toolchains of all ways are not installed.
+        MissingDependency: no way's toolchain can be imported.
     """
     ways = _ways(name, family)
     if not ways:
@@ -72,9 +74,9 @@ def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> 
             allowed=kinds(name),
             option="format",
         )
-    possible = [way for way in ways if not _missing(way, options)]
+    possible = [way for way in ways if not _missing(_needed(way, options))]
     if not possible:
-        raise MissingDependency(_advice(ways[0], _missing(ways[0], options)), format=name)
+        raise MissingDependency(_advice(ways[0], _missing(_needed(ways[0], options))), format=name)
     return possible
 
 
@@ -93,13 +95,29 @@ def kinds(name: str) -> list[str]:
     return [kind for kind, family in FAMILIES.items() if _ways(name, family)]
 
 
-def why_unavailable(name: str, family: str | None = None) -> str | None:
-    """Why this machine cannot make a format (of such sources), in one line; None when it can."""
+def why_unavailable(
+    name: str, family: str | None = None, found: Mapping[str, str | None] | None = None
+) -> str | None:
+    """Why this machine cannot make a format (of such sources), in one line; None when it can.
+
+    ``found``: what ``imports.failures`` returned for ``modules()``; None: import them into this process.
+    """
     families = dict.fromkeys(FAMILIES.values()) if family is None else [family]
     ways = [way for one in families for way in _ways(name, one)]
-    if not ways or any(not _missing(way) for way in ways):
-        return None
-    return _advice(ways[0], _missing(ways[0]))
+    missing = [_missing(_needed(way), found) for way in ways]
+    return None if not all(missing) else _advice(ways[0], missing[0]) if ways else None
+
+
+def why_not_loaded(library: str, found: Mapping[str, str | None] | None = None) -> str | None:
+    """Why checkpoints of one of ``base.LIBRARIES`` cannot be loaded here; ``found`` as above."""
+    missing = _missing(LIBRARIES[library], found)
+    return _what_is_wrong(f"A checkpoint of {library}", missing, _INSTALL) if missing else None
+
+
+def modules() -> list[str]:
+    """Every module that some export imports with its options left at their defaults."""
+    of_formats = {module for spec in specifications() for module in requirements(spec.name)}
+    return sorted(of_formats.union(*LIBRARIES.values()))
 
 
 def steps(name: str, family: str) -> int:
@@ -123,18 +141,33 @@ def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
     return ways
 
 
-def _missing(way: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> list[str]:
+def _needed(way: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     last = way[-1]
     requires = getattr(last, "requires", None) if options is not None else None
     needed = [module for exporter in way[:-1] for module in exporter.REQUIRES]
     needed += requires(options) if requires is not None else last.REQUIRES
-    return [module for module in dict.fromkeys(needed) if find_spec(module) is None]
+    return tuple(dict.fromkeys(needed))
 
 
-def _advice(way: tuple[Exporter, ...], missing: list[str]) -> str:
+def _missing(modules: Iterable[str], found: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Module → why it cannot be imported."""
+    reasons = {module: imports.why_not(module) if found is None else found[module] for module in modules}
+    return {module: reason for module, reason in reasons.items() if reason is not None}
+
+
+def _advice(way: tuple[Exporter, ...], missing: Mapping[str, str]) -> str:
     last = way[-1]
-    advice = getattr(last, "ADVICE", "pip install 'model-service[formats]'.")
-    return f"{last.SPECIFICATION.name} needs {', '.join(missing)}: {advice}"
+    return _what_is_wrong(last.SPECIFICATION.name, missing, getattr(last, "ADVICE", _INSTALL))
+
+
+def _what_is_wrong(name: str, missing: Mapping[str, str], advice: str) -> str:
+    if set(missing.values()) == {imports.ABSENT}:
+        return f"{name} needs {', '.join(missing)}: {advice}"
+    reasons = {
+        reason: [module for module in missing if missing[module] == reason] for reason in missing.values()
+    }
+    found = "; ".join(f"{', '.join(modules)} {reason}" for reason, modules in reasons.items())
+    return f"{name} needs what fails here: {found}."
 
 
 def _any(routes: dict[str, Exporter]) -> Exporter:

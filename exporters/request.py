@@ -96,7 +96,7 @@ _JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string", bo
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made. ``performance`` is measured, so it is not among the package's equal bytes."""
+    """What an export made. ``performance`` is what ``measure`` found, which metadata.json has too."""
 
     package_dir: Path
     format: str
@@ -106,7 +106,7 @@ class ExportResult:
     artefact_size_bytes: int
     options: dict[str, Any]
     fidelity: dict[str, Any]
-    performance: dict[str, float]
+    performance: dict[str, Any]
     steps_s: dict[str, float]
     environment: dict[str, Any] = field(default_factory=dict)
 

@@ -12,10 +12,10 @@ Neither is believed: whole rows of the range that the estimator was fitted on ar
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .. import imports
 from ..base import ESTIMATOR, Artefact, Case, Source
 from ..errors import ConversionFailed, UnsupportedOption, converting
 from . import onnx_file, torch_graph
@@ -219,7 +219,7 @@ def _register() -> None:
         ours = _with_plain_attributes(theirs._fct)
         registration.register_converter(alias, ours, overwrite=True, options=theirs._options)
     choices = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
-    if find_spec("xgboost"):
+    if not imports.why_not("xgboost"):
         import xgboost
         from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
 
@@ -229,7 +229,7 @@ def _register() -> None:
             )
         for model in (xgboost.XGBRegressor, xgboost.XGBRFRegressor):
             update_registered_converter(model, f"XGBoost{model.__name__}", of_regressor, convert_xgboost)
-    if find_spec("lightgbm"):
+    if not imports.why_not("lightgbm"):
         import lightgbm
         from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 

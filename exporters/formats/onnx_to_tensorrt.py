@@ -76,6 +76,8 @@ SPECIFICATION = Specification(
         ),
     },
     check=_check,
+    embeds=True,
+    runs_on="a machine with an NVIDIA GPU",
 )
 TAKES = (ONNX,)
 NOT_OF = (ESTIMATOR,)  # TensorRT has no operator of ai.onnx.ml

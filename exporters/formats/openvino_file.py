@@ -9,12 +9,12 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .. import imports
 from ..base import Arrays, Artefact, Case, Source, TensorSpec
-from ..errors import ConversionFailed, MissingDependency, UnsupportedOption
+from ..errors import ConversionFailed, UnsupportedOption
 from ..options import Option, Specification
 from ..runners.openvino import AXES_INFO, runtime
 from . import torch_graph
@@ -162,8 +162,7 @@ def _reverse_channels(model: Any, indices: Iterable[int]) -> Any:
 
 def _compress(model: Any) -> Any:
     """Weights in 8 bits, asymmetric, a scale per output channel; needs no data, so it is deterministic."""
-    if find_spec("nncf") is None:
-        raise MissingDependency("INT8 needs nncf.", format=SPECIFICATION.name)
+    imports.require("nncf", "INT8 needs it: pip install 'model-service[formats]'.")
     import nncf
 
     with torch_graph.quiet(), contextlib.redirect_stdout(io.StringIO()):  # it logs, and draws a progress bar

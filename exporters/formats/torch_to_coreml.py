@@ -85,6 +85,8 @@ SPECIFICATION = Specification(
             f"{_MAXIMUM_BATCH} and {_MAXIMUM_TIMES_EXAMPLE} times the traced size.",
         ),
     },
+    embeds=True,
+    runs_on="an Apple system",
 )
 
 TAKES = (PROGRAM, SCRIPT)

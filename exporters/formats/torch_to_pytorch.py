@@ -20,7 +20,7 @@ WEIGHTS = "model.safetensors"
 PROGRAM_NAME = "architecture.pt2"
 SCRIPT_NAME = "architecture.pt"
 
-SPECIFICATION = Specification(name="pytorch", extension=".safetensors", options={})
+SPECIFICATION = Specification(name="pytorch", extension=".safetensors", options={}, embeds=True)
 
 TAKES = (PROGRAM, SCRIPT)
 REQUIRES = ("torch", "safetensors")

@@ -47,6 +47,8 @@ SPECIFICATION = Specification(
             "other axes as the model was traced.",
         ),
     },
+    embeds=True,
+    fixes_sizes=True,
 )
 
 TAKES = (PROGRAM, SCRIPT)

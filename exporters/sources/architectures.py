@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from .. import imports
 from ..base import TensorSpec
-from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
+from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
 from .eager import Network
 from .inputs import parse as parse_inputs
@@ -58,7 +59,7 @@ class Architecture:
             UnsupportedOption: no such architecture, or arguments or inputs that it does not take.
             UnsafeCheckpoint: a class of a package that the operator does not allow.
             InvalidSource: the weights are of another network.
-            MissingDependency: timm or transformers is not installed.
+            MissingDependency: timm or transformers cannot be imported.
         """
         if self.scheme == "timm":
             return _timm(self, weights, options)
@@ -137,10 +138,8 @@ def require_match(
 
 def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[str, Any]) -> Network:
     """What the arguments leave out, the weights and timm's own configuration tell."""
-    try:
-        import timm
-    except ImportError as exc:
-        raise MissingDependency("timm is not installed: pip install 'model-service[formats]'.") from exc
+    imports.require("timm", "pip install 'model-service[formats]'.")
+    import timm
 
     name = architecture.name
     if not timm.is_model(name.partition(".")[0]):

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import imports
 from ..base import Source
-from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
+from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
 from . import eager, huggingface_inputs, state_dict
 from .architectures import TIMM_ARGUMENTS, require_match
@@ -55,12 +56,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 def build(folder: Path, name: str, weights: dict[str, Any], options: Mapping[str, Any]) -> eager.Network:
     """The network that ``folder/name`` describes, with ``weights``. Raises as ``load``."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        import transformers
-    except ImportError as exc:
-        raise MissingDependency(
-            "transformers is not installed: pip install 'model-service[formats]'."
-        ) from exc
+    imports.require("transformers.models.auto.modeling_auto", "pip install 'model-service[formats]'.")
+    import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

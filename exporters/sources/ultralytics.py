@@ -13,12 +13,12 @@ classify    ``output0`` float32[batch, classes]: probabilities
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .. import imports
 from ..base import Source, TensorSpec
-from ..errors import InvalidSource, MissingDependency, UnsafeCheckpoint, UnsupportedOption, as_limit
+from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
 from . import eager, inputs, ultralytics_gate
 
@@ -39,10 +39,9 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         UnsafeCheckpoint: it names a class that is not on the list; ``details`` has its name.
         InvalidSource: no such network in it, or damaged.
         UnsupportedOption: inputs that the network does not take.
-        MissingDependency: Ultralytics is not installed.
+        MissingDependency: Ultralytics cannot be imported.
     """
-    if find_spec("ultralytics") is None:
-        raise MissingDependency("An Ultralytics checkpoint needs ultralytics: pip install ultralytics.")
+    imports.require("ultralytics.nn.tasks", "pip install ultralytics.")
     try:
         checkpoint, model = ultralytics_gate.read(path)
         task, module = _prepare(model)

@@ -228,10 +228,11 @@ class FormatCapability(Record):
     available: bool
     native: bool = False
     quality: str | None = None
+    limitations: tuple[str, ...] = ()
     preprocessing_embedded: bool = False
     reason: str | None = None
     sources: tuple[str, ...] = ()
     extension: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
-    parsers = {"sources": tuple}  # noqa: RUF012
+    parsers = {"sources": tuple, "limitations": tuple}  # noqa: RUF012

@@ -34,6 +34,10 @@ class Presence:
             "toolchain": toolchain and toolchain.to_json(),
         }
 
+    def set_toolchain(self, toolchain: Toolchain) -> None:
+        self._state = {**self._state, "toolchain": toolchain.to_json()}
+        self.report()
+
     def report(self) -> None:
         self._workers.report(self._name, self._state)
 

@@ -1,9 +1,18 @@
-"""What this worker's converter can make, and with which versions of which tools."""
+"""What this worker's converter can make, and with which versions of which tools.
+
+A format is available where the modules that it needs were imported in a process of the exporters. That takes
+seconds for each framework, so a file keeps which modules were imported, with the digest of all installed
+packages. A failure is not kept: a missing system library may be installed later.
+"""
 
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -11,23 +20,41 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _PROBE_S = 60
-# In the converter's interpreter, which imports no framework for this.
+_IMPORTS_S = 1800
+_FILE = "model-service-imports.json"
+# Run by the converter's interpreter. Arguments: digest → the modules imported before, as JSON; "import", to
+# import the others.
 _PROBE = """
-import hashlib, json, platform
+import hashlib, json, os, platform, sys
 from importlib import metadata
-from exporters import registry
-from exporters.base import FAMILIES
-formats, needed = {}, set()
+from exporters import imports, registry
+from exporters.base import FAMILIES, LIBRARIES
+installed = sorted({f"{found.name}=={found.version}" for found in metadata.distributions()})
+decides = json.dumps([platform.python_version(), platform.machine(), installed])
+digest = hashlib.sha256(decides.encode()).hexdigest()
+imported = set(json.loads(sys.argv[1]).get(digest, ()))
+modules = registry.modules()
+others = [module for module in modules if module not in imported]
+if "import" in sys.argv:
+    os.nice(10)
+    found = imports.failures(others)
+else:
+    found = imports.absences(others)
+found = dict.fromkeys(modules) | found
+formats = {}
 for spec in registry.specifications():
     families = dict.fromkeys(FAMILIES[kind] for kind in registry.kinds(spec.name))
-    formats[spec.name] = {family: registry.why_unavailable(spec.name, family) for family in families}
-    needed |= set(registry.requirements(spec.name))
+    formats[spec.name] = {family: registry.why_unavailable(spec.name, family, found) for family in families}
 owners = metadata.packages_distributions()
-names = sorted({name for module in needed for name in owners.get(module.partition(".")[0], ())})
-tools = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
-installed = sorted({f"{found.name}=={found.version}" for found in metadata.distributions()})
-digest = hashlib.sha256(json.dumps([platform.python_version(), platform.machine(), installed]).encode())
-print(json.dumps({"digest": digest.hexdigest(), "tools": tools, "formats": formats}))
+names = sorted({name for module in modules for name in owners.get(module.partition(".")[0], ())})
+print(json.dumps({
+    "digest": digest,
+    "tools": {"python": platform.python_version()} | {name: metadata.version(name) for name in names},
+    "formats": formats,
+    "libraries": {library: registry.why_not_loaded(library, found) for library in LIBRARIES},
+    "complete": imports.NOT_YET not in found.values(),
+    "imported": [module for module, reason in found.items() if reason is None],
+}))
 """
 
 
@@ -36,25 +63,61 @@ class Toolchain:
     """``digest``: of every package that is installed, so that equal ones convert alike.
 
     ``formats``: format → family of sources → why this worker cannot make it; None where it can.
+    ``libraries``: of ``exporters.base.LIBRARIES``, why this worker cannot load such checkpoints.
+    ``complete``: every module was tried; until then the reasons say which were not.
     """
 
     digest: str
     tools: dict[str, str]
     formats: dict[str, dict[str, str | None]]
+    libraries: dict[str, str | None] = field(default_factory=dict)
+    complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def find_toolchain() -> Toolchain | None:
-    """None where the exporters cannot be asked; the log says why. Nothing is reused then."""
+def find_toolchain(folder: Path, *, importing: bool) -> Toolchain | None:
+    """What the converter can make here; None where it cannot be asked, and the log says why.
+
+    Args:
+        folder: where to remember what was imported, where the environment itself cannot be written.
+        importing: import what is not remembered; else it is reported as not tried yet, within seconds.
+    """
+    paths = (Path(sys.prefix) / _FILE, folder / _FILE)
+    command = [sys.executable, "-I", "-c", _PROBE, json.dumps(_remembered(paths))]
     try:
         answer = subprocess.run(
-            [sys.executable, "-I", "-c", _PROBE], capture_output=True, check=True, timeout=_PROBE_S
+            [*command, *(["import"] if importing else [])],
+            capture_output=True,
+            check=True,
+            timeout=_IMPORTS_S if importing else _PROBE_S,
         )
-        return Toolchain(**json.loads(answer.stdout))
+        found = json.loads(answer.stdout)
+        imported = found.pop("imported")
+        if importing:
+            _remember(paths, {found["digest"]: imported})
+        return Toolchain(**found)
     except subprocess.CalledProcessError as exc:
         log.warning("worker.toolchain_unknown", error=exc.stderr.decode(errors="replace")[-1000:])
     except (OSError, subprocess.SubprocessError, ValueError, TypeError) as exc:
         log.warning("worker.toolchain_unknown", error=str(exc))
     return None
+
+
+def _remembered(paths: Iterable[Path]) -> dict[str, Any]:
+    for path in paths:
+        with suppress(OSError, ValueError):
+            found = json.loads(path.read_bytes())
+            if isinstance(found, dict):
+                return found
+    return {}
+
+
+def _remember(paths: Iterable[Path], imported: Mapping[str, Any]) -> None:
+    for path in paths:
+        with suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            written = Path(scratch) / path.name
+            written.write_text(json.dumps(imported))
+            written.replace(path)
+            return

@@ -42,7 +42,7 @@ def run(settings: Settings) -> int:
         exports=Exports(database),
         converter=Converter(settings),
         stopping=threading.Event(),
-        toolchain=find_toolchain(),
+        toolchain=find_toolchain(settings.home, importing=False),
     )
     CONTEXT.set(context)
     reconciler = Reconciler(context, queue)
@@ -51,6 +51,7 @@ def run(settings: Settings) -> int:
         Periodic("presence", INTERVAL_S, presence.report),
         Periodic("sweep", LOOK_S, make_sweeper(settings, database, context.blobs).sweep_if_due),
     ]
+    threading.Thread(target=_complete_toolchain, args=(context, presence), daemon=True).start()
     reconciler.start()
     for task in periodic:
         task.start()
@@ -71,3 +72,13 @@ def run(settings: Settings) -> int:
         context.converter.close()
         database.close()
     return 0
+
+
+def _complete_toolchain(context: Context, presence: Presence) -> None:
+    """Import the frameworks that were not imported since they were installed, while jobs are done already."""
+    if context.toolchain is None or context.toolchain.complete:
+        return
+    toolchain = find_toolchain(context.settings.home, importing=True)
+    if toolchain is not None:
+        with suppress(*CONNECTION_ERRORS):
+            presence.set_toolchain(toolchain)

@@ -26,15 +26,20 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
 }
 _EMBEDS = "embed_preprocessing"
 _IN_ONE_STEP = 1
+_QUALITIES = ("excellent", "good", "fair")  # by the number of limitations
 
 
 @dataclass(frozen=True)
 class Capability:
-    """``quality``: excellent in one step, good by way of ONNX. ``reason``: why it cannot be made now."""
+    """``quality`` is excellent without ``limitations``, good with one, fair with more.
+
+    ``reason``: why it cannot be made now.
+    """
 
     supported: bool
     available: bool
     quality: str | None
+    limitations: list[str]
     native: bool
     preprocessing_embedded: bool
     reason: str | None
@@ -75,20 +80,26 @@ class CapabilityService:
 
     def _describe(self, framework: str, reports: Sequence[dict[str, Any]]) -> Framework:
         kinds = [kind for kind in FRAMEWORKS[framework] if kind in FAMILIES]
-        formats = {spec.name: _capability(spec, kinds, reports) for spec in registry.specifications()}
+        formats = {
+            spec.name: _capability(framework, spec, kinds, reports) for spec in registry.specifications()
+        }
         return Framework(framework, formats, len(reports))
 
 
-def _capability(spec: Specification, kinds: Iterable[str], reports: Sequence[dict[str, Any]]) -> Capability:
+def _capability(
+    framework: str, spec: Specification, kinds: Iterable[str], reports: Sequence[dict[str, Any]]
+) -> Capability:
     steps = {kind: registry.steps(spec.name, FAMILIES[kind]) for kind in kinds}
     sources = [kind for kind, count in steps.items() if count]
     families = list(dict.fromkeys(FAMILIES[kind] for kind in sources))
     native = _IN_ONE_STEP in steps.values()
-    reason = _why_not(spec.name, families, reports)
+    reason = _why_not(framework, spec.name, sources, reports)
+    limitations = _limitations(spec, native)
     return Capability(
         supported=bool(sources),
         available=reason is None,
-        quality=("excellent" if native else "good") if sources else None,
+        quality=_QUALITIES[min(len(limitations), len(_QUALITIES) - 1)] if sources else None,
+        limitations=limitations if sources else [],
         native=native,
         preprocessing_embedded=_EMBEDS in spec.options and any(family != ESTIMATOR for family in families),
         reason=reason,
@@ -97,14 +108,31 @@ def _capability(spec: Specification, kinds: Iterable[str], reports: Sequence[dic
     )
 
 
-def _why_not(name: str, families: Sequence[str], reports: Sequence[dict[str, Any]]) -> str | None:
-    """Why no running worker makes the format of such sources; None where one does."""
-    if not families:
+def _limitations(spec: Specification, native: bool) -> list[str]:
+    """What a converted model may lack in comparison with its source, one sentence each."""
+    found = {
+        "It is converted in two steps, by way of ONNX.": not native,
+        "The format has no dynamic axes: every size is fixed when it is converted.": spec.fixes_sizes,
+        f"Only {spec.runs_on} can execute it; elsewhere it is converted and not verified.": spec.runs_on,
+    }
+    return [sentence for sentence, holds in found.items() if holds]
+
+
+def _why_not(
+    framework: str, name: str, kinds: Sequence[str], reports: Sequence[dict[str, Any]]
+) -> str | None:
+    """Why no running worker makes the format of such checkpoints; None where one does."""
+    if not kinds:
         return "No exporter leads from models of this framework to this format."
     if not reports:
         return "No worker is running, or none that says what it can: an export would wait."
     unknown = f"The running workers do not know {name}: they are of another version."
-    reasons = [
-        report["formats"].get(name, {}).get(family, unknown) for report in reports for family in families
-    ]
+    reasons = []
+    for report in reports:
+        libraries = report.get("libraries", {})
+        of_format = report["formats"].get(name, {})
+        reasons += [
+            libraries.get(framework) or libraries.get(kind) or of_format.get(FAMILIES[kind], unknown)
+            for kind in kinds
+        ]
     return None if None in reasons else str(reasons[0])

@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from exporters import registry
-from exporters.base import FAMILIES
+from exporters.base import FAMILIES, LIBRARIES
 from model_service.services.capabilities import FRAMEWORKS
 from model_service.storage.db import Database
 from model_service.storage.workers import Workers
@@ -15,12 +15,15 @@ URL = "/api/v1/export/capabilities"
 SEEDS = {"supported", "quality", "native", "preprocessing_embedded"}
 
 
-def report(database: Database, name: str, why_not: str | None) -> None:
+def report(
+    database: Database, name: str, why_not: str | None, libraries: dict[str, str | None] | None = None
+) -> None:
     formats = {
         spec.name: {FAMILIES[kind]: why_not for kind in registry.kinds(spec.name)}
         for spec in registry.specifications()
     }
-    toolchain = {"digest": name, "tools": {"ruamel.yaml": "1", "$odd": "2"}, "formats": formats}
+    tools = {"ruamel.yaml": "1", "$odd": "2"}
+    toolchain = {"digest": name, "tools": tools, "formats": formats, "libraries": libraries or {}}
     Workers(database).report(name, {"pid": 1, "toolchain": toolchain})
 
 
@@ -28,6 +31,7 @@ def test_each_framework_is_told_as_the_list_of_exporters_has_it(
     http: FlaskClient, database: Database
 ) -> None:
     report(database, "w1", None)
+    words = ("excellent", "good", "fair")
     for framework, kinds in FRAMEWORKS.items():
         body: Any = http.get(f"{URL}?framework={framework}").json
         assert (body["framework"], body["workers"]) == (framework, 1)
@@ -36,7 +40,8 @@ def test_each_framework_is_told_as_the_list_of_exporters_has_it(
             steps = [registry.steps(name, FAMILIES[kind]) for kind in kinds]
             assert found["supported"] is found["available"] is any(steps), (framework, name)
             assert found["native"] is (1 in steps)
-            assert found["quality"] == ("excellent" if 1 in steps else "good" if any(steps) else None)
+            assert found["quality"] == (words[len(found["limitations"])] if any(steps) else None)
+            assert ("ONNX" in str(found["limitations"])) is (any(steps) and 1 not in steps)
             assert found["sources"] == [kind for kind, count in zip(kinds, steps, strict=True) if count]
             assert found.keys() >= SEEDS
     onnx = http.get(f"{URL}?framework=timm").json["formats"]["onnx"]
@@ -46,6 +51,30 @@ def test_each_framework_is_told_as_the_list_of_exporters_has_it(
         "excellent",
         None,
     )
+
+
+def test_the_quality_of_every_cell(http: FlaskClient, database: Database) -> None:
+    """In one step and proven by every worker; with one limitation; with two. Embedding is for networks."""
+    report(database, "w1", None)
+    network = {
+        **dict.fromkeys(("onnx", "torchscript", "openvino", "pt2", "pytorch"), "excellent"),
+        **{"tflite": "good", "coreml": "good", "tensorrt": "fair", "pickle": None},
+    }
+    estimator = {"onnx": "excellent", "pickle": "excellent"}
+    onnx = {"onnx": "excellent", "openvino": "excellent", "tensorrt": "good"}
+    matrix = {
+        **dict.fromkeys(("ultralytics", "timm", "huggingface", "pytorch"), network),
+        **dict.fromkeys(("sklearn", "xgboost", "lightgbm"), estimator),
+        "onnx": {**dict.fromkeys(network), **onnx},
+    }
+    for framework in FRAMEWORKS:
+        formats = http.get(f"{URL}?framework={framework}").json["formats"]
+        assert {name: found["quality"] for name, found in formats.items()} == {
+            name: matrix[framework].get(name) for name in network
+        }
+        embeds = {name: found["preprocessing_embedded"] for name, found in formats.items()}
+        networks = matrix[framework] if framework not in ("sklearn", "xgboost", "lightgbm") else {}
+        assert embeds == {name: bool(networks.get(name)) for name in network}
 
 
 def test_without_a_framework_all_of_them_come_with_the_options(http: FlaskClient, database: Database) -> None:
@@ -71,6 +100,18 @@ def test_what_no_running_worker_can_make_is_not_available_and_says_why(
     report(database, "w2", None)
     found = http.get(f"{URL}?framework=pytorch").json["formats"]["onnx"]
     assert (found["available"], found["reason"]) == (True, None)
+
+
+def test_a_framework_whose_library_cannot_be_imported_is_not_available(
+    http: FlaskClient, database: Database
+) -> None:
+    broken = {"timm": "timm cannot be imported.", "ultralytics": "ultralytics cannot be imported."}
+    report(database, "w1", None, {**dict.fromkeys(LIBRARIES), **broken})
+    for framework in FRAMEWORKS:
+        for name, found in http.get(f"{URL}?framework={framework}").json["formats"].items():
+            if found["supported"]:
+                assert found["available"] is (framework not in broken), (framework, name)
+                assert found["reason"] == broken.get(framework)
 
 
 @pytest.mark.parametrize("framework", ["caffe", "", "TIMM"])

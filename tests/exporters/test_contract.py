@@ -21,7 +21,7 @@ from .models import FORMAT_OPTIONS, SAMPLES, ConvNet, Mlp, Sample, options_of
 
 FORMATS = [spec.name for spec in registry.specifications()]
 # Runtimes whose shapes are fixed when the artefact is made.
-FIXED = {"tflite"}
+FIXED = {spec.name for spec in registry.specifications() if spec.fixes_sizes}
 CELLS = [(name, sample) for name in FORMATS for sample in SAMPLES if sample.kind in registry.kinds(name)]
 cells = pytest.mark.parametrize(
     ("format_name", "sample"), CELLS, ids=[f"{sample.id}-{name}" for name, sample in CELLS]
@@ -64,6 +64,7 @@ def test_what_runs_here_is_verified_and_nothing_else(
         runner = runners.load(result.package_dir)
     except runners.NotExecutable:
         assert result.verdict == "converted_not_executed"
+        assert registry.specification(format_name).runs_on
         return
     assert result.verdict == "verified"
     dynamic = {spec.name: [isinstance(size, str) for size in spec.shape] for spec in runner.inputs}
@@ -165,10 +166,37 @@ def made_again(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempP
 def test_equal_inputs_give_equal_bytes_in_another_process(
     format_name: str, sample: Sample, exported: Export, made_again: Path, tmp_path: Path
 ) -> None:
-    package.pack(exported(sample, format_name).package_dir, tmp_path / "first.zip")
-    package.pack(made_again / f"{format_name}-{sample.id}", tmp_path / "second.zip")
+    """All but ``performance`` in metadata.json, which is measured, and that file's entry in the manifest."""
+    for number, folder in enumerate(
+        (exported(sample, format_name).package_dir, made_again / f"{format_name}-{sample.id}")
+    ):
+        package.verify(folder)
+        copy = shutil.copytree(folder, tmp_path / str(number))
+        document = json.loads((copy / "metadata.json").read_bytes())
+        del document["performance"]
+        package.write_json(copy / "metadata.json", document)
+        package.write_manifest(copy)
+        package.pack(copy, tmp_path / f"{number}.zip")
 
-    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+    assert (tmp_path / "0.zip").read_bytes() == (tmp_path / "1.zip").read_bytes()
+
+
+@cells
+def test_what_is_verified_says_how_fast_it_is_and_on_which_hardware(
+    format_name: str, sample: Sample, exported: Export
+) -> None:
+    result = exported(sample, format_name)
+    performance = json.loads((result.package_dir / "metadata.json").read_bytes())["performance"]
+
+    size_bytes = {"model_size_bytes": result.artefact_size_bytes}
+    assert performance == {**size_bytes, **result.performance}
+    if result.verdict != "verified":
+        assert performance == size_bytes
+        return
+    assert performance["inference_latency_ms"] > 0
+    assert performance["throughput_fps"] > 0
+    assert performance["hardware"].endswith(("core", "cores"))
+    assert performance["batch_size"] >= 1
 
 
 @cells

@@ -14,7 +14,10 @@ class CapabilityQuery(Query):
 class FormatCapability(BaseModel, from_attributes=True):
     supported: bool
     available: bool = Field(description="whether a running worker can make it now")
-    quality: Literal["excellent", "good"] | None = Field(description="in one step, or by way of ONNX")
+    quality: Literal["excellent", "good", "fair"] | None = Field(
+        description="without limitations, with one, with more"
+    )
+    limitations: list[str] = Field(description="one sentence each")
     native: bool = Field(description="in one step")
     preprocessing_embedded: bool = Field(description="whether embed_preprocessing is offered")
     reason: str | None = Field(description="why it is not available")

@@ -1,7 +1,6 @@
 """What is in the graph is what a host would have done."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from exporters import runners
+from exporters import registry, runners
 from exporters.convert import run
 from exporters.errors import UnsupportedOption
 from exporters.processing.classify import probabilities
@@ -165,8 +164,32 @@ def test_what_does_not_fit_the_model_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_format_that_cannot_says_what_it_takes(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_format_that_cannot_says_what_it_takes(tmp_path: Path) -> None:
     options = {"embed_preprocessing": True}
 
-    with pytest.raises(UnsupportedOption, match="tflite has no option 'embed_preprocessing'"):
-        run(ExportRequest(checkpoint("conv-pt2"), tmp_path / "out", "tflite", options=options))
+    with pytest.raises(UnsupportedOption, match="pickle has no option 'embed_preprocessing'"):
+        run(ExportRequest(tmp_path / "model.skops", tmp_path / "out", "pickle", options=options))
+
+
+@pytest.mark.parametrize("format_name", [spec.name for spec in registry.specifications() if spec.embeds])
+def test_every_format_of_networks_takes_pixels(format_name: str, source: Path, tmp_path: Path) -> None:
+    options = {"embed_preprocessing": True}
+    if format_name == "tensorrt":
+        options["build_on_target"] = True
+    result = run(
+        ExportRequest(
+            source,
+            tmp_path / "out",
+            format_name,
+            options=options,
+            preprocessing=PREPROCESSING,
+            postprocessing={"softmax": True},
+        )
+    )
+
+    spec = json.loads((tmp_path / "out/metadata.json").read_bytes())["input_spec"]
+    assert (spec["dtype"], spec["format"], spec["shape"][1:]) == ("uint8", "NHWC", [8, 16, 3])
+    if registry.specification(format_name).runs_on is None:
+        assert result.verdict == "verified"
+    elif format_name == "tensorrt":
+        assert result.fidelity["stand_in"]["verdict"] == "verified"

@@ -1,0 +1,90 @@
+"""Whether a module can be imported here: found by importing it.
+
+An installed package may still fail: its native part may not load, or a package that it needs may be missing.
+``failures`` imports in child processes, so that a module that crashes its process affects no other.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+
+from .errors import MissingDependency, as_limit
+
+ABSENT = "is not installed"
+NOT_YET = "not imported yet since the last installation: that takes up to a minute"
+_TIMEOUT_S = 300
+_CHILD = "import sys; from exporters import imports; imports.report(sys.argv[1:])"
+
+
+def why_not(module: str) -> str | None:
+    """Import it into this process. None, or why that failed: ``ABSENT``, or ``cannot be imported (…)``."""
+    try:
+        import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name and f"{module}.".startswith(f"{exc.name}."):
+            return ABSENT
+        return _failed(exc)
+    except (Exception, SystemExit) as exc:
+        if limit := as_limit(exc):
+            raise limit from exc
+        return _failed(exc)
+    return None
+
+
+def require(module: str, advice: str) -> None:
+    """Raises MissingDependency, with the reason, where it cannot be imported."""
+    if reason := why_not(module):
+        raise MissingDependency(f"{module.partition('.')[0]} {reason}: {advice}")
+
+
+def failures(modules: Iterable[str]) -> dict[str, str | None]:
+    """Module → why it cannot be imported; None where it can. Takes seconds per framework."""
+    wanted = list(dict.fromkeys(modules))
+    found: dict[str, str | None] = {}
+    while rest := [module for module in wanted if module not in found]:
+        answers, end = _in_child(rest)
+        found |= answers
+        if end is not None:
+            found[next(module for module in rest if module not in found)] = f"cannot be imported ({end})"
+    return found
+
+
+def absences(modules: Iterable[str]) -> dict[str, str | None]:
+    """Module → ``ABSENT`` or ``NOT_YET``; imports nothing."""
+    return {module: ABSENT if find_spec(module.partition(".")[0]) is None else NOT_YET for module in modules}
+
+
+def report(modules: Iterable[str]) -> None:
+    """The child: a JSON line on standard output after each module."""
+    from .limits import die_with_parent
+
+    die_with_parent()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)  # what a library prints is no answer
+        for module in modules:
+            answers.write(json.dumps([module, why_not(module)]) + "\n")
+            answers.flush()
+
+
+def _in_child(modules: list[str]) -> tuple[Mapping[str, str | None], str | None]:
+    """What the child answered, and how it ended where that was before the last module."""
+    command = [sys.executable, "-I", "-c", _CHILD, *modules]
+    end: str | None = None
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_TIMEOUT_S)
+        output: bytes | None = done.stdout
+        end = f"its process ended with {done.returncode}"
+    except subprocess.TimeoutExpired as exc:
+        output = exc.stdout
+        end = f"it took longer than {_TIMEOUT_S} s"
+    answers = dict(json.loads(line) for line in (output or b"").splitlines())
+    return answers, None if len(answers) == len(modules) else end
+
+
+def _failed(exc: BaseException) -> str:
+    message = " ".join(str(exc).split())
+    return f"cannot be imported ({type(exc).__name__}: {message[:200]})"
