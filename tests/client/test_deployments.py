@@ -185,10 +185,10 @@ def test_a_name_finds_a_deployment_that_has_it_alone(
 ) -> None:
     assert client.find_deployment("digits").id == client.find_deployment(live.id).id == live.id
     other = client.create_deployment(jobs[1], "digits")
-    with pytest.raises(InvalidArgument, match=live.id) as caught:
+    with pytest.raises(Conflict, match=live.id) as caught:
         client.find_deployment("digits")
     assert other.id in str(caught.value)
-    with pytest.raises(InvalidArgument, match="'letters'"):
+    with pytest.raises(NotFound, match="'letters'"):
         client.find_deployment("letters")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model_service.cli.app import app
-from model_service.client import InvalidArgument, Unauthorized
+from model_service.client import Unauthorized
 
 from .scripted import Scripted, answers
 from .wire import echoes, says
@@ -39,11 +39,6 @@ def deployment(script: Scripted, deployment_id: str = ID) -> dict[str, Any]:
     return {"id": deployment_id, "name": "pets", "status": "active", "endpoint_url": url}
 
 
-def page(*items: dict[str, Any]) -> bytes:
-    pagination = {"page": 1, "limit": 100, "total": len(items), "pages": 1}
-    return json.dumps({"deployments": items, "pagination": pagination}).encode()
-
-
 @pytest.fixture
 def ask(script: Scripted, tmp_path: Path) -> Ask:
     def asked(*words: str, given: bytes = b"", **env: str) -> Result:
@@ -66,7 +61,6 @@ def test_an_image_is_asked_by_the_deployments_name_with_the_key_that_was_kept(
     (tmp_path / "model-service").mkdir()
     (tmp_path / "model-service" / "deployment_keys.json").write_text(json.dumps({ID: "pk_kept"}))
     script.steps = [
-        answers(200, page(deployment(script))),
         answers(200, json.dumps(deployment(script)).encode()),
         answers(200, json.dumps(BOXES).encode()),
     ]
@@ -80,15 +74,6 @@ def test_an_image_is_asked_by_the_deployments_name_with_the_key_that_was_kept(
     assert (sent.headers["authorization"], sent.headers["content-type"]) == ("Bearer pk_kept", "image/png")
     assert sent.body == image.read_bytes()
     assert dict(parse_qsl(urlsplit(sent.path).query)) == {"confidence_threshold": "0.5"}
-
-
-def test_a_name_that_several_have_is_refused_with_their_ids(script: Scripted, ask: Ask, image: Path) -> None:
-    other = ID.replace("1", "2")
-    script.steps = [answers(200, page(deployment(script), deployment(script, other)))]
-    done = ask("pets", str(image))
-    assert isinstance(done.exception, InvalidArgument)
-    assert ID in str(done.exception)
-    assert other in str(done.exception)
 
 
 @pytest.mark.parametrize("name", ["y.npz", "y.npy"])
