@@ -39,15 +39,16 @@ from model_service.api.access_log import register_access_log, route
 from model_service.api.auth import register_auth
 from model_service.api.context import EXTENSION, Context
 from model_service.api.cors import register_cors
-from model_service.api.document import register_apis
+from model_service.api.document import register_apis, register_pages
 from model_service.api.errors import refuse_invalid_request, register_error_handlers
 from model_service.api.json_provider import OrjsonProvider
-from model_service.api.limits import register_limits, trust_proxies
+from model_service.api.limits import register_limits
 from model_service.api.references import register_references
 from model_service.api.request_id import register_request_id
 from model_service.api.schemas.common import Error
 from model_service.api.signed import register_signed
 from model_service.api.transfers import StreamSlots, TransferSlots
+from model_service.api.urls import accept_slashes, trust_proxies
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
@@ -105,7 +106,6 @@ def create_app(settings: Settings) -> Flask:
         openapi_extensions={"security": [{"api_key": []}, {"bearer": []}]} if settings.enable_auth else None,
     )
     app.json = OrjsonProvider(app)
-    app.config["OPENAPI_HTML_STRING"] = '<meta http-equiv="refresh" content="0; url=scalar">'  # the one page
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     database = Database(settings)
     prepare(database)
@@ -115,6 +115,7 @@ def create_app(settings: Settings) -> Flask:
         TransferSlots(settings.api_threads),
         StreamSlots(settings.api_threads),
     )
+    accept_slashes(app)
     trust_proxies(app, settings.trusted_proxies)
     register_references(app)
     register_request_id(app)
@@ -126,6 +127,7 @@ def create_app(settings: Settings) -> Flask:
     register_limits(app, settings)
     register_cors(app, settings)
     register_error_handlers(app, connection_errors=CONNECTION_ERRORS)
+    register_pages(app)
     register_apis(app, [resource.api for resource in _RESOURCES] + [operations.diagnostics])
     app.register_blueprint(operations.documents)
     return app

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +19,7 @@ from model_service.states import Tier
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?")
+_URL = re.compile(r"https?://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?")
 _RATE_LIMIT = re.compile(
     r"[1-9][0-9]{0,8} (per|/) ([1-9][0-9]{0,5} )?(second|minute|hour|day|month|year)s?", re.IGNORECASE
 )
@@ -55,6 +57,12 @@ def _check_origins(value: str) -> str:
 
 def _origins(value: str) -> list[str]:
     return [origin.strip() for origin in value.split(",") if origin.strip()]
+
+
+def _check_url(value: str) -> str:
+    if not _URL.fullmatch(value):
+        raise ValueError("an address like https://models.example.com or https://example.com/models")
+    return value.rstrip("/")
 
 
 def _check_rate_limit(value: str) -> str:
@@ -105,6 +113,8 @@ OptionalSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # A comma-separated list, kept as it was written; ``Settings.allowed_origins`` takes it apart.
 Origins = Annotated[str, AfterValidator(_check_origins)]
+# Without a slash at its end.
+PublicUrl = Annotated[str, AfterValidator(_check_url)]
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 # As Origins: ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` take them apart.
 ExportLimits = Annotated[str, AfterValidator(_check_limits)]
@@ -121,6 +131,7 @@ class Settings(BaseSettings):
     # The registry's HTTP server
     host: str = "127.0.0.1"
     port: Port = 8084
+    public_url: PublicUrl | None = None
     api_workers: int = Field(1, ge=1)
     api_threads: int = Field(32, ge=1)
     max_file_size: Size = 500_000_000
@@ -179,7 +190,7 @@ class Settings(BaseSettings):
     inference_port: Port = 8085
     inference_max_processes: int | None = Field(None, ge=1)
     inference_threads: int | None = Field(None, ge=1)
-    inference_url: str | None = None
+    inference_url: PublicUrl | None = None
     max_inference_body: Size = 64_000_000
 
     @model_validator(mode="after")
@@ -225,10 +236,28 @@ class Settings(BaseSettings):
         """The folder of the disk cache, absolute."""
         return self.cache_dir.expanduser().resolve() if self.cache_dir else self.home / "cache"
 
-    @cached_property
-    def inference_base_url(self) -> str:
-        """Where clients reach the inference server: no slash at the end."""
-        return (self.inference_url or f"http://{self.inference_host}:{self.inference_port}").rstrip("/")
+    def inference_address(self, registry_url: str) -> str:
+        """The inference server's address for clients, without a slash at its end.
+
+        Args:
+            registry_url: the registry's address for the same clients. Its host is the inference server's too
+                where that one listens on every address and INFERENCE_URL does not name one.
+        """
+        if self.inference_url is not None:
+            return self.inference_url
+        host = self.inference_host
+        if host in WILDCARDS:
+            host = urlsplit(registry_url).hostname or "127.0.0.1"
+        return http_url(host, self.inference_port)
+
+
+# What a server listens on for every address of its machine.
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
+
+
+def http_url(host: str, port: int) -> str:
+    """``http://host:port``; an IPv6 address in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

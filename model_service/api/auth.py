@@ -15,17 +15,20 @@ from model_service.api.browsers import require_no_other_page
 from model_service.api.context import services
 from model_service.api.permissions import is_open, needed
 from model_service.api.signed import signed_actor
+from model_service.api.urls import canonical
 from model_service.config import Settings
 from model_service.errors import NotPermitted, Unauthorized
 
 
 def register_auth(app: Flask, settings: Settings) -> None:
     @app.before_request
-    def bind_actor() -> None:
+    def bind_actor() -> Response | None:
+        if (redirected := canonical()) is not None:
+            return redirected
         who = signed_actor()
         if who is None:
             if is_open(request):
-                return  # the service itself answers, and shows nothing of anybody's
+                return None  # the service itself answers, and shows nothing of anybody's
             if settings.enable_auth:
                 who = _identified()
             else:
@@ -35,6 +38,7 @@ def register_auth(app: Flask, settings: Settings) -> None:
         stack = g.acting = ExitStack()
         stack.enter_context(acting_as(who))
         structlog.contextvars.bind_contextvars(user=who.name)
+        return None
 
     @app.after_request
     def keep_while_streaming(response: Response) -> Response:

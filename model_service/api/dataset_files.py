@@ -25,6 +25,7 @@ from model_service.api.schemas.datasets import (
 from model_service.api.schemas.files import FileDeleted, PrimaryQuery, StoreQuery
 from model_service.api.schemas.models import FileMetadata
 from model_service.api.uploads import FileBody
+from model_service.api.urls import link
 
 api = APIBlueprint("dataset_files", __name__, url_prefix="/api/v1/datasets", abp_tags=[Tag(name="datasets")])
 
@@ -55,7 +56,7 @@ def dataset_info(path: DatasetPath) -> Response:
         name=dataset["name"],
         version=dataset["version"],
         file_metadata=FileMetadata.model_validate(dataset["file_metadata"]),
-        download_url=f"/api/v1/datasets/{dataset['_id']}/download",
+        download_url=link(f"/api/v1/datasets/{dataset['_id']}/download"),
     )
     return answer(info)
 

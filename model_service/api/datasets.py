@@ -21,6 +21,7 @@ from model_service.api.schemas.datasets import (
     UsingJob,
     UsingModel,
 )
+from model_service.api.urls import link
 
 api = APIBlueprint("datasets", __name__, url_prefix="/api/v1/datasets", abp_tags=[Tag(name="datasets")])
 
@@ -36,7 +37,7 @@ def register_dataset(body: NewDataset) -> Response:
     once = requested_once()
     dataset = services().datasets.register(body.model_dump(by_alias=True), once)
     response = _answer(dataset, 201)
-    response.headers["Location"] = f"/api/v1/datasets/{dataset['_id']}"
+    response.headers["Location"] = link(f"/api/v1/datasets/{dataset['_id']}")
     return mark(response, once)
 
 

@@ -25,6 +25,7 @@ from model_service.api.schemas.deployments import (
     NewDeployment,
     WholeDeployment,
 )
+from model_service.api.urls import absolute, link
 
 URL = "/api/v1/deployments"
 TAG = Tag(name="deployments")
@@ -33,7 +34,7 @@ api = APIBlueprint("deployments", __name__, url_prefix=URL, abp_tags=[TAG])
 
 def _addressed(stored: dict[str, Any]) -> dict[str, Any]:
     return stored | {
-        "endpoint_url": services().deployments.endpoint_url(stored),
+        "endpoint_url": services().deployments.endpoint_url(stored, absolute("")),
         "display_name": stored.get("display_name") or stored["name"],
     }
 
@@ -51,7 +52,7 @@ def create_deployment(body: NewDeployment) -> Response:
     once = requested_once()
     stored, text = services().deployments.create(body.fields(), once)
     response = answer(CreatedDeployment.model_validate(_addressed(stored) | {"api_key": text}), 202)
-    response.headers["Location"] = f"{URL}/{stored['_id']}"
+    response.headers["Location"] = link(f"{URL}/{stored['_id']}")
     return mark(tagged(response, stored["revision"]), once)
 
 

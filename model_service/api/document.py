@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask_openapi3 import APIBlueprint, OpenAPI
+from flask_openapi3_scalar.templates import scalar_html_string
+
+from model_service.api.urls import absolute, link
 
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
 # The library documents its 422 as a list of errors; ours is one, as every other.
@@ -26,9 +29,22 @@ def register_apis(app: OpenAPI, apis: Iterable[APIBlueprint]) -> None:
                 setattr(app.paths[path], method, getattr(before[path], method))
 
 
+def register_pages(app: OpenAPI) -> None:
+    """The API reference and its document under /docs, with links that a proxy's path does not break."""
+    app.jinja_env.globals["link"] = link
+    app.config["OPENAPI_HTML_STRING"] = (
+        '<meta http-equiv="refresh" content="0; url={{ link("/docs/scalar") }}">'
+    )
+    app.config["SCALAR_HTML_STRING"] = scalar_html_string.replace(
+        "<head>", '<head><base href="{{ link("/docs/") }}">', 1
+    )
+    app.view_functions["openapi.doc_url"] = lambda: openapi_document(app)
+
+
 def openapi_document(app: OpenAPI) -> dict[str, Any]:
+    """The routes, as they are reached at the address that the client used."""
     document: dict[str, Any] = app.api_doc
     for methods in document["paths"].values():
         for operation in methods.values():
             operation["responses"] |= _ANY_ROUTE
-    return document
+    return document | {"servers": [{"url": absolute("")}]}

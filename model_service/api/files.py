@@ -35,6 +35,7 @@ from model_service.api.schemas.files import (
 from model_service.api.schemas.models import FileMetadata
 from model_service.api.signed import download_url, moment, signed_sha256
 from model_service.api.uploads import FileBody
+from model_service.api.urls import link
 from model_service.errors import SignatureInvalid
 from model_service.metrics import DOWNLOADS, bounded
 from model_service.services.file_names import check_path
@@ -71,7 +72,7 @@ def model_info(path: ModelPath) -> Response:
         algorithm=model["algorithm"],
         file_metadata=FileMetadata.model_validate(model["file_metadata"]),
         download_count=model["download_count"],
-        download_url=f"/api/v1/models/{model['_id']}/download",
+        download_url=link(f"/api/v1/models/{model['_id']}/download"),
     )
     return answer(info)
 

@@ -15,7 +15,6 @@ from limits.storage import RedisStorage
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from model_service.actor import actor
 from model_service.api.permissions import is_open
@@ -42,13 +41,6 @@ _DOWNLOADS = frozenset(
 _PARTS = frozenset({"part_uploads.put_part", "part_uploads.get_upload"})
 # A range that begins past the first byte goes on with a download that was counted.
 _CONTINUES = re.compile(r"bytes=0*[1-9][0-9]*-[0-9]*")
-
-
-def trust_proxies(app: Flask, hops: int) -> None:
-    """Take the caller's address, and ours as they know it, from what that many proxies in front write."""
-    if hops:
-        fixed = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
-        app.wsgi_app = fixed  # type: ignore[method-assign]
 
 
 def register_limits(app: Flask, settings: Settings) -> None:

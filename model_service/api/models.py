@@ -19,14 +19,11 @@ from model_service.api.schemas.models import (
     NewVersion,
     Registered,
 )
+from model_service.api.urls import link
 from model_service.metrics import REGISTRATIONS, bounded
 from model_service.services.idempotency import Once
 
 api = APIBlueprint("models", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
-
-
-def download_url(model_id: object) -> str:
-    return f"/api/v1/models/{model_id}/download"
 
 
 def registered(model: dict[str, Any], once: Once | None) -> Response:
@@ -34,10 +31,12 @@ def registered(model: dict[str, Any], once: Once | None) -> Response:
     if once is None or not once.replayed:
         REGISTRATIONS.labels(algorithm=bounded(model["algorithm"])).inc()
     body = Registered(
-        model_id=str(model["_id"]), version=model["version"], download_url=download_url(model["_id"])
+        model_id=str(model["_id"]),
+        version=model["version"],
+        download_url=link(f"/api/v1/models/{model['_id']}/download"),
     )
     response = tagged(answer(body, 201), model["revision"])
-    response.headers["Location"] = f"/api/v1/models/{model['_id']}"
+    response.headers["Location"] = link(f"/api/v1/models/{model['_id']}")
     return mark(response, once)
 
 

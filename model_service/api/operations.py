@@ -11,6 +11,7 @@ from model_service import __version__
 from model_service.api.context import answer, services
 from model_service.api.document import openapi_document
 from model_service.api.schemas.operations import Alive, DetailedHealth, Health, HealthMetrics, Worker
+from model_service.api.urls import link
 from model_service.metrics import CONTENT_TYPE, exposition
 from model_service.services.health import Checks
 
@@ -87,7 +88,7 @@ def metrics() -> Response:
 
 @documents.get("/")
 def home() -> WerkzeugResponse:
-    return redirect("/docs/scalar")
+    return redirect(link("/docs/scalar"))
 
 
 @documents.get("/openapi.json")

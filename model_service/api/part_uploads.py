@@ -20,6 +20,7 @@ from model_service.api.schemas.files import (
 )
 from model_service.api.signed import part_url
 from model_service.api.uploads import FileBody, incoming_file
+from model_service.api.urls import link
 from model_service.errors import InvalidField
 from model_service.services.files import NewFile
 from model_service.services.part_uploads import MAX_PART_BYTES, PartUpload
@@ -48,7 +49,7 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
         once=once,
     )
     response = answer(_view(upload, with_urls=body.with_urls), 201)
-    response.headers["Location"] = f"/api/v1/uploads/{upload.id}"
+    response.headers["Location"] = link(f"/api/v1/uploads/{upload.id}")
     return mark(response, once)
 
 

@@ -13,6 +13,7 @@ from flask import Flask, g, request
 
 from model_service.actor import Actor, Permission
 from model_service.api.context import services
+from model_service.api.urls import absolute
 from model_service.errors import SignatureInvalid
 
 Fields = list[str | int]
@@ -80,14 +81,14 @@ def download_url(model_id: str, path: str, sha256: str, expires: int) -> str:
     """An absolute URL to these bytes at this path; it ends when another file is stored there."""
     signature = services().signing.sign("download", [model_id, path, sha256], expires)
     query = urlencode({"sha256": sha256, "expires": expires, "signature": signature})
-    return f"{request.host_url.rstrip('/')}/api/v1/models/{model_id}/files/{quote(path)}?{query}"
+    return absolute(f"/api/v1/models/{model_id}/files/{quote(path)}?{query}")
 
 
 def part_url(upload_id: str, n: int, expires: int) -> str:
     """An absolute URL to send this part to."""
     signature = services().signing.sign("part", [upload_id, n], expires)
     query = urlencode({"expires": expires, "signature": signature})
-    return f"{request.host_url.rstrip('/')}/api/v1/uploads/{upload_id}/parts/{n}?{query}"
+    return absolute(f"/api/v1/uploads/{upload_id}/parts/{n}?{query}")
 
 
 def moment(expires: int) -> datetime:

@@ -17,6 +17,7 @@ from model_service.api.schemas.training_jobs import (
     TrainingPage,
     TrainingQuery,
 )
+from model_service.api.urls import link
 
 api = APIBlueprint("training", __name__, url_prefix="/api/v1/training", abp_tags=[Tag(name="training")])
 
@@ -31,7 +32,7 @@ def create_training_job(body: NewTrainingJob) -> Response:
     once = requested_once()
     job = services().training_jobs.create(body.model_dump(), once)
     response = _answer(job, 201)
-    response.headers["Location"] = f"/api/v1/training/{job['_id']}"
+    response.headers["Location"] = link(f"/api/v1/training/{job['_id']}")
     return mark(response, once)
 
 

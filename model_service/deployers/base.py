@@ -10,6 +10,10 @@ class Deployer(Protocol):
 
     type: DeploymentType
 
-    def endpoint_url(self, deployment_id: str) -> str:
-        """Where requests go once the deployment is active."""
+    def endpoint_url(self, deployment_id: str, registry_url: str) -> str:
+        """The address of the deployment's endpoint, once it is active.
+
+        Args:
+            registry_url: the registry's address as the client knows it.
+        """
         ...

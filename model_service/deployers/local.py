@@ -12,7 +12,7 @@ class LocalPool:
     type = DeploymentType.PLATFORM_ENDPOINT
 
     def __init__(self, settings: Settings) -> None:
-        self._base_url = settings.inference_base_url
+        self._settings = settings
 
-    def endpoint_url(self, deployment_id: str) -> str:
-        return f"{self._base_url}/v1/infer/{deployment_id}"
+    def endpoint_url(self, deployment_id: str, registry_url: str) -> str:
+        return f"{self._settings.inference_address(registry_url)}/v1/infer/{deployment_id}"

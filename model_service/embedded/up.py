@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_service.config import Settings, redact_url
+from model_service.config import Settings, http_url, redact_url
 from model_service.embedded import mongo, redis
 from model_service.embedded.child import Process
 from model_service.embedded.console import Console
@@ -103,8 +103,8 @@ def _plan(settings: Settings, data_dir: Path, env: Mapping[str, str]) -> _Plan:
     addresses = Addresses(
         mongodb_url=mongodb_url,
         redis_url=redis_url,
-        api=_base_url(settings.host, settings.port),
-        inference=_base_url(settings.inference_host, settings.inference_port),
+        api=http_url(_reachable(settings.host), settings.port),
+        inference=http_url(_reachable(settings.inference_host), settings.inference_port),
     )
     return _Plan(databases, _services(settings, addresses, data_dir, env), addresses)
 
@@ -151,11 +151,6 @@ def _answers(host: str, port: int, path: str) -> bool:
 def _reachable(host: str) -> str:
     """An address to connect to, for one to listen on."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
-
-
-def _base_url(host: str, port: int) -> str:
-    host = _reachable(host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _write_report(report: Path, addresses: Addresses, pids: Mapping[str, int]) -> None:

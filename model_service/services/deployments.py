@@ -167,10 +167,14 @@ class DeploymentService:
             found = deleted if deleted is not None and _is_readable(deleted.get("model_name")) else None
         return found or self._raise_missing(deployment_id)
 
-    def endpoint_url(self, deployment: Document) -> str:
-        """Where it is asked: of the settings as they are now, for an inference server may move."""
+    def endpoint_url(self, deployment: Document, registry_url: str) -> str:
+        """Its endpoint's address by the present settings, since an inference server may move.
+
+        Args:
+            registry_url: the registry's address as the client knows it.
+        """
         kind = DeploymentType(deployment["deployment_type"])
-        return deployer_for(kind, self._settings).endpoint_url(deployment["_id"])
+        return deployer_for(kind, self._settings).endpoint_url(deployment["_id"], registry_url)
 
     def search(self, filters: Document, *, page: int, limit: int) -> Page:
         """Those that match and that whoever acts may read, newest first, without their revisions.

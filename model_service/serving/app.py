@@ -66,7 +66,8 @@ class Target(NamedTuple):
 
 
 def target_of(path: str) -> Target:
-    return _target_of(path) if len(path) <= _LONGEST_PATH else Target("")
+    """A slash at the end makes no difference."""
+    return _target_of(path.rstrip("/")) if len(path) <= _LONGEST_PATH else Target("")
 
 
 @lru_cache(maxsize=4096)
@@ -183,13 +184,16 @@ class InferenceApp:
                 raise ManagedElsewhere(
                     "A model is unloaded by deactivating or deleting its deployment in the registry."
                 )
-            case _:  # ready, and load of what is loaded
+            case "ready":
+                document = documents.model_ready(target.name)
+            case _:  # load of what is loaded
                 return Answer(JSON, [], b"")
         return _document(document)
 
     async def _look(self, scope: Any) -> tuple[int, Answer]:
-        ready = 200 if self._host.ready.is_set() else 503
-        match scope.path:
+        is_ready = self._host.ready.is_set()
+        ready = 200 if is_ready else 503
+        match scope.path.rstrip("/"):
             case "/health" | "/health/live":
                 return 200, _document(self._health())
             case "/health/ready":
@@ -197,12 +201,12 @@ class InferenceApp:
             case "/metrics":
                 # It reads every process's files: in a thread, as nobody who infers waits for it.
                 return 200, Answer(CONTENT_TYPE, [], await asyncio.to_thread(exposition))
-            case "/v2" | "/v2/":
+            case "/v2":
                 return 200, _document(documents.server(_NAME, __version__))
             case "/v2/health/live":
-                return 200, Answer(JSON, [], b"")
+                return 200, _document(documents.live())
             case "/v2/health/ready":
-                return ready, Answer(JSON, [], b"")
+                return ready, _document(documents.ready(is_ready))
             case "/v2/repository/index":
                 _require(scope, "POST")
                 index = (

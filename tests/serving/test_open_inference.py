@@ -67,6 +67,36 @@ def test_what_a_client_asks_before(client: Any) -> None:
     assert [entry["name"] for entry in client.get_model_repository_index(headers=auth())] == ["endpoint"]
 
 
+def test_health_has_the_bodies_that_kserve_parses(served: Endpoint) -> None:
+    """``kserve.InferenceRESTClient`` calls ``.json()`` on each and reads ``live`` or ``ready``."""
+    assert served.request("GET", "/v2/health/live").json == {"live": True}
+    assert served.request("GET", "/v2/health/ready").json == {"ready": True}
+    for path in ("endpoint", "endpoint/versions/v1.0"):
+        answer = served.request("GET", f"/v2/models/{path}/ready", headers=auth())
+        assert (answer.status, answer.json) == (200, {"name": "endpoint", "ready": True})
+    missing = served.request("GET", "/v2/models/another/ready", headers=auth())
+    assert missing.status == 404
+    assert "another" in missing.json["error"]
+    served.host.ready.clear()
+    answer = served.request("GET", "/v2/health/ready")
+    assert (answer.status, answer.json) == (503, {"ready": False})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/health", "/health/live", "/health/ready", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready",
+        "/v2/models/endpoint", "/v2/models/endpoint/ready", "/v2/models/endpoint/config", "/v2/models/stats",
+    ],
+)  # fmt: skip
+def test_a_slash_at_the_end_makes_no_difference(served: Endpoint, path: str) -> None:
+    for headers in ({}, auth()):
+        plain, slashed = (served.request("GET", each, headers=headers) for each in (path, f"{path}/"))
+        assert plain.status == slashed.status
+        if path != "/metrics":
+            assert plain.json == slashed.json
+
+
 def test_statistics_count_what_ran(client: Any) -> None:
     for _ in range(3):
         client.infer("endpoint", asked(X, binary=True), headers=auth())

@@ -72,6 +72,21 @@ def server(name: str, version: str) -> dict[str, Any]:
     return {"name": name, "version": version, "extensions": EXTENSIONS}
 
 
+def live() -> dict[str, Any]:
+    """``GET /v2/health/live``."""
+    return {"live": True}
+
+
+def ready(is_ready: bool) -> dict[str, Any]:
+    """``GET /v2/health/ready``."""
+    return {"ready": is_ready}
+
+
+def model_ready(name: str) -> dict[str, Any]:
+    """``GET /v2/models/{m}/ready`` of a model that is loaded; another one is an error."""
+    return {"name": name, "ready": True}
+
+
 def model(
     name: str,
     versions: Sequence[str],
