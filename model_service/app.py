@@ -124,7 +124,7 @@ def create_app(settings: Settings) -> Flask:
     register_access_log(app)
     register_signed(app)
     register_auth(app, settings)
-    register_limits(app, settings)
+    register_limits(app, settings, database)
     register_cors(app, settings)
     register_error_handlers(app, connection_errors=CONNECTION_ERRORS)
     register_pages(app)

@@ -52,7 +52,7 @@ def operator(report: Callable[[str], None]) -> Iterator[Operator]:
         database.check()
         prepare(database, report)
         blobs, counters = Blobs(database), Counters(database)
-        models = Models(database, HotModels(settings))
+        models = Models(database, HotModels(settings, database))
         yield Operator(
             ArchiveService(database, blobs, counters, settings.home / "work"),
             IntegrityService(database, blobs, counters),

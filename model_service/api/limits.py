@@ -20,6 +20,8 @@ from model_service.actor import actor
 from model_service.api.permissions import is_open
 from model_service.config import Settings
 from model_service.errors import RateLimited
+from model_service.storage.db import Database
+from model_service.storage.shared_redis import redis_prefix
 
 # In front of REDIS_URL's scheme, it makes flask-limiter take the storage below.
 _OURS = "model-service+"
@@ -43,7 +45,7 @@ _PARTS = frozenset({"part_uploads.put_part", "part_uploads.get_upload"})
 _CONTINUES = re.compile(r"bytes=0*[1-9][0-9]*-[0-9]*")
 
 
-def register_limits(app: Flask, settings: Settings) -> None:
+def register_limits(app: Flask, settings: Settings, database: Database) -> None:
     """After whoever calls is known."""
     if not settings.limits_rates:
         return
@@ -57,9 +59,8 @@ def register_limits(app: Flask, settings: Settings) -> None:
         _caller,
         default_limits=[Limit(lambda: limits[_class()], scope=lambda endpoint: _class())],
         storage_uri=_storage(settings),
-        storage_options=_REDIS_OPTIONS if settings.redis_url else {},
+        storage_options=_REDIS_OPTIONS | {"database": database} if settings.redis_url else {},
         in_memory_fallback_enabled=True,
-        key_prefix=settings.mongodb_db,
     )
     limiter.request_filter(_is_exempt)
     limiter.init_app(app)
@@ -156,10 +157,14 @@ class OneTrip(RedisStorage):
     return {count, ttl_ms}
     """
 
-    def __init__(self, uri: str, **options: Any) -> None:
+    def __init__(self, uri: str, *, database: Database, **options: Any) -> None:
         super().__init__(uri.removeprefix(_OURS), **options)
+        self._database = database
         self._increment = self.get_connection().register_script(self._INCREMENT)
         self._learned = threading.local()
+
+    def prefixed_key(self, key: str) -> str:
+        return f"{redis_prefix(self._database)}{super().prefixed_key(key)}"
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         count, ttl_ms = self._increment([self.prefixed_key(key)], [expiry, amount])

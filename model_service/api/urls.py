@@ -16,7 +16,7 @@ from werkzeug.routing import RequestRedirect
 from model_service.api.context import context
 
 # A proxy's path, as it may stand in a link: anything else, such as //another.example, is ignored.
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_PREFIX = re.compile(r"(/[A-Za-z0-9_~][A-Za-z0-9._~-]*)+")
 
 
 def accept_slashes(app: Flask) -> None:

@@ -10,33 +10,27 @@ from threading import Event
 
 import rq
 import structlog
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 from rq.serializers import JSONSerializer
 
 from model_service.config import Settings, SettingsError, redact_url
+from model_service.storage.db import Database
+from model_service.storage.shared_redis import connect, redis_url
 
 log = structlog.get_logger(__name__)
 
 NAME = "exports"
+# A request waits for Redis: not for long, and not twice.
+_TIMEOUT_S = 1.0
 
 
 class Queue:
     """Safe to use from any thread; connects when it is used."""
 
-    def __init__(self, settings: Settings) -> None:
-        if settings.redis_url is None:
-            raise SettingsError("REDIS_URL is not set: name a server, or use 'model-service up'")
-        self._url = settings.redis_url.get_secret_value()
-        try:
-            # A request waits for this: not for long, and not twice.
-            self._redis = Redis.from_url(
-                self._url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), retries=0)
-            )
-        except ValueError as exc:
-            raise SettingsError(f"REDIS_URL is no address of a Redis: {exc}") from None
+    def __init__(self, settings: Settings, database: Database) -> None:
+        """Raises: SettingsError: REDIS_URL is missing or no address."""
+        self._settings, self._database = settings, database
+        self._redis = connect(settings, database, _TIMEOUT_S)
 
     def enqueue(self, function: Callable[[str], None], job_id: str) -> None:
         """Ask a worker to run ``function(job_id)``. When Redis is away the reconciler asks again."""
@@ -71,8 +65,9 @@ class Queue:
             SettingsError: Redis cannot be reached at the start; later it is waited for.
         """
         if not self.ping():
-            raise SettingsError(f"REDIS_URL: no answer from {redact_url(self._url)}")
-        connection = Redis.from_url(self._url)  # without a time limit: it waits for jobs
+            address = redact_url(redis_url(self._settings))
+            raise SettingsError(f"REDIS_URL: no answer from {address}")
+        connection = connect(self._settings, self._database, None)  # it waits for jobs
         queue = rq.Queue(NAME, connection=connection, serializer=JSONSerializer)
         worker = _Worker([queue], connection=connection, serializer=JSONSerializer)
         worker.stopping = stopping

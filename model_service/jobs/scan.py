@@ -53,7 +53,7 @@ def scan(model_id: str) -> None:
     """Scan the files of a model that were not scanned yet, unless somebody else does."""
     context = CONTEXT.get()
     scans = Scans(context.database)
-    models = Models(context.database, HotModels(context.settings))
+    models = Models(context.database, HotModels(context.settings, context.database))
     note = scans.begin(model_id, _LEASE_S)
     if note is None:
         return

@@ -41,7 +41,7 @@ class Step:
 
 
 def make_sweeper(settings: Settings, database: Database, blobs: Blobs) -> "Sweeper":
-    trash = Trash(database, Models(database, HotModels(settings)), blobs)
+    trash = Trash(database, Models(database, HotModels(settings, database)), blobs)
     keep_s = settings.deleted_keep_days * 86_400.0
     steps = [
         Step("deleted_models", lambda: trash.purge_deleted(keep_s)),

@@ -32,7 +32,7 @@ def run(settings: Settings) -> int:
     database = Database(settings)
     database.check()
     prepare(database)
-    queue = Queue(settings)
+    queue = Queue(settings, database)
     metrics = MetricsEndpoint(settings) if settings.worker_metrics_port is not None else None
     context = Context(
         settings=settings,

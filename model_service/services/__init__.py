@@ -65,6 +65,7 @@ from model_service.storage.namespaces import Namespaces
 from model_service.storage.part_uploads import PartUploads
 from model_service.storage.revoked_sessions import RevokedSessions
 from model_service.storage.secrets import Secrets
+from model_service.storage.shared_redis import redis_url
 from model_service.storage.training_jobs import TrainingJobs
 from model_service.storage.trash import Trash
 from model_service.storage.usage import UsageCounts
@@ -116,20 +117,20 @@ def check_dependencies(settings: Settings) -> None:
     """
     Tiers.read(settings)
     prepare_database(settings)
-    Queue(settings)
+    redis_url(settings)
 
 
 def build_services(settings: Settings, database: Database) -> Services:
     """Put the services together over one connection."""
     blobs = Blobs(database, DiskCache(settings.cache, settings.cache_max_bytes))
-    stored_models = Models(database, HotModels(settings))
+    stored_models = Models(database, HotModels(settings, database))
     stored_trash = Trash(database, stored_models, blobs)
     idempotency = Idempotency(IdempotencyKeys(database))
     stored_jobs, stored_datasets = TrainingJobs(database), Datasets(database)
     stored_deployments = Deployments(database)
     suggestions = Suggestions({"model": stored_models, "dataset": stored_datasets}, stored_deployments)
     origins = Origins(stored_jobs, stored_datasets, suggestions)
-    queue, tiers = Queue(settings), Tiers.read(settings)
+    queue, tiers = Queue(settings, database), Tiers.read(settings)
     versions = NewVersions(database, stored_models, Creations(database), blobs, origins)
     models = ModelService(database, stored_models, versions, stored_trash, idempotency, origins, suggestions)
     files = HeldFiles(

@@ -39,7 +39,7 @@ class Application:
         database = Database(settings)
         counts = UsageCounts(database)
         usage, key_uses = Usage(), KeyUses()
-        self._rates = RateWindows(settings)
+        self._rates = RateWindows(settings, database)
         quotas = Quotas(self._rates, counts)
         server = f"{socket.gethostname()}:{settings.inference_port}:{index}".replace(".", "-")
         threads = settings.inference_threads or processors()

@@ -49,6 +49,7 @@ workers            the workers that live, what they can convert, and what confin
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, TypeVar
 
 import pymongo
@@ -201,6 +202,13 @@ class Database:
         """
         with self.client.start_session(snapshot=True) as session:
             yield session
+
+    @cached_property
+    def installation_id(self) -> str:
+        """What tells this installation from others on the same Redis: made once, with the database."""
+        from model_service.storage.secrets import Secrets  # it imports this module
+
+        return Secrets(self).get("installation").hex()[:16]
 
     def check(self) -> None:
         """Raises: SettingsError: the server cannot be reached, is too old, or has no transactions."""

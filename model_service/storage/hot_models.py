@@ -22,13 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from model_service.config import Settings
-from model_service.storage.db import Document
+from model_service.storage.db import Database, Document
+from model_service.storage.shared_redis import connect
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +38,6 @@ REMEMBERED = 4096
 # Redis also carries the queue: a large answer stays out of its memory.
 MAX_BODY_BYTES = 64 * 1024
 
-_PREFIX = "model-service:model:"
 _STORE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
@@ -72,21 +69,15 @@ class HotModel:
 class HotModels:
     """Safe to use from any thread; connects when it is used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, database: Database) -> None:
         self._ttl_s = settings.metadata_cache_s if settings.redis_url is not None else 0.0
-        self._database = settings.mongodb_db
         self._asked: dict[str, None] = {}
         self._asked_before: dict[str, None] = {}
         self._down_until = 0.0
         self._tokens = itertools.count()
         self._process = f"?{os.getpid()}-{os.urandom(8).hex()}-"
-        if self._ttl_s and settings.redis_url is not None:
-            self._redis: Any = Redis.from_url(
-                settings.redis_url.get_secret_value(),
-                socket_connect_timeout=TIMEOUT_S,
-                socket_timeout=TIMEOUT_S,
-                retry=Retry(NoBackoff(), retries=0),
-            )
+        if self._ttl_s:
+            self._redis: Any = connect(settings, database, TIMEOUT_S)
             self._store = self._redis.register_script(_STORE)
 
     def read(self, model_id: str, load: Callable[[], HotModel | None]) -> HotModel | None:
@@ -145,7 +136,7 @@ class HotModels:
         return hot
 
     def _key(self, model_id: str) -> str:
-        return f"{_PREFIX}{self._database}:{model_id}"
+        return f"model:{model_id}"
 
     def _failed(self, exc: RedisError) -> None:
         self._down_until = time.monotonic() + RETRY_S

@@ -14,6 +14,7 @@ from uuid import uuid4
 import structlog
 
 from model_service.config import Settings
+from model_service.storage.db import DATABASE_ERRORS, Database
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -31,26 +32,18 @@ class RateWindows:
     Without REDIS_URL every process counts alone.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, database: Database) -> None:
         self._process = uuid4().hex
-        self._prefix = f"model-service:rate:{settings.mongodb_db}"
-        self._url = settings.redis_url
+        self._settings, self._database = settings, database
         self.connected = False
 
     @cached_property
     def _redis(self) -> Redis | None:
-        if self._url is None:
+        if self._settings.redis_url is None:
             return None
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
+        from model_service.storage.shared_redis import connect
 
-        return Redis.from_url(
-            self._url.get_secret_value(),
-            socket_connect_timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), retries=0),
-        )
+        return connect(self._settings, self._database, _TIMEOUT_S)
 
     def exchange(self, minute: int, own: Mapping[str, int]) -> dict[str, int] | None:
         """Tell how often each owner's were asked here in this minute; what all others told of them.
@@ -67,14 +60,14 @@ class RateWindows:
         from redis.exceptions import RedisError
 
         pipeline = self._redis.pipeline(transaction=False)
-        for owner, count in own.items():
-            name = f"{self._prefix}:{minute}:{owner}"
-            pipeline.hset(name, self._process, str(count))
-            pipeline.expire(name, _KEPT_S)
-            pipeline.hvals(name)
         try:
+            for owner, count in own.items():
+                name = f"rate:{minute}:{owner}"
+                pipeline.hset(name, self._process, str(count))
+                pipeline.expire(name, _KEPT_S)
+                pipeline.hvals(name)
             counts = pipeline.execute()[2::3]
-        except RedisError as exc:
+        except (RedisError, *DATABASE_ERRORS) as exc:  # the prefix of the keys is in MongoDB
             self._failed(exc)
             return None
         self.connected = True

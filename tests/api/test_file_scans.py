@@ -31,7 +31,7 @@ def test_a_finding_is_shown_wherever_the_file_is(
     note = scans.begin(model_id, 60)
     assert note is not None
     (file,) = scans.unscanned(note["_id"])
-    with Models(database, HotModels(settings)).changing(note["_id"]):
+    with Models(database, HotModels(settings, database)).changing(note["_id"]):
         scans.record(note["_id"], file, FINDING)
     assert shown() == [FINDING, FINDING, FINDING]
     assert http.get(url).headers["ETag"] == etag

@@ -22,8 +22,8 @@ def services(settings: Settings, database: Database) -> Services:
 
 
 @pytest.fixture
-def queue(settings: Settings) -> Queue:
-    return Queue(settings)
+def queue(settings: Settings, database: Database) -> Queue:
+    return Queue(settings, database)
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
     database.ensure_indexes()
     blobs = Blobs(database)
     store = PackageStore(blobs, tmp_path / "serving")
-    rates = RateWindows(settings)
+    rates = RateWindows(settings, database)
     quotas = Quotas(rates, UsageCounts(database))
     world = World(
         database, blobs, Deployments(database), store, Usage(), quotas, Engine(1, lanes=2), settings

@@ -44,7 +44,7 @@ class Pool:
         self._rates: list[RateWindows] = []
 
     def process(self, *, counts: UsageCounts | None = None, **changes: Any) -> Quotas:
-        rates = RateWindows(self.settings.model_copy(update=changes))
+        rates = RateWindows(self.settings.model_copy(update=changes), self.database)
         self._rates.append(rates)
         return Quotas(rates, counts or UsageCounts(self.database), self._clock)
 

@@ -14,6 +14,7 @@ from redis import Redis
 
 from model_service.config import Settings
 from model_service.embedded import Addresses
+from model_service.storage.db import Database
 from model_service.storage.hot_models import MAX_BODY_BYTES, HotModel, HotModels, settle
 
 TTL_S = 2
@@ -44,7 +45,7 @@ def source() -> Source:
 
 def process(settings: Settings, **changes: object) -> HotModels:
     """What another API process has: its own memory, the same Redis."""
-    return HotModels(settings.model_copy(update={"metadata_cache_s": TTL_S, **changes}))
+    return HotModels(settings.model_copy(update={"metadata_cache_s": TTL_S, **changes}), Database(settings))
 
 
 def warm(cache: HotModels, source: Source) -> None:

@@ -1,0 +1,126 @@
+"""Two installations on one Redis share nothing, and every key says whose it is."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from redis import Redis
+
+from model_service.app import create_app
+from model_service.config import Settings
+from model_service.embedded import Addresses
+from model_service.jobs.queue import Queue
+from model_service.jobs.scan import scan
+from model_service.storage.db import Database
+from model_service.storage.hot_models import HotModel, HotModels
+from model_service.storage.rate_windows import RateWindows
+from model_service.storage.shared_redis import connect
+from tests.api.people import People, secured
+from tests.embedded.waiting import wait_for
+from tests.factories import new_model
+
+
+@pytest.fixture
+def redis(servers: Addresses) -> Iterator[Redis]:
+    with Redis.from_url(servers.redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def another(settings: Settings) -> Iterator[Settings]:
+    """The settings of a second installation: another database on the same servers."""
+    other = settings.model_copy(update={"mongodb_db": f"test-{uuid.uuid4().hex[:16]}"})
+    yield other
+    assert other.mongodb_url is not None
+    with MongoClient[dict[str, Any]](other.mongodb_url.get_secret_value()) as client:
+        client.drop_database(other.mongodb_db)
+
+
+@contextmanager
+def worker(settings: Settings) -> Iterator[None]:
+    assert settings.mongodb_url is not None
+    assert settings.redis_url is not None
+    env = os.environ | {
+        "MONGODB_URL": settings.mongodb_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "MONGODB_DB": settings.mongodb_db,
+        "MODEL_SERVICE_HOME": str(settings.home),
+        "EXPORT_PREWARM": "false",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "model_service.jobs"], env=env)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_the_id_is_made_once(settings: Settings, database: Database, another: Settings) -> None:
+    assert Database(settings).installation_id == database.installation_id
+    assert Database(another).installation_id != database.installation_id
+
+
+def test_queues_hot_models_and_windows_are_apart(
+    settings: Settings, database: Database, another: Settings
+) -> None:
+    elsewhere = Database(another)
+    mine, theirs = Queue(settings, database), Queue(another, elsewhere)
+    mine.enqueue(scan, "a")
+    assert (mine.waiting(), theirs.waiting()) == (["a"], [])
+
+    caches = HotModels(settings, database), HotModels(another, elsewhere)
+    for number, cache in enumerate(caches):
+        model = HotModel("digits", 1, b"%d" % number)
+        answers = {cache.read("an id", lambda model=model: model) for _ in range(4)}  # type: ignore[misc]
+        assert answers == {model}
+
+    windows = RateWindows(settings, database), RateWindows(another, elsewhere)
+    for each in windows:
+        assert each.exchange(1, {"ada": 5}) == {"ada": 0}
+        each.close()
+
+
+def test_limits_are_apart(settings: Settings, another: Settings) -> None:
+    for each in (settings, another):
+        root = People(create_app(secured(each, rate_limits="on", rate_limit_default="1 per hour"))).root
+        root("POST", "/api/v1/models", json=new_model(), status=201)
+        root("POST", "/api/v1/models", json=new_model(), status=429)
+
+
+def test_after_a_busy_run_every_key_has_the_installations_prefix(
+    settings: Settings, database: Database, another: Settings, redis: Redis
+) -> None:
+    """The other installation has no worker: ours leaves its jobs where they are."""
+    theirs = Queue(another, Database(another))
+    theirs.enqueue(scan, "theirs")
+    people = People(create_app(secured(settings, rate_limits="on")))
+    made: Any = people.root("POST", "/api/v1/models", json=new_model(), status=201).json
+    model = f"/api/v1/models/{made['model_id']}"
+    seen: set[str] = set()
+    ours, others = (f"model-service:{each.installation_id}:" for each in (database, Database(another)))
+
+    def is_scanned() -> bool:
+        seen.update(redis.keys(), redis.pubsub_channels())
+        people.root("GET", model, status=200)
+        return bool(database.models.find_one({"files.scan": {"$ne": None}}))
+
+    with worker(settings):
+        headers = {"X-Filename": "m.pt"}
+        people.root("POST", f"{model}/upload", data=b"no pickle", headers=headers, status=201)
+        wait_for(is_scanned, "the worker to scan the file", deadline_s=120)
+    seen.update(redis.keys())
+    assert [key for key in seen if not key.startswith((ours, others))] == []
+    for kind in ("rq:queues", "rq:workers", "rq:pubsub:", "rq:job:", "model:", "LIMITS:"):
+        assert any(key.startswith(ours + kind) for key in seen), kind
+    assert theirs.waiting() == ["theirs"]
+
+
+def test_a_command_whose_keys_are_unknown_is_refused(settings: Settings, database: Database) -> None:
+    with connect(settings, database, 1) as client, pytest.raises(NotImplementedError, match="SORT"):
+        client.sort("a list")
