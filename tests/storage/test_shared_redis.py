@@ -99,7 +99,7 @@ def test_after_a_busy_run_every_key_has_the_installations_prefix(
     """The other installation has no worker: ours leaves its jobs where they are."""
     theirs = Queue(another, Database(another))
     theirs.enqueue(scan, "theirs")
-    people = People(create_app(secured(settings, rate_limits="on")))
+    people = People(create_app(secured(settings, rate_limits="on", rate_limit_default="1000000 per hour")))
     made: Any = people.root("POST", "/api/v1/models", json=new_model(), status=201).json
     model = f"/api/v1/models/{made['model_id']}"
     seen: set[str] = set()
