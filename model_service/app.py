@@ -55,6 +55,7 @@ from model_service.services import build_services
 from model_service.storage.db import CONNECTION_ERRORS, Database
 from model_service.storage.hot_models import settle
 from model_service.storage.migrations import prepare
+from model_service.storage.shared_redis import redis_prefix
 
 _RESOURCES = (
     models,
@@ -124,7 +125,7 @@ def create_app(settings: Settings) -> Flask:
     register_access_log(app)
     register_signed(app)
     register_auth(app, settings)
-    register_limits(app, settings, database)
+    register_limits(app, settings, lambda: redis_prefix(database))
     register_cors(app, settings)
     register_error_handlers(app, connection_errors=CONNECTION_ERRORS)
     register_pages(app)

@@ -7,6 +7,7 @@ for itself. Without Redis every process counts alone until it is back (flask-lim
 import re
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flask import Flask, Response, current_app, request
@@ -20,8 +21,6 @@ from model_service.actor import actor
 from model_service.api.permissions import is_open
 from model_service.config import Settings
 from model_service.errors import RateLimited
-from model_service.storage.db import Database
-from model_service.storage.shared_redis import redis_prefix
 
 # In front of REDIS_URL's scheme, it makes flask-limiter take the storage below.
 _OURS = "model-service+"
@@ -45,8 +44,12 @@ _PARTS = frozenset({"part_uploads.put_part", "part_uploads.get_upload"})
 _CONTINUES = re.compile(r"bytes=0*[1-9][0-9]*-[0-9]*")
 
 
-def register_limits(app: Flask, settings: Settings, database: Database) -> None:
-    """After whoever calls is known."""
+def register_limits(app: Flask, settings: Settings, key_prefix: Callable[[], str]) -> None:
+    """After the caller is known.
+
+    Args:
+        key_prefix: returns what keys in Redis begin with; called when the first request is counted.
+    """
     if not settings.limits_rates:
         return
     limits = {
@@ -59,7 +62,7 @@ def register_limits(app: Flask, settings: Settings, database: Database) -> None:
         _caller,
         default_limits=[Limit(lambda: limits[_class()], scope=lambda endpoint: _class())],
         storage_uri=_storage(settings),
-        storage_options=_REDIS_OPTIONS | {"database": database} if settings.redis_url else {},
+        storage_options=_REDIS_OPTIONS | {"prefix": key_prefix} if settings.redis_url else {},
         in_memory_fallback_enabled=True,
     )
     limiter.request_filter(_is_exempt)
@@ -157,14 +160,14 @@ class OneTrip(RedisStorage):
     return {count, ttl_ms}
     """
 
-    def __init__(self, uri: str, *, database: Database, **options: Any) -> None:
+    def __init__(self, uri: str, *, prefix: Callable[[], str], **options: Any) -> None:
         super().__init__(uri.removeprefix(_OURS), **options)
-        self._database = database
+        self._prefix = prefix
         self._increment = self.get_connection().register_script(self._INCREMENT)
         self._learned = threading.local()
 
     def prefixed_key(self, key: str) -> str:
-        return f"{redis_prefix(self._database)}{super().prefixed_key(key)}"
+        return f"{self._prefix()}{super().prefixed_key(key)}"
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         count, ttl_ms = self._increment([self.prefixed_key(key)], [expiry, amount])
