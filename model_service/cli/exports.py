@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from model_service.cli.export_views import job_record, matrix, of_framework
 from model_service.cli.options import ModelFilter, ModelId, Output, json_object
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
-from model_service.cli.tables import Listing, Record, printable, size
+from model_service.cli.tables import Listing, printable, size
 from model_service.client import ExportJob, JobFailed, ModelServiceClient
 
 app = typer.Typer(help="Conversions of models, each compared with its source.", no_args_is_help=True)
@@ -168,20 +169,9 @@ def capabilities(
 ) -> None:
     """Which models become which formats, and what the running workers can make now."""
     found = client_of(context).export_capabilities(framework)
-    rows = (
-        (
-            name,
-            format_name,
-            each.quality or "no",
-            "yes" if each.available else each.reason if each.supported else "",
-            "yes" if each.preprocessing_embedded else "",
-        )
-        for name, formats in found.items()
-        for format_name, each in formats.items()
-    )
-    columns = ("framework", "format", "quality", "available", "embeds preprocessing")
     data = {name: {key: each.raw for key, each in formats.items()} for name, formats in found.items()}
-    emit(data, as_json, Listing(columns, rows, spare=("embeds preprocessing",)))
+    one = found.get(framework) if framework is not None else None
+    emit(data, as_json, *(matrix(found) if one is None else of_framework(one)))
 
 
 @app.command()
@@ -219,34 +209,5 @@ def _steps(job: ExportJob) -> list[str]:
     return [printable(line) for line in job.log[-10:] if not message or message not in line]
 
 
-def _interface(tensor: dict[str, Any]) -> str:
-    shape = ", ".join(map(str, tensor.get("shape", ())))
-    return f"{tensor.get('name')}  {tensor.get('dtype')}[{shape}]"
-
-
 def _show(job: ExportJob, as_json: bool) -> None:
-    source_mb = (job.optimization_stats or {}).get("original_size_mb")
-    shown = {
-        "id": job.id,
-        "model": " ".join(filter(None, (job.model_name, job.model_version, job.model_id))),
-        "version": job.version,
-        "tag": job.version_tag,
-        "default": "yes" if job.is_default else None,
-        "retry of": job.retry_of,
-        "reused from": job.reused_from,
-        "format": job.export_format,
-        "status": job.status,
-        "progress": None
-        if job.ended
-        else f"{job.progress_percent:.0f} %  {job.progress_message or ''}".rstrip(),
-        "error": job.error_code and f"{job.error_code}: {job.error_message}",
-        "verdict": (job.fidelity or {}).get("verdict"),
-        "inputs": "\n".join(map(_interface, job.inputs or ())),
-        "source": source_mb and f"{source_mb:g} MB",
-        "artefact": size(job.model_size_bytes),
-        "package": size(job.export_package_size_bytes),
-        "created (UTC)": job.created_at,
-        "started (UTC)": job.started_at,
-        "completed (UTC)": job.completed_at,
-    }
-    emit(job.raw, as_json, Record(shown))
+    emit(job.raw, as_json, job_record(job))

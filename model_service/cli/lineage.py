@@ -1,5 +1,6 @@
 """``model-service models lineage | compare``."""
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Listing, Record
 
 _DIGITS = 12  # of a sha256, for a person
+_NONE: dict[str, dict[str, Any]] = {"added": {}, "removed": {}, "changed": {}}
 
 Other = Annotated[str, typer.Argument(metavar="OTHER", help=MODEL_HELP)]
 
@@ -54,27 +56,43 @@ def compare(context: typer.Context, model_id: ModelId, other_id: Other, as_json:
     found = client_of(context).compare_models(model_id, other_id)
     before, after = (f"{found[side]['name']} {found[side]['version']}" for side in ("from", "to"))
     rows = [
-        *(
-            (kind.removesuffix("s"), *row)
-            for kind in ("metrics", "hyperparameters")
-            for row in _changes(found[kind])
-        ),
-        *(("tag", tag, "", "yes") for tag in found["tags"]["added"]),
-        *(("tag", tag, "yes", "") for tag in found["tags"]["removed"]),
-        *(("file", path, _short(old), _short(new)) for path, old, new in _changes(found["files"])),
+        *(("field", *row) for row in _changes(found.get("fields", _NONE))),
+        *(("metric", *row) for row in _changes(found["metrics"])),
+        *(("hyperparameter", *row) for row in _changes(found["hyperparameters"])),
+        *(("tag", tag, "", "yes", "") for tag in found["tags"]["added"]),
+        *(("tag", tag, "yes", "", "") for tag in found["tags"]["removed"]),
+        *(("file", path, _short(old), _short(new), "") for path, old, new, _ in _changes(found["files"])),
+        *(("dataset info", *row) for row in _changes(found.get("dataset_info", _NONE))),
         *(("signature", *row) for row in _changes(found["signature"])),
     ]
-    columns = ("what", "which", before, after)
-    emit(found, as_json, Listing(columns, rows) if rows else f"{before} and {after} do not differ.")
+    columns = ("what", "which", before, after, "change")
+    shown = Listing(columns, rows, spare=() if any(row[-1] for row in rows) else ("change",))
+    emit(found, as_json, shown if rows else f"{before} and {after} do not differ.")
 
 
-def _changes(difference: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any, Any]]:
+def _changes(difference: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+    """Key, values before and after, and the difference of numbers: absolute, and relative in percent."""
     for key, change in difference["changed"].items():
-        yield key, change["from"], change["to"]
+        yield key, _text(change["from"]), _text(change["to"]), _delta(change)
     for key, value in difference["removed"].items():
-        yield key, value, ""
+        yield key, _text(value), "", ""
     for key, value in difference["added"].items():
-        yield key, "", value
+        yield key, "", _text(value), ""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list) and not any(isinstance(each, list | dict) for each in value):
+        return ", ".join(map(_text, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _delta(change: dict[str, Any]) -> str:
+    if change.get("delta") is None:
+        return ""
+    relative = change.get("relative_delta")
+    return f"{change['delta']:+.4g}" + (f" ({relative:+.2%})" if relative is not None else "")
 
 
 def _short(checksum: str) -> str:

@@ -4,7 +4,8 @@ Whatever came from an upload (a name, a message) loses its control characters fi
 sequence of its reaches the terminal.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,11 +24,12 @@ class Listing:
     """
 
     def __init__(
-        self, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()
+        self, columns: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = (), gap: int = 2
     ) -> None:
         self._columns = columns
         self._rows = [dict(zip(columns, row, strict=True)) for row in rows]
         self._spare = spare
+        self._gap = gap
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         spare = list(self._spare)
@@ -40,7 +42,7 @@ class Listing:
         yield drawn
 
     def _draw(self, shown: Sequence[str]) -> Table:
-        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, self._gap - 1, 0, 0), show_edge=False)
         for number, name in enumerate(shown):
             drawn.add_column(Text(name, no_wrap=True, overflow="ellipsis"), no_wrap=number == 0)
         for row in self._rows:
@@ -61,9 +63,14 @@ class Record:
         for name, value in self._pairs.items():
             label = name.ljust(indent)
             width = max(options.max_width - indent, 20)
-            for line in Text(_words(value)).wrap(console, width, overflow="ignore"):
+            for line in _wrapped(_words(value), width):
                 yield Text.assemble((label, "bold"), line)
                 label = " " * indent
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    for line in text.split("\n"):
+        yield from textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def printable(text: str) -> str:
@@ -83,6 +90,16 @@ def size(size_bytes: float | None) -> str:
             break
         value /= 1000
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def sizes(*sizes_bytes: float | None) -> list[str]:
+    """All in the unit of the largest, so that they can be compared."""
+    largest = max((each for each in sizes_bytes if each is not None), default=0.0)
+    power = next((n for n in range(len(_UNITS)) if largest < 1000 ** (n + 1)), len(_UNITS) - 1)
+    digits = 2 if power else 0
+    return [
+        "" if each is None else f"{each / 1000**power:.{digits}f} {_UNITS[power]}" for each in sizes_bytes
+    ]
 
 
 def milliseconds(value: float | None) -> str:

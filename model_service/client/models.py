@@ -107,8 +107,9 @@ class ModelCalls(Calls):
         return self._transport.json("GET", f"{model_url(model_id)}/lineage", query={"limit": limit})
 
     def compare_models(self, model_id: str, other_id: str) -> dict[str, Any]:
-        """What differs from the first to the second: ``metrics``, ``hyperparameters``, ``tags``, ``files``,
-        ``signature``, each with what was ``added``, ``removed`` and ``changed``."""
+        """What differs from the first to the second: ``fields`` (algorithm, framework, …), ``metrics``,
+        ``hyperparameters``, ``tags``, ``files``, ``dataset_info``, ``signature``, each with what was
+        ``added``, ``removed`` and ``changed``; of numeric metrics with ``delta`` and ``relative_delta``."""
         other = model_url(other_id).removeprefix(MODELS)
         return self._transport.json("GET", f"{model_url(model_id)}/compare{other}")
 

@@ -5,6 +5,7 @@ Nothing here says what is possible but FRAMEWORKS, and that only as what a frame
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from exporters import registry
@@ -23,6 +24,19 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
     "onnx": ("onnx",),
+}
+# Other names that models are registered with.
+_ALIASES = {
+    "scikit-learn": "sklearn",
+    "scikit_learn": "sklearn",
+    "torch": "pytorch",
+    "transformers": "huggingface",
+    "yolo": "ultralytics",
+}
+_KINDS_BY_SUFFIX = {
+    ".onnx": ("onnx",),
+    **dict.fromkeys((".pt", ".pth", ".pt2", ".ts", ".torchscript"), ("pt2", "torchscript", "ultralytics")),
+    ".safetensors": ("state_dict",),
 }
 _EMBEDS = "embed_preprocessing"
 _IN_ONE_STEP = 1
@@ -72,6 +86,33 @@ class CapabilityService:
     def all(self) -> list[Framework]:
         reports = self._toolchains.reports()
         return [self._describe(framework, reports) for framework in FRAMEWORKS]
+
+    @staticmethod
+    def check_possible(framework: str | None, filename: str, export_format: str) -> None:
+        """Refuse a format that no exporter makes of a framework's models, or of a file with such a name.
+
+        A framework that is not known here is not refused: the worker looks into the file.
+
+        Raises:
+            UnsupportedOption: ``details.allowed`` lists the formats that are possible.
+        """
+        name = (framework or "").casefold()
+        kinds = FRAMEWORKS.get(_ALIASES.get(name, name))
+        if kinds is None:
+            return
+        kinds += _KINDS_BY_SUFFIX.get(PurePosixPath(filename).suffix.casefold(), ())
+        possible = [
+            spec.name
+            for spec in registry.specifications()
+            if any(registry.steps(spec.name, FAMILIES[kind]) for kind in kinds)
+        ]
+        if export_format not in possible:
+            raise UnsupportedOption(
+                f"A {framework} model cannot be exported to {export_format}: it can be to "
+                f"{', '.join(possible)}.",
+                allowed=possible,
+                option="export_format",
+            )
 
     @staticmethod
     def options() -> dict[str, Any]:

@@ -1,10 +1,17 @@
 """What differs between two models: key by key, nested ones by their dotted paths."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from model_service.services.models import ModelService
 from model_service.storage.db import Document
+
+# Fields that are compared as a whole; those of the versions themselves (id, number, times) always differ.
+_FIELDS = (
+    *("name", "algorithm", "framework", "task_type", "status", "description", "created_by"),
+    *("aliases", "parent_model_id", "training_job_id", "dataset_ids"),
+)
 
 
 class ComparisonService:
@@ -21,10 +28,12 @@ class ComparisonService:
         return {
             "from": before,
             "to": after,
+            "fields": difference(_fields(before), _fields(after), flat=True),
             "metrics": difference(before["metrics"], after["metrics"], _numeric_change),
             "hyperparameters": difference(before["hyperparameters"], after["hyperparameters"]),
             "tags": _tags(before["tags"], after["tags"]),
             "files": difference(_files(before), _files(after), flat=True),
+            "dataset_info": difference(_dataset_info(before), _dataset_info(after)),
             "signature": difference(_signature(before), _signature(after)),
         }
 
@@ -34,11 +43,17 @@ def _plain_change(before: Any, after: Any) -> Document:
 
 
 def _numeric_change(before: Any, after: Any) -> Document:
-    """With the difference where both are numbers."""
+    """With the difference where both are finite numbers, and its share of the first where that is not 0."""
     change = _plain_change(before, after)
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, after)):
+    if all(_is_finite(value) for value in (before, after)):
         change["delta"] = after - before
+        if before:
+            change["relative_delta"] = (after - before) / abs(before)
     return change
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def difference(
@@ -73,6 +88,20 @@ def _flatten(value: Document, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(inner, here)
         else:
             yield here, inner
+
+
+def _fields(model: Document) -> Document:
+    """Those that have a value. Ids are text, as in every answer."""
+    found = {field: model.get(field) for field in _FIELDS}
+    if found["parent_model_id"] is not None:
+        found["parent_model_id"] = str(found["parent_model_id"])
+    found["dataset_ids"] = [str(dataset_id) for dataset_id in found["dataset_ids"] or ()]
+    return {field: value for field, value in found.items() if value not in (None, [], "")}
+
+
+def _dataset_info(model: Document) -> Document:
+    """Without the features, which are part of the signature."""
+    return {key: value for key, value in model["dataset_info"].items() if key != "features"}
 
 
 def _tags(before: list[str], after: list[str]) -> Document:

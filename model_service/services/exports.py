@@ -10,6 +10,7 @@ from model_service.actor import Permission, may_read, require
 from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.jobs.export import export
 from model_service.jobs.queue import Queue
+from model_service.services.capabilities import CapabilityService
 from model_service.services.export_limits import ExportLimits
 from model_service.services.export_requests import again, checked, new_job
 from model_service.services.files import StoredFile
@@ -80,7 +81,8 @@ class ExportService:
         Raises:
             MalformedId, NotFound: of the model, its file or the training job.
             NotPermitted: by somebody who may not write the model.
-            UnsupportedOption: the format or an option of it is not offered; ``details.allowed`` is.
+            UnsupportedOption: the format or an option of it is not offered, or the model's framework cannot
+                become that format; ``details.allowed`` is what is offered.
             InvalidField: no source, or two.
             ExportLimitReached: whoever acts has as many as their tier allows.
         """
@@ -94,6 +96,9 @@ class ExportService:
                 source = self._origins.newest_model_with_file(str(training_job_id))
             model = self._files.get_with_file(source)
             require(Permission.WRITE, model["name"])
+            CapabilityService.check_possible(
+                model["framework"], model["file_metadata"]["filename"], export_format
+            )
             job = new_job(model, export_format, options, processing, version_tag, validation_config)
             return self._store(job | {"reuse": reuse}, note, lambda: NotFound("file of model", source))
 

@@ -119,3 +119,31 @@ def test_a_framework_that_is_none_is_refused_with_those_that_are(http: FlaskClie
     answer = http.get(URL, query_string={"framework": framework})
     assert (answer.status_code, answer.json["error"]["code"]) == (422, "unsupported_option")
     assert answer.json["error"]["details"]["allowed"] == list(FRAMEWORKS)
+
+
+@pytest.mark.parametrize(
+    ("framework", "filename", "export_format", "status"),
+    [
+        ("sklearn", "m.pkl", "tflite", 422),
+        ("scikit-learn", "m.joblib", "openvino", 422),
+        ("xgboost", "m.json", "coreml", 422),
+        ("pytorch", "m.pt2", "pickle", 422),
+        ("onnx", "m.onnx", "tflite", 422),
+        ("sklearn", "m.pkl", "onnx", 202),
+        ("sklearn", "m.onnx", "openvino", 202),  # whatever made it, the file is ONNX
+        ("something else", "m.bin", "tflite", 202),
+        (None, "m.bin", "tflite", 202),
+    ],
+)
+def test_a_format_that_the_framework_cannot_become_is_refused_at_the_request(
+    http: FlaskClient, framework: str | None, filename: str, export_format: str, status: int
+) -> None:
+    body = {"name": "m", "algorithm": "a"} | ({} if framework is None else {"framework": framework})
+    model_id = http.post("/api/v1/models", json=body).json["model_id"]  # type: ignore[index]
+    http.post(f"/api/v1/models/{model_id}/upload", data=b"x", headers={"X-Filename": filename})
+    answer = http.post("/api/v1/export/jobs", json={"model_id": model_id, "export_format": export_format})
+    assert answer.status_code == status, answer.text
+    if status == 422:
+        error: Any = answer.json["error"]  # type: ignore[index]
+        assert export_format not in error["details"]["allowed"]
+        assert all(name in error["message"] for name in error["details"]["allowed"])

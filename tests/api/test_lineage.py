@@ -77,8 +77,8 @@ def test_a_comparison_names_what_differs(http: FlaskClient) -> None:
         "added": {"new": 2},
         "removed": {"old": 1},
         "changed": {
-            "accuracy": {"from": 0.5, "to": 0.75, "delta": 0.25},
-            "per_class.b": {"from": 2, "to": 4, "delta": 2},
+            "accuracy": {"from": 0.5, "to": 0.75, "delta": 0.25, "relative_delta": 0.5},
+            "per_class.b": {"from": 2, "to": 4, "delta": 2, "relative_delta": 1.0},
             "note": {"from": "x", "to": "y"},
         },
     }
@@ -99,3 +99,35 @@ def test_a_comparison_names_what_differs(http: FlaskClient) -> None:
     same = http.get(f"{MODELS}/{first}/compare/{first}").json
     assert same["metrics"] == {"added": {}, "removed": {}, "changed": {}}
     assert http.get(f"{MODELS}/{first}/compare/{UNKNOWN}").status_code == 404
+
+
+def test_every_field_that_differs_is_compared(http: FlaskClient) -> None:
+    dataset = http.post("/api/v1/datasets", json={"name": "scans"}).json["id"]  # type: ignore[index]
+    first = register(http, algorithm="cnn", framework="pytorch", metrics={"loss": 0}, description="a")
+    second = register(
+        http,
+        algorithm="forest",
+        framework="sklearn",
+        metrics={"loss": 1},
+        task_type="classification",
+        parent_model_id=first,
+        dataset_ids=[dataset],
+        dataset_info={"size": 3},
+    )
+    http.put(f"{MODELS}/{second}/aliases/production")
+    found = http.get(f"{MODELS}/{first}/compare/{second}").json
+    assert found["fields"] == {
+        "changed": {
+            "algorithm": {"from": "cnn", "to": "forest"},
+            "framework": {"from": "pytorch", "to": "sklearn"},
+        },
+        "removed": {"description": "a"},
+        "added": {
+            "task_type": "classification",
+            "parent_model_id": first,
+            "dataset_ids": [dataset],
+            "aliases": ["production"],
+        },
+    }
+    assert found["metrics"]["changed"] == {"loss": {"from": 0, "to": 1, "delta": 1}}  # no share of nothing
+    assert found["dataset_info"]["added"] == {"size": 3}

@@ -62,7 +62,9 @@ class ComparedModel(Answer):
 class Difference(BaseModel):
     added: JSONObject
     removed: JSONObject
-    changed: dict[str, dict[str, Any]] = Field(description="{key: {from, to}}; of numeric metrics also delta")
+    changed: dict[str, dict[str, Any]] = Field(
+        description="{key: {from, to}}; of numeric metrics also delta and relative_delta"
+    )
 
 
 class TagDifference(BaseModel):
@@ -75,8 +77,10 @@ class Comparison(BaseModel):
 
     from_: ComparedModel = Field(alias="from")
     to: ComparedModel
+    fields: Difference = Field(description="algorithm, framework, status and the like, each as a whole")
     metrics: Difference
     hyperparameters: Difference
     tags: TagDifference
     files: Difference = Field(description="the sha256 by path")
+    dataset_info: Difference
     signature: Difference
