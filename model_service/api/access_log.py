@@ -38,12 +38,12 @@ def register_access_log(app: Flask) -> None:
             "bytes": 0 if request.method == "HEAD" else response.content_length,
         }
         if not response.is_streamed:
-            log.info("request", **fields, duration_ms=_ms_since(started))
+            log.info("api_request", **fields, duration_ms=_ms_since(started))
             return response
         bound = structlog.contextvars.get_contextvars()  # another request's by then, perhaps
 
         def log_end() -> None:
-            log.info("request", **{**bound, **fields}, duration_ms=_ms_since(started))
+            log.info("api_request", **{**bound, **fields}, duration_ms=_ms_since(started))
 
         response.call_on_close(log_end)
         return response

@@ -5,8 +5,7 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import page_limit, services
 from model_service.api.exports import answer_page
-from model_service.api.schemas.common import Paged
-from model_service.api.schemas.exports import ExportPage
+from model_service.api.schemas.exports import ExportPage, ExportsOfQuery
 from model_service.api.schemas.models import ModelPath
 from model_service.api.schemas.training_jobs import JobPath
 
@@ -14,13 +13,18 @@ api = APIBlueprint("exports_of", __name__, url_prefix="/api/v1", abp_tags=[Tag(n
 
 
 @api.get("/models/<model_ref:model_id>/exports", responses={200: ExportPage})
-def list_exports_of_model(path: ModelPath, query: Paged) -> Response:
+def list_exports_of_model(path: ModelPath, query: ExportsOfQuery) -> Response:
     """List the export jobs of a model's version, newest first."""
-    return answer_page(services().exports.of_model(path.model_id, page=query.page, limit=page_limit(query)))
+    page = services().exports.of_model(
+        path.model_id, query.filters(), page=query.page, limit=page_limit(query)
+    )
+    return answer_page(page)
 
 
 @api.get("/training/<job_id>/exports", responses={200: ExportPage})
-def list_exports_of_training_job(path: JobPath, query: Paged) -> Response:
+def list_exports_of_training_job(path: JobPath, query: ExportsOfQuery) -> Response:
     """List the export jobs of the models that came from a run, newest first."""
-    page = services().exports.of_training_job(path.job_id, page=query.page, limit=page_limit(query))
+    page = services().exports.of_training_job(
+        path.job_id, query.filters(), page=query.page, limit=page_limit(query)
+    )
     return answer_page(page)

@@ -12,8 +12,9 @@ from exporters import package as packages
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Abandoned, Child, ConversionError, Event
 from model_service.jobs.lease import Lease
-from model_service.jobs.source import fetch
+from model_service.jobs.source import fetch, fetch_samples
 from model_service.metrics import EXPORT_DURATION, EXPORTS
+from model_service.storage.blob_descriptions import of_package
 from model_service.storage.blobs import Blob
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
 from model_service.storage.exports import answered_from, source_blobs
@@ -107,6 +108,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
     try:
         named = job["export_config"].get("architecture") is not None
         source = fetch(context.blobs, job["source"], child.workspace, architecture=named)
+        samples = fetch_samples(context.blobs, job["source"], child.workspace)
         report(job_id, token, percent=_FETCHED, message="starting the converter", progress_step="start")
 
         def on_progress(event: Event) -> None:
@@ -116,7 +118,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
                 report(job_id, token, percent=round(percent, 1), message=event["message"], progress_step=step)
 
         result = child.convert(
-            _request(context, job, source, package),
+            _request(context, job, source, samples, package),
             timeout_s=context.settings.export_timeout_s,
             on_progress=on_progress,
             abandoned=lambda: lease.lost.is_set() or context.stopping.is_set(),
@@ -141,9 +143,12 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
     return True
 
 
-def _request(context: Context, job: Document, source: Path, package: Path) -> dict[str, Any]:
+def _request(
+    context: Context, job: Document, source: Path, samples: Path | None, package: Path
+) -> dict[str, Any]:
     return {
         "source": str(source),
+        "sample_inputs": str(samples) if samples else None,
         "output_dir": str(package),
         "format": job["export_format"],
         "options": job["export_config"],
@@ -226,4 +231,4 @@ def _end(
     if package is None:
         context.database.transaction(lambda session: refer(None, session))
     else:
-        context.blobs.publish(package, refer)
+        context.blobs.publish(package, refer, described=of_package(job))

@@ -48,6 +48,19 @@ def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool
     return primary.parent if whole and not (architecture and primary.suffix in _WEIGHTS) else primary
 
 
+def fetch_samples(blobs: Blobs, source: Document, workspace: Path) -> Path | None:
+    """Write the sample inputs that are stored with the model; None where there are none.
+
+    Raises:
+        ConversionError: the stored file lacks bytes.
+    """
+    if "sample_inputs" not in source:
+        return None
+    path = workspace / "sample_inputs.npz"
+    _write(blobs, source["sample_inputs"], path)
+    return path
+
+
 def _inside(folder: Path, path: str) -> Path:
     """``check_path`` let this path in; that a path leads nowhere else is not taken on trust all the same."""
     parts = PurePosixPath(path).parts

@@ -22,6 +22,8 @@ _ASKED = (
     *("source", "version_tag"),
 )
 _FILE = ("path", "file_id", "size_bytes", "checksum")
+# A file of a model version that is no part of the model: inputs on which its exports are compared too.
+SAMPLE_INPUTS = "sample_inputs.npz"
 
 
 def checked(
@@ -102,6 +104,7 @@ def _pending(asked: Document) -> Document:
         **asked,
         "request_digest": _digest(asked),
         "is_default": False,
+        "is_training_default": False,
         "status": ExportStatus.PENDING,
         "progress_percent": 0.0,
         "progress_message": "waiting for a worker",
@@ -118,10 +121,21 @@ def source_of(model: Document) -> Document:
 
     The checksum of several is that of the lines ``CHECKSUM  PATH``, in the order of the paths.
     """
+    samples = [file for file in model["files"] if file["path"] == SAMPLE_INPUTS]
+    others = [file for file in model["files"] if file["path"] != SAMPLE_INPUTS]
+    if not samples or not others:
+        return _files_of(model["file_metadata"], model["files"])
     primary = model["file_metadata"]
-    if len(model["files"]) < 2:
+    if primary.get("path", primary["filename"]) == SAMPLE_INPUTS:  # it was uploaded first
+        primary = {"filename": others[0]["path"].rpartition("/")[2], **others[0]}
+    reference = {key: samples[0][key] for key in ("file_id", "size_bytes", "checksum")}
+    return {**_files_of(primary, others), "sample_inputs": reference}
+
+
+def _files_of(primary: Document, stored: list[Document]) -> Document:
+    if len(stored) < 2:
         return {key: primary[key] for key in ("file_id", "size_bytes", "checksum", "filename")}
-    files = sorted(({key: file[key] for key in _FILE} for file in model["files"]), key=lambda f: f["path"])
+    files = sorted(({key: file[key] for key in _FILE} for file in stored), key=lambda f: f["path"])
     lines = "".join(f"{file['checksum']}  {file['path']}\n" for file in files)
     return {
         "files": files,
@@ -135,6 +149,8 @@ def source_of(model: Document) -> Document:
 def _digest(asked: Document) -> str:
     """Of everything but the tools that decides about a package's bytes. Of one model: its name is in them."""
     source = {key: asked["source"].get(key) for key in ("checksum", "filename", "primary")}
+    if "sample_inputs" in asked["source"]:
+        source["sample_inputs"] = asked["source"]["sample_inputs"]["checksum"]
     names = [name for name in _ASKED if name not in {"source", "version_tag", "training_job_id"}]
     decisive = {"source": source, **{name: asked[name] for name in names}, "model_id": str(asked["model_id"])}
     if not is_wanted(asked["validation_config"]):

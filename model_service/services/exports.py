@@ -24,6 +24,7 @@ from model_service.services.signing import Signing
 from model_service.services.toolchains import Toolchains
 from model_service.states import ExportStatus
 from model_service.storage.audit import Audit
+from model_service.storage.blob_descriptions import package_name
 from model_service.storage.blobs import Blobs, blob_of
 from model_service.storage.db import Database, Document, Session
 from model_service.storage.exports import Exports, answered_from, source_blobs
@@ -184,15 +185,20 @@ class ExportService:
         items, total = self._exports.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def of_model(self, reference: str, *, page: int, limit: int) -> Page:
+    def of_model(self, reference: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
         """Raises: MalformedId, InvalidRequest, NotFound: of the model."""
         model_id = self._models.get(reference)["_id"]
-        return self.search({"model_id": str(model_id)}, page=page, limit=limit)
+        return self.search(filters | {"model_id": str(model_id)}, page=page, limit=limit)
 
-    def of_training_job(self, job_id: str, *, page: int, limit: int) -> Page:
-        """Of every model that came from that run. Raises: MalformedId, NotFound: of the training job."""
+    def of_training_job(self, job_id: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+        """Of every model that came from that run; ``is_default`` is of the run.
+
+        Raises:
+            MalformedId, NotFound: of the training job.
+        """
+        wanted = filters | {"is_training_default": filters.get("is_default"), "is_default": None}
         training_job_id = self._origins.training_job(job_id)["_id"]
-        return self.search({"training_job_id": training_job_id}, page=page, limit=limit)
+        return self.search(wanted | {"training_job_id": training_job_id}, page=page, limit=limit)
 
     def open_package(self, job_id: str) -> StoredFile:
         """The package as a zip; of a job whose verification failed too, for diagnosis.
@@ -208,5 +214,4 @@ class ExportService:
                 status=job["status"],
                 error_code=job.get("error_code"),
             )
-        name = f"{job['model_name']}-{job['model_version']}-{job['export_format']}.zip".replace("/", "-")
-        return StoredFile.of(blob_of(job["package"]), name, self._blobs, "application/zip")
+        return StoredFile.of(blob_of(job["package"]), package_name(job), self._blobs, "application/zip")

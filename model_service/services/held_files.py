@@ -19,6 +19,7 @@ from model_service.services.file_archive import FileArchive
 from model_service.services.file_holders import Holder
 from model_service.services.file_names import OCTET_STREAM, check_path, format_of
 from model_service.services.files import NewFile, StoredFile, require_announced
+from model_service.storage.blob_descriptions import of_file
 from model_service.storage.blobs import Blob, Blobs, SizeLimitExceeded, WriteExpired, blob_of
 from model_service.storage.db import Database, Document, Session
 from model_service.storage.file_entries import FilesEdit
@@ -133,7 +134,8 @@ class HeldFiles:
 
         try:
             with self._holder.changing(document["_id"]):
-                self._blobs.publish(written, refer, keep=keep)
+                described = of_file(document, new.path, new.content_type)
+                self._blobs.publish(written, refer, keep=keep, described=described)
         except WriteExpired:
             raise ServiceUnavailable("The upload took longer than ORPHAN_SAFETY_S allows.") from None
         return after

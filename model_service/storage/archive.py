@@ -8,6 +8,7 @@ from bson import ObjectId, encode, json_util
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
+from model_service.storage.blob_descriptions import descriptions
 from model_service.storage.blob_references import HOLDERS, held_blobs, references_in
 from model_service.storage.blobs import Blob
 from model_service.storage.db import Database, Document, Session
@@ -219,6 +220,8 @@ class ArchiveStore:
                 self._point_at_stored_blobs(new, session)
                 self._db.collection(name).insert_many(new, session=session)
                 self._count_references(name, [document["_id"] for document in new], session)
+                if described := list(descriptions(name, new)):
+                    self._db.files.bulk_write(described, session=session)
                 note(new, session)
             conflicts = [document for document in documents if _key(document) in elsewhere]
             return Inserted(new, len(existing), conflicts)

@@ -34,7 +34,18 @@ _REVISIONS = {
         },
     }
 }
-_SOURCE = {"$ifNull": ["$source.files.file_id", ["$source.file_id"]]}
+_SOURCE = {
+    "$concatArrays": [
+        {"$ifNull": ["$source.files.file_id", ["$source.file_id"]]},
+        {
+            "$cond": [
+                {"$ifNull": ["$source.sample_inputs.file_id", False]},
+                ["$source.sample_inputs.file_id"],
+                [],
+            ]
+        },
+    ]
+}
 _UNFINISHED = [status.value for status in ExportStatus if not status.final]
 
 _AGGREGATE_S = 1800.0  # over millions of documents, sorted on disk

@@ -83,7 +83,14 @@ class Blobs:
             raise
         return Blob(blob_id, sha256, size)
 
-    def publish(self, written: Blob, refer: Callable[[Blob, Session], None], *, keep: bool = False) -> Blob:
+    def publish(
+        self,
+        written: Blob,
+        refer: Callable[[Blob, Session], None],
+        *,
+        keep: bool = False,
+        described: Document | None = None,
+    ) -> Blob:
         """Make the bytes visible in one transaction with the document that refers to them.
 
         ``refer(stored, session)`` writes that reference, and may run more than once. ``stored`` has another
@@ -91,12 +98,15 @@ class Blobs:
         raises ends the transaction: nothing is stored, and the bytes are removed, unless the caller is to
         ``keep`` them for another try.
 
+        Args:
+            described: fields of ``storage.blob_descriptions`` that the blob gets where its bytes are new.
+
         Raises:
             WriteExpired: the sweep was faster, or a failover took chunks; the upload must be sent again.
         """
 
         def work(session: Session) -> Blob:
-            stored = self._count_reference(written, session)
+            stored = self._count_reference(written, session, described or {})
             refer(stored, session)
             return stored
 
@@ -114,7 +124,7 @@ class Blobs:
             self.discard(written)
         return stored
 
-    def _count_reference(self, blob: Blob, session: Session) -> Blob:
+    def _count_reference(self, blob: Blob, session: Session, described: Document) -> Blob:
         stored = self._db.files.find_one_and_update(
             {"metadata.sha256": blob.sha256},
             {
@@ -126,6 +136,7 @@ class Blobs:
                     "chunkSize": CHUNK_BYTES,
                     "uploadDate": now(),
                     "filename": blob.sha256,
+                    **described,
                 },
             },
             upsert=True,

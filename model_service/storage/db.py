@@ -24,7 +24,8 @@ deployment_logs    what its servers tell, for 30 days
 api_keys           sha256 of each endpoint key → deployments
                                                 ▼
 BUCKET.files       one document per blob: GridFS's own fields, and metadata
-                   {sha256 (unique), references, unreferenced_at}
+                   {sha256 (unique), references, unreferenced_at}, and who stored
+                   it first: storage.blob_descriptions
 BUCKET.chunks      its bytes, 2 MiB each; shard key files_id
 usage              what deployments were asked, by hour, member and version
 usage_months       and all of an owner's together, by month

@@ -41,7 +41,9 @@ def _may_become(status: ExportStatus) -> Document:
 def source_blobs(job: Document) -> list[Any]:
     """The ids of the blobs that a job holds on to until it ends; one that is at two paths is there twice."""
     source = job["source"]
-    return [file["file_id"] for file in source.get("files", [source])]
+    files = source.get("files", [source])
+    samples = [source["sample_inputs"]] if "sample_inputs" in source else []
+    return [file["file_id"] for file in (*files, *samples)]
 
 
 # What an export measured and left, which another one of the same request may be answered with.
@@ -71,12 +73,18 @@ class Exports:
         self._jobs = database.export_jobs
 
     def insert(self, document: Document, session: Session) -> None:
-        """Store a new job under the next version number of its model."""
-        newest = self._jobs.find_one(
-            {"model_id": document["model_id"]}, {"version": True}, sort=[("version", -1)], session=session
-        )
-        document["version"] = newest["version"] + 1 if newest else 1
+        """Store a new job under the next version numbers of its model and of its training job."""
+        document["version"] = self._next("version", "model_id", document["model_id"], session)
+        training_job_id = document["training_job_id"]
+        if training_job_id is not None:
+            number = self._next("training_version", "training_job_id", training_job_id, session)
+            document["training_version"] = number
         self._jobs.insert_one(document, session=session)
+
+    def _next(self, number: str, source: str, source_id: Any, session: Session) -> int:
+        query = {source: source_id, number: {"$gt": 0}}
+        newest = self._jobs.find_one(query, {number: True}, sort=[(number, -1)], session=session)
+        return newest[number] + 1 if newest else 1
 
     def get(self, job_id: str, session: Session | None = None) -> Document | None:
         return self._jobs.find_one({"_id": job_id}, session=session)
@@ -197,17 +205,23 @@ class Exports:
         )
 
     def set_default(self, job: Document, session: Session) -> bool:
-        """Make a completed job the default of its source, instead of the one that was; False: not completed.
+        """Make a completed job the default of its model, and of its training job; False: not completed.
+
+        The former defaults of both no longer are.
 
         Raises:
             DefaultTaken: another one became it at the same moment.
         """
-        others = {"model_id": job["model_id"], "is_default": True, "_id": {"$ne": job["_id"]}}
-        self._jobs.update_many(others, {"$set": {"is_default": False, "updated_at": now()}}, session=session)
+        marks = {"is_default": "model_id"}
+        if job["training_job_id"] is not None:
+            marks["is_training_default"] = "training_job_id"
+        for mark, source in marks.items():
+            others = {source: job[source], mark: True, "_id": {"$ne": job["_id"]}}
+            self._jobs.update_many(others, {"$set": {mark: False, "updated_at": now()}}, session=session)
         completed = {"_id": job["_id"], "status": ExportStatus.COMPLETED}
         try:
             changed = self._jobs.update_one(
-                completed, {"$set": {"is_default": True, "updated_at": now()}}, session=session
+                completed, {"$set": dict.fromkeys(marks, True) | {"updated_at": now()}}, session=session
             )
         except DuplicateKeyError:
             raise DefaultTaken from None

@@ -92,6 +92,17 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("model_id", ASCENDING), ("version", DESCENDING)], unique=True),
         # A source has one default at most.
         IndexModel([("model_id", ASCENDING)], unique=True, partialFilterExpression={"is_default": True}),
+        # The same of a training job, whose models may be several.
+        IndexModel(
+            [("training_job_id", ASCENDING), ("training_version", DESCENDING)],
+            unique=True,
+            partialFilterExpression={"training_version": {"$gt": 0}},
+        ),
+        IndexModel(
+            [("training_job_id", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"is_training_default": True},
+        ),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         *(
             IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])

@@ -254,7 +254,7 @@ def test_every_line_is_json_and_one_is_the_request(settings: Settings) -> None:
         [sys.executable, "-c", LOGGING], env=env, capture_output=True, text=True, check=True, timeout=60
     )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    (request,) = [line for line in lines if line["event"] == "request"]
+    (request,) = [line for line in lines if line["event"] == "api_request"]
     expected = {
         "method": "POST",
         "route": "/api/v1/models",

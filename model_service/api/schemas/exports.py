@@ -75,6 +75,18 @@ class ExportQuery(Paged):
         return self.model_dump(exclude={"page", "limit"})
 
 
+class ExportsOfQuery(Paged):
+    """Of one model or one training job, whose default ``is_default`` asks for."""
+
+    status: ExportStatus | None = None
+    export_format: str | None = Field(None, max_length=40)
+    version_tag: str | None = Field(None, max_length=100)
+    is_default: bool | None = None
+
+    def filters(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"page", "limit"})
+
+
 class ExportJob(Answer):
     id: Id = Field(validation_alias=AliasChoices("_id", "id"))
     trace_id: str
@@ -86,6 +98,8 @@ class ExportJob(Answer):
     version: int
     version_tag: str | None
     is_default: bool
+    training_version: int | None = Field(None, description="counts the exports of the training job")
+    is_training_default: bool = Field(False, description="the default of the training job")
     export_format: str
     framework: str | None
     task_type: str | None

@@ -12,13 +12,16 @@ import structlog
 from model_service.config import Settings
 from model_service.storage.counters import Counters
 from model_service.storage.db import Database, Document
-from model_service.storage.migrations import m0001_deployment_revisions
+from model_service.storage.migrations import m0001_deployment_revisions, m0002_exports_of_training_jobs
 from model_service.storage.migrations.base import DataTooNew, Migration
 from model_service.storage.migrations.runner import LEASE_S, Report, Runner, collection_versions
 
 __all__ = ["COLLECTIONS", "LATEST", "MIGRATIONS", "DataTooNew", "prepare", "prepare_database", "upgrade"]
 
-MIGRATIONS: tuple[Migration, ...] = (m0001_deployment_revisions.MIGRATION,)
+MIGRATIONS: tuple[Migration, ...] = (
+    m0001_deployment_revisions.MIGRATION,
+    m0002_exports_of_training_jobs.MIGRATION,
+)
 LATEST = MIGRATIONS[-1].version
 # The schema version of each collection whose documents ever changed their form; of any other it is 0.
 COLLECTIONS = collection_versions(MIGRATIONS)
