@@ -13,7 +13,8 @@ from model_service.actor import Permission
 
 # Probes, scrapers and readers of the documentation hold no key, and learn nothing about a model there.
 # Whoever signs in has nothing yet.
-_OPEN_BLUEPRINTS = frozenset({"documents", "openapi", "operations", "scalar"})
+# Callbacks of an export bring the token of their job, which the service checks.
+_OPEN_BLUEPRINTS = frozenset({"documents", "export_callbacks", "openapi", "operations", "scalar"})
 _OPEN = frozenset({"sessions.open_session"})
 
 # Of oneself: the services look at whose it is.

@@ -16,6 +16,7 @@ from model_service.services.deployment_keys import DeploymentKeyService
 from model_service.services.deployment_limits import DeploymentLimits
 from model_service.services.deployment_plans import DeploymentPlans
 from model_service.services.deployments import DeploymentService
+from model_service.services.export_callbacks import ExportCallbacks
 from model_service.services.export_changes import ExportChanges
 from model_service.services.export_events import ExportEvents
 from model_service.services.export_limits import ExportLimits
@@ -86,6 +87,7 @@ class Services:
     part_uploads: PartUploadService
     exports: ExportService
     export_changes: ExportChanges
+    export_callbacks: ExportCallbacks
     export_events: ExportEvents
     capabilities: CapabilityService
     deployments: DeploymentService
@@ -177,6 +179,14 @@ def build_services(settings: Settings, database: Database) -> Services:
         ),
         exports=exports,
         export_changes=ExportChanges(database, stored_exports, blobs, exports),
+        export_callbacks=ExportCallbacks(
+            database,
+            stored_exports,
+            blobs,
+            lease_s=settings.export_timeout_s,
+            max_attempts=settings.job_max_attempts,
+            max_package_bytes=settings.export_disk,
+        ),
         export_events=ExportEvents(stored_exports, exports),
         capabilities=CapabilityService(toolchains),
         deployments=deployments,

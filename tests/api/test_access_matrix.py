@@ -33,6 +33,7 @@ class Need(Enum):
     WRITE = "write"
     DEPLOY = "deploy"
     ADMIN = "admin"
+    TOKEN = "the thing's own token"  # no credential of the API helps
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,13 @@ TABLE: dict[tuple[str, str], Route] = {
     ("POST", "/api/v1/models/batch"): Route(
         Need.WRITE, lambda things: {"operations": [{"op": "tag", "id": things.model_id, "tags": ["x"]}]}
     ),
+    **{
+        ("POST", f"/api/v1/export/{where}<job_id>/callback"): Route(
+            Need.TOKEN, lambda things: {"status": "failed"}
+        )
+        for where in ("", "jobs/")
+    },
+    ("PUT", "/api/v1/export/jobs/<job_id>/package"): Route(Need.TOKEN, raw=True),
     ("POST", "/api/v1/export/jobs"): Route(
         Need.WRITE, lambda things: {"model_id": things.model_id, "export_format": "onnx"}
     ),
@@ -398,7 +406,7 @@ def outcomes(
     """The statuses that are right."""
     if route.need is Need.NOTHING:
         return {"past the door"}
-    if kind in ("nobody", "expired key"):
+    if kind in ("nobody", "expired key") or route.need is Need.TOKEN:
         return {401}
     if route.need is Need.KNOWN:
         # A key makes no other key, and has neither a session to end nor a password to change.

@@ -1,7 +1,7 @@
 """Export jobs."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
@@ -137,8 +137,18 @@ class ExportJob(Answer):
     log: list[str] = []
 
 
+class Callback(Body):
+    status: Literal["running", "completed", "failed"]
+    progress_percent: float | None = Field(None, ge=0, le=100)
+    message: str | None = Field(None, max_length=1000, description="of the progress")
+    error_code: str = Field("conversion_failed", min_length=1, max_length=100)
+    error_message: str = Field(
+        "The conversion failed elsewhere, and gave no reason.", min_length=1, max_length=1000
+    )
+
+
 class CreatedExport(ExportJob):
-    callback_token: str = Field(description="shown this once; only its hash is kept")
+    callback_token: str = Field(description="for the job's callbacks; only in this response")
 
 
 class ExportPage(BaseModel):
