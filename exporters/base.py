@@ -128,7 +128,8 @@ class Source:
     attachments: tuple[
         Path, ...
     ] = ()  # files that who uses the model needs too: a tokenizer's, a processor's
-    probes: tuple[Arrays, ...] = ()  # inputs that tell more of this model than random ones
+    # Inputs that tell more of this model than random ones, by class, typical ones first; made on demand.
+    probes: Callable[[], Iterable[tuple[str, Arrays]]] = tuple
     preprocessing: Mapping[str, Any] | None = (
         None  # what its checkpoint declares, for a request that does not
     )

@@ -54,7 +54,7 @@ def plan(source: Source, sample_inputs: Path | None = None, seed: int = 0) -> li
             "only. Export it with that axis fixed.",
             axis=untested[0],
         )
-    cases += [_probe(source, inputs, n) for n, inputs in enumerate(source.probes) if _takes(source, inputs)]
+    cases += _probes(source)
     return cases + ([_samples(source, sample_inputs)] if sample_inputs else [])
 
 
@@ -69,14 +69,22 @@ def _has_shape(array: npt.NDArray[np.generic], spec: TensorSpec) -> bool:
     )
 
 
-def _probe(source: Source, inputs: Arrays, number: int) -> Case:
-    """Raises InvalidSource: the source does not take what it knows of itself."""
-    try:
-        return Case(f"typical values {number}", inputs, source.reference(inputs))
-    except Exception as exc:
-        raise as_limit(exc) or InvalidSource(
-            f"The model fails on values of the range that it was fitted on: {str(exc)[:300]}"
-        ) from exc
+def _probes(source: Source) -> list[Case]:
+    """Raises InvalidSource: the source rejects typical values. Another class that it rejects is no probe."""
+    cases = []
+    for kind, inputs in source.probes():
+        if not _takes(source, inputs):
+            continue
+        try:
+            cases.append(Case(f"{kind} values", inputs, source.reference(inputs)))
+        except Exception as exc:
+            if limit := as_limit(exc):
+                raise limit from exc
+            if kind == "typical":
+                raise InvalidSource(
+                    f"The model fails on values of the range that it was fitted on: {str(exc)[:300]}"
+                ) from exc
+    return cases
 
 
 def fixed(source: Source, sizes: Mapping[str, Any]) -> Source:

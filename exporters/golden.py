@@ -38,7 +38,8 @@ def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str |
         several = [
             best_classes(case.expected[one.scores], precision).sum(axis=1) > 1 for one in labels.values()
         ]
-        rows = np.flatnonzero(~np.any(several, axis=0))[:wanted]
+        finite = [np.isfinite(array).reshape(len(array), -1).all(axis=1) for array in case.inputs.values()]
+        rows = np.flatnonzero(~np.any(several, axis=0) & np.all(finite, axis=0))[:wanted]
         if most is None or len(rows) > _rows(most):
             most = Case(case.name, _taken(case.inputs, rows), _taken(case.expected, rows))
     if most is None or not _rows(most):

@@ -2,11 +2,11 @@
 
 - ``float32`` computes in what the input is, as runtimes do fastest. A scaler before a tree can round a row to
   the other side of a threshold (onnxruntime#11284).
-- ``float64`` converts the input first and computes as scikit-learn does, where the operators can: the second
-  try.
+- ``float64`` converts the input first and computes as scikit-learn does, where the operators can: the first
+  try for trees behind other steps, the second for everything else.
 
-Neither is believed: whole rows of the range that the estimator was fitted on are compared
-(``Source.probes``).
+Either way ``onnx_trees`` sets the nodes of trees to the source's, and the rows of ``Source.probes`` are
+compared.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,8 @@ from typing import Any
 from .. import imports
 from ..base import ESTIMATOR, Artefact, Case, Source
 from ..errors import ConversionFailed, UnsupportedOption, converting
-from . import onnx_file, torch_graph
+from ..sources import trees
+from . import onnx_file, onnx_trees, torch_graph
 from .torch_to_onnx import DEFAULT_OPSET, SPECIFICATION, check_names, presented
 
 __all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented"]
@@ -46,7 +47,8 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
             allowed=[13, highest],
             option="opset_version",
         )
-    return (FLOAT32, FLOAT64)
+    # What a float32 step computes may lie on the other side of a threshold.
+    return (FLOAT64, FLOAT32) if trees.follow_other_steps(source.program) else (FLOAT32, FLOAT64)
 
 
 def convert(
@@ -63,6 +65,7 @@ def convert(
     with converting(failure, converter), torch_graph.quiet(), _convertible(source.program):
         model = _convert(source, opset, converter)
         _declare(model, opset)
+        onnx_trees.repair(model, source.program, double=converter == FLOAT64)
         _finish(model, source, example, converter)
         if options["simplify"]:
             model = onnx_file.simplify(model)
@@ -160,8 +163,16 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 @contextmanager
 def _convertible(estimator: Any) -> Iterator[None]:
-    """skl2onnx refuses a vote that flattens what ``transform`` returns, which ``predict`` never asks."""
+    """skl2onnx refuses a vote that flattens what ``transform`` returns, which ``predict`` never asks.
+
+    Its search for a float32 threshold never ends on an infinite one; ``onnx_trees`` sets the thresholds.
+    """
+    from skl2onnx.common import tree_ensemble
+
     from ..sources.native_state import walk
+
+    search = tree_ensemble.sklearn_threshold
+    tree_ensemble.sklearn_threshold = lambda threshold, dtype, mode: threshold
 
     changed = [part for part in walk(estimator) if getattr(part, "flatten_transform", False) is True]
     for part in changed:
@@ -169,6 +180,7 @@ def _convertible(estimator: Any) -> Iterator[None]:
     try:
         yield
     finally:
+        tree_ensemble.sklearn_threshold = search
         for part in changed:
             part.flatten_transform = True
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ..base import ESTIMATOR, Arrays, Dimension, Labels, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
-from . import boosters, native_state, pickle_gate, skops_gate
+from . import boosters, native_state, pickle_gate, probes, skops_gate
 from .compressed import open_bounded
 from .typical import typical_rows
 
@@ -125,8 +125,8 @@ def _as_source(estimator: Any) -> Source:
             f"The file holds a {type(estimator).__name__}, which is no fitted estimator. Call fit() and save "
             "the estimator or the whole pipeline."
         )
-    answer, probes = _answer(estimator), typical_rows(estimator, int(width), _PROBES)
-    dtype = _working_dtype(answer, probes)
+    answer, typical = _answer(estimator), typical_rows(estimator, int(width), _PROBES)
+    dtype = _working_dtype(answer, typical)
 
     def reference(arrays: Arrays) -> Arrays:
         import joblib
@@ -147,8 +147,8 @@ def _as_source(estimator: Any) -> Source:
         shapes=lambda sizes: {INPUT: (sizes["batch"], int(width))},
         integers={},
         classes=class_names(estimator),
-        labels=_label_outputs(estimator, lambda: reference({INPUT: probes})),
-        probes=({INPUT: probes},),
+        labels=_label_outputs(estimator, lambda: reference({INPUT: typical})),
+        probes=lambda: ((name, {INPUT: rows}) for name, rows in probes.classes(estimator, typical)),
     )
 
 

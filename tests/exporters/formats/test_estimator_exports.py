@@ -106,7 +106,7 @@ def test_it_is_verified_and_answers_what_the_estimator_does(
     result = run(ExportRequest(_save(estimator, tmp_path), tmp_path / "out", format_name))
 
     assert result.verdict == "verified"
-    assert "typical values 0" in {case["case"] for case in result.fidelity["cases"]}
+    assert "typical values" in {case["case"] for case in result.fidelity["cases"]}
     runner = runners.load(result.package_dir)
     answer = runner.predict({"input": rows})
     with warnings.catch_warnings():
@@ -149,7 +149,7 @@ def test_a_row_on_the_edge_of_a_branch_is_computed_in_float64(tmp_path: Path) ->
     result = run(ExportRequest(_save(estimator, tmp_path), tmp_path / "out", "onnx"))
 
     assert (result.verdict, result.converter) == ("verified", "float64")
-    assert [entry["result"] for entry in result.fidelity["converters_tried"]] == ["failed", "verified"]
+    assert [entry["converter"] for entry in result.fidelity["converters_tried"]] == ["float64"]
 
 
 @pytest.mark.parametrize("forest", [RandomForestClassifier, ExtraTreesClassifier])
@@ -161,7 +161,8 @@ def test_votes_that_tie_prove_a_forest_neither_right_nor_wrong(forest: type, tmp
     result = run(ExportRequest(_save(estimator, tmp_path), tmp_path / "out", "onnx"))
 
     assert (result.verdict, result.converter) == ("verified", "float32")
-    assert 0 < result.fidelity["outputs"]["label"]["labels_not_judged"] < 64
+    rows = sum(case["input_shapes"]["input"][0] for case in result.fidelity["cases"])
+    assert 0 < result.fidelity["outputs"]["label"]["labels_not_judged"] < 0.3 * rows
 
 
 def test_a_label_that_is_voted_for_is_judged_in_every_row() -> None:

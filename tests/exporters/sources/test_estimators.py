@@ -147,9 +147,9 @@ def test_the_values_it_is_asked_about_are_those_it_was_fitted_on(tmp_path: Path)
     scaled = make_pipeline(StandardScaler(), LogisticRegression()).fit(X * 1000 + 1e5, Y)
     _pickle(scaled, tmp_path / "model.pkl")
 
-    (probe,) = sources.load(tmp_path / "model.pkl", {}).probes
+    kind, probe = next(iter(sources.load(tmp_path / "model.pkl", {}).probes()))
 
-    assert probe["input"].shape == (128, 4)
+    assert (kind, probe["input"].shape) == ("typical", (128, 4))
     assert (np.abs(probe["input"] - (X.mean(0) * 1000 + 1e5)) < 6000).all()
 
 

@@ -1,0 +1,197 @@
+"""Trees in an ONNX graph: every node is set to what the source's own tree says.
+
+The converters of skl2onnx and onnxmltools round a float64 threshold to the nearest float32, which may lie on
+the other side of a value, and drop the branch of a missing value. The tables of the source decide both.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..sources.trees import LEAF, LIGHTGBM_ZERO, Tree, fitted_trees, preorder
+
+_FLOAT, _DOUBLE = 1, 11  # onnx.TensorProto.DataType
+_DOMAIN = "ai.onnx.ml"
+_ENSEMBLES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
+_STRICT = {b"BRANCH_LEQ": False, b"BRANCH_LT": True}  # mode of a node → whether an equal value goes right
+
+
+@dataclass
+class Repaired:
+    """How many trees of the graph are one of the source's, node by node; how many have no counterpart."""
+
+    exact: int = 0
+    unknown: int = 0
+
+
+def repair(model: Any, estimator: Any, *, double: bool) -> Repaired:
+    """Set the threshold and the missing branch of every tree node to the source's.
+
+    ``double``: the graph computes in float64. A tree of a library that compares float32 then casts first.
+    """
+    known: dict[bytes, list[Tree]] = defaultdict(list)
+    for tree in fitted_trees(estimator):
+        known[tree.structure].append(tree)
+    done = Repaired()
+    for node in [one for one in model.graph.node if one.domain == _DOMAIN and one.op_type in _ENSEMBLES]:
+        _repair_ensemble(model.graph, node, known, done, double=double)
+    return done
+
+
+def _repair_ensemble(
+    graph: Any, node: Any, known: dict[bytes, list[Tree]], done: Repaired, *, double: bool
+) -> None:
+    attributes = {one.name: one for one in node.attribute}
+    if "nodes_values" not in attributes:
+        return
+    thresholds = np.array(attributes["nodes_values"].floats, np.float64)
+    missing = np.zeros(len(thresholds), np.int64)
+    if "nodes_missing_value_tracks_true" in attributes:
+        missing[:] = attributes["nodes_missing_value_tracks_true"].ints
+    found: list[Tree] = []
+    for places, structure, strict in _trees(attributes):
+        tree = _closest(known.get(structure, ()), thresholds[places], strict)
+        if tree is None:
+            continue
+        found.append(tree)
+        inner = tree.feature != LEAF
+        thresholds[places[inner]] = tree.threshold[inner]
+        missing[places] = tree.missing_left
+    done.exact += len(found)
+    done.unknown += len(set(attributes["nodes_treeids"].ints)) - len(found)
+    if not found:
+        return
+    wide = double and all(tree.compares == "float64" for tree in found)
+    _set_missing(node, attributes, missing)
+    _set_thresholds(node, attributes, thresholds, strict=found[0].strict, wide=wide)
+    _mark_zeros(graph, node, found)
+    if double:
+        _cast_input(graph, node, _DOUBLE if wide else _FLOAT)
+
+
+def _trees(attributes: dict[str, Any]) -> Iterator[tuple[npt.NDArray[np.int64], bytes, bool]]:
+    """Yield each tree: its places in the attributes in preorder, its structure, whether it compares strictly.
+
+    A tree whose nodes compare in several ways, or in an unknown one, is left out.
+    """
+    modes = list(attributes["nodes_modes"].strings)
+    columns = {
+        name: np.array(attributes[f"nodes_{name}"].ints, np.int64)
+        for name in ("treeids", "nodeids", "featureids", "truenodeids", "falsenodeids")
+    }
+    bounds = np.flatnonzero(np.r_[True, np.diff(columns["treeids"]) != 0, True])
+    for start, end in itertools.pairwise(bounds.tolist()):
+        inside = slice(start, end)
+        used = {mode for mode in modes[inside] if mode != b"LEAF"}
+        if len(used) > 1 or not used <= set(_STRICT):
+            continue
+        place_of = {node: place for place, node in enumerate(columns["nodeids"][inside].tolist())}
+        leaf = [mode == b"LEAF" for mode in modes[inside]]
+        left, right = (
+            [
+                0 if is_leaf else place_of[child]
+                for child, is_leaf in zip(columns[side][inside].tolist(), leaf, strict=True)
+            ]
+            for side in ("truenodeids", "falsenodeids")
+        )
+        order, _ = preorder(left, right, leaf)
+        places = np.array(order, np.int64) + start
+        feature = np.where(np.array(leaf)[order], LEAF, columns["featureids"][places])
+        yield places, feature.astype(np.int64).tobytes(), _STRICT[next(iter(used), b"BRANCH_LEQ")]
+
+
+def _closest(candidates: Any, thresholds: npt.NDArray[np.float64], strict: bool) -> Tree | None:
+    """The tree of the source whose thresholds these are, but for the rounding of a converter."""
+    best, least = None, np.inf
+    for tree in candidates:
+        inner = tree.feature != LEAF
+        if inner.any() and tree.strict != strict:
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounded = tree.threshold[inner].astype(np.float32).astype(np.float64)
+            apart = np.abs(thresholds[inner] - rounded)
+        apart[thresholds[inner] == rounded] = 0.0  # infinite ones too
+        worst = float((apart / np.maximum(np.abs(rounded), 1e-30)).max(initial=0.0))
+        if worst < least:
+            best, least = tree, worst
+    return best if least < 1e-5 else None
+
+
+def _set_missing(node: Any, attributes: dict[str, Any], missing: npt.NDArray[np.int64]) -> None:
+    from onnx import helper
+
+    name = "nodes_missing_value_tracks_true"
+    if name in attributes:
+        node.attribute.remove(attributes[name])
+    node.attribute.append(helper.make_attribute(name, missing.tolist()))
+
+
+def _set_thresholds(
+    node: Any, attributes: dict[str, Any], thresholds: npt.NDArray[np.float64], *, strict: bool, wide: bool
+) -> None:
+    from onnx import helper, numpy_helper
+
+    node.attribute.remove(attributes["nodes_values"])
+    if wide:
+        tensor = numpy_helper.from_array(thresholds)
+        node.attribute.append(helper.make_attribute("nodes_values_as_tensor", tensor))
+        return
+    narrow = narrowed(thresholds, strict=strict)
+    node.attribute.append(helper.make_attribute("nodes_values", narrow.astype(float).tolist()))
+
+
+def narrowed(thresholds: npt.NDArray[np.float64], *, strict: bool) -> npt.NDArray[np.float32]:
+    """Thresholds that send every float32 value where the float64 ones do: rounded down, for ``<`` up."""
+    with np.errstate(over="ignore"):
+        narrow = thresholds.astype(np.float32)
+    wrong = narrow < thresholds if strict else narrow > thresholds
+    toward = np.float32(np.inf if strict else -np.inf)
+    return np.where(wrong, np.nextafter(narrow, toward), narrow).astype(np.float32)
+
+
+def _mark_zeros(graph: Any, node: Any, found: list[Tree]) -> None:
+    """LightGBM's ``zero_as_missing``: in the columns that it governs, zero becomes NaN before the trees."""
+    governed = np.zeros(found[0].width, bool)
+    for tree in found:
+        governed[tree.feature[tree.zero_missing]] = True
+    if not governed.any():
+        return
+    from onnx import helper, numpy_helper
+
+    given, name = node.input[0], f"{node.output[0]}_zero"
+    constants = {
+        "columns": governed,
+        "bound": np.array(LIGHTGBM_ZERO, np.float32),
+        "missing": np.array(np.nan, np.float32),
+    }
+    graph.initializer.extend(
+        numpy_helper.from_array(value, f"{name}_{key}") for key, value in constants.items()
+    )
+    steps = [
+        helper.make_node("Cast", [given], [f"{name}_float"], to=_FLOAT),
+        helper.make_node("Abs", [f"{name}_float"], [f"{name}_size"]),
+        helper.make_node("LessOrEqual", [f"{name}_size", f"{name}_bound"], [f"{name}_small"]),
+        helper.make_node("And", [f"{name}_small", f"{name}_columns"], [f"{name}_is"]),
+        helper.make_node("CastLike", [f"{name}_missing", given], [f"{name}_nan"]),
+        helper.make_node("Where", [f"{name}_is", f"{name}_nan", given], [f"{name}_marked"]),
+    ]
+    _insert_before(graph, node, steps, f"{name}_marked")
+
+
+def _cast_input(graph: Any, node: Any, dtype: int) -> None:
+    from onnx import helper
+
+    cast = f"{node.output[0]}_compared"
+    _insert_before(graph, node, [helper.make_node("Cast", [node.input[0]], [cast], to=dtype)], cast)
+
+
+def _insert_before(graph: Any, node: Any, steps: list[Any], result: str) -> None:
+    place = list(graph.node).index(node)
+    for offset, step in enumerate(steps):
+        graph.node.insert(place + offset, step)
+    graph.node[place + len(steps)].input[0] = result

@@ -1,0 +1,191 @@
+"""Tabular models on the rows that people have: missing values, values on a threshold, zeros."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import xgboost
+from sklearn.ensemble import (
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from exporters import cases, runners
+from exporters.base import FAILED
+from exporters.convert import run
+from exporters.formats.onnx_trees import narrowed
+from exporters.request import ExportRequest
+from exporters.sources.estimators import as_source
+from exporters.verify import compare
+
+_RANDOM = np.random.default_rng(0)
+COUNTS = _RANDOM.integers(0, 20, (600, 6)).astype(float)
+KINDS = (COUNTS[:, 0] * COUNTS[:, 1] > 90).astype(int) + (COUNTS[:, 2] > 7)
+GAPS = np.where(_RANDOM.random(COUNTS.shape) < 0.1, np.nan, COUNTS + _RANDOM.normal(size=COUNTS.shape) * 0.3)
+
+
+def verified(estimator: Any, folder: Path) -> runners.Runner:
+    """The artefact of an export that must be verified."""
+    joblib.dump(estimator, folder / "model.joblib")
+    result = run(ExportRequest(folder / "model.joblib", folder / "package", "onnx"))
+    assert result.verdict == "verified"
+    return runners.load(folder / "package")
+
+
+def answers(runner: runners.Runner, rows: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+    return runner.predict({"input": np.asarray(rows, np.float32)})
+
+
+def test_a_missing_value_takes_the_branch_of_the_source(tmp_path: Path) -> None:
+    rows = [[0], [1], [2], [np.nan], [np.nan]]
+    tree = DecisionTreeClassifier(random_state=0).fit(rows, [0, 0, 1, 0, 0])
+
+    answer = answers(verified(tree, tmp_path), [[np.nan]])
+
+    assert answer["probabilities"].tolist() == [[1.0, 0.0]]
+    assert answer["label"].tolist() == [0]
+
+
+def test_a_scaler_before_trees_computes_in_float64(tmp_path: Path) -> None:
+    model = make_pipeline(StandardScaler(), xgboost.XGBClassifier(n_estimators=10)).fit(COUNTS, KINDS)
+
+    answer = answers(verified(model, tmp_path), COUNTS)
+
+    np.testing.assert_allclose(answer["probabilities"], model.predict_proba(COUNTS), atol=1e-5)
+    assert (answer["label"] == model.predict(COUNTS)).all()
+
+
+def test_zero_is_missing_where_lightgbm_was_told_so(tmp_path: Path) -> None:
+    rows, targets = np.array([[-2.0], [-1], [0], [0], [1], [2]] * 20), [0, 0, 9, 9, 1, 1] * 20
+    model = lightgbm.LGBMRegressor(
+        n_estimators=20, zero_as_missing=True, min_child_samples=2, verbose=-1
+    ).fit(rows, targets)
+
+    answer = answers(verified(model, tmp_path), [[0.0], [-0.0], [1e-40], [np.nan], [1e-30]])["variable"]
+
+    assert answer[:4, 0] == pytest.approx(8.311, abs=1e-3)
+    expected = model.predict(np.array([[0.0], [-0.0], [1e-40], [np.nan], [1e-30]]))
+    np.testing.assert_allclose(answer[:, 0], expected, rtol=1e-5)
+
+
+def test_a_value_next_to_a_threshold_stays_on_its_side(tmp_path: Path) -> None:
+    rows = np.repeat(np.arange(0, 1, 0.1), 30)[:, None]
+    model = HistGradientBoostingRegressor(max_iter=5).fit(rows, (rows[:, 0] > 0.15).astype(float))
+
+    answer = answers(verified(model, tmp_path), [[np.float32(0.15)]])["variable"]
+
+    assert answer[0, 0] == pytest.approx(0.8819, abs=1e-4)
+
+
+WITH_GAPS: dict[str, Any] = {
+    "tree": DecisionTreeRegressor(max_depth=6),
+    "forest": RandomForestClassifier(4, random_state=0),
+    "forest of numbers": RandomForestRegressor(4, random_state=0),
+    "extra trees": ExtraTreesClassifier(4, random_state=0),
+    "bagging": BaggingClassifier(n_estimators=3, random_state=0),
+    "vote": VotingClassifier(
+        [("tree", DecisionTreeClassifier()), ("forest", RandomForestClassifier(3))], voting="soft"
+    ),
+    "stack": StackingClassifier([("tree", DecisionTreeClassifier()), ("forest", RandomForestClassifier(3))]),
+    "isolation forest": IsolationForest(n_estimators=4, random_state=0),
+    "histogram boosting": HistGradientBoostingClassifier(max_iter=4),
+    "scaled histogram boosting": make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=4)),
+    "XGBoost": xgboost.XGBClassifier(n_estimators=4),
+    "LightGBM": lightgbm.LGBMClassifier(n_estimators=4, verbose=-1),
+    "LightGBM, zero missing": lightgbm.LGBMRegressor(n_estimators=4, zero_as_missing=True, verbose=-1),
+}
+
+
+@pytest.mark.parametrize("name", WITH_GAPS)
+def test_rows_with_gaps_are_answered_as_by_the_source(name: str, tmp_path: Path) -> None:
+    source = as_source(WITH_GAPS[name].fit(GAPS, KINDS))
+    rows = GAPS.astype(np.float32)
+
+    answer = answers(verified(source.program, tmp_path), rows)
+
+    for output, expected in source.reference({"input": rows}).items():
+        np.testing.assert_allclose(answer[output], expected, rtol=1e-4, atol=1e-5, err_msg=output)
+
+
+def _damage_threshold(node: Any, place: int) -> None:
+    values = next(one for one in node.attribute if one.name == "nodes_values").floats
+    values[place] = np.nextafter(np.float32(values[place]), np.float32(np.inf))
+
+
+def _damage_missing(node: Any, place: int) -> None:
+    tracks = next(one for one in node.attribute if one.name == "nodes_missing_value_tracks_true").ints
+    tracks[place] = 1 - tracks[place]
+
+
+@pytest.mark.parametrize("damage", [_damage_threshold, _damage_missing])
+def test_every_damaged_node_is_found(damage: Callable[[Any, int], None], tmp_path: Path) -> None:
+    """But for those that no row can tell from the whole one, like one that a missing value never reaches."""
+    source = as_source(RandomForestClassifier(3, max_depth=5, random_state=0).fit(GAPS, KINDS))
+    asked = cases.plan(source)
+    verified(source.program, tmp_path)
+    model = onnx.load(tmp_path / "package" / "model.onnx")
+    whole = model.SerializeToString()
+    (ensemble,) = [node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier"]
+    modes = next(one for one in ensemble.attribute if one.name == "nodes_modes").strings
+    inner = [place for place, mode in enumerate(modes) if mode != b"LEAF"]
+    rows = _near_thresholds(source.program)
+    right = runners.open_artefact("onnx", tmp_path / "package" / "model.onnx").predict({"input": rows})
+    missed, harmful = [], 0
+    for place in inner:
+        model.ParseFromString(whole)
+        (ensemble,) = [node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier"]
+        damage(ensemble, place)
+        onnx.save(model, tmp_path / "damaged.onnx")
+        runner = runners.open_artefact("onnx", tmp_path / "damaged.onnx")
+        wrong = runner.predict({"input": rows})["probabilities"]
+        if not np.allclose(wrong, right["probabilities"], atol=1e-3):
+            harmful += 1
+            if compare(asked, runner.predict, labels=source.labels)["verdict"] != FAILED:
+                missed.append(place)
+    assert harmful > 0.7 * len(inner)
+    assert missed == []
+
+
+def _near_thresholds(forest: Any) -> npt.NDArray[np.float32]:
+    """Rows of the training data, each with one value on or next to a threshold, or missing."""
+    random = np.random.default_rng(2)
+    found = []
+    for tree in (member.tree_ for member in forest.estimators_):
+        for node in np.flatnonzero(tree.children_left != -1):
+            near = np.float32(tree.threshold[node])
+            for value in (np.nan, near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, -near)):
+                block = GAPS[random.integers(0, len(GAPS), 60)].astype(np.float32)
+                block[:, tree.feature[node]] = value
+                found.append(block)
+    return np.concatenate(found)
+
+
+def test_float32_thresholds_send_each_float32_value_where_the_float64_ones_do() -> None:
+    random = np.random.default_rng(1)
+    thresholds = np.concatenate(
+        [random.normal(size=500), random.normal(size=500) * 1e-40, [np.inf, -np.inf, 1e300, 0.0]]
+    )
+    with np.errstate(over="ignore"):
+        near = thresholds.astype(np.float32)
+    for strict in (False, True):
+        narrow = narrowed(thresholds, strict=strict)
+        for value in (near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))):
+            wide = value.astype(np.float64)
+            want = wide < thresholds if strict else wide <= thresholds
+            assert ((value < narrow if strict else value <= narrow) == want).all()
