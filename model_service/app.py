@@ -45,6 +45,7 @@ from model_service.api.errors import refuse_invalid_request, register_error_hand
 from model_service.api.json_provider import OrjsonProvider
 from model_service.api.limits import register_limits
 from model_service.api.references import register_references
+from model_service.api.request_body import JSONRequest, register_encodings
 from model_service.api.request_id import register_request_id
 from model_service.api.schemas.common import Error
 from model_service.api.signed import register_signed
@@ -109,6 +110,7 @@ def create_app(settings: Settings) -> Flask:
         openapi_extensions={"security": [{"api_key": []}, {"bearer": []}]} if settings.enable_auth else None,
     )
     app.json = OrjsonProvider(app)
+    app.request_class = JSONRequest
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     database = Database(settings)
     prepare(database)
@@ -125,6 +127,7 @@ def create_app(settings: Settings) -> Flask:
     _register_metrics(app)
     _register_settling(app)
     register_access_log(app)
+    register_encodings(app)
     register_signed(app)
     register_auth(app, settings)
     register_limits(app, settings, lambda: redis_prefix(database))

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model_service.sentences import explain, pattern
 from model_service.states import Tier
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
@@ -110,6 +111,9 @@ def _names(value: str) -> list[str]:
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 OptionalSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+StoreName = Annotated[
+    str, pattern(r"^[A-Za-z0-9_-]{1,38}$", "1 to 38 letters (A-Z, a-z), digits, '_' and '-'")
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # A comma-separated list, kept as it was written; ``Settings.allowed_origins`` takes it apart.
 Origins = Annotated[str, AfterValidator(_check_origins)]
@@ -157,8 +161,8 @@ class Settings(BaseSettings):
 
     # Where things are kept
     mongodb_url: SecretStr | None = None
-    mongodb_db: str = Field("tensorfleet", pattern=r"^[A-Za-z0-9_-]{1,38}$")
-    gridfs_bucket: str = Field("models", pattern=r"^[A-Za-z0-9_-]{1,38}$")
+    mongodb_db: StoreName = "tensorfleet"
+    gridfs_bucket: StoreName = "models"
     redis_url: SecretStr | None = None
     model_service_home: Path = Path("~/.local/share/model-service")
     mongodb_cache_gb: float | None = Field(None, ge=0.25)
@@ -283,7 +287,7 @@ def read_settings(**overrides: Any) -> Settings:
 
 
 def _explain(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = explain(error)
     if not error["loc"]:
         return message
     name = str(error["loc"][0])

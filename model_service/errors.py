@@ -3,7 +3,7 @@
     ModelServiceError
     ├── InvalidRequest        your input
     │   ├── MalformedId  InvalidJSON  InvalidArchive  InvalidField  UnsupportedOption  IncompleteUpload
-    │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed
+    │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed  UnsupportedEncoding
     │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
     ├── NotPermitted          permission
     │   ├── SignatureInvalid  Unauthorized  RateLimited  QuotaExceeded  ExportLimitReached
@@ -64,6 +64,20 @@ class IncompleteUpload(InvalidRequest):
     """The body ended before its announced length; nothing was kept."""
 
     code = "incomplete_upload"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The body has a ``Content-Encoding``; nothing of it was read."""
+
+    code = "unsupported_encoding"
+    status = 415
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"A body with 'Content-Encoding: {encoding[:40]}' is not accepted: send it uncompressed, without "
+            "that header. To store a compressed file as it is, leave the header out.",
+            encoding=encoding[:40],
+        )
 
 
 class LengthRequired(InvalidRequest):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from model_service.actor import ADMINISTRATOR, SERVICE
 from model_service.config import Settings, SettingsError
+from model_service.sentences import explain
 from model_service.states import Tier
 
 PACKAGED = Path(__file__).with_name("tiers.toml")
@@ -116,5 +117,5 @@ def _explain(error: Any) -> str:
         return f"{where}: there is no such field; there are {', '.join(TierLimits.model_fields)}"
     if error["loc"] and error["loc"][-1] == "[key]":
         return f"[{where}]: there is no such tier; there are {', '.join(Tier)}"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = explain(error)
     return f"{where}={error['input']!r}: {message[:1].lower()}{message[1:]}"

@@ -19,6 +19,7 @@ ANYWHERE = {
     "metrics",
     "log",
     "metrics_folder",
+    "sentences",
     "signals",
     "__init__",
 }

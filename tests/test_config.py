@@ -28,7 +28,7 @@ def test_sizes(text: object, size: int) -> None:
         ("JOB_LEASE_S", "inf", "finite"),
         ("ORPHAN_SAFETY_S", "0", "3600"),
         ("LOG_LEVEL", "loud", "'DEBUG'"),
-        ("MONGODB_DB", "a/b", "pattern"),
+        ("MONGODB_DB", "a/b", "letters"),
         ("HOST", "0.0.0.0", "ALLOW_ANONYMOUS"),
         ("ENABLE_AUTH", "true", "API_KEY"),
         ("ENABLE_AUTH", "perhaps", "boolean"),

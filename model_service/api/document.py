@@ -44,7 +44,17 @@ def register_pages(app: OpenAPI) -> None:
 def openapi_document(app: OpenAPI) -> dict[str, Any]:
     """The routes, as they are reached at the address that the client used."""
     document: dict[str, Any] = app.api_doc
+    schemas = document["components"]["schemas"]
     for methods in document["paths"].values():
         for operation in methods.values():
             operation["responses"] |= _ANY_ROUTE
+            _allow_absent_body(operation, schemas)
     return document | {"servers": [{"url": absolute("")}]}
+
+
+def _allow_absent_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """A JSON body without a required field may be left out."""
+    body = operation.get("requestBody", {})
+    reference = body.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+    if reference and not schemas[reference.rpartition("/")[2]].get("required"):
+        body["required"] = False

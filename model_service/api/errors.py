@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from model_service.api.context import answer
+from model_service.api.request_body import JSONRequest
 from model_service.api.request_id import request_id
 from model_service.api.schemas.common import Error, ErrorBody
 from model_service.errors import (
@@ -21,7 +22,9 @@ from model_service.errors import (
     ServiceFailure,
     ServiceUnavailable,
     Unauthorized,
+    UnsupportedEncoding,
 )
+from model_service.sentences import explain
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,8 @@ def _respond(error: ModelServiceError) -> Response:
             response.headers["Retry-After"] = str(error.retry_after_s)
         case RangeNotSatisfiable():
             response.headers["Content-Range"] = f"bytes */{error.details['size_bytes']}"
+        case UnsupportedEncoding():
+            response.headers["Accept-Encoding"] = "identity"
         case Unauthorized():
             response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -86,18 +91,16 @@ def refuse_invalid_request(error: ValidationError) -> NoReturn:
     """What flask-openapi3 calls with pydantic's verdict on path, query or body.
 
     Raises:
-        InvalidJSON: there is no JSON to validate.
+        InvalidJSON: there is no body, and it has fields that are required.
         InvalidField: with the name of each wrong field.
     """
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(not problem["loc"] and problem["type"] != "value_error" for problem in problems):
-        if request.mimetype != "application/json":
-            raise InvalidJSON("The body must be JSON, sent with 'Content-Type: application/json'.")
-        if request.get_json(silent=True) is None:
-            raise InvalidJSON("The body is not valid JSON.")
-        raise InvalidJSON("The body must be a JSON object.")
+    problems = error.errors(include_url=False, include_input=False)
+    if isinstance(request, JSONRequest) and request.body_is_absent:
+        raise InvalidJSON(
+            "The request has no body: send a JSON object, with 'Content-Type: application/json'."
+        )
     fields = [
-        {"field": ".".join(map(str, problem["loc"])) or "body", "message": problem["msg"]}
+        {"field": ".".join(map(str, problem["loc"])) or "body", "message": explain(problem)}
         for problem in problems
     ]
     message = "; ".join(f"{field['field']}: {field['message']}" for field in fields)

@@ -6,6 +6,7 @@ import re
 import orjson
 from flask import Response, request
 
+from model_service.api.request_body import JSONRequest
 from model_service.errors import InvalidRequest
 from model_service.services.idempotency import Once
 
@@ -29,7 +30,9 @@ def requested_once(*, without: str | None = None) -> Once | None:
         return None
     if not _SANE.fullmatch(key):
         raise InvalidRequest(f"{HEADER} takes 1 to 255 visible ASCII characters: a UUID is a good one.")
-    fields = request.get_json(silent=True)
+    fields = request.get_json()
+    if isinstance(request, JSONRequest) and request.body_is_absent:
+        fields = None
     if without is not None and isinstance(fields, dict):
         fields = {name: value for name, value in fields.items() if name != without}
     body = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_service.errors import InvalidRequest
+from model_service.sentences import explain
 from model_service.services.file_names import check_path, media_type
 from model_service.services.ids import parse_uuid
 from model_service.services.references import NAME, check_alias, version_order
@@ -164,9 +165,9 @@ def check_document(collection: str, document: Document) -> None:
     try:
         _SHAPES[collection].model_validate(document)
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = exc.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{field}: {first['msg']}" if field else first["msg"]) from None
+        raise ValueError(f"{field}: {explain(first)}" if field else explain(first)) from None
     except InvalidRequest as exc:  # of our own rules: a path, a version, an alias, an id
         raise ValueError(exc.message) from None
 

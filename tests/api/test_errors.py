@@ -45,7 +45,6 @@ def test_bodies_that_are_not_json(http: FlaskClient, path: str) -> None:
         (b"", "application/json"),
         (b"[1]", "application/json"),
         (b'"text"', "application/json"),
-        (b'{"name": "\\ud800"}', "application/json"),
         (b'{"name": NaN}', "application/json"),
         (b"{}", "text/plain"),
     ]:
@@ -61,7 +60,7 @@ def test_bodies_that_are_not_json(http: FlaskClient, path: str) -> None:
         ({"algorithm": ""}, "algorithm"),
         ({"version": "one"}, "version"),
         ({"metrics": 3}, "metrics"),
-        ({"metrics": {"a": 2**63}}, "metrics"),
+        ({"metrics": {"a": 2**63}}, "metrics.a"),
         ({"metrics": {"a\0b": 1}}, "metrics"),
         ({"metrics": {"a": {"$ref": "models", "$id": 1}}}, "metrics"),
         ({"hyperparameters": {"a": [1] * 100_000}}, "hyperparameters"),

@@ -9,7 +9,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
-    StringConstraints,
 )
 
 from model_service.actor import Permission, Role
@@ -26,6 +25,7 @@ from model_service.api.schemas.common import (
     Pagination,
     Text,
 )
+from model_service.sentences import pattern
 from model_service.services.passwords import MAX_LENGTH, MIN_LENGTH
 from model_service.states import Tier
 
@@ -34,8 +34,11 @@ Password = Annotated[SecretStr, Field(min_length=MIN_LENGTH, max_length=MAX_LENG
 Typed = Annotated[SecretStr, Field(max_length=MAX_LENGTH)]
 Namespace = Annotated[
     str,
-    StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.\-]{0,63})?$"),
-    Field(description="the part of a name before its slash; '' for names without one"),
+    pattern(
+        r"^([A-Za-z0-9][A-Za-z0-9_.\-]{0,63})?$",
+        "the part of a name before its slash, up to 64 letters (A-Z, a-z), digits, '_', '-' and '.'; '' for "
+        "names without one",
+    ),
 ]
 Roles = Annotated[list[Role], Field(max_length=10)]
 NamespaceRoles = Annotated[dict[Namespace, Roles], Field(max_length=1000)]

@@ -1,20 +1,28 @@
 """Many changes in one request."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from model_service.api.schemas.common import Body, ErrorBody, Tag
+from model_service.api.schemas.common import Body, ErrorBody, Text, check_tag
 from model_service.states import ModelStatus
 
 Reference = Annotated[str, Field(min_length=1, max_length=300, description="an id or a reference")]
-SomeTags = Annotated[list[Tag], Field(min_length=1, max_length=100)]
+SomeTags = Annotated[list[Text], Field(min_length=1, max_length=100)]
 
 
 class TagOperation(Body):
     op: Literal["tag", "untag"]
     id: Reference
     tags: SomeTags
+
+    @model_validator(mode="after")
+    def _check_new_tags(self) -> Self:
+        """What is stored already can be removed, whatever it is."""
+        if self.op == "tag":
+            for tag in self.tags:
+                check_tag(tag)
+        return self
 
 
 class StatusOperation(Body):

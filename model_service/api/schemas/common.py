@@ -13,42 +13,39 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     model_validator,
 )
 
+from model_service.sentences import pattern
 from model_service.services.paging import Page
 
 MAX_DEPTH = 32
 MAX_OBJECT_BYTES = 128 * 1024
 
 
-def check_storable(value: Any, depth: int = 0) -> None:
-    """JSON that MongoDB keeps as it is: 64-bit integers, plain keys, an end to its nesting.
+def check_object(value: dict[str, Any]) -> dict[str, Any]:
+    """A free object of a body, most of which ``request_body`` has checked.
 
     Raises:
-        ValueError: it is not.
+        ValueError: nested too deep, a key that MongoDB reads as a reference, or larger than MAX_OBJECT_BYTES.
     """
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    match value:
-        case dict():
-            for key, inner in value.items():
-                if "\0" in key or key.startswith("$"):  # $ref would come back as a reference
-                    raise ValueError("a key starts with '$' or contains a NUL character")
-                check_storable(inner, depth + 1)
-        case list():
-            for inner in value:
-                check_storable(inner, depth + 1)
-        case int() if not -(2**63) <= value < 2**63:
-            raise ValueError("an integer does not fit in 64 bits")
-
-
-def check_object(value: dict[str, Any]) -> dict[str, Any]:
-    """Raises: ValueError: more than MAX_OBJECT_BYTES of JSON, or not storable."""
+    _check_keys(value, MAX_DEPTH)
     if len(orjson.dumps(value)) > MAX_OBJECT_BYTES:
         raise ValueError(f"larger than {MAX_OBJECT_BYTES:,} bytes of JSON")
-    check_storable(value)
     return value
+
+
+def _check_keys(value: Any, deepest: int) -> None:
+    if deepest < 0:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        for key in value:
+            if key.startswith("$"):  # $ref would come back as a reference
+                raise ValueError(f"the key {key[:40]!r} starts with '$'")
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_keys(inner, deepest - 1)
 
 
 def _split(value: Any) -> Any:
@@ -80,27 +77,40 @@ NotNull = AfterValidator(_not_null)
 
 Name = Annotated[
     str,
-    Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$",
-        description="1 to 128 letters, digits, '_', '-' and '.', starting with a letter or a digit",
+    pattern(
+        r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$",
+        "1 to 128 letters (A-Z, a-z), digits, '_', '-' and '.', starting with a letter or a digit",
     ),
 ]
 QualifiedName = Annotated[
     str,
-    Field(
-        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.\-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$",
-        description="a name, or a namespace and a name: 'digits', 'vision/digits'",
+    pattern(
+        r"^([A-Za-z0-9][A-Za-z0-9_.\-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}$",
+        "a name, or a namespace and a name ('digits', 'vision/digits'): letters (A-Z, a-z), digits, '_', '-' "
+        "and '.', each starting with a letter or a digit, up to 128 characters and 64 of the namespace",
     ),
 ]
-Tag = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(min_length=1, max_length=128)]
-Tags = Annotated[list[Tag], Field(max_length=100)]
+
+
+def check_tag(tag: str) -> str:
+    """Raises: ValueError: a comma, which separates tags in filters."""
+    if "," in tag:
+        raise ValueError("a tag has no comma: send several tags as several items of the list")
+    return tag
+
+
+Tag = Annotated[Text, AfterValidator(check_tag)]
+# Each tag once, in the order in which they were sent.
+Tags = Annotated[list[Tag], Field(max_length=100), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
 DatasetReference = Annotated[
     str, Field(max_length=300, description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest")
 ]
 Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]
 JSONObject = dict[str, Any]
-Storable = Annotated[JSONObject, AfterValidator(check_object)]
+# ``Body`` strips the text of its fields, and would strip the keys of a free object too.
+_Key = Annotated[str, StringConstraints(strip_whitespace=False)]
+Storable = Annotated[dict[_Key, Any], AfterValidator(check_object)]
 # Ids are text in every answer, whatever the database keeps.
 Id = Annotated[str, BeforeValidator(str)]
 OptionalId = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]

@@ -17,6 +17,7 @@ from model_service.api.schemas.common import (
     Pagination,
     Text,
 )
+from model_service.sentences import pattern
 from model_service.states import DeploymentStatus, DeploymentType
 
 MOST_MEMBERS = 32
@@ -26,15 +27,19 @@ Replicas = Annotated[int, Field(ge=1, le=64)]
 Percent = Annotated[int, Field(ge=1, le=100, description="percent: more than that for a while is scaled up")]
 DisplayName = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[^\x00-\x1f\x7f/]+$",
-        description="any text without '/', for example 'Production API'; one that cannot be part of a URL is "
-        "kept as display_name, and name is derived from it",
+    Field(min_length=1, max_length=255),
+    pattern(
+        r"^[^\x00-\x1f\x7f/]+$",
+        "any text without '/', for example 'Production API'; one that cannot be part of a URL is kept as "
+        "display_name, and name is derived from it",
     ),
 ]
-Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9\-_]{1,64}$")]
+Header = Annotated[
+    str,
+    pattern(
+        r"^[A-Za-z0-9\-_]{1,64}$", "the name of a header: 1 to 64 letters (A-Z, a-z), digits, '-' and '_'"
+    ),
+]
 
 
 class DeploymentPath(BaseModel):

@@ -7,11 +7,12 @@ from pydantic import BaseModel, Field
 
 from model_service.api.schemas.common import Answer, Body, Id, JSONObject, Query
 from model_service.api.schemas.models import FileMetadata
+from model_service.sentences import pattern
 from model_service.services.file_names import OCTET_STREAM
 from model_service.states import UploadState
 
 MAX_SIGNED_S = 7 * 24 * 3600
-Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$", description="64 hexadecimal digits")]
+Sha256 = Annotated[str, pattern(r"^[0-9A-Fa-f]{64}$", "64 hexadecimal digits")]
 
 
 class ModelPath(BaseModel):

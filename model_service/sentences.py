@@ -1,0 +1,54 @@
+"""Sentences for pydantic's errors: what a field must be, in words that a person knows.
+
+``pattern`` declares a regular expression together with the sentence that is shown in its place.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+_PATTERNS: dict[str, str] = {}
+_UNITS = {"List": "item", "Set": "item", "Tuple": "item", "Dictionary": "entry"}
+
+
+def pattern(regex: str, sentence: str) -> Any:
+    """A pydantic ``Field`` with that pattern, described by the sentence."""
+    _PATTERNS[regex] = sentence
+    return Field(pattern=regex, description=sentence)
+
+
+def explain(problem: Mapping[str, Any]) -> str:
+    """What the field of one of pydantic's errors must be; no full stop at its end.
+
+    Args:
+        problem: of ``ValidationError.errors()``, with its context.
+    """
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "string_pattern_mismatch":
+            return _PATTERNS.get(context["pattern"], "not in the form that this field has")
+        case "string_too_short":
+            return _at_least(context["min_length"], "character")
+        case "string_too_long":
+            return _at_most(context["max_length"], "character")
+        case "too_short":
+            return _at_least(context["min_length"], _UNITS.get(context["field_type"], "character"))
+        case "too_long":
+            return _at_most(context["max_length"], _UNITS.get(context["field_type"], "character"))
+        case "value_error":
+            return str(problem["msg"]).removeprefix("Value error, ")
+    return str(problem["msg"])
+
+
+def _at_least(number: int, unit: str) -> str:
+    return "must not be empty" if number == 1 else f"at least {_count(number, unit)}"
+
+
+def _at_most(number: int, unit: str) -> str:
+    return f"at most {_count(number, unit)}"
+
+
+def _count(number: int, unit: str) -> str:
+    plural = "entries" if unit == "entry" else f"{unit}s"
+    return f"{number:,} {unit if number == 1 else plural}"
