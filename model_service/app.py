@@ -40,6 +40,7 @@ from model_service.api.access_log import register_access_log, route
 from model_service.api.auth import register_auth
 from model_service.api.context import EXTENSION, Context
 from model_service.api.cors import register_cors
+from model_service.api.disk import register_disk
 from model_service.api.document import register_apis, register_pages
 from model_service.api.errors import refuse_invalid_request, register_error_handlers
 from model_service.api.json_provider import OrjsonProvider
@@ -132,6 +133,7 @@ def create_app(settings: Settings) -> Flask:
     register_auth(app, settings)
     register_limits(app, settings, lambda: redis_prefix(database))
     register_cors(app, settings)
+    register_disk(app)
     register_error_handlers(app, connection_errors=CONNECTION_ERRORS)
     register_pages(app)
     register_apis(app, [resource.api for resource in _RESOURCES] + [operations.diagnostics])

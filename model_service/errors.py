@@ -9,12 +9,13 @@
     │   ├── SignatureInvalid  Unauthorized  RateLimited  QuotaExceeded  ExportLimitReached
     │   └── DeploymentLimitReached
     └── ServiceFailure        our service
-        └── ServiceUnavailable  DamagedBlob
+        └── ServiceUnavailable  DamagedBlob  DiskFull
 
 The fourth family, "your model", is not an HTTP answer: it is the ``error_code`` of a failed job, from
 ``exporters.errors``.
 """
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -269,6 +270,28 @@ class DamagedBlob(ServiceFailure):
     """A stored file lacks bytes, so no whole archive can be made; ``model-service verify`` tells which."""
 
     code = "blob_damaged"
+
+
+class DiskFull(ServiceFailure):
+    """A disk has less room than DISK_MIN_FREE: requests that store are refused, all others go on."""
+
+    code = "disk_full"
+    status = 507
+
+    def __init__(self, where: str, free_bytes: int, least_bytes: int, size_bytes: int = 0) -> None:
+        after = f" after the {size_bytes:,} bytes of this request, written three times" if size_bytes else ""
+        super().__init__(
+            f"{where} has {free_bytes / 1e9:.3g} GB free, and {least_bytes / 1e9:.3g} GB (DISK_MIN_FREE) "
+            f"must stay free{after}: nothing was stored. Reads, deletions and signing in go on. Make room "
+            "on the disk, or delete models for good (many: 'model-service cleanup'); then send it again.",
+            free_bytes=free_bytes,
+            least_bytes=least_bytes,
+        )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a local disk, or the share of it that this user has, was full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class ServiceUnavailable(ServiceFailure):

@@ -78,6 +78,11 @@ GAUGES = {
     "active_models_total": "Model versions with the status active",
     "storage_usage_bytes": "Bytes of all stored files, equal ones once",
     "model_service_workers": "Workers that live",
+    "model_service_accepts_writes": "1, or 0 while MongoDB's disk has less than DISK_MIN_FREE",
+    "model_service_mongodb_disk_free_bytes": "Room for MongoDB's data",
+    "model_service_cache_disk_free_bytes": "Free on the disk of the file cache",
+    "model_service_work_disk_free_bytes": "Free on the disk of the API's and the workers' workspace",
+    "model_service_temp_disk_free_bytes": "Free on the disk of the temporary folder",
     "model_service_last_sweep_timestamp_seconds": "When the last sweep ended",
     "model_service_last_verify_problems": "What the last verification found",
 }

@@ -10,11 +10,15 @@ from model_service.services.batch import Outcome
 
 api = APIBlueprint("batch", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
 
+_MAKES_ROOM = frozenset({"delete", "untag"})
+
 
 @api.post("/batch", responses={200: BatchAnswer})
 def change_models(body: Batch) -> Response:
     """Tag, untag, set the status, delete, restore and alias up to 1,000 models, each for itself."""
     operations = [operation.model_dump() for operation in body.operations]
+    if any(operation["op"] not in _MAKES_ROOM for operation in operations):
+        services().disk.require_room()
     outcomes = services().batch.run(operations)
     items = [
         _item(index, operation["id"], outcome)

@@ -8,11 +8,12 @@ from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from model_service.api.context import answer
+from model_service.api.context import answer, context
 from model_service.api.request_body import JSONRequest
 from model_service.api.request_id import request_id
 from model_service.api.schemas.common import Error, ErrorBody
 from model_service.errors import (
+    DiskFull,
     ExportLimitReached,
     InvalidField,
     InvalidJSON,
@@ -23,6 +24,7 @@ from model_service.errors import (
     ServiceUnavailable,
     Unauthorized,
     UnsupportedEncoding,
+    is_disk_full,
 )
 from model_service.sentences import explain
 
@@ -40,6 +42,7 @@ def register_error_handlers(app: Flask, *, connection_errors: Iterable[type[Exce
     app.register_error_handler(HTTPException, _respond_to_http)
     for kind in connection_errors:
         app.register_error_handler(kind, _respond_to_lost_connection)
+    app.register_error_handler(OSError, _respond_to_a_local_failure)
     app.register_error_handler(Exception, _respond_to_the_unexpected)
 
 
@@ -78,6 +81,14 @@ def _respond_to_lost_connection(error: Exception) -> Response:
     return _respond(
         ServiceUnavailable("The database cannot be reached; a change may or may not have been made.")
     )
+
+
+def _respond_to_a_local_failure(error: OSError) -> Response:
+    if not is_disk_full(error):
+        return _respond_to_the_unexpected(error)
+    log.error("disk.full", path=request.path, exc_info=error)
+    settings = context().settings
+    return _respond(DiskFull("The API's disk", 0, settings.disk_min_free))
 
 
 def _respond_to_the_unexpected(error: Exception) -> Response:

@@ -31,6 +31,7 @@ def health() -> Response:
         mongodb_connected=found.mongodb_connected,
         gridfs_available=found.gridfs_available,
         redis_connected=found.redis_connected,
+        accepts_writes=found.accepts_writes,
         total_models=found.total_models,
         timestamp=datetime.now(UTC),
     )

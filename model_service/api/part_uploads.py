@@ -39,6 +39,7 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
         )
     else:
         new = NewFile.of_holder(model["name"], body.filename, body.format)
+    services().disk.require_room(body.size_bytes)
     once = requested_once()
     upload = services().part_uploads.create(
         model,

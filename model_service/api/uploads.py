@@ -9,10 +9,13 @@ from flask_openapi3 import RawModel
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
+from model_service.api.context import services
 from model_service.errors import FileTooLarge, IncompleteUpload, InvalidField, InvalidRequest, LengthRequired
 
 READ_BYTES = 1 << 20
 FIELD = "file"
+# How old the last look at the disk may be while a body arrives: other uploads fill it at the same time.
+_LOOK_S = 0.25
 # Boundaries and part headers of a form around the one file it carries.
 _FORM_OVERHEAD_BYTES = 64 * 1024
 # What the parser may hold while it looks for the end of a header or a boundary.
@@ -80,7 +83,7 @@ def _sent_name(request: Request) -> str | None:
 
 
 def _body(request: Request) -> Iterator[bytes]:
-    """Raises: IncompleteUpload: the connection broke before the announced length."""
+    """Raises: DiskFull. IncompleteUpload: the connection broke before the announced length."""
     expected, received = request.content_length, 0
     stream = request.environ["wsgi.input"]
     while expected is None or received < expected:
@@ -93,6 +96,7 @@ def _body(request: Request) -> Iterator[bytes]:
         if not piece:
             break
         received += len(piece)
+        services().disk.require_room(known_for_s=_LOOK_S)
         yield piece
     if expected is not None and received != expected:
         raise IncompleteUpload(

@@ -9,6 +9,7 @@ from model_service.jobs.converter import Converter
 from model_service.jobs.toolchain import Toolchain
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database
+from model_service.storage.disk_space import DiskSpace
 from model_service.storage.exports import Exports
 
 
@@ -19,6 +20,7 @@ class Context:
     database: Database
     blobs: Blobs
     exports: Exports
+    disk: DiskSpace
     converter: Converter
     stopping: Event
     toolchain: Toolchain | None = None

@@ -1,5 +1,6 @@
 """One export: fetch the source, convert and prove it in a child process, publish the package."""
 
+import errno
 import json
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -9,6 +10,7 @@ from typing import Any
 import structlog
 
 from exporters import package as packages
+from model_service.errors import is_disk_full
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Abandoned, Child, ConversionError, Event
 from model_service.jobs.lease import Lease
@@ -17,6 +19,7 @@ from model_service.metrics import EXPORT_DURATION, EXPORTS
 from model_service.storage.blob_descriptions import of_package
 from model_service.storage.blobs import Blob
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.disk_space import MONGODB, WORK
 from model_service.storage.exports import answered_from, source_blobs
 
 log = structlog.get_logger(__name__)
@@ -34,6 +37,10 @@ def export(job_id: str) -> None:
     """Run the export job ``job_id``, unless somebody else does."""
     context = CONTEXT.get()
     settings = context.settings
+    if short := context.disk.short(WORK, MONGODB):
+        # The job stays pending, and the reconciler enqueues it again until there is room.
+        log.warning("export.waits_for_disk", job_id=job_id, free_bytes=short, least=settings.disk_min_free)
+        return
     job = context.exports.claim(
         job_id,
         worker=context.worker,
@@ -69,7 +76,9 @@ def _export(context: Context, job: Document) -> str:
         # Not the model's fault: the lease runs out and the reconciler hands the job out again.
         log.warning("export.interrupted", job_id=job_id, error=str(exc))
         return "interrupted"
-    except Exception:
+    except Exception as exc:
+        if is_disk_full(exc):
+            return _retry_with_more_room(context, job)
         log.exception("export.broken", job_id=job_id)
         message = "The service failed while it ran this export; its log has the reason under the job's id."
         _fail(context, job, ConversionError("internal_error", message))
@@ -77,6 +86,20 @@ def _export(context: Context, job: Document) -> str:
     finally:
         if not context.stopping.is_set():
             context.converter.prewarm()
+
+
+def _retry_with_more_room(context: Context, job: Document) -> str:
+    """The job waits for another try, up to JOB_MAX_ATTEMPTS. Return how this one ended."""
+    log.warning("export.disk_full", job_id=job["_id"], attempt=job["attempts"])
+    if job["attempts"] < context.settings.job_max_attempts:
+        context.exports.hand_back(job["_id"], job["lease"]["token"], counted=True)
+        return "interrupted"
+    message = (
+        f"The worker's disk was full in each of {job['attempts']} tries: make room in its workspace "
+        "(MODEL_SERVICE_HOME/work) and retry the export."
+    )
+    _fail(context, job, ConversionError("disk_full", message))
+    return "failed"
 
 
 def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
@@ -124,6 +147,8 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
             abandoned=lambda: lease.lost.is_set() or context.stopping.is_set(),
         )
     except ConversionError as failure:
+        if failure.details.get("limit") == "disk" and context.disk.short(WORK):
+            raise OSError(errno.ENOSPC, failure.message) from failure
         log.info("export.failed", job_id=job_id, code=failure.code)
         # A package that failed its verification is kept: somebody has to find out why.
         kept = failure.code == "verification_failed" and (package / packages.MANIFEST).is_file()

@@ -14,10 +14,12 @@ from typing import Any
 
 import structlog
 
+from model_service.errors import is_disk_full
 from model_service.jobs.context import CONTEXT, Context
 from model_service.metrics import SCANS
 from model_service.storage.blobs import BlobDamaged, blob_of
 from model_service.storage.db import CONNECTION_ERRORS, Document, now
+from model_service.storage.disk_space import WORK
 from model_service.storage.hot_models import HotModels
 from model_service.storage.models import Models
 from model_service.storage.scans import Scans
@@ -52,6 +54,8 @@ class _Stopping(Exception):
 def scan(model_id: str) -> None:
     """Scan the files of a model that were not scanned yet, unless somebody else does."""
     context = CONTEXT.get()
+    if context.disk.short(WORK):
+        return  # its note stays, and the reconciler enqueues it again until there is room
     scans = Scans(context.database)
     models = Models(context.database, HotModels(context.settings, context.database))
     note = scans.begin(model_id, _LEASE_S)
@@ -71,7 +75,9 @@ def scan(model_id: str) -> None:
         scans.put_back(note)
     except CONNECTION_ERRORS as exc:
         log.warning("scan.interrupted", model_id=model_id, error=str(exc))  # its lease runs out
-    except Exception:
+    except Exception as exc:
+        if is_disk_full(exc):
+            scans.put_back(note)
         log.exception("scan.broken", model_id=model_id)
 
 

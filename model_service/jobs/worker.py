@@ -18,6 +18,7 @@ from model_service.jobs.sweep import LOOK_S, make_sweeper
 from model_service.jobs.toolchain import find_toolchain
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import CONNECTION_ERRORS, Database
+from model_service.storage.disk_space import DiskSpace
 from model_service.storage.exports import Exports
 from model_service.storage.migrations import prepare
 from model_service.storage.workers import Workers
@@ -40,6 +41,7 @@ def run(settings: Settings) -> int:
         database=database,
         blobs=Blobs(database),
         exports=Exports(database),
+        disk=DiskSpace(settings, database),
         converter=Converter(settings),
         stopping=threading.Event(),
         toolchain=find_toolchain(settings.home, importing=False),

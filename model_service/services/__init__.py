@@ -54,6 +54,7 @@ from model_service.storage.db import Database
 from model_service.storage.deployment_quotas import DeploymentQuotas
 from model_service.storage.deployments import Deployments
 from model_service.storage.disk_cache import DiskCache
+from model_service.storage.disk_space import DiskSpace
 from model_service.storage.export_quotas import ExportQuotas
 from model_service.storage.exports import Exports
 from model_service.storage.hot_models import HotModels
@@ -94,6 +95,7 @@ class Services:
     deployment_changes: DeploymentChanges
     deployment_keys: DeploymentKeyService
     usage: UsageService
+    disk: DiskSpace
     health: HealthService
     statistics: StatisticsService
     signing: Signing
@@ -159,7 +161,7 @@ def build_services(settings: Settings, database: Database) -> Services:
     deployments, deployment_changes, deployment_keys, usage = _build_deployments(
         settings, database, stored_deployments, exports, tiers, idempotency, signing, suggestions
     )
-    counters = Counters(database)
+    counters, disk = Counters(database), DiskSpace(settings, database)
     principals, users, sessions, keys = _build_access(settings, database, idempotency, signing)
     return Services(
         models=models,
@@ -193,7 +195,8 @@ def build_services(settings: Settings, database: Database) -> Services:
         deployment_changes=deployment_changes,
         deployment_keys=deployment_keys,
         usage=usage,
-        health=HealthService(settings, database, stored_models, blobs, queue, counters),
+        disk=disk,
+        health=HealthService(settings, database, stored_models, blobs, queue, counters, disk),
         statistics=StatisticsService(counters, stored_models.downloads),
         signing=signing,
         archive=ArchiveService(database, blobs, counters, settings.home / "work"),

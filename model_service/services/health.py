@@ -5,13 +5,11 @@ work. Redis and workers are no reason for the latter: without them jobs wait, an
 """
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from model_service.config import Settings
@@ -20,6 +18,7 @@ from model_service.services.integrity import TASK as VERIFY
 from model_service.storage.blobs import Blobs
 from model_service.storage.counters import Counters
 from model_service.storage.db import DATABASE_ERRORS, Database, Document, deadline
+from model_service.storage.disk_space import DiskSpace
 from model_service.storage.integrity import Integrity
 from model_service.storage.maintenance import Maintenance
 from model_service.storage.models import Models
@@ -40,6 +39,7 @@ class Health:
     mongodb_connected: bool
     gridfs_available: bool
     redis_connected: bool
+    accepts_writes: bool
     total_models: int | None
 
     @property
@@ -83,7 +83,9 @@ class HealthService:
         blobs: Blobs,
         queue: Queue,
         counters: Counters,
+        disk: DiskSpace,
     ) -> None:
+        self._disk = disk
         self._settings = settings
         self._database = database
         self._models = models
@@ -104,9 +106,10 @@ class HealthService:
             with deadline(_DATABASE_S):
                 self._database.ping()
                 readable, total = self._blobs.readable(), self._models.count()
-            return Health(True, readable, redis.result(), total)
+            self._disk.sample()
+            return Health(True, readable, redis.result(), self._disk.accepts_writes, total)
         except DATABASE_ERRORS:
-            return Health(False, False, redis.result(), None)
+            return Health(False, False, redis.result(), False, None)
 
     def ready(self) -> bool:
         """Whether a request can be answered: MongoDB is there."""
@@ -144,7 +147,9 @@ class HealthService:
             if time.monotonic() - read_at > _GAUGES_S:
                 gauges = self._read_gauges()
                 self._gauges = time.monotonic(), gauges
-            return gauges
+        self._disk.sample()
+        free = {f"model_service_{place}_disk_free_bytes": left for place, left in self._disk.free().items()}
+        return {**gauges, **free, "model_service_accepts_writes": float(self._disk.accepts_writes)}
 
     def _read_gauges(self) -> dict[str, float]:
         found = Checks()
@@ -180,19 +185,15 @@ class HealthService:
             found.say("gridfs", "the index of the chunks is missing", fatal=True)
 
     def _disk_space(self, found: Checks) -> None:
-        folders = [self._settings.home, *([self._settings.cache] if self._settings.cache_max_bytes else [])]
-        free = {str(folder): _free_bytes(folder) for folder in folders}
-        free["MongoDB"] = self._database.free_disk_bytes()
-        known = {where: left for where, left in free.items() if left is not None}
-        if not known:
-            return
-        where, least = min(known.items(), key=lambda item: item[1])
-        problem = f"{least / 1e9:.1f} GB free ({where})"
-        found.say(
-            "disk_space",
-            problem if least < self._settings.disk_warn_free else None,
-            fatal=least < self._settings.disk_min_free,
-        )
+        self._disk.sample()
+        free, settings = self._disk.free(), self._settings
+        low = sorted((left, place) for place, left in free.items() if left < settings.disk_warn_free)
+        problems = [f"{left / 1e9:.1f} GB free ({place})" for left, place in low]
+        if not self._disk.accepts_writes:
+            least = f"{settings.disk_min_free / 1e9:.3g} GB"
+            problems.append(f"writes are refused with 507 until {least} (DISK_MIN_FREE) are free at mongodb")
+        fatal = any(left < settings.disk_min_free for left, _ in low)
+        found.say("disk_space", "; ".join(problems) or None, fatal=fatal)
 
     def _registry(self, found: Checks) -> None:
         self._read_figures(found)
@@ -220,14 +221,4 @@ class HealthService:
         folder = self._settings.cache
         if self._settings.cache_max_bytes and folder.exists() and not os.access(folder, os.W_OK):
             return f"{folder} cannot be written"
-        return None
-
-
-def _free_bytes(folder: Path) -> int | None:
-    """Of the disk that has the folder, or would have it."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
         return None

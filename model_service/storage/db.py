@@ -241,10 +241,20 @@ class Database:
         self.client.admin.command("ping")
 
     def free_disk_bytes(self) -> int | None:
-        """What is left on the disk of MongoDB's data; None where it does not tell."""
-        stats = self._database.command("dbStats")
+        """The room for MongoDB's data: what is free on its disk, and free inside its files; None: unknown.
+
+        Deleting makes room inside the files alone, which the journal cannot use: that room counts up to as
+        much as is free on the disk.
+        """
+        try:
+            stats = self._database.command("dbStats", freeStorage=1)
+        except OperationFailure:  # a server that does not know the option
+            stats = self._database.command("dbStats")
         total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")
-        return None if total is None or used is None else int(total - used)
+        if total is None or used is None:
+            return None
+        free = int(total - used)
+        return free + min(free, int(stats.get("totalFreeStorageSize", 0)))
 
     def transaction(self, work: Callable[[Session], T]) -> T:
         """Run ``work`` until it commits; it may run again, so it does nothing but database writes."""

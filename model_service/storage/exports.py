@@ -227,11 +227,12 @@ class Exports:
             raise DefaultTaken from None
         return changed.matched_count == 1
 
-    def hand_back(self, job_id: str, token: str) -> None:
-        """An orderly stop of the worker is no failed try: the job waits again."""
+    def hand_back(self, job_id: str, token: str, *, counted: bool = False) -> None:
+        """The job waits again. An orderly stop of the worker is no failed try; ``counted`` is one."""
+        uncount = {} if counted else {"$inc": {"attempts": -1}}
         self._jobs.update_one(
             _owned(job_id, token, ExportStatus.PENDING),
-            {"$set": {"status": ExportStatus.PENDING}, "$inc": {"attempts": -1}, "$unset": {"lease": ""}},
+            {"$set": {"status": ExportStatus.PENDING}, "$unset": {"lease": ""}, **uncount},
         )
 
     def waiting(self, max_attempts: int) -> list[str]:

@@ -13,6 +13,7 @@ from model_service.jobs.toolchain import Toolchain
 from model_service.services import Services, build_services
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database
+from model_service.storage.disk_space import DiskSpace
 from model_service.storage.exports import Exports
 
 
@@ -35,6 +36,7 @@ def context(settings: Settings, database: Database) -> Iterator[Context]:
         database=database,
         blobs=Blobs(database),
         exports=Exports(database),
+        disk=DiskSpace(settings, database),
         converter=Converter(settings),
         stopping=threading.Event(),
         toolchain=Toolchain("these tools", {"onnx": "1"}, {"onnx": {"program": None}}),

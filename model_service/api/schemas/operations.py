@@ -18,6 +18,7 @@ class Health(BaseModel):
     mongodb_connected: bool
     gridfs_available: bool
     redis_connected: bool
+    accepts_writes: bool = Field(description="false while MongoDB's disk has less than DISK_MIN_FREE")
     total_models: int | None
     timestamp: datetime
 
