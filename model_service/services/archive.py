@@ -33,6 +33,7 @@ from model_service.storage.counters import Counters
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.downloads import Downloads
 from model_service.storage.leases import Leases
+from model_service.storage.migrations import COLLECTIONS, LATEST
 from model_service.storage.scans import Scans
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -213,6 +214,8 @@ def _manifest(scope: Scope, created_at: datetime, spool: _Spool) -> dict[str, ob
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "service_version": __version__,
+        "schema_version": LATEST,
+        "schema_versions": {name: COLLECTIONS.get(name, 0) for name in spool.counts},
         "scope": scope.value,
         "created_at": created_at.isoformat(),
         **spool.summary,

@@ -39,6 +39,7 @@ from model_service.storage.archive import (
 )
 from model_service.storage.blobs import Blob, Blobs
 from model_service.storage.db import Document, Session
+from model_service.storage.migrations import LATEST, too_new
 from model_service.storage.models import DERIVED
 from model_service.storage.search import derived_fields
 
@@ -110,6 +111,7 @@ class Importer:
         self._work = work
         self._keep = keep
         self._result = Imported()
+        self._version = 0
 
     def read(
         self, stream: Stream, *, allowed: Container[str] | None, conflicts: Conflicts, note: Note | None
@@ -132,10 +134,22 @@ class Importer:
             except ArchiveDamaged as exc:
                 raise InvalidArchive(f"{str(exc)[:1].upper()}{str(exc)[1:]}. Nothing was imported.") from exc
             self._check_documents(aside, conflicts, strictly=allowed is not None)
-            for name, batch in aside.batches():
-                self._keep()
+            for name, batch in self._batches(aside):
                 self._insert(name, batch, note)
+            self._store.derive(self._version)
         return self._result
+
+    def _batches(self, aside: _Aside) -> Iterator[tuple[str, list[Document]]]:
+        """The documents in the form of this version."""
+        for name, batch in aside.batches():
+            self._keep()
+            try:
+                yield name, self._store.upgrade(name, batch, self._version)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+                reason = f"{type(exc).__name__}: {str(exc)[:100]}"
+                raise InvalidArchive(
+                    f"{name} of schema version {self._version} cannot be migrated ({reason})."
+                ) from exc
 
     def _take(self, stream: Stream, aside: _Aside, allowed: Container[str] | None) -> None:
         manifest: dict[str, Any] | None = None
@@ -143,6 +157,7 @@ class Importer:
             self._keep()
             if manifest is None:
                 manifest = _check_manifest(member)
+                self._version = _schema_version(manifest)
             elif match := DOCUMENTS.fullmatch(member.name):
                 if allowed is not None and match[1] not in allowed:
                     raise ArchiveDamaged(
@@ -190,8 +205,7 @@ class Importer:
 
     def _check_documents(self, aside: _Aside, conflicts: Conflicts, *, strictly: bool) -> None:
         """All of them before the first is inserted; ``strictly`` where somebody else may have made them."""
-        for name, batch in aside.batches():
-            self._keep()
+        for name, batch in self._batches(aside):
             for document in batch if strictly else ():
                 _check_document(name, document)
             if name in _KEYS and (missing := self._store.missing_blobs(batch)):
@@ -236,6 +250,20 @@ def _check_manifest(member: Member) -> dict[str, Any]:
         version = str(manifest.get("format_version"))[:20]
         raise ArchiveDamaged(f"its format version is {version}; this version reads {FORMAT_VERSION}")
     return manifest
+
+
+def _schema_version(manifest: dict[str, Any]) -> int:
+    """Of the archive's documents; 0 of those before there were migrations, which say nothing.
+
+    Raises: ArchiveDamaged: a newer one than this version reads.
+    """
+    version = manifest.get("schema_version", 0)
+    if not isinstance(version, int) or version < 0:
+        raise ArchiveDamaged("its schema_version is not a number")
+    if version > LATEST:
+        writer = str(manifest.get("service_version"))[:20]
+        raise ArchiveDamaged(str(too_new("the archive", version, writer, LATEST)))
+    return version
 
 
 def _check_digest(member: Member, found: str, expected: str) -> None:

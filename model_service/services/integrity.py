@@ -56,6 +56,8 @@ class IntegrityService:
     def _problems(self, repair: bool, progress: Progress | None, total_bytes: int) -> Iterator[Problem]:
         for holding in self._integrity.wrong_holdings():
             yield self._holding(holding, repair)
+        for message in self._integrity.wrong_documents():
+            yield Problem(message)
         for blob_id in self._integrity.stray_chunks():
             yield Problem(f"chunks of {blob_id} belong to no file and to no upload")
         if repair and (groups := self._counters.rebuild()):

@@ -12,6 +12,7 @@ from model_service.storage.blob_descriptions import descriptions
 from model_service.storage.blob_references import HOLDERS, held_blobs, references_in
 from model_service.storage.blobs import Blob
 from model_service.storage.db import Database, Document, Session
+from model_service.storage.migrations import derive, upgrade
 from model_service.storage.version_numbers import VersionNumbers
 
 # What a model is and comes from; the rest of an instance stays where it is.
@@ -195,6 +196,14 @@ class ArchiveStore:
         if kind := _NUMBERED.get(name):
             found += VersionNumbers(self._db, kind).given(documents, session)
         return {_key(document) for document in found}
+
+    def upgrade(self, name: str, documents: Sequence[Document], version: int) -> list[Document]:
+        """Documents of an archive of this schema version, as this version stores them."""
+        return upgrade(self._db, name, documents, version)
+
+    def derive(self, version: int) -> None:
+        """Fill what follows from other collections and archives of this schema version do not have."""
+        derive(self._db, version)
 
     def insert(
         self,

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from bson import ObjectId
 from pymongo import ReturnDocument
+from pymongo.collection import Collection
 
 from model_service.storage.blob_references import held_blobs
 from model_service.storage.blobs import CHUNK_BYTES, Blob, recounted
 from model_service.storage.db import Database, Document, Session
+from model_service.storage.documents import DOCUMENT_TYPES, check_document
+from model_service.storage.migrations.pages import collection_of, pages
 
 _PAGE = 500
 
@@ -56,6 +59,15 @@ class Integrity:
                     holder = f"{held['holder']['kind']} {held['holder']['id']}" if held else None
                     yield Holding(blob_id, counted, count, file is not None, holder)
 
+    def wrong_documents(self) -> Iterator[str]:
+        """Documents that are not of their collection's type: which, which field, and how."""
+        for name in DOCUMENT_TYPES:
+            for document in _all_of(collection_of(self._db, name)):
+                try:
+                    check_document(name, document)
+                except ValueError as exc:
+                    yield f"{name} {document['_id']}: {exc}"
+
     def stray_chunks(self) -> Iterator[ObjectId]:
         """Ids of chunks that belong to no blob, and to no upload the sweep knows of."""
         with self._db.snapshot() as session:
@@ -98,6 +110,11 @@ class Integrity:
                 elif self._db.chunks.find_one(end, {"_id": True}) is None:
                     wrong.append(f"model {model['_id']}: its file lacks its end")
         return wrong
+
+
+def _all_of(collection: Collection[Document]) -> Iterator[Document]:
+    for page in pages(collection):
+        yield from page
 
 
 _BLOB_FIELDS = {"length": True, "metadata.sha256": True}

@@ -22,5 +22,7 @@ def model_document(**fields: Any) -> dict[str, Any]:
         "updated_at": now(),
         "revision": 1,
         "namespace": "",
+        "terms": [],
+        "metric_order": {},
         **fields,
     }

@@ -129,3 +129,14 @@ def test_stray_chunks_are_told_and_uploads_are_not(
     stray = ObjectId()
     database.chunks.insert_one({"files_id": stray, "n": 0, "data": b"x"})
     assert found(integrity) == [f"chunks of {stray} belong to no file and to no upload"]
+
+
+def test_a_document_that_is_not_of_its_type_is_named(
+    database: Database, blobs: Blobs, integrity: IntegrityService
+) -> None:
+    model = register(database, blobs, "digits", b"x")["_id"]
+    database.models.update_one({"_id": model}, {"$set": {"revision": "three"}})
+    database.users.insert_one({"_id": "ada"})
+    lines = found(integrity)
+    assert f"models {model}: revision: Input should be a valid integer" in lines
+    assert "users ada: password: Field required" in lines

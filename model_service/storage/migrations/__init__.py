@@ -12,14 +12,25 @@ import structlog
 from model_service.config import Settings
 from model_service.storage.counters import Counters
 from model_service.storage.db import Database, Document
-from model_service.storage.migrations import m0001_deployment_revisions, m0002_exports_of_training_jobs
+from model_service.storage.migrations import m0001_first_builds, m0002_exports_of_training_jobs
 from model_service.storage.migrations.base import DataTooNew, Migration
 from model_service.storage.migrations.runner import LEASE_S, Report, Runner, collection_versions
+from model_service.storage.migrations.schema import too_new
 
-__all__ = ["COLLECTIONS", "LATEST", "MIGRATIONS", "DataTooNew", "prepare", "prepare_database", "upgrade"]
+__all__ = [
+    "COLLECTIONS",
+    "LATEST",
+    "MIGRATIONS",
+    "DataTooNew",
+    "derive",
+    "prepare",
+    "prepare_database",
+    "too_new",
+    "upgrade",
+]
 
 MIGRATIONS: tuple[Migration, ...] = (
-    m0001_deployment_revisions.MIGRATION,
+    m0001_first_builds.MIGRATION,
     m0002_exports_of_training_jobs.MIGRATION,
 )
 LATEST = MIGRATIONS[-1].version
@@ -69,6 +80,13 @@ def upgrade(
         if migration.version > version and collection in migration.documents:
             upgraded = list(migration.documents[collection](database, upgraded))
     return upgraded
+
+
+def derive(database: Database, version: int) -> None:
+    """Fill the collections that follow from others, after a restore of an archive of this schema version."""
+    for migration in MIGRATIONS:
+        if migration.version > version and migration.derive is not None:
+            migration.derive(database)
 
 
 def _log(line: str) -> None:

@@ -26,7 +26,7 @@ def upgrade_collection(
     ``done`` is called after each page with how many documents it had and its last id.
     """
     collection = collection_of(database, name)
-    for page in _pages(collection, after):
+    for page in pages(collection, after):
         upgraded = upgrade(database, page)
         writes = [write for old, new in zip(page, upgraded, strict=True) for write in changes(old, new)]
         if writes:
@@ -66,7 +66,8 @@ def _same(old: Document, new: Document, field: str) -> bool:
     return field in old and encode({"": old[field]}) == encode({"": new[field]})
 
 
-def _pages(collection: Collection[Document], after: Any) -> Iterator[Sequence[Document]]:
+def pages(collection: Collection[Document], after: Any = None) -> Iterator[Sequence[Document]]:
+    """Every document, in the order of ``_id``; those past ``after`` if that is not None."""
     while True:
         found = collection.find({}, sort=[("_id", 1)], hint=[("_id", 1)], limit=PAGE + 1)
         if after is not None:

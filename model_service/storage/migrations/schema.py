@@ -50,7 +50,12 @@ class Schema:
         """
         found = self._db.schema.find_one({"_id": _ID})
         if found is not None and found["schema_version"] > self._latest:
-            raise too_new(f"The data in database {self._db.name!r}", found, self._latest)
+            raise too_new(
+                f"The data in database {self._db.name!r}",
+                found["schema_version"],
+                found["service_version"],
+                self._latest,
+            )
         return found
 
     def is_new_database(self) -> bool:
@@ -82,9 +87,8 @@ class Schema:
         self._db.schema.update_one({"_id": _ID}, {"$set": {"migration": fields}})
 
 
-def too_new(what: str, stated: Document, latest: int) -> DataTooNew:
-    """``stated`` has the ``schema_version`` and ``service_version`` of the data."""
-    version, writer = stated["schema_version"], stated["service_version"]
+def too_new(what: str, version: int, writer: str, latest: int) -> DataTooNew:
+    """``writer`` is the version of the service that wrote it."""
     return DataTooNew(
         f"{what} has schema version {version}, written by model-service {writer}; this is {__version__}, "
         f"which reads versions up to {latest}. Install model-service {writer} or newer, or restore a backup "

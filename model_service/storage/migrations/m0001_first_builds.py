@@ -1,0 +1,133 @@
+"""Version 1: the documents of the builds that all call themselves 0.1.0, in the form of the last of them.
+
+Models of the first build have no revision, no namespace and no fields to search by. Its export jobs do not
+say who asked for them. A deployment of the first builds serves one package, in a field of its own, and has
+one key; since then it has revisions, and its keys have names.
+"""
+
+import uuid
+from collections.abc import Sequence
+
+from model_service.actor import namespace_of
+from model_service.states import DeploymentStatus
+from model_service.storage.db import Database, Document
+from model_service.storage.deployment_documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, new_revision
+from model_service.storage.migrations.base import Migration
+from model_service.storage.search import derived_fields
+
+# Who asked for what is stored, where the build did not note it.
+_UNKNOWN = "unknown"
+_KEYS = uuid.UUID("5f1a4b0e-6f0c-4b52-9d1e-0d3a3f6c7c11")
+
+
+def _upgrade_models(database: Database, models: Sequence[Document]) -> list[Document]:
+    return [each if "revision" in each else _with_registry_fields(each) for each in models]
+
+
+def _with_registry_fields(old: Document) -> Document:
+    primary = old["file_metadata"]
+    new: Document = {"signature": None, "training_job_id": None} | old
+    new |= {
+        "namespace": namespace_of(old["name"]),
+        "revision": 1,
+        "size_bytes": sum(file["size_bytes"] for file in old["files"]),
+        "file_metadata": primary and {"path": primary["filename"]} | primary,
+    }
+    return new | derived_fields(new)
+
+
+def _upgrade_jobs(database: Database, jobs: Sequence[Document]) -> list[Document]:
+    return [each if "log_count" in each else _with_job_fields(each) for each in jobs]
+
+
+def _with_job_fields(old: Document) -> Document:
+    """Nothing is equal to a request without a digest, and no callback token has an empty sha256."""
+    absent: Document = {
+        "user_id": _UNKNOWN,
+        "namespace": namespace_of(old["model_name"]),
+        "request_digest": "",
+        "callback_token_sha256": "",
+        "reuse": False,
+        "log_count": len(old["log"]),
+    }
+    return absent | old
+
+
+def _upgrade_events(database: Database, events: Sequence[Document]) -> list[Document]:
+    return [{"created_by_user_id": _UNKNOWN} | each for each in events]
+
+
+def _upgrade_users(database: Database, users: Sequence[Document]) -> list[Document]:
+    return [{"tier": None} | each for each in users]
+
+
+def _upgrade_deployments(database: Database, deployments: Sequence[Document]) -> list[Document]:
+    ids = [each["export_job_id"] for each in deployments if "package" in each]
+    fields = ("export_format", "model_name")
+    jobs = {job["_id"]: job for job in database.export_jobs.find({"_id": {"$in": ids}}, fields)}
+    return [
+        _with_revisions(each, jobs.get(each["export_job_id"], {})) if "package" in each else each
+        for each in deployments
+    ]
+
+
+def _with_revisions(old: Document, job: Document) -> Document:
+    model_name = old.get("model_name") or job.get("model_name", _UNKNOWN)
+    by, config = old.get("user_id") or _UNKNOWN, DEFAULT_CONFIG | (old.get("config") or {})
+    member = {
+        "name": old["model_version"],
+        "export_job_id": old["export_job_id"],
+        "model_name": model_name,
+        "model_version": old["model_version"],
+        "format": job.get("export_format", "onnx"),
+        "package": old["package"],
+        "weight": DEFAULT_WEIGHT,
+        "inputs": None,
+    }
+    routing = {
+        "mode": "split",
+        "members": [member],
+        "sticky_header": None,
+        "shadow": None,
+        "rollback": None,
+    }
+    active = old["status"] == DeploymentStatus.ACTIVE
+    live_at = old.get("deployed_at") or old["updated_at"] if active else None
+    revision = new_revision(1, routing, config, by, old["created_at"]) | {"live_at": live_at}
+    new: Document = {"deployed_at": None, "deactivated_at": None, "error_message": None} | old
+    new |= {
+        "user_id": by,
+        "model_name": model_name,
+        "namespace": namespace_of(model_name),
+        "config": config,
+        "routing": routing,
+        "revision": 1,
+        "revisions": [revision],
+        "live_revision": 1 if active else None,
+        "error_count": 0,
+    }
+    return {field: value for field, value in new.items() if field not in ("package", "load_attempts")}
+
+
+def _upgrade_keys(database: Database, keys: Sequence[Document]) -> list[Document]:
+    named = {"name": "default", "expires_at": None, "last_used_at": None}
+    # The same id each time: an interrupted step never leaves a key twice.
+    return [
+        key if "name" in key else named | key | {"_id": str(uuid.uuid5(_KEYS, str(key["_id"])))}
+        for key in keys
+    ]
+
+
+MIGRATION = Migration(
+    version=1,
+    name="documents of version 0.1.0",
+    documents={
+        "models": _upgrade_models,
+        "export_jobs": _upgrade_jobs,
+        "deployments": _upgrade_deployments,
+        "api_keys": _upgrade_keys,
+        "deployment_history": _upgrade_events,
+        "users": _upgrade_users,
+    },
+    obsolete_indexes={"deployments": ["package.file_id_1"]},
+)
