@@ -5,6 +5,7 @@ test holds the two together. A wrong value stops the start with one line: which 
 """
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,8 +126,23 @@ ExportLimits = Annotated[str, AfterValidator(_check_limits)]
 Modules = Annotated[str, AfterValidator(_check_modules)]
 
 
+# In what OpenSSL says, and with it each library: the certificate of the other side is not trusted.
+CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+
+
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one line that names it and says what is allowed."""
+    """A setting is missing or wrong; the message is one line that names it and says what is allowed.
+
+    ``exit_code`` is that of a program that it stops. Starting the program again does not help.
+    """
+
+    exit_code = 2
+
+
+class Unreachable(SettingsError):
+    """The server that a setting names does not answer. It may later, so a supervisor tries again."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class Settings(BaseSettings):
@@ -284,6 +300,16 @@ def read_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as exc:
         raise SettingsError("; ".join(_explain(error) for error in exc.errors())) from None
+
+
+def require_folder(folder: Path, variable: str) -> None:
+    """Make ``folder`` (0700) unless it is there. Raises: SettingsError: not possible, or not writable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise SettingsError(f"{variable}: {folder} cannot be made: {exc.strerror}") from None
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(f"{variable}: {folder} cannot be written by this user")
 
 
 def _explain(error: Any) -> str:

@@ -34,9 +34,8 @@ from typing import Any
 
 import psutil
 
-from model_service.signals import waking
+from model_service.signals import die_with_parent, waking
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK_S = 0.05
 _KILL_S = 3.0  # how long SIGKILL may take; only a process stuck in the kernel needs longer
@@ -113,7 +112,7 @@ class Guard:
                 stderr=output,
                 pass_fds=[self._lock],
                 start_new_session=True,
-                preexec_fn=_die_with_guard,
+                preexec_fn=die_with_parent,  # safe: the guard has one thread
             )
         except OSError as exc:
             self._tell({"refused": exc.errno})
@@ -223,19 +222,6 @@ def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
                 os.close(descriptor)
 
 
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        _LIBC.prctl(option, value, 0, 0, 0)
-
-
-_LIBC = ctypes.CDLL(None)
-
-
-def _die_with_guard() -> None:
-    """Runs in the child between fork and exec. The guard has one thread, so this is safe."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _ignore_signals() -> None:
     """Those of the terminal are meant for the launcher. Children do not inherit a handler, unlike SIG_IGN."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -253,7 +239,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     _ignore_signals()
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     control = socket.socket(fileno=arguments.control)
     Guard(control, lock=arguments.lock, grace_s=arguments.grace_s).run()
     for path in arguments.remove:

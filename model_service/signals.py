@@ -1,11 +1,22 @@
-"""Signals for a process that waits in a selector."""
+"""Signals for a process that waits in a selector, and the signal at the end of a parent."""
 
 import contextlib
+import ctypes
 import selectors
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends. On Linux; nothing elsewhere."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ ANYWHERE = {
     "metrics_folder",
     "sentences",
     "signals",
+    "listening",
     "__init__",
 }
 
@@ -35,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "client": set(),
     "cli": {"client", "embedded", "operate"},
     "operate": {"services", "storage"},
-    "embedded": set(),
+    "embedded": {"storage"},
     "guard": set(),
     "server": set(),
     "app": {"api", "services", "storage"},

@@ -7,12 +7,17 @@ import sys
 from contextlib import nullcontext
 
 from model_service.config import Settings, SettingsError, read_settings
+from model_service.listening import explain, require_free
 from model_service.log import configure_logging
 from model_service.metrics_folder import counting_together
+from model_service.signals import die_with_parent
+
+_PATIENCE_S = 2.0  # with a former server that is about to end
 
 
 def application() -> object:
     """Return the WSGI application; each of granian's processes calls this."""
+    die_with_parent()
     from model_service.api.transfers import share_freed_memory
     from model_service.app import create_app
     from model_service.metrics import fold_dead
@@ -32,7 +37,7 @@ def main() -> int:
             _serve(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
-        return 2
+        return exc.exit_code
     return 0
 
 
@@ -42,6 +47,10 @@ def _serve(settings: Settings) -> None:
     from model_service.services import check_dependencies
 
     check_dependencies(settings)
+    try:
+        require_free(settings.host, settings.port, patience_s=_PATIENCE_S)
+    except OSError as exc:
+        raise SettingsError(f"HOST={settings.host} PORT={settings.port} {explain(exc)}") from None
     serve(
         "model_service.api.__main__:application",
         host=settings.host,

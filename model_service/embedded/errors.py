@@ -4,6 +4,8 @@
 class EmbeddedError(Exception):
     """Something here prevents the start; the message says what, and what to do next."""
 
+    exit_code = 1
+
 
 class MissingBinary(EmbeddedError):
     """No usable ``mongod`` or ``redis-server`` on this machine."""
@@ -21,12 +23,14 @@ class PortInUse(EmbeddedError):
     """A port that was asked for cannot be listened on."""
 
 
-class Unreachable(EmbeddedError):
-    """MONGODB_URL or REDIS_URL is set, but does not answer."""
-
-
 class StartFailed(EmbeddedError):
     """A process never became ready; the message ends with the last lines of its log."""
+
+
+class Misconfigured(EmbeddedError):
+    """A process ended with exit code 2: its settings are wrong, and it would end again."""
+
+    exit_code = 2
 
 
 class GuardLost(EmbeddedError):

@@ -14,6 +14,7 @@ _SET = "model-service"
 _CACHE_PART = 8
 _LEAST_CACHE_GB = 0.5
 _TRANSACTION_S = 20
+_LEVELS = {"W": "warning", "E": "error", "F": "critical"}
 
 
 def argv(folder: Path, port: int, cache_gb: float | None = None) -> list[str]:
@@ -86,12 +87,14 @@ def _claim(client: MongoClient[dict[str, Any]], host: str) -> None:
 
 
 def readable(line: str) -> str | None:
-    """A line of mongod's JSON log for a person; None for the many that only inform."""
+    """A line of mongod's JSON log with the fields of our own logs; None for the many that only inform."""
     try:
         entry = json.loads(line)
-        if entry["s"] not in {"W", "E", "F"} or "startupWarnings" in entry.get("tags", []):
+        level = _LEVELS.get(entry["s"])
+        if level is None or "startupWarnings" in entry.get("tags", []):
             return None
-        attributes = f" {json.dumps(entry['attr'])}" if entry.get("attr") else ""
-        return f"{entry['msg']}{attributes}"
+        attributes = {"attr": entry["attr"]} if entry.get("attr") else {}
+        told = {"event": entry["msg"], "level": level, "timestamp": entry["t"]["$date"], **attributes}
+        return json.dumps(told)
     except (ValueError, KeyError, TypeError):
         return line

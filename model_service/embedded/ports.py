@@ -1,11 +1,10 @@
 """Ports: a free one that stays the same from run to run, and whether one can be listened on."""
 
-import errno
 import random
-import socket
 from pathlib import Path
 
 from model_service.embedded.errors import PortInUse
+from model_service.listening import explain, require_free
 
 # Below every system's ephemeral range (Linux: from 32768). A port inside it could be taken by any outgoing
 # connection while its server restarts, even by a client that connects to itself.
@@ -29,27 +28,14 @@ def remembered_port(file: Path) -> int:
 def require_port(host: str, port: int, flag: str) -> None:
     """Raises PortInUse: nothing can listen on ``host:port``; the message names ``flag``, which changes it."""
     try:
-        _bind(host, port)
+        require_free(host, port)
     except OSError as exc:
-        taken = exc.errno == errno.EADDRINUSE
-        reason = "is in use" if taken else f"cannot be used ({exc.strerror or exc})"
-        remedy = "Stop what listens there, or choose" if taken else "Choose"
-        raise PortInUse(f"Port {port} on {host} {reason}. {remedy} another one with {flag}.") from None
+        raise PortInUse(f"Port {port} on {host} {explain(exc)} with {flag}.") from None
 
 
 def _is_free(port: int) -> bool:
     try:
-        _bind("127.0.0.1", port)
+        require_free("127.0.0.1", port)
     except OSError:
         return False
     return True
-
-
-def _bind(host: str, port: int) -> None:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, kind, protocol) as sock:
-        # As the servers do: connections of a former run in TIME_WAIT do not make the port "in use".
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)

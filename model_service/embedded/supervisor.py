@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from model_service.embedded.child import Child, Process
 from model_service.embedded.console import Console
-from model_service.embedded.errors import StartFailed
+from model_service.embedded.errors import Misconfigured, StartFailed
 from model_service.embedded.family import Family
 from model_service.signals import waking
 
+_WRONG_SETTINGS = 2  # an exit code: of our programs, of argparse, of mongod
 _TRIES = 5
 _START_S = 180.0
 _STAGE_GRACE_S = 3.5  # two stages, and the kill after each, are over within 10 s
@@ -49,6 +50,7 @@ class Supervisor:
 
         Raises:
             StartFailed: one of them did not become ready; every process is gone.
+            Misconfigured: one of them cannot work as it is configured, at the start or at a restart.
             GuardLost: the guard was killed, and they with it.
         """
         stops = [signal.SIGINT, signal.SIGTERM]
@@ -131,6 +133,9 @@ class Supervisor:
 
     def _bury(self, child: Child) -> None:
         self._close_log(child)
+        assert child.member is not None
+        if child.member.code == _WRONG_SETTINGS:
+            raise Misconfigured(f"{child.name}: {child.tail[-1] if child.tail else 'its settings are wrong'}")
         self._console.write(child.name, [child.bury()])
 
     def _close_log(self, child: Child) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_service.config import Settings, http_url, redact_url
+from model_service.config import Settings, SettingsError, Unreachable, http_url, redact_url
 from model_service.embedded import mongo, redis
 from model_service.embedded.child import Process
 from model_service.embedded.console import Console
@@ -16,9 +16,11 @@ from model_service.embedded.errors import EmbeddedError, PortInUse
 from model_service.embedded.family import guarded
 from model_service.embedded.lock import locked
 from model_service.embedded.ports import remembered_port, require_port
-from model_service.embedded.reachable import check_mongodb, check_redis
 from model_service.embedded.servers import Addresses
 from model_service.embedded.supervisor import Supervisor
+from model_service.storage.db import check_database
+from model_service.storage.shared_redis import check_redis
+from model_service.tiers import Tiers
 
 _LOGS_FD = 2  # the logs on stderr, so that stdout has the addresses and nothing else
 _PROBE_S = 0.5
@@ -57,33 +59,40 @@ def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None
                     Supervisor(
                         [plan.databases, plan.services],
                         family,
-                        Console(_LOGS_FD, names),
+                        Console(_LOGS_FD, names, as_text=_logs_as_text(settings)),
                         started=started,
                         changed=lambda pids: _write_report(report, plan.addresses, pids),
                     ).run()
                 finally:
                     report.unlink(missing_ok=True)
-    except EmbeddedError as exc:
-        print(f"model-service up: {exc}", file=sys.stderr)
+    except Unreachable as exc:
+        hint = "Start that server, or unset the variable to have one started here."
+        print(f"model-service up: {exc}. {hint}", file=sys.stderr)
         return 1
+    except (EmbeddedError, SettingsError) as exc:
+        print(f"model-service up: {exc}", file=sys.stderr)
+        return exc.exit_code
     return 0
 
 
 def _plan(settings: Settings, data_dir: Path, env: Mapping[str, str]) -> _Plan:
-    """Checks all that can be known beforehand, so that nothing is started in vain."""
+    """Checks all that can be known beforehand, so that nothing is started in vain.
+
+    Raises:
+        EmbeddedError, SettingsError: what is wrong.
+    """
+    Tiers.read(settings)
     if settings.port == settings.inference_port:
         raise PortInUse(
             f"Port {settings.port} cannot be used twice. Choose another one with --inference-port."
         )
     require_port(settings.host, settings.port, "--port")
     require_port(settings.inference_host, settings.inference_port, "--inference-port")
-    if sys.stderr.isatty():
-        env = {"LOG_FORMAT": "text", **env}
     databases = []
 
     if settings.mongodb_url is not None:
         mongodb_url = settings.mongodb_url.get_secret_value()
-        check_mongodb(mongodb_url)
+        check_database(settings)
     else:
         mongodb_port = remembered_port(data_dir / "mongodb.port")
         mongodb_url = mongo.url(mongodb_port)
@@ -93,7 +102,7 @@ def _plan(settings: Settings, data_dir: Path, env: Mapping[str, str]) -> _Plan:
         )
     if settings.redis_url is not None:
         redis_url = settings.redis_url.get_secret_value()
-        check_redis(redis_url)
+        check_redis(settings)
     else:
         redis_port = remembered_port(data_dir / "redis.port")
         redis_url = redis.url(redis_port)
@@ -116,6 +125,7 @@ def _services(
         **env,
         "MONGODB_URL": addresses.mongodb_url,
         "REDIS_URL": addresses.redis_url,
+        "LOG_FORMAT": "json",  # the console makes text of it
         "HOST": settings.host,
         "PORT": str(settings.port),
         "INFERENCE_PORT": str(settings.inference_port),
@@ -135,6 +145,13 @@ def _services(
             lambda: _answers(settings.inference_host, settings.inference_port, "/health/ready"),
         ),
     ]
+
+
+def _logs_as_text(settings: Settings) -> bool:
+    """What LOG_FORMAT says; where it is not set, text on a terminal."""
+    if "log_format" in settings.model_fields_set:
+        return settings.log_format == "text"
+    return os.isatty(_LOGS_FD)
 
 
 def _answers(host: str, port: int, path: str) -> bool:

@@ -20,7 +20,7 @@ def main() -> int:
         return run(settings)
     except SettingsError as exc:
         print(exc, file=sys.stderr)
-        return 2
+        return exc.exit_code
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import structlog
 from redis.exceptions import RedisError
 from rq.serializers import JSONSerializer
 
-from model_service.config import Settings, SettingsError, redact_url
+from model_service.config import Settings
 from model_service.storage.db import Database
-from model_service.storage.shared_redis import connect, redis_url
+from model_service.storage.shared_redis import connect
 
 log = structlog.get_logger(__name__)
 
@@ -59,14 +59,7 @@ class Queue:
             return False
 
     def work(self, stopping: Event) -> None:
-        """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``.
-
-        Raises:
-            SettingsError: Redis cannot be reached at the start; later it is waited for.
-        """
-        if not self.ping():
-            address = redact_url(redis_url(self._settings))
-            raise SettingsError(f"REDIS_URL: no answer from {address}")
+        """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``."""
         connection = connect(self._settings, self._database, None)  # it waits for jobs
         queue = rq.Queue(NAME, connection=connection, serializer=JSONSerializer)
         worker = _Worker([queue], connection=connection, serializer=JSONSerializer)

@@ -2,11 +2,10 @@
 
 import os
 import socket
-import sys
 import threading
 from contextlib import suppress
 
-from model_service.config import Settings, SettingsError
+from model_service.config import Settings, require_folder
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Converter
 from model_service.jobs.metrics_endpoint import MetricsEndpoint
@@ -21,6 +20,7 @@ from model_service.storage.db import CONNECTION_ERRORS, Database
 from model_service.storage.disk_space import DiskSpace
 from model_service.storage.exports import Exports
 from model_service.storage.migrations import prepare
+from model_service.storage.shared_redis import check_redis
 from model_service.storage.workers import Workers
 
 
@@ -28,11 +28,13 @@ def run(settings: Settings) -> int:
     """Run jobs until SIGTERM or SIGINT. Return the exit code.
 
     Raises:
-        SettingsError: a setting is wrong, or MongoDB does not answer.
+        SettingsError: a setting is wrong, or MongoDB or Redis cannot be used.
     """
+    require_folder(settings.home, "MODEL_SERVICE_HOME")
     database = Database(settings)
     database.check()
     prepare(database)
+    check_redis(settings)
     queue = Queue(settings, database)
     metrics = MetricsEndpoint(settings) if settings.worker_metrics_port is not None else None
     context = Context(
@@ -60,9 +62,6 @@ def run(settings: Settings) -> int:
     context.converter.prewarm()
     try:
         queue.work(context.stopping)
-    except SettingsError as exc:
-        print(exc, file=sys.stderr)
-        return 1
     finally:
         reconciler.stop()
         if metrics is not None:

@@ -1,8 +1,9 @@
 """The rules, with no HTTP and no driver in them."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from model_service.config import Settings
+from model_service.config import Settings, Unreachable
 from model_service.jobs.queue import Queue
 from model_service.services.aliases import AliasService
 from model_service.services.archive import ArchiveService
@@ -67,7 +68,7 @@ from model_service.storage.namespaces import Namespaces
 from model_service.storage.part_uploads import PartUploads
 from model_service.storage.revoked_sessions import RevokedSessions
 from model_service.storage.secrets import Secrets
-from model_service.storage.shared_redis import redis_url
+from model_service.storage.shared_redis import check_redis
 from model_service.storage.training_jobs import TrainingJobs
 from model_service.storage.trash import Trash
 from model_service.storage.usage import UsageCounts
@@ -117,11 +118,12 @@ def check_dependencies(settings: Settings) -> None:
     """Redis may be away.
 
     Raises:
-        SettingsError: MongoDB is away or not usable, REDIS_URL is no address, or the tiers' file is wrong.
+        SettingsError: MongoDB is away or not usable, Redis refuses us, or the tiers' file is wrong.
     """
     Tiers.read(settings)
     prepare_database(settings)
-    redis_url(settings)
+    with suppress(Unreachable):
+        check_redis(settings)
 
 
 def build_services(settings: Settings, database: Database) -> Services:

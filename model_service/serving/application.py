@@ -5,7 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from model_service.config import Settings
+from model_service.config import Settings, require_folder
 from model_service.serving.accounting import Accounting
 from model_service.serving.app import InferenceApp
 from model_service.serving.engine import Engine
@@ -87,5 +87,6 @@ class Application:
 
 def make(settings: Settings, index: int = 0) -> Application:
     """Raises: SettingsError: of MongoDB too, which has to be there to begin with."""
+    require_folder(settings.home, "MODEL_SERVICE_HOME")
     prepare_database(settings)
     return Application(settings, index)

@@ -63,6 +63,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import (
     CollectionInvalid,
+    ConfigurationError,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
@@ -78,7 +79,7 @@ from pymongo.monitoring import (
 )
 from pymongo.read_concern import ReadConcern
 
-from model_service.config import Settings, SettingsError, redact_url
+from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
 from model_service.metrics import MONGODB_OPERATIONS
 from model_service.storage.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES, UNCOMPRESSED
 
@@ -94,6 +95,21 @@ CONNECTION_ERRORS = (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeo
 _JOURNALED = WriteConcern(w="majority", wtimeout=30_000)
 # MongoDB 5.0: the first with reads of one snapshot outside transactions.
 _OLDEST_WIRE_VERSION = 13
+# What the service does in its database; all of it is in MongoDB's role readWrite.
+_NEEDED_ACTIONS = frozenset(
+    {
+        "find",
+        "insert",
+        "update",
+        "remove",
+        "createCollection",
+        "createIndex",
+        "listCollections",
+        "listIndexes",
+        "dbStats",
+    }
+)
+_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 
 
 def deadline(seconds: float) -> AbstractContextManager[None]:
@@ -145,6 +161,8 @@ class Database:
             )
         except (PyMongoError, ValueError) as exc:
             raise SettingsError(f"MONGODB_URL is no address of a MongoDB: {exc}") from None
+        except OSError as exc:  # of tlsCAFile or another file that it names
+            raise SettingsError(f"MONGODB_URL: {exc.filename} cannot be read: {exc.strerror}") from None
         self._database = self.client.get_database(
             settings.mongodb_db,
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
@@ -212,19 +230,61 @@ class Database:
         return Secrets(self).get("installation").hex()[:16]
 
     def check(self) -> None:
-        """Raises: SettingsError: the server cannot be reached, is too old, or has no transactions."""
+        """Raises: SettingsError: the server is not usable. Unreachable: it does not answer now."""
         address = redact_url(self._url)
         try:
             hello = self.client.admin.command("hello")
-        except PyMongoError as exc:
+            self._check_rights()
+        except OperationFailure as exc:
+            raise SettingsError(f"MONGODB_URL: {address} {_refusal(exc)}") from None
+        except ConfigurationError as exc:
             raise SettingsError(f"MONGODB_URL: {address} cannot be used: {_reason(exc)}") from None
+        except PyMongoError as exc:
+            raise self._unreachable(address, exc) from None
         if hello["maxWireVersion"] < _OLDEST_WIRE_VERSION:
             raise SettingsError(f"MONGODB_URL: {address} is older than MongoDB 5.0, which the service needs.")
+        if hello.get("isreplicaset"):
+            raise Unreachable(
+                f"MONGODB_URL: the replica set of {address} is not initiated: run rs.initiate()."
+            )
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise SettingsError(
                 f"MONGODB_URL: {address} is a standalone server, which has no transactions. "
                 "Start it with --replSet and run rs.initiate() once."
             )
+
+    def _check_rights(self) -> None:
+        """Raises: OperationFailure: a user is needed. SettingsError: ours lacks a right."""
+        name = self._database.name
+        told = self.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+        if not told["authenticatedUsers"]:
+            self._database.list_collection_names()  # refused where users are needed
+            return
+        held: set[str] = set()
+        for privilege in told["authenticatedUserPrivileges"]:
+            resource = privilege["resource"]
+            of_database = resource.get("db") in ("", name) and resource.get("collection") == ""
+            if of_database or resource.get("anyResource"):
+                held.update(privilege["actions"])
+        if missing := _NEEDED_ACTIONS - held:
+            user = told["authenticatedUsers"][0]["user"]
+            raise SettingsError(
+                f"MONGODB_URL: the user {user} may not {', '.join(sorted(missing))} in the database {name}: "
+                "grant it the role readWrite there."
+            )
+
+    def _unreachable(self, address: str, exc: PyMongoError) -> SettingsError:
+        if CERTIFICATE in str(exc):
+            return SettingsError(
+                f"MONGODB_URL: {address} has a certificate that is not trusted (see tlsCAFile)"
+            )
+        if not self.client.topology_description.server_descriptions():
+            # The driver drops servers that answer as members of another set, or of none.
+            return SettingsError(
+                f"MONGODB_URL: {address} is no member of the replica set that replicaSet names. Correct it. "
+                "A standalone server has no transactions: start it with --replSet and run rs.initiate()."
+            )
+        return Unreachable(f"MONGODB_URL: no answer from {address}: {_reason(exc)}")
 
     def ensure_indexes(self) -> None:
         """Make what is missing. Safe to call from several processes at once."""
@@ -271,9 +331,26 @@ class Database:
         self.client.close()
 
 
+def _refusal(exc: OperationFailure) -> str:
+    if exc.code == _UNAUTHORIZED:
+        return "needs a user and a password"
+    if exc.code == _AUTHENTICATION_FAILED:
+        return "does not accept the user and password given"
+    return f"cannot be used: {_reason(exc)}"
+
+
 def _reason(exc: PyMongoError) -> str:
     """The driver's words without the topology it appends, which repeats the address many times."""
     return str(exc).partition(", Timeout:")[0][:300]
+
+
+def check_database(settings: Settings) -> None:
+    """Raises: SettingsError: MongoDB is not what the service needs. Unreachable: it does not answer."""
+    database = Database(settings)
+    try:
+        database.check()
+    finally:
+        database.close()
 
 
 def object_id(value: str) -> ObjectId | None:

@@ -12,13 +12,15 @@ from typing import Any
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline, PubSub
+from redis.exceptions import AuthenticationError, InvalidResponse, RedisError, ResponseError
 from redis.retry import Retry
 
-from model_service.config import Settings, SettingsError
+from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
 from model_service.storage.db import Database
 
 # The prefix is known when the first command is sent: MongoDB has it.
 Prefix = Callable[[], str]
+_CHECK_S = 3.0
 
 _ONE_KEY = frozenset(
     {
@@ -67,6 +69,29 @@ def redis_url(settings: Settings) -> str:
     except ValueError as exc:
         raise SettingsError(f"REDIS_URL is no address of a Redis: {exc}") from None
     return url
+
+
+def check_redis(settings: Settings) -> None:
+    """Raises: SettingsError: Redis is not set or refuses us. Unreachable: it does not answer now."""
+    url = redis_url(settings)
+    address = redact_url(url)
+    try:
+        with Redis.from_url(
+            url, socket_connect_timeout=_CHECK_S, socket_timeout=_CHECK_S, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            client.ping()
+    except AuthenticationError:
+        raise SettingsError(f"REDIS_URL: {address} does not accept the user and password given") from None
+    except (ResponseError, InvalidResponse) as exc:
+        raise SettingsError(f"REDIS_URL: {address} cannot be used: {exc}") from None
+    except RedisError as exc:
+        if CERTIFICATE in str(exc):
+            raise SettingsError(
+                f"REDIS_URL: {address} has a certificate that is not trusted (see ssl_ca_certs)"
+            ) from None
+        raise Unreachable(f"REDIS_URL: no answer from {address}") from None
+    except OSError as exc:  # of a file that it names
+        raise SettingsError(f"REDIS_URL: {exc.filename} cannot be read: {exc.strerror}") from None
 
 
 def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:

@@ -33,10 +33,12 @@ def main(data_dir: Path, sources: list[dict[str, str]]) -> int:
                 for stage in sources
             ]
             names = [process.name for stage in stages for process in stage]
-            Supervisor(stages, family, Console(1, names), started=lambda: None, changed=write_pids).run()
+            Supervisor(
+                stages, family, Console(1, names, as_text=True), started=lambda: None, changed=write_pids
+            ).run()
     except EmbeddedError as exc:
         print(exc, flush=True)
-        return 1
+        return exc.exit_code
     return 0
 
 

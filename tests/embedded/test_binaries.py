@@ -20,9 +20,9 @@ def test_a_mongod_on_the_path_is_taken_if_it_is_new_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    mongod = program(tmp_path, "mongod", "db version v4.4.0")
+    mongod = program(tmp_path, "mongod", "db version v5.0.0")
     assert find_mongod() == mongod
-    program(tmp_path, "mongod", "db version v4.2.24")
+    program(tmp_path, "mongod", "db version v4.4.29")
     assert find_mongod() != mongod
 
 

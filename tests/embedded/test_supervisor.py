@@ -194,6 +194,28 @@ def test_a_process_that_cannot_start_ends_the_rest_and_shows_its_log(launch: Lau
     wait_until_gone([grandchild(tmp_path)], deadline_s=0)
 
 
+def test_wrong_settings_end_everything_at_once(launch: Launch, tmp_path: Path) -> None:
+    launcher = launch(
+        [
+            {"database": source(tmp_path, "database")},
+            {"service": "import sys; print('PORT=abc is not allowed'); sys.exit(2)"},
+        ]
+    )
+    output, _ = launcher.communicate(timeout=30)
+    assert launcher.returncode == 2
+    assert output.splitlines()[-1] == "service: PORT=abc is not allowed"
+    assert "starts again" not in output
+
+
+def test_settings_that_are_wrong_at_a_restart_end_everything(launch: Launch, tmp_path: Path) -> None:
+    once = f"mark = pathlib.Path({str(tmp_path / 'mark')!r}); mark.exists() and sys.exit(2); mark.touch(); "
+    launcher = launch([{"service": source(tmp_path, "service", once)}])
+    os.kill(pids(tmp_path)["service"], signal.SIGKILL)
+    output, _ = launcher.communicate(timeout=30)
+    assert launcher.returncode == 2
+    assert output.splitlines()[-1] == "service: its settings are wrong"
+
+
 def test_a_log_cannot_send_commands_to_the_terminal(launch: Launch, tmp_path: Path) -> None:
     hostile = "os.write(1, b'\\x1b]0;owned\\x07 \\xff and text\\r\\n')"
     launcher = launch([{"one": source(tmp_path, "one", hostile)}])

@@ -44,12 +44,12 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(__file__).parents[2])} | free_ports() | settings
 
 
-def refusal(data_dir: Path, **settings: str) -> str:
+def refusal(data_dir: Path, *, code: int = 1, **settings: str) -> str:
     """What it says on stderr when it does not start."""
     ended = subprocess.run(
         command(data_dir), env=environment(**settings), capture_output=True, text=True, timeout=30
     )
-    assert ended.returncode == 1
+    assert ended.returncode == code
     assert "Traceback" not in ended.stderr
     assert not (data_dir / "up.json").exists()
     assert not (data_dir / "mongodb").exists(), "something was started"
@@ -70,6 +70,7 @@ def test_an_unreachable_url_is_named_without_its_password(
     good = {"MONGODB_URL": servers.mongodb_url, "REDIS_URL": servers.redis_url}
     url = f"{scheme}://someone:s3cret@127.0.0.1:{silent_port}/"
     said = refusal(tmp_path / "data", **good | {variable: url})
+    assert len(said.splitlines()) == 1
     assert f"{variable}: no answer from {scheme}://127.0.0.1:{silent_port}" in said
     assert "s3cret" not in said
     assert "someone" not in said
@@ -81,6 +82,21 @@ def test_a_port_in_use_is_named_with_its_flag(tmp_path: Path, silent_port: int) 
     assert "--port" in said
     said = refusal(tmp_path / "data", INFERENCE_PORT=str(silent_port))
     assert "--inference-port" in said
+
+
+def test_a_missing_tiers_file_is_named(tmp_path: Path) -> None:
+    said = refusal(tmp_path / "data", code=2, TIERS_FILE=str(tmp_path / "tiers.toml"))
+    assert (
+        said
+        == f"model-service up: TIERS_FILE={tmp_path}/tiers.toml cannot be read: No such file or directory\n"
+    )
+
+
+def test_a_mongodb_of_another_replica_set_is_named(tmp_path: Path, servers: Addresses) -> None:
+    url = f"{servers.mongodb_url.partition('?')[0]}?replicaSet=another"
+    said = refusal(tmp_path / "data", code=2, MONGODB_URL=url, REDIS_URL=servers.redis_url)
+    assert "is no member of the replica set that replicaSet names" in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.fixture

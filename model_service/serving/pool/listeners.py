@@ -8,9 +8,9 @@ import array
 import contextlib
 import socket
 import struct
-import time
-from collections.abc import Callable
 from typing import Any
+
+from model_service.listening import explain, require_free
 
 BACKLOG = 1024
 _PATIENCE_S = 5.0  # for what served the port before us and is about to end
@@ -34,12 +34,9 @@ class Listeners:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self._family = found[0][0]
             self._address: Any = found[0][4]  # its form depends on the family
-            _patiently(self._require_free)
+            require_free(host, port, patience_s=_PATIENCE_S)
         except OSError as exc:
-            raise PortTaken(
-                f"INFERENCE_HOST={host} INFERENCE_PORT={port} cannot be listened on: {exc.strerror}. "
-                "Stop what uses it, or choose another one."
-            ) from None
+            raise PortTaken(f"INFERENCE_HOST={host} INFERENCE_PORT={port} {explain(exc)}.") from None
         # In the kernel's order: that in which they began to listen.
         self._open: list[socket.socket] = []
 
@@ -89,20 +86,3 @@ class Listeners:
     def close_all(self) -> None:
         while self._open:
             self._open.pop().close()
-
-    def _require_free(self) -> None:
-        """SO_REUSEPORT alone would share the port with any other server of the same user that has it."""
-        with socket.socket(self._family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(self._address)
-
-
-def _patiently(attempt: Callable[[], None]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return attempt()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.1)

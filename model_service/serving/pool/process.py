@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from model_service.config import Settings, SettingsError, read_settings
 from model_service.serving.pool.busy import Busy, IdleTime, processors
 from model_service.serving.pool.listeners import BACKLOG
-from model_service.serving.pool.supervisor import STOP_S, WRONG_SETTINGS
+from model_service.serving.pool.supervisor import STOP_S
 
 _APPLICATION = "model_service.serving.application:make"
 _REPORT_S = 0.5
@@ -213,7 +213,7 @@ def main() -> int:
         control.tell({"hello": _hello(settings)})
     except SettingsError as exc:
         print(exc, file=sys.stderr)
-        return WRONG_SETTINGS
+        return exc.exit_code
     idle = IdleTime()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(idle)) as runner:
         return runner.run(Process(application, control, idle).run())

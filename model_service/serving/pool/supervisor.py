@@ -14,6 +14,7 @@ When the supervisor is gone, however it went, the socket closes and its processe
 """
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
@@ -29,7 +30,7 @@ from model_service.serving.pool.scaling import Scaler, Wish
 from model_service.serving.pool.slot import Slot
 from model_service.signals import waking
 
-WRONG_SETTINGS = 2  # the exit code of a process whose settings are wrong: another one would fare no better
+WRONG_SETTINGS = 2  # the exit code where settings are wrong: another process would fare no better
 STOP_S = 8.0  # a process that was asked to end has this long
 _TURN_S = 0.5
 # A client's connection waits this long for a dead process' successor to start, and that long for it to load.
@@ -70,7 +71,7 @@ class Pool:
                         return code
             except PortTaken as exc:
                 print(exc, file=sys.stderr)
-                return 1
+                return WRONG_SETTINGS
             finally:
                 self._stop()
         return 0
@@ -84,7 +85,7 @@ class Pool:
         self._listen(max(0.0, min([_TURN_S, *pending])))
         for slot in self._slots:
             if slot.popen is not None and (code := slot.popen.poll()) is not None:
-                if code == WRONG_SETTINGS and not self._proven:
+                if code in (WRONG_SETTINGS, os.EX_TEMPFAIL) and not self._proven:
                     return code
                 self._bury(slot)
         self._slots = [slot for slot in self._slots if not slot.ended]

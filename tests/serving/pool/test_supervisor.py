@@ -235,8 +235,8 @@ def test_a_port_that_is_taken_is_said(pool: Pool) -> None:
         taken.listen()
         pool.start()
         assert pool.process is not None
-        assert pool.process.wait(timeout=30) == 1
-    assert f"INFERENCE_PORT={pool.port} cannot be listened on" in pool.log.read_text()
+        assert pool.process.wait(timeout=30) == 2
+    assert f"INFERENCE_PORT={pool.port} is in use" in pool.log.read_text()
 
 
 def test_a_wrong_setting_stops_the_start(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,217 @@
+"""What cannot get better by starting again ends a program at once: one line, and exit code 2."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pymongo import MongoClient
+from redis import Redis
+
+from model_service.config import SettingsError, Unreachable, read_settings
+from model_service.embedded import Addresses, mongo, redis
+from model_service.embedded.family import Family, Member, guarded
+from model_service.embedded.lock import locked
+from model_service.embedded.ports import remembered_port
+from model_service.storage.db import check_database
+from model_service.storage.shared_redis import check_redis
+from tests.embedded.waiting import wait_for, wait_until_gone
+
+WRONG, AWAY = 2, os.EX_TEMPFAIL
+PROGRAMS = ("api", "jobs", "serving")
+
+
+@contextmanager
+def family(folder: Path) -> Iterator[Family]:
+    with locked(folder) as lock, guarded(folder, lock) as run:
+        yield run
+
+
+def start(run: Family, folder: Path, argv: list[str]) -> Member:
+    with (folder / "log").open("ab") as log:
+        return run.spawn(argv, run.environment(), log.fileno())
+
+
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A mongod that is no replica set."""
+    folder = tmp_path_factory.mktemp("standalone")
+    with family(folder) as run:
+        port = remembered_port(folder / "port")
+        argv = mongo.argv(folder / "mongodb", port, 0.25)
+        at = argv.index("--replSet")
+        start(run, folder, argv[:at] + argv[at + 2 :])
+        url = f"mongodb://127.0.0.1:{port}/"
+        with MongoClient[dict[str, Any]](url) as client:
+            client.admin.command("ping")
+        yield url
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A mongod that asks for a user: ``writer`` and ``reader``, with the password ``secret``."""
+    folder = tmp_path_factory.mktemp("secured")
+    key = folder / "key"
+    key.write_text("a" * 32)
+    key.chmod(0o400)
+    with family(folder) as run:
+        port = remembered_port(folder / "port")
+        argv = mongo.argv(folder / "mongodb", port, 0.25)
+        member = start(run, folder, argv)
+        wait_for(lambda: mongo.is_primary(port), "a primary")
+        with MongoClient[dict[str, Any]](mongo.url(port)) as client:
+            for name, role in (("writer", "readWrite"), ("reader", "read")):
+                client.admin.command(
+                    "createUser", name, pwd="secret", roles=[{"role": role, "db": "tensorfleet"}]
+                )
+        run.end([member], 20)
+        while member.code is None:
+            run.receive()
+        start(run, folder, [*argv, "--auth", "--keyFile", str(key)])
+        wait_for(lambda: mongo.is_primary(port), "a primary")
+        yield f"127.0.0.1:{port}/?replicaSet=model-service"
+
+
+@pytest.fixture(scope="module")
+def locked_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis with the password ``secret``."""
+    folder = tmp_path_factory.mktemp("redis")
+    with family(folder) as run:
+        port = remembered_port(folder / "port")
+        start(run, folder, [*redis.argv(folder / "redis", port), "--requirepass", "secret"])
+        with Redis(port=port, password="secret") as client:
+            wait_for(lambda: _answers(client), "Redis")
+        yield f"127.0.0.1:{port}"
+
+
+def _answers(client: "Redis[bytes]") -> bool:
+    try:
+        return bool(client.ping())
+    except ConnectionError:
+        return False
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
+def environment(servers: Addresses, tmp_path: Path, **settings: str) -> Mapping[str, str]:
+    return os.environ | {
+        "MONGODB_URL": servers.mongodb_url,
+        "REDIS_URL": servers.redis_url,
+        "MODEL_SERVICE_HOME": str(tmp_path / "home"),
+        "PORT": free_port(),
+        "INFERENCE_PORT": free_port(),
+        **settings,
+    }
+
+
+def start_programs(env: Mapping[str, str], names: tuple[str, ...]) -> dict[str, subprocess.Popen[str]]:
+    return {
+        name: subprocess.Popen(
+            [sys.executable, "-m", f"model_service.{name}"], env=env, stderr=subprocess.PIPE, text=True
+        )
+        for name in names
+    }
+
+
+def assert_each_says(
+    env: Mapping[str, str], hint: str, *, code: int = WRONG, programs: tuple[str, ...] = PROGRAMS
+) -> None:
+    """In one line, which has ``hint`` and no password."""
+    for name, program in start_programs(env, programs).items():
+        _, said = program.communicate(timeout=60)
+        assert program.returncode == code, (name, said)
+        assert len(said.strip().splitlines()) == 1, (name, said)
+        assert hint in said, name
+        assert "secret" not in said
+
+
+def refusal(check: Callable[[], object]) -> str:
+    with pytest.raises(SettingsError) as error:
+        check()
+    assert error.value.exit_code == WRONG
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def refusal_of_mongodb(url: str) -> str:
+    return refusal(lambda: check_database(read_settings(mongodb_url=url)))
+
+
+def refusal_of_redis(url: str) -> str:
+    return refusal(lambda: check_redis(read_settings(redis_url=url)))
+
+
+def test_a_standalone_mongod(servers: Addresses, tmp_path: Path, standalone: str) -> None:
+    env = environment(servers, tmp_path, MONGODB_URL=standalone)
+    assert_each_says(env, "is a standalone server, which has no transactions. Start it with --replSet")
+    of_no_set = refusal_of_mongodb(f"{standalone}?replicaSet=rs0")
+    assert "is no member of the replica set that replicaSet names" in of_no_set
+
+
+def test_mongodb_users(secured: str) -> None:
+    said = refusal_of_mongodb(f"mongodb://writer:wrong-secret@{secured}")
+    assert said.endswith("does not accept the user and password given")
+    assert refusal_of_mongodb(f"mongodb://{secured}").endswith("needs a user and a password")
+    assert refusal_of_mongodb(f"mongodb://reader:secret@{secured}").endswith(
+        "the user reader may not createCollection, createIndex, insert, remove, update in the database "
+        "tensorfleet: grant it the role readWrite there."
+    )
+    check_database(read_settings(mongodb_url=f"mongodb://writer:secret@{secured}"))
+
+
+def test_a_file_of_mongodb_url_that_is_not_there(servers: Addresses) -> None:
+    said = refusal_of_mongodb(f"{servers.mongodb_url}&tls=true&tlsCAFile=/nowhere/ca.pem")
+    assert said == "MONGODB_URL: /nowhere/ca.pem cannot be read: No such file or directory"
+
+
+def test_redis_that_refuses(servers: Addresses, tmp_path: Path, locked_redis: str) -> None:
+    env = environment(servers, tmp_path, REDIS_URL=f"redis://:wrong-secret@{locked_redis}/0")
+    assert_each_says(env, "does not accept the user and password given", programs=("api", "jobs"))
+    assert "does not accept" in refusal_of_redis(f"redis://{locked_redis}/0")
+    assert "DB index is out of range" in refusal_of_redis(f"redis://:secret@{locked_redis}/99")
+
+
+def test_a_data_folder_that_cannot_be_made(servers: Addresses, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    env = environment(servers, tmp_path)
+    assert_each_says(env, f"MODEL_SERVICE_HOME: {tmp_path}/home cannot be made", programs=("jobs", "serving"))
+
+
+def test_a_port_that_is_in_use(servers: Addresses, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as a server of ours has it
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        env = environment(servers, tmp_path, PORT=port, INFERENCE_PORT=port)
+        assert_each_says(env, f"PORT={port} is in use. Stop what listens there", programs=("api", "serving"))
+
+
+def test_a_server_that_is_away_may_come_back(servers: Addresses, tmp_path: Path) -> None:
+    env = environment(servers, tmp_path, MONGODB_URL=f"mongodb://127.0.0.1:{free_port()}/")
+    assert_each_says(env, "MONGODB_URL: no answer from", code=AWAY)
+    with pytest.raises(Unreachable, match="REDIS_URL: no answer from"):
+        check_redis(read_settings(redis_url=f"redis://127.0.0.1:{free_port()}/"))
+
+
+def test_nothing_outlives_a_program_that_was_killed(servers: Addresses, tmp_path: Path) -> None:
+    programs = start_programs(environment(servers, tmp_path), PROGRAMS)
+    processes = [psutil.Process(program.pid) for program in programs.values()]
+    try:
+        wait_for(lambda: all(each.children() for each in processes), "their children", deadline_s=60)
+        left = [child.pid for each in processes for child in each.children(recursive=True)]
+    finally:
+        for program in programs.values():
+            program.kill()
+            program.communicate()
+    wait_until_gone(left, deadline_s=15)
