@@ -38,7 +38,7 @@ from model_service.cli.predict import predict
 from model_service.cli.session_store import stored_token
 from model_service.cli.tables import printable
 from model_service.cli.up import up
-from model_service.client import ClientError, ConnectionFailed, ModelServiceClient, Unauthorized
+from model_service.client import ClientError, ConnectionFailed, ModelServiceClient, TLSFailed, Unauthorized
 
 _CONNECTION = ("--url", "--api-key")
 
@@ -160,7 +160,7 @@ def _allowed(exc: ClientError) -> list[str]:
 
 def _advice(exc: ClientError) -> list[str]:
     """What to do, where the service's own message cannot know which option of ours does it."""
-    if isinstance(exc, ConnectionFailed):
+    if isinstance(exc, ConnectionFailed) and not isinstance(exc, TLSFailed):
         return ["Start one with `model-service up`, or name it with --url URL or MODEL_SERVICE_URL."]
     if isinstance(exc, Unauthorized):
         sign_in = "sign in with `model-service login USER`"

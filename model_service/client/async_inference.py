@@ -8,7 +8,7 @@ from typing import Any, Self, Unpack
 
 from model_service.client.deployment_types import Deployment
 from model_service.client.errors import ConnectionFailed, InvalidArgument, InvalidRequest
-from model_service.client.http import address_of, late, no_host, nothing_answers
+from model_service.client.http import address_of, late, no_host, no_tls, nothing_answers
 from model_service.client.inference import Endpoint, Options, Prediction, Question, Request, headers_of
 from model_service.client.open_inference import Signature
 from model_service.client.retries import Failure, is_repeatable, refused
@@ -109,6 +109,8 @@ class AsyncInferenceClient:
             status, answered, content = await self._exchange(method, url, body, headers, deadline)
         except (self._aiohttp.ClientConnectorDNSError, self._aiohttp.InvalidURL):
             return Failure(no_host(url), again=False)
+        except (self._aiohttp.ClientSSLError, self._aiohttp.ClientConnectorCertificateError) as exc:
+            return Failure(no_tls(url, str(exc)), again=False)
         except (self._aiohttp.ClientConnectorError, self._aiohttp.ConnectionTimeoutError):
             return Failure(nothing_answers(url), again=True)
         except TimeoutError:

@@ -4,6 +4,7 @@ ClientError
 ├── InvalidArgument          refused here, nothing was sent
 │   └── NoSuchFile           a local file that is not there; a FileNotFoundError too
 ├── ConnectionFailed         the network: no answer, or not all of it
+│   └── TLSFailed            an untrusted certificate, or HTTP where HTTPS is spoken
 ├── UnexpectedAnswer         what answers at this address is no Model Service
 ├── ServiceError             the service said no: code, status, details, request_id
 │   ├── InvalidRequest       your input (4xx)
@@ -50,6 +51,10 @@ class NoSuchFile(InvalidArgument, FileNotFoundError):
 
 class ConnectionFailed(ClientError):
     code = "connection_failed"
+
+
+class TLSFailed(ConnectionFailed):
+    """An untrusted certificate, HTTPS where HTTP is spoken, or HTTP where HTTPS is; nothing was processed."""
 
 
 class UnexpectedAnswer(ClientError):

@@ -1,6 +1,7 @@
 """Requests to the service, sent again as far as ``retries`` says that it is safe."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,15 +18,25 @@ from urllib3.exceptions import (
     NewConnectionError,
     ProtocolError,
     ReadTimeoutError,
+    SSLError,
 )
 
-from model_service.client.errors import ConnectionFailed, InvalidArgument, UnexpectedAnswer
-from model_service.client.retries import ATTEMPTS, IDEMPOTENCY_KEY, Failure, is_repeatable, refused
+from model_service.client.errors import ConnectionFailed, InvalidArgument, TLSFailed, UnexpectedAnswer
+from model_service.client.plain_json import encode
+from model_service.client.retries import (
+    ATTEMPTS,
+    IDEMPOTENCY_KEY,
+    Failure,
+    https_expected,
+    is_repeatable,
+    refused,
+)
 
 _CONNECT_TIMEOUT_S = 10.0
 _LEAST_S = 0.001
 _UNSENT = (NewConnectionError, ConnectTimeoutError)
 BROKEN = (ProtocolError, ReadTimeoutError)
+_WHY_UNTRUSTED = re.compile(r"certificate verify failed:? *([^()]+)", re.IGNORECASE)
 
 
 class Transport:
@@ -75,7 +86,7 @@ class Transport:
         """
         sent = dict(headers or {})
         if data is not None:
-            body = json.dumps(data).encode()
+            body = encode(data)
             sent["Content-Type"] = "application/json"
         if query:
             url = f"{url}?{_encode(query)}"
@@ -197,8 +208,13 @@ def _encoded(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
+def _speaks_tls(exc: ProtocolError) -> bool:
+    """A TLS server answers a plain request with an alert record, which is no status line."""
+    return any("\x15\x03" in str(inner) or r"\x15\x03" in str(inner) for inner in (exc, *exc.args))
+
+
 def _may_repeat(exc: HTTPError, repeatable: bool) -> bool:
-    if isinstance(exc, NameResolutionError):
+    if isinstance(exc, NameResolutionError) or (isinstance(exc, ProtocolError) and _speaks_tls(exc)):
         return False
     return isinstance(exc, _UNSENT) or (isinstance(exc, BROKEN) and repeatable)
 
@@ -224,11 +240,30 @@ def late(url: str) -> ConnectionFailed:
     return ConnectionFailed(f"{address_of(url)} gave no answer in time.")
 
 
+def no_tls(url: str, reason: str) -> TLSFailed:
+    """``reason`` is OpenSSL's."""
+    address = address_of(url)
+    if "CERTIFICATE_VERIFY_FAILED" in reason or "certificate verify failed" in reason:
+        why = _WHY_UNTRUSTED.search(reason)
+        return TLSFailed(
+            f"The certificate of {address} is not trusted{f': {why[1].strip()}' if why else ''}. Name "
+            "the file of your certificate authority in the variable SSL_CERT_FILE, and check the address."
+        )
+    if any(sign in reason for sign in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")):
+        plain = address.replace("https://", "http://", 1)
+        return TLSFailed(f"{address} does not speak HTTPS: use {plain}.")
+    return TLSFailed(f"No HTTPS connection to {address}: {reason}.")
+
+
 def _unreachable(url: str, exc: HTTPError, *, in_doubt: bool) -> ConnectionFailed:
     if isinstance(exc, NameResolutionError):
         return no_host(url)
     if isinstance(exc, _UNSENT):
         return nothing_answers(url)
+    if isinstance(exc, SSLError):
+        return no_tls(url, str(exc))
+    if isinstance(exc, ProtocolError) and url.startswith("http://") and _speaks_tls(exc):
+        return TLSFailed(https_expected(url))
     if not isinstance(exc, BROKEN):
         return ConnectionFailed(f"No connection to {address_of(url)}: {exc}.")
     reason = "gave no answer in time" if isinstance(exc, ReadTimeoutError) else "broke the connection"

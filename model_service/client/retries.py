@@ -11,20 +11,26 @@ the answer says when (Retry-After), as a 503 may also say that the time was not 
 """
 
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import InvalidHeader
 
-from model_service.client.errors import ClientError, Unauthorized, UnexpectedAnswer, from_answer
+from model_service.client.errors import ClientError, TLSFailed, Unauthorized, UnexpectedAnswer, from_answer
 
 ATTEMPTS = 5
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+# How nginx, Go's and Apache's servers answer a plain request at a port of HTTPS.
+_NEEDS_HTTPS = re.compile(
+    rb"HTTP request (was sent )?to (an? )?(HTTPS|SSL-enabled)|plain HTTP to an SSL-enabled", re.I
+)
 _KEY_HEADERS = ("X-API-Key", "Authorization")
 
 
@@ -67,10 +73,13 @@ def refused(
 
     Raises:
         UnexpectedAnswer: a redirect.
+        TLSFailed: it speaks HTTPS only.
     """
     if status < 400:
         location = answered.get("Location") or "another address"
         raise UnexpectedAnswer(f"{url} redirects to {location}: use that address.")
+    if status == 400 and url.startswith("http://") and _NEEDS_HTTPS.search(content):
+        raise TLSFailed(https_expected(url))
     error = from_answer(status, content, answered.get("X-Request-ID"))
     if isinstance(error, Unauthorized):
         error.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
@@ -78,6 +87,11 @@ def refused(
     if status == 502:
         return Failure(error, is_repeatable(method, sent), asked_s)
     return Failure(error, status in {429, 503} and (deadline is None or asked_s is not None), asked_s)
+
+
+def https_expected(url: str) -> str:
+    parts = urlsplit(url)
+    return f"http://{parts.netloc} speaks HTTPS: use https://{parts.netloc}."
 
 
 def backoff_s(attempt: int) -> float:

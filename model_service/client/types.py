@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from model_service.client.plain_json import with_numbers
 from model_service.client.records import Record
 from model_service.states import ExportStatus
 
@@ -65,6 +66,7 @@ class Model(Record):
         "aliases": tuple,
         "tags": tuple,
         "dataset_ids": tuple,
+        "metrics": with_numbers,
         "created_at": datetime.fromisoformat,
         "updated_at": datetime.fromisoformat,
         "files": _files,
@@ -161,6 +163,7 @@ class TrainingJob(Record):
 
     parsers = {  # noqa: RUF012
         "datasets": tuple,
+        "metrics": with_numbers,
         "tags": tuple,
         "started_at": datetime.fromisoformat,
         "finished_at": datetime.fromisoformat,

@@ -112,6 +112,8 @@ def _flatten(value: Any, path: str) -> Iterator[tuple[str, float]]:
                 yield from _flatten(inner, f"{path}.{key}" if path else key)
         case bool():
             return
+        case "Infinity" | "-Infinity":  # as JSON writes them
+            yield from _flatten(float(value), path)
         case int() | float() if len(path) <= MAX_PATH_CHARS and not math.isnan(value):
             yield path, float(value)
 
