@@ -50,6 +50,7 @@ def describe(
         "artefact": {"files": list(artefact.files), "converter": artefact.converter, **artefact.details},
         "performance": dict(performance),
         "runtime_wrappers": wrappers.paths(request.format),
+        "runtime_wrappers_unavailable": wrappers.why_not(request.format),
     }
 
 

@@ -29,12 +29,21 @@ class Language:
     files: tuple[str, ...]
     formats: frozenset[str]
     copied: Mapping[str, Path] = field(default_factory=dict)  # path in the language's folder → file as it is
+    only: Mapping[str, frozenset[str]] = field(default_factory=dict)  # file → the formats that it is for
+    why_not: Mapping[str, str] = field(default_factory=dict)  # format → why there is no wrapper
 
     @property
     def wrapper(self) -> str:
         return self.files[0]
 
+    def files_for(self, format_name: str) -> list[str]:
+        return [file for file in self.files if format_name in self.only.get(file, self.formats)]
 
+
+_OF_PYTHON = "Python alone can open it: the file holds weights or objects of Python's, not a program."
+_OF_TORCH = "torch alone loads an exported program, from Python. Export torchscript or onnx."
+_OF_APPLE = "Core ML exists on Apple's systems only. Export onnx or tflite."
+_OF_NVIDIA = "TensorRT runs on NVIDIA's GPUs, which such a device does not have. Export onnx."
 LANGUAGES: Mapping[str, Language] = {
     "python": Language(
         ("model_wrapper.py", "example.py", "requirements.txt"),
@@ -46,14 +55,37 @@ LANGUAGES: Mapping[str, Language] = {
     "cpp": Language(
         ("model_wrapper.cpp", "model_wrapper.h", "processing.cpp", "replay.cpp", "CMakeLists.txt"),
         frozenset({"onnx", "openvino", "torchscript", "tflite", "tensorrt"}),
+        why_not={
+            "coreml": "Core ML is an Objective-C framework; the Swift wrapper opens it.",
+            "pt2": _OF_TORCH,
+            "pytorch": _OF_PYTHON,
+            "pickle": _OF_PYTHON,
+        },
     ),
     "swift": Language(
-        ("ModelWrapper.swift", "Processing.swift", "Package.swift"),
-        frozenset({"coreml"}),
+        ("ModelWrapper.swift", "Processing.swift", "Package.swift", "ModelWrapper.podspec"),
+        frozenset({"coreml", "onnx", "tflite"}),
+        only={"Package.swift": frozenset({"coreml", "onnx"}), "ModelWrapper.podspec": frozenset({"tflite"})},
+        why_not={
+            "openvino": "OpenVINO is not released for Swift or iOS. Export coreml or onnx.",
+            "torchscript": "torch's library for iOS has no Swift interface. Export coreml or onnx.",
+            "tensorrt": _OF_NVIDIA,
+            "pt2": _OF_TORCH,
+            "pytorch": _OF_PYTHON,
+            "pickle": _OF_PYTHON,
+        },
     ),
     "kotlin": Language(
         ("ModelWrapper.kt", "Processing.kt", "build.gradle"),
-        frozenset({"onnx", "tflite"}),
+        frozenset({"onnx", "tflite", "torchscript"}),
+        why_not={
+            "coreml": _OF_APPLE,
+            "openvino": "OpenVINO's interface for Java is not released for Android. Export onnx or tflite.",
+            "tensorrt": _OF_NVIDIA,
+            "pt2": _OF_TORCH,
+            "pytorch": _OF_PYTHON,
+            "pickle": _OF_PYTHON,
+        },
     ),
 }
 
@@ -67,12 +99,21 @@ def paths(format_name: str) -> dict[str, str]:
     }
 
 
+def why_not(format_name: str) -> dict[str, str]:
+    """Language → why a package of the format has no wrapper in it."""
+    return {
+        name: language.why_not[format_name]
+        for name, language in LANGUAGES.items()
+        if format_name in language.why_not
+    }
+
+
 def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]) -> None:
     """Write ``README.md``, ``labels.txt`` and ``runtimes/LANGUAGE`` of every language that runs the format.
 
     A template sees ``metadata`` (the document of metadata.json), ``versions`` (tool → version), ``format``,
-    ``languages`` (those written), ``tolerances`` (of verify), ``specification`` (of declared processing), and
-    the filters ``literal`` (Python's repr) and those of literals.
+    ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of verify), ``specification``
+    (of declared processing), and the filters ``literal`` (Python's repr) and those of literals.
 
     Raises:
         jinja2.TemplateError: a fault of the templates.
@@ -95,10 +136,10 @@ def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]
     format_name = metadata["model_info"]["export_format"]
     languages = [name for name, language in LANGUAGES.items() if format_name in language.formats]
     values = {"metadata": metadata, "versions": versions, "format": format_name, "languages": languages}
-    values["tolerances"] = TOLERANCES
+    values |= {"why_not": why_not(format_name), "tolerances": TOLERANCES}
     values["specification"] = declared.__doc__
     for name in languages:
-        for file in LANGUAGES[name].files:
+        for file in LANGUAGES[name].files_for(format_name):
             _render(environment, f"{name}/{file}.jinja", values, folder / "runtimes" / name / file)
         for file, source in LANGUAGES[name].copied.items():
             target = folder / "runtimes" / name / file

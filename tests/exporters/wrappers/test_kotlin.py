@@ -27,7 +27,7 @@ def written(declaration: Declaration, format_name: str, folder: Path) -> Path:
     return folder / "runtimes/kotlin"
 
 
-@pytest.mark.parametrize("format_name", ["onnx", "tflite"])
+@pytest.mark.parametrize("format_name", sorted(wrappers.LANGUAGES["kotlin"].formats))
 @pytest.mark.parametrize("declaration", DECLARATIONS, ids=lambda one: one.id)
 def test_it_parses(declaration: Declaration, format_name: str, tmp_path: Path) -> None:
     tree_sitter = pytest.importorskip("tree_sitter")
@@ -69,15 +69,16 @@ def compiler() -> tuple[list[str], str]:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Java's command line of all declarations, each in a package of its own; the first one for TFLite too.
+    """Java's command line of all declarations, each in a package of its own; the first one for each format.
 
     One compilation, for it is the compiler's start that takes the time.
     """
     command, library = compiler()
     folder = tmp_path_factory.mktemp("kotlin")
     sources: list[Path] = []
-    for number, declaration in enumerate((*DECLARATIONS, DECLARATIONS[0])):
-        format_name = "onnx" if number < len(DECLARATIONS) else "tflite"
+    others = sorted(wrappers.LANGUAGES["kotlin"].formats - {"onnx"})
+    compiled = [(one, "onnx") for one in DECLARATIONS] + [(DECLARATIONS[0], name) for name in others]
+    for number, (declaration, format_name) in enumerate(compiled):
         source = written(declaration, format_name, folder / str(number))
         probe = "ProbeDetector.kt" if declaration.detects else "ProbeClassifier.kt"
         for file in (*source.glob("*.kt"), HERE / "Probe.kt", HERE / probe):

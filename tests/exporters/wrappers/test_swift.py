@@ -1,4 +1,4 @@
-"""The Swift wrappers are parsed: there is no Swift compiler with Core ML outside of Apple's systems."""
+"""The Swift wrappers are parsed: there is no Swift compiler with the runtimes outside of Apple's systems."""
 
 from pathlib import Path
 
@@ -25,15 +25,18 @@ def parsed(source: bytes) -> object:
     return tree.root_node
 
 
+@pytest.mark.parametrize("format_name", sorted(wrappers.LANGUAGES["swift"].formats))
 @pytest.mark.parametrize("declaration", DECLARATIONS, ids=lambda one: one.id)
-def test_it_parses(declaration: Declaration, tmp_path: Path) -> None:
-    wrappers.write(tmp_path, declaration.metadata("coreml"), {})
+def test_it_parses(declaration: Declaration, format_name: str, tmp_path: Path) -> None:
+    wrappers.write(tmp_path, declaration.metadata(format_name), {"onnxruntime": "1.31.1", "numpy": "2.2"})
 
     files = sorted((tmp_path / "runtimes/swift").iterdir())
 
-    assert [file.name for file in files] == ["ModelWrapper.swift", "Package.swift", "Processing.swift"]
+    package = "ModelWrapper.podspec" if format_name == "tflite" else "Package.swift"
+    assert [file.name for file in files] == sorted(["ModelWrapper.swift", package, "Processing.swift"])
     for file in files:
-        parsed(file.read_bytes())
+        if file.suffix == ".swift":
+            parsed(file.read_bytes())
 
 
 def test_the_grammar_finds_errors() -> None:
