@@ -106,6 +106,9 @@ class Labels:
     classes: tuple[int, ...]  # the label of each of its columns
 
 
+Derived: TypeAlias = "Mapping[str, Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]]]"
+
+
 @dataclass(frozen=True)
 class Source:
     """A model loaded from an untrusted file, ready to be converted and to be compared with.
@@ -135,6 +138,8 @@ class Source:
     )
     postprocessing: Mapping[str, Any] | None = None
     labels: Mapping[str, Labels] = field(default_factory=dict)  # outputs that are what their scores say
+    # Outputs, float[N, rows, values], that follow from the others: of an artefact, from its own.
+    derived: Derived = field(default_factory=dict)
 
     def output_specs(self, case: Case) -> tuple[TensorSpec, ...]:
         """The outputs as a case shows them; the batch is named where the inputs' is."""

@@ -117,6 +117,7 @@ def _convert(
         request = _as_declared(request, source, options)
         embed.check_source(source, request, options)
         source = embed.embed(source, request, scratch)
+        source, request = embed.with_suppression(source, request, options)
         routes = registry.routes(request.format, source.family, options)
         source = registry.presented(routes[0], source, options)
         possible = [way for route in routes for way in ways.of_route(route, source, options)]
@@ -169,9 +170,11 @@ def _best(
             continue
         progress("verify", percent + 15.0, "Comparing the artefact with its source")
         if runner is None:
-            fidelity = _without_running(asked, artefact, folder, why_not)
+            fidelity = _without_running(source, asked, artefact, folder, why_not)
         else:
-            fidelity = verify.compare(asked, runner.predict, artefact.precision, source.labels)
+            fidelity = verify.compare(
+                asked, runner.predict, artefact.precision, source.labels, source.derived
+            )
         tried.append({"converter": way.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         attempt = _Attempt(folder, artefact, runner, fidelity)
@@ -186,7 +189,9 @@ def _best(
     raise failure
 
 
-def _without_running(asked: list[Case], artefact: Artefact, folder: Path, why_not: str) -> dict[str, Any]:
+def _without_running(
+    source: Source, asked: list[Case], artefact: Artefact, folder: Path, why_not: str
+) -> dict[str, Any]:
     """The fidelity of what does not run here: of its stand-in, where it has one. A wrong one is a failure."""
     fidelity = verify.not_executed(why_not)
     if artefact.stand_in is None:
@@ -194,7 +199,7 @@ def _without_running(asked: list[Case], artefact: Artefact, folder: Path, why_no
     runner, why_not_even = _open(artefact.stand_in, folder / artefact.files[0])
     if runner is None:
         raise ConversionFailed(f"Not even the {artefact.stand_in} inside runs here: {why_not_even}")
-    proof = verify.compare(asked, runner.predict, artefact.precision)
+    proof = verify.compare(asked, runner.predict, artefact.precision, source.labels, source.derived)
     if proof["verdict"] == FAILED:
         return proof
     return fidelity | {"stand_in": {"format": artefact.stand_in, **proof}}

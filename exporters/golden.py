@@ -13,9 +13,10 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from .base import Arrays, Case, Labels
+from .base import Arrays, Case, Derived, Labels
 from .errors import ConversionFailed, PackageCorrupt
-from .package import FIDELITY, GOLDEN
+from .package import FIDELITY, GOLDEN, METADATA
+from .processing import embed_nms
 from .processing.image import prepare
 from .runners import Runner
 from .verify import best_classes, compare_outputs
@@ -96,7 +97,7 @@ def replay(folder: Path, runner: Runner) -> list[str]:
         actual = runner.predict(case.inputs)
     except Exception as exc:
         raise PackageCorrupt(f"The artefact does not run: {exc}") from exc
-    reports = compare_outputs(case.expected, actual, _precision(folder))
+    reports = compare_outputs(case.expected, actual, _precision(folder), derived=_derived(folder))
     return [name for name, report in reports.items() if not report["passed"]]
 
 
@@ -113,6 +114,18 @@ def _image(preprocessing: Mapping[str, Any], tensor: npt.NDArray[Any]) -> npt.ND
     noise = np.random.default_rng(0).integers(0, 32, (height, width))
     channels = (rows * 223 // height + noise, columns * 223 // width + noise, (rows + columns) % 224 + noise)
     return np.stack(channels, axis=2).astype(np.uint8)
+
+
+def _derived(folder: Path) -> Derived:
+    """The outputs that the declared postprocessing, embedded in the graph, makes of the others."""
+    try:
+        after = json.loads((folder / METADATA).read_bytes()).get("postprocessing")
+    except (OSError, ValueError, AttributeError) as exc:
+        raise PackageCorrupt(f"The package has no readable {METADATA}.", file=METADATA) from exc
+    declared = (after or {}).get("embedded_from")
+    if declared is None:
+        return {}
+    return {embed_nms.NAME: lambda outputs: embed_nms.derive(outputs, declared)}
 
 
 def _precision(folder: Path) -> str | None:

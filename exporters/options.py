@@ -74,11 +74,19 @@ EMBED_PREPROCESSING = Option(
 )
 
 
+EMBED_POSTPROCESSING = Option(
+    "boolean",
+    False,
+    "Put a detector's declared non-maximum suppression into the graph: its first output is then detections, "
+    "float32[batch, N, 6] of x1, y1, x2, y2, confidence and class id. Its other outputs stay.",
+)
+
+
 @dataclass(frozen=True)
 class Specification:
     """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts.
 
-    ``options`` are the format's own, SOURCE_OPTIONS, and embed_preprocessing where it ``embeds``; ``check``
+    ``options`` are the format's own, SOURCE_OPTIONS, and those of embedding where it ``embeds``; ``check``
     raises UnsupportedOption for what no single option can say of itself. ``fixes_sizes``: it has no dynamic
     axes. ``runs_on``: the only platform that can execute it, and so prove it; None: wherever it is converted.
     """
@@ -92,8 +100,13 @@ class Specification:
     runs_on: str | None = None
 
     def __post_init__(self) -> None:
-        embed = {"embed_preprocessing": EMBED_PREPROCESSING} if self.embeds else {}
-        object.__setattr__(self, "options", {**self.options, **embed, **SOURCE_OPTIONS})
+        embed = {
+            "embed_preprocessing": EMBED_PREPROCESSING,
+            "embed_postprocessing": EMBED_POSTPROCESSING,
+        }
+        object.__setattr__(
+            self, "options", {**self.options, **(embed if self.embeds else {}), **SOURCE_OPTIONS}
+        )
 
     def validate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``options`` with the defaults filled in.

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .base import FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case, Labels
+from .base import FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case, Derived, Labels
 from .errors import as_limit
 
 TOLERANCES: dict[str, tuple[float, float]] = {  # dtype or precision → rtol, atol
@@ -48,6 +48,7 @@ _TOOLS = (
 )
 # Below this an all-zero output counts as zero: the noise of one float32 accumulation.
 _ZERO = 1e-6
+_NONE: Derived = {}
 _LEAST_PART = 1e-2  # of the output's largest number: the least that a channel is measured by
 
 
@@ -56,12 +57,13 @@ def compare(
     predict: Callable[[Arrays], Arrays],
     precision: str | None = None,
     labels: Mapping[str, Labels] = {},
+    derived: Derived = _NONE,
 ) -> dict[str, Any]:
     """What becomes fidelity.json, but for the tools: per case and output how far apart, and the verdict.
 
-    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. ``labels`` as
-    ``Source.labels``. An artefact that fails to run a case is ``failed`` with its error, not an exception:
-    that is a finding.
+    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. ``labels``
+    and ``derived`` as ``Source`` has them. An artefact that fails to run a case is ``failed`` with its error,
+    not an exception: that is a finding.
     """
     reports = []
     for case in cases:
@@ -74,7 +76,7 @@ def compare(
                 raise limit from exc
             report |= {"error": str(exc).strip()[:500], "outputs": {}, "passed": False}
         else:
-            report["outputs"] = compare_outputs(case.expected, actual, precision, labels)
+            report["outputs"] = compare_outputs(case.expected, actual, precision, labels, derived)
             report["passed"] = all(output["passed"] for output in report["outputs"].values())
         reports.append(report)
     passed = bool(reports) and all(report["passed"] for report in reports)
@@ -98,13 +100,18 @@ def compare_outputs(
     actual: Mapping[str, npt.NDArray[np.generic]],
     precision: str | None = None,
     labels: Mapping[str, Labels] = {},
+    derived: Derived = _NONE,
 ) -> dict[str, Any]:
     """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not.
 
-    ``labels_not_judged`` is there where it is not 0.
+    ``labels_not_judged`` is there where it is not 0; ``rows_compared`` of a derived output, the rows that are
+    not zero.
     """
     reports = {}
     for name, array in expected.items():
+        if name in derived:
+            reports[name] = _compare_derived(name, actual, precision, derived)
+            continue
         found, label = actual.get(name), labels.get(name)
         if label is None or expected[label.scores].shape[1] != len(label.classes):  # a file may say anything
             reports[name] = _compare(array, found, precision)
@@ -120,6 +127,25 @@ def compare_outputs(
     for name in sorted(set(actual) - set(expected)):
         reports[name] = _refused("the source has no such output")
     return reports
+
+
+def _compare_derived(
+    name: str, actual: Mapping[str, npt.NDArray[Any]], precision: str | None, derived: Derived
+) -> dict[str, Any]:
+    """With what follows from the artefact's other outputs, which are compared with the source's."""
+    found = actual.get(name)
+    try:
+        array = derived[name](actual)
+    except (KeyError, ValueError) as exc:
+        return _refused(f"the outputs that it follows from are wrong: {exc}")
+    if found is not None and found.shape == array.shape:
+        array, found = _ordered(array), _ordered(found)
+    return {**_compare(array, found, precision), "rows_compared": int(array.any(axis=-1).sum())}
+
+
+def _ordered(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Equal rows in one order: those of equal scores may come in any."""
+    return np.stack([one[np.lexsort(one.T)] for one in rows])
 
 
 def best_classes(scores: npt.NDArray[np.generic], precision: str | None = None) -> npt.NDArray[np.bool_]:
@@ -236,6 +262,8 @@ def _worst(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             ),
             "passed": all(one["passed"] for one in found),
         }
+        if "rows_compared" in found[0]:
+            summary[name]["rows_compared"] = sum(one.get("rows_compared", 0) for one in found)
         if not_judged := sum(one.get("labels_not_judged", 0) for one in found):
             summary[name]["labels_not_judged"] = not_judged
     return summary

@@ -74,6 +74,8 @@ postprocessing of a detector
     4. Back into the image by step 1 of the preprocessing, clipped to it; bbox_format "xyxy", "xywh" (x and y
        of the upper left corner) or "cxcywh"; "normalized" divides by W and H.
     {"class", "class_id", "confidence", "bbox": [4 numbers]}, best first.
+    ``embedded`` true (set by an export with ``embed_postprocessing``): steps 1 to 3 are in the graph, but for
+    thresholds that a request raises; ``embedded_from`` has the declaration that they follow.
 
 A class is called by its name where ``classes`` are given, else by its id. ``labels`` of a postprocessing is
 another place for them.

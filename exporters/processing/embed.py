@@ -81,6 +81,62 @@ def check_source(source: Source, request: ExportRequest, options: Mapping[str, A
         )
 
 
+def with_suppression(
+    source: Source, request: ExportRequest, options: Mapping[str, Any]
+) -> tuple[Source, ExportRequest]:
+    """Both as they are with the declared non-maximum suppression in the graph, where that is asked for.
+
+    Raises:
+        UnsupportedOption: there is none to embed, or the model cannot be extended.
+        InvalidSource: torch cannot follow the extended model.
+    """
+    after = request.postprocessing
+    if not options.get("embed_postprocessing"):
+        return source, request
+    option: dict[str, Any] = {"allowed": [False], "option": "embed_postprocessing"}
+    if after is None or "nms" not in after:
+        raise UnsupportedOption(
+            "embed_postprocessing puts a detector's non-maximum suppression into the graph, and the "
+            "postprocessing declares none. Declare postprocessing.nms, or leave embed_postprocessing out.",
+            **option,
+        )
+    from . import embed_nms
+
+    if source.family not in (PROGRAM, SCRIPT):
+        raise UnsupportedOption(
+            "embed_postprocessing is for networks of torch. Export the checkpoint that this was made of.",
+            **option,
+        )
+    if after["nms"]["max_detections"] > embed_nms.MOST:
+        raise UnsupportedOption(
+            f"A graph finds {embed_nms.MOST} detections at most; postprocessing.nms.max_detections is "
+            f"{after['nms']['max_detections']}.",
+            **{**option, "allowed": embed_nms.MOST},
+        )
+    shape = source.inputs[0].shape
+    resize = (request.preprocessing or {}).get("resize")
+    sides = resize["size"] if resize else shape[:1:-1]
+    size = [side for side in sides if isinstance(side, int)]
+    if after["raw_output"]["coordinates"] == "normalized" and len(size) != 2:
+        raise UnsupportedOption(
+            "Normalized boxes need the size of the image. Declare preprocessing.resize.size.", **option
+        )
+    declared = embed_nms.declaration(source, after, size if len(size) == 2 else [1, 1])
+    embedded = {
+        **after,
+        "nms": {**after["nms"], "enabled": False},
+        "raw_output": {
+            "format": "xyxy_conf_class",
+            "layout": "anchors_values",
+            "coordinates": "absolute",
+            "classes": None,
+        },
+        "embedded": True,
+        "embedded_from": declared,
+    }
+    return embed_nms.extend(source, declared), replace(request, postprocessing=embedded)
+
+
 def name_classes(request: ExportRequest, source: Source, case: Case) -> ExportRequest:
     """The request with the classes that its checkpoint names, where it names none itself and they fit."""
     named = source.classes

@@ -11,6 +11,8 @@ classify    ``output0`` float32[batch, classes]: probabilities
 ==========  ============================================================================================
 """
 
+import sys
+import types
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +43,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         UnsupportedOption: inputs that the network does not take.
         MissingDependency: Ultralytics cannot be imported.
     """
+    _leave_repositories_alone()
     imports.require("ultralytics.nn.tasks", "pip install ultralytics.")
     try:
         checkpoint, model = ultralytics_gate.read(path)
@@ -57,6 +60,15 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         ) from exc
     source = eager.load("ultralytics", eager.Network(exported, (spec,), classes=names))
     return replace(source, preprocessing=before, postprocessing=after)
+
+
+def _leave_repositories_alone() -> None:
+    """Before Ultralytics is imported: it reads the Git files around it, which a confined process cannot."""
+    name = "ultralytics.utils.git"
+    if "ultralytics" not in sys.modules:
+        found = dict.fromkeys(("root", "gitdir", "refdir", "head", "branch", "commit", "message", "origin"))
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].GitRepo = type("GitRepo", (), {**found, "is_repo": False})  # type: ignore[attr-defined]
 
 
 def _prepare(model: Any) -> tuple[str, Any]:
