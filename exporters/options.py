@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from .errors import UnsupportedOption
@@ -116,8 +117,11 @@ class Specification:
         """
         unknown = sorted(set(options) - set(self.options))
         if unknown:
+            close = get_close_matches(unknown[0], self.options, n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(sorted(self.options))
             raise UnsupportedOption(
-                f"{self.name} has no option {unknown[0]!r}; it takes {', '.join(sorted(self.options))}.",
+                f"{self.name} has no option {unknown[0]!r}.{meant} It takes {known}.",
                 allowed=sorted(self.options),
                 option=unknown[0],
             )

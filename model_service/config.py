@@ -124,6 +124,11 @@ RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 # As Origins: ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` take them apart.
 ExportLimits = Annotated[str, AfterValidator(_check_limits)]
 Modules = Annotated[str, AfterValidator(_check_modules)]
+# In any case: "info" is INFO.
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+]
 
 
 # In what OpenSSL says, and with it each library: the certificate of the other side is not trusted.
@@ -157,9 +162,9 @@ class Settings(BaseSettings):
     max_file_size: Size = 500_000_000
     max_page_size: int = Field(100, ge=1, le=10_000)
     download_timeout: float = Field(600, gt=0)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     log_format: Literal["json", "text"] = "json"
-    mongodb_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    mongodb_log_level: LogLevel = "WARNING"
 
     # Who may use it
     enable_auth: bool = False

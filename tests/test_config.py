@@ -124,3 +124,9 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
 )
 def test_a_shown_address_has_no_password(url: str) -> None:
     assert redact_url(url) == "mongodb://host:27017"
+
+
+@pytest.mark.parametrize("given", ["info", "Info", "INFO"])
+def test_log_levels_are_taken_in_any_case(given: str) -> None:
+    settings = read_settings(log_level=given, mongodb_log_level=given)
+    assert (settings.log_level, settings.mongodb_log_level) == ("INFO", "INFO")

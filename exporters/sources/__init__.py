@@ -15,13 +15,9 @@ from ..base import Source
 from ..errors import InvalidSource, UnsafeCheckpoint
 from ..request import Trust
 from . import boosters, compressed, contents
+from .advice import SAVE_AS_PROGRAM
 from .contents import Contents
 
-_ADVICE = (
-    'Save it again with: batch = torch.export.Dim("batch"); torch.export.save(torch.export.export('
-    'model.eval(), (example,), dynamic_shapes=({0: batch},)), "model.pt2"), where example is an input with a '
-    "batch of 2."
-)
 # What a state dict may name, and whole modules of networks do not; the loader itself is stricter.
 OF_WEIGHTS = re.compile(
     r"torch\.\w+|torch\.(_utils|_tensor|storage|serialization|cuda|nn\.parameter)\.\w+"
@@ -152,11 +148,13 @@ def _unknown(found: Contents) -> InvalidSource | UnsafeCheckpoint:
     if found.pickled is not None:
         return UnsafeCheckpoint(
             "The file is a Python pickle of objects: loading it would run code in it. Save the weights alone "
-            f"(torch.save(model.state_dict(), path)) and name their architecture. Or: {_ADVICE}"
+            f"(torch.save(model.state_dict(), path)) and name their architecture. Or: {SAVE_AS_PROGRAM}"
         )
     if found.is_archive:
-        return InvalidSource(f"The file is an archive, but not of a model that is understood here. {_ADVICE}")
+        return InvalidSource(
+            f"The file is an archive, but not of a model that is understood here. {SAVE_AS_PROGRAM}"
+        )
     return InvalidSource(
         "The file is no model that is understood here (an exported program, TorchScript, weights, ONNX, an "
-        f"estimator or a folder of Hugging Face), or it was cut short. {_ADVICE}"
+        f"estimator or a folder of Hugging Face), or it was cut short. {SAVE_AS_PROGRAM}"
     )

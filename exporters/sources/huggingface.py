@@ -16,6 +16,7 @@ from ..base import Source
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
 from . import eager, huggingface_inputs, state_dict
+from .advice import SAVE_AS_PROGRAM
 from .architectures import TIMM_ARGUMENTS, require_match
 
 _CONFIG = "config.json"
@@ -129,8 +130,8 @@ def _configuration(document: Mapping[str, Any]) -> Any:
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if _CODE in document:
             raise UnsafeCheckpoint(
-                "The model needs code that came with it (auto_map in config.json), which is not run. Export "
-                "it with torch.export and upload the .pt2."
+                "The model needs code that came with it (auto_map in config.json), which is not run. "
+                f"{SAVE_AS_PROGRAM}"
             )
         raise InvalidSource(
             f"config.json names the model_type {str(kind)[:80]!r}, which this version of transformers does "

@@ -8,6 +8,7 @@ from typing import Any
 from ..base import Dimension, TensorSpec
 from ..errors import InvalidSource
 from . import inputs as declared
+from .advice import SAVE_AS_PROGRAM
 from .eager import Network
 
 _SEQUENCE = 16  # traced with, where the model is not shorter
@@ -35,8 +36,8 @@ def describe(module: Any, processor: Mapping[str, Any]) -> Network:
         network = _sound(network, main, config)
     else:
         raise InvalidSource(
-            f"{type(module).__name__} takes {main!r}, whose shape its configuration does not tell. Export "
-            "the model with torch.export and upload the .pt2."
+            f"{type(module).__name__} takes {main!r}, whose shape its configuration does not tell. "
+            f"{SAVE_AS_PROGRAM}"
         )
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in taken:
         network = _decoder(network)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from .advice import SAVE_AS_PROGRAM
 
 _MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)"
@@ -99,8 +100,7 @@ def check(path: Path) -> None:
         raise _refusal("example inputs that are more than tensors") from exc
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as exc:
         raise as_limit(exc) or InvalidSource(
-            "The .pt2 file is damaged or was not written by torch.export.save. Save the model again and "
-            "upload it."
+            f"The .pt2 file is damaged or was not written by torch.export.save. {SAVE_AS_PROGRAM}"
         ) from exc
 
 

@@ -12,6 +12,7 @@ from ..base import Source
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 from ..request import Trust
 from . import eager, inputs
+from .advice import SAVE_AS_PROGRAM
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
@@ -22,22 +23,21 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
     if not trust.unsafe_checkpoints:
         raise UnsafeCheckpoint(
-            "The file is a Python pickle of a whole network: loading it would run code in it. Save it again "
-            "with torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2'), or only its "
-            "weights with torch.save(model.state_dict(), 'model.pt') and tell the architecture."
+            "The file is a Python pickle of a whole network: loading it would run code in it. "
+            f"{SAVE_AS_PROGRAM} Or save only its weights with torch.save(model.state_dict(), 'model.pt') and "
+            "name their architecture with the option architecture."
         )
     try:
         module = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
             f"The pickled network cannot be loaded here: {type(exc).__name__}: "
-            f"{str(exc).strip()[:200]}. Save "
-            "it again with torch.export.save."
+            f"{str(exc).strip()[:200]}. {SAVE_AS_PROGRAM}"
         ) from exc
     if isinstance(module, dict):
         module = module.get("model")
     if not isinstance(module, torch.nn.Module):
-        raise InvalidSource("The pickle holds no torch.nn.Module. Save it again with torch.export.save.")
+        raise InvalidSource(f"The pickle holds no torch.nn.Module. {SAVE_AS_PROGRAM}")
     arguments = [
         name
         for name, one in inspect.signature(module.forward).parameters.items()

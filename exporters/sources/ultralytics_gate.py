@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidSource, UnsafeCheckpoint
+from .advice import SAVE_AS_PROGRAM
 
 # One module a line, then the classes of it that a network may consist of.
 _LAYERS = """
@@ -97,8 +98,7 @@ def read(path: Path) -> tuple[dict[str, Any], Any]:
         what = refused[0] if refused else "an instruction that is not needed to store a network"
         raise UnsafeCheckpoint(
             f"The Ultralytics checkpoint contains {what[:120]}, which is refused: loading it could run code. "
-            "Networks of the layers that Ultralytics' own models have are loaded; export any other with "
-            "torch.export.save.",
+            f"Only networks of the layers that Ultralytics' own models have are loaded. {SAVE_AS_PROGRAM}",
             refused=what[:120],
         ) from exc
     if not isinstance(checkpoint, dict):

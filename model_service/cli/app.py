@@ -38,7 +38,14 @@ from model_service.cli.predict import predict
 from model_service.cli.session_store import stored_token
 from model_service.cli.tables import printable
 from model_service.cli.up import up
-from model_service.client import ClientError, ConnectionFailed, ModelServiceClient, TLSFailed, Unauthorized
+from model_service.client import (
+    ClientError,
+    ConnectionFailed,
+    JobFailed,
+    ModelServiceClient,
+    TLSFailed,
+    Unauthorized,
+)
 
 _CONNECTION = ("--url", "--api-key")
 
@@ -101,6 +108,12 @@ for command in (operate.backup, operate.restore, operate.verify, operate.cleanup
     app.command()(command)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"model-service {model_service.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def connect(
     context: typer.Context,
@@ -115,6 +128,10 @@ def connect(
             help="A key, if the service asks for one; by default what `login` keeps.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
 ) -> None:
     context.obj = context.with_resource(ModelServiceClient(url, api_key=api_key or stored_token(url)))
 
@@ -162,11 +179,23 @@ def _advice(exc: ClientError) -> list[str]:
     """What to do, where the service's own message cannot know which option of ours does it."""
     if isinstance(exc, ConnectionFailed) and not isinstance(exc, TLSFailed):
         return ["Start one with `model-service up`, or name it with --url URL or MODEL_SERVICE_URL."]
+    if exc.code == "unsupported_option":
+        return _option_advice(exc)
     if isinstance(exc, Unauthorized):
         sign_in = "sign in with `model-service login USER`"
         if exc.key_given:
             return [f"Check the key that --api-key or MODEL_SERVICE_API_KEY gives, or {sign_in} again."]
         return [f"Give a key with --api-key KEY or MODEL_SERVICE_API_KEY, or {sign_in}."]
+    return []
+
+
+def _option_advice(exc: ClientError) -> list[str]:
+    """How options of a format are given here. The refusal of a job, unlike a request's, has no details."""
+    if isinstance(exc, JobFailed) or "option" in exc.details:
+        if exc.details.get("option") in {"export_format", "framework", "format"}:
+            return []
+        again = " and export it again" if isinstance(exc, JobFailed) else ""
+        return [f"Give options of the format with `--option NAME=JSON`{again}."]
     return []
 
 

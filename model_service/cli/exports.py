@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from model_service.cli.export_views import job_record, matrix, of_framework
-from model_service.cli.options import ModelFilter, ModelId, Output, json_object
+from model_service.cli.options import ModelFilter, ModelId, Output, json_object, options_of
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer, waiting
 from model_service.cli.tables import Listing, printable, size
 from model_service.client import ExportJob, JobFailed, ModelServiceClient
@@ -26,6 +26,12 @@ def create(
     export_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="The target format.")
     ] = "onnx",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="NAME=JSON", help="An option of the format: opset_version=18; repeat it."
+        ),
+    ] = None,
     export_config: Config = None,
     optimization_config: Config = None,
     validation_config: Config = None,
@@ -42,7 +48,7 @@ def create(
     """Export a model."""
     client = client_of(context)
     options = {
-        "export_config": json_object(export_config),
+        "export_config": options_of(option, json_object(export_config)),
         "optimization_config": json_object(optimization_config),
         "validation_config": json_object(validation_config),
         "version_tag": version_tag,

@@ -37,7 +37,10 @@ IdempotencyKey = Annotated[
 def register(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name all its versions share.")],
-    algorithm: Annotated[str, typer.Argument(metavar="ALGORITHM", help="cnn, for example.")],
+    algorithm: Annotated[
+        str | None,
+        typer.Argument(metavar="[ALGORITHM]", help="cnn, for example; by default the framework."),
+    ] = None,
     version: Version = None,
     breaking_changes: Breaking = False,
     framework: Framework = None,
@@ -69,7 +72,7 @@ def register(
             raise typer.BadParameter(f"{file} is empty.", param_hint="--file")
     fields = {
         "name": name,
-        "algorithm": algorithm,
+        "algorithm": algorithm or framework or "unspecified",
         "version": version,
         "breaking_changes": breaking_changes or None,
         "framework": framework,

@@ -1,6 +1,7 @@
 """What commands of several nouns take: JSON, and the names of models."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,28 @@ def json_object(given: str | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise typer.BadParameter('not a JSON object like {"accuracy": 0.97}')
     return value
+
+
+def options_of(words: Sequence[str] | None, config: dict[str, Any] | None) -> dict[str, Any] | None:
+    """``config`` with the options of ``NAME=JSON`` in it; what is not JSON is text: ``precision=float16``.
+
+    Raises:
+        typer.BadParameter: no NAME=JSON, or JSON that is cut short.
+    """
+    found = dict(config or {})
+    for word in words or ():
+        name, equals, text = word.partition("=")
+        if not (name and equals and text):
+            raise typer.BadParameter(
+                f"{word!r} is not NAME=JSON, like opset_version=18", param_hint="--option"
+            )
+        try:
+            found[name] = json.loads(text)
+        except ValueError as exc:
+            if text[0] in '[{"':
+                raise typer.BadParameter(f"{name} is not JSON: {exc}", param_hint="--option") from None
+            found[name] = text
+    return found if words or config is not None else None
 
 
 def json_file(path: str) -> Any:

@@ -40,6 +40,15 @@ class ClientError(Exception):
         self.message = message
         self.details: dict[str, Any] = {}
 
+    def __str__(self) -> str:
+        """The message, and what to do about it in Python; other interfaces add their own words to it."""
+        return f"{self.message} {self.in_python()}".rstrip()
+
+    def in_python(self) -> str:
+        if self.code == "unsupported_option":
+            return 'Give options as export_config: create_export(model, "onnx", export_config={"name": 1}).'
+        return ""
+
 
 class InvalidArgument(ClientError, ValueError):
     code = "invalid_argument"
@@ -98,6 +107,11 @@ class Unauthorized(NotPermitted):
     """``key_given``: the request carried a key, so it was a wrong one."""
 
     key_given = False
+
+    def in_python(self) -> str:
+        if self.key_given:
+            return "Check the api_key of the client, or call login() again."
+        return "Give the client an api_key, or call login()."
 
 
 class TooManyRequests(NotPermitted):
@@ -160,10 +174,24 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
 }
 
 
-def from_answer(status: int, body: bytes, request_id: str | None) -> ServiceError:
+_BY_PROXY = {
+    401: "It asks for a sign-in of its own, which the client does not have.",
+    403: "It does not let this request through.",
+    407: "It asks for a sign-in of its own, which the client does not have.",
+    413: "The body is larger than it lets through: raise its limit (nginx: client_max_body_size), or upload "
+    "the file in parts, as the client does above 64 MiB.",
+    502: "It cannot reach the service behind it: is it running?",
+    503: "It has no service behind it at the moment.",
+    504: "The service behind it did not answer in the time that it allows: raise its timeout (nginx: "
+    "proxy_read_timeout).",
+}
+
+
+def from_answer(status: int, body: bytes, request_id: str | None, server: str | None = None) -> ServiceError:
     """The error for an answer of 400 or more.
 
-    A body that is not the service's JSON, as from a proxy in between, gives the code ``http_<status>``.
+    A body that is not the service's JSON comes from a proxy in between, and gives the code ``http_<status>``.
+    ``server`` is the answer's header of that name.
     """
     try:
         answer = json.loads(body)
@@ -175,9 +203,15 @@ def from_answer(status: int, body: bytes, request_id: str | None) -> ServiceErro
     details = error.get("details")
     family = _BY_STATUS.get(status, InvalidRequest if status < 500 else ServiceFailure)
     return family(
-        str(error.get("message") or f"The server answered {status} without an explanation."),
+        str(error.get("message") or _of_proxy(status, server)),
         code=str(error.get("code") or f"http_{status}"),
         status=status,
         details=details if isinstance(details, dict) else {},
         request_id=(answer.get("request_id") if isinstance(answer, dict) else None) or request_id,
     )
+
+
+def _of_proxy(status: int, server: str | None) -> str:
+    named = f" ({server[:60]})" if server else ""
+    what = _BY_PROXY.get(status, "Its log has the reason.")
+    return f"A proxy{named} answered {status} in place of the service. {what}"

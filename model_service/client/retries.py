@@ -80,7 +80,7 @@ def refused(
         raise UnexpectedAnswer(f"{url} redirects to {location}: use that address.")
     if status == 400 and url.startswith("http://") and _NEEDS_HTTPS.search(content):
         raise TLSFailed(https_expected(url))
-    error = from_answer(status, content, answered.get("X-Request-ID"))
+    error = from_answer(status, content, answered.get("X-Request-ID"), answered.get("Server"))
     if isinstance(error, Unauthorized):
         error.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
     asked_s = _retry_after_s(answered.get("Retry-After"))

@@ -103,7 +103,8 @@ def test_versions_are_made_compared_and_traced(service_url: str) -> None:
 
     shown = run("models", "compare", "digits/v1.0", "digits/v2.0", url=service_url).stdout
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in shown.splitlines()[2:]}
-    assert rows[("metric", "accuracy")] == ["0.9", "0.95"]
+    assert rows[("metric", "accuracy")] == ["0.9", "0.95", "+0.05", "(+5.56%)"]
+    assert rows[("field", "parent_model_id")] == [first["id"]]
     assert rows[("tag", "new")] == ["yes"]
     same = run("models", "compare", "digits/v1.0", "digits/v1.0", url=service_url).stdout
     assert same == "digits v1.0 and digits v1.0 do not differ.\n"

@@ -11,7 +11,7 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 def tell(level: str, event: str, **fields: Any) -> None:
     """One line on stderr, in the form that LOG_FORMAT names, if LOG_LEVEL asks for it."""
-    wanted = os.environ.get("LOG_LEVEL") or "INFO"
+    wanted = (os.environ.get("LOG_LEVEL") or "INFO").upper()
     if wanted in _LEVELS and _LEVELS.index(level.upper()) < _LEVELS.index(wanted):
         return
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
