@@ -7,7 +7,7 @@ from model_service.client.errors import InvalidArgument
 from model_service.client.http import segment
 
 # With a slash in it, a model or a dataset is named with its version; else the path would be of another route.
-_VERSIONED = re.compile(r"(?:[^/@]+/)?[^/@]+(?:@[^/@]+|/(?:latest|v?[0-9]+(?:\.[0-9]+)?))")
+_VERSIONED = re.compile(r"(?:[^/@.][^/@]*/)?[^/@.][^/@]*(?:@[^/@]+|/(?:latest|v?[0-9]+(?:\.[0-9]+)?))")
 _EXAMPLES = {"models": "{0}@ALIAS, {0}/v1.2 or {0}/latest", "datasets": "{0}/v1.2 or {0}/latest"}
 
 

@@ -135,7 +135,7 @@ def test_a_redirect_is_not_followed_with_the_key(script: Scripted) -> None:
     assert len(script.requests) == 1
 
 
-@pytest.mark.parametrize("model_id", ["..", ".", ""])
+@pytest.mark.parametrize("model_id", ["..", ".", "", "../deployments/d1", "../deployments@d1", "m/../d/v1.0"])
 def test_an_id_cannot_reach_another_route(script: Scripted, model_id: str) -> None:
     script.steps = [answers(200)]
     with pytest.raises(InvalidArgument):
@@ -143,10 +143,10 @@ def test_an_id_cannot_reach_another_route(script: Scripted, model_id: str) -> No
     assert script.requests == []
 
 
-def test_a_slash_in_an_id_stays_in_its_segment(script: Scripted) -> None:
+def test_a_reference_stays_in_its_segment(script: Scripted) -> None:
     script.steps = [answers(200)]
-    ModelServiceClient(script.url).delete_model("../deployments/d1")
-    assert script.requests[0].path == "/api/v1/models/..%2Fdeployments%2Fd1"
+    ModelServiceClient(script.url).delete_model("vision/digits@production")
+    assert script.requests[0].path == "/api/v1/models/vision%2Fdigits%40production"
 
 
 @pytest.mark.parametrize("url", ["localhost:8084", "ftp://host", "http://user:word@host", ""])
