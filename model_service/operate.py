@@ -18,11 +18,10 @@ from model_service.services.cleanup import CleanupService
 from model_service.services.integrity import IntegrityService
 from model_service.storage.blobs import Blobs
 from model_service.storage.counters import Counters
-from model_service.storage.db import DATABASE_ERRORS, Database
+from model_service.storage.db import Database
 from model_service.storage.hot_models import HotModels
 from model_service.storage.migrations import DataTooNew, prepare
 from model_service.storage.models import Models
-from model_service.storage.rights import refusal
 from model_service.storage.trash import Trash
 
 __all__ = ["DataTooNew", "DatabaseNotEmpty", "Operator", "Scope", "operator"]
@@ -59,10 +58,6 @@ def operator(report: Callable[[str], None]) -> Iterator[Operator]:
             IntegrityService(database, blobs, counters),
             CleanupService(database, models, Trash(database, models, blobs)),
         )
-    except DATABASE_ERRORS as exc:
-        if (reason := refusal(exc)) is not None:
-            raise SettingsError(reason) from None
-        raise
     finally:
         database.close()
 

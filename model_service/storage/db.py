@@ -81,7 +81,6 @@ from pymongo.read_concern import ReadConcern
 
 from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
 from model_service.metrics import MONGODB_OPERATIONS
-from model_service.storage import rights
 from model_service.storage.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES, UNCOMPRESSED
 
 Document = dict[str, Any]
@@ -252,24 +251,6 @@ class Database:
             raise SettingsError(
                 f"MONGODB_URL: {address} is a standalone server, which has no transactions. "
                 "Start it with --replSet and run rs.initiate() once."
-            )
-        self._check_rights(address)
-
-    def _check_rights(self, address: str) -> None:
-        """Raises: SettingsError: the user may not do all that the service does, or none is signed in."""
-        try:
-            status = self.client.admin.command("connectionStatus", showPrivileges=True)
-            self.schema.find_one({"_id": 0})  # where a user is needed and none is given, this fails
-        except OperationFailure as exc:
-            raise SettingsError(f"MONGODB_URL: {address}: {rights.refusal(exc) or exc}") from None
-        except PyMongoError as exc:
-            raise SettingsError(f"MONGODB_URL: {address} cannot be used: {_reason(exc)}") from None
-        lacking = rights.missing(status, self.name)
-        if lacking is not None:
-            user, actions = lacking
-            raise SettingsError(
-                f"MONGODB_URL: the user {user!r} lacks rights on the database {self.name!r} (MONGODB_DB): "
-                f"{', '.join(actions)}. {rights.advice(user, self.name)}"
             )
 
     def _check_rights(self) -> None:

@@ -59,7 +59,7 @@ def test_without_users_nothing_is_asked(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("roles", [[], ["read"]])
-def test_what_is_missing_is_said_with_the_command_that_grants_it(
+def test_what_is_missing_is_said_with_the_role_that_grants_it(
     user: User, settings: Settings, roles: list[str]
 ) -> None:
     reader = user(*((role, settings.mongodb_db) for role in roles))
@@ -68,7 +68,7 @@ def test_what_is_missing_is_said_with_the_command_that_grants_it(
     message = str(refused.value)
     assert "createIndex, " in message
     assert ("find, " in message) is (roles == [])
-    assert f"role: 'readWrite', db: '{settings.mongodb_db}'" in message
+    assert f"in the database {settings.mongodb_db}: grant it the role readWrite" in message
 
 
 @pytest.mark.parametrize("command", [("verify",), ("restore", "-")])
@@ -80,6 +80,6 @@ def test_the_commands_say_which_right_is_missing(
     env = {"MONGODB_URL": reader.mongodb_url.get_secret_value(), "MONGODB_DB": settings.mongodb_db}
     done = run(*command, **env, MODEL_SERVICE_HOME=str(settings.home))
     assert done.returncode == 2, done.stderr
-    assert "lacks rights" in done.stderr
+    assert "may not" in done.stderr
     assert "insert" in done.stderr
     assert "OperationFailure" not in done.stderr
