@@ -141,6 +141,7 @@ class ExportSource(TypedDict):
     checksum: str
     file_id: NotRequired[StoredId]
     files: NotRequired[list[StoredFile]]
+    sample_inputs: NotRequired[BlobReference]
 
 
 class Lease(TypedDict):
@@ -163,6 +164,8 @@ class ExportJob(TypedDict):
     version: int
     version_tag: str | None
     is_default: bool
+    training_version: NotRequired[int]
+    is_training_default: NotRequired[bool]
     export_format: str
     export_config: JSONObject
     processing: JSONObject
@@ -182,6 +185,7 @@ class ExportJob(TypedDict):
     updated_at: datetime
     lease: NotRequired[Lease]
     package: NotRequired[BlobReference]
+    callback: NotRequired[JSONObject]
     fidelity: NotRequired[JSONObject | None]
     toolchain: NotRequired[str]
     error_code: NotRequired[str]
@@ -238,6 +242,7 @@ class Deployment(TypedDict):
     _id: str
     user_id: str
     name: str
+    display_name: NotRequired[str | None]
     description: str | None
     deployment_type: str
     status: Annotated[str, _status(DeploymentStatus)]
@@ -382,6 +387,7 @@ class Blob(TypedDict):
     chunkSize: int
     uploadDate: datetime
     filename: str
+    contentType: NotRequired[str]
     metadata: BlobMetadata
 
 

@@ -81,10 +81,13 @@ def test_instant_deployment_without_infrastructure(stack: Stack, checkpoint: Pat
     image = base64.b64encode(file.getvalue()).decode()
     answer = send(made["endpoint_url"], {"image": image}, Authorization=f"Bearer {made['api_key']}")
     assert answer.keys() >= {"predictions", "latency_ms", "model_version"}
-    (prediction,) = answer["predictions"]
+    ((prediction,),) = answer["predictions"]  # a list for each image
     assert prediction["class"] in ("cat", "dog")
     assert prediction.keys() >= {"class", "class_id", "confidence"}
     # By its derived name, as a client of the Open Inference Protocol asks.
     inference = made["endpoint_url"].partition("/v1/infer")[0]
-    with urllib.request.urlopen(f"{inference}/v2/models/production-api", timeout=60) as known:
+    asked = urllib.request.Request(
+        f"{inference}/v2/models/production-api", headers={"Authorization": f"Bearer {made['api_key']}"}
+    )
+    with urllib.request.urlopen(asked, timeout=60) as known:
         assert json.load(known)["name"] == "production-api"
