@@ -49,7 +49,7 @@ class DiskSpace:
         age_s = time.monotonic() - self._sampled_at
         if age_s > known_for_s:
             self.sample()
-        elif age_s > _FRESH_S:
+        elif age_s > _FRESH_S and not self._sampling.locked():
             threading.Thread(target=self.sample, name="disk space", daemon=True).start()
         # Refused is only what a sample of this moment refuses, so that room that was made counts at once.
         written = size_bytes * _WRITTEN_TIMES
