@@ -11,15 +11,15 @@ import contextlib
 import json
 import os
 import platform
+import select
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from model_service.client import Deployment, ExportJob, ModelServiceClient
+from model_service.client import ClientError, Deployment, ExportJob, ModelServiceClient
+from model_service.embedded.errors import EmbeddedError
+from model_service.embedded.family import guarded
+from model_service.embedded.lock import locked
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 START_DEADLINE_S = 60
+STOP_S = 15.0  # `model-service up` stops in order within 10 s
 TRAIN_EPOCHS = 40
 CALLERS = 4
 LATENCY_REQUESTS = 200
@@ -91,42 +95,77 @@ def step(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def running_service(*, keep: bool) -> Iterator[tuple[dict[str, Any], Path]]:
-    """``model-service up`` on free ports and a data folder of its own; its addresses and the folder."""
-    data_dir = Path(tempfile.mkdtemp(prefix="model-service-quickstart-"))
+    """``model-service up`` on free ports and a data folder of its own; its addresses and the folder.
+
+    Unless it is kept, a guard stops it and removes the folder, also when this program is killed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="model-service-quickstart-"))
+    data_dir = folder / "data"
+    data_dir.mkdir()
     port, inference_port = free_ports(2)
-    log = (data_dir / "up.log").open("wb")
     command = [sys.executable, "-m", "model_service.cli", "up", "--data-dir", str(data_dir)]
-    environment = {key: value for key, value in os.environ.items() if key not in ("MONGODB_URL", "REDIS_URL")}
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--inference-port", str(inference_port)],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
-    finished = False
+    command += ["--port", str(port), "--inference-port", str(inference_port)]
+    started = kept(command, data_dir) if keep else guarded_service(command, folder, data_dir)
+    with started as has_ended:
+        try:
+            with step("Starting MongoDB, Redis, the registry, a worker and an inference server"):
+                addresses = wait_until_up(has_ended, data_dir)
+            yield addresses, data_dir
+        except Exception:
+            lines = (data_dir / "up.log").read_text(errors="replace").splitlines()[-20:]
+            console.print("The last lines of the service's log:", *lines, sep="\n", markup=False)
+            raise
+
+
+@contextlib.contextmanager
+def guarded_service(command: list[str], folder: Path, data_dir: Path) -> Iterator[Callable[[], bool]]:
+    """Yields whether it has ended."""
+    with (
+        locked(folder) as lock,
+        guarded(folder, lock, remove=[folder], grace_s=STOP_S) as family,
+        (data_dir / "up.log").open("wb") as log,
+    ):
+        member = family.spawn(command, without_databases(family.environment()), log.fileno())
+
+        def has_ended() -> bool:
+            while select.select([family], [], [], 0)[0]:
+                family.receive()
+            return member.code is not None
+
+        yield has_ended
+
+
+@contextlib.contextmanager
+def kept(command: list[str], data_dir: Path) -> Iterator[Callable[[], bool]]:
+    """The same, for a service that goes on when the block has succeeded."""
+    with (data_dir / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=without_databases(os.environ),
+            start_new_session=True,
+        )
     try:
-        with step("Starting MongoDB, Redis, the registry, a worker and an inference server"):
-            addresses = wait_until_up(process, data_dir)
-        yield addresses, data_dir
-        finished = True
-    finally:
-        if not (keep and finished):
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-            if finished or isinstance(sys.exception(), KeyboardInterrupt):
-                shutil.rmtree(data_dir)
-            else:
-                console.print(f"The service's log is kept at {data_dir / 'up.log'}")
+        yield lambda: process.poll() is not None
+    except BaseException:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(data_dir.parent, ignore_errors=True)
+        raise
 
 
-def wait_until_up(process: subprocess.Popen[bytes], data_dir: Path) -> dict[str, Any]:
+def without_databases(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name not in ("MONGODB_URL", "REDIS_URL")}
+
+
+def wait_until_up(has_ended: Callable[[], bool], data_dir: Path) -> dict[str, Any]:
     report = data_dir / "up.json"
     deadline = time.monotonic() + START_DEADLINE_S
     while not report.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            sys.exit("The service did not start:\n" + (data_dir / "up.log").read_text()[-4000:])
+        if has_ended() or time.monotonic() > deadline:
+            raise RuntimeError("The service did not start.")
         time.sleep(0.05)
     addresses: dict[str, Any] = json.loads(report.read_text())
     return addresses
@@ -304,7 +343,7 @@ The commands, for this service:
   .venv/bin/model-service --url {addresses["api"]} models list
 
 Stop it, and remove its data:
-  kill {addresses["pid"]}; rm -r {data_dir}""",
+  kill {addresses["pid"]}; rm -r {data_dir.parent}""",
         highlight=False,
         soft_wrap=True,
     )
@@ -315,3 +354,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except (ClientError, EmbeddedError, RuntimeError) as exc:
+        sys.exit(f"scripts/quickstart: {exc}")

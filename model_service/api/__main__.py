@@ -6,7 +6,8 @@ The imports that need prometheus_client stand in the functions: see ``metrics_fo
 import sys
 from contextlib import nullcontext
 
-from model_service.config import Settings, SettingsError, read_settings
+from model_service.api import development
+from model_service.config import Settings, SettingsError, Unreachable, read_settings
 from model_service.listening import explain, require_free
 from model_service.log import configure_logging
 from model_service.metrics_folder import counting_together
@@ -32,9 +33,14 @@ def application() -> object:
 def main() -> int:
     try:
         settings = read_settings()
+        if development.is_wanted():
+            settings = development.for_development(settings)
         configure_logging(settings)
         with counting_together() if settings.api_workers > 1 else nullcontext():
             _serve(settings)
+    except Unreachable as exc:
+        print(f"{exc}. Start it, or everything at once with 'model-service up'.", file=sys.stderr)
+        return exc.exit_code
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return exc.exit_code
@@ -47,11 +53,15 @@ def _serve(settings: Settings) -> None:
     from model_service.services import check_dependencies
 
     check_dependencies(settings)
+    if development.serves():
+        return development.serve(settings)
     try:
         require_free(settings.host, settings.port, patience_s=_PATIENCE_S)
     except OSError as exc:
         raise SettingsError(f"HOST={settings.host} PORT={settings.port} {explain(exc)}") from None
-    serve(
+    if development.is_wanted():
+        return development.serve(settings)
+    return serve(
         "model_service.api.__main__:application",
         host=settings.host,
         port=settings.port,

@@ -17,7 +17,7 @@ import psutil
 from model_service.embedded.errors import GuardLost
 
 _READ_BYTES = 65_536
-_GRACE_S = 4.0  # between SIGTERM and SIGKILL, when the launcher is gone
+_GRACE_S = 4.0
 
 
 @dataclass
@@ -95,11 +95,14 @@ class Family:
 
 
 @contextlib.contextmanager
-def guarded(data_dir: Path, lock: int, *, remove: Sequence[Path] = ()) -> Iterator[Family]:
+def guarded(
+    data_dir: Path, lock: int, *, remove: Sequence[Path] = (), grace_s: float = _GRACE_S
+) -> Iterator[Family]:
     """A guard for as long as the block lasts; at its end, or when this process is killed, nothing is left.
 
     The guard and its children inherit the descriptor ``lock``, and with it the lock on ``data_dir``: no other
-    launcher gets that before they are gone. The files of ``remove`` are removed as well.
+    launcher gets that before they are gone. The files of ``remove`` are removed as well. Between SIGTERM
+    and SIGKILL are ``grace_s``.
     """
     folder = data_dir / "run"
     shutil.rmtree(folder, ignore_errors=True)  # of a run whose launcher and guard were both killed
@@ -109,7 +112,7 @@ def guarded(data_dir: Path, lock: int, *, remove: Sequence[Path] = ()) -> Iterat
     command = [sys.executable, "-m", "model_service.guard", "--control", str(theirs.fileno())]
     with theirs:
         guard = subprocess.Popen(
-            [*command, "--lock", str(lock), "--grace-s", str(_GRACE_S), *removals],
+            [*command, "--lock", str(lock), "--grace-s", str(grace_s), *removals],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno(), lock],

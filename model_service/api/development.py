@@ -1,0 +1,34 @@
+"""The server for FLASK_ENV=development: it logs everything and starts again when code changes."""
+
+import os
+from typing import Any
+
+from model_service.config import Settings, SettingsError, is_loopback
+
+_RELOADED = "WERKZEUG_RUN_MAIN"  # werkzeug sets it in the process that serves, which its parent replaces
+
+
+def is_wanted() -> bool:
+    return os.environ.get("FLASK_ENV") == "development"
+
+
+def serves() -> bool:
+    """Whether this process serves, on the socket of its parent, which watches the files."""
+    return _RELOADED in os.environ
+
+
+def for_development(settings: Settings) -> Settings:
+    """With debug logs. Raises: SettingsError: other machines could reach this server."""
+    if not is_loopback(settings.host):
+        raise SettingsError(f"FLASK_ENV=development is for this machine only, not for HOST={settings.host}")
+    return settings.model_copy(update={"log_level": "DEBUG"})
+
+
+def serve(settings: Settings) -> None:
+    """Until Ctrl-C. Without werkzeug's debugger, which runs code for whoever reaches it."""
+    from werkzeug.serving import run_simple
+
+    from model_service.app import create_app
+
+    app: Any = create_app(settings) if serves() else None
+    run_simple(settings.host, settings.port, app, threaded=True, use_reloader=True)
