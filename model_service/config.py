@@ -23,7 +23,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGN
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?")
 _URL = re.compile(r"https?://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?")
 _RATE_LIMIT = re.compile(
-    r"[1-9][0-9]{0,8} (per|/) ([1-9][0-9]{0,5} )?(second|minute|hour|day|month|year)s?", re.IGNORECASE
+    r"[1-9][0-9]{0,17} (per|/) ([1-9][0-9]{0,5} )?(second|minute|hour|day|month|year)s?", re.IGNORECASE
 )
 _EXPORT_LIMIT = re.compile(r"([a-z]+) ?= ?([1-9][0-9]{0,5}) ?/ ?([1-9][0-9]{0,5})")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -71,6 +71,15 @@ def _check_rate_limit(value: str) -> str:
     if not _RATE_LIMIT.fullmatch(value.strip()):
         raise ValueError("a limit like '100 per hour', '10 per minute' or '1000 per 5 minutes'")
     return value
+
+
+def _check_byte_limit(value: str) -> str:
+    """The same with the size as a number of bytes."""
+    size, _, period = value.strip().partition(" ")
+    try:
+        return _check_rate_limit(f"{parse_size(size)} {period}")
+    except ValueError:
+        raise ValueError("a limit like '500GB per hour' or '1TiB per day'") from None
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,8 @@ Origins = Annotated[str, AfterValidator(_check_origins)]
 # Without a slash at its end.
 PublicUrl = Annotated[str, AfterValidator(_check_url)]
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
+# The bytes of a period: ``500000000000 per hour``.
+ByteLimit = Annotated[str, AfterValidator(_check_byte_limit)]
 # As Origins: ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` take them apart.
 ExportLimits = Annotated[str, AfterValidator(_check_limits)]
 Modules = Annotated[str, AfterValidator(_check_modules)]
@@ -175,9 +186,13 @@ class Settings(BaseSettings):
     trusted_proxies: int = Field(0, ge=0, le=10)
     cors_origins: Origins = ""
     rate_limits: Literal["auto", "on", "off"] = "auto"
-    rate_limit_default: RateLimit = "100 per hour"
-    rate_limit_download: RateLimit = "10 per minute"
-    rate_limit_parts: RateLimit = "1000 per minute"
+    rate_limit_default: RateLimit = "1000 per minute"
+    rate_limit_read: RateLimit = "3000 per minute"
+    rate_limit_poll: RateLimit = "3000 per minute"
+    rate_limit_upload: RateLimit = "6000 per minute"
+    rate_limit_download: RateLimit = "6000 per minute"
+    rate_limit_parts: RateLimit = "6000 per minute"
+    rate_limit_bytes: ByteLimit = "500GB per hour"
     rate_limit_login: RateLimit = "10 per minute"
 
     # Where things are kept

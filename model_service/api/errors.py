@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from model_service.api.context import answer, context
+from model_service.api.permissions import reads
 from model_service.api.request_body import JSONRequest
 from model_service.api.request_id import request_id
 from model_service.api.schemas.common import Error, ErrorBody
@@ -78,9 +79,8 @@ def _respond_to_http(error: HTTPException) -> Response:
 
 def _respond_to_lost_connection(error: Exception) -> Response:
     log.warning("mongodb.unreachable", error=str(error))
-    return _respond(
-        ServiceUnavailable("The database cannot be reached; a change may or may not have been made.")
-    )
+    doubt = "." if reads(request) else "; a change may or may not have been made."
+    return _respond(ServiceUnavailable(f"The database cannot be reached{doubt}"))
 
 
 def _respond_to_a_local_failure(error: OSError) -> Response:

@@ -53,6 +53,11 @@ def is_open(request: Request) -> bool:
     return request.method == "OPTIONS" or request.blueprint in _OPEN_BLUEPRINTS or request.endpoint in _OPEN
 
 
+def reads(request: Request) -> bool:
+    """Whether the request changes nothing."""
+    return request.method in _READING or request.endpoint in _READ
+
+
 def needed(request: Request) -> Need | None:
     """What the caller must be allowed, in some namespace at least; None: nothing but to be known."""
     if (
@@ -61,7 +66,6 @@ def needed(request: Request) -> Need | None:
         return None
     if request.blueprint in _ADMIN_BLUEPRINTS:
         return Need(Permission.ADMIN, everywhere=True)
-    reads = request.method in _READING and request.endpoint not in _WRITE
-    if reads or request.endpoint in _READ:
+    if reads(request) and request.endpoint not in _WRITE:
         return Need(Permission.READ, request.blueprint in _EVERYWHERE_BLUEPRINTS)
     return Need(Permission.DEPLOY if request.blueprint in _DEPLOY_BLUEPRINTS else Permission.WRITE)

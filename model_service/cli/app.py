@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
+import logging
 import sys
 import traceback
 from itertools import islice
@@ -47,6 +48,8 @@ from model_service.client import (
     Unauthorized,
 )
 
+# A limit of the service by the hour is waited for too: the command says so, and Ctrl-C ends it.
+_LONGEST_WAIT_S = 2 * 3600.0
 _CONNECTION = ("--url", "--api-key")
 
 
@@ -133,7 +136,9 @@ def connect(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    context.obj = context.with_resource(ModelServiceClient(url, api_key=api_key or stored_token(url)))
+    context.obj = context.with_resource(
+        ModelServiceClient(url, api_key=api_key or stored_token(url), longest_wait=_LONGEST_WAIT_S)
+    )
 
 
 @app.command()
@@ -142,7 +147,19 @@ def version(as_json: Json = False) -> None:
     emit({"version": model_service.__version__}, as_json, f"model-service {model_service.__version__}")
 
 
+class _Notices(logging.Handler):
+    """What the client says while it waits: a line on stderr, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{printable(record.getMessage())}\n")
+        sys.stderr.flush()
+
+
 def main() -> NoReturn:
+    notices = logging.getLogger("model_service.client")
+    notices.addHandler(_Notices())
+    notices.setLevel(logging.INFO)
+    notices.propagate = False
     try:
         app()
     except ClientError as exc:

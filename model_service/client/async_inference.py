@@ -11,7 +11,7 @@ from model_service.client.errors import ConnectionFailed, InvalidArgument, Inval
 from model_service.client.http import address_of, late, no_host, no_tls, nothing_answers
 from model_service.client.inference import Endpoint, Options, Prediction, Question, Request, headers_of
 from model_service.client.open_inference import Signature
-from model_service.client.retries import Failure, is_repeatable, refused
+from model_service.client.retries import Failure, Tries, is_repeatable, refused
 
 
 class AsyncInferenceClient:
@@ -94,13 +94,12 @@ class AsyncInferenceClient:
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> tuple[Mapping[str, str], bytes]:
         """The headers and the body of an answer below 300, by the rules of ``retries``."""
-        attempt = 0
+        tries = Tries(address_of(url), deadline=deadline)
         while True:
-            attempt += 1
             outcome = await self._try(method, url, body, headers, deadline)
             if not isinstance(outcome, Failure):
                 return outcome
-            await asyncio.sleep(outcome.pause_s(attempt, deadline=deadline))
+            await asyncio.sleep(tries.pause_s(outcome))
 
     async def _try(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float

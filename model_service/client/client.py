@@ -13,6 +13,7 @@ from model_service.client.models import ModelCalls
 from model_service.client.predict import PredictCalls
 from model_service.client.progress import MakeBar
 from model_service.client.registry import RegistryCalls
+from model_service.client.retries import LONGEST_WAIT_S
 from model_service.client.search import SearchCalls
 from model_service.client.training import TrainingCalls
 from model_service.client.users import UserCalls
@@ -37,6 +38,8 @@ class ModelServiceClient(
     ``api_key`` is the service's key, one of ``create_key``, or a session's token; ``login`` replaces it.
     ``timeout`` in seconds bounds each silence of the service, not a whole transfer. ``progress``: True for
     rich's bars on stderr, False for none, None for bars when a person is watching, or a ``MakeBar``.
+    ``longest_wait`` in seconds bounds what one call waits for the service's limits (429 with Retry-After); a
+    longer wait is TooManyRequests. Waits are told as warnings of the logger ``model_service.client``.
     """
 
     def __init__(
@@ -45,9 +48,11 @@ class ModelServiceClient(
         api_key: str | None = None,
         timeout: float = 30,
         progress: bool | MakeBar | None = None,
+        longest_wait: float = LONGEST_WAIT_S,
     ) -> None:
         """Raises InvalidArgument when ``base_url`` is not an http(s) address. Nothing is sent yet."""
-        super().__init__(Transport(base_url, api_key=api_key, timeout_s=timeout), progress)
+        transport = Transport(base_url, api_key=api_key, timeout_s=timeout, longest_wait_s=longest_wait)
+        super().__init__(transport, progress)
 
     @property
     def base_url(self) -> str:

@@ -22,11 +22,14 @@ from urllib3.exceptions import (
 )
 
 from model_service.client.errors import ConnectionFailed, InvalidArgument, TLSFailed, UnexpectedAnswer
+from model_service.client.notices import Watch
 from model_service.client.plain_json import encode
 from model_service.client.retries import (
     ATTEMPTS,
     IDEMPOTENCY_KEY,
+    LONGEST_WAIT_S,
     Failure,
+    Tries,
     https_expected,
     is_repeatable,
     refused,
@@ -40,9 +43,17 @@ _WHY_UNTRUSTED = re.compile(r"certificate verify failed:? *([^()]+)", re.IGNOREC
 
 
 class Transport:
-    """Thread-safe. ``timeout_s`` bounds each silence of the other side, not the whole transfer."""
+    """Thread-safe. ``timeout_s`` bounds each silence of the other side, not the whole transfer;
+    ``longest_wait_s`` the waits that the service's limits ask for in one request."""
 
-    def __init__(self, base_url: str, *, api_key: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None,
+        timeout_s: float,
+        longest_wait_s: float = LONGEST_WAIT_S,
+    ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidArgument(f"{base_url!r} is not an address like http://127.0.0.1:8084.")
@@ -51,6 +62,8 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.use_key(api_key)
         self.timeout_s = timeout_s
+        self.longest_wait_s = longest_wait_s
+        self._watch = Watch()
         self._timeout = urllib3.Timeout(connect=min(timeout_s, _CONNECT_TIMEOUT_S), read=timeout_s)
         self._pool = urllib3.PoolManager(maxsize=16, retries=False)
 
@@ -130,13 +143,14 @@ class Transport:
         if url.startswith("/"):
             url = self.base_url + url
             sent |= self._key
-        attempt = 0
+        where = address_of(url)
+        tries = Tries(where, attempts=attempts, deadline=deadline, longest_wait_s=self.longest_wait_s)
         while True:
-            attempt += 1
-            outcome = self._try(method, url, sent, body, stream, timeout_s, deadline)
+            with self._watch.waiting(f"{method} {where}{urlsplit(url).path}"):
+                outcome = self._try(method, url, sent, body, stream, timeout_s, deadline)
             if not isinstance(outcome, Failure):
                 return outcome
-            time.sleep(outcome.pause_s(attempt, attempts, deadline))
+            time.sleep(tries.pause_s(outcome))
 
     def _try(
         self,

@@ -1,7 +1,8 @@
 """What may be sent again, and why:
 
 - nothing was sent (refused, no route, connect timeout): any method;
-- 429 and 503: any method, since the service answers these before it changes anything;
+- 429 and 503: any method, since the service answers these before it changes anything. After a 429 the client
+  waits as long as the answer says (Retry-After), as often as it takes, up to ``longest_wait_s`` in all;
 - the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
   PUT, DELETE, and a POST that carries an Idempotency-Key, as whatever creates something does), because the
   first request may have been processed. A DELETE whose answer was lost can therefore end in NotFound.
@@ -20,10 +21,20 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import InvalidHeader
 
-from model_service.client.errors import ClientError, TLSFailed, Unauthorized, UnexpectedAnswer, from_answer
+from model_service.client.errors import (
+    ClientError,
+    TLSFailed,
+    TooManyRequests,
+    Unauthorized,
+    UnexpectedAnswer,
+    from_answer,
+)
+from model_service.client.notices import PATIENCE_S, tell_pause
 
 ATTEMPTS = 5
 IDEMPOTENCY_KEY = "Idempotency-Key"
+# Of the waits that limits ask for, in one request.
+LONGEST_WAIT_S = 120.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -42,15 +53,43 @@ class Failure:
     again: bool
     asked_s: float | None = None
 
-    def pause_s(self, attempt: int, attempts: int = ATTEMPTS, deadline: float | None = None) -> float:
-        """How long to wait for the next try, after this one. Raises the error where none can help.
 
-        ``deadline`` is on the monotonic clock: nobody waits so long that nothing can come of it.
-        """
-        pause_s = self.asked_s or backoff_s(attempt)
-        is_in_time = deadline is None or time.monotonic() + pause_s < deadline
-        if not self.again or attempt >= attempts or pause_s > _LONGEST_PAUSE_S or not is_in_time:
-            raise self.error
+class Tries:
+    """The tries of one request.
+
+    Args:
+        where: the address, for the notices.
+        attempts: how many tries fail for good; one that a limit refused is none, if it says how long to wait.
+        deadline: on the monotonic clock: no pause goes beyond it.
+        longest_wait_s: for all waits together that limits ask for.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        attempts: int = ATTEMPTS,
+        deadline: float | None = None,
+        longest_wait_s: float = LONGEST_WAIT_S,
+    ) -> None:
+        self._where, self._attempts, self._deadline = where, attempts, deadline
+        self._left_s = longest_wait_s
+        self._failed = 0
+        self._began = time.monotonic()
+
+    def pause_s(self, failure: Failure) -> float:
+        """How long to wait for the next try. Says so. Raises the error where no other try can help."""
+        is_limit = isinstance(failure.error, TooManyRequests) and failure.asked_s is not None
+        self._failed += 0 if is_limit else 1
+        pause_s = failure.asked_s or backoff_s(self._failed)
+        if is_limit:
+            self._left_s -= pause_s
+        is_in_time = self._deadline is None or time.monotonic() + pause_s < self._deadline
+        is_patient = self._left_s >= 0 if is_limit else pause_s <= _LONGEST_PAUSE_S
+        if not (failure.again and self._failed < self._attempts and is_in_time and is_patient):
+            raise failure.error
+        if is_limit or time.monotonic() - self._began >= PATIENCE_S:
+            tell_pause(self._where, failure.error.message, pause_s)
         return pause_s
 
 

@@ -35,7 +35,7 @@ def silent_port() -> Iterator[int]:
 
 
 def test_past_the_limit_is_429_with_the_time_to_wait(settings: Settings) -> None:
-    people = People(limited(settings, rate_limit_default="3 per hour"))
+    people = People(limited(settings, rate_limit_read="3 per hour"))
     ada, bob = people.user("ada", ["reader"]), people.user("bob", ["reader"])
     for remaining in ("2", "1", "0"):
         answer = ada("GET", MODELS, status=200)
@@ -56,10 +56,10 @@ def test_past_the_limit_is_429_with_the_time_to_wait(settings: Settings) -> None
 
 
 def test_keys_are_counted_apart_and_processes_together(settings: Settings) -> None:
-    people = People(limited(settings, rate_limit_default="2 per hour"))
+    people = People(limited(settings, rate_limit_read="2 per hour"))
     _, one = people.key(["read"])
     _, two = people.key(["read"])
-    elsewhere = Caller(limited(settings, rate_limit_default="2 per hour"), one.credential)
+    elsewhere = Caller(limited(settings, rate_limit_read="2 per hour"), one.credential)
     one("GET", MODELS, status=200)
     elsewhere("GET", MODELS, status=200)
     one("GET", MODELS, status=429)
@@ -81,6 +81,34 @@ def test_a_download_is_counted_once_however_it_is_sent(settings: Settings) -> No
     root("GET", download, status=200)
     for begins_anew in ({}, {"Range": "bytes=0-"}, {"Range": "bytes=-5"}, {"Range": "bytes=1-2,4-5"}):
         root("GET", download, headers=begins_anew, status=429)
+
+
+def test_transfers_are_counted_by_their_bytes(settings: Settings) -> None:
+    people = People(limited(settings, rate_limit_bytes="1KB per hour"))
+    model: Any = people.root("POST", MODELS, json=new_model(), status=201).json
+    url = f"{MODELS}/{model['model_id']}"
+    people.root("POST", f"{url}/upload", data=b"x" * 400, status=201)
+    people.root("GET", f"{url}/download", status=200)
+    people.root("HEAD", f"{url}/download", status=200)
+    # The last one that begins within the budget is let through; nothing else is slowed down.
+    people.root("GET", f"{url}/download", headers={"Range": "bytes=0-299"}, status=206)
+    refused = people.root("PUT", f"{url}/files/b.bin", data=b"y", status=429)
+    assert refused.json["error"]["details"]["limit"] == "1e-06 GB per 1 hour"
+    assert 3500 < int(refused.headers["Retry-After"]) <= 3600
+    people.root("GET", f"{url}/download", status=429)
+    people.root("GET", url, status=200)
+    people.key(["read"])[1]("GET", f"{url}/download", status=200)
+
+
+def test_reads_polls_and_changes_have_budgets_of_their_own(settings: Settings) -> None:
+    limits = {"rate_limit_read": "1 per hour", "rate_limit_poll": "2 per hour"}
+    root = People(limited(settings, **limits, rate_limit_default="3 per hour")).root
+    calls = (("GET", MODELS, 1), ("GET", "/api/v1/deployments", 2), ("POST", MODELS, 3))
+    for method, path, allowed in calls:
+        given = {"json": new_model()} if method == "POST" else {}
+        answers = [root(method, path, **given).status_code for _ in range(allowed + 1)]
+        assert [code < 300 for code in answers] == [True] * allowed + [False]
+        assert answers[-1] == 429
 
 
 def test_tries_at_the_door_are_counted_by_address(settings: Settings) -> None:
@@ -126,7 +154,7 @@ def test_a_request_costs_one_trip_to_redis(settings: Settings) -> None:
 
 
 def test_a_window_ends(settings: Settings) -> None:
-    root = People(limited(settings, rate_limit_default="1 per hour")).root
+    root = People(limited(settings, rate_limit_read="1 per hour")).root
     root("GET", MODELS, status=200)
     root("GET", MODELS, status=429)
     assert settings.redis_url is not None
@@ -145,7 +173,7 @@ def test_without_redis_everybody_is_answered_and_still_counted(
     settings: Settings, silent_port: int, silent: bool
 ) -> None:
     url = f"redis://127.0.0.1:{silent_port if silent else 1}/0"
-    root = People(limited(settings, redis_url=url, rate_limit_default="3 per hour")).root
+    root = People(limited(settings, redis_url=url, rate_limit_read="3 per hour")).root
     answers = [root("GET", MODELS) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert int(answers[-1].headers["Retry-After"]) > 0
@@ -159,7 +187,7 @@ def test_redis_may_die_and_come_back(settings: Settings, tmp_path: Path) -> None
         wait_for(lambda: redis.answers(port), "Redis answers")
         return process
 
-    root = People(limited(settings, redis_url=redis.url(port), rate_limit_default="1000 per hour")).root
+    root = People(limited(settings, redis_url=redis.url(port), rate_limit_read="1000 per hour")).root
 
     def counted() -> int:
         with Redis.from_url(redis.url(port)) as client:
@@ -200,7 +228,7 @@ def test_who_is_counted_unless_it_is_said(fields: dict[str, Any], counted: bool)
 
 def test_no_endpoint_is_named_that_is_not_there(settings: Settings) -> None:
     app = create_app(settings)
-    named = limits._LOGIN | limits._DOWNLOADS | limits._PARTS
+    named = limits._LOGIN | limits._DOWNLOADS | limits._PARTS | limits._UPLOADS | limits._POLLS
     named |= permissions._OPEN | permissions._ANYBODY | permissions._READ | permissions._WRITE
     assert sorted(named - app.view_functions.keys()) == []
     blueprints = permissions._OPEN_BLUEPRINTS | permissions._ADMIN_BLUEPRINTS
