@@ -1,6 +1,7 @@
 """Bad input: a status, a code, a sentence and the field, and never a traceback."""
 
 import logging
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -123,3 +124,23 @@ def test_with_auth_only_the_key_gets_in(settings: Settings) -> None:
     assert http.get("/api/v1/models", headers={"X-API-Key": key}).status_code == 200
     assert http.get("/api/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
     assert http.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "doubt"),
+    [
+        ("GET", "/api/v1/models", False),
+        ("HEAD", "/api/v1/models", False),
+        ("POST", f"/api/v1/models/{'0' * 24}/download/presign", False),
+        ("POST", "/api/v1/models", True),
+        ("DELETE", f"/api/v1/models/{'0' * 24}", True),
+    ],
+)
+def test_a_read_that_the_database_fails_says_nothing_of_a_change(
+    app: Flask, method: str, path: str, doubt: bool
+) -> None:
+    with app.test_request_context(path, method=method):
+        app.preprocess_request()
+        answer: Any = app.handle_user_exception(ServerSelectionTimeoutError("no server"))
+    assert answer.status_code == 503
+    assert ("change" in answer.json["error"]["message"]) is doubt

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,32 +60,39 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    data_dir = tmp_path_factory.mktemp("up")
+@contextmanager
+def running(data_dir: Path, **settings: str) -> Iterator[Stack]:
+    """``model-service up`` in that folder."""
     port, inference_port = free_ports(2)
     env = {name: value for name, value in os.environ.items() if name not in ("MONGODB_URL", "REDIS_URL")}
-    # A conversion that starts cold takes some seconds: long enough to be killed in the middle.
-    env |= {"MAX_FILE_SIZE": "5GB", "EXPORT_PREWARM": "false", "DOWNLOAD_TIMEOUT": "3600"}
     command = [sys.executable, "-m", "model_service.cli", "up", "--data-dir", str(data_dir)]
     log = data_dir / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--inference-port", str(inference_port)],
-            env=env,
+            env=env | settings,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    stack = Stack(data_dir, process)
 
     def is_up() -> bool:
         assert process.poll() is None, log.read_text()
         return (data_dir / "up.json").exists()
 
-    wait_for(is_up, "the service to be up")
-    yield stack
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
+    try:
+        wait_for(is_up, "the service to be up")
+        yield Stack(data_dir, process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    # A conversion that starts cold takes some seconds: long enough to be killed in the middle.
+    settings = {"MAX_FILE_SIZE": "5GB", "EXPORT_PREWARM": "false", "DOWNLOAD_TIMEOUT": "3600"}
+    with running(tmp_path_factory.mktemp("up"), **settings) as stack:
+        yield stack
 
 
 @pytest.fixture
