@@ -33,9 +33,9 @@ def a_timm_vit(folder: Path) -> tuple[list[Path], dict[str, Any]]:
 
 
 def an_ultralytics_detector(folder: Path) -> tuple[list[Path], dict[str, Any]]:
-    from tests.exporters.sources.test_ultralytics import _network, _save
+    from tests.exporters.sources.test_ultralytics import network, save
 
-    return [_save(_network("detect"), folder / "best.pt")], {}
+    return [save(network("detect"), folder / "best.pt")], {}
 
 
 def a_hugging_face_encoder(folder: Path) -> tuple[list[Path], dict[str, Any]]:

@@ -26,7 +26,7 @@ NETWORKS = {
 }
 
 
-def _network(task: str) -> Any:
+def network(task: str) -> Any:
     name, cls = NETWORKS[task]
     config = YAML.load(ROOT / "cfg/models/11" / name)
     config["scales"] = {"n": [0.33, 0.125, 128]}
@@ -37,15 +37,15 @@ def _network(task: str) -> Any:
     return model
 
 
-def _save(model: Any, path: Path, **more: Any) -> Path:
+def save(model: Any, path: Path, **more: Any) -> Path:
     torch.save({"model": model.half(), "ema": None, "train_args": {"imgsz": 64}, "epoch": -1, **more}, path)
     return path
 
 
 @pytest.mark.parametrize("task", NETWORKS)
 def test_the_source_answers_what_ultralytics_does(task: str, tmp_path: Path) -> None:
-    model = _network(task)
-    source = sources.load(_save(model, tmp_path / "model.pt"), {})
+    model = network(task)
+    source = sources.load(save(model, tmp_path / "model.pt"), {})
     images = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)
 
     answer = source.reference({"images": images})
@@ -64,7 +64,7 @@ def test_the_source_answers_what_ultralytics_does(task: str, tmp_path: Path) -> 
 
 
 def test_a_detector_is_verified_and_says_how_to_use_it(tmp_path: Path) -> None:
-    path = _save(_network("detect"), tmp_path / "model.pt")
+    path = save(network("detect"), tmp_path / "model.pt")
 
     result = run(ExportRequest(path, tmp_path / "out", "onnx"))
 
@@ -121,19 +121,19 @@ def _another_layer(model: Any, marker: Path) -> None:
     "change", [_another_object, _a_hook, _another_forward, _another_layer], ids=lambda change: change.__name__
 )
 def test_anything_else_is_refused(change: Callable[[Any, Path], None], tmp_path: Path) -> None:
-    model = _network("classify")
+    model = network("classify")
     change(model, tmp_path / "ran")
 
     with pytest.raises(UnsafeCheckpoint, match="refused"):
-        sources.load(_save(model, tmp_path / "model.pt"), {})
+        sources.load(save(model, tmp_path / "model.pt"), {})
 
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_constructor_is_never_called(tmp_path: Path) -> None:
-    model = _network("classify")
+    model = network("classify")
     _a_call_of_an_allowed_class(model, tmp_path / "ran")
-    path = _save(model, tmp_path / "model.pt")
+    path = save(model, tmp_path / "model.pt")
 
     sources.load(path, {})
     assert not (tmp_path / "ran").exists()
@@ -144,7 +144,7 @@ def test_a_constructor_is_never_called(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_a_network_says_what_to_do(tmp_path: Path) -> None:
-    torch.save({"model": None, "other": _network("classify")}, tmp_path / "model.pt")
+    torch.save({"model": None, "other": network("classify")}, tmp_path / "model.pt")
 
     with pytest.raises(InvalidSource, match="Save it with YOLO"):
         sources.load(tmp_path / "model.pt", {})
@@ -163,7 +163,7 @@ def test_a_checkpoint_without_a_network_says_what_to_do(tmp_path: Path) -> None:
     ids=str,
 )
 def test_inputs_have_the_size_that_the_grid_is_made_for(entry: dict[str, Any], tmp_path: Path) -> None:
-    path = _save(_network("detect"), tmp_path / "model.pt")
+    path = save(network("detect"), tmp_path / "model.pt")
 
     with pytest.raises(UnsupportedOption, match=r"multiples of 32, not names.* Send inputs="):
         sources.load(path, {"inputs": [entry]})
@@ -171,7 +171,7 @@ def test_inputs_have_the_size_that_the_grid_is_made_for(entry: dict[str, Any], t
 
 @pytest.mark.parametrize("given", ["large", [64], 3])
 def test_training_arguments_of_another_type_are_refused(given: Any, tmp_path: Path) -> None:
-    path = _save(_network("classify"), tmp_path / "model.pt", train_args=given)
+    path = save(network("classify"), tmp_path / "model.pt", train_args=given)
 
     with pytest.raises(InvalidSource, match="train_args are no dictionary"):
         sources.load(path, {})
