@@ -4,6 +4,7 @@
     ├── InvalidRequest        your input
     │   ├── MalformedId  InvalidJSON  InvalidArchive  InvalidField  UnsupportedOption  IncompleteUpload
     │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed  UnsupportedEncoding
+    │   ├── WouldReplace  ConfirmationRequired
     │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
     ├── NotPermitted          permission
     │   ├── SignatureInvalid  Unauthorized  RateLimited  QuotaExceeded  ExportLimitReached
@@ -142,6 +143,18 @@ class NotVerified(Conflict):
     """Only an export that was proven equal to its source is deployed."""
 
     code = "not_verified"
+
+
+class WouldReplace(Conflict):
+    """Other bytes are published there, and the request lacks ``replace``; ``details`` has both checksums."""
+
+    code = "would_replace"
+
+
+class ConfirmationRequired(Conflict):
+    """Something depends on the version; ``details.confirm`` names what the request has to confirm."""
+
+    code = "confirmation_required"
 
 
 class FileTooLarge(InvalidRequest):

@@ -8,12 +8,17 @@ from model_service.api.downloads import FILE_RESPONSES, send_file
 from model_service.api.held_files import (
     ZIP_RESPONSES,
     delete_at,
+    deleted_page,
     files_by_path,
+    purge_deleted,
+    restore_deleted,
     send_archive,
+    status_of,
     store_at,
     upload_primary,
     with_file_tag,
 )
+from model_service.api.schemas.common import Deleted
 from model_service.api.schemas.datasets import (
     DatasetFilePath,
     DatasetFiles,
@@ -21,23 +26,36 @@ from model_service.api.schemas.datasets import (
     DatasetInfo,
     DatasetPath,
     DatasetUploaded,
+    DeletedDatasetFilePath,
 )
-from model_service.api.schemas.files import FileDeleted, PrimaryQuery, StoreQuery
+from model_service.api.schemas.files import (
+    ConfirmQuery,
+    ConsentQuery,
+    DeletedFilePage,
+    DeletedFilesQuery,
+    FileDeleted,
+    PrimaryQuery,
+    StoredFile,
+    StoreQuery,
+)
 from model_service.api.schemas.models import FileMetadata
 from model_service.api.uploads import FileBody
 from model_service.api.urls import link
+from model_service.services.file_changes import Outcome, Stored
 
 api = APIBlueprint("dataset_files", __name__, url_prefix="/api/v1/datasets", abp_tags=[Tag(name="datasets")])
 
 
-@api.post("/<dataset_ref:dataset_id>/upload", responses={201: DatasetUploaded})
+@api.post("/<dataset_ref:dataset_id>/upload", responses={200: DatasetUploaded, 201: DatasetUploaded})
 def upload_dataset(path: DatasetPath, query: PrimaryQuery, raw: FileBody) -> Response:
     """Upload the dataset's file: the raw body (its name in X-Filename) or the form field 'file', streamed.
 
     X-Content-SHA256, where sent, is checked before anything is kept.
     """
-    dataset, metadata = upload_primary(services().dataset_files, path.dataset_id, query, raw)
-    return answer(DatasetUploaded(dataset_id=dataset["_id"], file_metadata=metadata), 201)
+    stored, metadata = upload_primary(services().dataset_files, path.dataset_id, query, raw)
+    unchanged = stored.outcome is Outcome.UNCHANGED
+    body = DatasetUploaded(dataset_id=stored.document["_id"], file_metadata=metadata, unchanged=unchanged)
+    return answer(body, 200 if unchanged else 201)
 
 
 @api.get("/<dataset_ref:dataset_id>/download", responses=FILE_RESPONSES)
@@ -86,9 +104,18 @@ def store_dataset_file(path: DatasetFilePath, query: StoreQuery, raw: FileBody) 
     X-Content-SHA256 is checked before anything is kept. If-Match and If-None-Match refer to the file that is
     there. 201 when there was none.
     """
-    dataset, stored, status = store_at(services().dataset_files, path.dataset_id, path.path, query, raw)
-    body = DatasetFileStored(dataset_id=dataset["_id"], revision=dataset["revision"], file=stored)
-    return with_file_tag(answer(body, status), stored)
+    return _file_answer(*store_at(services().dataset_files, path.dataset_id, path.path, query, raw))
+
+
+def _file_answer(stored: Stored, file: StoredFile) -> Response:
+    document = stored.document
+    body = DatasetFileStored(
+        dataset_id=document["_id"],
+        revision=document["revision"],
+        file=file,
+        unchanged=stored.outcome is Outcome.UNCHANGED,
+    )
+    return with_file_tag(answer(body, status_of(stored)), file)
 
 
 @api.get("/<dataset_ref:dataset_id>/files/<path:path>", responses=FILE_RESPONSES)
@@ -99,6 +126,29 @@ def download_dataset_file(path: DatasetFilePath) -> Response:
 
 
 @api.delete("/<dataset_ref:dataset_id>/files/<path:path>", responses={200: FileDeleted})
-def delete_dataset_file(path: DatasetFilePath) -> Response:
-    """Delete the file at a path; If-Match refers to it."""
-    return delete_at(services().dataset_files, path.dataset_id, path.path)
+def delete_dataset_file(path: DatasetFilePath, query: ConfirmQuery) -> Response:
+    """Move the file at a path to the trash; If-Match refers to it."""
+    return delete_at(services().dataset_files, path.dataset_id, path.path, query)
+
+
+@api.get("/<dataset_ref:dataset_id>/deleted-files", responses={200: DeletedFilePage})
+def list_deleted_dataset_files(path: DatasetPath, query: DeletedFilesQuery) -> Response:
+    """List the files that were replaced or deleted and can be restored, the last one first."""
+    return deleted_page(services().deleted_dataset_files, path.dataset_id, query)
+
+
+@api.post(
+    "/<dataset_ref:dataset_id>/deleted-files/<file_id>/restore",
+    responses={200: DatasetFileStored, 201: DatasetFileStored},
+)
+def restore_deleted_dataset_file(path: DeletedDatasetFilePath, query: ConsentQuery) -> Response:
+    """Bring a file back to its path. With replace=true, another one that is there goes to the trash."""
+    return _file_answer(
+        *restore_deleted(services().deleted_dataset_files, path.dataset_id, path.file_id, query)
+    )
+
+
+@api.delete("/<dataset_ref:dataset_id>/deleted-files/<file_id>", responses={200: Deleted})
+def purge_deleted_dataset_file(path: DeletedDatasetFilePath) -> Response:
+    """Remove a file from the trash for good."""
+    return purge_deleted(services().deleted_dataset_files, path.dataset_id, path.file_id)

@@ -12,14 +12,23 @@ from model_service.api.downloads import FILE_RESPONSES, send_file
 from model_service.api.held_files import (
     ZIP_RESPONSES,
     delete_at,
+    deleted_page,
     files_by_path,
+    purge_deleted,
+    restore_deleted,
     send_archive,
+    status_of,
     store_at,
     upload_primary,
     with_file_tag,
 )
-from model_service.api.schemas.common import JSONObject
+from model_service.api.schemas.common import Deleted, JSONObject
 from model_service.api.schemas.files import (
+    ConfirmQuery,
+    ConsentQuery,
+    DeletedFilePage,
+    DeletedFilePath,
+    DeletedFilesQuery,
     FileDeleted,
     FileList,
     FilePath,
@@ -29,6 +38,7 @@ from model_service.api.schemas.files import (
     PresignRequest,
     PrimaryQuery,
     SignedURL,
+    StoredFile,
     StoreQuery,
     Uploaded,
 )
@@ -38,20 +48,23 @@ from model_service.api.uploads import FileBody
 from model_service.api.urls import link
 from model_service.errors import SignatureInvalid
 from model_service.metrics import DOWNLOADS, bounded
+from model_service.services.file_changes import Outcome, Stored
 from model_service.services.file_names import check_path
 from model_service.services.files import StoredFile as OpenFile
 
 api = APIBlueprint("files", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="files")])
 
 
-@api.post("/<model_ref:model_id>/upload", responses={201: Uploaded})
+@api.post("/<model_ref:model_id>/upload", responses={200: Uploaded, 201: Uploaded})
 def upload_model(path: ModelPath, query: PrimaryQuery, raw: FileBody) -> Response:
     """Upload the model's file: the raw body (its name in X-Filename) or the form field 'file', streamed.
 
     X-Content-SHA256, where sent, is checked before anything is kept.
     """
-    model, metadata = upload_primary(services().files, path.model_id, query, raw)
-    return answer(Uploaded(model_id=model["_id"], file_metadata=metadata), 201)
+    stored, metadata = upload_primary(services().files, path.model_id, query, raw)
+    unchanged = stored.outcome is Outcome.UNCHANGED
+    body = Uploaded(model_id=stored.document["_id"], file_metadata=metadata, unchanged=unchanged)
+    return answer(body, 200 if unchanged else 201)
 
 
 @api.get("/<model_ref:model_id>/download", responses=FILE_RESPONSES)
@@ -111,9 +124,18 @@ def store_file(path: FilePath, query: StoreQuery, raw: FileBody) -> Response:
     X-Content-SHA256 is checked before anything is kept. If-Match and If-None-Match refer to the file that is
     there. 201 when there was none.
     """
-    model, stored, status = store_at(services().files, path.model_id, path.path, query, raw)
-    body = FileStored(model_id=model["_id"], revision=model["revision"], file=stored)
-    return with_file_tag(answer(body, status), stored)
+    return _file_answer(*store_at(services().files, path.model_id, path.path, query, raw))
+
+
+def _file_answer(stored: Stored, file: StoredFile) -> Response:
+    document = stored.document
+    body = FileStored(
+        model_id=document["_id"],
+        revision=document["revision"],
+        file=file,
+        unchanged=stored.outcome is Outcome.UNCHANGED,
+    )
+    return with_file_tag(answer(body, status_of(stored)), file)
 
 
 @api.get("/<model_ref:model_id>/files/<path:path>", responses=FILE_RESPONSES)
@@ -128,9 +150,29 @@ def download_file(path: FilePath) -> Response:
 
 
 @api.delete("/<model_ref:model_id>/files/<path:path>", responses={200: FileDeleted})
-def delete_file(path: FilePath) -> Response:
-    """Delete the file at a path; If-Match refers to it."""
-    return delete_at(services().files, path.model_id, path.path)
+def delete_file(path: FilePath, query: ConfirmQuery) -> Response:
+    """Move the file at a path to the trash; If-Match refers to it."""
+    return delete_at(services().files, path.model_id, path.path, query)
+
+
+@api.get("/<model_ref:model_id>/deleted-files", responses={200: DeletedFilePage})
+def list_deleted_files(path: ModelPath, query: DeletedFilesQuery) -> Response:
+    """List the files that were replaced or deleted and can be restored, the last one first."""
+    return deleted_page(services().deleted_files, path.model_id, query)
+
+
+@api.post(
+    "/<model_ref:model_id>/deleted-files/<file_id>/restore", responses={200: FileStored, 201: FileStored}
+)
+def restore_deleted_file(path: DeletedFilePath, query: ConsentQuery) -> Response:
+    """Bring a file back to its path. With replace=true, another one that is there goes to the trash."""
+    return _file_answer(*restore_deleted(services().deleted_files, path.model_id, path.file_id, query))
+
+
+@api.delete("/<model_ref:model_id>/deleted-files/<file_id>", responses={200: Deleted})
+def purge_deleted_file(path: DeletedFilePath) -> Response:
+    """Remove a file from the trash for good."""
+    return purge_deleted(services().deleted_files, path.model_id, path.file_id)
 
 
 @api.post("/<model_ref:model_id>/files/<path:path>/presign", responses={200: SignedURL})

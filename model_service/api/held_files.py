@@ -1,18 +1,38 @@
 """What the routes of a model's files and of a dataset's share: receiving one, and sending all of them."""
 
+from datetime import timedelta
+
 from flask import Response, request
 from flask_openapi3.types import ResponseDict
+from pydantic import ValidationError
 
-from model_service.api.context import answer, context
+from model_service.api.context import answer, context, page_limit
 from model_service.api.downloads import in_time
-from model_service.api.schemas.common import JSONObject
-from model_service.api.schemas.files import FileDeleted, PrimaryQuery, StoredFile, StoreQuery
+from model_service.api.schemas.common import Deleted, JSONObject, Pagination
+from model_service.api.schemas.files import (
+    Completion,
+    ConfirmQuery,
+    ConsentQuery,
+    DeletedFile,
+    DeletedFilePage,
+    DeletedFilesQuery,
+    FileDeleted,
+    NewUpload,
+    PrimaryQuery,
+    StoredFile,
+    StoreQuery,
+)
 from model_service.api.schemas.models import FileMetadata
 from model_service.api.uploads import FileBody, IncomingFile, incoming_file
+from model_service.errors import InvalidField
+from model_service.services.deleted_files import DeletedFiles
 from model_service.services.file_archive import FileArchive
+from model_service.services.file_changes import Outcome, Stored
+from model_service.services.file_edits import file_at
 from model_service.services.file_names import check_path, content_disposition
 from model_service.services.files import NewFile
-from model_service.services.held_files import Condition, HeldFiles, file_at, unconditional
+from model_service.services.held_files import Condition, HeldFiles, unconditional
+from model_service.services.replacement import Consent
 
 ZIP_RESPONSES: ResponseDict = {
     200: {
@@ -27,44 +47,111 @@ def _receive(
     document: JSONObject,
     incoming: IncomingFile,
     new: NewFile,
+    query: ConsentQuery,
     *,
     condition: Condition = unconditional,
-) -> JSONObject:
+) -> Stored:
     """Store what is coming in while holding a transfer slot. Returns the document with it."""
     give_back = context().transfers.take()
     try:
-        return files.store(document, incoming.pieces, new, sha256=incoming.sha256, condition=condition)
+        return files.store(
+            document,
+            incoming.pieces,
+            new,
+            sha256=incoming.sha256,
+            condition=condition,
+            consent=lambda: _consent(query, incoming),
+            ask_first=incoming.fields is None,
+        )
     finally:
         give_back()
 
 
+def _consent(query: ConsentQuery, incoming: IncomingFile) -> Consent:
+    """What the URL says, the form's fields, and an If-Match that names the file to be replaced.
+
+    Raises:
+        InvalidField: a form's field has a wrong value.
+    """
+    agreed = Consent(query.replace or _names_the_present_file(), frozenset(query.confirm or ()))
+    fields = incoming.fields or {}
+    sent: JSONObject = {"replace": fields.get("replace", "false"), "confirm": [fields.get("confirm", "")]}
+    try:
+        form = ConsentQuery.model_validate(sent)
+    except ValidationError:
+        raise InvalidField.of("replace", "true or false") from None
+    return agreed | consent_of(form)
+
+
+def consent_of(sent: ConsentQuery | NewUpload | Completion) -> Consent:
+    return Consent(sent.replace, frozenset(sent.confirm or ()))
+
+
+def _names_the_present_file() -> bool:
+    """If-Match with a checksum: the request replaces that very file, or nothing."""
+    return request.method == "PUT" and bool(request.if_match) and not request.if_match.star_tag
+
+
 def upload_primary(
     files: HeldFiles, reference: str, query: PrimaryQuery, raw: FileBody
-) -> tuple[JSONObject, FileMetadata]:
-    """Store the request's file as the holder's own. Returns the document then, and what the file is."""
+) -> tuple[Stored, FileMetadata]:
+    """Store the request's file as the holder's own. Returns what that did, and what the file is."""
     holder = files.writable(reference)
     incoming = incoming_file(raw, files.max_file_size)
     new = NewFile.of_holder(holder["name"], query.filename or incoming.filename, query.format)
-    holder = _receive(files, holder, incoming, new)
-    return holder, FileMetadata.model_validate(holder["file_metadata"])
+    stored = _receive(files, holder, incoming, new, query)
+    return stored, FileMetadata.model_validate(stored.document["file_metadata"])
 
 
 def store_at(
     files: HeldFiles, reference: str, path: str, query: StoreQuery, raw: FileBody
-) -> tuple[JSONObject, StoredFile, int]:
-    """Store the request's file at a path, under its conditions. Returns also 201, or 200 where one was."""
+) -> tuple[Stored, StoredFile]:
+    """Store the request's file at a path, under its conditions. Returns what that did, and the file."""
     new = NewFile.at(path, content_type=request.content_type, primary=query.primary, file_format=query.format)
     holder = files.writable(reference, new.path)
     incoming = incoming_file(raw, files.max_file_size)
-    status = 201 if file_at(holder, new.path) is None else 200
-    holder = _receive(files, holder, incoming, new, condition=file_condition)
-    return holder, StoredFile.model_validate(file_at(holder, new.path)), status
+    stored = _receive(files, holder, incoming, new, query, condition=file_condition)
+    return stored, StoredFile.model_validate(file_at(stored.document, new.path))
 
 
-def delete_at(files: HeldFiles, reference: str, path: str) -> Response:
+def status_of(stored: Stored) -> int:
+    """Of an answer to a file that was stored at a path."""
+    return 201 if stored.outcome is Outcome.CREATED else 200
+
+
+def delete_at(files: HeldFiles, reference: str, path: str, query: ConfirmQuery) -> Response:
     """Remove the file at a path, under the request's conditions."""
-    holder = files.remove(reference, path, condition=file_condition)
+    consent = Consent(confirmed=frozenset(query.confirm or ()))
+    holder = files.remove(reference, path, condition=file_condition, consent=consent)
     return answer(FileDeleted(deleted_id=holder["_id"], path=check_path(path), revision=holder["revision"]))
+
+
+def deleted_page(files: DeletedFiles, reference: str, query: DeletedFilesQuery) -> Response:
+    page = files.page(reference, query.page, page_limit(query))
+    kept = timedelta(days=context().settings.deleted_keep_days)
+    shown = [
+        DeletedFile(
+            id=entry["_id"],
+            purged_after=entry["removed_at"] + kept,
+            **{key: entry["file"][key] for key in ("path", "size_bytes", "checksum")},
+            **{key: entry[key] for key in ("replaced_by", "was_primary", "removed_at", "removed_by")},
+        )
+        for entry in page.items
+    ]
+    return answer(DeletedFilePage(files=shown, pagination=Pagination.of(page)))
+
+
+def restore_deleted(
+    files: DeletedFiles, reference: str, file_id: str, query: ConsentQuery
+) -> tuple[Stored, StoredFile]:
+    """Bring a file back from the trash. Returns what that did, and the file."""
+    stored, path = files.restore(reference, file_id, consent=consent_of(query))
+    return stored, StoredFile.model_validate(file_at(stored.document, path))
+
+
+def purge_deleted(files: DeletedFiles, reference: str, file_id: str) -> Response:
+    files.purge(reference, file_id)
+    return answer(Deleted(message="File removed for good", deleted_id=file_id))
 
 
 def files_by_path(holder: JSONObject) -> list[StoredFile]:

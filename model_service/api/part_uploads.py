@@ -4,6 +4,7 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.context import answer, context, services
+from model_service.api.held_files import consent_of
 from model_service.api.idempotency import mark, requested_once
 from model_service.api.schemas.common import Deleted, JSONObject
 from model_service.api.schemas.files import (
@@ -32,12 +33,13 @@ api = APIBlueprint("part_uploads", __name__, url_prefix="/api/v1", abp_tags=[Tag
 @api.post("/models/<model_ref:model_id>/uploads", responses={201: Upload})
 def create_upload(path: ModelPath, body: NewUpload) -> Response:
     """Open an upload in parts: to a path, or as the model's file. With Idempotency-Key, once."""
-    model = services().files.writable(path.model_id)
     if body.path is not None:
         new = NewFile.at(
             body.path, content_type=body.content_type, primary=body.primary, file_format=body.format
         )
+        model = services().files.writable(path.model_id, new.path)
     else:
+        model = services().files.writable(path.model_id)
         new = NewFile.of_holder(model["name"], body.filename, body.format)
     services().disk.require_room(body.size_bytes)
     once = requested_once()
@@ -47,6 +49,7 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
         size_bytes=body.size_bytes,
         sha256=body.sha256,
         part_size_bytes=body.part_size_bytes,
+        consent=consent_of(body),
         once=once,
     )
     response = answer(_view(upload, with_urls=body.with_urls), 201)
@@ -92,7 +95,7 @@ def complete_upload(path: UploadPath, body: Completion) -> Response:
 
     202 where another request is at it: ask again.
     """
-    upload = services().part_uploads.complete(path.upload_id, sha256=body.sha256)
+    upload = services().part_uploads.complete(path.upload_id, sha256=body.sha256, consent=consent_of(body))
     return answer(_view(upload, with_urls=False), 200 if upload.state is UploadState.COMPLETED else 202)
 
 

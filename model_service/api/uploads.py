@@ -1,6 +1,6 @@
 """A request's file as an iterator of its bytes, raw body or form: never whole in memory or on disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -21,13 +21,17 @@ _FORM_OVERHEAD_BYTES = 64 * 1024
 # What the parser may hold while it looks for the end of a header or a boundary.
 _FORM_BUFFER_BYTES = 4 * READ_BYTES
 _FORM_PARTS = 100
+_FIELD_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
 class IncomingFile:
+    """``fields`` are those of a form; the ones behind its file are there when ``pieces`` has ended."""
+
     pieces: Iterator[bytes]
     filename: str | None
     sha256: str | None
+    fields: Mapping[str, str] | None = None
 
 
 class FileBody(RawModel):
@@ -54,8 +58,10 @@ def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:
                 "file's sha256 in X-Content-SHA256."
             )
         return IncomingFile(_body(request), _sent_name(request), sha256)
-    events = _form_events(request)
-    return IncomingFile(_file_data(events), _next_file(events).filename, sha256)
+    fields: dict[str, str] = {}
+    events = _with_fields(_form_events(request), fields)
+    filename = _next_file(events).filename
+    return IncomingFile(_file_data(events), filename, sha256, fields)
 
 
 def _sent_name(request: Request) -> str | None:
@@ -131,6 +137,24 @@ def _form_events(request: Request) -> Iterator[Field | File | Data]:
         raise IncompleteUpload(
             "The multipart form is malformed or ended before its closing boundary. Nothing was stored."
         ) from None
+
+
+def _with_fields(
+    events: Iterator[Field | File | Data], fields: dict[str, str]
+) -> Iterator[Field | File | Data]:
+    """The events, while the fields among them are noted, as far as they are short text."""
+    name: str | None = None
+    value = b""
+    for event in events:
+        match event:
+            case Field():
+                name, value = event.name, b""
+            case File():
+                name = None
+            case Data() if name is not None and len(value) + len(event.data) <= _FIELD_BYTES:
+                value += event.data
+                fields[name] = value.decode("utf-8", "replace")
+        yield event
 
 
 def _next_file(events: Iterator[Field | File | Data]) -> File:

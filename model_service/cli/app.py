@@ -39,6 +39,7 @@ from model_service.cli.predict import predict
 from model_service.cli.session_store import stored_token
 from model_service.cli.tables import printable
 from model_service.cli.up import up
+from model_service.cli.uploading import in_commands
 from model_service.client import (
     ClientError,
     ConnectionFailed,
@@ -172,7 +173,8 @@ def main() -> NoReturn:
 
 
 def _explain(exc: ClientError) -> str:
-    parts = [exc.message]
+    refused = exc.code in {"would_replace", "confirmation_required"}
+    parts = [in_commands(exc.message) if refused else exc.message]
     for field in exc.details.get("fields", []):
         if isinstance(field, dict) and str(field.get("field")) not in exc.message:
             parts.append(f"{field.get('field')}: {field.get('message')}.")

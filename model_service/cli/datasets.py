@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from model_service.cli.files import deleted_listing
 from model_service.cli.options import Output, given, json_object
 from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, Record, size
-from model_service.client import Dataset
+from model_service.cli.uploading import Confirm, Replace, agreed
+from model_service.client import Dataset, FileMetadata
 
 app = typer.Typer(help="Datasets and their files.", no_args_is_help=True)
 
@@ -77,7 +79,7 @@ def register(
     }
     dataset = client.register_dataset(name, **given(fields))
     if file is not None:
-        client.upload_dataset(dataset.id, file)
+        agreed(lambda _: client.upload_dataset(dataset.id, file), None)
         dataset = client.get_dataset(dataset.id)
     _show(dataset, as_json)
 
@@ -88,16 +90,22 @@ def upload(
     dataset_id: DatasetId,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npz file, for example.")],
     path: PathInside = None,
+    replace: Replace = False,
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a dataset's file, or with --path one of its files."""
+    """Upload a dataset's file, or with --path one of its files. Another one there needs --replace."""
     client = client_of(context)
-    with file.open("rb") as source:
+    with file.open("rb"):
         dataset = client.get_dataset(dataset_id)  # a wrong id is told before all the bytes were sent
+
+    def send(names: list[str]) -> FileMetadata:
         if path is None:
-            client.upload_dataset(dataset.id, source)
-        else:
-            client.upload_dataset_file(dataset.id, source, path=path)
+            return client.upload_dataset(dataset.id, file, replace=replace, confirm=names)
+        return client.upload_dataset_file(dataset.id, file, path=path, replace=replace, confirm=names)
+
+    if agreed(send, confirm).unchanged:
+        typer.echo(f"{dataset.name} {dataset.version} has this file already: nothing was sent.", err=True)
     _show(client.get_dataset(dataset.id), as_json)
 
 
@@ -186,6 +194,37 @@ def files(context: typer.Context, dataset_id: DatasetId, as_json: Json = False) 
     dataset = client_of(context).get_dataset(dataset_id)
     rows = ((file.path, size(file.size_bytes), file.checksum) for file in dataset.files)
     emit({"files": list(dataset.raw["files"])}, as_json, Listing(("path", "size", "checksum"), rows))
+
+
+@app.command("deleted-files")
+def list_deleted_files(
+    context: typer.Context,
+    dataset_id: DatasetId,
+    page: PageNumber = 1,
+    limit: PageSize = None,
+    as_json: Json = False,
+) -> None:
+    """List a dataset's replaced and deleted files, which can be restored, newest first."""
+    found = client_of(context).list_deleted_dataset_files(dataset_id, page=page, limit=limit)
+    emit(found.raw, as_json, deleted_listing(found), footer(found))
+
+
+@app.command("restore-file")
+def restore_file(
+    context: typer.Context,
+    dataset_id: DatasetId,
+    file_id: Annotated[str, typer.Argument(metavar="FILE_ID", help="Its id, as `deleted-files` lists it.")],
+    replace: Replace = False,
+    confirm: Confirm = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a replaced or deleted file back to its path."""
+    client = client_of(context)
+    file = agreed(
+        lambda names: client.restore_dataset_file(dataset_id, file_id, replace=replace, confirm=names),
+        confirm,
+    )
+    emit(file.raw, as_json, f"{file.path}  {size(file.size_bytes)}, restored")
 
 
 @app.command()

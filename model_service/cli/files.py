@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from model_service.cli.options import ModelId, Output
-from model_service.cli.output import Json, client_of, emit
+from model_service.cli.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.tables import Listing, size
+from model_service.cli.uploading import Confirm, Replace, agreed, stored
+from model_service.client import DeletedFile, FileMetadata, Page
 
 app = typer.Typer(help="The files of a model, at paths.", no_args_is_help=True)
 
@@ -36,21 +38,33 @@ def put(
     primary: Annotated[
         bool, typer.Option("--primary", help="Make it the file that `models download` gives.")
     ] = False,
+    replace: Replace = False,
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Store a file at a path, or every file of a folder; what is stored already is not stored again."""
-    found = [(source, path or source.name)]
+    """Store a file at a path, or every file of a folder; what is stored already is not sent again."""
+    found = {path or source.name: source}
     if source.is_dir():
         if primary:
             raise typer.BadParameter("one file is the primary one, not a folder", param_hint="--primary")
         under = f"{path.rstrip('/')}/" if path else ""
         inside = sorted(file for file in source.rglob("*") if file.is_file())
-        found = [(file, under + file.relative_to(source).as_posix()) for file in inside]
+        found = {under + file.relative_to(source).as_posix(): file for file in inside}
     client = client_of(context)
     model = client.get_model(model_id)  # for all of them, and told before any byte was sent
-    stored = [client.upload_file(model.id, file, path=place, primary=primary) for file, place in found]
-    lines = [f"{file.path}  {size(file.size_bytes)}" for file in stored]
-    emit({"files": [dict(file.raw) for file in stored]}, as_json, *lines)
+
+    def send(names: list[str]) -> list[FileMetadata]:
+        if primary:
+            ((place, file),) = found.items()
+            sent = client.upload_file(
+                model.id, file, path=place, primary=True, replace=replace, confirm=names
+            )
+            return [sent]
+        return client.upload_files(model.id, found, replace=replace, confirm=names)
+
+    files = agreed(send, confirm)
+    lines = [f"{file.path}  {size(file.size_bytes)}{stored(file.unchanged)}" for file in files]
+    emit({"files": [dict(file.raw) for file in files]}, as_json, *lines)
 
 
 @app.command()
@@ -96,10 +110,66 @@ def download_zip(
 
 
 @app.command()
-def delete(context: typer.Context, model_id: ModelId, path: InModel, as_json: Json = False) -> None:
-    """Remove a file from a model, for good."""
-    deleted = client_of(context).delete_file(model_id, path)
+def delete(
+    context: typer.Context,
+    model_id: ModelId,
+    path: InModel,
+    confirm: Confirm = None,
+    as_json: Json = False,
+) -> None:
+    """Move a file of a model to the trash."""
+    client = client_of(context)
+    deleted = agreed(lambda names: client.delete_file(model_id, path, confirm=names), confirm)
     emit(deleted, as_json, f"Deleted {deleted['path']}.")
+    if not as_json:
+        typer.echo(f"`model-service models files deleted {model_id}` lists it for a restore.", err=True)
+
+
+@app.command("deleted")
+def list_deleted(
+    context: typer.Context,
+    model_id: ModelId,
+    page: PageNumber = 1,
+    limit: PageSize = None,
+    as_json: Json = False,
+) -> None:
+    """List a model's replaced and deleted files, which can be restored, newest first."""
+    found = client_of(context).list_deleted_files(model_id, page=page, limit=limit)
+    emit(found.raw, as_json, deleted_listing(found), footer(found))
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    model_id: ModelId,
+    file_id: Annotated[str, typer.Argument(metavar="FILE_ID", help="Its id, as `deleted` lists it.")],
+    replace: Replace = False,
+    confirm: Confirm = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a replaced or deleted file back to its path."""
+    client = client_of(context)
+    file = agreed(
+        lambda names: client.restore_file(model_id, file_id, replace=replace, confirm=names), confirm
+    )
+    emit(file.raw, as_json, f"{file.path}  {size(file.size_bytes)}, restored")
+
+
+def deleted_listing(found: Page[DeletedFile]) -> Listing:
+    rows = (
+        (
+            file.id,
+            file.path,
+            size(file.size_bytes),
+            file.checksum,
+            file.removed_by,
+            file.removed_at,
+            file.purged_after,
+        )
+        for file in found
+    )
+    columns = ("id", "path", "size", "checksum", "removed by", "removed (UTC)", "kept until (UTC)")
+    return Listing(columns, rows, spare=("removed by", "removed (UTC)", "checksum"))
 
 
 def _count(files: Sized) -> str:

@@ -8,6 +8,7 @@ import typer
 from model_service.cli.options import JsonObject, ModelId, Output, given, json_object
 from model_service.cli.output import Json, client_of, emit
 from model_service.cli.tables import Record, size
+from model_service.cli.uploading import Confirm, Replace, agreed
 from model_service.client import ClientError, Model
 
 app = typer.Typer(help="Registered models and their files.", no_args_is_help=True)
@@ -92,7 +93,7 @@ def register(
     model_id = client.register_model(given(fields), idempotency_key=idempotency_key)
     if file is not None:
         try:
-            client.upload_model(model_id, file)
+            agreed(lambda _: client.upload_model(model_id, file), None)
         except ClientError as exc:
             exc.add_note(
                 f"The model is registered as {model_id}, without its file: "
@@ -146,13 +147,17 @@ def upload(
     context: typer.Context,
     model_id: ModelId,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt2 file, for example.")],
+    replace: Replace = False,
+    confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a model's file."""
+    """Upload a model's file. The same file is not sent again; another one needs --replace."""
     client = client_of(context)
     with file.open("rb"):
         model = client.get_model(model_id)  # a wrong id is told before all the bytes were sent
-    client.upload_model(model.id, file)
+    sent = agreed(lambda names: client.upload_model(model.id, file, replace=replace, confirm=names), confirm)
+    if sent.unchanged:
+        typer.echo(f"{model.name} {model.version} has this file already: nothing was sent.", err=True)
     show_model(client.get_model(model.id), as_json)
 
 

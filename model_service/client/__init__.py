@@ -62,6 +62,7 @@ from model_service.client.records import Page
 from model_service.client.types import (
     Alias,
     Dataset,
+    DeletedFile,
     DeletedModel,
     ExportJob,
     FileMetadata,
@@ -81,6 +82,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Dataset",
+    "DeletedFile",
     "DeletedModel",
     "Deployment",
     "DeploymentEvent",

@@ -2,19 +2,20 @@
 ``datasets:/`` in front."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_service.client.calls import Calls
-from model_service.client.errors import InvalidArgument, UnexpectedAnswer
-from model_service.client.files import path_segments, verified
+from model_service.client.errors import UnexpectedAnswer
+from model_service.client.http import segment
 from model_service.client.progress import MakeBar
 from model_service.client.records import Page, named
 from model_service.client.references import url_of
-from model_service.client.source import Uploadable, opened
-from model_service.client.transfer import download, header_value, upload
-from model_service.client.types import Dataset, FileMetadata
+from model_service.client.source import Uploadable
+from model_service.client.transfer import download
+from model_service.client.types import Dataset, DeletedFile, FileMetadata
+from model_service.client.uploads import Uploads, consent_to, path_segments
 
 DATASETS = "/api/v1/datasets"
 
@@ -61,25 +62,25 @@ class DatasetCalls(Calls):
         path: Uploadable,
         *,
         filename: str | None = None,
+        replace: bool = False,
+        confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
-        """Sends a dataset's file, streamed, and compares checksums.
+        """Sends a dataset's file, streamed, and compares checksums. One that it has is not sent again.
+
+        Args:
+            replace: put it in the place of another file, which goes to the trash.
+            confirm: what depends on the version, as ``details["confirm"]`` of a refusal names it.
 
         Raises:
+            Conflict: as of ``upload_model``; training jobs and models depend on a dataset.
             ChecksumMismatch: the service holds other bytes than were sent.
             TransferFailed: the file became shorter while it was sent.
             NoSuchFile: there is no such file.
             InvalidArgument: the file is empty.
             OSError: the file cannot be read.
         """
-        bar = self._bar_for(progress)
-        with opened(path, filename) as source:
-            if source.size_bytes == 0:
-                raise InvalidArgument(f"{source.name} is empty: nothing was sent.")
-            headers = {"X-Filename": header_value(source.name)}
-            url = f"{_url(dataset_id)}/upload"
-            answer, sent = upload(self._transport, "POST", url, source, bar, headers)
-        return verified(answer.get("file_metadata"), sent, source)
+        return self._to_dataset(dataset_id, replace, confirm, progress).own(path, filename)
 
     def upload_dataset_file(
         self,
@@ -87,14 +88,18 @@ class DatasetCalls(Calls):
         source: Uploadable,
         *,
         path: str | None = None,
+        replace: bool = False,
+        confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
         """Sends a file to a path in the dataset, by default its own name; otherwise as ``upload_dataset``."""
-        bar = self._bar_for(progress)
-        with opened(source, None) as opened_source:
-            url = _file_url(dataset_id, path or opened_source.name)
-            answer, sent = upload(self._transport, "PUT", url, opened_source, bar, {})
-        return verified(answer.get("file"), sent, opened_source)
+        return self._to_dataset(dataset_id, replace, confirm, progress).at(source, path)
+
+    def _to_dataset(
+        self, dataset_id: str, replace: bool, confirm: Sequence[str], progress: bool | MakeBar | None
+    ) -> Uploads:
+        consent, bar = consent_to(replace, confirm), self._bar_for(progress)
+        return Uploads(self._transport, _url(dataset_id), consent, bar, in_parts=False)
 
     def list_dataset_files(self, dataset_id: str) -> list[FileMetadata]:
         answer = self._transport.json("GET", f"{_url(dataset_id)}/files")
@@ -102,8 +107,31 @@ class DatasetCalls(Calls):
             raise UnexpectedAnswer("The service's answer is no list of files.")
         return [FileMetadata.from_json(file) for file in answer["files"]]
 
-    def delete_dataset_file(self, dataset_id: str, path: str) -> dict[str, Any]:
-        return self._transport.json("DELETE", _file_url(dataset_id, path))
+    def delete_dataset_file(
+        self, dataset_id: str, path: str, *, confirm: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Moves a file to the trash; ``confirm`` as of ``upload_dataset``."""
+        query = consent_to(False, confirm)
+        return self._transport.json("DELETE", _file_url(dataset_id, path), query=query)
+
+    def list_deleted_dataset_files(
+        self, dataset_id: str, *, page: int | None = None, limit: int | None = None
+    ) -> Page[DeletedFile]:
+        """The files that were replaced or deleted and can be restored, the last one first."""
+        url = f"{_url(dataset_id)}/deleted-files"
+        return self._page(url, "files", DeletedFile, {"page": page, "limit": limit})
+
+    def restore_dataset_file(
+        self, dataset_id: str, file_id: str, *, replace: bool = False, confirm: Sequence[str] = ()
+    ) -> FileMetadata:
+        """Brings a deleted file back to its path; ``replace`` and ``confirm`` as of ``upload_dataset``."""
+        url = f"{_url(dataset_id)}/deleted-files/{segment(file_id)}/restore"
+        answer = self._transport.json("POST", url, query=consent_to(replace, confirm))
+        return FileMetadata.from_json(answer.get("file"))
+
+    def purge_dataset_file(self, dataset_id: str, file_id: str) -> dict[str, Any]:
+        """Removes a deleted file for good."""
+        return self._transport.json("DELETE", f"{_url(dataset_id)}/deleted-files/{segment(file_id)}")
 
     def download_dataset(
         self,

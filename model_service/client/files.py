@@ -1,21 +1,23 @@
 """Calls on the files of a model."""
 
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from model_service.client.calls import Calls
-from model_service.client.errors import ChecksumMismatch, InvalidArgument, UnexpectedAnswer
+from model_service.client.errors import UnexpectedAnswer
+from model_service.client.http import segment
 from model_service.client.models import model_url
-from model_service.client.parts import PARTS_FROM_BYTES, upload_in_parts
 from model_service.client.progress import MakeBar
-from model_service.client.source import Source, Uploadable, opened
-from model_service.client.transfer import download, download_zip, header_value, upload
-from model_service.client.types import FileMetadata
+from model_service.client.records import Page
+from model_service.client.source import Uploadable
+from model_service.client.transfer import download, download_zip
+from model_service.client.types import DeletedFile, FileMetadata
+from model_service.client.uploads import Uploads, consent_to, path_segments
 
 _PARALLEL = 4
 
@@ -27,31 +29,29 @@ class FileCalls(Calls):
         path: Uploadable,
         *,
         filename: str | None = None,
+        replace: bool = False,
+        confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
         """Sends a model's file, streamed, and compares checksums. A large one goes in parts.
 
-        Where the parts of a large one broke off, the same call goes on, in another process too.
+        The file that the model has already is not sent again. Where the parts of a large one broke off, the
+        same call goes on, in another process too.
+
+        Args:
+            replace: put it in the place of another file, which goes to the trash.
+            confirm: what depends on the version, as ``details["confirm"]`` of a refusal names it.
 
         Raises:
+            Conflict: the model has another file (``would_replace``), or something depends on the version
+                (``confirmation_required``); nothing was changed.
             ChecksumMismatch: the service holds other bytes than were sent.
             TransferFailed: the file became shorter while it was sent.
             NoSuchFile: there is no such file.
             InvalidArgument: the file is empty.
             OSError: the file cannot be read.
         """
-        bar = self._bar_for(progress)
-        model = model_url(model_id)
-        with opened(path, filename) as source:
-            if source.size_bytes == 0:
-                raise InvalidArgument(f"{source.name} is empty: nothing was sent.")
-            if source.size_bytes > PARTS_FROM_BYTES:
-                target = {"filename": source.name}
-                file = upload_in_parts(self._transport, f"{model}/uploads", source, target, bar)
-                return FileMetadata.from_json({**file, "filename": file.get("path")})
-            headers = {"X-Filename": header_value(source.name)}
-            answer, sent = upload(self._transport, "POST", f"{model}/upload", source, bar, headers)
-        return verified(answer.get("file_metadata"), sent, source)
+        return self._to_model(model_id, replace, confirm, progress).own(path, filename)
 
     def upload_file(
         self,
@@ -60,24 +60,37 @@ class FileCalls(Calls):
         *,
         path: str | None = None,
         primary: bool = False,
+        replace: bool = False,
+        confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
         """Sends a file to a path in the model, by default its own name; otherwise as ``upload_model``.
 
         ``primary`` makes it the one that ``download_model`` gives.
         """
-        bar = self._bar_for(progress)
-        with opened(source, None) as opened_source:
-            place = path or opened_source.name
-            if opened_source.size_bytes > PARTS_FROM_BYTES:
-                target = {"path": place, "primary": primary}
-                url = f"{model_url(model_id)}/uploads"
-                return FileMetadata.from_json(
-                    upload_in_parts(self._transport, url, opened_source, target, bar)
-                )
-            url = f"{_file_url(model_id, place)}?primary={'true' if primary else 'false'}"
-            answer, sent = upload(self._transport, "PUT", url, opened_source, bar, {})
-        return verified(answer.get("file"), sent, opened_source)
+        return self._to_model(model_id, replace, confirm, progress).at(source, path, primary=primary)
+
+    def upload_files(
+        self,
+        model_id: str,
+        paths: Mapping[str, str | os.PathLike[str]],
+        *,
+        replace: bool = False,
+        confirm: Sequence[str] = (),
+        progress: bool | MakeBar | None = None,
+    ) -> list[FileMetadata]:
+        """Sends local files to paths in the model: ``{path: local file}``. Otherwise as ``upload_file``.
+
+        One request asks for the digests of all that is there, and what is there is not sent
+        (``unchanged``). The same call again, after one that broke off, sends the rest.
+        """
+        return self._to_model(model_id, replace, confirm, progress).all_at(paths)
+
+    def _to_model(
+        self, model_id: str, replace: bool, confirm: Sequence[str], progress: bool | MakeBar | None
+    ) -> Uploads:
+        consent, bar = consent_to(replace, confirm), self._bar_for(progress)
+        return Uploads(self._transport, model_url(model_id), consent, bar, in_parts=True)
 
     def list_files(self, model_id: str) -> list[FileMetadata]:
         return self._files(model_id)[1]
@@ -89,9 +102,34 @@ class FileCalls(Calls):
             raise UnexpectedAnswer("The service's answer is no list of files.")
         return answer["model_id"], [FileMetadata.from_json(file) for file in answer["files"]]
 
-    def delete_file(self, model_id: str, path: str) -> dict[str, Any]:
-        """The service's answer; NotFound may mean that a first, lost answer already was the deletion."""
-        return self._transport.json("DELETE", _file_url(model_id, path))
+    def delete_file(self, model_id: str, path: str, *, confirm: Sequence[str] = ()) -> dict[str, Any]:
+        """Moves a file to the trash. NotFound may mean that a first, lost answer already was the deletion.
+
+        Raises:
+            Conflict: something depends on the version; ``confirm`` has to name it, as of ``upload_model``.
+        """
+        query = consent_to(False, confirm)
+        return self._transport.json("DELETE", _file_url(model_id, path), query=query)
+
+    def list_deleted_files(
+        self, model_id: str, *, page: int | None = None, limit: int | None = None
+    ) -> Page[DeletedFile]:
+        """The files of a model that were replaced or deleted and can be restored, the last one first."""
+        url = f"{model_url(model_id)}/deleted-files"
+        return self._page(url, "files", DeletedFile, {"page": page, "limit": limit})
+
+    def restore_file(
+        self, model_id: str, file_id: str, *, replace: bool = False, confirm: Sequence[str] = ()
+    ) -> FileMetadata:
+        """Brings a deleted file back to its path; ``replace`` and ``confirm`` as of ``upload_model``."""
+        url = f"{model_url(model_id)}/deleted-files/{segment(file_id)}/restore"
+        answer = self._transport.json("POST", url, query=consent_to(replace, confirm))
+        return FileMetadata.from_json(answer.get("file"))
+
+    def purge_file(self, model_id: str, file_id: str) -> dict[str, Any]:
+        """Removes a deleted file for good."""
+        url = f"{model_url(model_id)}/deleted-files/{segment(file_id)}"
+        return self._transport.json("DELETE", url)
 
     def presign_file(self, model_id: str, path: str | None = None, *, expires_in_s: int = 3600) -> str:
         """A URL that gives this one file to whoever has it, until it expires; by default the model's."""
@@ -175,26 +213,9 @@ def _file_url(model_id: str, path: str) -> str:
     return f"{model_url(model_id)}/files/{path_segments(path)}"
 
 
-def path_segments(path: str) -> str:
-    """A file's path as segments of a URL's. Raises InvalidArgument: one that URLs fold away."""
-    given = path.split("/")
-    if not path or any(each in {"", ".", ".."} for each in given):
-        raise InvalidArgument(f"{path!r} is no path of a file.")
-    return "/".join(quote(each, safe="") for each in given)
-
-
 def _segments(path: str) -> list[str]:
     """Raises UnexpectedAnswer: a path that a service never stores, and that could leave the folder."""
     segments = path.split("/")
     if any(each in {"", ".", ".."} or "\\" in each or ":" in each[1:2] or "\0" in each for each in segments):
         raise UnexpectedAnswer(f"The service names a file {path!r}, which could lead out of the folder.")
     return segments
-
-
-def verified(stored: Any, sent_sha256: str, source: Source) -> FileMetadata:
-    metadata = FileMetadata.from_json(stored)
-    if metadata.checksum != f"sha256:{sent_sha256}":
-        raise ChecksumMismatch(
-            f"The service stored {source.name} with other bytes than were sent: upload it again."
-        )
-    return metadata

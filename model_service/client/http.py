@@ -102,7 +102,7 @@ class Transport:
             body = encode(data)
             sent["Content-Type"] = "application/json"
         if query:
-            url = f"{url}?{_encode(query)}"
+            url = f"{url}?{encode_query(query)}"
         return self.decode(self.send(method, url, headers=sent, body=body))
 
     def decode(self, response: BaseHTTPResponse) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def segment(value: str) -> str:
     return quote(value, safe="")
 
 
-def _encode(query: Mapping[str, Any]) -> str:
+def encode_query(query: Mapping[str, Any]) -> str:
     """Lists become ``a,b``, the form of the service's ``tags``; None is left out."""
     return urlencode({name: _encoded(value) for name, value in query.items() if value is not None})
 

@@ -1,8 +1,8 @@
 """Large uploads, in parts: several at a time, each again when it broke, and resumed by another process.
 
 The service knows which parts it has; a small file in the user's cache folder keeps the upload's id under what
-identifies the file, the service and the place it goes to. A part that is there is compared with the file by
-its checksum, so that a file that changed under the same name and time is not mixed with what it was.
+identifies the file's bytes, the service and the place it goes to. A part that is there is compared with the
+file by its checksum.
 """
 
 import json
@@ -32,19 +32,29 @@ from model_service.client.http import Transport, segment
 from model_service.client.progress import Bar, MakeBar
 from model_service.client.retries import ATTEMPTS, backoff_s
 from model_service.client.source import Source
+from model_service.client.transfer import changed
 
-PARTS_FROM_BYTES = 64 * 1024 * 1024
 PARALLEL = 4
 _UPLOADS = "/api/v1/uploads"
 _LONGEST_POLL_S = 5.0
 
 
 def upload_in_parts(
-    transport: Transport, url: str, source: Source, target: Mapping[str, Any], bar: MakeBar
+    transport: Transport,
+    url: str,
+    source: Source,
+    target: Mapping[str, Any],
+    bar: MakeBar,
+    digest: str,
+    consent: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Sends a source to ``target``, the fields of an upload that say where it goes; the stored file.
 
     What breaks it off for good leaves the parts with the service: the same call goes on where this one ended.
+
+    Args:
+        digest: the sha256 of the source.
+        consent: the fields of a request that agree to replace a file.
 
     Raises:
         ChecksumMismatch: the file changed while it was sent; the upload is given up.
@@ -52,14 +62,22 @@ def upload_in_parts(
         ClientError: the service cannot be reached, or refuses.
         OSError: the file cannot be read.
     """
-    memory = _Memory.of(transport.base_url, url, source, target)
+    memory = _Memory.of(transport.base_url, url, digest, target)
     upload = _resumed(transport, memory, source)
     if upload is None:
-        upload = transport.create(url, {**target, "size_bytes": source.size_bytes})
+        announced = {"size_bytes": source.size_bytes, "sha256": digest}
+        upload = transport.create(url, {**target, **announced, **consent})
     memory.keep(upload["upload_id"])
     with closing(bar(source.name, source.size_bytes, "bytes")) as shown:
+        sending = _Upload(transport, source, upload, shown, digest, consent)
         try:
-            file = _Upload(transport, source, upload, shown).run()
+            file = sending.run()
+        except KeyboardInterrupt as stop:
+            stop.add_note(
+                f"{sending.stored_bytes:,} of {source.size_bytes:,} bytes of {source.name} are with the "
+                "service: the same again sends the rest."
+            )
+            raise
         except ChecksumMismatch:
             with suppress(ClientError):
                 transport.send("DELETE", _url(upload))
@@ -87,8 +105,18 @@ def _url(upload: Mapping[str, Any]) -> str:
 
 
 class _Upload:
-    def __init__(self, transport: Transport, source: Source, upload: Mapping[str, Any], bar: Bar) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        source: Source,
+        upload: Mapping[str, Any],
+        bar: Bar,
+        digest: str,
+        consent: Mapping[str, Any],
+    ) -> None:
         self._transport, self._source, self._bar = transport, source, bar
+        self._digest, self._consent = digest, consent
+        self._done: dict[int, int] = {}
         self._url = _url(upload)
         try:
             self._part_bytes, self._parts = int(upload["part_size_bytes"]), int(upload["parts"])
@@ -100,22 +128,25 @@ class _Upload:
         self._file: Any = None
         self._stopped = threading.Event()
 
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of the parts that the service has acknowledged."""
+        return sum(self._done.values())
+
     def run(self) -> dict[str, Any]:
-        with ThreadPoolExecutor(PARALLEL + 1, thread_name_prefix="upload") as pool:
-            whole = pool.submit(self._digest)
+        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload") as pool:
             try:
-                self._send(pool, range(self._parts), whole)
-                digest = whole.result()
-                while (missing := self._complete(digest)) is not None:
+                self._send(pool, range(self._parts))
+                while (missing := self._complete()) is not None:
                     for n in missing:
                         self._received.pop(n, None)
-                    self._send(pool, missing, whole)
+                    self._send(pool, missing)
             except BaseException:  # Ctrl-C too: no thread sends on
                 self._stopped.set()
                 raise
-        return self._stored(digest)
+        return self._stored()
 
-    def _send(self, pool: ThreadPoolExecutor, parts: Any, whole: "Future[str]") -> None:
+    def _send(self, pool: ThreadPoolExecutor, parts: Any) -> None:
         slots = threading.Semaphore(PARALLEL)
         sending: list[Future[Any]] = []
         for n in parts:
@@ -126,7 +157,7 @@ class _Upload:
             future = pool.submit(self._send_part, n)
             future.add_done_callback(lambda _: slots.release())
             sending.append(future)
-        done, _ = wait([*sending, whole], return_when=FIRST_EXCEPTION)
+        done, _ = wait(sending, return_when=FIRST_EXCEPTION)
         for each in done:
             each.result()
 
@@ -137,11 +168,13 @@ class _Upload:
         attempt = 0
         while True:
             attempt += 1
-            digest = self._digest(offset, length)
+            digest = self._digest_of(offset, length)
             try:
                 if self._received.get(n) != f"sha256:{digest}":
                     self._put(n, offset, length, digest)
                 self._show(n, length)
+                with self._lock:
+                    self._done[n] = length
                 return
             except (ConnectionFailed, ServiceUnavailable):
                 if attempt == ATTEMPTS:
@@ -153,7 +186,7 @@ class _Upload:
                 if refusal.code != "incomplete_upload":
                     raise
                 if attempt == ATTEMPTS:
-                    raise _changed(self._source) from refusal
+                    raise changed(self._source) from refusal
             time.sleep(backoff_s(attempt))
 
     def _put(self, n: int, offset: int, length: int, digest: str) -> None:
@@ -173,19 +206,20 @@ class _Upload:
 
         self._transport.send("PUT", f"{self._url}/parts/{n}", headers=headers, body=body)
 
-    def _digest(self, offset: int = 0, length: int | None = None) -> str:
+    def _digest_of(self, offset: int, length: int) -> str:
         digest = sha256()
         for piece in self._source.pieces(offset, length):
             self._unless_stopped()
             digest.update(piece)
         return digest.hexdigest()
 
-    def _complete(self, digest: str) -> list[int] | None:
+    def _complete(self) -> list[int] | None:
         """None when it is completed; else the parts that the service asks for again."""
         attempt, pause_s = 0, backoff_s(1)
+        completion = {"sha256": self._digest, **self._consent}
         while True:
             try:
-                answer = self._transport.json("POST", f"{self._url}/complete", data={"sha256": digest})
+                answer = self._transport.json("POST", f"{self._url}/complete", data=completion)
             except Conflict as refusal:
                 missing = refusal.details.get("missing")
                 if not isinstance(missing, list) or not missing:
@@ -194,7 +228,7 @@ class _Upload:
             except InvalidRequest as refusal:
                 if refusal.code != "incomplete_upload":
                     raise
-                raise _changed(self._source) from refusal
+                raise changed(self._source) from refusal
             except ConnectionFailed:
                 # It may be at it all the same, and a repetition then says how far it is.
                 attempt += 1
@@ -208,8 +242,8 @@ class _Upload:
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_POLL_S)
 
-    def _stored(self, digest: str) -> dict[str, Any]:
-        if not isinstance(self._file, dict) or self._file.get("checksum") != f"sha256:{digest}":
+    def _stored(self) -> dict[str, Any]:
+        if not isinstance(self._file, dict) or self._file.get("checksum") != f"sha256:{self._digest}":
             raise ChecksumMismatch(
                 f"The service stored {self._source.name} with other bytes than were sent: upload it again."
             )
@@ -225,36 +259,24 @@ class _Upload:
             raise TransferFailed("The upload was stopped.")
 
 
-def _changed(source: Source) -> ChecksumMismatch:
-    return ChecksumMismatch(
-        f"{source.name} changed while it was sent, or was damaged on the way: upload it again."
-    )
-
-
 class _Memory:
     """The id of an upload under way, on disk. Where nothing can be kept, nothing can be resumed."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
 
     @classmethod
-    def of(cls, base_url: str, url: str, source: Source, target: Mapping[str, Any]) -> "_Memory":
-        if source.identity is None:
-            return cls(None)
-        key = sha256(json.dumps([base_url, url, dict(target), source.identity]).encode()).hexdigest()
+    def of(cls, base_url: str, url: str, digest: str, target: Mapping[str, Any]) -> "_Memory":
+        key = sha256(json.dumps([base_url, url, dict(target), digest]).encode()).hexdigest()
         return cls(cache_folder() / "uploads" / f"{key}.json")
 
     def upload_id(self) -> str | None:
-        if self._path is None:
-            return None
         try:
             return str(json.loads(self._path.read_text())["upload_id"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def keep(self, upload_id: str) -> None:
-        if self._path is None:
-            return
         aside = self._path.with_suffix(f".{secrets.token_hex(4)}")
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -262,9 +284,8 @@ class _Memory:
             aside.replace(self._path)
 
     def forget(self) -> None:
-        if self._path is not None:
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

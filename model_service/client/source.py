@@ -17,13 +17,10 @@ Uploadable = str | os.PathLike[str] | BinaryIO
 
 @dataclass
 class Source:
-    """``identity`` is that of this state of the file, for other processes too; None: it has none."""
-
     file: BinaryIO
     start: int
     size_bytes: int
     name: str
-    identity: str | None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def pieces(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -60,15 +57,13 @@ def opened(source: Uploadable, filename: str | None) -> Iterator[Source]:
         if not path.exists():
             raise NoSuchFile(f"There is no file {path}.")
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            identity = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
-            yield _source(file, filename or path.name, identity)
+            yield _source(file, filename or path.name)
         return
     if not source.seekable():
         raise InvalidArgument("Only a seekable file can be uploaded: its length is announced first.")
-    yield _source(source, filename or Path(str(getattr(source, "name", "model.bin"))).name, None)
+    yield _source(source, filename or Path(str(getattr(source, "name", "model.bin"))).name)
 
 
-def _source(file: BinaryIO, name: str, identity: str | None) -> Source:
+def _source(file: BinaryIO, name: str) -> Source:
     start = file.tell()
-    return Source(file, start, file.seek(0, os.SEEK_END) - start, name, identity)
+    return Source(file, start, file.seek(0, os.SEEK_END) - start, name)

@@ -18,11 +18,12 @@ from urllib3.exceptions import SSLError
 from model_service.client.errors import (
     ChecksumMismatch,
     InvalidArgument,
+    InvalidRequest,
     NoSuchFile,
     TransferFailed,
     UnexpectedAnswer,
 )
-from model_service.client.http import BROKEN, Transport
+from model_service.client.http import BROKEN, Transport, encode_query
 from model_service.client.progress import Bar, MakeBar
 from model_service.client.retries import ATTEMPTS, backoff_s
 from model_service.client.source import CHUNK_BYTES, Source
@@ -33,23 +34,49 @@ _PLAIN_NAME = re.compile(r'filename="([^"]*)"', re.IGNORECASE)
 
 
 def upload(
-    transport: Transport, method: str, url: str, source: Source, bar: MakeBar, headers: Mapping[str, str]
-) -> tuple[dict[str, Any], str]:
-    """Sends a source as one body; the service's answer, and the sha256 of what was sent.
+    transport: Transport,
+    method: str,
+    url: str,
+    source: Source,
+    bar: MakeBar,
+    headers: Mapping[str, str],
+    *,
+    sha256: str,
+    query: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Sends a source as one body. Returns the service's answer.
 
     Raises:
+        ChecksumMismatch: the file changed since it was hashed.
         TransferFailed: the file was cut short while it was being sent.
         OSError: the file cannot be read.
     """
     sent = {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(source.size_bytes),
+        "X-Content-SHA256": sha256,
         **headers,
     }
+    if query:
+        url = f"{url}?{encode_query(query)}"
     with closing(bar(source.name, source.size_bytes, "bytes")) as shown:
-        body = _Body(source, shown)
-        answer = transport.decode(transport.send(method, url, headers=sent, body=body))
-    return answer, body.digest.hexdigest()
+        try:
+            return transport.decode(
+                transport.send(method, url, headers=sent, body=lambda: _body(source, shown))
+            )
+        except InvalidRequest as refusal:
+            if refusal.code != "incomplete_upload":
+                raise
+            raise changed(source) from refusal
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"Nothing of {source.name} was stored: the same again sends it from its start.")
+            raise
+
+
+def changed(source: Source) -> ChecksumMismatch:
+    return ChecksumMismatch(
+        f"{source.name} changed while it was sent, or was damaged on the way: upload it again."
+    )
 
 
 def header_value(name: str) -> str:
@@ -59,21 +86,12 @@ def header_value(name: str) -> str:
     return f"UTF-8''{quote(name, safe='', errors='replace')}"
 
 
-class _Body:
-    """The bytes of one upload; every call starts again, with a new digest."""
-
-    def __init__(self, source: Source, bar: Bar) -> None:
-        self._source, self._bar = source, bar
-        self.digest = sha256()
-
-    def __call__(self) -> Iterator[bytes]:
-        self.digest = sha256()
-        sent = 0
-        for piece in self._source.pieces():
-            self.digest.update(piece)
-            yield piece
-            sent += len(piece)
-            self._bar.update(sent)
+def _body(source: Source, bar: Bar) -> Iterator[bytes]:
+    sent = 0
+    for piece in source.pieces():
+        yield piece
+        sent += len(piece)
+        bar.update(sent)
 
 
 def download(transport: Transport, url: str, output_path: str | os.PathLike[str], bar: MakeBar) -> Path:

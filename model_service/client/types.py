@@ -23,6 +23,28 @@ class FileMetadata(Record):
     format: str | None = None
     content_type: str | None = None
     scan: dict[str, Any] | None = None
+    # Of an upload: the service had these bytes at this path already.
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletedFile(Record):
+    """A replaced or deleted file that can be restored; ``replaced_by`` is the checksum of its successor."""
+
+    id: str
+    path: str
+    size_bytes: int
+    checksum: str
+    replaced_by: str | None
+    was_primary: bool
+    removed_at: datetime
+    removed_by: str
+    purged_after: datetime
+
+    parsers = {  # noqa: RUF012 - as the base declares it
+        "removed_at": datetime.fromisoformat,
+        "purged_after": datetime.fromisoformat,
+    }
 
 
 def _files(items: list[Any]) -> tuple[FileMetadata, ...]:

@@ -19,6 +19,7 @@ from model_service.storage.hot_models import HotModels
 from model_service.storage.leases import Leases
 from model_service.storage.maintenance import Maintenance
 from model_service.storage.models import Models
+from model_service.storage.removed_files import RemovedFiles
 from model_service.storage.trash import Trash
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,7 @@ def make_sweeper(settings: Settings, database: Database, blobs: Blobs) -> "Sweep
     trash = Trash(database, Models(database, HotModels(settings, database)), blobs)
     keep_s = settings.deleted_keep_days * 86_400.0
     steps = [
+        Step("removed_files", lambda: RemovedFiles(database, blobs).purge_removed(keep_s)),
         Step("deleted_models", lambda: trash.purge_deleted(keep_s)),
         Step("blobs", lambda: blobs.sweep(settings.orphan_safety_s), while_archiving=False),
         Step("counters", Counters(database).prune),

@@ -12,6 +12,7 @@ from model_service.services.batch import BatchService
 from model_service.services.capabilities import CapabilityService
 from model_service.services.comparison import ComparisonService
 from model_service.services.datasets import DatasetService
+from model_service.services.deleted_files import DeletedFiles
 from model_service.services.deployment_changes import DeploymentChanges
 from model_service.services.deployment_keys import DeploymentKeyService
 from model_service.services.deployment_limits import DeploymentLimits
@@ -52,6 +53,7 @@ from model_service.storage.counters import Counters
 from model_service.storage.creations import Creations
 from model_service.storage.datasets import Datasets
 from model_service.storage.db import Database
+from model_service.storage.dependents import Dependents
 from model_service.storage.deployment_quotas import DeploymentQuotas
 from model_service.storage.deployments import Deployments
 from model_service.storage.disk_cache import DiskCache
@@ -86,6 +88,7 @@ class Services:
     lineage: LineageService
     comparison: ComparisonService
     files: HeldFiles
+    deleted_files: DeletedFiles
     part_uploads: PartUploadService
     exports: ExportService
     export_changes: ExportChanges
@@ -105,6 +108,7 @@ class Services:
     training_jobs: TrainingJobService
     datasets: DatasetService
     dataset_files: HeldFiles
+    deleted_dataset_files: DeletedFiles
     search: SearchService
     principals: Principals
     users: UserService
@@ -139,8 +143,12 @@ def build_services(settings: Settings, database: Database) -> Services:
     queue, tiers = Queue(settings, database), Tiers.read(settings)
     versions = NewVersions(database, stored_models, Creations(database), blobs, origins)
     models = ModelService(database, stored_models, versions, stored_trash, idempotency, origins, suggestions)
-    files = HeldFiles(
-        database, ModelHolder(models, stored_models), blobs, max_file_size=settings.max_file_size
+    dependents = Dependents(database)
+    model_holder = ModelHolder(models, stored_models, dependents)
+    dataset_holder = DatasetHolder(origins, stored_datasets, dependents)
+    files, dataset_files = (
+        HeldFiles(database, holder, blobs, max_file_size=settings.max_file_size)
+        for holder in (model_holder, dataset_holder)
     )
     trash = TrashService(database, stored_models, stored_trash)
     aliases = AliasService(database, stored_models, models)
@@ -173,6 +181,7 @@ def build_services(settings: Settings, database: Database) -> Services:
         lineage=LineageService(models, Lineage(database), origins),
         comparison=ComparisonService(models),
         files=files,
+        deleted_files=DeletedFiles(database, model_holder, blobs),
         part_uploads=PartUploadService(
             database,
             PartUploads(database, blobs.chunks),
@@ -205,12 +214,8 @@ def build_services(settings: Settings, database: Database) -> Services:
         integrity=IntegrityService(database, blobs, counters),
         training_jobs=TrainingJobService(database, stored_jobs, origins, idempotency),
         datasets=DatasetService(database, stored_datasets, origins, blobs, idempotency),
-        dataset_files=HeldFiles(
-            database,
-            DatasetHolder(origins, stored_datasets),
-            blobs,
-            max_file_size=settings.max_file_size,
-        ),
+        dataset_files=dataset_files,
+        deleted_dataset_files=DeletedFiles(database, dataset_holder, blobs),
         search=SearchService(ModelSearch(database), models),
         principals=principals,
         users=users,

@@ -14,6 +14,7 @@ from model_service.storage.blobs import Blobs
 from model_service.storage.datasets import Datasets
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.models import Change, DuplicateVersion
+from model_service.storage.removed_files import RemovedFiles
 
 
 class DatasetService:
@@ -24,6 +25,7 @@ class DatasetService:
         self._datasets = datasets
         self._origins = origins
         self._blobs = blobs
+        self._removed_files = RemovedFiles(database, blobs)
         self._idempotency = idempotency
 
     def register(self, fields: Document, once: Once | None = None) -> Document:
@@ -127,6 +129,7 @@ class DatasetService:
 
         if self._database.transaction(work) is None:
             raise NotFound("dataset", reference)
+        self._removed_files.purge_all("dataset", dataset["_id"])
         return str(dataset["_id"])
 
     def usage(self, reference: str, limit: int) -> Document:

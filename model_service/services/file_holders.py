@@ -9,8 +9,10 @@ from model_service.services.model_rules import require_not_archived, require_wri
 from model_service.services.models import ModelService
 from model_service.services.origins import Origins
 from model_service.services.references import Kind, query_of
+from model_service.services.replacement import MAX_NAMED, OTHERS, Dependent
 from model_service.storage.datasets import Datasets
 from model_service.storage.db import Document, Session
+from model_service.storage.dependents import Dependents
 from model_service.storage.file_entries import FilesEdit
 from model_service.storage.models import Change, Models
 
@@ -34,6 +36,9 @@ class Holder(Protocol):
     def changing(self, document_id: Any) -> AbstractContextManager[object]:
         """Held around the transaction that changes the document."""
 
+    def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
+        """What depends on its files, at most MAX_NAMED of each kind."""
+
     def change_file(
         self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
     ) -> Change | None:
@@ -43,9 +48,10 @@ class Holder(Protocol):
 class ModelHolder:
     kind: Kind = "model"
 
-    def __init__(self, models: ModelService, stored: Models) -> None:
+    def __init__(self, models: ModelService, stored: Models, dependents: Dependents) -> None:
         self._models = models
         self._stored = stored
+        self._dependents = dependents
 
     def get(self, reference: str) -> Document:
         return self._models.get(reference)
@@ -63,6 +69,18 @@ class ModelHolder:
     def changing(self, document_id: Any) -> AbstractContextManager[object]:
         return self._stored.changing(document_id)
 
+    def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
+        exports = self._dependents.exports_of(document["_id"], session)
+        job_ids = [job["_id"] for job in exports]
+        return [
+            *(Dependent("aliases", alias) for alias in document.get("aliases", ())),
+            *(Dependent("exports", job["_id"], job["export_format"]) for job in exports[:MAX_NAMED]),
+            *(
+                Dependent("deployments", found["_id"], found["name"])
+                for found in self._dependents.deployments_of(job_ids, session, MAX_NAMED)
+            ),
+        ]
+
     def change_file(
         self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
     ) -> Change | None:
@@ -72,15 +90,17 @@ class ModelHolder:
 class DatasetHolder:
     kind: Kind = "dataset"
 
-    def __init__(self, origins: Origins, datasets: Datasets) -> None:
+    def __init__(self, origins: Origins, datasets: Datasets, dependents: Dependents) -> None:
         self._origins = origins
         self._datasets = datasets
+        self._dependents = dependents
 
     def get(self, reference: str) -> Document:
         return self._origins.dataset(reference)
 
     def get_for_file(self, reference: str, path: str | None) -> Document:
-        return self.get(reference)
+        dataset_id = self.get(reference)["_id"]
+        return self._datasets.find_for_file({"_id": dataset_id}, path) or self.get(reference)
 
     def require_takes_files(self, document: Document, reference: str) -> None:
         self._origins.require_readable_dataset(document, reference)
@@ -88,6 +108,12 @@ class DatasetHolder:
 
     def changing(self, document_id: Any) -> AbstractContextManager[object]:
         return nullcontext()  # no cache holds a dataset
+
+    def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
+        users = self._dependents.users_of(document["_id"], session, MAX_NAMED)
+        readable = [(kind, found) for kind, found in users if may_read(found["name"])]
+        shown = [Dependent(kind, str(found["_id"]), found["name"]) for kind, found in readable]
+        return shown if len(readable) == len(users) else [*shown, Dependent("unreadable", OTHERS)]
 
     def change_file(
         self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str

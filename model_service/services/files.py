@@ -9,7 +9,6 @@ from model_service.services.file_names import (
     check_format,
     check_new_path,
     download_name,
-    format_of,
     media_type,
 )
 from model_service.storage.blobs import Blob, Blobs
@@ -82,7 +81,7 @@ class NewFile:
             primary=True,
             replaces_primary=True,
             filename=name,
-            file_format=checked or format_of(name),
+            file_format=checked,
             may_be_empty=False,
         )
 

@@ -3,30 +3,30 @@
 The primary file is the one that was sent as the holder's own, or was asked to be, or is the only one.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from model_service.errors import (
-    Conflict,
     FileTooLarge,
     IncompleteUpload,
+    InvalidRequest,
     NoFile,
     NotFound,
     PreconditionFailed,
     ServiceUnavailable,
 )
 from model_service.services.file_archive import FileArchive
+from model_service.services.file_changes import FileChanges, Outcome, Stored
+from model_service.services.file_edits import file_at, is_new, with_file, without_file
 from model_service.services.file_holders import Holder
-from model_service.services.file_names import OCTET_STREAM, check_path, format_of
+from model_service.services.file_names import OCTET_STREAM, check_path
 from model_service.services.files import NewFile, StoredFile, require_announced
+from model_service.services.replacement import NOTHING, Consent, require_consent
 from model_service.storage.blob_descriptions import of_file
 from model_service.storage.blobs import Blob, Blobs, SizeLimitExceeded, WriteExpired, blob_of
 from model_service.storage.db import Database, Document, Session
 from model_service.storage.file_entries import FilesEdit
-
-MAX_FILES = 10_000
-# A version is one document, and MongoDB's documents end at 16 MiB.
-MAX_PATHS_BYTES = 8 * 1024 * 1024
+from model_service.storage.removed_files import RemovedFiles
 
 # Whether a request's conditions hold for the file at its path: its sha256, or None where there is none.
 Condition = Callable[[str | None], bool]
@@ -43,6 +43,7 @@ class HeldFiles:
         self._database = database
         self._holder = holder
         self._blobs = blobs
+        self._changes = FileChanges(holder, RemovedFiles(database, blobs), blobs)
         self.max_file_size = max_file_size
 
     def writable(self, reference: str, path: str | None = None) -> Document:
@@ -66,23 +67,31 @@ class HeldFiles:
         *,
         sha256: str | None,
         condition: Condition = unconditional,
-    ) -> Document:
-        """Stream a file in and publish it at its path; a file that was there is let go.
+        consent: Callable[[], Consent] = lambda: NOTHING,
+        ask_first: bool = True,
+    ) -> Stored:
+        """Stream a file in and publish it at its path, as far as ``services.replacement`` allows.
 
-        Returns the document, as ``publish`` does.
+        A file whose announced sha256 is refused, or is the stored one's, is not stored at all.
 
         Args:
             document: a ``writable`` one.
             pieces: the bytes, in any sizes.
             sha256: 64 hexadecimal digits that the bytes must have, where the sender knows them.
+            consent: what the sender agreed to; a form may tell it behind its file.
+            ask_first: refuse by the announced sha256, before the bytes are read.
 
         Raises:
             NotFound, NotPermitted, Conflict: as of ``writable``, meanwhile; the version is full.
+            WouldReplace, ConfirmationRequired: nothing is kept.
             FileTooLarge: more than MAX_FILE_SIZE. Nothing is kept.
             IncompleteUpload: empty, or not the bytes that ``sha256`` announced. Nothing is kept.
             PreconditionFailed: ``condition`` does not hold when the bytes are there. Nothing is kept.
         """
         check_condition(condition, file_at(document, new.path))
+        if ask_first and sha256 is not None and self.announced(document, new, sha256, consent()):
+            self._require_same(pieces, sha256)
+            return Stored(document, Outcome.UNCHANGED)
         try:
             written = self._blobs.write(pieces, limit_bytes=self.max_file_size)
         except SizeLimitExceeded:
@@ -92,10 +101,33 @@ class HeldFiles:
             raise IncompleteUpload("The upload is empty: send the file as the body or in the field 'file'.")
         try:
             require_announced("The bytes that arrived have", written.sha256, sha256)
-        except IncompleteUpload:
+            agreed = consent()
+        except InvalidRequest:
             self._blobs.discard(written)
             raise
-        return self.publish(document, written, new, condition=condition)
+        return self.publish(document, written, new, condition=condition, consent=agreed)
+
+    def announced(self, document: Document, new: NewFile, sha256: str, consent: Consent) -> bool:
+        """Whether a file of this sha256 would change nothing, asked before its bytes are sent.
+
+        Raises:
+            Conflict, WouldReplace, ConfirmationRequired: it would be refused.
+        """
+        entry = {"path": new.path, "checksum": f"sha256:{sha256.lower()}", "file_id": None, "size_bytes": 0}
+        edit = with_file(document, entry, new)
+        require_consent(document, edit, consent, self._holder.dependents, None)
+        unchanged = edit.primary == document["file_metadata"] and not edit.removed
+        return unchanged and not is_new(document, edit)
+
+    def _require_same(self, pieces: Iterable[bytes], sha256: str) -> None:
+        """Read bytes that are stored already. Raises: IncompleteUpload, FileTooLarge: they are other ones."""
+        digest, size = hashlib.sha256(), 0
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+            if size > self.max_file_size:
+                raise FileTooLarge(self.max_file_size)
+        require_announced("The bytes that arrived have", digest.hexdigest(), sha256)
 
     def publish(
         self,
@@ -104,9 +136,10 @@ class HeldFiles:
         new: NewFile,
         *,
         condition: Condition = unconditional,
+        consent: Consent = NOTHING,
         also: Callable[[Blob, Session], None] | None = None,
         keep: bool = False,
-    ) -> Document:
+    ) -> Stored:
         """Make written bytes the file at a path, in one transaction.
 
         Returns the document as it is then, with those of its files that this concerned.
@@ -118,10 +151,10 @@ class HeldFiles:
         Raises:
             as ``store``; the bytes are removed then.
         """
-        after: Document = {}
+        done = Stored(document, Outcome.UNCHANGED)
 
         def refer(stored: Blob, session: Session) -> None:
-            nonlocal after
+            nonlocal done
             if also is not None:
                 also(stored, session)
             entry = {"path": new.path, **stored.reference(), "content_type": new.content_type}
@@ -130,7 +163,9 @@ class HeldFiles:
                 check_condition(condition, file_at(before, new.path))
                 return with_file(before, entry, new)
 
-            after = self._change(document["_id"], edit, session, "file_stored", new.path)
+            done = self._changes.change(
+                document["_id"], new.path, edit, session, action="file_stored", consent=consent
+            )
 
         try:
             with self._holder.changing(document["_id"]):
@@ -138,13 +173,20 @@ class HeldFiles:
                 self._blobs.publish(written, refer, keep=keep, described=described)
         except WriteExpired:
             raise ServiceUnavailable("The upload took longer than ORPHAN_SAFETY_S allows.") from None
-        return after
+        return done
 
-    def remove(self, reference: str, path: str, *, condition: Condition = unconditional) -> Document:
-        """Remove the file at a path. Returns the document without it, as ``publish`` does.
+    def remove(
+        self,
+        reference: str,
+        path: str,
+        *,
+        condition: Condition = unconditional,
+        consent: Consent = NOTHING,
+    ) -> Document:
+        """Move the file at a path to the trash. Returns the document without it, as ``publish`` does.
 
         Raises:
-            MalformedId, InvalidField, NotFound, NotPermitted, PreconditionFailed.
+            MalformedId, InvalidField, NotFound, NotPermitted, PreconditionFailed, ConfirmationRequired.
             Conflict: the document is archived.
         """
         path = check_path(path)
@@ -157,34 +199,13 @@ class HeldFiles:
             check_condition(condition, file)
             return without_file(before, path)
 
-        def work(session: Session) -> Document:
-            return self._change(document_id, edit, session, "file_removed", path)
+        def work(session: Session) -> Stored:
+            return self._changes.change(
+                document_id, path, edit, session, action="file_removed", consent=consent
+            )
 
         with self._holder.changing(document_id):
-            return self._database.transaction(work)
-
-    def _change(
-        self,
-        document_id: Any,
-        edit: Callable[[Document], FilesEdit],
-        session: Session,
-        action: str,
-        path: str,
-    ) -> Document:
-        """Change the file at a path and release the blobs that are let go.
-
-        Returns the document with those of its files that this concerned.
-        """
-
-        def checked(before: Document) -> FilesEdit:
-            self._holder.require_takes_files(before, str(document_id))
-            return edit(before)
-
-        change = self._holder.change_file(document_id, path, checked, session, action=action)
-        if change is None:  # deleted meanwhile
-            raise NotFound(self._holder.kind, str(document_id))
-        self._blobs.release_all(_released(change.before["files"], change.after["files"], path), session)
-        return change.after
+            return self._database.transaction(work).document
 
     def get_with_file(self, reference: str) -> Document:
         """Raises: MalformedId, NotFound: no such document, or it has no file yet."""
@@ -214,10 +235,6 @@ class HeldFiles:
         return FileArchive.of(document, self._blobs)
 
 
-def file_at(document: Document, path: str) -> Document | None:
-    return next((file for file in document["files"] if file["path"] == path), None)
-
-
 def check_condition(condition: Condition, file: Document | None) -> None:
     """Raises: PreconditionFailed."""
     present = blob_of(file).sha256 if file is not None else None
@@ -225,62 +242,3 @@ def check_condition(condition: Condition, file: Document | None) -> None:
         raise PreconditionFailed(
             "The file at this path is another one, or not there: look at it and decide again.", etag=present
         )
-
-
-def with_file(before: Document, entry: Document, new: NewFile) -> FilesEdit:
-    """A version gets this file at its path, in the place of what is there.
-
-    Raises:
-        Conflict: it has as many files as a version may, or too many long paths.
-    """
-    path = entry["path"]
-    primary = before["file_metadata"]
-    present = {file["path"] for file in before["files"]}
-    replaced = {_primary_path(before)} if new.replaces_primary and primary is not None else set()
-    removed = (replaced & present) - {path}
-    added = {path} - present
-    files = before["file_count"] + len(added) - len(removed)
-    path_bytes = before["path_bytes"] + _path_bytes(added) - _path_bytes(removed)
-    if added and (files > MAX_FILES or path_bytes > MAX_PATHS_BYTES):
-        raise Conflict(
-            f"A version holds at most {MAX_FILES:,} files, and {MAX_PATHS_BYTES:,} bytes of paths.",
-            files=before["file_count"],
-        )
-    if new.primary or primary is None or path == _primary_path(before):
-        primary = _metadata(entry, new.filename, new.file_format)
-    return FilesEdit(primary, entry, frozenset(removed))
-
-
-def without_file(before: Document, path: str) -> FilesEdit:
-    """A version loses the file at a path; the only one that is left is the primary one."""
-    left = [file for file in before["files"] if file["path"] != path]
-    primary = before["file_metadata"]
-    if primary is not None and _primary_path(before) == path:
-        primary = None
-    if primary is None and before["file_count"] == 2:
-        primary = _metadata(left[0])
-    return FilesEdit(primary, removed=frozenset({path}))
-
-
-def _path_bytes(paths: set[str]) -> int:
-    return sum(len(path.encode()) for path in paths)
-
-
-def _metadata(entry: Document, filename: str | None = None, file_format: str | None = None) -> Document:
-    name = filename or entry["path"].rpartition("/")[2]
-    return {
-        **{key: entry[key] for key in ("file_id", "size_bytes", "checksum", "path")},
-        "format": file_format or format_of(name),
-        "filename": name,
-    }
-
-
-def _primary_path(document: Document) -> str:
-    primary = document["file_metadata"]
-    return str(primary.get("path", primary["filename"]))
-
-
-def _released(before: list[Document], after: list[Document], path: str) -> list[Any]:
-    """The blobs no longer referred to; ``path`` was referred to anew, even where the bytes are equal."""
-    kept = {file["path"] for file in after} - {path}
-    return [file["file_id"] for file in before if file["path"] not in kept]

@@ -14,14 +14,16 @@ from model_service.errors import (
     MalformedId,
     NotFound,
 )
+from model_service.services.file_edits import file_at
 from model_service.services.files import NewFile, require_announced
-from model_service.services.held_files import HeldFiles, file_at
+from model_service.services.held_files import HeldFiles
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.part_verification import (
     DamagedParts,
     read_back,
     require_sha256,
 )
+from model_service.services.replacement import NOTHING, Consent
 from model_service.states import UploadState
 from model_service.storage.blobs import CHUNK_BYTES, Blob, Blobs, SizeLimitExceeded
 from model_service.storage.db import Database, Document, Session, now, object_id
@@ -95,6 +97,7 @@ class PartUploadService:
         size_bytes: int,
         sha256: str | None,
         part_size_bytes: int | None,
+        consent: Consent = NOTHING,
         once: Once | None = None,
     ) -> PartUpload:
         """Open an upload of a file of ``size_bytes`` to a ``writable`` model.
@@ -102,9 +105,12 @@ class PartUploadService:
         Raises:
             FileTooLarge: more than MAX_FILE_SIZE.
             InvalidField: no such parts.
+            WouldReplace, ConfirmationRequired: the announced ``sha256`` would be refused in the end.
         """
         if size_bytes > self._files.max_file_size:
             raise FileTooLarge(self._files.max_file_size)
+        if sha256 is not None:
+            self._files.announced(model, new, sha256, consent)
         part = part_size(size_bytes, part_size_bytes)
         at = now()
         document = {
@@ -112,6 +118,7 @@ class PartUploadService:
             "model_id": model["_id"],
             "model_name": model["name"],
             "new": asdict(new),
+            "consent": {"replace": consent.replace, "confirmed": sorted(consent.confirmed)},
             "size_bytes": size_bytes,
             "sha256": sha256.lower() if sha256 else None,
             "part_size_bytes": part,
@@ -191,7 +198,7 @@ class PartUploadService:
             raise self._closed(upload_id)
         return {"sha256": actual, "size_bytes": size}
 
-    def complete(self, upload_id: str, *, sha256: str | None) -> PartUpload:
+    def complete(self, upload_id: str, *, sha256: str | None, consent: Consent = NOTHING) -> PartUpload:
         """Read what is stored, compare it with what was announced, and publish it as the model's file.
 
         May be called again, after whatever became of the first call: a completed upload stays as it is. Where
@@ -199,10 +206,12 @@ class PartUploadService:
 
         Args:
             sha256: of the whole file, where it was not told at the beginning.
+            consent: in addition to what the upload was opened with.
 
         Raises:
             Conflict: parts are missing, or are damaged and have to be sent again: ``details.missing``; the
                 upload was aborted; the model is archived.
+            WouldReplace, ConfirmationRequired: the parts stay, for a call that agrees.
             IncompleteUpload: all parts are as they were sent, and not the file that was announced.
             MalformedId, NotFound, NotPermitted: of the upload or its model.
         """
@@ -219,7 +228,7 @@ class PartUploadService:
             return self.get(upload_id)
         try:
             blob = self._verified(upload, token, sha256)
-            self._publish(upload, model, blob, token)
+            self._publish(upload, model, blob, token, consent)
         except DamagedParts as found:
             self._uploads.reopen(upload.id, token, found.parts)
             raise _incomplete(found.parts, "are damaged") from None
@@ -245,16 +254,20 @@ class PartUploadService:
         if not self._uploads.renew_completion(upload.id, token):
             raise Conflict("Another request completes this upload.", state=UploadState.COMPLETING)
 
-    def _publish(self, upload: PartUpload, model: Document, written: Blob, token: str) -> None:
+    def _publish(
+        self, upload: PartUpload, model: Document, written: Blob, token: str, consent: Consent
+    ) -> None:
         new = NewFile(**upload.document["new"])
+        opened = upload.document.get("consent", {})  # none in an upload that an earlier version opened
+        consent |= Consent(opened.get("replace", False), frozenset(opened.get("confirmed", ())))
 
         def finish(stored: Blob, session: Session) -> None:
             file = {"path": new.path, **stored.reference(), "content_type": new.content_type}
             if not self._uploads.finish(upload.id, token, file, session):
                 raise Conflict("Another request completes this upload.", state=UploadState.COMPLETING)
 
-        model = self._files.publish(model, written, new, also=finish, keep=True)
-        file = file_at(model, new.path)
+        done = self._files.publish(model, written, new, consent=consent, also=finish, keep=True)
+        file = file_at(done.document, new.path)
         if file is None or file["file_id"] != upload.id:
             # Equal bytes were there: these chunks are gone, and what a late writer may leave is the sweep's.
             self._uploads.leave_to_sweep(upload.id)

@@ -55,6 +55,7 @@ HOLDERS: dict[str, Any] = {
     "models": _FILES,
     "deleted_models": _FILES,
     "datasets": _FILES,
+    "removed_files": ["$file.file_id"],
     "export_jobs": {
         "$concatArrays": [
             # The source, one file or several, is let go when the job ends.

@@ -6,6 +6,8 @@ deleted_models     the trash: the same documents, with deleted_at and deleted_by
     └─ training_job_id → training_jobs          │
 datasets           one document per version,    │     unique on (name, version)
     └─ files[].file_id ─────────────────────────┤
+removed_files      the trash of their files, by │     kind and holder_id
+    └─ file.file_id ────────────────────────────┤
 version_numbers    those of removed versions,   │     by kind, name and version_order
                    which are not given again    │
 training_jobs      the run a model came from    │
@@ -172,6 +174,7 @@ class Database:
         self.models = self._database["models"]
         self.deleted_models = self._database["deleted_models"]
         self.datasets = self._database["datasets"]
+        self.removed_files = self._database["removed_files"]
         self.version_numbers = self._database["version_numbers"]
         self.training_jobs = self._database["training_jobs"]
         self.idempotency_keys = self._database["idempotency_keys"]

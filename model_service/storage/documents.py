@@ -128,6 +128,21 @@ class TrainingJob(Described):
     finished_at: datetime | None
 
 
+class RemovedFile(TypedDict):
+    _id: StoredId
+    kind: str
+    holder_id: StoredId
+    name: str
+    version: str
+    namespace: str
+    file: StoredFile
+    was_primary: bool
+    format: str | None
+    replaced_by: str | None
+    removed_at: datetime
+    removed_by: str
+
+
 class VersionNumber(TypedDict):
     _id: str
     kind: str
@@ -401,6 +416,7 @@ class PartUpload(TypedDict):
     model_id: StoredId
     model_name: str
     new: JSONObject
+    consent: NotRequired[JSONObject]
     size_bytes: int
     sha256: str | None
     part_size_bytes: int
@@ -461,6 +477,7 @@ DOCUMENT_TYPES: Mapping[str, Any] = {
     "deleted_models": DeletedModel,
     "datasets": Dataset,
     "version_numbers": VersionNumber,
+    "removed_files": RemovedFile,
     "training_jobs": TrainingJob,
     "export_jobs": ExportJob,
     "export_quotas": Quota,

@@ -81,6 +81,18 @@ def change_files(
     return before, before | changes | {"files": files, "file_metadata": wanted.primary}
 
 
+def change_details(before: Document, after: Document, path: str) -> Document:
+    """For the audit log: the file at the path, and those that it replaced or that were removed."""
+    kept = {(file["path"], file["checksum"]) for file in after["files"]}
+    removed = [
+        {"path": file["path"], "checksum": file["checksum"]}
+        for file in before["files"]
+        if (file["path"], file["checksum"]) not in kept
+    ]
+    stored = next((file["checksum"] for file in after["files"] if file["path"] == path), None)
+    return {"path": path, "checksum": stored, "removed": removed}
+
+
 def _changed(files: list[Document], edit: FilesEdit) -> list[Document]:
     """What the update makes of these: a file takes the place of what was at its path, or comes last."""
     kept = [file for file in files if file["path"] not in edit.removed]

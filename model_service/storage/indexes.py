@@ -67,6 +67,13 @@ INDEXES: dict[str, list[IndexModel]] = {
             for field in ("name", "namespace", "purpose", "format", "task_type", "tags", "created_by")
         ),
     ],
+    "removed_files": [
+        IndexModel(
+            [(field, ASCENDING) for field in ("kind", "holder_id")]
+            + [("removed_at", DESCENDING), ("_id", DESCENDING)]
+        ),
+        IndexModel([("removed_at", ASCENDING)]),
+    ],
     "version_numbers": [
         IndexModel([("kind", ASCENDING), ("name", ASCENDING), ("version_order", DESCENDING)])
     ],
@@ -126,6 +133,7 @@ INDEXES: dict[str, list[IndexModel]] = {
                 "routing.members.export_job_id",
             )
         ),
+        IndexModel([("routing.shadow.export_job_id", ASCENDING)], sparse=True),
         # Names that were derived are unique among themselves; one that was chosen may be taken many times.
         IndexModel([("name", ASCENDING)], unique=True, partialFilterExpression={"display_name": {"$gt": ""}}),
         IndexModel(

@@ -20,7 +20,7 @@ from model_service.storage.audit import Audit
 from model_service.storage.counters import Counters
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.downloads import Downloads
-from model_service.storage.file_entries import FilesEdit, change_files, find_for_file
+from model_service.storage.file_entries import FilesEdit, change_details, change_files, find_for_file
 from model_service.storage.hot_models import HotModel, HotModels
 from model_service.storage.names import names_near
 from model_service.storage.scans import Scans
@@ -223,7 +223,7 @@ class Models:
         if after is not before:
             if any("scan" not in file for file in after["files"]):
                 self._scans.note(model_id, session)
-            self._record(action, after, session, {"path": path})
+            self._record(action, after, session, change_details(before, after, path))
             self._statistics.change(before, after, session)
         return Change(before, after)
 

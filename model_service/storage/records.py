@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from model_service.actor import namespace_of
 from model_service.storage.audit import Audit
 from model_service.storage.db import Database, Document, Session, now
-from model_service.storage.file_entries import FilesEdit, change_files
+from model_service.storage.file_entries import FilesEdit, change_details, change_files, find_for_file
 from model_service.storage.models import Change, DuplicateVersion, same
 from model_service.storage.pages import page_of
 
@@ -69,6 +69,11 @@ class Records:
         self._record("updated", after, session, {"fields": fields})
         return Change(before, after)
 
+    def find_for_file(self, query: Document, path: str | None) -> Document | None:
+        """As ``find`` of what has files, with those that a change at the path may concern; see there."""
+        stages: list[Document] = [{"$match": query}, {"$sort": {"version_order": -1}}, {"$limit": 1}]
+        return find_for_file(self._records, stages, path)
+
     def change_file(
         self,
         record_id: Any,
@@ -84,7 +89,7 @@ class Records:
             return None
         before, after = changed
         if after is not before:
-            self._record(action, after, session, {"path": path})
+            self._record(action, after, session, change_details(before, after, path))
         return Change(before, after)
 
     def remove(self, record_id: Any, session: Session) -> Document | None:

@@ -15,10 +15,9 @@ from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.models import DERIVED, Models
 from model_service.storage.pages import page_of, within
+from model_service.storage.removed_files import RELEASED_AT_ONCE, RemovedFiles
 
 LAST_DELETED_FIRST = [("deleted_at", -1), ("_id", -1)]
-# Blobs let go in one transaction, which must not take long.
-RELEASED_AT_ONCE = 1000
 
 
 class Trash:
@@ -28,6 +27,7 @@ class Trash:
         self._models = models
         self._blobs = blobs
         self._audit = Audit(database)
+        self._removed_files = RemovedFiles(database, blobs)
 
     def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
         return self._deleted.find_one({"_id": model_id}, session=session)
@@ -85,6 +85,8 @@ class Trash:
         model = self.get(model_id, session)
         if model is None:
             return None, True
+        if self._removed_files.purge_of("model", model_id, session):
+            return model, False
         files = model["files"]
         self._blobs.release_all((file["file_id"] for file in files[:RELEASED_AT_ONCE]), session)
         if len(files) > RELEASED_AT_ONCE:

@@ -23,8 +23,8 @@ class VersionNumbers:
 
     def note(self, removed: Document, session: Session | None) -> None:
         """Note the number of a version, in the transaction that removes it."""
-        key, note = _noted(self._kind, removed["name"], removed["version_order"], removed["_id"])
-        self._numbers.update_one(key, note, upsert=True, session=session)
+        key, fields = noted(self._kind, removed["name"], removed["version_order"], removed["_id"])
+        self._numbers.update_one(key, {"$set": fields}, upsert=True, session=session)
 
     def given(self, documents: Iterable[Document], session: Session | None = None) -> list[Document]:
         """The documents whose number belongs to another, removed version of their name."""
@@ -61,7 +61,7 @@ def _id_of(kind: str, name: str, version_order: int) -> str:
     return f"{kind} {name} {version_order}"
 
 
-def _noted(kind: str, name: str, version_order: int, subject_id: Any) -> tuple[Document, Document]:
-    """The query and the update of an upsert that keeps the first note of a number."""
+def noted(kind: str, name: str, version_order: int, subject_id: Any) -> tuple[Document, Document]:
+    """The query of a number's note, and the note's fields."""
     fields = {"kind": kind, "name": name, "version_order": version_order, "subject_id": subject_id}
-    return {"_id": _id_of(kind, name, version_order)}, {"$setOnInsert": fields | {"at": now()}}
+    return {"_id": _id_of(kind, name, version_order)}, fields | {"at": now()}

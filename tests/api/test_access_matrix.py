@@ -117,6 +117,9 @@ TABLE: dict[tuple[str, str], Route] = {
         f"GET {MODEL}/files",
         f"GET {MODEL}/files.zip",
         f"GET|DELETE {MODEL}/files/<path>",
+        f"GET {MODEL}/deleted-files",
+        f"DELETE {MODEL}/deleted-files/<file_id>",
+        f"POST {MODEL}/deleted-files/<file_id>/restore",
         f"POST {MODEL}/versions",
         f"POST {MODEL}/restore",
         "GET /api/v1/export/jobs",
@@ -139,6 +142,9 @@ TABLE: dict[tuple[str, str], Route] = {
         f"GET {DATASET}/files",
         f"GET {DATASET}/files.zip",
         f"GET|DELETE {DATASET}/files/<path>",
+        f"GET {DATASET}/deleted-files",
+        f"DELETE {DATASET}/deleted-files/<file_id>",
+        f"POST {DATASET}/deleted-files/<file_id>/restore",
         "GET /api/v1/training",
         "GET|PATCH|DELETE /api/v1/training/<training_id>",
         "DELETE /api/v1/uploads/<upload_id>",
@@ -221,9 +227,8 @@ class Things:
         from model_service.services.files import NewFile
 
         model = self.services.models.register(NewModel(**new_model(name=self.new_name())).model_dump())
-        return self.services.files.store(
-            model, iter([b"1234"]), NewFile.of_holder("m", "m.pt2", None), sha256=None
-        )
+        new = NewFile.of_holder("m", "m.pt2", None)
+        return self.services.files.store(model, iter([b"1234"]), new, sha256=None).document
 
     def exported(self) -> str:
         """A completed, verified export of the model."""
@@ -280,6 +285,7 @@ class Things:
             "path": lambda: self.model["file_metadata"].get("path", "m.pt2"),
             "alias": lambda: "best",
             "filename": lambda: "x.js",
+            "file_id": lambda: "f" * 24,
             "n": lambda: "1",
             "name": made("/api/v1/users", {"name": f"u{uuid.uuid4().hex}"}, "name"),
             "key_id": made("/api/v1/keys", {"name": "k", "scopes": ["read"]}, "id"),

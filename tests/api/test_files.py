@@ -35,9 +35,18 @@ def url_of(model_id: str, path: str) -> str:
     return f"/api/v1/models/{model_id}/files/{quote(path)}"
 
 
-def put(http: FlaskClient, model_id: str, path: str, content: bytes = CONTENT, **headers: str) -> Any:
+def put(
+    http: FlaskClient,
+    model_id: str,
+    path: str,
+    content: bytes = CONTENT,
+    *,
+    replace: bool = False,
+    **headers: str,
+) -> Any:
     length = {"CONTENT_LENGTH": str(len(content))}  # which the test client leaves out for no bytes
-    return http.put(url_of(model_id, path), data=content, headers=headers, environ_overrides=length)
+    url = url_of(model_id, path) + ("?replace=true" if replace else "")
+    return http.put(url, data=content, headers=headers, environ_overrides=length)
 
 
 def references(database: Database) -> dict[str, int]:
@@ -276,7 +285,8 @@ def test_the_primary_file_is_the_models_own_or_the_only_one_or_the_one_that_was_
     http.put(url_of(model_id, "c.bin") + "?primary=true&format=safetensors", data=b"c")
     assert primary() == "c.bin"
     assert http.get(f"/api/v1/models/{model_id}/info").json["file_metadata"]["format"] == "safetensors"
-    upload(http, model_id, b"own", **{"X-Filename": "own.pt2"})
+    own = {"X-Filename": "own.pt2"}
+    http.post(f"/api/v1/models/{model_id}/upload?replace=true", data=b"own", headers=own)
     assert primary() == "own.pt2"
     assert http.get(f"/api/v1/models/{model_id}/download").data == b"own"
     paths = [file["path"] for file in http.get(f"/api/v1/models/{model_id}/files").json["files"]]
@@ -312,11 +322,11 @@ def test_every_change_of_a_file_is_a_change_of_its_model_and_equal_bytes_are_non
     assert references(database) == {sha256(CONTENT): 1}
     put(http, model_id, "copy.bin")
     assert references(database) == {sha256(CONTENT): 2}
-    put(http, model_id, "a.bin", OTHER)
-    assert references(database) == {sha256(CONTENT): 1, sha256(OTHER): 1}
+    put(http, model_id, "a.bin", OTHER, replace=True)
+    assert references(database) == {sha256(CONTENT): 2, sha256(OTHER): 1}  # one of them by the trash
     deleted = http.delete(url_of(model_id, "copy.bin"))
     assert deleted.json["path"] == "copy.bin"
-    assert references(database) == {sha256(CONTENT): 0, sha256(OTHER): 1}
+    assert references(database) == {sha256(CONTENT): 2, sha256(OTHER): 1}
     assert revision() == first + 4
     assert http.delete(url_of(model_id, "copy.bin")).status_code == 404
     actions = [entry["action"] for entry in database.audit.find({"subject_id": model_id}).sort("_id", 1)]
@@ -380,7 +390,7 @@ def test_a_zip_holds_all_files_and_says_its_length_first(http: FlaskClient, mode
     assert (head.headers["Content-Length"], head.data) == (str(len(answer.data)), b"")
     etag = answer.headers["ETag"]
     assert http.get(url, headers={"If-None-Match": etag}).status_code == 304
-    put(http, model_id, "config.json", b"{}")
+    put(http, model_id, "config.json", b"{}", replace=True)
     assert http.get(url, headers={"If-None-Match": etag}).status_code == 200
 
 
@@ -428,7 +438,7 @@ def test_a_signed_url_needs_no_credential_and_gives_one_file(guarded: FlaskClien
     assert guarded.delete(url).status_code in {401, 403}
     assert guarded.put(url, data=b"x").status_code in {401, 403}
     # And of these bytes.
-    put(guarded, model_id, "a.bin", OTHER, **with_key)
+    put(guarded, model_id, "a.bin", OTHER, replace=True, **with_key)
     assert guarded.get(url).json["error"]["code"] == "signature_invalid"
 
 
@@ -459,13 +469,13 @@ def test_every_process_signs_alike_and_each_purpose_apart(settings: Settings, da
 def test_a_version_holds_so_many_files_and_no_more(
     http: FlaskClient, model_id: str, monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:
-    monkeypatch.setattr("model_service.services.held_files.MAX_FILES", 2)
+    monkeypatch.setattr("model_service.services.file_edits.MAX_FILES", 2)
     put(http, model_id, "a", b"a")
     put(http, model_id, "b", b"b")
     full = put(http, model_id, "c", b"c")
     assert (full.status_code, full.json["error"]["code"]) == (409, "conflict")
-    assert put(http, model_id, "b", b"another b").status_code == 200
-    assert database.chunks.count_documents({}) == 3  # b's first bytes wait for the sweep; c's are gone
+    assert put(http, model_id, "b", b"another b", replace=True).status_code == 200
+    assert database.chunks.count_documents({}) == 3  # b's first bytes are in the trash; c's are gone
 
 
 def test_a_deleted_models_file_cannot_be_published(http: FlaskClient, model_id: str, app: Any) -> None:

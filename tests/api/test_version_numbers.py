@@ -13,6 +13,7 @@ from model_service.services import Services
 from model_service.services.archive import Scope
 from model_service.services.archive_import import Conflicts
 from model_service.storage.db import Database
+from model_service.storage.migrations.m0003_version_numbers import MIGRATION
 from tests.api.deployed import URL, deploy, exported
 from tests.factories import model_fields, new_model
 
@@ -118,3 +119,27 @@ def test_a_backup_keeps_the_numbers(app: Flask, http: FlaskClient, database: Dat
         database.collection(name).delete_many({})
     archive.restore(io.BytesIO(content))
     assert made(http, MODELS).json["version"] == "v1.1"
+
+
+def test_older_data_tells_the_numbers_that_it_knows(http: FlaskClient, database: Database) -> None:
+    """In the trash, in the audit log, in the exports: of versions removed before numbers were noted."""
+    _, deleted, purged = (id_of(made(http, MODELS)) for _ in range(3))
+    http.delete(f"{MODELS}/{deleted}")
+    http.delete(f"{MODELS}/{purged}?purge=true")
+    dataset = id_of(made(http, DATASETS))
+    http.delete(f"{DATASETS}/{dataset}")
+    database.export_jobs.insert_one(
+        {"_id": "old", "model_id": "gone", "model_name": "digits", "model_version": "v2.5"}
+    )
+    database.version_numbers.delete_many({})
+    for _ in range(2):
+        assert MIGRATION.derive is not None
+        MIGRATION.derive(database)
+    numbers = sorted((n["kind"], n["version_order"]) for n in database.version_numbers.find())
+    assert numbers == [
+        ("dataset", 1_000_000),
+        ("model", 1_000_001),
+        ("model", 1_000_002),
+        ("model", 2_000_005),
+    ]
+    assert made(http, MODELS).json["version"] == "v2.6"

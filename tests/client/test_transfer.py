@@ -20,6 +20,8 @@ from model_service.client import (
 from .scripted import Request, Scripted, answers, serves
 
 CONTENT = os.urandom(3_000_000)
+# The answer to the question which file there is, before a large one is sent.
+NO_FILE = answers(404)
 
 
 def stores(content: bytes) -> bytes:
@@ -91,16 +93,16 @@ def test_an_upload_is_sent_again_from_its_start_when_the_service_was_busy(
 ) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(CONTENT)
-    script.steps = [answers(503), answers(201, stores(CONTENT))]
+    script.steps = [NO_FILE, answers(503), answers(201, stores(CONTENT))]
     metadata = ModelServiceClient(script.url).upload_model("m1", file)
     assert metadata.checksum == f"sha256:{sha256(CONTENT).hexdigest()}"
-    assert [request.body == CONTENT for request in script.requests] == [True, True]
+    assert [request.body == CONTENT for request in script.requests] == [False, True, True]
 
 
 def test_bytes_damaged_on_the_way_up_are_noticed(script: Scripted, tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(CONTENT)
-    script.steps = [answers(201, stores(CONTENT[::-1]))]
+    script.steps = [NO_FILE, answers(201, stores(CONTENT[::-1]))]
     with pytest.raises(ChecksumMismatch, match=r"model\.bin"):
         ModelServiceClient(script.url).upload_model("m1", file)
 
@@ -108,9 +110,9 @@ def test_bytes_damaged_on_the_way_up_are_noticed(script: Scripted, tmp_path: Pat
 def test_a_file_object_is_sent_from_where_it_stands(script: Scripted) -> None:
     file = io.BytesIO(b"header" + CONTENT)
     file.seek(6)
-    script.steps = [answers(201, stores(CONTENT))]
+    script.steps = [NO_FILE, answers(201, stores(CONTENT))]
     ModelServiceClient(script.url).upload_model("m1", file, filename="digits\r\nX-Admin: 1.pt2")
-    sent = script.requests[0]
+    sent = script.requests[1]
     assert sent.body == CONTENT
     assert sent.headers["x-filename"] == "UTF-8''digits%0D%0AX-Admin%3A%201.pt2"
 
@@ -138,7 +140,7 @@ def test_a_file_cut_short_while_it_is_sent_is_an_error(script: Scripted, tmp_pat
     def bar(label: str, total: float, unit: str) -> Truncating:
         return Truncating()
 
-    script.steps = [answers(201, stores(CONTENT))]
+    script.steps = [NO_FILE, answers(201, stores(CONTENT))]
     with pytest.raises(TransferFailed, match="ended after"):
         ModelServiceClient(script.url).upload_model("m1", file, progress=bar)
 

@@ -30,7 +30,7 @@ DIGEST = f"sha256:{sha256(CONTENT).hexdigest()}"
 @pytest.fixture(autouse=True)
 def small_is_large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Three parts are enough to be many."""
-    monkeypatch.setattr("model_service.client.files.PARTS_FROM_BYTES", 1_000_000)
+    monkeypatch.setattr("model_service.client.uploads.PARTS_FROM_BYTES", 1_000_000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -256,6 +256,7 @@ def test_a_part_that_was_damaged_on_the_way_is_sent_again(script: Scripted, file
     lost = {"error": {"code": "conflict", "message": "missing", "details": {"missing": [0]}}}
     stored = {"path": "model.bin", "file_id": "f", "size_bytes": len(CONTENT), "checksum": DIGEST}
     script.steps = [
+        answers(404),
         answers(201, json.dumps(opened).encode()),
         answers(400, json.dumps(damaged).encode()),
         answers(200),
@@ -266,6 +267,7 @@ def test_a_part_that_was_damaged_on_the_way_is_sent_again(script: Scripted, file
     ]
     assert ModelServiceClient(script.url).upload_model("m1", file).checksum == DIGEST
     assert [request.method for request in script.requests] == [
+        "GET",
         "POST",
         *["PUT"] * 2,
         "POST",

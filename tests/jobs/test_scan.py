@@ -15,6 +15,7 @@ from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.scan import scan
 from model_service.services import Services
 from model_service.services.files import NewFile
+from model_service.services.replacement import Consent
 from model_service.storage.scans import Scans
 from tests.factories import model_fields
 
@@ -124,7 +125,9 @@ def test_a_file_that_was_replaced_meanwhile_does_not_get_the_others_finding(
     scans = Scans(context.database)
     model = services.models.get(model_id)
     (old,) = scans.unscanned(model["_id"])
-    services.files.store(model, iter([b"second"]), NewFile.at("f0.pkl"), sha256=None)
+    services.files.store(
+        model, iter([b"second"]), NewFile.at("f0.pkl"), sha256=None, consent=lambda: Consent(replace=True)
+    )
     scans.record(model["_id"], old, {"verdict": "of the first"})
     assert findings(services, model_id) == [None]
 

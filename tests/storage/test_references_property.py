@@ -15,18 +15,20 @@ from model_service.config import Settings
 from model_service.errors import InvalidRequest
 from model_service.services import Services, build_services
 from model_service.services.files import NewFile
+from model_service.services.replacement import Consent
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database
 from tests.factories import model_fields
 
 THREADS = 4
+REPLACE = Consent(replace=True)
 # One that is written with the transaction, one of a chunk, one of two.
 CONTENTS = [b"small", b"m" * 300_000, b"l" * 2_500_000]
 NAMES = ["a", "b"]
 PATHS = ["x", "y/z"]
 
 operations = st.tuples(
-    st.sampled_from(["put", "upload", "remove", "delete", "purge", "copy", "restore"]),
+    st.sampled_from(["put", "upload", "remove", "put back", "empty", "delete", "purge", "copy", "restore"]),
     st.sampled_from(NAMES),
     st.sampled_from(PATHS),
     st.sampled_from(CONTENTS),
@@ -43,12 +45,12 @@ def run(services: Services, ids: dict[str, str], operation: tuple[str, str, str,
     what, name, path, content = operation
     model_id = ids[name]
     actions: dict[str, Callable[[], Any]] = {
-        "put": lambda: services.files.store(
-            services.files.writable(model_id), iter([content]), NewFile.at(path), sha256=None
+        "put": lambda: store(services, model_id, content, NewFile.at(path)),
+        "upload": lambda: store(services, model_id, content, NewFile.of_holder(name, path)),
+        "put back": lambda: services.deleted_files.restore(
+            model_id, last_removed(services, model_id), consent=REPLACE
         ),
-        "upload": lambda: services.files.store(
-            services.files.writable(model_id), iter([content]), NewFile.of_holder(name, path), sha256=None
-        ),
+        "empty": lambda: services.deleted_files.purge(model_id, last_removed(services, model_id)),
         "remove": lambda: services.files.remove(model_id, path),
         "delete": lambda: services.models.delete(model_id),
         "purge": lambda: services.models.delete(model_id, purge=True),
@@ -59,13 +61,25 @@ def run(services: Services, ids: dict[str, str], operation: tuple[str, str, str,
         actions[what]()
 
 
+def store(services: Services, model_id: str, content: bytes, new: NewFile) -> None:
+    document = services.files.writable(model_id)
+    services.files.store(document, iter([content]), new, sha256=None, consent=lambda: REPLACE)
+
+
+def last_removed(services: Services, model_id: str) -> str:
+    removed = services.deleted_files.page(model_id, 1, 1).items
+    return str(removed[0]["_id"]) if removed else "f" * 24
+
+
 def referred_to(database: Database) -> Counter[str]:
-    return Counter(
-        file["checksum"].removeprefix("sha256:")
+    files = [
+        file
         for collection in (database.models, database.deleted_models)
         for model in collection.find({}, {"files": True})
         for file in model["files"]
-    )
+    ]
+    files += [entry["file"] for entry in database.removed_files.find()]
+    return Counter(file["checksum"].removeprefix("sha256:") for file in files)
 
 
 def check(database: Database) -> None:
@@ -93,8 +107,8 @@ def check(database: Database) -> None:
 def test_references_are_counted_exactly(
     services: Services, database: Database, threads: list[list[tuple[str, str, str, bytes]]]
 ) -> None:
-    for collection in (database.models, database.deleted_models, database.files, database.chunks):
-        collection.delete_many({})
+    for name in ("models", "deleted_models", "removed_files", "version_numbers", "files", "chunks"):
+        getattr(database, name).delete_many({})
     ids = {name: str(services.models.register(model_fields(name=name))["_id"]) for name in NAMES}
     with ThreadPoolExecutor(THREADS) as pool:
         running = [

@@ -107,6 +107,7 @@ DatasetReference = Annotated[
     str, Field(max_length=300, description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest")
 ]
 Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]
+Confirmed = Annotated[Annotated[list[Text], Field(max_length=300)] | None, BeforeValidator(_split)]
 JSONObject = dict[str, Any]
 # ``Body`` strips the text of its fields, and would strip the keys of a free object too.
 _Key = Annotated[str, StringConstraints(strip_whitespace=False)]

@@ -32,6 +32,10 @@ class DatasetFilePath(DatasetPath):
     path: str = Field(description="in its version: relative, up to 1,024 characters")
 
 
+class DeletedDatasetFilePath(DatasetPath):
+    file_id: str = Field(description="as the list of deleted files names it")
+
+
 class DatasetFields(Body):
     description: str | None = Field(None, max_length=10_000)
     purpose: DatasetPurpose | None = Field(
@@ -133,6 +137,7 @@ class DatasetUploaded(BaseModel):
     message: str = "Dataset file stored"
     dataset_id: Id
     file_metadata: FileMetadata
+    unchanged: bool = Field(False, description="the same bytes were there already")
 
 
 class DatasetInfo(BaseModel):
@@ -155,3 +160,4 @@ class DatasetFileStored(BaseModel):
     dataset_id: Id
     revision: int
     file: StoredFile
+    unchanged: bool = Field(False, description="the same bytes were there already")

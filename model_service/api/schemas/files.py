@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from model_service.api.schemas.common import Answer, Body, Id, JSONObject, Query
+from model_service.api.schemas.common import Answer, Body, Confirmed, Id, JSONObject, Paged, Pagination, Query
 from model_service.api.schemas.models import FileMetadata
 from model_service.sentences import pattern
 from model_service.services.file_names import OCTET_STREAM
@@ -25,7 +25,18 @@ class FilePath(ModelPath):
     path: str = Field(description="in its version: relative, up to 1,024 characters")
 
 
-class FormatQuery(Query):
+class ConfirmQuery(Query):
+    confirm: Confirmed = Field(
+        None,
+        description="what depends on the version, as details.confirm of a refusal names it; comma-separated",
+    )
+
+
+class ConsentQuery(ConfirmQuery):
+    replace: bool = Field(False, description="put the file in the place of another one")
+
+
+class FormatQuery(ConsentQuery):
     format: str | None = Field(None, max_length=40, description="'pickle', 'onnx', …; else the name tells it")
 
 
@@ -60,6 +71,7 @@ class FileStored(BaseModel):
     model_id: Id
     revision: int
     file: StoredFile
+    unchanged: bool = Field(False, description="the same bytes were there already")
 
 
 class FileDeleted(BaseModel):
@@ -70,11 +82,39 @@ class FileDeleted(BaseModel):
     revision: int
 
 
+class DeletedFilesQuery(Paged):
+    pass
+
+
+class DeletedFilePath(ModelPath):
+    file_id: str = Field(description="as the list of deleted files names it")
+
+
+class DeletedFile(BaseModel):
+    """``replaced_by`` is the checksum of the file that took its place; null where it was deleted."""
+
+    id: Id
+    path: str
+    size_bytes: int
+    checksum: str
+    replaced_by: str | None
+    was_primary: bool
+    removed_at: datetime
+    removed_by: str
+    purged_after: datetime = Field(description="when it is removed for good")
+
+
+class DeletedFilePage(BaseModel):
+    files: list[DeletedFile]
+    pagination: Pagination
+
+
 class Uploaded(BaseModel):
     success: Literal[True] = True
     message: str = "Model file stored"
     model_id: Id
     file_metadata: FileMetadata
+    unchanged: bool = Field(False, description="the same bytes were there already")
 
 
 class ModelInfo(BaseModel):
@@ -108,11 +148,15 @@ class NewUpload(Body):
     content_type: str | None = Field(None, max_length=130)
     format: str | None = Field(None, max_length=40)
     primary: bool = False
+    replace: bool = Field(False, description="put the file in the place of another one")
+    confirm: Confirmed = Field(None, description="what depends on the version")
     with_urls: bool = Field(False, description="answer with a signed URL for each part")
 
 
 class Completion(Body):
     sha256: Sha256 | None = Field(None, description="of the whole file, where it was not announced before")
+    replace: bool = False
+    confirm: Confirmed = None
 
 
 class UploadPath(BaseModel):

@@ -12,7 +12,11 @@ import structlog
 from model_service.config import Settings
 from model_service.storage.counters import Counters
 from model_service.storage.db import Database, Document
-from model_service.storage.migrations import m0001_first_builds, m0002_exports_of_training_jobs
+from model_service.storage.migrations import (
+    m0001_first_builds,
+    m0002_exports_of_training_jobs,
+    m0003_version_numbers,
+)
 from model_service.storage.migrations.base import DataTooNew, Migration
 from model_service.storage.migrations.runner import LEASE_S, Report, Runner, collection_versions
 from model_service.storage.migrations.schema import too_new
@@ -32,6 +36,7 @@ __all__ = [
 MIGRATIONS: tuple[Migration, ...] = (
     m0001_first_builds.MIGRATION,
     m0002_exports_of_training_jobs.MIGRATION,
+    m0003_version_numbers.MIGRATION,
 )
 LATEST = MIGRATIONS[-1].version
 # The schema version of each collection whose documents ever changed their form; of any other it is 0.

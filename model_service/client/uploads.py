@@ -1,0 +1,184 @@
+"""Sending files to one version of a model or dataset.
+
+A file is hashed before it is sent. One that the service has at its path already is not sent again, and the
+announced sha256 lets the service refuse another one before its bytes arrive.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from model_service.client.errors import ChecksumMismatch, InvalidArgument, NotFound, UnexpectedAnswer
+from model_service.client.http import Transport
+from model_service.client.parts import upload_in_parts
+from model_service.client.progress import Bar, MakeBar, bars
+from model_service.client.source import Source, Uploadable, opened
+from model_service.client.transfer import header_value, upload
+from model_service.client.types import FileMetadata
+
+PARTS_FROM_BYTES = 64 * 1024 * 1024
+# A smaller file is sent at once: asking for its digest takes as long.
+ASK_FROM_BYTES = 256 * 1024
+# Hashing less than this takes no time that a bar could show.
+_SHOWN_FROM_BYTES = 64 * 1024 * 1024
+
+
+def consent_to(replace: bool, confirm: Sequence[str]) -> dict[str, Any]:
+    """The fields of a request that agree to replace a file."""
+    return {
+        **({"replace": True} if replace else {}),
+        **({"confirm": list(confirm)} if confirm else {}),
+    }
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """``base`` is the version's URL; ``in_parts``: whether it takes large files in parts."""
+
+    transport: Transport
+    base: str
+    consent: Mapping[str, Any]
+    bar: MakeBar
+    in_parts: bool
+
+    def own(self, path: Uploadable, filename: str | None) -> FileMetadata:
+        """Send the version's own file."""
+        with opened(path, filename) as source:
+            if source.size_bytes == 0:
+                raise InvalidArgument(f"{source.name} is empty: nothing was sent.")
+            digest = hashed(source, self.bar)
+            present = self._own_file() if source.size_bytes >= ASK_FROM_BYTES else None
+            if present is not None and present.filename == source.name and _same(present, digest):
+                return present
+            if self.in_parts and source.size_bytes > PARTS_FROM_BYTES:
+                file = self._send_parts(source, digest, {"filename": source.name})
+                return FileMetadata.from_json({**file, "filename": file.get("path")})
+            headers = {"X-Filename": header_value(source.name)}
+            url = f"{self.base}/upload"
+            answer = upload(
+                self.transport, "POST", url, source, self.bar, headers, sha256=digest, query=self.consent
+            )
+        return _verified(answer, "file_metadata", digest, source.name)
+
+    def at(self, source: Uploadable, path: str | None, *, primary: bool = False) -> FileMetadata:
+        """Send a file to a path, by default its own name."""
+        with opened(source, None) as opened_source:
+            place = path or opened_source.name
+            digest = hashed(opened_source, self.bar)
+            if opened_source.size_bytes >= ASK_FROM_BYTES:
+                present = self._own_file() if primary else self.files().get(place)
+                if present is not None and present.path == place and _same(present, digest):
+                    return present
+            return self._send(opened_source, place, digest, primary)
+
+    def all_at(self, paths: Mapping[str, str | os.PathLike[str]]) -> list[FileMetadata]:
+        """Send each file to its path, after one request for the digests of those that are there.
+
+        Those that replace others go first, so that a refusal comes before any byte is sent.
+        """
+        there = self.files()
+        digests = self._hash_all(paths)
+        stored = {
+            place: there[place]
+            for place, digest in digests.items()
+            if place in there and _same(there[place], digest)
+        }
+        kept = len(stored)
+        for place in sorted(paths.keys() - stored.keys(), key=lambda place: (place not in there, place)):
+            try:
+                with opened(paths[place], None) as source:
+                    stored[place] = self._send(source, place, digests[place], False)
+            except KeyboardInterrupt as stop:
+                stop.add_note(
+                    f"{len(stored) - kept} files were stored, {kept} were there already: the same again "
+                    f"sends the other {len(paths) - len(stored)}."
+                )
+                raise
+        return [stored[place] for place in paths]
+
+    def files(self) -> dict[str, FileMetadata]:
+        """The files of the version, by path."""
+        answer = self.transport.json("GET", f"{self.base}/files")
+        if not isinstance(answer.get("files"), list):
+            raise UnexpectedAnswer("The service's answer is no list of files.")
+        files = [FileMetadata.from_json({**file, "unchanged": True}) for file in answer["files"]]
+        return {file.path: file for file in files if file.path is not None}
+
+    def _own_file(self) -> FileMetadata | None:
+        try:
+            answer = self.transport.json("GET", f"{self.base}/info")
+        except NotFound:  # of its file, or of the version, which the upload is told
+            return None
+        return FileMetadata.from_json({**(answer.get("file_metadata") or {}), "unchanged": True})
+
+    def _hash_all(self, paths: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
+        digests: dict[str, str] = {}
+        total = sum(Path(path).stat().st_size for path in paths.values())
+        with closing(_hash_bar(self.bar, f"{len(paths)} files", total)) as shown:
+            done = 0
+            for place, path in paths.items():
+                with opened(path, None) as source:
+                    digests[place] = _digest(source, shown, done)
+                    done += source.size_bytes
+        return digests
+
+    def _send(self, source: Source, place: str, digest: str, primary: bool) -> FileMetadata:
+        if self.in_parts and source.size_bytes > PARTS_FROM_BYTES:
+            target = {"path": place, "primary": primary}
+            return FileMetadata.from_json(self._send_parts(source, digest, target))
+        query = {**self.consent, **({"primary": True} if primary else {})}
+        url = f"{self.base}/files/{path_segments(place)}"
+        answer = upload(self.transport, "PUT", url, source, self.bar, {}, sha256=digest, query=query)
+        return _verified(answer, "file", digest, source.name)
+
+    def _send_parts(self, source: Source, digest: str, target: Mapping[str, Any]) -> dict[str, Any]:
+        url = f"{self.base}/uploads"
+        return upload_in_parts(self.transport, url, source, target, self.bar, digest, self.consent)
+
+
+def hashed(source: Source, bar: MakeBar) -> str:
+    """The sha256 of a source, 64 hexadecimal digits; a bar shows how far a large one is."""
+    with closing(_hash_bar(bar, source.name, source.size_bytes)) as shown:
+        return _digest(source, shown, 0)
+
+
+def _hash_bar(bar: MakeBar, label: str, size_bytes: int) -> Bar:
+    make = bar if size_bytes >= _SHOWN_FROM_BYTES else bars(False)
+    return make(f"hashing {label}", size_bytes, "bytes")
+
+
+def _digest(source: Source, shown: Bar, done: int) -> str:
+    digest = sha256()
+    for piece in source.pieces():
+        digest.update(piece)
+        done += len(piece)
+        shown.update(done)
+    return digest.hexdigest()
+
+
+def _same(present: FileMetadata, digest: str) -> bool:
+    return present.checksum == f"sha256:{digest}"
+
+
+def path_segments(path: str) -> str:
+    """A file's path as segments of a URL's. Raises InvalidArgument: one that URLs fold away."""
+    given = path.split("/")
+    if not path or any(each in {"", ".", ".."} for each in given):
+        raise InvalidArgument(f"{path!r} is no path of a file.")
+    return "/".join(quote(each, safe="") for each in given)
+
+
+def _verified(answer: Mapping[str, Any], field: str, digest: str, name: str) -> FileMetadata:
+    stored = answer.get(field)
+    unchanged = bool(answer.get("unchanged"))
+    metadata = FileMetadata.from_json(
+        {**stored, "unchanged": unchanged} if isinstance(stored, dict) else stored
+    )
+    if metadata.checksum != f"sha256:{digest}":
+        raise ChecksumMismatch(f"The service stored {name} with other bytes than were sent: upload it again.")
+    return metadata
