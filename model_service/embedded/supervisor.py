@@ -5,6 +5,7 @@ here needs a lock. Several processes form a stage; a stage starts when all of th
 """
 
 import contextlib
+import math
 import selectors
 import signal
 import time
@@ -19,6 +20,8 @@ from model_service.signals import waking
 _WRONG_SETTINGS = 2  # an exit code: of our programs, of argparse, of mongod
 _TRIES = 5
 _START_S = 180.0
+# In a line of a log: no start is late while data of an earlier version is migrated.
+_MIGRATING = "migration.running"
 _STAGE_GRACE_S = 3.5  # two stages, and the kill after each, are over within 10 s
 _IDLE_S = 60.0
 
@@ -44,6 +47,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._all_ready = False
+        self._start_by = math.inf
 
     def run(self) -> None:
         """Returns after SIGINT, SIGTERM or SIGHUP, when every process is gone. Main thread only.
@@ -68,14 +72,14 @@ class Supervisor:
 
     def _start(self) -> None:
         for stage in self._stages:
-            deadline = time.monotonic() + _START_S
+            self._start_by = time.monotonic() + _START_S
             for child in stage:
                 self._launch(child)
             while not all(child.ready for child in stage):
                 self._turn()
                 if self._stopping:
                     return
-                self._give_up(stage, late=time.monotonic() > deadline)
+                self._give_up(stage, late=time.monotonic() > self._start_by)
         self._all_ready = True
         self._on_changed(self._pids())
         self._on_started()
@@ -121,6 +125,8 @@ class Supervisor:
             self._selector.unregister(child.output_fd)
         else:
             self._console.write(child.name, lines)
+            if any(_MIGRATING in line for line in lines):
+                self._start_by = time.monotonic() + _START_S
 
     def _launch(self, child: Child) -> None:
         try:

@@ -5,16 +5,17 @@ process is ready when it has made the file DATA/<name>.ready. DATA/pids.json the
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from model_service.embedded import supervisor
 from model_service.embedded.child import Process
 from model_service.embedded.console import Console
 from model_service.embedded.errors import EmbeddedError
 from model_service.embedded.family import guarded
 from model_service.embedded.lock import locked
-from model_service.embedded.supervisor import Supervisor
 
 
 def main(data_dir: Path, sources: list[dict[str, str]]) -> int:
@@ -33,7 +34,8 @@ def main(data_dir: Path, sources: list[dict[str, str]]) -> int:
                 for stage in sources
             ]
             names = [process.name for stage in stages for process in stage]
-            Supervisor(
+            supervisor._START_S = float(os.environ.get("START_S", supervisor._START_S))
+            supervisor.Supervisor(
                 stages, family, Console(1, names, as_text=True), started=lambda: None, changed=write_pids
             ).run()
     except EmbeddedError as exc:

@@ -223,3 +223,15 @@ def test_a_log_cannot_send_commands_to_the_terminal(launch: Launch, tmp_path: Pa
     launcher.terminate()
     output, _ = launcher.communicate(timeout=20)
     assert output.startswith("one | ]0;owned \ufffd and text\n")
+
+
+MIGRATES = "[(print('migration.running', flush=True), time.sleep(0.2)) for _ in range(40)]"
+
+
+def test_a_start_is_not_late_while_data_is_migrated(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration of eight seconds, where a start may take five."""
+    monkeypatch.setenv("START_S", "5")
+    launch([{"api": source(tmp_path, "api", MIGRATES)}])
+    assert pids(tmp_path).keys() == {"api"}
