@@ -41,7 +41,6 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
     else:
         model = services().files.writable(path.model_id)
         new = NewFile.of_holder(model["name"], body.filename, body.format)
-    services().disk.require_room(body.size_bytes)
     once = requested_once()
     upload = services().part_uploads.create(
         model,

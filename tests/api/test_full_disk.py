@@ -1,5 +1,6 @@
 """A full disk, shown on a small file system that has MongoDB, and on one that has a worker's workspace."""
 
+import hashlib
 import os
 import subprocess
 import time
@@ -150,7 +151,10 @@ def test_a_file_that_would_not_leave_enough_room_is_refused_before_its_first_byt
     model_id = registered(small)
     ballast.leave(LEAST + 100_000_000)
     assert small.get("/health").get_json()["accepts_writes"] is True
-    refusal(small.post(f"{MODELS}/{model_id}/uploads", json={"filename": "a.bin", "size_bytes": 100_000_000}))
+    upload = {"filename": "a.bin", "size_bytes": 40_000_000, "part_size_bytes": 40 << 20}
+    upload_id = small.post(f"{MODELS}/{model_id}/uploads", json=upload).get_json()["upload_id"]
+    digest = {"X-Content-SHA256": hashlib.sha256(bytes(40_000_000)).hexdigest()}
+    refusal(small.put(f"/api/v1/uploads/{upload_id}/parts/0", data=bytes(40_000_000), headers=digest))
     refusal(small.post(f"{MODELS}/{model_id}/upload", data=bytes(40_000_000)))
     assert small.post(f"{MODELS}/{model_id}/upload", data=b"little").status_code == 201
 
