@@ -52,7 +52,7 @@ class Deployments:
         """
         if not self._blobs.retain_all(packages_of(document["revisions"]), session):
             return False
-        if document["display_name"] is not None:
+        if document.get("display_name") is not None:
             document["name"] = self.free_name(document["name"], session)
         self._deployments.insert_one(document, session=session)
         self._keys.insert(key, session)

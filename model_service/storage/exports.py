@@ -75,7 +75,7 @@ class Exports:
     def insert(self, document: Document, session: Session) -> None:
         """Store a new job under the next version numbers of its model and of its training job."""
         document["version"] = self._next("version", "model_id", document["model_id"], session)
-        training_job_id = document["training_job_id"]
+        training_job_id = document.get("training_job_id")
         if training_job_id is not None:
             number = self._next("training_version", "training_job_id", training_job_id, session)
             document["training_version"] = number
@@ -213,7 +213,7 @@ class Exports:
             DefaultTaken: another one became it at the same moment.
         """
         marks = {"is_default": "model_id"}
-        if job["training_job_id"] is not None:
+        if job.get("training_job_id") is not None:
             marks["is_training_default"] = "training_job_id"
         for mark, source in marks.items():
             others = {source: job[source], mark: True, "_id": {"$ne": job["_id"]}}
