@@ -31,6 +31,7 @@ VARIABLES = {
     "MODEL_SERVICE_DEPLOYMENT_KEY",
     "XDG_CONFIG_HOME",
     "XDG_CACHE_HOME",
+    "SSL_CERT_FILE",
 }
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-zA-Z-]*")
 _COMMAND = re.compile(r"[`'](model-service [^`']+)[`']")

@@ -12,7 +12,7 @@ from model_service.api.context import answer, context
 from model_service.api.permissions import reads
 from model_service.api.request_body import JSONRequest
 from model_service.api.request_id import request_id
-from model_service.api.schemas.common import Error, ErrorBody
+from model_service.api.schemas.common import Error, ErrorBody, unknown_field
 from model_service.errors import (
     DiskFull,
     ExportLimitReached,
@@ -111,7 +111,12 @@ def refuse_invalid_request(error: ValidationError) -> NoReturn:
             "The request has no body: send a JSON object, with 'Content-Type: application/json'."
         )
     fields = [
-        {"field": ".".join(map(str, problem["loc"])) or "body", "message": explain(problem)}
+        {
+            "field": ".".join(map(str, problem["loc"])) or "body",
+            "message": unknown_field(error.title, problem["loc"])
+            if problem["type"] == "extra_forbidden"
+            else explain(problem),
+        }
         for problem in problems
     ]
     message = "; ".join(f"{field['field']}: {field['message']}" for field in fields)

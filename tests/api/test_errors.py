@@ -144,3 +144,19 @@ def test_a_read_that_the_database_fails_says_nothing_of_a_change(
         answer: Any = app.handle_user_exception(ServerSelectionTimeoutError("no server"))
     assert answer.status_code == 503
     assert ("change" in answer.json["error"]["message"]) is doubt
+
+
+    ("body", "words"),
+    [
+        ({"name": "a", "algorithm": "b", "tag": ["x"]}, ["tag: there is no such field", "'tags'", "metrics"]),
+        ({"name": "a", "algorithm": "b", "zzz": 1}, ["zzz: there is no such field", "algorithm, "]),
+    ],
+)
+def test_an_unknown_field_is_told_what_fields_there_are(
+    http: FlaskClient, body: dict[str, Any], words: list[str]
+) -> None:
+    answer = http.post("/api/v1/models", json=body)
+    assert answer.status_code == 422
+    message = answer.json["error"]["message"]  # type: ignore[index]
+    assert all(word in message for word in words), message
+    assert "Extra inputs" not in message

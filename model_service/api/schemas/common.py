@@ -1,7 +1,8 @@
 """What every resource's requests and answers are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -139,6 +140,27 @@ class Body(BaseModel):
                 raise ValueError(f"{name!r} and {field!r} are two names of one field: send one of them")
             renamed[field] = renamed.pop(name)
         return renamed
+
+
+def unknown_field(schema: str, where: Sequence[int | str]) -> str:
+    """What to say of a field that the schema does not have; it lists those that it has, at the top level.
+
+    Args:
+        schema: the name of the class of the body or query.
+    """
+    found = next((each for each in _schemas() if each.__name__ == schema), None)
+    if found is None or len(where) != 1:
+        return "there is no such field here"
+    known = sorted(found.model_fields)
+    close = get_close_matches(str(where[0]), known, n=1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    return f"there is no such field here; {meant}the fields are {', '.join(known)}"
+
+
+def _schemas(parents: Sequence[type[BaseModel]] | None = None) -> Iterator[type[BaseModel]]:
+    for each in (Body, Query) if parents is None else parents:
+        yield each
+        yield from _schemas(each.__subclasses__())
 
 
 class Query(BaseModel):
