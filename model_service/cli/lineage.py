@@ -65,7 +65,10 @@ def compare(context: typer.Context, model_id: ModelId, other_id: Other, as_json:
         *(("dataset info", *row) for row in _changes(found.get("dataset_info", _NONE))),
         *(("signature", *row) for row in _changes(found["signature"])),
     ]
-    columns = ("what", "which", before, after, "change")
+    names = (found["from"]["version"], found["to"]["version"])  # the same name twice would leave no room
+    if found["from"]["name"] != found["to"]["name"]:
+        names = (before, after)
+    columns = ("what", "which", *names, "change")
     shown = Listing(columns, rows, spare=() if any(row[-1] for row in rows) else ("change",))
     emit(found, as_json, shown if rows else f"{before} and {after} do not differ.")
 

@@ -146,6 +146,7 @@ def test_a_read_that_the_database_fails_says_nothing_of_a_change(
     assert ("change" in answer.json["error"]["message"]) is doubt
 
 
+@pytest.mark.parametrize(
     ("body", "words"),
     [
         ({"name": "a", "algorithm": "b", "tag": ["x"]}, ["tag: there is no such field", "'tags'", "metrics"]),
