@@ -32,6 +32,7 @@ VARIABLES = {
     "XDG_CONFIG_HOME",
     "XDG_CACHE_HOME",
     "SSL_CERT_FILE",
+    "FLASK_ENV",
 }
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-zA-Z-]*")
 _COMMAND = re.compile(r"[`'](model-service [^`']+)[`']")
