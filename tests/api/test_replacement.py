@@ -172,6 +172,14 @@ def test_a_version_with_an_alias_an_export_or_a_deployment_needs_each_confirmed(
     assert wrong_references(database) == []
 
 
+@pytest.mark.parametrize("confirm", [[{"a": []}], [1], "production", {}])
+def test_a_confirmation_that_is_no_list_of_names_is_refused(http: FlaskClient, confirm: Any) -> None:
+    route = Route(http, "parts")
+    body = {"path": "m.onnx", "size_bytes": 4, "confirm": confirm}
+    refused: Any = http.post(f"{route.base}/uploads", json=body)
+    assert (refused.status_code, refused.json["error"]["code"]) == (422, "invalid_field")
+
+
 def test_a_failed_export_keeps_nothing(http: FlaskClient, database: Database) -> None:
     route = Route(http, "path")
     route.send(FIRST)

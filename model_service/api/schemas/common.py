@@ -51,8 +51,8 @@ def _check_keys(value: Any, deepest: int) -> None:
 
 def _split(value: Any) -> Any:
     """``tags=a, b`` and ``tags=a&tags=b`` alike; what names nothing is no filter."""
-    if not isinstance(value, list):
-        return value
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        return value  # no such list: its type says so
     return [part for text in value for one in text.split(",") if (part := one.strip())] or None
 
 
