@@ -186,6 +186,7 @@ def train(say: Callable[[str], None]) -> Trained:
     from sklearn.model_selection import train_test_split
     from torch import nn
 
+    torch.set_num_threads(1)  # so small a network gains nothing from more, and loses where cores are busy
     torch.manual_seed(0)
     digits = load_digits()
     scans = (digits.images / 16.0).astype("float32")[:, None]
