@@ -126,6 +126,7 @@ def guarded_service(command: list[str], folder: Path, data_dir: Path) -> Iterato
         (data_dir / "up.log").open("wb") as log,
     ):
         member = family.spawn(command, without_databases(family.environment()), log.fileno())
+        tempfile.tempdir = str(family.folder)  # of torch, here
 
         def has_ended() -> bool:
             while select.select([family], [], [], 0)[0]:
