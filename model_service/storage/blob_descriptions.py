@@ -67,7 +67,7 @@ def descriptions(collection: str, documents: Iterable[Document]) -> Iterator[Upd
     """The updates that describe the blobs of these documents, where nothing describes them yet."""
     for document in documents:
         if collection == "export_jobs":
-            if "package" in document:
+            if "package" in document and "model_name" in document:  # an archive may hold less
                 yield _first(document["package"]["file_id"], of_package(document))
         elif collection in _FIELDS:
             for file in document.get("files") or []:
