@@ -48,7 +48,8 @@ def services_of(app: Flask) -> Services:
 
 
 def references(database: Database) -> dict[str, int]:
-    return {file["filename"]: file["metadata"]["references"] for file in database.files.find()}
+    found = [file["metadata"] for file in database.files.find()]
+    return {blob["sha256"]: blob["references"] for blob in found}
 
 
 def test_a_dataset_is_kept_as_it_was_told(http: FlaskClient) -> None:

@@ -262,13 +262,19 @@ def test_one_spelling_of_a_path_and_both_of_a_letters_cases(http: FlaskClient, m
 
 @pytest.mark.parametrize(
     "path",
-    ["..", "a/../b", "a/./b", "a/", "a\\b", "a\x00b", "a\tb", "..\\..\\etc", "x" * 1025, "%2e%2e", "a/.."],
+    ["..", "a/../b", "a/./b", "a\\b", "a\x00b", "a\tb", "..\\..\\etc", "x" * 1025, "%2e%2e", "a/.."],
 )
 def test_paths_that_are_none(http: FlaskClient, model_id: str, path: str) -> None:
     raw = path if "%" in path else quote(path)
     answer = http.put(f"/api/v1/models/{model_id}/files/{raw}", data=b"x")
     assert (answer.status_code, answer.json["error"]["code"]) == (422, "invalid_field")
     assert http.get(f"/api/v1/models/{model_id}/files").json["files"] == []
+
+
+def test_a_slash_at_the_end_of_a_path_makes_no_difference(http: FlaskClient, model_id: str) -> None:
+    stored = http.put(f"/api/v1/models/{model_id}/files/a/", data=b"x")
+    assert (stored.status_code, stored.json["file"]["path"]) == (201, "a")
+    assert http.get(f"/api/v1/models/{model_id}/files/a").data == b"x"
 
 
 def test_the_primary_file_is_the_models_own_or_the_only_one_or_the_one_that_was_asked_for(
