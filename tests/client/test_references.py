@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from model_service.cli.app import app
-from model_service.client import InvalidArgument, ModelServiceClient, NotFound
+from model_service.client import Conflict, InvalidArgument, ModelServiceClient, NotFound, WaitTimedOut
 from model_service.storage.db import Database
 from tests.api.finished import complete
 
@@ -57,6 +57,27 @@ class World:
     def id_of(self, kind: str) -> str:
         return str(getattr(self, kind))
 
+    def dependents(self) -> list[str]:
+        """What has to be confirmed before a file of the model is removed."""
+        with pytest.raises(Conflict) as refused:
+            self.client.delete_file(self.model, "a.bin")
+        found: list[str] = refused.value.details["confirm"]
+        return found
+
+    def removed_file(self) -> str:
+        """The id of a file of the model in the trash."""
+        self.client.upload_file(self.model, self.file, path="c.bin")
+        self.client.delete_file(self.model, "c.bin", confirm=self.dependents())
+        return self.client.list_deleted_files(self.model).items[0].id
+
+    def removed_dataset_file(self) -> str:
+        self.client.upload_dataset_file(self.dataset, self.file, path="c.bin")
+        try:
+            self.client.delete_dataset_file(self.dataset, "c.bin")
+        except Conflict as refused:  # models were made from it by then
+            self.client.delete_dataset_file(self.dataset, "c.bin", confirm=refused.details["confirm"])
+        return self.client.list_deleted_dataset_files(self.dataset).items[0].id
+
     def new_file(self) -> Path:
         return self.folder / f"{len(list(self.folder.iterdir()))}.out"
 
@@ -81,8 +102,16 @@ METHODS: dict[str, Callable[[World, str], Any]] = {
     "upload_file": lambda w, m: w.client.upload_file(m, w.file, path="b.bin"),
     "list_files": lambda w, m: w.client.list_files(m),
     "delete_file": lambda w, m: (
-        w.client.upload_file(w.model, w.file, path="c.bin") and w.client.delete_file(m, "c.bin")
+        w.client.upload_file(w.model, w.file, path="c.bin")
+        and w.client.delete_file(m, "c.bin", confirm=w.dependents())
     ),
+    "upload_files": lambda w, m: w.client.upload_files(m, {"b.bin": w.file}),
+    "list_deleted_files": lambda w, m: w.client.list_deleted_files(m),
+    "restore_file": lambda w, m: w.client.restore_file(m, w.removed_file(), confirm=w.dependents()),
+    "purge_file": lambda w, m: w.client.purge_file(m, w.removed_file()),
+    "list_deleted_dataset_files": lambda w, d: w.client.list_deleted_dataset_files(d),
+    "restore_dataset_file": lambda w, d: w.client.restore_dataset_file(d, w.removed_dataset_file()),
+    "purge_dataset_file": lambda w, d: w.client.purge_dataset_file(d, w.removed_dataset_file()),
     "presign_file": lambda w, m: w.client.presign_file(m),
     "download_model": lambda w, m: w.client.download_model(m, w.new_file()),
     "download_file": lambda w, m: w.client.download_file(m, "a.bin", w.new_file()),
@@ -153,8 +182,6 @@ def test_a_dataset_is_deleted_by_any_form(client: ModelServiceClient, form: str)
 
 
 def test_a_deployment_is_deleted_rolled_back_and_waited_for_by_its_name(world: World) -> None:
-    from model_service.client import Conflict, WaitTimedOut
-
     with pytest.raises(Conflict):  # it is its first revision
         world.client.rollback_deployment("checkout")
     with pytest.raises(WaitTimedOut):
@@ -195,7 +222,11 @@ COMMANDS: dict[str, str] = {
     "models files get": "MODEL a.bin {new}",
     "models files get-all": "MODEL {folder}/all",
     "models files zip": "MODEL {new}",
-    "models files delete": "MODEL c.bin",
+    "models files delete": "MODEL c.bin --confirm {confirm}",
+    "models files deleted": "MODEL",
+    "models files restore": "MODEL {removed} --confirm {confirm}",
+    "datasets deleted-files": "DATASET",
+    "datasets restore-file": "DATASET {removed_dataset} --confirm {dataset_confirm}",
     "datasets upload": "DATASET {file}",
     "datasets get": "DATASET",
     "datasets update": "DATASET --description d",
@@ -272,6 +303,13 @@ def test_every_command_takes_every_form(world: World) -> None:
                     folder=world.folder,
                     new=world.new_file(),
                     key=world.deployment_keys[-1],
+                    confirm=",".join(world.dependents()) if "{confirm}" in word else "",
+                    dataset_confirm=",".join(
+                        model["id"] for model in world.client.dataset_usage(world.dataset)["models"]
+                    )
+                    or "none",
+                    removed=world.removed_file() if word == "{removed}" else "",
+                    removed_dataset=world.removed_dataset_file() if word == "{removed_dataset}" else "",
                 ).replace(kind.upper(), form.replace("ID", world.id_of(kind)))
                 for word in template.split()
             ]
