@@ -53,7 +53,7 @@ def test_the_key_is_told_once_and_kept_as_a_hash(
 def test_an_inference_server_may_move(
     http: FlaskClient, verified: str, settings: Settings, database: Database
 ) -> None:
-    elsewhere = settings.model_copy(update={"inference_url": "https://models.example/"})
+    elsewhere = settings.model_copy(update={"inference_url": "https://models.example"})
     made = deploy(http, export_job_id=verified)
     moved = create_app(elsewhere).test_client()
     read: Any = moved.get(f"{URL}/{made['id']}").json

@@ -72,10 +72,13 @@ def test_other_bytes_or_another_model_are_converted(
     http: FlaskClient, database: Database, workers: Workers
 ) -> None:
     model_id = uploaded(http)
-    complete(database, ask(http, model_id).json["id"])
+    job_id = ask(http, model_id).json["id"]
+    complete(database, job_id)
     other = uploaded(http, name="other")  # the same bytes, but its name is in the package
     assert ask(http, other).status_code == 202
-    http.post(f"/api/v1/models/{model_id}/upload", data=b"other bytes", headers={"X-Filename": "m.pt2"})
+    replacing = f"/api/v1/models/{model_id}/upload?replace=true&confirm={job_id}"
+    replaced = http.post(replacing, data=b"other bytes", headers={"X-Filename": "m.pt2"})
+    assert replaced.status_code == 201, replaced.json
     assert ask(http, model_id).status_code == 202
 
 
