@@ -33,7 +33,9 @@ def require_no_other_page(request: Request, settings: Settings) -> None:
     if origin is None or request.method in _READING:
         return
     allowed = settings.allowed_origins
-    own = {request.host, urlsplit(settings.public_url or "").netloc}
+    own = {request.host}
+    if settings.public_url is not None:
+        own.add(urlsplit(settings.public_url).netloc)
     if origin not in allowed and "*" not in allowed and urlsplit(origin).netloc not in own:
         raise NotPermitted(
             f"A page of {origin[:100]!r} may change nothing here: CORS_ORIGINS does not name it."

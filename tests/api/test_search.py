@@ -349,7 +349,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"min_": "1"}, "min_", "no such parameter"),
     ({"page": 5002}, "page", "next_cursor"),
     ({"created_after": "2026-01-01T00:00:00"}, "created_after", "timezone"),
-    ({"q": ""}, "q", "at least 1"),
+    ({"q": ""}, "q", "must not be empty"),
 ]
 
 

@@ -102,7 +102,10 @@ def test_equal_files_are_stored_once_and_counted_for_each_model(http: FlaskClien
 def test_what_the_sweep_removes_is_no_longer_stored(http: FlaskClient, database: Database) -> None:
     model_id = register(http)
     upload(http, model_id, b"first")
-    upload(http, model_id, b"second")
+    url = f"/api/v1/models/{model_id}"
+    assert http.post(f"{url}/upload?replace=true", data=b"second").status_code == 201
+    (replaced,) = http.get(f"{url}/deleted-files").json["files"]
+    assert http.delete(f"{url}/deleted-files/{replaced['id']}").status_code == 200
     Blobs(database).sweep(safety_s=0)
     assert statistics(http)["storage_usage"]["stored_size_bytes"] == len(b"second")
 
