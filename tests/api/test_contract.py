@@ -50,6 +50,7 @@ def real_ids(http: FlaskClient, model_id: str, database: Database) -> dict[str, 
     }
 
 
+@pytest.mark.timeout(900)
 def test_every_answer_is_documented(app: Flask, real_ids: dict[str, str]) -> None:
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     wrong = []

@@ -100,6 +100,9 @@ def use_models(run: Shell, program: Path, folder: Path) -> str:
     run("models files get-all", model, str(folder / "all"))
     run("models files zip", model, str(folder / "all.zip"))
     run("models files delete", model, "more/scale.pt2")
+    (gone,) = run("models files deleted", model, "--json")["files"]
+    run("models files restore", model, gone["id"])
+    run("models files delete", model, "more/scale.pt2")
     run("models alias set", model, "production")
     run("models alias list", "digits")
     run("models alias remove", model, "production")
@@ -116,6 +119,12 @@ def use_models(run: Shell, program: Path, folder: Path) -> str:
 def use_datasets_and_training(run: Shell, program: Path, folder: Path) -> None:
     data = run("datasets register", "rows", "--format", "npz", "--purpose", "training", "--json")["id"]
     run("datasets upload", data, str(program))
+    (folder / "changed").mkdir()
+    changed = folder / "changed" / program.name
+    changed.write_bytes(b"other rows")
+    run("datasets upload", data, str(changed), "--replace")
+    (gone,) = run("datasets deleted-files", data, "--json")["files"]
+    run("datasets restore-file", data, gone["id"], "--replace")
     run("datasets list")
     run("datasets get", data)
     run("datasets update", data, "--description", "x")
