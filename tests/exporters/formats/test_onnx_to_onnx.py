@@ -17,7 +17,8 @@ from exporters.formats import onnx_file
 from exporters.request import ExportRequest
 
 from ..models import SAMPLES, Sample
-from .torch_formats import Reshaping, export_elsewhere, files, save_program
+from ..reproducible import contents
+from .torch_formats import Reshaping, export_elsewhere, save_program
 
 PROGRAMS = [sample for sample in SAMPLES if sample.kind == "pt2"]
 cells = pytest.mark.parametrize("sample", PROGRAMS, ids=lambda sample: sample.id)
@@ -93,7 +94,7 @@ def test_equal_inputs_give_equal_bytes_here_and_elsewhere(
         run(request)
     export_elsewhere(requests[2:])
 
-    assert files(tmp_path / "a") == files(tmp_path / "b") == files(tmp_path / "c")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
 
 
 def test_weights_are_no_inputs_and_nothing_names_the_author(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from exporters.request import ExportRequest
 
 from ..conftest import Export
 from ..models import SAMPLES, Sample
-from .torch_formats import Reshaping, export_elsewhere, files, save_program
+from ..reproducible import contents
+from .torch_formats import Reshaping, export_elsewhere, save_program
 
 cells = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.id)
 ARTEFACT = "model.torchscript.pt"
@@ -67,7 +68,7 @@ def test_equal_inputs_give_equal_bytes_here_and_elsewhere(
         assert {run(request).verdict for request in requests(turn)} == {"verified"}
     export_elsewhere(requests("c"))
 
-    assert files(tmp_path / "a") == files(tmp_path / "b") == files(tmp_path / "c")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
 
 
 def test_a_dynamic_axis_stays_one_where_a_trace_would_lose_it(tmp_path: Path) -> None:
