@@ -19,8 +19,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import golden, package, registry, runners
-from exporters.base import Artefact
+from exporters import golden, package, registry, runners, sources
+from exporters.base import Artefact, Case
 from exporters.convert import _without_running, run
 from exporters.errors import ConversionFailed, MissingDependency, UnsupportedOption
 from exporters.request import ExportRequest, ExportResult
@@ -225,14 +225,18 @@ def test_the_targets_comparison_is_the_one_of_the_export() -> None:
     assert build_engine.differences(want, {"y": want["y"][:, :2]}, 1e-3, 1e-4) == {"y": None, "label": None}
 
 
-def test_a_wrong_stand_in_is_a_failed_export(exported: Export) -> None:
+def test_a_wrong_stand_in_is_a_failed_export(exported: Export, checkpoint: Callable[[str], Path]) -> None:
     folder = exported(CONV, "tensorrt").package_dir
     case = golden.read(folder / "golden.npz")
     wrong = replace(case, expected={name: array + 1 for name, array in case.expected.items()})
     artefact = Artefact(("model.onnx",), "tensorrt", stand_in="onnx")
 
-    assert _without_running([case], artefact, folder, "elsewhere")["verdict"] == "converted_not_executed"
-    assert _without_running([wrong], artefact, folder, "elsewhere")["verdict"] == "failed"
+    source = sources.load(checkpoint(CONV.id), {})
+
+    def verdict(asked: Case) -> str:
+        return str(_without_running(source, [asked], artefact, folder, "elsewhere")["verdict"])
+
+    assert (verdict(case), verdict(wrong)) == ("converted_not_executed", "failed")
 
 
 def test_an_engine_without_its_machine_is_not_executable(tmp_path: Path) -> None:
