@@ -155,7 +155,9 @@ def test_prune_forgets_old_days_and_empty_groups_and_changes_no_answer(registry:
     gone = registry.add(model("gone"))
     registry.remove(gone)
     registry.add(model("kept"))
-    registry.database.model_counters.update_many({}, {"$set": {"created.20200101": 7}})
+    registry.database.model_counters.update_many(
+        {"models": {"$exists": True}}, {"$set": {"created.20200101": 7}}
+    )
     before = registry.counted()
     registry.counters.prune()
     assert registry.counted() == before
@@ -171,6 +173,7 @@ def test_rebuild_counts_what_was_never_counted(registry: Registry, monkeypatch: 
     documents = [
         model("ab"[n % 2], sizes=(n,), namespace="vn"[n % 2], days_ago=n % CREATED_DAYS) for n in range(40)
     ]
+    registry.database.model_counters.delete_many({})  # a database from before there were counters
     registry.database.models.insert_many(documents)
     registry.counters.ensure()
     assert registry.counted() == registry.recounted()

@@ -102,7 +102,7 @@ def test_creations_at_once_get_numbers_of_their_own(settings: Settings, database
         first = 1 if name == "a" else 0
         assert minors == list(range(first, first + 24))
     assert database.models.count_documents({}) == 72
-    assert sum(group["models"] for group in database.model_counters.find()) == 72
+    assert sum(group.models for group in Counters(database).groups()) == 72
     noted = {entry["subject_id"]: entry["details"] for entry in database.audit.find({"action": "created"})}
     assert all(noted[str(model["_id"])] == {"version": model["version"]} for model in made)
 
