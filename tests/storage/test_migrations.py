@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from model_service.config import Settings
 from model_service.storage.blobs import Blob, Blobs
@@ -204,7 +205,8 @@ def test_a_deployment_of_before_the_revisions_goes_on(world: World, database: Da
         database.api_keys.insert_one(key, session=session)
 
     blobs.publish(blobs.write(iter([b"old"]), limit_bytes=10), refer)
-    database.export_jobs.insert_one({"_id": "the job", "export_format": "openvino"})
+    of = {"model_id": ObjectId(), "model_name": "digits", "model_version": "v1.0", "created_at": at}
+    database.export_jobs.insert_one({"_id": "the job", "export_format": "openvino", "log": [], **of})
     database.schema.delete_many({})
     prepare(database)
     assert wrong_references(database) == []
