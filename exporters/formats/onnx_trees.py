@@ -7,7 +7,6 @@ the other side of a value, and drop the branch of a missing value. The tables of
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,7 @@ _ENSEMBLES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 _STRICT = {b"BRANCH_LEQ": False, b"BRANCH_LT": True}  # mode of a node → whether an equal value goes right
 
 
-@dataclass
-class Repaired:
-    """How many trees of the graph are one of the source's, node by node; how many have no counterpart."""
-
-    exact: int = 0
-    unknown: int = 0
-
-
-def repair(model: Any, estimator: Any, *, double: bool) -> Repaired:
+def repair(model: Any, estimator: Any, *, double: bool) -> None:
     """Set the threshold and the missing branch of every tree node to the source's.
 
     ``double``: the graph computes in float64. A tree of a library that compares float32 then casts first.
@@ -37,15 +28,11 @@ def repair(model: Any, estimator: Any, *, double: bool) -> Repaired:
     known: dict[bytes, list[Tree]] = defaultdict(list)
     for tree in fitted_trees(estimator):
         known[tree.structure].append(tree)
-    done = Repaired()
     for node in [one for one in model.graph.node if one.domain == _DOMAIN and one.op_type in _ENSEMBLES]:
-        _repair_ensemble(model.graph, node, known, done, double=double)
-    return done
+        _repair_ensemble(model.graph, node, known, double=double)
 
 
-def _repair_ensemble(
-    graph: Any, node: Any, known: dict[bytes, list[Tree]], done: Repaired, *, double: bool
-) -> None:
+def _repair_ensemble(graph: Any, node: Any, known: dict[bytes, list[Tree]], *, double: bool) -> None:
     attributes = {one.name: one for one in node.attribute}
     if "nodes_values" not in attributes:
         return
@@ -62,8 +49,6 @@ def _repair_ensemble(
         inner = tree.feature != LEAF
         thresholds[places[inner]] = tree.threshold[inner]
         missing[places] = tree.missing_left
-    done.exact += len(found)
-    done.unknown += len(set(attributes["nodes_treeids"].ints)) - len(found)
     if not found:
         return
     wide = double and all(tree.compares == "float64" for tree in found)

@@ -25,7 +25,7 @@ def for_development(settings: Settings) -> Settings:
 
 
 def serve(settings: Settings) -> None:
-    """Until Ctrl-C. Without werkzeug's debugger, which runs code for whoever reaches it."""
+    """Serve until Ctrl-C. Werkzeug's debugger is off: it runs code for every client."""
     from werkzeug.serving import run_simple
 
     from model_service.app import create_app
