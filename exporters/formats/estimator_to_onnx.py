@@ -18,8 +18,7 @@ from typing import Any
 from .. import imports
 from ..base import ESTIMATOR, Artefact, Case, Source
 from ..errors import ConversionFailed, UnsupportedOption, converting
-from ..sources import trees
-from . import onnx_file, onnx_trees, torch_graph
+from . import onnx_file, torch_graph
 from .torch_to_onnx import DEFAULT_OPSET, SPECIFICATION, check_names, presented
 
 __all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented"]
@@ -40,6 +39,8 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
     """As ``Exporter.converters``."""
     import skl2onnx
 
+    from ..sources import trees
+
     highest = skl2onnx.__max_supported_opset__
     if (options["opset_version"] or DEFAULT_OPSET) > highest:
         raise UnsupportedOption(
@@ -59,6 +60,8 @@ def convert(
     Raises:
         ConversionFailed: no converter for this estimator, or none for it in float64.
     """
+    from . import onnx_trees
+
     check_names(source, example, options)
     opset = options["opset_version"] or DEFAULT_OPSET
     failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
