@@ -127,7 +127,7 @@ class DeploymentService:
         }
 
     def get(self, deployment_id: str) -> Document:
-        """By its id, or by a name that no other deployment which the caller may read has.
+        """By its id, or by a name or display name that no other deployment which the caller may read has.
 
         Raises:
             NotFound.
@@ -144,7 +144,7 @@ class DeploymentService:
         if len(named) > 1:
             ids = [each["_id"] for each in named]
             raise Conflict(
-                f"{len(named)} deployments have the name {query['name']!r}: give an id, {' or '.join(ids)}.",
+                f"{len(named)} deployments have the name {reference!r}: give an id, {' or '.join(ids)}.",
                 ids=ids,
             )
         return named[0] if named else None

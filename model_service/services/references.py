@@ -4,7 +4,7 @@
     NAME@ALIAS                the model version that has the alias
     NAME/v1.2  NAME/1.2       that version of a model or a dataset
     NAME/latest               the highest version; of models, the highest that is not archived
-    NAME                      the one deployment of that name
+    NAME                      the one deployment of that name, or of that display name
 
 Each form is accepted with or without its scheme: ``models:/``, ``datasets:/`` or ``deployments:/``. ``NAME``
 may hold a namespace: ``vision/digits@production``. A model's or dataset's name alone is refused: the version
@@ -17,6 +17,7 @@ from typing import Literal
 from uuid import UUID
 
 from model_service.errors import InvalidField, InvalidRequest, MalformedId
+from model_service.services.deployment_names import is_plain
 from model_service.states import ModelStatus
 from model_service.storage.db import Document, object_id
 
@@ -106,12 +107,12 @@ def query_of(kind: Kind, text: str) -> Document:
 
 
 def deployment_query(text: str) -> Document:
-    """The filter for the deployment with an id, or for all that have a name."""
+    """The filter for the deployment with an id, or for all that have a name or a display name."""
     bare = without_scheme("deployment", text)
     try:
         return {"_id": str(UUID(bare))}
     except ValueError:
-        return {"name": bare}
+        return {"name" if is_plain(bare) else "display_name": bare}
 
 
 def _form_hint(kind: Kind, text: str) -> str:

@@ -165,6 +165,18 @@ def test_a_deployment_is_found_by_its_display_name(http: FlaskClient, verified: 
     for name in ("Production API", "production-api"):
         found: Any = http.get(URL, query_string={"name": name}).json
         assert [each["id"] for each in found["deployments"]] == [made["id"]]
+        named: Any = http.get(f"{URL}/{name}").json
+        assert named["id"] == made["id"]
+
+
+def test_a_display_name_that_two_deployments_have_is_refused_with_their_ids(
+    http: FlaskClient, verified: str
+) -> None:
+    made = [deploy(http, export_job_id=verified, name="Production API")["id"] for _ in range(2)]
+    answer = http.get(f"{URL}/Production API")
+    assert answer.status_code == 409
+    assert answer.json is not None
+    assert set(answer.json["error"]["details"]["ids"]) == set(made)
 
 
 def test_names_that_are_derived_at_once_differ(app: Flask, http: FlaskClient, verified: str) -> None:
