@@ -16,7 +16,7 @@ from tests.e2e.conftest import Stack, running
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_URL = "http://127.0.0.1:8084"
-OF_OTHERS = ("scripts/quickstart", "scripts/test", "model-service up")  # scripts/fresh, the suite, the fixture
+OF_OTHERS = ("scripts/quickstart", "scripts/test", "model-service up")  # other steps, and the fixture
 EXAMPLES = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 FOR_EVER = "model-service deployments watch"
 
