@@ -91,11 +91,16 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs, and what the source model answers to them."""
+    """Inputs, and what the source model answers to them.
+
+    ``kind`` is the class of probes that the inputs belong to: ``base``, ``sizes``, ``samples``, or one of the
+    source's own, like ``boundary`` and ``missing``. fidelity.json reports each class by itself.
+    """
 
     name: str
     inputs: Arrays
     expected: Arrays
+    kind: str = "base"
 
 
 @dataclass(frozen=True)

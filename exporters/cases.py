@@ -76,7 +76,7 @@ def _probes(source: Source) -> list[Case]:
         if not _takes(source, inputs):
             continue
         try:
-            cases.append(Case(f"{kind} values", inputs, source.reference(inputs)))
+            cases.append(Case(f"{kind} values", inputs, source.reference(inputs), kind))
         except Exception as exc:
             if limit := as_limit(exc):
                 raise limit from exc
@@ -181,21 +181,22 @@ def _all_changed(
 
 def _try(source: Source, sizes: Mapping[str, int], label: str, seed: int) -> Case | None:
     try:
-        return _run(source, sizes, label, seed)
+        return _run(source, sizes, label, seed, "sizes")
     except Exception as exc:
         if limit := as_limit(exc):
             raise limit from exc
         return None
 
 
-def _run(source: Source, sizes: Mapping[str, int], label: str, seed: int) -> Case:
+def _run(source: Source, sizes: Mapping[str, int], label: str, seed: int, kind: str = "base") -> Case:
     random = np.random.default_rng(seed)
     shapes = source.shapes(sizes)
     inputs = {
         spec.name: _random(random, spec, shapes[spec.name], source.integers.get(spec.name, (0, 1)))
         for spec in source.inputs
     }
-    return Case(label, inputs, source.reference({name: array.copy() for name, array in inputs.items()}))
+    expected = source.reference({name: array.copy() for name, array in inputs.items()})
+    return Case(label, inputs, expected, kind)
 
 
 def _random(
@@ -250,9 +251,8 @@ def _samples(source: Source, path: Path) -> Case:
             )
     inputs = {name: arrays[name] for name in names}
     try:
-        return Case(
-            "samples", inputs, source.reference({name: array.copy() for name, array in inputs.items()})
-        )
+        expected = source.reference({name: array.copy() for name, array in inputs.items()})
+        return Case("samples", inputs, expected, "samples")
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
             f"The model fails on the sample inputs: {str(exc)[:300]}"

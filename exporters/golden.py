@@ -6,6 +6,7 @@ images is declared, it holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAM
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -42,7 +43,7 @@ def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str |
         finite = [np.isfinite(array).reshape(len(array), -1).all(axis=1) for array in case.inputs.values()]
         rows = np.flatnonzero(~np.any(several, axis=0) & np.all(finite, axis=0))[:wanted]
         if most is None or len(rows) > _rows(most):
-            most = Case(case.name, _taken(case.inputs, rows), _taken(case.expected, rows))
+            most = replace(case, inputs=_taken(case.inputs, rows), expected=_taken(case.expected, rows))
     if most is None or not _rows(most):
         raise ConversionFailed(
             "Two classes score the same in every row that was asked, so nothing proves the labels. Export "

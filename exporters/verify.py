@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import findings
 from .base import FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case, Derived, Labels
 from .errors import as_limit
 
@@ -68,7 +69,7 @@ def compare(
     reports = []
     for case in cases:
         shapes = {name: list(array.shape) for name, array in case.inputs.items()}
-        report: dict[str, Any] = {"case": case.name, "input_shapes": shapes}
+        report: dict[str, Any] = {"case": case.name, "class": case.kind, "input_shapes": shapes}
         try:
             actual = predict(case.inputs)
         except Exception as exc:
@@ -86,13 +87,14 @@ def compare(
         "precision": precision,
         "tolerance": {name: {"rtol": rtol, "atol": atol} for name, (rtol, atol) in TOLERANCES.items()},
         "outputs": _worst(reports),
+        "probes": findings.by_class(cases, reports),
         "cases": reports,
     }
 
 
 def not_executed(reason: str) -> dict[str, Any]:
     """What becomes fidelity.json of an artefact that does not run here."""
-    return {"verdict": NOT_EXECUTED, "reason": reason, "outputs": {}, "cases": []}
+    return {"verdict": NOT_EXECUTED, "reason": reason, "outputs": {}, "probes": {}, "cases": []}
 
 
 def compare_outputs(
@@ -186,9 +188,12 @@ def _compare(
         return _refused("it is empty, so nothing was compared")
     finite = np.isfinite(expected)
     if not np.array_equal(expected[~finite], actual[~finite], equal_nan=expected.dtype.kind == "f"):
-        return _refused("NaN or infinity where the source has another value")
+        same = (expected == actual) | ((expected != expected) & (actual != actual))
+        worst = findings.element(expected, actual, int(np.argmin(finite | same)))
+        return _refused("NaN or infinity where the source has another value", worst)
     if not np.isfinite(actual[finite]).all():
-        return _refused("NaN or infinity where the source has a number")
+        worst = findings.element(expected, actual, int(np.argmax(finite & ~np.isfinite(actual))))
+        return _refused("NaN or infinity where the source has a number", worst)
     if not finite.any():
         return _refused("the source answers with nothing but NaN or infinity, which proves nothing")
     source = expected[finite].astype(np.float64)
@@ -199,8 +204,14 @@ def _compare(
     allowed = rtol * np.abs(source) + absolute
     if expected.dtype.kind == "f":
         within = bool((difference <= allowed).all())
+        shares = difference / np.maximum(allowed, 1e-300)
     else:
         within = np.array_equal(expected, actual)
+        shares = difference
+    furthest = int(np.argmax(shares))
+    worst = findings.element(expected, actual, int(np.flatnonzero(finite)[furthest]))
+    if expected.dtype.kind == "f":
+        worst["share_of_tolerance"] = _short(min(shares[furthest], 1e300))
     return {
         "max_abs": _short(difference.max()),
         "max_rel": _short((difference / np.maximum(np.abs(source), np.maximum(absolute, 1e-30))).max()),
@@ -208,6 +219,7 @@ def _compare(
         "top1_agreement": _top1(expected, actual),
         "passed": within,
         "reason": None if within else "further apart than the tolerance",
+        "worst": worst,
     }
 
 
@@ -225,9 +237,9 @@ def _scale(source: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.broadcast_to(np.maximum(np.minimum(*channels), _LEAST_PART * whole), source.shape)
 
 
-def _refused(reason: str) -> dict[str, Any]:
+def _refused(reason: str, worst: dict[str, Any] | None = None) -> dict[str, Any]:
     empty = dict.fromkeys(("max_abs", "max_rel", "cosine", "top1_agreement"))
-    return {**empty, "passed": False, "reason": reason}
+    return {**empty, "passed": False, "reason": reason, "worst": worst}
 
 
 def _cosine(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> float | None:
