@@ -172,9 +172,7 @@ def _best(
         if runner is None:
             fidelity = _without_running(source, asked, artefact, folder, why_not)
         else:
-            fidelity = verify.compare(
-                asked, runner.predict, artefact.precision, source.labels, source.derived
-            )
+            fidelity = _compare(source, asked, artefact, runner)
         tried.append({"converter": way.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         attempt = _Attempt(folder, artefact, runner, fidelity)
@@ -189,6 +187,12 @@ def _best(
     raise failure
 
 
+def _compare(source: Source, asked: list[Case], artefact: Artefact, runner: runners.Runner) -> dict[str, Any]:
+    return verify.compare(
+        asked, runner.predict, artefact.precision, source.labels, source.derived, source.run_by
+    )
+
+
 def _without_running(
     source: Source, asked: list[Case], artefact: Artefact, folder: Path, why_not: str
 ) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def _without_running(
     runner, why_not_even = _open(artefact.stand_in, folder / artefact.files[0])
     if runner is None:
         raise ConversionFailed(f"Not even the {artefact.stand_in} inside runs here: {why_not_even}")
-    proof = verify.compare(asked, runner.predict, artefact.precision, source.labels, source.derived)
+    proof = _compare(source, asked, artefact, runner)
     if proof["verdict"] == FAILED:
         return proof
     return fidelity | {"stand_in": {"format": artefact.stand_in, **proof}}

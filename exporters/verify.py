@@ -59,12 +59,13 @@ def compare(
     precision: str | None = None,
     labels: Mapping[str, Labels] = {},
     derived: Derived = _NONE,
+    run_by: str = "the source model in eager mode",
 ) -> dict[str, Any]:
     """What becomes fidelity.json, but for the tools: per case and output how far apart, and the verdict.
 
-    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. ``labels``
-    and ``derived`` as ``Source`` has them. An artefact that fails to run a case is ``failed`` with its error,
-    not an exception: that is a finding.
+    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. ``labels``,
+    ``derived`` and ``run_by`` as ``Source`` has them. An artefact that fails to run a case is ``failed`` with
+    its error, not an exception: that is a finding.
     """
     reports = []
     for case in cases:
@@ -83,7 +84,7 @@ def compare(
     passed = bool(reports) and all(report["passed"] for report in reports)
     return {
         "verdict": VERIFIED if passed else FAILED,
-        "reference": "the source model in eager mode",
+        "reference": run_by,
         "precision": precision,
         "tolerance": {name: {"rtol": rtol, "atol": atol} for name, (rtol, atol) in TOLERANCES.items()},
         "outputs": _worst(reports),

@@ -18,8 +18,8 @@ _EXTERNAL_FROM_BYTES = 1024
 
 
 def opset(model: Any) -> int:
-    """The version of the default operator set."""
-    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    """The version of the default operator set; 0 of a model that has operators of other sets alone."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def simplify(model: Any) -> Any:

@@ -42,6 +42,11 @@ def convert(
         raise
     except Exception as exc:
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+        if lines and "No conversion rule found for operations: " in lines[-1]:
+            operators = lines[-1].rpartition(": ")[2]
+            raise ConversionFailed(
+                f"OpenVINO has no operator for {operators[:300]}, which the model needs. Export onnx."
+            ) from exc
         raise as_limit(exc) or ConversionFailed(
             f"OpenVINO cannot read this model: {(lines or ['no reason given'])[-1][:300]}"
         ) from exc

@@ -21,6 +21,9 @@ _DTYPES = {
     "i32": "int32",
     "i64": "int64",
     "u8": "uint8",
+    "u16": "uint16",
+    "u32": "uint32",
+    "u64": "uint64",
     "boolean": "bool",
 }
 # More would only cost memory: every stream holds the activations of one call.

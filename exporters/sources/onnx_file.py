@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import ONNX, Arrays, Dimension, Source, TensorSpec
-from ..errors import InvalidSource, UnsupportedOption, as_limit
+from ..base import ONNX, Dimension, Source, TensorSpec
+from ..errors import InvalidSource, UnsupportedOption
 from ..request import Trust
-from . import onnx_gate
+from . import onnx_gate, onnx_outputs
+from .onnx_reference import Reference
 from .tensors import DTYPES
 
 # What exporters call the first axis of a batch; tf2onnx and others invent a name where they know none.
@@ -24,11 +25,13 @@ _OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
 # What an integer passes through unchanged on its way to a lookup.
 _PASSING = {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Transpose", "Concat", "Expand"}
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
+_DTYPES = (*DTYPES, "uint16", "uint32", "uint64")  # torch has no operators for the last three
+_NAMES = {"object": "text"}
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """Raises UnsafeCheckpoint and InvalidSource as ``onnx_gate.read`` does, and InvalidSource for what
-    onnxruntime does not run.
+    neither onnxruntime nor ONNX's reference implementation runs.
     """
     if options.get("inputs") is not None or options.get("architecture") is not None:
         name = "inputs" if options.get("inputs") is not None else "architecture"
@@ -46,11 +49,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         raise InvalidSource("The ONNX model takes no input, so there is nothing to ask it.")
     symbols = _name_axes(values)
     inputs = tuple(_spec(value, symbols) for value in values)
-    names = [value.name for value in model.graph.output]
-    session = _session(path)
-
-    def reference(arrays: Arrays) -> Arrays:
-        return dict(zip(names, session.run(names, arrays), strict=True))
+    outputs = onnx_outputs.as_tensors(model)
+    reference = Reference(path, model, outputs.decoders)
 
     def shapes(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
         return {spec.name: tuple(_evaluate(size, sizes) for size in spec.shape) for spec in inputs}
@@ -58,7 +58,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     return Source(
         kind="onnx",
         family=ONNX,
-        program=path,
+        program=reference.program,
         inputs=inputs,
         dimensions={
             word: Dimension()
@@ -71,7 +71,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         reference=reference,
         shapes=shapes,
         integers=_integers(model, inputs),
-        classes=_classes(model),
+        classes=outputs.classes or _classes(model),
+        run_by=reference.run_by,
     )
 
 
@@ -84,24 +85,6 @@ def _file(path: Path) -> Path:
             f"The folder has {len(found)} .onnx files; a source is one model with the data it names."
         )
     return found[0]
-
-
-def _session(path: Path) -> Any:
-    """As its author wrote it: the runtime changes nothing in the graph."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as exc:
-        text = str(exc).replace(str(path), path.name).strip()
-        raise as_limit(exc) or InvalidSource(
-            f"onnxruntime does not run the ONNX model: {text[:300]}"
-        ) from exc
 
 
 Axis = tuple[str, int]  # an input's name and an axis that the file gives no name
@@ -146,9 +129,10 @@ def _spec(value: Any, symbols: Mapping[str | Axis, str]) -> TensorSpec:
     if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
         raise InvalidSource(f"The input {value.name!r} of the ONNX model is no tensor of a known rank.")
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "none"
-    if dtype not in DTYPES:
+    if dtype not in _DTYPES:
         raise InvalidSource(
-            f"The input {value.name!r} of the ONNX model is {dtype}, not one of {', '.join(DTYPES)}."
+            f"The input {value.name!r} of the ONNX model is {_NAMES.get(dtype, dtype)}, not one of "
+            f"{', '.join(_DTYPES)}."
         )
     shape = []
     for axis, dim in enumerate(tensor.shape.dim):

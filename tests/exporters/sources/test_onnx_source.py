@@ -261,7 +261,7 @@ def _future(model: onnx.ModelProto) -> bytes:
         (_cut, "damaged or was cut short"),
         (_undefined, "breaks the specification"),
         (_no_input, "takes no input"),
-        (_text, "is object, not one of"),
+        (_text, "is text, not one of"),
         (_future, "opset"),
     ],
     ids=["cut", "undefined value", "no input", "text", "unknown opset"],

@@ -1,0 +1,121 @@
+"""Outputs of an ONNX model that are no numbers, as tensors: ZipMap's dictionaries, and labels that are text.
+
+skl2onnx and onnxmltools end a classifier with a ZipMap: for each row a dictionary of class and probability.
+The program that is converted has the tensor instead, float32[rows, classes], as its first output. A label
+that is text becomes the class's place, int64, like the labels of estimators. The reference stays the model in
+the file; its answers are decoded to the same tensors.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidSource
+
+Decoder = Callable[[Any], npt.NDArray[Any]]
+Label = str | int
+_ML = "ai.onnx.ml"
+
+
+class Outputs(NamedTuple):
+    """``model`` is changed in place where an output has a decoder; ``classes`` in the order of the scores."""
+
+    decoders: dict[str, Decoder]
+    classes: tuple[str, ...] | None
+
+
+def as_tensors(model: Any) -> Outputs:
+    """Make every output of ``model`` a tensor of numbers.
+
+    Raises:
+        InvalidSource: an output of another type, like a sequence, or text that is no class.
+    """
+    import onnx
+
+    makers = {name: node for node in model.graph.node for name in node.output}
+    decoders: dict[str, Decoder] = {}
+    labels: list[Label] = []
+    for output in model.graph.output:
+        node = makers.get(output.name)
+        if node is not None and node.op_type == "ZipMap":
+            labels = _labels_of(node)
+            decoders[output.name] = _of_dictionaries(labels)
+            _drop(node, output, len(labels))
+    scores_first = sorted(model.graph.output, key=lambda output: output.name not in decoders)
+    del model.graph.output[:]
+    model.graph.output.extend(scores_first)
+    labels = labels or _labels_of_classifier(model.graph.node)
+    for output in model.graph.output:
+        if not output.type.HasField("tensor_type"):
+            raise InvalidSource(
+                f"The output {output.name!r} of the ONNX model is a {output.type.WhichOneof('value')}, and "
+                "only tensors can be exported. Return its parts as outputs of their own."
+            )
+        if output.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            decoders[output.name] = _of_text(output.name, labels)
+            _encode(model, output, labels)
+    return Outputs(decoders, tuple(map(str, labels)) or None)
+
+
+def _labels_of(node: Any) -> list[Label]:
+    """The classes that a ZipMap or a classifier knows."""
+    for attribute in node.attribute:
+        if attribute.name in ("classlabels_strings", "class_labels_strings") and attribute.strings:
+            return [label.decode() for label in attribute.strings]
+        if attribute.name in ("classlabels_int64s", "classlabels_ints") and attribute.ints:
+            return list(attribute.ints)
+    return []
+
+
+def _labels_of_classifier(nodes: Iterable[Any]) -> list[Label]:
+    """Those of the model's only classifier; none where there are several, like the parts of an ensemble."""
+    found = [labels for node in nodes if node.domain == _ML and (labels := _labels_of(node))]
+    return found[0] if len(found) == 1 else []
+
+
+def _of_dictionaries(labels: list[Label]) -> Decoder:
+    return lambda rows: np.array([[row[label] for label in labels] for row in rows], np.float32).reshape(
+        len(rows), len(labels)
+    )
+
+
+def _of_text(name: str, labels: list[Label]) -> Decoder:
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise InvalidSource(
+            f"The output {name!r} of the ONNX model is text that is no class of a classifier, and only "
+            "numbers can be exported. Return the place in a list instead."
+        )
+    places = {label: place for place, label in enumerate(labels)}
+    return lambda found: np.vectorize(places.__getitem__, otypes=[np.int64])(found)
+
+
+def _drop(node: Any, output: Any, columns: int) -> None:
+    """Put a Cast in the place of a ZipMap, which returns float32 whatever it is given."""
+    import onnx
+
+    float32 = onnx.TensorProto.FLOAT
+    node.CopyFrom(onnx.helper.make_node("Cast", [node.input[0]], [output.name], name=node.name, to=float32))
+    output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, float32, [None, columns]))
+
+
+def _encode(model: Any, output: Any, labels: list[Label]) -> None:
+    """Append a LabelEncoder: text → its place."""
+    import onnx
+
+    text = f"{output.name}_text"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [text if name == output.name else name for name in names]
+    version = next((entry.version for entry in model.opset_import if entry.domain == _ML), 0)
+    if version == 1:
+        attributes: dict[str, Any] = {"classes_strings": labels}
+    else:
+        attributes = {"keys_strings": labels, "values_int64s": list(range(len(labels)))}
+    if not version:
+        model.opset_import.append(onnx.helper.make_opsetid(_ML, 2))
+    model.graph.node.append(
+        onnx.helper.make_node("LabelEncoder", [text], [output.name], domain=_ML, **attributes)
+    )
+    output.type.tensor_type.elem_type = onnx.TensorProto.INT64
