@@ -136,8 +136,11 @@ class Source:
     attachments: tuple[
         Path, ...
     ] = ()  # files that who uses the model needs too: a tokenizer's, a processor's
+    # Inputs of these sizes, seeded, where standard normal ones mean nothing to the model.
+    draw: Callable[[Mapping[str, int], int], Arrays] | None = None
     # Inputs that tell more of this model than random ones, by class, typical ones first; made on demand.
     probes: Callable[[], Iterable[tuple[str, Arrays]]] = tuple
+    coverage: Mapping[str, int] = field(default_factory=dict)  # what the probes reach, once they are made
     preprocessing: Mapping[str, Any] | None = (
         None  # what its checkpoint declares, for a request that does not
     )

@@ -18,6 +18,7 @@ from .errors import InvalidSource, UnsupportedOption, as_limit
 
 # The batch is 3 first, not 1: a size of 1 broadcasts, and hides what went wrong.
 _BATCH_SIZES = (3, 1, 2, 4, 8)
+_MOST_TRIES = 100  # to find the rows of a probe that the source takes
 _OTHER_SIZES = (16, 24, 32, 64, 128, 224, 256)
 
 
@@ -70,21 +71,53 @@ def _has_shape(array: npt.NDArray[np.generic], spec: TensorSpec) -> bool:
 
 
 def _probes(source: Source) -> list[Case]:
-    """Raises InvalidSource: the source rejects typical values. Another class that it rejects is no probe."""
+    """Raises InvalidSource: the source rejects typical values. A row of another class that it rejects is no
+    probe."""
     cases = []
     for kind, inputs in source.probes():
         if not _takes(source, inputs):
             continue
+        taken, failure = _taken(source, inputs)
+        if failure is not None and kind == "typical":
+            raise InvalidSource(
+                f"The model fails on values of the range that it was fitted on: {str(failure)[:300]}"
+            ) from failure
+        if taken is not None:
+            cases.append(Case(f"{kind} values", *taken, kind))
+    return cases
+
+
+def _taken(source: Source, inputs: Arrays) -> tuple[tuple[Arrays, Arrays] | None, Exception | None]:
+    """The rows that the source takes and its answers to them; None where it takes none. Its first failure.
+
+    Rows that fail together are tried in halves, which ends after _MOST_TRIES.
+    """
+    failure: Exception | None = None
+    found: list[tuple[int, Arrays, Arrays]] = []
+    todo, tries = [(0, inputs)], 0
+    while todo and tries < _MOST_TRIES:
+        start, block = todo.pop(0)
+        tries += 1
         try:
-            cases.append(Case(f"{kind} values", inputs, source.reference(inputs), kind))
+            found.append((start, block, source.reference({name: one.copy() for name, one in block.items()})))
         except Exception as exc:
             if limit := as_limit(exc):
                 raise limit from exc
-            if kind == "typical":
-                raise InvalidSource(
-                    f"The model fails on values of the range that it was fitted on: {str(exc)[:300]}"
-                ) from exc
-    return cases
+            failure = failure or exc
+            half = len(next(iter(block.values()))) // 2
+            if half:
+                todo += [
+                    (start, {name: one[:half] for name, one in block.items()}),
+                    (start + half, {name: one[half:] for name, one in block.items()}),
+                ]
+    if not found:
+        return None, failure
+    found.sort(key=lambda one: one[0])
+    return (_joined([block for _, block, _ in found]), _joined([answer for *_, answer in found])), failure
+
+
+def _joined(blocks: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def fixed(source: Source, sizes: Mapping[str, Any]) -> Source:
@@ -189,12 +222,15 @@ def _try(source: Source, sizes: Mapping[str, int], label: str, seed: int) -> Cas
 
 
 def _run(source: Source, sizes: Mapping[str, int], label: str, seed: int, kind: str = "base") -> Case:
-    random = np.random.default_rng(seed)
-    shapes = source.shapes(sizes)
-    inputs = {
-        spec.name: _random(random, spec, shapes[spec.name], source.integers.get(spec.name, (0, 1)))
-        for spec in source.inputs
-    }
+    if source.draw is not None:
+        inputs = source.draw(sizes, seed)
+    else:
+        random = np.random.default_rng(seed)
+        shapes = source.shapes(sizes)
+        inputs = {
+            spec.name: _random(random, spec, shapes[spec.name], source.integers.get(spec.name, (0, 1)))
+            for spec in source.inputs
+        }
     expected = source.reference({name: array.copy() for name, array in inputs.items()})
     return Case(label, inputs, expected, kind)
 

@@ -175,6 +175,8 @@ def _best(
             fidelity = _compare(source, asked, artefact, runner)
         tried.append({"converter": way.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
+        if source.coverage:
+            fidelity["coverage"] = dict(source.coverage)
         attempt = _Attempt(folder, artefact, runner, fidelity)
         if fidelity["verdict"] != FAILED:
             return attempt

@@ -7,8 +7,9 @@ An output agrees when every element does::
 with the tolerance of its dtype, or of the precision that the artefact computes in. The scale is the largest
 number of the output itself, so that small ones, like the probabilities of a softmax, are not waved through;
 of an output with three axes or more, that of the element's channel (axis 1 or the last, whichever is less),
-so that a detector's scores are not measured by its boxes' pixels. NaN and infinity have to be in the same
-places, and an output without one finite number proves nothing.
+so that a detector's scores are not measured by its boxes' pixels. Where a case has numbers a million times
+those of the first case, each row is measured by its own largest number. NaN and infinity have to be in the
+same places, and an output without one finite number in any case proves nothing.
 
 A label is judged where the source's scores say which one is right. Where its two best scores are no further
 apart than the tolerance of the best, either label is: the same votes of a forest, added in float32 and in
@@ -50,6 +51,8 @@ _TOOLS = (
 # Below this an all-zero output counts as zero: the noise of one float32 accumulation.
 _ZERO = 1e-6
 _NONE: Derived = {}
+_NO_NUMBER = "the source answers with nothing but NaN or infinity, which proves nothing"
+_OUTLYING = 1e6  # times the largest number of the first case
 _LEAST_PART = 1e-2  # of the output's largest number: the least that a channel is measured by
 
 
@@ -68,6 +71,7 @@ def compare(
     its error, not an exception: that is a finding.
     """
     reports = []
+    usual = {name: _largest(array) for name, array in cases[0].expected.items()} if cases else {}
     for case in cases:
         shapes = {name: list(array.shape) for name, array in case.inputs.items()}
         report: dict[str, Any] = {"case": case.name, "class": case.kind, "input_shapes": shapes}
@@ -78,9 +82,10 @@ def compare(
                 raise limit from exc
             report |= {"error": str(exc).strip()[:500], "outputs": {}, "passed": False}
         else:
-            report["outputs"] = compare_outputs(case.expected, actual, precision, labels, derived)
+            report["outputs"] = compare_outputs(case.expected, actual, precision, labels, derived, usual)
             report["passed"] = all(output["passed"] for output in report["outputs"].values())
         reports.append(report)
+    _require_a_number(reports)
     passed = bool(reports) and all(report["passed"] for report in reports)
     return {
         "verdict": VERIFIED if passed else FAILED,
@@ -104,11 +109,12 @@ def compare_outputs(
     precision: str | None = None,
     labels: Mapping[str, Labels] = {},
     derived: Derived = _NONE,
+    usual: Mapping[str, float] = {},
 ) -> dict[str, Any]:
     """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not.
 
     ``labels_not_judged`` is there where it is not 0; ``rows_compared`` of a derived output, the rows that are
-    not zero.
+    not zero. ``usual``: the largest number of each output in usual rows.
     """
     reports = {}
     for name, array in expected.items():
@@ -117,14 +123,14 @@ def compare_outputs(
             continue
         found, label = actual.get(name), labels.get(name)
         if label is None or expected[label.scores].shape[1] != len(label.classes):  # a file may say anything
-            reports[name] = _compare(array, found, precision)
+            reports[name] = _compare(array, found, precision, usual.get(name))
             continue
         best, classes = best_classes(expected[label.scores], precision), np.array(label.classes)
         tied = (best.sum(axis=1) > 1) & (best & (array[:, None] == classes)).any(axis=1)
         if found is not None and found.shape == array.shape:
             right = tied & (best & (found[:, None] == classes)).any(axis=1)
             array = np.where(right, found, array).astype(array.dtype)
-        reports[name] = _compare(array, found, precision)
+        reports[name] = _compare(array, found, precision, usual.get(name))
         if tied.any():
             reports[name]["labels_not_judged"] = int(tied.sum())
     for name in sorted(set(actual) - set(expected)):
@@ -176,8 +182,20 @@ def tools() -> dict[str, str]:
     return found
 
 
+def _require_a_number(reports: Sequence[dict[str, Any]]) -> None:
+    """Fail the outputs for which the source has nothing but NaN and infinity in every case."""
+    for name in dict.fromkeys(name for report in reports for name in report["outputs"]):
+        found = [report for report in reports if name in report["outputs"]]
+        if all(report["outputs"][name]["reason"] == _NO_NUMBER for report in found):
+            for report in found:
+                report["outputs"][name]["passed"] = report["passed"] = False
+
+
 def _compare(
-    expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None, precision: str | None
+    expected: npt.NDArray[Any],
+    actual: npt.NDArray[Any] | None,
+    precision: str | None,
+    usual: float | None = None,
 ) -> dict[str, Any]:
     if actual is None:
         return _refused("the artefact has no such output")
@@ -196,10 +214,10 @@ def _compare(
         worst = findings.element(expected, actual, int(np.argmax(finite & ~np.isfinite(actual))))
         return _refused("NaN or infinity where the source has a number", worst)
     if not finite.any():
-        return _refused("the source answers with nothing but NaN or infinity, which proves nothing")
+        return _refused(_NO_NUMBER) | {"passed": True}
     source = expected[finite].astype(np.float64)
     difference = np.abs(actual[finite].astype(np.float64) - source)
-    scale = _scale(np.where(finite, expected, 0).astype(np.float64))[finite]
+    scale = _scale(np.where(finite, expected, 0).astype(np.float64), usual)[finite]
     rtol, atol = TOLERANCES.get(precision or str(expected.dtype), (0.0, 0.0))
     absolute = np.where(scale > 0, atol * scale, _ZERO)
     allowed = rtol * np.abs(source) + absolute
@@ -224,12 +242,20 @@ def _compare(
     }
 
 
-def _scale(source: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _largest(array: npt.NDArray[Any]) -> float:
+    numbers = array[np.isfinite(array)]
+    return float(np.abs(numbers.astype(np.float64)).max(initial=0.0))
+
+
+def _scale(source: npt.NDArray[np.float64], usual: float | None = None) -> npt.NDArray[np.float64]:
     """Of every element the magnitude that its difference is measured by, of the source's shape."""
     magnitude = np.abs(source)
     whole = magnitude.max()
     if source.ndim < 3:
-        return np.full(source.shape, whole)
+        if usual is None or whole <= _OUTLYING * usual or source.ndim == 0:
+            return np.full(source.shape, whole)
+        rows = magnitude.reshape(len(source), -1).max(axis=1).reshape(-1, *[1] * (source.ndim - 1))
+        return np.broadcast_to(np.maximum(rows, usual), source.shape)
     channels = [
         magnitude.max(axis=tuple(other for other in range(source.ndim) if other != axis), keepdims=True)
         for axis in (1, source.ndim - 1)

@@ -22,6 +22,13 @@ NAME = "model.skops"
 _SKOPS = "skops"
 
 
+def presented(source: Source, options: Mapping[str, Any]) -> Source:
+    """As ``Exporter`` says of it: with a float64 input, as the estimator was fitted, where it takes one."""
+    from ..sources import estimators
+
+    return estimators.as_source(source.program, "float64")
+
+
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
     """As ``Exporter.converters``."""
     return (_SKOPS,)

@@ -1,9 +1,13 @@
 """A stored estimator through its own library, on the CPU; read by the same gate as any other."""
 
+import json
 from pathlib import Path
+
+import numpy as np
 
 from ..base import Arrays, Source, TensorSpec
 from ..errors import PackageCorrupt
+from ..package import METADATA
 from . import InputError, mismatch
 
 
@@ -20,7 +24,16 @@ class EstimatorRunner:
         )
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError for a wrong name, dtype or shape."""
+        """float32 is taken where the input is float64: it is the same number.
+
+        Raises InputError for a wrong name, dtype or shape.
+        """
+        inputs = {
+            name: array.astype(np.float64)
+            if array.dtype == np.float32 and name == self.inputs[0].name and self.inputs[0].dtype == "float64"
+            else array
+            for name, array in inputs.items()
+        }
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)
@@ -38,4 +51,13 @@ def load(path: Path, threads: int = 1) -> EstimatorRunner:
 
     if path.suffix != ".skops":
         raise PackageCorrupt(f"{path.name} is no .skops file.", file=path.name)
-    return EstimatorRunner(estimators.as_source(estimators.read(path)))
+    return EstimatorRunner(estimators.as_source(estimators.read(path), _input_dtype(path)))
+
+
+def _input_dtype(path: Path) -> str:
+    """float32 of a package from before its input was the estimator's own; float64 of every other."""
+    try:
+        document = json.loads((path.parent / METADATA).read_bytes())
+        return str(document["input_spec"]["dtype"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "float64"

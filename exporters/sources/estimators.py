@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ..base import ESTIMATOR, Arrays, Dimension, Labels, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
-from . import boosters, native_state, pickle_gate, probes, skops_gate
+from . import boosters, columns, native_state, pickle_gate, probes, skops_gate
 from .compressed import open_bounded
 from .typical import typical_rows
 
@@ -106,10 +106,13 @@ def _unpickle(path: Path) -> Any:
         ) from exc
 
 
-def as_source(estimator: Any) -> Source:
-    """Raises InvalidSource: not fitted, no estimator, not whole, or one with several labels for a row."""
+def as_source(estimator: Any, dtype: str = "float32") -> Source:
+    """The estimator with an input of ``dtype``: float32, or float64 where the estimator takes it.
+
+    Raises InvalidSource: not fitted, no estimator, not whole, or one with several labels for a row.
+    """
     try:
-        return _as_source(estimator)
+        return _as_source(estimator, dtype)
     except (AttributeError, KeyError, IndexError, TypeError) as exc:
         raise InvalidSource(
             f"The {type(estimator).__name__} in the file is not whole ({type(exc).__name__}: "
@@ -117,7 +120,7 @@ def as_source(estimator: Any) -> Source:
         ) from exc
 
 
-def _as_source(estimator: Any) -> Source:
+def _as_source(estimator: Any, dtype: str) -> Source:
     framework = type(estimator).__module__.partition(".")[0]
     width = getattr(estimator, "n_features_in_", None)
     if not isinstance(width, (int, np.integer)) or width < 1:
@@ -125,8 +128,12 @@ def _as_source(estimator: Any) -> Source:
             f"The file holds a {type(estimator).__name__}, which is no fitted estimator. Call fit() and save "
             "the estimator or the whole pipeline."
         )
-    answer, typical = _answer(estimator), typical_rows(estimator, int(width), _PROBES)
-    dtype = _working_dtype(answer, typical)
+    answer = _answer(estimator)
+    draw = _drawing(estimator, int(width), answer)
+    working = _working_dtype(answer, draw(_PROBES, 0))
+    given = dtype if working == "float64" else "float32"
+    typical = draw(_PROBES, 0).astype(given)
+    coverage: dict[str, int] = {}
 
     def reference(arrays: Arrays) -> Arrays:
         import joblib
@@ -134,13 +141,13 @@ def _as_source(estimator: Any) -> Source:
         # One process, one thread: an estimator's own n_jobs is about the machine that fitted it.
         with warnings.catch_warnings(), joblib.parallel_config(backend="sequential"):
             warnings.simplefilter("ignore")
-            return answer(arrays[INPUT].astype(dtype))
+            return answer(arrays[INPUT].astype(working))
 
     return Source(
         kind=framework if framework in FRAMEWORKS else "sklearn",
         family=ESTIMATOR,
         program=estimator,
-        inputs=(TensorSpec(INPUT, "float32", ("batch", int(width))),),
+        inputs=(TensorSpec(INPUT, given, ("batch", int(width))),),
         dimensions={"batch": Dimension()},
         symbols={},
         reference=reference,
@@ -148,8 +155,36 @@ def _as_source(estimator: Any) -> Source:
         integers={},
         classes=class_names(estimator),
         labels=_label_outputs(estimator, lambda: reference({INPUT: typical})),
-        probes=lambda: ((name, {INPUT: rows}) for name, rows in probes.classes(estimator, typical)),
+        draw=lambda sizes, seed: {INPUT: draw(sizes["batch"], seed + 1).astype(given)},
+        probes=lambda: ((name, {INPUT: rows}) for name, rows in probes.classes(estimator, typical, coverage)),
+        coverage=coverage,
     )
+
+
+def _drawing(
+    estimator: Any, width: int, answer: Callable[[npt.NDArray[Any]], Arrays]
+) -> Callable[[int, int], npt.NDArray[Any]]:
+    """(count, seed) → float32 rows of what is known of each column; above zero where others are rejected."""
+    known = columns.known(estimator, width)
+
+    def draw(count: int, seed: int) -> npt.NDArray[Any]:
+        return columns.with_codes(typical_rows(estimator, width, count, seed), known, seed)
+
+    try:
+        answer(draw(_PROBES, 0).astype(np.float64))
+    except ValueError:
+        try:
+            answer(_above_zero(draw(_PROBES, 0)).astype(np.float64))
+        except Exception:  # its own failure is told where it is asked
+            return draw
+        return lambda count, seed: _above_zero(draw(count, seed))
+    except Exception:  # likewise
+        return draw
+    return draw
+
+
+def _above_zero(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(np.abs(rows) + 0.1, rows.dtype)
 
 
 def _working_dtype(answer: Callable[[npt.NDArray[Any]], Arrays], rows: npt.NDArray[Any]) -> str:

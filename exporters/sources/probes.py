@@ -1,57 +1,53 @@
 """Rows on which an artefact and its estimator are compared, made from what the fitted estimator knows.
 
-Each class of rows reaches what random rows miss: the two sides of every split, missing values, zeros. The
-rows of a split follow the path from the root to it: on a large forest a random row with one threshold set
-reaches its node in one case of a hundred.
+Each class of rows reaches what random rows miss: the two sides of every split, categories, the ends of bins,
+missing values, zeros, numbers far outside the range, ties.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .trees import LEAF, Tree, fitted_trees
+from . import splits
+from .columns import Column, known
 
-Rows = npt.NDArray[np.float32]
-_MOST_SPLITS = 16_000  # of four rows each
-_MOST_TURNS = 12  # of one split, each from another row: both its sides may answer one row alike
+Rows = npt.NDArray[np.floating[Any]]
 _MOST_COLUMNS = 256  # of which each has rows of its own
+_MOST_ROWS = 8_192  # of categories, of bounds
 _MASKED_ROWS = 64
 _MASKED_SHARE = 0.3
-_DENORMAL = np.float32(1e-40)
+_DENORMAL = 1e-40
+_HUGE = 1e30
+_TIED_ROWS = 32
 
 
-class _Interval(NamedTuple):
-    """The values of a column that lead to a node: above ``low``, up to ``high``; NaN too if ``missing``."""
+def classes(
+    estimator: Any, typical: Rows, coverage: dict[str, int] | None = None, seed: int = 0
+) -> Iterator[tuple[str, Rows]]:
+    """Yield rows of ``typical``'s width and dtype by the name of their class.
 
-    low: float = -np.inf
-    high: float = np.inf
-    missing: bool = True
-
-    def inside(self) -> float:
-        if self.low >= self.high and self.missing:
-            return np.nan
-        if np.isfinite(self.low) and np.isfinite(self.high):
-            return self.low + (self.high - self.low) / 2
-        if np.isfinite(self.low):
-            return self.low + max(1.0, abs(self.low)) / 2
-        return self.high - max(1.0, abs(self.high)) / 2 if np.isfinite(self.high) else 0.0
-
-
-def classes(estimator: Any, typical: Rows, seed: int = 0) -> Iterator[tuple[str, Rows]]:
-    """Yield float32[N, columns] by the name of their class. A class that the estimator rejects is no probe.
-
-    ``typical``, rows of the range that the estimator was fitted on, come first.
+    ``typical``, rows of the range that the estimator was fitted on, come first. A row that the estimator
+    rejects is no probe. ``coverage``: as of ``splits.rows``.
     """
     random = np.random.default_rng(seed)
     yield "typical", typical
-    boundary, missing = _splits(estimator, typical, random)
+    boundary, missing = splits.rows(estimator, typical, random, {} if coverage is None else coverage)
     if len(boundary):
         yield "boundary", boundary
     yield "missing", np.concatenate([_missing(typical, random), missing])
     yield "zero", _zeros(typical)
     yield "denormal", _one_at_a_time(typical, _DENORMAL)
+    yield (
+        "extremes",
+        np.concatenate([_one_at_a_time(typical, _HUGE), _one_at_a_time(typical, -_HUGE)]),
+    )
+    yield "ties", _ties(typical)
+    columns = known(estimator, typical.shape[1])
+    yield from _of_columns("bounds", typical, map(_bounds, columns), random)
+    yield from _of_columns("categories", typical, (column.codes for column in columns), random)
+    yield from _of_columns("unknown categories", typical, map(_unknown, columns), random)
 
 
 def _one_at_a_time(typical: Rows, value: Any) -> Rows:
@@ -60,7 +56,7 @@ def _one_at_a_time(typical: Rows, value: Any) -> Rows:
     columns = np.arange(min(width, _MOST_COLUMNS))
     rows = typical[columns % len(typical)].copy()
     rows[columns, columns] = value
-    return np.concatenate([rows, np.full((1, width), value, np.float32)])
+    return np.concatenate([rows, np.full((1, width), value, typical.dtype)])
 
 
 def _missing(typical: Rows, random: np.random.Generator) -> Rows:
@@ -73,93 +69,48 @@ def _zeros(typical: Rows) -> Rows:
     return np.concatenate([_one_at_a_time(typical, 0.0), _one_at_a_time(typical, -0.0)])
 
 
-def _splits(estimator: Any, typical: Rows, random: np.random.Generator) -> tuple[Rows, Rows]:
-    """For each split the threshold rounded down and both neighbours of it; and a missing value."""
-    steps, trees = _before_trees(estimator)
-    chosen = _chosen([tree for tree in trees if steps or tree.width <= typical.shape[1]], random)
-    if not chosen:
-        return typical[:0], typical[:0]
-    start = np.asarray(_transformed(steps, typical), np.float64)
-    rows = np.empty((len(chosen), 4, start.shape[1]), np.float64)
-    for number, (tree, node, path) in enumerate(chosen):
-        row = start[number % len(start)].copy()
-        for column, interval in path.items():
-            if not interval.low < row[column] <= interval.high:
-                row[column] = interval.inside()
-        rows[number] = row
-        below = _narrow_down(float(tree.threshold[node]))
-        neighbours = [np.nextafter(below, np.float32(toward)) for toward in (np.inf, -np.inf)]
-        rows[number, :, tree.feature[node]] = below, *neighbours, np.nan
-    boundary = _untransformed(steps, rows[:, :3].reshape(-1, start.shape[1]))
-    try:
-        return boundary, _untransformed(steps, rows[:, 3])
-    except ValueError:  # a step before the trees takes no missing value
-        return boundary, typical[:0]
+def _ties(typical: Rows) -> Rows:
+    """Rows twice, rows of whole numbers, and rows whose columns are all equal."""
+    some = typical[:_TIED_ROWS]
+    equal = np.repeat(some[:, :1], typical.shape[1], axis=1)
+    return np.concatenate([some, some, np.round(some), equal])
 
 
-def _before_trees(estimator: Any) -> tuple[list[Any], list[Tree]]:
-    """The steps of a pipeline before its trees, and the trees; no tree where a step cannot be inverted."""
-    steps: list[Any] = []
-    while hasattr(estimator, "steps"):
-        *before, (_, estimator) = estimator.steps
-        steps += [step for _, step in before if step is not None and step != "passthrough"]
-    if not all(hasattr(step, "inverse_transform") for step in steps):
-        return [], []
-    return steps, list(fitted_trees(estimator))
+def _bounds(column: Column) -> npt.NDArray[np.float64]:
+    return column.bounds
 
 
-def _chosen(trees: list[Tree], random: np.random.Generator) -> list[tuple[Tree, int, dict[int, _Interval]]]:
-    """Every node, or as many as are allowed, seeded; with the interval of each column on the way to it."""
-    places = [(tree, node) for tree in trees for node in np.flatnonzero(tree.feature != LEAF).tolist()]
-    if len(places) > _MOST_SPLITS:
-        kept = np.sort(random.choice(len(places), _MOST_SPLITS, replace=False))
-        places = [places[place] for place in kept]
-    parents = {id(tree): _parents(tree) for tree in trees}
-    found = [(tree, node, _path(tree, node, parents[id(tree)])) for tree, node in places]
-    return found * min(_MOST_TURNS, _MOST_SPLITS // max(1, len(found)))
+def _unknown(column: Column) -> npt.NDArray[np.float64]:
+    """Categories that nobody saw: past either end, and in the first gap between two."""
+    codes = column.codes
+    if not len(codes):
+        return codes
+    gaps = np.flatnonzero(np.diff(codes) > 1)
+    inside = codes[gaps[:1]] + 1
+    return np.concatenate([[codes[0] - 1, codes[-1] + 1, codes[-1] + 1000], inside])
 
 
-def _parents(tree: Tree) -> list[int]:
-    """The parent of each node in preorder; its left child comes right after it."""
-    parents = [-1] * len(tree.feature)
-    for node in np.flatnonzero(tree.feature != LEAF).tolist():
-        parents[node + 1] = node
-        parents[int(tree.right[node])] = node
-    return parents
-
-
-def _path(tree: Tree, node: int, parents: list[int]) -> dict[int, _Interval]:
-    """What leads from the root to the node."""
-    path: dict[int, _Interval] = {}
-    while (parent := parents[node]) >= 0:
-        column, threshold = int(tree.feature[parent]), float(tree.threshold[parent])
-        left = node == parent + 1
-        low, high, missing = path.get(column, _Interval())
-        missing = missing and bool(tree.missing_left[parent]) == left
-        path[column] = (
-            _Interval(low, min(high, threshold), missing)
-            if left
-            else _Interval(max(low, threshold), high, missing)
-        )
-        node = parent
-    return path
-
-
-def _narrow_down(threshold: float) -> np.float32:
-    narrow = np.float32(np.clip(threshold, -3e38, 3e38))
-    return narrow if narrow <= threshold else np.nextafter(narrow, np.float32(-np.inf))
-
-
-def _transformed(steps: list[Any], rows: Rows) -> Any:
-    values: Any = rows.astype(np.float64)
-    for step in steps:
-        values = step.transform(values)
-    return values.toarray() if hasattr(values, "toarray") else values
-
-
-def _untransformed(steps: list[Any], rows: npt.NDArray[np.float64]) -> Rows:
-    values: Any = rows
-    for step in reversed(steps):
-        values = step.inverse_transform(values)
-    with np.errstate(over="ignore"):
-        return np.asarray(values).astype(np.float32)
+def _of_columns(
+    kind: str,
+    typical: Rows,
+    values: Iterable[npt.NDArray[np.float64]],
+    random: np.random.Generator,
+) -> Iterator[tuple[str, Rows]]:
+    """A typical row for each value of each column; around a bound three."""
+    pairs: list[tuple[int, npt.NDArray[Any]]] = []
+    for column, wanted in enumerate(values):
+        found = wanted.astype(typical.dtype)
+        if kind == "bounds":
+            ends = np.array([np.inf, -np.inf], typical.dtype)
+            found = np.concatenate([found, *(np.nextafter(found, end) for end in ends)])
+        pairs += [(column, found)] if len(found) else []
+    if not pairs:
+        return
+    places = np.concatenate([np.full(len(found), column) for column, found in pairs])
+    numbers = np.concatenate([found for _, found in pairs])
+    if len(places) > _MOST_ROWS:
+        kept = np.sort(random.choice(len(places), _MOST_ROWS, replace=False))
+        places, numbers = places[kept], numbers[kept]
+    rows = typical[np.arange(len(places)) % len(typical)].copy()
+    rows[np.arange(len(places)), places] = numbers
+    yield kind, rows

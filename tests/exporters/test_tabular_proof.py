@@ -93,6 +93,22 @@ def test_a_value_next_to_a_threshold_stays_on_its_side(tmp_path: Path) -> None:
     assert answer[0, 0] == pytest.approx(0.8819, abs=1e-4)
 
 
+def test_a_stored_estimator_keeps_the_dtype_that_it_was_fitted_on(tmp_path: Path) -> None:
+    """In float32 it answers other rows than the source: thresholds lie between two float32 values."""
+    rows = np.round(_RANDOM.normal(size=(600, 3)), 2)
+    model = HistGradientBoostingRegressor(max_iter=20).fit(rows, np.floor(rows[:, 0] * 50) % 3)
+    joblib.dump(model, tmp_path / "model.joblib")
+    run(ExportRequest(tmp_path / "model.joblib", tmp_path / "package", "pickle"))
+
+    runner = runners.load(tmp_path / "package")
+
+    assert [spec.dtype for spec in runner.inputs] == ["float64"]
+    answer = runner.predict({"input": rows})["variable"][:, 0]
+    assert (answer == model.predict(rows).astype(np.float32)).all()
+    narrow = model.predict(rows.astype(np.float32)).astype(np.float32)
+    assert (narrow != answer).any()
+
+
 WITH_GAPS: dict[str, Any] = {
     "tree": DecisionTreeRegressor(max_depth=6),
     "forest": RandomForestClassifier(4, random_state=0),

@@ -51,6 +51,31 @@ def test_a_difference_is_found(actual: np.ndarray) -> None:
     assert not judge(actual)
 
 
+def test_nothing_but_nan_proves_nothing_and_is_compared_beside_numbers() -> None:
+    nothing = np.full((2, 2), np.nan, np.float32)
+
+    def verdict(*pairs: tuple[np.ndarray, np.ndarray]) -> bool:
+        answers = iter([actual for _, actual in pairs])
+        asked = [Case("one", {}, {"output": expected}) for expected, _ in pairs]
+        return verify.compare(asked, lambda inputs: {"output": next(answers)})["verdict"] == VERIFIED
+
+    assert not verdict((nothing, nothing))
+    assert verdict((RIGHT, RIGHT), (nothing, nothing))
+    assert not verdict((RIGHT, RIGHT), (nothing, RIGHT[:, :2]))
+
+
+def test_a_row_beside_huge_ones_is_not_measured_by_them() -> None:
+    huge = np.array([[1e30], [2.0]], np.float32)
+    cases = [Case("usual", {}, {"output": RIGHT}), Case("extremes", {}, {"output": huge})]
+
+    def verdict(second: float) -> str:
+        answers = iter([RIGHT, np.array([[1e30], [second]], np.float32)])
+        return str(verify.compare(cases, lambda inputs: {"output": next(answers)})["verdict"])
+
+    assert verdict(2.0001) == VERIFIED
+    assert verdict(3.0) == FAILED
+
+
 def test_small_numbers_are_compared_with_each_other_and_not_with_one() -> None:
     small = RIGHT * np.float32(1e-6)
 
