@@ -12,6 +12,7 @@ from typing import Any
 from . import (
     cases,
     golden,
+    independence,
     limits,
     measure,
     metadata,
@@ -238,13 +239,21 @@ def _write_package(
         size_bytes += (folder / name).stat().st_size
     outputs = attempt.runner.outputs if attempt.runner else source.output_specs(base)
     performance = {"model_size_bytes": size_bytes, **performance}
-    document = metadata.describe(request, source, attempt.artefact, outputs, base, performance)
+    independent = _independent_rows(attempt, base)
+    document = metadata.describe(request, source, attempt.artefact, outputs, base, performance, independent)
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
     golden.write(folder / package.GOLDEN, base, document)
     for path in source.attachments:
         shutil.copyfile(path, folder / path.name)
     wrappers.write(folder, document, attempt.fidelity["tools"])
+
+
+def _independent_rows(attempt: _Attempt, base: Case) -> bool | None:
+    """Of an artefact that is right; None: it does not run here, or is not."""
+    if attempt.runner is None or attempt.fidelity["verdict"] == FAILED:
+        return None
+    return independence.rows_are_independent(attempt.runner, base, attempt.artefact.precision)
 
 
 def _difference(attempt: _Attempt) -> str:

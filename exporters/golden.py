@@ -98,8 +98,17 @@ def replay(folder: Path, runner: Runner) -> list[str]:
         actual = runner.predict(case.inputs)
     except Exception as exc:
         raise PackageCorrupt(f"The artefact does not run: {exc}") from exc
-    reports = compare_outputs(case.expected, actual, _precision(folder), derived=_derived(folder))
+    reports = compare_outputs(case.expected, actual, precision(folder), derived=_derived(folder))
     return [name for name, report in reports.items() if not report["passed"]]
+
+
+def precision(folder: Path) -> str | None:
+    """What the artefact computes in, as fidelity.json says; the tolerance follows it."""
+    try:
+        precision: str | None = json.loads((folder / FIDELITY).read_bytes()).get("precision")
+    except (OSError, ValueError, AttributeError) as exc:
+        raise PackageCorrupt(f"The package has no readable {FIDELITY}.", file=FIDELITY) from exc
+    return precision
 
 
 def _image(preprocessing: Mapping[str, Any], tensor: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -127,15 +136,6 @@ def _derived(folder: Path) -> Derived:
     if declared is None:
         return {}
     return {embed_nms.NAME: lambda outputs: embed_nms.derive(outputs, declared)}
-
-
-def _precision(folder: Path) -> str | None:
-    """What the artefact computes in, as fidelity.json says; the tolerance follows it."""
-    try:
-        precision: str | None = json.loads((folder / FIDELITY).read_bytes()).get("precision")
-    except (OSError, ValueError, AttributeError) as exc:
-        raise PackageCorrupt(f"The package has no readable {FIDELITY}.", file=FIDELITY) from exc
-    return precision
 
 
 def _part(arrays: Arrays, prefix: str) -> Arrays:

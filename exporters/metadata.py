@@ -18,8 +18,12 @@ def describe(
     outputs: Sequence[TensorSpec],
     golden: Case,
     performance: Mapping[str, Any],
+    independent_rows: bool | None,
 ) -> dict[str, Any]:
-    """The document. ``input_spec`` is the first of ``input_specs``: most models have one."""
+    """The document. ``input_spec`` is the first of ``input_specs``: most models have one.
+
+    ``independent_rows``: of ``independence.rows_are_independent``; None: the artefact did not run.
+    """
     model = request.model
     inputs = [_input(spec, source, request.preprocessing) for spec in source.inputs]
     dynamic = {name: {"min": size.minimum, "max": size.maximum} for name, size in source.dimensions.items()}
@@ -42,7 +46,11 @@ def describe(
             for number, spec in enumerate(outputs)
         },
         "dynamic_axes": dynamic,
-        "batch": {"dynamic": "batch" in dynamic, "size": _batch(source, golden)},
+        "batch": {
+            "dynamic": "batch" in dynamic,
+            "size": _batch(source, golden),
+            "independent_rows": independent_rows,
+        },
         "example_shapes": {name: list(array.shape) for name, array in golden.inputs.items()},
         "classes": [{"id": index, "name": name} for index, name in enumerate(request.classes)]
         if request.classes

@@ -175,7 +175,7 @@ class InferenceApp:
                     member.format,
                     member.inputs,
                     member.outputs,
-                    max_batch_size=hosted.batching.max_rows,
+                    max_batch_size=0 if member.mixes_rows else hosted.batching.max_rows,
                     max_delay_ms=hosted.batching.max_delay_s * 1000,
                 )
             case "stats":

@@ -8,23 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from exporters.base import Arrays, TensorSpec
+    from exporters.base import Arrays
 
 # Of every input by name: its sizes without the first axis. What is equal fits into one batch.
 Shape: TypeAlias = tuple[tuple[int, ...], ...]
-
-
-def has_batch_axis(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
-    """Whether every input and output begins with one and the same dynamic axis.
-
-    That its rows do not mix is to be tried out: the shapes do not say so.
-    """
-    first = {spec.shape[0] if spec.shape else None for spec in inputs}
-    return (
-        len(first) == 1
-        and isinstance(first.pop(), str)
-        and all(spec.shape and isinstance(spec.shape[0], str) for spec in outputs)
-    )
 
 
 def rows_of(inputs: Arrays) -> int:

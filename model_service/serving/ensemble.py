@@ -29,6 +29,7 @@ class Ensemble:
         self.format = "ensemble"
         self.inputs = _inputs(self._steps)
         self.outputs = last.outputs
+        self.mixes_rows = any(model.mixes_rows for model, _ in steps)
         self.pipeline: Processing = _Ends(first.pipeline, last.pipeline, self._steps[0].sources)
 
     def run_now(self, inputs: Arrays) -> Ran | None:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from exporters import golden, package, runners
 from exporters.errors import as_limit
+from exporters.independence import rows_are_independent
 from exporters.processing.pipeline import Pipeline
 from model_service.serving import protocols
-from model_service.serving.batches import has_batch_axis
 from model_service.serving.engine import INLINE_S, Batching, Cost, Engine, Lane, Ran
 
 if TYPE_CHECKING:
@@ -48,6 +46,7 @@ class Member(Protocol):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     pipeline: Processing
+    mixes_rows: bool
 
     def run_now(self, inputs: Arrays) -> Ran | None:
         """As ``engine.Lane``."""
@@ -58,7 +57,10 @@ class Member(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A package in memory. ``case``: its golden inputs, with what the runner answers here."""
+    """A package in memory. ``case``: its golden inputs, with what the runner answers here.
+
+    ``mixes_rows``: a row's outputs depend on the other rows of its batch, or nothing proves that they do not.
+    """
 
     package_id: str
     runner: runners.Runner
@@ -81,6 +83,7 @@ class Model:
         self.inputs = loaded.runner.inputs
         self.outputs = loaded.runner.outputs
         self.pipeline: Processing = loaded.pipeline
+        self.mixes_rows = loaded.mixes_rows
         lane = Lane(engine, loaded.runner, Batching() if loaded.mixes_rows else batching, loaded.cost)
         self.runs = lane.runs
         self.run_now = lane.run_now
@@ -120,7 +123,9 @@ def _load(package_id: str, folder: Path, threads: int, gpu: bool) -> Loaded:
         pipeline.predictions({spec.name: case.expected[spec.name] for spec in runner.outputs})
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as exc:
         raise LoadFailed(f"The declared post-processing does not fit the model's outputs: {exc}") from exc
-    return Loaded(package_id, runner, pipeline, case, _cost(runner, case), _mixes_rows(runner, case))
+    # Measured here too: packages of earlier builds have no such measurement, and the machine is another one.
+    independent = rows_are_independent(runner, case, golden.precision(folder))
+    return Loaded(package_id, runner, pipeline, case, _cost(runner, case), mixes_rows=not independent)
 
 
 def _runner(folder: Path, case: Case, threads: int, gpu: bool) -> runners.Runner:
@@ -141,21 +146,3 @@ def _cost(runner: runners.Runner, case: Case) -> Cost:
         runner.predict(case.inputs)
         taken.append(time.perf_counter() - began)
     return Cost(min(taken), sum(array.size for array in case.inputs.values()))
-
-
-def _mixes_rows(runner: runners.Runner, case: Case) -> bool:
-    """Whether a row's answer depends on the rows beside it, as far as one try can tell; no batch then."""
-    if not has_batch_axis(runner.inputs, runner.outputs):
-        return True
-    alone = runner.predict(case.inputs)
-    # Other rows in front: not the same ones again, which would leave a mean over the batch as it is.
-    beside = {name: np.concatenate([np.flip(array), array]) for name, array in case.inputs.items()}
-    try:
-        together = runner.predict(beside)
-    except Exception:
-        return True
-    return not all(
-        together[name].shape[0] == 2 * len(array)
-        and np.allclose(together[name][len(array) :], array, rtol=1e-3, atol=1e-4, equal_nan=True)
-        for name, array in alone.items()
-    )

@@ -209,6 +209,7 @@ class ExportJob(TypedDict):
     completed_at: NotRequired[datetime]
     inputs: NotRequired[list[Any]]
     outputs: NotRequired[list[Any]]
+    batch: NotRequired[JSONObject | None]
 
 
 class Member(TypedDict):

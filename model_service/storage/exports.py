@@ -49,7 +49,7 @@ def source_blobs(job: Document) -> list[Any]:
 # What an export measured and left, which another one of the same request may be answered with.
 _RESULTS = (
     *("exported_model_path", "model_size_bytes", "optimization_stats", "validation_metrics", "fidelity"),
-    *("inputs", "outputs", "performance", "environment", "package", "toolchain"),
+    *("inputs", "outputs", "batch", "performance", "environment", "package", "toolchain"),
 )
 
 

@@ -126,6 +126,9 @@ class ExportJob(Answer):
     fidelity: JSONObject | None = None
     inputs: list[JSONObject] | None = None
     outputs: list[JSONObject] | None = None
+    batch: JSONObject | None = Field(
+        None, description="dynamic, size, and independent_rows: whether a row's outputs depend on it alone"
+    )
     performance: JSONObject | None = None
     environment: JSONObject | None = None
     created_at: datetime

@@ -134,7 +134,7 @@ def test_a_batch_of_one_is_fixed(checkpoint: Callable[[str], Path], tmp_path: Pa
     assert profile_of(result.package_dir) == {}
     assert golden.read(result.package_dir / "golden.npz").inputs["image"].shape == (1, 1, 8, 8)
     document = json.loads((result.package_dir / "metadata.json").read_bytes())
-    assert document["batch"] == {"dynamic": False, "size": 1}
+    assert document["batch"] == {"dynamic": False, "size": 1, "independent_rows": None}
     assert script(result.package_dir, "--check").returncode == 0
 
 

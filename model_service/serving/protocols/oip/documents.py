@@ -117,10 +117,12 @@ def config(
     """``GET /v2/models/{m}/config``: of Triton's ModelConfig what is true here.
 
     As there, a model with a ``max_batch_size`` above 0 takes a batch as its first axis, and ``dims`` leave it
-    out.
+    out. 0: its requests are never run as one batch.
     """
     platform = _PLATFORMS.get(format_name, format_name)
-    batched = all(spec.shape and isinstance(spec.shape[0], str) for spec in (*inputs, *outputs))
+    batched = max_batch_size > 0 and all(
+        spec.shape and isinstance(spec.shape[0], str) for spec in (*inputs, *outputs)
+    )
     content: dict[str, Any] = {
         "name": name,
         "platform": platform,
