@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .base import Arrays, Case, TensorSpec
-from .runners import Runner
+from .runners import UNNAMED, Runner
 from .verify import compare_outputs
 
 _SCALE = 1000.0
@@ -23,9 +23,11 @@ _Rows = npt.NDArray[Any]
 def has_batch_axis(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
     """Whether every input and output begins with one and the same dynamic axis."""
     first = {spec.shape[0] if spec.shape else None for spec in inputs}
+    name = first.pop()
     return (
-        len(first) == 1
-        and isinstance(first.pop(), str)
+        not first
+        and isinstance(name, str)
+        and (len(inputs) == 1 or not name.startswith(UNNAMED))
         and all(spec.shape and isinstance(spec.shape[0], str) for spec in outputs)
     )
 

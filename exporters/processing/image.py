@@ -20,6 +20,8 @@ Picture: TypeAlias = str | Path | bytes | npt.NDArray[np.uint8]
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 MAX_PIXELS = 100_000_000
+# A PNG's bits per channel, which Pillow cuts to 8 without a word where there are several channels.
+_PNG, _PNG_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ def decode(data: bytes) -> Pixels:
     from PIL import Image as Pillow
     from PIL import ImageOps
 
+    if data.startswith(_PNG) and data[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] > b"\x08":
+        raise ValueError(
+            f"The image has {data[_PNG_DEPTH_AT]} bits a channel, and the model takes 8: scale its pixels to "
+            "8 bits as for the images that the model was trained on, and save it again."
+        )
     try:
         with Pillow.open(io.BytesIO(data), formats=_FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:

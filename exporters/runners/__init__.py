@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ..base import Arrays, TensorSpec
 from ..errors import PackageCorrupt, UnsupportedOption
@@ -26,6 +26,12 @@ _RUNNERS = {
 }
 
 _OPTIONS = {"onnx": ("gpu", "spin"), "openvino": ("gpu",)}
+
+
+# (name of an axis, the (input, axis) places that have it)
+SharedAxes: TypeAlias = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+# How a runner names an axis to which the artefact gives no name.
+UNNAMED = "dim_"
 
 
 class InputError(ValueError):
@@ -100,6 +106,32 @@ def mismatch(specs: Sequence[TensorSpec], inputs: Arrays) -> str | None:
         )
         if not fits:
             return f"The input {spec.name!r} has the shape {list(spec.shape)}, not {list(array.shape)}."
+    if unequal := unequal_axes(shared_axes(specs), inputs):
+        return f"The input {unequal[0]!r} {unequal[1]}."
+    return None
+
+
+def shared_axes(specs: Sequence[TensorSpec]) -> SharedAxes:
+    """The axes of one name, where there are several: their sizes have to be equal."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for spec in specs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str) and not size.startswith(UNNAMED):
+                places.setdefault(size, []).append((spec.name, axis))
+    return tuple((name, tuple(found)) for name, found in places.items() if len(found) > 1)
+
+
+def unequal_axes(shared: SharedAxes, inputs: Arrays) -> tuple[str, str] | None:
+    """The first input that has another size of a shared axis, and what is wrong with it."""
+    for name, places in shared:
+        (first, first_axis), *others = places
+        size = inputs[first].shape[first_axis]
+        for other, axis in others:
+            if inputs[other].shape[axis] != size:
+                return other, (
+                    f"has {inputs[other].shape[axis]} as the size of axis {axis}, {name!r}, and "
+                    f"{first!r} has {size}"
+                )
     return None
 
 

@@ -15,6 +15,8 @@ _SIGNATURES = {
     b"II*\x00": "image/tiff",
     b"MM\x00*": "image/tiff",
 }
+# Pillow's modes of 32 bits a pixel and channel, which convert("RGB") would clip.
+_WIDE_MODES = ("F", "I")
 
 
 def content_type(content: bytes) -> str | None:
@@ -55,6 +57,10 @@ def encoded(image: Any) -> tuple[bytes, str]:
     try:
         picture.save(file, "PNG", compress_level=1)
     except OSError:  # a mode that PNG does not have, as CMYK
+        if picture.mode in _WIDE_MODES:
+            raise InvalidArgument(
+                f"The picture has {picture.mode!r} pixels, not 8 bits a channel: scale it to 8 bits first."
+            ) from None
         picture.convert("RGB").save(file, "PNG", compress_level=1)
     return file.getvalue(), "image/png"
 

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from exporters.base import TensorSpec
+from exporters.runners import SharedAxes, shared_axes, unequal_axes
 from model_service.errors import InvalidField, InvalidJSON
 
 if TYPE_CHECKING:
@@ -64,10 +65,23 @@ class Expected:
         )
 
 
+class ExpectedInputs(dict[str, Expected]):
+    """The inputs of a model by name, in their order."""
+
+    shared: SharedAxes = ()
+
+    def check_sizes(self, inputs: Arrays) -> None:
+        """Raises: InvalidField: two inputs have different sizes of the same axis, such as the batch."""
+        if self.shared and (unequal := unequal_axes(self.shared, inputs)):
+            raise invalid(f"inputs.{unequal[0]}", unequal[1])
+
+
 @lru_cache(maxsize=4096)
-def expected(specs: tuple[TensorSpec, ...]) -> dict[str, Expected]:
-    """The inputs by name, in their order. Asked for with every request, so made once for each model."""
-    return {spec.name: _expected(spec) for spec in specs}
+def expected(specs: tuple[TensorSpec, ...]) -> ExpectedInputs:
+    """Asked for with every request, so made once for each model."""
+    found = ExpectedInputs({spec.name: _expected(spec) for spec in specs})
+    found.shared = shared_axes(specs)
+    return found
 
 
 def _expected(spec: TensorSpec) -> Expected:
@@ -100,6 +114,7 @@ def named(specs: tuple[TensorSpec, ...], values: Any) -> Arrays:
         if name not in values:
             raise invalid(f"inputs.{name}", "missing")
         inputs[name] = tensor(one, values[name], f"inputs.{name}")
+    wanted.check_sizes(inputs)
     return inputs
 
 
@@ -123,7 +138,7 @@ def taken(wanted: Expected, given: Array, field: str) -> Array:
     dtype = wanted.dtype
     if given.dtype is not dtype and given.dtype != dtype:
         kind = given.dtype.kind
-        if kind not in "biuf" or (kind == "f" and dtype.kind not in "fc") or dtype.kind not in "biufc":
+        if kind not in "biuf" or dtype.kind not in "biufc" or (kind == "f" and not _holds(dtype, given)):
             raise invalid(
                 field, f"not a {wanted.text} tensor: {given.dtype} values for a {wanted.text} tensor"
             )
@@ -134,6 +149,13 @@ def taken(wanted: Expected, given: Array, field: str) -> Array:
         given = _cast(given, dtype, field)
     flags = given.flags
     return given if flags.c_contiguous and flags.aligned else np.array(given, order="C")
+
+
+def _holds(dtype: np.dtype[Any], given: Array) -> bool:
+    """Whether floats have no fraction that the type would lose."""
+    if dtype.kind not in "iu":
+        return dtype.kind in "fc"
+    return bool((np.isfinite(given) & (given == np.trunc(given))).all())
 
 
 def packed(wanted: Expected, values: list[Any], field: str) -> Array:
@@ -153,7 +175,18 @@ def pack(wanted: Expected, flat: Sequence[Any], field: str) -> Array:
             raise OverflowError
         return np.frombuffer(struct.pack(f"={len(flat)}{code}", *flat), wanted.dtype)
     except (struct.error, OverflowError, TypeError):
-        raise _unpackable(wanted, flat, field) from None
+        whole = _whole(flat) if wanted.dtype.kind in "iu" else None
+        if whole is None:
+            raise _unpackable(wanted, flat, field) from None
+        return pack(wanted, whole, field)
+
+
+def _whole(flat: Sequence[Any]) -> list[Any] | None:
+    """The values, each float as its integer. None: there is no float, or one has a fraction."""
+    floats = [value for value in flat if value.__class__ is float]
+    if not floats or not all(value.is_integer() for value in floats):
+        return None
+    return [int(value) if value.__class__ is float else value for value in flat]
 
 
 def check_shape(wanted: Expected, shape: tuple[int, ...], field: str) -> None:

@@ -31,7 +31,10 @@ def sent(values: Any, dtype: str, shape: tuple[int | str, ...] = ("n",)) -> Any:
         ("int16", [40_000]),
         ("int32", [2**40]),
         ("int64", [2**63]),
-        ("int64", [1.0]),
+        ("int64", [1.5]),
+        ("int64", [1.0, 2**63]),
+        ("int64", [1e30]),
+        ("uint8", [-1.0]),
         ("bool", [7]),
         ("bool", [-1]),
         ("bool", [0.5]),
@@ -145,7 +148,10 @@ def test_what_is_not_finite_may_be_sent(dtype: str) -> None:
         (np.asarray([1e300]), "float32"),
         (np.asarray([7], dtype=np.uint8).view(bool), "bool"),
         (np.asarray([7], dtype=np.uint8).view(bool), "float32"),
-        (np.asarray([1.0]), "int32"),
+        (np.asarray([1.5]), "int32"),
+        (np.asarray([np.nan]), "int32"),
+        (np.asarray([np.inf]), "int32"),
+        (np.asarray([1e30]), "int32"),
         (np.asarray(["1"]), "float32"),
         (np.asarray([1], "datetime64[s]"), "int64"),
         (np.zeros(0, np.float32), "float32"),
@@ -156,6 +162,29 @@ def test_what_is_not_finite_may_be_sent(dtype: str) -> None:
 def test_an_array_of_another_type_must_fit_too(array: Any, dtype: str) -> None:
     with pytest.raises(InvalidField):
         named(array, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
+def test_whole_floats_are_integers(dtype: str) -> None:
+    for given in ([1.0, 2.0, 3], np.asarray([1.0, 2.0, 3.0]), np.asarray([1, 2, 3], np.float32)):
+        tensor = named(given, dtype)
+        assert (tensor.tolist(), str(tensor.dtype)) == ([1, 2, 3], dtype)
+
+
+def test_inputs_of_one_batch_have_equally_many_rows() -> None:
+    specs = (
+        TensorSpec("a", "int64", ("batch", 2)),
+        TensorSpec("b", "float32", ("batch", "length")),
+        TensorSpec("c", "float32", ("others", "length")),
+        TensorSpec("d", "float32", ("dim_0",)),
+        TensorSpec("e", "float32", ("dim_0",)),
+    )
+    right = {"a": [[1, 2]] * 3, "b": [[1.0]] * 3, "c": [[1.0]] * 5, "d": [1.0], "e": [1.0, 2.0]}
+    assert tensors.named(specs, right)["c"].shape == (5, 1)
+    for wrong, field in (({"b": [[1.0]]}, "inputs.b"), ({"c": [[1.0, 2.0]]}, "inputs.c")):
+        with pytest.raises(InvalidField, match="size of axis") as refusal:
+            tensors.named(specs, right | wrong)
+        assert [each["field"] for each in refusal.value.details["fields"]] == [field]
 
 
 def test_an_array_that_is_right_is_not_copied() -> None:

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 from typing import Any
 
 import cv2
@@ -131,6 +133,46 @@ def test_an_image_is_decoded_as_it_is_looked_at() -> None:
 def test_bytes_that_are_no_image_are_the_callers_mistake(data: bytes) -> None:
     with pytest.raises(ValueError, match="image"):
         reference.read(data)
+
+
+def _png_of_16_bits(colour_type: int, channels: int) -> bytes:
+    """Pillow writes grey ones alone."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    rows = (b"\0" + bytes(range(2 * channels)) * 2) * 2
+    header = struct.pack(">IIBBBBB", 2, 2, 16, colour_type, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _png_of_16_bits(0, 1),
+        _png_of_16_bits(4, 2),
+        _png_of_16_bits(2, 3),
+        _png_of_16_bits(6, 4),
+    ],
+    ids=["grey", "grey and alpha", "RGB", "RGBA"],
+)
+def test_an_image_of_16_bits_a_channel_is_refused_whatever_its_channels(data: bytes) -> None:
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.load()
+    with pytest.raises(ValueError, match="16 bits a channel"):
+        reference.read(data)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F"])
+def test_a_tiff_of_wide_pixels_is_refused(mode: str) -> None:
+    with pytest.raises(ValueError, match="image"):
+        reference.read(_encoded(Image.new(mode, (3, 3)), "TIFF"))
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (4,), (0, 4, 3)], ids=str)

@@ -16,7 +16,7 @@ from model_service.serving.protocols.oip.datatypes import DTYPES, named
 if TYPE_CHECKING:
     from exporters.base import Arrays, TensorSpec
     from model_service.serving.protocols import Model
-    from model_service.serving.tensors import Array, Expected
+    from model_service.serving.tensors import Array, Expected, ExpectedInputs
 
 JSON_BYTES = "inference-header-content-length"
 _MAX_AXES = 64
@@ -89,7 +89,7 @@ def _length(given: str | int, body_bytes: int) -> int:
     return int(text)
 
 
-def _inputs(given: Any, body: bytes, at: int, expected: dict[str, Expected]) -> Arrays:
+def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs) -> Arrays:
     """``at``: where the first raw tensor begins."""
     if given.__class__ is not list:
         raise tensors.invalid("inputs", "missing: a list of {name, datatype, shape, data}")
@@ -121,6 +121,7 @@ def _inputs(given: Any, body: bytes, at: int, expected: dict[str, Expected]) -> 
         )
     if len(inputs) != len(expected):
         raise tensors.invalid("inputs", f"missing: {tensors.quoted(expected.keys() - inputs.keys())}")
+    expected.check_sizes(inputs)
     return inputs
 
 
@@ -169,7 +170,7 @@ def _listed(data: Any, shape: tuple[int, ...], one: Expected) -> Array:
     return tensors.pack(one, data, field).reshape(shape)
 
 
-def _raw_request(body: bytes, expected: dict[str, Expected]) -> Request:
+def _raw_request(body: bytes, expected: ExpectedInputs) -> Request:
     """The whole body is one tensor, and its only unknown axis is as long as it takes."""
     if len(expected) != 1:
         raise tensors.invalid("inputs", "a body without JSON is for models with one input")
