@@ -79,14 +79,19 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Dimension:
-    """How far a dynamic axis may go. ``maximum`` None: as far as memory does."""
+    """The sizes of a dynamic axis. ``maximum`` None: as far as memory allows."""
 
     minimum: int = 1
     maximum: int | None = None
     example: int | None = None  # the size the author traced with: one that is known to make sense
+    multiple: int = 1  # every size is a multiple of it
 
     def allows(self, size: int) -> bool:
-        return self.minimum <= size and (self.maximum is None or size <= self.maximum)
+        return (
+            self.minimum <= size
+            and (self.maximum is None or size <= self.maximum)
+            and size % self.multiple == 0
+        )
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,9 @@ class Source:
     reference: Callable[[Arrays], Arrays]  # names its outputs, in the order the model returns them
     shapes: Callable[[Mapping[str, int]], dict[str, tuple[int, ...]]]
     integers: Mapping[str, tuple[int, int]]  # per integer input: smallest and largest sensible value
+    # The integer inputs whose values end there: rows of a table that is looked up in, flags of a mask.
+    bounded: frozenset[str] = frozenset()
+    samples: Arrays | None = None  # inputs that the model's owner stored with it, checked against ``inputs``
     classes: tuple[str, ...] | None = None  # what the model's scores are of, where its checkpoint says so
     attachments: tuple[
         Path, ...

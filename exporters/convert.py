@@ -19,6 +19,7 @@ from . import (
     package,
     registry,
     runners,
+    samples,
     sources,
     verify,
     ways,
@@ -119,16 +120,20 @@ def _convert(
         embed.check_source(source, request, options)
         source = embed.embed(source, request, scratch)
         source, request = embed.with_suppression(source, request, options)
+        source = samples.attach(source, request.sample_inputs)
         routes = registry.routes(request.format, source.family, options)
         source = registry.presented(routes[0], source, options)
-        possible = [way for route in routes for way in ways.of_route(route, source, options)]
+        ways.of_routes(routes, source, options)  # what contradicts the options is said before the long part
     with _timed(steps, "reference"):
         progress("reference", 20.0, "Asking the source model")
-        asked = cases.plan(source, request.sample_inputs)
+        plan = cases.examine(source)
+        source, asked = plan.source, plan.cases
         request = embed.name_classes(request, source, asked[0])
         embed.check_outputs(request, asked[0])
     with _timed(steps, "convert"):
+        possible = ways.of_routes(routes, source, options)
         attempt = _best(request.format, possible, source, asked, scratch, progress)
+        attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
     return attempt, source, asked, request
 
 

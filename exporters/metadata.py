@@ -26,7 +26,10 @@ def describe(
     """
     model = request.model
     inputs = [_input(spec, source, request.preprocessing) for spec in source.inputs]
-    dynamic = {name: {"min": size.minimum, "max": size.maximum} for name, size in source.dimensions.items()}
+    dynamic = {
+        name: {"min": size.minimum, "max": size.maximum, "multiple": size.multiple}
+        for name, size in source.dimensions.items()
+    }
     return {
         "model_info": {
             "model_name": model.get("name"),

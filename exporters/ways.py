@@ -1,7 +1,7 @@
 """The ways from a source to a format, in the order in which they are tried."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,14 @@ class Way:
     convert: Callable[[Case, Path], Artefact]
 
 
-def of_route(route: tuple[Exporter, ...], source: Source, options: Mapping[str, Any]) -> list[Way]:
+def of_routes(
+    routes: Iterable[tuple[Exporter, ...]], source: Source, options: Mapping[str, Any]
+) -> list[Way]:
     """Raises: UnsupportedOption."""
+    return [way for route in routes for way in _of_route(route, source, options)]
+
+
+def _of_route(route: tuple[Exporter, ...], source: Source, options: Mapping[str, Any]) -> list[Way]:
     last = route[-1]
     if len(route) == 1:
         return [

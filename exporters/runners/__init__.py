@@ -51,7 +51,9 @@ class Runner(Protocol):
 
 
 def load(package_dir: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False) -> Runner:
-    """The runner of an unpacked package; ``threads``: how many cores one call may use.
+    """The runner of an unpacked package, which rejects sizes that its source does not take.
+
+    ``threads``: how many cores one call may use.
 
     Args:
         gpu: on the machine's graphics processor, where there is one and the format's runtime can use it.
@@ -68,7 +70,9 @@ def load(package_dir: Path, threads: int = 1, *, gpu: bool = False, spin: bool =
         primary = metadata["artefact"]["files"][0]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
         raise PackageCorrupt("The package has no readable metadata.json.", file="metadata.json") from exc
-    return open_artefact(name, package_dir / primary, threads, gpu=gpu, spin=spin)
+    from .bounded import with_bounds
+
+    return with_bounds(open_artefact(name, package_dir / primary, threads, gpu=gpu, spin=spin), metadata)
 
 
 def open_artefact(

@@ -1,0 +1,53 @@
+"""The sizes of dynamic axes that a package's source takes, checked before its artefact runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..base import Arrays, Dimension
+from . import InputError, Runner
+
+
+class BoundedRunner:
+    """``axes``: input → axis → its name and range, of those that a range bounds."""
+
+    def __init__(self, runner: Runner, axes: Mapping[str, Mapping[int, tuple[str, Dimension]]]) -> None:
+        self._runner = runner
+        self._axes = axes
+        self.inputs = runner.inputs
+        self.outputs = runner.outputs
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        """Raises InputError as the runner does, and for a size that the source model does not take."""
+        for name, bounds in self._axes.items():
+            shape = inputs[name].shape if name in inputs else ()
+            for axis, (label, dimension) in bounds.items():
+                if axis < len(shape) and not dimension.allows(shape[axis]):
+                    raise InputError(
+                        f"The axis {label!r} of the input {name!r} is {shape[axis]}; the model takes "
+                        f"{_range(dimension)}."
+                    )
+        return self._runner.predict(inputs)
+
+
+def with_bounds(runner: Runner, metadata: Mapping[str, Any]) -> Runner:
+    """The runner with the ranges of metadata.json; itself where they bound nothing."""
+    ranges = {
+        name: Dimension(one["min"], one["max"], multiple=one.get("multiple", 1))
+        for name, one in metadata.get("dynamic_axes", {}).items()
+    }
+    bounding = {name for name, one in ranges.items() if one != Dimension(one.minimum) or one.minimum > 1}
+    axes = {
+        spec["name"]: {
+            axis: (size, ranges[size]) for axis, size in enumerate(spec["shape"]) if size in bounding
+        }
+        for spec in metadata.get("input_specs", ())
+    }
+    axes = {name: bounds for name, bounds in axes.items() if bounds}
+    return BoundedRunner(runner, axes) if axes else runner
+
+
+def _range(dimension: Dimension) -> str:
+    parts = [f"at least {dimension.minimum}"] if dimension.minimum > 1 else []
+    parts += [f"at most {dimension.maximum}"] if dimension.maximum is not None else []
+    parts += [f"a multiple of {dimension.multiple}"] if dimension.multiple > 1 else []
+    return ", ".join(parts) or "1 or more"
