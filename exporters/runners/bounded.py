@@ -12,25 +12,39 @@ class BoundedRunner:
 
     def __init__(self, runner: Runner, axes: Mapping[str, Mapping[int, tuple[str, Dimension]]]) -> None:
         self._runner = runner
-        self._axes = axes
+        self.axes = axes
         self.inputs = runner.inputs
         self.outputs = runner.outputs
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Raises InputError as the runner does, and for a size that the source model does not take."""
-        for name, bounds in self._axes.items():
+        for name, bounds in self.axes.items():
             shape = inputs[name].shape if name in inputs else ()
             for axis, (label, dimension) in bounds.items():
                 if axis < len(shape) and not dimension.allows(shape[axis]):
                     raise InputError(
                         f"The axis {label!r} of the input {name!r} is {shape[axis]}; the model takes "
-                        f"{_range(dimension)}."
+                        f"{text_of(dimension)}."
                     )
         return self._runner.predict(inputs)
 
 
+def most_rows(runner: Runner) -> int | None:
+    """The largest batch that the runner's package takes; None: any."""
+    if not isinstance(runner, BoundedRunner):
+        return None
+    batches = [axes[0][1] for axes in runner.axes.values() if 0 in axes and axes[0][0] == "batch"]
+    return batches[0].maximum if batches else None
+
+
 def with_bounds(runner: Runner, metadata: Mapping[str, Any]) -> Runner:
     """The runner with the ranges of metadata.json; itself where they bound nothing."""
+    axes = bounds_of(metadata)
+    return BoundedRunner(runner, axes) if axes else runner
+
+
+def bounds_of(metadata: Mapping[str, Any]) -> dict[str, dict[int, tuple[str, Dimension]]]:
+    """Input → axis → its name and range, of the axes whose range excludes a size."""
     ranges = {
         name: Dimension(one["min"], one["max"], multiple=one.get("multiple", 1))
         for name, one in metadata.get("dynamic_axes", {}).items()
@@ -42,11 +56,10 @@ def with_bounds(runner: Runner, metadata: Mapping[str, Any]) -> Runner:
         }
         for spec in metadata.get("input_specs", ())
     }
-    axes = {name: bounds for name, bounds in axes.items() if bounds}
-    return BoundedRunner(runner, axes) if axes else runner
+    return {name: bounds for name, bounds in axes.items() if bounds}
 
 
-def _range(dimension: Dimension) -> str:
+def text_of(dimension: Dimension) -> str:
     parts = [f"at least {dimension.minimum}"] if dimension.minimum > 1 else []
     parts += [f"at most {dimension.maximum}"] if dimension.maximum is not None else []
     parts += [f"a multiple of {dimension.multiple}"] if dimension.multiple > 1 else []

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..base import Dimension
 from ..processing import declared
+from ..runners.bounded import bounds_of, text_of
 from .literals import FILTERS
 
 _TEMPLATES = Path(__file__).parent
@@ -112,8 +114,8 @@ def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]
     """Write ``README.md``, ``labels.txt`` and ``runtimes/LANGUAGE`` of every language that runs the format.
 
     A template sees ``metadata`` (the document of metadata.json), ``versions`` (tool → version), ``format``,
-    ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of verify), ``specification``
-    (of declared processing), and the filters ``literal`` (Python's repr) and those of literals.
+    ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of verify), ``bounds`` (of dynamic axes),
+    ``specification``    (of declared processing), and the filters ``literal`` (Python's repr) and those of literals.
 
     Raises:
         jinja2.TemplateError: a fault of the templates.
@@ -138,6 +140,11 @@ def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]
     values = {"metadata": metadata, "versions": versions, "format": format_name, "languages": languages}
     values |= {"why_not": why_not(format_name), "tolerances": TOLERANCES}
     values["specification"] = declared.__doc__
+    values["bounds"] = [
+        {"input": name, "axis": axis, "range": dimension, "message": _wrong_size(name, label, dimension)}
+        for name, axes in bounds_of(metadata).items()
+        for axis, (label, dimension) in axes.items()
+    ]
     for name in languages:
         for file in LANGUAGES[name].files_for(format_name):
             _render(environment, f"{name}/{file}.jinja", values, folder / "runtimes" / name / file)
@@ -149,6 +156,12 @@ def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]
     labels = [entry["name"] for entry in metadata["classes"] or ()]
     if labels and not any(len(label.splitlines()) > 1 for label in labels):
         (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+
+
+def _wrong_size(name: str, label: str, dimension: Dimension) -> str:
+    return (
+        f"The axis {label} of the input {name} has a size that the model does not take: {text_of(dimension)}."
+    )
 
 
 def _render(environment: Any, template: str, values: Mapping[str, Any], target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,7 @@ from exporters import golden, package, runners
 from exporters.errors import as_limit
 from exporters.independence import rows_are_independent
 from exporters.processing.pipeline import Pipeline
+from exporters.runners.bounded import most_rows
 from model_service.serving import protocols
 from model_service.serving.engine import INLINE_S, Batching, Cost, Engine, Lane, Ran
 
@@ -84,6 +85,9 @@ class Model:
         self.outputs = loaded.runner.outputs
         self.pipeline: Processing = loaded.pipeline
         self.mixes_rows = loaded.mixes_rows
+        most = most_rows(loaded.runner)
+        if most is not None:
+            batching = replace(batching, max_rows=min(most, batching.max_rows))
         lane = Lane(engine, loaded.runner, Batching() if loaded.mixes_rows else batching, loaded.cost)
         self.runs = lane.runs
         self.run_now = lane.run_now

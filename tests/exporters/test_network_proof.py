@@ -1,5 +1,6 @@
 """What a network is asked before it is called verified: sizes, rows, integers, masks, stored samples."""
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,10 +125,24 @@ def test_sizes_that_the_source_rejects_narrow_its_axes(format_name: str, tmp_pat
     for wrong in ((1, 1, 4, 16), (1, 1, 16, 18)):
         with pytest.raises(runners.InputError, match=r"multiple of 4|at least 8"):
             runner.predict({"x": np.zeros(wrong, np.float32)})
+    for wrong in ((1, 1, 4, 16), (1, 1, 16, 18)):
+        with pytest.raises(ValueError, match=r"The axis (high|wide) of the input x is (4|18)"):
+            _wrapper(result)({"x": np.zeros(wrong, np.float32)})
     image = np.random.default_rng(0).standard_normal((2, 1, 20, 44)).astype(np.float32)
     (answer,) = runner.predict({"x": image}).values()
     with torch.no_grad():
         np.testing.assert_allclose(answer, model(torch.from_numpy(image)).numpy(), rtol=1e-3, atol=1e-5)
+
+
+def _wrapper(result: ExportResult) -> Any:
+    """``ModelWrapper.run`` of the package's Python wrapper."""
+    path = result.package_dir / "runtimes/python/model_wrapper.py"
+    spec = importlib.util.spec_from_file_location(f"wrapper_{result.format}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ModelWrapper().run
 
 
 class Positions(nn.Module):
