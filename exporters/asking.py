@@ -10,7 +10,6 @@ from .base import Arrays, Case, Source, TensorSpec
 from .errors import as_limit, reason
 from .samples import resized
 
-
 _MOST_TRIES = 100  # to find the rows of a probe that the source takes
 
 
@@ -69,7 +68,9 @@ class Asker:
         if not found:
             return None
         blocks = [case for _, case in sorted(found, key=lambda one: one[0])]
-        inputs, expected = (_joined([getattr(one, part) for one in blocks]) for part in ("inputs", "expected"))
+        inputs, expected = (
+            _joined([getattr(one, part) for one in blocks]) for part in ("inputs", "expected")
+        )
         return Case(label, inputs, expected, kind)
 
     def inputs(self, sizes: Mapping[str, int], seed: int | None = None) -> Iterable[Arrays]:

@@ -114,8 +114,9 @@ def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]
     """Write ``README.md``, ``labels.txt`` and ``runtimes/LANGUAGE`` of every language that runs the format.
 
     A template sees ``metadata`` (the document of metadata.json), ``versions`` (tool → version), ``format``,
-    ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of verify), ``bounds`` (of dynamic axes),
-    ``specification``    (of declared processing), and the filters ``literal`` (Python's repr) and those of literals.
+    ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of verify), ``bounds`` (of
+    dynamic axes), ``specification`` (of declared processing), and the filters ``literal`` (Python's repr) and
+    those of literals.
 
     Raises:
         jinja2.TemplateError: a fault of the templates.
