@@ -65,7 +65,7 @@ def convert(
     check_names(source, example, options)
     opset = options["opset_version"] or DEFAULT_OPSET
     failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
-    with converting(failure, converter), torch_graph.quiet(), _convertible(source.program):
+    with converting(failure, converter), torch_graph.quiet(), _unrounded_thresholds():
         model = _convert(source, opset, converter)
         _declare(model, opset)
         onnx_trees.repair(model, source.program, double=converter == FLOAT64)
@@ -80,8 +80,10 @@ def _convert(source: Source, opset: int, converter: str) -> Any:
     import skl2onnx
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
+    from . import normal_form
+
     _register()
-    estimator, spec = source.program, source.inputs[0]
+    estimator, spec = normal_form.of(source.program), source.inputs[0]
     kind = FloatTensorType if converter == FLOAT32 else DoubleTensorType
     # raw_scores: of a classifier without probabilities what its decision function says.
     for wanted in ({"zipmap": False, "raw_scores": True}, {"zipmap": False}, {"raw_scores": True}, {}):
@@ -115,8 +117,12 @@ def _finish(model: Any, source: Source, example: Case, converter: str) -> None:
     theirs = {value.name: value for value in graph.output}
     batch = source.inputs[0].shape[0]
     outputs, nodes = [], []
+    for name in example.expected.keys() - theirs.keys():  # a name that a step inside has taken
+        _rename(graph, name, f"{name}_of_a_step")
     for name, array in example.expected.items():
         found = next((theirs[one] for one in (name, *_SYNONYMS.get(name, ())) if one in theirs), None)
+        if found is None and len(theirs) == len(example.expected) == 1:
+            (found,) = theirs.values()
         if found is None:
             raise ConversionFailed(f"The converter makes {', '.join(theirs)}, but not {name!r}.")
         _rename(graph, found.name, f"{name}_raw")
@@ -165,27 +171,16 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 
 @contextmanager
-def _convertible(estimator: Any) -> Iterator[None]:
-    """skl2onnx refuses a vote that flattens what ``transform`` returns, which ``predict`` never asks.
-
-    Its search for a float32 threshold never ends on an infinite one; ``onnx_trees`` sets the thresholds.
-    """
+def _unrounded_thresholds() -> Iterator[None]:
+    """skl2onnx's search for a float32 threshold never ends on an infinite one; ``onnx_trees`` sets them."""
     from skl2onnx.common import tree_ensemble
-
-    from ..sources.native_state import walk
 
     search = tree_ensemble.sklearn_threshold
     tree_ensemble.sklearn_threshold = lambda threshold, dtype, mode: threshold
-
-    changed = [part for part in walk(estimator) if getattr(part, "flatten_transform", False) is True]
-    for part in changed:
-        part.flatten_transform = False
     try:
         yield
     finally:
         tree_ensemble.sklearn_threshold = search
-        for part in changed:
-            part.flatten_transform = True
 
 
 class _PlainAttributes:
@@ -229,6 +224,9 @@ def _register() -> None:
     )
     from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as of_regressor
 
+    from . import onnx_converters
+
+    onnx_converters.register()
     for alias in ("SklearnHistGradientBoostingClassifier", "SklearnHistGradientBoostingRegressor"):
         theirs = registration.get_converter(alias)
         ours = _with_plain_attributes(theirs._fct)

@@ -122,7 +122,7 @@ def as_source(estimator: Any, dtype: str = "float32") -> Source:
 
 def _as_source(estimator: Any, dtype: str) -> Source:
     framework = type(estimator).__module__.partition(".")[0]
-    width = getattr(estimator, "n_features_in_", None)
+    width = _width(estimator)
     if not isinstance(width, (int, np.integer)) or width < 1:
         raise InvalidSource(
             f"The file holds a {type(estimator).__name__}, which is no fitted estimator. Call fit() and save "
@@ -185,6 +185,13 @@ def _drawing(
 
 def _above_zero(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(np.abs(rows) + 0.1, rows.dtype)
+
+
+def _width(estimator: Any) -> Any:
+    """The number of columns; a pipeline looks for it in its first step alone, which may be "passthrough"."""
+    while hasattr(estimator, "steps"):
+        estimator = next((step for _, step in estimator.steps if not isinstance(step, str) and step), None)
+    return getattr(estimator, "n_features_in_", None)
 
 
 def _working_dtype(answer: Callable[[npt.NDArray[Any]], Arrays], rows: npt.NDArray[Any]) -> str:

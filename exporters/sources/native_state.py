@@ -5,13 +5,15 @@ which column is compared, and scikit-learn's compiled loops follow them past the
 (scikit-learn #34558). Called once after loading, whichever way the estimator came in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnsafeCheckpoint
 
+_PLAIN = (type, str, bytes, int, float)
 # What each ensemble is made of.
 _MEMBERS = {
     "RandomForestClassifier": ("DecisionTreeClassifier",),
@@ -63,13 +65,18 @@ def check(estimator: Any) -> None:
             _check_first_guess(part)
 
 
-def walk(value: Any) -> Iterator[Any]:
-    """The estimator and everything below it that has attributes, each once."""
+def walk(
+    value: Any, attributes: Callable[[Any], dict[str, Any]] = lambda one: getattr(one, "__dict__", {})
+) -> Iterator[Any]:
+    """The estimator and everything below it that has attributes, each once.
+
+    ``attributes`` returns those of an object; other ones than its ``__dict__`` leave parts out.
+    """
     seen: set[int] = set()
     todo = [value]
     while todo:
         current = todo.pop()
-        if id(current) in seen or isinstance(current, (type, str, bytes, int, float)):
+        if id(current) in seen or isinstance(current, (*_PLAIN, FunctionType, np.ufunc)):
             continue
         seen.add(id(current))
         if isinstance(current, dict):
@@ -80,7 +87,7 @@ def walk(value: Any) -> Iterator[Any]:
             todo += current.ravel().tolist() if current.dtype.kind == "O" else []
         else:
             yield current
-            todo += getattr(current, "__dict__", {}).values()
+            todo += attributes(current).values()
             if hasattr(current, "tree_"):
                 todo.append(current.tree_)
 

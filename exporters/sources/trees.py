@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .native_state import walk
+from .fitted import parts
 
 LEAF = -1
 # LightGBM, include/LightGBM/meta.h (kZeroThreshold): a number this close to zero counts as zero.
@@ -75,7 +75,7 @@ def preorder(
 
 def fitted_trees(estimator: Any) -> Iterator[Tree]:
     """Every fitted tree with numeric splits inside the estimator, whatever holds it."""
-    for part in walk(estimator):
+    for part in parts(estimator):
         kind, module = type(part).__name__, type(part).__module__
         if module == "sklearn.tree._tree":
             yield _scikit_learn(part)
@@ -90,7 +90,7 @@ def fitted_trees(estimator: Any) -> Iterator[Tree]:
 
 def follow_other_steps(estimator: Any) -> bool:
     """Whether a pipeline inside the estimator computes the columns that its trees compare."""
-    pipelines = [part for part in walk(estimator) if len(getattr(part, "steps", ())) > 1]
+    pipelines = [part for part in parts(estimator) if len(getattr(part, "steps", None) or ()) > 1]
     return any(next(fitted_trees(pipeline.steps[-1][1]), None) is not None for pipeline in pipelines)
 
 

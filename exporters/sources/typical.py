@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .native_state import walk
+from .fitted import is_passthrough, parts
 
 _MARGIN = 0.1  # beyond the smallest and the largest value that is known, of the distance between them
 Pairs = tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -41,17 +41,17 @@ def _first(estimator: Any) -> Any:
     """The step that sees the columns as they come in."""
     steps = getattr(estimator, "steps", None)
     while steps:
-        estimator = next((step for _, step in steps if not isinstance(step, str)), None)
+        estimator = next((step for _, step in steps if not is_passthrough(step)), None)
         steps = getattr(estimator, "steps", None)
     return estimator
 
 
 def _values(first: Any) -> Iterator[Pairs]:
     """(columns, values that occur in them)."""
-    for part in walk(first):
+    for part in parts(first):
         kind = type(part).__name__
         state = getattr(part, "__dict__", {})
-        if kind == "StandardScaler" and part.mean_ is not None:
+        if kind == "StandardScaler" and state.get("mean_") is not None:
             spread = 2.5 * np.sqrt(part.var_) if part.var_ is not None else 1.0
             yield from map(_rows, (part.mean_ - spread, part.mean_ + spread))
         elif kind == "Tree":

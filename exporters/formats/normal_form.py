@@ -1,0 +1,124 @@
+"""An estimator in the form that skl2onnx converts: the same answers, without what only ``fit`` needs.
+
+A search is its best estimator, steps that pass their input through are left out, and a feature selection that
+predicts is a pipeline of the selection and the estimator behind it. The source itself stays as it is.
+"""
+
+import copy
+from typing import Any
+
+from ..sources.fitted import attributes, is_passthrough
+
+# Wrappers that answer what one fitted estimator inside does.
+_WRAPPERS = {
+    "GridSearchCV": "best_estimator_",
+    "RandomizedSearchCV": "best_estimator_",
+    "HalvingGridSearchCV": "best_estimator_",
+    "HalvingRandomSearchCV": "best_estimator_",
+    "FrozenEstimator": "estimator",
+    "SelfTrainingClassifier": "estimator_",
+}
+_SELECTIONS = ("RFE", "RFECV")
+
+
+class _Step:
+    """A step that scikit-learn has no class for; only skl2onnx reads it."""
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
+
+
+class Columns(_Step):
+    """Choose columns by their numbers, in any order."""
+
+    def __init__(self, columns: list[int]) -> None:
+        self.columns = columns
+
+
+class InverseTransform(_Step):
+    """What ``transformer.inverse_transform`` returns."""
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+
+
+def of(estimator: Any, *, transforms: bool = False) -> Any:
+    """Return the estimator, or an equivalent one that shares its fitted parts.
+
+    ``transforms``: another step reads what its ``transform`` returns.
+    """
+    kind = type(estimator).__name__
+    if kind in _WRAPPERS:
+        return of(getattr(estimator, _WRAPPERS[kind]), transforms=transforms)
+    if kind == "Pipeline":
+        return _pipeline(estimator, transforms=transforms)
+    if kind == "TransformedTargetRegressor":
+        inverse = InverseTransform(estimator.transformer_)
+        return _steps([*_named(of(estimator.regressor_)), ("inverse", inverse)])
+    if kind in _SELECTIONS and not transforms:
+        return _steps([("select", estimator), ("estimator", of(estimator.estimator_))])
+    found = {name: _value(one, kind) for name, one in attributes(estimator).items()}
+    if kind == "ColumnTransformer":
+        found["transformers_"] = _columns_of(estimator, found["transformers_"])
+    if kind == "VotingClassifier":  # skl2onnx refuses what ``transform`` alone asks
+        found["flatten_transform"] = False
+    changed = {name: one for name, one in found.items() if one is not getattr(estimator, name)}
+    if not changed:
+        return estimator
+    other = copy.copy(estimator)
+    for name, one in changed.items():
+        setattr(other, name, one)
+    return other
+
+
+def _value(value: Any, kind: str) -> Any:
+    """An attribute: an estimator, or a list of estimators, pairs of a name and an estimator, and the like."""
+    if hasattr(value, "get_params") or type(value).__name__ == "_CalibratedClassifier":
+        return of(value, transforms=kind in ("ColumnTransformer", "FeatureUnion"))
+    if not isinstance(value, (list, tuple)) or not any(
+        isinstance(one, tuple) or hasattr(one, "__dict__") for one in value
+    ):
+        return value
+    found = [_value(one, kind) for one in value]
+    same = all(one is other for one, other in zip(found, value, strict=True))
+    return value if same else type(value)(found)
+
+
+def _pipeline(pipeline: Any, *, transforms: bool) -> Any:
+    steps: list[tuple[str, Any]] = []
+    last = len(pipeline.steps) - 1
+    for place, (_, step) in enumerate(pipeline.steps):
+        if is_passthrough(step):
+            continue
+        found = of(step, transforms=transforms or place < last)
+        steps += [(f"{len(steps) + place}", one) for place, (_, one) in enumerate(_named(found))]
+    return _steps(steps)
+
+
+def _named(estimator: Any) -> list[tuple[str, Any]]:
+    """The steps that an estimator is, or consists of."""
+    return list(estimator.steps) if type(estimator).__name__ == "Pipeline" else [("0", estimator)]
+
+
+def _columns_of(transformer: Any, transformers: list[Any]) -> list[Any]:
+    """Columns by their numbers. skl2onnx takes all columns in another order for all columns in order."""
+    found = []
+    for name, part, columns in transformers:
+        if not isinstance(columns, list) or not all(isinstance(one, str) for one in columns):
+            columns = [int(one) for one in transformer._transformer_to_input_indices[name]]
+            in_order = columns == list(range(len(columns)))
+            if len(columns) == transformer.n_features_in_ and not in_order and not isinstance(part, str):
+                part = _steps([("columns", Columns(columns)), *_named(part)])
+        found.append((name, part, columns))
+    return found
+
+
+def _steps(steps: list[tuple[str, Any]]) -> Any:
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    if not steps:
+        return FunctionTransformer()
+    return steps[0][1] if len(steps) == 1 else Pipeline(steps)

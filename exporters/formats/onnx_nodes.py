@@ -1,0 +1,51 @@
+"""Write the nodes of one estimator into the graph that skl2onnx builds."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_TYPES = {"float32": 1, "float64": 11, "int64": 7, "bool": 9}  # onnx.TensorProto.DataType
+
+
+class Nodes:
+    """Call it with an operator, its inputs and its attributes; it returns the name of the output.
+
+    An input is the name of a value or an array, which becomes a constant. ``dtype``: of the floats that the
+    graph computes in.
+    """
+
+    def __init__(self, scope: Any, operator: Any, container: Any) -> None:
+        from skl2onnx.common.data_types import DoubleTensorType
+
+        wide = any(isinstance(one.type, DoubleTensorType) for one in operator.inputs)
+        self.dtype = "float64" if wide else "float32"
+        self._scope, self._container = scope, container
+
+    def __call__(self, kind: str, *inputs: str | npt.NDArray[Any], to: str = "", **attributes: Any) -> str:
+        names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
+        output: str = self._scope.get_unique_variable_name(kind.lower())
+        if to:
+            attributes["to"] = _TYPES[to]
+        self._container.add_node(kind, names, [output], **attributes)
+        return output
+
+    def constant(self, array: npt.NDArray[Any]) -> str:
+        """An array as a constant; floats become those that the graph computes in."""
+        array = np.asarray(array)
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                array = array.astype(self.dtype)
+        name: str = self._scope.get_unique_variable_name("constant")
+        kind = _TYPES[str(array.dtype)]
+        self._container.add_initializer(name, kind, list(array.shape), array.ravel().tolist())
+        return name
+
+    def joined(self, operator: Any) -> str:
+        """The inputs of an operator side by side, as floats that the graph computes in."""
+        parts = [self("Cast", one.full_name, to=self.dtype) for one in operator.inputs]
+        return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=1)
+
+    def finish(self, value: str, operator: Any) -> None:
+        """The operator's output is ``value``."""
+        self._container.add_node("Identity", [value], [operator.outputs[0].full_name])

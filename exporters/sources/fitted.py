@@ -1,0 +1,38 @@
+"""The parts of an estimator that answer: what it fitted, without the templates that it was made of.
+
+An estimator keeps the parameters of its constructor beside what it fitted. An estimator among them is a
+template: ``fit`` clones it first, so the template itself is not fitted, or was fitted on other data.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .native_state import walk
+
+# Parameters that are fitted in place.
+_IN_PLACE = {
+    "Pipeline": {"steps"},
+    "FeatureUnion": {"transformer_list"},
+    "FrozenEstimator": {"estimator"},
+}
+
+
+def parts(estimator: Any) -> Iterator[Any]:
+    """Yield the estimator and everything fitted below it that has attributes, each once."""
+    return walk(estimator, attributes)
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object, without the parameters of an estimator's constructor."""
+    held: dict[str, Any] = getattr(value, "__dict__", {})
+    if not hasattr(value, "_get_param_names"):
+        return held
+    templates = set(type(value)._get_param_names()) - _IN_PLACE.get(type(value).__name__, set())
+    return {name: one for name, one in held.items() if name not in templates}
+
+
+def is_passthrough(step: Any) -> bool:
+    """Whether a step of a pipeline or of a column transformer returns its input as it is."""
+    if step is None or isinstance(step, str):
+        return step != "drop"
+    return type(step).__name__ == "FunctionTransformer" and step.func is None
