@@ -17,6 +17,7 @@ from . import (
     measure,
     metadata,
     package,
+    refusal,
     registry,
     runners,
     samples,
@@ -79,7 +80,9 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
         raise
     verdict = attempt.fidelity["verdict"]
     if verdict == FAILED:
-        raise VerificationFailed(_difference(attempt), fidelity=attempt.fidelity, package_dir=str(folder))
+        raise VerificationFailed(
+            attempt.fidelity["failure"]["message"], fidelity=attempt.fidelity, package_dir=str(folder)
+        )
     progress("done", 100.0, _DONE[verdict])
     return ExportResult(
         package_dir=folder,
@@ -188,11 +191,23 @@ def _best(
             return attempt
         first = first or attempt
     if first is not None:
-        return first
+        return _with_failure(first, format_name, source, asked)
     if failure is None:
         raise ConversionFailed("No converter takes this model.")
     failure.details["converters_tried"] = tried
     raise failure
+
+
+def _with_failure(attempt: _Attempt, format_name: str, source: Source, asked: list[Case]) -> _Attempt:
+    """``failure`` in fidelity.json: the smallest input on which the artefact is wrong."""
+    runner, artefact = attempt.runner, attempt.artefact
+    if runner is None:  # its stand-in was compared
+        runner, _ = _open(artefact.stand_in or format_name, attempt.folder / artefact.files[0])
+    if runner is not None:
+        attempt.fidelity["failure"] = refusal.describe(
+            source, asked, format_name, artefact, runner, attempt.fidelity
+        )
+    return attempt
 
 
 def _compare(source: Source, asked: list[Case], artefact: Artefact, runner: runners.Runner) -> dict[str, Any]:
@@ -259,22 +274,6 @@ def _independent_rows(attempt: _Attempt, base: Case) -> bool | None:
     if attempt.runner is None or attempt.fidelity["verdict"] == FAILED:
         return None
     return independence.rows_are_independent(attempt.runner, base, attempt.artefact.precision)
-
-
-def _difference(attempt: _Attempt) -> str:
-    """The worst finding in one sentence."""
-    for report in attempt.fidelity["cases"]:
-        if "error" in report:
-            return f"The artefact fails where its source works ({report['case']}): {report['error']}"
-        for name, output in report["outputs"].items():
-            if not output["passed"]:
-                distance = f", by {output['max_abs']}" if output["max_abs"] is not None else ""
-                return (
-                    f"The artefact does not behave like its source: output {name!r} ({report['case']}) is "
-                    f"{output['reason']}{distance}. Its package can be fetched for diagnosis, but not "
-                    "deployed."
-                )
-    return "The artefact could not be compared with its source."
 
 
 @contextmanager

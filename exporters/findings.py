@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from .base import Arrays, Case
 
+_MOST_VALUES = 64  # of an array that is written whole
+_MOST_SHOWN = 16
+
 
 def element(expected: npt.NDArray[Any], actual: npt.NDArray[Any], position: int) -> dict[str, Any]:
     """The element at ``position`` of the flattened arrays: its index, and the two answers."""
@@ -67,3 +70,30 @@ def _worst(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _further(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
     return other is None or one.get("share_of_tolerance", 0.0) > other.get("share_of_tolerance", 0.0)
+
+
+def array_as_json(array: npt.NDArray[Any]) -> dict[str, Any]:
+    """Its dtype and shape, and its values: all of a small one, else those that are not zero, the first 16."""
+    known = {"dtype": str(array.dtype), "shape": list(array.shape)}
+    if array.size <= _MOST_VALUES:
+        return known | {"values": _nested(array)}
+    places = np.argwhere(array != 0)
+    shown = [{"index": place.tolist(), "value": plain(array[tuple(place)])} for place in places[:_MOST_SHOWN]]
+    return known | {"not_zero": len(places), "first_not_zero": shown}
+
+
+def array_as_text(array: npt.NDArray[Any]) -> str:
+    if array.size <= _MOST_SHOWN:
+        return str(_nested(array)).replace("'", "")
+    places = np.argwhere(array != 0)
+    kind = f"{array.dtype}{list(array.shape)}"
+    if not len(places):
+        return f"zeros, {kind}"
+    if len(places) > 4:
+        return f"{kind} with {len(places)} values that are not zero"
+    values = ", ".join(f"{plain(array[tuple(place)])} at {place.tolist()}" for place in places)
+    return f"{kind}, zero but for {values}"
+
+
+def _nested(array: npt.NDArray[Any]) -> Any:
+    return [_nested(part) for part in array] if array.ndim else plain(array[()])

@@ -35,7 +35,7 @@ def attach(source: Source, path: Path | None) -> Source:
                 f"The sample inputs need {spec.name!r} as {spec.dtype} of shape {list(spec.shape)}; "
                 f"the model's inputs are {', '.join(names)}."
             )
-        if not array.size:
+        if not array.size and 0 not in spec.shape:
             raise InvalidSource(f"The sample inputs have no value for {spec.name!r}. Store one row at least.")
     return replace(source, samples={name: arrays[name] for name in names})
 

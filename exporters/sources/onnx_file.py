@@ -96,7 +96,7 @@ def _name_axes(values: list[Any]) -> dict[str | Axis, str]:
     batch: str | Axis | None = None
     for value in values:
         for axis, dim in enumerate(_dims(value)):
-            if dim.dim_value > 0 or (dim.dim_param and not _BATCH.fullmatch(dim.dim_param) and _words(dim)):
+            if _is_fixed(dim) or (dim.dim_param and not _BATCH.fullmatch(dim.dim_param) and _words(dim)):
                 continue
             key = dim.dim_param or (value.name, axis)
             unnamed = not dim.dim_param
@@ -122,6 +122,11 @@ def _dims(value: Any) -> Any:
     return value.type.tensor_type.shape.dim
 
 
+def _is_fixed(dim: Any) -> bool:
+    """Also of size 0: onnxruntime then takes no other."""
+    return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
+
+
 def _spec(value: Any, symbols: Mapping[str | Axis, str]) -> TensorSpec:
     import onnx
 
@@ -136,7 +141,7 @@ def _spec(value: Any, symbols: Mapping[str | Axis, str]) -> TensorSpec:
         )
     shape = []
     for axis, dim in enumerate(tensor.shape.dim):
-        if dim.dim_value > 0:
+        if _is_fixed(dim):
             shape.append(dim.dim_value)
         elif not dim.dim_param or dim.dim_param in symbols:
             shape.append(symbols[dim.dim_param or (value.name, axis)])

@@ -1,15 +1,21 @@
 """What fidelity.json says about each class of probes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
+import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeRegressor
 
 from exporters import verify
 from exporters.base import Arrays, Case
 from exporters.convert import run
+from exporters.errors import VerificationFailed
+from exporters.formats import onnx_trees
 from exporters.request import ExportRequest
 
 
@@ -63,3 +69,80 @@ def test_the_classes_of_an_export_add_up_to_its_cases(tmp_path: Path) -> None:
         assert found["cases"] == len(cases)
         assert found["rows"] == sum(case["input_shapes"]["input"][0] for case in cases)
         assert found["worst"]["source"] is not None
+
+
+def test_an_output_that_is_empty_in_one_case_is_proven_by_another() -> None:
+    empty = Case("none", {"x": np.zeros((0, 2), np.float32)}, {"y": np.zeros((0, 2), np.float32)}, "sizes")
+
+    def right(inputs: Arrays) -> Arrays:
+        return {"y": inputs["x"] * 2}
+
+    assert verify.compare([row(1, "base"), empty], right)["verdict"] == "verified"
+    assert verify.compare([empty], right)["verdict"] == "failed"
+
+
+def failing(
+    estimator: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Any], None]
+) -> Any:
+    """fidelity.json and the message of an export whose ONNX was damaged after its conversion."""
+    repair = onnx_trees.repair
+
+    def repaired_and_damaged(model: Any, *arguments: Any, **more: Any) -> Any:
+        result = repair(model, *arguments, **more)
+        damage(next(node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")))
+        return result
+
+    monkeypatch.setattr(onnx_trees, "repair", repaired_and_damaged)
+    joblib.dump(estimator, folder / "model.joblib")
+    with pytest.raises(VerificationFailed) as caught:
+        run(ExportRequest(folder / "model.joblib", folder / "package", "onnx"))
+    return json.loads((folder / "package/fidelity.json").read_bytes())["failure"], caught.value.message
+
+
+def test_a_refusal_shows_the_smallest_failing_input_and_both_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 4))
+    rows[rows < -1] = np.nan
+    tree = DecisionTreeRegressor(max_depth=2, random_state=0).fit(rows, np.nan_to_num(rows[:, 1], nan=9.0))
+
+    def other_missing_branch(node: Any) -> None:
+        tracks = next(one for one in node.attribute if one.name == "nodes_missing_value_tracks_true")
+        tracks.ints[:] = [1 - flag for flag in tracks.ints]
+
+    failure, message = failing(tree, tmp_path, monkeypatch, other_missing_branch)
+
+    assert failure["output"] == "variable"
+    assert "missing" in failure["classes"]
+    values = np.array(failure["inputs"]["input"]["values"], float)
+    assert values.shape == (1, 4)
+    assert np.isnan(values[0, 1])
+    assert (np.nan_to_num(values[0, [0, 2, 3]]) == 0).all()
+    right = tree.predict(values)[0]
+    assert failure["source_answers"]["values"][0][0] == pytest.approx(right)
+    assert failure["artefact_answers"]["values"][0][0] != pytest.approx(right)
+    assert "SimpleImputer" in failure["advice"]
+    for part in (
+        "missing values",
+        "The smallest input found: input = [[",
+        "nan",
+        "the artefact [[",
+        "export pickle",
+    ):
+        assert part in message
+
+
+def test_a_class_of_rows_is_shrunk_to_one_row_of_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    tree = DecisionTreeRegressor(max_depth=3, random_state=0).fit(rows, rows[:, 0])
+
+    def other_leaves(node: Any) -> None:
+        weights = next(one for one in node.attribute if one.name == "target_weights")
+        weights.floats[:] = [weight + 1 for weight in weights.floats]
+
+    failure, _ = failing(tree, tmp_path, monkeypatch, other_leaves)
+
+    assert failure["class"] == "base"
+    assert failure["inputs"]["input"] == {"dtype": "float32", "shape": [1, 3], "values": [[0.0, 0.0, 0.0]]}

@@ -309,3 +309,28 @@ def test_graphs_for_training_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UnsafeCheckpoint, match="training_info"):
         load(model, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["UINT16", "UINT32", "UINT64"])
+def test_unsigned_integers_are_inputs(dtype: str, tmp_path: Path) -> None:
+    kind = getattr(TensorProto, dtype)
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
+
+    source = load(model_of(nodes, {"x": (kind, ["batch", 4])}), tmp_path)
+
+    assert source.inputs[0].dtype == dtype.lower()
+    rows = np.full((2, 4), 65_000, dtype.lower())
+    np.testing.assert_array_equal(source.reference({"x": rows})["y"], rows.astype(np.float32))
+
+
+def test_an_axis_of_size_zero_is_fixed(tmp_path: Path) -> None:
+    nodes = [helper.make_node("CastLike", ["x", "like"], ["y"])]
+    inputs: dict[str, tuple[int, Sizes]] = {
+        "x": (TensorProto.DOUBLE, [3, 4]),
+        "like": (TensorProto.FLOAT, [0]),
+    }
+
+    source = load(model_of(nodes, inputs), tmp_path)
+
+    assert [spec.shape for spec in source.inputs] == [(3, 4), (0,)]
+    assert source.dimensions == {}
