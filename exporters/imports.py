@@ -63,7 +63,6 @@ def report(modules: Iterable[str]) -> None:
     from .limits import die_with_parent
 
     die_with_parent()
-    os.nice(10)  # nobody waits for it
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)  # what a library prints is no answer
         for module in modules:

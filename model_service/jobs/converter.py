@@ -47,7 +47,7 @@ class ConversionError(Exception):
 
 
 class ConverterBroken(Exception):
-    """The child died before it was given anything: our fault, not the model's."""
+    """The child died before it had read the model: our fault, not the model's."""
 
 
 class Abandoned(Exception):
@@ -89,7 +89,7 @@ class Child:
 
         Raises:
             ConversionError: the child said why it failed, died, or ran out of time.
-            ConverterBroken: it never became ready.
+            ConverterBroken: it died before it began to read the model.
             Abandoned: ``abandoned()`` became true.
         """
         events = self._events(time.monotonic() + timeout_s, abandoned)
@@ -98,14 +98,18 @@ class Child:
             raise ConverterBroken(f"the converter did not start: {self._last_words()}")
         log.info("converter.ready", **ready.get("environment", {}))
         self._send(request)
+        reads = False
         for event in events:
             match event:
                 case {"event": "progress", "percent": float() | int(), "message": str()}:
+                    reads = True
                     on_progress(event)
                 case {"event": "completed", "result": dict() as result}:
                     return result
                 case {"event": "failed", "code": str() as code, "message": str() as message}:
                     raise ConversionError(code, message, event.get("details"))
+        if not reads:
+            raise ConverterBroken(f"the converter died before it read the model: {self._last_words()}")
         raise self._death()
 
     def _send(self, request: Event) -> None:
@@ -114,7 +118,9 @@ class Child:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.close()
         except BrokenPipeError:
-            raise self._death() from None
+            raise ConverterBroken(
+                f"the converter died before it read its request: {self._last_words()}"
+            ) from None
 
     def _events(self, deadline: float, abandoned: Callable[[], bool]) -> Iterator[Event]:
         assert self.process.stdout is not None

@@ -20,6 +20,7 @@ from model_service.storage.blob_descriptions import of_package
 from model_service.storage.blobs import Blob
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
 from model_service.storage.disk_space import MONGODB, WORK
+from model_service.storage.export_turns import ExportTurns
 from model_service.storage.exports import answered_from, source_blobs
 
 log = structlog.get_logger(__name__)
@@ -34,25 +35,36 @@ class _JobLost(Exception):
 
 
 def export(job_id: str) -> None:
-    """Run the export job ``job_id``, unless somebody else does."""
+    """Run one export job: ``job_id`` says that one waits, and whose turn it is is decided here."""
     context = CONTEXT.get()
     settings = context.settings
     if short := context.disk.short(WORK, MONGODB):
         # The job stays pending, and the reconciler enqueues it again until there is room.
         log.warning("export.waits_for_disk", job_id=job_id, free_bytes=short, least=settings.disk_min_free)
         return
-    job = context.exports.claim(
-        job_id,
-        worker=context.worker,
-        lease_s=settings.job_lease_s,
-        max_attempts=settings.job_max_attempts,
-    )
+    job = _claim(context)
     if job is None:
         return
-    log.info("export.started", job_id=job_id, attempt=job["attempts"])
+    log.info("export.started", job_id=job["_id"], attempt=job["attempts"])
     with EXPORT_DURATION.labels(format=job["export_format"]).time():
         outcome = _export(context, job)
     EXPORTS.labels(format=job["export_format"], outcome=outcome).inc()
+
+
+def _claim(context: Context) -> Document | None:
+    """The job whose turn it is; None when none waits."""
+    settings = context.settings
+    turns = ExportTurns(context.database)
+    while job_id := turns.next_in_turn(settings.job_max_attempts):
+        job = context.exports.claim(
+            job_id,
+            worker=context.worker,
+            lease_s=settings.job_lease_s,
+            max_attempts=settings.job_max_attempts,
+        )
+        if job is not None:
+            return job
+    return None
 
 
 def _export(context: Context, job: Document) -> str:
@@ -78,28 +90,31 @@ def _export(context: Context, job: Document) -> str:
         return "interrupted"
     except Exception as exc:
         if is_disk_full(exc):
-            return _retry_with_more_room(context, job)
+            log.warning("export.disk_full", job_id=job_id, attempt=job["attempts"])
+            return _try_again(context, job, _disk_full(job))
         log.exception("export.broken", job_id=job_id)
         message = "The service failed while it ran this export; its log has the reason under the job's id."
-        _fail(context, job, ConversionError("internal_error", message))
-        return "failed"
+        return _try_again(context, job, ConversionError("internal_error", message))
     finally:
         if not context.stopping.is_set():
             context.converter.prewarm()
 
 
-def _retry_with_more_room(context: Context, job: Document) -> str:
-    """The job waits for another try, up to JOB_MAX_ATTEMPTS. Return how this one ended."""
-    log.warning("export.disk_full", job_id=job["_id"], attempt=job["attempts"])
+def _try_again(context: Context, job: Document, failure: ConversionError) -> str:
+    """The job waits for another try; after JOB_MAX_ATTEMPTS it fails. Return how this one ended."""
     if job["attempts"] < context.settings.job_max_attempts:
         context.exports.hand_back(job["_id"], job["lease"]["token"], counted=True)
         return "interrupted"
-    message = (
-        f"The worker's disk was full in each of {job['attempts']} tries: make room in its workspace "
-        "(MODEL_SERVICE_HOME/work) and retry the export."
-    )
-    _fail(context, job, ConversionError("disk_full", message))
+    _fail(context, job, failure)
     return "failed"
+
+
+def _disk_full(job: Document) -> ConversionError:
+    return ConversionError(
+        "disk_full",
+        f"The worker's disk was full in each of {job['attempts']} tries: make room in its workspace "
+        "(MODEL_SERVICE_HOME/work) and retry the export.",
+    )
 
 
 def _answered_from_an_equal_one(context: Context, job: Document) -> bool:

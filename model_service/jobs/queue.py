@@ -19,7 +19,9 @@ from model_service.storage.shared_redis import connect
 
 log = structlog.get_logger(__name__)
 
-NAME = "exports"
+EXPORTS, SCANS = "exports", "scans"
+# A worker takes from the first that is not empty: somebody waits for an export, nobody for a scan.
+_NAMES = (EXPORTS, SCANS)
 # A request waits for Redis: not for long, and not twice.
 _TIMEOUT_S = 1.0
 
@@ -32,25 +34,25 @@ class Queue:
         self._settings, self._database = settings, database
         self._redis = connect(settings, database, _TIMEOUT_S)
 
-    def enqueue(self, function: Callable[[str], None], job_id: str) -> None:
+    def enqueue(self, name: str, function: Callable[[str], None], job_id: str) -> None:
         """Ask a worker to run ``function(job_id)``. When Redis is away the reconciler asks again."""
         with self._tolerated():
-            _push(self._rq(), function, job_id)
+            _push(self._rq(name), function, job_id)
 
-    def enqueue_missing(self, function: Callable[[str], None], job_ids: Sequence[str]) -> None:
+    def enqueue_missing(self, name: str, function: Callable[[str], None], job_ids: Sequence[str]) -> None:
         """The same for each of them that does not wait already."""
         if not job_ids:
             return
         with self._tolerated():
-            queue = self._rq()
+            queue = self._rq(name)
             waiting = set(queue.job_ids)
             for job_id in job_ids:
                 if job_id not in waiting:
                     _push(queue, function, job_id)
 
-    def waiting(self) -> list[str]:
+    def waiting(self, name: str) -> list[str]:
         """The ids that wait, first come first."""
-        return list(self._rq().job_ids)
+        return list(self._rq(name).job_ids)
 
     def ping(self) -> bool:
         try:
@@ -61,14 +63,14 @@ class Queue:
     def work(self, stopping: Event) -> None:
         """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``."""
         connection = connect(self._settings, self._database, None)  # it waits for jobs
-        queue = rq.Queue(NAME, connection=connection, serializer=JSONSerializer)
-        worker = _Worker([queue], connection=connection, serializer=JSONSerializer)
+        queues = [rq.Queue(name, connection=connection, serializer=JSONSerializer) for name in _NAMES]
+        worker = _Worker(queues, connection=connection, serializer=JSONSerializer)
         worker.stopping = stopping
         worker.work(logging_level="WARNING")
 
-    def _rq(self) -> rq.Queue:
+    def _rq(self, name: str) -> rq.Queue:
         # JSON, not RQ's pickle: whoever can write to Redis shall not run code in a worker.
-        return rq.Queue(NAME, connection=self._redis, serializer=JSONSerializer)
+        return rq.Queue(name, connection=self._redis, serializer=JSONSerializer)
 
     @contextmanager
     def _tolerated(self) -> Iterator[None]:

@@ -6,9 +6,10 @@ import structlog
 
 from model_service.jobs.context import Context
 from model_service.jobs.export import export
-from model_service.jobs.queue import Queue
+from model_service.jobs.queue import EXPORTS, SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.export_turns import ExportTurns
 from model_service.storage.exports import source_blobs
 from model_service.storage.scans import Scans
 
@@ -22,6 +23,7 @@ class Reconciler:
 
     def __init__(self, context: Context, queue: Queue) -> None:
         self._context = context
+        self._turns = ExportTurns(context.database)
         self._queue = queue
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -34,12 +36,17 @@ class Reconciler:
         self._thread.join()
 
     def reconcile(self) -> None:
-        """Enqueue whatever waits, and fail what lost its worker too often. Enqueued twice is run once."""
-        exports, settings = self._context.exports, self._context.settings
-        for job in exports.exhausted(settings.job_max_attempts, grace_s=settings.job_lease_s):
+        """Enqueue what waits and what lost its worker, and fail what lost it too often.
+
+        A job that is enqueued twice is run once.
+        """
+        settings = self._context.settings
+        most = settings.job_max_attempts
+        for job in self._turns.exhausted(most, grace_s=settings.job_lease_s):
             self._give_up(job)
-        self._queue.enqueue_missing(export, exports.waiting(settings.job_max_attempts))
-        self._queue.enqueue_missing(scan, Scans(self._context.database).waiting())
+        self._turns.take_from_lost_workers(most, spared=self._context.worker, grace_s=INTERVAL_S)
+        self._queue.enqueue_missing(EXPORTS, export, self._turns.waiting(most))
+        self._queue.enqueue_missing(SCANS, scan, Scans(self._context.database).waiting())
 
     def _give_up(self, job: Document) -> None:
         message = (
@@ -48,7 +55,7 @@ class Reconciler:
         )
 
         def work(session: Session) -> None:
-            if self._context.exports.give_up(job, "worker_lost", message, session):
+            if self._turns.give_up(job, "worker_lost", message, session):
                 self._context.blobs.release_all(source_blobs(job), session)
 
         self._context.database.transaction(work)

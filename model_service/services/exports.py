@@ -9,7 +9,7 @@ from typing import Any
 from model_service.actor import Permission, may_read, require
 from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.jobs.export import export
-from model_service.jobs.queue import Queue
+from model_service.jobs.queue import EXPORTS, Queue
 from model_service.services.capabilities import CapabilityService
 from model_service.services.export_limits import ExportLimits
 from model_service.services.export_requests import again, checked, new_job
@@ -155,7 +155,7 @@ class ExportService:
 
         self._database.transaction(work)
         if equal is None:
-            self._queue.enqueue(export, document["_id"])
+            self._queue.enqueue(EXPORTS, export, document["_id"])
         return document
 
     def callback_token(self, job_id: str) -> str:

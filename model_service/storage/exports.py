@@ -28,14 +28,19 @@ class DefaultTaken(Exception):
     """Two exports became the default of one source at once: the later one has to look again."""
 
 
-def _unowned(grace_s: float = 0) -> Document:
+def unowned(grace_s: float = 0) -> Document:
     """No lease, or one that ran out ``grace_s`` ago."""
     return {"$expr": {"$lt": ["$lease.expires_at", from_now(-grace_s)]}}  # a missing lease is less than any
 
 
-def _may_become(status: ExportStatus) -> Document:
+def may_become(status: ExportStatus) -> Document:
     sources = [source for source, targets in EXPORT_TRANSITIONS.items() if status in targets]
     return {"status": {"$in": sources}}
+
+
+def claimable(max_attempts: int) -> Document:
+    """Jobs that nobody works on and somebody may."""
+    return {"attempts": {"$lt": max_attempts}, **may_become(ExportStatus.RUNNING), **unowned()}
 
 
 def source_blobs(job: Document) -> list[Any]:
@@ -111,15 +116,9 @@ class Exports:
 
     def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> Document | None:
         """Take a job that waits, or whose worker's lease ran out; None when it is not to be had."""
-        claimable = {
-            "_id": job_id,
-            "attempts": {"$lt": max_attempts},
-            **_may_become(ExportStatus.RUNNING),
-            **_unowned(),
-        }
         lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": from_now(lease_s)}
         return self._jobs.find_one_and_update(
-            claimable,
+            {"_id": job_id, **claimable(max_attempts)},
             [
                 {
                     "$set": {
@@ -146,7 +145,7 @@ class Exports:
     def report(self, job_id: str, token: str, *, percent: float, message: str, **fields: Any) -> None:
         """Progress, shown and kept in the log, and other fields that are known by then."""
         shown = {"progress_percent": percent, "progress_message": message, "updated_at": now(), **fields}
-        self._jobs.update_one(_owned(job_id, token), {"$set": shown, **_logged(message)})
+        self._jobs.update_one(_owned(job_id, token), {"$set": shown, **logged(message)})
 
     def complete(self, job_id: str, token: str, results: Document, session: Session) -> bool:
         """False when the job is no longer ours: nothing was changed."""
@@ -161,7 +160,7 @@ class Exports:
         }
         changed = self._jobs.update_one(
             _owned(job_id, token, ExportStatus.COMPLETED),
-            {"$set": done, "$unset": {"lease": ""}, **_logged("completed")},
+            {"$set": done, "$unset": {"lease": ""}, **logged("completed")},
             session=session,
         )
         return changed.modified_count == 1
@@ -180,9 +179,9 @@ class Exports:
         changed = self._jobs.update_one(
             _owned(job_id, token, ExportStatus.FAILED),
             {
-                "$set": {**_failure(code, message), **(results or {})},
+                "$set": {**failure(code, message), **(results or {})},
                 "$unset": {"lease": ""},
-                **_logged(f"failed: {message}"),
+                **logged(f"failed: {message}"),
             },
             session=session,
         )
@@ -198,8 +197,8 @@ class Exports:
             "updated_at": at,
         }
         return self._jobs.find_one_and_update(
-            {"_id": job_id, **_may_become(ExportStatus.CANCELLED)},
-            {"$set": ended, "$unset": {"lease": ""}, **_logged(f"cancelled by {by}")},
+            {"_id": job_id, **may_become(ExportStatus.CANCELLED)},
+            {"$set": ended, "$unset": {"lease": ""}, **logged(f"cancelled by {by}")},
             return_document=ReturnDocument.AFTER,
             session=session,
         )
@@ -235,40 +234,8 @@ class Exports:
             {"$set": {"status": ExportStatus.PENDING}, "$unset": {"lease": ""}, **uncount},
         )
 
-    def waiting(self, max_attempts: int) -> list[str]:
-        """Jobs that nobody works on and somebody may, oldest first."""
-        query = {
-            "attempts": {"$lt": max_attempts},
-            **_may_become(ExportStatus.RUNNING),
-            **_unowned(),
-        }
-        found = self._jobs.find(query, {"_id": True}, sort=[("created_at", 1)], limit=1000)
-        return [job["_id"] for job in found]
 
-    def exhausted(self, max_attempts: int, *, grace_s: float) -> list[Document]:
-        """Jobs that have used up their tries, and whose last worker has been silent for ``grace_s`` too long.
-
-        The grace lets a worker renew its lease first when it was the database that was away.
-        """
-        query = {
-            "attempts": {"$gte": max_attempts},
-            **_may_become(ExportStatus.RUNNING),
-            **_unowned(grace_s),
-        }
-        return list(self._jobs.find(query, limit=1000))
-
-    def give_up(self, job: Document, code: str, message: str, session: Session) -> bool:
-        """Fail an exhausted job; False when it was taken up or renewed meanwhile."""
-        unchanged = {"_id": job["_id"], "attempts": job["attempts"], "lease": job.get("lease")}
-        changed = self._jobs.update_one(
-            unchanged,
-            {"$set": _failure(code, message), "$unset": {"lease": ""}, **_logged(f"failed: {message}")},
-            session=session,
-        )
-        return changed.modified_count == 1
-
-
-def _failure(code: str, message: str) -> Document:
+def failure(code: str, message: str) -> Document:
     at = now()
     return {
         "status": ExportStatus.FAILED,
@@ -279,7 +246,7 @@ def _failure(code: str, message: str) -> Document:
     }
 
 
-def _logged(line: str) -> Document:
+def logged(line: str) -> Document:
     """The update that adds a line to the log. ``log_count`` counts those that it no longer keeps, too."""
     stamped = f"{now():%H:%M:%S} {line}"
     return {
@@ -290,4 +257,4 @@ def _logged(line: str) -> Document:
 
 def _owned(job_id: str, token: str, to: ExportStatus = ExportStatus.RUNNING) -> Document:
     """The job, if this lease still holds it and its status may become ``to``."""
-    return {"_id": job_id, "lease.token": token, **_may_become(to)}
+    return {"_id": job_id, "lease.token": token, **may_become(to)}

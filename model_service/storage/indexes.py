@@ -111,6 +111,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"is_training_default": True},
         ),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("started_at", DESCENDING)]),
         *(
             IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
             for field in (

@@ -25,6 +25,7 @@ from model_service.storage.db import Database
 from model_service.storage.maintenance import Maintenance
 from model_service.storage.workers import Workers
 from tests.factories import new_model
+from tests.processes import environment
 
 
 def test_health_says_what_works(http: FlaskClient, model_id: str) -> None:
@@ -241,15 +242,7 @@ logging.getLogger("rq.worker").warning("from %s", "a library")
 
 
 def test_every_line_is_json_and_one_is_the_request(settings: Settings) -> None:
-    assert settings.mongodb_url is not None
-    assert settings.redis_url is not None
-    env = os.environ | {
-        "MONGODB_URL": settings.mongodb_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "MONGODB_DB": settings.mongodb_db,
-        "MODEL_SERVICE_HOME": str(settings.home),
-        "MONGODB_LOG_LEVEL": "DEBUG",
-    }
+    env = environment(settings) | {"MONGODB_LOG_LEVEL": "DEBUG"}
     done = subprocess.run(
         [sys.executable, "-c", LOGGING], env=env, capture_output=True, text=True, check=True, timeout=60
     )

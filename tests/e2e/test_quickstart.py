@@ -24,7 +24,13 @@ def start(temporary: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=take_ctrl_c,
     )
+
+
+def take_ctrl_c() -> None:
+    """A shell makes what it starts in the background ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def processes_in(folder: Path) -> list[int]:

@@ -21,10 +21,11 @@ from model_service.jobs import export as export_module
 from model_service.jobs.context import Context
 from model_service.jobs.converter import Converter
 from model_service.jobs.export import export
-from model_service.jobs.queue import Queue
+from model_service.jobs.queue import EXPORTS, Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.services import Services
 from model_service.services.files import NewFile
+from model_service.storage.export_turns import ExportTurns
 from tests.factories import model_fields, scaling_program, scaling_script
 
 DEADLINE_S = 60
@@ -128,17 +129,32 @@ def test_what_is_no_model_fails_with_a_code_and_a_sentence(
     assert "package" not in job
 
 
-def test_a_child_that_is_killed_fails_its_job_and_not_the_worker(
+def test_a_child_that_is_killed_while_it_converts_fails_its_job_and_not_the_worker(
     context: Context, services: Services
 ) -> None:
     job_id = new_job(services, scaling_program())
     runner = threading.Thread(target=_in_context, args=(context, job_id))
     runner.start()
-    wait_for(children, "the child")[0].send_signal(signal.SIGKILL)
+    wait_for(lambda: services.exports.get(job_id).get("progress_step") == "load", "the model to be read")
+    children()[0].send_signal(signal.SIGKILL)
     runner.join(DEADLINE_S)
     job = services.exports.get(job_id)
-    assert job["status"] == "failed"
-    assert job["error_code"] in {"limit_exceeded", "internal_error"}  # before it was ready it is our fault
+    assert (job["status"], job["error_code"]) == ("failed", "limit_exceeded")
+
+
+def test_a_child_that_dies_before_it_has_read_the_model_is_tried_again(
+    context: Context, services: Services
+) -> None:
+    job_id = new_job(services, scaling_program())
+    for attempt in range(1, context.settings.job_max_attempts + 1):
+        job = services.exports.get(job_id)
+        assert (job["status"], job["attempts"]) == ("pending", attempt - 1)
+        runner = threading.Thread(target=_in_context, args=(context, job_id))
+        runner.start()
+        wait_for(children, "the child")[0].send_signal(signal.SIGKILL)
+        runner.join(DEADLINE_S)
+    job = services.exports.get(job_id)
+    assert (job["status"], job["error_code"]) == ("failed", "internal_error")
 
 
 def test_a_worker_that_is_stopped_hands_its_job_back(context: Context, services: Services) -> None:
@@ -158,11 +174,13 @@ def test_a_killed_workers_job_is_found_and_finished(
 ) -> None:
     job_id = new_job(services, scaling_program())
     assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=3)
-    wait_for(lambda: context.exports.waiting(max_attempts=3) == [job_id], "the lease to run out")
+    wait_for(
+        lambda: ExportTurns(context.database).waiting(max_attempts=3) == [job_id], "the lease to run out"
+    )
     Reconciler(context, queue).reconcile()
-    assert queue.waiting().count(job_id) == 1
+    assert queue.waiting(EXPORTS).count(job_id) == 1
     Reconciler(context, queue).reconcile()
-    assert queue.waiting().count(job_id) == 1  # enqueued once, however often it is found
+    assert queue.waiting(EXPORTS).count(job_id) == 1  # enqueued once, however often it is found
     export(job_id)
     job = services.exports.get(job_id)
     assert (job["status"], job["attempts"]) == ("completed", 2)
@@ -184,7 +202,7 @@ def test_a_job_that_lost_its_worker_too_often_fails_with_a_reason(
     job = services.exports.get(job_id)
     assert job["error_code"] == "worker_lost"
     assert "EXPORT_MEMORY" in job["error_message"]
-    assert context.exports.waiting(max_attempts=3) == []
+    assert ExportTurns(context.database).waiting(max_attempts=3) == []
 
 
 @pytest.mark.parametrize("ending", ["completed", "failed"])

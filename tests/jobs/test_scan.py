@@ -10,7 +10,7 @@ import pytest
 
 from model_service.jobs import scan as scan_module
 from model_service.jobs.context import CONTEXT, Context
-from model_service.jobs.queue import Queue
+from model_service.jobs.queue import SCANS, Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.scan import scan
 from model_service.services import Services
@@ -46,7 +46,7 @@ def test_what_was_uploaded_waits_for_a_scan_and_is_shown_with_it(
     before = services.models.get(model_id)
     assert findings(services, model_id) == [None, None]
     Reconciler(context, queue).reconcile()
-    assert queue.waiting() == [model_id]
+    assert queue.waiting(SCANS) == [model_id]
     scan(model_id)
     bad, good = findings(services, model_id)
     assert bad is not None

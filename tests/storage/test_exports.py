@@ -6,6 +6,7 @@ import pytest
 
 from model_service.config import Settings
 from model_service.storage.db import Database, now
+from model_service.storage.export_turns import ExportTurns
 from model_service.storage.exports import Exports
 
 JOB = "job"
@@ -44,6 +45,11 @@ def claim_after(exports: Exports, lease_s: float) -> str:
     return token
 
 
+@pytest.fixture
+def turns(database: Database) -> ExportTurns:
+    return ExportTurns(database)
+
+
 def test_a_job_is_claimed_once(exports: Exports) -> None:
     assert claim(exports) is not None
     assert claim(exports) is None
@@ -66,46 +72,50 @@ def test_a_lease_that_ran_out_hands_the_job_on_and_fences_the_first_owner_off(
     assert (job["status"], job["error_code"], job["attempts"]) == ("failed", "conversion_failed", 2)
 
 
-def test_a_renewed_lease_is_kept(exports: Exports) -> None:
+def test_a_renewed_lease_is_kept(exports: Exports, turns: ExportTurns) -> None:
     token = claim(exports, lease_s=0.2)
     assert token is not None
     assert exports.renew(JOB, token, 60)
     time.sleep(0.3)  # past the first lease
-    assert exports.waiting(max_attempts=3) == []
+    assert turns.waiting(max_attempts=3) == []
     assert claim(exports) is None
 
 
-def test_a_worker_that_stops_in_order_uses_up_no_try(exports: Exports) -> None:
+def test_a_worker_that_stops_in_order_uses_up_no_try(exports: Exports, turns: ExportTurns) -> None:
     token = claim(exports)
     assert token is not None
     exports.hand_back(JOB, token)
     job = exports.get(JOB)
     assert job is not None
     assert (job["status"], job["attempts"]) == ("pending", 0)
-    assert exports.waiting(max_attempts=3) == [JOB]
+    assert turns.waiting(max_attempts=3) == [JOB]
 
 
-def test_a_job_that_has_used_up_its_tries_is_exhausted_after_a_grace(exports: Exports) -> None:
+def test_a_job_that_has_used_up_its_tries_is_exhausted_after_a_grace(
+    exports: Exports, turns: ExportTurns
+) -> None:
     assert claim(exports, lease_s=0.01, max_attempts=1) is not None
     deadline = time.monotonic() + 10
-    while not exports.exhausted(max_attempts=1, grace_s=0.2):
+    while not turns.exhausted(max_attempts=1, grace_s=0.2):
         assert time.monotonic() < deadline
-    assert exports.exhausted(max_attempts=1, grace_s=60) == []
-    assert exports.exhausted(max_attempts=2, grace_s=0) == []
+    assert turns.exhausted(max_attempts=1, grace_s=60) == []
+    assert turns.exhausted(max_attempts=2, grace_s=0) == []
     assert claim(exports, max_attempts=1) is None
-    assert exports.waiting(max_attempts=1) == []
+    assert turns.waiting(max_attempts=1) == []
 
 
-def test_a_lease_that_is_renewed_in_time_is_not_given_up(database: Database, exports: Exports) -> None:
+def test_a_lease_that_is_renewed_in_time_is_not_given_up(
+    database: Database, exports: Exports, turns: ExportTurns
+) -> None:
     token = claim(exports, lease_s=0.01, max_attempts=1)
     assert token is not None
     deadline = time.monotonic() + 10
-    while not (found := exports.exhausted(max_attempts=1, grace_s=0)):
+    while not (found := turns.exhausted(max_attempts=1, grace_s=0)):
         assert time.monotonic() < deadline
     assert exports.renew(JOB, token, 60)
 
     def give_up() -> bool:
-        return database.transaction(lambda session: exports.give_up(found[0], "worker_lost", "why", session))
+        return database.transaction(lambda session: turns.give_up(found[0], "worker_lost", "why", session))
 
     assert give_up() is False
     job = exports.get(JOB)

@@ -1,11 +1,7 @@
 """Two installations on one Redis share nothing, and every key says whose it is."""
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +11,7 @@ from redis import Redis
 from model_service.app import create_app
 from model_service.config import Settings
 from model_service.embedded import Addresses
-from model_service.jobs.queue import Queue
+from model_service.jobs.queue import SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.storage.db import Database
 from model_service.storage.hot_models import HotModel, HotModels
@@ -24,6 +20,7 @@ from model_service.storage.shared_redis import connect
 from tests.api.people import People, secured
 from tests.embedded.waiting import wait_for
 from tests.factories import new_model
+from tests.processes import worker
 
 
 @pytest.fixture
@@ -42,25 +39,6 @@ def another(settings: Settings) -> Iterator[Settings]:
         client.drop_database(other.mongodb_db)
 
 
-@contextmanager
-def worker(settings: Settings) -> Iterator[None]:
-    assert settings.mongodb_url is not None
-    assert settings.redis_url is not None
-    env = os.environ | {
-        "MONGODB_URL": settings.mongodb_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "MONGODB_DB": settings.mongodb_db,
-        "MODEL_SERVICE_HOME": str(settings.home),
-        "EXPORT_PREWARM": "false",
-    }
-    process = subprocess.Popen([sys.executable, "-m", "model_service.jobs"], env=env)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
 def test_the_id_is_made_once(settings: Settings, database: Database, another: Settings) -> None:
     assert Database(settings).installation_id == database.installation_id
     assert Database(another).installation_id != database.installation_id
@@ -71,8 +49,8 @@ def test_queues_hot_models_and_windows_are_apart(
 ) -> None:
     elsewhere = Database(another)
     mine, theirs = Queue(settings, database), Queue(another, elsewhere)
-    mine.enqueue(scan, "a")
-    assert (mine.waiting(), theirs.waiting()) == (["a"], [])
+    mine.enqueue(SCANS, scan, "a")
+    assert (mine.waiting(SCANS), theirs.waiting(SCANS)) == (["a"], [])
 
     caches = HotModels(settings, database), HotModels(another, elsewhere)
     for number, cache in enumerate(caches):
@@ -98,7 +76,7 @@ def test_after_a_busy_run_every_key_has_the_installations_prefix(
 ) -> None:
     """The other installation has no worker: ours leaves its jobs where they are."""
     theirs = Queue(another, Database(another))
-    theirs.enqueue(scan, "theirs")
+    theirs.enqueue(SCANS, scan, "theirs")
     people = People(create_app(secured(settings, rate_limits="on", rate_limit_default="1000000 per hour")))
     made: Any = people.root("POST", "/api/v1/models", json=new_model(), status=201).json
     model = f"/api/v1/models/{made['model_id']}"

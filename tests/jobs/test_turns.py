@@ -1,0 +1,65 @@
+"""Which job a worker runs next: exports before scans, users in turn, and what lost its worker waits again."""
+
+from model_service.jobs.context import Context
+from model_service.jobs.queue import SCANS, Queue
+from model_service.jobs.reconcile import INTERVAL_S, Reconciler
+from model_service.jobs.scan import scan
+from model_service.services import Services
+from model_service.storage.export_turns import ExportTurns
+from model_service.storage.scans import Scans
+from tests.factories import scaling_program
+from tests.jobs.test_export import new_job, wait_for
+from tests.jobs.test_scan import uploaded
+from tests.processes import worker
+
+
+def started(context: Context) -> str | None:
+    """The user whose job is claimed next."""
+    job_id = ExportTurns(context.database).next_in_turn(max_attempts=3)
+    if job_id is None:
+        return None
+    job = context.exports.claim(job_id, worker="another", lease_s=60, max_attempts=3)
+    assert job is not None
+    return str(job["user_id"])
+
+
+def test_users_take_turns(context: Context, services: Services) -> None:
+    owners = ["ada"] * 5 + ["bob"] * 2 + ["eve"]
+    for owner in owners:
+        job_id = new_job(services, scaling_program())
+        context.database.export_jobs.update_one({"_id": job_id}, {"$set": {"user_id": owner}})
+    order = [started(context) for _ in range(9)]
+    assert order == ["ada", "bob", "eve", "ada", "bob", "ada", "ada", "ada", None]
+
+
+def test_the_jobs_of_one_user_run_in_their_order(context: Context, services: Services) -> None:
+    jobs = [new_job(services, scaling_program()) for _ in range(3)]
+    for job_id in jobs:
+        assert ExportTurns(context.database).next_in_turn(max_attempts=3) == job_id
+        context.exports.claim(job_id, worker="another", lease_s=60, max_attempts=3)
+
+
+def test_a_job_whose_worker_was_lost_is_shown_as_pending(
+    context: Context, services: Services, queue: Queue
+) -> None:
+    job_id, own = (new_job(services, scaling_program()) for _ in range(2))
+    assert context.exports.claim(job_id, worker="killed", lease_s=-INTERVAL_S - 1, max_attempts=3)
+    assert context.exports.claim(own, worker=context.worker, lease_s=-INTERVAL_S - 1, max_attempts=3)
+    Reconciler(context, queue).reconcile()
+    job = services.exports.get(job_id)
+    assert (job["status"], job["attempts"], job.get("lease")) == ("pending", 1, None)
+    assert "lost" in job["progress_message"]
+    assert "lost" in job["log"][-1]
+    assert services.exports.get(own)["status"] == "running"  # this worker knows that it lives
+
+
+def test_an_export_is_not_behind_the_scans_that_wait(
+    context: Context, services: Services, queue: Queue
+) -> None:
+    models = [uploaded(services, b"%d" % number, name=f"m{number}") for number in range(20)]
+    for model_id in models:
+        queue.enqueue(SCANS, scan, model_id)
+    job_id = new_job(services, scaling_program())
+    with worker(context.settings):
+        wait_for(lambda: services.exports.get(job_id)["status"] == "completed", "the export")
+        assert len(Scans(context.database).waiting()) > 10
