@@ -4,6 +4,8 @@ import errno
 import socket
 import time
 
+BACKLOG = 2048  # connections that wait in the kernel until a server accepts them
+
 
 def require_free(host: str, port: int, *, patience_s: float = 0.0) -> None:
     """Bind to the address for a moment. ``patience_s`` is for a former server that is about to end.

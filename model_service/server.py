@@ -1,20 +1,43 @@
 """granian, as both of our HTTP servers run it."""
 
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
+from model_service.listening import BACKLOG
+
 log = structlog.get_logger(__name__)
 
+# A connection without a request costs a file descriptor and some kilobytes, and no thread. A server process
+# that has this many accepts no other until one ends; the kernel keeps BACKLOG of them waiting.
+_MOST_CONNECTIONS = 16_384
+_OTHER_FILES = 512
+# How long a request's header may take, from the connection's start or from the answer before: what is idle
+# longer is closed. HTTP/1 only: granian waits without limit for the first byte that tells HTTP/2 from it.
+_PROTOCOL: Any = {"http": HTTPModes.http1, "http1_settings": HTTP1Settings(header_read_timeout=5000)}
 # Its lines go the way of all others; its own form of them is for a terminal.
 _LOGGERS = {"loggers": {"_granian": {"propagate": True}, "granian.access": {"propagate": True}}}
+
+
+def most_connections() -> int:
+    """How many connections a process may have; raises its limit of open files as far as it goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + _OTHER_FILES
+    limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        soft = limit
+    open_files = wanted if soft == resource.RLIM_INFINITY else soft
+    return max(1, min(open_files - _OTHER_FILES, _MOST_CONNECTIONS))
 
 
 def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:
@@ -32,9 +55,12 @@ def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> N
         factory=True,
         workers=workers,
         blocking_threads=threads,
+        backlog=BACKLOG,
+        backpressure=most_connections(),
         respawn_failed_workers=True,
         respawn_interval=0.5,
         websockets=False,
+        **_PROTOCOL,
         log_access=False,
         log_level=LogLevels.error,
         log_dictconfig=_LOGGERS,
@@ -45,25 +71,23 @@ def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> N
 class _OnSocket(Server):
     """granian's server for a loop that runs already, on a socket that listens already."""
 
-    def __init__(self, listener: socket.socket, backlog: int, **options: Any) -> None:
-        super().__init__(**options)
-        self._given: Any = SocketHolder(listener.detach(), False, backlog)  # type: ignore[call-arg]
+    def __init__(self, listener: socket.socket, **options: Any) -> None:
+        super().__init__(backlog=BACKLOG, backpressure=most_connections(), **options)
+        self._given: Any = SocketHolder(listener.detach(), False, BACKLOG)  # type: ignore[call-arg]
 
     def _init_shared_socket(self) -> None:
         self._shd = self._given
         self._ssp = None
 
 
-def embedded(
-    application: Callable[[Any, Any], Awaitable[None]], listener: socket.socket, backlog: int
-) -> Server:
+def embedded(application: Callable[[Any, Any], Awaitable[None]], listener: socket.socket) -> Server:
     """For the RSGI ``application`` in this process: await its ``serve()``; ``stop()`` lets requests end."""
     return _OnSocket(
         listener,
-        backlog,
         target=application,
         interface=Interfaces.RSGI,
         websockets=False,
+        **_PROTOCOL,
         log_access=False,
         log_level=LogLevels.error,
         log_dictconfig=_LOGGERS,

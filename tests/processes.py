@@ -1,10 +1,12 @@
 """Processes of the service that tests start."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 from model_service.config import Settings
 
@@ -22,11 +24,19 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def worker(settings: Settings) -> Iterator[None]:
-    env = environment(settings) | {"EXPORT_PREWARM": "false"}
-    process = subprocess.Popen([sys.executable, "-m", "model_service.jobs"], env=env)
+def running(
+    module: str, settings: Settings, log: Path | None = None, **changes: object
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """``python -m module`` with other ``changes`` of settings; its standard error goes into ``log``."""
+    env = environment(settings) | {name.upper(): str(value) for name, value in changes.items()}
+    with nullcontext() if log is None else log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", module], env=env, stderr=output)
     try:
-        yield
+        yield process
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
+
+
+def worker(settings: Settings) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+    return running("model_service.jobs", settings, export_prewarm=False)

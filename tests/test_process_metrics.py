@@ -1,12 +1,7 @@
 """``/metrics`` of servers with several processes: what each of them counted, the killed ones included."""
 
-import os
 import pickle
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -22,31 +17,9 @@ from tests.e2e.conftest import free_ports
 from tests.embedded.waiting import wait_for
 from tests.factories import new_model
 from tests.jobs.test_scan import uploaded
+from tests.processes import running
 
 _START_S = 60
-
-
-@contextmanager
-def running(
-    module: str, settings: Settings, log: Path, **changes: object
-) -> Iterator["subprocess.Popen[bytes]"]:
-    assert settings.mongodb_url is not None
-    assert settings.redis_url is not None
-    environment = {
-        **os.environ,
-        "MONGODB_URL": settings.mongodb_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "MONGODB_DB": settings.mongodb_db,
-        "MODEL_SERVICE_HOME": str(settings.home),
-        **{name.upper(): str(value) for name, value in changes.items()},
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=output)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
 
 
 class Scraped:

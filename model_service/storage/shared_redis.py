@@ -35,6 +35,7 @@ _ONE_KEY = frozenset(
 )
 _TWO_KEYS = frozenset({"BLMOVE", "LMOVE", "RENAME"})
 _ONLY_KEYS = frozenset({"DEL", "EXISTS", "MGET", "UNLINK", "WATCH"})
+_KEYS_AND_TIMEOUT = frozenset({"BLPOP"})  # answered with the key and the value
 _NO_KEY = frozenset({"CLIENT", "CONFIG", "INFO", "PING", "SCRIPT", "TIME", "UNWATCH"})
 _SCRIPTS = frozenset({"EVAL", "EVALSHA"})
 
@@ -105,6 +106,8 @@ def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:
         first, last = 1, 3
     elif command in _ONLY_KEYS:
         first, last = 1, len(arguments)
+    elif command in _KEYS_AND_TIMEOUT:
+        first, last = 1, len(arguments) - 1
     elif command in _SCRIPTS:
         first, last = 3, 3 + int(arguments[2])
     else:
@@ -122,7 +125,11 @@ class _Client(Redis):
     prefix: Prefix
 
     def execute_command(self, *arguments: Any, **options: Any) -> Any:
-        return super().execute_command(*_prefixed(arguments, self.prefix), **options)  # type: ignore[no-untyped-call]
+        answer = super().execute_command(*_prefixed(arguments, self.prefix), **options)  # type: ignore[no-untyped-call]
+        if arguments[0] in _KEYS_AND_TIMEOUT and answer is not None:
+            key, value = answer
+            return [key.removeprefix(self.prefix().encode()), value]
+        return answer
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
         pipeline = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)

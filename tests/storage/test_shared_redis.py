@@ -96,7 +96,7 @@ def test_after_a_busy_run_every_key_has_the_installations_prefix(
     assert [key for key in seen if not key.startswith((ours, others))] == []
     for kind in ("rq:queues", "rq:workers", "rq:pubsub:", "rq:job:", "model:", "LIMITS:"):
         assert any(key.startswith(ours + kind) for key in seen), kind
-    assert theirs.waiting() == ["theirs"]
+    assert theirs.waiting(SCANS) == ["theirs"]
 
 
 def test_a_command_whose_keys_are_unknown_is_refused(settings: Settings, database: Database) -> None:

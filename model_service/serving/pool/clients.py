@@ -13,8 +13,7 @@ _MOST_CLIENTS = 10_000
 class Clients:
     """The application, with ``Connection: close`` in the answers to some clients while that is asked for.
 
-    They connect anew then, and the kernel chooses a process for each. HTTP/2 knows no such header; its
-    connections stay.
+    They connect anew then, and the kernel chooses a process for each.
     """
 
     def __init__(self, application: Rsgi) -> None:
@@ -30,7 +29,7 @@ class Clients:
         self._moves.clear()
 
     def __call__(self, scope: Any, protocol: Any) -> Awaitable[None]:
-        if self._share and scope.http_version.startswith("1") and self._is_to_move(scope.client):
+        if self._share and self._is_to_move(scope.client):
             protocol = _Closing(protocol)
         return self._application(scope, protocol)
 

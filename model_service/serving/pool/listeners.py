@@ -10,9 +10,8 @@ import socket
 import struct
 from typing import Any
 
-from model_service.listening import explain, require_free
+from model_service.listening import BACKLOG, explain, require_free
 
-BACKLOG = 1024
 _PATIENCE_S = 5.0  # for what served the port before us and is about to end
 # Linux: asm-generic/socket.h, linux/filter.h
 _SO_ATTACH_REUSEPORT_CBPF = 51

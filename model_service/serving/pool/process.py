@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 from model_service.config import Settings, SettingsError, read_settings
 from model_service.serving.pool.busy import Busy, IdleTime, processors
-from model_service.serving.pool.listeners import BACKLOG
 from model_service.serving.pool.supervisor import STOP_S
 
 _APPLICATION = "model_service.serving.application:make"
@@ -149,7 +148,7 @@ class Process:
     async def _serve(self, listener: socket.socket, stop: asyncio.Event) -> int:
         from model_service.server import embedded
 
-        server = embedded(self._clients, listener, BACKLOG)
+        server = embedded(self._clients, listener)
         serving = asyncio.create_task(server.serve())
         stopping, drained = (asyncio.create_task(event.wait()) for event in (stop, self._drained))
         await asyncio.wait([serving, stopping, drained], return_when=asyncio.FIRST_COMPLETED)
