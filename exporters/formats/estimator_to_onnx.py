@@ -60,20 +60,23 @@ def convert(
     Raises:
         ConversionFailed: no converter for this estimator, or none for it in float64.
     """
-    from . import onnx_trees
+    from . import onnx_trees, onnx_types
 
     check_names(source, example, options)
     opset = options["opset_version"] or DEFAULT_OPSET
     failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
-    with converting(failure, converter), torch_graph.quiet(), _unrounded_thresholds():
+    with converting(failure, converter), torch_graph.quiet(), _unrounded_and_mixed():
         model = _convert(source, opset, converter)
         _declare(model, opset)
-        onnx_trees.repair(model, source.program, double=converter == FLOAT64)
+        nodes = onnx_trees.repair(model, source.program, double=converter == FLOAT64)
+        if converter == FLOAT64:
+            onnx_types.widen(model)
         _finish(model, source, example, converter)
         if options["simplify"]:
             model = onnx_file.simplify(model)
         files = onnx_file.write(model, folder, source)
-    return Artefact(files, converter, {"opset_version": onnx_file.opset(model)})
+    details = {"opset_version": onnx_file.opset(model)}
+    return Artefact(files, converter, details | ({"tree_nodes_compared": nodes} if nodes else {}))
 
 
 def _convert(source: Source, opset: int, converter: str) -> Any:
@@ -171,16 +174,32 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 
 @contextmanager
-def _unrounded_thresholds() -> Iterator[None]:
-    """skl2onnx's search for a float32 threshold never ends on an infinite one; ``onnx_trees`` sets them."""
+def _unrounded_and_mixed() -> Iterator[None]:
+    """skl2onnx's search for a float32 threshold never ends on an infinite one; ``onnx_trees`` sets them. It
+    refuses a mix of float32 and float64, as after trees; ``onnx_types`` inserts the casts."""
+    from skl2onnx.algebra import graph_state
     from skl2onnx.common import tree_ensemble
 
     search = tree_ensemble.sklearn_threshold
     tree_ensemble.sklearn_threshold = lambda threshold, dtype, mode: threshold
+    constraints = graph_state.GraphState._update_contraints
+    graph_state.GraphState._update_contraints = staticmethod(_mixing(constraints))
     try:
         yield
     finally:
         tree_ensemble.sklearn_threshold = search
+        graph_state.GraphState._update_contraints = staticmethod(constraints)
+
+
+def _mixing(constraints: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            constraints(*args, **kwargs)
+        except RuntimeError as exc:
+            if "FloatTensorType" not in str(exc) or "DoubleTensorType" not in str(exc):
+                raise
+
+    return run
 
 
 class _PlainAttributes:
@@ -216,7 +235,7 @@ def _with_plain_attributes(convert_operator: Any) -> Any:
 
 @lru_cache
 def _register() -> None:
-    """Teach skl2onnx, once for the process, the estimators of the other libraries that are here."""
+    """Teach skl2onnx, once for the process, our own converters and the other libraries that are here."""
     from skl2onnx import update_registered_converter
     from skl2onnx.common import _registration as registration
     from skl2onnx.common.shape_calculator import (

@@ -5,6 +5,7 @@ run code in whoever opens it. Random states of fitting are as they came in, or f
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
     """As ``Exporter`` says of it: with a float64 input, as the estimator was fitted, where it takes one."""
     from ..sources import estimators
 
-    return estimators.as_source(source.program, "float64")
+    wide = estimators.as_source(source.program, "float64")
+    given = source.samples
+    if given is not None:
+        given = {spec.name: given[spec.name].astype(spec.dtype) for spec in wide.inputs}
+    return replace(wide, samples=given)
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:

@@ -24,10 +24,25 @@ def register() -> None:
     """Teach skl2onnx the converters of this module."""
     from skl2onnx import update_registered_converter
     from sklearn.feature_selection import SequentialFeatureSelector
-    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+        KBinsDiscretizer,
+        Normalizer,
+        OneHotEncoder,
+        OrdinalEncoder,
+        PowerTransformer,
+        TargetEncoder,
+    )
+
+    from . import onnx_steps
 
     for encoder in (OneHotEncoder, OrdinalEncoder, TargetEncoder):
         _replace(encoder, _encoder)
+    _replace(KBinsDiscretizer, onnx_steps.bins)
+    _replace(Normalizer, onnx_steps.norm)
+    _replace(PowerTransformer, onnx_steps.power)
+    _replace(SimpleImputer, onnx_steps.imputer)
     for model, convert in (
         (Columns, _columns),
         (SequentialFeatureSelector, _selector),
@@ -52,6 +67,8 @@ def _width(operator: Any) -> int | None:
     if hasattr(model, "get_support"):
         return int(model.get_support().sum())
     widths = [one.type.shape[1] for one in operator.inputs]
+    if hasattr(model, "bin_edges_") or hasattr(model, "statistics_"):
+        return len(model.get_feature_names_out())
     if hasattr(model, "categories_"):
         return sum(_widths(model))
     return None if None in widths else int(sum(widths))

@@ -12,57 +12,67 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import ConversionFailed
 from ..sources.trees import LEAF, LIGHTGBM_ZERO, Tree, fitted_trees, preorder
 
 _FLOAT, _DOUBLE = 1, 11  # onnx.TensorProto.DataType
 _DOMAIN = "ai.onnx.ml"
 _ENSEMBLES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
+_UNKNOWN = (
+    "The converter writes trees that are none of the model's own, as of columns with categories: nobody can "
+    "compare their nodes."
+)
 _STRICT = {b"BRANCH_LEQ": False, b"BRANCH_LT": True}  # mode of a node → whether an equal value goes right
 
 
-def repair(model: Any, estimator: Any, *, double: bool) -> None:
-    """Set the threshold and the missing branch of every tree node to the source's.
+def repair(model: Any, estimator: Any, *, double: bool) -> int:
+    """Set the threshold and the missing branch of every tree node to the source's; return how many there are.
 
     ``double``: the graph computes in float64. A tree of a library that compares float32 then casts first.
+
+    Raises:
+        ConversionFailed: a tree of the graph is none of the source's.
     """
+    ensembles = [one for one in model.graph.node if one.domain == _DOMAIN and one.op_type in _ENSEMBLES]
+    if not ensembles:
+        return 0
     known: dict[bytes, list[Tree]] = defaultdict(list)
     for tree in fitted_trees(estimator):
         known[tree.structure].append(tree)
-    for node in [one for one in model.graph.node if one.domain == _DOMAIN and one.op_type in _ENSEMBLES]:
-        _repair_ensemble(model.graph, node, known, double=double)
+    return sum(_repair_ensemble(model.graph, node, known, double=double) for node in ensembles)
 
 
-def _repair_ensemble(graph: Any, node: Any, known: dict[bytes, list[Tree]], *, double: bool) -> None:
+def _repair_ensemble(graph: Any, node: Any, known: dict[bytes, list[Tree]], *, double: bool) -> int:
     attributes = {one.name: one for one in node.attribute}
     if "nodes_values" not in attributes:
-        return
+        raise ConversionFailed(_UNKNOWN)
     thresholds = np.array(attributes["nodes_values"].floats, np.float64)
     missing = np.zeros(len(thresholds), np.int64)
     if "nodes_missing_value_tracks_true" in attributes:
         missing[:] = attributes["nodes_missing_value_tracks_true"].ints
     found: list[Tree] = []
     for places, structure, strict in _trees(attributes):
-        tree = _closest(known.get(structure, ()), thresholds[places], strict)
+        tree = _closest(known.get(structure, []), thresholds[places], strict)
         if tree is None:
-            continue
+            raise ConversionFailed(_UNKNOWN)
         found.append(tree)
         inner = tree.feature != LEAF
         thresholds[places[inner]] = tree.threshold[inner]
         missing[places] = tree.missing_left
-    if not found:
-        return
     wide = double and all(tree.compares == "float64" for tree in found)
     _set_missing(node, attributes, missing)
     _set_thresholds(node, attributes, thresholds, strict=found[0].strict, wide=wide)
     _mark_zeros(graph, node, found)
     if double:
         _cast_input(graph, node, _DOUBLE if wide else _FLOAT)
+    return len(thresholds)
 
 
 def _trees(attributes: dict[str, Any]) -> Iterator[tuple[npt.NDArray[np.int64], bytes, bool]]:
     """Yield each tree: its places in the attributes in preorder, its structure, whether it compares strictly.
 
-    A tree whose nodes compare in several ways, or in an unknown one, is left out.
+    Raises:
+        ConversionFailed: its nodes compare in several ways, or in an unknown one.
     """
     modes = list(attributes["nodes_modes"].strings)
     columns = {
@@ -74,7 +84,7 @@ def _trees(attributes: dict[str, Any]) -> Iterator[tuple[npt.NDArray[np.int64], 
         inside = slice(start, end)
         used = {mode for mode in modes[inside] if mode != b"LEAF"}
         if len(used) > 1 or not used <= set(_STRICT):
-            continue
+            raise ConversionFailed(_UNKNOWN)
         place_of = {node: place for place, node in enumerate(columns["nodeids"][inside].tolist())}
         leaf = [mode == b"LEAF" for mode in modes[inside]]
         left, right = (
@@ -90,8 +100,11 @@ def _trees(attributes: dict[str, Any]) -> Iterator[tuple[npt.NDArray[np.int64], 
         yield places, feature.astype(np.int64).tobytes(), _STRICT[next(iter(used), b"BRANCH_LEQ")]
 
 
-def _closest(candidates: Any, thresholds: npt.NDArray[np.float64], strict: bool) -> Tree | None:
-    """The tree of the source whose thresholds these are, but for the rounding of a converter."""
+def _closest(candidates: list[Tree], thresholds: npt.NDArray[np.float64], strict: bool) -> Tree | None:
+    """The tree of the source whose thresholds these are, but for the rounding of a converter.
+
+    It moves to the end of ``candidates``: the next tree like it is the next one of the source.
+    """
     best, least = None, np.inf
     for tree in candidates:
         inner = tree.feature != LEAF
@@ -104,7 +117,10 @@ def _closest(candidates: Any, thresholds: npt.NDArray[np.float64], strict: bool)
         worst = float((apart / np.maximum(np.abs(rounded), 1e-30)).max(initial=0.0))
         if worst < least:
             best, least = tree, worst
-    return best if least < 1e-5 else None
+    if best is None or least >= 1e-5:
+        return None
+    candidates.sort(key=lambda tree: tree is best)
+    return best
 
 
 def _set_missing(node: Any, attributes: dict[str, Any], missing: npt.NDArray[np.int64]) -> None:

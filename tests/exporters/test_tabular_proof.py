@@ -12,6 +12,7 @@ import onnx
 import pytest
 import xgboost
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     ExtraTreesClassifier,
     HistGradientBoostingClassifier,
@@ -21,9 +22,20 @@ from sklearn.ensemble import (
     RandomForestRegressor,
     StackingClassifier,
     VotingClassifier,
+    VotingRegressor,
 )
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    Normalizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PowerTransformer,
+    StandardScaler,
+    TargetEncoder,
+)
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from exporters import cases, runners
@@ -43,7 +55,7 @@ GAPS = np.where(_RANDOM.random(COUNTS.shape) < 0.1, np.nan, COUNTS + _RANDOM.nor
 def verified(estimator: Any, folder: Path) -> runners.Runner:
     """The artefact of an export that must be verified."""
     joblib.dump(estimator, folder / "model.joblib")
-    result = run(ExportRequest(folder / "model.joblib", folder / "package", "onnx"))
+    result = run(ExportRequest(folder / "model.joblib", folder / "package", "onnx", allow_unsafe=True))
     assert result.verdict == "verified"
     return runners.load(folder / "package")
 
@@ -137,6 +149,70 @@ def test_rows_with_gaps_are_answered_as_by_the_source(name: str, tmp_path: Path)
 
     for output, expected in source.reference({"input": rows}).items():
         np.testing.assert_allclose(answer[output], expected, rtol=1e-4, atol=1e-5, err_msg=output)
+
+
+CODES = np.c_[_RANDOM.choice([3, 5, 11], 600), _RANDOM.integers(0, 30, 600)].astype(float)
+CODES_WITH_GAPS = np.where(CODES == 5, np.nan, CODES)
+STEPS: dict[str, tuple[Any, Any]] = {
+    "power": (PowerTransformer(), GAPS),
+    "power above zero": (PowerTransformer("box-cox"), np.abs(GAPS) + 1),
+    "codes": (make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()), CODES),
+    "codes with gaps": (OneHotEncoder(handle_unknown="ignore", drop="first"), CODES_WITH_GAPS),
+    "rare codes": (OneHotEncoder(min_frequency=22, handle_unknown="infrequent_if_exist"), CODES),
+    "order": (
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=-2),
+        CODES_WITH_GAPS,
+    ),
+    "target": (TargetEncoder(), CODES_WITH_GAPS),
+    "bins": (KBinsDiscretizer(4, encode="ordinal"), np.nan_to_num(GAPS)),
+    "bins, one each": (KBinsDiscretizer(4), np.nan_to_num(GAPS)),
+    "another missing value": (
+        SimpleImputer(missing_values=-1, strategy="median"),
+        np.nan_to_num(GAPS, nan=-1),
+    ),
+    "told that it was missing": (SimpleImputer(add_indicator=True), GAPS),
+    "filled in before a forest": (
+        make_pipeline(SimpleImputer(), StandardScaler(), RandomForestClassifier(4, random_state=0)),
+        GAPS,
+    ),
+    "norm": (make_pipeline(Normalizer(), LogisticRegression()), COUNTS),
+    "scaled isolation forest": (
+        make_pipeline(StandardScaler(), IsolationForest(n_estimators=4, random_state=0)),
+        COUNTS,
+    ),
+    "scaled AdaBoost": (make_pipeline(StandardScaler(), AdaBoostClassifier(n_estimators=4)), COUNTS),
+    "scaled vote": (
+        make_pipeline(
+            StandardScaler(),
+            VotingRegressor([("tree", DecisionTreeRegressor(max_depth=5)), ("line", Ridge())]),
+        ),
+        COUNTS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_answers_as_the_source_on_missing_unknown_and_huge_values(name: str, tmp_path: Path) -> None:
+    model, rows = STEPS[name]
+    source = as_source(model.fit(rows, KINDS))
+    random = np.random.default_rng(3)
+    given = rows[random.integers(0, len(rows), 200)].astype(np.float32)
+    for value in (np.nan, 0.0, -0.0, 1e-40, 1e30, -1e30, 4.0, 0.5):
+        hit = random.random(given.shape) < 0.04
+        given[hit] = value
+    accepted = []
+    for row in given:
+        try:
+            source.reference({"input": row[None]})
+        except ValueError:
+            continue
+        accepted.append(row)
+    assert len(accepted) > 40
+
+    answer = answers(verified(source.program, tmp_path), accepted)
+
+    for output, expected in source.reference({"input": np.array(accepted)}).items():
+        np.testing.assert_allclose(answer[output], expected, rtol=1e-3, atol=1e-5, err_msg=output)
 
 
 def _damage_threshold(node: Any, place: int) -> None:

@@ -1,0 +1,91 @@
+"""Converters of preprocessing steps, in place of skl2onnx's where those answer other than scikit-learn does.
+
+skl2onnx compares with the ends of bins in float32, fills in missing values with an operator that onnxruntime
+has for float32 alone, divides a row of zeros by its norm, and lets a missing value of PowerTransformer become
+a number. Each converter here computes in the dtype of its input.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConversionFailed
+from .onnx_nodes import Nodes
+from .onnx_trees import narrowed
+
+_ZERO, _ONE = np.array([0.0]), np.array([1.0])
+
+
+def bins(scope: Any, operator: Any, container: Any) -> None:
+    """KBinsDiscretizer: a value equal to an edge is in the bin above it."""
+    node = Nodes(scope, operator, container)
+    estimator, rows = operator.raw_operator, node.joined(operator)
+    blocks = []
+    for place, edges in enumerate(estimator.bin_edges_):
+        inner = np.asarray(edges[1:-1], np.float64)
+        ends = narrowed(inner, strict=True) if node.dtype == "float32" else inner
+        count = len(edges) - 1
+        table = np.arange(count)[:, None] if estimator.encode == "ordinal" else np.eye(count)
+        column = node("Gather", rows, np.array([place]), axis=1)
+        above = node("Not", node("Less", column, np.append(ends, np.inf)))  # the last: never
+        number = node("MatMul", node("Cast", above, to=node.dtype), np.append(np.ones(len(inner)), 0.0))
+        blocks.append(node("Gather", table.astype(np.float64), node("Cast", number, to="int64"), axis=0))
+    node.finish(node("Concat", *blocks, axis=1), operator)
+
+
+def imputer(scope: Any, operator: Any, container: Any) -> None:
+    """SimpleImputer of numbers, with its indicator."""
+    node = Nodes(scope, operator, container)
+    estimator, rows = operator.raw_operator, node.joined(operator)
+    statistics, absent = np.asarray(estimator.statistics_, np.float64), estimator.missing_values
+    if not isinstance(absent, (int, float, np.number)):
+        raise ConversionFailed(f"There is no converter for a SimpleImputer of {absent!r}.")
+    gone = node("IsNaN", rows) if np.isnan(absent) else node("Equal", rows, np.array([float(absent)]))
+    kept = np.flatnonzero(~np.isnan(statistics) | estimator.keep_empty_features)
+    result = node("Gather", node("Where", gone, statistics, rows), kept, axis=1)
+    if estimator.add_indicator:
+        chosen = node("Gather", gone, np.asarray(estimator.indicator_.features_, np.int64), axis=1)
+        result = node("Concat", result, node("Cast", chosen, to=node.dtype), axis=1)
+    node.finish(result, operator)
+
+
+def norm(scope: Any, operator: Any, container: Any) -> None:
+    """Normalizer. A row whose norm counts as zero (``_handle_zeros_in_scale``) stays as it is."""
+    node = Nodes(scope, operator, container)
+    estimator, rows = operator.raw_operator, node.joined(operator)
+    width = int(estimator.n_features_in_)
+    size, ones = node("Abs", rows), np.ones((width, 1))
+    if estimator.norm == "l1":
+        length = node("MatMul", size, ones)
+    elif estimator.norm == "l2":
+        length = node("Sqrt", node("MatMul", node("Mul", size, size), ones))
+    else:
+        columns = [node("Gather", size, np.array([place]), axis=1) for place in range(width)]
+        length = node("Max", *columns)
+    small = node("Less", length, np.array([10 * np.finfo(np.float64).eps]))
+    node.finish(node("Div", rows, node("Where", small, _ONE, length)), operator)
+
+
+def power(scope: Any, operator: Any, container: Any) -> None:
+    """PowerTransformer: Yeo and Johnson (2000), Box and Cox (1964). A missing value stays one."""
+    node = Nodes(scope, operator, container)
+    estimator, rows = operator.raw_operator, node.joined(operator)
+    powers = np.asarray(estimator.lambdas_, np.float64)
+    if estimator.method == "box-cox":
+        changed = _box_cox(node, rows, powers)
+    else:
+        below = node("Less", rows, _ZERO)
+        right = _box_cox(node, node("Add", node("Where", below, _ZERO, rows), _ONE), powers)
+        left = _box_cox(node, node("Sub", _ONE, node("Where", below, rows, _ZERO)), 2 - powers)
+        changed = node("Where", below, node("Neg", left), right)
+    if estimator.standardize:
+        changed = node("Div", node("Sub", changed, estimator._scaler.mean_), estimator._scaler.scale_)
+    node.finish(node("Where", node("IsNaN", rows), rows, changed), operator)
+
+
+def _box_cox(node: Nodes, values: str, powers: npt.NDArray[np.float64]) -> str:
+    flat = np.abs(powers) < np.finfo(np.float64).eps
+    safe = np.where(flat, 1.0, powers)
+    curved = node("Div", node("Sub", node("Pow", values, safe), _ONE), safe)
+    return node("Where", flat, node("Log", values), curved)
