@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import samples, sizes
+from . import integers, samples, sizes
 from .asking import Asker
 from .base import Case, Source
 from .errors import InvalidSource, UnsupportedOption, as_limit
@@ -52,6 +52,7 @@ def examine(source: Source, seed: int = 0) -> Plan:
     else:
         other = ask.probe("other values", ask.random({}, seed + 1), "base")
         cases += [other] if other is not None else []
+    cases += integers.probes(ask, base)
     return Plan(source, cases + _probes(ask) + _samples(ask), ask.rejected)
 
 

@@ -101,6 +101,8 @@ def reason(exc: BaseException) -> str:
     while exc.__cause__ is not None:
         exc = exc.__cause__
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    if lines and "TorchScript interpreter" in lines[0]:  # its stack follows, and then the error itself
+        lines = [lines[-1].removeprefix("RuntimeError: ")]
     return f"{type(exc).__name__}: {lines[0][:300] if lines else 'no reason given'}"
 
 

@@ -189,7 +189,7 @@ class _Axis:
 
     def second(self) -> int:
         others = [size for size in self.works() if size != self.size]
-        return 2 if self.names == (_BATCH,) and 2 in others else others[min(1, len(others) - 1)]
+        return 2 if self.names == (_BATCH,) and 2 in others else others[0]
 
     def cases(self) -> list[Case]:
         """Those worth comparing: the ends of the range, their neighbours, and the base's."""

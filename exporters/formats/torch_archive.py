@@ -59,6 +59,8 @@ def strip_script(path: Path) -> None:
     }
 
     def renamed(text: bytes) -> bytes:
+        if text.startswith(b"c__torch__\n"):  # of a pickle: the class of a script or notebook has no module
+            return text.replace(b"__torch__", names.get(b"__torch__", b"__torch__"), 1)
         return _QUALIFIED.sub(lambda found: _replace_prefix(found[0], names), text)
 
     def edit(name: str, content: bytes) -> tuple[str, bytes] | None:

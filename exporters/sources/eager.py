@@ -98,6 +98,7 @@ def load(kind: str, network: Network) -> Source:
         reference=reference,
         shapes=shapes,
         integers={spec.name: network.integers[spec.name] for spec in specs if spec.name in network.integers},
+        bounded=frozenset(network.integers),
         classes=network.classes,
         attachments=network.attachments,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from ..base import PROGRAM, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsupportedOption, as_limit
 from ..request import Trust
-from . import pt2_gate
+from . import program_tables, pt2_gate
 from .tensors import dtype_name, flatten_outputs, to_numpy, to_torch
 
 # Position of the flag that says "training" in the arguments of these operators.
@@ -49,6 +49,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         TensorSpec(name, dtype_name(meta.dtype), tuple(_axis(size, symbols) for size in meta.shape))
         for name, meta in zip(tensors, metas, strict=True)
     )
+    tables = program_tables.ranges(program, tensors)
     module = program.module()
     in_spec = program.call_spec.in_spec
 
@@ -80,8 +81,10 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         integers={
             name: (int(array.min()), int(array.max()))
             for name, array in examples.items()
-            if np.issubdtype(array.dtype, np.integer) and array.size
-        },
+            if np.issubdtype(array.dtype, np.integer) and array.size and name not in tables
+        }
+        | tables,
+        bounded=frozenset(tables),
     )
 
 

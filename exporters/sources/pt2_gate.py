@@ -36,6 +36,7 @@ _OPERATOR = re.compile(
     r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.[a-zA-Z]\w*(\.[a-zA-Z]\w*)?"
     r"|torch\.ops\.aten\.__(and|or|xor|lshift|rshift)__\.(Tensor|Scalar)"  # of masks: a & b
     r"|torch\.ops\.aten\._assert_tensor_metadata\.default"  # what torch.export makes of every x.to(dtype)
+    r"|torch\.ops\.aten\._assert_scalar\.default"  # of torch._check
     r"|torch\.ops\.aten\._weight_norm(_interface)?\.default"  # of torch.nn.utils.parametrizations.weight_norm
     r"|torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl"
     r"|wrap_with_set_grad_enabled|wrap_with_autocast)"
@@ -143,7 +144,7 @@ def _check_expression(value: Any) -> None:
 
 def _check_guard(value: Any) -> None:
     if isinstance(value, str):
-        _check_syntax(value, names={"L", "math"}, attributes=_GUARD_ATTRIBUTES)
+        _check_syntax(value, names={"L", "math", "max", "min"}, attributes=_GUARD_ATTRIBUTES)
 
 
 def _check_syntax(text: Any, names: Collection[str] = (), attributes: Collection[str] = ()) -> None:
@@ -174,8 +175,13 @@ def _check_tree(value: Any) -> None:
             _require(part in _TREE_TYPES, f"inputs or outputs of the type {str(part)[:80]}")
         elif key == "context" and part is not None:
             keys = json.loads(part)
-            plain = keys is None or (isinstance(keys, list) and all(isinstance(name, str) for name in keys))
-            _require(plain and all(map(_NAME.fullmatch, keys or ())), "inputs or outputs with unusual keys")
+            plain = keys is None or (isinstance(keys, list) and all(map(_is_key, keys)))
+            _require(plain, "inputs or outputs with unusual keys")
+
+
+def _is_key(key: Any) -> bool:
+    """A plain name, or a whole number."""
+    return type(key) is int or (isinstance(key, str) and _NAME.fullmatch(key) is not None)
 
 
 def _check_device(value: Any) -> None:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
-from exporters import runners
+from exporters import cases, runners
 from exporters.convert import run
-from exporters.errors import InvalidSource
+from exporters.errors import InvalidSource, VerificationFailed
 from exporters.request import ExportRequest, ExportResult
+from exporters.sources import load
 
 FORMATS = ("onnx", "openvino", "torchscript", "pt2", "pytorch", "tflite", "coreml")
 
@@ -95,6 +99,27 @@ def test_a_batch_whose_axis_is_squeezed_away_begins_at_two(tmp_path: Path) -> No
     result = run(ExportRequest(path, tmp_path / "out", "onnx", inputs_of("batch", 4)))
 
     assert axes(result)["batch"] == {"min": 2, "max": None, "multiple": 1}
+
+
+@pytest.mark.large
+def test_a_convnext_of_any_height_and_width(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = timm.create_model("convnext_atto", pretrained=False).eval()
+    path = tmp_path / "model.safetensors"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    options = {"architecture": "timm:convnext_atto", **inputs_of("batch", 3, "height", "width")}
+
+    result = run(ExportRequest(path, tmp_path / "out", "onnx", options))
+
+    assert result.verdict == "verified"
+    assert axes(result)["height"]["min"] == 32
+    image = torch.randn(1, 3, 96, 128)
+    (answer,) = runners.load(result.package_dir).predict({"x": image.numpy()}).values()
+    with torch.no_grad():
+        np.testing.assert_allclose(answer, model(image).numpy(), atol=1e-3)
 
 
 class Strided(nn.Module):
@@ -233,3 +258,145 @@ def test_samples_suffice_where_random_inputs_are_invalid(format_name: str, tmp_p
         assert sum(case["case"].startswith("samples") for case in result.fidelity["cases"]) == 5
     else:
         assert {size[0] for size in sizes} == {1, 2, 3, 5, 7}
+
+
+class Hashed(nn.Module):
+    """Past 2,147 the product leaves int32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(97, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table((x * 1000003) % 97)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "openvino", "tflite", "torchscript"])
+def test_integers_are_asked_past_what_the_model_was_traced_with(format_name: str, tmp_path: Path) -> None:
+    model = Hashed()
+    path = program(tmp_path, model, (torch.zeros(1, 3, dtype=torch.int64),))
+    request = ExportRequest(path, tmp_path / "out", format_name)
+    if format_name in ("openvino", "tflite"):  # they compute in 32 bits
+        with pytest.raises(VerificationFailed) as caught:
+            run(request)
+        assert not caught.value.details["fidelity"]["probes"]["integers"]["passed"]
+        return
+    result = run(request)
+    asked = np.array([[5_000, 123_456, 9_999_999]])
+    (answer,) = runners.load(result.package_dir).predict({"x": asked}).values()
+    with torch.no_grad():
+        np.testing.assert_allclose(answer, model(torch.from_numpy(asked)).numpy(), rtol=1e-5)
+
+
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5_000, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table(x).mean(1)
+
+
+@pytest.mark.parametrize("kind", ["pt2", "torchscript"])
+def test_an_index_is_asked_to_the_end_of_its_table_and_not_beyond(kind: str, tmp_path: Path) -> None:
+    example = torch.zeros(2, 3, dtype=torch.int64)
+    if kind == "pt2":
+        path, options = program(tmp_path, Table(), (example,), {"x": {0: Dim("batch")}}), {}
+    else:
+        path, options = traced(tmp_path, Table(), example), inputs_of("batch", 3, dtype="int64")
+
+    plan = cases.examine(load(path, options))
+
+    assert max(case.inputs["x"].max() for case in plan.cases) == 4_999
+    assert bool(plan.rejected) == (kind == "torchscript")  # an exported program shows its table
+    assert all("index out of range" in reason for reason in plan.rejected.values())
+
+
+class Masked(nn.Module):
+    """A row that is masked altogether averages nothing."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = torch.softmax(torch.where(mask, 0.0, float("-inf")), -1)
+        return (x * weights).sum(-1)
+
+
+def test_masks_are_asked_with_whole_rows_masked_and_padding_on_both_sides(tmp_path: Path) -> None:
+    path = program(tmp_path, Masked(), (torch.randn(3, 6), torch.ones(3, 6, dtype=torch.bool)))
+
+    plan = cases.examine(load(path, {}))
+
+    masks = np.concatenate([case.inputs["mask"] for case in plan.cases if case.kind == "masks"])
+    found = {tuple(row) for row in masks.astype(int).tolist()}
+    assert found >= {(0,) * 6, (1, 1, 1, 0, 0, 0), (0, 0, 0, 1, 1, 1), (1, 0, 0, 0, 0, 0), (1,) * 6}
+
+
+def test_a_class_of_a_script_or_notebook_becomes_torchscript_again(tmp_path: Path) -> None:
+    """Its name in the archive is ``__torch__.Net``: no module, no second dot."""
+    code = (
+        "import sys, torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(4, 2)\n"
+        "    def forward(self, x):\n"
+        "        return self.layer(x)\n"
+        "torch.jit.script(Net().eval()).save(sys.argv[1])\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    path = tmp_path / "net.pt"
+    subprocess.run([sys.executable, "-W", "ignore", tmp_path / "script.py", path], check=True)
+
+    for name in ("torchscript", "pytorch"):
+        result = run(ExportRequest(path, tmp_path / name, name, inputs_of("batch", 4)))
+
+        assert result.verdict == "verified"
+
+
+class Transposed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("wide", torch.randn(4, 6).t())
+        self.narrow = torch.randn(3, 4).t()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.wide @ self.narrow
+
+
+def test_constants_that_are_not_contiguous_become_tflite(tmp_path: Path) -> None:
+    path = program(tmp_path, Transposed(), (torch.randn(2, 6),))
+
+    assert run(ExportRequest(path, tmp_path / "out", "tflite")).verdict == "verified"
+
+
+class Checked(nn.Module):
+    """torch._check becomes aten._assert_scalar; the whole numbers are keys of its outputs."""
+
+    def forward(self, x: torch.Tensor) -> dict[int, torch.Tensor]:
+        count = x.sum().int().item()
+        torch._check(count >= 0)
+        torch._check(count < 100)
+        return {1: x + count, 2: x + 1}
+
+
+class Shorter(nn.Module):
+    """Its guards compare with min()."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, y])[: min(x.shape[0], y.shape[0])]
+
+
+def test_programs_with_checks_and_keys_that_are_numbers_are_safe_to_load(tmp_path: Path) -> None:
+    source = load(program(tmp_path, Checked(), (torch.ones(2, 3),)), {})
+
+    assert list(source.reference({"x": np.ones((2, 3), np.float32)})) == ["1", "2"]
+
+
+def test_a_program_whose_guards_take_a_minimum_is_safe_to_load(tmp_path: Path) -> None:
+    dynamic = {"x": {0: Dim.AUTO}, "y": {0: Dim.AUTO}}
+    source = load(program(tmp_path, Shorter(), (torch.randn(6, 3), torch.randn(5, 3)), dynamic), {})
+
+    (answer,) = source.reference(
+        {name: np.ones((rows, 3), np.float32) for name, rows in (("x", 4), ("y", 7))}
+    ).values()
+    assert answer.shape == (4, 3)
