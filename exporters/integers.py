@@ -20,7 +20,7 @@ _MASK = re.compile(r"(?i).*mask.*")
 
 def probes(ask: Asker, base: Case) -> list[Case]:
     """The cases, of the sizes of ``base``, that the source takes."""
-    cases = []
+    cases: list[Case] = []
     for spec in ask.source.inputs:
         if is_mask(spec, ask.source):
             cases += _masks(ask, base, spec)
