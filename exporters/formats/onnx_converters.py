@@ -23,8 +23,10 @@ _MOST_CELLS = 1 << 24  # of an encoder's table
 def register() -> None:
     """Teach skl2onnx the converters of this module."""
     from skl2onnx import update_registered_converter
+    from skl2onnx.common import _registration as registration
     from sklearn.feature_selection import SequentialFeatureSelector
     from sklearn.impute import SimpleImputer
+    from sklearn.isotonic import IsotonicRegression
     from sklearn.preprocessing import (
         FunctionTransformer,
         KBinsDiscretizer,
@@ -37,6 +39,12 @@ def register() -> None:
 
     from . import onnx_steps
 
+    registration.register_converter(
+        "SklearnCalibratedClassifierCV",
+        _calibrated,
+        overwrite=True,
+        options=registration.get_converter("SklearnCalibratedClassifierCV")._options,
+    )
     for encoder in (OneHotEncoder, OrdinalEncoder, TargetEncoder):
         _replace(encoder, _encoder)
     _replace(KBinsDiscretizer, onnx_steps.bins)
@@ -46,6 +54,7 @@ def register() -> None:
     for model, convert in (
         (Columns, _columns),
         (SequentialFeatureSelector, _selector),
+        (IsotonicRegression, _isotonic),
         (FunctionTransformer, _function),
         (InverseTransform, _inverse),
     ):
@@ -179,6 +188,87 @@ def _selector(scope: Any, operator: Any, container: Any) -> None:
     node = Nodes(scope, operator, container)
     chosen = np.flatnonzero(operator.raw_operator.get_support())
     node.finish(node("Gather", node.joined(operator), chosen, axis=1), operator)
+
+
+def _isotonic(scope: Any, operator: Any, container: Any) -> None:
+    node = Nodes(scope, operator, container)
+    node.finish(_interpolated(node, operator.raw_operator, node.joined(operator)), operator)
+
+
+def _interpolated(node: Nodes, regression: Any, value: str) -> str:
+    """Of a value [N, 1] the piecewise linear function between the thresholds; skl2onnx takes the nearest."""
+    if regression.out_of_bounds != "clip":
+        raise ConversionFailed("An IsotonicRegression is converted with out_of_bounds='clip' alone.")
+    xs, ys = (np.asarray(one, np.float64) for one in (regression.X_thresholds_, regression.y_thresholds_))
+    first = np.full((1, 1), ys[0])
+    if len(xs) == 1:
+        return node("Add", node("Mul", value, np.zeros((1, 1))), first)
+    share = node("Div", node("Sub", value, xs[None, :-1]), np.diff(xs)[None])
+    share = node("Clip", share, np.array(0.0), np.array(1.0))
+    return node("Add", node("MatMul", share, np.diff(ys)[:, None]), first)
+
+
+def _calibrated(scope: Any, operator: Any, container: Any) -> None:
+    """The mean of what the calibrated classifiers say, and the class that has most of it."""
+    node = Nodes(scope, operator, container)
+    model = operator.raw_operator
+    each = [_one_calibrated(node, scope, operator, container, one) for one in model.calibrated_classifiers_]
+    mean = node("Div", node("Sum", *each), np.array(float(len(each))))
+    container.add_node("Identity", [mean], [operator.outputs[1].full_name])
+    place = node("ArgMax", mean, axis=1, keepdims=0)
+    classes = np.asarray(model.classes_)
+    label = node("Gather", classes.astype(np.int64), place) if classes.dtype.kind in "biuf" else ""
+    if not label:
+        names = [str(one) for one in classes.tolist()]
+        label = node(
+            "LabelEncoder",
+            place,
+            op_domain="ai.onnx.ml",
+            op_version=2,
+            keys_int64s=list(range(len(names))),
+            values_strings=names,
+        )
+    container.add_node("Identity", [label], [operator.outputs[0].full_name])
+
+
+def _one_calibrated(node: Nodes, scope: Any, operator: Any, container: Any, calibrated: Any) -> str:
+    if calibrated.method not in ("sigmoid", "isotonic"):
+        raise ConversionFailed(f"There is no converter for calibration by {calibrated.method!r}.")
+    scores = _scores(scope, operator, container, calibrated.estimator)
+    places = np.searchsorted(calibrated.classes, calibrated.estimator.classes_).tolist()
+    count = len(calibrated.classes)
+    found: dict[int, str] = {}
+    for column, (place, calibrator) in enumerate(zip(places, calibrated.calibrators, strict=False)):
+        column, place = (1, 1) if count == 2 else (column, place)
+        value = node("Gather", scores, np.array([column]), axis=1)
+        if calibrated.method == "isotonic":
+            found[place] = _interpolated(node, calibrator, value)
+        else:
+            line = node("Add", node("Mul", value, np.array(-calibrator.a_)), np.array(-calibrator.b_))
+            found[place] = node("Sigmoid", line)
+    if count == 2:
+        return node("Concat", node("Sub", np.array(1.0), found[1]), found[1], axis=1)
+    nothing = node("Mul", next(iter(found.values())), np.array(0.0))
+    every = node("Concat", *(found.get(place, nothing) for place in range(count)), axis=1)
+    total = node("MatMul", every, np.ones((count, 1)))
+    none = node("Equal", total, np.array(0.0))
+    whole = node("Where", none, np.array(1.0), total)
+    return node("Where", none, np.array(1.0 / count), node("Div", every, whole))
+
+
+def _scores(scope: Any, operator: Any, container: Any, classifier: Any) -> str:
+    """What a classifier inside says of each class: its decision function, or else its probabilities."""
+    from skl2onnx._parse import _parse_sklearn
+    from skl2onnx._supported_operators import _get_sklearn_operator_name
+    from skl2onnx.common import _registration as registration
+
+    last = classifier.steps[-1][1] if hasattr(classifier, "steps") else classifier
+    wanted = {"zipmap": False} | ({"raw_scores": True} if hasattr(classifier, "decision_function") else {})
+    known = registration.get_converter(_get_sklearn_operator_name(type(last)))._options or {}
+    for options in (scope, container):
+        options.add_options(id(last), options={key: wanted[key] for key in wanted if key in known})
+    name: str = _parse_sklearn(scope, classifier, operator.inputs)[1].full_name
+    return name
 
 
 # numpy's name of a function → the operators that compute it, of which ``x`` is the argument.

@@ -3,8 +3,9 @@
 Classes whose instances are nothing but attributes; values that are carried and never called. What has to be
 called to rebuild an object, like an array, is a function of ``pickle_values``, not the one the file names.
 
-Left out on purpose: what takes functions or file names from its state (``FunctionTransformer``, the text
-vectorizers, ``functools.partial``, ``joblib.Memory``), and what no converter knows.
+Left out on purpose: what takes functions or file names from its state (``functools.partial``,
+``joblib.Memory``), and what no converter knows. ``native_state`` looks at the state of those that could:
+``FunctionTransformer`` calls numpy's plain functions alone, a vectorizer reads text alone.
 """
 
 # One module a line, then the classes in it.
@@ -12,6 +13,12 @@ _CLASSES = """
 sklearn.pipeline Pipeline FeatureUnion
 sklearn.frozen._frozen FrozenEstimator
 sklearn.compose._column_transformer ColumnTransformer
+sklearn.compose._target TransformedTargetRegressor
+sklearn.preprocessing._function_transformer FunctionTransformer
+sklearn.preprocessing._target_encoder TargetEncoder
+sklearn.feature_extraction.text CountVectorizer TfidfTransformer TfidfVectorizer
+sklearn.feature_selection._sequential SequentialFeatureSelector
+sklearn.semi_supervised._self_training SelfTrainingClassifier
 sklearn.preprocessing._data Binarizer KernelCenterer MaxAbsScaler MinMaxScaler Normalizer PowerTransformer
 sklearn.preprocessing._data QuantileTransformer RobustScaler StandardScaler
 sklearn.preprocessing._discretization KBinsDiscretizer
@@ -31,7 +38,7 @@ sklearn.decomposition._pca PCA
 sklearn.decomposition._truncated_svd TruncatedSVD
 sklearn.cross_decomposition._pls PLSRegression
 sklearn.random_projection GaussianRandomProjection
-sklearn.calibration CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration
+sklearn.calibration CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling
 sklearn.isotonic IsotonicRegression
 sklearn.cluster._kmeans KMeans MiniBatchKMeans
 sklearn.discriminant_analysis LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis
@@ -105,11 +112,17 @@ sklearn.linear_model._sgd_fast EpsilonInsensitive Hinge ModifiedHuber SquaredEps
 
 # Carried as an attribute: a dtype to convert to, a score that was used to fit.
 _VALUES = """
+numpy log1p expm1 log log2 log10 exp exp2 sqrt square absolute negative reciprocal sin cos tanh
 numpy bool bool_ str_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 ndarray
 builtins bool float int str object
 sklearn.feature_selection._univariate_selection chi2 f_classif f_regression r_regression
 sklearn.feature_selection._mutual_info mutual_info_classif mutual_info_regression
 """
+
+# numpy's functions of one number: calling them does nothing else.
+FUNCTIONS = frozenset(
+    name for line in _VALUES.splitlines() if line.startswith("numpy log1p") for name in line.split()[1:]
+)
 
 # Modules that were renamed; a pickle of protocol 2 says ``copy_reg`` and ``__builtin__`` in every version.
 _RENAMED = {

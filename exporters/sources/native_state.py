@@ -6,12 +6,15 @@ which column is compared, and scikit-learn's compiled loops follow them past the
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnsafeCheckpoint
+from .estimator_globals import FUNCTIONS
+from .pickle_values import is_check_of_numbers
 
 _PLAIN = (type, str, bytes, int, float)
 # What each ensemble is made of.
@@ -32,6 +35,8 @@ def check(estimator: Any) -> None:
     Raises:
         UnsafeCheckpoint: a tree, a forest or a support vector machine that would read outside its own memory.
     """
+    for part in list(walk(estimator)):
+        _check_functions(part)
     for part in list(walk(estimator)):
         kind = type(part).__module__
         if kind == "sklearn.tree._tree":
@@ -97,6 +102,52 @@ def _require(condition: Any, what: str) -> None:
         raise UnsafeCheckpoint(
             f"The estimator holds {what}, which is refused: running it would read memory that is not its "
             "own. Save it again from scikit-learn.",
+            refused=what,
+        )
+
+
+def _check_functions(part: Any) -> None:
+    """What scikit-learn calls or opens by what the state of an estimator says."""
+    kind, state = type(part).__name__, getattr(part, "__dict__", {})
+    if isinstance(part, partial):
+        _require_code(_is_check(part), "a function with arguments")
+    if _is_check(state.get("func")):
+        state["func"] = None  # of histogram gradient boosting with categories: it returns its input
+    if kind in ("FunctionTransformer", "TransformedTargetRegressor"):
+        given = [state.get(name) for name in ("func", "inverse_func")]
+        fits = all(one is None or (isinstance(one, np.ufunc) and one.__name__ in FUNCTIONS) for one in given)
+        _require_code(fits and not state.get("kw_args") and not state.get("inv_kw_args"), "a function")
+    elif kind in ("CountVectorizer", "TfidfVectorizer"):
+        plain = (
+            state.get("input") == "content"
+            and state.get("analyzer") in ("word", "char", "char_wb")
+            and all(state.get(name) is None for name in ("preprocessor", "tokenizer"))
+            and state.get("strip_accents") in (None, "ascii", "unicode")
+        )
+        _require_code(plain and "_analyzer" not in state, "a vectorizer that calls a function or opens files")
+        words = state.get("vocabulary_", {})
+        places = sorted(words.values()) if isinstance(words, dict) else None
+        _require(places == list(range(len(words))), "a vocabulary whose columns are out of range")
+    elif kind == "IsotonicRegression" and "X_thresholds_" in state and "f_" not in state:
+        part._build_f(part.X_thresholds_, part.y_thresholds_)  # as its __setstate__ does
+
+
+def _is_check(function: Any) -> bool:
+    from sklearn.utils import check_array
+
+    return (
+        isinstance(function, partial)
+        and function.func is check_array
+        and not function.args
+        and is_check_of_numbers(function.keywords)
+    )
+
+
+def _require_code(condition: Any, what: str) -> None:
+    if not condition:
+        raise UnsafeCheckpoint(
+            f"The estimator holds {what}, which is refused: using it could run code. Only numpy's plain "
+            "functions, like log1p, are taken.",
             refused=what,
         )
 
@@ -174,8 +225,7 @@ def _check_first_guess(estimator: Any) -> None:
 
 def _check_bins(estimator: Any) -> None:
     """What says which columns are categorical is read by column; each category is a bit of 256."""
-    untouched = getattr(estimator, "_preprocessor", None) is None
-    _require(untouched, "columns that are changed on the way to a tree")
+    _check_order(estimator)
     bins = estimator._bin_mapper
     width = estimator.n_features_in_
     categorical = bins.is_categorical_
@@ -189,6 +239,22 @@ def _check_bins(estimator: Any) -> None:
     for column in np.flatnonzero(categorical):
         known = np.asarray(bins.bin_thresholds_[column], float)
         _require(known.ndim == 1 and ((known >= 0) & (known < 256)).all(), "categories out of range")
+
+
+def _check_order(estimator: Any) -> None:
+    """With categories the columns are encoded and put in another order: as many as there were."""
+    before = getattr(estimator, "_preprocessor", None)
+    if before is None:
+        return
+    kinds = [(name, type(one).__name__) for name, one, _ in before.transformers_ if one != "drop"]
+    _require(
+        type(before).__name__ == "ColumnTransformer"
+        and kinds == [("encoder", "OrdinalEncoder"), ("numerical", "FunctionTransformer")],
+        "columns that are changed on the way to a tree",
+    )
+    rows = before.transform(np.full((2, estimator.n_features_in_), np.nan))
+    fits = isinstance(rows, np.ndarray) and rows.shape == (2, estimator.n_features_in_)
+    _require(fits and rows.dtype == np.float64, "columns that are changed on the way to a tree")
 
 
 def _check_support_vectors(machine: Any) -> None:

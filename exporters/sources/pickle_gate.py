@@ -164,7 +164,7 @@ class _Gate(pickle._Unpickler):
             _set_attributes(target, state)
             self.stack[-1] = self._read_array(target)
         elif isinstance(target, Ignored):
-            return
+            target.ignore(state)
         elif kind in _OWN_SETSTATE:
             require_attributes(type(target), state)
             if kind == ("lightgbm.basic", "Booster"):

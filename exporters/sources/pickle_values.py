@@ -39,6 +39,18 @@ class Ignored:
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
+    def ignore(self, state: Any) -> None:
+        """The state that is not restored."""
+
+
+class CheckOfArray(Ignored):
+    """Stands for ``partial(check_array, ...)``, which returns the numbers that it was given."""
+
+    def ignore(self, state: Any) -> None:
+        """Raises Rejected: arguments that could change the numbers."""
+        fits = isinstance(state, tuple) and len(state) == 4 and state[1] == () and type(state[2]) is dict
+        _require(fits and is_check_of_numbers(state[2]), "a function with arguments")
+
 
 class JoblibArray:
     """joblib's stand-in for an array: its numbers follow behind the pickle that names it."""
@@ -245,6 +257,17 @@ def _random(names: Iterable[str]) -> dict[Name, Callable[..., Any]]:
     return {("numpy.random._pickle", name): _ignored("random") for name in names}
 
 
+def _partial(function: Any) -> Ignored:
+    """Histogram gradient boosting checks its numeric columns, and returns them as they are."""
+    _require(function is Ignored, "a function with arguments")
+    return CheckOfArray("check of an array")
+
+
+def is_check_of_numbers(keywords: dict[str, Any]) -> bool:
+    """Whether ``check_array`` with these returns float64 as it is."""
+    return set(keywords) <= {"dtype", "ensure_all_finite"} and keywords.get("dtype") == [np.float64]
+
+
 _CALLS: dict[Name, Callable[..., Any]] = {
     ("numpy", "dtype"): _dtype,
     ("numpy._core.multiarray", "_reconstruct"): _empty_array,
@@ -259,6 +282,7 @@ _CALLS: dict[Name, Callable[..., Any]] = {
     ("builtins", "slice"): _slice,
     ("collections", "OrderedDict"): _collection(OrderedDict),
     ("collections", "defaultdict"): _defaultdict,
+    ("functools", "partial"): _partial,
     ("sklearn.tree._tree", "Tree"): _tree,
     ("sklearn._loss._loss", "__pyx_unpickle_CyHalfMultinomialLoss"): _multinomial_loss,
     # A random generator only fits, a search tree is built again from the points, and a search's table of
@@ -276,6 +300,7 @@ CALLS = {name: Call(".".join(name), function) for name, function in _CALLS.items
 # Named as the argument of a constructor that is ignored.
 INERT: frozenset[Name] = frozenset(
     [
+        ("sklearn.utils.validation", "check_array"),
         ("numpy.ma", "MaskedArray"),
         ("numpy.ma.core", "MaskedArray"),
         ("numpy.random.bit_generator", "SeedSequence"),

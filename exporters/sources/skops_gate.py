@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 from . import boosters
 from .compressed import LIMIT_BYTES
-from .estimator_globals import CLASSES, NUMERIC, VALUES
+from .estimator_globals import CLASSES, FUNCTIONS, NUMERIC, VALUES
 from .native_state import walk
 from .pickle_gate import require_attributes
 from .pickle_values import Rejected
@@ -31,6 +31,8 @@ _PLAIN = {
     ("collections", "OrderedDict", "DictNode"),
     ("collections", "OrderedDict", "TypeNode"),
     ("collections", "defaultdict", "DefaultDictNode"),
+    ("functools", "partial", "PartialNode"),  # of what: native_state looks
+    ("sklearn.utils.validation", "check_array", "FunctionNode"),
     ("sklearn.utils._bunch", "Bunch", "DictNode"),
     ("numpy", "ndarray", "NdArrayNode"),
     ("numpy", "dtype", "DTypeNode"),
@@ -52,7 +54,9 @@ _BUILDERS = {
     "SGDNode": NUMERIC,
     "TypeNode": VALUES | CLASSES,
     "NdArrayNode": VALUES,
-    "FunctionNode": frozenset(name for name in VALUES if name[0].startswith("sklearn.feature_selection.")),
+    "FunctionNode": frozenset(
+        name for name in VALUES if name[0].startswith("sklearn.feature_selection.") or name[1] in FUNCTIONS
+    ),
 }
 _SCHEMA_LIMIT_BYTES = 256 << 20
 
@@ -101,8 +105,20 @@ def _check(path: Path) -> set[str]:
             raise _refusal(f"{module}.{name} ({builder})")
         if (module, name) == ("lightgbm.basic", "Booster") and builder == "ObjectNode":
             _check_booster(entry, schema)
+        if builder == "PartialNode" and not _is_check(entry):
+            raise _refusal("functools.partial (PartialNode)")
         trusted.add(f"{module}.{name}")
     return trusted
+
+
+def _is_check(entry: dict[str, Any]) -> bool:
+    """Whether a partial is of ``check_array``; ``native_state`` looks at what a reference refers to."""
+    content = entry.get("content")
+    function = content.get("func") if isinstance(content, dict) else None
+    if not isinstance(function, dict):
+        return False
+    named = (function.get("__module__"), function.get("__class__"), function.get("__loader__"))
+    return named == ("sklearn.utils.validation", "check_array", "FunctionNode") or named[2] == "CachedNode"
 
 
 def _refusal(what: str) -> UnsafeCheckpoint:

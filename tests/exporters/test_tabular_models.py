@@ -1,7 +1,9 @@
 """Everyday tabular models: each is exported, verified, and answers held-out rows as the estimator itself."""
 
+import os
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 import skops.io
-from sklearn.compose import ColumnTransformer
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.ensemble import BaggingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import (
     RFE,
     GenericUnivariateSelect,
@@ -28,10 +32,22 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+    TargetEncoder,
+)
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeRegressor
+from sklearn.utils import check_array
 
+from exporters import sources
 from exporters.convert import run
+from exporters.errors import UnsafeCheckpoint
 from exporters.request import ExportRequest
 
 WINE, KINDS = load_wine(return_X_y=True)
@@ -170,6 +186,50 @@ MODELS: dict[str, Callable[[], tuple[Any, npt.ArrayLike]]] = {
         ).fit(WINE, KINDS),
         held_out(WINE),
     ),
+    "the rest passes through": lambda: (
+        make_pipeline(
+            ColumnTransformer(
+                [("kept", "passthrough", [5]), ("standard", StandardScaler(), [0, 2])],
+                remainder="passthrough",
+            ),
+            Ridge(),
+        ).fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "a function of nothing": lambda: (
+        make_pipeline(FunctionTransformer(), StandardScaler(), Ridge()).fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "a function of numpy": lambda: (
+        make_pipeline(FunctionTransformer(np.log1p), StandardScaler(), Ridge()).fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "target encoder": lambda: (
+        make_pipeline(
+            ColumnTransformer([("kinds", TargetEncoder(), [0, 1]), ("sizes", MinMaxScaler(), [2, 3])]),
+            LogisticRegression(),
+        ).fit(MIXED, OUTCOMES),
+        UNKNOWN,
+    ),
+    "transformed target": lambda: (
+        TransformedTargetRegressor(
+            make_pipeline(StandardScaler(), Ridge()), func=np.log1p, inverse_func=np.expm1
+        ).fit(PATIENTS, PROGRESS),
+        held_out(PATIENTS),
+    ),
+    "scaled target": lambda: (
+        TransformedTargetRegressor(Ridge(), transformer=StandardScaler()).fit(PATIENTS, PROGRESS),
+        held_out(PATIENTS),
+    ),
+    "calibrated": lambda: (CalibratedClassifierCV(linear(), cv=3).fit(WINE, KINDS), held_out(WINE)),
+    "calibrated scores": lambda: (
+        make_pipeline(StandardScaler(), CalibratedClassifierCV(LinearSVC(), cv=3)).fit(CELLS, MALIGNANT),
+        held_out(CELLS),
+    ),
+    "calibrated by steps": lambda: (
+        CalibratedClassifierCV(linear(), method="isotonic", cv=3).fit(WINE, KINDS),
+        held_out(WINE),
+    ),
     "union": lambda: (
         make_pipeline(
             FeatureUnion([("standard", StandardScaler()), ("range", MinMaxScaler())]), LogisticRegression()
@@ -195,6 +255,38 @@ MODELS: dict[str, Callable[[], tuple[Any, npt.ArrayLike]]] = {
         )
     },
 }
+
+
+REFUSED: dict[str, Callable[[], Any]] = {
+    "another function": lambda: FunctionTransformer(os.system),
+    "a function with arguments": lambda: FunctionTransformer(np.log1p, kw_args={"out": WINE}),
+    "a function that was given arguments": lambda: FunctionTransformer(partial(os.system, "true")),
+    "a check of other arguments": lambda: FunctionTransformer(partial(check_array, estimator=Ridge())),
+    "another function of the target": lambda: TransformedTargetRegressor(
+        Ridge(), func=np.save, inverse_func=np.load, check_inverse=False
+    ),
+    "a vectorizer that opens files": lambda: CountVectorizer(input="filename"),
+    "a vectorizer that calls a function": lambda: CountVectorizer(analyzer=os.system),
+    "words outside the table": lambda: _with_words({"a": 0, "b": 900}),
+}
+
+
+def _with_words(words: dict[str, int]) -> Any:
+    vectorizer = CountVectorizer()
+    vectorizer.vocabulary_ = words
+    return vectorizer
+
+
+@pytest.mark.parametrize("suffix", ["joblib", "skops"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_could_run_code_or_leave_its_memory_is_refused(name: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model.{suffix}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (joblib.dump if suffix == "joblib" else skops.io.dump)(REFUSED[name](), path)
+
+    with pytest.raises(UnsafeCheckpoint):
+        sources.load(path, {})
 
 
 @pytest.mark.parametrize("suffix", ["joblib", "skops"])

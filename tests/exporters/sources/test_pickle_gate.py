@@ -253,10 +253,11 @@ numpy.fromfile torch.load torch.utils.bottleneck.__main__.run_cprofile
 torch.jit.unsupported_tensor_ops.execWrapper
 joblib.load joblib.numpy_pickle.NDArrayWrapper joblib.memory.Memory joblib.parallel.Parallel
 sklearn.utils._testing.create_memmap_backed_data sklearn.datasets.load_files
-sklearn.preprocessing._function_transformer.FunctionTransformer sklearn.metrics.get_scorer
+sklearn.metrics.get_scorer
 sklearn.linear_model._logistic.os xgboost.core.ctypes lightgbm.basic.ctypes
-ctypes.CDLL types.FunctionType types.CodeType operator.attrgetter operator.methodcaller functools.partial
-functools.reduce itertools.starmap importlib.import_module copyreg.__newobj__ copyreg.add_extension
+ctypes.CDLL types.FunctionType types.CodeType operator.attrgetter operator.methodcaller
+functools.partialmethod functools.reduce itertools.starmap importlib.import_module copyreg.__newobj__
+copyreg.add_extension
 cloudpickle.cloudpickle._make_function dill._dill._load_type webbrowser.open socket.create_connection
 shutil.rmtree pathlib.Path uuid._get_command_stdout imaplib.IMAP4_stream distutils.file_util.write_file
 asyncio.unix_events._UnixSubprocessTransport._start multiprocessing.util.spawnv_passfds
