@@ -144,6 +144,8 @@ class Source:
     attachments: tuple[
         Path, ...
     ] = ()  # files that who uses the model needs too: a tokenizer's, a processor's
+    table: Any = None  # sources.tables.Table of an estimator whose columns have names
+    missing: bool = False  # whether NaN is a missing value to it, not a number gone wrong
     # Inputs of these sizes, seeded, where standard normal ones mean nothing to the model.
     draw: Callable[[Mapping[str, int], int], Arrays] | None = None
     # Inputs that tell more of this model than random ones, by class, typical ones first; made on demand.

@@ -48,6 +48,7 @@ def describe(
             spec.name: {**spec.to_json(), **_meaning(spec, request.postprocessing, first=not number)}
             for number, spec in enumerate(outputs)
         },
+        "table": source.table.describe(source) if source.table is not None else None,
         "dynamic_axes": dynamic,
         "batch": {
             "dynamic": "batch" in dynamic,
@@ -69,7 +70,12 @@ def _input(spec: TensorSpec, source: Source, declared: Mapping[str, Any] | None)
     layout = "NCHW" if len(spec.shape) == 4 else None
     if declared is not None and "format" in declared:
         layout = "NHWC" if declared["embedded"] else declared["format"]["output_layout"]
-    return {**spec.to_json(), "format": layout, "integer_range": source.integers.get(spec.name)}
+    return {
+        **spec.to_json(),
+        "format": layout,
+        "integer_range": source.integers.get(spec.name),
+        "missing": source.missing,
+    }
 
 
 def _meaning(spec: TensorSpec, declared: Mapping[str, Any] | None, first: bool) -> dict[str, str | None]:

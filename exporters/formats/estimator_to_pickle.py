@@ -27,7 +27,8 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
     """As ``Exporter`` says of it: with a float64 input, as the estimator was fitted, where it takes one."""
     from ..sources import estimators
 
-    wide = estimators.as_source(source.program, "float64")
+    original = source.program if source.table is None else source.table.original
+    wide = estimators.as_source(original, "float64")
     given = source.samples
     if given is not None:
         given = {spec.name: given[spec.name].astype(spec.dtype) for spec in wide.inputs}

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ..base import ESTIMATOR, Arrays, Dimension, Labels, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
-from . import boosters, columns, native_state, pickle_gate, probes, skops_gate
+from . import boosters, columns, native_state, pickle_gate, probes, skops_gate, tables
 from .compressed import open_bounded
 from .typical import typical_rows
 
@@ -128,7 +128,10 @@ def _as_source(estimator: Any, dtype: str) -> Source:
             f"The file holds a {type(estimator).__name__}, which is no fitted estimator. Call fit() and save "
             "the estimator or the whole pipeline."
         )
+    table = tables.of(estimator)
     answer = _answer(estimator)
+    if table is not None and table.has_texts:
+        answer, estimator = _of_texts(answer, table), table.program
     draw = _drawing(estimator, int(width), answer)
     working = _working_dtype(answer, draw(_PROBES, 0))
     given = dtype if working == "float64" else "float32"
@@ -156,9 +159,20 @@ def _as_source(estimator: Any, dtype: str) -> Source:
         classes=class_names(estimator),
         labels=_label_outputs(estimator, lambda: reference({INPUT: typical})),
         draw=lambda sizes, seed: {INPUT: draw(sizes["batch"], seed + 1).astype(given)},
-        probes=lambda: ((name, {INPUT: rows}) for name, rows in probes.classes(estimator, typical, coverage)),
+        probes=lambda: (
+            (name, {INPUT: rows if table is None else table.projected(rows)})
+            for name, rows in probes.classes(estimator, typical, coverage)
+        ),
         coverage=coverage,
+        table=table,
+        missing=tables.takes(reference, {INPUT: typical}, np.nan),
     )
+
+
+def _of_texts(
+    answer: Callable[[npt.NDArray[Any]], Arrays], table: tables.Table
+) -> Callable[[npt.NDArray[Any]], Arrays]:
+    return lambda rows: answer(table.decoded(rows))
 
 
 def _drawing(

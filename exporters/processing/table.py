@@ -1,0 +1,174 @@
+"""From records, CSV or a data frame to the input of a model that was fitted on named columns.
+
+``table`` of metadata.json lists the columns in the order of the input's:
+
+name        of the column; the order in a request does not matter
+dtype       ``number``; ``string``, whose category is given to the model as its place in ``categories``;
+            or ``unused``: it may be left out, and is not read
+categories  of a ``string`` column, else null
+missing     whether null, None, NaN or an empty cell of CSV is accepted; the model gets NaN
+unknown     whether a text that is no category is accepted; the model gets -1
+
+Needs numpy; nothing of this project: a package's Python wrapper holds this very file.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+UNKNOWN = -1.0
+_MISSING_CELLS = frozenset(("", "na", "n/a", "nan", "null", "none"))
+_TRUTH = {"true": 1.0, "false": 0.0}
+
+
+class ColumnError(ValueError):
+    """A column is missing, unknown, or holds a value that it does not take. ``column`` is its name."""
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(f"The column {column[:100]!r} {message}.")
+        self.column = column[:100]
+        self.what = message
+
+
+class Table:
+    """``declared``: ``table`` of metadata.json."""
+
+    def __init__(self, declared: Mapping[str, Any]) -> None:
+        self.input: str = declared["input"]
+        self.columns: Sequence[Mapping[str, Any]] = declared["columns"]
+        self._known = frozenset(column["name"] for column in self.columns)
+        self._needed = [column["name"] for column in self.columns if column["dtype"] != "unused"]
+        self._names = frozenset(self._needed)
+        self._codes = {
+            column["name"]: {text: float(place) for place, text in enumerate(column["categories"])}
+            for column in self.columns
+            if column["dtype"] == "string"
+        }
+
+    def rows(self, data: Any, dtype: Any = np.float32) -> npt.NDArray[Any]:
+        """``dtype[rows, columns]`` of records, ``{"columns", "data"}``, a data frame, or the text of CSV.
+
+        Raises:
+            ColumnError: a column is missing, unknown, or holds a value that it does not take.
+            ValueError: there are no rows, or they are no table.
+        """
+        if isinstance(data, bytes):
+            data = data.decode("utf-8-sig")
+        values = self._of_csv(data) if isinstance(data, str) else self._values(data)
+        count = len(values[self._needed[0]])
+        if not count:
+            raise ValueError("There are no rows.")
+        found = np.zeros((count, len(self.columns)), dtype)
+        for place, column in enumerate(self.columns):
+            if column["dtype"] != "unused":
+                found[:, place] = self._numbers(column, values[column["name"]])
+        return found
+
+    def _values(self, data: Any) -> Mapping[str, Sequence[Any]]:
+        if isinstance(data, Mapping) and set(data) - {"index"} == {"columns", "data"}:
+            return self._of_split(data["columns"], data["data"])
+        if hasattr(data, "columns") and hasattr(data, "__getitem__"):
+            self._check_names(str(name) for name in data.columns)
+            return {name: _listed(data[name]) for name in self._names}
+        if isinstance(data, Mapping):
+            data = [data]
+        if not isinstance(data, Sequence) or not all(isinstance(record, Mapping) for record in data):
+            raise ValueError("Records are a list of objects, each with a value by column name.")
+        for record in data:
+            if record.keys() != self._names:
+                self._check_names(record)
+        return {name: [record[name] for record in data] for name in self._names}
+
+    def _of_split(self, names: Any, rows: Any) -> Mapping[str, Sequence[Any]]:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("'columns' is a list of names.")
+        if not isinstance(rows, list) or not all(
+            isinstance(row, list) and len(row) == len(names) for row in rows
+        ):
+            raise ValueError("'data' is a list of rows, each with a value for each of 'columns'.")
+        self._check_names(names)
+        return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+    def _of_csv(self, text: str) -> Mapping[str, Sequence[Any]]:
+        try:
+            names, *rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row] or [[]]
+        except csv.Error as exc:
+            raise ValueError(f"The CSV cannot be read: {exc}.") from None
+        self._check_names(names)
+        if any(len(row) != len(names) for row in rows):
+            raise ValueError(f"The CSV has rows that do not have its {len(names)} columns.")
+        return {
+            name: [_cell(row[place], self._codes.get(name)) for row in rows]
+            for place, name in enumerate(names)
+        }
+
+    def _check_names(self, given: Iterable[str]) -> None:
+        seen: set[str] = set()
+        for name in given:
+            if name in seen:
+                raise ColumnError(str(name), "is there twice")
+            seen.add(name)
+            if name not in self._known:
+                raise ColumnError(
+                    str(name), f"is unknown; the model's columns are {', '.join(map(repr, self._needed))}"
+                )
+        for name in self._needed:
+            if name not in seen:
+                raise ColumnError(name, "is missing")
+
+    def _numbers(self, column: Mapping[str, Any], values: Sequence[Any]) -> list[float]:
+        name, codes = column["name"], self._codes.get(column["name"])
+        found = []
+        for value in values:
+            if _is_missing(value):
+                if not column["missing"]:
+                    raise ColumnError(name, "has a missing value, which the model does not take")
+                found.append(np.nan)
+            elif codes is None:
+                if not isinstance(value, (bool, int, float)):
+                    raise ColumnError(name, f"takes numbers, not {value!r:.100}")
+                found.append(_float(name, value))
+            elif not isinstance(value, str):
+                raise ColumnError(name, f"takes texts, not {value!r:.100}")
+            else:
+                code = codes.get(value, UNKNOWN)
+                if code == UNKNOWN and not column["unknown"]:
+                    raise ColumnError(name, f"has {value!r:.100}, which is none of the model's categories")
+                found.append(code)
+        return found
+
+
+def _listed(series: Any) -> list[Any]:
+    return list(series.tolist() if hasattr(series, "tolist") else series.to_list())
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, and pandas' markers, which are equal to nothing."""
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in _MARKERS
+
+
+_MARKERS = ("NAType", "NaTType")
+
+
+def _float(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ColumnError(name, "has an integer that no float holds") from None
+
+
+def _cell(text: str, codes: Mapping[str, float] | None) -> Any:
+    """A cell of CSV: an empty one is missing, unless that is a category."""
+    if codes is not None:
+        return text if text or text in codes else None
+    stripped = text.strip().lower()
+    if stripped in _MISSING_CELLS:
+        return None
+    try:
+        return _TRUTH[stripped] if stripped in _TRUTH else float(stripped)
+    except ValueError:
+        return text
