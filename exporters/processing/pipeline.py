@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .classify import top_k
 from .detect import detect
 from .image import Geometry, Picture, prepare, read
+from .table import Table
 
 _Arrays: TypeAlias = dict[str, npt.NDArray[np.generic]]
 Predictions: TypeAlias = list[list[dict[str, Any]]]
@@ -28,6 +29,9 @@ class Pipeline:
         self.preprocessing = metadata["preprocessing"]
         self.postprocessing = metadata["postprocessing"]
         self.inputs = metadata["input_specs"]
+        # Inputs to which NaN is a missing value.
+        self.missing = frozenset(spec["name"] for spec in self.inputs if spec.get("missing"))
+        self.table = Table(metadata["table"]) if metadata.get("table") else None
         self._tokenize = None
         if self.preprocessing is not None and "tokenizer" in self.preprocessing:
             from .text import Tokenizer
@@ -61,6 +65,17 @@ class Pipeline:
             raise ValueError("The images of one batch have to have one size, unless a resize is declared.")
         batch = np.concatenate([array for array, _ in prepared])
         return {self.inputs[0]["name"]: batch}, [geometry for _, geometry in prepared]
+
+    def records(self, data: Any) -> _Arrays:
+        """The model's input for rows with named columns, as ``Table.rows`` takes them.
+
+        Raises:
+            ColumnError, ValueError: as ``Table.rows``; or the package declares no table.
+        """
+        if self.table is None:
+            raise ValueError("The model's columns have no names: pass arrays by the names of its inputs.")
+        dtype = next(spec["dtype"] for spec in self.inputs if spec["name"] == self.table.input)
+        return {self.table.input: self.table.rows(data, dtype)}
 
     def predictions(
         self,

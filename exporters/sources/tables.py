@@ -1,8 +1,9 @@
 """Estimators that were fitted on a data frame: columns with names, some of them strings.
 
-A string becomes the place of its category in the list that metadata.json has of its column, -1 where it is
-none of them and NaN where it is missing. The program that is converted is a copy of the estimator whose encoders and imputers know these
-places in place of the strings. It is compared with the estimator as it was fitted, which gets the strings.
+A string becomes the place of its category in the column's list in metadata.json, -1 where it is none of them
+and NaN where it is missing. The program that is converted is a copy of the estimator whose encoders and
+imputers know these places in place of the strings. It is compared with the estimator as it was fitted, which
+gets the strings.
 """
 
 import copy
@@ -25,7 +26,7 @@ _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 @dataclass(frozen=True)
 class Table:
-    """``texts``: per column its categories; None: numbers. ``program``: the estimator that takes their places."""
+    """``texts``: per column its categories; None: numbers. ``program``: the estimator that takes places."""
 
     names: tuple[str, ...]
     texts: tuple[tuple[str, ...] | None, ...]
@@ -184,7 +185,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _in_order(name: str, lists: list[list[Any]]) -> tuple[str, ...]:
-    """All texts of a column, so ordered that each part's own are in its order, as encoders of numbers need."""
+    """All texts of a column, ordered so that each part's own keep their order, as numbers have to."""
     if not all(isinstance(text, str) for texts in lists for text in texts):
         raise InvalidSource(
             f"The column {name!r} mixes texts with other values in its categories. Convert all of them to "
@@ -196,8 +197,8 @@ def _in_order(name: str, lists: list[list[Any]]) -> tuple[str, ...]:
         union = [*longest, *(text for text in union if text not in longest)]
     if any([text for text in union if text in texts] != texts for texts in lists):
         raise InvalidSource(
-            f"Two encoders of the column {name!r} have its categories in different orders. Give both the same "
-            "order, fit and save again."
+            f"Two encoders of the column {name!r} have its categories in different orders. Give both the "
+            "same order, fit and save again."
         )
     return tuple(union)
 

@@ -21,7 +21,16 @@ from .literals import FILTERS
 _TEMPLATES = Path(__file__).parent
 _PROCESSING = _TEMPLATES.parent / "processing"
 # The reference itself, which needs nothing else of this project.
-_MODULES = ("__init__.py", "pipeline.py", "image.py", "resize.py", "text.py", "classify.py", "detect.py")
+_MODULES = (
+    "__init__.py",
+    "pipeline.py",
+    "image.py",
+    "resize.py",
+    "text.py",
+    "classify.py",
+    "detect.py",
+    "table.py",
+)
 
 
 @dataclass(frozen=True)

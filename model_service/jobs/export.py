@@ -229,6 +229,7 @@ def _interface(package: Path) -> Document:
         "inputs": [{field: spec[field] for field in fields} for spec in metadata["input_specs"]],
         "outputs": [{field: spec[field] for field in fields} for spec in metadata["output_spec"].values()],
         "batch": metadata["batch"],
+        "table": metadata["table"],
     }
 
 

@@ -67,10 +67,14 @@ class _Ends:
         self._first = first
         self._sources = sources
         self.takes = first.takes
+        self.missing = frozenset(sources[name] for name in first.missing)
         self.preprocessing = first.preprocessing
         self.postprocessing = last.postprocessing
         self.classes = last.classes
         self.predictions = last.predictions
+
+    def records(self, data: Any) -> Arrays:
+        return {self._sources[name]: array for name, array in self._first.records(data).items()}
 
     def prepare(self, items: Sequence[Any]) -> tuple[Arrays, list[Any] | None]:
         inputs, geometries = self._first.prepare(items)

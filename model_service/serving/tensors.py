@@ -6,6 +6,8 @@ make texts as wide as the longest of them, and read numbers out of them.
 
 from __future__ import annotations
 
+import json
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ _CODES = {
 }
 # Of three bytes in a body a list takes twenty times as many in memory, and an object more.
 _MAX_CONTAINERS = 2_000_000
+_MAX_AXES = 32
 _NUMBERS = (bool, int, float)
 _JSON_NAMES = {str: "text", type(None): "null", list: "lists", dict: "objects"}
 
@@ -220,11 +223,30 @@ def load(text: bytes | memoryview) -> dict[str, Any]:
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
-        raise InvalidJSON(f"The body is not valid JSON: {exc}.") from None
+        parsed = _with_nan(bytes(text), exc)
     if parsed.__class__ is not dict:
         raise invalid("inputs", "missing: the body is a JSON object with {'inputs': …}")
     found: dict[str, Any] = parsed
     return found
+
+
+def _with_nan(text: bytes, failure: orjson.JSONDecodeError) -> Any:
+    """JSON with NaN and Infinity, which Python's json writes and JSON does not have."""
+    if b"NaN" in text or b"Infinity" in text:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    raise InvalidJSON(f"The body is not valid JSON: {failure}.") from None
+
+
+def without_nulls(values: Any, depth: int = _MAX_AXES) -> Any:
+    """Nested lists with NaN in place of null: a missing value."""
+    if values is None:
+        return math.nan
+    if values.__class__ is list and depth:
+        return [without_nulls(value, depth - 1) for value in values]
+    return values
 
 
 def dump(answer: dict[str, Any]) -> bytes:

@@ -210,6 +210,7 @@ class ExportJob(TypedDict):
     inputs: NotRequired[list[Any]]
     outputs: NotRequired[list[Any]]
     batch: NotRequired[JSONObject | None]
+    table: NotRequired[JSONObject | None]
 
 
 class Member(TypedDict):

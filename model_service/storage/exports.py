@@ -54,7 +54,7 @@ def source_blobs(job: Document) -> list[Any]:
 # What an export measured and left, which another one of the same request may be answered with.
 _RESULTS = (
     *("exported_model_path", "model_size_bytes", "optimization_stats", "validation_metrics", "fidelity"),
-    *("inputs", "outputs", "batch", "performance", "environment", "package", "toolchain"),
+    *("inputs", "outputs", "batch", "table", "performance", "environment", "package", "toolchain"),
 )
 
 

@@ -129,6 +129,9 @@ class ExportJob(Answer):
     batch: JSONObject | None = Field(
         None, description="dynamic, size, and independent_rows: whether a row's outputs depend on it alone"
     )
+    table: JSONObject | None = Field(
+        None, description="of an estimator fitted on a data frame: its columns, in the order of the input's"
+    )
     performance: JSONObject | None = None
     environment: JSONObject | None = None
     created_at: datetime

@@ -1,4 +1,4 @@
-"""Images and texts to a model's inputs, by its declared preprocessing and within bounds.
+"""Images, texts and tables to a model's inputs, as its package declares and within bounds.
 
 A few bytes may be an image of a hundred million pixels, and every one of a thousand tiny images becomes a
 whole input: what a request would grow to is reckoned before anything is decoded.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import binascii
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from exporters.processing.table import ColumnError
 from model_service.errors import InvalidField
 from model_service.serving import tensors
+from model_service.serving.protocols import parquet
 
 if TYPE_CHECKING:
     from exporters.base import Arrays
@@ -24,6 +26,11 @@ MAX_PIXELS = 50_000_000
 _CHANNELS = 3
 _TOKEN_BYTES = 8
 _SPECIAL_TOKENS = 16
+_TABLE_TYPES: Mapping[str, tuple[type, ...]] = {
+    "csv": (bytes, str),
+    "parquet": (bytes,),
+    "dataframe_split": (dict,),
+}
 _SPACE = b" \t\r\n"
 
 
@@ -57,6 +64,27 @@ def texts(field: str, given: Sequence[str], model: Model, limit_bytes: int) -> A
     if declared["padding"] == "max_length":
         tokens = declared["max_length"]
     return _prepare(field, given, len(given) * tokens * _TOKEN_BYTES, model, limit_bytes)[0]
+
+
+def table(field: str, given: Any, model: Model, limit_bytes: int) -> Arrays:
+    """The inputs for rows with named columns: records, ``{"columns", "data"}``, CSV or Parquet.
+
+    Raises:
+        InvalidField: the model has no named columns; or a column, which the field names, is missing, unknown
+            or holds something else than it takes.
+    """
+    if not isinstance(given, _TABLE_TYPES.get(field, (list, dict))):
+        raise tensors.invalid(field, "is a table: a list of records, or an object of 'columns' and 'data'")
+    try:
+        rows: Any = given
+        if field == "parquet":
+            rows = parquet.read(rows, limit_bytes)
+        inputs = model.pipeline.records(rows)
+    except ColumnError as exc:
+        raise tensors.invalid(f"{field}.{exc.column}", exc.what) from None
+    except ValueError as exc:
+        raise tensors.invalid(field, str(exc).rstrip(".")) from None
+    return tensors.named(model.inputs, inputs)
 
 
 def decoded(field: str, text: Any) -> bytes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exporters.processing.declared import CLASSIFIER_CHOICES, DETECTOR_CHOICES
-from model_service.errors import UnsupportedOption
+from model_service.errors import InvalidField, UnsupportedOption
 from model_service.serving import tensors
 from model_service.serving.protocols import JSON, LIMIT_BYTES, Answer, encodings, forms, items, npz
 
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from exporters.processing.image import Geometry
     from model_service.serving.protocols import Model
 
-_CONTENTS = ("inputs", "image", "images", "text", "texts")
+_TABLES = ("records", "dataframe_records", "dataframe_split", "csv", "parquet")
+_CONTENTS = ("inputs", "image", "images", "text", "texts", *_TABLES)
 _CHOICES = {**DETECTOR_CHOICES, **CLASSIFIER_CHOICES}
 _FIELDS = frozenset((*_CONTENTS, *_CHOICES, "model"))
+_CSV = "text/csv"
+_PARQUET = ("application/vnd.apache.parquet", "application/x-parquet")
 _ZIPS = (npz.NPZ, "application/zip")
 # A form's files of these names are images; any other name is an input's.
 _IMAGES = ("image", "images", "image[]", "images[]", "file", "files")
@@ -85,10 +88,13 @@ class Decoded:
         kind = self._kind()
         overrides = {} if len(fields) == 1 else _overrides(fields, model)
         if kind == "inputs":
-            inputs = tensors.named(model.inputs, fields["inputs"])
+            inputs = _tensors(fields["inputs"], model)
+            return Request(inputs, None, overrides, self.model, answers, True)
+        given = fields[kind]
+        if kind in _TABLES:
+            inputs = items.table(kind, given, model, self.limit_bytes)
             return Request(inputs, None, overrides, self.model, answers, True)
         geometries = None
-        given = fields[kind]
         if kind in ("image", "images"):
             found = [
                 one if isinstance(one, bytes) else items.decoded(kind, one) for one in _several(kind, given)
@@ -99,12 +105,14 @@ class Decoded:
         return Request(inputs, geometries, overrides, self.model, answers, False)
 
     def _kind(self) -> str:
+        if len(self.fields) == 1 and "inputs" in self.fields:
+            return "inputs"
         given = [name for name in _CONTENTS if name in self.fields]
         if len(given) != 1:
             what = "missing: send" if not given else f"{' and '.join(given)} were sent: send one of"
             raise tensors.invalid(
                 given[0] if given else "inputs",
-                f"{what} 'inputs' as {{name: values}}, an 'image' or a 'text'",
+                f"{what} 'inputs' as {{name: values}}, an 'image', a 'text' or 'records'",
             )
         return given[0]
 
@@ -142,6 +150,10 @@ def decode(
         fields = {"inputs": npz.read_npz(body, limit_bytes)}
     elif kind == forms.MULTIPART:
         fields = _form(forms.read(body, content_type))
+    elif kind == _CSV:
+        fields = {"csv": body}
+    elif kind in _PARQUET:
+        fields = {"parquet": body}
     elif kind.startswith("image/"):
         fields = {"image": body}
     else:
@@ -194,6 +206,23 @@ def told(deployment_id: str, model_version: str, member: str, latency_ms: float)
         ("x-member", member),
         ("x-latency-ms", f"{latency_ms:.3f}"),
     ]
+
+
+def _tensors(given: Any, model: Model) -> Arrays:
+    """A null is NaN to a model that takes missing values."""
+    try:
+        return tensors.named(model.inputs, given)
+    except InvalidField:
+        missing = model.pipeline.missing
+        if not missing:
+            raise
+    if isinstance(given, dict):
+        given = {
+            name: tensors.without_nulls(value) if name in missing else value for name, value in given.items()
+        }
+    else:
+        given = tensors.without_nulls(given)
+    return tensors.named(model.inputs, given)
 
 
 def _sniffed(body: bytes) -> str:

@@ -67,7 +67,7 @@ def decode(
     if json_bytes is not None and end == 0:
         return _raw_request(body, expected)
     asked = tensors.load(body if end == len(body) else memoryview(body)[:end])
-    inputs = _inputs(asked.get("inputs"), body, end, expected)
+    inputs = _inputs(asked.get("inputs"), body, end, expected, model.pipeline.missing)
     id_ = asked.get("id")
     if id_ is not None and id_.__class__ is not str:
         raise tensors.invalid("id", "is a text")
@@ -89,8 +89,8 @@ def _length(given: str | int, body_bytes: int) -> int:
     return int(text)
 
 
-def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs) -> Arrays:
-    """``at``: where the first raw tensor begins."""
+def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs, missing: frozenset[str]) -> Arrays:
+    """``at``: where the first raw tensor begins. ``missing``: inputs in whose data null is NaN."""
     if given.__class__ is not list:
         raise tensors.invalid("inputs", "missing: a list of {name, datatype, shape, data}")
     inputs: Arrays = {}
@@ -111,7 +111,10 @@ def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs) -> Array
         parameters = _parameters(each, f"inputs.{name}.parameters")
         size = parameters.get("binary_data_size") if parameters else None
         if size is None:
-            inputs[one.name] = _listed(each.get("data"), shape, one)
+            data = each.get("data")
+            if one.name in missing:
+                data = tensors.without_nulls(data)
+            inputs[one.name] = _listed(data, shape, one)
         else:
             inputs[one.name] = _raw(body, at, size, shape, one)
             at += size

@@ -1,0 +1,135 @@
+"""Rows with named columns: records, CSV and Parquet; missing values; a wrong column is named."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+
+from exporters import convert, package
+from exporters.request import ExportRequest
+from tests.exporters.tables import fitted, frame, save
+from tests.serving.conftest import KEY, Endpoint, World
+
+ROWS = frame(200)[40:48].drop("note")
+NAMES = ["size", "income", "city", "age"]
+
+
+@pytest.fixture(scope="module")
+def table_zip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("table")
+    source = save(folder / "model.joblib")
+    convert.run(ExportRequest(source, folder / "package", "onnx", {}))
+    package.pack(folder / "package", folder / "package.zip")
+    return (folder / "package.zip").read_bytes()
+
+
+@pytest.fixture
+def endpoint(world: World, table_zip: bytes, listen: Callable[..., Endpoint]) -> Endpoint:
+    deployment_id = world.deploy(table_zip)
+    return listen(world.serving(deployment_id), deployment_id)
+
+
+def records() -> list[dict[str, Any]]:
+    return [
+        {name: None if row[name] != row[name] else row[name] for name in NAMES} for row in ROWS.to_dicts()
+    ]
+
+
+def parquet() -> bytes:
+    file = io.BytesIO()
+    ROWS.select(NAMES).write_parquet(file)
+    return file.getvalue()
+
+
+def test_every_form_is_answered_as_the_model_answers_the_data_frame(endpoint: Endpoint) -> None:
+    expected = fitted().predict_proba(ROWS.with_columns(note=polars.lit("")))
+    assert any(record["income"] is None for record in records())
+    split = {"columns": NAMES, "data": [list(record.values()) for record in records()]}
+    text = ROWS.select(NAMES).fill_nan(None).write_csv().encode()
+    with_nan = str(records()).replace("'", '"').replace("None", "NaN")
+    answers = [
+        endpoint.ask({"records": records()}),
+        endpoint.ask({"dataframe_records": records()}),
+        endpoint.ask({"dataframe_split": split}),
+        endpoint.ask(text, content_type="text/csv; charset=utf-8"),
+        endpoint.ask(parquet(), content_type="application/vnd.apache.parquet"),
+        endpoint.ask(f'{{"records": {with_nan}}}'.encode()),
+    ]
+    for answer in answers:
+        assert answer.status == 200, answer.data
+        np.testing.assert_allclose(answer.json["outputs"]["probabilities"], expected, atol=1e-6)
+    unknown = endpoint.ask({"records": [{**records()[0], "city": "Oslo"}]})
+    assert unknown.status == 200
+
+
+RECORD = {"age": 30, "city": "Nice", "income": 7.5, "size": "M"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"records": [RECORD | {"town": "Nice"}]}, "records.town"),
+        ({"records": [RECORD, {"city": "Nice", "income": 1, "size": "M"}]}, "records.age"),
+        ({"records": [RECORD | {"age": None}]}, "records.age"),
+        ({"records": [RECORD | {"age": "thirty"}]}, "records.age"),
+        ({"records": [RECORD | {"size": "XL"}]}, "records.size"),
+        ({"dataframe_split": {"columns": ["age"], "data": [[1]]}}, "dataframe_split.city"),
+        ({"dataframe_split": [RECORD]}, "dataframe_split"),
+        ({"records": []}, "records"),
+        ({"records": "age"}, "records"),
+        ({"parquet": "UEFSMQ=="}, "parquet"),
+    ],
+)
+def test_a_wrong_column_is_a_422_that_names_it(endpoint: Endpoint, body: Any, field: str) -> None:
+    answer = endpoint.ask(body)
+    assert (answer.status, answer.json["error"]["code"]) == (422, "invalid_field")
+    assert [found["field"] for found in answer.json["error"]["details"]["fields"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"age,city\n1\n", "text/csv"),
+        (b"\xff\xfe", "text/csv"),
+        (b"", "text/csv"),
+        (b"PAR1 and nothing else PAR1", "application/vnd.apache.parquet"),
+        (parquet()[:-10], "application/x-parquet"),
+    ],
+)
+def test_a_damaged_table_is_the_callers_mistake(endpoint: Endpoint, body: bytes, kind: str) -> None:
+    assert endpoint.ask(body, content_type=kind).status in (400, 422)
+
+
+def test_a_model_without_named_columns_takes_no_records(served: Endpoint) -> None:
+    answer = served.ask({"records": [{"x": 1}]})
+    assert answer.status == 422
+    assert "no names" in answer.json["error"]["message"]
+
+
+def test_null_is_a_missing_value_where_the_model_takes_them(
+    world: World, listen: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    import joblib
+    from sklearn.tree import DecisionTreeClassifier
+
+    x = np.array([[0], [1], [2], [np.nan], [np.nan]])
+    joblib.dump(DecisionTreeClassifier(random_state=0).fit(x, [0, 0, 1, 0, 0]), tmp_path / "m.joblib")
+    convert.run(ExportRequest(tmp_path / "m.joblib", tmp_path / "package", "onnx", {}))
+    package.pack(tmp_path / "package", tmp_path / "package.zip")
+    deployment_id = world.deploy((tmp_path / "package.zip").read_bytes())
+    endpoint = listen(world.serving(deployment_id), deployment_id)
+    for body in (b'{"inputs": [[null], [2.0]]}', b'{"inputs": {"input": [[NaN], [2]]}}'):
+        answer = endpoint.ask(body)
+        assert answer.status == 200, answer.data
+        assert answer.json["outputs"]["label"] == [0, 1]
+    asked = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [2, 1], "data": [None, 2]}]}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    found = endpoint.pool.request(
+        "POST", f"{endpoint.url}/v2/models/endpoint/infer", json=asked, headers=headers
+    ).json()
+    labels = next(one for one in found["outputs"] if one["name"] == "label")
+    assert labels["data"] == [0, 1]
