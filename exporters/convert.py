@@ -31,6 +31,7 @@ from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_
 from .processing import embed
 from .request import ExportRequest, ExportResult
 
+PROCESSOR = "preprocessor_config.json"
 _DONE = {
     VERIFIED: "Verified: the artefact behaves like its source",
     NOT_EXECUTED: "Converted; it does not run here, so nobody has compared it with its source",
@@ -71,6 +72,8 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
                 performance = measure.measure(attempt.runner, asked, attempt.artefact.details)
         with _timed(steps, "package"):
             progress("package", 90.0, "Writing the package")
+            if _ignored_processor(source, request):
+                progress("package", 90.0, f"Not applied: {PROCESSOR} of the checkpoint; see README.md")
             base = golden.choose(asked, source.labels, attempt.artefact.precision)
             _write_package(request, folder, source, attempt, base, performance)
             shutil.rmtree(scratch)
@@ -266,7 +269,12 @@ def _write_package(
     golden.write(folder / package.GOLDEN, base, document)
     for path in source.attachments:
         shutil.copyfile(path, folder / path.name)
-    wrappers.write(folder, document, attempt.fidelity["tools"])
+    wrappers.write(folder, document, attempt.fidelity["tools"], attempt.fidelity)
+
+
+def _ignored_processor(source: Source, request: ExportRequest) -> bool:
+    """Whether the checkpoint's own preprocessing is neither read nor declared."""
+    return request.preprocessing is None and any(path.name == PROCESSOR for path in source.attachments)
 
 
 def _independent_rows(attempt: _Attempt, base: Case) -> bool | None:

@@ -106,6 +106,10 @@ def reason(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {lines[0][:300] if lines else 'no reason given'}"
 
 
+# Of a converter whose reason is in its own terms.
+_ADVICE = " Another format, or another opset_version where the format has one, takes another converter."
+
+
 @contextmanager
 def converting(failure: str, converter: str, advice: str = "") -> Iterator[None]:
     """Whatever fails within is a ``ConversionFailed``: the failure, its reason, and what to do about it.
@@ -121,5 +125,5 @@ def converting(failure: str, converter: str, advice: str = "") -> Iterator[None]
         raise
     except Exception as exc:
         raise as_limit(exc) or ConversionFailed(
-            f"{failure}: {reason(exc)}{advice}", converter=converter
+            f"{failure}: {reason(exc)}{advice or _ADVICE}", converter=converter
         ) from exc

@@ -33,6 +33,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
 FIDELITY = "fidelity.json"
+_MODE = 0o644
 GOLDEN = "golden.npz"
 README = "README.md"
 
@@ -70,7 +71,9 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_manifest(folder: Path) -> Manifest:
-    """Record what the folder holds now. The last file to be written."""
+    """Record what the folder holds now. The last file to be written. All files get the mode 0644."""
+    for name in _files(folder):
+        (folder / name).chmod(_MODE)
     files = {name: _entry(folder / name) for name in _files(folder) if name != MANIFEST}
     write_json(
         folder / MANIFEST,
@@ -82,6 +85,7 @@ def write_manifest(folder: Path) -> Manifest:
             },
         },
     )
+    (folder / MANIFEST).chmod(_MODE)
     return Manifest(FORMAT_VERSION, files)
 
 
@@ -129,7 +133,7 @@ def pack(folder: Path, zip_path: Path) -> None:
     with zipfile.ZipFile(zip_path, "w", allowZip64=True) as archive:
         for name in sorted(_files(folder)):
             info = zipfile.ZipInfo(name, _EPOCH)
-            info.external_attr = 0o644 << 16
+            info.external_attr = _MODE << 16
             info.create_system = 3
             info.compress_type = zipfile.ZIP_DEFLATED if Path(name).suffix in _TEXT else zipfile.ZIP_STORED
             info.file_size = (folder / name).stat().st_size  # tells zipfile whether it needs zip64

@@ -3,13 +3,20 @@
 ``pattern`` declares a regular expression together with the sentence that is shown in its place.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
+_OPTION = re.compile(r"\b[Tt]he option (\w+)")
 _PATTERNS: dict[str, str] = {}
 _UNITS = {"List": "item", "Set": "item", "Tuple": "item", "Dictionary": "entry"}
+
+
+def as_field(message: str) -> str:
+    """An exporter's message with its options as fields of a request: ``export_config.inputs``."""
+    return _OPTION.sub(r"export_config.\1", message).replace("inputs=[{", '"inputs": [{')
 
 
 def pattern(regex: str, sentence: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,8 @@ def _read(path: Path) -> bytes:
 
 
 def _damaged(framework: str, advice: str) -> InvalidSource:
+    installed = import_module(framework.lower()).__version__
     return InvalidSource(
-        f"{framework} cannot read the model file: it is damaged, or of a newer version. Save it again "
-        f"with {advice}."
+        f"{framework} cannot read the model file: it was cut short, or written by a newer {framework} than "
+        f"{installed}, which is installed here. Save it with {framework} {installed} or older: {advice}."
     )

@@ -89,9 +89,18 @@ def _check(estimator: Any) -> None:
     except UnsafeCheckpoint:
         raise
     except Exception as exc:
-        raise as_limit(exc) or InvalidSource(
-            f"The estimator in the file is not whole ({type(exc).__name__}: {str(exc)[:200]}). Save it again."
-        ) from exc
+        raise as_limit(exc) or _unusable(estimator, exc) from exc
+
+
+def _unusable(estimator: Any, exc: Exception) -> InvalidSource:
+    import sklearn
+
+    return InvalidSource(
+        f"The {type(estimator).__name__} in the file cannot be used ({type(exc).__name__}: "
+        f"{str(exc)[:200]}). It is not whole, another version of its library wrote it, or this kind of "
+        f"estimator is not supported. Fit it and save it with scikit-learn {sklearn.__version__}, which is "
+        "installed here; if that fails too, use another estimator."
+    )
 
 
 def _unpickle(path: Path) -> Any:
@@ -114,10 +123,7 @@ def as_source(estimator: Any, dtype: str = "float32") -> Source:
     try:
         return _as_source(estimator, dtype)
     except (AttributeError, KeyError, IndexError, TypeError) as exc:
-        raise InvalidSource(
-            f"The {type(estimator).__name__} in the file is not whole ({type(exc).__name__}: "
-            f"{str(exc)[:200]}). Save it again."
-        ) from exc
+        raise _unusable(estimator, exc) from exc
 
 
 def _as_source(estimator: Any, dtype: str) -> Source:

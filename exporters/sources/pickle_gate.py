@@ -66,7 +66,8 @@ def load(file: IO[bytes]) -> Any:
         raise refusal(str(exc)) from exc
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The pickle cannot be read: it is damaged or cut short ({type(exc).__name__}). Save it again."
+            f"The pickle cannot be read ({type(exc).__name__}: {str(exc)[:200]}): it was cut short, or holds "
+            "what is not supported here. Upload it again, or save the estimator with skops.io.dump."
         ) from exc
 
 

@@ -10,6 +10,7 @@ wrapper reads labels and titles from metadata.json.
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,37 +120,35 @@ def why_not(format_name: str) -> dict[str, str]:
     }
 
 
-def write(folder: Path, metadata: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+def write(
+    folder: Path,
+    metadata: Mapping[str, Any],
+    versions: Mapping[str, str],
+    fidelity: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``README.md``, ``labels.txt`` and ``runtimes/LANGUAGE`` of every language that runs the format.
 
-    A template sees ``metadata`` (the document of metadata.json), ``versions`` (tool → version), ``format``,
-    ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of verify), ``bounds`` (of
-    dynamic axes), ``specification`` (of declared processing), and the filters ``literal`` (Python's repr) and
-    those of literals.
+    A template sees ``metadata`` (the document of metadata.json), ``versions`` (tool → version), ``fidelity``
+    (of fidelity.json, of the stand-in where that was compared; None: not known), ``format``,
+    ``ignores_processor``, ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of
+    verify), ``bounds`` (of dynamic axes), ``specification`` (of declared processing), and the filters
+    ``literal`` (Python's repr) and those of literals.
 
     Raises:
         jinja2.TemplateError: a fault of the templates.
     """
-    import jinja2
-
     from ..verify import TOLERANCES
 
-    # Code and Markdown, not HTML: what goes into code is quoted by the template itself.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # noqa: S701
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["literal"] = repr
-    environment.filters.update(FILTERS)
+    environment = _environment()
     format_name = metadata["model_info"]["export_format"]
     languages = [name for name, language in LANGUAGES.items() if format_name in language.formats]
     values = {"metadata": metadata, "versions": versions, "format": format_name, "languages": languages}
     values |= {"why_not": why_not(format_name), "tolerances": TOLERANCES}
+    values["ignores_processor"] = (
+        not metadata["preprocessing"] and (folder / "preprocessor_config.json").is_file()
+    )
     values["specification"] = declared.__doc__
+    values["fidelity"] = {**fidelity, **fidelity.get("stand_in", {})} if fidelity else None
     values["bounds"] = [
         {"input": name, "axis": axis, "range": dimension, "message": _wrong_size(name, label, dimension)}
         for name, axes in bounds_of(metadata).items()
@@ -177,3 +176,22 @@ def _wrong_size(name: str, label: str, dimension: Dimension) -> str:
 def _render(environment: Any, template: str, values: Mapping[str, Any], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(environment.get_template(template).render(values), encoding="utf-8")
+
+
+@cache
+def _environment() -> Any:
+    """Of this process: compiling the templates takes longer than most conversions of small models."""
+    import jinja2
+
+    # Code and Markdown, not HTML: what goes into code is quoted by the template itself.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=False,  # noqa: S701
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["literal"] = repr
+    environment.filters.update(FILTERS)
+    return environment

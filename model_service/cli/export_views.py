@@ -1,7 +1,7 @@
 """What ``model-service exports`` shows of a job and of the capabilities."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model_service.cli.tables import Listing, Record, milliseconds, sizes
@@ -32,6 +32,8 @@ def job_record(job: ExportJob) -> Record:
         "verdict": (job.fidelity or {}).get("verdict"),
         "inputs": "\n".join(map(_interface, job.inputs or ())),
         "outputs": "\n".join(_outputs(job)),
+        "compared on": "\n".join(_probes(job.fidelity or {})),
+        "tolerance": "\n".join(_tolerances(job.fidelity or {}, job.raw.get("outputs") or ())),
         "latency": _latency(job.raw.get("performance")),
         "source": source,
         "artefact": artefact,
@@ -78,6 +80,35 @@ def _difference(output: Any) -> str:
     if output.get("passed") is False:
         parts.append("differs")
     return ", ".join(parts)
+
+
+def _probes(fidelity: Mapping[str, Any]) -> list[str]:
+    """A line for each class of probes; of the stand-in of an artefact that did not run."""
+    found = fidelity.get("probes") or (fidelity.get("stand_in") or {}).get("probes") or {}
+    return [f"{name}  {one['cases']} cases, {one['rows']} rows, {_worst(one)}" for name, one in found.items()]
+
+
+def _worst(one: Mapping[str, Any]) -> str:
+    worst = one["worst"] or {}
+    share = worst.get("share_of_tolerance")
+    if not one["passed"]:
+        shown = f": source {worst['source']}, artefact {worst['artefact']}" if "source" in worst else ""
+        return f"differs{shown}"
+    near = f", {share:.1%} of the tolerance" if isinstance(share, int | float) else ""
+    return f"max diff {worst.get('max_abs') or 0:.3g}{near}"
+
+
+def _tolerances(fidelity: Mapping[str, Any], outputs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Those of the artefact's precision, or of its outputs' dtypes."""
+    fidelity = {**fidelity, **(fidelity.get("stand_in") or {})}
+    precision = fidelity.get("precision")
+    names = [precision] if precision else dict.fromkeys(each.get("dtype") for each in outputs)
+    known = fidelity.get("tolerance") or {}
+    return [
+        f"{name}  rtol {one['rtol']:g}, atol {one['atol']:g} of the largest number: {one['reason']}"
+        for name in names
+        if "reason" in (one := known.get(name, {}))
+    ]
 
 
 def _latency(performance: Any) -> str | None:

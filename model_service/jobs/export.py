@@ -16,6 +16,7 @@ from model_service.jobs.converter import Abandoned, Child, ConversionError, Even
 from model_service.jobs.lease import Lease
 from model_service.jobs.source import fetch, fetch_samples
 from model_service.metrics import EXPORT_DURATION, EXPORTS
+from model_service.sentences import as_field
 from model_service.storage.blob_descriptions import of_package
 from model_service.storage.blobs import Blob
 from model_service.storage.db import CONNECTION_ERRORS, Document, Session
@@ -248,7 +249,7 @@ def _fail(context: Context, job: Document, failure: ConversionError, package: Bl
             job["_id"],
             job["lease"]["token"],
             code=failure.code,
-            message=failure.message,
+            message=as_field(failure.message),
             results=results,
             session=session,
         )

@@ -10,6 +10,7 @@ from exporters.processing.embed import complete
 from exporters.request import ExportRequest
 from model_service.actor import actor, namespace_of
 from model_service.errors import UnsupportedOption
+from model_service.sentences import as_field
 from model_service.states import ExportStatus
 from model_service.storage.db import Document, now
 
@@ -52,7 +53,7 @@ def checked(
         complete(parsed, known)
         return known, processing | {"classes": parsed.classes}
     except ExporterRefusal as refusal:
-        raise UnsupportedOption(refusal.message, **refusal.details) from None
+        raise UnsupportedOption(as_field(refusal.message), **refusal.details) from None
 
 
 def is_wanted(validation_config: Document | None) -> bool:

@@ -69,6 +69,9 @@ def test_those_of_one_framework_have_a_line_each(width: int) -> None:
     assert "tflite" in " ".join(lines[5:])
 
 
+WORST = {"case": "base", "output": "scores", "max_abs": 2e-6, "share_of_tolerance": 0.012, "source": 0.5}
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_an_export_shows_its_outputs_differences_latency_options_and_sizes(width: int) -> None:
     job = ExportJob.from_json(
@@ -79,6 +82,12 @@ def test_an_export_shows_its_outputs_differences_latency_options_and_sizes(width
             "export_config": {"opset_version": 18, "inputs": None, "precision": "float16"},
             "fidelity": {
                 "verdict": "verified",
+                "precision": None,
+                "tolerance": {"float32": {"rtol": 1e-3, "atol": 1e-4, "reason": "sums in another order"}},
+                "probes": {
+                    "base": {"cases": 1, "rows": 3, "passed": True, "worst": WORST},
+                    "missing": {"cases": 1, "rows": 64, "passed": True, "worst": WORST},
+                },
                 "outputs": {
                     "scores": {"max_abs": 2e-6, "max_rel": 1e-4, "top1_agreement": 1.0, "passed": True}
                 },
@@ -94,6 +103,9 @@ def test_an_export_shows_its_outputs_differences_latency_options_and_sizes(width
     text = " ".join(" ".join(shown(width, job_record(job))).split())
     assert 'options opset_version=18 precision="float16"' in text
     assert "scores float32[batch, 10] max diff 2e-06, relative 0.0001, same label 100%" in text
+    assert "base 1 cases, 3 rows, max diff 2e-06, 1.2% of the tolerance" in text
+    assert "missing 1 cases, 64 rows, max diff 2e-06" in text
+    assert "tolerance float32 rtol 0.001, atol 0.0001 of the largest number: sums in another order" in text
     assert "latency 3.21 ms, 311.5 inputs/s, on the worker" in text
     assert "source 440.12 MB artefact 220.00 MB package 0.90 MB" in text
 

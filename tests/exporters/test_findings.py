@@ -1,6 +1,7 @@
 """What fidelity.json says about each class of probes."""
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeRegressor
 
-from exporters import verify
+from exporters import package, verify, wrappers
 from exporters.base import Arrays, Case
 from exporters.convert import run
 from exporters.errors import VerificationFailed
 from exporters.formats import onnx_trees
 from exporters.request import ExportRequest
+
+from .wrappers.declarations import DECLARATIONS
 
 
 def row(value: float, kind: str) -> Case:
@@ -69,6 +72,10 @@ def test_the_classes_of_an_export_add_up_to_its_cases(tmp_path: Path) -> None:
         assert found["cases"] == len(cases)
         assert found["rows"] == sum(case["input_shapes"]["input"][0] for case in cases)
         assert found["worst"]["source"] is not None
+    readme = (tmp_path / "package/README.md").read_text()
+    for name, found in fidelity["probes"].items():
+        assert f"| {name} | {found['cases']} | {found['rows']} | {found['worst']['max_abs']} |" in readme
+    assert "rtol 0.001, atol 0.0001: runtimes add up float32 numbers in different orders" in readme
 
 
 def test_an_output_that_is_empty_in_one_case_is_proven_by_another() -> None:
@@ -146,3 +153,27 @@ def test_a_class_of_rows_is_shrunk_to_one_row_of_zeros(
 
     assert failure["class"] == "base"
     assert failure["inputs"]["input"] == {"dtype": "float32", "shape": [1, 3], "values": [[0.0, 0.0, 0.0]]}
+
+
+def test_all_files_of_a_package_have_one_mode(tmp_path: Path) -> None:
+    (tmp_path / "private.json").touch(0o600)
+    (tmp_path / "copied.py").touch(0o555)
+
+    package.write_manifest(tmp_path)
+
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize(("declared", "mentioned"), [(None, True), ({"resize": None}, False)])
+def test_a_processor_that_is_not_applied_is_mentioned(
+    declared: dict[str, Any] | None, mentioned: bool, tmp_path: Path
+) -> None:
+    metadata = DECLARATIONS[0].metadata("onnx")
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    if declared is None:
+        metadata["preprocessing"] = None
+
+    wrappers.write(tmp_path, metadata, {"onnxruntime": "1.31.1", "numpy": "2.2"})
+
+    readme = (tmp_path / "README.md").read_text()
+    assert ("`preprocessor_config.json` came with the checkpoint and is not applied" in readme) == mentioned
