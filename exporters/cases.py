@@ -126,7 +126,13 @@ def _check_sizes(source: Source, wanted: Mapping[str, Any]) -> None:
 
 
 def _require_repeatable(source: Source, case: Case) -> None:
-    again = source.reference({name: array.copy() for name, array in case.inputs.items()})
+    try:
+        again = source.reference({name: array.copy() for name, array in case.inputs.items()})
+    except Exception as exc:
+        raise as_limit(exc) or InvalidSource(
+            f"The model answers inputs once and rejects them the second time: {str(exc)[:300]}. Store sample "
+            "inputs that it takes."
+        ) from exc
     for name, first in case.expected.items():
         if not np.allclose(first, again[name], rtol=1e-3, atol=1e-6, equal_nan=True):
             raise InvalidSource(
