@@ -86,7 +86,7 @@ def _read(path: Path, trust: Trust) -> Any:
 def _check(estimator: Any) -> None:
     try:
         native_state.check(estimator)
-    except UnsafeCheckpoint:
+    except (UnsafeCheckpoint, InvalidSource):
         raise
     except Exception as exc:
         raise as_limit(exc) or _unusable(estimator, exc) from exc

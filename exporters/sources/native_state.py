@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsafeCheckpoint
+from ..errors import InvalidSource, UnsafeCheckpoint
 from .estimator_globals import FUNCTIONS
 from .pickle_values import is_check_of_numbers
 
@@ -241,6 +241,11 @@ def _check_bins(estimator: Any) -> None:
         _require(known.ndim == 1 and ((known >= 0) & (known < 256)).all(), "categories out of range")
 
 
+def _categories(part: Any) -> list[Any]:
+    found = getattr(part, "categories_", None)
+    return found if isinstance(found, list) else []
+
+
 def _check_order(estimator: Any) -> None:
     """With categories the columns are encoded and put in another order: as many as there were."""
     before = getattr(estimator, "_preprocessor", None)
@@ -252,6 +257,11 @@ def _check_order(estimator: Any) -> None:
         and kinds == [("encoder", "OrdinalEncoder"), ("numerical", "FunctionTransformer")],
         "columns that are changed on the way to a tree",
     )
+    if any(np.asarray(one).dtype.kind == "O" for part in walk(before) for one in _categories(part)):
+        raise InvalidSource(
+            f"The {type(estimator).__name__} has categories of strings of its own. Encode them with an "
+            "OrdinalEncoder in a ColumnTransformer, name them in categorical_features, and fit again."
+        )
     rows = before.transform(np.full((2, estimator.n_features_in_), np.nan))
     fits = isinstance(rows, np.ndarray) and rows.shape == (2, estimator.n_features_in_)
     _require(fits and rows.dtype == np.float64, "columns that are changed on the way to a tree")

@@ -112,6 +112,8 @@ def of(estimator: Any) -> Table | None:
     names = getattr(estimator, "feature_names_in_", None)
     if names is None or np.ndim(names) != 1 or not all(isinstance(name, str) for name in names):
         return None
+    if list(names) == [f"Column_{place}" for place in range(len(names))]:  # LightGBM's, of an array
+        return None
     _select_by_place(estimator)
     width = len(names)
     readers = list(_readers(estimator, np.arange(width)))
@@ -124,8 +126,8 @@ def of(estimator: Any) -> Table | None:
                 missing[place] = _marker(part, values, missing[place])
     texts = [_in_order(names[place], found) if found else None for place, found in enumerate(lists)]
     program = estimator
+    _refuse_others(estimator, readers)
     if any(one is not None for one in texts):
-        _refuse_others(estimator, readers)
         program = copy.deepcopy(estimator)
         for part, columns in _readers(program, np.arange(width)):
             _write_places(part, [texts[place] for place in columns.tolist()])
