@@ -21,6 +21,7 @@ _MASKED_SHARE = 0.3
 _DENORMAL = 1e-40
 _HUGE = 1e30
 _TIED_ROWS = 32
+_FACTORS = (4, 16)  # the range of the columns of a network or a line is not known
 
 
 def classes(
@@ -43,6 +44,7 @@ def classes(
         "extremes",
         np.concatenate([_one_at_a_time(typical, _HUGE), _one_at_a_time(typical, -_HUGE)]),
     )
+    yield "spread", np.concatenate([typical[:_MASKED_ROWS] * factor for factor in _FACTORS])
     yield "ties", _ties(typical)
     columns = known(estimator, typical.shape[1])
     yield from _of_columns("bounds", typical, map(_bounds, columns), random)

@@ -185,6 +185,9 @@ def _lightgbm(booster: Any) -> Iterator[Tree]:
         if any(node.get("decision_type") == "==" for node in nodes):
             continue  # categories
         threshold = np.array([float(node.get("threshold", 0.0)) for node in nodes])
+        # Booster.predict reads a number this close to zero as zero, whatever the column.
+        close = np.abs(threshold) <= LIGHTGBM_ZERO
+        beside = np.where(threshold < 0, np.nextafter(-LIGHTGBM_ZERO, -np.inf), LIGHTGBM_ZERO)
         kind = np.array([node.get("missing_type", "None") for node in nodes])
         default = np.array([bool(node.get("default_left")) for node in nodes])
         yield _tree(
@@ -193,7 +196,7 @@ def _lightgbm(booster: Any) -> Iterator[Tree]:
                 "right": np.array(right),
                 "leaf": np.array(["split_feature" not in node for node in nodes]),
                 "feature": np.array([node.get("split_feature", LEAF) for node in nodes]),
-                "threshold": threshold,
+                "threshold": np.where(close, beside, threshold),
                 # Without a rule of its own NaN is zero: LightGBM, Tree::NumericalDecision.
                 "missing_left": np.where(kind == "None", threshold >= 0.0, default),
                 "zero_missing": kind == "Zero",

@@ -96,6 +96,19 @@ def test_zero_is_missing_where_lightgbm_was_told_so(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer[:, 0], expected, rtol=1e-5)
 
 
+def test_lightgbm_reads_a_number_beside_zero_as_zero(tmp_path: Path) -> None:
+    """Its thresholds beside zero are such numbers themselves."""
+    beside = np.float32(1e-35)
+    rows = np.repeat([[-3.0], [-2], [-1], [0], [1], [2]], 30, axis=0)
+    model = lightgbm.LGBMRegressor(n_estimators=3, min_child_samples=2, verbose=-1).fit(rows, rows[:, 0] < 0)
+    asked = [[-beside], [beside], [0.0], [-1.0], [np.nextafter(-beside, np.float32(-1))]]
+
+    answer = answers(verified(model, tmp_path), asked)["variable"]
+
+    np.testing.assert_allclose(answer[:, 0], model.predict(np.array(asked, float)), rtol=1e-5)
+    assert answer[0] == answer[2] != answer[3]
+
+
 def test_a_value_next_to_a_threshold_stays_on_its_side(tmp_path: Path) -> None:
     rows = np.repeat(np.arange(0, 1, 0.1), 30)[:, None]
     model = HistGradientBoostingRegressor(max_iter=5).fit(rows, (rows[:, 0] > 0.15).astype(float))
