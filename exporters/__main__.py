@@ -9,6 +9,8 @@ import argparse
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +21,7 @@ from .request import ExportRequest, ExportResult
 
 _NOT_ASKED = "open: not asked for"
 _BAR_WIDTH = 30
+_CHILD = "MODEL_SERVICE_CONVERTING"  # set in the process that converts for a person
 
 
 class Events:
@@ -158,6 +161,9 @@ def _warm_up() -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
+    if _CHILD not in os.environ:
+        return _in_child()
+    limits.die_with_parent()
     from . import convert
 
     try:
@@ -172,6 +178,27 @@ def _convert(arguments: argparse.Namespace) -> int:
         return 1
     print(json.dumps(result.to_json(), indent=2) if arguments.json else _summary(result))
     return 0
+
+
+def _in_child() -> int:
+    """Run the command in a child process, and say of which signal it died, if it did."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "exporters", *sys.argv[1:]], env={**os.environ, _CHILD: "1"}
+    )
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:
+        child.wait()
+        return 130
+    if status >= 0:
+        return status
+    name = signal.Signals(-status).name
+    print(
+        f"error: conversion_failed: The converter died of {name}: its native code crashed, or the system ended "
+        "it, as it does when the memory is full. Try another format or converter, or more memory.",
+        file=sys.stderr,
+    )
+    return 128 - status
 
 
 def _option(item: str) -> tuple[str, Any]:

@@ -108,8 +108,8 @@ def _asked(ask: Asker, base: Case, spec: TensorSpec, label: str, low: int, high:
     """Both ends, and values of every magnitude between them."""
     random = np.random.default_rng(ask.seed)
     shape = base.inputs[spec.name].shape
-    magnitude = np.exp(random.random(shape) * np.log1p(float(high - low)))
-    values = low + np.minimum(magnitude, high - low).astype(np.int64)
+    magnitude = np.exp(np.asarray(random.random(shape)) * np.log1p(float(high - low)))
+    values = np.asarray(low + np.minimum(magnitude, high - low).astype(np.int64))
     flat = values.reshape(-1)
     flat[:1] = high
     flat[1:2] = low

@@ -30,12 +30,14 @@ from .errors import as_limit
 
 TOLERANCES: dict[str, tuple[float, float]] = {  # dtype or precision → rtol, atol
     "int8": (5e-2, 5e-2),
+    "bfloat16": (2**-7, 2**-7),  # one step: it has eight binary digits
     "float16": (1e-2, 5e-3),
     "float32": (1e-3, 1e-4),
     "float64": (1e-6, 1e-8),
 }
 _REASONS = {
     "int8": "weights or activations in 8 bits have 256 levels, and each layer adds its rounding",
+    "bfloat16": "bfloat16 has 8 bits, and a runtime without its operators computes in float32",
     "float16": "float16 has 11 bits, one part in 2,048, and each layer adds its rounding",
     "float32": "runtimes add up float32 numbers in different orders, which changes their last digits",
     "float64": "runtimes add up float64 numbers in different orders, or pass them on as float32",

@@ -126,8 +126,9 @@ def write(
     axes = {spec.name: list(spec.shape) for spec in (*source.inputs, *_outputs(model, source, example))}
     model.set_rt_info(json.dumps(axes), AXES_INFO)
     openvino.save_model(model, folder / NAME, compress_to_fp16=wanted == "FP16")
+    own = "bfloat16" if torch_graph.has_bfloat16(source) else None
     details: dict[str, Any] = {"precision": wanted, "reverse_input_channels": bool(images)}
-    return Artefact((NAME, DATA), converter, details, precision=_COMPUTES_IN[wanted])
+    return Artefact((NAME, DATA), converter, details, precision=_COMPUTES_IN[wanted] or own)
 
 
 def _images(source: Source, options: Mapping[str, Any]) -> list[str]:

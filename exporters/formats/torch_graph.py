@@ -1,11 +1,13 @@
 """What the formats that start from torch share."""
 
 import contextlib
+import copy
 import json
 import logging
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..base import PROGRAM, Case, Source, TensorSpec
@@ -90,6 +92,54 @@ def _select_instead_of_unbind(node: Any) -> None:
         axis = whole.args[1] if len(whole.args) > 1 else whole.kwargs.get("dim", 0)
         node.target = torch.ops.aten.select.int
         node.args = (whole.args[0], axis, index)
+
+
+def has_bfloat16(source: Source) -> bool:
+    """Whether an exported program has weights in bfloat16."""
+    import torch
+
+    if source.family != PROGRAM:
+        return False
+    held = (*source.program.state_dict.values(), *source.program.constants.values())
+    return any(getattr(tensor, "dtype", None) == torch.bfloat16 for tensor in held)
+
+
+def in_float32(source: Source, example: Case) -> Source:
+    """A program with weights in bfloat16 computes in float32: for runtimes without its operators.
+
+    Any other source stays as it is. The weights keep their values, and no step is rounded any more.
+    """
+    if not has_bfloat16(source):
+        return source
+    import torch
+    from torch.export import Dim, ShapesCollection
+    from torch.fx.node import map_aggregate
+    from torch.utils._pytree import tree_unflatten
+
+    def wide(value: Any) -> Any:
+        return torch.float32 if value is torch.bfloat16 else value
+
+    # A copy: its weights are those of the source, which has to answer as before.
+    module = copy.deepcopy(source.program.module(check_guards=False))
+    for node in list(module.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)
+        else:
+            node.args, node.kwargs = map_aggregate(node.args, wide), map_aggregate(node.kwargs, wide)
+    module.recompile()
+    flat = example_tensors(source, example)
+    dynamic = ShapesCollection()
+    for spec, tensor in zip(source.inputs, flat, strict=True):
+        axes = {axis: Dim.AUTO for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        if axes:
+            dynamic[tensor] = axes
+    args, kwargs = tree_unflatten(list(flat), source.program.call_spec.in_spec)
+    for name, constant in source.program.constants.items():
+        if getattr(constant, "dtype", None) == torch.bfloat16:
+            setattr(module, name, constant.float())
+    with torch.no_grad():
+        program = torch.export.export(module.float(), args, kwargs, dynamic_shapes=dynamic, strict=False)
+    return replace(source, program=program)
 
 
 def interface(source: Source, example: Case) -> dict[str, str]:

@@ -127,7 +127,9 @@ def convert(
     """
     check_names(source, example, options)
     failure = f"torch's {converter} exporter cannot convert this model"
+    precision = "bfloat16" if torch_graph.has_bfloat16(source) else None
     with converting(failure, converter), torch_graph.quiet():
+        source = torch_graph.in_float32(source, example)
         if converter == DYNAMO:
             model = _by_dynamo(source, example, options)
         else:
@@ -146,7 +148,7 @@ def convert(
         if options["simplify"]:
             model = onnx_file.simplify(model)
         files = onnx_file.write(model, folder, source)
-    return Artefact(files, converter, {"opset_version": opset})
+    return Artefact(files, converter, {"opset_version": opset}, precision)
 
 
 def check_names(source: Source, example: Case, options: Mapping[str, Any]) -> None:

@@ -78,13 +78,12 @@ def convert(
     """
     quantized = options["quantization"] == "dynamic"
     with converting("litert-torch cannot convert this model", converter), torch_graph.quiet(), _silent():
-        model = _lower(source, example)
+        model = _lower(torch_graph.in_float32(source, example), example)
         if quantized:
             model = _quantize(model)
     (folder / _FILE).write_bytes(model)
-    return Artefact(
-        (_FILE,), converter, {"quantization": options["quantization"]}, "int8" if quantized else None
-    )
+    precision = "int8" if quantized else "bfloat16" if torch_graph.has_bfloat16(source) else None
+    return Artefact((_FILE,), converter, {"quantization": options["quantization"]}, precision)
 
 
 def _lower(source: Source, example: Case) -> bytes:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -287,3 +288,22 @@ def test_a_terminal_shows_a_bar(checkpoint: Callable[[str], Path], tmp_path: Pat
     assert done.returncode == 0
     assert shown.count("\n") == 1
     assert "█" * 30 + " 100 %" in shown.split("\r")[-2]
+
+
+def test_convert_says_of_which_signal_the_converter_died(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Of the limit on processor time, which the import of torch alone takes."""
+    argv = [sys.executable, "-m", "exporters", "convert", str(checkpoint("mlp-pt2"))]
+    argv += ["--to", "onnx", "--out", str(tmp_path / "out")]
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -t 1; exec "$@"', "sh", *argv],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+
+    assert done.returncode > 128
+    assert re.search(r"error: conversion_failed: The converter died of SIG(KILL|XCPU)", done.stderr)

@@ -400,3 +400,26 @@ def test_a_program_whose_guards_take_a_minimum_is_safe_to_load(tmp_path: Path) -
         {name: np.ones((rows, 3), np.float32) for name, rows in (("x", 4), ("y", 7))}
     ).values()
     assert answer.shape == (4, 3)
+
+
+class Brief(nn.Module):
+    """Weights in bfloat16, inputs and outputs in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(4, 16).bfloat16()
+        self.second = nn.Linear(16, 3).bfloat16()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x.bfloat16()).relu()).float()
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "openvino", "tflite", "torchscript"])
+def test_weights_in_bfloat16_agree_within_one_of_its_steps(format_name: str, tmp_path: Path) -> None:
+    path = program(tmp_path, Brief(), (torch.randn(2, 4),), {"x": {0: Dim("batch")}})
+
+    result = run(ExportRequest(path, tmp_path / "out", format_name))
+
+    precision = None if format_name == "torchscript" else "bfloat16"
+    assert (result.verdict, result.fidelity["precision"]) == ("verified", precision)
