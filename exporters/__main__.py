@@ -194,8 +194,8 @@ def _in_child() -> int:
         return status
     name = signal.Signals(-status).name
     print(
-        f"error: conversion_failed: The converter died of {name}: its native code crashed, or the system ended "
-        "it, as it does when the memory is full. Try another format or converter, or more memory.",
+        f"error: conversion_failed: The converter died of {name}: its native code crashed, or the system "
+        "ended it, as it does when the memory is full. Try another format or converter, or more memory.",
         file=sys.stderr,
     )
     return 128 - status
