@@ -255,12 +255,18 @@ def _register() -> None:
         import xgboost
         from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
 
+        from . import onnx_xgboost
+
+        def convert(scope: Any, operator: Any, container: Any) -> None:
+            ours = onnx_xgboost.is_ours(operator.raw_operator)
+            (onnx_xgboost.convert if ours else convert_xgboost)(scope, operator, container)
+
         for model in (xgboost.XGBClassifier, xgboost.XGBRFClassifier):
             update_registered_converter(
-                model, f"XGBoost{model.__name__}", of_classifier, convert_xgboost, options=choices
+                model, f"XGBoost{model.__name__}", of_classifier, convert, options=choices
             )
-        for model in (xgboost.XGBRegressor, xgboost.XGBRFRegressor):
-            update_registered_converter(model, f"XGBoost{model.__name__}", of_regressor, convert_xgboost)
+        for model in (xgboost.XGBRegressor, xgboost.XGBRFRegressor, xgboost.XGBRanker):
+            update_registered_converter(model, f"XGBoost{model.__name__}", of_regressor, convert)
     if not imports.why_not("lightgbm"):
         import lightgbm
         from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
@@ -272,10 +278,7 @@ def _register() -> None:
             convert_lightgbm,
             options=choices,
         )
-        update_registered_converter(
-            lightgbm.LGBMRegressor,
-            "LightGbmLGBMRegressor",
-            of_regressor,
-            convert_lightgbm,
-            options={"split": None},
-        )
+        for model in (lightgbm.LGBMRegressor, lightgbm.LGBMRanker):
+            update_registered_converter(
+                model, f"LightGbm{model.__name__}", of_regressor, convert_lightgbm, options={"split": None}
+            )

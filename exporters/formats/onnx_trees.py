@@ -18,6 +18,8 @@ from ..sources.trees import LEAF, LIGHTGBM_ZERO, Tree, fitted_trees, preorder
 _FLOAT, _DOUBLE = 1, 11  # onnx.TensorProto.DataType
 _DOMAIN = "ai.onnx.ml"
 _ENSEMBLES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
+# The name of a node whose trees were written from the model's own tables, with columns for its categories.
+OF_CATEGORIES = "TreesOfCategories"
 _UNKNOWN = (
     "The converter writes trees that are none of the model's own, as of columns with categories: nobody can "
     "compare their nodes."
@@ -33,7 +35,11 @@ def repair(model: Any, estimator: Any, *, double: bool) -> int:
     Raises:
         ConversionFailed: a tree of the graph is none of the source's.
     """
-    ensembles = [one for one in model.graph.node if one.domain == _DOMAIN and one.op_type in _ENSEMBLES]
+    ensembles = [
+        one
+        for one in model.graph.node
+        if one.domain == _DOMAIN and one.op_type in _ENSEMBLES and not one.name.startswith(OF_CATEGORIES)
+    ]
     if not ensembles:
         return 0
     known: dict[bytes, list[Tree]] = defaultdict(list)

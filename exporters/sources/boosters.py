@@ -45,6 +45,8 @@ def load_xgboost(path: Path) -> Any:
         estimator = xgboost.XGBRegressor()
         if objective.startswith(("binary:logistic", "multi:")):
             estimator = xgboost.XGBClassifier()
+        elif objective.startswith("rank:"):
+            estimator = xgboost.XGBRanker(objective=objective)
         estimator.load_model(raw)
         if objective == "multi:softmax":  # asked for probabilities, it would answer with labels
             estimator.get_booster().set_param({"objective": "multi:softprob"})

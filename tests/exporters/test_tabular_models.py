@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import lightgbm
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
 import skops.io
+import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
@@ -240,6 +242,44 @@ MODELS: dict[str, Callable[[], tuple[Any, npt.ArrayLike]]] = {
         make_pipeline(StandardScaler(), RFE(LogisticRegression(), n_features_to_select=4)).fit(WINE, KINDS),
         held_out(WINE),
     ),
+    "XGBoost, dart": lambda: (
+        xgboost.XGBClassifier(n_estimators=5, booster="dart", rate_drop=0.3).fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "XGBoost, linear": lambda: (
+        xgboost.XGBRegressor(n_estimators=5, booster="gblinear").fit(PATIENTS, PROGRESS),
+        held_out(PATIENTS),
+    ),
+    "XGBoost, linear classes": lambda: (
+        xgboost.XGBClassifier(n_estimators=5, booster="gblinear").fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "XGBoost, two numbers": lambda: (
+        xgboost.XGBRegressor(n_estimators=5).fit(PATIENTS, np.column_stack([PROGRESS, -PROGRESS])),
+        held_out(PATIENTS),
+    ),
+    "XGBoost, ranks": lambda: (
+        xgboost.XGBRanker(n_estimators=5).fit(WINE, KINDS, group=[78, 100]),
+        held_out(WINE),
+    ),
+    "XGBoost, random forest": lambda: (
+        xgboost.XGBRFClassifier(n_estimators=5).fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "XGBoost, categories": lambda: (
+        xgboost.XGBClassifier(
+            n_estimators=5, enable_categorical=True, feature_types=["c", "c", "q", "q"]
+        ).fit(MIXED, OUTCOMES),
+        np.vstack([held_out(MIXED)[:, :4].round(), UNKNOWN[:-1]]),
+    ),
+    "LightGBM, dart": lambda: (
+        lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, boosting_type="dart").fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "LightGBM, ranks": lambda: (
+        lightgbm.LGBMRanker(n_estimators=5, verbose=-1).fit(WINE, KINDS, group=[78, 100]),
+        held_out(WINE),
+    ),
     **{
         type(selection).__name__: lambda selection=selection: (
             make_pipeline(StandardScaler(), selection, LogisticRegression()).fit(WINE, KINDS),
@@ -294,3 +334,12 @@ def test_what_could_run_code_or_leave_its_memory_is_refused(name: str, suffix: s
 def test_it_answers_as_the_estimator(name: str, suffix: str, tmp_path: Path) -> None:
     estimator, rows = MODELS[name]()
     check(estimator, rows, tmp_path, suffix)
+
+
+def test_a_ranker_of_xgboost_in_its_own_file_answers_as_the_estimator(tmp_path: Path) -> None:
+    ranker = xgboost.XGBRanker(n_estimators=5).fit(WINE, KINDS, group=[78, 100])
+    ranker.save_model(tmp_path / "model.json")
+
+    answer = sources.load(tmp_path / "model.json", {}).reference({"input": held_out(WINE)})
+
+    np.testing.assert_allclose(answer["variable"][:, 0], ranker.predict(held_out(WINE)), rtol=1e-6)
