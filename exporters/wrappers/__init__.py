@@ -142,7 +142,12 @@ def write(
     environment = _environment()
     format_name = metadata["model_info"]["export_format"]
     languages = [name for name, language in LANGUAGES.items() if format_name in language.formats]
-    values = {"metadata": metadata, "versions": versions, "format": format_name, "languages": languages}
+    values = {
+        "metadata": {"table": None, **metadata},
+        "versions": versions,
+        "format": format_name,
+        "languages": languages,
+    }
     values |= {"why_not": why_not(format_name), "tolerances": TOLERANCES}
     values["ignores_processor"] = (
         not metadata["preprocessing"] and (folder / "preprocessor_config.json").is_file()
