@@ -27,6 +27,17 @@ CODE_VALUES = CODES[:, 2] + CODES[:, 0]
 Made = tuple[Any, npt.NDArray[Any]]  # an estimator and the rows that it was fitted on
 
 
+# What takes minutes on these data otherwise.
+_QUICK: dict[str, dict[str, Any]] = {
+    "DictionaryLearning": {"n_components": 3, "max_iter": 3},
+    "MiniBatchDictionaryLearning": {"n_components": 3, "max_iter": 3},
+    "SparsePCA": {"n_components": 3, "max_iter": 3},
+    "MiniBatchSparsePCA": {"n_components": 3, "max_iter": 3},
+    "GaussianProcessClassifier": {"max_iter_predict": 5},
+    "SequentialFeatureSelector": {"n_features_to_select": 2, "cv": 2},
+}
+
+
 def cases() -> Iterator[tuple[str, Callable[[], Made]]]:
     """Each case by its name: every estimator on two sets of data, then pipelines, then boosters."""
     yield from _of_scikit_learn()
@@ -85,7 +96,8 @@ def _fitted(model: Any, rows: npt.NDArray[Any], target: npt.NDArray[Any]) -> Any
     if "random_state" in inspect.signature(model.__init__).parameters:
         needed.add("random_state")
         given["random_state"] = 0
-    return model(**{name: given[name] for name in needed}).fit(rows, target)
+    quick = _QUICK.get(model.__name__, {})
+    return model(**{name: given[name] for name in needed}, **quick).fit(rows, target)
 
 
 def _of_pipelines() -> Iterator[tuple[str, Callable[[], Made]]]:
