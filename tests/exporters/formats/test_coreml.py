@@ -85,8 +85,8 @@ def test_the_ranges_are_told_where_the_model_left_them_open(coreml: Convert) -> 
     document = _metadata(coreml(READER))
 
     assert document["dynamic_axes"] == {
-        "batch": {"min": 1, "max": 128},
-        "tokens_dim_1": {"min": 2, "max": 1024},
+        "batch": {"min": 1, "max": 128, "multiple": 1},
+        "tokens_dim_1": {"min": 2, "max": 1024, "multiple": 1},
     }
 
 
@@ -106,7 +106,7 @@ def test_the_axes_can_be_fixed(coreml: Convert) -> None:
     result = coreml(READER, fixed_sizes={"tokens_dim_1": 7})
 
     assert [_axes(feature) for feature in _spec(result).description.input] == [[1, 7], [1, 1]]
-    assert _metadata(result)["batch"] == {"dynamic": False, "size": 1}
+    assert _metadata(result)["batch"] == {"dynamic": False, "size": 1, "independent_rows": None}
 
 
 def test_precision_target_and_compute_units_are_what_was_asked(coreml: Convert) -> None:

@@ -60,7 +60,7 @@ def test_lower_precision_takes_its_part_of_the_space_and_is_held_to_its_own_tole
     assert result.fidelity["outputs"]["output"]["max_abs"] > 1e-5
     if precision == "INT8":
         # A ResNet-18 with compressed weights is off by 1e12 with two.
-        runner: Any = runners.load(result.package_dir)
+        runner: Any = runners.open_artefact("openvino", result.package_dir / "model.xml")
         assert runner._compiled.get_property("NUM_STREAMS") == 1
 
 
@@ -258,7 +258,8 @@ def test_threads_do_not_get_each_others_answers(exported: Export) -> None:
 
 
 def test_it_computes_in_float32_even_where_the_processor_has_bfloat16(exported: Export) -> None:
-    runner: Any = runners.load(exported(CONV, "openvino").package_dir)
+    artefact = exported(CONV, "openvino").package_dir / "model.xml"
+    runner: Any = runners.open_artefact("openvino", artefact)
 
     assert str(runner._compiled.get_property("INFERENCE_PRECISION_HINT")) == "<Type: 'float32'>"
 
