@@ -231,11 +231,11 @@ def load(text: bytes | memoryview) -> dict[str, Any]:
 
 
 def _with_nan(text: bytes, failure: orjson.JSONDecodeError) -> Any:
-    """JSON with NaN and Infinity, which Python's json writes and JSON does not have."""
-    if b"NaN" in text or b"Infinity" in text:
+    """JSON with NaN, which Python's json writes for a missing value: the same as null."""
+    if b"NaN" in text:
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
+            return json.loads(text, parse_constant={"NaN": None}.__getitem__)
+        except (ValueError, KeyError, RecursionError):
             pass
     raise InvalidJSON(f"The body is not valid JSON: {failure}.") from None
 

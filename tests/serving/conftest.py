@@ -295,7 +295,7 @@ def listen(world: World) -> Iterator[Callable[..., Endpoint]]:
         started = threading.Event()
 
         async def main() -> None:
-            server = embedded(app, listener, backlog=100)
+            server = embedded(app, listener)
             running.append((asyncio.get_running_loop(), server, threading.current_thread()))
             asyncio.get_running_loop().call_later(0.01, started.set)
             await server.serve()
