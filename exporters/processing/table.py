@@ -23,6 +23,8 @@ import numpy.typing as npt
 UNKNOWN = -1.0
 _MISSING_CELLS = frozenset(("", "na", "n/a", "nan", "null", "none"))
 _TRUTH = {"true": 1.0, "false": 0.0}
+# A cell of two bytes takes seventy times as many in memory.
+_MAX_CSV_CELLS = 2_000_000
 
 
 class ColumnError(ValueError):
@@ -54,8 +56,10 @@ class Table:
 
         Raises:
             ColumnError: a column is missing, unknown, or holds a value that it does not take.
-            ValueError: there are no rows, or they are no table.
+            ValueError: there are no rows, they are no table, or the CSV has too many cells.
         """
+        if isinstance(data, (bytes, str)):
+            _check_cells(data)
         if isinstance(data, bytes):
             data = data.decode("utf-8-sig")
         values = self._of_csv(data) if isinstance(data, str) else self._values(data)
@@ -65,7 +69,11 @@ class Table:
         found = np.zeros((count, len(self.columns)), dtype)
         for place, column in enumerate(self.columns):
             if column["dtype"] != "unused":
-                found[:, place] = self._numbers(column, values[column["name"]])
+                numbers = np.array(self._numbers(column, values[column["name"]]))
+                with np.errstate(over="ignore"):
+                    found[:, place] = numbers
+                if (np.isinf(found[:, place]) & np.isfinite(numbers)).any():
+                    raise ColumnError(column["name"], f"has a number that no {found.dtype} holds")
         return found
 
     def _values(self, data: Any) -> Mapping[str, Sequence[Any]]:
@@ -140,6 +148,15 @@ class Table:
                     raise ColumnError(name, f"has {value!r:.100}, which is none of the model's categories")
                 found.append(code)
         return found
+
+
+def _check_cells(text: bytes | str) -> None:
+    newline, comma = (b"\n", b",") if isinstance(text, bytes) else ("\n", ",")
+    if text.count(newline) + text.count(comma) > _MAX_CSV_CELLS:  # type: ignore[arg-type]
+        raise ValueError(
+            f"The CSV has more than {_MAX_CSV_CELLS:,} cells: give fewer rows at a time, or a data frame "
+            "(to an endpoint: Parquet)."
+        )
 
 
 def _listed(series: Any) -> list[Any]:

@@ -234,7 +234,9 @@ def _with_nan(text: bytes, failure: orjson.JSONDecodeError) -> Any:
     """JSON with NaN, which Python's json writes for a missing value: the same as null."""
     if b"NaN" in text:
         try:
-            return json.loads(text, parse_constant={"NaN": None}.__getitem__)
+            found = json.loads(text.decode(), parse_constant={"NaN": None}.__getitem__)
+            json.dumps(found, ensure_ascii=False).encode()  # fails on half a surrogate pair, which is no text
+            return found
         except (ValueError, KeyError, RecursionError):
             pass
     raise InvalidJSON(f"The body is not valid JSON: {failure}.") from None

@@ -100,6 +100,7 @@ def test_every_form_of_a_table_gives_the_same_rows(packages: dict[str, Path]) ->
         ({"age": "thirty"}, "age", "takes numbers"),
         ({"age": [1]}, "age", "takes numbers"),
         ({"age": 10**400}, "age", "integer"),
+        ({"age": 1e300}, "age", "a number that no float32 holds"),
         ({"size": "XL"}, "size", "none of the model's categories"),
         ({"size": 2}, "size", "takes texts"),
     ],
@@ -115,6 +116,17 @@ def test_a_wrong_column_is_named(packages: dict[str, Path], changed: Any, column
 def test_what_is_no_table_is_a_value_error(packages: dict[str, Path], data: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         Table(metadata(packages["onnx"])["table"]).rows(data)
+
+
+def test_infinity_is_given_as_it_is(packages: dict[str, Path]) -> None:
+    rows = Table(metadata(packages["onnx"])["table"]).rows([RECORD | {"age": float("inf")}])
+    assert rows[0, 0] == np.inf
+
+
+@pytest.mark.parametrize("text", ["a\n" + "," * 2_000_000, b"\n" * 2_000_001])
+def test_csv_has_at_most_two_million_cells(packages: dict[str, Path], text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="more than 2,000,000 cells: give fewer rows"):
+        Table(metadata(packages["onnx"])["table"]).rows(text)
 
 
 def test_the_python_wrapper_takes_records_and_csv(packages: dict[str, Path], tmp_path: Path) -> None:

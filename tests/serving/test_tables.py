@@ -1,5 +1,6 @@
 """Rows with named columns: records, CSV and Parquet; missing values; a wrong column is named."""
 
+import datetime
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import polars
 import pytest
 
 from exporters import convert, package
+from exporters.processing.table import ColumnError
 from exporters.request import ExportRequest
+from model_service.serving.protocols.parquet import read
 from tests.exporters.tables import fitted, frame, save
 from tests.serving.conftest import KEY, Endpoint, World
 
@@ -102,6 +105,41 @@ def test_a_wrong_column_is_a_422_that_names_it(endpoint: Endpoint, body: Any, fi
 )
 def test_a_damaged_table_is_the_callers_mistake(endpoint: Endpoint, body: bytes, kind: str) -> None:
     assert endpoint.ask(body, content_type=kind).status in (400, 422)
+
+
+def as_parquet(values: list[Any], dtype: Any = None) -> bytes:
+    file = io.BytesIO()
+    polars.DataFrame({"a": polars.Series(values, dtype=dtype)}).write_parquet(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dtype", [polars.String, polars.Categorical])
+def test_parquet_of_texts_that_are_larger_than_a_body(dtype: Any) -> None:
+    body = as_parquet(["x" * 1000] * 100, dtype)
+    assert len(body) < 2000
+    assert read(body, 100_000)["a"].to_list() == ["x" * 1000] * 100
+    with pytest.raises(ValueError, match="texts have 100,000 bytes, of 99,999"):
+        read(body, 99_999)
+
+
+@pytest.mark.parametrize("value", [[0] * 10_000, {"b": 1}, b"x"])
+def test_parquet_of_lists_objects_or_bytes_names_the_column(value: Any) -> None:
+    with pytest.raises(ColumnError, match="send numbers or texts") as refusal:
+        read(as_parquet([value]), 1 << 20)
+    assert refusal.value.column == "a"
+
+
+def test_parquet_takes_numbers_texts_and_columns_of_nulls() -> None:
+    for values in ([1], [1.5, None], [True], ["x", None], [None], [datetime.date(2026, 1, 1)]):
+        assert read(as_parquet(values), 1000)["a"].to_list() == values
+
+
+def test_a_refused_body_is_answered_with_the_cause(endpoint: Endpoint) -> None:
+    for body, field in ((as_parquet([[1]]), "parquet.a"), (as_parquet(["x" * 1000] * 101), "parquet")):
+        answer = endpoint.ask(body, content_type="application/x-parquet")
+        assert (answer.status, answer.json["error"]["details"]["fields"][0]["field"]) == (422, field)
+    answer = endpoint.ask(b'{"records": [NaN], "\\ud800": 1}')
+    assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_json")
 
 
 def test_a_model_without_named_columns_takes_no_records(served: Endpoint) -> None:

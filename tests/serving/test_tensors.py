@@ -225,7 +225,19 @@ def test_json_of_too_many_lists() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b'{"a": [NaN, Infinity]}', b"\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'{"a": [NaN, Infinity]}',
+        b"\xff",
+        b'[NaN, "\\ud800"]',
+        b'{"\\udfff": NaN}',
+        b'[NaN, "\xed\xa0\x80"]',
+    ],
+)
 def test_what_is_no_json(text: bytes) -> None:
     with pytest.raises(InvalidJSON):
         tensors.load(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from exporters.processing.table import ColumnError
 from model_service.errors import UnsupportedOption
 
 _VALUE_BYTES = 8
@@ -14,7 +15,8 @@ def read(body: bytes, limit_bytes: int) -> Any:
     """A ``polars.DataFrame``.
 
     Raises:
-        ValueError: no Parquet, or one of more values than ``limit_bytes`` of float64 have.
+        ColumnError: a column holds lists, objects or bytes.
+        ValueError: no Parquet, or one of more values than ``limit_bytes`` of float64 have, or of more text.
         UnsupportedOption: polars is not installed.
     """
     try:
@@ -27,10 +29,21 @@ def read(body: bytes, limit_bytes: int) -> Any:
         ) from None
     try:
         lazy = polars.scan_parquet(io.BytesIO(body))
-        columns = len(lazy.collect_schema())
+        schema = lazy.collect_schema()
+        for name, dtype in schema.items():
+            if dtype.is_nested() or dtype in (polars.Binary, polars.Object, polars.Unknown):
+                raise ColumnError(name, f"has the type {dtype!s:.100}; send numbers or texts")
+        columns = len(schema)
         rows = int(lazy.select(polars.len()).collect().item())
         if rows * columns * _VALUE_BYTES > limit_bytes:
             raise ValueError(f"The file has {rows:,} rows of {columns:,} columns: send fewer at a time.")
+        texts = [name for name, dtype in schema.items() if dtype in (polars.String, polars.Categorical)]
+        lengths = polars.col(texts).cast(polars.String).str.len_bytes().cast(polars.UInt64)
+        size = sum(lazy.select(lengths.sum()).collect().row(0)) if texts else 0
+        if size > limit_bytes:
+            raise ValueError(
+                f"The file's texts have {size:,} bytes, of {limit_bytes:,}: send fewer at a time."
+            )
         return lazy.collect()
     except ValueError:
         raise
