@@ -10,7 +10,7 @@ from .base import Arrays, Case, Source, TensorSpec
 from .errors import as_limit, reason
 from .samples import resized
 
-_MOST_TRIES = 100  # to find the rows of a probe that the source takes
+_MOST_TRIES = 1_000  # to find the rows of a probe that the source takes
 
 
 @dataclass
@@ -43,13 +43,13 @@ class Asker:
     def probe_rows(self, label: str, inputs: Arrays, kind: str) -> Case | None:
         """Of the rows that the source takes; None where it takes none. Whether it rejects some is noted.
 
-        Rows that fail together are tried in halves, which ends after _MOST_TRIES.
+        Rows that fail together are tried in halves, one half to its end before the other, until _MOST_TRIES.
         """
         failure: Exception | None = None
         found: list[tuple[int, Case]] = []
-        todo, tries = [(0, inputs)], 0
+        todo, tries, refused = [(0, inputs)], 0, 0
         while todo and tries < _MOST_TRIES:
-            start, block = todo.pop(0)
+            start, block = todo.pop()
             tries += 1
             try:
                 found.append((start, self.run(label, block, kind)))
@@ -57,14 +57,17 @@ class Asker:
                 if limit := as_limit(exc):
                     raise limit from exc
                 failure = failure or exc
-                half = len(next(iter(block.values()))) // 2
+                half = _rows(block) // 2
+                refused += not half
                 if half:
                     todo += [
-                        (start, {name: one[:half] for name, one in block.items()}),
                         (start + half, {name: one[half:] for name, one in block.items()}),
+                        (start, {name: one[:half] for name, one in block.items()}),
                     ]
         if failure is not None:
-            self.rejected[label] = reason(failure)
+            untried = sum(_rows(block) for _, block in todo)
+            counts = f"{refused} of {_rows(inputs)} rows rejected, {untried} not tried"
+            self.rejected[label] = f"{reason(failure)} ({counts})"
         if not found:
             return None
         blocks = [case for _, case in sorted(found, key=lambda one: one[0])]
@@ -90,13 +93,17 @@ class Asker:
 
     def random(self, sizes: Mapping[str, int], seed: int) -> Arrays:
         if self.source.draw is not None:
-            return self.source.draw(sizes, seed)
+            return self.source.draw(self.source.shapes(sizes), seed)
         random = np.random.default_rng(seed)
         shapes, integers = self.source.shapes(sizes), self.source.integers
         return {
             spec.name: _random(random, spec, shapes[spec.name], integers.get(spec.name, (0, 1)))
             for spec in self.source.inputs
         }
+
+
+def _rows(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def _joined(blocks: list[Arrays]) -> Arrays:

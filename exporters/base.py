@@ -146,8 +146,8 @@ class Source:
     ] = ()  # files that who uses the model needs too: a tokenizer's, a processor's
     table: Any = None  # sources.tables.Table of an estimator whose columns have names
     missing: bool = False  # whether NaN is a missing value to it, not a number gone wrong
-    # Inputs of these sizes, seeded, where standard normal ones mean nothing to the model.
-    draw: Callable[[Mapping[str, int], int], Arrays] | None = None
+    # Inputs of these shapes, seeded, where standard normal ones mean nothing to the model.
+    draw: Callable[[Mapping[str, tuple[int, ...]], int], Arrays] | None = None
     # Inputs that tell more of this model than random ones, by class, typical ones first; made on demand.
     probes: Callable[[], Iterable[tuple[str, Arrays]]] = tuple
     coverage: Mapping[str, int] = field(default_factory=dict)  # what the probes reach, once they are made

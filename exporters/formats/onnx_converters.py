@@ -45,6 +45,13 @@ def register() -> None:
         overwrite=True,
         options=registration.get_converter("SklearnCalibratedClassifierCV")._options,
     )
+    for alias in ("SklearnKMeans", "SklearnMiniBatchKMeans"):
+        registration.register_converter(
+            alias,
+            onnx_steps.nearest_center,
+            overwrite=True,
+            options=registration.get_converter(alias)._options,
+        )
     for encoder in (OneHotEncoder, OrdinalEncoder, TargetEncoder):
         _replace(encoder, _encoder)
     _replace(KBinsDiscretizer, onnx_steps.bins)

@@ -67,6 +67,23 @@ def norm(scope: Any, operator: Any, container: Any) -> None:
     node.finish(node("Div", rows, node("Where", small, _ONE, length)), operator)
 
 
+def nearest_center(scope: Any, operator: Any, container: Any) -> None:
+    """KMeans and MiniBatchKMeans: label and distances.
+
+    As in scikit-learn the square of the row, which all distances share, does not decide the label: of a huge
+    row it would leave nothing of the differences.
+    """
+    node = Nodes(scope, operator, container)
+    centers, rows = np.asarray(operator.raw_operator.cluster_centers_, np.float64), node.joined(operator)
+    squares = np.square(centers).sum(axis=1)
+    relative = node("Add", node("MatMul", rows, -2 * centers.T), squares)
+    own = node("MatMul", node("Mul", rows, rows), np.ones((centers.shape[1], 1)))
+    distance = node("Sqrt", node("Max", node("Add", relative, own), _ZERO))
+    label = node("ArgMin", relative, axis=1, keepdims=0)
+    for value, output in zip((label, distance), operator.outputs, strict=True):
+        container.add_node("Identity", [value], [output.full_name])
+
+
 def power(scope: Any, operator: Any, container: Any) -> None:
     """PowerTransformer: Yeo and Johnson (2000), Box and Cox (1964). A missing value stays one."""
     node = Nodes(scope, operator, container)

@@ -164,7 +164,7 @@ def _as_source(estimator: Any, dtype: str) -> Source:
         integers={},
         classes=class_names(estimator),
         labels=_label_outputs(estimator, lambda: reference({INPUT: typical})),
-        draw=lambda sizes, seed: {INPUT: draw(sizes["batch"], seed + 1).astype(given)},
+        draw=lambda shapes, seed: {INPUT: draw(shapes[INPUT][0], seed + 1).astype(given)},
         probes=lambda: (
             (name, {INPUT: rows if table is None else table.projected(rows)})
             for name, rows in probes.classes(estimator, typical, coverage)

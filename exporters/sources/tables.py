@@ -61,7 +61,7 @@ class Table:
     def describe(self, source: Source) -> dict[str, Any]:
         """``table`` of metadata.json, as ``processing.table`` reads it."""
         assert source.draw is not None
-        typical = source.draw({"batch": 1}, 0)
+        typical = source.draw(source.shapes({"batch": 1}), 0)
         return {
             "input": source.inputs[0].name,
             "columns": [

@@ -1,6 +1,7 @@
 """What keeps MongoDB and the queue together: jobs that Redis lost, workers that died."""
 
 import threading
+import time
 
 import structlog
 
@@ -24,6 +25,7 @@ class Reconciler:
     def __init__(self, context: Context, queue: Queue) -> None:
         self._context = context
         self._turns = ExportTurns(context.database)
+        self._workers_renew_until = 0.0
         self._queue = queue
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -44,7 +46,8 @@ class Reconciler:
         most = settings.job_max_attempts
         for job in self._turns.exhausted(most, grace_s=settings.job_lease_s):
             self._give_up(job)
-        self._turns.take_from_lost_workers(most, spared=self._context.worker, grace_s=INTERVAL_S)
+        if time.monotonic() > self._workers_renew_until:
+            self._turns.take_from_lost_workers(most, spared=self._context.worker, grace_s=INTERVAL_S)
         self._queue.enqueue_missing(EXPORTS, export, self._turns.waiting(most))
         self._queue.enqueue_missing(SCANS, scan, Scans(self._context.database).waiting())
 
@@ -65,6 +68,8 @@ class Reconciler:
             try:
                 self.reconcile()
             except CONNECTION_ERRORS as exc:
+                # Once MongoDB is back, every worker has the time of a lease to renew its own.
+                self._workers_renew_until = time.monotonic() + self._context.settings.job_lease_s
                 log.warning("reconciler.database_away", error=str(exc))
             except Exception:
                 log.exception("reconciler.failed")

@@ -1,5 +1,10 @@
 """Which job a worker runs next: exports before scans, users in turn, and what lost its worker waits again."""
 
+from typing import Any
+
+import pytest
+from pymongo.errors import AutoReconnect
+
 from model_service.jobs.context import Context
 from model_service.jobs.queue import SCANS, Queue
 from model_service.jobs.reconcile import INTERVAL_S, Reconciler
@@ -63,3 +68,25 @@ def test_an_export_is_not_behind_the_scans_that_wait(
     with worker(context.settings):
         wait_for(lambda: services.exports.get(job_id)["status"] == "completed", "the export")
         assert len(Scans(context.database).waiting()) > 10
+
+
+def test_workers_have_time_to_renew_their_leases_after_mongodb_was_away(
+    context: Context, services: Services, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = new_job(services, scaling_program())
+    assert context.exports.claim(job_id, worker="another", lease_s=-INTERVAL_S - 1, max_attempts=3)
+    away, looks = [AutoReconnect("away")], []
+    exhausted = ExportTurns.exhausted
+
+    def look(self: ExportTurns, *given: Any, **named: Any) -> Any:
+        looks.append(len(away))
+        if away:
+            raise away.pop()
+        return exhausted(self, *given, **named)
+
+    monkeypatch.setattr(ExportTurns, "exhausted", look)
+    reconciler = Reconciler(context, queue)
+    reconciler.start()
+    wait_for(lambda: len(looks) == 3, "the reconciler to look twice again")
+    reconciler.stop()
+    assert services.exports.get(job_id)["status"] == "running"
