@@ -1,7 +1,9 @@
 """Rows with named columns: records, CSV and Parquet; missing values; a wrong column is named."""
 
+import contextlib
 import datetime
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from exporters import convert, package
 from exporters.processing.table import ColumnError
 from exporters.request import ExportRequest
 from model_service.serving.protocols.parquet import read
+from model_service.serving.protocols.parquet_pages import unpacked_bytes
 from tests.exporters.tables import fitted, frame, save
 from tests.serving.conftest import KEY, Endpoint, World
 
@@ -120,6 +123,41 @@ def test_parquet_of_texts_that_are_larger_than_a_body(dtype: Any) -> None:
     assert read(body, 100_000)["a"].to_list() == ["x" * 1000] * 100
     with pytest.raises(ValueError, match="texts have 100,000 bytes, of 99,999"):
         read(body, 99_999)
+
+
+def test_parquet_that_unpacks_to_more_than_a_body() -> None:
+    body = as_parquet([str(row) + "x" * 10_000 for row in range(100)])
+    assert len(body) < 20_000
+    assert 1_000_000 < unpacked_bytes(body) < 1_010_000
+    with pytest.raises(ValueError, match="unpacks to"):
+        read(body, 1_000_000)
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "snappy", "gzip"])
+def test_all_pages_of_all_columns_are_counted(compression: Any) -> None:
+    """8 bytes a number, and 5 + 4 for the length of a text."""
+    file = io.BytesIO()
+    table = polars.DataFrame({"a": range(10_000, 30_000), "b": [str(n) for n in range(10_000, 30_000)]})
+    table.write_parquet(file, compression=compression, row_group_size=5000, data_page_size=8000)
+    assert 20_000 * 17 < unpacked_bytes(file.getvalue()) < 20_000 * 18
+
+
+@pytest.mark.parametrize("kind", [7, 12])
+def test_reading_the_headers_is_bounded(kind: int) -> None:
+    """A list of 2^40 doubles or of empty structs."""
+    footer = b"\x19" + bytes([0xF0 | kind]) + b"\x80" * 5 + b"\x20" + b"\0" * 3_000_000
+    with pytest.raises(ValueError, match=r"damaged|too many"):
+        unpacked_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+
+def test_damaged_headers_of_pages_are_a_value_error() -> None:
+    dice = random.Random(7)
+    for _ in range(500):
+        body = bytearray(parquet())
+        for _ in range(dice.randint(1, 8)):
+            body[dice.randrange(len(body))] = dice.randrange(256)
+        with contextlib.suppress(ValueError):
+            assert unpacked_bytes(bytes(body)) >= 0
 
 
 @pytest.mark.parametrize("value", [[0] * 10_000, {"b": 1}, b"x"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from exporters.processing.table import ColumnError
 from model_service.errors import UnsupportedOption
+from model_service.serving.protocols.parquet_pages import unpacked_bytes
 
 _VALUE_BYTES = 8
 
@@ -16,7 +17,8 @@ def read(body: bytes, limit_bytes: int) -> Any:
 
     Raises:
         ColumnError: a column holds lists, objects or bytes.
-        ValueError: no Parquet, or one of more values than ``limit_bytes`` of float64 have, or of more text.
+        ValueError: no Parquet, or one of more values than ``limit_bytes`` of float64 have, or of more text;
+            or one that unpacks to more.
         UnsupportedOption: polars is not installed.
     """
     try:
@@ -33,6 +35,8 @@ def read(body: bytes, limit_bytes: int) -> Any:
         for name, dtype in schema.items():
             if dtype.is_nested() or dtype in (polars.Binary, polars.Object, polars.Unknown):
                 raise ColumnError(name, f"has the type {dtype!s:.100}; send numbers or texts")
+        if (size := unpacked_bytes(body)) > limit_bytes:
+            raise ValueError(f"The file unpacks to {size:,} bytes, of {limit_bytes:,}: send fewer at a time.")
         columns = len(schema)
         rows = int(lazy.select(polars.len()).collect().item())
         if rows * columns * _VALUE_BYTES > limit_bytes:
