@@ -54,9 +54,10 @@ def read(path: Path, trust: Trust = Trust()) -> Any:  # noqa: B008 - frozen
     Raises:
         UnsafeCheckpoint, InvalidSource: as the gates.
     """
+    import joblib
     import sklearn.exceptions
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), joblib.parallel_config(backend="sequential"):
         warnings.simplefilter("ignore", sklearn.exceptions.InconsistentVersionWarning)
         warnings.simplefilter("ignore", FutureWarning)
         return _read(path, trust)
@@ -120,8 +121,11 @@ def as_source(estimator: Any, dtype: str = "float32") -> Source:
 
     Raises InvalidSource: not fitted, no estimator, not whole, or one with several labels for a row.
     """
+    import joblib
+
     try:
-        return _as_source(estimator, dtype)
+        with joblib.parallel_config(backend="sequential"):
+            return _as_source(estimator, dtype)
     except (AttributeError, KeyError, IndexError, TypeError) as exc:
         raise _unusable(estimator, exc) from exc
 

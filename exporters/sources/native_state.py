@@ -5,6 +5,7 @@ which column is compared, and scikit-learn's compiled loops follow them past the
 (scikit-learn #34558). Called once after loading, whichever way the estimator came in.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FunctionType
@@ -17,6 +18,9 @@ from .estimator_globals import FUNCTIONS
 from .pickle_values import is_check_of_numbers
 
 _PLAIN = (type, str, bytes, int, float)
+# A few characters or classes of them, of which the last alone repeats: searching takes no exponential time.
+_CHARACTER = r"(?:\\[wdS]|\[(?:[^\[\]\\^]|\\[wd.'-])+\]|[A-Za-z0-9])"
+_TOKENS = re.compile(rf"(?:\(\?u\))?(?:\\b)?{_CHARACTER}{{1,8}}(?:\+|\{{\d{{1,3}},\}})?(?:\\b)?")
 # What each ensemble is made of.
 _MEMBERS = {
     "RandomForestClassifier": ("DecisionTreeClassifier",),
@@ -35,6 +39,7 @@ def check(estimator: Any) -> None:
     Raises:
         UnsafeCheckpoint: a tree, a forest or a support vector machine that would read outside its own memory.
     """
+    _check_masks(estimator)
     for part in list(walk(estimator)):
         _check_functions(part)
     for part in list(walk(estimator)):
@@ -71,11 +76,14 @@ def check(estimator: Any) -> None:
 
 
 def walk(
-    value: Any, attributes: Callable[[Any], dict[str, Any]] = lambda one: getattr(one, "__dict__", {})
+    value: Any,
+    attributes: Callable[[Any], dict[str, Any]] = lambda one: getattr(one, "__dict__", {}),
+    arrays: bool = False,
 ) -> Iterator[Any]:
     """The estimator and everything below it that has attributes, each once.
 
     ``attributes`` returns those of an object; other ones than its ``__dict__`` leave parts out.
+    ``arrays``: yield the arrays too.
     """
     seen: set[int] = set()
     todo = [value]
@@ -85,11 +93,16 @@ def walk(
             continue
         seen.add(id(current))
         if isinstance(current, dict):
-            todo += [*current.keys(), *current.values()]
+            todo += [*current.keys(), *current.values(), getattr(current, "default_factory", None)]
         elif isinstance(current, (list, tuple, set, frozenset)):
             todo += current
+        elif isinstance(current, slice):
+            todo += [current.start, current.stop, current.step]
         elif isinstance(current, np.ndarray):
-            todo += current.ravel().tolist() if current.dtype.kind == "O" else []
+            if arrays:
+                yield current
+            # Without its mask: tolist() would give None for each element that the mask covers.
+            todo += np.ma.getdata(current).ravel().tolist() if current.dtype.kind == "O" else []
         else:
             yield current
             todo += attributes(current).values()
@@ -104,6 +117,18 @@ def _require(condition: Any, what: str) -> None:
             "own. Save it again from scikit-learn.",
             refused=what,
         )
+
+
+def _check_masks(estimator: Any) -> None:
+    """A comparison skips what a mask covers, and native code reads it. Only the results of a search, which no
+    prediction reads, have masks.
+    """
+
+    def attributes(part: Any) -> dict[str, Any]:
+        return {name: one for name, one in getattr(part, "__dict__", {}).items() if name != "cv_results_"}
+
+    for part in walk(estimator, attributes, arrays=True):
+        _require(not isinstance(part, np.ma.MaskedArray), "an array with a mask")
 
 
 def _check_functions(part: Any) -> None:
@@ -125,11 +150,22 @@ def _check_functions(part: Any) -> None:
             and state.get("strip_accents") in (None, "ascii", "unicode")
         )
         _require_code(plain and "_analyzer" not in state, "a vectorizer that calls a function or opens files")
+        _check_tokens(state.get("token_pattern"))
         words = state.get("vocabulary_", {})
         places = sorted(words.values()) if isinstance(words, dict) else None
         _require(places == list(range(len(words))), "a vocabulary whose columns are out of range")
     elif kind == "IsotonicRegression" and "X_thresholds_" in state and "f_" not in state:
         part._build_f(part.X_thresholds_, part.y_thresholds_)  # as its __setstate__ does
+
+
+def _check_tokens(pattern: Any) -> None:
+    if pattern is not None and not (isinstance(pattern, str) and _TOKENS.fullmatch(pattern)):
+        raise UnsafeCheckpoint(
+            f"The vectorizer splits texts by the token_pattern {str(pattern)[:80]!r}, which is refused: some "
+            "patterns never finish. Use characters with one repetition at most, the last one, like the "
+            r"default (?u)\b\w\w+\b, and fit again.",
+            refused="token_pattern",
+        )
 
 
 def _is_check(function: Any) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from . import expressions
 from .advice import SAVE_AS_PROGRAM
 
 _MEMBERS = re.compile(
@@ -48,7 +49,6 @@ _FORBIDDEN_OPERATOR = re.compile(r"torch\.ops\.aten\.(from_file|.*save.*|.*load.
 _PAYLOAD = re.compile(r"weight_\d+|tensor_\d+")
 _NAME = re.compile(r"[A-Za-z_][\w.]*|")
 _PATH = re.compile(r"[\w.@]*")  # of a module or a parameter: "layers.0.weight"
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _SYMBOL = re.compile(r"[suz]f?\d+|zuf\d+")
 _TREE_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 _FUNCTION = re.compile(
@@ -82,6 +82,7 @@ def check(path: Path) -> None:
     try:
         with PT2ArchiveReader(str(path)) as reader:
             names = reader.get_file_names()
+            _require(len({name.lower() for name in names}) == len(names), "two parts of one name")
             for name in names:
                 _require(_MEMBERS.fullmatch(name), f"the part {name}")
             program = json.loads(reader.read_bytes("models/model.json"))
@@ -154,11 +155,12 @@ def _check_syntax(text: Any, names: Collection[str] = (), attributes: Collection
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise _refusal(what) from None
+    _require(expressions.is_short(tree), what)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             _require(node.id in names or _FUNCTION.fullmatch(node.id) or _SYMBOL.fullmatch(node.id), what)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            _require(_IDENTIFIER.fullmatch(node.value), what)
+        elif isinstance(node, ast.Constant):
+            _require(expressions.is_plain(node.value), what)
         elif isinstance(node, ast.Attribute):
             _require(node.attr in attributes, what)
         elif isinstance(node, ast.Subscript):

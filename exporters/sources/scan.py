@@ -174,7 +174,7 @@ def _pickles(path: Path, issues: list[str]) -> Iterator[tuple[str, bytes, bool]]
             for member in members[:_MEMBERS]:
                 with archive.open(member) as part:
                     data = part.read(4096)
-                    if not (looks_like_pickle(data) or member.filename.endswith(".pkl")):
+                    if not (looks_like_pickle(data) or member.filename.lower().endswith(".pkl")):
                         continue
                     data += part.read(min(_READ_BYTES, left))
                     left -= len(data)

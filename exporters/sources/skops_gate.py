@@ -19,6 +19,7 @@ from .native_state import walk
 from .pickle_gate import require_attributes
 from .pickle_values import Rejected
 
+_CHECK = ("sklearn.utils.validation", "check_array", "FunctionNode")
 _PLAIN = {
     ("builtins", "dict", "DictNode"),
     ("builtins", "list", "ListNode"),
@@ -32,7 +33,7 @@ _PLAIN = {
     ("collections", "OrderedDict", "TypeNode"),
     ("collections", "defaultdict", "DefaultDictNode"),
     ("functools", "partial", "PartialNode"),  # of what: native_state looks
-    ("sklearn.utils.validation", "check_array", "FunctionNode"),
+    _CHECK,
     ("sklearn.utils._bunch", "Bunch", "DictNode"),
     ("numpy", "ndarray", "NdArrayNode"),
     ("numpy", "dtype", "DTypeNode"),
@@ -98,27 +99,31 @@ def _check(path: Path) -> set[str]:
             raise InvalidSource("The schema of the .skops file is larger than anything real.")
         schema = json.loads(archive.read("schema.json"))
     trusted = set()
-    for entry in _entries(schema):
-        module, name, builder = (entry.get(key) for key in ("__module__", "__class__", "__loader__"))
+    entries = list(_entries(schema))
+    # skops takes the first of the entries with one number for all of them, whatever the others say.
+    others = {entry.get("__id__") for entry in entries if _named(entry) != _CHECK}
+    for entry in entries:
+        module, name, builder = _named(entry)
         known = (module, name, builder) in _PLAIN or (module, name) in _BUILDERS.get(str(builder), ())
         if not known and builder != "CachedNode":
             raise _refusal(f"{module}.{name} ({builder})")
         if (module, name) == ("lightgbm.basic", "Booster") and builder == "ObjectNode":
             _check_booster(entry, schema)
-        if builder == "PartialNode" and not _is_check(entry):
+        if builder == "PartialNode" and not _is_check(entry, others):
             raise _refusal("functools.partial (PartialNode)")
         trusted.add(f"{module}.{name}")
     return trusted
 
 
-def _is_check(entry: dict[str, Any]) -> bool:
-    """Whether a partial is of ``check_array``; ``native_state`` looks at what a reference refers to."""
+def _is_check(entry: dict[str, Any], others: set[Any]) -> bool:
+    """Whether a partial is of ``check_array``; ``others``: the numbers of entries of anything else."""
     content = entry.get("content")
     function = content.get("func") if isinstance(content, dict) else None
-    if not isinstance(function, dict):
-        return False
-    named = (function.get("__module__"), function.get("__class__"), function.get("__loader__"))
-    return named == ("sklearn.utils.validation", "check_array", "FunctionNode") or named[2] == "CachedNode"
+    return isinstance(function, dict) and _named(function) == _CHECK and function.get("__id__") not in others
+
+
+def _named(entry: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return entry.get("__module__"), entry.get("__class__"), entry.get("__loader__")
 
 
 def _refusal(what: str) -> UnsafeCheckpoint:

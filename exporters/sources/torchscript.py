@@ -74,13 +74,25 @@ def check_code(path: Path) -> None:
 
     try:
         reader = torch._C.PyTorchFileReader(str(path))
-        for name in reader.get_all_records():
-            if name.startswith("code/") and name.endswith(".py"):
+        # torch finds a part by its name in any case.
+        names = reader.get_all_records()
+        lowered = {name.lower() for name in names}
+        if len(lowered) != len(names):
+            raise UnsafeCheckpoint(
+                "The TorchScript file holds two parts of one name, which is refused: torch could read "
+                "another one than was checked. Save the model again with torch.jit.save."
+            )
+        if "model.json" in lowered:
+            raise InvalidSource(
+                "The TorchScript file is of a torch before 1.2. Save it again with a newer one."
+            )
+        for name in names:
+            if name.lower().startswith("code/") and name.lower().endswith(".py"):
                 found = _REACHES_OUT.search(reader.get_record(name))
                 if found:
                     raise UnsafeCheckpoint(
                         f"The TorchScript code calls {found[0].decode()}, which is refused: it can reach "
                         "beyond the model. Remove the call and save the model again."
                     )
-    except RuntimeError as exc:
+    except (RuntimeError, UnicodeDecodeError) as exc:
         raise as_limit(exc) or InvalidSource("The TorchScript file is damaged. Upload it again.") from exc

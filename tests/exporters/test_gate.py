@@ -76,6 +76,14 @@ def code_in_a_guard(parts: dict[str, bytes], marker: Path) -> None:
     _edit_program(parts, lambda program: program.update(guards_code=[_code(marker)]))
 
 
+def a_guard_that_never_ends(parts: dict[str, bytes], marker: Path) -> None:
+    _edit_program(parts, lambda program: program.update(guards_code=["max(9**9**9, 1) > 0"]))
+
+
+def two_parts_of_one_name(parts: dict[str, bytes], marker: Path) -> None:
+    parts |= {"extra/note": b"", "extra/Note": b""}
+
+
 def a_call_of_a_python_function(parts: dict[str, bytes], marker: Path) -> None:
     def change(program: dict[str, Any]) -> None:
         node = program["graph_module"]["graph"]["nodes"][0]
@@ -119,6 +127,8 @@ def native_code(parts: dict[str, bytes], marker: Path) -> None:
         pickled_weights_of_an_older_layout,
         code_in_a_symbolic_size,
         code_in_a_guard,
+        a_guard_that_never_ends,
+        two_parts_of_one_name,
         a_call_of_a_python_function,
         an_operator_that_opens_files,
         code_in_a_name,
