@@ -41,9 +41,10 @@ def read(body: bytes, limit_bytes: int) -> Any:
         rows = int(lazy.select(polars.len()).collect().item())
         if rows * columns * _VALUE_BYTES > limit_bytes:
             raise ValueError(f"The file has {rows:,} rows of {columns:,} columns: send fewer at a time.")
-        texts = [name for name, dtype in schema.items() if dtype in (polars.String, polars.Categorical)]
-        lengths = polars.col(texts).cast(polars.String).str.len_bytes().cast(polars.UInt64)
-        size = sum(lazy.select(lengths.sum()).collect().row(0)) if texts else 0
+        texts, categories = polars.col(polars.String), polars.col(polars.Categorical)
+        lengths = [texts.str.len_bytes(), categories.cat.len_bytes()]  # a cast would repeat the texts
+        sums = lazy.select(each.cast(polars.UInt64).sum() for each in lengths).collect()
+        size = sum(sums.row(0)) if sums.width else 0
         if size > limit_bytes:
             raise ValueError(
                 f"The file's texts have {size:,} bytes, of {limit_bytes:,}: send fewer at a time."
