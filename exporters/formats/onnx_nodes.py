@@ -31,7 +31,7 @@ class Nodes:
         return output
 
     def constant(self, array: npt.NDArray[Any]) -> str:
-        """An array as a constant; floats become those that the graph computes in."""
+        """Add an array as a constant; floats are cast to ``dtype``."""
         array = np.asarray(array)
         if array.dtype.kind == "f":
             with np.errstate(over="ignore"):

@@ -8,7 +8,7 @@ from . import InputError, Runner
 
 
 class BoundedRunner:
-    """``axes``: input → axis → its name and range, of those that a range bounds."""
+    """``axes``: input → axis → name and range, for each axis with a limited range."""
 
     def __init__(self, runner: Runner, axes: Mapping[str, Mapping[int, tuple[str, Dimension]]]) -> None:
         self._runner = runner

@@ -199,7 +199,7 @@ def _drawing(
     except ValueError:
         try:
             answer(_above_zero(draw(_PROBES, 0)).astype(np.float64))
-        except Exception:  # its own failure is told where it is asked
+        except Exception:  # the base case reports the error
             return draw
         return lambda count, seed: _above_zero(draw(count, seed))
     except Exception:  # likewise
@@ -224,7 +224,7 @@ def _working_dtype(answer: Callable[[npt.NDArray[Any]], Arrays], rows: npt.NDArr
         answer(rows[:1].astype(np.float64))
     except ValueError:
         return "float32"
-    except Exception:  # its own failure is told where it is asked
+    except Exception:  # the base case reports the error
         return "float64"
     return "float64"
 
@@ -254,7 +254,7 @@ def _label_outputs(estimator: Any, ask: Callable[[], Arrays]) -> dict[str, Label
     values = np.arange(len(classes)) if labels_are_places(estimator) else classes
     try:
         answers = ask()
-    except Exception:  # its own failure is told where it is asked
+    except Exception:  # the base case reports the error
         return {}
     scores, chosen = answers["probabilities"], answers["label"][:, None] == values
     if (

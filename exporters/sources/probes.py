@@ -83,7 +83,7 @@ def _bounds(column: Column) -> npt.NDArray[np.float64]:
 
 
 def _unknown(column: Column) -> npt.NDArray[np.float64]:
-    """Categories that nobody saw: past either end, and in the first gap between two."""
+    """Unknown categories: past either end, and in the first gap between two."""
     codes = column.codes
     if not len(codes):
         return codes

@@ -51,7 +51,7 @@ def rows(
 ) -> tuple[Rows, Rows]:
     """Return rows around each threshold, and rows with a missing value at each split; of ``typical``'s dtype.
 
-    ``coverage`` is told how many splits there are, and how many of them their own rows reach.
+    ``coverage`` receives the number of splits, and of those that their own rows reach.
     """
     groups = [group for group in _groups(estimator) if group.trees]
     splits = sum(int((tree.feature != LEAF).sum()) for group in groups for tree in group.trees)

@@ -20,7 +20,7 @@ from model_service.storage.shared_redis import connect
 log = structlog.get_logger(__name__)
 
 EXPORTS, SCANS = "exports", "scans"
-# A worker takes from the first that is not empty: somebody waits for an export, nobody for a scan.
+# In this order: a person waits for an export, and a scan runs in the background.
 _NAMES = (EXPORTS, SCANS)
 # A request waits for Redis: not for long, and not twice.
 _TIMEOUT_S = 1.0

@@ -16,7 +16,7 @@ class ExportTurns:
         self._jobs = database.export_jobs
 
     def waiting(self, max_attempts: int) -> list[str]:
-        """Jobs that nobody works on and somebody may, oldest first."""
+        """Jobs without a worker that have tries left, oldest first."""
         found = self._jobs.find(claimable(max_attempts), {"_id": True}, sort=[("created_at", 1)], limit=1000)
         return [job["_id"] for job in found]
 

@@ -39,7 +39,7 @@ def may_become(status: ExportStatus) -> Document:
 
 
 def claimable(max_attempts: int) -> Document:
-    """Jobs that nobody works on and somebody may."""
+    """Jobs without a worker that have tries left."""
     return {"attempts": {"$lt": max_attempts}, **may_become(ExportStatus.RUNNING), **unowned()}
 
 
