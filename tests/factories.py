@@ -54,7 +54,7 @@ def scaling_program(factor: float = 2.0) -> bytes:
     """The scaling model as a torch.export program."""
     import torch
 
-    batch = torch.export.Dim("batch", min=1, max=64)
+    batch = torch.export.Dim("batch", min=1, max=8192)
     model = scaling_model(factor)
     program = torch.export.export(model, (torch.zeros(2, 3),), dynamic_shapes=({0: batch},))
     file = io.BytesIO()

@@ -64,7 +64,7 @@ def _one_at_a_time(typical: Rows, value: Any) -> Rows:
 def _missing(typical: Rows, random: np.random.Generator) -> Rows:
     masked = typical[:_MASKED_ROWS].copy()
     masked[random.random(masked.shape) < _MASKED_SHARE] = np.nan
-    return np.concatenate([_one_at_a_time(typical, np.nan), masked])
+    return np.concatenate([_one_at_a_time(typical, np.nan), masked[np.isnan(masked).any(axis=1)]])
 
 
 def _zeros(typical: Rows) -> Rows:
