@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from . import integers, samples, sizes
-from .asking import Asker
 from .base import Case, Source
 from .errors import InvalidSource, UnsupportedOption, as_limit
+from .probing import Prober
 
 
 @dataclass(frozen=True)
@@ -41,45 +41,45 @@ def examine(source: Source, seed: int = 0) -> Plan:
         InvalidSource: the source fails on every size tried, gives another answer each time, runs at one size
             of a dynamic axis only, or does not take the sample inputs.
     """
-    ask = Asker(source, seed)
+    prober = Prober(source, seed)
     options = {name: sizes.candidates(name, dimension) for name, dimension in source.dimensions.items()}
-    base_sizes, base = sizes.base(ask, options)
+    base_sizes, base = sizes.base(prober, options)
     _require_repeatable(source, base)
     cases = [base]
     if source.dimensions:
-        source, more = sizes.explore(ask, base_sizes, base)
+        source, more = sizes.explore(prober, base_sizes, base)
         cases += more
     else:
-        other = ask.probe("other values", ask.random({}, seed + 1), "base")
+        other = prober.probe("other values", prober.random({}, seed + 1), "base")
         cases += [other] if other is not None else []
-    cases += integers.probes(ask, base)
-    return Plan(source, cases + _probes(ask) + _samples(ask), ask.rejected)
+    cases += integers.probes(prober, base)
+    return Plan(source, cases + _probes(prober) + _samples(prober), prober.rejected)
 
 
-def _probes(ask: Asker) -> list[Case]:
+def _probes(prober: Prober) -> list[Case]:
     """Raises InvalidSource: the source rejects typical values. A row of another class that it rejects is no
     probe.
     """
     cases = []
-    for kind, inputs in ask.source.probes():
+    for kind, inputs in prober.source.probes():
         # An axis that the probes vary may have been fixed since.
-        if not all(samples.has_shape(inputs[spec.name], spec) for spec in ask.source.inputs):
+        if not all(samples.has_shape(inputs[spec.name], spec) for spec in prober.source.inputs):
             continue
         label = f"{kind} values"
-        case = ask.probe_rows(label, inputs, kind)
-        if kind == "typical" and label in ask.rejected:
+        case = prober.probe_rows(label, inputs, kind)
+        if kind == "typical" and label in prober.rejected:
             raise InvalidSource(
-                f"The model fails on values of the range that it was fitted on: {ask.rejected[label]}"
+                f"The model fails on values of the range that it was fitted on: {prober.rejected[label]}"
             )
         cases += [case] if case is not None else []
     return cases
 
 
-def _samples(ask: Asker) -> list[Case]:
+def _samples(prober: Prober) -> list[Case]:
     cases = []
-    for number, inputs in enumerate(samples.parts(ask.source)):
+    for number, inputs in enumerate(samples.parts(prober.source)):
         try:
-            cases.append(ask.run(f"samples {number}" if number else "samples", inputs, "samples"))
+            cases.append(prober.run(f"samples {number}" if number else "samples", inputs, "samples"))
         except Exception as exc:
             raise as_limit(exc) or InvalidSource(
                 f"The model fails on the sample inputs: {str(exc)[:300]}"
@@ -101,7 +101,7 @@ def fixed(source: Source, sizes_of: Mapping[str, Any]) -> Source:
     }
     if "batch" in options and "batch" not in sizes_of:
         options["batch"] = [source.dimensions["batch"].minimum]
-    chosen, _ = sizes.base(Asker(source), options)
+    chosen, _ = sizes.base(Prober(source), options)
     shapes = source.shapes(chosen)
     return replace(
         source,

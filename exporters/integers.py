@@ -10,24 +10,24 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .asking import Asker
 from .base import Arrays, Case, Source, TensorSpec
+from .probing import Prober
 
 # Up to past what int32 holds; each is tried only where the one before it was taken.
 _LADDER = (1_000, 1 << 16, (1 << 24) + 1, (1 << 31) - 1, 1 << 40)
 _MASK = re.compile(r"(?i).*mask.*")
 
 
-def probes(ask: Asker, base: Case) -> list[Case]:
+def probes(prober: Prober, base: Case) -> list[Case]:
     """The cases, of the sizes of ``base``, that the source takes."""
     cases: list[Case] = []
-    for spec in ask.source.inputs:
-        if is_mask(spec, ask.source):
-            cases += _masks(ask, base, spec)
-        elif np.dtype(spec.dtype).kind in "iu" and spec.name not in ask.source.bounded:
-            cases += _magnitudes(ask, base, spec)
-        elif spec.name in ask.source.bounded:
-            cases += _ends(ask, base, spec)
+    for spec in prober.source.inputs:
+        if is_mask(spec, prober.source):
+            cases += _masks(prober, base, spec)
+        elif np.dtype(spec.dtype).kind in "iu" and spec.name not in prober.source.bounded:
+            cases += _magnitudes(prober, base, spec)
+        elif spec.name in prober.source.bounded:
+            cases += _ends(prober, base, spec)
     return cases
 
 
@@ -41,7 +41,7 @@ def is_mask(spec: TensorSpec, source: Source) -> bool:
     )
 
 
-def _masks(ask: Asker, base: Case, spec: TensorSpec) -> Iterator[Case]:
+def _masks(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
     """Rows that are masked altogether, padded right and left, of one element, and not masked."""
     mask = base.inputs[spec.name]
     length = mask.shape[-1]
@@ -58,26 +58,26 @@ def _masks(ask: Asker, base: Case, spec: TensorSpec) -> Iterator[Case]:
         rows = [patterns[(start + row) % len(patterns)] for row in range(count)]
         filled = np.stack(rows).reshape(mask.shape).astype(mask.dtype)
         label = f"{spec.name}: masked rows, padding {start // count + 1}"
-        case = ask.probe(label, {**base.inputs, spec.name: filled}, "masks")
+        case = prober.probe(label, {**base.inputs, spec.name: filled}, "masks")
         if case is not None:
             yield case
 
 
-def _ends(ask: Asker, base: Case, spec: TensorSpec) -> Iterator[Case]:
+def _ends(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
     """The first and the last row of a table, and what is between."""
-    low, high = ask.source.integers[spec.name]
-    case = _asked(ask, base, spec, f"{spec.name}: {low} to {high}", low, high)
+    low, high = prober.source.integers[spec.name]
+    case = _asked(prober, base, spec, f"{spec.name}: {low} to {high}", low, high)
     if case is not None:
         yield case
 
 
-def _magnitudes(ask: Asker, base: Case, spec: TensorSpec) -> list[Case]:
+def _magnitudes(prober: Prober, base: Case, spec: TensorSpec) -> list[Case]:
     limits = np.iinfo(spec.dtype)
     ladder = [value for value in _LADDER if value < limits.max] + [min(limits.max, _LADDER[-1])]
     taken: list[Case] = []
-    good, bad = ask.source.integers.get(spec.name, (0, 1))[1], None
+    good, bad = prober.source.integers.get(spec.name, (0, 1))[1], None
     for high in dict.fromkeys(ladder):
-        case = _asked(ask, base, spec, f"{spec.name}: up to {high}", 0, high)
+        case = _asked(prober, base, spec, f"{spec.name}: up to {high}", 0, high)
         if case is None:
             bad = high
             break
@@ -87,26 +87,26 @@ def _magnitudes(ask: Asker, base: Case, spec: TensorSpec) -> list[Case]:
             break
         good = high
     if bad is not None and good < bad:
-        taken += _edge(ask, base, spec, good, bad)
+        taken += _edge(prober, base, spec, good, bad)
     elif limits.min < 0 and good > 1:
-        negative = _asked(ask, base, spec, f"{spec.name}: below zero", -min(good, -(limits.min + 1)), -1)
+        negative = _asked(prober, base, spec, f"{spec.name}: below zero", -min(good, -(limits.min + 1)), -1)
         taken += [negative] if negative is not None else []
     return taken
 
 
-def _edge(ask: Asker, base: Case, spec: TensorSpec, good: int, bad: int) -> list[Case]:
+def _edge(prober: Prober, base: Case, spec: TensorSpec, good: int, bad: int) -> list[Case]:
     """The largest value that the source takes, by bisection."""
     found: Case | None = None
     while bad - good > 1:
         middle = (good + bad) // 2
-        case = _asked(ask, base, spec, f"{spec.name}: up to {middle}", 0, middle)
+        case = _asked(prober, base, spec, f"{spec.name}: up to {middle}", 0, middle)
         good, bad, found = (middle, bad, case) if case is not None else (good, middle, found)
     return [found] if found is not None else []
 
 
-def _asked(ask: Asker, base: Case, spec: TensorSpec, label: str, low: int, high: int) -> Case | None:
+def _asked(prober: Prober, base: Case, spec: TensorSpec, label: str, low: int, high: int) -> Case | None:
     """Both ends, and values of every magnitude between them."""
-    random = np.random.default_rng(ask.seed)
+    random = np.random.default_rng(prober.seed)
     shape = base.inputs[spec.name].shape
     magnitude = np.exp(np.asarray(random.random(shape)) * np.log1p(float(high - low)))
     values = np.asarray(low + np.minimum(magnitude, high - low).astype(np.int64))
@@ -114,4 +114,4 @@ def _asked(ask: Asker, base: Case, spec: TensorSpec, label: str, low: int, high:
     flat[:1] = high
     flat[1:2] = low
     inputs: Arrays = {**base.inputs, spec.name: values.astype(spec.dtype)}
-    return ask.probe(label, inputs, "integers")
+    return prober.probe(label, inputs, "integers")

@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .asking import Asker
 from .base import Arrays, Case
 from .errors import InvalidSource
+from .probing import Prober
 
 _BATCH = "batch"
 
 
-def check_of(ask: Asker, base: Case) -> Callable[[int, Case], str | None]:
+def check_of(prober: Prober, base: Case) -> Callable[[int, Case], str | None]:
     """A check of the answers to another batch than the base's: what is wrong with them, or None.
 
     An output carries the batch when it has as many rows as the inputs at two sizes. One that has so many at
     the base only is left to ``require_all``.
     """
-    size = _rows(ask, base)
+    size = _rows(prober, base)
     carries: set[str] = set()
 
     def wrong(count: int, case: Case) -> str | None:
@@ -36,18 +36,18 @@ def check_of(ask: Asker, base: Case) -> Callable[[int, Case], str | None]:
     return wrong
 
 
-def require_all(ask: Asker, case: Case) -> None:
+def require_all(prober: Prober, case: Case) -> None:
     """``case``: of the largest batch.
 
     Raises:
         InvalidSource: an output whose shape does not follow the batch reads some of its rows only, as of a
             model that was traced with as many.
     """
-    count = _rows(ask, case)
+    count = _rows(prober, case)
     fixed = [name for name, array in case.expected.items() if not array.ndim or array.shape[0] % count]
     if not fixed:
         return
-    first, last = (_with_another_row(ask, case, row) for row in (0, count - 1))
+    first, last = (_with_another_row(prober, case, row) for row in (0, count - 1))
     for name in fixed:
         if first is None or last is None:
             return
@@ -64,19 +64,19 @@ def require_all(ask: Asker, case: Case) -> None:
             )
 
 
-def _with_another_row(ask: Asker, case: Case, row: int) -> Arrays | None:
+def _with_another_row(prober: Prober, case: Case, row: int) -> Arrays | None:
     """The answers where one row of the inputs is another's; None where the source rejects that."""
     inputs = {name: array.copy() for name, array in case.inputs.items()}
-    for spec in ask.source.inputs:
+    for spec in prober.source.inputs:
         if spec.shape and spec.shape[0] == _BATCH:
             array = inputs[spec.name]
             array[row] = array[row - 1] if not np.array_equal(array[row], array[row - 1]) else 0
-    changed = ask.probe(f"another row {row}", inputs, "sizes")
+    changed = prober.probe(f"another row {row}", inputs, "sizes")
     return changed.expected if changed is not None else None
 
 
-def _rows(ask: Asker, case: Case) -> int:
-    name = next(spec.name for spec in ask.source.inputs if spec.shape and spec.shape[0] == _BATCH)
+def _rows(prober: Prober, case: Case) -> int:
+    name = next(spec.name for spec in prober.source.inputs if spec.shape and spec.shape[0] == _BATCH)
     return int(case.inputs[name].shape[0])
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from . import rows
-from .asking import Asker, elements, is_finite
 from .base import Case, Dimension, Source
 from .errors import InvalidSource, as_limit
+from .probing import Prober, elements, is_finite
 
 _BATCH = "batch"
 # The batch is 3 first, not 1: a size of 1 broadcasts, and hides what went wrong.
@@ -34,7 +34,7 @@ def candidates(name: str, dimension: Dimension) -> list[int]:
     return [size for size in dict.fromkeys(wanted) if dimension.allows(size)]
 
 
-def base(ask: Asker, options: Mapping[str, list[int]]) -> tuple[dict[str, int], Case]:
+def base(prober: Prober, options: Mapping[str, list[int]]) -> tuple[dict[str, int], Case]:
     """The first sizes of ``options`` that the source runs on, and its answers there.
 
     Raises:
@@ -42,15 +42,15 @@ def base(ask: Asker, options: Mapping[str, list[int]]) -> tuple[dict[str, int], 
     """
     failure: Exception | None = None
     for sizes in _turns(options):
-        for inputs in ask.inputs(sizes):
+        for inputs in prober.inputs(sizes):
             try:
-                case = ask.run("base", inputs, "base")
+                case = prober.run("base", inputs, "base")
             except Exception as exc:
                 if limit := as_limit(exc):
                     raise limit from exc
                 failure = exc
                 continue
-            if ask.source.samples is None or is_finite(case):
+            if prober.source.samples is None or is_finite(case):
                 return sizes, case
     text = str(failure or "it answers with nothing but NaN").strip().splitlines()
     raise InvalidSource(
@@ -71,30 +71,30 @@ def _turns(options: Mapping[str, list[int]]) -> Iterator[dict[str, int]]:
             }
 
 
-def explore(ask: Asker, base_sizes: Mapping[str, int], base_case: Case) -> tuple[Source, list[Case]]:
+def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> tuple[Source, list[Case]]:
     """The source with its axes narrowed to what it takes, and the cases at other sizes than the base.
 
     Raises:
         InvalidSource: an axis has one size only, or the answers leave out rows of the batch.
     """
-    source = ask.source
+    source = prober.source
     found: dict[str, _Axis] = {}
     stuck: list[str] = []
     limit = max(_MOST_ELEMENTS, elements(source.shapes(base_sizes)))
     sizes = dict(base_sizes)
     # The batch first: the other axes are then asked with two rows.
     for name in sorted(source.dimensions, key=lambda name: name != _BATCH):
-        axis = _Axis((name,), source.dimensions[name], sizes, base_case, ask, limit)
+        axis = _Axis((name,), source.dimensions[name], sizes, base_case, prober, limit)
         if name == _BATCH:
-            axis.accepts = rows.check_of(ask, base_case)
+            axis.accepts = rows.check_of(prober, base_case)
         if not axis.explore():
             stuck.append(name)
             continue
         found[name] = axis
         if name == _BATCH:
-            rows.require_all(ask, axis.largest())
+            rows.require_all(prober, axis.largest())
             sizes[name] = min(2, base_sizes[name]) if 2 in axis.works() else base_sizes[name]
-    together = _together(ask, stuck, sizes, base_case, limit)
+    together = _together(prober, stuck, sizes, base_case, limit)
     if together is not None:
         found |= dict.fromkeys(stuck, together)
     elif stuck:
@@ -106,19 +106,21 @@ def explore(ask: Asker, base_sizes: Mapping[str, int], base_case: Case) -> tuple
     cases = [case for axis in dict.fromkeys(found.values()) for case in axis.cases()]
     if len(source.dimensions) > 1 and together is None:
         second = {name: axis.second() for name, axis in found.items()}
-        case = ask.at(second, ",".join(f"{name}={size}" for name, size in second.items()))
+        case = prober.at(second, ",".join(f"{name}={size}" for name, size in second.items()))
         cases += [case] if case is not None else []
     return replace(source, dimensions={n: found[n].narrowed(source.dimensions[n], n) for n in found}), cases
 
 
 def _together(
-    ask: Asker, names: list[str], sizes: Mapping[str, int], base_case: Case, limit: int
+    prober: Prober, names: list[str], sizes: Mapping[str, int], base_case: Case, limit: int
 ) -> "_Axis | None":
     """The axes that the source moves only together, like the sides of a square image."""
     if len(names) < 2:
         return None
     for ratio in (False, True):
-        axis = _Axis(tuple(names), ask.source.dimensions[names[0]], dict(sizes), base_case, ask, limit, ratio)
+        axis = _Axis(
+            tuple(names), prober.source.dimensions[names[0]], dict(sizes), base_case, prober, limit, ratio
+        )
         if axis.explore():
             return axis
     return None
@@ -132,7 +134,7 @@ class _Axis:
     dimension: Dimension
     base_sizes: dict[str, int]  # of all axes of the source
     base_case: Case
-    ask: Asker
+    prober: Prober
     limit: int  # of the elements of a probe
     ratio: bool = False
     accepts: Callable[[int, Case], str | None] = lambda size, case: None  # what is wrong with the answers
@@ -171,10 +173,10 @@ class _Axis:
         """Whether the source does; False too where the size is not allowed, or too large to be asked."""
         if size not in self.known and self._may_ask(size):
             label = ",".join(f"{name}={value}" for name, value in self._moved(size).items())
-            case = self.ask.at({**self.base_sizes, **self._moved(size)}, label)
+            case = self.prober.at({**self.base_sizes, **self._moved(size)}, label)
             wrong = self.accepts(size, case) if case is not None else None
             if wrong:
-                self.ask.rejected[label] = wrong
+                self.prober.rejected[label] = wrong
             self.known[size] = None if wrong else case
         return self.known.get(size) is not None
 
@@ -217,12 +219,12 @@ class _Axis:
 
     def _may_ask(self, size: int) -> bool:
         moved = self._moved(size)
-        if not all(self.ask.source.dimensions[name].allows(value) for name, value in moved.items()):
+        if not all(self.prober.source.dimensions[name].allows(value) for name, value in moved.items()):
             return False
         return size <= self.size or elements(self._shapes(size)) <= self.limit
 
     def _shapes(self, size: int) -> dict[str, tuple[int, ...]]:
-        return self.ask.source.shapes({**self.base_sizes, **self._moved(size)})
+        return self.prober.source.shapes({**self.base_sizes, **self._moved(size)})
 
     def _within(self, size: int) -> bool:
         return size >= self.low and (self.high is None or size <= self.high) and size % self.step == 0

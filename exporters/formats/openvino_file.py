@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import imports
 from ..base import Arrays, Artefact, Case, Source, TensorSpec
 from ..errors import ConversionFailed, UnsupportedOption
 from ..options import Option, Specification
 from ..runners.openvino import AXES_INFO, runtime
-from . import torch_graph
+from . import openvino_masks, torch_graph
 
 NAME = "model.xml"
 DATA = "model.bin"
@@ -104,10 +106,11 @@ def write(
     openvino = runtime()
     wanted = precision(options)
     names = [spec.name for spec in source.inputs]
+    model = _with_unused_inputs(openvino_masks.keep_infinity(model), source)
     if len(model.inputs) != len(names) or len(model.outputs) != len(example.expected):
         raise ConversionFailed(
             f"OpenVINO's model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, its source "
-            f"{len(names)} and {len(example.expected)}: an input is not used, or an output is constant."
+            f"{len(names)} and {len(example.expected)}."
         )
     model.reshape(
         {
@@ -170,7 +173,25 @@ def _compress(model: Any) -> Any:
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 
+def _with_unused_inputs(model: Any, source: Source) -> Any:
+    """The model with the inputs that OpenVINO's readers leave out because nothing reads them."""
+    openvino = runtime()
+    found = {name: port.get_node() for port in model.inputs for name in port.get_names()}
+    known = [found[spec.name] for spec in source.inputs if spec.name in found]
+    if len(model.inputs) == len(source.inputs) or len(known) != len(model.inputs):
+        return model
+    parameters = [
+        found.get(spec.name)
+        or openvino.opset13.parameter(
+            [-1 if isinstance(size, str) else size for size in spec.shape], np.dtype(spec.dtype).type
+        )
+        for spec in source.inputs
+    ]
+    return openvino.Model(model.get_results(), parameters)
+
+
 def _name(model: Any, inputs: list[str], outputs: list[str]) -> None:
+    _separate(model)
     _number(model)
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_node().set_friendly_name(name)
@@ -178,6 +199,17 @@ def _name(model: Any, inputs: list[str], outputs: list[str]) -> None:
     for port, name in zip(model.outputs, outputs, strict=True):
         port.get_node().set_friendly_name(name)
         port.get_tensor().add_names({name})
+
+
+def _separate(model: Any) -> None:
+    """Put an identity before each output that is an input: one tensor of both would lose the input's name."""
+    openvino = runtime()
+    for result in model.get_results():
+        value = result.input_value(0)
+        if value.get_node().get_type_name() == "Parameter":
+            identity = openvino.opset13.convert(value, value.get_element_type().get_type_name())
+            result.input(0).replace_source_output(identity.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def _number(model: Any) -> None:

@@ -19,6 +19,7 @@ from exporters.base import PROGRAM
 from exporters.convert import run
 from exporters.errors import ConversionFailed, MissingDependency, UnsupportedOption
 from exporters.request import ExportRequest, ExportResult
+from exporters.runners.openvino import runtime
 
 from ..conftest import Export
 from ..models import SAMPLES
@@ -286,6 +287,50 @@ def test_an_operator_that_nobody_knows_is_a_failed_conversion(tmp_path: Path) ->
         convert_script(Spectrum(), ["batch", 3, 3], tmp_path)
 
     assert {entry["result"] for entry in caught.value.details["converters_tried"]} == {"conversion_failed"}
+
+
+class Spare(nn.Module):
+    """An input that nothing reads, and one that is returned as it came."""
+
+    def forward(self, x: torch.Tensor, unused: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"same": x, "twice": 2 * x}
+
+
+def test_inputs_that_are_unused_or_returned_keep_their_names(tmp_path: Path) -> None:
+    result = convert(save(Spare(), (torch.randn(2, 3), torch.randn(2)), tmp_path), tmp_path)
+
+    compiled = runtime().Core().compile_model(result.package_dir / "model.xml")
+    rows = np.ones((4, 3), np.float32)
+    answers = compiled({"x": rows, "unused": np.zeros(4, np.float32)})
+    np.testing.assert_array_equal(answers["same"], rows)
+    np.testing.assert_array_equal(answers["twice"], 2 * rows)
+
+
+class Attention(nn.Module):
+    """A row that is masked altogether has weights of 0; the maximum of its scores is -inf."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = torch.where(mask, 0.0, float("-inf"))
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask), scores.amax(-1)
+
+
+@pytest.mark.parametrize("boolean", [True, False])
+def test_rows_that_are_masked_altogether_are_answered_as_by_torch(boolean: bool, tmp_path: Path) -> None:
+    class Added(Attention):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores = torch.where(mask, 0.0, float("-inf"))
+            return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=scores), scores.amax(-1)
+
+    model = Attention() if boolean else Added()
+    x, mask = torch.randn(2, 3, 4, 8), torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    result = convert(save(model, (x, mask), tmp_path), tmp_path)
+    mask[0, 0, 1], mask[:, :, :, 3] = False, False
+
+    answers = runners.load(result.package_dir).predict({"x": x.numpy(), "mask": mask.numpy()})
+
+    assert result.verdict == "verified"
+    for wanted, found in zip(model(x, mask), answers.values(), strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_running_leaves_no_file_and_reports_to_nobody(exported: Export, tmp_path: Path) -> None:

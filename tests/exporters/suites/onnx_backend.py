@@ -1,14 +1,16 @@
 """ONNX's backend tests as sources: each case is exported, and its artefact answers the case's own data.
 
-    python -m tests.exporters.suites.onnx_backend FORMAT FOLDER [FIRST]
+    python -m tests.exporters.suites.onnx_backend FORMAT RESULTS [STEP]
 
-prints a line of JSON for each case. Nothing of the verifier is used to judge an answer: the artefact runs in
-the plain runtime, and the expected outputs are the case's.
+appends a line of JSON for each case, or for every STEP-th, to the file RESULTS, and leaves out the cases that
+are in it. Nothing of the verifier is used to judge an answer: the artefact runs in the plain runtime, and the
+expected outputs and the tolerance are the case's.
 """
 
 import json
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 Values = list[Any]
-# Of the largest number: sums that cancel out, as of a Fourier transform, leave the rounding of their terms.
-_ROUNDING = {"float16": 1e-3, "float32": 1e-6, "complex64": 1e-6}
 _DATA_KINDS = ("simple", "pytorch-converted", "pytorch-operator")
 
 
@@ -92,20 +92,19 @@ def feeds(case: SuiteCase, number: int) -> dict[str, npt.NDArray[Any]]:
 
 
 def right(case: SuiteCase, number: int, actual: Values) -> bool:
+    """By the comparison of onnx.backend.test itself, with the case's tolerances; integers are equal."""
+    from onnx.backend.test.runner import Runner
+
     wanted = case.data[number][1]
-    return len(actual) == len(wanted) and all(
-        _same(np.asarray(one), np.asarray(other), case) for one, other in zip(wanted, actual, strict=True)
-    )
-
-
-def _same(wanted: npt.NDArray[Any], actual: npt.NDArray[Any], case: SuiteCase) -> bool:
-    if wanted.shape != actual.shape or wanted.dtype != actual.dtype:
+    found = [np.asarray(array) for array in actual]
+    try:
+        Runner.assert_similar_outputs(wanted, found, case.rtol, case.atol)
+    except AssertionError:
         return False
-    if wanted.dtype.kind not in "fc":
-        return np.array_equal(wanted, actual)
-    finite = np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
-    atol = max(case.atol, _ROUNDING.get(str(wanted.dtype), 0.0) * float(finite))
-    return np.allclose(wanted, actual, rtol=case.rtol, atol=atol, equal_nan=True)
+    return all(
+        one.dtype.kind in "fcV" or np.array_equal(one, other)
+        for one, other in zip(wanted, found, strict=True)
+    )
 
 
 def run_onnx(path: Path, inputs: dict[str, npt.NDArray[Any]]) -> Values:
@@ -202,16 +201,28 @@ def _exported(
     return {"verdict": result.verdict, "message": "", "samples": samples}
 
 
-def main(format_name: str, folder: Path, first: int = 0, step: int = 1) -> None:
+def measure_all(format_name: str, results: Path, step: int = 1) -> list[dict[str, Any]]:
+    """Measure every ``step``-th case that the file does not have yet; all that it then has.
+
+    A case is noted before it runs, so that one that ends the process is not run again.
+    """
+    known = _read_results(results)
     for number, case in enumerate(cases()):
-        if number < first or number % step:
+        if number % step or case.name in known:
             continue
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            found = {"number": number, "case": case.name}
-            print(json.dumps(found), flush=True)
-            found |= measure(case, format_name, Path(scratch))
-            print(json.dumps(found), flush=True)
+        with tempfile.TemporaryDirectory() as scratch, results.open("a") as file:
+            started = {"case": case.name, "runtime": "right", "verdict": "crashed", "message": ""}
+            for found in (started, None):
+                found = found or measure(case, format_name, Path(scratch))
+                print(json.dumps({"number": number, **found}), file=file, flush=True)
+    return list(_read_results(results).values())
+
+
+def _read_results(path: Path) -> dict[str, dict[str, Any]]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {found["case"]: found for found in map(json.loads, lines)}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    warnings.simplefilter("ignore")
+    measure_all(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from sklearn.linear_model import LinearRegression
 
-from exporters.asking import Asker
 from exporters.base import Arrays
+from exporters.probing import Prober
 from exporters.sources.estimators import as_source
 
 
@@ -22,8 +22,8 @@ def test_a_few_rows_that_the_source_rejects_do_not_hide_the_others() -> None:
 
     probed = rows.copy()
     probed[bad] = np.nan
-    asker = Asker(replace(source, reference=reference))
-    case = asker.probe_rows("gaps", {"input": probed}, "missing")
+    prober = Prober(replace(source, reference=reference))
+    case = prober.probe_rows("gaps", {"input": probed}, "missing")
     assert case is not None
     np.testing.assert_array_equal(case.inputs["input"], np.delete(probed, bad, axis=0))
-    assert f"{len(bad)} of 2000 rows rejected, 0 not tried" in asker.rejected["gaps"]
+    assert f"{len(bad)} of 2000 rows rejected, 0 not tried" in prober.rejected["gaps"]

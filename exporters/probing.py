@@ -1,4 +1,4 @@
-"""Ask a source model: seeded inputs of chosen sizes, its answers, and which probes it rejects."""
+"""Run probes on a source model: seeded inputs of chosen sizes, its answers, and which of them it rejects."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ _MOST_TRIES = 1_000  # to find the rows of a probe that the source takes
 
 
 @dataclass
-class Asker:
+class Prober:
     """``rejected``: label of each probe that the source does not take, and what it says of it."""
 
     source: Source

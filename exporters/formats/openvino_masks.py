@@ -1,0 +1,65 @@
+"""Fully masked rows in OpenVINO, whose CPU plugin loses the infinity of their scores (2026.4).
+
+``ReduceMax`` starts at the lowest number of the dtype: of nothing but -inf it returns -3.4e38.
+``ScaledDotProductAttention`` returns NaN where torch returns 0.
+"""
+
+from typing import Any
+
+from ..runners.openvino import runtime
+
+
+def keep_infinity(model: Any) -> Any:
+    """Select the right result of such rows in ``model``, an ``openvino.Model``; returns it."""
+    changed = False
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind in ("ReduceMax", "ReduceMin") and node.get_element_type().is_real():
+            masked, value = _nothing_but(node, float("-inf" if kind == "ReduceMax" else "inf"))
+        elif kind == "ScaledDotProductAttention" and _has_mask(node):
+            masked, value = _fully_masked(node.input_value(3)), 0.0
+        else:
+            continue
+        _replace(node, masked, value)
+        changed = True
+    if changed:
+        model.validate_nodes_and_infer_types()
+    return model
+
+
+def _nothing_but(node: Any, infinity: float) -> tuple[Any, float]:
+    operators = runtime().opset13
+    same = operators.equal(node.input_value(0), _constant(infinity, node.input_value(0)))
+    keep = node.get_attributes()["keep_dims"]
+    return operators.reduce_logical_and(same, node.input_value(1), keep), infinity
+
+
+def _has_mask(node: Any) -> bool:
+    """Whether it has a computed mask: a constant one, like a causal one, masks no whole row."""
+    if node.get_input_size() < 4:
+        return False
+    mask = node.input_value(3)
+    rank = mask.get_partial_shape().rank
+    constant = mask.get_node().get_type_name() == "Constant"
+    return not constant and bool(rank.is_dynamic or rank.get_length() > 0)
+
+
+def _fully_masked(mask: Any) -> Any:
+    operators = runtime().opset13
+    if mask.get_element_type().get_type_name() == "boolean":
+        return operators.logical_not(operators.reduce_logical_or(mask, -1, True))
+    return operators.reduce_logical_and(operators.equal(mask, _constant(float("-inf"), mask)), -1, True)
+
+
+def _replace(node: Any, where: Any, value: float) -> None:
+    """Replace the node's output by ``value`` where the mask ``where`` is true."""
+    result = node.output(0)
+    readers = list(result.get_target_inputs())
+    chosen = runtime().opset13.select(where, _constant(value, result), result).output(0)
+    for reader in readers:
+        reader.replace_source_output(chosen)
+
+
+def _constant(value: float, like: Any) -> Any:
+    openvino = runtime()
+    return openvino.opset13.constant(value, like.get_element_type())
