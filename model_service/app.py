@@ -46,7 +46,7 @@ from model_service.api.errors import refuse_invalid_request, register_error_hand
 from model_service.api.json_provider import OrjsonProvider
 from model_service.api.limits import register_limits
 from model_service.api.references import register_references
-from model_service.api.request_body import JSONRequest, register_encodings
+from model_service.api.request_body import JSONRequest, register_encodings, register_text
 from model_service.api.request_id import register_request_id
 from model_service.api.schemas.common import Error
 from model_service.api.signed import register_signed
@@ -128,6 +128,7 @@ def create_app(settings: Settings) -> Flask:
     _register_metrics(app)
     _register_settling(app)
     register_access_log(app)
+    register_text(app)
     register_encodings(app)
     register_signed(app)
     register_auth(app, settings)

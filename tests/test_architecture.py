@@ -20,6 +20,7 @@ ANYWHERE = {
     "log",
     "metrics_folder",
     "sentences",
+    "request_text",
     "signals",
     "listening",
     "__init__",

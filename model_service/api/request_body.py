@@ -10,6 +10,7 @@ from typing import Any
 from flask import Flask, Request, request
 
 from model_service.errors import InvalidField, InvalidJSON, UnsupportedEncoding
+from model_service.request_text import check_headers, check_path, check_query, text_problem
 
 # MongoDB takes 100 levels. The free objects of a body have a limit of their own (``schemas.common``).
 MAX_BODY_DEPTH = 64
@@ -18,6 +19,16 @@ _MOST_DIGITS = len(str(2**63))
 _NESTED = f"nested more than {MAX_BODY_DEPTH} deep"
 
 Problem = tuple[str, str]
+
+
+def register_text(app: Flask) -> None:
+    """Refuse a URL or a header that has a NUL character or is not UTF-8, before anything reads it."""
+
+    @app.before_request
+    def refuse_what_is_no_text() -> None:
+        check_path(request.environ["PATH_INFO"].encode("latin-1"))
+        check_query(request.environ.get("QUERY_STRING", ""))
+        check_headers(request.headers)
 
 
 def register_encodings(app: Flask) -> None:
@@ -87,29 +98,21 @@ def _find_problem(value: Any, deepest: int, path: str = "") -> Problem | None:
     match value:
         case dict():
             for key, inner in value.items():
-                if "\0" in key or not _is_text(key):
-                    return path or "body", "a key has a NUL character or half of a surrogate pair"
+                if (wrong := text_problem(key)) is not None:
+                    return path or "body", f"a key {wrong}"
                 if problem := _find_problem(inner, deepest - 1, f"{path}.{key}" if path else key):
                     return problem
         case list():
             for index, inner in enumerate(value):
                 if problem := _find_problem(inner, deepest - 1, f"{path}.{index}"):
                     return problem
-        case str() if not _is_text(value):
-            return path, "the text has half of a surrogate pair"
+        case str() if (wrong := text_problem(value)) is not None:
+            return path, f"the text {wrong}"
         case int() if value not in _INT64:
             return path, "the integer does not fit in 64 bits with a sign; send it as a string"
         case float() if math.isinf(value):
             return path, "the number does not fit in 64 bits; send it as a string"
     return None
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

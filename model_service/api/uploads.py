@@ -11,6 +11,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 
 from model_service.api.context import services
 from model_service.errors import FileTooLarge, IncompleteUpload, InvalidField, InvalidRequest, LengthRequired
+from model_service.request_text import require_text
 
 READ_BYTES = 1 << 20
 FIELD = "file"
@@ -61,6 +62,7 @@ def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:
     fields: dict[str, str] = {}
     events = _with_fields(_form_events(request), fields)
     filename = _next_file(events).filename
+    require_text("filename", filename or "")
     return IncomingFile(_file_data(events), filename, sha256, fields)
 
 
@@ -85,6 +87,7 @@ def _sent_name(request: Request) -> str | None:
             "ASCII; any other name is percent-encoded, as UTF-8''%D0%BC.onnx, or sent as ?filename=",
             wrong="The file name in X-Filename cannot be read",
         )
+    require_text("X-Filename", name)
     return name
 
 
@@ -153,8 +156,15 @@ def _with_fields(
                 name = None
             case Data() if name is not None and len(value) + len(event.data) <= _FIELD_BYTES:
                 value += event.data
-                fields[name] = value.decode("utf-8", "replace")
+                fields[name] = _text_of(name, value)
         yield event
+
+
+def _text_of(name: str, value: bytes) -> str:
+    """Raises: InvalidField: a form's field is not UTF-8, or has a NUL character."""
+    text = value.decode("utf-8", "surrogateescape")
+    require_text(name, text)
+    return text
 
 
 def _next_file(events: Iterator[Field | File | Data]) -> File:

@@ -53,9 +53,12 @@ def check_new_path(path: str) -> str:
     """The path of a file that is about to be stored; ``check_path`` also reads the paths of older files.
 
     Raises:
-        InvalidField: as ``check_path``; a line separator, or a character that reverses the text around it.
+        InvalidField: as ``check_path``; a line separator, a character that reverses the text around it, or
+            U+FFFD, by which an HTTP server replaces what is not UTF-8.
     """
     normal = check_path(path)
+    if "\ufffd" in normal:
+        raise InvalidField.of("path", "UTF-8, and not U+FFFD", wrong=f"{path[:100]!r} is no path of a file")
     if any(unicodedata.category(char) in _UNPRINTABLE or char in _BIDI_CONTROLS for char in normal):
         problem = "no line separators and no characters that change the direction of the text"
         raise InvalidField.of("path", problem, wrong=f"{path[:100]!r} is no path of a file")

@@ -24,6 +24,7 @@ from model_service.errors import (
     Unauthorized,
 )
 from model_service.metrics import CONTENT_TYPE, INFERENCES, exposition
+from model_service.request_text import check_query, require_text
 from model_service.serving import tensors
 from model_service.serving.exchange import CLIENT_GONE, ClientGone, Exchange, TooManyAtOnce
 from model_service.serving.host import Host
@@ -115,6 +116,8 @@ class InferenceApp:
             await linger(protocol)
 
     async def _answer(self, target: Target, scope: Any, protocol: Any) -> tuple[int, Answer]:
+        require_text("path", scope.path)
+        check_query(scope.query_string)
         verb = target.verb
         if not verb:
             return await self._look(scope)

@@ -254,3 +254,51 @@ def test_usage_is_counted_and_written(served: Endpoint, world: World) -> None:
     assert (row["requests"], row["client_errors"], row["member"]) == (4, 1, "v1.0")
     assert row["bytes_in"] > 0
     assert row["bytes_out"] > 0
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("model=%00", "model"), ("%00=1", r"\x00"), ("top_k=%ff", "top_k"), ("a=1&b=%ed%a0%80", "b")],
+)
+def test_a_query_that_is_no_text_is_refused_by_its_name(served: Endpoint, query: str, field: str) -> None:
+    answer = served.ask({"inputs": X}, path=f"/v1/infer/{served.deployment_id}?{query}")
+    assert (answer.status, answer.json["error"]["code"]) == (422, "invalid_field")
+    assert answer.json["error"]["details"]["fields"][0]["field"] == field
+
+
+@pytest.mark.parametrize("name", ["%00", "a%00b", "%ff", "%ed%a0%80", "%F0%9F%98%80", "$ne", "x" * 300])
+@pytest.mark.parametrize("path", ["/v1/infer/{}", "/v2/models/{}/infer", "/v2/models/{}", "/{}"])
+def test_a_path_that_names_nothing_is_the_fault_of_the_request(
+    served: Endpoint, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.0)
+    answer = served.ask({"inputs": X}, path=path.format(name))
+    assert answer.status == (422 if "%00" in name else 404)
+
+
+@pytest.mark.parametrize("odd", ["\\u0000", "\\ud800", "9" * 400, "$ne"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{"inputs": {"x": [[1, 2, 3]]}, "model": "%s"}',
+        '{"inputs": {"%s": [[1, 2, 3]]}}',
+        '{"inputs": {"x": ["%s"]}}',
+        '{"inputs": {"x": [[1, 2, 3]]}, "top_k": "%s"}',
+        '{"%s": 1}',
+    ],
+)
+def test_no_text_in_a_body_is_a_fault_of_the_service(served: Endpoint, form: str, odd: str) -> None:
+    assert served.ask((form % odd).encode()).status in (400, 404, 422)
+
+
+@pytest.mark.parametrize("odd", ["\\u0000", "\\ud800", "9" * 400, "$ne"])
+@pytest.mark.parametrize("field", ["name", "datatype", "id"])
+def test_no_text_of_the_open_protocol_is_a_fault_of_the_service(
+    served: Endpoint, field: str, odd: str
+) -> None:
+    tensor = '{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3], "parameters": {}}'
+    body = f'{{"id": "1", "inputs": [{tensor}]}}'
+    body = body.replace(
+        {"name": '"x"', "datatype": "FP32", "id": '"1"'}[field], odd if field == "datatype" else f'"{odd}"'
+    )
+    assert served.ask(body.encode(), path="/v2/models/endpoint/infer").status in (200, 400, 422)
