@@ -30,12 +30,10 @@ def load(path: Path, threads: int = 1) -> TorchRunner:
         return pt2.of_program(program, architecture, threads)
     import torch
 
-    from ..sources.torchscript import check_code
+    from ..sources.torchscript import read
 
     extra = {INTERFACE: ""}
-    architecture = path.parent / SCRIPT_NAME
-    check_code(architecture)
-    module = torch.jit.load(str(architecture), map_location="cpu", _extra_files=extra).eval()
+    module = read(path.parent / SCRIPT_NAME, extra)
     _require_fit(module.state_dict(), weights)
     with torch.no_grad():
         for name, placeholder in tensors(module).items():

@@ -7,12 +7,9 @@ from .torch_module import TorchRunner, read_interface
 
 
 def load(path: Path, threads: int = 1) -> TorchRunner:
-    """Raises InvalidSource and UnsafeCheckpoint as ``check_code``; ValueError where no export made it."""
-    import torch
+    """Raises InvalidSource and UnsafeCheckpoint as ``read``; ValueError where no export made it."""
+    from ..sources.torchscript import read
 
-    from ..sources.torchscript import check_code
-
-    check_code(path)
     extra = {INTERFACE: ""}
-    module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra).eval()
+    module = read(path, extra)
     return TorchRunner(module, *read_interface(extra[INTERFACE]), threads)

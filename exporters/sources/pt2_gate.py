@@ -25,6 +25,7 @@ from typing import Any
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 from . import expressions
 from .advice import SAVE_AS_PROGRAM
+from .torch_operators import is_allowed
 
 _MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)"
@@ -33,19 +34,14 @@ _MEMBERS = re.compile(
     r"|data/constants/(tensor_\d+|model_constants_config\.json)"
     r"|data/sample_inputs/model\.pt"
 )
-_OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.[a-zA-Z]\w*(\.[a-zA-Z]\w*)?"
-    r"|torch\.ops\.aten\.__(and|or|xor|lshift|rshift)__\.(Tensor|Scalar)"  # of masks: a & b
-    r"|torch\.ops\.aten\._assert_tensor_metadata\.default"  # what torch.export makes of every x.to(dtype)
-    r"|torch\.ops\.aten\._assert_scalar\.default"  # of torch._check
-    r"|torch\.ops\.aten\._weight_norm(_interface)?\.default"  # of torch.nn.utils.parametrizations.weight_norm
-    r"|torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl"
+_OPERATOR = re.compile(r"torch\.ops\.(aten|prims|torchvision|quantized_decomposed)\.(\w+)(\.\w+)?")
+_STRIDED = "as_strided"  # of Longformer; torch checks that it stays within the tensor's own memory
+_CALL = re.compile(
+    r"torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl"
     r"|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|torch\.sym_(float|int|ite|max|min|not)|torch\._sym_sqrt|math\.(ceil|floor|trunc)"
     r"|_operator\.(add|and_|eq|floordiv|ge|getitem|gt|le|lshift|lt|mod|mul|ne|neg|or_|pos|pow|rshift|sub|truediv)"
 )
-# Maps a file of the caller's choice into a tensor.
-_FORBIDDEN_OPERATOR = re.compile(r"torch\.ops\.aten\.(from_file|.*save.*|.*load.*)\b.*")
 _PAYLOAD = re.compile(r"weight_\d+|tensor_\d+")
 _NAME = re.compile(r"[A-Za-z_][\w.]*|")
 _PATH = re.compile(r"[\w.@]*")  # of a module or a parameter: "layers.0.weight"
@@ -125,8 +121,14 @@ def _walk(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _check_operator(value: Any) -> None:
-    known = isinstance(value, str) and _OPERATOR.fullmatch(value) and not _FORBIDDEN_OPERATOR.fullmatch(value)
-    _require(known, f"the operator {str(value)[:80]}")
+    text = str(value)
+    found = _OPERATOR.fullmatch(text)
+    if found is None:
+        known = _CALL.fullmatch(text) is not None
+    else:
+        namespace, name, _ = found.groups()
+        known = namespace == "quantized_decomposed" or is_allowed(namespace, name) or name == _STRIDED
+    _require(known, f"the operator {text[:80]}")
 
 
 def _check_name(value: Any) -> None:
