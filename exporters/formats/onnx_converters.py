@@ -34,29 +34,26 @@ def register() -> None:
         OneHotEncoder,
         OrdinalEncoder,
         PowerTransformer,
+        QuantileTransformer,
         TargetEncoder,
     )
 
-    from . import onnx_steps
+    from . import onnx_isolation, onnx_steps
 
-    registration.register_converter(
-        "SklearnCalibratedClassifierCV",
-        _calibrated,
-        overwrite=True,
-        options=registration.get_converter("SklearnCalibratedClassifierCV")._options,
-    )
-    for alias in ("SklearnKMeans", "SklearnMiniBatchKMeans"):
-        registration.register_converter(
-            alias,
-            onnx_steps.nearest_center,
-            overwrite=True,
-            options=registration.get_converter(alias)._options,
-        )
+    for alias, convert in (
+        ("SklearnCalibratedClassifierCV", _calibrated),
+        ("SklearnIsolationForest", onnx_isolation.convert),
+        ("SklearnKMeans", onnx_steps.nearest_center),
+        ("SklearnMiniBatchKMeans", onnx_steps.nearest_center),
+    ):
+        options = registration.get_converter(alias)._options
+        registration.register_converter(alias, convert, overwrite=True, options=options)
     for encoder in (OneHotEncoder, OrdinalEncoder, TargetEncoder):
         _replace(encoder, _encoder)
     _replace(KBinsDiscretizer, onnx_steps.bins)
     _replace(Normalizer, onnx_steps.norm)
     _replace(PowerTransformer, onnx_steps.power)
+    _replace(QuantileTransformer, onnx_steps.quantiles)
     _replace(SimpleImputer, onnx_steps.imputer)
     for model, convert in (
         (Columns, _columns),

@@ -15,6 +15,7 @@ from .onnx_nodes import Nodes
 from .onnx_trees import narrowed
 
 _ZERO, _ONE = np.array([0.0]), np.array([1.0])
+_ONCE = np.array(1.0)  # a scalar, as Clip takes it
 
 
 def bins(scope: Any, operator: Any, container: Any) -> None:
@@ -106,3 +107,35 @@ def _box_cox(node: Nodes, values: str, powers: npt.NDArray[np.float64]) -> str:
     safe = np.where(flat, 1.0, powers)
     curved = node("Div", node("Sub", node("Pow", values, safe), _ONE), safe)
     return node("Where", flat, node("Log", values), curved)
+
+
+def quantiles(scope: Any, operator: Any, container: Any) -> None:
+    """QuantileTransformer to a uniform distribution: where quantiles are equal, the mean of their places."""
+    node = Nodes(scope, operator, container)
+    estimator, rows = operator.raw_operator, node.joined(operator)
+    if estimator.output_distribution != "uniform":
+        raise ConversionFailed("There is no converter for a QuantileTransformer to another distribution.")
+    steps = np.diff(np.asarray(estimator.references_, np.float64))
+    found = []
+    for place, known in enumerate(np.asarray(estimator.quantiles_, np.float64).T):
+        value = node("Gather", rows, np.array([place]), axis=1)
+        flat = np.diff(known) == 0
+        wide = np.where(flat, 1.0, np.diff(known))
+        share = node("Clip", node("Div", node("Sub", value, known[None, :-1]), wide[None]), _ONCE * 0, _ONCE)
+        result = node("MatMul", share, np.where(flat, 0.0, steps)[:, None])
+        if flat.any():
+            ends = known[None, :-1][:, flat]
+            both = node("Add", _as_number(node, "Greater", value, ends), _at_least(node, value, ends))
+            result = node("Add", result, node("MatMul", both, 0.5 * steps[flat][:, None]))
+        result = node("Where", node("Equal", value, known[None, -1:]), _ONE, result)
+        result = node("Where", node("Equal", value, known[None, :1]), _ZERO, result)
+        found.append(node("Where", node("IsNaN", value), value, result))
+    node.finish(node("Concat", *found, axis=1), operator)
+
+
+def _as_number(node: Nodes, comparison: str, value: str, ends: npt.NDArray[np.float64]) -> str:
+    return node("Cast", node(comparison, value, ends), to=node.dtype)
+
+
+def _at_least(node: Nodes, value: str, ends: npt.NDArray[np.float64]) -> str:
+    return node("Cast", node("Not", node("Less", value, ends)), to=node.dtype)

@@ -237,7 +237,8 @@ def _check_members(estimator: Any) -> None:
         for member in members
     )
     _require(trees, "a member that is no tree of its ensemble")
-    fits = all(getattr(member, "n_features_in_", None) == estimator.n_features_in_ for member in members)
+    widths = _widths_of_members(estimator, len(members))
+    fits = [getattr(member, "n_features_in_", None) for member in members] == widths
     _require(fits and len(members), "a tree of other columns than its ensemble")
     if type(estimator).__module__ == "sklearn.ensemble._gb":
         classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
@@ -248,6 +249,19 @@ def _check_members(estimator: Any) -> None:
             and estimator.n_trees_per_iteration_ == (classes if classes > 2 else 1)
         )
         _require(fits, "other trees than its stages have")
+
+
+def _widths_of_members(estimator: Any, count: int) -> list[int]:
+    """How many columns each tree sees: all, or those that an isolation forest chose for it."""
+    width = estimator.n_features_in_
+    if type(estimator).__name__ != "IsolationForest" or estimator._max_features == width:
+        return [width] * count
+    chosen = [np.asarray(one) for one in estimator.estimators_features_]
+    fits = all(
+        one.ndim == 1 and one.dtype.kind in "iu" and ((one >= 0) & (one < width)).all() for one in chosen
+    )
+    _require(fits, "a tree of columns out of range")
+    return [len(one) for one in chosen]
 
 
 def _check_first_guess(estimator: Any) -> None:

@@ -77,7 +77,8 @@ def answer_of(estimator: Any, rows: npt.NDArray[np.float32]) -> npt.NDArray[Any]
                 answer = getattr(estimator, name)(wide)
                 answer = answer.toarray() if hasattr(answer, "toarray") else np.asarray(answer)
                 answer = answer.reshape(len(rows), -1)
-                return np.hstack([-answer, answer]) if name == "decision_function" else answer
+                two = name == "decision_function" and hasattr(estimator, "classes_")
+                return np.hstack([-answer, answer]) if two else answer
     raise AssertionError(f"{type(estimator).__name__} answers nothing")
 
 

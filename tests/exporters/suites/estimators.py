@@ -1,395 +1,303 @@
-"""scikit-learn's estimators, pipelines and boosters as sources of ONNX, judged by a plain session.
+"""scikit-learn's estimators, pipelines and boosters as sources, judged by the plain runtime.
 
-    python -m tests.exporters.suites.estimators FOLDER [FIRST STEP]
+    python -m tests.exporters.suites.estimators RESULTS [PATTERN ...]
 
-prints a line of JSON for each case. Nothing of the verifier is used: the held-out rows are made here, the
-session is onnxruntime's own, and the answers are the estimator's.
+adds a line of JSON for each case to the file RESULTS and prints the counts of all its lines. A case that the
+file has is not run again, so that a run can be continued; a case whose name a PATTERN matches is. Nothing of
+the verifier is used: the held-out rows are made here, the session is onnxruntime's own, and the answers are
+the estimator's.
 """
 
+import argparse
 import json
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import polars
 
-Rows = npt.NDArray[np.float32]
-_SEED = np.random.default_rng(0)
-CODES = np.column_stack(
-    [_SEED.integers(0, 5, 300), _SEED.integers(0, 9, 300), _SEED.normal(size=(300, 2))]
-).astype(float)
-CODE_KINDS = (CODES[:, 0] % 2 + (CODES[:, 2] > 0)).astype(int)
-CODE_VALUES = CODES[:, 2] + CODES[:, 0]
-Made = tuple[Any, npt.NDArray[Any]]  # an estimator and the rows that it was fitted on
+from .estimator_cases import Case, cases
+from .estimator_data import Array, Rows, data, held_out
 
+Answers = dict[str, Array]
 
-# What takes minutes on these data otherwise.
-_QUICK: dict[str, dict[str, Any]] = {
-    "DictionaryLearning": {"n_components": 3, "max_iter": 3},
-    "MiniBatchDictionaryLearning": {"n_components": 3, "max_iter": 3},
-    "SparsePCA": {"n_components": 3, "max_iter": 3},
-    "MiniBatchSparsePCA": {"n_components": 3, "max_iter": 3},
-    "GaussianProcessClassifier": {"max_iter_predict": 5},
-    "SequentialFeatureSelector": {"n_features_to_select": 2, "cv": 2},
+_RELATIVE, _OF_THE_LARGEST = 2e-3, 2e-4
+# A cause, and the words of the refusals in it; the first that fits.
+CAUSES = {
+    "not on the list of what is loaded": ("contains",),
+    "no converter": ("There is no", "Unable to find a shape calculator", "is supported yet", "iplemented"),
+    "the converter fails": ("cannot be converted", "The converter makes"),
+    "wrong, and found so": ("does not behave like its source",),
+    "fails in the runtime, and found so": ("fails where its source works", "its own runtime does not load"),
+    "answers no single row": ("neither predicts nor transforms",),
+    "no input of columns": ("which is no fitted estimator",),
+    "several labels for a row": ("several labels",),
 }
 
 
-def cases() -> Iterator[tuple[str, Callable[[], Made]]]:
-    """Each case by its name: every estimator on two sets of data, then pipelines, then boosters."""
-    yield from _of_scikit_learn()
-    yield from _of_pipelines()
-    yield from _of_boosters()
-
-
-def _of_scikit_learn() -> Iterator[tuple[str, Callable[[], Made]]]:
-    from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
-    from sklearn.experimental import enable_halving_search_cv, enable_iterative_imputer  # noqa: F401
-    from sklearn.utils import all_estimators
-
-    wine, cells = load_wine(return_X_y=True), load_breast_cancer(return_X_y=True)
-    digits = tuple(one[:400] for one in load_digits(return_X_y=True))
-    patients = load_diabetes(return_X_y=True)
-    for name, model in all_estimators():
-        if not any(hasattr(model, one) for one in ("predict", "transform")):
-            continue
-        regresses = "regressor" in str(getattr(model, "_estimator_type", "")) or name.endswith(
-            ("Regressor", "Regression", "SVR")
-        )
-        sets = {"wine": wine, "cancer": cells} if not regresses else {"diabetes": patients, "wine": wine}
-        if name in ("LogisticRegression", "RandomForestClassifier", "KNeighborsClassifier", "PCA", "SVC"):
-            sets |= {"digits": digits}
-        for data, (rows, target) in sets.items():
-            yield (
-                f"{name} on {data}",
-                lambda model=model, rows=rows, target=target: (
-                    _fitted(model, rows, target),
-                    rows,
-                ),
-            )
-
-
-def _fitted(model: Any, rows: npt.NDArray[Any], target: npt.NDArray[Any]) -> Any:
-    """In its everyday construction; with an estimator inside where it needs one."""
-    import inspect
-
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    needed = {
-        name
-        for name, one in inspect.signature(model.__init__).parameters.items()
-        if one.default is inspect.Parameter.empty and one.kind is one.POSITIONAL_OR_KEYWORD
-    } - {"self"}
-    inner: Any = Ridge() if "Regressor" in model.__name__ else LogisticRegression(max_iter=300)
-    given: dict[str, Any] = {
-        "estimator": inner,
-        "estimators": [("one", inner), ("two", inner)],
-        "param_grid": {"fit_intercept": [True, False]},
-        "param_distributions": {"fit_intercept": [True, False]},
-        "transformers": [("all", "passthrough", slice(None))],
-        "transformer_list": [("all", "passthrough")],
-        "steps": [("one", inner)],
-    }
-    if "random_state" in inspect.signature(model.__init__).parameters:
-        needed.add("random_state")
-        given["random_state"] = 0
-    quick = _QUICK.get(model.__name__, {})
-    return model(**{name: given[name] for name in needed}, **quick).fit(rows, target)
-
-
-def _of_pipelines() -> Iterator[tuple[str, Callable[[], Made]]]:
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
-    from sklearn.datasets import load_diabetes, load_wine
-    from sklearn.decomposition import PCA
-    from sklearn.ensemble import (
-        BaggingClassifier,
-        RandomForestClassifier,
-        StackingClassifier,
-        VotingClassifier,
-    )
-    from sklearn.feature_selection import RFE, SelectKBest
-    from sklearn.impute import KNNImputer, SimpleImputer
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-    from sklearn.naive_bayes import GaussianNB
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import FeatureUnion, make_pipeline
-    from sklearn.preprocessing import (
-        FunctionTransformer,
-        KBinsDiscretizer,
-        MinMaxScaler,
-        OneHotEncoder,
-        OrdinalEncoder,
-        PolynomialFeatures,
-        PowerTransformer,
-        QuantileTransformer,
-        RobustScaler,
-        StandardScaler,
-        TargetEncoder,
-    )
-    from sklearn.svm import SVC, LinearSVC
-
-    wine, kinds = load_wine(return_X_y=True)
-    patients, progress = load_diabetes(return_X_y=True)
-    gaps = np.where(np.random.default_rng(1).random(wine.shape) < 0.1, np.nan, wine)
-    scaled = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    first, last = slice(0, 4), slice(4, 13)
-    of_codes = [("codes", OneHotEncoder(handle_unknown="ignore"), [0, 1]), ("sizes", MinMaxScaler(), [2, 3])]
-    on: dict[str, tuple[Any, npt.NDArray[Any], npt.NDArray[Any]]] = {
-        "scaled linear": (scaled, wine, kinds),
-        "scaled SVC": (make_pipeline(StandardScaler(), SVC()), wine, kinds),
-        "scaled neighbours": (make_pipeline(MinMaxScaler(), KNeighborsClassifier()), wine, kinds),
-        "scaled forest": (make_pipeline(RobustScaler(), RandomForestClassifier(10)), wine, kinds),
-        "components": (make_pipeline(StandardScaler(), PCA(4), scaled), wine, kinds),
-        "imputed": (make_pipeline(SimpleImputer(), scaled), gaps, kinds),
-        "imputed, indicated": (make_pipeline(SimpleImputer(add_indicator=True), scaled), gaps, kinds),
-        "neighbours imputed": (make_pipeline(KNNImputer(), scaled), gaps, kinds),
-        "polynomial": (make_pipeline(StandardScaler(), PolynomialFeatures(), Ridge()), patients, progress),
-        "quantiles": (make_pipeline(QuantileTransformer(n_quantiles=50), Ridge()), patients, progress),
-        "power": (make_pipeline(PowerTransformer(), Ridge()), patients, progress),
-        "bins": (make_pipeline(KBinsDiscretizer(), Ridge()), patients, progress),
-        "columns": (
-            make_pipeline(
-                ColumnTransformer([("a", StandardScaler(), first), ("b", MinMaxScaler(), last)]), scaled
-            ),
-            wine,
-            kinds,
-        ),
-        "one-hot": (make_pipeline(ColumnTransformer(of_codes), LogisticRegression()), CODES, CODE_KINDS),
-        "ordinal": (
-            make_pipeline(
-                OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), LogisticRegression()
-            ),
-            CODES[:, :2],
-            CODE_KINDS,
-        ),
-        "target encoder": (
-            make_pipeline(
-                ColumnTransformer([("t", TargetEncoder(), [0, 1])], remainder="passthrough"), scaled
-            ),
-            CODES,
-            CODE_KINDS,
-        ),
-        "passthrough": (
-            make_pipeline(
-                ColumnTransformer([("a", StandardScaler(), first)], remainder="passthrough"), Ridge()
-            ),
-            wine,
-            kinds,
-        ),
-        "logarithm": (make_pipeline(FunctionTransformer(np.log1p), scaled), wine, kinds),
-        "union": (make_pipeline(FeatureUnion([("p", PCA(2)), ("s", StandardScaler())]), scaled), wine, kinds),
-        "best of": (make_pipeline(StandardScaler(), SelectKBest(k=4), scaled), wine, kinds),
-        "elimination": (make_pipeline(StandardScaler(), RFE(LogisticRegression())), wine, kinds),
-        "grid": (GridSearchCV(scaled, {"logisticregression__C": [0.1, 1]}, cv=3), wine, kinds),
-        "random search": (
-            RandomizedSearchCV(scaled, {"logisticregression__C": [0.1, 1]}, n_iter=2, cv=3),
-            wine,
-            kinds,
-        ),
-        "bag": (BaggingClassifier(scaled, n_estimators=3), wine, kinds),
-        "vote": (VotingClassifier([("a", scaled), ("b", GaussianNB())], voting="soft"), wine, kinds),
-        "stack": (StackingClassifier([("a", scaled), ("b", RandomForestClassifier(5))]), wine, kinds),
-        "calibrated": (CalibratedClassifierCV(LinearSVC(), cv=3), wine, kinds),
-        "calibrated by steps": (CalibratedClassifierCV(scaled, method="isotonic", cv=3), wine, kinds),
-        "target transformed": (
-            TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1),
-            patients,
-            progress,
-        ),
-    }
-    for name, (model, rows, target) in on.items():
-        yield (
-            f"pipeline: {name}",
-            lambda model=model, rows=rows, target=target: (
-                model.fit(rows, target),
-                rows,
-            ),
-        )
-
-
-def _of_boosters() -> Iterator[tuple[str, Callable[[], Made]]]:
-    import lightgbm
-    import xgboost
-    from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    wine, kinds = load_wine(return_X_y=True)
-    cells, malignant = load_breast_cancer(return_X_y=True)
-    patients, progress = load_diabetes(return_X_y=True)
-    gaps = np.where(np.random.default_rng(1).random(wine.shape) < 0.1, np.nan, wine)
-    few: dict[str, Any] = {"n_estimators": 10}
-    quiet: dict[str, Any] = {**few, "verbose": -1}
-    coded: dict[str, Any] = {**few, "enable_categorical": True, "feature_types": ["c", "c", "q", "q"]}
-    both = np.column_stack([progress, -progress])
-    made: dict[str, Callable[[], Made]] = {}
-    for name, rows, target in (("3", wine, kinds), ("2", cells, malignant), ("gaps", gaps, kinds)):
-        for kind, model in (
-            ("XGB", xgboost.XGBClassifier(**few)),
-            ("XGB dart", xgboost.XGBClassifier(**few, booster="dart")),
-            ("XGB linear", xgboost.XGBClassifier(**few, booster="gblinear")),
-            ("XGBRF", xgboost.XGBRFClassifier(**few)),
-            ("LGBM", lightgbm.LGBMClassifier(**quiet)),
-            ("LGBM dart", lightgbm.LGBMClassifier(**quiet, boosting_type="dart")),
-            ("LGBM goss", lightgbm.LGBMClassifier(**quiet, data_sample_strategy="goss")),
-            ("HGB", HistGradientBoostingClassifier(max_iter=10)),
-        ):
-            made[f"{kind}, {name}"] = lambda model=model, rows=rows, target=target: (
-                model.fit(rows, target),
-                rows,
-            )
-    for kind, model in (
-        ("XGB number", xgboost.XGBRegressor(**few)),
-        ("XGB number, dart", xgboost.XGBRegressor(**few, booster="dart")),
-        ("XGB number, linear", xgboost.XGBRegressor(**few, booster="gblinear")),
-        ("XGBRF number", xgboost.XGBRFRegressor(**few)),
-        ("XGB counts", xgboost.XGBRegressor(**few, objective="count:poisson")),
-        ("LGBM number", lightgbm.LGBMRegressor(**quiet)),
-        ("LGBM counts", lightgbm.LGBMRegressor(**quiet, objective="poisson")),
-        ("LGBM lines", lightgbm.LGBMRegressor(**quiet, linear_tree=True)),
-        ("LGBM zeros", lightgbm.LGBMRegressor(**quiet, zero_as_missing=True)),
-        ("HGB number", HistGradientBoostingRegressor(max_iter=10)),
-        ("HGB counts", HistGradientBoostingRegressor(max_iter=10, loss="poisson")),
-    ):
-        made[kind] = lambda model=model: (model.fit(patients, progress), patients)
-    made |= {
-        "XGB two numbers": lambda: (xgboost.XGBRegressor(**few).fit(patients, both), patients),
-        "XGB ranks": lambda: (xgboost.XGBRanker(**few).fit(wine, kinds, group=[78, 100]), wine),
-        "LGBM ranks": lambda: (lightgbm.LGBMRanker(**quiet).fit(wine, kinds, group=[78, 100]), wine),
-        "XGB codes": lambda: (xgboost.XGBClassifier(**coded).fit(CODES, CODE_KINDS), CODES),
-        "LGBM codes": lambda: (
-            lightgbm.LGBMClassifier(**quiet).fit(CODES, CODE_KINDS, categorical_feature=[0, 1]),
-            CODES,
-        ),
-        "HGB codes": lambda: (
-            HistGradientBoostingRegressor(max_iter=10, categorical_features=[0, 1]).fit(CODES, CODE_VALUES),
-            CODES,
-        ),
-    }
-    for name, make in made.items():
-        yield f"booster: {name}", make
-
-
-def held_out(rows: npt.NDArray[Any]) -> Iterator[Rows]:
-    """Blocks of rows: near the known ones, ties, then one value that is missing, huge, tiny, zero or new."""
-    random = np.random.default_rng(7)
-    low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
-    near = rows[random.integers(0, len(rows), 60)].astype(np.float32)
-    yield near
-    yield np.repeat(near[:5], 3, axis=0)
-    yield random.uniform(low, high, (60, rows.shape[1])).astype(np.float32)
-    for value in (np.nan, 1e30, -1e30, 1e-40, -1e-40, 0.0, -0.0, 77.0, 0.5):
-        block = near.copy()
-        block[np.arange(len(block)), random.integers(0, rows.shape[1], len(block))] = value
-        yield block
-
-
-def wanted(estimator: Any, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+def wanted(estimator: Any, rows: Rows) -> Answers:
     """By the name of the output. Raises what the estimator does."""
-    wide = rows.astype(np.float64)
-    found: dict[str, npt.NDArray[Any]] = {}
+    wide = rows.astype(np.float64) if isinstance(rows, np.ndarray) else rows
+    found: Answers = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if hasattr(estimator, "predict"):
+            labels = hasattr(estimator, "classes_") or not _is_number(estimator)
+            found["label" if labels else "variable"] = np.asarray(estimator.predict(wide))
         if hasattr(estimator, "predict_proba"):
             found["probabilities"] = np.asarray(estimator.predict_proba(wide))
-        if hasattr(estimator, "predict"):
-            answer = np.asarray(estimator.predict(wide))
-            found["label" if hasattr(estimator, "classes_") else "variable"] = answer.reshape(len(rows), -1)
-        elif hasattr(estimator, "transform"):
+        elif hasattr(estimator, "decision_function"):
+            score = np.asarray(estimator.decision_function(wide)).reshape(len(wide), -1)
+            two = score.shape[1] == 1 and hasattr(estimator, "classes_")
+            found["scores"] = np.hstack([-score, score]) if two else score
+        elif "label" in found and hasattr(estimator, "transform"):
+            found["scores"] = np.asarray(estimator.transform(wide))
+        elif "label" not in found and "variable" not in found:
             answer = estimator.transform(wide)
-            answer = answer.toarray() if hasattr(answer, "toarray") else np.asarray(answer)
-            found["variable"] = answer.reshape(len(rows), -1)
-    return found
+            found["variable"] = answer.toarray() if hasattr(answer, "toarray") else np.asarray(answer)
+    return {name: answer.reshape(len(wide), -1) for name, answer in found.items()}
 
 
-def differs(estimator: Any, artefact: Path, rows: npt.NDArray[Any]) -> str:
+def _is_number(estimator: Any) -> bool:
+    """Whether what it predicts is an amount, as of a regressor, and no label."""
+    from sklearn.base import is_clusterer, is_outlier_detector
+
+    mixes = hasattr(estimator, "predict_proba")
+    return not (is_clusterer(estimator) or is_outlier_detector(estimator) or mixes)
+
+
+def accepted(estimator: Any, block: Rows) -> tuple[Rows, Answers] | None:
+    """The rows of a block that the estimator takes, and its answers; None where it takes none."""
+    try:
+        return block, wanted(estimator, block)
+    except Exception:  # each estimator has its own for rows that it does not take
+        pass
+    taken = []
+    for place in range(len(block)):
+        try:
+            wanted(estimator, block[place : place + 1])
+            taken.append(place)
+        except Exception:
+            if place >= 8 and not taken:
+                return None
+    if not taken:
+        return None
+    rows = [block[place] for place in taken] if isinstance(block, list) else block[taken]
+    return rows, wanted(estimator, rows)
+
+
+def differs(estimator: Any, package: Path, rows: Rows) -> str:
     """Where a plain session answers otherwise than the estimator; nothing where it does not."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(package / "model.onnx", options, ["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
+    document = json.loads((package / "metadata.json").read_bytes())
+
+    def ask(block: Rows) -> Answers:
+        answers = session.run(names, {session.get_inputs()[0].name: as_input(block, document)})
+        return dict(zip(names, answers, strict=True))
+
+    return _differs(estimator, ask, rows)
+
+
+def stays_itself(estimator: Any, package: Path, rows: Rows) -> str:
+    """The same of the estimator that a package of ``pickle`` holds."""
+    import skops.io
+
+    path = package / "model.skops"
+    stored = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+    return _differs(estimator, lambda block: wanted(stored, block), rows)
+
+
+def _differs(estimator: Any, ask: Any, rows: Rows) -> str:
+    usual: dict[str, float] = {}
+    asked = 0
     for number, block in enumerate(held_out(rows)):
+        taken = accepted(estimator, block)
+        if taken is None:
+            continue
+        block, expected = taken
+        asked += 1
         try:
-            expected = wanted(estimator, block)
-        except ValueError:
-            continue  # rows that the estimator does not take
-        found = dict(zip(names, session.run(names, {"input": block}), strict=True))
-        tied = np.zeros(len(block), bool)
-        if "probabilities" in expected:
-            best = np.sort(expected["probabilities"], axis=1)
-            tied = best[:, -1] - best[:, -2] < 2e-3
-        for name in expected.keys() & found.keys():
-            right, ours = expected[name].reshape(len(block), -1), found[name].reshape(len(block), -1)
+            found = ask(block)
+        except Exception as exc:
+            return f"fails on block {number}: {str(exc)[:120]}"
+        tied = _tied(expected)
+        for name, right in expected.items():
+            usual.setdefault(name, _largest(right) if right.dtype.kind in "iuf" else 0.0)
+            if name not in found:
+                return f"no output {name}"
+            ours = found[name].reshape(len(block), -1)
             if name == "label":
-                right, ours = right[~tied], ours[~tied]
-                if right.dtype.kind in "iufb" and not np.array_equal(right, ours):
-                    return f"label, block {number}"
-            elif not _close(right, ours):
+                same = np.array_equal(_as_labels(estimator, right)[~tied], _as_labels(estimator, ours)[~tied])
+            else:
+                same = _close(right, ours, usual[name])
+            if not same:
                 return f"{name}, block {number}"
-    return ""
+    return "" if asked else "no block is taken"
 
 
-def _close(right: npt.NDArray[Any], ours: npt.NDArray[Any]) -> bool:
-    with np.errstate(over="ignore"):
-        narrow = right.astype(np.float32)
-    finite = np.isfinite(narrow)
-    scale = float(np.abs(narrow[finite]).max(initial=0.0))
-    return right.shape == ours.shape and np.allclose(narrow, ours, 2e-3, 2e-4 * scale + 1e-6, equal_nan=True)
+def as_input(block: Rows, document: dict[str, Any]) -> Any:
+    """float32, a text for each row, or a place in the list of its categories for each text of a table."""
+    if isinstance(block, list):
+        return np.array(block, object).reshape(-1, 1)
+    if not isinstance(block, polars.DataFrame):
+        return block.astype(np.float32)
+    found = np.zeros(block.shape, np.float32)
+    for place, column in enumerate(document["table"]["columns"]):
+        values = block[column["name"]].to_list()
+        if column["dtype"] == "string":
+            known = {text: float(code) for code, text in enumerate(column["categories"])}
+            values = [np.nan if one is None else known.get(one, -1.0) for one in values]
+        found[:, place] = np.array(values, float)
+    return found
 
 
-# What a refusal says → its class.
-CAUSES = {
-    "contains": "not on the list of what is loaded",
-    "cannot be converted": "no converter",
-    "There is no": "no converter",
-    "does not behave like its source": "wrong, and found so",
-    "fails where its source works": "fails in the runtime, and found so",
-    "neither predicts nor transforms": "answers no single row",
-    "which is no fitted estimator": "no input of columns",
-    "several labels": "several labels for a row",
-}
+def _as_labels(estimator: Any, labels: Array) -> Array:
+    """A class that is no integer is labelled by its place in ``classes_``."""
+    classes = np.asarray(getattr(estimator, "classes_", []))
+    if labels.dtype.kind in "iu" or classes.dtype.kind in "iu":
+        return labels.astype(np.int64)
+    return np.searchsorted(classes, labels) if len(classes) else labels.astype(np.int64)
 
 
-def measure(make: Callable[[], Made], folder: Path) -> dict[str, Any]:
-    """What came of one case: ``result`` right, wrong, refused or no case, and ``cause``."""
+def _tied(expected: Answers) -> Any:
+    """The rows whose two best scores are so close that either label is right."""
+    scores = expected.get("probabilities", expected.get("scores"))
+    if scores is None or "label" not in expected:
+        return np.zeros(len(next(iter(expected.values()))), bool)
+    with np.errstate(invalid="ignore"):
+        if scores.shape[1] == 1:
+            return np.abs(scores[:, 0]) <= _OF_THE_LARGEST * np.abs(scores).max()
+        ordered = np.sort(np.abs(scores) if "probabilities" not in expected else scores, axis=1)
+        gaps = np.minimum(ordered[:, -1] - ordered[:, -2], ordered[:, 1] - ordered[:, 0])
+        return gaps <= _RELATIVE * np.abs(ordered).max(axis=1)
+
+
+def _largest(numbers: Array) -> float:
+    finite = numbers[np.isfinite(numbers)]
+    return float(np.abs(finite.astype(np.float64)).max(initial=0.0))
+
+
+def _close(right: Array, ours: Array, usual: float) -> bool:
+    """A row far outside the usual is measured by its own largest number."""
+    if right.shape != ours.shape:
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = right.astype(np.float32).astype(np.float64)
+        finite = np.isfinite(narrow)
+        rows = np.abs(np.where(finite, narrow, 0)).max(axis=1, keepdims=True, initial=0.0)
+        allowed = _RELATIVE * np.abs(narrow) + _OF_THE_LARGEST * np.maximum(rows, usual) + 1e-6
+        same = (narrow == ours) | (np.isnan(narrow) & np.isnan(ours)) | (np.abs(narrow - ours) <= allowed)
+    return bool(same.all())
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """What came of one case: ``result`` right, wrong, refused or no case, and its ``cause``.
+
+    ``has_converter``: whether there is one for its class. ``pickle``: what came of the fallback.
+    """
     import joblib
 
+    found: dict[str, Any] = {"case": case.name, "has_converter": _has_converter(case.estimator)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator = case.fitted()
+    except Exception as exc:
+        return {**found, "result": "no case", "cause": f"fit: {str(exc)[:120]}"}
+    joblib.dump(estimator, folder / "model.joblib")
+    rows, _ = data(case.data)
+    found |= _exported(folder, "onnx", lambda package: differs(estimator, package, rows))
+    if found["result"] == "refused":
+        kept = _exported(folder, "pickle", lambda package: stays_itself(estimator, package, rows))
+        found["pickle"] = {name: kept[name] for name in ("result", "cause")}
+    return found
+
+
+def _has_converter(estimator: Any) -> bool:
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+
+    from exporters.formats import estimator_to_onnx, normal_form
+
+    estimator_to_onnx._register()
+    kind = type(estimator)
+    return kind in sklearn_operator_name_map or kind.__name__ in (*normal_form._WRAPPERS, "ColumnTransformer")
+
+
+def _exported(folder: Path, format_name: str, judge: Any) -> dict[str, Any]:
     from exporters.convert import run
     from exporters.errors import ExportError
     from exporters.request import ExportRequest
 
+    package = folder / format_name
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            estimator, rows = make()
-        if not any(hasattr(estimator, name) for name in ("predict", "transform")):
-            return {"result": "no case", "cause": "it answers only the rows that it was fitted on"}
-    except Exception as exc:
-        return {"result": "no case", "cause": f"fit: {str(exc)[:120]}"}
-    joblib.dump(estimator, folder / "model.joblib")
-    try:
-        run(ExportRequest(folder / "model.joblib", folder / "out", "onnx"))
+        run(ExportRequest(folder / "model.joblib", package, format_name))
     except ExportError as exc:
-        cause = next((one for said, one in CAUSES.items() if said in exc.message), exc.code)
-        return {"result": "refused", "cause": cause, "message": exc.message[:300]}
+        cause = next(
+            (one for one, words in CAUSES.items() if any(word in exc.message for word in words)), exc.code
+        )
+        return {"result": "refused", "cause": cause, "message": exc.message[:400]}
     except Exception as exc:
-        return {"result": "refused", "cause": "traceback", "message": f"{type(exc).__name__}: {exc}"[:300]}
-    cause = differs(estimator, folder / "out" / "model.onnx", rows)
+        return {"result": "refused", "cause": "traceback", "message": f"{type(exc).__name__}: {exc}"[:400]}
+    cause = judge(package)
     return {"result": "wrong" if cause else "right", "cause": cause}
 
 
-def main(folder: Path, first: int = 0, step: int = 1) -> None:
-    for number, (name, make) in enumerate(cases()):
-        if number % step == first:
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                print(json.dumps({"case": name, **measure(make, Path(scratch))}), flush=True)
+def run_all(results: Path, patterns: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Run what the file lacks, or what a pattern matches; return what is known of every case."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    known = {line["case"]: line for line in map(json.loads, lines)}
+    wanted_again = tuple(patterns)
+    names = []
+    for case in cases():
+        names.append(case.name)
+        if case.name in known and not any(fnmatch(case.name, one) for one in wanted_again):
+            continue
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as scratch:
+            known[case.name] = measure(case, Path(scratch))
+        known[case.name]["seconds"] = round(time.perf_counter() - started, 2)
+        with results.open("a") as file:
+            file.write(json.dumps(known[case.name]) + "\n")
+    return [known[name] for name in names]
+
+
+def summary(found: list[dict[str, Any]]) -> str:
+    """The counts, as rows of Markdown."""
+    tried = [one for one in found if one["result"] != "no case"]
+    able = [one for one in tried if one["has_converter"]]
+    rows = ["| of | cases | right | wrong | refused |", "| --- | --- | --- | --- | --- |"]
+    for name, part in (("all", tried), ("with a converter", able)):
+        count = Counter(one["result"] for one in part)
+        right = f"{count['right']} ({100 * count['right'] / max(1, len(part)):.1f} %)"
+        rows.append(f"| {name} | {len(part)} | {right} | {count['wrong']} | {count['refused']} |")
+    causes = Counter(
+        (one["cause"], one["has_converter"]) for one in tried if one["result"] == "refused"
+    ).most_common()
+    rows += ["", "| refused | with a converter | cases |", "| --- | --- | --- |"]
+    rows += [f"| {cause} | {'yes' if able else 'no'} | {count} |" for (cause, able), count in causes]
+    kept = Counter(one["pickle"]["result"] for one in tried if "pickle" in one)
+    rows += ["", f"pickle, where ONNX is refused: {dict(kept)}"]
+    left = [one for one in found if one["result"] in ("wrong", "no case")]
+    rows += [f"{one['case']}: {one['result']}, {one['cause']}" for one in left]
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("patterns", nargs="*")
+    given = parser.parse_args()
+    print(summary(run_all(given.results, given.patterns)), file=sys.stdout)
