@@ -139,6 +139,8 @@ class Source:
     integers: Mapping[str, tuple[int, int]]  # per integer input: smallest and largest sensible value
     # The integer inputs whose values end there: rows of a table that is looked up in, flags of a mask.
     bounded: frozenset[str] = frozenset()
+    # The steps that the program rounds to multiples of, as far as they are known; None: it does not round.
+    roundings: tuple[float, ...] | None = None
     samples: Arrays | None = None  # inputs that the model's owner stored with it, checked against ``inputs``
     classes: tuple[str, ...] | None = None  # what the model's scores are of, where its checkpoint says so
     attachments: tuple[

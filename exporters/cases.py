@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import integers, samples, sizes
+from . import integers, samples, sizes, ties
 from .base import Case, Source
 from .errors import InvalidSource, UnsupportedOption, as_limit
 from .probing import Prober
@@ -52,7 +52,7 @@ def examine(source: Source, seed: int = 0) -> Plan:
     else:
         other = prober.probe("other values", prober.random({}, seed + 1), "base")
         cases += [other] if other is not None else []
-    cases += integers.probes(prober, base)
+    cases += integers.probes(prober, base) + ties.probes(prober, base)
     return Plan(source, cases + _probes(prober) + _samples(prober), prober.rejected)
 
 

@@ -14,7 +14,8 @@ from .base import Arrays, Case, Source, TensorSpec
 from .probing import Prober
 
 # Up to past what int32 holds; each is tried only where the one before it was taken.
-_LADDER = (1_000, 1 << 16, (1 << 24) + 1, (1 << 31) - 1, 1 << 40)
+# The small ones show whether a value decides about a size, before that size takes much memory.
+_LADDER = (2, 7, 1_000, 1 << 16, (1 << 24) + 1, (1 << 31) - 1, 1 << 40)
 _MASK = re.compile(r"(?i).*mask.*")
 
 

@@ -37,7 +37,8 @@ def describe(
         found = verify.compare_outputs(
             expected, actual, artefact.precision, source.labels, source.derived, usual
         )
-        return next((one["reason"] for one in found.values() if not one["passed"]), None)
+        failed = (key for key, one in found.items() if not one["passed"] and name in (None, key))
+        return next((found[key]["reason"] for key in failed), None)
 
     found = Shrinker(source, runner.predict, check).smallest(case, _row(report, name))
     nan = found is not None and any(

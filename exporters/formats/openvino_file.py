@@ -19,7 +19,7 @@ from ..base import Arrays, Artefact, Case, Source, TensorSpec
 from ..errors import ConversionFailed, UnsupportedOption
 from ..options import Option, Specification
 from ..runners.openvino import AXES_INFO, runtime
-from . import openvino_masks, torch_graph
+from . import openvino_repairs, torch_graph
 
 NAME = "model.xml"
 DATA = "model.bin"
@@ -101,12 +101,12 @@ def write(
     """Write an ``openvino.Model``, its inputs and outputs in the source's order, into ``folder``.
 
     Raises:
-        ConversionFailed: its inputs or outputs are not the source's.
+        ConversionFailed: its inputs or outputs are not the source's, or an output has no fixed rank.
     """
     openvino = runtime()
     wanted = precision(options)
     names = [spec.name for spec in source.inputs]
-    model = _with_unused_inputs(openvino_masks.keep_infinity(model), source)
+    model = _with_unused_inputs(openvino_repairs.repair(model), source)
     if len(model.inputs) != len(names) or len(model.outputs) != len(example.expected):
         raise ConversionFailed(
             f"OpenVINO's model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, its source "
@@ -231,6 +231,11 @@ def _outputs(model: Any, source: Source, example: Case) -> list[TensorSpec]:
     """The outputs with a name for every axis that the graph leaves open; else the size it infers."""
     specs = []
     for port, spec in zip(model.outputs, torch_graph.output_specs(source, example), strict=True):
+        if port.partial_shape.rank.is_dynamic:
+            raise ConversionFailed(
+                f"How many axes the output {spec.name!r} has depends on the values of an input, and OpenVINO "
+                "runs outputs of a fixed number only. Make those values constants of the model."
+            )
         shape = tuple(
             size.get_length() if size.is_static else known if isinstance(known, str) else f"dim_{axis}"
             for axis, (size, known) in enumerate(zip(port.partial_shape, spec.shape, strict=True))

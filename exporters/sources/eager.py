@@ -14,6 +14,7 @@ from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, as_limit, reason
+from . import rounding
 from .tensors import flatten_outputs, to_numpy, to_torch
 
 # Never 1, which torch would take for a constant, and not twice the same where there are several axes.
@@ -99,6 +100,7 @@ def load(kind: str, network: Network) -> Source:
         shapes=shapes,
         integers={spec.name: network.integers[spec.name] for spec in specs if spec.name in network.integers},
         bounded=frozenset(network.integers),
+        roundings=rounding.of_program(program) if family == PROGRAM else rounding.of_script(program),
         classes=network.classes,
         attachments=network.attachments,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from ..base import ONNX, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsupportedOption
 from ..request import Trust
-from . import onnx_gate, onnx_outputs
+from . import onnx_gate, onnx_outputs, rounding
 from .onnx_reference import Reference
 from .tensors import DTYPES
 
@@ -71,6 +71,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         reference=reference,
         shapes=shapes,
         integers=_integers(model, inputs),
+        roundings=rounding.of_onnx(model, onnx_gate.nodes(model)),
         classes=outputs.classes or _classes(model),
         run_by=reference.run_by,
     )

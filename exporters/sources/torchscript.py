@@ -7,7 +7,7 @@ from typing import Any
 from ..base import SCRIPT, Arrays, Dimension, Source
 from ..errors import InvalidSource, as_limit
 from ..request import Trust
-from . import torchscript_gate
+from . import rounding, torchscript_gate
 from .inputs import parse as parse_inputs
 from .tensors import flatten_outputs, to_numpy, to_torch
 
@@ -45,6 +45,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         reference=reference,
         shapes=shapes,
         integers={},
+        roundings=rounding.of_script(module),
     )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import parser
 from torch import nn
 from torch.export import Dim
 
@@ -423,3 +425,46 @@ def test_weights_in_bfloat16_agree_within_one_of_its_steps(format_name: str, tmp
 
     precision = None if format_name == "torchscript" else "bfloat16"
     assert (result.verdict, result.fidelity["precision"]) == ("verified", precision)
+
+
+class Quantized(nn.Module):
+    """Divides by a step that follows from the range: OpenVINO leaves some ties by one digit."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        step = (x.max() - x.min()) / 255
+        return torch.clamp(torch.round((x - x.min()) / step), 0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("kind", ["pt2", "torchscript", "onnx"])
+def test_a_program_that_rounds_is_asked_on_its_ties(kind: str, tmp_path: Path) -> None:
+    example, options = torch.randn(4, 16), {}
+    if kind == "torchscript":
+        path, options = traced(tmp_path, Quantized(), example), inputs_of(4, 16)
+    else:
+        path = program(tmp_path, Quantized(), (example,))
+    if kind == "onnx":
+        path = run(ExportRequest(path, tmp_path / "onnx", "onnx")).package_dir / "model.onnx"
+
+    ties = [case.inputs["x"] for case in cases.examine(load(path, options)).cases if case.kind == "ties"]
+
+    halves = ties[0]
+    assert (halves * 2 == np.round(halves * 2)).all()
+    assert (halves != np.round(halves)).any()
+    assert len(ties) > 8
+    for rows in ties[1:]:
+        levels = (rows - rows.min()) / (rows.max() - rows.min()) * 255
+        assert (np.abs(levels - np.floor(levels) - 0.5) < 1e-3).sum() >= rows.size // 3
+
+
+def test_quantization_that_leaves_its_ties_is_refused(tmp_path: Path) -> None:
+    graph = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 13]> g (float[6] x) => (uint8[6] y, float s, uint8 z)'
+        "{ y, s, z = DynamicQuantizeLinear (x) }"
+    )
+    onnx.save(graph, tmp_path / "model.onnx")
+
+    with pytest.raises(VerificationFailed) as caught:
+        run(ExportRequest(tmp_path / "model.onnx", tmp_path / "out", "openvino"))
+
+    assert caught.value.details["fidelity"]["failure"]["classes"] == ["ties"]
+    assert run(ExportRequest(tmp_path / "model.onnx", tmp_path / "onnx", "onnx")).verdict == "verified"

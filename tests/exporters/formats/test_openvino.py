@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import parser
 from torch import nn
 from torch.export import Dim
 
@@ -354,3 +356,20 @@ def test_running_leaves_no_file_and_reports_to_nobody(exported: Export, tmp_path
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_overlaps_that_equal_the_threshold_are_kept(tmp_path: Path) -> None:
+    graph = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 13]>'
+        "g (float[1,2,4] boxes, float[1,1,2] scores) => (int64[selected,3] kept)"
+        "<int64 most = {2}, float[1] overlap = {0.5}>"
+        "{ kept = NonMaxSuppression (boxes, scores, most, overlap) }"
+    )
+    onnx.save(graph, tmp_path / "model.onnx")
+    result = convert(tmp_path / "model.onnx", tmp_path)
+
+    boxes = np.array([[[0, 0, 1, 1], [0, 0, 0.5, 1]]], np.float32)
+    scores = np.array([[[0.9, 0.8]]], np.float32)
+    (kept,) = runners.load(result.package_dir).predict({"boxes": boxes, "scores": scores}).values()
+
+    np.testing.assert_array_equal(kept, [[0, 0, 0], [0, 0, 1]])

@@ -1,15 +1,17 @@
 """torch.export's own examples (torch._export.db) as sources: each is exported, and asked other inputs.
 
-    python -m tests.exporters.suites.export_db FOLDER [FORMAT ...]
+    python -m tests.exporters.suites.export_db RESULTS [FORMAT ...]
 
-prints a line of JSON for each example and format. Nothing of the verifier is used to judge an answer: the
-artefact runs in the plain runtime, and what is expected is what the example itself answers in eager mode.
+appends a line of JSON for each example and format to the file RESULTS, and leaves out those that are in it.
+Nothing of the verifier is used to judge an answer: the artefact runs in the plain runtime, and what is
+expected is what the example itself answers in eager mode.
 """
 
 import json
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +137,10 @@ def _same(wanted: Any, found: Any) -> bool:
     return bool(np.allclose(found, right, rtol=1e-3, atol=1e-4 * scale + 1e-6, equal_nan=True))
 
 
-def measure(folder: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[dict[str, Any]]:
-    """What came of each example and format."""
+def measure(
+    folder: Path, formats: tuple[str, ...] = FORMATS, known: Container[tuple[str, str]] = ()
+) -> Iterator[dict[str, Any]]:
+    """What came of each example and format, but for those in ``known``."""
     from exporters.convert import run
     from exporters.errors import ExportError
     from exporters.request import ExportRequest
@@ -144,6 +148,8 @@ def measure(folder: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[dict[s
     warnings.simplefilter("ignore")
     for name, example, given, path in programs(folder):
         for format_name in formats:
+            if (name, format_name) in known:
+                continue
             found: dict[str, Any] = {"case": name, "format": format_name, "message": ""}
             if isinstance(path, str):
                 yield {**found, "verdict": "no_program", "message": path}
@@ -159,6 +165,13 @@ def measure(folder: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[dict[s
             yield found
 
 
+def main(results: Path, formats: tuple[str, ...]) -> None:
+    lines = results.read_text().splitlines() if results.exists() else []
+    known = {(found["case"], found["format"]) for found in map(json.loads, lines)}
+    with tempfile.TemporaryDirectory() as folder, results.open("a") as file:
+        for found in measure(Path(folder), formats, known):
+            print(json.dumps(found), file=file, flush=True)
+
+
 if __name__ == "__main__":
-    for line in measure(Path(sys.argv[1]), tuple(sys.argv[2:]) or FORMATS):
-        print(json.dumps(line), flush=True)
+    main(Path(sys.argv[1]), tuple(sys.argv[2:]) or FORMATS)

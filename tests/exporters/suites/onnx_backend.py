@@ -130,7 +130,11 @@ def run_openvino(path: Path, inputs: dict[str, npt.NDArray[Any]]) -> Values:
     return [found[port] for port in compiled.outputs]
 
 
+_CRASH = "ended the process"
 CAUSES = {
+    _CRASH: "the target's runtime crashes",
+    "depends on the values of an input": "an output without a fixed rank",
+    "draws random": "the model draws random numbers",
     "is text, not one of": "an input is text",
     "is no tensor": "an input or output is a sequence, an optional or a map",
     "and only tensors": "an input or output is a sequence, an optional or a map",
@@ -201,26 +205,25 @@ def _exported(
     return {"verdict": result.verdict, "message": "", "samples": samples}
 
 
-def measure_all(format_name: str, results: Path, step: int = 1) -> list[dict[str, Any]]:
-    """Measure every ``step``-th case that the file does not have yet; all that it then has.
+def measure_all(format_name: str, results: Path, step: int = 1) -> None:
+    """Measure every ``step``-th case that the file does not have yet.
 
     A case is noted before it runs, so that one that ends the process is not run again.
     """
-    known = _read_results(results)
+    known = {found["case"] for found in read_results(results)}
     for number, case in enumerate(cases()):
         if number % step or case.name in known:
             continue
         with tempfile.TemporaryDirectory() as scratch, results.open("a") as file:
-            started = {"case": case.name, "runtime": "right", "verdict": "crashed", "message": ""}
-            for found in (started, None):
-                found = found or measure(case, format_name, Path(scratch))
-                print(json.dumps({"number": number, **found}), file=file, flush=True)
-    return list(_read_results(results).values())
+            started = {"case": case.name, "runtime": "right", "verdict": "crashed", "message": _CRASH}
+            print(json.dumps(started), file=file, flush=True)
+            print(json.dumps(measure(case, format_name, Path(scratch))), file=file, flush=True)
 
 
-def _read_results(path: Path) -> dict[str, dict[str, Any]]:
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The last line of each case."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return {found["case"]: found for found in map(json.loads, lines)}
+    return list({found["case"]: found for found in map(json.loads, lines)}.values())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """ONNX's backend tests as sources. Figures: benchmarks/results/suites.md."""
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,20 +12,13 @@ from . import onnx_backend
 
 pytestmark = pytest.mark.large
 
-_LEAST_SHARE = {"onnx": 0.95, "openvino": 0.6}
+_LEAST_SHARE = {"onnx": 0.95, "openvino": 0.8}
+_MOST_CRASHES = 40
 
 
-# Three answers of OpenVINO differ on data that the probes do not have; see the table.
-_OPENVINO = pytest.param("openvino", marks=pytest.mark.xfail(reason="float16 attention, Dropout, rounding"))
-
-
-@pytest.mark.parametrize("format_name", ["onnx", _OPENVINO])
+@pytest.mark.parametrize("format_name", ["onnx", "openvino"])
 def test_none_is_verified_and_wrong(format_name: str, tmp_path: Path) -> None:
-    found = []
-    for number, case in enumerate(onnx_backend.cases()):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        found.append(onnx_backend.measure(case, format_name, folder))
+    found = _measured(format_name, tmp_path / "results")
     runnable = [one for one in found if one["runtime"] == "right"]
 
     # Where onnxruntime itself does not answer as the standard says, its answers are the source's.
@@ -35,3 +31,12 @@ def test_none_is_verified_and_wrong(format_name: str, tmp_path: Path) -> None:
     assert len(runnable) > 1400
     assert right >= _LEAST_SHARE[format_name] * len(runnable)
     assert not [one for one in found if one["verdict"] == "traceback"]
+
+
+def _measured(format_name: str, results: Path) -> list[dict[str, Any]]:
+    """Of all cases: in another process, which starts again after a case that ended it."""
+    for _ in range(_MOST_CRASHES):
+        command = [sys.executable, "-m", onnx_backend.__name__, format_name, str(results)]
+        if subprocess.run(command, capture_output=True).returncode == 0:
+            return onnx_backend.read_results(results)
+    pytest.fail(f"It crashed in {_MOST_CRASHES} cases.")

@@ -1,26 +1,32 @@
-"""Fully masked rows in OpenVINO, whose CPU plugin loses the infinity of their scores (2026.4).
+"""Edge cases in which OpenVINO's CPU plugin differs from ONNX and torch, put right in the graph (2026.4).
 
-``ReduceMax`` starts at the lowest number of the dtype: of nothing but -inf it returns -3.4e38.
-``ScaledDotProductAttention`` returns NaN where torch returns 0.
+- ``ReduceMax`` starts at the lowest number of the dtype: of nothing but -inf it returns -3.4e38.
+- ``ScaledDotProductAttention`` returns NaN for a row that is masked altogether, torch 0.
+- ``NonMaxSuppression`` drops a box whose overlap equals the threshold, and is to drop one that exceeds it.
 """
 
 from typing import Any
 
 from ..runners.openvino import runtime
 
+_ONE_STEP = 0.6 * 2**-23  # t + t * this is the float32 next to t, for every t
+_SMALLEST = 2.0**-126
 
-def keep_infinity(model: Any) -> Any:
-    """Select the right result of such rows in ``model``, an ``openvino.Model``; returns it."""
+
+def repair(model: Any) -> Any:
+    """Put the edge cases of ``model``, an ``openvino.Model``, right; returns it."""
     changed = False
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind in ("ReduceMax", "ReduceMin") and node.get_element_type().is_real():
             masked, value = _nothing_but(node, float("-inf" if kind == "ReduceMax" else "inf"))
+            _replace(node, masked, value)
         elif kind == "ScaledDotProductAttention" and _has_mask(node):
-            masked, value = _fully_masked(node.input_value(3)), 0.0
+            _replace(node, _fully_masked(node.input_value(3)), 0.0)
+        elif kind == "NonMaxSuppression" and node.get_input_size() > 3:
+            _raise_threshold(node.input(3))
         else:
             continue
-        _replace(node, masked, value)
         changed = True
     if changed:
         model.validate_nodes_and_infer_types()
@@ -49,6 +55,15 @@ def _fully_masked(mask: Any) -> Any:
     if mask.get_element_type().get_type_name() == "boolean":
         return operators.logical_not(operators.reduce_logical_or(mask, -1, True))
     return operators.reduce_logical_and(operators.equal(mask, _constant(float("-inf"), mask)), -1, True)
+
+
+def _raise_threshold(threshold: Any) -> None:
+    """To the next number: an overlap that reaches it exceeds the threshold itself."""
+    operators = runtime().opset13
+    value = threshold.get_source_output()
+    step = operators.multiply(value, _constant(_ONE_STEP, value))
+    raised = operators.maximum(operators.add(value, step), _constant(_SMALLEST, value))
+    threshold.replace_source_output(raised.output(0))
 
 
 def _replace(node: Any, where: Any, value: float) -> None:
