@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import (
+    bounded_cost,
     cases,
     golden,
     independence,
@@ -263,7 +264,12 @@ def _write_package(
     outputs = attempt.runner.outputs if attempt.runner else source.output_specs(base)
     performance = {"model_size_bytes": size_bytes, **performance}
     independent = _independent_rows(attempt, base)
-    document = metadata.describe(request, source, attempt.artefact, outputs, base, performance, independent)
+    unbounded = (
+        bounded_cost.unbounded(folder / attempt.artefact.files[0]) if request.format == "onnx" else None
+    )
+    document = metadata.describe(
+        request, source, attempt.artefact, outputs, base, performance, independent, unbounded
+    )
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
     golden.write(folder / package.GOLDEN, base, document)

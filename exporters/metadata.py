@@ -19,10 +19,12 @@ def describe(
     golden: Case,
     performance: Mapping[str, Any],
     independent_rows: bool | None,
+    unbounded: Sequence[str] | None,
 ) -> dict[str, Any]:
     """The document. ``input_spec`` is the first of ``input_specs``: most models have one.
 
     ``independent_rows``: of ``independence.rows_are_independent``; None: the artefact did not run.
+    ``unbounded``: of ``bounded_cost.unbounded``; None: of no ONNX.
     """
     model = request.model
     inputs = [_input(spec, source, request.preprocessing) for spec in source.inputs]
@@ -60,6 +62,9 @@ def describe(
         if request.classes
         else None,
         "artefact": {"files": list(artefact.files), "converter": artefact.converter, **artefact.details},
+        "cost": None
+        if unbounded is None
+        else {"bounded": not unbounded, "unbounded_operators": list(unbounded)},
         "performance": dict(performance),
         "runtime_wrappers": wrappers.paths(request.format),
         "runtime_wrappers_unavailable": wrappers.why_not(request.format),

@@ -232,6 +232,10 @@ class Settings(BaseSettings):
     inference_threads: int | None = Field(None, ge=1)
     inference_url: PublicUrl | None = None
     max_inference_body: Size = 64_000_000
+    inference_memory: Size = 8_000_000_000
+    inference_tensors: Size = 512_000_000
+    inference_shared_host: bool = False
+    inference_trusted_namespaces: str = ""
 
     @model_validator(mode="after")
     def _nobody_gets_in_by_accident(self) -> "Settings":
@@ -258,6 +262,11 @@ class Settings(BaseSettings):
     def allowed_modules(self) -> list[str]:
         """Packages whose classes a checkpoint may name as its architecture."""
         return _names(self.export_allowed_modules)
+
+    @cached_property
+    def trusted_namespaces(self) -> frozenset[str]:
+        """Whose models of bounded cost the inference server's own process runs, with ENABLE_AUTH."""
+        return frozenset(_names(self.inference_trusted_namespaces))
 
     @cached_property
     def limits_of_exports(self) -> dict[Tier, ExportLimit]:

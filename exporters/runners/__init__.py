@@ -4,7 +4,7 @@ Serving uses these: importing this package loads no runtime.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -42,12 +42,37 @@ class NotExecutable(Exception):
     """The format's runtime does not exist on this platform; the message says so for a person."""
 
 
+class Stop:
+    """Ends a run from another thread, where its runtime can; elsewhere the run goes on."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._end: Callable[[], None] | None = None
+
+    def by(self, end: Callable[[], None]) -> None:
+        """What ends the run that is about to begin."""
+        self._end = end
+        if self.asked:
+            end()
+
+    def ask(self) -> None:
+        self.asked = True
+        if self._end is not None:
+            self._end()
+
+
 class Runner(Protocol):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Name → array in, name → array out. Raises InputError; may be called by several threads at once."""
+
+
+def predict_until(runner: Runner, inputs: Arrays, stop: Stop) -> Arrays:
+    """``runner.predict``, which ``stop`` can end early; the runtime's own error is raised then."""
+    run: Callable[[Arrays, Stop], Arrays] | None = getattr(runner, "predict_until", None)
+    return runner.predict(inputs) if run is None else run(inputs, stop)
 
 
 def load(package_dir: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False) -> Runner:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base import Arrays, Dimension
-from . import InputError, Runner
+from . import InputError, Runner, Stop, predict_until
 
 
 class BoundedRunner:
@@ -18,6 +18,15 @@ class BoundedRunner:
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Raises InputError as the runner does, and for a size that the source model does not take."""
+        self._check(inputs)
+        return self._runner.predict(inputs)
+
+    def predict_until(self, inputs: Arrays, stop: Stop) -> Arrays:
+        """As ``predict`` and ``runners.predict_until``."""
+        self._check(inputs)
+        return predict_until(self._runner, inputs, stop)
+
+    def _check(self, inputs: Arrays) -> None:
         for name, bounds in self.axes.items():
             shape = inputs[name].shape if name in inputs else ()
             for axis, (label, dimension) in bounds.items():
@@ -26,7 +35,6 @@ class BoundedRunner:
                         f"The axis {label!r} of the input {name!r} is {shape[axis]}; the model takes "
                         f"{text_of(dimension)}."
                     )
-        return self._runner.predict(inputs)
 
 
 def most_rows(runner: Runner) -> int | None:

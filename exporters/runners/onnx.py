@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import Arrays, TensorSpec
-from . import InputError, mismatch
+from . import InputError, Stop, mismatch
 
 _DTYPES = {
     "tensor(float16)": "float16",
@@ -26,9 +26,11 @@ class OnnxRunner:
     """One session. onnxruntime itself checks names, dtypes, ranks and fixed sizes."""
 
     def __init__(self, session: Any) -> None:
+        from onnxruntime import RunOptions
         from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
         self._session = session
+        self._options = RunOptions
         self._refused = InvalidArgument
         self.inputs = tuple(map(_spec, session.get_inputs()))
         self.outputs = tuple(map(_spec, session.get_outputs()))
@@ -36,8 +38,17 @@ class OnnxRunner:
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Raises InputError for a wrong name, dtype or shape; anything else is the runtime's own failure."""
+        return self._run(inputs, None)
+
+    def predict_until(self, inputs: Arrays, stop: Stop) -> Arrays:
+        """As ``runners.predict_until``. onnxruntime looks between two nodes: one that runs long runs on."""
+        options = self._options()
+        stop.by(lambda: setattr(options, "terminate", True))
+        return self._run(inputs, options)
+
+    def _run(self, inputs: Arrays, options: Any) -> Arrays:
         try:
-            return dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
+            return dict(zip(self._names, self._session.run(self._names, inputs, options), strict=True))
         except (self._refused, ValueError) as exc:
             wrong = mismatch(self.inputs, inputs)
             unknown = f"The model does not take these inputs: {str(exc).strip()[:300]}"

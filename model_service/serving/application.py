@@ -12,6 +12,7 @@ from model_service.serving.engine import Engine
 from model_service.serving.exchange import Exchange
 from model_service.serving.host import Host
 from model_service.serving.keys import KeyUses
+from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.serving.pool.busy import processors
 from model_service.serving.quotas import Quotas
 from model_service.serving.store import PackageStore
@@ -45,7 +46,8 @@ class Application:
         threads = settings.inference_threads or processors()
         self._engine = Engine(threads, lanes=max(1, processors() // threads))
         store = PackageStore(Blobs(database), settings.home / "serving")
-        self._host = Host(Deployments(database), store, self._engine, server=server)
+        self._model_hosts = ModelHosts(settings)
+        self._host = Host(Deployments(database), store, self._engine, self._model_hosts, server=server)
         self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners)
         exchange = Exchange(
             usage, key_uses, quotas, Tiers.read(settings), max_body=settings.max_inference_body
@@ -66,6 +68,7 @@ class Application:
         self._host.stop()
         self._accounting.stop()
         self._engine.stop()
+        self._model_hosts.close()
         self._rates.close()
 
     def load(self) -> tuple[float, list[Wish]]:

@@ -8,6 +8,7 @@ It is called on the event loop's thread alone; only models run elsewhere.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,8 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from exporters.errors import LimitExceeded
+from model_service.errors import ServiceUnavailable
 from model_service.serving.batches import Shape, concatenated, rows_of, shape_of, split
+from model_service.serving.failures import DeadlineExceeded, InputRefused, ModelCrashed, ModelOutOfMemory
+from model_service.serving.kills import Kills
+from model_service.serving.model_hosts.runs import Answer, HostedModel, HostLost, Run, RunKilled, RunStopped
 from model_service.serving.turns import Turns
+from model_service.serving.warm_up import INLINE_S, Cost
 
 if TYPE_CHECKING:
     from exporters.base import Arrays
@@ -25,10 +32,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A model below that costs less than a thread's turn. Above it the loop would keep others waiting.
-INLINE_S = 0.0003
 # Made as they are needed: a slow model keeps its own, and no other model waits for them.
 _MOST_THREADS = 128
+# So long requests of a model run alone after a batch of them ended a model host.
+_ALONE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,14 +44,6 @@ class Batching:
 
     max_rows: int = 1
     max_delay_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds that a run of ``elements`` input elements took."""
-
-    seconds: float
-    elements: int
 
 
 class Engine:
@@ -73,9 +72,7 @@ class Engine:
     def start(self, run: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
         """``done`` is called on the loop with what ``run`` returned or raised."""
         loop = asyncio.get_running_loop()
-        if not self._running:
-            self._since = time.perf_counter()
-        self._running += 1
+        self.began()
 
         def work() -> None:
             result: T | Exception
@@ -86,12 +83,21 @@ class Engine:
             loop.call_soon_threadsafe(finish, result)
 
         def finish(result: T | Exception) -> None:
-            self._running -= 1
-            if not self._running:
-                self._busy_s += time.perf_counter() - self._since
+            self.ended()
             done(result)
 
         self._pool.submit(work)
+
+    def began(self) -> None:
+        """A model runs, here or in a model host."""
+        if not self._running:
+            self._since = time.perf_counter()
+        self._running += 1
+
+    def ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._busy_s += time.perf_counter() - self._since
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,10 @@ class _Request:
     shape: Shape
     arrived: float
     answer: asyncio.Future[Ran]
+    caller: str
     alone: bool = False  # a batch that it was part of failed
+    lost: int = 0  # how often its model host ended while it was in it
+    suspect: bool = False  # it may have been at fault
 
 
 @dataclass(frozen=True)
@@ -144,19 +153,36 @@ class Lane:
     """One model's way through the engine.
 
     Args:
+        runner: in this process, or in a model host.
         batching: ``max_rows`` above 1 only for a model that answers each row as if it were alone.
         cost: what a run was measured to cost.
+        timeout_s: a run in a model host is ended then.
+        kills: of the deployment's revision.
     """
 
-    def __init__(self, engine: Engine, runner: Runner, batching: Batching, cost: Cost) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        runner: Runner | HostedModel,
+        batching: Batching,
+        cost: Cost,
+        *,
+        timeout_s: float = math.inf,
+        kills: Kills | None = None,
+    ) -> None:
         self._engine = engine
-        self._runner = runner
         self._batching = batching
-        self._inline_elements = cost.elements * 4 if cost.seconds < INLINE_S else 0
+        self._timeout_s = timeout_s
+        self._kills = kills if kills is not None else Kills()
+        self._local = None if isinstance(runner, HostedModel) else runner
+        self._hosted = runner if isinstance(runner, HostedModel) else None
+        tiny = self._local is not None and cost.seconds < INLINE_S
+        self._inline_elements = cost.elements * 4 if tiny else 0
         self.runs = Runs()
         self._waiting: deque[_Request] = deque()
         self._running = 0  # batches in threads: those that run, and those ready to
         self._turns = Turns(engine.lanes)
+        self._alone_until = 0.0  # after a batch that ended a model host: it was not known whose input did
         self._timer: asyncio.TimerHandle | None = None
 
     def run_now(self, inputs: Arrays) -> Ran | None:
@@ -164,11 +190,16 @@ class Lane:
 
         Raises whatever the runner raises.
         """
-        if not self._inline_elements or sum(array.size for array in inputs.values()) > self._inline_elements:
+        local = self._local
+        if (
+            not self._inline_elements
+            or local is None
+            or sum(array.size for array in inputs.values()) > self._inline_elements
+        ):
             return None
         began = time.perf_counter()
         try:
-            outputs = self._runner.predict(inputs)
+            outputs = local.predict(inputs)
         except Exception:
             self.runs.failures += 1
             raise
@@ -177,10 +208,18 @@ class Lane:
         self.runs.note(1, rows_of(inputs), seconds)
         return Ran(outputs, seconds)
 
-    def submit(self, inputs: Arrays) -> asyncio.Future[Ran]:
-        """The answer in time. What is cancelled before its run begins is never computed."""
+    def submit(self, inputs: Arrays, caller: str = "") -> asyncio.Future[Ran]:
+        """The answer in time. What is cancelled before its run begins is never computed.
+
+        ``caller``: the id of the key that asks.
+
+        Raises:
+            InputRefused: this input ended the model's process before.
+        """
+        if (how := self._kills.refused(inputs)) is not None:
+            raise InputRefused(how)
         answer: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
-        request = _Request(inputs, rows_of(inputs), shape_of(inputs), time.perf_counter(), answer)
+        request = _Request(inputs, rows_of(inputs), shape_of(inputs), time.perf_counter(), answer, caller)
         self._waiting.append(request)
         self._dispatch()
         if self._waiting and self._waiting[-1] is request:
@@ -241,13 +280,18 @@ class Lane:
             rows += request.rows
             shape = request.shape
             yield request
-            if request.alone or rows >= self._batching.max_rows:
+            if request.alone or rows >= self._batching.max_rows or time.monotonic() < self._alone_until:
                 break
         self._waiting.extendleft(reversed(passed))
 
     def _run(self, batch: list[_Request]) -> None:
         self._running += 1
+        if self._hosted is not None:
+            self._run_hosted(self._hosted, batch)
+        elif self._local is not None:
+            self._run_here(self._local, batch)
 
+    def _run_here(self, runner: Runner, batch: list[_Request]) -> None:
         def run() -> _Outcome:
             inputs = _joined(batch)
             with self._turns:
@@ -257,27 +301,89 @@ class Lane:
                 if len(wanted) < len(batch):  # the others gave up while this one waited for its turn
                     inputs = _joined(wanted)
                 began = time.perf_counter()
-                outputs = self._runner.predict(inputs)
+                outputs = runner.predict(inputs)
                 seconds = time.perf_counter() - began
-            rows = [request.rows for request in wanted]
-            return _Outcome(wanted, [outputs] if len(wanted) == 1 else split(outputs, rows), seconds)
+            return _outcome(wanted, outputs, seconds)
 
-        def done(outcome: _Outcome | Exception) -> None:
-            self._running -= 1
-            if isinstance(outcome, _Outcome):
-                self._settle(outcome)
-            elif len(batch) > 1:  # one of them may be at fault: none of the others fails for it
-                for request in batch:
-                    request.alone = True
-                    request.answer.add_done_callback(partial(self._forget, request))
-                self._waiting.extendleft(reversed(batch))
+        self._engine.start(run, partial(self._done, batch))
+
+    def _run_hosted(self, model: HostedModel, batch: list[_Request]) -> None:
+        """As ``_run_here``; the host has the model's turns."""
+        wanted: list[_Request] = []
+
+        def parts() -> list[Arrays] | None:
+            wanted.extend(request for request in batch if not request.answer.done())
+            return [request.inputs for request in wanted] or None
+
+        def done(answer: Answer | Exception | None) -> None:
+            self._engine.ended()
+            outcome: _Outcome | Exception
+            try:
+                if isinstance(answer, Exception):
+                    outcome = answer
+                elif answer is None:
+                    outcome = _Outcome([], [], 0.0)
+                else:
+                    outcome = _outcome(wanted, answer.outputs, answer.seconds)
+            except ValueError as exc:
+                outcome = exc
+            self._done(batch, outcome)
+
+        self._engine.began()
+        suspect = any(request.suspect for request in batch)
+        model.begin(Run(parts, self._timeout_s, suspect, done))
+
+    def _done(self, batch: list[_Request], outcome: _Outcome | Exception) -> None:
+        self._running -= 1
+        if isinstance(outcome, _Outcome):
+            self._settle(outcome)
+        elif isinstance(outcome, HostLost):
+            self._retry_lost(batch, outcome)
+        elif len(batch) > 1:  # one of them may be at fault: none of the others fails for it
+            killed = isinstance(outcome, RunKilled)
+            if killed:
+                self._alone_until = time.monotonic() + _ALONE_S
+            for request in batch:
+                request.suspect = killed
+            self._retry_alone(batch)
+        else:
+            self._fail(batch[0], outcome)
+        self._dispatch()
+
+    def _retry_lost(self, batch: list[_Request], lost: HostLost) -> None:
+        """Once."""
+        again = []
+        for request in batch:
+            request.lost += 1
+            request.suspect = lost.suspect
+            if request.lost > 1:
+                self._fail(request, lost)
             else:
-                self.runs.failures += 1
-                if not batch[0].answer.done():
-                    batch[0].answer.set_exception(outcome)
-            self._dispatch()
+                again.append(request)
+        self._retry_alone(again)
 
-        self._engine.start(run, done)
+    def _retry_alone(self, batch: list[_Request]) -> None:
+        for request in batch:
+            request.alone = True
+            request.answer.add_done_callback(partial(self._forget, request))
+        self._waiting.extendleft(reversed(batch))
+
+    def _fail(self, request: _Request, exc: Exception) -> None:
+        self.runs.failures += 1
+        match exc:
+            case RunKilled():
+                self._kills.note(request.inputs, request.caller, str(exc))
+                exc = ModelCrashed(str(exc))
+            case RunStopped():
+                exc = DeadlineExceeded(self._timeout_s)
+            case LimitExceeded():
+                exc = ModelOutOfMemory(exc.message)
+            case HostLost():
+                exc = ServiceUnavailable(
+                    "The process that runs the model ended twice while it had this request: try again."
+                )
+        if not request.answer.done():
+            request.answer.set_exception(exc)
 
     def _settle(self, outcome: _Outcome) -> None:
         requests = outcome.requests
@@ -286,6 +392,13 @@ class Lane:
         for request, outputs in zip(requests, outcome.outputs, strict=True):
             if not request.answer.done():
                 request.answer.set_result(Ran(outputs, outcome.seconds))
+
+
+def _outcome(requests: list[_Request], outputs: Arrays, seconds: float) -> _Outcome:
+    """Raises: ValueError: as ``split``."""
+    if len(requests) == 1:
+        return _Outcome(requests, [outputs], seconds)
+    return _Outcome(requests, split(outputs, [request.rows for request in requests]), seconds)
 
 
 def _joined(requests: list[_Request]) -> Arrays:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_service.serving.engine import Ran
-from model_service.serving.member import LoadFailed, Model, Processing
+from model_service.serving.member import Model, Processing
+from model_service.serving.warm_up import LoadFailed
 
 if TYPE_CHECKING:
     from exporters.base import Arrays, TensorSpec
@@ -35,16 +36,16 @@ class Ensemble:
     def run_now(self, inputs: Arrays) -> Ran | None:
         return None
 
-    def submit(self, inputs: Arrays) -> asyncio.Future[Ran]:
-        return asyncio.ensure_future(self._run(inputs))
+    def submit(self, inputs: Arrays, caller: str = "") -> asyncio.Future[Ran]:
+        return asyncio.ensure_future(self._run(inputs, caller))
 
-    async def _run(self, inputs: Arrays) -> Ran:
+    async def _run(self, inputs: Arrays, caller: str) -> Ran:
         known: dict[str, Any] = dict(inputs)
         seconds = 0.0
         ran = None
         for step in self._steps:
             given = {name: known[source] for name, source in step.sources.items()}
-            ran = step.model.run_now(given) or await step.model.submit(given)
+            ran = step.model.run_now(given) or await step.model.submit(given, caller)
             seconds += ran.seconds
             known |= {f"{step.model.name}.{name}": array for name, array in ran.outputs.items()}
         assert ran is not None

@@ -17,11 +17,11 @@ from model_service.errors import (
     InvalidRequest,
     ModelServiceError,
     NotPermitted,
-    ServiceFailure,
     ServiceUnavailable,
     Unauthorized,
 )
 from model_service.metrics import INFERENCE_DURATION
+from model_service.serving.failures import DeadlineExceeded
 from model_service.serving.hosted import Flight, Hosted
 from model_service.serving.http import read_body
 from model_service.serving.keys import KeyUses
@@ -52,13 +52,6 @@ class TooManyAtOnce(NotPermitted):
     code = "too_many_at_once"
     status = 429
     retry_after_s = 1
-
-
-class DeadlineExceeded(ServiceFailure):
-    """Nothing says that the same request would be answered in time later: there is no Retry-After."""
-
-    code = "deadline_exceeded"
-    status = 504
 
 
 class ClientGone(Exception):
@@ -95,6 +88,7 @@ class _Tally:
 
     began: float
     member: Member
+    caller: str  # the id of its key
     bytes_in: int = 0
     inference_s: float = 0.0
 
@@ -174,7 +168,7 @@ class Exchange:
         limits = self._tiers.of(self._tiers.tier_of(hosted.owner, hosted.tier))
         admission = self._quotas.admit(hosted.owner, limits)
         self._key_uses.note(key_id)
-        tally = _Tally(time.perf_counter(), hosted.route.members[0])
+        tally = _Tally(time.perf_counter(), hosted.route.members[0], key_id)
         status, sent = 500, 0
         try:
             answer = await self._answer(hosted, wire, named, scope, protocol, tally)
@@ -226,7 +220,8 @@ class Exchange:
         try:
             ran = member.run_now(request.inputs)
             if ran is None:
-                ran = await _finished(member.submit(request.inputs), protocol, hosted.timeout_s)
+                answer = member.submit(request.inputs, tally.caller)
+                ran = await _finished(answer, protocol, hosted.timeout_s)
         except InputError as exc:
             raise InvalidRequest(str(exc)) from None
         tally.inference_s = ran.seconds
@@ -283,9 +278,7 @@ async def _finished(answer: asyncio.Future[Ran], protocol: Any, timeout_s: float
         return await answer
     except asyncio.CancelledError as exc:
         if exc.args == (_LATE,):
-            raise DeadlineExceeded(
-                f"The model did not answer within the deployment's {timeout_s:g} s."
-            ) from None
+            raise DeadlineExceeded(timeout_s) from None
         if gone.done():
             raise ClientGone from None
         raise

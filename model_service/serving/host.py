@@ -25,8 +25,9 @@ from model_service.serving.engine import Engine
 from model_service.serving.hosted import Hosted, served_members, to_serve
 from model_service.serving.keys import Keys
 from model_service.serving.loader import MAX_LOAD_ATTEMPTS, Loader, Outcome
-from model_service.serving.member import LoadFailed
+from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.serving.store import PackageStore
+from model_service.serving.warm_up import LoadFailed
 from model_service.states import DeploymentStatus
 from model_service.storage.blobs import BlobDamaged
 from model_service.storage.db import CONNECTION_ERRORS, Document, now
@@ -50,12 +51,20 @@ class Failure:
 class Host:
     """``server`` names this server, the same after a restart, without dots."""
 
-    def __init__(self, deployments: Deployments, store: PackageStore, engine: Engine, *, server: str) -> None:
+    def __init__(
+        self,
+        deployments: Deployments,
+        store: PackageStore,
+        engine: Engine,
+        hosts: ModelHosts,
+        *,
+        server: str,
+    ) -> None:
         self._deployments = deployments
         self._server = server
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._loader = Loader(deployments, store, engine, server=server, notify=self._wake.set)
+        self._loader = Loader(deployments, store, engine, hosts, server=server, notify=self._wake.set)
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         # Replaced as a whole, by the host's thread alone: requests read them.
         self._hosted: dict[str, Hosted] = {}
@@ -141,6 +150,7 @@ class Host:
             self._each(deployment["_id"], partial(self._follow, deployment))
         for hosted in self.hosted():
             self._each(hosted.id, partial(self._judge, hosted))
+            self._each(hosted.id, partial(self._suspend, hosted))
             self._tell_of_shadow(hosted)
         self._awaited = {each for each in self._awaited if self._is_awaited(each)}
         if not self._awaited:
@@ -204,6 +214,12 @@ class Host:
         reason, data = str(violation), {**asdict(violation), "server": self._server}
         if self._deployments.roll_back_to_former(hosted.id, hosted.revision, reason, data):
             self._tell(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
+
+    def _suspend(self, hosted: Hosted) -> None:
+        """Serve a deployment no more whose model's process was ended by several callers."""
+        reason = hosted.kills.verdict()
+        if reason is not None and self._deployments.suspend(hosted.id, hosted.revision, reason):
+            self._tell(hosted.id, "error", "suspended", reason, revision=hosted.revision)
 
     def _tell_of_shadow(self, hosted: Hosted) -> None:
         """Once a minute, if it was asked anything since."""

@@ -10,6 +10,7 @@ from model_service.serving.engine import Batching, Engine
 from model_service.serving.ensemble import Ensemble
 from model_service.serving.guard import Guard
 from model_service.serving.keys import Keys
+from model_service.serving.kills import Kills
 from model_service.serving.member import Loaded, Member, Model
 from model_service.serving.protocols.oip.documents import Statistics, Timing
 from model_service.serving.routing import Route
@@ -31,7 +32,10 @@ class Flight:
 
 @dataclass(frozen=True)
 class Hosted:
-    """One revision of a deployment. Everything but ``flight`` and what ``guard`` has seen never changes."""
+    """One revision of a deployment.
+
+    Everything but ``flight`` and what ``guard`` and ``kills`` have seen never changes.
+    """
 
     id: str
     name: str
@@ -42,6 +46,7 @@ class Hosted:
     batching: Batching
     max_concurrency: int
     timeout_s: float
+    kills: Kills
     owner: str
     tier: Tier | None
     keys: Keys
@@ -90,8 +95,11 @@ def build(deployment: Document, loaded: Mapping[str, Loaded], engine: Engine) ->
     batching = config["batching"]
     limits = Batching(batching["max_batch_size"], batching["max_delay_ms"] / 1000)
 
+    timeout_s, kills = config["timeout_ms"] / 1000, Kills()
+
     def model(member: Document) -> Model:
-        return Model(member, loaded[package_id(member)], engine, limits)
+        package = loaded[package_id(member)]
+        return Model(member, package, engine, limits, timeout_s=timeout_s, kills=kills)
 
     documents: list[Document] = routing["members"]
     models = [model(member) for member in documents]
@@ -105,7 +113,8 @@ def build(deployment: Document, loaded: Mapping[str, Loaded], engine: Engine) ->
         guard=Guard.of(deployment),
         batching=limits,
         max_concurrency=config["max_concurrency"],
-        timeout_s=config["timeout_ms"] / 1000,
+        timeout_s=timeout_s,
+        kills=kills,
         owner=deployment.get("user_id") or "",
         tier=deployment.get("owner_tier"),
         keys=Keys(deployment["keys"]),

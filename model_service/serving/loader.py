@@ -11,8 +11,10 @@ import structlog
 
 from model_service.serving.engine import Engine
 from model_service.serving.hosted import Hosted, build, package_id, served_members
-from model_service.serving.member import Loaded, LoadFailed, load
+from model_service.serving.member import Loaded, load
+from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.serving.store import PackageStore
+from model_service.serving.warm_up import LoadFailed, warmed_up
 from model_service.states import DeploymentStatus
 from model_service.storage.db import DATABASE_ERRORS, Document
 from model_service.storage.deployments import Deployments
@@ -37,6 +39,7 @@ class Loader:
         deployments: Deployments,
         store: PackageStore,
         engine: Engine,
+        hosts: ModelHosts,
         *,
         server: str,
         notify: Callable[[], None],
@@ -44,12 +47,13 @@ class Loader:
         self._deployments = deployments
         self._store = store
         self._engine = engine
+        self._hosts = hosts
         self._server = server
         self._notify = notify
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         # What any deployment holds of it; a revision loads only what the one before did not have.
-        self._loaded: WeakValueDictionary[tuple[str, bool], Loaded] = WeakValueDictionary()
+        self._loaded: WeakValueDictionary[tuple[str, bool, str], Loaded] = WeakValueDictionary()
         self._counted: str | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -127,11 +131,17 @@ class Loader:
 
     def _member(self, deployment: Document, member: Document) -> Loaded:
         gpu: bool = deployment["config"]["gpu_enabled"]
-        key = (package_id(member), gpu)
+        group = self._hosts.group_of(deployment)
+        key = (package_id(member), gpu, group)
         loaded = self._loaded.get(key)
         if loaded is None:
             folder = self._store.fetch(member["package"])
-            loaded = self._loaded[key] = load(key[0], folder, self._engine.threads, gpu=gpu)
+            threads = self._engine.threads
+            if self._hosts.may_run_here(deployment, folder):
+                runs = partial(warmed_up, threads=threads, gpu=gpu)
+            else:
+                runs = partial(self._hosts.load, group, threads=threads, lanes=self._engine.lanes, gpu=gpu)
+            loaded = self._loaded[key] = load(key[0], folder, runs)
         return loaded
 
     def _uncount(self, deployment_id: str) -> None:

@@ -292,6 +292,24 @@ class Deployments:
 
         return self._db.transaction(work)
 
+    def suspend(self, deployment_id: str, revision: int, reason: str) -> bool:
+        """Serve it no more until somebody activates or revises it; ``reason`` becomes its error message.
+
+        False where it has another revision by now, or is served no more.
+        """
+
+        def work(session: Session) -> bool:
+            before = self.get(deployment_id, session)
+            if before is None or before["revision"] != revision or before["status"] not in SERVED:
+                return False
+            changes = {"error_message": reason, "deactivated_at": now()}
+            told = {"revision": revision, "error_message": reason}
+            to = DeploymentStatus.INACTIVE
+            self.shift(deployment_id, to, "suspended", session, changes=changes, data=told)
+            return True
+
+        return self._db.transaction(work)
+
     def log(self, entries: Sequence[Document]) -> None:
         """Keep what a server has to tell; see ``storage.deployment_logs``."""
         self._logs.insert(entries)

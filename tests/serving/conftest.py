@@ -27,6 +27,7 @@ from model_service.serving.engine import Engine
 from model_service.serving.exchange import Exchange
 from model_service.serving.host import Host
 from model_service.serving.keys import KeyUses
+from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.serving.quotas import Quotas
 from model_service.serving.store import PackageStore
 from model_service.serving.usage import Usage
@@ -100,6 +101,7 @@ class World:
     quotas: Quotas
     engine: Engine
     settings: Settings
+    model_hosts: ModelHosts
     started: list[Host] = field(default_factory=list)
 
     def member(self, archive: bytes, **fields: Any) -> Document:
@@ -179,7 +181,7 @@ class World:
 
     def host(self, server: str = "the-server") -> Host:
         """A running host. A second one of the same name is that server after a restart."""
-        host = Host(self.deployments, self.store, self.engine, server=server)
+        host = Host(self.deployments, self.store, self.engine, self.model_hosts, server=server)
         host.start()
         self.started.append(host)
         return host
@@ -228,12 +230,21 @@ def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
     rates = RateWindows(settings, database)
     quotas = Quotas(rates, UsageCounts(database))
     world = World(
-        database, blobs, Deployments(database), store, Usage(), quotas, Engine(1, lanes=2), settings
+        database,
+        blobs,
+        Deployments(database),
+        store,
+        Usage(),
+        quotas,
+        Engine(1, lanes=2),
+        settings,
+        ModelHosts(settings),
     )
     yield world
     for host in world.started:
         host.stop()
     world.engine.stop()
+    world.model_hosts.close()
     rates.close()
     database.close()
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from exporters.base import Arrays, Case, TensorSpec
+from exporters.base import Arrays, TensorSpec
 from exporters.processing.pipeline import Pipeline
-from model_service.serving.engine import Batching, Cost, Engine
+from model_service.serving.engine import Batching, Engine
 from model_service.serving.member import Loaded, Model
+from model_service.serving.warm_up import Cost
 
 
 class Linear:
@@ -35,5 +36,5 @@ def model(
     }
     pipeline = Pipeline(metadata, None)  # type: ignore[arg-type]  # a folder is for tokenizers
     cost = Cost(seconds, elements=100)
-    loaded = Loaded(name, runner, pipeline, Case("golden", {}, {}), cost, mixes_rows=False)
+    loaded = Loaded(name, runner, pipeline, cost, mixes_rows=False)
     return Model(document, loaded, engine, Batching(max_rows=8))

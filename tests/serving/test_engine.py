@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from exporters.base import Arrays, TensorSpec
-from model_service.serving.engine import Batching, Cost, Engine, Lane
+from model_service.serving.engine import Batching, Engine, Lane
+from model_service.serving.warm_up import Cost
 
 T = TypeVar("T")
 SLOW = Cost(seconds=0.01, elements=3)

@@ -15,9 +15,10 @@ import pytest
 
 from exporters.base import Arrays
 from model_service.serving import exchange
-from model_service.serving.engine import Batching, Cost, Lane
+from model_service.serving.engine import Batching, Lane
 from model_service.serving.hosted import Hosted
 from model_service.serving.protocols import Answer
+from model_service.serving.warm_up import Cost
 from model_service.serving.wires import PlatformWire
 from tests.serving.conftest import KEY, Endpoint, Reply, World, wait_for
 

@@ -5,7 +5,6 @@
 
 import argparse
 import asyncio
-import ctypes
 import importlib
 import json
 import math
@@ -19,14 +18,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from model_service.config import Settings, SettingsError, read_settings
+from model_service.serving.freed_memory import keep_freed_memory
 from model_service.serving.pool.busy import Busy, IdleTime, processors
 from model_service.serving.pool.supervisor import STOP_S
 
 _APPLICATION = "model_service.serving.application:make"
 _REPORT_S = 0.5
-# malloc.h. glibc takes no larger threshold than this one.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT = 32 << 20
 _DRAIN_S = 3.0
 _MOVE_S = 5.0  # how long after the pool grew clients are asked to connect anew
 # For what is under way: when all is to end, and when this process alone is not needed any more.
@@ -187,14 +184,6 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
         return
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed bodies for the next request: the kernel would clear every page anew."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_KEPT)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model_service.serving.pool.process", description=__doc__)
     parser.add_argument("--index", type=int, required=True, help="the same for every process in its place")
@@ -204,7 +193,7 @@ def main() -> int:
     parser.add_argument("--application", default=_APPLICATION, help="module:factory")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C: the supervisor tells us
-    _keep_freed_memory()
+    keep_freed_memory()
     control = Control(arguments.control)
     try:
         settings = read_settings()

@@ -1,0 +1,54 @@
+"""Errors of a model's run, as a caller is told them."""
+
+from model_service.errors import InvalidRequest, ServiceFailure
+
+
+class DeadlineExceeded(ServiceFailure):
+    """Nothing says that the same request would be answered in time later: there is no Retry-After."""
+
+    code = "deadline_exceeded"
+    status = 504
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"The model did not answer within the deployment's {timeout_s:g} s.")
+
+
+class ModelCrashed(ServiceFailure):
+    """The model ended its process on this input, which is refused from now on."""
+
+    code = "model_crashed"
+    status = 500
+
+    def __init__(self, how: str) -> None:
+        super().__init__(
+            f"The model crashed on this input ({how}). The same input is refused for an hour, or until the "
+            "deployment has another revision.",
+            how=how,
+        )
+
+
+class ModelOutOfMemory(ServiceFailure):
+    """A run needs more memory than INFERENCE_MEMORY, or its tensors more than INFERENCE_TENSORS."""
+
+    code = "model_out_of_memory"
+    status = 500
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The model needs more memory for this input than it may use: {reason[:300]} Send less at a "
+            "time. INFERENCE_MEMORY and INFERENCE_TENSORS are the limits."
+        )
+
+
+class InputRefused(InvalidRequest):
+    """The same input ended the model's process before."""
+
+    code = "input_refused"
+    status = 422
+
+    def __init__(self, how: str) -> None:
+        super().__init__(
+            f"This input ended the model's process before ({how}): it is not run again. It is accepted after "
+            "an hour, or when the deployment has another revision.",
+            how=how,
+        )

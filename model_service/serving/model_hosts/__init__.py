@@ -1,0 +1,11 @@
+"""Model hosts: processes that load and run models, apart from the front, which has the network and the keys.
+
+    front (InferenceApp, Engine, Lane)                      model host, one for each trust group
+    groups.ModelHosts      which group a package is of
+    host.ModelHost         starts, kills, restarts it  ───  process: confines itself, then
+    runs.HostedModel       a Lane's way into it             worker: loads packages, runs models
+    connection.Connection  one run at a time           ───  a thread each
+    tensors in shared memory (memory.py), messages by a Unix socket (channel.py)
+
+A host is not trusted: what it sends is validated by the front before it is used.
+"""

@@ -1,0 +1,81 @@
+"""Messages between the front and a model host: JSON objects, one for each packet of a Unix socket.
+
+Front to host, on the control socket:
+    {"do": "connect", "id": n}, with a socket and a memory    a connection: a thread of the host answers it
+    {"do": "stop", "id": n, "run": number}                    end this connection's run, where a runtime can
+    {"do": "forget", "model": n}
+Host to front, on the control socket, once: {"confined": {...}}
+Front to host, on a connection, and the host's answer to each:
+    {"do": "load", "model": n, "folder", "threads", "lanes", "gpu"}    {"inputs", "outputs", "seconds", …}
+    {"do": "run", "model": n, "run": number, "arrays": [...], "end"}   {"arrays": [...], "seconds"}
+    any of them                                                        {"error": kind, "message"}
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+_MOST_BYTES = 1 << 20
+_MOST_MESSAGE = 2000  # characters of an error
+
+
+class Closed(Exception):
+    """The other side has closed the socket, or sent what is no message."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends, whose packets may be large: the description of hundreds of arrays."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
+    return ends
+
+
+def send(end: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Raises: Closed: nobody reads it."""
+    content = orjson.dumps(message)
+    try:
+        if descriptors:
+            socket.send_fds(end, [content], list(descriptors))
+        else:
+            end.send(content)
+    except OSError as exc:
+        raise Closed(f"the message cannot be sent: {exc.strerror}") from None
+
+
+def receive(end: socket.socket) -> dict[str, Any]:
+    """The next message.
+
+    Raises:
+        Closed: there is none, or no JSON object.
+        BlockingIOError, TimeoutError: not yet, of a socket that does not wait.
+    """
+    try:
+        content = end.recv(_MOST_BYTES)
+    except (BlockingIOError, TimeoutError):
+        raise
+    except OSError as exc:
+        raise Closed(f"the connection broke: {exc.strerror}") from None
+    return parsed(content)
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    """Raises: Closed."""
+    if not content:
+        raise Closed("the connection was closed")
+    try:
+        message = orjson.loads(content)
+    except ValueError:
+        raise Closed("what came is no JSON") from None
+    if not isinstance(message, dict):
+        raise Closed("what came is no object")
+    return message
+
+
+def failure(kind: str, exc: BaseException) -> dict[str, Any]:
+    text = str(exc).encode(errors="replace").decode()
+    return {"error": kind, "message": text[:_MOST_MESSAGE] or type(exc).__name__}

@@ -1,0 +1,44 @@
+"""What a model host may do, set by itself before it reads the first byte of a model.
+
+Needs no more than the standard library and ``exporters``: a second thread, as numpy starts them, would be
+left out of it.
+"""
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import model_service
+from exporters import landlock, limits, seccomp
+
+# Of address space beyond the memory: libraries, stacks and arenas that are reserved and not used.
+_ADDRESS_SPACE_BYTES = 64 << 30
+
+
+def confine(folder: Path, memory_bytes: int, file_bytes: int, *, gpu: bool = False) -> dict[str, str]:
+    """Leave this process the packages in ``folder`` to read, its sockets, and its processor time.
+
+    Returns for ``network``, ``files`` and ``system_calls``: ``isolated``, or ``open: <reason>``.
+
+    Args:
+        file_bytes: what a shared memory may grow to.
+    """
+    limits.die_with_parent()
+    with contextlib.suppress(OSError):  # when the machine's memory is full, this process goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    network = limits.isolate_network()
+    code = Path(model_service.__file__).parent
+    devices = list(_graphics()) if gpu else []
+    files = landlock.confine([*landlock.interpreter_paths(), code, folder], [Path("/dev/null"), *devices])
+    system_calls = seccomp.confine()
+    limits.apply({"memory_bytes": memory_bytes, "file_bytes": file_bytes})
+    if not gpu:  # a driver reserves addresses for all of its memory
+        ceiling = memory_bytes + _ADDRESS_SPACE_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
+    return {"network": network, "files": files, "system_calls": system_calls}
+
+
+def _graphics() -> Iterator[Path]:
+    for pattern in ("nvidia*", "dri"):
+        yield from Path("/dev").glob(pattern)
