@@ -112,18 +112,19 @@ def unbounded(path: Path) -> list[str]:
 def _objection(node: Any, degrees: Mapping[str, int]) -> str | None:
     import onnx
 
-    kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
-    if any(attribute.type in kinds for attribute in node.attribute):
-        return node.op_type
+    operator = str(node.op_type)
+    graphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    if any(attribute.type in graphs for attribute in node.attribute):
+        return operator
     if node.domain == "ai.onnx.ml":
-        return None if node.op_type in _BOUNDED_ML else f"ai.onnx.ml.{node.op_type}"
+        return None if operator in _BOUNDED_ML else f"ai.onnx.ml.{operator}"
     if node.domain not in ("", "ai.onnx"):
-        return f"{node.domain}.{node.op_type}"
-    if node.op_type in _SIZES:
-        given = [node.input[at] for at in _SIZES[node.op_type] if at < len(node.input) and node.input[at]]
+        return f"{node.domain}.{operator}"
+    if operator in _SIZES:
+        given = [node.input[at] for at in _SIZES[operator] if at < len(node.input) and node.input[at]]
         largest = max((degrees.get(name, _UNKNOWN) for name in given), default=0)
-        return None if largest <= _LARGEST_DEGREE else f"{node.op_type} of a size from an input's values"
-    return None if node.op_type in _BOUNDED else str(node.op_type)
+        return None if largest <= _LARGEST_DEGREE else f"{operator} of a size from an input's values"
+    return None if operator in _BOUNDED else operator
 
 
 def _degree(node: Any, degrees: Mapping[str, int]) -> int:
