@@ -62,6 +62,9 @@ def of(estimator: Any, *, transforms: bool = False) -> Any:
     found = {name: _value(one, kind) for name, one in attributes(estimator).items()}
     if kind == "ColumnTransformer":
         found["transformers_"] = _columns_of(estimator, found["transformers_"])
+    if kind == "RandomTreesEmbedding":  # skl2onnx refuses sparse answers, also of the encoder inside
+        found["sparse_output"] = False
+        found["one_hot_encoder_"] = copy.copy(estimator.one_hot_encoder_).set_params(sparse_output=False)
     if kind == "VotingClassifier":  # skl2onnx refuses what ``transform`` alone asks
         found["flatten_transform"] = False
     changed = {name: one for name, one in found.items() if one is not getattr(estimator, name)}

@@ -38,8 +38,10 @@ def register() -> None:
         TargetEncoder,
     )
 
-    from . import onnx_isolation, onnx_steps
+    from . import onnx_isolation, onnx_kernels, onnx_linear, onnx_mixture, onnx_neighbours, onnx_steps
 
+    for module in (onnx_kernels, onnx_linear, onnx_mixture, onnx_neighbours):
+        module.register()
     for alias, convert in (
         ("SklearnCalibratedClassifierCV", _calibrated),
         ("SklearnIsolationForest", onnx_isolation.convert),
@@ -201,15 +203,17 @@ def _isotonic(scope: Any, operator: Any, container: Any) -> None:
 
 def _interpolated(node: Nodes, regression: Any, value: str) -> str:
     """Of a value [N, 1] the piecewise linear function between the thresholds; skl2onnx takes the nearest."""
-    if regression.out_of_bounds != "clip":
-        raise ConversionFailed("An IsotonicRegression is converted with out_of_bounds='clip' alone.")
     xs, ys = (np.asarray(one, np.float64) for one in (regression.X_thresholds_, regression.y_thresholds_))
     first = np.full((1, 1), ys[0])
     if len(xs) == 1:
         return node("Add", node("Mul", value, np.zeros((1, 1))), first)
     share = node("Div", node("Sub", value, xs[None, :-1]), np.diff(xs)[None])
     share = node("Clip", share, np.array(0.0), np.array(1.0))
-    return node("Add", node("MatMul", share, np.diff(ys)[:, None]), first)
+    found = node("Add", node("MatMul", share, np.diff(ys)[:, None]), first)
+    if regression.out_of_bounds == "clip":
+        return found
+    outside = node("Or", node("Less", value, xs[None, :1]), node("Greater", value, xs[None, -1:]))
+    return node("Where", outside, np.full((1, 1), np.nan), found)
 
 
 def _calibrated(scope: Any, operator: Any, container: Any) -> None:

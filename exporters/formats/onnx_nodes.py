@@ -11,24 +11,29 @@ _TYPES = {"float32": 1, "float64": 11, "int64": 7, "bool": 9}  # onnx.TensorProt
 class Nodes:
     """Call it with an operator, its inputs and its attributes; it returns the name of the output.
 
-    An input is the name of a value or an array, which becomes a constant. ``dtype``: of the floats that the
-    graph computes in.
+    An input is the name of a value or an array, which becomes a constant. ``dtype``: of the floats that these
+    nodes compute in. ``given``: of those that the graph hands on, which ``dtype`` is if nothing else is said.
     """
 
-    def __init__(self, scope: Any, operator: Any, container: Any) -> None:
+    def __init__(self, scope: Any, operator: Any, container: Any, dtype: str = "") -> None:
         from skl2onnx.common.data_types import DoubleTensorType
 
         wide = any(isinstance(one.type, DoubleTensorType) for one in operator.inputs)
-        self.dtype = "float64" if wide else "float32"
+        self.given = "float64" if wide else "float32"
+        self.dtype = dtype or self.given
         self._scope, self._container = scope, container
 
     def __call__(self, kind: str, *inputs: str | npt.NDArray[Any], to: str = "", **attributes: Any) -> str:
-        names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
-        output: str = self._scope.get_unique_variable_name(kind.lower())
         if to:
             attributes["to"] = _TYPES[to]
-        self._container.add_node(kind, names, [output], **attributes)
-        return output
+        return self.several(kind, *inputs, count=1, **attributes)[0]
+
+    def several(self, kind: str, *inputs: str | npt.NDArray[Any], count: int, **attributes: Any) -> list[str]:
+        """An operator of ``count`` outputs."""
+        names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
+        outputs: list[str] = [self._scope.get_unique_variable_name(kind.lower()) for _ in range(count)]
+        self._container.add_node(kind, names, outputs, **attributes)
+        return outputs
 
     def constant(self, array: npt.NDArray[Any]) -> str:
         """Add an array as a constant; floats are cast to ``dtype``."""
@@ -46,6 +51,25 @@ class Nodes:
         parts = [self("Cast", one.full_name, to=self.dtype) for one in operator.inputs]
         return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=1)
 
-    def finish(self, value: str, operator: Any) -> None:
-        """The operator's output is ``value``."""
-        self._container.add_node("Identity", [value], [operator.outputs[0].full_name])
+    def finish(self, value: str, operator: Any, output: int = 0) -> None:
+        """The operator's output is ``value``, in the floats of the graph."""
+        if self.dtype != self.given:
+            value = self("Cast", value, to=self.given)
+        self._container.add_node("Identity", [value], [operator.outputs[output].full_name])
+
+    def finish_label(self, place: str, operator: Any) -> None:
+        """The operator's first output is the class at each ``place`` int64[N]; without classes the place."""
+        classes = np.asarray(getattr(operator.raw_operator, "classes_", []))
+        if classes.dtype.kind in "biuf" and len(classes):
+            place = self("Gather", classes.astype(np.int64), place)
+        elif len(classes):
+            names = [str(one) for one in classes.tolist()]
+            place = self(
+                "LabelEncoder",
+                place,
+                op_domain="ai.onnx.ml",
+                op_version=2,
+                keys_int64s=list(range(len(names))),
+                values_strings=names,
+            )
+        self._container.add_node("Identity", [place], [operator.outputs[0].full_name])

@@ -18,6 +18,7 @@ sklearn.preprocessing._function_transformer FunctionTransformer
 sklearn.preprocessing._target_encoder TargetEncoder
 sklearn.feature_extraction.text CountVectorizer TfidfTransformer TfidfVectorizer
 sklearn.feature_selection._sequential SequentialFeatureSelector
+sklearn.semi_supervised._label_propagation LabelPropagation LabelSpreading
 sklearn.semi_supervised._self_training SelfTrainingClassifier
 sklearn.preprocessing._data Binarizer KernelCenterer MaxAbsScaler MinMaxScaler Normalizer PowerTransformer
 sklearn.preprocessing._data QuantileTransformer RobustScaler StandardScaler
@@ -36,15 +37,24 @@ sklearn.decomposition._incremental_pca IncrementalPCA
 sklearn.decomposition._kernel_pca KernelPCA
 sklearn.decomposition._pca PCA
 sklearn.decomposition._truncated_svd TruncatedSVD
-sklearn.cross_decomposition._pls PLSRegression
+sklearn.decomposition._factor_analysis FactorAnalysis
+sklearn.decomposition._fastica FastICA
+sklearn.cross_decomposition._pls CCA PLSCanonical PLSRegression PLSSVD
 sklearn.random_projection GaussianRandomProjection
+sklearn.kernel_approximation AdditiveChi2Sampler Nystroem SkewedChi2Sampler
+sklearn.kernel_ridge KernelRidge
 sklearn.calibration CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling
 sklearn.isotonic IsotonicRegression
+sklearn.cluster._affinity_propagation AffinityPropagation
+sklearn.cluster._agglomerative FeatureAgglomeration
 sklearn.cluster._kmeans KMeans MiniBatchKMeans
+sklearn.cluster._mean_shift MeanShift
+sklearn.covariance._elliptic_envelope EllipticEnvelope
 sklearn.discriminant_analysis LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis
 sklearn.dummy DummyClassifier DummyRegressor
 sklearn.ensemble._bagging BaggingClassifier BaggingRegressor
 sklearn.ensemble._forest ExtraTreesClassifier ExtraTreesRegressor RandomForestClassifier RandomForestRegressor
+sklearn.ensemble._forest RandomTreesEmbedding
 sklearn.ensemble._gb GradientBoostingClassifier GradientBoostingRegressor
 sklearn.ensemble._hist_gradient_boosting.binning _BinMapper
 sklearn.ensemble._hist_gradient_boosting.gradient_boosting HistGradientBoostingClassifier
@@ -78,16 +88,21 @@ sklearn.mixture._bayesian_mixture BayesianGaussianMixture
 sklearn.mixture._gaussian_mixture GaussianMixture
 sklearn.metrics._scorer _PassthroughScorer
 sklearn.model_selection._split KFold StratifiedKFold
+sklearn.model_selection._classification_threshold FixedThresholdClassifier
 sklearn.model_selection._search GridSearchCV RandomizedSearchCV
+sklearn.model_selection._search_successive_halving HalvingGridSearchCV HalvingRandomSearchCV
 sklearn.multiclass OneVsOneClassifier OneVsRestClassifier _ConstantPredictor
 sklearn.multioutput ClassifierChain MultiOutputClassifier MultiOutputRegressor RegressorChain
 sklearn.naive_bayes BernoulliNB CategoricalNB ComplementNB GaussianNB MultinomialNB
 sklearn.neighbors._classification KNeighborsClassifier RadiusNeighborsClassifier
+sklearn.neighbors._graph KNeighborsTransformer
 sklearn.neighbors._lof LocalOutlierFactor
+sklearn.neighbors._nca NeighborhoodComponentsAnalysis
 sklearn.neighbors._nearest_centroid NearestCentroid
 sklearn.neighbors._regression KNeighborsRegressor RadiusNeighborsRegressor
 sklearn.neighbors._unsupervised NearestNeighbors
 sklearn.neural_network._multilayer_perceptron MLPClassifier MLPRegressor
+sklearn.neural_network._rbm BernoulliRBM
 sklearn.neural_network._stochastic_optimizers AdamOptimizer SGDOptimizer
 sklearn.svm._classes LinearSVC LinearSVR NuSVC NuSVR OneClassSVM SVC SVR
 sklearn.tree._classes DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor
@@ -114,6 +129,7 @@ sklearn.linear_model._sgd_fast EpsilonInsensitive Hinge ModifiedHuber SquaredEps
 _VALUES = """
 numpy log1p expm1 log log2 log10 exp exp2 sqrt square absolute negative reciprocal sin cos tanh
 numpy bool bool_ str_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 ndarray
+numpy mean
 builtins bool float int str object
 sklearn.feature_selection._univariate_selection chi2 f_classif f_regression r_regression
 sklearn.feature_selection._mutual_info mutual_info_classif mutual_info_regression

@@ -11,7 +11,7 @@ a classifier    ``probabilities`` float32[batch, classes], or ``scores`` where i
 a regressor     ``variable`` float32[batch, targets]
 a transformer   ``variable`` float32[batch, columns]
 a clusterer or  ``scores`` float32[batch, k], the distances from the centres or the decision function, and
-outlier finder  ``label`` int64[batch]
+outlier finder  where it has either; ``label`` int64[batch]
 ==============  ============================================================================================
 """
 
@@ -215,7 +215,9 @@ def _width(estimator: Any) -> Any:
     """The number of columns; a pipeline looks for it in its first step alone, which may be "passthrough"."""
     while hasattr(estimator, "steps"):
         estimator = next((step for _, step in estimator.steps if not isinstance(step, str) and step), None)
-    return getattr(estimator, "n_features_in_", None)
+    return (
+        1 if type(estimator).__name__ == "IsotonicRegression" else getattr(estimator, "n_features_in_", None)
+    )
 
 
 def _working_dtype(answer: Callable[[npt.NDArray[Any]], Arrays], rows: npt.NDArray[Any]) -> str:
@@ -277,6 +279,8 @@ def _answer(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
     from sklearn.base import is_clusterer, is_outlier_detector, is_regressor
 
     if is_clusterer(estimator) and hasattr(estimator, "predict"):
+        if not hasattr(estimator, "transform"):
+            return lambda rows: {"label": _labels(estimator.predict(rows))}
         return lambda rows: {
             "scores": _columns(estimator.transform(rows)),
             "label": _labels(estimator.predict(rows)),
@@ -315,6 +319,9 @@ def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
 
     if hasattr(estimator, "predict_proba"):
         return lambda rows: {"probabilities": _columns(estimator.predict_proba(rows)), "label": label(rows)}
+
+    if not hasattr(estimator, "decision_function"):  # as of votes by majority
+        return lambda rows: {"label": label(rows)}
 
     def scores(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
         """Of two classes scikit-learn gives the second one's score alone: the first one's is its negative."""

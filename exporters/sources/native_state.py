@@ -30,6 +30,7 @@ _MEMBERS = {
     "GradientBoostingClassifier": ("DecisionTreeRegressor",),
     "GradientBoostingRegressor": ("DecisionTreeRegressor",),
     "IsolationForest": ("ExtraTreeRegressor",),
+    "RandomTreesEmbedding": ("ExtraTreeRegressor",),
 }
 
 

@@ -56,7 +56,9 @@ _BUILDERS = {
     "TypeNode": VALUES | CLASSES,
     "NdArrayNode": VALUES,
     "FunctionNode": frozenset(
-        name for name in VALUES if name[0].startswith("sklearn.feature_selection.") or name[1] in FUNCTIONS
+        name
+        for name in VALUES
+        if name[0].startswith("sklearn.feature_selection.") or name[1] in (*FUNCTIONS, "mean")
     ),
 }
 _SCHEMA_LIMIT_BYTES = 256 << 20

@@ -7,19 +7,46 @@ from typing import Any
 import joblib
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
-from sklearn.ensemble import IsolationForest
+from sklearn.cluster import AffinityPropagation, FeatureAgglomeration, MeanShift
+from sklearn.covariance import EllipticEnvelope
+from sklearn.cross_decomposition import CCA, PLSSVD, PLSCanonical
+from sklearn.decomposition import FactorAnalysis, FastICA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import IsolationForest, RandomTreesEmbedding
+from sklearn.impute import MissingIndicator
+from sklearn.isotonic import IsotonicRegression
+from sklearn.kernel_approximation import AdditiveChi2Sampler, Nystroem, SkewedChi2Sampler
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    KNeighborsTransformer,
+    LocalOutlierFactor,
+    RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
+)
+from sklearn.neural_network import BernoulliRBM
 from sklearn.preprocessing import QuantileTransformer
+from sklearn.semi_supervised import LabelSpreading
 
 from exporters import sources
+from exporters.convert import run
 from exporters.errors import UnsafeCheckpoint
+from exporters.request import ExportRequest
 
-from .test_tabular_models import WINE, check, held_out
+from .test_tabular_models import CELLS, KINDS, MALIGNANT, PATIENTS, PROGRESS, WINE, check, held_out
 
 Made = tuple[Any, npt.ArrayLike]  # a fitted estimator and rows
 
 GAPS = np.where(np.random.default_rng(1).random(WINE.shape) < 0.1, np.nan, WINE)
 STEPS = np.round(WINE / 5)
+SCALED = (WINE - WINE.mean(axis=0)) / WINE.std(axis=0)
+FAR = np.vstack([held_out(SCALED), np.eye(13) * 1e30, np.eye(13) * -1e30])
+PAIRS = np.column_stack([PROGRESS, -np.sqrt(PROGRESS)])
 
 MODELS: dict[str, Callable[[], Made]] = {
     "isolation forest": lambda: (
@@ -42,6 +69,76 @@ MODELS: dict[str, Callable[[], Made]] = {
         QuantileTransformer(n_quantiles=100).fit(STEPS),
         np.vstack([held_out(WINE), STEPS]),
     ),
+    "neighbours": lambda: (KNeighborsClassifier().fit(SCALED, KINDS), FAR),
+    "neighbours by distance": lambda: (
+        KNeighborsClassifier(weights="distance").fit(SCALED, KINDS),
+        np.vstack([held_out(SCALED), SCALED]),
+    ),
+    "a number of the neighbours": lambda: (KNeighborsRegressor().fit(SCALED, WINE[:, 0]), FAR),
+    "names of the neighbours": lambda: (
+        KNeighborsClassifier().fit(SCALED, np.array(["a", "b", "c"])[KINDS]),
+        FAR,
+    ),
+    "neighbours within a radius": lambda: (
+        RadiusNeighborsClassifier(3.0, outlier_label=2).fit(SCALED, KINDS),
+        FAR,
+    ),
+    "a number within a radius": lambda: (RadiusNeighborsRegressor(3.0).fit(SCALED, WINE[:, 0]), FAR),
+    "a graph of neighbours": lambda: (KNeighborsTransformer().fit(SCALED), held_out(SCALED)),
+    "a graph of neighbours, unweighted": lambda: (
+        KNeighborsTransformer(mode="connectivity").fit(SCALED),
+        FAR,
+    ),
+    "outliers among neighbours": lambda: (LocalOutlierFactor(novelty=True).fit(SCALED), held_out(SCALED)),
+    **{
+        f"mixture, {kind}": lambda kind=kind: (
+            GaussianMixture(3, covariance_type=kind, random_state=0).fit(SCALED),
+            held_out(SCALED),
+        )
+        for kind in ("full", "tied", "diag", "spherical")
+    },
+    "mixture of Bayes": lambda: (
+        BayesianGaussianMixture(n_components=3, random_state=0).fit(SCALED),
+        held_out(SCALED),
+    ),
+    "one normal distribution": lambda: (GaussianMixture().fit(SCALED), FAR),
+    "discriminant of two classes": lambda: (
+        LinearDiscriminantAnalysis().fit(CELLS, MALIGNANT),
+        held_out(CELLS),
+    ),
+    "independent components": lambda: (FastICA(4, random_state=0).fit(SCALED), held_out(SCALED)),
+    "factors": lambda: (FactorAnalysis(4).fit(SCALED), held_out(SCALED)),
+    "hidden units": lambda: (BernoulliRBM(5, random_state=0).fit(SCALED > 0), held_out(SCALED)),
+    "canonical correlation": lambda: (CCA().fit(PATIENTS, PAIRS), held_out(PATIENTS)),
+    "canonical least squares": lambda: (PLSCanonical().fit(PATIENTS, PAIRS), held_out(PATIENTS)),
+    "shared directions": lambda: (PLSSVD(1).fit(PATIENTS, PAIRS), held_out(PATIENTS)),
+    "pooled columns": lambda: (FeatureAgglomeration(3).fit(WINE), held_out(WINE)),
+    "a constant class": lambda: (DummyClassifier().fit(WINE, KINDS), held_out(WINE)),
+    "a constant": lambda: (DummyRegressor().fit(PATIENTS, PROGRESS), held_out(PATIENTS)),
+    "what is missing": lambda: (MissingIndicator().fit(GAPS), GAPS),
+    "an ellipse": lambda: (EllipticEnvelope(random_state=0).fit(SCALED), held_out(SCALED)),
+    "a kernel": lambda: (KernelRidge(kernel="rbf", gamma=0.1).fit(PATIENTS, PROGRESS), held_out(PATIENTS)),
+    "a kernel of powers": lambda: (
+        KernelRidge(kernel="poly", degree=2).fit(SCALED, WINE[:, 0]),
+        held_out(SCALED),
+    ),
+    "a sampled kernel": lambda: (Nystroem(n_components=20, random_state=0).fit(SCALED), held_out(SCALED)),
+    "a skewed kernel": lambda: (SkewedChi2Sampler(n_components=9, random_state=0).fit(WINE), held_out(WINE)),
+    "an additive kernel": lambda: (AdditiveChi2Sampler().fit(WINE), np.vstack([held_out(WINE), WINE * 0])),
+    "spread labels": lambda: (
+        LabelSpreading(gamma=0.2).fit(SCALED, np.where(np.arange(178) % 3, KINDS, -1)),
+        held_out(SCALED),
+    ),
+    "leaves": lambda: (RandomTreesEmbedding(5, random_state=0).fit(WINE), held_out(WINE)),
+    "steps": lambda: (
+        IsotonicRegression().fit(PATIENTS[:, 2], PROGRESS),
+        np.vstack([held_out(PATIENTS[:, 2:3]), [[-9.0], [9.0]]]),
+    ),
+}
+# Of them the first output is a label.
+LABELS: dict[str, Callable[[], Any]] = {
+    "centres of affinity": lambda: AffinityPropagation(random_state=0).fit(SCALED),
+    "centres of a shift": lambda: MeanShift().fit(SCALED),
 }
 
 
@@ -49,6 +146,17 @@ MODELS: dict[str, Callable[[], Made]] = {
 def test_it_answers_as_the_estimator(name: str, tmp_path: Path) -> None:
     estimator, rows = MODELS[name]()
     check(estimator, rows, tmp_path)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_its_labels_are_those_of_the_estimator(name: str, tmp_path: Path) -> None:
+    estimator = LABELS[name]()
+    joblib.dump(estimator, tmp_path / "model.joblib")
+    assert run(ExportRequest(tmp_path / "model.joblib", tmp_path / "onnx", "onnx")).verdict == "verified"
+
+    rows = FAR.astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    np.testing.assert_array_equal(session.run(["label"], {"input": rows})[0], estimator.predict(rows))
 
 
 def test_an_isolation_forest_of_columns_out_of_range_is_refused(tmp_path: Path) -> None:

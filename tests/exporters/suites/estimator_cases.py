@@ -141,6 +141,7 @@ _DATA: dict[str, tuple[str, ...]] = {
     ),
     "BernoulliRBM": ("digits, shares",),
     "FrozenEstimator": ("wine, scaled",),
+    **dict.fromkeys(("LabelPropagation", "LabelSpreading"), ("wine, scaled",)),
     "GaussianProcessRegressor": ("diabetes", "wine, scaled"),
     "IsotonicRegression": ("diabetes, one column",),
     "KernelCenterer": ("wine, kernel",),

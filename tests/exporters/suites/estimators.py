@@ -57,9 +57,9 @@ def wanted(estimator: Any, rows: Rows) -> Answers:
             score = np.asarray(estimator.decision_function(wide)).reshape(len(wide), -1)
             two = score.shape[1] == 1 and hasattr(estimator, "classes_")
             found["scores"] = np.hstack([-score, score]) if two else score
-        elif "label" in found and hasattr(estimator, "transform"):
+        elif "label" in found and not hasattr(estimator, "classes_") and hasattr(estimator, "transform"):
             found["scores"] = np.asarray(estimator.transform(wide))
-        elif "label" not in found and "variable" not in found:
+        elif not found:
             answer = estimator.transform(wide)
             found["variable"] = answer.toarray() if hasattr(answer, "toarray") else np.asarray(answer)
     return {name: answer.reshape(len(wide), -1) for name, answer in found.items()}

@@ -1,0 +1,189 @@
+"""Estimators that answer by the nearest of some points: neighbours, and clusters by their centres.
+
+scikit-learn computes in float64. Points are all equally near to a row far away from them, and which of these
+it takes depends on their order: that of its search tree, which the points have here too.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConversionFailed
+from . import onnx_registration
+from .onnx_nodes import Nodes
+from .onnx_registration import Convert
+
+_MOST_COLUMNS = 64  # each has operators of its own
+_NOTHING, _ONE = np.array(0.0), np.array(1.0)
+
+
+def register() -> None:
+    """Teach skl2onnx the converters of this module."""
+    from skl2onnx.common import _registration as registration
+    from sklearn.cluster import AffinityPropagation, MeanShift
+
+    for name, ours in (
+        ("KNeighborsClassifier", _neighbours),
+        ("KNeighborsRegressor", _neighbours),
+        ("KNeighborsTransformer", _graph),
+        ("LocalOutlierFactor", _local_outliers),
+        ("RadiusNeighborsClassifier", _within_radius),
+        ("RadiusNeighborsRegressor", _within_radius),
+    ):
+        theirs = registration.get_converter(f"Sklearn{name}")
+        chosen = _ours_or_theirs(ours, theirs._fct)
+        registration.register_converter(f"Sklearn{name}", chosen, overwrite=True, options=theirs._options)
+    for model in (AffinityPropagation, MeanShift):
+        onnx_registration.finder(model, _clusters, lambda model: len(model.cluster_centers_))
+
+
+def _ours_or_theirs(ours: Convert, theirs: Convert) -> Convert:
+    """Ours for a search tree with Euclid's distance and one target; theirs for another search or distance."""
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        model = operator.raw_operator
+        known = (
+            model._fit_method == "kd_tree"
+            and model.effective_metric_ == "euclidean"
+            and model.n_features_in_ <= _MOST_COLUMNS
+            and np.ndim(getattr(model, "_y", 0)) < 2
+            and getattr(model, "weights", "uniform") in ("uniform", "distance")
+        )
+        (ours if known else theirs)(scope, operator, container)
+
+    return convert
+
+
+class _Search:
+    """The nearest points of each row: ``squares`` of the distances and ``places``, [N, count].
+
+    ``order``: which point each place is.
+    """
+
+    def __init__(self, scope: Any, operator: Any, container: Any) -> None:
+        self.node = Nodes(scope, operator, container, "float64")
+        self.model = operator.raw_operator
+        self.order = np.asarray(self.model._tree.idx_array)
+        points = np.asarray(self.model._fit_X, np.float64)[self.order]
+        self.all_squares = _squares(self.node, self.node.joined(operator), points)
+
+    def nearest(self, count: int) -> tuple[str, str]:
+        wanted: dict[str, Any] = {"axis": 1, "largest": 0, "sorted": 1}
+        squares, places = self.node.several("TopK", self.all_squares, np.array([count]), count=2, **wanted)
+        return squares, places
+
+
+def _neighbours(scope: Any, operator: Any, container: Any) -> None:
+    search = _Search(scope, operator, container)
+    node, model = search.node, search.model
+    squares, places = search.nearest(int(model.n_neighbors))
+    weights = _weights(node, squares, by_distance=model.weights == "distance")
+    values = np.asarray(model._y)[search.order]
+    whole = _summed(node, weights)
+    if not hasattr(model, "classes_"):
+        found = node("Gather", values.astype(np.float64), places, axis=0)
+        node.finish(node("Div", _summed(node, node("Mul", found, weights)), whole), operator)
+        return
+    found = node("Gather", values.astype(np.int64), places, axis=0)
+    classes = range(len(model.classes_))
+    each = [node("Cast", node("Equal", found, np.array(one)), to="float64") for one in classes]
+    votes = node("Concat", *(_summed(node, node("Mul", one, weights)) for one in each), axis=1)
+    node.finish_label(node("ArgMax", votes, axis=1, keepdims=0), operator)
+    node.finish(node("Div", votes, whole), operator, 1)
+
+
+def _graph(scope: Any, operator: Any, container: Any) -> None:
+    """KNeighborsTransformer: a column for each known point, zero but of the neighbours."""
+    search = _Search(scope, operator, container)
+    node, model = search.node, search.model
+    by_distance = model.mode == "distance"
+    squares, places = search.nearest(int(model.n_neighbors) + by_distance)
+    values = node("Sqrt", squares) if by_distance else _weights(node, squares, by_distance=False)
+    empty = node("Mul", search.all_squares, _NOTHING)
+    columns = node("Gather", search.order.astype(np.int64), places, axis=0)
+    node.finish(node("ScatterElements", empty, columns, values, axis=1), operator)
+
+
+def _local_outliers(scope: Any, operator: Any, container: Any) -> None:
+    """LocalOutlierFactor: the density around the neighbours by that around the row (Breunig et al., 2000)."""
+    search = _Search(scope, operator, container)
+    node, model = search.node, search.model
+    count = int(model.n_neighbors_)
+    squares, places = search.nearest(count)
+    reach = np.asarray(model._distances_fit_X_)[search.order, model.n_neighbors_ - 1]
+    reached = node("Max", node("Sqrt", squares), node("Gather", reach, places, axis=0))
+    reached = node("Div", _summed(node, reached), np.array(float(count)))
+    around_row = node("Div", _ONE, node("Add", reached, np.array(1e-10)))
+    around = node("Gather", np.asarray(model._lrd, np.float64)[search.order], places, axis=0)
+    outlying = node("Div", _summed(node, node("Div", around, around_row)), np.array(-float(count)))
+    score = node("Sub", outlying, np.array(float(model.offset_)))
+    label = node("Where", node("Less", score, _NOTHING), np.array(-1), np.array(1))
+    node.finish_label(label, operator)
+    node.finish(score, operator, 1)
+
+
+def _within_radius(scope: Any, operator: Any, container: Any) -> None:
+    """All points within a radius count alike."""
+    search = _Search(scope, operator, container)
+    node, model = search.node, search.model
+    if model.weights != "uniform":
+        raise ConversionFailed("There is no converter for neighbours within a radius, weighted by distance.")
+    near = node("Not", node("Greater", search.all_squares, np.array(float(model.radius) ** 2)))
+    near = node("Cast", near, to="float64")
+    values = np.asarray(model._y)[search.order]
+    count = _summed(node, near)
+    if not hasattr(model, "classes_"):
+        total = node("MatMul", near, values.astype(np.float64)[:, None])
+        with np.errstate(invalid="ignore"):
+            none = np.full_like(values[:1], np.nan).astype(np.float64)  # of whole numbers no NaN
+        node.finish(
+            node("Where", node("Equal", count, _NOTHING), none[None], node("Div", total, count)), operator
+        )
+        return
+    known = np.eye(len(model.classes_))
+    votes = node("MatMul", near, known[values])
+    if model.outlier_label_ is not None:
+        outlier = (np.asarray(model.classes_) == model.outlier_label_).astype(np.float64)
+        alone = node("Equal", count, _NOTHING)
+        votes = node("Where", alone, outlier[None], votes)
+        count = node("Where", alone, np.full((1, 1), max(outlier.sum(), 1.0)), count)
+    node.finish_label(node("ArgMax", votes, axis=1, keepdims=0), operator)
+    node.finish(node("Div", votes, count), operator, 1)
+
+
+def _squares(node: Nodes, rows: str, points: npt.NDArray[np.float64]) -> str:
+    """The squared distances, float64[N, points], added column by column as scikit-learn's tree does."""
+    total = ""
+    for place, column in enumerate(points.T):
+        apart = node("Sub", node("Gather", rows, np.array([place]), axis=1), column[None])
+        square = node("Mul", apart, apart)
+        total = node("Add", total, square) if total else square
+    return total
+
+
+def _weights(node: Nodes, squares: str, *, by_distance: bool) -> str:
+    """Of the neighbours: equal ones, or by distance; one that is the row itself then has all of it."""
+    if not by_distance:
+        return node("Cast", node("Not", node("Less", squares, _NOTHING)), to="float64")
+    distance = node("Sqrt", squares)
+    itself = node("Cast", node("Equal", distance, _NOTHING), to="float64")
+    some = node("Greater", _summed(node, itself), _NOTHING)
+    return node("Where", some, itself, node("Div", _ONE, distance))
+
+
+def _summed(node: Nodes, values: str) -> str:
+    return node("ReduceSum", values, np.array([1]), keepdims=1)
+
+
+def _clusters(scope: Any, operator: Any, container: Any) -> None:
+    """The nearest centre, of several the first. The order of the terms is scikit-learn's."""
+    node = Nodes(scope, operator, container, "float64")
+    centers, rows = np.asarray(operator.raw_operator.cluster_centers_, np.float64), node.joined(operator)
+    own = _summed(node, node("Mul", rows, rows))
+    squares = node(
+        "Add", node("Add", own, node("MatMul", rows, -2 * centers.T)), np.square(centers).sum(axis=1)
+    )
+    squares = node("Max", squares, _NOTHING)
+    node.finish_label(node("ArgMin", squares, axis=1, keepdims=0), operator)
+    node.finish(squares, operator, 1)
