@@ -90,6 +90,17 @@ def acting_as(who: Actor) -> Iterator[None]:
         _current.reset(token)
 
 
+def creator(sent: str | None) -> str | None:
+    """``created_by`` of a new record: the caller, where callers are known; else as it was sent."""
+    return sent if actor().name in (SERVICE.name, ANONYMOUS.name) else actor().name
+
+
+def maker() -> str:
+    """How a signed URL names the caller who makes it: ``key:ID`` or ``user:NAME``."""
+    who = actor()
+    return f"key:{who.key_id}" if who.key_id else f"user:{who.name}"
+
+
 def namespace_of(name: str) -> str:
     return name.rpartition("/")[0]
 

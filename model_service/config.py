@@ -25,6 +25,15 @@ _URL = re.compile(r"https?://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?
 _RATE_LIMIT = re.compile(
     r"[1-9][0-9]{0,17} (per|/) ([1-9][0-9]{0,5} )?(second|minute|hour|day|month|year)s?", re.IGNORECASE
 )
+_PERIOD = re.compile(r"([0-9]+) (?:per|/) (?:([0-9]+) )?([a-z]+?)s?")
+_SECONDS = {
+    "second": 1.0,
+    "minute": 60.0,
+    "hour": 3600.0,
+    "day": 86_400.0,
+    "month": 2_592_000.0,
+    "year": 31_536_000.0,
+}
 _EXPORT_LIMIT = re.compile(r"([a-z]+) ?= ?([1-9][0-9]{0,5}) ?/ ?([1-9][0-9]{0,5})")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _UNITS = {
@@ -194,6 +203,7 @@ class Settings(BaseSettings):
     rate_limit_parts: RateLimit = "6000 per minute"
     rate_limit_bytes: ByteLimit = "500GB per hour"
     rate_limit_login: RateLimit = "10 per minute"
+    rate_limit_wrong_keys: RateLimit = "60 per minute"
 
     # Where things are kept
     mongodb_url: SecretStr | None = None
@@ -279,6 +289,12 @@ class Settings(BaseSettings):
         if self.rate_limits == "auto":
             return self.enable_auth or not is_loopback(self.host)
         return self.rate_limits == "on"
+
+    @cached_property
+    def wrong_key_limit(self) -> tuple[int, float]:
+        """RATE_LIMIT_WRONG_KEYS: how many, in how many seconds."""
+        amount, count, unit = _PERIOD.fullmatch(self.rate_limit_wrong_keys.strip().lower()).groups()  # type: ignore[union-attr]
+        return int(amount), int(count or 1) * _SECONDS[unit]
 
     @cached_property
     def cache(self) -> Path:

@@ -21,6 +21,7 @@ ANYWHERE = {
     "metrics_folder",
     "sentences",
     "request_text",
+    "wrong_keys",
     "signals",
     "listening",
     "__init__",

@@ -18,9 +18,12 @@ from model_service.api.signed import signed_actor
 from model_service.api.urls import canonical
 from model_service.config import Settings
 from model_service.errors import NotPermitted, Unauthorized
+from model_service.wrong_keys import WrongKeys
 
 
 def register_auth(app: Flask, settings: Settings) -> None:
+    wrong_keys = WrongKeys.of(settings)
+
     @app.before_request
     def bind_actor() -> Response | None:
         if (redirected := canonical()) is not None:
@@ -30,7 +33,7 @@ def register_auth(app: Flask, settings: Settings) -> None:
             if is_open(request):
                 return None  # the service itself answers, and shows nothing of anybody's
             if settings.enable_auth:
-                who = _identified()
+                who = _identified(wrong_keys)
             else:
                 require_no_other_page(request, settings)
                 who = ANONYMOUS
@@ -62,14 +65,20 @@ def sent_credential() -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _identified() -> Actor:
+def _identified(wrong_keys: WrongKeys | None) -> Actor:
+    """Raises: Unauthorized. RateLimited: too many wrong credentials came from the address."""
     credential = sent_credential()
     if not credential:
         raise Unauthorized(
             "This service asks who you are: send a key in the header 'X-API-Key', or a key or a session's "
             "token as a bearer token."
         )
-    return services().principals.actor(credential)
+    try:
+        return services().principals.actor(credential)
+    except Unauthorized:
+        if wrong_keys is not None:
+            wrong_keys.note(request.remote_addr or "")
+        raise
 
 
 def _check(who: Actor) -> None:

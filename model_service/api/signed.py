@@ -1,7 +1,8 @@
 """Signed URLs: one request to one file or one part, by whoever has the URL, until it expires.
 
 The signature is in the query, beside what it covers and the path does not say. It is verified before anything
-else looks at the request; whoever may call then asks ``signed_actor()`` first.
+else looks at the request; whoever may call then asks ``signed_actor()`` first. ``by`` names who made the URL,
+which allows what they may do now: it ends when their key is revoked or their role is taken away.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,10 +12,10 @@ from urllib.parse import quote, urlencode
 
 from flask import Flask, g, request
 
-from model_service.actor import Actor, Permission
-from model_service.api.context import services
+from model_service.actor import Actor, Permission, maker
+from model_service.api.context import context, services
 from model_service.api.urls import absolute
-from model_service.errors import SignatureInvalid
+from model_service.errors import SignatureInvalid, Unauthorized
 
 Fields = list[str | int]
 
@@ -23,10 +24,10 @@ _SIGNED: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
     "files.download_file": ("download", lambda args: [args["model_id"], args["path"], _sha256()]),
     "part_uploads.put_part": ("part", lambda args: [args["upload_id"], _number(args["n"], "part's number")]),
 }
-# What the bearer may do: no more than the one request that was signed.
-_ACTORS = {
-    "download": Actor("signed-url", everywhere=frozenset({Permission.READ})),
-    "part": Actor("signed-url", everywhere=frozenset({Permission.READ, Permission.WRITE})),
+# What the bearer may do: no more than the one request that was signed, and no more than its maker.
+_PERMISSIONS = {
+    "download": frozenset({Permission.READ}),
+    "part": frozenset({Permission.READ, Permission.WRITE}),
 }
 
 
@@ -51,9 +52,32 @@ def verify_signed_request() -> bool:
         return False
     purpose, fields = route
     expires = _number(request.args.get("expires", ""), "'expires'")
-    services().signing.verify(purpose, fields(request.view_args or {}), expires, signature)
-    g.signed_actor = _ACTORS[purpose]
+    by = request.args.get("by", "")
+    services().signing.verify(purpose, _by(fields(request.view_args or {}), by), expires, signature)
+    g.signed_actor = _bearer(by, _PERMISSIONS[purpose])
     return True
+
+
+def _by(fields: Fields, by: str) -> Fields:
+    return [*fields, by, services().principals.api_key_digest(by)]
+
+
+def _bearer(by: str, permissions: frozenset[Permission]) -> Actor:
+    """Raises: SignatureInvalid: the URL's maker may no longer do this anywhere."""
+    if not context().settings.enable_auth:
+        return Actor("signed-url", everywhere=permissions)
+    try:
+        who = services().principals.maker(by)
+    except Unauthorized:
+        raise SignatureInvalid("The key or the user that made this URL is no longer valid.") from None
+    bearer = Actor(
+        "signed-url",
+        everywhere=who.everywhere & permissions,
+        in_namespaces={name: granted & permissions for name, granted in who.in_namespaces.items()},
+    )
+    if not all(bearer.may_somewhere(permission) for permission in permissions):
+        raise SignatureInvalid("The key or the user that made this URL may no longer do this.")
+    return bearer
 
 
 def _number(text: str, what: str) -> int:
@@ -79,15 +103,17 @@ def _sha256() -> str:
 
 def download_url(model_id: str, path: str, sha256: str, expires: int) -> str:
     """An absolute URL to these bytes at this path; it ends when another file is stored there."""
-    signature = services().signing.sign("download", [model_id, path, sha256], expires)
-    query = urlencode({"sha256": sha256, "expires": expires, "signature": signature})
+    by = maker()
+    signature = services().signing.sign("download", _by([model_id, path, sha256], by), expires)
+    query = urlencode({"sha256": sha256, "expires": expires, "by": by, "signature": signature})
     return absolute(f"/api/v1/models/{model_id}/files/{quote(path)}?{query}")
 
 
 def part_url(upload_id: str, n: int, expires: int) -> str:
     """An absolute URL to send this part to."""
-    signature = services().signing.sign("part", [upload_id, n], expires)
-    query = urlencode({"expires": expires, "signature": signature})
+    by = maker()
+    signature = services().signing.sign("part", _by([upload_id, n], by), expires)
+    query = urlencode({"expires": expires, "by": by, "signature": signature})
     return absolute(f"/api/v1/uploads/{upload_id}/parts/{n}?{query}")
 
 

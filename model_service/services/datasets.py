@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from model_service.actor import Permission, actor, require
+from model_service.actor import Permission, actor, creator, require
 from model_service.errors import Conflict, NotFound
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.model_rules import check_revision
@@ -46,6 +46,7 @@ class DatasetService:
             at = now()
             document = fields | {
                 "_id": self._datasets.new_id(),
+                "created_by": creator(fields.get("created_by")),
                 "version": version,
                 "version_order": version_order(version),
                 "files": [],

@@ -187,6 +187,19 @@ class KeyService:
         self._keys.note_use(key, USE_NOTED_EVERY)
         return _restricted(owner, key), until
 
+    def maker(self, kind: str, name: str) -> Actor:
+        """Who made a signed URL, and what they may do now. ``kind``: ``key`` (its id) or ``user``.
+
+        Raises:
+            Unauthorized: the key or its owner may not come in any more.
+        """
+        if kind != "key":
+            return self._owning(name)
+        key = self._keys.get(name)
+        if key is None or (key["expires_at"] is not None and key["expires_at"] <= now()):
+            raise _refused()
+        return _restricted(self._owning(key["owner"]), key)
+
     def _found(self, text: str) -> Document:
         match = _KEY.fullmatch(text)
         key = self._keys.with_prefix(match[1]) if match else None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from model_service.actor import Permission, may_read, require
+from model_service.actor import Permission, creator, may_read, require
 from model_service.errors import NotFound
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.model_rules import check_revision, check_transition, permitted, require_writable
@@ -68,7 +68,7 @@ class ModelService:
         )
 
     def _register(self, fields: Document, note: Note | None) -> Document:
-        fields = self._origins.resolved(fields)
+        fields = self._origins.resolved(fields) | {"created_by": creator(fields.get("created_by"))}
         wanted = fields.pop("version", None)
         breaking = fields.pop("breaking_changes", False)
         if fields.get("parent_model_id"):
@@ -112,6 +112,7 @@ class ModelService:
             **changes,
             "parent_model_id": parent["_id"],
         }
+        fields["created_by"] = creator(fields.get("created_by"))
         if copy_files:
             fields |= {field: parent.get(field) for field in ("files", "file_metadata", "size_bytes")}
         major = None if breaking else parent["version_order"] // MINORS

@@ -64,6 +64,26 @@ class Principals:
             self._remembered.put(digest, who, began, expires_at)
         return who
 
+    def maker(self, name: str) -> Actor:
+        """Who made a signed URL, by ``actor.maker()``'s name, and what they may do now.
+
+        Raises:
+            Unauthorized: they may not come in any more.
+        """
+        digest = hashlib.sha256(f"maker {name}".encode()).digest()
+        who = self._remembered.get(digest)
+        if who is None:
+            began = time.monotonic()
+            who = self._keys.maker(*name.split(":", 1))
+            self._remembered.put(digest, who, began, None)
+        return who
+
+    def api_key_digest(self, maker: str) -> str:
+        """Part of what a URL of API_KEY's holder signs, so that another API_KEY ends it; else empty."""
+        if self._api_key is None or maker != f"user:{ADMINISTRATOR.name}":
+            return ""
+        return hashlib.sha256(self._api_key).hexdigest()
+
     def end_session(self, credential: str) -> None:
         """Raises: NotPermitted: it is no session's."""
         self._sessions.end(credential)

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
-from model_service.actor import Permission, require
+from model_service.actor import Permission, creator, require
 from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.services.idempotency import Idempotency, Note, Once
 from model_service.services.ids import parse_uuid
@@ -40,6 +40,7 @@ class TrainingJobService:
         at = now()
         document = fields | {
             "_id": str(uuid.uuid4()),
+            "created_by": creator(fields.get("created_by")),
             "datasets": self._resolved(fields["datasets"]),
             "created_at": at,
             "updated_at": at,

@@ -129,7 +129,7 @@ class InferenceApp:
             _require(scope, "POST")
             wire = OpenInferenceWire(target.name)
             return 200, await self._exchange.answer(hosted, wire, target.version, scope, protocol)
-        self._exchange.authorize(hosted, scope.headers)
+        self._exchange.authorize(hosted, scope)
         return 200, self._tell(verb, target, hosted)
 
     async def _hosted(self, name: str, headers: Any) -> Hosted:

@@ -24,6 +24,7 @@ from model_service.storage.migrations import prepare_database
 from model_service.storage.rate_windows import RateWindows
 from model_service.storage.usage import UsageCounts
 from model_service.tiers import Tiers
+from model_service.wrong_keys import WrongKeys
 
 # Of a deployment: the fewest and the most processes it wants, and the utilisation in percent.
 Wish = tuple[int, int, int, int]
@@ -50,7 +51,13 @@ class Application:
         self._host = Host(Deployments(database), store, self._engine, self._model_hosts, server=server)
         self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners)
         exchange = Exchange(
-            usage, key_uses, quotas, Tiers.read(settings), max_body=settings.max_inference_body
+            usage,
+            key_uses,
+            quotas,
+            Tiers.read(settings),
+            max_body=settings.max_inference_body,
+            wrong_keys=WrongKeys.of(settings),
+            proxies=settings.trusted_proxies,
         )
         self.rsgi: Callable[[Any, Any], Awaitable[None]] = InferenceApp(self._host, exchange, quotas)
 

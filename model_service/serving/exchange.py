@@ -23,12 +23,13 @@ from model_service.errors import (
 from model_service.metrics import INFERENCE_DURATION
 from model_service.serving.failures import DeadlineExceeded
 from model_service.serving.hosted import Flight, Hosted
-from model_service.serving.http import read_body
+from model_service.serving.http import client_address, read_body
 from model_service.serving.keys import KeyUses
 from model_service.serving.protocols import Answer
 from model_service.serving.quotas import Quotas
 from model_service.serving.usage import Usage
 from model_service.tiers import Tiers
+from model_service.wrong_keys import WrongKeys
 
 if TYPE_CHECKING:
     from exporters.base import Arrays
@@ -128,13 +129,24 @@ class _Memory:
 
 class Exchange:
     def __init__(
-        self, usage: Usage, key_uses: KeyUses, quotas: Quotas, tiers: Tiers, *, max_body: int
+        self,
+        usage: Usage,
+        key_uses: KeyUses,
+        quotas: Quotas,
+        tiers: Tiers,
+        *,
+        max_body: int,
+        wrong_keys: WrongKeys | None = None,
+        proxies: int = 0,
     ) -> None:
+        """``proxies``: how many in front report the client's address; TRUSTED_PROXIES."""
         self._usage = usage
         self._key_uses = key_uses
         self._quotas = quotas
         self._tiers = tiers
         self._max_body = max_body
+        self._wrong_keys = wrong_keys
+        self._proxies = proxies
         self._memory = _Memory(max_body * _BODIES)
 
     def opens(self, hosted: Hosted, headers: Mapping[str, str]) -> str | None:
@@ -143,10 +155,19 @@ class Exchange:
         key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else None
         return hosted.keys.accepts(key or headers.get("x-api-key") or "")
 
-    def authorize(self, hosted: Hosted, headers: Mapping[str, str]) -> str:
-        """As ``opens``. Raises: Unauthorized: it is none of the deployment's, or there is none."""
-        key_id = self.opens(hosted, headers)
+    def authorize(self, hosted: Hosted, scope: Any) -> str:
+        """As ``opens``.
+
+        Raises:
+            Unauthorized: it is none of the deployment's, or there is none.
+            RateLimited: too many wrong keys came from the client's address.
+        """
+        key_id = self.opens(hosted, scope.headers)
         if key_id is None:
+            if self._wrong_keys is not None and (
+                "authorization" in scope.headers or "x-api-key" in scope.headers
+            ):
+                self._wrong_keys.note(client_address(scope, self._proxies))
             raise Unauthorized(
                 "This endpoint needs its key: 'Authorization: Bearer pk_…' or 'X-API-Key: pk_…'."
             )
@@ -162,8 +183,7 @@ class Exchange:
             InvalidRequest: whatever is wrong with it.
             DeadlineExceeded, ClientGone.
         """
-        headers = scope.headers
-        key_id = self.authorize(hosted, headers)
+        key_id = self.authorize(hosted, scope)
         _require_room(hosted)
         limits = self._tiers.of(self._tiers.tier_of(hosted.owner, hosted.tier))
         admission = self._quotas.admit(hosted.owner, limits)

@@ -95,6 +95,14 @@ def request_id(scope: Any) -> str:
     return sent if sent is not None and _SANE_ID.fullmatch(sent) else os.urandom(16).hex()
 
 
+def client_address(scope: Any, proxies: int) -> str:
+    """The client's, as the outermost of that many trusted proxies reports it; without proxies, the peer's."""
+    if proxies and (reported := scope.headers.get("x-forwarded-for")):
+        addresses = reported.split(",")
+        return str(addresses[-min(proxies, len(addresses))].strip())
+    return str(scope.client.rpartition(":")[0].strip("[]"))
+
+
 def send(protocol: Any, status: int, answer: Answer, request_id: str) -> None:
     headers = [("content-type", answer.content_type), (_REQUEST_ID, request_id), *answer.headers]
     protocol.response_bytes(status, headers, answer.body)

@@ -250,6 +250,9 @@ class Quotas:
 
 def refusal_headers(error: RateLimited | QuotaExceeded) -> Headers:
     """The limit's state, as ``Admission.headers`` tells it of what was admitted, and ``Retry-After``."""
+    wait = ("Retry-After", str(error.retry_after_s))
+    if "resets_at" not in error.details:  # of wrong keys
+        return (wait,)
     name = "Quota" if isinstance(error, QuotaExceeded) else "RateLimit"
     limit = Limit(error.details["allowed"], 0, error.details["resets_at"])
-    return (*_headers(name, limit), ("Retry-After", str(error.retry_after_s)))
+    return (*_headers(name, limit), wait)

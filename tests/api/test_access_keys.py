@@ -1,5 +1,6 @@
 """Keys of the API: what they may do, and how they end."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -239,3 +240,113 @@ def test_a_repeated_request_makes_one_key_and_is_told_it_again(people: People, d
     assert other.json["key"].rpartition("_")[2] != made["key"].rpartition("_")[2]  # type: ignore[index]
     people.root("POST", f"/api/v1/keys/{made['id']}/rotate", json={}, status=200)
     people.root("POST", "/api/v1/keys", json=body, headers={"Idempotency-Key": "once"}, status=409)
+
+
+def made_urls(people: People, caller: Caller) -> tuple[str, str]:
+    """Of a new model: a signed URL of its file, and one of a part of an upload."""
+    model: Any = people.root("POST", "/api/v1/models", json=new_model()).json
+    path = f"/api/v1/models/{model['model_id']}"
+    people.root("POST", f"{path}/upload", data=b"weights", status=201)
+    download: Any = caller("POST", f"{path}/download/presign", json={}, status=200).json
+    upload: Any = caller(
+        "POST", f"{path}/uploads", json={"filename": "a.bin", "size_bytes": 1, "with_urls": True}, status=201
+    ).json
+    return download["url"], upload["missing"][0]["url"]
+
+
+def answers(people: People, urls: tuple[str, str]) -> tuple[int, int]:
+    """What both answer now: to anybody who has them."""
+    people.app.extensions["model_service"].services.principals._remembered.forget()
+    digest = {"X-Content-SHA256": hashlib.sha256(b"x").hexdigest()}
+    return (
+        people.nobody("GET", urls[0]).status_code,
+        people.nobody("PUT", urls[1], data=b"x", headers=digest).status_code,
+    )
+
+
+def test_a_signed_url_ends_with_the_key_that_made_it(people: People) -> None:
+    key_id, caller = people.key(["write"])
+    urls = made_urls(people, caller)
+    assert answers(people, urls) == (200, 200)
+    people.root("DELETE", f"/api/v1/keys/{key_id}", status=200)
+    assert answers(people, urls) == (403, 403)
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"disabled": True}, (403, 403)),
+        ({"roles": []}, (403, 403)),
+        ({"roles": ["reader"]}, (200, 403)),
+        ({"roles": [], "namespaces": {"other": ["writer"]}}, (404, 404)),
+        ({"roles": ["writer"], "password": None}, (200, 200)),
+    ],
+)
+def test_a_signed_url_allows_what_its_maker_may_do_now(
+    people: People, change: dict[str, Any], left: tuple[int, int]
+) -> None:
+    urls = made_urls(people, people.user("ada", ["writer"]))
+    assert answers(people, urls) == (200, 200)
+    people.root("PATCH", "/api/v1/users/ada", json=change, status=200)
+    assert answers(people, urls) == left
+
+
+def test_a_signed_url_ends_with_the_user_who_made_it(people: People) -> None:
+    urls = made_urls(people, people.user("ada", ["writer"]))
+    people.root("DELETE", "/api/v1/users/ada", status=200)
+    assert answers(people, urls) == (403, 403)
+    assert (
+        people.nobody("GET", urls[0].replace("by=user%3Aada", "by=user%3Aadministrator")).status_code == 403
+    )
+
+
+def test_a_signed_url_of_the_administrator_ends_with_api_key(people: People, settings: Settings) -> None:
+    urls = made_urls(people, people.root)
+    assert answers(people, urls) == (200, 200)
+    rotated = create_app(secured(settings, api_key="another horse battery staple"))
+    assert Caller(rotated)("GET", urls[0]).status_code == 403
+
+
+def test_wrong_keys_are_slowed_and_right_ones_are_not(settings: Settings) -> None:
+    app = create_app(secured(settings, rate_limits="on"))
+    wrong, right = Caller(app, "ms_00000000_x"), Caller(app, ROOT_KEY)
+    answers = [wrong("GET", "/api/v1/models") for _ in range(140)]
+    assert [answer.status_code for answer in answers] == [401] * 60 + [429] * 80
+    refused: Any = answers[-1]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert refused.json["error"]["code"] == "rate_limited"
+    right("GET", "/api/v1/models", status=200)
+    Caller(app)("GET", "/api/v1/models", status=401)
+    elsewhere: Any = {"REMOTE_ADDR": "192.0.2.1"}
+    wrong("GET", "/api/v1/models", environ_overrides=elsewhere, status=401)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/api/v1/models", new_model()),
+        ("/api/v1/datasets", {"name": "digits"}),
+        ("/api/v1/training", {"name": "run", "algorithm": "a"}),
+    ],
+)
+def test_created_by_is_the_caller(people: People, settings: Settings, path: str, fields: Any) -> None:
+    body = fields | {"created_by": "somebody else"}
+
+    def created_by(caller: Caller) -> Any:
+        made: Any = caller("POST", path, json=body, status=201).json
+        found: Any = caller("GET", f"{path}/{made.get('model_id') or made['id']}", status=200).json
+        return found["created_by"]
+
+    ada = people.user("ada", ["writer"])
+    assert created_by(ada) == "ada"
+    assert created_by(people.key(["write"])[1]) == "administrator"
+    assert created_by(Caller(create_app(settings))) == "somebody else"
+
+
+def test_a_new_version_is_the_callers_too(people: People) -> None:
+    made: Any = people.root("POST", "/api/v1/models", json=new_model(created_by="x"), status=201).json
+    ada = people.user("ada", ["writer"])
+    url = f"/api/v1/models/{made['model_id']}/versions"
+    version: Any = ada("POST", url, json={"created_by": "grace"}, status=201).json
+    found: Any = ada("GET", f"/api/v1/models/{version['model_id']}").json
+    assert found["created_by"] == "ada"

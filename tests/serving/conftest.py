@@ -38,6 +38,7 @@ from model_service.storage.deployments import Deployments
 from model_service.storage.rate_windows import RateWindows
 from model_service.storage.usage import UsageCounts
 from model_service.tiers import Tiers
+from model_service.wrong_keys import WrongKeys
 from tests.factories import scaling_program
 
 KEY = "pk_of-the-test"
@@ -295,9 +296,16 @@ def listen(world: World) -> Iterator[Callable[..., Endpoint]]:
     """Makes an endpoint of a host: granian on a port of its own, in a thread."""
     running: list[tuple[asyncio.AbstractEventLoop, Server, threading.Thread]] = []
 
-    def listening(host: Host, deployment_id: str = "", max_body: int = 100_000) -> Endpoint:
+    def listening(
+        host: Host, deployment_id: str = "", max_body: int = 100_000, wrong_keys: WrongKeys | None = None
+    ) -> Endpoint:
         exchange = Exchange(
-            world.usage, KeyUses(), world.quotas, Tiers.read(world.settings), max_body=max_body
+            world.usage,
+            KeyUses(),
+            world.quotas,
+            Tiers.read(world.settings),
+            max_body=max_body,
+            wrong_keys=wrong_keys,
         )
         app = InferenceApp(host, exchange, world.quotas)
         listener = socket.create_server(("127.0.0.1", 0))

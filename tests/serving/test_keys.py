@@ -1,15 +1,20 @@
 """An endpoint's keys, and when they were used."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from model_service.serving import keys as serving_keys
+from model_service.serving.http import client_address
 from model_service.serving.keys import Keys, KeyUses
 from model_service.storage.db import Database, Document, now
 from model_service.storage.usage import UsageCounts
+from model_service.wrong_keys import WrongKeys
+from tests.serving.conftest import Endpoint, World
 
 
 def key(key_id: str, text: str, **fields: object) -> Document:
@@ -81,3 +86,38 @@ def test_a_use_is_kept_while_mongodb_is_away(database: Database) -> None:
         uses.flush(Away(database))
     uses.flush(UsageCounts(database))
     assert database.api_keys.count_documents({"_id": "one", "last_used_at": {"$ne": None}}) == 1
+
+
+def test_wrong_keys_are_slowed_and_right_ones_are_not(
+    world: World, listen: Callable[..., Endpoint], package_zip: bytes
+) -> None:
+    deployment_id = world.deploy(package_zip)
+    served = listen(
+        world.serving(deployment_id), deployment_id, wrong_keys=WrongKeys("60 per minute", 60, 60)
+    )
+    body = {"inputs": [[1, 2, 3]]}
+    answers = [served.ask(body, key="pk_wrong") for _ in range(140)]
+    assert [answer.status for answer in answers] == [401] * 60 + [429] * 80
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+    assert served.ask(body).status == 200
+    assert served.request("GET", "/v2/models/endpoint", headers={"X-API-Key": "wrong"}).status == 429
+    assert served.request("GET", "/v2/models/endpoint").status == 401
+
+
+@pytest.mark.parametrize(
+    ("proxies", "reported", "address"),
+    [
+        (0, "192.0.2.9", "127.0.0.1"),
+        (1, "192.0.2.9", "192.0.2.9"),
+        (1, "192.0.2.9, 192.0.2.8", "192.0.2.8"),
+        (2, "192.0.2.7, 192.0.2.9, 192.0.2.8", "192.0.2.9"),
+        (1, None, "127.0.0.1"),
+    ],
+)
+def test_the_client_is_who_the_trusted_proxies_report(
+    proxies: int, reported: str | None, address: str
+) -> None:
+    scope = SimpleNamespace(
+        client="127.0.0.1:1234", headers={"x-forwarded-for": reported} if reported else {}
+    )
+    assert client_address(scope, proxies) == address
