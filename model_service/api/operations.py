@@ -10,7 +10,14 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from model_service import __version__
 from model_service.api.context import answer, services
 from model_service.api.document import openapi_document
-from model_service.api.schemas.operations import Alive, DetailedHealth, Health, HealthMetrics, Worker
+from model_service.api.schemas.operations import (
+    Alive,
+    DetailedHealth,
+    Health,
+    HealthMetrics,
+    InferenceServer,
+    Worker,
+)
 from model_service.api.urls import link
 from model_service.metrics import CONTENT_TYPE, exposition
 from model_service.services.health import Checks
@@ -75,6 +82,12 @@ def _detailed(found: Checks) -> DetailedHealth:
         workers=[
             Worker(name=worker["_id"], last_seen=worker["at"], sandbox=worker["sandbox"])
             for worker in found.workers
+        ],
+        inference_servers=[
+            InferenceServer(
+                name=server["_id"], last_seen=server["at"], model_hosts=server.get("model_hosts", [])
+            )
+            for server in found.inference_servers
         ],
         last_sweep=found.last_sweep,
         last_verify=found.last_verify,

@@ -19,6 +19,7 @@ from model_service.storage.blobs import Blobs
 from model_service.storage.counters import Counters
 from model_service.storage.db import DATABASE_ERRORS, Database, Document, deadline
 from model_service.storage.disk_space import DiskSpace
+from model_service.storage.inference_servers import InferenceServers
 from model_service.storage.integrity import Integrity
 from model_service.storage.maintenance import Maintenance
 from model_service.storage.models import Models
@@ -57,6 +58,7 @@ class Checks:
     active_models: int | None = None
     stored_bytes: int | None = None
     workers: list[Document] = field(default_factory=list)
+    inference_servers: list[Document] = field(default_factory=list)
     last_sweep: Document | None = None
     last_verify: Document | None = None
 
@@ -95,6 +97,7 @@ class HealthService:
         self._integrity = Integrity(database)
         self._maintenance = Maintenance(database)
         self._workers = Workers(database)
+        self._inference_servers = InferenceServers(database)
         self._gauges: tuple[float, dict[str, float]] = (float("-inf"), {})
         self._gauges_lock = threading.Lock()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
@@ -214,6 +217,7 @@ class HealthService:
 
     def _count_workers(self, found: Checks) -> None:
         found.workers = self._workers.alive(ALIVE_S)
+        found.inference_servers = self._inference_servers.alive(ALIVE_S)
         found.say("workers", None if found.workers else "none is running: exports wait")
 
     def _cache(self) -> str | None:

@@ -1,6 +1,8 @@
-"""The thread that writes what was counted, and learns what other processes have counted."""
+"""The thread that writes what was counted, learns what others have counted, and says that it lives."""
 
+import math
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,10 +16,14 @@ from model_service.storage.usage import UsageCounts
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 0.5
+_REPORT_S = 5.0
 
 
 class Accounting:
-    """``owners``: of the deployments that are served, whose quotas are to be known before they are used."""
+    """``owners``: of the deployments that are served, whose quotas are to be known before they are used.
+
+    ``report``: writes that this process lives, every few seconds.
+    """
 
     def __init__(
         self,
@@ -26,12 +32,15 @@ class Accounting:
         quotas: Quotas,
         counts: UsageCounts,
         owners: Callable[[], set[str]],
+        report: Callable[[], None],
     ) -> None:
         self._usage = usage
         self._key_uses = key_uses
         self._quotas = quotas
         self._counts = counts
         self._owners = owners
+        self._report = report
+        self._reported = -math.inf
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="accounting", daemon=True)
 
@@ -53,6 +62,9 @@ class Accounting:
             self._quotas.sync(self._owners())
             self._usage.flush(self._counts)
             self._key_uses.flush(self._counts)
+            if time.monotonic() > self._reported + _REPORT_S:
+                self._report()
+                self._reported = time.monotonic()
         except DATABASE_ERRORS as exc:
             log.warning("serving.usage_not_written", error=str(exc))
         except Exception:

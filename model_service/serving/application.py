@@ -1,5 +1,6 @@
 """One serving process: its parts, put together."""
 
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from model_service.serving.usage import Usage
 from model_service.storage.blobs import Blobs
 from model_service.storage.db import Database
 from model_service.storage.deployments import Deployments
+from model_service.storage.inference_servers import InferenceServers
 from model_service.storage.migrations import prepare_database
 from model_service.storage.rate_windows import RateWindows
 from model_service.storage.usage import UsageCounts
@@ -49,7 +51,8 @@ class Application:
         store = PackageStore(Blobs(database), settings.home / "serving")
         self._model_hosts = ModelHosts(settings)
         self._host = Host(Deployments(database), store, self._engine, self._model_hosts, server=server)
-        self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners)
+        self._servers, self._server = InferenceServers(database), server
+        self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners, self._report)
         exchange = Exchange(
             usage,
             key_uses,
@@ -90,6 +93,10 @@ class Application:
             for wish in self._host.wishes
         ]
         return self._engine.busy_seconds(), wishes
+
+    def _report(self) -> None:
+        state = {"pid": os.getpid(), "model_hosts": self._model_hosts.state()}
+        self._servers.report(self._server, state)
 
     def _owners(self) -> set[str]:
         return {hosted.owner for hosted in self._host.hosted()}

@@ -25,6 +25,7 @@ _NOT_ARCHIVED = frozenset(
         "leases",
         "maintenance",
         "workers",
+        "inference_servers",
         "schema",
         "model_counters",
         "blob_counters",

@@ -47,6 +47,7 @@ maintenance        how the last sweep and the last verification ended
 schema             the schema version of all that is stored, and how far a running migration is
 scans              models with files that no scan has looked at yet; {scan} of a blob is in its metadata
 workers            the workers that live, what they can convert, and what confines their conversions
+inference_servers  the serving processes that live, their model hosts, and what confines these
 """
 
 from collections.abc import Callable, Iterator
@@ -201,6 +202,7 @@ class Database:
         self.leases = self._database["leases"]
         self.maintenance = self._database["maintenance"]
         self.workers = self._database["workers"]
+        self.inference_servers = self._database["inference_servers"]
         self.schema = self._database["schema"]
         self.files = self._database[f"{settings.gridfs_bucket}.files"]
         self.chunks = self._database[f"{settings.gridfs_bucket}.chunks"]

@@ -468,7 +468,7 @@ class Counter(TypedDict):
     _id: Any
 
 
-class Worker(TypedDict):
+class LivingProcess(TypedDict):
     _id: str
     at: datetime
 
@@ -506,7 +506,8 @@ DOCUMENT_TYPES: Mapping[str, Any] = {
     "model_counters": Counter,
     "blob_counters": Counter,
     "download_counters": Counter,
-    "workers": Worker,
+    "workers": LivingProcess,
+    "inference_servers": LivingProcess,
 }
 
 

@@ -167,6 +167,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "leases": [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=3600)],
     "scans": [IndexModel([("leased_until", ASCENDING)])],
     "workers": [IndexModel([("at", ASCENDING)], expireAfterSeconds=600)],
+    "inference_servers": [IndexModel([("at", ASCENDING)], expireAfterSeconds=600)],
     "access_keys": [
         IndexModel([("secrets.prefix", ASCENDING)], unique=True),
         IndexModel([("owner", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),

@@ -22,6 +22,7 @@ from model_service.app import create_app
 from model_service.config import Settings
 from model_service.embedded import Addresses
 from model_service.storage.db import Database
+from model_service.storage.inference_servers import InferenceServers
 from model_service.storage.maintenance import Maintenance
 from model_service.storage.workers import Workers
 from tests.factories import new_model
@@ -91,6 +92,9 @@ def test_every_part_is_looked_at(http: FlaskClient, model_id: str, database: Dat
     http.post(f"/api/v1/models/{model_id}/upload", data=b"x" * 1000)
     state = {"pid": 1, "sandbox": {"network": "isolated", "files": "isolated"}}
     Workers(database).report("worker-1", state)
+    confined = {"network": "isolated", "files": "open: no", "system_calls": "isolated"}
+    hosts = [{"group": "all", "pid": 2, "restarts": 0, "confined": confined}]
+    InferenceServers(database).report("here:8085:0", {"model_hosts": hosts})
     answer = http.get("/health/detailed")
     health = answer.json
     assert set(health["checks"]) == {
@@ -108,6 +112,7 @@ def test_every_part_is_looked_at(http: FlaskClient, model_id: str, database: Dat
     assert health["metrics"]["total_models"] == health["metrics"]["active_models"] == 1
     assert health["metrics"]["storage_usage_gb"] == round(1000 / 1024**3, 6)
     assert health["workers"][0]["sandbox"] == state["sandbox"]
+    assert health["inference_servers"][0]["model_hosts"] == hosts
 
 
 def test_what_is_amiss_is_told(http: FlaskClient, model_id: str, database: Database) -> None:

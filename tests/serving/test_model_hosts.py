@@ -280,3 +280,38 @@ def test_a_host_can_reach_nothing_but_its_packages(forced: World, listen: Listen
     assert KEY not in " ".join(process.cmdline())
     open_files = [str(each.readlink()) for each in Path(f"/proc/{process.pid}/fd").iterdir()]
     assert {name.split(":")[0] for name in open_files} <= {"/dev/null", "pipe", "socket", "/memfd"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "namespace", "hosts"),
+    [
+        ({"enable_auth": False}, "", 0),
+        ({"enable_auth": True}, "", 1),
+        ({"enable_auth": True}, "a", 1),
+        ({"enable_auth": True, "inference_trusted_namespaces": "b, a"}, "a", 0),
+    ],
+)
+def test_the_front_runs_models_of_bounded_cost_that_the_operator_trusts(
+    world: World,
+    package_zip: bytes,
+    settings: Settings,
+    changes: dict[str, object],
+    namespace: str,
+    hosts: int,
+) -> None:
+    world.model_hosts.close()
+    world.model_hosts = ModelHosts(settings.model_copy(update=changes))
+    deployment_id = world.deploy(package_zip)
+    world.database.deployments.update_one({"_id": deployment_id}, {"$set": {"namespace": namespace}})
+    world.serving(deployment_id)
+    assert len(world.model_hosts.state()) == hosts
+
+
+def test_a_host_ends_with_its_last_model(world: World, listen: Listen, loop: bytes) -> None:
+    deployment_id = world.deploy(loop)
+    endpoint = listen(world.serving(deployment_id), deployment_id)
+    assert endpoint.ask(QUICK).json["outputs"] == TWICE
+    pid = process_of(world)
+    world.database.transaction(lambda session: world.deployments.delete(deployment_id, session))
+    wait_for(lambda: not world.model_hosts.state(), "the host to be given up")
+    wait_for(lambda: not psutil.pid_exists(pid), "its process to end")

@@ -42,6 +42,23 @@ class Worker(BaseModel):
     sandbox: dict[str, str] = Field(description="what confines its conversions: isolated, or open and why")
 
 
+class ModelHost(BaseModel):
+    group: str = Field(description="whose models it runs: a namespace, an owner, or all")
+    pid: int | None = Field(description="none while it starts")
+    restarts: int
+    confined: dict[str, str] = Field(
+        description="what confines its network, files and system_calls: isolated, or open and why"
+    )
+
+
+class InferenceServer(BaseModel):
+    """One process of it."""
+
+    name: str
+    last_seen: datetime
+    model_hosts: list[ModelHost]
+
+
 class DetailedHealth(BaseModel):
     service: Literal["model-service"] = SERVICE
     version: str
@@ -51,6 +68,7 @@ class DetailedHealth(BaseModel):
     metrics: HealthMetrics
     issues: list[str] = Field(description="the checks that are not healthy")
     workers: list[Worker]
+    inference_servers: list[InferenceServer]
     last_sweep: dict[str, Any] | None
     last_verify: dict[str, Any] | None
 
