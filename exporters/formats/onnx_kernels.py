@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConversionFailed
-from . import onnx_registration
+from . import onnx_kinds
 from .onnx_nodes import Nodes
 
 
@@ -22,9 +22,9 @@ def register() -> None:
         (SkewedChi2Sampler, _skewed, lambda model: model.random_weights_.shape[1]),
         (AdditiveChi2Sampler, _additive, lambda model: model.n_features_in_ * (2 * model.sample_steps - 1)),
     ):
-        onnx_registration.transformer(model, convert, width)
+        onnx_kinds.transformer(model, convert, width)
     for model in (LabelPropagation, LabelSpreading):
-        onnx_registration.classifier(model, _propagated)
+        onnx_kinds.classifier(model, _propagated)
 
 
 def _kernel(node: Nodes, rows: str, points: npt.NDArray[Any], model: Any) -> str:

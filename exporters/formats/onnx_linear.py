@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConversionFailed
-from . import onnx_registration
+from . import onnx_kinds
 from .onnx_nodes import Nodes
 
 
@@ -31,10 +31,10 @@ def register() -> None:
         (DummyRegressor, _constant, lambda model: model.constant_.size),
         (MissingIndicator, _indicator, lambda model: len(model.features_)),
     ):
-        onnx_registration.transformer(model, convert, width)
-    onnx_registration.classifier(DummyClassifier, _constant_class)
-    onnx_registration.classifier(LinearDiscriminantAnalysis, _discriminant)
-    onnx_registration.finder(EllipticEnvelope, _envelope, lambda model: 1)
+        onnx_kinds.transformer(model, convert, width)
+    onnx_kinds.classifier(DummyClassifier, _constant_class)
+    onnx_kinds.classifier(LinearDiscriminantAnalysis, _discriminant)
+    onnx_kinds.finder(EllipticEnvelope, _envelope, lambda model: 1)
 
 
 def _discriminant(scope: Any, operator: Any, container: Any) -> None:

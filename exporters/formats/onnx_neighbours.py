@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConversionFailed
-from . import onnx_registration
+from . import onnx_kinds
+from .onnx_kinds import Convert
 from .onnx_nodes import Nodes
-from .onnx_registration import Convert
 
 _MOST_COLUMNS = 64  # each has operators of its own
 _NOTHING, _ONE = np.array(0.0), np.array(1.0)
@@ -35,7 +35,7 @@ def register() -> None:
         chosen = _ours_or_theirs(ours, theirs._fct)
         registration.register_converter(f"Sklearn{name}", chosen, overwrite=True, options=theirs._options)
     for model in (AffinityPropagation, MeanShift):
-        onnx_registration.finder(model, _clusters, lambda model: len(model.cluster_centers_))
+        onnx_kinds.finder(model, _clusters, lambda model: len(model.cluster_centers_))
 
 
 def _ours_or_theirs(ours: Convert, theirs: Convert) -> Convert:

@@ -35,15 +35,25 @@ class Table:
     original: Any
     program: Any
 
-    def decoded(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What the original takes: the rows themselves, or with strings, of Python's objects."""
+    def decoded(self, rows: npt.NDArray[Any]) -> Any:
+        """What the original takes: the rows themselves, or with strings a data frame.
+
+        An array of objects would hand on numbers as objects, which compiled code behind a column transformer
+        rejects. A column of objects holds None and NaN as they are.
+        """
         if not self.has_texts:
             return rows
-        found = rows.astype(object)
-        for place, texts in enumerate(self.texts):
-            if texts is not None:
-                found[:, place] = [self._text(place, texts, code) for code in rows[:, place].tolist()]
-        return found
+        import polars
+
+        columns = {}
+        for place, (name, texts) in enumerate(zip(self.names, self.texts, strict=True)):
+            column = rows[:, place]
+            if texts is None:
+                columns[name] = polars.Series(name, column)
+            else:
+                found = [self._text(place, texts, code) for code in column.tolist()]
+                columns[name] = polars.Series(name, found, dtype=polars.Object)
+        return polars.DataFrame(columns)
 
     @property
     def has_texts(self) -> bool:

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import polars
 import pytest
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
@@ -31,6 +33,23 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in ("onnx", "pickle"):
         assert run(ExportRequest(source, folder / name, name, {})).verdict == "verified"
     return {name: folder / name for name in ("onnx", "pickle")}
+
+
+def test_numbers_beside_strings_stay_numbers(tmp_path: Path) -> None:
+    """An array of strings and numbers is one of objects, which compiled code behind the columns rejects."""
+    table = frame()
+    codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    model = make_pipeline(
+        ColumnTransformer([("codes", codes, ["city", "size"]), ("rest", "passthrough", ["age", "income"])]),
+        HistGradientBoostingClassifier(max_iter=3),
+    ).fit(table, (table["age"] > 50).to_numpy().astype(int))
+    joblib.dump(model, tmp_path / "model.joblib")
+
+    assert run(ExportRequest(tmp_path / "model.joblib", tmp_path / "onnx", "onnx")).verdict == "verified"
+
+    rows = Table(metadata(tmp_path / "onnx")["table"]).rows(table)
+    answer = runners.load(tmp_path / "onnx").predict({"input": rows})
+    np.testing.assert_allclose(answer["probabilities"], model.predict_proba(table), atol=1e-6)
 
 
 def metadata(folder: Path) -> Any:

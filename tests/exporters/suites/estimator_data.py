@@ -98,6 +98,10 @@ def _held_out_numbers(rows: Array, random: np.random.Generator) -> Iterator[Arra
         block = near.copy()
         block[np.arange(len(block)), random.integers(0, rows.shape[1], len(block))] = value
         yield block
+    yield np.round(near)
+    yield np.zeros_like(near[:3])
+    yield np.where(random.random(near.shape) < 0.3, np.float32(np.nan), near)
+    yield near * np.float32(10)
 
 
 def _held_out_frames(rows: polars.DataFrame, random: np.random.Generator) -> Iterator[polars.DataFrame]:

@@ -117,7 +117,13 @@ def stays_itself(estimator: Any, package: Path, rows: Rows) -> str:
 
     path = package / "model.skops"
     stored = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
-    return _differs(estimator, lambda block: wanted(stored, block), rows)
+    document = json.loads((package / "metadata.json").read_bytes())
+
+    def ask(block: Rows) -> Answers:
+        is_table = isinstance(block, polars.DataFrame)
+        return wanted(stored, as_input(block, document).astype(np.float64) if is_table else block)
+
+    return _differs(estimator, ask, rows)
 
 
 def _differs(estimator: Any, ask: Any, rows: Rows) -> str:
