@@ -11,11 +11,9 @@ compared.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .. import imports
 from ..base import ESTIMATOR, Artefact, Case, Source
 from ..errors import ConversionFailed, UnsupportedOption, converting
 from . import onnx_file, torch_graph
@@ -83,9 +81,9 @@ def _convert(source: Source, opset: int, converter: str) -> Any:
     import skl2onnx
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-    from . import normal_form
+    from . import normal_form, onnx_converters
 
-    _register()
+    onnx_converters.register()
     estimator, spec = normal_form.of(source.program), source.inputs[0]
     kind = FloatTensorType if converter == FLOAT32 else DoubleTensorType
     # raw_scores: of a classifier without probabilities what its decision function says.
@@ -200,85 +198,3 @@ def _mixing(constraints: Any) -> Any:
                 raise
 
     return run
-
-
-class _PlainAttributes:
-    """The container that a converter adds its nodes to: onnx takes neither arrays nor truth values in a list,
-    which skl2onnx 1.20 gives it for histogram gradient boosting."""
-
-    def __init__(self, container: Any) -> None:
-        self._container = container
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._container, name)
-
-    def add_node(self, *args: Any, **attributes: Any) -> Any:
-        import numpy as np
-
-        plain = {
-            name: np.asarray(value).ravel().tolist()
-            if name == "base_values"
-            else [int(one) if isinstance(one, (bool, np.bool_)) else one for one in value]
-            if isinstance(value, list)
-            else value
-            for name, value in attributes.items()
-        }
-        return self._container.add_node(*args, **plain)
-
-
-def _with_plain_attributes(convert_operator: Any) -> Any:
-    def run(scope: Any, operator: Any, container: Any) -> None:
-        convert_operator(scope, operator, _PlainAttributes(container))
-
-    return run
-
-
-@lru_cache
-def _register() -> None:
-    """Teach skl2onnx, once for the process, our own converters and the other libraries that are here."""
-    from skl2onnx import update_registered_converter
-    from skl2onnx.common import _registration as registration
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_classifier_output_shapes as of_classifier,
-    )
-    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as of_regressor
-
-    from . import onnx_converters
-
-    onnx_converters.register()
-    for alias in ("SklearnHistGradientBoostingClassifier", "SklearnHistGradientBoostingRegressor"):
-        theirs = registration.get_converter(alias)
-        ours = _with_plain_attributes(theirs._fct)
-        registration.register_converter(alias, ours, overwrite=True, options=theirs._options)
-    choices = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
-    if not imports.why_not("xgboost"):
-        import xgboost
-        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
-
-        from . import onnx_xgboost
-
-        def convert(scope: Any, operator: Any, container: Any) -> None:
-            ours = onnx_xgboost.is_ours(operator.raw_operator)
-            (onnx_xgboost.convert if ours else convert_xgboost)(scope, operator, container)
-
-        for model in (xgboost.XGBClassifier, xgboost.XGBRFClassifier):
-            update_registered_converter(
-                model, f"XGBoost{model.__name__}", of_classifier, convert, options=choices
-            )
-        for model in (xgboost.XGBRegressor, xgboost.XGBRFRegressor, xgboost.XGBRanker):
-            update_registered_converter(model, f"XGBoost{model.__name__}", of_regressor, convert)
-    if not imports.why_not("lightgbm"):
-        import lightgbm
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
-
-        update_registered_converter(
-            lightgbm.LGBMClassifier,
-            "LightGbmLGBMClassifier",
-            of_classifier,
-            convert_lightgbm,
-            options=choices,
-        )
-        for model in (lightgbm.LGBMRegressor, lightgbm.LGBMRanker):
-            update_registered_converter(
-                model, f"LightGbm{model.__name__}", of_regressor, convert_lightgbm, options={"split": None}
-            )

@@ -35,6 +35,10 @@ class Nodes:
         self._container.add_node(kind, names, outputs, **attributes)
         return outputs
 
+    def named(self, name: str) -> str:
+        """A name for a node that no other one has."""
+        return str(self._scope.get_unique_operator_name(name))
+
     def constant(self, array: npt.NDArray[Any]) -> str:
         """Add an array as a constant; floats are cast to ``dtype``."""
         array = np.asarray(array)
@@ -57,12 +61,17 @@ class Nodes:
             value = self("Cast", value, to=self.given)
         self._container.add_node("Identity", [value], [operator.outputs[output].full_name])
 
+    def classify(self, scores: str, operator: Any) -> None:
+        """The operator's outputs are the class that scores best, and the scores [N, classes]."""
+        self.finish_label(self("ArgMax", scores, axis=1, keepdims=0), operator)
+        self.finish(scores, operator, output=1)
+
     def finish_label(self, place: str, operator: Any) -> None:
         """The operator's first output is the class at each ``place`` int64[N]; without classes the place."""
         classes = np.asarray(getattr(operator.raw_operator, "classes_", []))
-        if classes.dtype.kind in "biuf" and len(classes):
+        if classes.dtype.kind in "iu" and len(classes):
             place = self("Gather", classes.astype(np.int64), place)
-        elif len(classes):
+        elif classes.dtype.kind not in "bf" and len(classes):  # of these a label is the place
             names = [str(one) for one in classes.tolist()]
             place = self(
                 "LabelEncoder",

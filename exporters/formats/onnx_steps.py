@@ -5,6 +5,7 @@ has for float32 alone, divides a row of zeros by its norm, and lets a missing va
 a number. Each converter here computes in the dtype of its input.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,24 @@ from .onnx_trees import narrowed
 
 _ZERO, _ONE = np.array([0.0]), np.array([1.0])
 _ONCE = np.array(1.0)  # a scalar, as Clip takes it
+# numpy's name of a function → the operators that compute it, of which ``x`` is the argument.
+_FUNCTIONS: dict[str, Callable[[Nodes, str], str]] = {
+    "log1p": lambda node, x: node("Log", node("Add", x, np.array(1.0))),
+    "expm1": lambda node, x: node("Sub", node("Exp", x), np.array(1.0)),
+    "log": lambda node, x: node("Log", x),
+    "log2": lambda node, x: node("Div", node("Log", x), np.array(np.log(2.0))),
+    "log10": lambda node, x: node("Div", node("Log", x), np.array(np.log(10.0))),
+    "exp": lambda node, x: node("Exp", x),
+    "exp2": lambda node, x: node("Pow", np.array(2.0), x),
+    "sqrt": lambda node, x: node("Sqrt", x),
+    "square": lambda node, x: node("Mul", x, x),
+    "absolute": lambda node, x: node("Abs", x),
+    "negative": lambda node, x: node("Neg", x),
+    "reciprocal": lambda node, x: node("Div", np.array(1.0), x),
+    "sin": lambda node, x: node("Sin", x),
+    "cos": lambda node, x: node("Cos", x),
+    "tanh": lambda node, x: node("Tanh", x),
+}
 
 
 def bins(scope: Any, operator: Any, container: Any) -> None:
@@ -139,3 +158,49 @@ def _as_number(node: Nodes, comparison: str, value: str, ends: npt.NDArray[np.fl
 
 def _at_least(node: Nodes, value: str, ends: npt.NDArray[np.float64]) -> str:
     return node("Cast", node("Not", node("Less", value, ends)), to=node.dtype)
+
+
+def columns(scope: Any, operator: Any, container: Any) -> None:
+    node = Nodes(scope, operator, container)
+    chosen = np.array(operator.raw_operator.columns, np.int64)
+    node.finish(node("Gather", node.joined(operator), chosen, axis=1), operator)
+
+
+def selector(scope: Any, operator: Any, container: Any) -> None:
+    node = Nodes(scope, operator, container)
+    chosen = np.flatnonzero(operator.raw_operator.get_support())
+    node.finish(node("Gather", node.joined(operator), chosen, axis=1), operator)
+
+
+def _apply(node: Nodes, function: Any, value: str) -> str:
+    if function is None:
+        return value
+    name = getattr(function, "__name__", str(function))
+    if name not in _FUNCTIONS:
+        raise ConversionFailed(f"There is no ONNX operator for the function {name!r}.")
+    return _FUNCTIONS[name](node, value)
+
+
+def function(scope: Any, operator: Any, container: Any) -> None:
+    node = Nodes(scope, operator, container)
+    node.finish(_apply(node, operator.raw_operator.func, node.joined(operator)), operator)
+
+
+def inverse(scope: Any, operator: Any, container: Any) -> None:
+    node = Nodes(scope, operator, container)
+    transformer, value = operator.raw_operator.transformer, node.joined(operator)
+    for step in reversed([one for _, one in getattr(transformer, "steps", [("", transformer)])]):
+        value = _inverted(node, step, value)
+    node.finish(value, operator)
+
+
+def _inverted(node: Nodes, step: Any, value: str) -> str:
+    """Of a scaler: a straight line through what it answers to 0 and 1."""
+    if type(step).__name__ == "FunctionTransformer":
+        return _apply(node, step.inverse_func, value)
+    if type(step).__name__ not in ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"):
+        raise ConversionFailed(f"There is no converter for the inverse of a {type(step).__name__}.")
+    width = step.n_features_in_
+    low = np.asarray(step.inverse_transform(np.zeros((1, width))))
+    slope = np.asarray(step.inverse_transform(np.ones((1, width)))) - low
+    return node("Add", node("Mul", value, slope), low)

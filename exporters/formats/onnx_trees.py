@@ -6,24 +6,20 @@ the other side of a value, and drop the branch of a missing value. The tables of
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConversionFailed
 from ..sources.trees import LEAF, LIGHTGBM_ZERO, Tree, fitted_trees, preorder
+from . import onnx_categories
 
 _FLOAT, _DOUBLE = 1, 11  # onnx.TensorProto.DataType
 _DOMAIN = "ai.onnx.ml"
 _ENSEMBLES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
-# The name of a node whose trees were written from the model's own tables, with columns for its categories.
-OF_CATEGORIES = "TreesOfCategories"
-_UNKNOWN = (
-    "The converter writes trees that are none of the model's own, as of columns with categories: nobody can "
-    "compare their nodes."
-)
+_UNKNOWN = "The converter wrote trees that the model does not have: their nodes cannot be compared."
 _STRICT = {b"BRANCH_LEQ": False, b"BRANCH_LT": True}  # mode of a node → whether an equal value goes right
 
 
@@ -35,20 +31,16 @@ def repair(model: Any, estimator: Any, *, double: bool) -> int:
     Raises:
         ConversionFailed: a tree of the graph is none of the source's.
     """
-    ensembles = [
-        one
-        for one in model.graph.node
-        if one.domain == _DOMAIN and one.op_type in _ENSEMBLES and not one.name.startswith(OF_CATEGORIES)
-    ]
+    ensembles = [one for one in model.graph.node if one.domain == _DOMAIN and one.op_type in _ENSEMBLES]
     if not ensembles:
         return 0
     known: dict[bytes, list[Tree]] = defaultdict(list)
     for tree in fitted_trees(estimator):
         known[tree.structure].append(tree)
-    return sum(_repair_ensemble(model.graph, node, known, double=double) for node in ensembles)
+    return sum(_repair_ensemble(model, node, known, double=double) for node in ensembles)
 
 
-def _repair_ensemble(graph: Any, node: Any, known: dict[bytes, list[Tree]], *, double: bool) -> int:
+def _repair_ensemble(model: Any, node: Any, known: dict[bytes, list[Tree]], *, double: bool) -> int:
     attributes = {one.name: one for one in node.attribute}
     if "nodes_values" not in attributes:
         raise ConversionFailed(_UNKNOWN)
@@ -57,25 +49,38 @@ def _repair_ensemble(graph: Any, node: Any, known: dict[bytes, list[Tree]], *, d
     if "nodes_missing_value_tracks_true" in attributes:
         missing[:] = attributes["nodes_missing_value_tracks_true"].ints
     found: list[Tree] = []
-    for places, structure, strict in _trees(attributes):
-        tree = _closest(known.get(structure, []), thresholds[places], strict)
+    sets = onnx_categories.read(model, node)
+    for written in _trees(attributes, sets):
+        places = written.places
+        tree = _closest(known.get(written.structure, []), thresholds[places], written)
         if tree is None:
             raise ConversionFailed(_UNKNOWN)
         found.append(tree)
-        inner = tree.feature != LEAF
+        inner = _compares_numbers(tree)
         thresholds[places[inner]] = tree.threshold[inner]
         missing[places] = tree.missing_left
     wide = double and all(tree.compares == "float64" for tree in found)
     _set_missing(node, attributes, missing)
     _set_thresholds(node, attributes, thresholds, strict=found[0].strict, wide=wide)
-    _mark_zeros(graph, node, found)
+    _mark_zeros(model.graph, node, found, len(sets))
     if double:
-        _cast_input(graph, node, _DOUBLE if wide else _FLOAT)
+        _cast_input(model.graph, node, _DOUBLE if wide else _FLOAT)
     return len(thresholds)
 
 
-def _trees(attributes: dict[str, Any]) -> Iterator[tuple[npt.NDArray[np.int64], bytes, bool]]:
-    """Yield each tree: its places in the attributes in preorder, its structure, whether it compares strictly.
+class _Written(NamedTuple):
+    """A tree of the graph: its places in the attributes in preorder, whether it compares strictly, and which
+    categories its nodes list and whether these go left. ``structure``: as ``Tree`` has it.
+    """
+
+    places: npt.NDArray[np.int64]
+    structure: bytes
+    strict: bool
+    categories: dict[int, tuple[tuple[int, ...], bool]]
+
+
+def _trees(attributes: dict[str, Any], sets: Mapping[int, onnx_categories.Listed]) -> Iterator[_Written]:
+    """Yield each tree.
 
     Raises:
         ConversionFailed: its nodes compare in several ways, or in an unknown one.
@@ -102,19 +107,31 @@ def _trees(attributes: dict[str, Any]) -> Iterator[tuple[npt.NDArray[np.int64], 
         )
         order, _ = preorder(left, right, leaf)
         places = np.array(order, np.int64) + start
-        feature = np.where(np.array(leaf)[order], LEAF, columns["featureids"][places])
-        yield places, feature.astype(np.int64).tobytes(), _STRICT[next(iter(used), b"BRANCH_LEQ")]
+        feature = np.where(np.array(leaf)[order], LEAF, columns["featureids"][places]).astype(np.int64)
+        categories = {}
+        for node in np.flatnonzero(np.isin(feature, list(sets))).tolist() if sets else ():
+            listed = sets[int(feature[node])]
+            feature[node], categories[node] = listed.column, (listed.codes, listed.left)
+        strict = _STRICT[next(iter(used), b"BRANCH_LEQ")]
+        yield _Written(places, feature.tobytes(), strict, categories)
 
 
-def _closest(candidates: list[Tree], thresholds: npt.NDArray[np.float64], strict: bool) -> Tree | None:
+def _compares_numbers(tree: Tree) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = tree.feature != LEAF
+    found[list(tree.categories)] = False
+    return found
+
+
+def _closest(candidates: list[Tree], thresholds: npt.NDArray[np.float64], written: _Written) -> Tree | None:
     """The tree of the source whose thresholds these are, but for the rounding of a converter.
 
     It moves to the end of ``candidates``: the next tree like it is the next one of the source.
     """
     best, least = None, np.inf
     for tree in candidates:
-        inner = tree.feature != LEAF
-        if inner.any() and tree.strict != strict:
+        inner = _compares_numbers(tree)
+        listed = {node: (tuple(codes.tolist()), tree.listed_left) for node, codes in tree.categories.items()}
+        if ((tree.feature != LEAF).any() and tree.strict != written.strict) or listed != written.categories:
             continue
         with np.errstate(over="ignore", invalid="ignore"):
             rounded = tree.threshold[inner].astype(np.float32).astype(np.float64)
@@ -161,9 +178,12 @@ def narrowed(thresholds: npt.NDArray[np.float64], *, strict: bool) -> npt.NDArra
     return np.where(wrong, np.nextafter(narrow, toward), narrow).astype(np.float32)
 
 
-def _mark_zeros(graph: Any, node: Any, found: list[Tree]) -> None:
-    """LightGBM's ``zero_as_missing``: in the columns that it governs, zero becomes NaN before the trees."""
-    governed = np.zeros(found[0].width, bool)
+def _mark_zeros(graph: Any, node: Any, found: list[Tree], more: int) -> None:
+    """LightGBM's ``zero_as_missing``: in the columns that it governs, zero becomes NaN before the trees.
+
+    ``more``: columns behind the model's own.
+    """
+    governed = np.zeros(found[0].width + more, bool)
     for tree in found:
         governed[tree.feature[tree.zero_missing]] = True
     if not governed.any():

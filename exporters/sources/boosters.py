@@ -123,7 +123,9 @@ def _check_lightgbm_tree(block: str, columns: int) -> None:
     _require(len(lines) <= _TREE_LINES and all("=" in line for line in lines))
     fields = _fields(lines)
     leaves = _integer(fields["num_leaves"])
-    _require(leaves > 0 and fields.get("is_linear", "0") == "0")
+    _require(leaves > 0 and fields.get("is_linear", "0") in ("0", "1"))
+    if fields.get("is_linear") == "1":
+        _check_lightgbm_lines(fields, leaves, columns)
     for name in ("leaf_value", "leaf_weight", "leaf_count"):
         one_leaf = leaves == 1 and not fields.get(name)
         _require(one_leaf or name not in fields or len(fields[name].split(" ")) == leaves)
@@ -142,6 +144,15 @@ def _check_lightgbm_tree(block: str, columns: int) -> None:
     below = np.sort(np.concatenate([left, right]))
     _require(bool((below == np.r_[-leaves:0, 1 : leaves - 1]).all()))
     _check_lightgbm_categories(fields, np.array(fields["threshold"].split(" "))[kind & 1 == 1])
+
+
+def _check_lightgbm_lines(fields: dict[str, str], leaves: int, columns: int) -> None:
+    """The lines of ``linear_tree``: LightGBM reads as many numbers as ``num_features`` says."""
+    counts = [_integer(one) for one in fields["num_features"].split(" ")]
+    _require(len(counts) == leaves and len(fields["leaf_const"].split(" ")) == leaves)
+    read = [_integer(one) for one in fields["leaf_features"].split()]
+    _require(len(read) == sum(counts) == len(fields["leaf_coeff"].split()))
+    _require(all(column < columns for column in read))
 
 
 def _check_lightgbm_categories(fields: dict[str, str], used: npt.NDArray[Any]) -> None:

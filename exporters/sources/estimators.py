@@ -16,7 +16,9 @@ outlier finder  where it has either; ``label`` int64[batch]
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +123,19 @@ def as_source(estimator: Any, dtype: str = "float32") -> Source:
 
     Raises InvalidSource: not fitted, no estimator, not whole, or one with several labels for a row.
     """
-    import joblib
-
     try:
-        with joblib.parallel_config(backend="sequential"):
+        with _one_thread(_framework(estimator)):
             return _as_source(estimator, dtype)
     except (AttributeError, KeyError, IndexError, TypeError) as exc:
         raise _unusable(estimator, exc) from exc
 
 
+def _framework(estimator: Any) -> str:
+    return type(estimator).__module__.partition(".")[0]
+
+
 def _as_source(estimator: Any, dtype: str) -> Source:
-    framework = type(estimator).__module__.partition(".")[0]
+    framework = _framework(estimator)
     width = _width(estimator)
     if not isinstance(width, (int, np.integer)) or width < 1:
         raise InvalidSource(
@@ -149,10 +153,7 @@ def _as_source(estimator: Any, dtype: str) -> Source:
     coverage: dict[str, int] = {}
 
     def reference(arrays: Arrays) -> Arrays:
-        import joblib
-
-        # One process, one thread: an estimator's own n_jobs is about the machine that fitted it.
-        with warnings.catch_warnings(), joblib.parallel_config(backend="sequential"):
+        with warnings.catch_warnings(), _one_thread(framework):
             warnings.simplefilter("ignore")
             return answer(arrays[INPUT].astype(working))
 
@@ -177,6 +178,25 @@ def _as_source(estimator: Any, dtype: str) -> Source:
         table=table,
         missing=tables.takes(reference, {INPUT: typical}, np.nan),
     )
+
+
+@contextmanager
+def _one_thread(framework: str) -> Iterator[None]:
+    """An estimator's own n_jobs is about the machine that fitted it. Threads of OpenMP wait for each other at
+    every tree: on busy cores that takes ten times as long as the prediction.
+    """
+    import joblib
+
+    with joblib.parallel_config(backend="sequential"), _pools(framework).limit(limits=1, user_api="openmp"):
+        yield
+
+
+@lru_cache
+def _pools(framework: str) -> Any:
+    """The pools of threads of the libraries that are loaded, the framework's among them."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _of_texts(

@@ -30,14 +30,18 @@ def classes(
     """Yield rows of ``typical``'s width and dtype by the name of their class.
 
     ``typical``, rows of the range that the estimator was fitted on, come first. A row that the estimator
-    rejects is no probe. ``coverage``: as of ``splits.rows``.
+    rejects is no probe. ``coverage`` receives the number of splits of trees, and of those that their own rows
+    reach.
     """
     random = np.random.default_rng(seed)
     yield "typical", typical
-    boundary, missing = splits.rows(estimator, typical, random, {} if coverage is None else coverage)
+    reaching = splits.rows(estimator, typical, random)
+    if reaching.splits and coverage is not None:
+        coverage |= {"splits": reaching.splits, "reached": reaching.reached}
+    boundary, categories = (np.concatenate(one) for one in (reaching.boundary, reaching.categories))
     if len(boundary):
         yield "boundary", boundary
-    yield "missing", np.concatenate([_missing(typical, random), missing])
+    yield "missing", np.concatenate([_missing(typical, random), *reaching.missing])
     yield "zero", _zeros(typical)
     yield "denormal", _one_at_a_time(typical, _DENORMAL)
     yield (
@@ -48,7 +52,7 @@ def classes(
     yield "ties", _ties(typical)
     columns = known(estimator, typical.shape[1])
     yield from _of_columns("bounds", typical, map(_bounds, columns), random)
-    yield from _of_columns("categories", typical, (column.codes for column in columns), random)
+    yield from _of_columns("categories", typical, (column.codes for column in columns), random, categories)
     yield from _of_columns("unknown categories", typical, map(_unknown, columns), random)
 
 
@@ -83,13 +87,14 @@ def _bounds(column: Column) -> npt.NDArray[np.float64]:
 
 
 def _unknown(column: Column) -> npt.NDArray[np.float64]:
-    """Unknown categories: past either end, and in the first gap between two."""
+    """Unknown categories: past either end, beside one, and in the first gap between two."""
     codes = column.codes
     if not len(codes):
         return codes
     gaps = np.flatnonzero(np.diff(codes) > 1)
     inside = codes[gaps[:1]] + 1
-    return np.concatenate([[codes[0] - 1, codes[-1] + 1, codes[-1] + 1000], inside])
+    first, last = codes[0], codes[-1]
+    return np.concatenate([[first - 1, first - 0.5, last + 0.5, last + 1, last + 1000, 1e10], inside])
 
 
 def _of_columns(
@@ -97,8 +102,9 @@ def _of_columns(
     typical: Rows,
     values: Iterable[npt.NDArray[np.float64]],
     random: np.random.Generator,
+    more: Rows | None = None,
 ) -> Iterator[tuple[str, Rows]]:
-    """A typical row for each value of each column; around a bound three."""
+    """``more``, and a typical row for each value of each column; around a bound three."""
     pairs: list[tuple[int, npt.NDArray[Any]]] = []
     for column, wanted in enumerate(values):
         found = wanted.astype(typical.dtype)
@@ -106,7 +112,10 @@ def _of_columns(
             ends = np.array([np.inf, -np.inf], typical.dtype)
             found = np.concatenate([found, *(np.nextafter(found, end) for end in ends)])
         pairs += [(column, found)] if len(found) else []
+    more = typical[:0] if more is None else more
     if not pairs:
+        if len(more):
+            yield kind, more
         return
     places = np.concatenate([np.full(len(found), column) for column, found in pairs])
     numbers = np.concatenate([found for _, found in pairs])
@@ -115,4 +124,4 @@ def _of_columns(
         places, numbers = places[kept], numbers[kept]
     rows = typical[np.arange(len(places)) % len(typical)].copy()
     rows[np.arange(len(places)), places] = numbers
-    yield kind, rows
+    yield kind, np.concatenate([more, rows])

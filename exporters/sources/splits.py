@@ -4,7 +4,7 @@ The rows of a split follow the path from the root to it: on a large forest a ran
 reaches its node in one case of a hundred.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,29 +12,39 @@ import numpy as np
 import numpy.typing as npt
 
 from .columns import keeps_values, members
-from .trees import LEAF, LIGHTGBM_ZERO, Tree, fitted_trees
+from .paths import Categories, Interval, paths, reached
+from .trees import LEAF, Tree, fitted_trees
 
 Rows = npt.NDArray[np.floating[Any]]
 _MOST_SPLITS = 10_000  # with rows of their own
 _FEW_SPLITS = 3_000  # up to these, each has rows several times
 _MOST_TURNS = 12  # of one split, each from another row: both its sides may answer one row alike
+_MOST_CODES = 10_000  # pairs of a split and a category
+_NOT_INVERTED = (AttributeError, IndexError, TypeError, ValueError)
 
 
-class _Interval(NamedTuple):
-    """The values of a column that lead to a node: above ``low``, up to ``high``; NaN too if ``missing``."""
+class _Encoder:
+    """How histogram gradient boosting encodes categories and puts them first; with a way back."""
 
-    low: float = -np.inf
-    high: float = np.inf
-    missing: bool = True
+    def __init__(self, columns: Any) -> None:
+        self._columns = columns
+        self._numbers = columns._transformer_to_input_indices["numerical"]
+        self._codes = columns._transformer_to_input_indices["encoder"]
+        self._categories = columns.named_transformers_["encoder"].categories_
 
-    def inside(self) -> float:
-        if self.low >= self.high and self.missing:
-            return np.nan
-        if np.isfinite(self.low) and np.isfinite(self.high):
-            return self.low + (self.high - self.low) / 2
-        if np.isfinite(self.low):
-            return self.low + max(1.0, abs(self.low)) / 2
-        return self.high - max(1.0, abs(self.high)) / 2 if np.isfinite(self.high) else 0.0
+    def transform(self, rows: Rows) -> Any:
+        return self._columns.transform(rows)
+
+    def inverse_transform(self, rows: Rows) -> Rows:
+        """A code past the last becomes an unknown category."""
+        found = np.empty_like(rows)
+        found[:, self._numbers] = rows[:, len(self._codes) :]
+        for place, known in enumerate(self._categories):
+            known = np.asarray(known, np.float64)
+            known = np.append(known, np.nanmax(known, initial=0.0) + 1)
+            codes = np.nan_to_num(rows[:, place], nan=0.0).clip(0, len(known) - 1).astype(int)
+            found[:, self._codes[place]] = np.where(np.isnan(rows[:, place]), np.nan, known[codes])
+        return found
 
 
 @dataclass(frozen=True)
@@ -46,27 +56,29 @@ class _Group:
     trees: list[Tree]
 
 
-def rows(
-    estimator: Any, typical: Rows, random: np.random.Generator, coverage: dict[str, int]
-) -> tuple[Rows, Rows]:
-    """Return rows around each threshold, and rows with a missing value at each split; of ``typical``'s dtype.
+@dataclass
+class Reaching:
+    """Rows that reach splits: around a threshold, at a missing value, with listed and other categories."""
 
-    ``coverage`` receives the number of splits, and of those that their own rows reach.
-    """
+    boundary: list[Rows]
+    missing: list[Rows]
+    categories: list[Rows]
+    splits: int = 0
+    reached: int = 0
+
+
+def rows(estimator: Any, typical: Rows, random: np.random.Generator) -> Reaching:
+    """Rows of ``typical``'s dtype, and how many splits there are and are reached by their own rows."""
     groups = [group for group in _groups(estimator) if group.trees]
-    splits = sum(int((tree.feature != LEAF).sum()) for group in groups for tree in group.trees)
-    reached, parts = 0, []
+    found = Reaching([typical[:0]], [typical[:0]], [typical[:0]])
+    found.splits = sum(_splits(group) for group in groups)
     for group in groups:
-        share = sum(int((tree.feature != LEAF).sum()) for tree in group.trees) / max(1, splits)
-        made = _of_group(group, typical, random, share)
-        if made is not None:
-            parts.append(made[:2])
-            reached += made[2]
-    if splits:
-        coverage |= {"splits": splits, "reached": reached}
-    if not parts:
-        return typical[:0], typical[:0]
-    return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+        _of_group(group, typical, random, _splits(group) / max(1, found.splits), found)
+    return found
+
+
+def _splits(group: _Group) -> int:
+    return sum(int((tree.feature != LEAF).sum()) for tree in group.trees)
 
 
 def _groups(
@@ -75,6 +87,8 @@ def _groups(
     while getattr(estimator, "steps", None):
         *before, (_, estimator) = estimator.steps
         steps += tuple(step for _, step in before if not keeps_values(step))
+    if getattr(estimator, "_preprocessor", None) is not None:
+        steps += (_Encoder(estimator._preprocessor),)
     inside = members(estimator)
     if not any(
         getattr(part, "steps", None) or members(part) or chosen is not None for part, chosen in inside
@@ -87,81 +101,97 @@ def _groups(
             yield from _groups(part, steps, columns if narrowed is None else narrowed)
 
 
+class _Split(NamedTuple):
+    tree: Tree
+    node: int
+    path: dict[int, Interval | Categories]
+
+
 def _of_group(
-    group: _Group, typical: Rows, random: np.random.Generator, share: float
-) -> tuple[Rows, Rows, int] | None:
-    """None where a step cannot be inverted: its rows are not known."""
+    group: _Group, typical: Rows, random: np.random.Generator, share: float, found: Reaching
+) -> None:
+    """Add to ``found``; nothing where a step cannot be inverted: its rows are not known."""
     try:
         start = np.asarray(_transformed(group.steps, typical), np.float64)
-    except Exception:
-        return None
+    except ValueError:  # the step does not take values of this range
+        return
     columns = np.arange(start.shape[1]) if group.columns is None else np.asarray(group.columns)
     trees = [tree for tree in group.trees if tree.feature.max(initial=-1) < len(columns)]
-    chosen, turns = _chosen(trees, random, share)
-    if not chosen:
-        return None
-    values = _around(np.array([tree.threshold[node] for tree, node, _ in chosen]), typical.dtype)
-    every = values.shape[1] + 1
-    made = np.empty((turns * len(chosen), every, start.shape[1]), np.float64)
+    chosen = _chosen(trees, random, max(1, int(share * _MOST_SPLITS)))
+    numeric = [one for one in chosen if one.node not in one.tree.categories]
+    listing, codes = _codes(chosen, random, int(share * _MOST_CODES))
+    thresholds = np.array([one.tree.threshold[one.node] for one in numeric])
+    met = set()
+    for splits, values, most, into in (
+        (numeric, _around(thresholds, typical.dtype), _FEW_SPLITS, found.boundary),
+        (listing, codes[:, None], _MOST_CODES, found.categories),
+        (chosen, np.full((len(chosen), 1), np.nan), _FEW_SPLITS, found.missing),
+    ):
+        if not splits:
+            continue
+        turns = max(1, min(_MOST_TURNS, int(share * most) // len(splits)))
+        made = _made(splits, values, turns, start, columns)
+        try:
+            given = _untransformed(group.steps, made.reshape(-1, made.shape[2]), typical.dtype)
+            again = None if into is found.missing else _transformed(group.steps, given[: values.size])
+        except _NOT_INVERTED:  # a step has no inverse, or not of these rows, as of missing values
+            continue
+        into.append(given)
+        if again is not None:
+            seen = np.asarray(again, np.float64)[:, columns].reshape(*values.shape, -1)
+            passed = reached([(one.tree, one.node) for one in splits], seen)
+            met |= {(id(one.tree), one.node) for one, has in zip(splits, passed, strict=True) if has}
+    found.reached += len(met)
+
+
+def _made(
+    splits: list[_Split],
+    values: npt.NDArray[np.float64],
+    turns: int,
+    start: npt.NDArray[np.float64],
+    columns: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """float64[turns * splits, k, columns]: rows on the way to each split, with its ``values`` [splits, k]."""
+    made = np.empty((turns * len(splits), values.shape[1], start.shape[1]), np.float64)
     for number in range(len(made)):
-        tree, node, path = chosen[number % len(chosen)]
+        tree, node, path = splits[number % len(splits)]
         row = start[number % len(start)].copy()
-        for column, interval in path.items():
-            if not interval.low < row[columns[column]] <= interval.high:
-                row[columns[column]] = interval.inside()
+        for column, condition in path.items():
+            place = columns[column]
+            if not condition.has(row[place]):
+                row[place] = condition.inside()
         made[number] = row
-        made[number, :, columns[tree.feature[node]]] = np.append(values[number % len(chosen)], np.nan)
-    try:
-        boundary = _untransformed(group.steps, made[:, :-1].reshape(-1, start.shape[1]), typical.dtype)
-        again = np.asarray(_transformed(group.steps, boundary[: len(chosen) * (every - 1)]), np.float64)
-    except Exception:
-        return None
-    found = _reached([one[:2] for one in chosen], again[:, columns].reshape(len(chosen), every - 1, -1))
-    try:
-        return boundary, _untransformed(group.steps, made[:, -1], typical.dtype), found
-    except Exception:  # a step before the trees takes no missing value
-        return boundary, typical[:0], found
+        made[number, :, columns[tree.feature[node]]] = values[number % len(splits)]
+    return made
 
 
-def _chosen(
-    trees: list[Tree], random: np.random.Generator, share: float
-) -> tuple[list[tuple[Tree, int, dict[int, _Interval]]], int]:
-    """Every node, or as many as are allowed, seeded; with the interval of each column on the way to it."""
+def _codes(
+    chosen: list[_Split], random: np.random.Generator, most: int
+) -> tuple[list[_Split], npt.NDArray[np.float64]]:
+    """Each split by categories with each one that it lists, those between them, and the first past all; or as
+    many of these pairs as are allowed, seeded.
+    """
+    pairs = []
+    for one in chosen:
+        if one.node in one.tree.categories:
+            listed = one.tree.categories[one.node]
+            past = int(listed.max(initial=-1)) + 1
+            others = range(past + 1) if past < most else (0, *(listed + 1).tolist())
+            pairs += [(one, code) for code in sorted({*listed.tolist(), *others})]
+    if len(pairs) > most:
+        kept = np.sort(random.choice(len(pairs), most, replace=False))
+        pairs = [pairs[place] for place in kept]
+    return [one for one, _ in pairs], np.array([code for _, code in pairs], np.float64)
+
+
+def _chosen(trees: list[Tree], random: np.random.Generator, most: int) -> list[_Split]:
+    """Every split, or as many as are allowed, seeded; with what leads to it."""
     places = [(tree, node) for tree in trees for node in np.flatnonzero(tree.feature != LEAF).tolist()]
-    most = max(1, int(share * _MOST_SPLITS))
     if len(places) > most:
         kept = np.sort(random.choice(len(places), most, replace=False))
         places = [places[place] for place in kept]
-    parents = {id(tree): _parents(tree) for tree in trees}
-    turns = int(share * _FEW_SPLITS) // max(1, len(places))
-    found = [(tree, node, _path(tree, node, parents[id(tree)])) for tree, node in places]
-    return found, max(1, min(_MOST_TURNS, turns))
-
-
-def _parents(tree: Tree) -> list[int]:
-    """The parent of each node in preorder; its left child comes right after it."""
-    parents = [-1] * len(tree.feature)
-    for node in np.flatnonzero(tree.feature != LEAF).tolist():
-        parents[node + 1] = node
-        parents[int(tree.right[node])] = node
-    return parents
-
-
-def _path(tree: Tree, node: int, parents: list[int]) -> dict[int, _Interval]:
-    """What leads from the root to the node."""
-    path: dict[int, _Interval] = {}
-    while (parent := parents[node]) >= 0:
-        column, threshold = int(tree.feature[parent]), float(tree.threshold[parent])
-        left = node == parent + 1
-        low, high, missing = path.get(column, _Interval())
-        missing = missing and bool(tree.missing_left[parent]) == left
-        path[column] = (
-            _Interval(low, min(high, threshold), missing)
-            if left
-            else _Interval(max(low, threshold), high, missing)
-        )
-        node = parent
-    return path
+    ways = {id(tree): paths(tree) for tree in trees}
+    return [_Split(tree, node, ways[id(tree)][node]) for tree, node in places]
 
 
 def _around(thresholds: npt.NDArray[np.float64], dtype: Any) -> npt.NDArray[np.float64]:
@@ -175,37 +205,6 @@ def _around(thresholds: npt.NDArray[np.float64], dtype: Any) -> npt.NDArray[np.f
     return np.stack([one.astype(np.float64) for one in found], axis=1)
 
 
-def _reached(chosen: list[tuple[Tree, int]], given: npt.NDArray[np.float64]) -> int:
-    """How many of the nodes one of their own rows, float64[nodes, rows, columns], passes."""
-    trees = list({id(tree): tree for tree, _ in chosen}.values())
-    starts = np.cumsum([0, *(len(tree.feature) for tree in trees)])
-    start_of = {id(tree): int(start) for tree, start in zip(trees, starts, strict=False)}
-    table: Mapping[str, npt.NDArray[Any]] = {
-        name: np.concatenate([getattr(tree, name) for tree in trees])
-        for name in ("feature", "threshold", "missing_left", "zero_missing")
-    }
-    right = np.concatenate([tree.right + start for tree, start in zip(trees, starts, strict=False)])
-    strict = np.concatenate([np.full(len(tree.feature), tree.strict) for tree in trees])
-    narrow = np.repeat(np.array([tree.compares == "float32" for tree, _ in chosen]), given.shape[1])
-    values = given.reshape(-1, given.shape[2])
-    with np.errstate(over="ignore"):
-        values = np.where(narrow[:, None], values.astype(np.float32).astype(np.float64), values)
-    at = np.repeat(np.array([start_of[id(tree)] for tree, _ in chosen]), given.shape[1])
-    wanted = np.repeat(np.array([start_of[id(tree)] + node for tree, node in chosen]), given.shape[1])
-    passed = at == wanted
-    moving = np.flatnonzero(~passed & (table["feature"][at] != LEAF))
-    while len(moving):
-        node = at[moving]
-        value = values[moving, table["feature"][node]]
-        missing = np.isnan(value) | (table["zero_missing"][node] & (np.abs(value) <= LIGHTGBM_ZERO))
-        below = np.where(strict[node], value < table["threshold"][node], value <= table["threshold"][node])
-        left = np.where(missing, table["missing_left"][node], below)
-        at[moving] = np.where(left, node + 1, right[node])
-        passed[moving] = at[moving] == wanted[moving]
-        moving = moving[~passed[moving] & (table["feature"][at[moving]] != LEAF)]
-    return int(passed.reshape(len(chosen), -1).any(axis=1).sum())
-
-
 def _transformed(steps: tuple[Any, ...], rows: Rows) -> Any:
     values: Any = rows.astype(np.float64)
     for step in steps:
@@ -214,7 +213,7 @@ def _transformed(steps: tuple[Any, ...], rows: Rows) -> Any:
 
 
 def _untransformed(steps: tuple[Any, ...], rows: npt.NDArray[np.float64], dtype: Any) -> Rows:
-    """Raises whatever a step does that cannot be inverted."""
+    """Raises _NOT_INVERTED: a step has no inverse, or not of these rows."""
     values: Any = rows
     for step in reversed(steps):
         values = step.inverse_transform(values)

@@ -18,7 +18,15 @@ import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
-from sklearn.ensemble import BaggingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
+from sklearn.ensemble import (
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import (
     RFE,
@@ -279,6 +287,48 @@ MODELS: dict[str, Callable[[], tuple[Any, npt.ArrayLike]]] = {
     ),
     "LightGBM, ranks": lambda: (
         lightgbm.LGBMRanker(n_estimators=5, verbose=-1).fit(WINE, KINDS, group=[78, 100]),
+        held_out(WINE),
+    ),
+    "LightGBM, random forest": lambda: (
+        lightgbm.LGBMClassifier(
+            n_estimators=5, verbose=-1, boosting_type="rf", bagging_freq=1, bagging_fraction=0.5
+        ).fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "LightGBM, lines in its leaves": lambda: (
+        lightgbm.LGBMRegressor(n_estimators=5, verbose=-1, linear_tree=True).fit(PATIENTS, PROGRESS),
+        np.vstack([held_out(PATIENTS), np.where(PATIENTS[:50] > 0.04, np.nan, PATIENTS[:50])]),
+    ),
+    "LightGBM, categories": lambda: (
+        lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, linear_tree=True, min_child_samples=5).fit(
+            MIXED, OUTCOMES, categorical_feature=[0, 1]
+        ),
+        np.vstack([held_out(MIXED).round(), UNKNOWN]),
+    ),
+    "LightGBM, one against all": lambda: (
+        lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, objective="multiclassova").fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "LightGBM, logarithms": lambda: (
+        lightgbm.LGBMRegressor(n_estimators=5, verbose=-1, objective="poisson").fit(PATIENTS, PROGRESS),
+        held_out(PATIENTS),
+    ),
+    "LightGBM, roots": lambda: (
+        lightgbm.LGBMRegressor(n_estimators=5, verbose=-1, reg_sqrt=True).fit(PATIENTS, PROGRESS),
+        held_out(PATIENTS),
+    ),
+    "histogram boosting, categories": lambda: (
+        HistGradientBoostingClassifier(max_iter=5, categorical_features=[1, 0]).fit(MIXED, OUTCOMES),
+        np.vstack([held_out(MIXED).round(), UNKNOWN]),
+    ),
+    "histogram boosting, all categories": lambda: (
+        HistGradientBoostingRegressor(max_iter=5, loss="gamma", categorical_features=[0, 1]).fit(
+            MIXED[:, :2], OUTCOMES + 1.0
+        ),
+        UNKNOWN[:, :2],
+    ),
+    "isolation forest of some columns": lambda: (
+        IsolationForest(n_estimators=5, max_features=3, random_state=0).fit(WINE),
         held_out(WINE),
     ),
     **{

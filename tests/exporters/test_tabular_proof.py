@@ -1,6 +1,7 @@
 """Tabular models on the rows that people have: missing values, values on a threshold, zeros."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 import xgboost
+from onnx import numpy_helper
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -41,6 +43,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from exporters import cases, runners
 from exporters.base import FAILED
 from exporters.convert import run
+from exporters.errors import ConversionFailed
+from exporters.formats import estimator_to_onnx, onnx_trees
 from exporters.formats.onnx_trees import narrowed
 from exporters.request import ExportRequest
 from exporters.sources.estimators import as_source
@@ -265,6 +269,94 @@ def test_every_damaged_node_is_found(damage: Callable[[Any, int], None], tmp_pat
                 missed.append(place)
     assert harmful > 0.7 * len(inner)
     assert missed == []
+
+
+def _move_threshold(node: Any, place: int) -> None:
+    next(one for one in node.attribute if one.name == "nodes_values").floats[place] += 0.05
+
+
+LISTED = np.c_[_RANDOM.integers(0, 12, 900) * 3, _RANDOM.normal(size=(900, 3)), _RANDOM.integers(0, 40, 900)]
+LISTED = np.where(_RANDOM.random(LISTED.shape) < 0.05, np.nan, LISTED)
+BY_LIST = np.isin(LISTED[:, 0], [3, 12, 21]) * 3 + np.nan_to_num(LISTED[:, 1]) + (LISTED[:, 4] % 7 == 2)
+OF_CATEGORIES: dict[str, Callable[[], Any]] = {
+    "XGBoost": lambda: xgboost.XGBRegressor(
+        n_estimators=3, max_depth=4, enable_categorical=True, feature_types=list("cqqqc")
+    ).fit(LISTED, BY_LIST),
+    "LightGBM": lambda: lightgbm.LGBMRegressor(n_estimators=3, min_child_samples=5, verbose=-1).fit(
+        LISTED, BY_LIST, categorical_feature=[0, 4]
+    ),
+    "histogram boosting": lambda: HistGradientBoostingRegressor(
+        max_iter=3, max_leaf_nodes=16, categorical_features=[0, 4]
+    ).fit(LISTED, BY_LIST),
+}
+
+
+@pytest.mark.parametrize("name", OF_CATEGORIES)
+def test_every_damaged_node_and_category_is_found(name: str, tmp_path: Path) -> None:
+    """Of trees that compare numbers and categories."""
+    source = as_source(OF_CATEGORIES[name]())
+    asked = cases.plan(source)
+    verified(source.program, tmp_path)
+    assert source.coverage["reached"] >= 0.98 * source.coverage["splits"]
+    whole = onnx.load(tmp_path / "package" / "model.onnx")
+    random = np.random.default_rng(2)
+    rows = LISTED[random.integers(0, len(LISTED), 8_000)].astype(np.float32)
+    rows[:, 0] = random.integers(-1, 40, len(rows))
+    right = runners.open_artefact("onnx", tmp_path / "package" / "model.onnx").predict({"input": rows})
+    missed, harmful, kinds = [], 0, set()
+    for kind, damaged in _damaged_categories(whole):
+        onnx.save(damaged, tmp_path / "damaged.onnx")
+        runner = runners.open_artefact("onnx", tmp_path / "damaged.onnx")
+        if not np.allclose(runner.predict({"input": rows})["variable"], right["variable"], atol=1e-3):
+            harmful += 1
+            kinds.add(kind)
+            if compare(asked, runner.predict)["verdict"] != FAILED:
+                missed.append(kind)
+    assert kinds == {"threshold", "missing", "category"}
+    assert harmful > 40
+    assert missed == []
+
+
+def _damaged_categories(whole: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Each threshold and missing branch, and some entries of the tables that list categories."""
+    (ensemble,) = [node for node in whole.graph.node if node.op_type == "TreeEnsembleRegressor"]
+    attributes = {one.name: one for one in ensemble.attribute}
+    number = list(whole.graph.node).index(ensemble)
+    compares_category = np.array(attributes["nodes_featureids"].ints) >= LISTED.shape[1]
+    inner = [place for place, mode in enumerate(attributes["nodes_modes"].strings) if mode != b"LEAF"]
+    for place in inner:
+        damages = [("missing", _damage_missing)]
+        damages += [] if compares_category[place] else [("threshold", _move_threshold)]
+        for kind, damage in damages:
+            damaged = onnx.ModelProto()
+            damaged.CopyFrom(whole)
+            damage(damaged.graph.node[number], place)
+            yield kind, damaged
+    for table_number, table in enumerate(whole.graph.initializer):
+        values = numpy_helper.to_array(table)
+        if values.ndim == 2 and np.isnan(values).any() and values.shape[0] > 2:
+            for row, column in itertools.product(range(0, len(values) - 2, 3), range(values.shape[1])):
+                damaged = onnx.ModelProto()
+                damaged.CopyFrom(whole)
+                changed = values.copy()
+                changed[row, column] = 1 - changed[row, column]
+                damaged.graph.initializer[table_number].CopyFrom(numpy_helper.from_array(changed, table.name))
+                yield "category", damaged
+
+
+def test_a_category_on_the_wrong_side_is_found_before_anything_runs() -> None:
+    """The nodes of the graph are compared with the source's, their categories too."""
+    model = OF_CATEGORIES["LightGBM"]()
+    graph = estimator_to_onnx._convert(as_source(model), 18, "float32")
+    assert onnx_trees.repair(graph, model, double=False) > 50
+    for table in graph.graph.initializer:
+        values = numpy_helper.to_array(table).copy()
+        if values.ndim == 2 and np.isnan(values).any():
+            values[0, 0] = 1 - values[0, 0]
+            table.CopyFrom(numpy_helper.from_array(values, table.name))
+
+    with pytest.raises(ConversionFailed, match="trees that the model does not have"):
+        onnx_trees.repair(graph, model, double=False)
 
 
 def _near_thresholds(forest: Any) -> npt.NDArray[np.float32]:
