@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidSource, as_limit
+from . import xgboost_gate
 
 _LIMIT_BYTES = 4 << 30
 _TREE_LINES = 22  # LightGBM reads no more of a tree
@@ -38,6 +39,7 @@ def load_xgboost(path: Path) -> Any:
 
     try:
         raw = bytearray(_read(path))
+        check_xgboost(raw)
         booster = xgboost.Booster()
         booster.load_model(raw)
         learner = json.loads(booster.save_config())["learner"]
@@ -84,6 +86,26 @@ def load_lightgbm(path: Path) -> Any:
         raise
     except Exception as exc:
         raise as_limit(exc) or _damaged("LightGBM", "booster.save_model('model.txt')") from exc
+
+
+def check_xgboost(raw: Any) -> None:
+    """XGBoost believes its file: which column, which child, which category.
+
+    Raises:
+        InvalidSource: a tree that would be read outside its tables, or nothing that XGBoost wrote.
+    """
+    try:
+        xgboost_gate.check(bytes(raw))
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as exc:
+        raise _damaged("XGBoost", "booster.save_model('model.json')") from exc
 
 
 def check_lightgbm(text: Any) -> None:

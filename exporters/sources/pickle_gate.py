@@ -170,6 +170,8 @@ class _Gate(pickle._Unpickler):
             require_attributes(type(target), state)
             if kind == ("lightgbm.basic", "Booster"):
                 _require_handle(state)
+            elif kind == ("xgboost.core", "Booster") and state.get("handle") is not None:
+                boosters.check_xgboost(state["handle"])
             target.__setstate__(state)
         elif kind in CLASSES:
             _set_attributes(target, state)

@@ -61,6 +61,11 @@ _BUILDERS = {
         if name[0].startswith("sklearn.feature_selection.") or name[1] in (*FUNCTIONS, "mean")
     ),
 }
+# The part of a booster's state that native code reads, and what builds it.
+_BOOSTERS = {
+    ("lightgbm.basic", "Booster"): ("_handle", "JsonNode"),
+    ("xgboost.core", "Booster"): ("handle", "BytearrayNode"),
+}
 _SCHEMA_LIMIT_BYTES = 256 << 20
 
 
@@ -100,6 +105,10 @@ def _check(path: Path) -> set[str]:
         if archive.getinfo("schema.json").file_size > _SCHEMA_LIMIT_BYTES:
             raise InvalidSource("The schema of the .skops file is larger than anything real.")
         schema = json.loads(archive.read("schema.json"))
+        return _trusted(schema, archive)
+
+
+def _trusted(schema: Any, archive: zipfile.ZipFile) -> set[str]:
     trusted = set()
     entries = list(_entries(schema))
     # skops takes the first of the entries with one number for all of them, whatever the others say.
@@ -109,8 +118,8 @@ def _check(path: Path) -> set[str]:
         known = (module, name, builder) in _PLAIN or (module, name) in _BUILDERS.get(str(builder), ())
         if not known and builder != "CachedNode":
             raise _refusal(f"{module}.{name} ({builder})")
-        if (module, name) == ("lightgbm.basic", "Booster") and builder == "ObjectNode":
-            _check_booster(entry, schema)
+        if (module, name) in _BOOSTERS and builder == "ObjectNode":
+            _check_booster(entry, schema, archive)
         if builder == "PartialNode" and not _is_check(entry, others):
             raise _refusal("functools.partial (PartialNode)")
         trusted.add(f"{module}.{name}")
@@ -136,22 +145,26 @@ def _refusal(what: str) -> UnsafeCheckpoint:
     )
 
 
-def _check_booster(entry: dict[str, Any], schema: Any) -> None:
-    """The model's text is handed to LightGBM while skops loads: it stands here, and no other one for it."""
+def _check_booster(entry: dict[str, Any], schema: Any, archive: zipfile.ZipFile) -> None:
+    """The model is handed to native code while skops loads: it stands here, and no other one for it."""
+    handle, loader = _BOOSTERS[_named(entry)[:2]]
     content = entry.get("content")
     content = content if isinstance(content, dict) else {}
     state = content.get("content")
     state = state if isinstance(state, dict) else {}
-    text = state.get("_handle")
-    text = text if isinstance(text, dict) else {}
-    loaders = (content.get("__loader__"), text.get("__loader__"))
-    if loaders != ("DictNode", "JsonNode") or "handle" in state:
-        raise _refusal("a Booster without its text")
+    model = state.get(handle)
+    model = model if isinstance(model, dict) else {}
+    loaders = (content.get("__loader__"), model.get("__loader__"))
+    if loaders != ("DictNode", loader) or {"handle", "_handle"} & state.keys() != {handle}:
+        raise _refusal("a Booster without its model")
     numbers = [one.get("__id__") for one in _entries(schema) if one.get("__loader__") != "CachedNode"]
-    ours = [one["__id__"] for one in (entry, content, text) if one.get("__id__") is not None]
+    ours = [one["__id__"] for one in (entry, content, model) if one.get("__id__") is not None]
     if any(numbers.count(one) > 1 for one in ours):
         raise _refusal("a Booster that is there twice")
-    boosters.check_lightgbm(json.loads(text["content"]))
+    if loader == "JsonNode":
+        boosters.check_lightgbm(json.loads(model["content"]))
+    else:
+        boosters.check_xgboost(archive.read(model["file"]))
 
 
 def _entries(document: Any) -> Iterator[dict[str, Any]]:
