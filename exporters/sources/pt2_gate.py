@@ -42,6 +42,7 @@ _CALL = re.compile(
     r"|torch\.sym_(float|int|ite|max|min|not)|torch\._sym_sqrt|math\.(ceil|floor|trunc)"
     r"|_operator\.(add|and_|eq|floordiv|ge|getitem|gt|le|lshift|lt|mod|mul|ne|neg|or_|pos|pow|rshift|sub|truediv)"
 )
+SAMPLES = "data/sample_inputs/model.pt"
 _PAYLOAD = re.compile(r"weight_\d+|tensor_\d+")
 _NAME = re.compile(r"[A-Za-z_][\w.]*|")
 _PATH = re.compile(r"[\w.@]*")  # of a module or a parameter: "layers.0.weight"
@@ -77,21 +78,8 @@ def check(path: Path) -> None:
 
     try:
         with PT2ArchiveReader(str(path)) as reader:
-            names = reader.get_file_names()
-            _require(len({name.lower() for name in names}) == len(names), "two parts of one name")
-            for name in names:
-                _require(_MEMBERS.fullmatch(name), f"the part {name}")
-            program = json.loads(reader.read_bytes("models/model.json"))
-            payloads = [
-                json.loads(reader.read_bytes(name)) for name in names if name.endswith("_config.json")
-            ]
-            samples = reader.read_bytes("data/sample_inputs/model.pt")
-        for payload in payloads:
-            for entry in payload["config"].values():
-                _require(not entry["use_pickle"], "pickled weights or constants")
-                _require(_PAYLOAD.fullmatch(entry["path_name"]), "weights or constants in an unusual place")
-            _check_values(payload)
-        _check_values(program)
+            check_parts(reader.get_file_names(), reader.read_bytes)
+            samples = reader.read_bytes(SAMPLES)
         if samples:
             torch.load(io.BytesIO(samples), weights_only=True)
     except pickle.UnpicklingError as exc:
@@ -100,6 +88,24 @@ def check(path: Path) -> None:
         raise as_limit(exc) or InvalidSource(
             f"The .pt2 file is damaged or was not written by torch.export.save. {SAVE_AS_PROGRAM}"
         ) from exc
+
+
+def check_parts(names: Collection[str], read: Callable[[str], bytes]) -> None:
+    """Check all parts but the sample inputs, a pickle, with nothing but the standard library.
+
+    Raises:
+        UnsafeCheckpoint, InvalidSource: as ``check``.
+        ValueError, KeyError, TypeError, AttributeError, RecursionError: it is no program of torch.export.
+    """
+    _require(len({name.lower() for name in names}) == len(names), "two parts of one name")
+    for name in names:
+        _require(_MEMBERS.fullmatch(name), f"the part {name}")
+    for payload in (json.loads(read(name)) for name in names if name.endswith("_config.json")):
+        for entry in payload["config"].values():
+            _require(not entry["use_pickle"], "pickled weights or constants")
+            _require(_PAYLOAD.fullmatch(entry["path_name"]), "weights or constants in an unusual place")
+        _check_values(payload)
+    _check_values(json.loads(read("models/model.json")))
 
 
 def _check_values(document: Any) -> None:

@@ -5,7 +5,9 @@ where it is loaded. A finding is of the first part of a file only, and made by a
 its own: the scanners disassemble what may be made to keep them busy.
 """
 
+import io
 import json
+import pickletools
 import subprocess
 import sys
 import tempfile
@@ -13,12 +15,13 @@ import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import ExportError
-from .boosters import is_lightgbm, is_xgboost
-from .compressed import compression, open_bounded
+from . import understood
+from .compressed import open_bounded
 from .contents import looks_like_pickle
+from .understood import kind_of
 
 SCANNERS = ("picklescan", "fickling")
 _TIMEOUT_S = 20
@@ -30,17 +33,18 @@ _TOTAL_BYTES = 32 << 20  # of all pickles in an archive
 _MEMBERS = 2_000
 _GLOBALS = 500
 _ISSUES = 50
+_VERDICTS = {True: "safe", False: "unsafe", None: "unknown"}
 _JOBLIB = "joblib.numpy_pickle.NumpyArrayWrapper"
 
 
 def scan(path: Path) -> dict[str, Any]:
-    """``{"format", "safe", "globals", "issues", "scanners"}``; never raises for what the file is.
+    """``{"verdict", "reason", "safe", "format", "globals", "issues", "scanners"}``; never raises.
 
-    ``safe``: False: a scanner finds code that would do harm. True: there is no pickle in it, or it names
-    nothing but what the gates know as data. None: nobody can say; it may be an honest class of somebody's
-    own.
+    ``verdict``: ``safe``: the whole file was read as data of its kind, and its pickles name nothing but what
+    the gates know as data. ``unsafe``: it holds what would run code or do harm. ``unknown``: nobody can say;
+    it may be an honest class of somebody's own. ``reason``: one sentence. ``safe``: True, False or None, of
+    the same meaning, for clients of before there was a verdict.
     """
-    finding = _finding(_format(path))
     try:
         with tempfile.TemporaryDirectory(prefix="scan-") as own:
             done = subprocess.run(
@@ -54,14 +58,19 @@ def scan(path: Path) -> dict[str, Any]:
             )
         found: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        found = {"safe": None, "issues": [f"The scanners were not done after {_TIMEOUT_S} s."]}
+        found = _unknown(f"The scanners were not done after {_TIMEOUT_S} s.")
     except (OSError, ValueError):
-        found = {"safe": None, "issues": ["The scanners ended without an answer: too large or malformed."]}
-    return finding | found
+        found = _unknown("The scanners ended without an answer: the file is too large or malformed.")
+    return {"format": kind_of(path), "globals": [], "issues": [], "scanners": _versions()} | found
 
 
-def _finding(kind: str | None) -> dict[str, Any]:
-    return {"format": kind, "safe": None, "globals": [], "issues": [], "scanners": _versions()}
+def verdict(safe: bool | None, reason: str) -> dict[str, Any]:
+    """The part of a finding that says whether the file is data."""
+    return {"verdict": _VERDICTS[safe], "reason": reason, "safe": safe}
+
+
+def _unknown(reason: str) -> dict[str, Any]:
+    return verdict(None, reason) | {"issues": [reason]}
 
 
 def _versions() -> dict[str, str]:
@@ -74,48 +83,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _format(path: Path) -> str | None:
-    """The kind of checkpoint, by the first bytes and names in it; None for what is none."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return None
-    if looks_like_pickle(head):
-        return "pickle"
-    if zipfile.is_zipfile(path):
-        return _archive_format(path)
-    if is_xgboost(head):
-        return "xgboost"
-    if is_lightgbm(head):
-        return "lightgbm"
-    if head[8:9] == b"{":
-        return "safetensors"
-    if head[:6] == b"\x93NUMPY":
-        return "numpy"
-    packed = compression(head)
-    return f"pickle, compressed with {packed}" if packed else None
-
-
-def _archive_format(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return "zip, damaged"
-    for part, kind in (
-        ("schema.json", "skops"),
-        ("archive_format", "pt2"),
-        ("constants.pkl", "torchscript"),
-        ("data.pkl", "torch"),
-    ):
-        if part in names:
-            return kind
-    return "zip"
-
-
 def _look(path: Path) -> dict[str, Any]:
-    """In the child: what the advisors say of every pickle in the file."""
+    """In the child: what the advisors say of every pickle in the file, and whether the rest is data."""
     names: dict[str, None] = {}
     issues: list[str] = []
     harmful, whole = False, True
@@ -128,17 +97,39 @@ def _look(path: Path) -> dict[str, Any]:
             harmful = harmful or bad
             names.update(dict.fromkeys(found))
             issues += said
+        if complete and _JOBLIB not in names and (wrong := _end(data)):
+            issues.append(f"{label}: {wrong}")
     if _JOBLIB in names:
         issues.append(
             "Arrays of joblib stand between the instructions: what follows the first was not looked at."
         )
-    known = all(map(_is_data, names)) and whole and not issues
-    safe = False if harmful else True if known else None
-    return {
-        "safe": safe,
+    strange = [name for name in names if not _is_data(name)]
+    kind = kind_of(path)
+    try:
+        understood.require(path, kind)
+    except understood.NotUnderstood as exc:
+        harmful = harmful or exc.harmful
+        issues.append(str(exc))
+    safe = False if harmful else True if whole and not issues and not strange else None
+    if strange and not harmful:
+        issues.append(f"It names {strange[0][:80]}, which is not known as data.")
+    reason = f"It was read whole as data of the kind {kind}." if safe else issues[0]
+    return verdict(safe, reason) | {
         "globals": sorted(names)[:_GLOBALS],
         "issues": list(dict.fromkeys(issues))[:_ISSUES],
     }
+
+
+def _end(data: bytes) -> str | None:
+    """What is wrong with the end of a pickle: none, or a second pickle behind it, which nobody looked at."""
+    file = io.BytesIO(data)
+    try:
+        for _ in pickletools.genops(file):
+            pass
+    except ValueError:
+        return "the pickle has no end."
+    more = len(data) - file.tell()
+    return f"{more:,} bytes stand behind the end of the pickle." if more else None
 
 
 def _is_data(name: str) -> bool:
@@ -157,28 +148,46 @@ def _is_data(name: str) -> bool:
 
 def _pickles(path: Path, issues: list[str]) -> Iterator[tuple[str, bytes, bool]]:
     """(name, content, whether it is all of it) of everything in the file that looks like a pickle."""
-    if not zipfile.is_zipfile(path):
+    archive = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if looks_like_pickle(head) or not archive:  # the first of two readings of a file that is both
         data, complete = _unpacked(path, issues)
         if looks_like_pickle(data[:4096]):
             yield path.name, data, complete
         elif data[:6] == b"\x93NUMPY" and b"|O" in data[:256]:
             start = data.find(b"\x80", 10)
             yield path.name, data[start:], complete
-        return
-    left = _TOTAL_BYTES
+    if archive:
+        with path.open("rb") as file:
+            yield from _pickles_inside(file, "", issues, [_TOTAL_BYTES])
+
+
+def _pickles_inside(
+    file: IO[bytes], within: str, issues: list[str], left: list[int]
+) -> Iterator[tuple[str, bytes, bool]]:
+    """As ``_pickles``, of an archive, and of the archives in it (``within``: that one's name)."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if len(members) > _MEMBERS:
                 issues.append(f"Only the first {_MEMBERS:,} of {len(members):,} parts were looked at.")
             for member in members[:_MEMBERS]:
                 with archive.open(member) as part:
                     data = part.read(4096)
-                    if not (looks_like_pickle(data) or member.filename.lower().endswith(".pkl")):
+                    inner = data[:4] == b"PK\x03\x04"
+                    if not (inner or looks_like_pickle(data) or member.filename.lower().endswith(".pkl")):
                         continue
-                    data += part.read(min(_READ_BYTES, left))
-                    left -= len(data)
-                    yield member.filename, data, not part.read(1)
+                    data += part.read(min(_READ_BYTES, left[0]))
+                    left[0] -= len(data)
+                    whole = not part.read(1)
+                name = within + member.filename
+                if not inner:
+                    yield name, data, whole
+                elif within or not whole:
+                    issues.append(f"The archive {name} in the archive was not looked at.")
+                else:
+                    yield from _pickles_inside(io.BytesIO(data), f"{name}/", issues, left)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as exc:
         issues.append(f"The archive is damaged: {str(exc)[:100]}")
 
@@ -196,7 +205,6 @@ def _unpacked(path: Path, issues: list[str]) -> tuple[bytes, bool]:
 
 
 def _picklescan(label: str, data: bytes, complete: bool) -> tuple[bool, list[str], list[str]]:
-    import io
     import logging
 
     try:
@@ -217,8 +225,6 @@ def _picklescan(label: str, data: bytes, complete: bool) -> tuple[bool, list[str
 
 
 def _fickling(label: str, data: bytes, complete: bool) -> tuple[bool, list[str], list[str]]:
-    import io
-
     try:
         from fickling.analysis import Severity, check_safety
         from fickling.fickle import Pickled
@@ -243,7 +249,7 @@ def _main(path: str, own: str) -> int:
     try:
         found = _look(Path(path))
     except (MemoryError, RecursionError):
-        found = {"safe": None, "issues": ["The scanners gave up: too large or too deep."]}
+        found = _unknown("The scanners gave up: too large or too deep.")
     sys.stdout.write(json.dumps(found))
     return 0
 

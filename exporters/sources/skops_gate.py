@@ -79,7 +79,7 @@ def load(path: Path) -> Any:
     import skops.io
 
     try:
-        trusted = _check(path)
+        trusted = check(path)
         loaded = skops.io.load(path, trusted=sorted(trusted))
         for part in walk(loaded):
             require_attributes(type(part), dict(getattr(part, "__dict__", {})))
@@ -95,7 +95,13 @@ def load(path: Path) -> Any:
         ) from exc
 
 
-def _check(path: Path) -> set[str]:
+def check(path: Path) -> set[str]:
+    """The types that the file names, all of them on the list. Reads the schema, and builds nothing.
+
+    Raises:
+        UnsafeCheckpoint, InvalidSource: as ``load``.
+        ValueError, KeyError, OSError: it is no archive of skops.
+    """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if sum(member.file_size for member in members) > LIMIT_BYTES:

@@ -80,7 +80,7 @@ def _check_tree(tree: Mapping[str, Any], columns: int, outputs: int) -> None:
 def _check_reachable(
     left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], inner: npt.NDArray[np.bool_]
 ) -> None:
-    """Each node has one parent: what the root does not reach may be a cycle, and only leaves may stand alone."""
+    """Each node has one parent: a split that the root does not reach may be part of a cycle."""
     reached = np.zeros(len(left), bool)
     level = np.array([0])
     while len(level):

@@ -21,8 +21,10 @@ InModel = Annotated[str, typer.Argument(metavar="PATH", help="Where it is in the
 def list_files(context: typer.Context, model_id: ModelId, as_json: Json = False) -> None:
     """List a model's files by path."""
     files = client_of(context).list_files(model_id)
-    rows = ((file.path, size(file.size_bytes), file.checksum, file.content_type) for file in files)
-    shown = Listing(("path", "size", "checksum", "type"), rows, spare=("type", "checksum"))
+    rows = (
+        (file.path, size(file.size_bytes), _verdict(file), file.checksum, file.content_type) for file in files
+    )
+    shown = Listing(("path", "size", "scan", "checksum", "type"), rows, spare=("type", "checksum"))
     total = size(sum(file.size_bytes for file in files))
     emit({"files": [dict(file.raw) for file in files]}, as_json, shown, f"{_count(files)}, {total}.")
 
@@ -174,3 +176,8 @@ def deleted_listing(found: Page[DeletedFile]) -> Listing:
 
 def _count(files: Sized) -> str:
     return "1 file" if len(files) == 1 else f"{len(files)} files"
+
+
+def _verdict(file: FileMetadata) -> str:
+    """Of its scan: safe, unsafe or unknown; waiting until a worker has looked."""
+    return str((file.scan or {}).get("verdict", "waiting"))

@@ -32,7 +32,6 @@ _TIME_S = 120
 _MEMORY_BYTES = 2_000_000_000
 _POLL_S = 0.1
 _MAX_FINDING_BYTES = 64 * 1024
-_VERDICTS = {True: "safe", False: "unsafe", None: "unknown"}
 # Reads an untrusted file: confined as a conversion is, before it looks at the first byte.
 _SCAN = """
 import json, pathlib, sys
@@ -67,7 +66,7 @@ def scan(model_id: str) -> None:
             if finding is None:
                 tried = note["attempts"] > _MOST_ATTEMPTS
                 finding = _unknown("The scan did not come to an end.") if tried else _scan(context, file)
-                SCANS.labels(verdict=_VERDICTS[finding["safe"]]).inc()
+                SCANS.labels(verdict=finding["verdict"]).inc()
             with models.changing(note["_id"]):
                 scans.record(note["_id"], file, finding)
         scans.end(note)
@@ -95,7 +94,7 @@ def _scan(context: Context, file: Document) -> Document:
         except BlobDamaged:
             return _unknown("The stored file is damaged.")
         found = _ask(context, folder, name)
-    log.info("scan.done", checksum=file["checksum"], safe=found.get("safe"))
+    log.info("scan.done", checksum=file["checksum"], verdict=found.get("verdict"))
     return found
 
 
@@ -145,8 +144,10 @@ def _ask(context: Context, folder: Path, name: str) -> Document:
 def _unknown(reason: str) -> Document:
     """What ``exporters.sources.scan`` answers, of a file that it could not look at."""
     return {
-        "format": None,
+        "verdict": "unknown",
+        "reason": reason,
         "safe": None,
+        "format": None,
         "globals": [],
         "issues": [reason],
         "scanners": {},

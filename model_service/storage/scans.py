@@ -23,7 +23,7 @@ class Scans:
         self._models = (database.models, database.deleted_models)
         self._files = database.files
 
-    def note(self, model_id: Any, session: Session) -> None:
+    def note(self, model_id: Any, session: Session | None = None) -> None:
         """A file of this model was stored. Nobody waits for its scan: a worker finds the note."""
         noted = {"$inc": {"asked": 1}, "$set": {"attempts": 0}, "$setOnInsert": {"leased_until": _NEVER}}
         self._notes.update_one({"_id": model_id}, noted, upsert=True, session=session)

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from bson import ObjectId
 from flask.testing import FlaskClient
 
 from model_service.config import Settings
 from model_service.storage.db import Database
 from model_service.storage.hot_models import HotModels
+from model_service.storage.migrations.m0004_scan_verdicts import MIGRATION
 from model_service.storage.models import Models
 from model_service.storage.scans import Scans
 
@@ -69,3 +71,27 @@ def test_what_an_archive_says_of_a_scan_is_not_taken_for_one(
     assert imported.status_code == 200, imported.text
     assert http.get(url).json["files"][0]["scan"] is None
     assert scans.waiting() == [model_id]
+
+
+def test_findings_without_a_verdict_are_made_again(
+    http: FlaskClient, database: Database, model_id: str
+) -> None:
+    """Of a build that called everything safe in which it met no pickle; what has a verdict stays."""
+    url = f"/api/v1/models/{model_id}"
+    scans = Scans(database)
+    for name, finding in (("old", FINDING), ("new", FINDING | {"verdict": "unsafe"})):
+        http.post(f"{url}/upload", data=name.encode(), headers={"X-Filename": name})
+        note = scans.begin(model_id, 60)
+        assert note is not None
+        scans.record(note["_id"], scans.unscanned(note["_id"])[0], finding)
+        scans.end(note)
+    assert scans.waiting() == []
+
+    assert MIGRATION.derive is not None
+    for _ in range(2):
+        MIGRATION.derive(database)
+
+    assert scans.waiting() == [model_id]
+    files = {file["filename"]: file for file in http.get(url).json["files"]}
+    assert (files["old"]["scan"], files["new"]["scan"]["verdict"]) == (None, "unsafe")
+    assert scans.finding(ObjectId(files["old"]["file_id"])) is None

@@ -65,7 +65,9 @@ def test_what_was_uploaded_waits_for_a_scan_and_is_shown_with_it(
 def test_the_same_bytes_are_looked_at_once(
     context: Context, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan_module, "_SCAN", 'print(\'{"safe": true, "scanners": {"ours": "1"}}\')')
+    monkeypatch.setattr(
+        scan_module, "_SCAN", 'print(\'{"verdict": "safe", "safe": true, "scanners": {"ours": "1"}}\')'
+    )
     first = uploaded(services, b"the same bytes")
     scan(first)
     monkeypatch.setattr(scan_module, "_SCAN", "raise SystemExit('nobody asks again')")

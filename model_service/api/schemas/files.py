@@ -55,7 +55,8 @@ class StoredFile(Answer):
     checksum: str
     content_type: str = OCTET_STREAM
     scan: JSONObject | None = Field(
-        None, description="whether loading it could run code; null until a worker has looked"
+        None,
+        description="whether loading it could run code: `verdict`, `reason`; null until it was scanned",
     )
 
 

@@ -16,6 +16,7 @@ from model_service.storage.migrations import (
     m0001_first_builds,
     m0002_exports_of_training_jobs,
     m0003_version_numbers,
+    m0004_scan_verdicts,
 )
 from model_service.storage.migrations.base import DataTooNew, Migration
 from model_service.storage.migrations.runner import LEASE_S, Report, Runner, collection_versions
@@ -37,6 +38,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0001_first_builds.MIGRATION,
     m0002_exports_of_training_jobs.MIGRATION,
     m0003_version_numbers.MIGRATION,
+    m0004_scan_verdicts.MIGRATION,
 )
 LATEST = MIGRATIONS[-1].version
 # The schema version of each collection whose documents ever changed their form; of any other it is 0.

@@ -1,0 +1,38 @@
+"""Version 4: files whose finding has no verdict are scanned again.
+
+Before, a scan called every file safe in which it met no pickle: programs, scripts, archives behind a pickle.
+"""
+
+from typing import Any
+
+from model_service.storage.db import Database
+from model_service.storage.migrations.base import Migration
+from model_service.storage.scans import Scans
+
+_BATCH = 1000
+_OLD = {"scan": {"$exists": True}, "scan.verdict": {"$exists": False}}
+
+
+def _forget_old_findings(database: Database) -> None:
+    database.files.update_many(
+        {"metadata.scan": {"$exists": True}, "metadata.scan.verdict": {"$exists": False}},
+        {"$unset": {"metadata.scan": ""}},
+    )
+    scans = Scans(database)
+    for models in (database.models, database.deleted_models):
+        while ids := _with_old_findings(models):
+            for model_id in ids:
+                scans.note(model_id)
+            models.update_many(
+                {"_id": {"$in": ids}},
+                {"$unset": {"files.$[old].scan": ""}, "$inc": {"scans": 1}},
+                array_filters=[{f"old.{name}": value for name, value in _OLD.items()}],
+            )
+
+
+def _with_old_findings(models: Any) -> list[Any]:
+    found = models.find({"files": {"$elemMatch": _OLD}}, {"_id": True}, limit=_BATCH)
+    return [model["_id"] for model in found]
+
+
+MIGRATION = Migration(version=4, name="verdicts of scans", derive=_forget_old_findings)
