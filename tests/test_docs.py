@@ -22,7 +22,7 @@ from model_service.config import Settings, parse_size
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def rows(text: str) -> dict[str, str]:
@@ -127,6 +127,14 @@ def test_every_file_that_is_named_exists() -> None:
         if not (page.parent / target).exists() and not (ROOT / target).exists()
     ]
     assert missing == []
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = [
+        found for page in PAGES for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())
+    ]
+    assert named
+    assert [pair for pair in named if f"def {pair[1]}(" not in (ROOT / pair[0]).read_text()] == []
 
 
 def test_the_python_example_is_correct_code() -> None:
