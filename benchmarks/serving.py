@@ -14,6 +14,7 @@ from pathlib import Path
 
 import serving_away
 import serving_crash
+import serving_hosted
 import serving_idle
 import serving_malformed
 import serving_rates
@@ -53,6 +54,11 @@ def _rates(running: Service, folder: Path, plan: Plan) -> str:
     return serving_rates.report(figures)
 
 
+def _hosted(running: Service, folder: Path, plan: Plan) -> str:
+    figures = serving_hosted.measure(running, folder, rounds=plan.rounds, seconds=plan.seconds)
+    return serving_hosted.report(figures)
+
+
 def _update(running: Service, _: Path, plan: Plan) -> str:
     return serving_update.report(serving_update.measure(running, seconds=plan.update_s))
 
@@ -78,6 +84,7 @@ def _away(running: Service, _: Path, __: Plan) -> str:
 SECTIONS: dict[str, Callable[[Service, Path, Plan], str]] = {
     "idle": _idle,
     "rates": _rates,
+    "hosted": _hosted,
     "update": _update,
     "malformed": _malformed,
     "crash": _crash,
@@ -95,7 +102,7 @@ def main() -> None:
     given = parser.parse_args()
     plan = QUICK if given.quick else THOROUGH
     plan = replace(plan, rounds=given.rounds or plan.rounds, peers=() if given.no_peers else plan.peers)
-    if "rates" in given.only:
+    if {"rates", "hosted"} & set(given.only):
         require_wrk()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed server is compiled, as the peers are
     texts: dict[str, str] = {}

@@ -141,10 +141,10 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 @contextmanager
-def one_more(found: Service, log: Path) -> Iterator[tuple[psutil.Process, str, float]]:
+def one_more(found: Service, log: Path, **environment: str) -> Iterator[tuple[psutil.Process, str, float]]:
     """A second inference server over the same databases and the same folder: its process, URL and start.
 
-    The start is of ``time.monotonic()``; nothing is waited for.
+    The start is of ``time.monotonic()``; nothing is waited for. ``environment``: settings of it alone.
     """
     port = free_port()
     env = os.environ | {
@@ -153,6 +153,7 @@ def one_more(found: Service, log: Path) -> Iterator[tuple[psutil.Process, str, f
         "MODEL_SERVICE_HOME": str(found.data_dir),
         "INFERENCE_PORT": str(port),
         "LOG_LEVEL": "WARNING",
+        **environment,
     }
     started = time.monotonic()
     with log.open("wb") as output:

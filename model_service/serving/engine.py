@@ -327,7 +327,7 @@ class Lane:
                     outcome = _outcome(wanted, answer.outputs, answer.seconds)
             except ValueError as exc:
                 outcome = exc
-            self._done(batch, outcome)
+            self._done(wanted or batch, outcome)  # who gave up before it began had no part in it
 
         self._engine.began()
         suspect = any(request.suspect for request in batch)

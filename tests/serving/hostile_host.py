@@ -17,8 +17,9 @@ from exporters import runners
 from exporters.base import TensorSpec
 from model_service.serving.model_hosts import process
 
-CRASH, HANG, SOCKET, EXEC, READ, ENVIRONMENT, PARENT, KILL = range(5001, 5009)
+CRASH, HANG, SOCKET, EXEC, READ, ENVIRONMENT, PARENT, KILL, SLOW = range(5001, 5010)
 DONE = -1.0
+SLOW_S = 2.5
 
 
 class Hostile:
@@ -40,6 +41,7 @@ class Hostile:
         return {
             CRASH: lambda: ctypes.string_at(0),
             HANG: lambda: time.sleep(3600),
+            SLOW: lambda: time.sleep(SLOW_S),
             SOCKET: socket.socket,
             EXEC: lambda: os.execv("/bin/true", ["true"]),
             READ: Path("/etc/passwd").read_bytes,

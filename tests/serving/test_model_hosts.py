@@ -197,6 +197,54 @@ def test_a_batch_of_one_bad_input_answers_the_others(forced: World, listen: List
     assert found == {1.0: 2.0, 2.0: 4.0, 4.0: 8.0}
 
 
+@contextmanager
+def in_flight(endpoint: Endpoint, value: float) -> Iterator[list[Reply]]:
+    """A request that is being run; its answer at the end."""
+    hosted = endpoint.host.get(endpoint.deployment_id)
+    assert hosted is not None
+    answers: list[Reply] = []
+    thread = threading.Thread(target=lambda: answers.append(endpoint.ask(asking(value))))
+    thread.start()
+    wait_for(lambda: hosted.flight.requests, "the request to arrive")
+    yield answers
+    thread.join()
+
+
+def test_a_request_beside_a_run_that_hangs_is_retried(
+    forced: World, listen: Listen, package_zip: bytes, script: bytes
+) -> None:
+    endpoint, _, neighbour = two_and(forced, listen, package_zip, script)
+    before = process_of(forced)
+    with in_flight(endpoint, hostile_host.HANG) as hung, in_flight(neighbour, hostile_host.SLOW) as slow:
+        pass
+    assert code(hung[0]) == (504, "deadline_exceeded")
+    assert slow[0].json["outputs"]["output"][0][0] == hostile_host.DONE
+    assert process_of(forced) != before
+
+
+def test_of_two_that_ran_in_a_crash_the_one_at_fault_is_found(
+    forced: World, listen: Listen, script: bytes
+) -> None:
+    one = forced.deploy(script)
+    two = forced.deploy_routing({"members": [forced.member(script)]}, name="neighbour")
+    endpoint = listen(forced.serving(one), one)
+    wait_for(lambda: forced.status(two) == "active", "the other to be active")
+    with in_flight(replace(endpoint, deployment_id=two), hostile_host.SLOW) as slow:
+        assert code(endpoint.ask(asking(hostile_host.CRASH))) == (500, "model_crashed")
+    assert slow[0].json["outputs"]["output"][0][0] == hostile_host.DONE
+    assert code(endpoint.ask(asking(hostile_host.CRASH))) == (422, "input_refused")
+
+
+def test_a_run_whose_host_was_killed_by_others_is_retried(
+    forced: World, listen: Listen, script: bytes
+) -> None:
+    deployment_id = forced.deploy(script)
+    endpoint = listen(forced.serving(deployment_id), deployment_id)
+    with in_flight(endpoint, hostile_host.SLOW) as answers:
+        os.kill(process_of(forced), signal.SIGKILL)
+    assert answers[0].json["outputs"]["output"][0][0] == hostile_host.DONE
+
+
 def test_a_killed_host_comes_back_and_its_neighbours_stay(
     forced: World, listen: Listen, script: bytes, settings: Settings
 ) -> None:

@@ -73,6 +73,7 @@ class HostProcess:
         self._connections = 0
         self._idle: dict[asyncio.AbstractEventLoop | None, list[Connection]] = defaultdict(list)
         self.culprit: Run | None = None
+        self.runs_are_innocent = False
         self.loading = 0
 
     def confined(self) -> Mapping[str, str]:
@@ -124,9 +125,10 @@ class HostProcess:
         with self._lock:
             channel.send(self._control, message, descriptors or [])
 
-    def kill(self, culprit: Run | None = None) -> None:
-        """``culprit``: the run that it is killed for."""
+    def kill(self, culprit: Run | None = None, *, runs_are_innocent: bool = False) -> None:
+        """``culprit``: the run that it is killed for. ``runs_are_innocent``: it is for none of them."""
         self.culprit = self.culprit or culprit
+        self.runs_are_innocent = self.runs_are_innocent or runs_are_innocent
         if self.popen.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.popen.kill()

@@ -43,6 +43,7 @@ _LOAD_ATTEMPTS = 2
 _LONGEST_PAUSE_S = 10.0
 # To copy more than that takes longer than a thread's turn.
 _LARGE_BYTES = 1 << 20
+_BY_OTHERS = "SIGKILL"  # by the kernel, for lack of memory, or by an administrator: a run is tried once more
 _DEADLINE = "it ran past the deployment's timeout_ms"
 
 
@@ -69,6 +70,7 @@ class ModelHost:
         self._ready = threading.Condition(self._lock)
         self._packages: dict[int, _Package] = {}
         self._process: HostProcess | None = None
+        self._starting: HostProcess | None = None
         self._closed = False
         # The event loop's alone; the host's thread copies what is in them.
         self._loops: set[asyncio.AbstractEventLoop] = set()
@@ -87,9 +89,9 @@ class ModelHost:
         """End the process for good."""
         with self._lock:
             self._closed = True
-            process = self._process
+            processes = self._process, self._starting
             self._ready.notify_all()
-        if process is not None:
+        for process in filter(None, processes):
             process.kill()
         self._thread.join()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -153,7 +155,7 @@ class ModelHost:
             connection = process.connect()
             answer = connection.ask(package.message, _LOAD_S)
         except TimeoutError:
-            process.kill()
+            process.kill(runs_are_innocent=True)
             raise LoadFailed(f"It did not load within {_LOAD_S:g} s.") from None
         except channel.Closed:
             if process.culprit is None and not self._closed:
@@ -218,6 +220,10 @@ class ModelHost:
         process = None
         try:
             process = HostProcess(self._program, self._folder, self._limits, gpu=self._gpu)
+            with self._lock:
+                self._starting = process
+                if self._closed:
+                    process.kill()
             self.confined = dict(process.confined())
             for package in self._in_order():
                 self._load_again(process, package)
@@ -233,7 +239,7 @@ class ModelHost:
             return None
 
     def _in_order(self) -> list[_Package]:
-        """What ended a process while it was loaded comes last, and not for a third time."""
+        """What failed while it was loaded comes last, and not for a third time."""
         with self._lock:
             packages = sorted(self._packages.values(), key=lambda package: package.crashes)
         return [package for package in packages if package.crashes < _LOAD_ATTEMPTS]
@@ -247,8 +253,10 @@ class ModelHost:
             raise
         finally:
             connection.close()
-        if "error" in answer:
-            log.error("model_host.package_lost", group=self.name, error=str(answer.get("message"))[:300])
+        if "error" in answer:  # it was loaded here before
+            package.crashes += 1
+            raise OSError(str(answer.get("message"))[:300])
+        package.crashes = 0
 
     def _tell_of_end(self, process: HostProcess, how: str) -> None:
         """Each run that was in the process learns what became of it."""
@@ -269,9 +277,9 @@ class ModelHost:
         for run in running:
             if run is culprit and run in begun:
                 outcome: Exception = RunKilled(_DEADLINE)
-            elif culprit is not None or run not in begun:
+            elif culprit is not None or process.runs_are_innocent or run not in begun:
                 outcome = HostLost(how, suspect=False)
-            elif len(begun) == 1 and not process.loading:
+            elif len(begun) == 1 and not process.loading and (how != _BY_OTHERS or run.exclusive):
                 outcome = RunKilled(how)
             else:
                 outcome = HostLost(how, suspect=True)
@@ -318,6 +326,9 @@ class ModelHost:
         connection.run, run.connection = run, connection
         run.number, run.sent = next(self._numbers), time.monotonic()
         self._running.add(run)
+        if self._process is not process:  # it has ended: its runs may have been told already
+            self._finish(run, HostLost("it ended", suspect=False))
+            return
         run.timer = run.loop.call_later(run.timeout_s, self._overdue, process, run)
         if total_bytes(parts) > _LARGE_BYTES:
             copied = run.loop.run_in_executor(None, connection.send, run, parts)
@@ -327,12 +338,12 @@ class ModelHost:
             connection.send(run, parts)
         except (MemoryError, TypeError) as exc:
             self._refused(run, exc)
-        except channel.Closed:
+        except (channel.Closed, OSError):
             return  # its end is noticed by the host's thread
 
     def _sent(self, run: Run, copied: asyncio.Future[None]) -> None:
         exc = copied.exception()
-        if exc is not None and not isinstance(exc, channel.Closed):
+        if exc is not None and not isinstance(exc, channel.Closed | OSError):
             self._refused(run, exc)
 
     def _refused(self, run: Run, exc: BaseException) -> None:
@@ -350,7 +361,7 @@ class ModelHost:
             process.kill()  # if it has not ended by itself
             return
         if run is None:  # it answers what nobody asked
-            process.kill()
+            process.kill(runs_are_innocent=True)
             return
         if "error" in message:
             self._finish(run, error_of(message), process)

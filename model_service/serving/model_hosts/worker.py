@@ -87,7 +87,9 @@ class Worker:
             connection.memory.close()
 
     def _run(self, message: Mapping[str, Any], connection: _Connection) -> dict[str, Any]:
-        model, memory = self._models[message["model"]], connection.memory
+        model, memory = self._models.get(message["model"]), connection.memory
+        if model is None:
+            raise LoadFailed("The model could not be loaded again after its process had ended.")
         connection.stop = stop = Stop()
         connection.run = message["run"]
         inputs = memory.take(message["arrays"], copy=False)
