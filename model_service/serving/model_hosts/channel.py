@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 256 << 10
 _MOST_MESSAGE = 2000  # characters of an error
 
 

@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class SharedMemory:
             pieces = [_plain(part[name]) for part in parts]
             first = pieces[0]
             shape = first.shape if len(pieces) == 1 else (sum(map(len, pieces)), *first.shape[1:])
-            dtype = _TEXT if isinstance(first, _Text) else str(first.dtype)
+            dtype = _TEXT if isinstance(first, _Text) else _name_of(first.dtype)
             size = len(first.content) if isinstance(first, _Text) else math.prod(shape) * first.dtype.itemsize
             described.append([name, dtype, list(shape), end, size])
             placed.append((pieces, shape, end))
@@ -174,9 +175,17 @@ def _string(value: Any) -> str:
 def _plain(array: Array) -> Any:
     if array.dtype.kind in "OUS":
         return _Text(array)
-    if _dtype(str(array.dtype)) is None:
-        raise TypeError(f"an array of {array.dtype} is not sent to or from a model host")
+    _name_of(array.dtype)
     return array
+
+
+@lru_cache(maxsize=64)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    """numpy takes longer to make it than to copy a small array. Raises: TypeError: it is not exchanged."""
+    name = str(dtype)
+    if _dtype(name) is None:
+        raise TypeError(f"an array of {name} is not sent to or from a model host")
+    return name
 
 
 def _copy(pieces: Sequence[Any], shape: Sequence[int], into: mmap.mmap, offset: int) -> None:
