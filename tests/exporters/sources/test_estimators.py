@@ -1,9 +1,7 @@
 """Every file that an estimator comes in, and what it answers."""
 
-import json
 import pickle
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,8 @@ from sklearn.svm import LinearSVC
 from exporters import sources
 from exporters.base import ESTIMATOR
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
+
+from .skops_files import rewrite
 
 X, Y = load_iris(return_X_y=True)
 X32 = X.astype(np.float32)
@@ -200,17 +200,11 @@ def test_a_damaged_model_says_what_to_do(name: str, content: bytes, tmp_path: Pa
 )
 def test_a_skops_file_with_anything_else_in_it_is_refused(entry: dict[str, str], tmp_path: Path) -> None:
     skops.io.dump(LogisticRegression().fit(X, Y), tmp_path / "good.skops")
-    with (
-        zipfile.ZipFile(tmp_path / "good.skops") as good,
-        zipfile.ZipFile(tmp_path / "bad.skops", "w") as bad,
-    ):
-        for member in good.namelist():
-            content = good.read(member)
-            if member == "schema.json":
-                schema = json.loads(content)
-                schema["content"]["content"]["note_"] = {**entry, "__id__": 1, "content": {}}
-                content = json.dumps(schema).encode()
-            bad.writestr(member, content)
+
+    def with_note(schema: dict[str, Any]) -> None:
+        schema["content"]["content"]["note_"] = {**entry, "__id__": 1, "content": {}}
+
+    rewrite(tmp_path / "good.skops", tmp_path / "bad.skops", with_note)
 
     with pytest.raises(UnsafeCheckpoint) as caught:
         sources.load(tmp_path / "bad.skops", {})

@@ -1,7 +1,5 @@
 """Archives of skops that hide from the checks what scikit-learn would use."""
 
-import json
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +30,8 @@ from exporters import sources
 from exporters.errors import UnsafeCheckpoint
 from exporters.request import Trust
 from exporters.sources import estimators, native_state
+
+from .skops_files import rewrite
 
 X, Y = load_iris(return_X_y=True)
 
@@ -135,18 +135,11 @@ def test_a_partial_of_what_stands_elsewhere_is_refused(loader: str, tmp_path: Pa
         for part in entry if isinstance(entry, list) else []:
             change(part)
 
-    with (
-        zipfile.ZipFile(tmp_path / "good.skops") as good,
-        zipfile.ZipFile(tmp_path / "bad.skops", "w") as bad,
-    ):
-        for member in good.namelist():
-            content = good.read(member)
-            if member == "schema.json":
-                schema = json.loads(content)
-                change(schema)
-                schema["content"]["content"] = {"note_": booster, **schema["content"]["content"]}
-                content = json.dumps(schema).encode()
-            bad.writestr(member, content)
+    def with_note(schema: dict[str, Any]) -> None:
+        change(schema)
+        schema["content"]["content"] = {"note_": booster, **schema["content"]["content"]}
+
+    rewrite(tmp_path / "good.skops", tmp_path / "bad.skops", with_note)
     assert changed
 
     with pytest.raises(UnsafeCheckpoint, match=r"functools\.partial"):
