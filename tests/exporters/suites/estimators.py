@@ -33,6 +33,7 @@ _RELATIVE, _OF_THE_LARGEST = 2e-3, 2e-4
 CAUSES = {
     "not on the list of what is loaded": ("contains",),
     "no converter": ("There is no", "Unable to find a shape calculator", "is supported yet", "iplemented"),
+    "its trees cannot be compared": ("none of the model's own",),
     "the converter fails": ("cannot be converted", "The converter makes"),
     "wrong, and found so": ("does not behave like its source",),
     "fails in the runtime, and found so": ("fails where its source works", "its own runtime does not load"),
@@ -235,11 +236,15 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 def _has_converter(estimator: Any) -> bool:
     from skl2onnx._supported_operators import sklearn_operator_name_map
 
-    from exporters.formats import estimator_to_onnx, normal_form
+    from exporters.formats import normal_form, onnx_converters
 
-    estimator_to_onnx._register()
+    onnx_converters.register()
     kind = type(estimator)
-    return kind in sklearn_operator_name_map or kind.__name__ in (*normal_form._WRAPPERS, "ColumnTransformer")
+    return kind in sklearn_operator_name_map or kind.__name__ in (
+        *normal_form._WRAPPERS,
+        "ColumnTransformer",
+        "TransformedTargetRegressor",
+    )
 
 
 def _exported(folder: Path, format_name: str, judge: Any) -> dict[str, Any]:
