@@ -51,7 +51,7 @@ from model_service.api.request_id import register_request_id
 from model_service.api.schemas.common import Error
 from model_service.api.signed import register_signed
 from model_service.api.transfers import StreamSlots, TransferSlots
-from model_service.api.urls import accept_slashes, trust_proxies
+from model_service.api.urls import accept_slashes, register_fixed_paths, trust_proxies
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
@@ -139,6 +139,7 @@ def create_app(settings: Settings) -> Flask:
     register_pages(app)
     register_apis(app, [resource.api for resource in _RESOURCES] + [operations.diagnostics])
     app.register_blueprint(operations.documents)
+    register_fixed_paths(app)
     return app
 
 

@@ -50,7 +50,12 @@ class Need:
 
 def is_open(request: Request) -> bool:
     """Whether nobody is asked who they are. Browsers ask what they may (OPTIONS) without a credential."""
-    return request.method == "OPTIONS" or request.blueprint in _OPEN_BLUEPRINTS or request.endpoint in _OPEN
+    return request.method == "OPTIONS" or is_open_endpoint(request.endpoint or "")
+
+
+def is_open_endpoint(endpoint: str) -> bool:
+    """Whether the endpoint needs no credential."""
+    return endpoint.partition(".")[0] in _OPEN_BLUEPRINTS or endpoint in _OPEN
 
 
 def reads(request: Request) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response, redirect, request
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import RequestRedirect
 
@@ -31,6 +32,28 @@ def accept_slashes(app: Flask) -> None:
         return routed(environ, start_response)
 
     app.wsgi_app = without_slash  # type: ignore[method-assign]
+
+
+def register_fixed_paths(app: Flask) -> None:
+    """Keep a path without parameters, such as /models/batch, apart from /models/{model_id}: a method that it
+    lacks is a 405, and OPTIONS names those that it has.
+    """
+    methods: dict[str, set[str]] = {}
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments:
+            methods.setdefault(rule.rule, set()).update(rule.methods or ())
+
+    @app.before_request
+    def refuse_other_methods() -> None:
+        allowed = methods.get(request.path)
+        if allowed is not None and request.method not in allowed and request.url_rule is not None:
+            raise MethodNotAllowed(sorted(allowed))
+
+    @app.after_request
+    def name_its_methods(response: Response) -> Response:
+        if request.method == "OPTIONS" and request.path in methods:
+            response.headers["Allow"] = ", ".join(sorted(methods[request.path]))
+        return response
 
 
 def trust_proxies(app: Flask, hops: int) -> None:

@@ -25,6 +25,9 @@ from model_service.storage.deployment_keys import DeploymentKeys
 from model_service.storage.deployment_logs import DeploymentLogs
 from model_service.storage.deployments import Deployments
 
+# What the targets of this installation deploy.
+OFFERED = AVAILABLE
+
 
 class DeploymentService:
     def __init__(
@@ -66,8 +69,8 @@ class DeploymentService:
             Conflict: of a repetition: the key was rotated or revoked since.
         """
         kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
-        if kind not in AVAILABLE:
-            raise UnsupportedOption(f"Deployments of type {kind} are not offered.", allowed=list(AVAILABLE))
+        if kind not in OFFERED:
+            raise UnsupportedOption(f"Deployments of type {kind} are not offered.", allowed=list(OFFERED))
 
         def make(note: Note) -> tuple[Document, str]:
             plan = self._plans.routing(fields, override=fields.get("override_verification", False))

@@ -14,6 +14,7 @@ from model_service.sentences import as_field
 from model_service.states import ExportStatus
 from model_service.storage.db import Document, now
 
+FORMATS = tuple(specification.name for specification in registry.specifications())
 # Parts of export_config that describe the model rather than the format; every package carries them.
 PROCESSING = ("classes", "preprocessing", "postprocessing")
 # What a job was asked for with.

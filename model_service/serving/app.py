@@ -26,6 +26,7 @@ from model_service.errors import (
 from model_service.metrics import CONTENT_TYPE, INFERENCES, exposition
 from model_service.request_text import check_query, require_text
 from model_service.serving import tensors
+from model_service.serving.document import document
 from model_service.serving.exchange import CLIENT_GONE, ClientGone, Exchange, TooManyAtOnce
 from model_service.serving.host import Host
 from model_service.serving.hosted import Hosted
@@ -43,6 +44,13 @@ _ALL_STATS = "/v2/models/stats"
 _LOAD = re.compile(r"/v2/repository/models/([^/]{1,255})/(load|unload)")
 _LONGEST_PATH = 600  # no target has a longer one; what anybody sends is not kept
 _NAME = "model-service"
+_POSTED = frozenset({"platform", "infer", "load", "unload"})
+_PAGES = frozenset(
+    {
+        *("/health", "/health/live", "/health/ready", "/metrics", "/openapi.json"),
+        *("/v2", "/v2/health/live", "/v2/health/ready", _ALL_STATS),
+    }
+)
 # Whoever asks for what is not here waits so long, looking so often; not when so many wait already.
 _PATIENCE_S, _LOOK_S, _MOST_PATIENT = 3.0, 0.05, 100
 
@@ -50,6 +58,10 @@ _PATIENCE_S, _LOOK_S, _MOST_PATIENT = 3.0, 0.05, 100
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
+
+    def __init__(self, allowed: tuple[str, ...], method: str) -> None:
+        super().__init__(f"This is a {allowed[0]}, not a {method[:20]}.")
+        self.allowed = ", ".join(allowed)
 
 
 class ManagedElsewhere(InvalidRequest):
@@ -121,12 +133,11 @@ class InferenceApp:
         verb = target.verb
         if not verb:
             return await self._look(scope)
+        _require(scope, _POST if verb in _POSTED else _GET)
         hosted = await self._hosted(target.name, scope.headers)
         if verb == "platform":
-            _require(scope, "POST")
             return 200, await self._exchange.answer(hosted, self._platform, None, scope, protocol)
         if verb == "infer":
-            _require(scope, "POST")
             wire = OpenInferenceWire(target.name)
             return 200, await self._exchange.answer(hosted, wire, target.version, scope, protocol)
         self._exchange.authorize(hosted, scope)
@@ -169,11 +180,9 @@ class InferenceApp:
         match verb:
             case "metadata":
                 versions = [each.name for each in hosted.route.members]
-                document = documents.model(
-                    target.name, versions, member.format, member.inputs, member.outputs
-                )
+                found = documents.model(target.name, versions, member.format, member.inputs, member.outputs)
             case "config":
-                document = documents.config(
+                found = documents.config(
                     target.name,
                     member.format,
                     member.inputs,
@@ -182,21 +191,26 @@ class InferenceApp:
                     max_delay_ms=hosted.batching.max_delay_s * 1000,
                 )
             case "stats":
-                document = documents.statistics(hosted.statistics(target.name))
+                found = documents.statistics(hosted.statistics(target.name))
             case "unload":
                 raise ManagedElsewhere(
                     "A model is unloaded by deactivating or deleting its deployment in the registry."
                 )
             case "ready":
-                document = documents.model_ready(target.name)
+                found = documents.model_ready(target.name)
             case _:  # load of what is loaded
                 return Answer(JSON, [], b"")
-        return _document(document)
+        return _document(found)
 
     async def _look(self, scope: Any) -> tuple[int, Answer]:
         is_ready = self._host.ready.is_set()
         ready = 200 if is_ready else 503
-        match scope.path.rstrip("/"):
+        path = scope.path.rstrip("/")
+        if path in _PAGES:
+            _require(scope, _GET)
+        match path:
+            case "/openapi.json":
+                return 200, Answer(JSON, [], document())
             case "/health" | "/health/live":
                 return 200, _document(self._health())
             case "/health/ready":
@@ -211,14 +225,14 @@ class InferenceApp:
             case "/v2/health/ready":
                 return ready, _document(documents.ready(is_ready))
             case "/v2/repository/index":
-                _require(scope, "POST")
+                _require(scope, _POST)
                 index = (
                     (hosted.name, member.name, "READY", "")
                     for hosted in self._opened_by(scope.headers)
                     for member in hosted.route.members
                 )
                 return 200, _document(documents.repository(index))
-            case path if path == _ALL_STATS:
+            case _ if path == _ALL_STATS:
                 opened = self._opened_by(scope.headers)
                 all_stats = (each for hosted in opened for each in hosted.statistics(hosted.name))
                 return 200, _document(documents.statistics(all_stats))
@@ -244,16 +258,20 @@ def _document(content: Any) -> Answer:
     return Answer(JSON, [], tensors.dump(content))
 
 
-def _require(scope: Any, method: str) -> None:
-    if scope.method != method:
-        raise MethodNotAllowed(f"This is a {method}, not a {scope.method[:20]}.")
+_POST = ("POST",)
+_GET = ("GET", "HEAD")
+
+
+def _require(scope: Any, allowed: tuple[str, ...]) -> None:
+    if scope.method not in allowed:
+        raise MethodNotAllowed(allowed, scope.method)
 
 
 def _failure(error: ModelServiceError, request_id: str, path: str) -> Answer:
     headers: Headers = ()
     match error:
         case MethodNotAllowed():
-            headers = (("allow", "POST"),)
+            headers = (("allow", error.allowed),)
         case Unauthorized():
             headers = (("www-authenticate", "Bearer"),)
         case RateLimited() | QuotaExceeded():

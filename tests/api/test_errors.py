@@ -161,3 +161,11 @@ def test_an_unknown_field_is_told_what_fields_there_are(
     message = answer.json["error"]["message"]  # type: ignore[index]
     assert all(word in message for word in words), message
     assert "Extra inputs" not in message
+
+
+@pytest.mark.parametrize("path", ["/api/v1/models/batch", "/api/v1/models/deleted", "/api/v1/users/me"])
+def test_a_path_without_parameters_is_no_id(http: FlaskClient, path: str) -> None:
+    allowed = "OPTIONS, POST" if path.endswith("batch") else "GET, HEAD, OPTIONS"
+    refused = http.open(path, method="DELETE")
+    assert (refused.status_code, set(refused.headers["Allow"].split(", "))) == (405, set(allowed.split(", ")))
+    assert http.open(path, method="OPTIONS").headers["Allow"] == allowed

@@ -5,10 +5,16 @@ from typing import Literal
 from pydantic import BaseModel, Field, RootModel
 
 from model_service.api.schemas.common import JSONObject, Query
+from model_service.services.capabilities import FRAMEWORKS
 
 
 class CapabilityQuery(Query):
-    framework: str | None = Field(None, max_length=40, description="timm, huggingface, …; else all")
+    framework: str | None = Field(
+        None,
+        max_length=40,
+        json_schema_extra={"enum": list(FRAMEWORKS)},
+        description="timm, huggingface, …; else all",
+    )
 
 
 class FormatCapability(BaseModel, from_attributes=True):

@@ -1,5 +1,6 @@
 """What every resource's requests and answers are made of."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -14,8 +15,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
+)
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import (
+    no_info_after_validator_function,
+    no_info_before_validator_function,
 )
 
 from model_service.sentences import pattern
@@ -49,11 +58,21 @@ def _check_keys(value: Any, deepest: int) -> None:
             _check_keys(inner, deepest - 1)
 
 
+_NUMBER = re.compile(r"[-+]?[0-9.]+")
+
+
 def _split(value: Any) -> Any:
     """``tags=a, b`` and ``tags=a&tags=b`` alike; what names nothing is no filter."""
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         return value  # no such list: its type says so
     return [part for text in value for one in text.split(",") if (part := one.strip())] or None
+
+
+def _no_number(value: Any) -> Any:
+    """RFC 3339 alone: a number would be seconds or milliseconds, by its size."""
+    if isinstance(value, (int, float)) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
+        raise ValueError("a time in RFC 3339, like 2026-11-29T12:00:00Z")
+    return value
 
 
 def _stored(moment: datetime) -> datetime:
@@ -65,16 +84,66 @@ def _stored(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_stored)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_stored)]
 
 
-def _not_null(value: Any) -> Any:
-    if value is None:
-        raise ValueError("leave it out to keep it as it is")
-    return value
+class _NotNull:
+    """A field that may be left out and may not be null; the OpenAPI document says so."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return without_null(handler(schema))
+
+    @staticmethod
+    def _check(value: Any) -> Any:
+        if value is None:
+            raise ValueError("leave it out to keep it as it is")
+        return value
 
 
-NotNull = AfterValidator(_not_null)
+def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema without the choice of null."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) == len(schema.get("anyOf", ())):
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    if rest.get("default", ...) is None:
+        del rest["default"]
+    return rest | (choices[0] if len(choices) == 1 else {"anyOf": choices})
+
+
+NotNull = _NotNull()
+
+
+def documented(regex: str) -> Any:
+    """A pattern for the OpenAPI document alone: the service checks it with an error of its own."""
+    return Field(json_schema_extra={"pattern": regex})
+
+
+# Of a reference without its scheme; as in services.references.
+_NAME = r"([A-Za-z0-9][A-Za-z0-9_.\-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}"
+_ID = r"[0-9a-fA-F]{24}"
+_VERSION = r"v?(0|[1-9][0-9]{0,11})(\.(0|[1-9][0-9]{0,5}))?"
+_UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+ModelReference = Annotated[
+    str, documented(rf"^(models:/)?({_ID}|{_NAME}(@[A-Za-z0-9_.\-]{{1,64}}|/latest|/{_VERSION}))$")
+]
+DatasetReference = Annotated[
+    str,
+    documented(rf"^(datasets:/)?({_ID}|{_NAME}(/latest|/{_VERSION}))$"),
+]
+# Empty text names nothing, as null.
+OptionalModelReference = Annotated[
+    str, documented(rf"^((models:/)?({_ID}|{_NAME}(@[A-Za-z0-9_.\-]{{1,64}}|/latest|/{_VERSION})))?$")
+]
+UuidText = Annotated[str, documented(rf"^{_UUID}$")]
+OptionalUuid = Annotated[str, documented(rf"^({_UUID})?$")]
+ObjectIdText = Annotated[str, documented(rf"^{_ID}$")]
+VersionText = Annotated[str, documented(r"^(v(0|[1-9][0-9]{0,11})(\.(0|[1-9][0-9]{0,5}))?)?$")]
 
 Name = Annotated[
     str,
@@ -104,24 +173,62 @@ def check_tag(tag: str) -> str:
 Tag = Annotated[Text, AfterValidator(check_tag)]
 # Each tag once, in the order in which they were sent.
 Tags = Annotated[list[Tag], Field(max_length=100), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
-DatasetReference = Annotated[
-    str, Field(max_length=300, description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest")
-]
 Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]
 Confirmed = Annotated[Annotated[list[Text], Field(max_length=300)] | None, BeforeValidator(_split)]
 JSONObject = dict[str, Any]
 # ``Body`` strips the text of its fields, and would strip the keys of a free object too.
 _Key = Annotated[str, StringConstraints(strip_whitespace=False)]
-Storable = Annotated[dict[_Key, Any], AfterValidator(check_object)]
+# ``api.document`` describes its keys and values.
+Storable = Annotated[
+    dict[_Key, Any],
+    AfterValidator(check_object),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": True,
+            "description": f"up to {MAX_OBJECT_BYTES:,} bytes of JSON, nested at most {MAX_DEPTH} deep; "
+            "integers fit in 64 bits",
+        }
+    ),
+]
 # Ids are text in every answer, whatever the database keeps.
 Id = Annotated[str, BeforeValidator(str)]
 OptionalId = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]
+
+
+def _take_only_numbers(schema: Any) -> None:
+    """Have each boolean and number in a core schema take only JSON's own: no text, no true for 1."""
+    parts = schema.values() if isinstance(schema, dict) else schema
+    for part in list(parts):
+        if isinstance(part, dict | list):
+            _take_only_numbers(part)
+    if not isinstance(schema, dict):
+        return
+    match schema.get("type"):
+        case "bool":
+            schema["strict"] = True
+        case "int" | "float" if "serialization" not in schema:
+            inner = dict(schema)
+            schema.clear()
+            schema.update(no_info_before_validator_function(_a_number, inner))
+
+
+def _a_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("a number, not text and not true or false")
+    return value
 
 
 class Body(BaseModel):
     """A request's JSON. An unknown field is a mistake that we name rather than ignore."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _take_only_numbers(schema)
+        return schema
 
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
     """Other name of a field → the field."""

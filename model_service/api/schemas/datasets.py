@@ -8,8 +8,10 @@ from pydantic import AliasChoices, BaseModel, Field
 from model_service.api.schemas.common import (
     Answer,
     Body,
+    DatasetReference,
     Id,
     JSONObject,
+    ObjectIdText,
     Paged,
     Pagination,
     QualifiedName,
@@ -18,22 +20,25 @@ from model_service.api.schemas.common import (
     Storable,
     Tags,
     Text,
+    VersionText,
 )
-from model_service.api.schemas.files import StoredFile
+from model_service.api.schemas.files import PathText, StoredFile
 from model_service.api.schemas.models import FileMetadata
 from model_service.states import DatasetFormat, DatasetPurpose, TrainingStatus
 
 
 class DatasetPath(BaseModel):
-    dataset_id: str = Field(description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest")
+    dataset_id: DatasetReference = Field(
+        description="an id, or datasets:/NAME/VERSION, datasets:/NAME/latest"
+    )
 
 
 class DatasetFilePath(DatasetPath):
-    path: str = Field(description="in its version: relative, up to 1,024 characters")
+    path: PathText = Field(description="in its version: relative, up to 1,024 characters")
 
 
 class DeletedDatasetFilePath(DatasetPath):
-    file_id: str = Field(description="as the list of deleted files names it")
+    file_id: ObjectIdText = Field(description="as the list of deleted files names it")
 
 
 class DatasetFields(Body):
@@ -53,7 +58,9 @@ class DatasetFields(Body):
 
 class NewDataset(DatasetFields):
     name: QualifiedName
-    version: str | None = Field(None, max_length=20, description="'v1.0'; without it the next minor version")
+    version: VersionText | None = Field(
+        None, max_length=20, description="'v1.0'; without it the next minor version"
+    )
     created_by: Text | None = None
 
 

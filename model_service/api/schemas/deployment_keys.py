@@ -4,12 +4,12 @@ from datetime import datetime
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from model_service.api.schemas.common import Answer, Body, Id, Moment, Text
+from model_service.api.schemas.common import Answer, Body, Id, Moment, Text, UuidText
 
 
 class DeploymentKeyPath(BaseModel):
     deployment_id: str
-    key_id: str
+    key_id: UuidText
 
 
 class NewDeploymentKey(Body):

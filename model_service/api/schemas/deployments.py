@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, Field, computed_field, model_validator
+from pydantic import AliasChoices, BaseModel, Field, WithJsonSchema, computed_field, model_validator
 
 from model_service.api.schemas.common import (
     Answer,
@@ -16,13 +16,15 @@ from model_service.api.schemas.common import (
     Paged,
     Pagination,
     Text,
+    UuidText,
 )
 from model_service.sentences import pattern
+from model_service.services.deployments import OFFERED
 from model_service.states import DeploymentStatus, DeploymentType
 
 MOST_MEMBERS = 32
 
-ExportId = Annotated[str, Field(max_length=64)]
+ExportId = Annotated[UuidText, Field(max_length=64)]
 Replicas = Annotated[int, Field(ge=1, le=64)]
 Percent = Annotated[int, Field(ge=1, le=100, description="percent: more than that for a while is scaled up")]
 DisplayName = Annotated[
@@ -40,6 +42,10 @@ Header = Annotated[
         r"^[A-Za-z0-9\-_]{1,64}$", "the name of a header: 1 to 64 letters (A-Z, a-z), digits, '-' and '_'"
     ),
 ]
+
+
+# The service refuses the other types with an error of its own.
+Offered = Annotated[DeploymentType, WithJsonSchema({"type": "string", "enum": list(OFFERED)})]
 
 
 class DeploymentPath(BaseModel):
@@ -172,7 +178,7 @@ class DeploymentFields(Body):
 
 class NewDeployment(DeploymentFields):
     name: DisplayName
-    deployment_type: DeploymentType = DeploymentType.PLATFORM_ENDPOINT
+    deployment_type: Offered = DeploymentType.PLATFORM_ENDPOINT
 
     @model_validator(mode="before")
     @classmethod
@@ -188,7 +194,7 @@ class DeploymentPatch(DeploymentFields):
     """What is not sent stays; ``config`` is merged deeply, null clears what may be empty."""
 
     name: Annotated[DisplayName | None, NotNull] = None
-    deployment_type: Annotated[DeploymentType | None, NotNull] = None
+    deployment_type: Annotated[Offered | None, NotNull] = None
 
 
 class Scaling(Body):

@@ -10,16 +10,19 @@ from model_service.api.schemas.common import (
     Body,
     Id,
     JSONObject,
+    ModelReference,
     OptionalId,
     Paged,
     Pagination,
     Storable,
+    UuidText,
 )
+from model_service.services.export_requests import FORMATS
 from model_service.states import ExportStatus
 
 
 class JobPath(BaseModel):
-    job_id: str
+    job_id: UuidText
 
 
 # Parts of the request that the design documents also show inside export_config.
@@ -35,9 +38,9 @@ class NewExport(Body):
 
     OTHER_NAMES = _IN_CONFIG
 
-    model_id: str | None = None
-    training_job_id: str | None = None
-    export_format: Annotated[str, Field(max_length=40)]
+    model_id: ModelReference | None = None
+    training_job_id: UuidText | None = None
+    export_format: Annotated[str, Field(max_length=40, json_schema_extra={"enum": list(FORMATS)})]
     export_config: Storable = {}
     optimization_config: Storable | None = None
     validation_config: Storable | None = None
@@ -62,7 +65,7 @@ class NewExport(Body):
 
 
 class ExportQuery(Paged):
-    model_id: str | None = Field(None, max_length=300, description="an id or a reference")
+    model_id: ModelReference | None = Field(None, max_length=300, description="an id or a reference")
     training_job_id: str | None = Field(None, max_length=64)
     status: ExportStatus | None = None
     export_format: str | None = Field(None, max_length=40)

@@ -5,24 +5,42 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from model_service.api.schemas.common import Answer, Body, Confirmed, Id, JSONObject, Paged, Pagination, Query
+from model_service.api.schemas.common import (
+    Answer,
+    Body,
+    Confirmed,
+    Id,
+    JSONObject,
+    ModelReference,
+    ObjectIdText,
+    Paged,
+    Pagination,
+    Query,
+)
 from model_service.api.schemas.models import FileMetadata
 from model_service.sentences import pattern
-from model_service.services.file_names import OCTET_STREAM
+from model_service.services.file_names import EXTENSIONS, OCTET_STREAM
 from model_service.states import UploadState
 
 MAX_SIGNED_S = 7 * 24 * 3600
+# As services.file_names checks them.
+_SEGMENT = r"(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffd]+"
+PathText = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": rf"^{_SEGMENT}(/{_SEGMENT})*$", "minLength": 1, "maxLength": 1024}),
+]
+FormatText = Annotated[str, Field(json_schema_extra={"enum": sorted(EXTENSIONS)})]
 Sha256 = Annotated[str, pattern(r"^[0-9A-Fa-f]{64}$", "64 hexadecimal digits")]
 
 
 class ModelPath(BaseModel):
-    model_id: str = Field(
+    model_id: ModelReference = Field(
         description="an id, or models:/NAME/VERSION, models:/NAME@ALIAS, models:/NAME/latest"
     )
 
 
 class FilePath(ModelPath):
-    path: str = Field(description="in its version: relative, up to 1,024 characters")
+    path: PathText = Field(description="in its version: relative, up to 1,024 characters")
 
 
 class ConfirmQuery(Query):
@@ -37,7 +55,9 @@ class ConsentQuery(ConfirmQuery):
 
 
 class FormatQuery(ConsentQuery):
-    format: str | None = Field(None, max_length=40, description="'pickle', 'onnx', …; else the name tells it")
+    format: FormatText | None = Field(
+        None, max_length=40, description="'pickle', 'onnx', …; else the name tells it"
+    )
 
 
 class PrimaryQuery(FormatQuery):
@@ -88,7 +108,7 @@ class DeletedFilesQuery(Paged):
 
 
 class DeletedFilePath(ModelPath):
-    file_id: str = Field(description="as the list of deleted files names it")
+    file_id: ObjectIdText = Field(description="as the list of deleted files names it")
 
 
 class DeletedFile(BaseModel):
@@ -141,13 +161,18 @@ class SignedURL(BaseModel):
 class NewUpload(Body):
     """``path`` puts the file there; ``filename`` makes it the model's file, as /upload does."""
 
-    path: str | None = Field(None, max_length=1024)
+    path: PathText | None = Field(None, max_length=1024)
     filename: str | None = Field(None, max_length=1024)
     size_bytes: int = Field(ge=1)
     sha256: Sha256 | None = None
-    part_size_bytes: int | None = Field(None, ge=1, description="a multiple of 2 MiB")
+    part_size_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="a multiple of 2 MiB",
+        json_schema_extra={"multipleOf": 2**21, "maximum": 2**30},
+    )
     content_type: str | None = Field(None, max_length=130)
-    format: str | None = Field(None, max_length=40)
+    format: FormatText | None = Field(None, max_length=40)
     primary: bool = False
     replace: bool = Field(False, description="put the file in the place of another one")
     confirm: Confirmed = Field(None, description="what depends on the version")
@@ -161,7 +186,7 @@ class Completion(Body):
 
 
 class UploadPath(BaseModel):
-    upload_id: str
+    upload_id: ObjectIdText
 
 
 class PartPath(UploadPath):

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from model_service.api.schemas.common import Answer, Id, JSONObject, OptionalId, Query
+from model_service.api.schemas.common import Answer, Id, JSONObject, ModelReference, OptionalId, Query
 from model_service.api.schemas.models import ModelPath
 from model_service.states import ModelStatus, TrainingStatus
 
@@ -50,7 +50,7 @@ class ModelLineage(BaseModel):
 
 
 class ComparisonPath(ModelPath):
-    other_id: str
+    other_id: ModelReference
 
 
 class ComparedModel(Answer):

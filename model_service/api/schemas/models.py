@@ -1,7 +1,7 @@
 """Models and their files."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
@@ -11,19 +11,23 @@ from model_service.api.schemas.common import (
     DatasetReference,
     Id,
     JSONObject,
+    ModelReference,
     OptionalId,
+    OptionalModelReference,
+    OptionalUuid,
     QualifiedName,
     Query,
     Storable,
     Tags,
     Text,
+    VersionText,
 )
 from model_service.services.file_names import OCTET_STREAM
 from model_service.states import ModelStatus
 
 
 class ModelPath(BaseModel):
-    model_id: str
+    model_id: ModelReference
 
 
 class ModelFields(Body):
@@ -34,8 +38,8 @@ class ModelFields(Body):
     metrics: Storable = {}
     dataset_info: Storable = {}
     signature: Storable | None = Field(None, description="what it takes and gives")
-    training_job_id: Text | None = Field(None, description="the run it came from")
-    dataset_ids: list[DatasetReference] = Field(
+    training_job_id: OptionalUuid | None = Field(None, max_length=128, description="the run it came from")
+    dataset_ids: list[Annotated[DatasetReference, Field(max_length=300)]] = Field(
         [], max_length=100, description="what it was made from, beside those"
     )
     tags: Tags = []
@@ -45,9 +49,13 @@ class ModelFields(Body):
 class NewModel(ModelFields):
     name: QualifiedName
     algorithm: Text
-    version: str | None = Field(None, max_length=20, description="'v1.0'; without it the next minor version")
+    version: VersionText | None = Field(
+        None, max_length=20, description="'v1.0'; without it the next minor version"
+    )
     breaking_changes: bool = Field(False, description="without 'version': the next major version, 'v2.0'")
-    parent_model_id: str | None = Field(None, max_length=300, description="an id or a reference")
+    parent_model_id: Annotated[OptionalModelReference, Field(max_length=300)] | None = Field(
+        None, description="an id or a reference"
+    )
     created_by: Text | None = None
 
 
@@ -60,7 +68,9 @@ class ModelChanges(ModelFields):
 class NewVersion(ModelChanges):
     """What differs from the version it is made from; what is not sent is as it is there."""
 
-    version: str | None = Field(None, max_length=20, description="'v1.0'; without it the next minor version")
+    version: VersionText | None = Field(
+        None, max_length=20, description="'v1.0'; without it the next minor version"
+    )
     breaking_changes: bool = Field(False, description="without 'version': the next major version, 'v2.0'")
     created_by: Text | None = None
     copy_files: bool = Field(False, description="give it the files too; they are stored once all the same")

@@ -4,13 +4,22 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from model_service.api.schemas.common import Moment, Name, Paged, QualifiedName, Separated, Text
+from model_service.api.schemas.common import (
+    ModelReference,
+    Moment,
+    Name,
+    Paged,
+    QualifiedName,
+    Separated,
+    Text,
+)
 from model_service.api.schemas.models import Model
 from model_service.errors import InvalidField
 from model_service.services.search import DEFAULT_SORT, Search
 from model_service.states import ModelStatus
 
 METRIC = "metrics."
+_ORDERS = ("created_at", "updated_at", "download_count", "size_bytes", "name", "version")
 MAX_METRIC_CHARS = 256
 _NOT_FILTERS = {"page", "limit", "sort", "cursor", "total", "min_accuracy"}
 
@@ -31,7 +40,9 @@ class ModelQuery(Paged):
     tags: Separated = Field(None, description="comma-separated; any of them")
     all_tags: Separated = Field(None, description="comma-separated; all of them")
     alias: Text | None = None
-    parent_model_id: str | None = Field(None, max_length=300, description="or a reference to a model")
+    parent_model_id: ModelReference | None = Field(
+        None, max_length=300, description="or a reference to a model"
+    )
     training_job_id: Text | None = None
     created_after: Moment | None = Field(None, description="from then on; RFC 3339")
     created_before: Moment | None = Field(None, description="until before then; RFC 3339")
@@ -45,6 +56,7 @@ class ModelQuery(Paged):
     sort: str = Field(
         DEFAULT_SORT,
         max_length=300,
+        json_schema_extra={"pattern": rf"^-?({'|'.join(_ORDERS)}|metrics\.[^\x00]+)$"},
         description="created_at, updated_at, name, version (of one name), download_count, size_bytes or"
         " metrics.NAME, which leaves out what lacks it; a '-' in front is descending",
     )

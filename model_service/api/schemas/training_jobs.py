@@ -1,7 +1,7 @@
 """Training jobs."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, Field, computed_field
 
@@ -19,16 +19,17 @@ from model_service.api.schemas.common import (
     Storable,
     Tags,
     Text,
+    UuidText,
 )
 from model_service.states import DatasetPurpose, TrainingStatus
 
 
 class JobPath(BaseModel):
-    job_id: str
+    job_id: UuidText
 
 
 class UsedDataset(Body):
-    dataset_id: DatasetReference
+    dataset_id: Annotated[DatasetReference, Field(max_length=300)]
     role: DatasetPurpose = DatasetPurpose.TRAINING
 
 
@@ -77,7 +78,9 @@ class TrainingQuery(Paged):
     task_type: Text | None = None
     created_by: Text | None = None
     tags: Separated = Field(None, description="comma-separated; any of them")
-    dataset_id: str | None = Field(None, max_length=300, description="in any role; or a reference")
+    dataset_id: DatasetReference | None = Field(
+        None, max_length=300, description="in any role; or a reference"
+    )
 
     def filters(self) -> dict[str, Any]:
         return self.model_dump(exclude={"page", "limit"}, exclude_none=True)

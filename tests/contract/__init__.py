@@ -1,0 +1,1 @@
+"""Both servers against their OpenAPI documents, by schemathesis."""
