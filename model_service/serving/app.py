@@ -30,7 +30,7 @@ from model_service.serving.document import document
 from model_service.serving.exchange import CLIENT_GONE, ClientGone, Exchange, TooManyAtOnce
 from model_service.serving.host import Host
 from model_service.serving.hosted import Hosted
-from model_service.serving.http import JSON, Headers, linger, request_id, send
+from model_service.serving.http import JSON, BodyTimeout, Headers, linger, request_id, send
 from model_service.serving.protocols import Answer
 from model_service.serving.protocols.oip import documents
 from model_service.serving.quotas import Quotas, refusal_headers
@@ -124,7 +124,7 @@ class InferenceApp:
         if target.verb in ("platform", "infer"):
             INFERENCES.labels(status).inc()
         send(protocol, status, answer, asked_as)
-        if status >= 400 and status != CLIENT_GONE:
+        if status >= 400 and status not in (CLIENT_GONE, BodyTimeout.status):
             await linger(protocol)
 
     async def _answer(self, target: Target, scope: Any, protocol: Any) -> tuple[int, Answer]:
@@ -270,6 +270,8 @@ def _require(scope: Any, allowed: tuple[str, ...]) -> None:
 def _failure(error: ModelServiceError, request_id: str, path: str) -> Answer:
     headers: Headers = ()
     match error:
+        case BodyTimeout():
+            headers = (("connection", "close"),)
         case MethodNotAllowed():
             headers = (("allow", error.allowed),)
         case Unauthorized():

@@ -14,6 +14,11 @@ from model_service.serving.protocols import Answer
 Headers = Sequence[tuple[str, str]]
 _REQUEST_ID = "x-request-id"
 _LINGER_S = 5.0
+# A body may take so long, and longer as far as it comes at this rate.
+BODY_GRACE_S = 30.0
+LEAST_BYTES_PER_S = 1000
+# A longer one is read in pieces, so that it takes memory only as it arrives.
+_WHOLE_BYTES = 1 << 20
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -38,16 +43,21 @@ async def read_body(
     """
     length = scope.headers.get("content-length")
     try:
-        if length is not None:
-            if int(length) > limit_bytes:
-                raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
-            take(int(length))
-        async with asyncio.timeout(timeout_s):
-            if length is not None:
-                return bytes(await protocol())
-            return await _read_limited(protocol, limit_bytes, take)
+        if length is not None and int(length) > limit_bytes:
+            raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
+        if length is None or int(length) > _WHOLE_BYTES:
+            body = await _read_limited(protocol, limit_bytes, timeout_s, take)
+            if length is not None and len(body) < int(length):
+                raise IncompleteUpload(f"{len(body):,} of {int(length):,} announced bytes arrived.")
+            return body
+        take(int(length))
+        async with asyncio.timeout(_allowed_s(int(length), timeout_s)):
+            return bytes(await protocol())
     except TimeoutError:
-        raise BodyTimeout(f"The body did not arrive within {timeout_s:g} s.") from None
+        raise BodyTimeout(
+            f"The body did not arrive within {timeout_s:g} s, or came slower than {LEAST_BYTES_PER_S:,} "
+            f"bytes a second over {BODY_GRACE_S:g} s."
+        ) from None
     except ModelServiceError:
         raise
     except (
@@ -56,15 +66,26 @@ async def read_body(
         raise IncompleteUpload(f"The body broke off: {exc}.") from None
 
 
-async def _read_limited(protocol: Any, limit_bytes: int, take: Callable[[int], None]) -> bytes:
+def _allowed_s(read_bytes: int, timeout_s: float) -> float:
+    """How long a body may take of which so many bytes are there."""
+    return min(timeout_s, max(BODY_GRACE_S, read_bytes / LEAST_BYTES_PER_S))
+
+
+async def _read_limited(
+    protocol: Any, limit_bytes: int, timeout_s: float, take: Callable[[int], None]
+) -> bytes:
+    """Raises: TimeoutError, FileTooLarge, or what ``take`` raises."""
     pieces, read, left = _pieces(protocol), [], limit_bytes
+    began = asyncio.get_running_loop().time()
     try:
-        async for piece in pieces:
-            left -= len(piece)
-            if left < 0:
-                raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
-            take(len(piece))
-            read.append(piece)
+        async with asyncio.timeout_at(began + _allowed_s(0, timeout_s)) as deadline:
+            async for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
+                take(len(piece))
+                read.append(piece)
+                deadline.reschedule(began + _allowed_s(limit_bytes - left, timeout_s))
     except ModelServiceError:
         read.clear()
         await linger(pieces)  # nobody else can read on

@@ -15,6 +15,7 @@ import pytest
 
 from exporters.base import Arrays
 from model_service.serving import exchange
+from model_service.serving import http as serving_http
 from model_service.serving.engine import Batching, Lane
 from model_service.serving.hosted import Hosted
 from model_service.serving.protocols import Answer
@@ -54,6 +55,30 @@ class Held:
         self.runs += 1
         assert self.let.wait(60)
         return self.model.loaded.runner.predict(inputs)
+
+
+@pytest.mark.parametrize("announced", [1000, 5_000_000, None])
+def test_a_body_that_comes_too_slowly_ends_its_connection(
+    world: World,
+    listen: Callable[..., Endpoint],
+    package_zip: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    announced: int | None,
+) -> None:
+    monkeypatch.setattr(serving_http, "BODY_GRACE_S", 0.3)
+    deployment_id = world.deploy(package_zip)
+    served = listen(world.serving(deployment_id), deployment_id, max_body=10_000_000)
+    host, port = served.url.removeprefix("http://").split(":")
+    length = f"Content-Length: {announced}" if announced else "Transfer-Encoding: chunked"
+    head = f"POST /v1/infer/{deployment_id} HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\n{length}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode() + (b"{" if announced else b"1\r\n{\r\n"))
+        answer = b""
+        while piece := connection.recv(4096):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer.lower()
+    assert b"body_timeout" in answer
 
 
 def test_traffic_is_split_and_counted_by_member(
