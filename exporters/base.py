@@ -22,6 +22,8 @@ NOT_EXECUTED = (
     "converted_not_executed"  # the artefact cannot run where it was made: nobody knows whether it is right
 )
 
+EMPTY = "empty"  # the class of a case with a batch of no rows
+
 # What a converter finds in ``Source.program``.
 PROGRAM = "program"  # a torch.export.ExportedProgram
 SCRIPT = "script"  # a torch.jit.ScriptModule
@@ -139,8 +141,10 @@ class Source:
     integers: Mapping[str, tuple[int, int]]  # per integer input: smallest and largest sensible value
     # The integer inputs whose values end there: rows of a table that is looked up in, flags of a mask.
     bounded: frozenset[str] = frozenset()
-    # The steps that the program rounds to multiples of, as far as they are known; None: it does not round.
-    roundings: tuple[float, ...] | None = None
+    # Values of inputs that are shapes, axes and the like, where only some make sense.
+    values: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    operators: frozenset[str] = frozenset()  # of a network, as its framework names them, in small letters
+    steps: tuple[float, ...] = ()  # the constant scales of its quantizers
     samples: Arrays | None = None  # inputs that the model's owner stored with it, checked against ``inputs``
     classes: tuple[str, ...] | None = None  # what the model's scores are of, where its checkpoint says so
     attachments: tuple[

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import runners
-from .base import Case
+from .base import EMPTY, Case
 
 # Enough calls for a median; a slow model is measured for a third of a second, and once at least.
 _CALLS = 11
@@ -22,7 +22,8 @@ def measure(runner: runners.Runner, asked: Sequence[Case], details: Mapping[str,
     Args:
         details: of the artefact; ``gpu`` names the graphics processor that it runs on.
     """
-    smallest = min(asked, key=lambda case: sum(array.size for array in case.inputs.values()))
+    with_rows = [case for case in asked if case.kind != EMPTY]
+    smallest = min(with_rows, key=lambda case: sum(array.size for array in case.inputs.values()))
     batch = next((array.shape[0] for array in smallest.inputs.values() if array.ndim), 1)
     runner.predict(smallest.inputs)
     durations: list[float] = []

@@ -96,10 +96,11 @@ class Prober:
             return self.source.draw(self.source.shapes(sizes), seed)
         random = np.random.default_rng(seed)
         shapes, integers = self.source.shapes(sizes), self.source.integers
-        return {
+        drawn = {
             spec.name: _random(random, spec, shapes[spec.name], integers.get(spec.name, (0, 1)))
             for spec in self.source.inputs
         }
+        return drawn | {name: array.copy() for name, array in self.source.values.items()}
 
 
 def _rows(inputs: Arrays) -> int:

@@ -1,21 +1,23 @@
 """The sizes of dynamic axes: which of them the source takes, and on which the artefact is compared.
 
-The batch is asked at 3, 1, 2 and 7. Any other axis is asked at the smallest size that the source takes, at
-the next one, at the one after the base (no multiple of a stride), and at a large one. Sizes that the source
-rejects narrow the axis: its minimum, its maximum, and what every size is a multiple of.
+The batch is asked at 3, 1, 2 and 7, and without a row. Any other axis is asked at the smallest size that the
+source takes, at the next one, at the one after the base (no multiple of a stride), and at a large one. Sizes
+that the source rejects narrow the axis: its minimum, its maximum, and what every size is a multiple of.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from . import rows
-from .base import Case, Dimension, Source
+from .base import EMPTY, Case, Dimension, Source
 from .errors import InvalidSource, as_limit
 from .probing import Prober, elements, is_finite
 
 _BATCH = "batch"
 # The batch is 3 first, not 1: a size of 1 broadcasts, and hides what went wrong.
 _BATCH_SIZES = (3, 1, 2, 7)
+# onnxruntime aborts the process where their batch is empty (1.31).
+_RECURRENT = {"lstm", "gru", "rnn", "rnn_tanh", "rnn_relu"}
 _OTHER_SIZES = (16, 24, 32, 64, 128, 224, 256)
 # Of all inputs of a probe: where it is larger than the base, and where eight times the base's size is cheap.
 _MOST_ELEMENTS = 1 << 21
@@ -80,6 +82,7 @@ def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> t
     source = prober.source
     found: dict[str, _Axis] = {}
     stuck: list[str] = []
+    empty: list[Case] = []
     limit = max(_MOST_ELEMENTS, elements(source.shapes(base_sizes)))
     sizes = dict(base_sizes)
     # The batch first: the other axes are then asked with two rows.
@@ -92,6 +95,7 @@ def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> t
             continue
         found[name] = axis
         if name == _BATCH:
+            empty = _empty(prober, sizes, axis.accepts)
             rows.require_all(prober, axis.largest())
             sizes[name] = min(2, base_sizes[name]) if 2 in axis.works() else base_sizes[name]
     together = _together(prober, stuck, sizes, base_case, limit)
@@ -108,7 +112,20 @@ def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> t
         second = {name: axis.second() for name, axis in found.items()}
         case = prober.at(second, ",".join(f"{name}={size}" for name, size in second.items()))
         cases += [case] if case is not None else []
-    return replace(source, dimensions={n: found[n].narrowed(source.dimensions[n], n) for n in found}), cases
+    dimensions = {name: axis.narrowed(source.dimensions[name], name) for name, axis in found.items()}
+    return replace(source, dimensions=dimensions), cases + empty
+
+
+def _empty(
+    prober: Prober, sizes: Mapping[str, int], accepts: Callable[[int, Case], str | None]
+) -> list[Case]:
+    """A batch of no rows, where the source takes it and returns as many. Not of a recurrent network."""
+    if prober.source.operators & _RECURRENT or not prober.source.operators:
+        return []
+    label = f"{_BATCH}=0"
+    case = prober.probe(label, prober.random({**sizes, _BATCH: 0}, prober.seed), EMPTY)
+    prober.rejected.pop(label, None)  # no size of the axis: its smallest is 1
+    return [case] if case is not None and accepts(0, case) is None else []
 
 
 def _together(

@@ -13,6 +13,10 @@ import numpy.typing as npt
 from .base import Arrays, Case
 from .probing import Prober
 
+_ROUNDING = {
+    *("round", "floor", "ceil", "trunc", "floor_divide", "fmod", "remainder"),
+    *("quantizelinear", "dynamicquantizelinear", "quantize_per_tensor", "fake_quantize_per_tensor_affine"),
+}
 _MOST_STEPS = 4
 _FEW_ELEMENTS = 1_024  # that the ranges of a small input reach together
 _LEVELS = 510
@@ -22,10 +26,10 @@ def probes(prober: Prober, base: Case) -> list[Case]:
     """The cases, of the sizes of ``base``, that the source takes; none where it does not round."""
     source = prober.source
     floats = [spec.name for spec in source.inputs if np.dtype(spec.dtype).kind == "f"]
-    if source.roundings is None or not floats:
+    if not source.operators & _ROUNDING or not floats:
         return []
     size = max(base.inputs[name].size for name in floats)
-    steps = (0.5, *(step / 2 for step in source.roundings[:_MOST_STEPS]))
+    steps = (0.5, *(step / 2 for step in source.steps[:_MOST_STEPS]))
     labelled = [(f"multiples of {step:g}", _multiples(size, step)) for step in steps]
     labelled += [(f"range {number}", values) for number, values in enumerate(_ranges(size, prober.seed))]
     cases = []

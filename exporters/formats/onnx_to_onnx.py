@@ -19,6 +19,8 @@ REQUIRES = ("onnx", "onnxscript", "onnxruntime")
 
 _OPTIMIZED = "optimized"
 _AS_IS = "as-is"
+_OLDEST = 7  # opset that onnxruntime has every operator of
+_NEWER = 13  # opset that an older model is brought to
 _ONNX_CONVERTER = "onnx-version-converter"
 _ONNXSCRIPT_CONVERTER = "onnxscript-version-converter"
 
@@ -28,9 +30,11 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
     import onnx
 
     wanted = options["opset_version"]
-    if wanted and wanted != onnx_file.opset(onnx.load(str(source.program), load_external_data=False)):
+    opset = onnx_file.opset(onnx.load(str(source.program), load_external_data=False))
+    if wanted and wanted != opset:
         return (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER)
-    return (_OPTIMIZED, _AS_IS) if optimizes(options) or options["simplify"] else (_AS_IS,)
+    usual = (_OPTIMIZED, _AS_IS) if optimizes(options) or options["simplify"] else (_AS_IS,)
+    return (*usual, _ONNX_CONVERTER) if 0 < opset < _OLDEST else usual
 
 
 def convert(
@@ -44,14 +48,17 @@ def convert(
     import onnx
 
     check_names(source, example, options)
-    wanted = options["opset_version"]
+    wanted = options["opset_version"] or (_NEWER if converter == _ONNX_CONVERTER else None)
     what = f"brought to opset {wanted}" if wanted else "rewritten"
     with converting(f"The ONNX model cannot be {what}", converter), torch_graph.quiet():
         model = onnx.load(str(source.program))
         del model.training_info[:]
         _take_back_inputs(model)
         if converter in (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER):
-            model = _to_opset(model, wanted, converter)
+            if onnx_file.opset(model) < _OLDEST:
+                model = _from_old_opset(model, example, wanted or _NEWER)
+            else:
+                model = _to_opset(model, wanted or _NEWER, converter)
         if converter != _AS_IS and (optimizes(options) or options["simplify"]):
             model = onnx_file.simplify(model)
         opset = onnx_file.opset(model)
@@ -70,6 +77,24 @@ def _take_back_inputs(model: Any) -> None:
         model.ir_version = max(model.ir_version, 4)
         del model.graph.input[:]
         model.graph.input.extend(kept)
+
+
+def _from_old_opset(model: Any, example: Case, wanted: int) -> Any:
+    """By ONNX's converter, which reads the sizes of old broadcasts from the shapes: those of the example.
+
+    The outputs' own axes are put back, and ``onnx_file.write`` names the inputs'.
+    """
+    import onnx
+
+    outputs = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
+    sizes = {name: array.shape for name, array in (*example.inputs.items(), *example.expected.items())}
+    for value in (*model.graph.input, *model.graph.output):
+        for dim, size in zip(value.type.tensor_type.shape.dim, sizes[value.name], strict=True):
+            dim.dim_value = size
+    model = _to_opset(onnx.shape_inference.infer_shapes(model), wanted, _ONNX_CONVERTER)
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    return model
 
 
 def _to_opset(model: Any, wanted: int, converter: str) -> Any:

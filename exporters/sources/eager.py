@@ -14,7 +14,7 @@ from typing import Any
 
 from ..base import PROGRAM, SCRIPT, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, as_limit, reason
-from . import rounding
+from . import operators
 from .tensors import flatten_outputs, to_numpy, to_torch
 
 # Never 1, which torch would take for a constant, and not twice the same where there are several axes.
@@ -89,6 +89,7 @@ def load(kind: str, network: Network) -> Source:
         wrapper.forward.__signature__ = _signature(specs)  # type: ignore[attr-defined]
     example, sizes = _example(call, specs, dimensions, network.integers)
     family, program = _capture(Named().eval(), Traced().eval(), specs, dimensions, example)
+    used = operators.of_program(program) if family == PROGRAM else operators.of_script(program)
     return Source(
         kind=kind,
         family=family,
@@ -100,7 +101,8 @@ def load(kind: str, network: Network) -> Source:
         shapes=shapes,
         integers={spec.name: network.integers[spec.name] for spec in specs if spec.name in network.integers},
         bounded=frozenset(network.integers),
-        roundings=rounding.of_program(program) if family == PROGRAM else rounding.of_script(program),
+        operators=used.names,
+        steps=used.steps,
         classes=network.classes,
         attachments=network.attachments,
     )

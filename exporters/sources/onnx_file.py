@@ -10,7 +10,7 @@ from typing import Any
 from ..base import ONNX, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsupportedOption
 from ..request import Trust
-from . import onnx_gate, onnx_outputs, rounding
+from . import onnx_gate, onnx_outputs, onnx_shapes, operators
 from .onnx_reference import Reference
 from .tensors import DTYPES
 
@@ -50,6 +50,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     symbols = _name_axes(values)
     inputs = tuple(_spec(value, symbols) for value in values)
     outputs = onnx_outputs.as_tensors(model)
+    used = operators.of_onnx(model, onnx_gate.nodes(model))
     reference = Reference(path, model, outputs.decoders)
 
     def shapes(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -71,7 +72,9 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         reference=reference,
         shapes=shapes,
         integers=_integers(model, inputs),
-        roundings=rounding.of_onnx(model, onnx_gate.nodes(model)),
+        values=onnx_shapes.values(model, inputs),
+        operators=used.names,
+        steps=used.steps,
         classes=outputs.classes or _classes(model),
         run_by=reference.run_by,
     )
@@ -190,8 +193,16 @@ def _integers(model: Any, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[int
     for spec in inputs:
         if "int" in spec.dtype:
             rows = _smallest_table(spec.name, consumers, tables)
-            found[spec.name] = (0, rows - 1) if rows else _RANGES.get(spec.dtype, (0, 1))
+            range_ = (0, rows - 1) if rows else _RANGES.get(spec.dtype, (0, 1))
+            found[spec.name] = (1, range_[1]) if _divides(spec.name, consumers) else range_
     return found
+
+
+def _divides(name: str, consumers: Mapping[str, list[Any]]) -> bool:
+    """Whether a number is divided by the input, which is not zero then."""
+    return any(
+        node.op_type in onnx_shapes.DIVISIONS and node.input[1] == name for node in consumers.get(name, [])
+    )
 
 
 def _smallest_table(

@@ -10,7 +10,7 @@ import numpy as np
 from ..base import PROGRAM, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsupportedOption, as_limit
 from ..request import Trust
-from . import program_tables, pt2_gate, rounding
+from . import operators, program_tables, pt2_gate
 from .tensors import dtype_name, flatten_outputs, to_numpy, to_torch
 
 # Position of the flag that says "training" in the arguments of these operators.
@@ -50,6 +50,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         for name, meta in zip(tensors, metas, strict=True)
     )
     tables = program_tables.ranges(program, tensors)
+    used = operators.of_program(program)
     module = program.module()
     in_spec = program.call_spec.in_spec
 
@@ -85,7 +86,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         }
         | tables,
         bounded=frozenset(tables),
-        roundings=rounding.of_program(program),
+        operators=used.names,
+        steps=used.steps,
     )
 
 

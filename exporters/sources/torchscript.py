@@ -7,7 +7,7 @@ from typing import Any
 from ..base import SCRIPT, Arrays, Dimension, Source
 from ..errors import InvalidSource, as_limit
 from ..request import Trust
-from . import rounding, torchscript_gate
+from . import operators, torchscript_gate
 from .inputs import parse as parse_inputs
 from .tensors import flatten_outputs, to_numpy, to_torch
 
@@ -35,6 +35,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         outputs = flatten_outputs(answer, {spec.name for spec in inputs})
         return {name: to_numpy(value) for name, value in outputs.items()}
 
+    used = operators.of_script(module)
     return Source(
         kind="torchscript",
         family=SCRIPT,
@@ -45,7 +46,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         reference=reference,
         shapes=shapes,
         integers={},
-        roundings=rounding.of_script(module),
+        operators=used.names,
+        steps=used.steps,
     )
 
 

@@ -468,3 +468,25 @@ def test_quantization_that_leaves_its_ties_is_refused(tmp_path: Path) -> None:
 
     assert caught.value.details["fidelity"]["failure"]["classes"] == ["ties"]
     assert run(ExportRequest(tmp_path / "model.onnx", tmp_path / "onnx", "onnx")).verdict == "verified"
+
+
+class Scores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).softmax(-1)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "openvino", "torchscript", "pt2"])
+def test_a_batch_of_no_rows_is_asked(format_name: str, tmp_path: Path) -> None:
+    path = program(tmp_path, Scores(), (torch.randn(2, 4),), {"x": {0: Dim("batch")}})
+
+    result = run(ExportRequest(path, tmp_path / "out", format_name))
+
+    (case,) = (case for case in result.fidelity["cases"] if case["class"] == "empty")
+    assert case["input_shapes"]["x"] == [0, 4]
+    assert case["passed"]
+    assert result.performance["batch_size"] == 1
+    assert axes(result)["batch"]["min"] == 1

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from exporters import sources
+from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
-from exporters.request import Trust
+from exporters.request import ExportRequest, ExportResult, Trust
 
 Sizes = list[int | str | None]
 
@@ -334,3 +335,80 @@ def test_an_axis_of_size_zero_is_fixed(tmp_path: Path) -> None:
 
     assert [spec.shape for spec in source.inputs] == [(3, 4), (0,)]
     assert source.dimensions == {}
+
+
+SHAPES = {
+    "Reshape": "(float[2,6] x, int64[2] n) => (float[3,4] y) { y = Reshape (x, n) }",
+    "Expand": "(float[2,1] x, int64[2] n) => (float[2,4] y) { y = Expand (x, n) }",
+    "Tile": "(float[2,3] x, int64[2] n) => (float[4,9] y) { y = Tile (x, n) }",
+    "Resize": "(float[1,1,2,2] x, int64[4] n) => (float[1,1,3,5] y) { y = Resize (x, , , n) }",
+    "Slice": "(float[4,5] x, int64[2] n, int64[2] m) => (float[a,b] y) { y = Slice (x, n, m) }",
+    "Split": "(float[6] x, int64[2] n) => (float[2] y, float[4] z) { y, z = Split (x, n) }",
+    "TopK": "(float[2,5] x, int64[1] n) => (float[2,3] y, int64[2,3] z) { y, z = TopK (x, n) }",
+    "Unsqueeze": "(float[2,3] x, int64[3] n) => (float[1,1,1,2,3] y) { y = Unsqueeze (x, n) }",
+    "Div": "(int32[2,3] x, int32[2,3] n) => (int32[2,3] y) { y = Div (x, n) }",
+}
+
+
+@pytest.mark.parametrize("text", SHAPES.values(), ids=SHAPES)
+def test_inputs_that_are_shapes_need_no_sample(text: str, tmp_path: Path) -> None:
+    """Random values fit none of these operators, or return nothing."""
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 18]> g {text}')
+    onnx.save(model, tmp_path / "model.onnx")
+
+    result = run(ExportRequest(tmp_path / "model.onnx", tmp_path / "out", "onnx"))
+
+    assert result.verdict == "verified"
+    declared = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.output]
+    if text != SHAPES["Slice"]:
+        assert [list(array.shape) for array in _answers(result).values()] == declared
+
+
+def _answers(result: ExportResult) -> dict[str, Any]:
+    """What the source answered to the base."""
+    with np.load(result.package_dir / "golden.npz") as archive:
+        return {name: archive[name] for name in archive.files if name.startswith("output:")}
+
+
+OLD = {
+    "broadcast": "(float[N,4] x) => (float[N,2] y) <float[4,2] w = {1,2,3,4,5,6,7,8}, float[2] b = {1,-1}>"
+    "{ m = MatMul (x, w) s = Add <broadcast=1, axis=1> (m, b) y = Relu (s) }",
+    "convolution": "(float[N,1,4,4] x) => (float[N,1,2,2] y) <float[1,1,3,3] w = {1,2,3,4,5,6,7,8,9}>"
+    "{ y = Conv <kernel_shape=[3,3]> (x, w) }",
+}
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "openvino"])
+@pytest.mark.parametrize("text", OLD.values(), ids=OLD)
+def test_models_of_opset_6_and_older_are_brought_to_a_newer_one(
+    text: str, format_name: str, tmp_path: Path
+) -> None:
+    """onnxruntime has not all of their operators; ONNX's reference implementation runs them."""
+    model = parser.parse_model(f'<ir_version: 3, opset_import: ["": 6]> g {text}')
+    for weight in model.graph.initializer:  # as the first versions of the format wanted it
+        value = helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims))
+        model.graph.input.append(value)
+    onnx.save(model, tmp_path / "model.onnx")
+
+    result = run(ExportRequest(tmp_path / "model.onnx", tmp_path / "out", format_name))
+
+    assert result.verdict == "verified"
+    assert {case["input_shapes"]["x"][0] for case in result.fidelity["cases"]} >= {1, 2, 3, 7}
+
+
+def test_an_old_model_that_nothing_runs_is_refused(tmp_path: Path) -> None:
+    text = "(float[N,4] x) => (float[N,4] y) { y = Dropout <is_test=1> (x) }"
+    onnx.save(parser.parse_model(f'<ir_version: 3, opset_import: ["": 6]> g {text}'), tmp_path / "model.onnx")
+
+    with pytest.raises(InvalidSource, match="Neither onnxruntime nor ONNX's reference implementation"):
+        run(ExportRequest(tmp_path / "model.onnx", tmp_path / "out", "onnx"))
+
+
+def test_a_model_that_only_the_target_runs_is_compared_with_the_reference(tmp_path: Path) -> None:
+    text = "(float[3] x) => (float[3] y) { y = Sub <broadcast=1> (x, x) }"
+    onnx.save(parser.parse_model(f'<ir_version: 3, opset_import: ["": 6]> g {text}'), tmp_path / "model.onnx")
+
+    result = run(ExportRequest(tmp_path / "model.onnx", tmp_path / "out", "openvino"))
+
+    assert result.verdict == "verified"
+    assert "reference implementation" in result.fidelity["reference"]
