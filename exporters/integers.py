@@ -16,6 +16,7 @@ from .probing import Prober
 # Up to past what int32 holds; each is tried only where the one before it was taken.
 # The small ones show whether a value decides about a size, before that size takes much memory.
 _LADDER = (2, 7, 1_000, 1 << 16, (1 << 24) + 1, (1 << 31) - 1, 1 << 40)
+_MOST_PARTS = 4  # of a table that is asked whole, each as large as the input
 _MASK = re.compile(r"(?i).*mask.*")
 
 
@@ -65,8 +66,18 @@ def _masks(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
 
 
 def _ends(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
-    """The first and the last row of a table, and what is between."""
+    """The first and the last row of a table, and what is between; every row of a small one."""
     low, high = prober.source.integers[spec.name]
+    array = base.inputs[spec.name]
+    rows = np.arange(low, high + 1)
+    if array.size and len(rows) <= _MOST_PARTS * array.size:
+        for start in range(0, len(rows), array.size):
+            part = np.resize(rows[start : start + array.size], array.shape).astype(spec.dtype)
+            label = f"{spec.name}: rows from {low + start}"
+            whole = prober.probe(label, {**base.inputs, spec.name: part}, "integers")
+            if whole is not None:
+                yield whole
+        return
     case = _asked(prober, base, spec, f"{spec.name}: {low} to {high}", low, high)
     if case is not None:
         yield case

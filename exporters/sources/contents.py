@@ -58,8 +58,13 @@ def read(path: Path) -> Contents:
             if "data.pkl" in names:
                 with archive.open(names["data.pkl"]) as data:
                     pickled = _globals(io.BytesIO(data.read(_PICKLE_LIMIT_BYTES)))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as exc:
-        raise InvalidSource("The model file is damaged: its archive cannot be read. Save it again.") from exc
+    except (NotImplementedError, RuntimeError) as exc:
+        raise InvalidSource(
+            f"The archive of the model file is not supported: {exc}. Write it without encryption, stored or "
+            "deflated."
+        ) from exc
+    except (zipfile.BadZipFile, OSError, ValueError) as exc:
+        raise InvalidSource("The archive of the model file is damaged. Upload it again.") from exc
     return Contents(path, head, is_archive=True, members=frozenset(names), pickled=pickled)
 
 

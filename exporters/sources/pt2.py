@@ -99,8 +99,8 @@ def _read(path: Path) -> Any:
         return load_pt2(str(path)).exported_programs["model"]
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"torch cannot read the .pt2 file: {str(exc).strip()[:300]}. It may be damaged, or written by "
-            "a newer torch: export the model with torch 2.13 or older.",
+            f"torch cannot read the .pt2 file: {str(exc).strip()[:300]}. If a newer torch wrote it, export "
+            "the model with torch 2.13 or older.",
         ) from exc
 
 

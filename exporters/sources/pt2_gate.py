@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from ..errors import InvalidSource, UnsafeCheckpoint, as_limit, reason
 from . import expressions
 from .advice import SAVE_AS_PROGRAM
 from .torch_operators import is_allowed
@@ -84,9 +84,12 @@ def check(path: Path) -> None:
             torch.load(io.BytesIO(samples), weights_only=True)
     except pickle.UnpicklingError as exc:
         raise _refusal("example inputs that are more than tensors") from exc
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as exc:
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as exc:
+        raise as_limit(exc) or InvalidSource("The .pt2 file is damaged. Upload it again.") from exc
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The .pt2 file is damaged or was not written by torch.export.save. {SAVE_AS_PROGRAM}"
+            f"The .pt2 file is not laid out as torch.export.save of torch 2.13 does it ({reason(exc)}). "
+            f"{SAVE_AS_PROGRAM}"
         ) from exc
 
 

@@ -88,10 +88,12 @@ def load(path: Path) -> Any:
         raise
     except Rejected as exc:
         raise _refusal(str(exc)) from exc
+    except zipfile.BadZipFile as exc:
+        raise InvalidSource("The .skops file is damaged. Upload it again.") from exc
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The .skops file cannot be read: {str(exc).strip()[:200]}. Save it again with skops.io.dump, "
-            "with the versions of scikit-learn and skops that are installed here or older."
+            f"The .skops file cannot be read: {str(exc).strip()[:200]}. Write it with the versions of "
+            "scikit-learn and skops that are installed here or older."
         ) from exc
 
 
@@ -107,7 +109,7 @@ def check(path: Path) -> set[str]:
         if sum(member.file_size for member in members) > LIMIT_BYTES:
             raise InvalidSource(f"The .skops file unpacks to more than {LIMIT_BYTES:,} bytes.")
         if len({member.filename for member in members}) != len(members):
-            raise InvalidSource("The .skops file holds one name twice. Save it again with skops.io.dump.")
+            raise InvalidSource("The .skops file holds one name twice, which skops.io.dump never writes.")
         if archive.getinfo("schema.json").file_size > _SCHEMA_LIMIT_BYTES:
             raise InvalidSource("The schema of the .skops file is larger than anything real.")
         schema = json.loads(archive.read("schema.json"))

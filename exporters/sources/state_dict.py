@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import Source
-from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
+from ..errors import InvalidSource, UnsafeCheckpoint, as_limit, reason
 from ..request import Trust
 from . import architectures, eager
 
@@ -51,7 +51,8 @@ def _read_safetensors(path: Path) -> Any:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The safetensors file is damaged: {str(exc)[:200]}. Upload it again."
+            f"The safetensors file cannot be read: {str(exc)[:200]}. Upload it again if it was cut short; "
+            "save weights in dtypes that torch has."
         ) from exc
 
 
@@ -68,7 +69,7 @@ def _read_pickled(path: Path) -> Any:
         ) from exc
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"torch cannot read the weights: the file is damaged or was cut short. {_ADVICE}"
+            f"torch cannot read the weights: {reason(exc)}. {_ADVICE}"
         ) from exc
 
 

@@ -76,7 +76,7 @@ def test_a_model_of_timm_is_verified(
         case["input_shapes"]["image" if name == "resnet18" else "input"][0]
         for case in result.fidelity["cases"]
     }
-    assert sizes == {1, 2, 3, 7}
+    assert sizes == {0, 1, 2, 3, 7}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_recurrent_net_of_an_allowed_package_is_verified_at_any_length(
 
     assert result.verdict == "verified"
     shapes = [next(iter(case["input_shapes"].values()))[:2] for case in result.fidelity["cases"]]
-    assert {batch for batch, _ in shapes} == {1, 2, 3, 7}
+    assert {batch for batch, _ in shapes} == {0, 1, 2, 3, 7}
     assert {1, 2, 16} < {length for _, length in shapes}
 
 
@@ -263,4 +263,28 @@ def test_a_file_that_was_cut_short_is_damaged(suffix: str, tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:-60])
 
     with pytest.raises(InvalidSource):
+        _export(path, SCALE, ALLOWED)
+
+
+def test_weights_that_are_only_unsupported_are_not_called_damaged(tmp_path: Path) -> None:
+    header = b'{"w":{"dtype":"F7","shape":[1],"data_offsets":[0,1]}}'
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+
+    with pytest.raises(InvalidSource, match="dtypes that torch has") as caught:
+        _export(tmp_path / "m.safetensors", SCALE, ALLOWED)
+
+    assert "damaged" not in caught.value.message
+
+
+def test_an_encrypted_archive_is_unsupported_and_a_cut_one_damaged(tmp_path: Path) -> None:
+    path = _save(nets.Scale(), tmp_path / "m.pt")
+    content = path.read_bytes()
+    locked = bytearray(content)
+    position = locked.find(b"PK\x01\x02")
+    while position >= 0:
+        name = locked[position + 46 :][: int.from_bytes(locked[position + 28 : position + 30], "little")]
+        locked[position + 8] |= name.endswith(b"data.pkl")  # bit 0 of the flags: encrypted
+        position = locked.find(b"PK\x01\x02", position + 1)
+    path.write_bytes(locked)
+    with pytest.raises(InvalidSource, match=r"is not supported: .*encrypted"):
         _export(path, SCALE, ALLOWED)

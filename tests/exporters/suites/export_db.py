@@ -7,6 +7,7 @@ Nothing of the verifier is used to judge an answer: the artefact runs in the pla
 expected is what the example itself answers in eager mode.
 """
 
+import copy
 import json
 import sys
 import tempfile
@@ -65,7 +66,8 @@ def _other(leaf: Any, generator: torch.Generator, seed: int) -> Any:
     if leaf.dtype.is_floating_point:
         scale = (1.0, 0.0, -100.0)[seed]
         return (torch.randn(leaf.shape, generator=generator) * scale).to(leaf.dtype)
-    return torch.randint(0, 50, leaf.shape, generator=generator).to(leaf.dtype)
+    low, high = ((0, 50), (0, 3), (3, 6))[seed]
+    return torch.randint(low, high, leaf.shape, generator=generator).to(leaf.dtype)
 
 
 def answers(format_name: str, path: Path, inputs: Flat) -> list[Any]:
@@ -104,7 +106,8 @@ def judged(format_name: str, path: Path, example: Any, given: Any) -> str:
     for args, kwargs in other_inputs(example, given):
         try:
             with torch.no_grad():
-                wanted = [leaf for leaf in tree_leaves(example.model(*args, **kwargs)) if leaf is not None]
+                answer = example.model(*copy.deepcopy(args), **copy.deepcopy(kwargs))  # it may change them
+                wanted = [leaf for leaf in tree_leaves(answer) if leaf is not None]
         except Exception:
             continue
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
