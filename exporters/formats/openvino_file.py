@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import imports
 from ..base import Arrays, Artefact, Case, Source, TensorSpec
 from ..errors import ConversionFailed, UnsupportedOption
@@ -175,6 +173,8 @@ def _compress(model: Any) -> Any:
 
 def _with_unused_inputs(model: Any, source: Source) -> Any:
     """The model with the inputs that OpenVINO's readers leave out because nothing reads them."""
+    import numpy as np
+
     openvino = runtime()
     found = {name: port.get_node() for port in model.inputs for name in port.get_names()}
     known = [found[spec.name] for spec in source.inputs if spec.name in found]
