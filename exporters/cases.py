@@ -52,7 +52,7 @@ def examine(source: Source, seed: int = 0) -> Plan:
     else:
         other = prober.probe("other values", prober.random({}, seed + 1), "base")
         cases += [other] if other is not None else []
-    cases += integers.probes(prober, base) + ties.probes(prober, base)
+    cases += integers.probes(prober, base) + ties.probes(prober, base) + ties.infinities(prober, base)
     return Plan(source, cases + _probes(prober) + _samples(prober), prober.rejected)
 
 

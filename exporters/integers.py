@@ -7,8 +7,10 @@ the source takes it. Where that ends, the largest value that the source takes is
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .base import Arrays, Case, Source, TensorSpec
 from .probing import Prober
@@ -24,6 +26,8 @@ def probes(prober: Prober, base: Case) -> list[Case]:
     """The cases, of the sizes of ``base``, that the source takes."""
     cases: list[Case] = []
     for spec in prober.source.inputs:
+        if spec.name in prober.source.values and np.dtype(spec.dtype).kind == "i":
+            cases += _neighbours(prober, base, spec)
         if is_mask(spec, prober.source):
             cases += _masks(prober, base, spec)
         elif np.dtype(spec.dtype).kind in "iu" and spec.name not in prober.source.bounded:
@@ -31,6 +35,19 @@ def probes(prober: Prober, base: Case) -> list[Case]:
         elif spec.name in prober.source.bounded:
             cases += _ends(prober, base, spec)
     return cases
+
+
+def _neighbours(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
+    """A shape or an axis with one number larger or smaller by 1."""
+    array = base.inputs[spec.name]
+    for place in range(min(array.size, _MOST_PARTS)):
+        for step in (1, -1):
+            other: npt.NDArray[Any] = array.copy()
+            other.flat[-1 - place] += step
+            label = f"{spec.name}: number {array.size - 1 - place} {step:+d}"
+            case = prober.probe(label, {**base.inputs, spec.name: other}, "integers")
+            if case is not None:
+                yield case
 
 
 def is_mask(spec: TensorSpec, source: Source) -> bool:

@@ -17,6 +17,10 @@ _ROUNDING = {
     *("round", "floor", "ceil", "trunc", "floor_divide", "fmod", "remainder"),
     *("quantizelinear", "dynamicquantizelinear", "quantize_per_tensor", "fake_quantize_per_tensor_affine"),
 }
+_MOVING = {
+    *("cast", "castlike", "identity", "constant", "reshape", "transpose", "squeeze", "unsqueeze", "concat"),
+    *("shape", "expand", "slice", "gather", "flatten"),
+}
 _MOST_STEPS = 4
 _FEW_ELEMENTS = 1_024  # that the ranges of a small input reach together
 _LEVELS = 510
@@ -41,6 +45,19 @@ def probes(prober: Prober, base: Case) -> list[Case]:
         case = prober.probe(f"ties: {label}", inputs, "ties")
         cases += [case] if case is not None else []
     return cases
+
+
+def infinities(prober: Prober, base: Case) -> list[Case]:
+    """Both infinities, in a program that only moves and converts values: nothing may become of them."""
+    operators = prober.source.operators
+    if not operators or not operators <= _MOVING:
+        return []
+    inputs: Arrays = {name: array.copy() for name, array in base.inputs.items()}
+    for array in inputs.values():
+        if array.dtype.kind == "f":
+            array.flat[:1], array.flat[1:2] = np.inf, -np.inf
+    case = prober.probe("infinities", inputs, "extremes")
+    return [case] if case is not None else []
 
 
 def _multiples(size: int, step: float) -> npt.NDArray[np.float64]:
