@@ -295,7 +295,8 @@ def test_only_several_callers_have_a_deployment_suspended(
     wait_for(lambda: forced.status(deployment_id) == "inactive", "the deployment to be suspended")
     document = forced.document(deployment_id)
     assert document["error_message"].startswith("Suspended: requests of 3 keys")
-    assert [event["event"] for event in forced.database.deployment_logs.find({"event": "suspended"})]
+    logs = forced.database.deployment_logs
+    wait_for(lambda: logs.find_one({"event": "suspended"}), "the entry in its log")
     wait_for(lambda: endpoint.host.get(deployment_id) is None, "it to be served no more")
 
 
