@@ -162,6 +162,8 @@ class Source:
     )
     postprocessing: Mapping[str, Any] | None = None
     labels: Mapping[str, Labels] = field(default_factory=dict)  # outputs that are what their scores say
+    # Outputs, float[N, columns], whose columns have units of their own, as a transformer's.
+    units: frozenset[str] = frozenset()
     run_by: str = "the source model in eager mode"  # what ``reference`` is, for fidelity.json
     # Outputs, float[N, rows, values], that follow from the others: of an artefact, from its own.
     derived: Derived = field(default_factory=dict)

@@ -216,7 +216,7 @@ def _with_failure(attempt: _Attempt, format_name: str, source: Source, asked: li
 
 def _compare(source: Source, asked: list[Case], artefact: Artefact, runner: runners.Runner) -> dict[str, Any]:
     return verify.compare(
-        asked, runner.predict, artefact.precision, source.labels, source.derived, source.run_by
+        asked, runner.predict, artefact.precision, source.labels, source.derived, source.run_by, source.units
     )
 
 

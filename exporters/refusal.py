@@ -31,7 +31,7 @@ def describe(
         (case, report) for case, report in zip(asked, fidelity["cases"], strict=True) if not report["passed"]
     )
     name = next((name for name, output in report["outputs"].items() if not output["passed"]), None)
-    usual = verify.usual(asked)
+    usual = verify.usual(asked, source.units)
 
     def check(expected: Any, actual: Any) -> str | None:
         found = verify.compare_outputs(

@@ -5,11 +5,13 @@ An output agrees when every element does::
     |artefact - source| <= rtol * |source| + atol * scale
 
 with the tolerance of its dtype, or of the precision that the artefact computes in. The scale is the largest
-number of the output itself, so that small ones, like the probabilities of a softmax, are not waved through;
-of an output with three axes or more, that of the element's channel (axis 1 or the last, whichever is less),
-so that a detector's scores are not measured by its boxes' pixels. Where a case has numbers a million times
-those of the first case, each row is measured by its own largest number. NaN and infinity have to be in the
-same places, and an output without one finite number in any case proves nothing.
+number of the element's row, so that small ones, like the probabilities of a softmax, are not waved through,
+and a row beside one that is 100,000 times as large is judged as if it were alone. It is at least that of a
+usual row (``usual``): a sum near zero carries the rounding of its parts. Where each column has a unit of its
+own (``Source.units``), it is a usual number of the column. Of an output with three axes or more it is that of
+the element's channel (axis 1 or the last, whichever is less), so that a detector's scores are not measured by
+its boxes' pixels. NaN and infinity have to be in the same places, and an output without one finite number in
+any case proves nothing.
 
 A label is judged where the source's scores say which one is right. Where its two best scores are no further
 apart than the tolerance of the best, either label is: the same votes of a forest, added in float32 and in
@@ -17,7 +19,7 @@ float64, differ in the last digit. How many there are is reported. A third class
 """
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -61,7 +63,10 @@ _ZERO = 1e-6
 _NONE: Derived = {}
 _NO_NUMBER = "the source answers with nothing but NaN or infinity, which proves nothing"
 _EMPTY = "it is empty, so nothing was compared"
-_OUTLYING = 1e6  # times the largest number of the first case
+_USUAL = ("base", "typical", "sizes", "samples")  # classes of cases
+Usual = Mapping[str, "float | npt.NDArray[np.float64]"]
+_NOT_KNOWN: Usual = {}
+_LEAST_UNIT = 1e-9  # of the row's largest number: what float64 leaves of a difference of such numbers
 _LEAST_PART = 1e-2  # of the output's largest number: the least that a channel is measured by
 
 
@@ -72,15 +77,16 @@ def compare(
     labels: Mapping[str, Labels] = {},
     derived: Derived = _NONE,
     run_by: str = "the source model in eager mode",
+    units: Container[str] = (),
 ) -> dict[str, Any]:
     """What becomes fidelity.json, but for the tools: per case and output how far apart, and the verdict.
 
     ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. ``labels``,
-    ``derived`` and ``run_by`` as ``Source`` has them. An artefact that fails to run a case is ``failed`` with
-    its error, not an exception: that is a finding.
+    ``derived``, ``run_by`` and ``units`` as ``Source`` has them. An artefact that fails to run a case is
+    ``failed`` with its error, not an exception: that is a finding.
     """
     reports = []
-    largest = usual(cases)
+    magnitudes = usual(cases, units)
     for case in cases:
         shapes = {name: list(array.shape) for name, array in case.inputs.items()}
         report: dict[str, Any] = {"case": case.name, "class": case.kind, "input_shapes": shapes}
@@ -92,7 +98,7 @@ def compare(
             # metadata.json allows no empty batch: an artefact may reject it, but not answer it wrongly.
             report |= {"error": str(exc).strip()[:500], "outputs": {}, "passed": case.kind == EMPTY}
         else:
-            report["outputs"] = compare_outputs(case.expected, actual, precision, labels, derived, largest)
+            report["outputs"] = compare_outputs(case.expected, actual, precision, labels, derived, magnitudes)
             report["passed"] = all(output["passed"] for output in report["outputs"].values())
         reports.append(report)
     _require_a_number(reports)
@@ -111,9 +117,36 @@ def compare(
     }
 
 
-def usual(cases: Sequence[Case]) -> dict[str, float]:
-    """The largest number of each output in the first case."""
-    return {name: _largest(array) for name, array in cases[0].expected.items()} if cases else {}
+def usual(cases: Sequence[Case], units: Container[str] = ()) -> Usual:
+    """The magnitude of each output in a usual row: the median of the rows' largest numbers, without zeros.
+
+    Of an output of ``units`` float64[columns], the median of each column.
+    """
+    found: dict[str, float | npt.NDArray[np.float64]] = {}
+    for name in cases[0].expected if cases else ():
+        arrays = [case.expected[name] for case in cases if case.kind in _USUAL and name in case.expected]
+        if name in units and all(array.ndim == 2 for array in arrays):
+            rows = np.concatenate(arrays)
+            found[name] = np.array([_median(column) for column in np.abs(rows.astype(np.float64)).T])
+        else:
+            found[name] = _median(np.concatenate([_largest_of_rows(array) for array in arrays or [_NO_ROWS]]))
+    return found
+
+
+_NO_ROWS: npt.NDArray[np.float64] = np.empty(0)
+
+
+def _largest_of_rows(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if not array.size:
+        return _NO_ROWS
+    magnitude = np.abs(np.where(np.isfinite(array), array, 0).astype(np.float64))
+    return np.asarray(magnitude.reshape(len(array) if array.ndim else 1, -1).max(axis=1, initial=0.0))
+
+
+def _median(numbers: npt.NDArray[np.float64]) -> float:
+    """Of those that are neither zero nor infinite; 0 where there is none."""
+    numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
+    return float(np.median(numbers)) if numbers.size else 0.0
 
 
 def not_executed(reason: str) -> dict[str, Any]:
@@ -127,12 +160,12 @@ def compare_outputs(
     precision: str | None = None,
     labels: Mapping[str, Labels] = {},
     derived: Derived = _NONE,
-    usual: Mapping[str, float] = {},
+    usual: Usual = _NOT_KNOWN,
 ) -> dict[str, Any]:
     """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not.
 
     ``labels_not_judged`` is there where it is not 0; ``rows_compared`` of a derived output, the rows that are
-    not zero. ``usual``: the largest number of each output in usual rows.
+    not zero. ``usual``: of the function; without it, of these rows.
     """
     reports = {}
     for name, array in expected.items():
@@ -213,7 +246,7 @@ def _compare(
     expected: npt.NDArray[Any],
     actual: npt.NDArray[Any] | None,
     precision: str | None,
-    usual: float | None = None,
+    usual: float | npt.NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     if actual is None:
         return _refused("the artefact has no such output")
@@ -260,20 +293,19 @@ def _compare(
     }
 
 
-def _largest(array: npt.NDArray[Any]) -> float:
-    numbers = array[np.isfinite(array)]
-    return float(np.abs(numbers.astype(np.float64)).max(initial=0.0))
-
-
-def _scale(source: npt.NDArray[np.float64], usual: float | None = None) -> npt.NDArray[np.float64]:
+def _scale(
+    source: npt.NDArray[np.float64], usual: float | npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float64]:
     """Of every element the magnitude that its difference is measured by, of the source's shape."""
     magnitude = np.abs(source)
-    whole = magnitude.max()
     if source.ndim < 3:
-        if usual is None or whole <= _OUTLYING * usual or source.ndim == 0:
-            return np.full(source.shape, whole)
-        rows = magnitude.reshape(len(source), -1).max(axis=1).reshape(-1, *[1] * (source.ndim - 1))
-        return np.broadcast_to(np.maximum(rows, usual), source.shape)
+        rows = _largest_of_rows(source).reshape(-1, *[1] * (source.ndim - 1))
+        if isinstance(usual, np.ndarray) and source.shape[1:] == usual.shape:
+            return np.maximum(np.maximum(magnitude, usual), _LEAST_UNIT * rows)
+        if usual is None or isinstance(usual, np.ndarray):
+            usual = _median(rows.ravel())
+        return np.broadcast_to(np.maximum(rows, usual), source.shape) if source.ndim else magnitude
+    whole = magnitude.max()
     channels = [
         magnitude.max(axis=tuple(other for other in range(source.ndim) if other != axis), keepdims=True)
         for axis in (1, source.ndim - 1)

@@ -175,6 +175,7 @@ def _as_source(estimator: Any, dtype: str) -> Source:
             for name, rows in probes.classes(estimator, typical, coverage)
         ),
         coverage=coverage,
+        units=frozenset() if hasattr(estimator, "predict") else frozenset({"variable"}),
         table=table,
         missing=tables.takes(reference, {INPUT: typical}, np.nan),
     )

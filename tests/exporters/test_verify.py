@@ -301,3 +301,39 @@ def test_a_model_with_random_answers_cannot_be_proven(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidSource, match="different 'output' each time"):
         run(ExportRequest(tmp_path / "model.pt2", tmp_path / "out", "onnx"))
+
+
+def test_a_small_row_beside_a_huge_one_is_judged_by_its_own_size() -> None:
+    """Of every case but the first: usual rows are what the first has."""
+    base = Case("base", {}, {"output": np.array([[1.0, 2.0], [3.0, 1.0]], np.float32)})
+    expected = np.array([[1.0, 2.0], [1e5, 3e5]], np.float32)
+    beside = Case("typical", {}, {"output": expected}, "typical")
+    wrong = expected + np.array([[0.5, 0.0], [0.0, 0.0]], np.float32)
+    answers = iter([base.expected["output"], wrong])
+
+    fidelity = verify.compare([base, beside], lambda inputs: {"output": next(answers)})
+
+    assert fidelity["verdict"] == FAILED
+
+
+def test_a_sum_near_zero_is_judged_by_a_usual_row() -> None:
+    base = Case("base", {}, {"output": np.array([[1.0], [-2.0]], np.float32)})
+    near = Case("typical", {}, {"output": np.array([[1e-7]], np.float32)}, "typical")
+    answers = iter([base.expected["output"], np.array([[3e-7]], np.float32)])
+
+    fidelity = verify.compare([base, near], lambda inputs: {"output": next(answers)})
+
+    assert fidelity["verdict"] == VERIFIED
+
+
+def test_a_column_beside_one_of_a_larger_unit_is_judged_by_its_own() -> None:
+    """A category, one of three columns, beside an income."""
+    rows = np.array([[1, 0, 0, 71_000.5], [0, 1, 0, 52_000], [0, 0, 1, 1e6]], np.float32)
+    wrong = rows[:, [1, 0, 2, 3]]
+    case = Case("base", {}, {"variable": rows})
+
+    def verdict(units: frozenset[str]) -> str:
+        return str(verify.compare([case], lambda inputs: {"variable": wrong}, units=units)["verdict"])
+
+    assert verdict(frozenset({"variable"})) == FAILED
+    assert verdict(frozenset()) == VERIFIED
