@@ -101,6 +101,7 @@ def openapi_document(app: OpenAPI) -> dict[str, Any]:
             for name, schema in described.pop("$defs", {}).items():
                 schemas[name] = _bounded(schema, _NOT_BLANK)
             schemas[body.__name__] = _bounded(described, _NOT_BLANK)
+    schemas["NewUpload"]["properties"]["size_bytes"]["maximum"] = context().settings.max_file_size
     open_routes = {
         (_PARAMETER.sub(r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
@@ -137,6 +138,8 @@ def _bounded(schema: Any, text: str) -> Any:
     kind = found.get("type")
     if found.get("default", ...) is None and "anyOf" not in found:
         del found["default"]
+    if "patternProperties" in found:
+        found["additionalProperties"] = False
     if found.get("additionalProperties") is True:
         found |= _FREE_OBJECT
     if kind == "string" and not found.keys() & {"pattern", "enum", "const"} and found.get("format") is None:

@@ -3,6 +3,7 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from tests.api.test_versions import MODELS, UNKNOWN, register, url
+from tests.factories import new_model
 
 
 def lineage(http: FlaskClient, model_id: str, query: str = "") -> Any:
@@ -131,3 +132,9 @@ def test_every_field_that_differs_is_compared(http: FlaskClient) -> None:
     }
     assert found["metrics"]["changed"] == {"loss": {"from": 0, "to": 1, "delta": 1}}  # no share of nothing
     assert found["dataset_info"]["added"] == {"size": 3}
+
+
+def test_an_empty_training_job_is_none(http: FlaskClient) -> None:
+    made: Any = http.post("/api/v1/models", json=new_model(training_job_id="")).json
+    lineage: Any = http.get(f"/api/v1/models/{made['model_id']}/lineage")
+    assert (lineage.status_code, lineage.json["training_job_id"]) == (200, None)

@@ -9,7 +9,13 @@ from tests.serving.conftest import KEY, Endpoint, listen, package_zip, served, w
 __all__ = ["listen", "package_zip", "served", "world"]  # fixtures
 
 
-@pytest.mark.parametrize("options", [("-H", f"Authorization: Bearer {KEY}"), ()], ids=["key", "no key"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("-H", f"Authorization: Bearer {KEY}"), id="key"),
+        pytest.param((), id="no key", marks=pytest.mark.large),
+    ],
+)
 def test_the_inference_server_keeps_its_contract(
     served: Endpoint, conforms: Callable[..., None], options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,7 +141,9 @@ OptionalModelReference = Annotated[
     str, documented(rf"^((models:/)?({_ID}|{_NAME}(@[A-Za-z0-9_.\-]{{1,64}}|/latest|/{_VERSION})))?$")
 ]
 UuidText = Annotated[str, documented(rf"^{_UUID}$")]
-OptionalUuid = Annotated[str, documented(rf"^({_UUID})?$")]
+OptionalUuid = Annotated[
+    str, Field(max_length=128), documented(rf"^({_UUID})?$"), AfterValidator(lambda text: text or None)
+]
 ObjectIdText = Annotated[str, documented(rf"^{_ID}$")]
 VersionText = Annotated[str, documented(r"^(v(0|[1-9][0-9]{0,11})(\.(0|[1-9][0-9]{0,5}))?)?$")]
 
@@ -170,7 +172,7 @@ def check_tag(tag: str) -> str:
     return tag
 
 
-Tag = Annotated[Text, AfterValidator(check_tag)]
+Tag = Annotated[Text, AfterValidator(check_tag), documented(r"^[^,\u0000]*[^,\s\u0000][^,\u0000]*$")]
 # Each tag once, in the order in which they were sent.
 Tags = Annotated[list[Tag], Field(max_length=100), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
 Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]

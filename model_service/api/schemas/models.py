@@ -38,7 +38,7 @@ class ModelFields(Body):
     metrics: Storable = {}
     dataset_info: Storable = {}
     signature: Storable | None = Field(None, description="what it takes and gives")
-    training_job_id: OptionalUuid | None = Field(None, max_length=128, description="the run it came from")
+    training_job_id: OptionalUuid | None = Field(None, description="the run it came from")
     dataset_ids: list[Annotated[DatasetReference, Field(max_length=300)]] = Field(
         [], max_length=100, description="what it was made from, beside those"
     )
