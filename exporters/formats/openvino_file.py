@@ -16,7 +16,7 @@ from .. import imports
 from ..base import Arrays, Artefact, Case, Source, TensorSpec
 from ..errors import ConversionFailed, UnsupportedOption
 from ..options import Option, Specification
-from ..runners.openvino import AXES_INFO, runtime
+from ..runners.openvino import AXES_INFO, DTYPES, runtime
 from . import openvino_repairs, torch_graph
 
 NAME = "model.xml"
@@ -231,6 +231,12 @@ def _outputs(model: Any, source: Source, example: Case) -> list[TensorSpec]:
     """The outputs with a name for every axis that the graph leaves open; else the size it infers."""
     specs = []
     for port, spec in zip(model.outputs, torch_graph.output_specs(source, example), strict=True):
+        dtype = port.element_type.get_type_name()
+        if dtype not in DTYPES:
+            raise ConversionFailed(
+                f"The output {spec.name!r} is {dtype}, which numpy does not have. Cast it to float32 in the "
+                "model."
+            )
         if port.partial_shape.rank.is_dynamic:
             raise ConversionFailed(
                 f"How many axes the output {spec.name!r} has depends on the values of an input, and OpenVINO "

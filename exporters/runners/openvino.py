@@ -12,7 +12,7 @@ from . import InputError, mismatch
 
 # Where the IR keeps the names of its dynamic axes, which OpenVINO itself does not have: JSON, name → axes.
 AXES_INFO = ["model_info", "axes"]
-_DTYPES = {
+DTYPES = {
     "f16": "float16",
     "f32": "float32",
     "f64": "float64",
@@ -118,4 +118,4 @@ def _spec(port: Any, axes: dict[str, list[int | str]]) -> TensorSpec:
         for axis, size in enumerate(port.partial_shape)
     )
     dtype = port.element_type.get_type_name()
-    return TensorSpec(name, _DTYPES.get(dtype, dtype), shape)
+    return TensorSpec(name, DTYPES.get(dtype, dtype), shape)
