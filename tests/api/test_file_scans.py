@@ -80,7 +80,7 @@ def test_findings_without_a_verdict_are_made_again(
     url = f"/api/v1/models/{model_id}"
     scans = Scans(database)
     for name, finding in (("old", FINDING), ("new", FINDING | {"verdict": "unsafe"})):
-        http.post(f"{url}/upload", data=name.encode(), headers={"X-Filename": name})
+        http.put(f"{url}/files/{name}", data=name.encode())
         note = scans.begin(model_id, 60)
         assert note is not None
         scans.record(note["_id"], scans.unscanned(note["_id"])[0], finding)
@@ -92,6 +92,6 @@ def test_findings_without_a_verdict_are_made_again(
         MIGRATION.derive(database)
 
     assert scans.waiting() == [model_id]
-    files = {file["filename"]: file for file in http.get(url).json["files"]}
+    files = {file["path"]: file for file in http.get(url).json["files"]}
     assert (files["old"]["scan"], files["new"]["scan"]["verdict"]) == (None, "unsafe")
     assert scans.finding(ObjectId(files["old"]["file_id"])) is None

@@ -59,6 +59,7 @@ class Route:
 
     def _in_parts(self, content: bytes, announce: bool, consent: dict[str, Any]) -> Any:
         digest = hashlib.sha256(content).hexdigest()
+        consent = {name: value == "true" if name == "replace" else value for name, value in consent.items()}
         body: dict[str, Any] = {"path": "m.onnx", "size_bytes": len(content)}
         at_the_end = consent if self.kind.endswith("at the end") else {}
         body |= {} if at_the_end else consent

@@ -3,13 +3,14 @@
 Before, a scan called every file safe in which it met no pickle: programs, scripts, archives behind a pickle.
 """
 
-from typing import Any
+from itertools import islice
 
 from model_service.storage.db import Database
 from model_service.storage.migrations.base import Migration
 from model_service.storage.scans import Scans
 
 _BATCH = 1000
+_IN_ORDER = [("_id", 1)]  # of the whole collection, once
 _OLD = {"scan": {"$exists": True}, "scan.verdict": {"$exists": False}}
 
 
@@ -17,22 +18,20 @@ def _forget_old_findings(database: Database) -> None:
     database.files.update_many(
         {"metadata.scan": {"$exists": True}, "metadata.scan.verdict": {"$exists": False}},
         {"$unset": {"metadata.scan": ""}},
+        hint=_IN_ORDER,
     )
     scans = Scans(database)
     for models in (database.models, database.deleted_models):
-        while ids := _with_old_findings(models):
-            for model_id in ids:
+        found = models.find({"files": {"$elemMatch": _OLD}}, {"_id": True}, sort=_IN_ORDER)
+        ids = (model["_id"] for model in found)
+        while batch := list(islice(ids, _BATCH)):
+            for model_id in batch:
                 scans.note(model_id)
             models.update_many(
-                {"_id": {"$in": ids}},
+                {"_id": {"$in": batch}},
                 {"$unset": {"files.$[old].scan": ""}, "$inc": {"scans": 1}},
                 array_filters=[{f"old.{name}": value for name, value in _OLD.items()}],
             )
-
-
-def _with_old_findings(models: Any) -> list[Any]:
-    found = models.find({"files": {"$elemMatch": _OLD}}, {"_id": True}, limit=_BATCH)
-    return [model["_id"] for model in found]
 
 
 MIGRATION = Migration(version=4, name="verdicts of scans", derive=_forget_old_findings)
