@@ -205,7 +205,7 @@ def _compare_derived(
 
 def _ordered(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Equal rows in one order: those of equal scores may come in any."""
-    return np.stack([one[np.lexsort(one.T)] for one in rows])
+    return np.stack([one[np.lexsort(one.T)] for one in rows]) if len(rows) else rows
 
 
 def best_classes(scores: npt.NDArray[np.generic], precision: str | None = None) -> npt.NDArray[np.bool_]:

@@ -53,6 +53,9 @@ class OpenVinoRunner:
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)
+        for name, array in inputs.items():
+            if not array.size:  # a quantized network would answer with what it computed before
+                raise InputError(f"The input {name!r} is empty: OpenVINO runs on at least one row.")
         try:
             request = self._idle.get_nowait()
         except Empty:

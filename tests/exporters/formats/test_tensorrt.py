@@ -189,7 +189,8 @@ def test_int8_takes_the_ranges_that_a_calibration_left_in_the_onnx(tmp_path: Pat
     constants = {
         "scale": np.float32(0.03),
         "zero": np.int8(0),
-        "weight": random.integers(-127, 128, (6, 3)).astype(np.int8),
+        # Within 7 bits: of 8, onnxruntime's kernels for processors without VNNI saturate.
+        "weight": random.integers(-63, 64, (6, 3)).astype(np.int8),
     }
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["x8"]),
