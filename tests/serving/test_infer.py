@@ -273,7 +273,7 @@ def test_a_path_that_names_nothing_is_the_fault_of_the_request(
 ) -> None:
     monkeypatch.setattr(app, "_PATIENCE_S", 0.0)
     answer = served.ask({"inputs": X}, path=path.format(name))
-    assert answer.status == (422 if "%00" in name else 404)
+    assert answer.status in ({422} if "%00" in name else {404, 405})  # one of the paths is for GET alone
 
 
 @pytest.mark.parametrize("odd", ["\\u0000", "\\ud800", "9" * 400, "$ne"])
