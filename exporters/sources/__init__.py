@@ -47,13 +47,9 @@ def _is_huggingface(found: Contents) -> bool:
 
 
 def _is_onnx(found: Contents) -> bool:
-    """In protobuf: field 1, the version of the format (below 32), then one of the model's other fields."""
     if found.is_folder:
         return any(name.endswith(".onnx") for name in found.members)
-    head = found.head
-    return (
-        len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
-    )
+    return contents.looks_like_onnx(found.head)
 
 
 def _is_ultralytics(found: Contents) -> bool:

@@ -80,6 +80,13 @@ def looks_like_pickle(head: bytes) -> bool:
         return False
 
 
+def looks_like_onnx(head: bytes) -> bool:
+    """In protobuf: field 1, the version of the format (below 32), then one of the model's other fields."""
+    return (
+        len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
+    )
+
+
 def _globals(file: IO[bytes]) -> frozenset[str]:
     found: set[str] = set()
     try:

@@ -41,9 +41,9 @@ def scan(path: Path) -> dict[str, Any]:
     """``{"verdict", "reason", "safe", "format", "globals", "issues", "scanners"}``; never raises.
 
     ``verdict``: ``safe``: the whole file was read as data of its kind, and its pickles name nothing but what
-    the gates know as data. ``unsafe``: it holds what would run code or do harm. ``unknown``: nobody can say;
-    it may be an honest class of somebody's own. ``reason``: one sentence. ``safe``: True, False or None, of
-    the same meaning, for clients of before there was a verdict.
+    the gates know as data. ``unsafe``: it holds what would run code or do harm. ``unknown``: neither
+    is known, as of a class of the user's own. ``reason``: one sentence. ``safe``: the verdict as True, False or
+    None, for older clients.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="scan-") as own:
@@ -121,7 +121,7 @@ def _look(path: Path) -> dict[str, Any]:
 
 
 def _end(data: bytes) -> str | None:
-    """What is wrong with the end of a pickle: none, or a second pickle behind it, which nobody looked at."""
+    """What is wrong with the end of a pickle: it is missing, or bytes follow it that the scanners did not read."""
     file = io.BytesIO(data)
     try:
         for _ in pickletools.genops(file):

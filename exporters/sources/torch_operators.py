@@ -1,9 +1,9 @@
 """The operators of torch that a stranger's model may use, in TorchScript and in a ``.pt2``.
 
 An operator is on the list if it computes its result from the values of its inputs and checks its indices.
-What is left out: operators that open files, that make tensors of memory nobody has written (``empty``,
-``resize_``), that address memory by strides, offsets or indices nobody checks (``as_strided``, ``set_``,
-sparse tensors, ``segment_reduce``, LAPACK's pivots, packed weights), and gradients, which no export needs.
+Left out are operators that open files, that make tensors of unwritten memory (``empty``, ``resize_``), that
+address memory by unchecked strides, offsets or indices (``as_strided``, ``set_``, sparse tensors,
+``segment_reduce``, LAPACK's pivots, packed weights), and gradients, which no export needs.
 """
 
 _ATEN = """

@@ -15,7 +15,7 @@ from typing import IO, Any
 from ..errors import ExportError
 from .boosters import check_lightgbm, check_xgboost, is_lightgbm, is_xgboost
 from .compressed import compression
-from .contents import looks_like_pickle
+from .contents import looks_like_onnx, looks_like_pickle
 
 # The first bytes of files that an operating system runs.
 _PROGRAMS = {
@@ -68,7 +68,7 @@ def kind_of(path: Path) -> str | None:
         return "hdf5"
     if head[257:262] == b"ustar":
         return "tar"
-    if len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42":
+    if looks_like_onnx(head):
         return "onnx"
     if head.lstrip()[:1] in (b"{", b"["):
         return "json"
@@ -96,7 +96,7 @@ def _archive_kind(path: Path) -> str:
 
 
 class NotUnderstood(Exception):
-    """Why nobody can say that the file is data. ``harmful``: it is known to hold code that runs."""
+    """Why the file cannot be called data. ``harmful``: it is known to hold code that runs."""
 
     def __init__(self, reason: str, harmful: bool = False) -> None:
         super().__init__(reason)
@@ -211,7 +211,7 @@ def _torch(path: Path) -> None:
         for name in archive.namelist():
             inside = name.partition("/")[2] or name
             if not (inside.endswith(".pkl") or _TORCH_PART.fullmatch(inside)):
-                raise NotUnderstood(f"Nobody knows what the part {name[:80]!r} is.")
+                raise NotUnderstood(f"The part {name[:80]!r} is of no known kind.")
 
 
 def _npz(path: Path) -> None:
@@ -231,7 +231,7 @@ def _skops(path: Path) -> None:
                 with archive.open(name) as part:
                     _require_npy(part)
             elif name != "schema.json" and not name.endswith((".npz", ".bin")):
-                raise NotUnderstood(f"Nobody knows what the part {name[:80]!r} is.")
+                raise NotUnderstood(f"The part {name[:80]!r} is of no known kind.")
 
 
 def _pt2(path: Path) -> None:
