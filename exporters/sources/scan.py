@@ -121,7 +121,7 @@ def _look(path: Path) -> dict[str, Any]:
 
 
 def _end(data: bytes) -> str | None:
-    """What is wrong with the end of a pickle: it is missing, or bytes follow it that the scanners did not read."""
+    """What is wrong with a pickle's end: it is missing, or bytes follow that the scanners did not read."""
     file = io.BytesIO(data)
     try:
         for _ in pickletools.genops(file):
