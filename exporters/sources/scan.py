@@ -42,8 +42,8 @@ def scan(path: Path) -> dict[str, Any]:
 
     ``verdict``: ``safe``: the whole file was read as data of its kind, and its pickles name nothing but what
     the gates know as data. ``unsafe``: it holds what would run code or do harm. ``unknown``: neither
-    is known, as of a class of the user's own. ``reason``: one sentence. ``safe``: the verdict as True, False or
-    None, for older clients.
+    is known, as of a class of the user's own. ``reason``: one sentence. ``safe``: the verdict as True, False
+    or None, for older clients.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="scan-") as own:
