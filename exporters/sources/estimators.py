@@ -30,7 +30,7 @@ from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limi
 from ..request import Trust
 from . import boosters, columns, native_state, pickle_gate, probes, skops_gate, tables
 from .compressed import open_bounded
-from .typical import typical_rows
+from .typical import known_bounds, typical_rows
 
 INPUT = "input"
 FRAMEWORKS = ("sklearn", "xgboost", "lightgbm")
@@ -210,10 +210,10 @@ def _drawing(
     estimator: Any, width: int, answer: Callable[[npt.NDArray[Any]], Arrays]
 ) -> Callable[[int, int], npt.NDArray[Any]]:
     """(count, seed) → float32 rows of what is known of each column; above zero where others are rejected."""
-    known = columns.known(estimator, width)
+    known, bounds = columns.known(estimator, width), known_bounds(estimator, width)
 
     def draw(count: int, seed: int) -> npt.NDArray[Any]:
-        return columns.with_codes(typical_rows(estimator, width, count, seed), known, seed)
+        return columns.with_codes(typical_rows(bounds, count, seed), known, seed)
 
     try:
         answer(draw(_PROBES, 0).astype(np.float64))

@@ -4,6 +4,7 @@ An estimator keeps the parameters of its constructor beside what it fitted. An e
 template: ``fit`` clones it first, so the template itself is not fitted, or was fitted on other data.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +28,13 @@ def attributes(value: Any) -> dict[str, Any]:
     held: dict[str, Any] = getattr(value, "__dict__", {})
     if not hasattr(value, "_get_param_names"):
         return held
-    templates = set(type(value)._get_param_names()) - _IN_PLACE.get(type(value).__name__, set())
+    templates = _templates(type(value))
     return {name: one for name, one in held.items() if name not in templates}
+
+
+@functools.cache
+def _templates(kind: Any) -> frozenset[str]:
+    return frozenset(kind._get_param_names()) - _IN_PLACE.get(kind.__name__, set())
 
 
 def is_passthrough(step: Any) -> bool:

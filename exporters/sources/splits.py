@@ -49,11 +49,15 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class _Group:
-    """Trees that see the rows after the same ``steps``, and of these the ``columns``; None: all."""
+    """Trees that see the rows after the same ``steps``, and of these the ``columns``; None: all.
+
+    ``missing``: their estimator takes missing values.
+    """
 
     steps: tuple[Any, ...]
     columns: npt.NDArray[np.int64] | None
     trees: list[Tree]
+    missing: bool
 
 
 @dataclass
@@ -93,12 +97,18 @@ def _groups(
     if not any(
         getattr(part, "steps", None) or members(part) or chosen is not None for part, chosen in inside
     ):
-        yield _Group(steps, columns, list(fitted_trees(estimator)))
+        yield _Group(steps, columns, list(fitted_trees(estimator)), _takes_missing(estimator))
         return
     for part, chosen in inside:
         if part is not None and not isinstance(part, str):
             narrowed = chosen if columns is None or chosen is None else columns[chosen]
             yield from _groups(part, steps, columns if narrowed is None else narrowed)
+
+
+def _takes_missing(estimator: Any) -> bool:
+    """What scikit-learn's tags say; True for what has none, as a booster of its own library."""
+    tags = getattr(estimator, "__sklearn_tags__", None)
+    return tags is None or bool(tags().input_tags.allow_nan)
 
 
 class _Split(NamedTuple):
@@ -125,7 +135,7 @@ def _of_group(
     for splits, values, most, into in (
         (numeric, _around(thresholds, typical.dtype), _FEW_SPLITS, found.boundary),
         (listing, codes[:, None], _MOST_CODES, found.categories),
-        (chosen, np.full((len(chosen), 1), np.nan), _FEW_SPLITS, found.missing),
+        (chosen if group.missing else [], np.full((len(chosen), 1), np.nan), _FEW_SPLITS, found.missing),
     ):
         if not splits:
             continue

@@ -17,18 +17,19 @@ _MARGIN = 0.1  # beyond the smallest and the largest value that is known, of the
 Pairs = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def typical_rows(estimator: Any, width: int, count: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    """float32[count, width], uniform over what is known of each column; standard normal where nothing is."""
+def typical_rows(bounds: Pairs, count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """float32[count, columns], uniform within each column's bounds; standard normal where it has none."""
+    low, high = bounds
     random = np.random.default_rng(seed)
-    rows = random.standard_normal((count, width))
-    low, high = _bounds(estimator, width)
+    rows = random.standard_normal((count, len(low)))
     known = np.isfinite(low) & np.isfinite(high)
     span = np.where(high > low, high - low, 1.0)
-    uniform = low - _MARGIN * span + random.random((count, width)) * span * (1 + 2 * _MARGIN)
+    uniform = low - _MARGIN * span + random.random(rows.shape) * span * (1 + 2 * _MARGIN)
     return np.where(known, uniform, rows).astype(np.float32)
 
 
-def _bounds(estimator: Any, width: int) -> Pairs:
+def known_bounds(estimator: Any, width: int) -> Pairs:
+    """The smallest and the largest value known of each column; infinite where none is."""
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     for columns, values in _values(_first(estimator)):
         fits = (columns >= 0) & (columns < width) & np.isfinite(values) & (np.abs(values) < 1e30)

@@ -21,7 +21,10 @@ def conforms(tmp_path: Path) -> Callable[..., None]:
         command += ["run", f"{url}/openapi.json", "--phases", phases]
         command += ["--max-examples", str(examples), "--seed", "1", "--no-shrink", "--warnings", "off"]
         command += ["--continue-on-failure", "--no-color", *options]
-        env = os.environ | {"SCHEMATHESIS_HOOKS": "tests.contract.hooks", "PYTHONPATH": str(FOLDER.parents[1])}
+        env = os.environ | {
+            "SCHEMATHESIS_HOOKS": "tests.contract.hooks",
+            "PYTHONPATH": str(FOLDER.parents[1]),
+        }
         ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr[-2000:]
 
