@@ -28,7 +28,8 @@ def attributes(value: Any) -> dict[str, Any]:
     held: dict[str, Any] = getattr(value, "__dict__", {})
     if not hasattr(value, "_get_param_names"):
         return held
-    templates = _templates(type(value))
+    kind: Any = type(value)
+    templates = _templates(kind)
     return {name: one for name, one in held.items() if name not in templates}
 
 

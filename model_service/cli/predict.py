@@ -72,7 +72,7 @@ def predict(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[INPUT]", help="An image, a .npy, .npz or JSON file, or - for one of them from stdin."
+            metavar="[INPUT]", help="An image, a .npy, .npz, .csv, .parquet or JSON file; - is stdin."
         ),
     ] = None,
     *,
@@ -85,15 +85,18 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a deployment. JSON is a nested list, or an object of them by input name; the batch comes first."""
+    """Ask a deployment. JSON is a nested list, or an object of them by input name; the batch comes first.
+
+    A .csv or a .parquet file, and JSON's list of objects, are rows of a model with named columns.
+    """
     if (source is None) == (asked.text is None):
         raise typer.BadParameter("give an input, or --text", param_hint="INPUT")
-    inputs = None if source is None else files.read(source)
+    inputs, records = (None, None) if source is None else files.read(source)
     client = client_of(context)
     target, key = _target(client, deployment)
     if output is not None:
         inputs = files.arrays(inputs, output)
-    answer = _ask(client, target, inputs, asked.options(key))
+    answer = _ask(client, target, inputs, asked.options(key) | {"records": records})
     if output is not None:
         files.write(answer, output)
     elif as_json:

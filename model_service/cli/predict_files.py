@@ -8,24 +8,34 @@ from typing import Any
 
 import typer
 
-from model_service.client import Prediction
+from model_service.client import Prediction, tables
 from model_service.client.images import content_type
 from model_service.client.inputs import NPY_MAGIC, NPZ_MAGIC, npz
 
 
-def read(source: str) -> Any:
-    """The bytes of an image, a .npy or a .npz file as they are, or JSON; ``{"inputs": …}``, the route's own
-    body, works too."""
+def read(source: str) -> tuple[Any, Any]:
+    """``inputs`` and ``records`` of ``predict``, one of them None.
+
+    Inputs are the bytes of an image, a .npy or a .npz file as they are, or what JSON holds. Records are the
+    path of a .csv or a .parquet file, or a list of objects in JSON.
+
+    ``{"inputs": …}`` and ``{"records": …}``, the route's own bodies, work too.
+    """
+    if Path(source).suffix.lower() in tables.FILES:
+        return None, source
     content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     if content.startswith((NPY_MAGIC, NPZ_MAGIC)) or content_type(content) is not None:
-        return content
+        return content, None
     try:
         value = json.loads(content)
     except ValueError as exc:
         raise typer.BadParameter(
-            f"neither an image nor a .npy, .npz or JSON file: {exc}", param_hint="INPUT"
+            f"neither an image nor a .npy, .npz, .csv, .parquet or JSON file: {exc}", param_hint="INPUT"
         ) from None
-    return value["inputs"] if isinstance(value, dict) and value.keys() == {"inputs"} else value
+    if isinstance(value, dict) and value.keys() in ({"inputs"}, {"records"}):
+        return value.get("inputs"), value.get("records")
+    is_table = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    return (None, value) if is_table else (value, None)
 
 
 def arrays(inputs: Any, output: Path) -> Any:
@@ -48,7 +58,7 @@ def arrays(inputs: Any, output: Path) -> Any:
     except (ValueError, OverflowError) as exc:
         raise typer.BadParameter(f"no array: {exc}", param_hint="INPUT") from None
     raise typer.BadParameter(
-        "an image or a text is answered with predictions, not arrays", param_hint="--output"
+        "an image, a text or records are answered with predictions, not arrays", param_hint="--output"
     )
 
 

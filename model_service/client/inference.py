@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 from urllib3 import encode_multipart_formdata
 
-from model_service.client import images, open_inference
+from model_service.client import images, open_inference, tables
 from model_service.client.deployment_types import Deployment
 from model_service.client.errors import InvalidArgument, UnexpectedAnswer
 from model_service.client.http import segment
@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
 
     image: Any
     text: str | Sequence[str] | None
+    records: Any
     model: str | None
     predictions: bool | None
     confidence_threshold: float | None
@@ -114,8 +115,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Question:
-    """What somebody wants to know: ``what`` (``inputs``, ``image`` or ``text``) holds ``content``. See
-    ``ModelServiceClient.predict``."""
+    """What somebody wants to know. See ``ModelServiceClient.predict``.
+
+    ``what`` is ``inputs``, ``image``, ``text`` or ``records``, and says how ``content`` travels.
+    """
 
     what: str
     content: Any
@@ -124,17 +127,18 @@ class Question:
 
     @classmethod
     def of(cls, inputs: Any, options: Options) -> "Question":
-        """Raises InvalidArgument: none of the three, or several, or what does not go together."""
+        """Raises InvalidArgument: none of the four, or several, or what does not go together."""
         unknown = options.keys() - Options.__annotations__.keys()
         if unknown:
             raise TypeError(f"predict() takes no {min(unknown)!r}.")
         image, predictions = options.get("image"), options.get("predictions")
         if inputs is not None and image is None and images.is_image(inputs):
             inputs, image = None, inputs
-        contents = {"inputs": inputs, "image": image, "text": options.get("text")}
+        contents = {"inputs": inputs, "image": image}
+        contents |= {"text": options.get("text"), "records": options.get("records")}
         given = [(what, content) for what, content in contents.items() if content is not None]
         if len(given) != 1:
-            raise InvalidArgument("Give one of inputs, an image and a text.")
+            raise InvalidArgument("Give one of inputs, an image, a text and records.")
         choices = {
             "confidence_threshold": options.get("confidence_threshold"),
             "iou_threshold": options.get("iou_threshold"),
@@ -164,6 +168,8 @@ class Question:
     def _body(self) -> tuple[bytes, str]:
         if self.what == "inputs":
             return encode(self.content)
+        if self.what == "records":
+            return tables.encode(self.content)
         is_one = not isinstance(self.content, list | tuple)
         if self.what == "text":
             return json.dumps({"text" if is_one else "texts": self.content}).encode(), "application/json"

@@ -36,6 +36,9 @@ class PredictCalls(DeploymentCalls):
         of a file, its bytes, a picture of Pillow (one of these may also be given as ``inputs``) or a uint8
         array of shape [H, W, 3]. So does a ``text``, or a list of them.
 
+        ``records`` are rows of a model with named columns, in any order of the columns: a list of dicts, a
+        data frame of pandas or polars, or the path of a ``.csv`` or ``.parquet`` file.
+
         What is busy (429, 503) is asked again when it says when, what refuses the connection a few times;
         what may have been computed never is.
 

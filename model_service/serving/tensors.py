@@ -234,12 +234,19 @@ def _with_nan(text: bytes, failure: orjson.JSONDecodeError) -> Any:
     """JSON with NaN, which Python's json writes for a missing value: the same as null."""
     if b"NaN" in text:
         try:
-            found = json.loads(text.decode(), parse_constant={"NaN": None}.__getitem__)
+            found = json.loads(text.decode(), parse_constant={"NaN": None}.__getitem__, parse_float=_finite)
             json.dumps(found, ensure_ascii=False).encode()  # fails on half a surrogate pair, which is no text
             return found
         except (ValueError, KeyError, RecursionError):
             pass
     raise InvalidJSON(f"The body is not valid JSON: {failure}.") from None
+
+
+def _finite(number: str) -> float:
+    """Raises: ValueError: no float64 holds it, as 1e999."""
+    if math.isinf(found := float(number)):
+        raise ValueError(number)
+    return found
 
 
 def without_nulls(values: Any, depth: int = _MAX_AXES) -> Any:

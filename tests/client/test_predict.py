@@ -2,11 +2,13 @@
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
+import polars
 import pytest
 from PIL import Image
 
@@ -199,9 +201,30 @@ def test_several_images_and_texts_go_in_one_request(script: Scripted, predict: P
     assert sent[1:] == [{"texts": ["a cat", "ett djur"]}, {"text": "kött"}]
 
 
+def test_records_are_rows_a_data_frame_or_a_file(script: Scripted, predict: Predict, tmp_path: Path) -> None:
+    script.steps = [CLASSES]
+    rows = [{"age": 30, "city": "Nice"}, {"age": None, "city": "Oslo"}]
+    with_nan = [{"age": np.float32(30), "city": "Nice"}, {"age": float("nan"), "city": "Oslo"}]
+    for records in (rows, tuple(with_nan), polars.DataFrame(rows)):
+        predict(endpoint(script), records=records, top_k=1)
+    predict(endpoint(script), records=rows[0])
+    assert [read(request).fields["records"] for request in script.requests] == [rows] * 3 + [rows[:1]]
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"age,city\n30,Nice\n")
+    predict(endpoint(script), records=file)
+    assert script.requests[-1].body == file.read_bytes()
+    assert script.requests[-1].headers["content-type"] == "text/csv"
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ({"records": [[1, 2]]}, "list of dicts"),
+        ({"records": {"when": object()}}, "cannot be sent as JSON"),
+        ({"records": [{"age": math.inf}]}, "cannot be sent as JSON"),
+        ({"records": "rows.txt"}, "no .csv"),
+        ({"records": "nowhere.parquet"}, "cannot be read"),
+        ({"records": [{}], "text": "x"}, "one of inputs"),
         ({}, "one of inputs"),
         ({"inputs": X, "image": X}, "one of inputs"),
         ({"image": X}, "uint8 array"),

@@ -104,6 +104,21 @@ def test_a_text_and_the_model_of_several_are_options(script: Scripted, ask: Ask)
     assert dict(parse_qsl(urlsplit(script.requests[0].path).query)) == {"model": "en", "top_k": "1"}
 
 
+@pytest.mark.parametrize("given", [b'[{"age": 30}]', b'{"records": [{"age": 30}]}'], ids=["rows", "body"])
+def test_objects_in_json_are_records(script: Scripted, ask: Ask, given: bytes) -> None:
+    script.steps = [answers(200, b'{"outputs": {"y": [1]}}')]
+    assert ask(f"{script.url}/v1/infer/d1", "-", "--key", "pk_1", given=given).exit_code == 0
+    assert json.loads(script.requests[0].body) == {"records": [{"age": 30}]}
+
+
+def test_a_csv_file_is_sent_as_it_is(script: Scripted, ask: Ask, tmp_path: Path) -> None:
+    script.steps = [answers(200, b'{"outputs": {"y": [1]}}')]
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"age\n30\n")
+    assert ask(f"{script.url}/v1/infer/d1", str(file), "--key", "pk_1").exit_code == 0
+    assert script.requests[0].body == file.read_bytes()
+
+
 @pytest.mark.parametrize(("key", "advice"), [("pk_wrong", "not this deployment's"), ("", "keys create")])
 def test_a_wrong_key_and_none_are_told_apart(script: Scripted, ask: Ask, key: str, advice: str) -> None:
     script.steps = [says(401, "Wrong key.")]
