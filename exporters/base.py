@@ -151,6 +151,7 @@ class Source:
         Path, ...
     ] = ()  # files that who uses the model needs too: a tokenizer's, a processor's
     table: Any = None  # sources.tables.Table of an estimator whose columns have names
+    texts: Any = None  # sources.texts.Texts of an estimator that takes texts
     missing: bool = False  # whether NaN is a missing value to it, not a number gone wrong
     # Inputs of these shapes, seeded, where standard normal ones mean nothing to the model.
     draw: Callable[[Mapping[str, tuple[int, ...]], int], Arrays] | None = None

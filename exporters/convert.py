@@ -272,7 +272,10 @@ def _write_package(
     )
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
-    golden.write(folder / package.GOLDEN, base, document)
+    texts = source.texts.known(base.inputs[source.inputs[0].name]) if source.texts is not None else None
+    golden.write(folder / package.GOLDEN, base, document, texts)
+    if source.texts is not None:
+        package.write_json(folder / document["vectorizer"]["file"], source.texts.document())
     for path in source.attachments:
         shutil.copyfile(path, folder / path.name)
     wrappers.write(folder, document, attempt.fidelity["tools"], attempt.fidelity)

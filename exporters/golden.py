@@ -1,7 +1,8 @@
 """Inputs and the source model's answers, kept with the package: what every wrapper and server replays.
 
 ``golden.npz`` holds ``input:NAME`` and ``output:NAME`` arrays of one small batch. Where a preprocessing of
-images is declared, it holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAME``, what is made of it.
+images is declared, it holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAME``, what is made of it; of a
+model that takes texts ``text:NAME``, the texts whose counts the input has.
 """
 
 import json
@@ -60,10 +61,12 @@ def _taken(arrays: Arrays, rows: npt.NDArray[Any]) -> Arrays:
     return {name: array[rows] for name, array in arrays.items()}
 
 
-def write(path: Path, case: Case, metadata: Mapping[str, Any] | None = None) -> None:
+def write(
+    path: Path, case: Case, metadata: Mapping[str, Any] | None = None, texts: Sequence[str] | None = None
+) -> None:
     """Equal cases give equal bytes: numpy dates the members of an archive 1980, and uncompressed.
 
-    ``metadata``: of the package; its declared preprocessing is exercised too.
+    ``metadata``: of the package; its declared preprocessing is exercised too. ``texts``: of the input's rows.
     """
     arrays = {f"input:{name}": array for name, array in case.inputs.items()}
     arrays |= {f"output:{name}": array for name, array in case.expected.items()}
@@ -73,6 +76,8 @@ def write(path: Path, case: Case, metadata: Mapping[str, Any] | None = None) -> 
         image = _image(preprocessing, case.inputs[name])
         arrays[f"image:{name}"] = image
         arrays[f"processed:{name}"], _ = prepare(image, preprocessing)
+    if texts:
+        arrays[f"text:{next(iter(case.inputs))}"] = np.array(texts, np.str_)
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 

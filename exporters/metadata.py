@@ -51,6 +51,7 @@ def describe(
             for number, spec in enumerate(outputs)
         },
         "table": source.table.describe(source) if source.table is not None else None,
+        "vectorizer": source.texts.describe(source.inputs[0].name) if source.texts is not None else None,
         "dynamic_axes": dynamic,
         "batch": {
             "dynamic": "batch" in dynamic,

@@ -7,6 +7,7 @@
     ├── golden.npz               input:NAME and output:NAME arrays; the outputs are the source model's
     ├── labels.txt               the names of the classes, where there are any, one a line
     ├── tokenizer.json …         what came with the checkpoint for who uses it
+    ├── vectorizer.json          the terms that a model of texts counts
     ├── README.md
     ├── runtimes/LANGUAGE/       of every language that has a wrapper for the format
     └── manifest.json            the sha256 and size of every other file, and this layout's version

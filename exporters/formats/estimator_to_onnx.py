@@ -86,20 +86,28 @@ def _convert(source: Source, opset: int, converter: str) -> Any:
     onnx_converters.register()
     estimator, spec = normal_form.of(source.program), source.inputs[0]
     kind = FloatTensorType if converter == FLOAT32 else DoubleTensorType
-    # raw_scores: of a classifier without probabilities what its decision function says.
-    for wanted in ({"zipmap": False, "raw_scores": True}, {"zipmap": False}, {"raw_scores": True}, {}):
-        if wanted.get("raw_scores") and hasattr(estimator, "predict_proba"):
-            continue
-        try:
-            return skl2onnx.to_onnx(
-                estimator,
-                initial_types=[(spec.name, kind([None, spec.shape[1]]))],
-                options={id(estimator): wanted} if wanted else None,
-                target_opset={"": opset, "ai.onnx.ml": _ML_OPSET},
-            )
-        except NameError:  # skl2onnx's word for an option that this estimator does not have
-            continue
+    # raw_scores: of a classifier without probabilities what its decision function says. Options of a pipeline
+    # become its last step's, with a zipmap that some classifiers do not have.
+    for target in dict.fromkeys((id(estimator), id(_last(estimator)))):
+        for wanted in ({"zipmap": False, "raw_scores": True}, {"zipmap": False}, {"raw_scores": True}, {}):
+            if wanted.get("raw_scores") and hasattr(estimator, "predict_proba"):
+                continue
+            try:
+                return skl2onnx.to_onnx(
+                    estimator,
+                    initial_types=[(spec.name, kind([None, spec.shape[1]]))],
+                    options={target: wanted} if wanted else None,
+                    target_opset={"": opset, "ai.onnx.ml": _ML_OPSET},
+                )
+            except NameError:  # skl2onnx's word for an option that this estimator does not have
+                continue
     raise ConversionFailed("skl2onnx takes none of the options that this estimator needs.")
+
+
+def _last(estimator: Any) -> Any:
+    while getattr(estimator, "steps", None):
+        estimator = estimator.steps[-1][1]
+    return estimator
 
 
 def _declare(model: Any, opset: int) -> None:

@@ -27,7 +27,8 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
     """As ``Exporter`` says of it: with a float64 input, as the estimator was fitted, where it takes one."""
     from ..sources import estimators
 
-    original = source.program if source.table is None else source.table.original
+    known = source.texts or source.table
+    original = source.program if known is None else known.original
     wide = estimators.as_source(original, "float64")
     given = source.samples
     if given is not None:

@@ -49,6 +49,7 @@ def _overwrite(alias: str, convert: Callable[..., None]) -> None:
 
 def _register_steps() -> None:
     from skl2onnx import update_registered_converter
+    from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.feature_selection import SequentialFeatureSelector
     from sklearn.impute import SimpleImputer
     from sklearn.isotonic import IsotonicRegression
@@ -70,6 +71,7 @@ def _register_steps() -> None:
     _replace(PowerTransformer, onnx_steps.power)
     _replace(QuantileTransformer, onnx_steps.quantiles)
     _replace(SimpleImputer, onnx_steps.imputer)
+    _replace(TfidfTransformer, onnx_steps.tfidf)
     for model, convert in (
         (Columns, onnx_steps.columns),
         (SequentialFeatureSelector, onnx_steps.selector),

@@ -75,16 +75,37 @@ def norm(scope: Any, operator: Any, container: Any) -> None:
     node = Nodes(scope, operator, container)
     estimator, rows = operator.raw_operator, node.joined(operator)
     width = int(estimator.n_features_in_)
-    size, ones = node("Abs", rows), np.ones((width, 1))
-    if estimator.norm == "l1":
-        length = node("MatMul", size, ones)
-    elif estimator.norm == "l2":
-        length = node("Sqrt", node("MatMul", node("Mul", size, size), ones))
+    if estimator.norm == "max":
+        size = node("Abs", rows)
+        length = node("Max", *(node("Gather", size, np.array([place]), axis=1) for place in range(width)))
     else:
-        columns = [node("Gather", size, np.array([place]), axis=1) for place in range(width)]
-        length = node("Max", *columns)
+        length = _length(node, rows, estimator.norm, width)
     small = node("Less", length, np.array([10 * np.finfo(np.float64).eps]))
     node.finish(node("Div", rows, node("Where", small, _ONE, length)), operator)
+
+
+def _length(node: Nodes, rows: str, norm: str, width: int) -> str:
+    """The l1 or l2 norm of each row, [N, 1]."""
+    ones = np.ones((width, 1))
+    if norm == "l1":
+        return node("MatMul", node("Abs", rows), ones)
+    return node("Sqrt", node("MatMul", node("Mul", rows, rows), ones))
+
+
+def tfidf(scope: Any, operator: Any, container: Any) -> None:
+    """TfidfTransformer. A zero stays zero, and a row of zeros stays one."""
+    node = Nodes(scope, operator, container)
+    estimator, rows = operator.raw_operator, node.joined(operator)
+    if estimator.sublinear_tf:
+        zero = node("Equal", rows, _ZERO)
+        logarithm = node("Log", node("Where", zero, _ONE, rows))
+        rows = node("Where", zero, _ZERO, node("Add", logarithm, _ONE))
+    if hasattr(estimator, "idf_"):
+        rows = node("Mul", rows, np.asarray(estimator.idf_, np.float64))
+    if estimator.norm is not None:
+        length = _length(node, rows, estimator.norm, int(estimator.n_features_in_))
+        rows = node("Div", rows, node("Where", node("Equal", length, _ZERO), _ONE, length))
+    node.finish(rows, operator)
 
 
 def nearest_center(scope: Any, operator: Any, container: Any) -> None:

@@ -15,13 +15,14 @@ from .classify import top_k
 from .detect import detect
 from .image import Geometry, Picture, prepare, read
 from .table import Table
+from .vectorizer import Vectorizers
 
 _Arrays: TypeAlias = dict[str, npt.NDArray[np.generic]]
 Predictions: TypeAlias = list[list[dict[str, Any]]]
 
 
 class Pipeline:
-    """``metadata`` is the document of metadata.json, ``folder`` the package that holds a tokenizer."""
+    """``metadata`` is the document of metadata.json, ``folder`` the package with its tokenizer or terms."""
 
     def __init__(self, metadata: Mapping[str, Any], folder: Path) -> None:
         classes = metadata["classes"]
@@ -32,7 +33,9 @@ class Pipeline:
         # Inputs to which NaN is a missing value.
         self.missing = frozenset(spec["name"] for spec in self.inputs if spec.get("missing"))
         self.table = Table(metadata["table"]) if metadata.get("table") else None
-        self._tokenize = None
+        self._tokenize: Any = None
+        if metadata.get("vectorizer"):
+            self._tokenize = Vectorizers(metadata["vectorizer"], folder)
         if self.preprocessing is not None and "tokenizer" in self.preprocessing:
             from .text import Tokenizer
 
@@ -41,9 +44,9 @@ class Pipeline:
     @property
     def takes(self) -> str | None:
         """``images``, ``texts``, or None: tensors only."""
-        if self.preprocessing is None:
-            return None
-        return "images" if self._tokenize is None else "texts"
+        if self._tokenize is not None:
+            return "texts"
+        return None if self.preprocessing is None else "images"
 
     def prepare(self, items: Sequence[Picture]) -> tuple[_Arrays, list[Geometry] | None]:
         """The model's inputs for a batch of images or texts, and where the images' pixels went.
@@ -53,14 +56,14 @@ class Pipeline:
                 declares no preprocessing.
             OSError: a file that cannot be read.
         """
-        if self.preprocessing is None:
+        if self.takes is None:
             raise ValueError("The package declares no preprocessing: pass arrays by the names of its inputs.")
         if self._tokenize is not None:
             if not all(isinstance(item, str) for item in items):
                 raise ValueError("The model takes texts.")
             tokens = self._tokenize([str(item) for item in items])
             return {spec["name"]: tokens[spec["name"]].astype(spec["dtype"]) for spec in self.inputs}, None
-        prepared = [prepare(read(item), self.preprocessing) for item in items]
+        prepared = [prepare(read(item), self.preprocessing or {}) for item in items]
         if len({array.shape for array, _ in prepared}) != 1:
             raise ValueError("The images of one batch have to have one size, unless a resize is declared.")
         batch = np.concatenate([array for array, _ in prepared])

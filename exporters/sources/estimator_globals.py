@@ -135,6 +135,16 @@ sklearn.feature_selection._univariate_selection chi2 f_classif f_regression r_re
 sklearn.feature_selection._mutual_info mutual_info_classif mutual_info_regression
 """
 
+# Classes that no package can hold, and what to use in their place.
+_INSTEAD = {
+    "HashingVectorizer": "it keeps no terms, and its rows of hashes are too wide for a tensor. Fit a "
+    "TfidfVectorizer or a CountVectorizer, with max_features where there are many terms.",
+    "FeatureHasher": "it takes dictionaries or lists of texts, and a tensor holds neither. Fit a pipeline "
+    "with a ColumnTransformer and a OneHotEncoder on a data frame.",
+    "DictVectorizer": "it takes dictionaries, and a tensor holds none. Fit a pipeline with a "
+    "ColumnTransformer and a OneHotEncoder on a data frame.",
+}
+
 # numpy's functions of one number: calling them does nothing else.
 FUNCTIONS = frozenset(
     name for line in _VALUES.splitlines() if line.startswith("numpy log1p") for name in line.split()[1:]
@@ -149,6 +159,12 @@ _RENAMED = {
 }
 
 Name = tuple[str, str]
+
+
+def why_refused(name: str, advice: str) -> str:
+    """The rest of a refusal of what a file contains, with what to try."""
+    found = name.partition(" ")[0].rpartition(".")[2]
+    return _INSTEAD.get(found, f"loading it could run code. {advice}")
 
 
 def _table(text: str) -> frozenset[Name]:

@@ -1,8 +1,9 @@
 """A fitted scikit-learn, XGBoost or LightGBM estimator, in a file of its own kind or in a pickle.
 
 It takes one ``input``, float32[batch, n_features]: what runtimes of exported estimators take, and what tree
-ensembles compare in. The source gets the same numbers in float64, which is what estimators are fitted on and
-compute in; what comes out is float32. The outputs are named as skl2onnx and onnxmltools name them:
+ensembles compare in. Of an estimator that takes texts these are the counts of its terms (``texts``). The
+source gets the same numbers in float64, which is what estimators are fitted on and compute in; what comes out
+is float32. The outputs are named as skl2onnx and onnxmltools name them:
 
 ==============  ============================================================================================
 a classifier    ``probabilities`` float32[batch, classes], or ``scores`` where it has none, which come first
@@ -28,7 +29,7 @@ import numpy.typing as npt
 from ..base import ESTIMATOR, Arrays, Dimension, Labels, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
-from . import boosters, columns, native_state, pickle_gate, probes, skops_gate, tables
+from . import boosters, columns, native_state, pickle_gate, probes, skops_gate, tables, texts
 from .compressed import open_bounded
 from .typical import known_bounds, typical_rows
 
@@ -136,20 +137,24 @@ def _framework(estimator: Any) -> str:
 
 def _as_source(estimator: Any, dtype: str) -> Source:
     framework = _framework(estimator)
-    width = _width(estimator)
+    words = texts.of(estimator)
+    width = _width(estimator) if words is None else words.width
     if not isinstance(width, (int, np.integer)) or width < 1:
         raise InvalidSource(
             f"The file holds a {type(estimator).__name__}, which is no fitted estimator. Call fit() and save "
             "the estimator or the whole pipeline."
         )
-    table = tables.of(estimator)
+    table = tables.of(estimator) if words is None else None
     answer = _answer(estimator)
     if table is not None and table.has_texts:
         answer, estimator = _of_texts(answer, table), table.program
-    draw = _drawing(estimator, int(width), answer)
-    working = _working_dtype(answer, draw(_PROBES, 0))
+    if words is not None:
+        answer, estimator = words.answered(answer, _answer(words.program)), words.program
+    draw = _drawing(estimator, int(width), answer) if words is None else words.draw
+    rows = draw(_PROBES, 0) if words is None else words.typical()
+    working = _working_dtype(answer, rows)
     given = dtype if working == "float64" else "float32"
-    typical = draw(_PROBES, 0).astype(given)
+    typical = rows.astype(given)
     coverage: dict[str, int] = {}
 
     def reference(arrays: Arrays) -> Arrays:
@@ -171,12 +176,15 @@ def _as_source(estimator: Any, dtype: str) -> Source:
         labels=_label_outputs(estimator, lambda: reference({INPUT: typical})),
         draw=lambda shapes, seed: {INPUT: draw(shapes[INPUT][0], seed + 1).astype(given)},
         probes=lambda: (
-            (name, {INPUT: rows if table is None else table.projected(rows)})
-            for name, rows in probes.classes(estimator, typical, coverage)
+            (name, {INPUT: rows.astype(given, copy=False) if table is None else table.projected(rows)})
+            for name, rows in (
+                probes.classes(estimator, typical, coverage) if words is None else words.probes(coverage)
+            )
         ),
         coverage=coverage,
         units=frozenset() if hasattr(estimator, "predict") else frozenset({"variable"}),
         table=table,
+        texts=words,
         missing=tables.takes(reference, {INPUT: typical}, np.nan),
     )
 

@@ -5,7 +5,6 @@ which column is compared, and scikit-learn's compiled loops follow them past the
 (scikit-learn #34558). Called once after loading, whichever way the estimator came in.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FunctionType
@@ -14,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidSource, UnsafeCheckpoint
+from ..processing.vectorizer import is_quick
 from .estimator_globals import FUNCTIONS
 from .pickle_values import is_check_of_numbers
 
 _PLAIN = (type, str, bytes, int, float)
-# A few characters or classes of them, of which the last alone repeats: searching takes no exponential time.
-_CHARACTER = r"(?:\\[wdS]|\[(?:[^\[\]\\^]|\\[wd.'-])+\]|[A-Za-z0-9])"
-_TOKENS = re.compile(rf"(?:\(\?u\))?(?:\\b)?{_CHARACTER}{{1,8}}(?:\+|\{{\d{{1,3}},\}})?(?:\\b)?")
 # What each ensemble is made of.
 _MEMBERS = {
     "RandomForestClassifier": ("DecisionTreeClassifier",),
@@ -150,8 +147,12 @@ def _check_functions(part: Any) -> None:
             and all(state.get(name) is None for name in ("preprocessor", "tokenizer"))
             and state.get("strip_accents") in (None, "ascii", "unicode")
         )
-        _require_code(plain and "_analyzer" not in state, "a vectorizer that calls a function or opens files")
-        _check_tokens(state.get("token_pattern"))
+        _require_code(
+            plain and "_analyzer" not in state,
+            "a vectorizer that calls a function or opens files",
+            "Fit it without preprocessor and tokenizer, with the analyzer 'word', 'char' or 'char_wb'.",
+        )
+        check_tokens(state.get("token_pattern"))
         words = state.get("vocabulary_", {})
         places = sorted(words.values()) if isinstance(words, dict) else None
         _require(places == list(range(len(words))), "a vocabulary whose columns are out of range")
@@ -159,12 +160,13 @@ def _check_functions(part: Any) -> None:
         part._build_f(part.X_thresholds_, part.y_thresholds_)  # as its __setstate__ does
 
 
-def _check_tokens(pattern: Any) -> None:
-    if pattern is not None and not (isinstance(pattern, str) and _TOKENS.fullmatch(pattern)):
+def check_tokens(pattern: Any) -> None:
+    """Raises UnsafeCheckpoint: a ``token_pattern`` of a vectorizer that may search for hours."""
+    if pattern is not None and not (isinstance(pattern, str) and is_quick(pattern)):
         raise UnsafeCheckpoint(
             f"The vectorizer splits texts by the token_pattern {str(pattern)[:80]!r}, which is refused: some "
             "patterns never finish. Use characters with one repetition at most, the last one, like the "
-            r"default (?u)\b\w\w+\b, and fit again.",
+            r"default (?u)\b\w\w+\b, and where it ends with \b begin with \b; fit again.",
             refused="token_pattern",
         )
 
@@ -180,11 +182,12 @@ def _is_check(function: Any) -> bool:
     )
 
 
-def _require_code(condition: Any, what: str) -> None:
+def _require_code(
+    condition: Any, what: str, advice: str = "Only numpy's plain functions, like log1p, are taken."
+) -> None:
     if not condition:
         raise UnsafeCheckpoint(
-            f"The estimator holds {what}, which is refused: using it could run code. Only numpy's plain "
-            "functions, like log1p, are taken.",
+            f"The estimator holds {what}, which is refused: using it could run code. {advice}",
             refused=what,
         )
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 from . import boosters
-from .estimator_globals import CLASSES, VALUES, canonical
+from .estimator_globals import CLASSES, VALUES, canonical, why_refused
 from .native_state import walk
 from .pickle_values import (
     CALLS,
@@ -82,7 +82,7 @@ def forget(value: Any) -> None:
 
 def refusal(what: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
-        f"The pickle contains {what[:120]}, which is refused: loading it could run code. {_ADVICE}",
+        f"The pickle contains {what[:120]}, which is refused: {why_refused(what, _ADVICE)}",
         refused=what[:120],
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 from . import boosters
 from .compressed import LIMIT_BYTES
-from .estimator_globals import CLASSES, FUNCTIONS, NUMERIC, VALUES
+from .estimator_globals import CLASSES, FUNCTIONS, NUMERIC, VALUES, why_refused
 from .native_state import walk
 from .pickle_gate import require_attributes
 from .pickle_values import Rejected
@@ -145,10 +145,12 @@ def _named(entry: dict[str, Any]) -> tuple[Any, Any, Any]:
     return entry.get("__module__"), entry.get("__class__"), entry.get("__loader__")
 
 
+_ADVICE = "Only estimators of scikit-learn, XGBoost and LightGBM, and their parts, are loaded."
+
+
 def _refusal(what: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
-        f"The .skops file contains {what[:120]}, which is refused: loading it could run code. Only "
-        "estimators of scikit-learn, XGBoost and LightGBM, and their parts, are loaded.",
+        f"The .skops file contains {what[:120]}, which is refused: {why_refused(what, _ADVICE)}",
         refused=what[:120],
     )
 

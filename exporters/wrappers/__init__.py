@@ -31,6 +31,7 @@ _MODULES = (
     "classify.py",
     "detect.py",
     "table.py",
+    "vectorizer.py",
 )
 
 
@@ -143,7 +144,7 @@ def write(
     format_name = metadata["model_info"]["export_format"]
     languages = [name for name, language in LANGUAGES.items() if format_name in language.formats]
     values = {
-        "metadata": {"table": None, **metadata},
+        "metadata": {"table": None, "vectorizer": None, **metadata},
         "versions": versions,
         "format": format_name,
         "languages": languages,

@@ -57,13 +57,21 @@ def images(
 def texts(field: str, given: Sequence[str], model: Model, limit_bytes: int) -> Arrays:
     """The inputs for a batch of texts. Raises: InvalidField, as ``images``."""
     _check_takes(field, "texts", model)
-    declared = (model.pipeline.preprocessing or {})["tokenizer"]
+    return _prepare(field, given, _size_of_texts(given, model), model, limit_bytes)[0]
+
+
+def _size_of_texts(given: Sequence[str], model: Model) -> int:
+    """In bytes, as the model's inputs: of tokens, or of the counts of a model's terms."""
+    declared = (model.pipeline.preprocessing or {}).get("tokenizer")
+    if declared is None:
+        (one,) = tensors.expected(model.inputs).values()
+        return len(given) * int(one.shape[1]) * one.dtype.itemsize
     tokens = max(len(text.encode()) for text in given) + _SPECIAL_TOKENS
     if declared["truncation"]:
         tokens = min(tokens, declared["max_length"])
     if declared["padding"] == "max_length":
         tokens = declared["max_length"]
-    return _prepare(field, given, len(given) * tokens * _TOKEN_BYTES, model, limit_bytes)[0]
+    return len(given) * int(tokens) * _TOKEN_BYTES
 
 
 def table(field: str, given: Any, model: Model, limit_bytes: int) -> Arrays:

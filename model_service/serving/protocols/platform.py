@@ -74,7 +74,7 @@ class Decoded:
 
     @property
     def slow(self) -> bool:
-        return "inputs" not in self.fields
+        return "inputs" not in self.fields or _are_texts(self.fields["inputs"])
 
     def request(self, model: Model, accept: str = "") -> Request:
         """What it asks of this model; ``accept`` is the Accept header.
@@ -87,6 +87,9 @@ class Decoded:
         answers = JSON if accept in ("", "*/*", JSON) else _answers(accept, model)
         kind = self._kind()
         overrides = {} if len(fields) == 1 else _overrides(fields, model)
+        if kind == "inputs" and model.pipeline.takes == "texts" and _are_texts(fields["inputs"]):
+            inputs = items.texts(kind, _several(kind, fields["inputs"]), model, self.limit_bytes)
+            return Request(inputs, None, overrides, self.model, answers, True)
         if kind == "inputs":
             inputs = _tensors(fields["inputs"], model)
             return Request(inputs, None, overrides, self.model, answers, True)
@@ -282,14 +285,20 @@ def _number(text: str) -> int | float | str:
     return text
 
 
+def _are_texts(given: Any) -> bool:
+    return isinstance(given, list) and bool(given) and isinstance(given[0], str)
+
+
 def _several(kind: str, given: Any) -> list[Any]:
-    """The items of ``images`` and ``texts``, and the one of ``image`` and ``text``."""
+    """The items of ``images``, ``texts`` and ``inputs`` of texts, and the one of ``image`` and ``text``."""
     if kind in ("image", "text"):
         given = [given]
     if not isinstance(given, list) or not given:
         raise tensors.invalid(kind, "is a list, and not empty")
-    if kind in ("text", "texts") and not all(isinstance(one, str) for one in given):
-        raise tensors.invalid(kind, "holds something that is no text")
+    if kind in ("text", "texts", "inputs"):
+        wrong = next((place for place, one in enumerate(given) if not isinstance(one, str)), None)
+        if wrong is not None:
+            raise tensors.invalid(f"{kind}.{wrong}", "is no text")
     return given
 
 

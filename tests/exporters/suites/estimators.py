@@ -106,7 +106,7 @@ def differs(estimator: Any, package: Path, rows: Rows) -> str:
     document = json.loads((package / "metadata.json").read_bytes())
 
     def ask(block: Rows) -> Answers:
-        answers = session.run(names, {session.get_inputs()[0].name: as_input(block, document)})
+        answers = session.run(names, {session.get_inputs()[0].name: as_input(block, package, document)})
         return dict(zip(names, answers, strict=True))
 
     return _differs(estimator, ask, rows)
@@ -121,8 +121,9 @@ def stays_itself(estimator: Any, package: Path, rows: Rows) -> str:
     document = json.loads((package / "metadata.json").read_bytes())
 
     def ask(block: Rows) -> Answers:
-        is_table = isinstance(block, polars.DataFrame)
-        return wanted(stored, as_input(block, document).astype(np.float64) if is_table else block)
+        if isinstance(block, np.ndarray):
+            return wanted(stored, block)
+        return wanted(stored, as_input(block, package, document).astype(np.float64))
 
     return _differs(estimator, ask, rows)
 
@@ -155,10 +156,14 @@ def _differs(estimator: Any, ask: Any, rows: Rows) -> str:
     return "" if asked else "no block is taken"
 
 
-def as_input(block: Rows, document: dict[str, Any]) -> Any:
-    """float32, a text for each row, or a place in the list of its categories for each text of a table."""
+def as_input(block: Rows, package: Path, document: dict[str, Any]) -> Any:
+    """float32: a place in the list of its categories for each text of a table; of texts the counts of terms,
+    as the package itself makes them."""
     if isinstance(block, list):
-        return np.array(block, object).reshape(-1, 1)
+        from exporters.processing.pipeline import Pipeline
+
+        (counts,) = Pipeline(document, package).prepare(block)[0].values()
+        return counts
     if not isinstance(block, polars.DataFrame):
         return block.astype(np.float32)
     found = np.zeros(block.shape, np.float32)

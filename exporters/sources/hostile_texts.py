@@ -1,0 +1,32 @@
+# ruff: noqa: RUF001 - the texts are here for their letters
+"""Texts that programs split, lower-case or strip of accents in different ways."""
+
+HOSTILE = (
+    "",
+    " ",
+    "\t\n",
+    "...!?",
+    "-",
+    "_",
+    "x",
+    "42",
+    "3.14 1e5 0x1F",
+    "½ ²³ ٣٤ Ⅷ",
+    "naïve café RÉSUMÉ",
+    "nai\u0308ve cafe\u0301",
+    "İstanbul ISPARTA ıssız",
+    "Straße STRASSE ẞ",
+    "ΣΊΣΥΦΟΣ ὈΔΥΣΣΕΎΣ",
+    "日本語の文章 中文 한국어",
+    "ﬁnance ﬂow Ⓐ ｆｕｌｌ",
+    "😀 👩‍👩‍👧 ok👍",
+    "हिन्दी ไทย עברית العربية",
+    "don't can’t l'été",
+    "snake_case __init__ a_b",
+    "line\r\nbreak\u2028here\u0085now",
+    "tab\tno\u00a0break\u3000wide\u200bzero",
+    "\ufeffmark so\u00adft",
+    "A b C d E",
+    "a" * 1000,
+    "word " * 300,
+)
