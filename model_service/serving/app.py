@@ -31,7 +31,7 @@ from model_service.serving.exchange import CLIENT_GONE, ClientGone, Exchange, To
 from model_service.serving.host import Host
 from model_service.serving.hosted import Hosted
 from model_service.serving.http import JSON, BodyTimeout, Headers, linger, request_id, send
-from model_service.serving.protocols import Answer
+from model_service.serving.protocols import Answer, oip
 from model_service.serving.protocols.oip import documents
 from model_service.serving.quotas import Quotas, refusal_headers
 from model_service.serving.wires import OpenInferenceWire, PlatformWire
@@ -180,12 +180,13 @@ class InferenceApp:
         match verb:
             case "metadata":
                 versions = [each.name for each in hosted.route.members]
-                found = documents.model(target.name, versions, member.format, member.inputs, member.outputs)
+                inputs = oip.inputs_of(member)
+                found = documents.model(target.name, versions, member.format, inputs, member.outputs)
             case "config":
                 found = documents.config(
                     target.name,
                     member.format,
-                    member.inputs,
+                    oip.inputs_of(member),
                     member.outputs,
                     max_batch_size=0 if member.mixes_rows else hosted.batching.max_rows,
                     max_delay_ms=hosted.batching.max_delay_s * 1000,

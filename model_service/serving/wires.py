@@ -67,7 +67,8 @@ class OpenInferenceWire:
     def read(self, body: bytes, scope: Any, limit_bytes: int) -> Question:
         headers = scope.headers
         json_bytes, encoding = headers.get(oip.JSON_BYTES), headers.get("content-encoding")
-        return Question(None, partial(oip.decode, body, json_bytes, encoding, limit_bytes=limit_bytes))
+        ask = partial(oip.decode, body, json_bytes, encoding, limit_bytes=limit_bytes)
+        return Question(None, ask, oip.may_hold_texts(body))
 
     def write(
         self, hosted: Hosted, member: Member, request: oip.Request, ran: Ran, seconds: float, scope: Any

@@ -1,18 +1,20 @@
 """Texts to a model whose package counts their terms."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import joblib
 import numpy as np
 import pytest
+import tritonclient.http as triton
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from exporters import convert, package
 from exporters.request import ExportRequest
-from tests.serving.conftest import Endpoint, World
+from tests.serving.conftest import KEY, Endpoint, Reply, World
 
 TEXTS = ["the engine needs oil", "a goal in the last minute", "İstanbul, naïve Straße", "oil for the engine"]
 KINDS = ["cars", "sport", "words", "cars"]
@@ -69,6 +71,86 @@ def test_what_is_no_text_is_a_422_that_names_the_place(
     assert (answer.status, answer.json["error"]["code"]) == (422, "invalid_field")
     assert [found["field"] for found in answer.json["error"]["details"]["fields"]] == [field]
     assert words in answer.json["error"]["message"]
+
+
+def _auth() -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+def _open(endpoint: Endpoint, content: Any, **headers: str) -> Reply:
+    return endpoint.ask(content, path="/v2/models/endpoint/infer", **headers)
+
+
+def _bytes(*texts: bytes) -> bytes:
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def _text(count: int, **more: Any) -> dict[str, Any]:
+    return {"name": "text", "datatype": "BYTES", "shape": [count], **more}
+
+
+def _binary(tensor: dict[str, Any], content: bytes) -> tuple[bytes, str]:
+    head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": len(content)}}]}).encode()
+    return head + content, str(len(head))
+
+
+def test_the_open_inference_protocol_takes_bytes(endpoint: Endpoint) -> None:
+    """As JSON, flat and nested, and in binary; as tritonclient and the documents have them."""
+    expected = fitted().predict_proba(ASKED)
+    with triton.InferenceServerClient(endpoint.url.removeprefix("http://")) as client:
+        described = client.get_model_metadata("endpoint", headers=_auth())["inputs"]
+        assert described == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+        for shape, binary in (([3], True), ([3, 1], True), ([3], False), ([3, 1], False)):
+            tensor = triton.InferInput("text", shape, "BYTES")
+            tensor.set_data_from_numpy(np.array(ASKED, object).reshape(shape), binary_data=binary)
+            found = client.infer("endpoint", [tensor], headers=_auth())
+            np.testing.assert_allclose(found.as_numpy("probabilities"), expected, atol=1e-6)
+    nested = _open(endpoint, {"inputs": [_text(3, shape=[3, 1], data=[[text] for text in ASKED])]})
+    np.testing.assert_allclose(nested.json["outputs"][0]["data"], expected.ravel(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (_text(1, data=[3]), "inputs.text.data.0: is no text"),
+        (_text(2, data=["oil", None]), "inputs.text.data.1: is no text"),
+        (_text(2, data=["oil"]), "there are 1 texts"),
+        (_text(0, data=[]), "is empty"),
+        (_text(1), "a list of texts"),
+        (_text(1, shape=[1, 2], data=["oil"]), "inputs.text.shape"),
+        (_text(1, shape="1", data=["oil"]), "inputs.text.shape"),
+        (_text(1, name="input", data=["oil"]), "texts are 'text'"),
+    ],
+)
+def test_wrong_bytes_in_json_are_named(endpoint: Endpoint, tensor: dict[str, Any], words: str) -> None:
+    answer = _open(endpoint, {"inputs": [tensor]})
+
+    assert answer.status == 422
+    assert words in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("count", "content", "words"),
+    [
+        (1, b"\x04\0\0\0oil", "inputs.text.0: is longer"),
+        (2, _bytes(b"oil") + b"\x01\0", "inputs.text.1: is longer"),
+        (2, _bytes(b"oil", b"\xff"), "inputs.text.1: is no text in UTF-8"),
+        (3, _bytes(b"oil", b""), "there are 2 texts"),
+    ],
+)
+def test_wrong_binary_bytes_are_named(endpoint: Endpoint, count: int, content: bytes, words: str) -> None:
+    body, json_bytes = _binary(_text(count), content)
+    answer = _open(endpoint, body, inference_header_content_length=json_bytes)
+
+    assert answer.status == 422
+    assert words in answer.json["error"]
+
+
+def test_a_datatype_in_disguise_is_refused(endpoint: Endpoint) -> None:
+    """What decides that a request is prepared in a thread has to be seen in the body."""
+    body = json.dumps({"inputs": [_text(1, data=["oil"])]}).replace("BYTES", "B\\u0059TES").encode()
+
+    assert "escapes" in _open(endpoint, body).json["error"]
 
 
 def test_counts_of_the_terms_are_taken_as_tensors_too(endpoint: Endpoint) -> None:

@@ -235,8 +235,9 @@ def test_what_the_url_says_beside_a_body_without_fields() -> None:
 
 
 def test_the_model_is_known_before_the_tensors_are_read() -> None:
-    decoded = platform.decode(b'{"model": "m", "inputs": ["nonsense"]}')
+    decoded = platform.decode(b'{"model": "m", "inputs": [["nonsense"]]}')
     assert (decoded.model, decoded.slow) == ("m", False)
+    assert platform.decode(b'{"inputs": ["a text, if the model takes texts"]}').slow
     with pytest.raises(InvalidField):
         decoded.request(tensor_model())
     with pytest.raises(InvalidField):

@@ -11,6 +11,7 @@ import numpy as np
 
 from model_service.serving import tensors
 from model_service.serving.protocols import LIMIT_BYTES, encodings
+from model_service.serving.protocols.oip import texts
 from model_service.serving.protocols.oip.datatypes import DTYPES, named
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ def decode(
     if json_bytes is not None and end == 0:
         return _raw_request(body, expected)
     asked = tensors.load(body if end == len(body) else memoryview(body)[:end])
-    inputs = _inputs(asked.get("inputs"), body, end, expected, model.pipeline.missing)
+    given = asked.get("inputs")
+    if model.pipeline.takes == "texts" and (tensor := texts.given_in(given)) is not None:
+        size = _parameters(tensor, f"inputs.{texts.NAME}.parameters").get("binary_data_size")
+        inputs = texts.read(tensor, size, body, end, model, limit_bytes)
+    else:
+        inputs = _inputs(given, body, end, expected, model.pipeline.missing)
     id_ = asked.get("id")
     if id_ is not None and id_.__class__ is not str:
         raise tensors.invalid("id", "is a text")

@@ -1,0 +1,107 @@
+"""Texts of a request of the Open Inference Protocol: a tensor of BYTES, for a model that takes texts."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from exporters.base import TensorSpec
+from model_service.serving import tensors
+from model_service.serving.protocols import items
+from model_service.serving.protocols.oip.datatypes import BYTES
+
+if TYPE_CHECKING:
+    from exporters.base import Arrays
+    from model_service.serving.protocols import Model
+
+NAME = "text"
+_SPEC = TensorSpec(NAME, BYTES, ("batch",))
+_LENGTH_BYTES = 4
+_WRITTEN = b'"BYTES"'
+
+
+def inputs_of(model: Model) -> tuple[TensorSpec, ...]:
+    """What the protocol's documents list: of a model that counts the terms of texts, the texts."""
+    counts = model.pipeline.takes == "texts" and model.pipeline.preprocessing is None
+    return (_SPEC,) if counts else model.inputs
+
+
+def may_hold_texts(body: bytes) -> bool:
+    """Whether the body may hold a tensor of BYTES, whose preparation is not for an event loop."""
+    return _WRITTEN in body
+
+
+def given_in(inputs: Any) -> Mapping[str, Any] | None:
+    """The tensor of BYTES, where ``inputs`` of a request is one."""
+    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+        return None
+    return inputs[0] if inputs[0].get("datatype") == BYTES else None
+
+
+def read(
+    given: Mapping[str, Any], size: Any, body: bytes, end: int, model: Model, limit_bytes: int
+) -> Arrays:
+    """The model's inputs for the tensor ``given``.
+
+    Args:
+        size: its ``binary_data_size``; None: its data are in the JSON.
+        end: where the JSON of the body ends.
+
+    Raises:
+        InvalidField: another name, shape or size, something that is no text, or too much of it.
+    """
+    if given.get("name") != NAME:
+        raise tensors.invalid("inputs", f"{str(given.get('name'))[:100]!r} is no input; texts are {NAME!r}")
+    if not may_hold_texts(body):
+        raise tensors.invalid(f"inputs.{NAME}.datatype", "is written with escapes")
+    shape = given.get("shape")
+    if not isinstance(shape, list) or not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
+        raise tensors.invalid(f"inputs.{NAME}.shape", "is [texts] or [texts, 1]")
+    if size is None:
+        texts = _listed(given.get("data"))
+        end = len(body)
+    else:
+        texts = _unpacked(body, end, size)
+        end += size
+    if end != len(body):
+        raise tensors.invalid("inputs", f"the body has {len(body) - end:,} bytes more than binary_data_size")
+    if len(texts) != shape[0]:
+        raise tensors.invalid(f"inputs.{NAME}.shape", f"is {shape}, but there are {len(texts)} texts")
+    if not texts:
+        raise tensors.invalid(f"inputs.{NAME}", "is empty")
+    return items.texts(f"inputs.{NAME}", texts, model, limit_bytes)
+
+
+def _listed(data: Any) -> list[str]:
+    """Of JSON: a list of texts, or of lists of one text each."""
+    field = f"inputs.{NAME}.data"
+    if not isinstance(data, list):
+        raise tensors.invalid(field, "missing: a list of texts, or parameters.binary_data_size")
+    found = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data]
+    wrong = next((place for place, one in enumerate(found) if not isinstance(one, str)), None)
+    if wrong is not None:
+        raise tensors.invalid(f"{field}.{wrong}", "is no text")
+    return found
+
+
+def _unpacked(body: bytes, at: int, size: Any) -> list[str]:
+    """Of a binary tensor: each text in UTF-8, with its length before it in 4 bytes, little-endian."""
+    field = f"inputs.{NAME}"
+    if size.__class__ is not int or not 0 <= size <= len(body) - at:
+        raise tensors.invalid(
+            f"{field}.parameters.binary_data_size", f"is {str(size)[:40]}; {len(body) - at:,} bytes are there"
+        )
+    texts: list[str] = []
+    end = at + size
+    while at < end:
+        start = at + _LENGTH_BYTES
+        stop = start + struct.unpack_from("<I", body, at)[0] if start <= end else end + 1
+        if stop > end:
+            raise tensors.invalid(f"{field}.{len(texts)}", "is longer than the tensor")
+        try:
+            texts.append(body[start:stop].decode())
+        except UnicodeDecodeError:
+            raise tensors.invalid(f"{field}.{len(texts)}", "is no text in UTF-8") from None
+        at = stop
+    return texts
