@@ -2,8 +2,9 @@
 
     front (InferenceApp, Engine, Lane)                      model host, one for each trust group
     groups.ModelHosts      which group a package is of
-    host.ModelHost         starts, kills, restarts it  ───  process: confines itself, then
+    model_host.ModelHost   starts, kills, restarts it  ───  process: confines itself, then
     runs.HostedModel       a Lane's way into it             worker: loads packages, runs models
+    dispatcher.Dispatcher  sends runs, reads answers
     connection.Connection  one run at a time           ───  a thread each
     tensors in shared memory (memory.py), messages by a Unix socket (channel.py)
 

@@ -1,0 +1,228 @@
+"""The runs in a model host: an event loop sends them and reads their answers, without another thread.
+
+While there is no process, runs wait. At the end of a process each run in it is told whether it was at fault
+(``RunKilled``) or lost its host (``HostLost``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+import structlog
+
+from exporters.errors import LimitExceeded
+from model_service.serving.model_hosts import channel
+from model_service.serving.model_hosts.connection import Connection
+from model_service.serving.model_hosts.host_process import HostProcess
+from model_service.serving.model_hosts.memory import BadDescription, total_bytes
+from model_service.serving.model_hosts.runs import Answer, HostLost, Run, RunKilled, error_of
+
+log = structlog.get_logger(__name__)
+
+# What is asked to stop has so long until its process is killed.
+STOP_S = 0.5
+# To copy more than that takes longer than a thread's turn.
+_LARGE_BYTES = 1 << 20
+_BY_OTHERS = "SIGKILL"  # by the kernel, for lack of memory, or by an administrator: a run is tried once more
+_DEADLINE = "it ran past the deployment's timeout_ms"
+
+
+class Dispatcher:
+    """``name``: of the host's trust group. ``process``: set by the host's thread; None: it is not ready.
+
+    What it holds of loops and runs is the event loop's alone; the host's thread copies it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.process: HostProcess | None = None
+        self._name = name
+        self._numbers = itertools.count()
+        self._loops: set[asyncio.AbstractEventLoop] = set()
+        self._waiting: deque[Run] = deque()
+        self._running: set[Run] = set()
+
+    def begin(self, run: Run) -> None:
+        """As ``runs.HostedModel.begin``."""
+        self._loops.add(run.loop)
+        self._waiting.append(run)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self._waiting:
+            process, run = self.process, self._waiting[0]
+            alone = run.exclusive or any(each.exclusive for each in self._running)
+            if process is None or (alone and self._running):
+                return
+            self._waiting.popleft()
+            parts = run.parts()
+            if parts is None:
+                run.finish(None)
+            else:
+                self._send(process, run, parts)
+
+    def _send(self, process: HostProcess, run: Run, parts: Any) -> None:
+        try:
+            connection = process.connection(run.loop, partial(self._answered, process))
+        except channel.Closed:  # it has just ended: the next one takes the run
+            self._waiting.appendleft(run)
+            process.kill()
+            self.process = None
+            return
+        except OSError as exc:  # no more descriptors
+            run.finish(exc)
+            return
+        connection.run, run.connection = run, connection
+        run.number, run.sent = next(self._numbers), time.monotonic()
+        self._running.add(run)
+        if self.process is not process:  # it has ended: its runs may have been told already
+            self._finish(run, HostLost("it ended", suspect=False))
+            return
+        run.timer = run.loop.call_later(run.timeout_s, self._overdue, process, run)
+        if total_bytes(parts) > _LARGE_BYTES:
+            copied = run.loop.run_in_executor(None, connection.send, run, parts)
+            copied.add_done_callback(partial(self._sent, run))
+            return
+        try:
+            connection.send(run, parts)
+        except (MemoryError, TypeError) as exc:
+            self._refused(run, exc)
+        except (channel.Closed, OSError):
+            return  # its end is noticed by the host's thread
+
+    def _sent(self, run: Run, copied: asyncio.Future[None]) -> None:
+        exc = copied.exception()
+        if exc is not None and not isinstance(exc, channel.Closed | OSError):
+            self._refused(run, exc)
+
+    def _refused(self, run: Run, exc: BaseException) -> None:
+        """Nothing was sent."""
+        self._finish(run, LimitExceeded(str(exc), limit="memory"))
+
+    def _answered(self, process: HostProcess, connection: Connection) -> None:
+        run = connection.run
+        try:
+            message = channel.receive(connection.end)
+        except BlockingIOError:
+            return
+        except channel.Closed:
+            connection.close()
+            process.kill()  # if it has not ended by itself
+            return
+        if run is None:  # it answers what nobody asked
+            process.kill(runs_are_innocent=True)
+            return
+        if "error" in message:
+            self._finish(run, error_of(message), process)
+        elif _described_bytes(message) > _LARGE_BYTES:
+            taken = run.loop.run_in_executor(None, _taken, connection, message)
+            taken.add_done_callback(lambda future: self._conclude(process, run, future))
+        else:
+            try:
+                answer = _taken(connection, message)
+            except BadDescription as exc:
+                self._breach(process, run, exc)
+            else:
+                self._finish(run, answer, process)
+
+    def _conclude(self, process: HostProcess, run: Run, taken: asyncio.Future[Answer]) -> None:
+        exc = taken.exception()
+        if isinstance(exc, BadDescription):
+            self._breach(process, run, exc)
+        elif exc is not None:
+            self._finish(run, LimitExceeded(str(exc), limit="memory"), process)
+        else:
+            self._finish(run, taken.result(), process)
+
+    def _breach(self, process: HostProcess, run: Run, exc: BadDescription) -> None:
+        log.warning("model_host.wrong_answer", group=self._name, error=str(exc))
+        process.kill(run)
+
+    def _finish(self, run: Run, outcome: Answer | Exception, process: HostProcess | None = None) -> None:
+        connection, run.connection = run.connection, None
+        if run not in self._running:
+            return
+        self._running.discard(run)
+        if connection is not None:
+            connection.run = None
+            if process is not None and process is self.process:
+                process.give_back(connection)
+            else:
+                connection.close()
+        run.finish(outcome)
+        self._dispatch()
+
+    def _ended(self, run: Run, outcome: Exception) -> None:
+        self._finish(run, outcome)
+
+    def _overdue(self, process: HostProcess, run: Run) -> None:
+        """The run's time is over, if it began when it was sent; it may have waited for another one's end."""
+        connection = run.connection
+        if connection is None:
+            return
+        now = time.monotonic()
+        began = connection.memory.began_ns / 1e9
+        started = now if began <= 0 else min(max(began, run.sent), now)
+        due = min(started, run.sent + run.timeout_s) + run.timeout_s  # whatever the host says
+        if due > now + 1e-3:
+            run.timer = run.loop.call_later(due - now, self._overdue, process, run)
+            return
+        with contextlib.suppress(channel.Closed):
+            process.tell({"do": "stop", "id": connection.number, "run": run.number})
+        run.timer = run.loop.call_later(STOP_S, process.kill, run)
+
+    def process_ended(self, process: HostProcess, how: str, last_words: str) -> None:
+        """Tell each run that was in the process what became of it. By the host's thread."""
+        running = [run for run in list(self._running) if run.connection is not None]
+        begun = [run for run in running if run.connection is not None and run.connection.memory.began_ns]
+        culprit = process.culprit
+        log.warning(
+            "model_host.ended",
+            group=self._name,
+            how=how,
+            runs=len(running),
+            killed=culprit is not None,
+            last_words=last_words,
+        )
+        for run in running:
+            if run is culprit and run in begun:
+                outcome: Exception = RunKilled(_DEADLINE)
+            elif culprit is not None or process.runs_are_innocent or run not in begun:
+                outcome = HostLost(how, suspect=False)
+            elif len(begun) == 1 and not process.loading and (how != _BY_OTHERS or run.exclusive):
+                outcome = RunKilled(how)
+            else:
+                outcome = HostLost(how, suspect=True)
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                run.loop.call_soon_threadsafe(self._ended, run, outcome)
+
+    def process_ready(self, process: HostProcess) -> None:
+        """Send it the runs that wait. By the host's thread."""
+        self.process = process
+        for loop in list(self._loops):
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(self._dispatch)
+
+
+def _taken(connection: Connection, message: dict[str, Any]) -> Answer:
+    """Raises: BadDescription."""
+    seconds = message.get("seconds")
+    if not isinstance(seconds, float) or not math.isfinite(seconds) or seconds < 0:
+        raise BadDescription("no duration")
+    return Answer(connection.memory.take(message.get("arrays"), copy=True), seconds)
+
+
+def _described_bytes(message: dict[str, Any]) -> int:
+    """What the outputs say of their size: checked later."""
+    arrays = message.get("arrays")
+    if not isinstance(arrays, list):
+        return 0
+    return sum(
+        each[4] for each in arrays if isinstance(each, list) and len(each) == 5 and each[4].__class__ is int
+    )
