@@ -46,7 +46,7 @@ def _one_calibrated(node: Nodes, scope: Any, operator: Any, container: Any, one:
     found: dict[int, str] = {}
     for column, (place, calibrator) in enumerate(zip(places, one.calibrators, strict=False)):
         column, place = (1, 1) if count == 2 else (column, place)
-        value = node("Gather", scores, np.array([column]), axis=1)
+        value = node.column(scores, column)
         if one.method == "isotonic":
             found[place] = _interpolated(node, calibrator, value)
         else:

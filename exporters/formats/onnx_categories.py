@@ -55,7 +55,7 @@ class CategoryColumns:
                 table[np.searchsorted(known, codes), place] = 1.0
             table = 1 - table if self._listed_left else table
             table[-2] = np.nan
-            value = self._whole(node, node("Gather", rows, np.array([column]), axis=1))
+            value = self._whole(node, node.column(rows, column))
             value = node("Cast", value, to=node.dtype)
             found = looked_up(node, value, np.append(known.astype(float), np.nan), table)
             parts.append(node("Cast", found, to=dtype))

@@ -9,6 +9,7 @@ from . import (
     onnx_boosting,
     onnx_calibration,
     onnx_encoders,
+    onnx_imputers,
     onnx_isolation,
     onnx_kernels,
     onnx_linear,
@@ -22,7 +23,7 @@ from .normal_form import Columns, InverseTransform
 @lru_cache
 def register() -> None:
     """Teach skl2onnx, once for the process, our own converters and the other libraries that are here."""
-    for module in (onnx_kernels, onnx_linear, onnx_mixture, onnx_neighbours):
+    for module in (onnx_imputers, onnx_kernels, onnx_linear, onnx_mixture, onnx_neighbours):
         module.register()
     _register_steps()
     for alias, convert in (
@@ -70,7 +71,7 @@ def _register_steps() -> None:
     _replace(Normalizer, onnx_steps.norm)
     _replace(PowerTransformer, onnx_steps.power)
     _replace(QuantileTransformer, onnx_steps.quantiles)
-    _replace(SimpleImputer, onnx_steps.imputer)
+    _replace(SimpleImputer, onnx_imputers.simple)
     _replace(TfidfTransformer, onnx_steps.tfidf)
     for model, convert in (
         (Columns, onnx_steps.columns),

@@ -29,7 +29,7 @@ def encoded(node: Nodes, fitted: Any, rows: str) -> str:
     """What an encoder makes of the rows."""
     parts = []
     for place, table in enumerate(_tables(fitted)):
-        value = node("Gather", rows, np.array([place]), axis=1)
+        value = node.column(rows, place)
         parts.append(looked_up(node, value, np.asarray(fitted.categories_[place], np.float64), table))
     return node("Concat", *parts, axis=1)
 

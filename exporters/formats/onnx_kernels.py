@@ -46,7 +46,7 @@ def _kernel(node: Nodes, rows: str, points: npt.NDArray[Any], model: Any) -> str
     if model.kernel == "sigmoid":
         return node("Tanh", node("Add", node("Mul", product, np.array(gamma)), np.array(offset)))
     if model.kernel == "rbf":
-        own = node("ReduceSum", node("Mul", rows, rows), np.array([1]), keepdims=1)
+        own = node.summed(node("Mul", rows, rows))
         far = node(
             "Add", node("Sub", own, node("Mul", product, np.array(2.0))), np.square(points).sum(axis=1)
         )
@@ -77,7 +77,7 @@ def _propagated(scope: Any, operator: Any, container: Any) -> None:
         raise ConversionFailed(f"There is no converter for the kernel {str(model.kernel)!r}.")
     kernel = _kernel(node, node.joined(operator), model.X_, model)
     known = node("MatMul", kernel, np.asarray(model.label_distributions_, np.float64))
-    shares = node("Div", known, node("ReduceSum", known, np.array([1]), keepdims=1))
+    shares = node("Div", known, node.summed(known))
     node.finish_label(node("ArgMax", shares, axis=1, keepdims=0), operator)
     node.finish(shares, operator, 1)
 

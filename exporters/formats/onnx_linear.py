@@ -17,7 +17,6 @@ def register() -> None:
     from sklearn.decomposition import FactorAnalysis, FastICA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.impute import MissingIndicator
     from sklearn.neural_network import BernoulliRBM
 
     for model, convert, width in (
@@ -29,7 +28,6 @@ def register() -> None:
         (PLSSVD, _weighted, lambda model: model.x_weights_.shape[1]),
         (FeatureAgglomeration, _pooled, lambda model: int(model.n_clusters_)),
         (DummyRegressor, _constant, lambda model: model.constant_.size),
-        (MissingIndicator, _indicator, lambda model: len(model.features_)),
     ):
         onnx_kinds.transformer(model, convert, width)
     onnx_kinds.classifier(DummyClassifier, _constant_class)
@@ -132,24 +130,13 @@ def _constant_class(scope: Any, operator: Any, container: Any) -> None:
     node.finish(shares, operator, 1)
 
 
-def _indicator(scope: Any, operator: Any, container: Any) -> None:
-    node = Nodes(scope, operator, container)
-    model, rows = operator.raw_operator, node.joined(operator)
-    absent = model.missing_values
-    if not isinstance(absent, (int, float)):
-        raise ConversionFailed(f"There is no converter for a MissingIndicator of {absent!r}.")
-    gone = node("IsNaN", rows) if np.isnan(absent) else node("Equal", rows, np.array(float(absent)))
-    chosen = node("Gather", gone, np.asarray(model.features_, np.int64), axis=1)
-    node.finish(node("Cast", chosen, to=node.dtype), operator)
-
-
 def _envelope(scope: Any, operator: Any, container: Any) -> None:
     """EllipticEnvelope: Mahalanobis' squared distance from the location."""
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     apart = node("Sub", node.joined(operator), model.location_)
     product = node("Mul", node("MatMul", apart, model.get_precision()), apart)
-    far = node("ReduceSum", product, np.array([1]), keepdims=1)
+    far = node.summed(product)
     score = node("Sub", node("Neg", far), np.array(float(model.offset_)))
     label = node("Where", node("Less", score, np.array(0.0)), np.array(-1), np.array(1))
     node.finish_label(node("Reshape", label, np.array([-1])), operator)

@@ -33,7 +33,7 @@ def _mixture(scope: Any, operator: Any, container: Any) -> None:
     node.finish_label(node("ArgMax", score, axis=1, keepdims=0), operator)
     # In this order also where the logarithm of the sum is lost beside the scores.
     most, _ = node.several("TopK", score, np.array([1]), count=2, axis=1)
-    rest = node("ReduceSum", node("Exp", node("Sub", score, most)), np.array([1]), keepdims=1)
+    rest = node.summed(node("Exp", node("Sub", score, most)))
     whole = node("Add", node("Log", rest), most)
     node.finish(node("Exp", node("Sub", score, whole)), operator, 1)
 
@@ -57,7 +57,7 @@ def _distances(node: Nodes, rows: str, model: Any, means: Numbers) -> str:
             apart = node("Sub", node("MatMul", rows, factor), mean @ factor)
         else:
             apart = node("Sub", node("Mul", rows, factor), mean * factor)
-        found.append(node("ReduceSum", node("Mul", apart, apart), np.array([1]), keepdims=1))
+        found.append(node.summed(node("Mul", apart, apart)))
     return node("Concat", *found, axis=1)
 
 

@@ -78,17 +78,17 @@ def _neighbours(scope: Any, operator: Any, container: Any) -> None:
     search = _Search(scope, operator, container)
     node, model = search.node, search.model
     squares, places = search.nearest(int(model.n_neighbors))
-    weights = _weights(node, squares, by_distance=model.weights == "distance")
+    shares = weights(node, node("Sqrt", squares), by_distance=model.weights == "distance")
     values = np.asarray(model._y)[search.order]
-    whole = _summed(node, weights)
+    whole = node.summed(shares)
     if not hasattr(model, "classes_"):
         found = node("Gather", values.astype(np.float64), places, axis=0)
-        node.finish(node("Div", _summed(node, node("Mul", found, weights)), whole), operator)
+        node.finish(node("Div", node.summed(node("Mul", found, shares)), whole), operator)
         return
     found = node("Gather", values.astype(np.int64), places, axis=0)
     classes = range(len(model.classes_))
     each = [node("Cast", node("Equal", found, np.array(one)), to="float64") for one in classes]
-    votes = node("Concat", *(_summed(node, node("Mul", one, weights)) for one in each), axis=1)
+    votes = node("Concat", *(node.summed(node("Mul", one, shares)) for one in each), axis=1)
     node.finish_label(node("ArgMax", votes, axis=1, keepdims=0), operator)
     node.finish(node("Div", votes, whole), operator, 1)
 
@@ -99,7 +99,8 @@ def _graph(scope: Any, operator: Any, container: Any) -> None:
     node, model = search.node, search.model
     by_distance = model.mode == "distance"
     squares, places = search.nearest(int(model.n_neighbors) + by_distance)
-    values = node("Sqrt", squares) if by_distance else _weights(node, squares, by_distance=False)
+    distance = node("Sqrt", squares)
+    values = distance if by_distance else weights(node, distance, by_distance=False)
     empty = node("Mul", search.all_squares, _NOTHING)
     columns = node("Gather", search.order.astype(np.int64), places, axis=0)
     node.finish(node("ScatterElements", empty, columns, values, axis=1), operator)
@@ -113,10 +114,10 @@ def _local_outliers(scope: Any, operator: Any, container: Any) -> None:
     squares, places = search.nearest(count)
     reach = np.asarray(model._distances_fit_X_)[search.order, model.n_neighbors_ - 1]
     reached = node("Max", node("Sqrt", squares), node("Gather", reach, places, axis=0))
-    reached = node("Div", _summed(node, reached), np.array(float(count)))
+    reached = node("Div", node.summed(reached), np.array(float(count)))
     around_row = node("Div", _ONE, node("Add", reached, np.array(1e-10)))
     around = node("Gather", np.asarray(model._lrd, np.float64)[search.order], places, axis=0)
-    outlying = node("Div", _summed(node, node("Div", around, around_row)), np.array(-float(count)))
+    outlying = node("Div", node.summed(node("Div", around, around_row)), np.array(-float(count)))
     score = node("Sub", outlying, np.array(float(model.offset_)))
     label = node("Where", node("Less", score, _NOTHING), np.array(-1), np.array(1))
     node.finish_label(label, operator)
@@ -132,7 +133,7 @@ def _within_radius(scope: Any, operator: Any, container: Any) -> None:
     near = node("Not", node("Greater", search.all_squares, np.array(float(model.radius) ** 2)))
     near = node("Cast", near, to="float64")
     values = np.asarray(model._y)[search.order]
-    count = _summed(node, near)
+    count = node.summed(near)
     if not hasattr(model, "classes_"):
         total = node("MatMul", near, values.astype(np.float64)[:, None])
         with np.errstate(invalid="ignore"):
@@ -156,31 +157,29 @@ def _squares(node: Nodes, rows: str, points: npt.NDArray[np.float64]) -> str:
     """The squared distances, float64[N, points], added column by column as scikit-learn's tree does."""
     total = ""
     for place, column in enumerate(points.T):
-        apart = node("Sub", node("Gather", rows, np.array([place]), axis=1), column[None])
+        apart = node("Sub", node.column(rows, place), column[None])
         square = node("Mul", apart, apart)
         total = node("Add", total, square) if total else square
     return total
 
 
-def _weights(node: Nodes, squares: str, *, by_distance: bool) -> str:
-    """Of the neighbours: equal ones, or by distance; one that is the row itself then has all of it."""
+def weights(node: Nodes, distance: str, *, by_distance: bool) -> str:
+    """Of the neighbours: equal ones, or by distance; one that is the row itself then has all of it.
+
+    An infinite distance has none.
+    """
     if not by_distance:
-        return node("Cast", node("Not", node("Less", squares, _NOTHING)), to="float64")
-    distance = node("Sqrt", squares)
+        return node("Cast", node("Not", node("IsInf", distance)), to="float64")
     itself = node("Cast", node("Equal", distance, _NOTHING), to="float64")
-    some = node("Greater", _summed(node, itself), _NOTHING)
+    some = node("Greater", node.summed(itself), _NOTHING)
     return node("Where", some, itself, node("Div", _ONE, distance))
-
-
-def _summed(node: Nodes, values: str) -> str:
-    return node("ReduceSum", values, np.array([1]), keepdims=1)
 
 
 def _clusters(scope: Any, operator: Any, container: Any) -> None:
     """The nearest centre, of several the first. The order of the terms is scikit-learn's."""
     node = Nodes(scope, operator, container, "float64")
     centers, rows = np.asarray(operator.raw_operator.cluster_centers_, np.float64), node.joined(operator)
-    own = _summed(node, node("Mul", rows, rows))
+    own = node.summed(node("Mul", rows, rows))
     squares = node(
         "Add", node("Add", own, node("MatMul", rows, -2 * centers.T)), np.square(centers).sum(axis=1)
     )

@@ -55,6 +55,14 @@ class Nodes:
         parts = [self("Cast", one.full_name, to=self.dtype) for one in operator.inputs]
         return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=1)
 
+    def column(self, values: str, place: int) -> str:
+        """One column of ``values`` [N, columns], as [N, 1]."""
+        return self("Gather", values, np.array([place]), axis=1)
+
+    def summed(self, values: str) -> str:
+        """The sum of each row, [N, 1]."""
+        return self("ReduceSum", values, np.array([1]), keepdims=1)
+
     def finish(self, value: str, operator: Any, output: int = 0) -> None:
         """The operator's output is ``value``, in the floats of the graph."""
         if self.dtype != self.given:

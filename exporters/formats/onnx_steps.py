@@ -47,27 +47,11 @@ def bins(scope: Any, operator: Any, container: Any) -> None:
         ends = narrowed(inner, strict=True) if node.dtype == "float32" else inner
         count = len(edges) - 1
         table = np.arange(count)[:, None] if estimator.encode == "ordinal" else np.eye(count)
-        column = node("Gather", rows, np.array([place]), axis=1)
+        column = node.column(rows, place)
         above = node("Not", node("Less", column, np.append(ends, np.inf)))  # the last: never
         number = node("MatMul", node("Cast", above, to=node.dtype), np.append(np.ones(len(inner)), 0.0))
         blocks.append(node("Gather", table.astype(np.float64), node("Cast", number, to="int64"), axis=0))
     node.finish(node("Concat", *blocks, axis=1), operator)
-
-
-def imputer(scope: Any, operator: Any, container: Any) -> None:
-    """SimpleImputer of numbers, with its indicator."""
-    node = Nodes(scope, operator, container)
-    estimator, rows = operator.raw_operator, node.joined(operator)
-    statistics, absent = np.asarray(estimator.statistics_, np.float64), estimator.missing_values
-    if not isinstance(absent, (int, float, np.number)):
-        raise ConversionFailed(f"There is no converter for a SimpleImputer of {absent!r}.")
-    gone = node("IsNaN", rows) if np.isnan(absent) else node("Equal", rows, np.array([float(absent)]))
-    kept = np.flatnonzero(~np.isnan(statistics) | estimator.keep_empty_features)
-    result = node("Gather", node("Where", gone, statistics, rows), kept, axis=1)
-    if estimator.add_indicator:
-        chosen = node("Gather", gone, np.asarray(estimator.indicator_.features_, np.int64), axis=1)
-        result = node("Concat", result, node("Cast", chosen, to=node.dtype), axis=1)
-    node.finish(result, operator)
 
 
 def norm(scope: Any, operator: Any, container: Any) -> None:
@@ -77,7 +61,7 @@ def norm(scope: Any, operator: Any, container: Any) -> None:
     width = int(estimator.n_features_in_)
     if estimator.norm == "max":
         size = node("Abs", rows)
-        length = node("Max", *(node("Gather", size, np.array([place]), axis=1) for place in range(width)))
+        length = node("Max", *(node.column(size, place) for place in range(width)))
     else:
         length = _length(node, rows, estimator.norm, width)
     small = node("Less", length, np.array([10 * np.finfo(np.float64).eps]))
@@ -158,7 +142,7 @@ def quantiles(scope: Any, operator: Any, container: Any) -> None:
     steps = np.diff(np.asarray(estimator.references_, np.float64))
     found = []
     for place, known in enumerate(np.asarray(estimator.quantiles_, np.float64).T):
-        value = node("Gather", rows, np.array([place]), axis=1)
+        value = node.column(rows, place)
         flat = np.diff(known) == 0
         wide = np.where(flat, 1.0, np.diff(known))
         share = node("Clip", node("Div", node("Sub", value, known[None, :-1]), wide[None]), _ONCE * 0, _ONCE)

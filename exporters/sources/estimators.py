@@ -182,7 +182,7 @@ def _as_source(estimator: Any, dtype: str) -> Source:
             )
         ),
         coverage=coverage,
-        units=frozenset() if hasattr(estimator, "predict") else frozenset({"variable"}),
+        units=frozenset({"variable"}) if _has_units(estimator) else frozenset(),
         table=table,
         texts=words,
         missing=tables.takes(reference, {INPUT: typical}, np.nan),
@@ -212,6 +212,11 @@ def _of_texts(
     answer: Callable[[npt.NDArray[Any]], Arrays], table: tables.Table
 ) -> Callable[[npt.NDArray[Any]], Arrays]:
     return lambda rows: answer(table.decoded(rows))
+
+
+def _has_units(estimator: Any) -> bool:
+    """Whether each column of the output has a unit of its own: of a transformer, but not of distances."""
+    return not hasattr(estimator, "predict") and not hasattr(estimator, "kneighbors_graph")
 
 
 def _drawing(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import splits
+from . import points, splits
 from .columns import Column, known
 
 Rows = npt.NDArray[np.floating[Any]]
@@ -49,7 +49,7 @@ def classes(
         np.concatenate([_one_at_a_time(typical, _HUGE), _one_at_a_time(typical, -_HUGE)]),
     )
     yield "spread", np.concatenate([typical[:_MASKED_ROWS] * factor for factor in _FACTORS])
-    yield "ties", _ties(typical)
+    yield "ties", np.concatenate([_ties(typical), *points.rows(estimator, typical, random)])
     columns = known(estimator, typical.shape[1])
     yield from _of_columns("bounds", typical, map(_bounds, columns), random)
     yield from _of_columns("categories", typical, (column.codes for column in columns), random, categories)

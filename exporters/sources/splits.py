@@ -20,7 +20,7 @@ _MOST_SPLITS = 10_000  # with rows of their own
 _FEW_SPLITS = 3_000  # up to these, each has rows several times
 _MOST_TURNS = 12  # of one split, each from another row: both its sides may answer one row alike
 _MOST_CODES = 10_000  # pairs of a split and a category
-_NOT_INVERTED = (AttributeError, IndexError, TypeError, ValueError)
+NOT_INVERTED = (AttributeError, IndexError, TypeError, ValueError)
 
 
 class _Encoder:
@@ -122,7 +122,7 @@ def _of_group(
 ) -> None:
     """Add to ``found``; nothing where a step cannot be inverted: its rows are not known."""
     try:
-        start = np.asarray(_transformed(group.steps, typical), np.float64)
+        start = np.asarray(transformed(group.steps, typical), np.float64)
     except ValueError:  # the step does not take values of this range
         return
     columns = np.arange(start.shape[1]) if group.columns is None else np.asarray(group.columns)
@@ -142,9 +142,9 @@ def _of_group(
         turns = max(1, min(_MOST_TURNS, int(share * most) // len(splits)))
         made = _made(splits, values, turns, start, columns)
         try:
-            given = _untransformed(group.steps, made.reshape(-1, made.shape[2]), typical.dtype)
-            again = None if into is found.missing else _transformed(group.steps, given[: values.size])
-        except _NOT_INVERTED:  # a step has no inverse, or not of these rows, as of missing values
+            given = untransformed(group.steps, made.reshape(-1, made.shape[2]), typical.dtype)
+            again = None if into is found.missing else transformed(group.steps, given[: values.size])
+        except NOT_INVERTED:  # a step has no inverse, or not of these rows, as of missing values
             continue
         into.append(given)
         if again is not None:
@@ -215,15 +215,16 @@ def _around(thresholds: npt.NDArray[np.float64], dtype: Any) -> npt.NDArray[np.f
     return np.stack([one.astype(np.float64) for one in found], axis=1)
 
 
-def _transformed(steps: tuple[Any, ...], rows: Rows) -> Any:
+def transformed(steps: tuple[Any, ...], rows: Rows) -> Any:
+    """The rows after the steps, dense."""
     values: Any = rows.astype(np.float64)
     for step in steps:
         values = step.transform(values)
     return values.toarray() if hasattr(values, "toarray") else values
 
 
-def _untransformed(steps: tuple[Any, ...], rows: npt.NDArray[np.float64], dtype: Any) -> Rows:
-    """Raises _NOT_INVERTED: a step has no inverse, or not of these rows."""
+def untransformed(steps: tuple[Any, ...], rows: npt.NDArray[np.float64], dtype: Any) -> Rows:
+    """The rows before the steps. Raises NOT_INVERTED: a step has no inverse, or not of these rows."""
     values: Any = rows
     for step in reversed(steps):
         values = step.inverse_transform(values)

@@ -16,7 +16,7 @@ from sklearn.decomposition import FactorAnalysis, FastICA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import IsolationForest, RandomTreesEmbedding
-from sklearn.impute import MissingIndicator
+from sklearn.impute import KNNImputer, MissingIndicator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_approximation import AdditiveChi2Sampler, Nystroem, SkewedChi2Sampler
 from sklearn.kernel_ridge import KernelRidge
@@ -30,12 +30,13 @@ from sklearn.neighbors import (
     RadiusNeighborsRegressor,
 )
 from sklearn.neural_network import BernoulliRBM
-from sklearn.preprocessing import QuantileTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
 from exporters import sources
 from exporters.convert import run
-from exporters.errors import UnsafeCheckpoint
+from exporters.errors import ConversionFailed, UnsafeCheckpoint, VerificationFailed
 from exporters.request import ExportRequest
 
 from .test_tabular_models import CELLS, KINDS, MALIGNANT, PATIENTS, PROGRESS, WINE, check, held_out
@@ -43,7 +44,11 @@ from .test_tabular_models import CELLS, KINDS, MALIGNANT, PATIENTS, PROGRESS, WI
 Made = tuple[Any, npt.ArrayLike]  # a fitted estimator and rows
 
 GAPS = np.where(np.random.default_rng(1).random(WINE.shape) < 0.1, np.nan, WINE)
+NONE_OF_ONE = np.where(np.arange(13) == 3, np.nan, GAPS)
 STEPS = np.round(WINE / 5)
+_DRAWN = np.random.default_rng(0)
+TENTHS = np.round(_DRAWN.normal(size=(300, 2)), 1)
+THIRDS = _DRAWN.integers(0, 3, 300)
 SCALED = (WINE - WINE.mean(axis=0)) / WINE.std(axis=0)
 FAR = np.vstack([held_out(SCALED), np.eye(13) * 1e30, np.eye(13) * -1e30])
 PAIRS = np.column_stack([PROGRESS, -np.sqrt(PROGRESS)])
@@ -85,11 +90,35 @@ MODELS: dict[str, Callable[[], Made]] = {
     ),
     "a number within a radius": lambda: (RadiusNeighborsRegressor(3.0).fit(SCALED, WINE[:, 0]), FAR),
     "a graph of neighbours": lambda: (KNeighborsTransformer().fit(SCALED), held_out(SCALED)),
+    "a graph of neighbours, without a search tree": lambda: (
+        KNeighborsTransformer().fit(CELLS),
+        held_out(CELLS),
+    ),
     "a graph of neighbours, unweighted": lambda: (
         KNeighborsTransformer(mode="connectivity").fit(SCALED),
         FAR,
     ),
     "outliers among neighbours": lambda: (LocalOutlierFactor(novelty=True).fit(SCALED), held_out(SCALED)),
+    **{
+        f"imputed by neighbours: {name}": lambda imputer=imputer, fitted_on=fitted_on: (
+            imputer.fit(fitted_on),
+            np.vstack([GAPS, held_out(GAPS), np.full((1, 13), np.nan), WINE]),
+        )
+        for name, imputer, fitted_on in (
+            ("alike", KNNImputer(), GAPS),
+            ("by distance", KNNImputer(weights="distance"), GAPS),
+            ("of complete rows", KNNImputer(n_neighbors=1), WINE),
+            ("more than there are", KNNImputer(n_neighbors=500), GAPS),
+            ("marked", KNNImputer(add_indicator=True), GAPS),
+            ("a column of nothing", KNNImputer(), NONE_OF_ONE),
+            ("a column of nothing, kept", KNNImputer(keep_empty_features=True), NONE_OF_ONE),
+            ("in a pipeline", make_pipeline(KNNImputer(), StandardScaler()), GAPS),
+        )
+    },
+    "imputed by neighbours: a number for what is missing": lambda: (
+        KNNImputer(missing_values=-1).fit(np.nan_to_num(GAPS, nan=-1)),
+        np.nan_to_num(GAPS, nan=-1),
+    ),
     **{
         f"mixture, {kind}": lambda kind=kind: (
             GaussianMixture(3, covariance_type=kind, random_state=0).fit(SCALED),
@@ -157,6 +186,28 @@ def test_its_labels_are_those_of_the_estimator(name: str, tmp_path: Path) -> Non
     rows = FAR.astype(np.float32)
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
     np.testing.assert_array_equal(session.run(["label"], {"input": rows})[0], estimator.predict(rows))
+
+
+@pytest.mark.parametrize(
+    ("make", "target"),
+    [
+        (lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()), THIRDS),
+        (lambda: KNNImputer(n_neighbors=3), None),
+    ],
+)
+def test_neighbours_that_are_equally_near_are_found(make: Any, target: Any, tmp_path: Path) -> None:
+    """Data of one digit: which of two equally near rows counts, scikit-learn's search or numpy decides."""
+    joblib.dump(make().fit(TENTHS, target), tmp_path / "model.joblib")
+
+    with pytest.raises(VerificationFailed, match="ties"):
+        run(ExportRequest(tmp_path / "model.joblib", tmp_path / "onnx", "onnx"))
+
+
+def test_an_imputer_of_many_columns_is_refused(tmp_path: Path) -> None:
+    joblib.dump(KNNImputer().fit(np.zeros((3, 65))), tmp_path / "model.joblib")
+
+    with pytest.raises(ConversionFailed, match="at most 64 columns and 20,000,000 numbers"):
+        run(ExportRequest(tmp_path / "model.joblib", tmp_path / "onnx", "onnx"))
 
 
 def test_an_isolation_forest_of_columns_out_of_range_is_refused(tmp_path: Path) -> None:
