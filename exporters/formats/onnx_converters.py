@@ -15,6 +15,7 @@ from . import (
     onnx_linear,
     onnx_mixture,
     onnx_neighbours,
+    onnx_splines,
     onnx_steps,
 )
 from .normal_form import Columns, InverseTransform
@@ -23,7 +24,7 @@ from .normal_form import Columns, InverseTransform
 @lru_cache
 def register() -> None:
     """Teach skl2onnx, once for the process, our own converters and the other libraries that are here."""
-    for module in (onnx_imputers, onnx_kernels, onnx_linear, onnx_mixture, onnx_neighbours):
+    for module in (onnx_imputers, onnx_kernels, onnx_linear, onnx_mixture, onnx_neighbours, onnx_splines):
         module.register()
     _register_steps()
     for alias, convert in (

@@ -25,7 +25,8 @@ sklearn.preprocessing._data QuantileTransformer RobustScaler StandardScaler
 sklearn.preprocessing._discretization KBinsDiscretizer
 sklearn.preprocessing._encoders OneHotEncoder OrdinalEncoder
 sklearn.preprocessing._label LabelBinarizer LabelEncoder MultiLabelBinarizer
-sklearn.preprocessing._polynomial PolynomialFeatures
+sklearn.preprocessing._polynomial PolynomialFeatures SplineTransformer
+scipy.interpolate._bsplines BSpline
 sklearn.impute._base SimpleImputer MissingIndicator
 sklearn.impute._knn KNNImputer
 sklearn.feature_selection._from_model SelectFromModel
@@ -130,6 +131,7 @@ _VALUES = """
 numpy log1p expm1 log log2 log10 exp exp2 sqrt square absolute negative reciprocal sin cos tanh
 numpy bool bool_ str_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 ndarray
 numpy mean
+scipy._lib.array_api_compat.numpy._aliases asarray
 builtins bool float int str object
 sklearn.feature_selection._univariate_selection chi2 f_classif f_regression r_regression
 sklearn.feature_selection._mutual_info mutual_info_classif mutual_info_regression

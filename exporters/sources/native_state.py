@@ -61,6 +61,8 @@ def check(estimator: Any) -> None:
         elif kind.startswith("sklearn.neighbors.") and hasattr(part, "_fit_method"):
             _check_neighbours(part)
             _rebuild_search(part)
+        elif kind == "scipy.interpolate._bsplines":
+            _check_spline(part)
         if "tree_" in getattr(part, "__dict__", {}):
             fits = kind == "sklearn.tree._classes" and type(part.tree_).__module__ == "sklearn.tree._tree"
             _require(
@@ -352,6 +354,24 @@ def _check_support_vectors(machine: Any) -> None:
         and all(len(part) in (0, pairs, 2) for part in (machine._probA, machine._probB))
     )
     _require(fits, "a support vector machine of impossible sizes")
+
+
+def _check_spline(spline: Any) -> None:
+    """A new spline of the same knots: scipy reads as many coefficients."""
+    state = spline.__dict__
+    knots, table, degree = (state.get(name) for name in ("_t", "_c", "k"))
+    fits = (
+        all(type(one) is np.ndarray and one.dtype == np.float64 for one in (knots, table))
+        and (knots.ndim, table.ndim) == (1, 2)
+        and type(degree) is int
+        and 0 <= degree < len(table) == len(knots) - degree - 1
+        and bool(np.isfinite(knots).all() and (np.diff(knots) >= 0).all())
+        and isinstance(state.get("extrapolate"), bool)
+    )
+    _require(fits, "a spline of impossible knots or coefficients")
+    made = type(spline).construct_fast(knots, table, degree, extrapolate=state["extrapolate"])
+    state.clear()
+    state.update(made.__dict__)
 
 
 def _check_neighbours(estimator: Any) -> None:

@@ -58,7 +58,7 @@ _BUILDERS = {
     "FunctionNode": frozenset(
         name
         for name in VALUES
-        if name[0].startswith("sklearn.feature_selection.") or name[1] in (*FUNCTIONS, "mean")
+        if name[0].startswith("sklearn.feature_selection.") or name[1] in (*FUNCTIONS, "mean", "asarray")
     ),
 }
 # The part of a booster's state that native code reads, and what builds it.

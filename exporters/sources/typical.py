@@ -65,6 +65,8 @@ def _values(first: Any) -> Iterator[Pairs]:
             yield from _lightgbm(part.booster_)
         elif kind.startswith("XGB"):
             yield from _xgboost(part)
+        elif "bsplines_" in state:
+            yield from _splines(part)
         for name in (
             "data_min_",
             "data_max_",
@@ -82,6 +84,14 @@ def _values(first: Any) -> Iterator[Pairs]:
 def _rows(values: Any) -> Pairs:
     table = np.atleast_2d(np.asarray(values, dtype=float))
     return np.tile(np.arange(table.shape[1]), len(table)), table.ravel()
+
+
+def _splines(transformer: Any) -> Iterator[Pairs]:
+    """The outer knots; where rows beyond them are rejected, values whose margin ends there."""
+    ends = np.array([[one.t[one.k], one.t[-one.k - 1]] for one in transformer.bsplines_]).T
+    if transformer.extrapolation == "error":
+        ends += np.array([[1.0], [-1.0]]) * (ends[1] - ends[0]) * _MARGIN
+    yield _rows(ends)
 
 
 def _lightgbm(booster: Any) -> Iterator[Pairs]:

@@ -20,6 +20,7 @@ from sklearn.impute import KNNImputer, MissingIndicator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_approximation import AdditiveChi2Sampler, Nystroem, SkewedChi2Sampler
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import (
     KNeighborsClassifier,
@@ -31,7 +32,7 @@ from sklearn.neighbors import (
 )
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.preprocessing import QuantileTransformer, SplineTransformer, StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
 from exporters import sources
@@ -52,6 +53,11 @@ THIRDS = _DRAWN.integers(0, 3, 300)
 SCALED = (WINE - WINE.mean(axis=0)) / WINE.std(axis=0)
 FAR = np.vstack([held_out(SCALED), np.eye(13) * 1e30, np.eye(13) * -1e30])
 PAIRS = np.column_stack([PROGRESS, -np.sqrt(PROGRESS)])
+
+
+def _fitted(transformer: Any, fitted_on: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Callable[[], Made]:
+    return lambda: (transformer.fit(fitted_on), rows)
+
 
 MODELS: dict[str, Callable[[], Made]] = {
     "isolation forest": lambda: (
@@ -100,9 +106,8 @@ MODELS: dict[str, Callable[[], Made]] = {
     ),
     "outliers among neighbours": lambda: (LocalOutlierFactor(novelty=True).fit(SCALED), held_out(SCALED)),
     **{
-        f"imputed by neighbours: {name}": lambda imputer=imputer, fitted_on=fitted_on: (
-            imputer.fit(fitted_on),
-            np.vstack([GAPS, held_out(GAPS), np.full((1, 13), np.nan), WINE]),
+        f"imputed by neighbours: {name}": _fitted(
+            imputer, fitted_on, np.vstack([GAPS, held_out(GAPS), np.full((1, 13), np.nan), WINE])
         )
         for name, imputer, fitted_on in (
             ("alike", KNNImputer(), GAPS),
@@ -118,6 +123,25 @@ MODELS: dict[str, Callable[[], Made]] = {
     "imputed by neighbours: a number for what is missing": lambda: (
         KNNImputer(missing_values=-1).fit(np.nan_to_num(GAPS, nan=-1)),
         np.nan_to_num(GAPS, nan=-1),
+    ),
+    **{
+        f"splines: {name}": _fitted(transformer, fitted_on, np.vstack([held_out(fitted_on), fitted_on * 1e4]))
+        for name, transformer, fitted_on in (
+            ("constant", SplineTransformer(), PATIENTS),
+            ("straight lines", SplineTransformer(extrapolation="linear", degree=2), PATIENTS),
+            ("straight lines of straight lines", SplineTransformer(extrapolation="linear", degree=1), WINE),
+            ("straight lines of steps", SplineTransformer(extrapolation="linear", degree=0), WINE),
+            ("continued", SplineTransformer(extrapolation="continue", degree=5), PATIENTS),
+            ("periodic", SplineTransformer(extrapolation="periodic", degree=4, n_knots=7), PATIENTS),
+            ("without bias", SplineTransformer(include_bias=False, order="F", degree=1), PATIENTS),
+            ("sparse", SplineTransformer(sparse_output=True), PATIENTS),
+            ("equal knots", SplineTransformer(knots="quantile", extrapolation="linear"), STEPS),
+            ("missing values", SplineTransformer(handle_missing="zeros"), GAPS),
+        )
+    },
+    "splines: nothing beyond the knots": lambda: (
+        SplineTransformer(extrapolation="error").fit(PATIENTS),
+        PATIENTS * 0.99,
     ),
     **{
         f"mixture, {kind}": lambda kind=kind: (
@@ -208,6 +232,35 @@ def test_an_imputer_of_many_columns_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConversionFailed, match="at most 64 columns and 20,000,000 numbers"):
         run(ExportRequest(tmp_path / "model.joblib", tmp_path / "onnx", "onnx"))
+
+
+@pytest.mark.parametrize("suffix", ["joblib", "skops"])
+def test_splines_are_loaded(suffix: str, tmp_path: Path) -> None:
+    estimator = make_pipeline(SplineTransformer(), Ridge()).fit(PATIENTS, PROGRESS)
+
+    check(estimator, held_out(PATIENTS), tmp_path, suffix, within=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("_t", np.zeros(5)),
+        ("_t", np.array([np.nan] * 11)),
+        ("_t", np.arange(11)[::-1] * 1.0),
+        ("_c", np.eye(6)),
+        ("_c", np.eye(7, dtype=np.float32)),
+        ("k", 7),
+        ("k", -1),
+        ("extrapolate", "periodic"),
+    ],
+)
+def test_splines_that_read_past_their_knots_are_refused(name: str, value: Any, tmp_path: Path) -> None:
+    transformer = SplineTransformer().fit(PATIENTS)
+    vars(transformer.bsplines_[2])[name] = value
+    joblib.dump(transformer, tmp_path / "model.joblib")
+
+    with pytest.raises(UnsafeCheckpoint, match="a spline of impossible knots or coefficients"):
+        sources.load(tmp_path / "model.joblib", {})
 
 
 def test_an_isolation_forest_of_columns_out_of_range_is_refused(tmp_path: Path) -> None:
