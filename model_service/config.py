@@ -179,6 +179,9 @@ class Settings(BaseSettings):
     public_url: PublicUrl | None = None
     api_workers: int = Field(1, ge=1)
     api_threads: int = Field(32, ge=1)
+    api_bodies: int = Field(1000, ge=1)
+    body_grace_s: float = Field(30, gt=0)
+    body_min_rate: Size = 1000
     max_file_size: Size = 500_000_000
     max_page_size: int = Field(100, ge=1, le=10_000)
     download_timeout: float = Field(600, gt=0)

@@ -3,6 +3,7 @@
     ModelServiceError
     ├── InvalidRequest        your input
     │   ├── MalformedId  InvalidJSON  InvalidArchive  InvalidField  UnsupportedOption  IncompleteUpload
+    │   ├── BodyTimeout
     │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed  UnsupportedEncoding
     │   ├── WouldReplace  ConfirmationRequired
     │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
@@ -66,6 +67,13 @@ class IncompleteUpload(InvalidRequest):
     """The body ended before its announced length; nothing was kept."""
 
     code = "incomplete_upload"
+
+
+class BodyTimeout(InvalidRequest):
+    """The body arrived too slowly; its connection is closed."""
+
+    code = "body_timeout"
+    status = 408
 
 
 class UnsupportedEncoding(InvalidRequest):

@@ -11,6 +11,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.net import SocketHolder  # type: ignore[attr-defined]
+from granian.server import mp
 from granian.server.embed import Server
 
 from model_service.listening import BACKLOG
@@ -38,6 +39,17 @@ def most_connections() -> int:
         soft = limit
     open_files = wanted if soft == resource.RLIM_INFINITY else soft
     return max(1, min(open_files - _OTHER_FILES, _MOST_CONNECTIONS))
+
+
+def call_through(make: Callable[[Any], Any]) -> None:
+    """Wrap how granian calls the WSGI application, in one of its processes and before that loads it.
+
+    Args:
+        make: takes granian's function of a protocol and an environ, and returns another one. The protocol,
+            out of reach of a WSGI application, can send a response while another thread reads the body.
+    """
+    wrap = mp._wsgi_call_wrap  # type: ignore[attr-defined]
+    mp._wsgi_call_wrap = lambda *arguments: make(wrap(*arguments))  # type: ignore[attr-defined]
 
 
 def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:

@@ -1,10 +1,13 @@
-"""Connections that send nothing, or half a header, stop nobody else."""
+"""Connections that send nothing, half a header or a slow body do not delay other clients."""
 
+import http.client
+import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -13,6 +16,7 @@ from model_service.config import Settings
 from model_service.storage.db import Database
 from tests.e2e.conftest import free_ports
 from tests.embedded.waiting import wait_for
+from tests.factories import new_model
 from tests.processes import running
 
 _MANY = 2_000
@@ -33,8 +37,8 @@ def server(
 def answers(port: int) -> bool:
     """Whether a new connection is answered within ten seconds."""
     try:
-        with urllib3.PoolManager(retries=False, timeout=10) as http:
-            return http.request("GET", f"http://127.0.0.1:{port}/health/live").status == 200
+        with urllib3.PoolManager(retries=False, timeout=10) as pool:
+            return pool.request("GET", f"http://127.0.0.1:{port}/health/live").status == 200
     except urllib3.exceptions.HTTPError:
         return False
 
@@ -68,3 +72,119 @@ def test_idle_connections_block_nobody_and_are_closed(server: int, sent: bytes) 
         while not all(is_closed(each) for each in opened[:: _MANY // 20]):
             assert time.monotonic() < deadline, "idle connections stay open"
             time.sleep(0.2)
+
+
+_KEY = "a-key-of-16-characters"
+Registry = Callable[..., int]
+
+
+@pytest.fixture
+def registry(settings: Settings, database: Database, tmp_path: Path) -> Iterator[Registry]:
+    """Starts a registry with changed settings. Returns its port."""
+    with ExitStack() as stack:
+
+        def start(**changes: object) -> int:
+            (port,) = free_ports(1)
+            stack.enter_context(
+                running("model_service.api", settings, tmp_path / "log", port=port, **changes)
+            )
+            wait_for(lambda: answers(port), "the registry", deadline_s=60)
+            return port
+
+        yield start
+
+
+def head(path: str, length: int, method: str = "POST", **headers: str) -> bytes:
+    fields = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(length)} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    return (
+        f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
+    ).encode()
+
+
+class Client:
+    """One kept connection, without a second try."""
+
+    def __init__(self, port: int, **headers: str) -> None:
+        self._pool = urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=1, retries=False, timeout=20)
+        self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any, dict[str, str]]:
+        answer = self._pool.request(method, path, headers=self._headers, **options)
+        return answer.status, answer.json(), {name.lower(): value for name, value in answer.headers.items()}
+
+    def create_model(self) -> str:
+        status, created, _ = self.ask("POST", "/api/v1/models", json=new_model())
+        assert status == 201, created
+        return str(created["model_id"])
+
+
+def read_answer(connection: socket.socket) -> tuple[bytes, bytes]:
+    """The status line with the headers, and the body, up to the end of the connection."""
+    answer = b""
+    while piece := connection.recv(65536):
+        answer += piece
+    before, _, body = answer.partition(b"\r\n\r\n")
+    return before.lower(), body
+
+
+@pytest.mark.parametrize("enable_auth", [False, True])
+def test_slow_bodies_delay_no_request(registry: Registry, enable_auth: bool) -> None:
+    port = registry(api_threads=8, enable_auth=enable_auth, api_key=_KEY)
+    client = Client(port, X_API_Key=_KEY)
+    model = client.create_model()
+    url = f"/api/v1/models/{model}"
+    known = {"X_API_Key": _KEY}
+    slow = head("/api/v1/models", 500, **known) + b'{"name": '
+    upload = head(f"{url}/upload", 5_000_000, **known) + b"begun"
+    unknown = head("/api/v1/models", 500, X_API_Key="nobodys") + b"{"
+    with connections(port, 60, slow), connections(port, 60, upload), connections(port, 60, unknown):
+        for _ in range(20):
+            client.create_model()
+            assert client.ask("GET", url)[0] == 200
+        assert client.ask("PUT", f"{url}/files/small.bin", body=b"x" * 100_000)[0] == 201
+
+
+def test_a_slow_body_is_refused_and_a_living_one_is_not(registry: Registry) -> None:
+    port = registry(body_grace_s=1, body_min_rate=1000)
+    client = Client(port)
+    model = client.create_model()
+    living = head(f"/api/v1/models/{model}/files/a.bin", 12_000, "PUT", Connection="close")
+    with (
+        connections(port, 5, head("/api/v1/models", 500) + b"{") as slow,
+        connections(port, 1, living) as (link,),
+    ):
+        for _ in range(30):  # 4,000 bytes a second, for three times the grace
+            link.sendall(b"x" * 400)
+            time.sleep(0.1)
+        assert b" 201 " in read_answer(link)[0]
+        for each in slow:
+            before, body = read_answer(each)
+            assert before.startswith(b"http/1.1 408 ")
+            assert b"connection: close" in before
+            assert json.loads(body)["error"]["code"] == "body_timeout"
+    client.create_model()
+
+
+def test_the_slowest_body_makes_room_for_another(registry: Registry) -> None:
+    port = registry(api_bodies=10)
+    client = Client(port)
+    with connections(port, 10, head("/api/v1/models", 500) + b"{") as slow:
+        client.create_model()
+        wait_for(lambda: any(map(is_closed, slow)), "the slowest to be closed", deadline_s=20)
+        assert not all(map(is_closed, slow))
+
+
+def test_a_refused_body_does_not_break_the_next_request(server: int) -> None:
+    client = Client(server)
+    kept = http.client.HTTPConnection("127.0.0.1", server, timeout=20)
+    for path in ("/nothing", "/v1/infer/nothing"):
+        for _ in range(3):
+            kept.request("POST", path, b"x" * 100)
+            assert b"not_found" in kept.getresponse().read()
+            assert kept.sock is not None  # a small body was read
+            status, answer, headers = client.ask("POST", path, body=b"x" * 40_000_000)
+            assert (status, answer["error"]["code"]) == (404, "not_found")
+            assert headers["connection"] == "close"
+            assert client.ask("GET", "/health/live")[0] == 200

@@ -19,14 +19,17 @@ _PATIENCE_S = 2.0  # with a former server that is about to end
 def application() -> object:
     """Return the WSGI application; each of granian's processes calls this."""
     die_with_parent()
+    from model_service.api.bodies import Bodies
     from model_service.api.transfers import share_freed_memory
     from model_service.app import create_app
     from model_service.metrics import fold_dead
+    from model_service.server import call_through
 
     settings = read_settings()
     configure_logging(settings)
     share_freed_memory()
     fold_dead()
+    call_through(lambda run: Bodies(run, settings))
     return create_app(settings)
 
 
@@ -49,6 +52,7 @@ def main() -> int:
 
 def _serve(settings: Settings) -> None:
     """Raises: SettingsError."""
+    from model_service.api.transfers import streams
     from model_service.server import serve
     from model_service.services import check_dependencies
 
@@ -66,7 +70,7 @@ def _serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.api_workers,
-        threads=settings.api_threads,
+        threads=settings.api_threads + streams(settings.api_threads) + settings.api_bodies,
     )
 
 

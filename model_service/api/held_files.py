@@ -52,19 +52,16 @@ def _receive(
     condition: Condition = unconditional,
 ) -> Stored:
     """Store what is coming in while holding a transfer slot. Returns the document with it."""
-    give_back = context().transfers.take()
-    try:
+    with context().transfers.carrying(incoming.pieces) as pieces:
         return files.store(
             document,
-            incoming.pieces,
+            pieces,
             new,
             sha256=incoming.sha256,
             condition=condition,
             consent=lambda: _consent(query, incoming),
             ask_first=incoming.fields is None,
         )
-    finally:
-        give_back()
 
 
 def _consent(query: ConsentQuery, incoming: IncomingFile) -> Consent:

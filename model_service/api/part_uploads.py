@@ -72,17 +72,14 @@ def put_part(path: PartPath, raw: FileBody) -> Response:
     if incoming.sha256 is None:
         raise InvalidField.of("X-Content-SHA256", "the part's sha256 is required")
     is_raw = request.mimetype != "multipart/form-data"
-    give_back = context().transfers.take()
-    try:
+    with context().transfers.carrying(incoming.pieces) as pieces:
         part = services().part_uploads.put_part(
             path.upload_id,
             path.n,
-            incoming.pieces,
+            pieces,
             sha256=incoming.sha256,
             length=request.content_length if is_raw else None,
         )
-    finally:
-        give_back()
     response = answer(_part(path.n, part))
     response.set_etag(part["sha256"])
     return response

@@ -12,9 +12,13 @@ _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def request_id() -> str:
     if "request_id" not in g:
-        sent = request.headers.get(HEADER, "")
-        g.request_id = sent if _SANE.fullmatch(sent) else str(uuid.uuid4())
+        g.request_id = sane_id(request.headers.get(HEADER, ""))
     return str(g.request_id)
+
+
+def sane_id(sent: str) -> str:
+    """The client's id, or a new one."""
+    return sent if _SANE.fullmatch(sent) else str(uuid.uuid4())
 
 
 def register_request_id(app: Flask) -> None:

@@ -5,7 +5,8 @@ registry with many slow clients still answers everybody else.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 
 from model_service.errors import ServiceUnavailable
@@ -33,12 +34,32 @@ class TransferSlots:
             )
         return self._free.release
 
+    @contextmanager
+    def carrying(self, pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+        """An upload. It takes a slot when its first piece is there: a client that sends nothing takes none.
+
+        Iterating the pieces raises ServiceUnavailable where all slots are taken.
+        """
+        taken: list[Callable[[], None]] = []
+
+        def carried() -> Iterator[bytes]:
+            for piece in pieces:
+                if not taken:
+                    taken.append(self.take())
+                yield piece
+
+        try:
+            yield carried()
+        finally:
+            for give_back in taken:
+                give_back()
+
 
 class StreamSlots:
-    """How many streams a process carries at once: each keeps a thread, and a quarter of them is enough."""
+    """How many streams a process carries at once: each keeps a thread, of which there is one more for it."""
 
     def __init__(self, threads: int) -> None:
-        self._free = BoundedSemaphore(max(1, threads // 4))
+        self._free = BoundedSemaphore(streams(threads))
 
     def take(self) -> None:
         """Raises: ServiceUnavailable: all of them are taken."""
@@ -50,6 +71,11 @@ class StreamSlots:
 
     def give_back(self) -> None:
         self._free.release()
+
+
+def streams(threads: int) -> int:
+    """How many event streams there are beside so many other requests."""
+    return max(1, threads // 4)
 
 
 def share_freed_memory() -> None:

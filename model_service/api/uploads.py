@@ -14,6 +14,8 @@ from model_service.errors import FileTooLarge, IncompleteUpload, InvalidField, I
 from model_service.request_text import require_text
 
 READ_BYTES = 1 << 20
+# What an upload sends before it takes a transfer slot.
+_FIRST_READ_BYTES = 64 * 1024
 FIELD = "file"
 # How old the last look at the disk may be while a body arrives: other uploads fill it at the same time.
 _LOOK_S = 0.25
@@ -97,7 +99,7 @@ def _body(request: Request) -> Iterator[bytes]:
     stream = request.environ["wsgi.input"]
     while expected is None or received < expected:
         try:
-            piece = stream.read(READ_BYTES)
+            piece = stream.read(READ_BYTES if received else _FIRST_READ_BYTES)
         except OSError as exc:
             raise IncompleteUpload(
                 "The connection broke before the body had arrived. Nothing was stored."

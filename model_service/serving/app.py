@@ -14,6 +14,8 @@ import structlog
 
 from model_service import __version__
 from model_service.errors import (
+    BodyTimeout,
+    FileTooLarge,
     InvalidRequest,
     ModelServiceError,
     NotFound,
@@ -30,7 +32,7 @@ from model_service.serving.document import document
 from model_service.serving.exchange import CLIENT_GONE, ClientGone, Exchange, TooManyAtOnce
 from model_service.serving.host import Host
 from model_service.serving.hosted import Hosted
-from model_service.serving.http import JSON, BodyTimeout, Headers, linger, request_id, send
+from model_service.serving.http import JSON, Headers, is_read, linger, request_id, send
 from model_service.serving.protocols import Answer, oip
 from model_service.serving.protocols.oip import documents
 from model_service.serving.quotas import Quotas, refusal_headers
@@ -44,6 +46,7 @@ _ALL_STATS = "/v2/models/stats"
 _LOAD = re.compile(r"/v2/repository/models/([^/]{1,255})/(load|unload)")
 _LONGEST_PATH = 600  # no target has a longer one; what anybody sends is not kept
 _NAME = "model-service"
+_CLOSE = ("connection", "close")
 _POSTED = frozenset({"platform", "infer", "load", "unload"})
 _PAGES = frozenset(
     {
@@ -123,8 +126,11 @@ class InferenceApp:
             status, answer = failure.status, _failure(failure, asked_as, scope.path)
         if target.verb in ("platform", "infer"):
             INFERENCES.labels(status).inc()
+        closes = status >= 400 and status != CLIENT_GONE and not await is_read(scope, protocol)
+        if closes:
+            answer.headers.append(_CLOSE)
         send(protocol, status, answer, asked_as)
-        if status >= 400 and status not in (CLIENT_GONE, BodyTimeout.status):
+        if closes:
             await linger(protocol)
 
     async def _answer(self, target: Target, scope: Any, protocol: Any) -> tuple[int, Answer]:
@@ -271,8 +277,8 @@ def _require(scope: Any, allowed: tuple[str, ...]) -> None:
 def _failure(error: ModelServiceError, request_id: str, path: str) -> Answer:
     headers: Headers = ()
     match error:
-        case BodyTimeout():
-            headers = (("connection", "close"),)
+        case BodyTimeout() | FileTooLarge():
+            headers = (_CLOSE,)
         case MethodNotAllowed():
             headers = (("allow", error.allowed),)
         case Unauthorized():

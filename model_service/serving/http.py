@@ -4,27 +4,25 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from model_service.errors import FileTooLarge, IncompleteUpload, InvalidRequest, ModelServiceError
+from model_service.errors import BodyTimeout, FileTooLarge, IncompleteUpload, ModelServiceError
 from model_service.serving.protocols import JSON as JSON
 from model_service.serving.protocols import Answer
 
 Headers = Sequence[tuple[str, str]]
 _REQUEST_ID = "x-request-id"
 _LINGER_S = 5.0
+# How much of a refused body is read, so that the connection can be used again, and for how long.
+_DRAINED_BYTES = 64 * 1024
+_DRAIN_S = 1.0
 # A body may take so long, and longer as far as it comes at this rate.
 BODY_GRACE_S = 30.0
 LEAST_BYTES_PER_S = 1000
 # A longer one is read in pieces, so that it takes memory only as it arrives.
 _WHOLE_BYTES = 1 << 20
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class BodyTimeout(InvalidRequest):
-    code = "body_timeout"
-    status = 408
 
 
 async def read_body(
@@ -99,14 +97,33 @@ async def _pieces(protocol: Any) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def linger(pieces: AsyncIterable[bytes]) -> None:
+async def is_read(scope: Any, protocol: Any) -> bool:
+    """Whether a refused request's whole body is read, after what can be read of it at once."""
+    length = scope.headers.get("content-length", "0")
+    if length == "0" and "transfer-encoding" not in scope.headers:
+        return True
+    try:
+        protocol.__aiter__()
+    except Exception:  # granian's own: the body was asked for before
+        return True
+    left = int(length)
+    if not 0 < left <= _DRAINED_BYTES or "expect" in scope.headers:
+        return False
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while left > 0 and (piece := await anext(protocol)):
+                left -= len(piece)
+    return left == 0
+
+
+async def linger(pieces: AsyncIterator[bytes]) -> None:
     """Read the rest of a body that is refused, for a while, and forget it, as nginx's ``lingering_close``.
 
     The connection would be reset: who still sends would find that instead of the answer.
     """
     with contextlib.suppress(Exception):  # there is nothing left, or nobody
         async with asyncio.timeout(_LINGER_S):
-            async for _ in pieces:
+            while await anext(pieces):
                 pass
 
 
