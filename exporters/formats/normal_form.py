@@ -19,6 +19,11 @@ _WRAPPERS = {
     "SelfTrainingClassifier": "estimator_",
 }
 _SELECTIONS = ("RFE", "RFECV")
+# Steps that return sparse rows for the sparse ones of a TfidfTransformer.
+_SPARSE = {
+    *("MaxAbsScaler", "Normalizer", "SelectFromModel", "SelectKBest", "SelectPercentile", "StandardScaler"),
+    *("TfidfTransformer", "VarianceThreshold"),
+}
 
 
 class _Step:
@@ -35,6 +40,10 @@ class Columns(_Step):
 
     def __init__(self, columns: list[int]) -> None:
         self.columns = columns
+
+
+class AbsentZeros(_Step):
+    """A zero becomes NaN: XGBoost reads what a sparse row does not store as missing."""
 
 
 class InverseTransform(_Step):
@@ -95,9 +104,16 @@ def _pipeline(pipeline: Any, *, transforms: bool) -> Any:
     for place, (_, step) in enumerate(pipeline.steps):
         if is_passthrough(step):
             continue
+        if type(step).__name__.startswith("XGB") and _is_sparse(pipeline.steps[:place]):
+            steps.append(("zeros", AbsentZeros()))
         found = of(step, transforms=transforms or place < last)
         steps += [(f"{len(steps) + place}", one) for place, (_, one) in enumerate(_named(found))]
     return _steps(steps)
+
+
+def _is_sparse(steps: list[tuple[str, Any]]) -> bool:
+    kinds = [type(step).__name__ for _, step in steps if not is_passthrough(step)]
+    return kinds[:1] == ["TfidfTransformer"] and set(kinds) <= _SPARSE
 
 
 def _named(estimator: Any) -> list[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from . import (
     onnx_splines,
     onnx_steps,
 )
-from .normal_form import Columns, InverseTransform
+from .normal_form import AbsentZeros, Columns, InverseTransform
 
 
 @lru_cache
@@ -75,6 +75,7 @@ def _register_steps() -> None:
     _replace(SimpleImputer, onnx_imputers.simple)
     _replace(TfidfTransformer, onnx_steps.tfidf)
     for model, convert in (
+        (AbsentZeros, onnx_steps.absent_zeros),
         (Columns, onnx_steps.columns),
         (SequentialFeatureSelector, onnx_steps.selector),
         (IsotonicRegression, onnx_calibration.isotonic),

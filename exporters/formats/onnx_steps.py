@@ -68,6 +68,12 @@ def norm(scope: Any, operator: Any, container: Any) -> None:
     node.finish(node("Div", rows, node("Where", small, _ONE, length)), operator)
 
 
+def absent_zeros(scope: Any, operator: Any, container: Any) -> None:
+    node = Nodes(scope, operator, container)
+    rows = node.joined(operator)
+    node.finish(node("Where", node("Equal", rows, _ZERO), np.array([np.nan]), rows), operator)
+
+
 def _length(node: Nodes, rows: str, norm: str, width: int) -> str:
     """The l1 or l2 norm of each row, [N, 1]."""
     ones = np.ones((width, 1))

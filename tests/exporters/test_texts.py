@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import lightgbm
 import numpy as np
+import polars
 import pytest
 import skops.io
+import xgboost
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, VotingClassifier
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
@@ -111,6 +115,12 @@ PIPELINES: dict[str, Any] = {
     "forest": make_pipeline(TfidfVectorizer(), RandomForestClassifier(20, random_state=0)),
     "forest of counts": make_pipeline(CountVectorizer(), RandomForestClassifier(20, random_state=0)),
     "boosting": make_pipeline(TfidfVectorizer(), GradientBoostingClassifier(n_estimators=5, random_state=0)),
+    "XGBoost, whose zeros are missing": make_pipeline(
+        TfidfVectorizer(), SelectKBest(chi2, k=20), xgboost.XGBClassifier(n_estimators=5)
+    ),
+    "LightGBM": make_pipeline(
+        TfidfVectorizer(), lightgbm.LGBMClassifier(n_estimators=5, min_child_samples=2, verbose=-1)
+    ),
     "number": make_pipeline(TfidfVectorizer(), Ridge()),
     "union": make_pipeline(
         make_union(TfidfVectorizer(), TfidfVectorizer(analyzer="char", ngram_range=(2, 3))), LOGISTIC
@@ -233,6 +243,15 @@ def test_a_vectorizer_behind_another_step_is_refused() -> None:
 
     with pytest.raises(InvalidSource, match="what another step of the pipeline made"):
         estimators.as_source(model)
+
+
+def test_a_column_of_texts_beside_others_is_refused(tmp_path: Path) -> None:
+    table = polars.DataFrame({"text": TEXTS, "age": range(len(TEXTS))})
+    columns = ColumnTransformer([("t", TfidfVectorizer(), "text"), ("a", StandardScaler(), ["age"])])
+    joblib.dump(make_pipeline(columns, LOGISTIC).fit(table, KINDS), tmp_path / "model.joblib")
+
+    with pytest.raises(InvalidSource, match="a pipeline of its own that takes texts alone"):
+        run(ExportRequest(tmp_path / "model.joblib", tmp_path / "out", "onnx"))
 
 
 def test_more_terms_than_a_row_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
