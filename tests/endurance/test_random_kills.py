@@ -218,6 +218,7 @@ def _status(service: Service, job: str) -> str:
 
 
 @pytest.mark.large
+@pytest.mark.timeout(3 * _SECONDS)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_acknowledged_is_lost(service: Service, seed: int) -> None:
     url, key = _deployed(service)
