@@ -15,6 +15,7 @@ from . import (
     onnx_linear,
     onnx_mixture,
     onnx_neighbours,
+    onnx_pairs,
     onnx_splines,
     onnx_steps,
 )
@@ -34,6 +35,7 @@ def register() -> None:
         ("SklearnHistGradientBoostingClassifier", onnx_boosting.histogram),
         ("SklearnHistGradientBoostingRegressor", onnx_boosting.histogram),
         ("SklearnIsolationForest", onnx_isolation.convert),
+        ("SklearnOneVsOneClassifier", onnx_pairs.convert),
     ):
         _overwrite(alias, convert)
     if not imports.why_not("xgboost"):

@@ -28,6 +28,28 @@ def summed(
     return _ensemble(node, rows, trees, ids, leaves, count, dtype)
 
 
+def selected(
+    node: Nodes,
+    rows: str,
+    trees: Sequence[Tree],
+    answers: Sequence[npt.NDArray[np.float64]],
+    *,
+    dtype: str,
+) -> str:
+    """The scores [N, targets]: the sum of what the leaves answer, ``answers`` [leaves, targets] of each tree.
+
+    Raises:
+        ConversionFailed: more answers than a table holds.
+    """
+    table = np.concatenate(answers)
+    if table.size > _MOST_CELLS:
+        raise ConversionFailed(f"Its {table.size:,} answers are more than a table of {_MOST_CELLS:,} holds.")
+    starts = np.cumsum([0, *map(len, answers)])
+    ids = [np.arange(start, start + len(one)) for start, one in zip(starts, answers, strict=False)]
+    met = _ensemble(node, rows, trees, ids, [np.ones(len(one)) for one in answers], len(table), dtype)
+    return node("MatMul", met, node("Cast", table, to=dtype))
+
+
 def _with_lines(node: Nodes, rows: str, trees: Sequence[Tree], targets: Sequence[int], count: int) -> str:
     """LightGBM's ``linear_tree``: the trees find the leaf, each leaf has a line. Where a number that the line
     reads is missing, the leaf's constant answer counts.

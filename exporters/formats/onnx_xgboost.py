@@ -8,10 +8,11 @@ import json
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import ConversionFailed
-from ..sources.trees import fitted_trees
-from .onnx_ensembles import summed
+from ..sources.trees import fitted_trees, preorder
+from .onnx_ensembles import selected, summed
 from .onnx_nodes import Nodes
 
 _LOGISTIC = ("binary:logistic", "reg:logistic")
@@ -26,7 +27,7 @@ def is_ours(model: Any) -> bool:
     trees = booster.get("model", {}).get("trees", ())
     return (
         booster["name"] != "gbtree"
-        or any(any(tree["split_type"]) for tree in trees)
+        or any(any(tree["split_type"]) or _has_vectors(tree) for tree in trees)
         or int(learner["learner_model_param"]["num_target"]) > 1
         or learner["objective"]["name"].startswith("rank:")
         or (type(model).__name__ == "XGBRFClassifier" and len(model.classes_) > 2)
@@ -83,9 +84,26 @@ def _score(node: Nodes, rows: str, learner: dict[str, Any], model: Any) -> str:
         slopes, bias = (node("Cast", one, to="float32") for one in (table[:-1], table[-1:]))
         return node("Add", node("MatMul", rows, slopes), bias)
     held = booster.get("gbtree", booster)["model"]
-    if any(int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in held["trees"]):
-        raise ConversionFailed("There is no converter for XGBoost's multi_output_tree.")
     best = learner["attributes"].get("best_iteration")
     count = held["iteration_indptr"][int(best) + 1] if best is not None else len(held["trees"])
     trees = fitted_trees(model)[:count]
+    if any(map(_has_vectors, held["trees"])):
+        return selected(
+            node, rows, trees, [_vectors(tree) for tree in held["trees"][:count]], dtype="float32"
+        )
     return summed(node, rows, trees, held["tree_info"][:count], outputs, dtype="float32")
+
+
+def _has_vectors(tree: dict[str, Any]) -> bool:
+    """Whether a leaf answers for each target, as of ``multi_output_tree``."""
+    return int(tree["tree_param"]["size_leaf_vector"]) > 1
+
+
+def _vectors(tree: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """float64[leaves, targets], in the order of ``fitted_trees``. A leaf's right child is its place."""
+    left, right = (np.asarray(tree[f"{side}_children"], np.int64) for side in ("left", "right"))
+    order, _ = preorder(left.tolist(), right.tolist(), (left == -1).tolist())
+    width = int(tree["tree_param"]["size_leaf_vector"])
+    table: npt.NDArray[np.float64] = np.asarray(tree["leaf_weights"], np.float64).reshape(-1, width)
+    found: npt.NDArray[np.float64] = table[right[order][left[order] == -1]]
+    return found

@@ -40,6 +40,7 @@ from sklearn.feature_selection import (
 )
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
@@ -262,6 +263,20 @@ MODELS: dict[str, Callable[[], tuple[Any, npt.ArrayLike]]] = {
     "XGBoost, linear classes": lambda: (
         xgboost.XGBClassifier(n_estimators=5, booster="gblinear").fit(WINE, KINDS),
         held_out(WINE),
+    ),
+    "XGBoost, two numbers in a tree": lambda: (
+        xgboost.XGBRegressor(n_estimators=5, multi_strategy="multi_output_tree").fit(
+            PATIENTS, np.column_stack([PROGRESS, -PROGRESS])
+        ),
+        held_out(PATIENTS),
+    ),
+    "XGBoost, three classes in a tree": lambda: (
+        xgboost.XGBClassifier(n_estimators=5, multi_strategy="multi_output_tree").fit(WINE, KINDS),
+        held_out(WINE),
+    ),
+    "one against one": lambda: (
+        OneVsOneClassifier(LogisticRegression(max_iter=2000)).fit(CELLS, MALIGNANT),
+        held_out(CELLS),
     ),
     "XGBoost, two numbers": lambda: (
         xgboost.XGBRegressor(n_estimators=5).fit(PATIENTS, np.column_stack([PROGRESS, -PROGRESS])),
