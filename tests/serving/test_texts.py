@@ -11,9 +11,12 @@ import tritonclient.http as triton
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from typer.testing import CliRunner
 
 from exporters import convert, package
 from exporters.request import ExportRequest
+from model_service.cli.app import app
+from model_service.client import ModelServiceClient
 from tests.serving.conftest import KEY, Endpoint, Reply, World
 
 TEXTS = ["the engine needs oil", "a goal in the last minute", "İstanbul, naïve Straße", "oil for the engine"]
@@ -71,6 +74,22 @@ def test_what_is_no_text_is_a_422_that_names_the_place(
     assert (answer.status, answer.json["error"]["code"]) == (422, "invalid_field")
     assert [found["field"] for found in answer.json["error"]["details"]["fields"]] == [field]
     assert words in answer.json["error"]["message"]
+
+
+def test_the_client_and_the_command_line_send_texts(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_SERVICE_DEPLOYMENT_KEY", KEY)
+    expected = fitted().predict_proba(ASKED)
+    address = f"{endpoint.url}/v1/infer/{endpoint.deployment_id}"
+    with ModelServiceClient("http://127.0.0.1:9") as client:
+        for found in (client.predict(address, text=ASKED), client.predict(address, np.array(ASKED))):
+            np.testing.assert_allclose(found.outputs["probabilities"], expected, atol=1e-6)
+
+    asked = CliRunner().invoke(app, ["predict", address, "--text", ASKED[0], "--json"])
+
+    assert asked.exit_code == 0, asked.output
+    np.testing.assert_allclose(json.loads(asked.stdout)["outputs"]["probabilities"], expected[:1], atol=1e-6)
 
 
 def _auth() -> dict[str, str]:
