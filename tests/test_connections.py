@@ -3,9 +3,10 @@
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,73 @@ def test_a_refused_body_does_not_break_the_next_request(server: int) -> None:
             assert (status, answer["error"]["code"]) == (404, "not_found")
             assert headers["connection"] == "close"
             assert client.ask("GET", "/health/live")[0] == 200
+
+
+_FLOOD_S = 120
+
+
+@contextmanager
+def flooded(port: int, addresses: list[str], seconds: float) -> Iterator[threading.Thread]:
+    """2,000 idle connections, 2,000 half headers and 500 slow bodies, each opened again when it is closed."""
+    slow = head("/api/v1/models", 5_000) + b"{"
+    kinds = [b""] * 2_000 + [b"GET /health HTTP/1.1\r\nHost: a"] * 2_000 + [slow] * 500
+    ends = time.monotonic() + seconds
+
+    def flood() -> None:
+        with ExitStack() as stack:
+            opened: list[socket.socket | None] = [None] * len(kinds)
+            while time.monotonic() < ends:
+                for index, sent in enumerate(kinds):
+                    connection = opened[index]
+                    if connection is None or is_closed(connection):
+                        if connection is not None:
+                            connection.close()
+                        source = (addresses[index % len(addresses)], 0)
+                        connection = socket.create_connection(("127.0.0.1", port), 30, source)
+                        opened[index] = stack.enter_context(connection)
+                        connection.sendall(sent)
+                    elif sent is slow:
+                        with suppress(OSError):
+                            connection.sendall(b" ")
+                    time.sleep(0.0002)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join()
+
+
+def latencies(client: Client, ask: Callable[[Client], object], goes_on: Callable[[int], bool]) -> list[float]:
+    """Seconds of each request, in order."""
+    taken: list[float] = []
+    while goes_on(len(taken)):
+        began = time.monotonic()
+        ask(client)
+        taken.append(time.monotonic() - began)
+        time.sleep(0.005)
+    return sorted(taken)
+
+
+@pytest.mark.large
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1"], [f"127.0.1.{n}" for n in range(1, 201)]], ids=["one", "many"]
+)
+def test_a_flood_of_connections_fails_no_request(
+    server: int, addresses: list[str], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(client: Client) -> None:
+        assert client.ask("GET", "/health/live")[0] == 200
+        if request.node.callspec.params["server"] == "api":
+            client.create_model()
+
+    client = Client(server)
+    calm = latencies(client, ask, lambda count: count < 500)
+    with flooded(server, addresses, _FLOOD_S) as thread:
+        busy = latencies(client, ask, lambda count: thread.is_alive())
+    quiet_s, busy_s = (each[int(len(each) * 0.99)] for each in (calm, busy))
+    with capsys.disabled():
+        print(f"\np99 {quiet_s * 1000:.1f} ms, in the flood {busy_s * 1000:.1f} ms, {len(busy)} requests")
+    assert busy_s < max(1.0, 10 * quiet_s)
