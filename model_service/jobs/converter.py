@@ -47,7 +47,11 @@ class ConversionError(Exception):
 
 
 class ConverterBroken(Exception):
-    """The child died before it had read the model: our fault, not the model's."""
+    """The child ended before it had read the model: our fault, not the model's."""
+
+
+class ConverterKilled(ConverterBroken):
+    """A signal ended it, which says nothing about the next child."""
 
 
 class Abandoned(Exception):
@@ -89,13 +93,14 @@ class Child:
 
         Raises:
             ConversionError: the child said why it failed, died, or ran out of time.
-            ConverterBroken: it died before it began to read the model.
+            ConverterBroken: it ended before it began to read the model.
+            ConverterKilled: by a signal.
             Abandoned: ``abandoned()`` became true.
         """
         events = self._events(time.monotonic() + timeout_s, abandoned)
         ready = next(events, {})
         if ready.get("event") != "ready":
-            raise ConverterBroken(f"the converter did not start: {self._last_words()}")
+            raise self._early_end("did not start")
         log.info("converter.ready", **ready.get("environment", {}))
         self._send(request)
         reads = False
@@ -109,7 +114,7 @@ class Child:
                 case {"event": "failed", "code": str() as code, "message": str() as message}:
                     raise ConversionError(code, message, event.get("details"))
         if not reads:
-            raise ConverterBroken(f"the converter died before it read the model: {self._last_words()}")
+            raise self._early_end("ended before it read the model")
         raise self._death()
 
     def _send(self, request: Event) -> None:
@@ -118,9 +123,7 @@ class Child:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.close()
         except BrokenPipeError:
-            raise ConverterBroken(
-                f"the converter died before it read its request: {self._last_words()}"
-            ) from None
+            raise self._early_end("ended before it read its request") from None
 
     def _events(self, deadline: float, abandoned: Callable[[], bool]) -> Iterator[Event]:
         assert self.process.stdout is not None
@@ -147,6 +150,13 @@ class Child:
                     if event is None:
                         return
                     yield event
+
+    def _early_end(self, what: str) -> ConverterBroken:
+        status = None
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on, with its output closed or wrong
+            status = self.process.wait(_LAST_WORD_S)
+        kind = ConverterKilled if status is not None and status < 0 else ConverterBroken
+        return kind(f"the converter {what}: {self._last_words()}")
 
     def _death(self) -> ConversionError:
         """Why there will be no more events. What this child says is not to be trusted: it is ended."""

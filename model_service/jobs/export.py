@@ -12,7 +12,7 @@ import structlog
 from exporters import package as packages
 from model_service.errors import is_disk_full
 from model_service.jobs.context import CONTEXT, Context
-from model_service.jobs.converter import Abandoned, Child, ConversionError, Event
+from model_service.jobs.converter import Abandoned, Child, ConversionError, ConverterKilled, Event
 from model_service.jobs.lease import Lease
 from model_service.jobs.source import fetch, fetch_samples
 from model_service.metrics import EXPORT_DURATION, EXPORTS
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 # The child's own steps fill the middle of the bar; fetching and publishing are its ends.
 _FETCHED, _CONVERTED = 5.0, 95.0
+_MOST_CHILDREN = 10  # of one try: what is killed before it has read the model is replaced
 _PUBLISH_LIMIT = 1 << 50  # the child's EXPORT_DISK has bounded the package already
 
 
@@ -75,11 +76,8 @@ def _export(context: Context, job: Document) -> str:
         if _answered_from_an_equal_one(context, job):
             log.info("export.reused", job_id=job_id)
             return "reused"
-        with (
-            Lease(context.exports, job_id, token, context.settings.job_lease_s) as lease,
-            closing(context.converter.take()) as child,
-        ):
-            return "completed" if _run(context, job, child, lease) else "failed"
+        with Lease(context.exports, job_id, token, context.settings.job_lease_s) as lease:
+            return "completed" if _run_in_a_child(context, job, lease) else "failed"
     except (Abandoned, _JobLost):
         log.info("export.abandoned", job_id=job_id)
         if context.stopping.is_set():
@@ -135,6 +133,24 @@ def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
 
     context.database.transaction(work)
     return True
+
+
+def _run_in_a_child(context: Context, job: Document, lease: Lease) -> bool:
+    """As ``_run``.
+
+    Raises:
+        ConverterBroken: no child has read the model.
+    """
+    more = _MOST_CHILDREN
+    while True:
+        with closing(context.converter.take()) as child:
+            try:
+                return _run(context, job, child, lease)
+            except ConverterKilled as exc:
+                more -= 1
+                if not more:
+                    raise
+                log.warning("converter.killed", job_id=job["_id"], error=str(exc))
 
 
 def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:

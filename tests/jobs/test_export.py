@@ -11,6 +11,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -142,17 +143,34 @@ def test_a_child_that_is_killed_while_it_converts_fails_its_job_and_not_the_work
     assert (job["status"], job["error_code"]) == ("failed", "limit_exceeded")
 
 
-def test_a_child_that_dies_before_it_has_read_the_model_is_tried_again(
+def test_a_child_that_is_killed_before_it_has_read_the_model_is_replaced(
     context: Context, services: Services
 ) -> None:
+    job_id = new_job(services, scaling_program())
+    runner = threading.Thread(target=_in_context, args=(context, job_id))
+    runner.start()
+    killed = wait_for(children, "the child")[0]
+    killed.send_signal(signal.SIGKILL)
+    runner.join(DEADLINE_S)
+    job = services.exports.get(job_id)
+    assert (job["status"], job["attempts"]) == ("completed", 1), job
+    assert job["process_id"] != killed.pid
+
+
+@pytest.mark.parametrize("way", ["killed", "ends"])
+def test_children_that_never_read_the_model_fail_the_job_after_its_attempts(
+    context: Context, services: Services, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    endings = {"killed": "import os; os.kill(os.getpid(), 9)", "ends": "raise SystemExit(1)"}
+    program = context.settings.home / "python"
+    program.write_text(f"#!{sys.executable}\n{endings[way]}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("model_service.jobs.converter.sys", SimpleNamespace(executable=str(program)))
     job_id = new_job(services, scaling_program())
     for attempt in range(1, context.settings.job_max_attempts + 1):
         job = services.exports.get(job_id)
         assert (job["status"], job["attempts"]) == ("pending", attempt - 1)
-        runner = threading.Thread(target=_in_context, args=(context, job_id))
-        runner.start()
-        wait_for(children, "the child")[0].send_signal(signal.SIGKILL)
-        runner.join(DEADLINE_S)
+        export(job_id)
     job = services.exports.get(job_id)
     assert (job["status"], job["error_code"]) == ("failed", "internal_error")
 
