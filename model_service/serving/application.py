@@ -12,6 +12,7 @@ from model_service.serving.app import InferenceApp
 from model_service.serving.engine import Engine
 from model_service.serving.exchange import Exchange
 from model_service.serving.host import Host
+from model_service.serving.http import BodyLimits
 from model_service.serving.keys import KeyUses
 from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.serving.pool.busy import processors
@@ -58,7 +59,7 @@ class Application:
             key_uses,
             quotas,
             Tiers.read(settings),
-            max_body=settings.max_inference_body,
+            bodies=BodyLimits(settings.max_inference_body, settings.body_grace_s, settings.body_min_rate),
             wrong_keys=WrongKeys.of(settings),
             proxies=settings.trusted_proxies,
         )

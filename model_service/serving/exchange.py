@@ -23,7 +23,7 @@ from model_service.errors import (
 from model_service.metrics import INFERENCE_DURATION
 from model_service.serving.failures import DeadlineExceeded
 from model_service.serving.hosted import Flight, Hosted
-from model_service.serving.http import client_address, read_body
+from model_service.serving.http import BodyLimits, client_address, read_body
 from model_service.serving.keys import KeyUses
 from model_service.serving.protocols import Answer
 from model_service.serving.quotas import Quotas
@@ -135,7 +135,7 @@ class Exchange:
         quotas: Quotas,
         tiers: Tiers,
         *,
-        max_body: int,
+        bodies: BodyLimits,
         wrong_keys: WrongKeys | None = None,
         proxies: int = 0,
     ) -> None:
@@ -144,10 +144,10 @@ class Exchange:
         self._key_uses = key_uses
         self._quotas = quotas
         self._tiers = tiers
-        self._max_body = max_body
+        self._bodies = bodies
         self._wrong_keys = wrong_keys
         self._proxies = proxies
-        self._memory = _Memory(max_body * _BODIES)
+        self._memory = _Memory(bodies.most_bytes * _BODIES)
 
     def opens(self, hosted: Hosted, headers: Mapping[str, str]) -> str | None:
         """The id of the key that was sent, if it is one of the deployment's."""
@@ -208,7 +208,7 @@ class Exchange:
         self, hosted: Hosted, wire: Wire, named: str | None, scope: Any, protocol: Any, tally: _Tally
     ) -> Answer:
         with self._memory.share(hosted.flight) as take:
-            body = await read_body(scope, protocol, self._max_body, hosted.timeout_s, take)
+            body = await read_body(scope, protocol, self._bodies, hosted.timeout_s, take)
             tally.bytes_in = len(body)
             _require_room(hosted)  # others may have been faster
             hosted.flight.requests += 1
@@ -230,7 +230,7 @@ class Exchange:
     ) -> Answer:
         began = tally.began = time.perf_counter()  # how long a caller takes to send is not the model's doing
         large = len(body) > _LARGE_BYTES or wire.is_packed(body, scope)
-        question = await _call(wire.read, body, scope, self._max_body, aside=large)
+        question = await _call(wire.read, body, scope, self._bodies.most_bytes, aside=large)
         member = tally.member = hosted.route.choose(named or question.model, scope.headers)
         slow = large or question.slow
         request = await _call(question.of, member, aside=slow)

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from model_service.errors import BodyTimeout, FileTooLarge, IncompleteUpload, ModelServiceError
@@ -17,16 +18,26 @@ _LINGER_S = 5.0
 # How much of a refused body is read, so that the connection can be used again, and for how long.
 _DRAINED_BYTES = 64 * 1024
 _DRAIN_S = 1.0
-# A body may take so long, and longer as far as it comes at this rate.
-BODY_GRACE_S = 30.0
-LEAST_BYTES_PER_S = 1000
 # A longer one is read in pieces, so that it takes memory only as it arrives.
 _WHOLE_BYTES = 1 << 20
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
+@dataclass(frozen=True)
+class BodyLimits:
+    """A body of at most ``most_bytes`` may take ``grace_s``, and longer while it comes at ``least_rate``."""
+
+    most_bytes: int
+    grace_s: float
+    least_rate: int
+
+    def allowed_s(self, read_bytes: int, timeout_s: float) -> float:
+        """How long a body may take of which so many bytes are there."""
+        return min(timeout_s, max(self.grace_s, read_bytes / self.least_rate))
+
+
 async def read_body(
-    scope: Any, protocol: Any, limit_bytes: int, timeout_s: float, take: Callable[[int], None]
+    scope: Any, protocol: Any, limits: BodyLimits, timeout_s: float, take: Callable[[int], None]
 ) -> bytes:
     """The whole body.
 
@@ -41,20 +52,20 @@ async def read_body(
     """
     length = scope.headers.get("content-length")
     try:
-        if length is not None and int(length) > limit_bytes:
-            raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
+        if length is not None and int(length) > limits.most_bytes:
+            raise FileTooLarge(limits.most_bytes, setting="MAX_INFERENCE_BODY")
         if length is None or int(length) > _WHOLE_BYTES:
-            body = await _read_limited(protocol, limit_bytes, timeout_s, take)
+            body = await _read_limited(protocol, limits, timeout_s, take)
             if length is not None and len(body) < int(length):
                 raise IncompleteUpload(f"{len(body):,} of {int(length):,} announced bytes arrived.")
             return body
         take(int(length))
-        async with asyncio.timeout(_allowed_s(int(length), timeout_s)):
+        async with asyncio.timeout(limits.allowed_s(int(length), timeout_s)):
             return bytes(await protocol())
     except TimeoutError:
         raise BodyTimeout(
-            f"The body did not arrive within {timeout_s:g} s, or came slower than {LEAST_BYTES_PER_S:,} "
-            f"bytes a second over {BODY_GRACE_S:g} s."
+            f"The body did not arrive within {timeout_s:g} s, or came slower than {limits.least_rate:,} "
+            f"bytes a second (BODY_MIN_RATE) over {limits.grace_s:g} s."
         ) from None
     except ModelServiceError:
         raise
@@ -64,26 +75,21 @@ async def read_body(
         raise IncompleteUpload(f"The body broke off: {exc}.") from None
 
 
-def _allowed_s(read_bytes: int, timeout_s: float) -> float:
-    """How long a body may take of which so many bytes are there."""
-    return min(timeout_s, max(BODY_GRACE_S, read_bytes / LEAST_BYTES_PER_S))
-
-
 async def _read_limited(
-    protocol: Any, limit_bytes: int, timeout_s: float, take: Callable[[int], None]
+    protocol: Any, limits: BodyLimits, timeout_s: float, take: Callable[[int], None]
 ) -> bytes:
     """Raises: TimeoutError, FileTooLarge, or what ``take`` raises."""
-    pieces, read, left = _pieces(protocol), [], limit_bytes
+    pieces, read, arrived = _pieces(protocol), [], 0
     began = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout_at(began + _allowed_s(0, timeout_s)) as deadline:
+        async with asyncio.timeout_at(began + limits.allowed_s(0, timeout_s)) as deadline:
             async for piece in pieces:
-                left -= len(piece)
-                if left < 0:
-                    raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
+                arrived += len(piece)
+                if arrived > limits.most_bytes:
+                    raise FileTooLarge(limits.most_bytes, setting="MAX_INFERENCE_BODY")
                 take(len(piece))
                 read.append(piece)
-                deadline.reschedule(began + _allowed_s(limit_bytes - left, timeout_s))
+                deadline.reschedule(began + limits.allowed_s(arrived, timeout_s))
     except ModelServiceError:
         read.clear()
         await linger(pieces)  # nobody else can read on

@@ -26,6 +26,7 @@ from model_service.serving.app import InferenceApp
 from model_service.serving.engine import Engine
 from model_service.serving.exchange import Exchange
 from model_service.serving.host import Host
+from model_service.serving.http import BodyLimits
 from model_service.serving.keys import KeyUses
 from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.serving.quotas import Quotas
@@ -297,14 +298,18 @@ def listen(world: World) -> Iterator[Callable[..., Endpoint]]:
     running: list[tuple[asyncio.AbstractEventLoop, Server, threading.Thread]] = []
 
     def listening(
-        host: Host, deployment_id: str = "", max_body: int = 100_000, wrong_keys: WrongKeys | None = None
+        host: Host,
+        deployment_id: str = "",
+        max_body: int = 100_000,
+        wrong_keys: WrongKeys | None = None,
+        body_grace_s: float = 30,
     ) -> Endpoint:
         exchange = Exchange(
             world.usage,
             KeyUses(),
             world.quotas,
             Tiers.read(world.settings),
-            max_body=max_body,
+            bodies=BodyLimits(max_body, body_grace_s, 1000),
             wrong_keys=wrong_keys,
         )
         app = InferenceApp(host, exchange, world.quotas)

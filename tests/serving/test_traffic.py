@@ -15,7 +15,6 @@ import pytest
 
 from exporters.base import Arrays
 from model_service.serving import exchange
-from model_service.serving import http as serving_http
 from model_service.serving.engine import Batching, Lane
 from model_service.serving.hosted import Hosted
 from model_service.serving.protocols import Answer
@@ -59,15 +58,10 @@ class Held:
 
 @pytest.mark.parametrize("announced", [1000, 5_000_000, None])
 def test_a_body_that_comes_too_slowly_ends_its_connection(
-    world: World,
-    listen: Callable[..., Endpoint],
-    package_zip: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    announced: int | None,
+    world: World, listen: Callable[..., Endpoint], package_zip: bytes, announced: int | None
 ) -> None:
-    monkeypatch.setattr(serving_http, "BODY_GRACE_S", 0.3)
     deployment_id = world.deploy(package_zip)
-    served = listen(world.serving(deployment_id), deployment_id, max_body=10_000_000)
+    served = listen(world.serving(deployment_id), deployment_id, max_body=10_000_000, body_grace_s=0.3)
     host, port = served.url.removeprefix("http://").split(":")
     length = f"Content-Length: {announced}" if announced else "Transfer-Encoding: chunked"
     head = f"POST /v1/infer/{deployment_id} HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\n{length}\r\n\r\n"
