@@ -16,6 +16,8 @@ from .base import Case, Source
 from .errors import InvalidSource, UnsupportedOption, as_limit
 from .probing import Prober
 
+_OTHERS = 6  # of a source without a dynamic axis, whose batch may be 1: a weight may decide in few rows alone
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,8 +52,10 @@ def examine(source: Source, seed: int = 0) -> Plan:
         source, more = sizes.explore(prober, base_sizes, base)
         cases += more
     else:
-        other = prober.probe("other values", prober.random({}, seed + 1), "base")
-        cases += [other] if other is not None else []
+        for number in range(1, _OTHERS + 1):
+            label = "other values" if number == 1 else f"other values {number}"
+            other = prober.probe(label, prober.random({}, seed + number), "base")
+            cases += [other] if other is not None else []
     cases += integers.probes(prober, base) + ties.probes(prober, base) + ties.infinities(prober, base)
     return Plan(source, cases + _probes(prober) + _samples(prober), prober.rejected)
 

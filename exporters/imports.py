@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from .errors import MissingDependency, as_limit
 
@@ -20,10 +21,19 @@ _TIMEOUT_S = 300
 _CHILD = "import sys; from exporters import imports; imports.report(sys.argv[1:])"
 
 
+def import_silently(module: str) -> Any:
+    """Import a module without the package by which OpenVINO and NNCF report their use to their maker.
+
+    It also forks a process for each report, with all memory of this one.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import then fails
+    return import_module(module)
+
+
 def why_not(module: str) -> str | None:
     """Import it into this process. None, or why that failed: ``ABSENT``, or ``cannot be imported (…)``."""
     try:
-        import_module(module)
+        import_silently(module)
     except ModuleNotFoundError as exc:
         if exc.name and f"{module}.".startswith(f"{exc.name}."):
             return ABSENT

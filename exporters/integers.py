@@ -18,7 +18,8 @@ from .probing import Prober
 # Up to past what int32 holds; each is tried only where the one before it was taken.
 # The small ones show whether a value decides about a size, before that size takes much memory.
 _LADDER = (2, 7, 1_000, 1 << 16, (1 << 24) + 1, (1 << 31) - 1, 1 << 40)
-_MOST_PARTS = 4  # of a table that is asked whole, each as large as the input
+_MOST_PARTS = 16  # of a table that is asked whole, each as large as the input
+_MOST_NUMBERS = 4  # of a shape, each one larger and smaller by 1
 _MASK = re.compile(r"(?i).*mask.*")
 
 
@@ -40,7 +41,7 @@ def probes(prober: Prober, base: Case) -> list[Case]:
 def _neighbours(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
     """A shape or an axis with one number larger or smaller by 1."""
     array = base.inputs[spec.name]
-    for place in range(min(array.size, _MOST_PARTS)):
+    for place in range(min(array.size, _MOST_NUMBERS)):
         for step in (1, -1):
             other: npt.NDArray[Any] = array.copy()
             other.flat[-1 - place] += step

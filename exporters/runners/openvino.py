@@ -2,12 +2,12 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
 
 from ..base import Arrays, TensorSpec
+from ..imports import import_silently
 from . import InputError, mismatch
 
 # Where the IR keeps the names of its dynamic axes, which OpenVINO itself does not have: JSON, name → axes.
@@ -31,11 +31,8 @@ _MAX_STREAMS = 4
 
 
 def runtime() -> Any:
-    """The package ``openvino``, without its telemetry: importing it would report home."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # the import then fails
-    import openvino
-
-    return openvino
+    """The package ``openvino``."""
+    return import_silently("openvino")
 
 
 class OpenVinoRunner:

@@ -38,32 +38,33 @@ _FREE_OBJECT: dict[str, Any] = {
 }
 _VALUE: dict[str, Any] = {
     "description": "A value of a free object",
-    "anyOf": [
-        {"type": "null"},
-        {"type": "boolean"},
-        {"type": "number", "minimum": _LEAST, "maximum": _MOST},
-        {"type": "string", "pattern": _TEXT},
-        {"type": "array", "items": {"$ref": _REFERENCE.format(model=JSON_VALUE)}},
-        {"type": "object", **_FREE_OBJECT},
-    ],
+    "type": ["null", "boolean", "number", "string", "array", "object"],
+    "minimum": _LEAST,
+    "maximum": _MOST,
+    "pattern": _TEXT,
+    "items": {"$ref": _REFERENCE.format(model=JSON_VALUE)},
+    **_FREE_OBJECT,
 }
 _SHA256 = {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}
-_FILE = {"type": "string", "format": "binary", "minLength": 1}
-_BODIES: dict[str, Any] = {
-    "application/octet-stream": {"schema": _FILE},
-    "application/x-tar": {"schema": {"type": "string", "format": "binary"}},
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "required": ["file"],
-            "properties": {
-                "file": _FILE,
-                "replace": {"type": "boolean"},
-                "confirm": {"type": "string", "pattern": _TEXT},
-            },
-        }
-    },
-}
+_BINARY = {"type": "string", "format": "binary"}
+
+
+def _bodies(file: dict[str, Any]) -> dict[str, Any]:
+    fields = {
+        "file": file,
+        "replace": {"type": "boolean"},
+        "confirm": {"type": "string", "pattern": _TEXT},
+    }
+    return {
+        "application/octet-stream": {"schema": file},
+        "application/x-tar": {"schema": _BINARY},
+        "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": fields}},
+    }
+
+
+_BODIES = _bodies(_BINARY | {"minLength": 1})
+# A file beside others may be empty.
+_BODIES_AT_A_PATH = _bodies(_BINARY)
 
 
 def register_apis(app: OpenAPI, apis: Iterable[APIBlueprint]) -> None:
@@ -114,7 +115,7 @@ def openapi_document(app: OpenAPI) -> dict[str, Any]:
             if (path, method) in open_routes:
                 operation["security"] = []
             _complete_parameters(operation, path)
-            _complete_body(operation, schemas)
+            _complete_body(operation, schemas, path)
     return document | {"servers": [{"url": absolute("")}]}
 
 
@@ -170,13 +171,14 @@ def _complete_parameters(operation: dict[str, Any], path: str) -> None:
         ]
 
 
-def _complete_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """A JSON body without a required field may be left out."""
+def _complete_body(operation: dict[str, Any], schemas: dict[str, Any], path: str) -> None:
+    """A JSON body may be left out where it may be empty."""
     body = operation.get("requestBody", {})
     content = body.get("content", {})
-    for kind in content.keys() & _BODIES.keys():
-        content[kind] = _BODIES[kind]
+    bodies = _BODIES_AT_A_PATH if path.endswith("/files/{path}") else _BODIES
+    for kind in content.keys() & bodies.keys():
+        content[kind] = bodies[kind]
         body["required"] = True
     reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
-    if reference and not schemas[reference.rpartition("/")[2]].get("required"):
+    if reference and not schemas[reference.rpartition("/")[2]].keys() & {"required", "minProperties"}:
         body["required"] = False

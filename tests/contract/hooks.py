@@ -35,15 +35,17 @@ def _keeps_rules(path: str, body: dict[str, Any]) -> bool:
     if body.get("started_at") is not None and body.get("finished_at") is not None:
         return False  # in this order
     if path.endswith("/export/jobs"):
-        if body.get("optimization_config") or body.get("validation_config"):
+        if any(body.get(f"{name}_config") for name in ("export", "optimization", "validation")):
             return False  # what each offers is in the capabilities
         return (body.get("model_id") is None) != (body.get("training_job_id") is None)
     if path.endswith("/keys"):
         return body.get("expires_at") is None  # in the future
     if path.endswith("/scale"):
         return bool(body) and (set(body) == {"replicas"} or "replicas" not in body)
-    if "/deployments" in path:
+    if path.endswith(("/deployments", "/deployments/{deployment_id}")):
         config = body.get("config")
         named = sum(body.get(name) is not None for name in _DEPLOYED)
-        return named == 1 and not (isinstance(config, dict) and {"replicas", "auto_scaling"} <= config.keys())
+        if named > 1 or (named == 0 and path.endswith("/deployments")):
+            return False
+        return not (isinstance(config, dict) and {"replicas", "auto_scaling"} <= config.keys())
     return True

@@ -1,5 +1,5 @@
-"""Damaged OpenVINO and TorchScript artefacts of networks: the verifier finds them, or no row tells them from
-the whole."""
+"""Damaged OpenVINO, TorchScript and TFLite artefacts of networks: the verifier finds them, or no row tells
+them from the whole."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from exporters import cases, runners
-from exporters.base import FAILED, Source
+from exporters import cases, registry, runners
+from exporters.base import FAILED, PROGRAM, Source
 from exporters.convert import run
 from exporters.request import ExportRequest
 from exporters.runners.openvino import OpenVinoRunner, runtime
+from exporters.runners.tflite import load as load_tflite
 from exporters.runners.torchscript import load as load_script
 from exporters.sources import load
 from exporters.verify import compare
@@ -81,12 +82,35 @@ def _torchscript(path: Path, random: np.random.Generator) -> Iterator[Damaged]:
                 tensor.copy_(torch.from_numpy(whole))
 
 
-DAMAGES = {"openvino": _openvino, "torchscript": _torchscript}
+def _tflite(path: Path, random: np.random.Generator) -> Iterator[Damaged]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    content = path.read_bytes()
+    whole = Interpreter(model_path=str(path))
+    whole.allocate_tensors()
+    damaged = path.with_name("damaged.tflite")
+    for detail in whole.get_tensor_details():
+        try:
+            array = np.array(whole.get_tensor(detail["index"]))
+        except ValueError:  # no constant
+            continue
+        # A constant is the only tensor whose bytes are in the file.
+        start = content.find(array.tobytes()) if array.dtype.kind == "f" and array.any() else -1
+        if start < 0:
+            continue
+        for kind, change in _changes(array, random):
+            changed = np.ascontiguousarray(change(array.copy())).tobytes()
+            damaged.write_bytes(content[:start] + changed + content[start + len(changed) :])
+            yield kind, load_tflite(damaged)
+
+
+DAMAGES = {"openvino": _openvino, "torchscript": _torchscript, "tflite": _tflite}
 
 
 def _independent(source: Source) -> dict[str, npt.NDArray[Any]]:
     random = np.random.default_rng(77)
-    sizes = {name: dimension.example or 16 for name, dimension in source.dimensions.items()} | {"batch": 50}
+    sizes = {name: dimension.example or 16 for name, dimension in source.dimensions.items()}
+    sizes |= {"batch": 50} if "batch" in source.dimensions else {}
     return {
         spec.name: random.integers(*source.integers[spec.name], shape, endpoint=True).astype(spec.dtype)
         if spec.name in source.integers
@@ -111,7 +135,10 @@ def test_damaged_networks_are_not_verified(
         path = checkpoint(name)
         result = run(ExportRequest(path, tmp_path / name, format_name))
         assert result.verdict == "verified"
-        source = load(path, {})
+        options = registry.specification(format_name).validate({})
+        source = registry.presented(
+            registry.routes(format_name, PROGRAM, options)[0], load(path, {}), options
+        )
         asked = cases.plan(source)
         rows = _independent(source)
         right = source.reference(rows)

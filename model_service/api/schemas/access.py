@@ -11,7 +11,7 @@ from pydantic import (
     SecretStr,
 )
 
-from model_service.actor import Permission, Role
+from model_service.actor import RESERVED_NAMES, Permission, Role
 from model_service.api.schemas.common import (
     Answer,
     Body,
@@ -56,7 +56,7 @@ class UserPath(BaseModel):
 
 
 class NewUser(Body):
-    name: Name
+    name: Name = Field(json_schema_extra={"not": {"enum": [*sorted(RESERVED_NAMES)]}})
     password: Password | None = None
     roles: Roles = []
     namespaces: NamespaceRoles = {}

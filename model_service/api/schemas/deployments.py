@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, Field, WithJsonSchema, computed_field, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    computed_field,
+    model_validator,
+)
 
 from model_service.api.schemas.common import (
     Answer,
@@ -200,6 +208,7 @@ class DeploymentPatch(DeploymentFields):
 class Scaling(Body):
     """Either ``replicas``, or what of the others is to change. Also: min, max, target_cpu_utilization."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
     OTHER_NAMES = _SCALING_NAMES
 
     replicas: Annotated[Replicas | None, NotNull] = None

@@ -145,6 +145,24 @@ def test_a_traced_network_is_converted_too(tmp_path: Path) -> None:
     assert result.verdict == "verified"
 
 
+def test_weights_that_are_not_contiguous_are_taken(tmp_path: Path) -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transposed = nn.Parameter(torch.randn(4, 3).t())
+            self.register_buffer("expanded", torch.randn(1, 4).expand(4, 4))
+            self.strided = torch.randn(8, 6)[::2, ::2]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.transposed @ self.expanded @ self.strided
+
+    torch.manual_seed(0)
+    program = torch.export.export(Views().eval(), (torch.zeros(1, 3),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    result = run(ExportRequest(tmp_path / "model.pt2", tmp_path / "package", "tflite"))
+    assert result.verdict == "verified"
+
+
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
