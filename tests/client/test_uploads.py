@@ -231,7 +231,7 @@ def test_ctrl_c_in_a_large_upload_says_that_the_same_goes_on_and_it_does(
         def update(self, done: float, label: str | None = None) -> None:
             if self.labels[-1] == "large.bin" and done > 4.2 * part and not self.pressed:
                 self.pressed = True
-                signal.raise_signal(signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)  # to the process, as Ctrl-C
 
         def close(self) -> None:
             pass
