@@ -112,7 +112,7 @@ class Texts:
     def probes(self, coverage: dict[str, int]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Typical texts, each term, unknown words and texts that libraries split in different ways.
 
-        ``coverage`` receives the number of terms, and of those that a probe has.
+        ``coverage`` receives two counts: all terms, and the terms that occur in a probe.
         """
         typical = self.typical()
         yield "typical", typical

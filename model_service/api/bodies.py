@@ -210,9 +210,9 @@ class Body(RawIOBase):
         try:
             bodies.waiting[self] = None
             piece = bytes(self._stream.read(size))
+        finally:
             self._is_cut = bodies.waiting.pop(self, _GONE) is _GONE
             took_s = time.monotonic() - began
-        finally:
             bodies.running.acquire()
         if self._is_cut:
             raise bodies.too_slow()

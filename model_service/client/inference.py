@@ -115,7 +115,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Question:
-    """What somebody wants to know. See ``ModelServiceClient.predict``.
+    """A prediction request before it is encoded. See ``ModelServiceClient.predict``.
 
     ``what`` is ``inputs``, ``image``, ``text`` or ``records``, and says how ``content`` travels.
     """

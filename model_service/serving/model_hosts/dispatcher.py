@@ -1,7 +1,7 @@
 """The runs in a model host: an event loop sends them and reads their answers, without another thread.
 
-While there is no process, runs wait. At the end of a process each run in it is told whether it was at fault
-(``RunKilled``) or lost its host (``HostLost``).
+While there is no process, runs wait. When a process ends, a run that caused the end gets ``RunKilled``, and
+each other run in it gets ``HostLost``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from model_service.serving.model_hosts.runs import Answer, HostLost, Run, RunKil
 
 log = structlog.get_logger(__name__)
 
-# What is asked to stop has so long until its process is killed.
+# Time between the request to stop a run and the end of its process.
 STOP_S = 0.5
 # To copy more than that takes longer than a thread's turn.
 _LARGE_BYTES = 1 << 20
@@ -115,7 +115,7 @@ class Dispatcher:
             connection.close()
             process.kill()  # if it has not ended by itself
             return
-        if run is None:  # it answers what nobody asked
+        if run is None:  # an answer without a run
             process.kill(runs_are_innocent=True)
             return
         if "error" in message:
