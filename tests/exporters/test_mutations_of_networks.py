@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as tflite
 
 from exporters import cases, registry, runners
 from exporters.base import FAILED, PROGRAM, Source
@@ -83,25 +84,23 @@ def _torchscript(path: Path, random: np.random.Generator) -> Iterator[Damaged]:
 
 
 def _tflite(path: Path, random: np.random.Generator) -> Iterator[Damaged]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    content = path.read_bytes()
-    whole = Interpreter(model_path=str(path))
-    whole.allocate_tensors()
+    content = bytearray(path.read_bytes())
+    model: Any = tflite.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
     damaged = path.with_name("damaged.tflite")
-    for detail in whole.get_tensor_details():
-        try:
-            array = np.array(whole.get_tensor(detail["index"]))
-        except ValueError:  # no constant
+    for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+        buffer = model.Buffers(tensor.Buffer())
+        if tensor.Type() != tflite.TensorType.FLOAT32 or not buffer.DataLength():
             continue
-        # A constant is the only tensor whose bytes are in the file.
-        start = content.find(array.tobytes()) if array.dtype.kind == "f" and array.any() else -1
-        if start < 0:
-            continue
-        for kind, change in _changes(array, random):
-            changed = np.ascontiguousarray(change(array.copy())).tobytes()
-            damaged.write_bytes(content[:start] + changed + content[start + len(changed) :])
+        # The buffer's array is a view of `content`.
+        constant = buffer.DataAsNumpy().view(np.float32).reshape(tensor.ShapeAsNumpy())
+        whole = constant.copy()
+        for kind, change in _changes(whole, random):
+            constant[...] = change(whole.copy())
+            damaged.unlink(missing_ok=True)  # an interpreter may still have it mapped
+            damaged.write_bytes(content)
             yield kind, load_tflite(damaged)
+        constant[...] = whole
 
 
 DAMAGES = {"openvino": _openvino, "torchscript": _torchscript, "tflite": _tflite}
