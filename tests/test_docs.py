@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import SecretStr
 from typer.main import get_command
 
@@ -22,7 +24,12 @@ from model_service.config import Settings, parse_size
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING")),
+    *(ROOT / "docs").glob("*.md"),
+]
+PATHS = r"`((?:model_service|exporters|scripts|docs|tests|examples|benchmarks)/[\w./]*)`"
 
 
 def rows(text: str) -> dict[str, str]:
@@ -122,11 +129,66 @@ def test_every_file_that_is_named_exists() -> None:
     missing = [
         f"{page.name}: {target}"
         for page in PAGES
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
-        + re.findall(r"`((?:model_service|exporters|scripts|docs|tests)/[\w./]+)`", page.read_text())
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()) + re.findall(PATHS, page.read_text())
         if not (page.parent / target).exists() and not (ROOT / target).exists()
     ]
     assert missing == []
+
+
+def test_the_map_of_contributing_names_a_place_and_a_test_in_each_row() -> None:
+    table = CONTRIBUTING.partition("| to | look in | test with |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    tasks = {}
+    for row in table:
+        task, places, tests = (cell.strip() for cell in row.strip("|").split("|"))
+        tasks[task] = re.findall(PATHS, places), re.findall(PATHS, tests)
+    for task, (places, tests) in tasks.items():
+        assert places, task
+        assert tests, task
+        assert all(test.startswith("tests/") for test in tests), task
+    assert {
+        "add a setting",
+        "add a field to a model",
+        "add an export format",
+        "find why a job is retried",
+        "change a rate limit",
+        "add a route",
+        "add a CLI command",
+        "add an error code",
+        "change a form of stored documents",
+    } <= set(tasks)
+
+
+def test_the_hooks_and_the_workflow_run_what_the_scripts_run() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]  # nothing is downloaded
+    tools = [hook["entry"].removesuffix(" --force-exclude") for hook in hooks[0]["hooks"]]
+    checks = [
+        line for line in (ROOT / "scripts" / "check").read_text().splitlines() if line[:4] in ("ruff", "mypy")
+    ]
+    assert [tool.removeprefix(".venv/bin/") for tool in tools] == [line.removesuffix(" .") for line in checks]
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["ci"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == ["bash .ci/run"]
+
+
+def test_the_licence_is_stated_once_and_whole() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert "version" in project["dynamic"]  # of model_service/__init__.py, its only place
+    assert project.get("version") is None
+
+
+def test_the_glossary_defines_each_term_once() -> None:
+    entries = re.findall(
+        r"^\| (\*\*.+?\*\*) \| (.+) \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE
+    )
+    terms = [term.strip() for cell, _ in entries for term in cell.strip("*").split(",")]
+    assert len(terms) > 60
+    assert len(terms) == len(set(terms))
+    for term, meaning in entries:
+        assert 1 <= len(re.findall(r"[.!?](?= |$)", meaning)) <= 3, term
 
 
 def test_every_test_that_is_named_exists() -> None:
