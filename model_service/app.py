@@ -45,6 +45,7 @@ from model_service.api.document import register_apis, register_pages
 from model_service.api.errors import refuse_invalid_request, register_error_handlers
 from model_service.api.json_provider import OrjsonProvider
 from model_service.api.limits import register_limits
+from model_service.api.presentation import PRESENTED, PresentedModels
 from model_service.api.references import register_references
 from model_service.api.request_body import JSONRequest, register_encodings, register_text
 from model_service.api.request_id import register_request_id
@@ -121,6 +122,7 @@ def create_app(settings: Settings) -> Flask:
         TransferSlots(settings.api_threads),
         StreamSlots(settings.api_threads),
     )
+    app.extensions[PRESENTED] = PresentedModels()
     accept_slashes(app)
     trust_proxies(app, settings.trusted_proxies)
     register_references(app)

@@ -1,12 +1,11 @@
 """What a view needs of its application and its request."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from flask import Response, current_app
 from pydantic import BaseModel
 
-from model_service.api.presentation import PresentedModels
 from model_service.api.schemas.common import Limited
 from model_service.api.transfers import StreamSlots, TransferSlots
 from model_service.config import Settings
@@ -23,7 +22,6 @@ class Context:
     services: Services
     transfers: TransferSlots
     streams: StreamSlots
-    presented: PresentedModels = field(default_factory=PresentedModels)
 
 
 def context() -> Context:

@@ -6,10 +6,10 @@ for a list of a hundred that would cost more than everything else together. A te
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import orjson
-from flask import Response
+from flask import Response, current_app
 from pydantic import BaseModel
 
 from model_service.api.schemas.models import FileMetadata, Model, StoredPath
@@ -27,6 +27,7 @@ def _defaults(answer: type[BaseModel], *made_here: str) -> dict[str, Any]:
 
 
 Document = dict[str, Any]
+PRESENTED = "presented_models"  # the application's extension
 PRESENTED_BYTES = 16 * 1024 * 1024
 _MODEL = _defaults(Model, "id", "model_size", "files", "file_metadata")
 _FILE = _defaults(StoredPath)
@@ -65,6 +66,11 @@ def answer_json(body: Any, status: int = 200) -> Response:
 
 def json_response(body: bytes, status: int = 200) -> Response:
     return Response(body, status, content_type="application/json")
+
+
+def presented() -> "PresentedModels":
+    """The application's own."""
+    return cast(PresentedModels, current_app.extensions[PRESENTED])
 
 
 class PresentedModels:

@@ -3,8 +3,8 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
-from model_service.api.context import context, page_limit, services
-from model_service.api.presentation import Document, json_response, to_json
+from model_service.api.context import page_limit, services
+from model_service.api.presentation import Document, json_response, presented, to_json
 from model_service.api.schemas.search import ModelPage, ModelPagination, ModelQuery
 
 api = APIBlueprint("search", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
@@ -39,6 +39,6 @@ def _answer(query: ModelQuery) -> Response:
 
 def answer_models(stubs: list[Document], **more: object) -> Response:
     """``{"models": […]}`` and whatever else belongs to the answer."""
-    models = b",".join(context().presented.of(stubs, services().search.load))
+    models = b",".join(presented().of(stubs, services().search.load))
     rest = b"".join(b',"%s":%s' % (name.encode(), to_json(value)) for name, value in more.items())
     return json_response(b'{"models":[%s]%s}' % (models, rest))
