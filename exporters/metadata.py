@@ -28,6 +28,7 @@ def describe(
     """
     model = request.model
     inputs = [_input(spec, source, request.preprocessing) for spec in source.inputs]
+    dtypes = {spec.dtype for spec in source.inputs}
     dynamic = {
         name: {"min": size.minimum, "max": size.maximum, "multiple": size.multiple}
         for name, size in source.dimensions.items()
@@ -67,8 +68,8 @@ def describe(
         if unbounded is None
         else {"bounded": not unbounded, "unbounded_operators": list(unbounded)},
         "performance": dict(performance),
-        "runtime_wrappers": wrappers.paths(request.format),
-        "runtime_wrappers_unavailable": wrappers.why_not(request.format),
+        "runtime_wrappers": wrappers.paths(request.format, dtypes),
+        "runtime_wrappers_unavailable": wrappers.why_not(request.format, dtypes),
     }
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import registry, verify
-from .base import ESTIMATOR, Artefact, Case, Source
+from .base import ESTIMATOR, ONNX, Artefact, Case, Source
 from .findings import array_as_json, array_as_text
+from .formats import onnx_doubles
 from .runners import Runner
 from .shrink import Failure, Shrinker
 
@@ -112,6 +113,9 @@ def _advice(source: Source, format_name: str, artefact: Artefact, kind: str) -> 
         instead = "export pickle, which runs the estimator itself"
     else:
         instead = f"export another format ({', '.join(others[:4])})" if others else "report it as a fault"
+    if source.family == ESTIMATOR and source.inputs[0].dtype == "float64" and format_name == ONNX:
+        narrow = ", ".join(artefact.details["float32_operators"])
+        return (f"onnxruntime computes {narrow} in float32. " if narrow else "") + onnx_doubles.ADVICE
     if kind in _ADVICE:
         return f"{_ADVICE[kind]}, or {instead}."
     return f"{instead[0].upper()}{instead[1:]}."

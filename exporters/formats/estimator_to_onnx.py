@@ -3,7 +3,8 @@
 - ``float32`` computes in what the input is, as runtimes do fastest. A scaler before a tree can round a row to
   the other side of a threshold (onnxruntime#11284).
 - ``float64`` converts the input first and computes as scikit-learn does, where the operators can: the first
-  try for trees behind other steps, the second for everything else.
+  try for trees behind other steps, the second for everything else. The only one where the option ``float64``
+  makes the input float64.
 
 Either way ``onnx_trees`` sets the nodes of trees to the source's, and the rows of ``Source.probes`` are
 compared.
@@ -46,6 +47,8 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
             allowed=[13, highest],
             option="opset_version",
         )
+    if source.inputs[0].dtype == FLOAT64:
+        return (FLOAT64,)
     # What a float32 step computes may lie on the other side of a threshold.
     return (FLOAT64, FLOAT32) if trees.follow_other_steps(source.program) else (FLOAT32, FLOAT64)
 
@@ -58,12 +61,14 @@ def convert(
     Raises:
         ConversionFailed: no converter for this estimator, or none for it in float64.
     """
-    from . import onnx_trees, onnx_types
+    from . import onnx_doubles, onnx_trees, onnx_types
 
     check_names(source, example, options)
     opset = options["opset_version"] or DEFAULT_OPSET
+    takes_float64 = source.inputs[0].dtype == FLOAT64
     failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
-    with converting(failure, converter), torch_graph.quiet(), _unrounded_and_mixed():
+    advice = f" {onnx_doubles.ADVICE}" if takes_float64 else ""
+    with converting(failure, converter, advice), torch_graph.quiet(), _unrounded_and_mixed():
         model = _convert(source, opset, converter)
         _declare(model, opset)
         nodes = onnx_trees.repair(model, source.program, double=converter == FLOAT64)
@@ -73,8 +78,14 @@ def convert(
         if options["simplify"]:
             model = onnx_file.simplify(model)
         files = onnx_file.write(model, folder, source)
-    details = {"opset_version": onnx_file.opset(model)}
-    return Artefact(files, converter, details | ({"tree_nodes_compared": nodes} if nodes else {}))
+        if takes_float64:
+            onnx_doubles.require_kernels(folder / files[0])
+    details: dict[str, Any] = {"opset_version": onnx_file.opset(model)}
+    if nodes:
+        details["tree_nodes_compared"] = nodes
+    if takes_float64:
+        details["float32_operators"] = onnx_doubles.float32_operators(model)
+    return Artefact(files, converter, details)
 
 
 def _convert(source: Source, opset: int, converter: str) -> Any:
@@ -119,7 +130,7 @@ def _declare(model: Any, opset: int) -> None:
 
 
 def _finish(model: Any, source: Source, example: Case, converter: str) -> None:
-    """The interface that the source has: names, dtypes and order of outputs, and a float32 input."""
+    """The interface that the source has: names, dtypes and order of outputs, and the dtype of its input."""
     from onnx import helper
 
     graph = model.graph
@@ -160,7 +171,7 @@ def _finish(model: Any, source: Source, example: Case, converter: str) -> None:
     del graph.output[:]
     graph.output.extend(outputs)
     graph.node.extend(nodes)
-    if converter == FLOAT64:
+    if converter == FLOAT64 and source.inputs[0].dtype == FLOAT32:
         _widen_input(graph, source.inputs[0].name)
 
 

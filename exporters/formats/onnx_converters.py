@@ -58,6 +58,7 @@ def _register_steps() -> None:
     from sklearn.impute import SimpleImputer
     from sklearn.isotonic import IsotonicRegression
     from sklearn.preprocessing import (
+        Binarizer,
         FunctionTransformer,
         KBinsDiscretizer,
         Normalizer,
@@ -70,6 +71,7 @@ def _register_steps() -> None:
 
     for encoder in (OneHotEncoder, OrdinalEncoder, TargetEncoder):
         _replace(encoder, onnx_encoders.encoder)
+    _replace(Binarizer, onnx_steps.binary)
     _replace(KBinsDiscretizer, onnx_steps.bins)
     _replace(Normalizer, onnx_steps.norm)
     _replace(PowerTransformer, onnx_steps.power)

@@ -54,6 +54,15 @@ def bins(scope: Any, operator: Any, container: Any) -> None:
     node.finish(node("Concat", *blocks, axis=1), operator)
 
 
+def binary(scope: Any, operator: Any, container: Any) -> None:
+    """Binarizer: onnxruntime's own compares float32 alone."""
+    node = Nodes(scope, operator, container)
+    threshold = np.array([float(operator.raw_operator.threshold)])
+    end = narrowed(threshold, strict=False) if node.dtype == "float32" else threshold
+    above = node("Greater", node.joined(operator), end)
+    node.finish(node("Cast", above, to=node.dtype), operator)
+
+
 def norm(scope: Any, operator: Any, container: Any) -> None:
     """Normalizer. A row whose norm counts as zero (``_handle_zeros_in_scale``) stays as it is."""
     node = Nodes(scope, operator, container)

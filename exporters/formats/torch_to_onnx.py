@@ -47,6 +47,12 @@ SPECIFICATION = Specification(
         "simplify": Option(
             "boolean", False, "Fold constants and drop what computes nothing once more after converting."
         ),
+        "float64": Option(
+            "boolean",
+            False,
+            "Of an estimator: take float64, and answer with it where no trees do. For numbers whose "
+            "differences float32 loses, such as timestamps.",
+        ),
     },
 )
 

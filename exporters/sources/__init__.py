@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..base import Source
-from ..errors import InvalidSource, UnsafeCheckpoint
+from ..base import ESTIMATOR, FAMILIES, Source
+from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
 from ..request import Trust
 from . import boosters, compressed, contents
 from .advice import SAVE_AS_PROGRAM
@@ -125,6 +125,13 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust = Trust()) -> Sour
     import torch
 
     kind = _kind(contents.read(path))
+    if options.get("float64") and FAMILIES[kind.name] != ESTIMATOR:
+        raise UnsupportedOption(
+            "The option float64 is for estimators of scikit-learn, XGBoost and LightGBM: the inputs of a "
+            "network have the dtypes that it was saved with. Leave it out.",
+            allowed=[False],
+            option="float64",
+        )
     # More threads add up in another order, and the golden outputs would differ in their last bits.
     torch.set_num_threads(1)
     source: Source = import_module(f".{kind.module}", __name__).load(path, options, trust)

@@ -2,18 +2,9 @@
 
 It takes one ``input``, float32[batch, n_features]: what runtimes of exported estimators take, and what tree
 ensembles compare in. Of an estimator that takes texts these are the counts of its terms (``texts``). The
-source gets the same numbers in float64, which is what estimators are fitted on and compute in; what comes out
-is float32. The outputs are named as skl2onnx and onnxmltools name them:
-
-==============  ============================================================================================
-a classifier    ``probabilities`` float32[batch, classes], or ``scores`` where it has none, which come first
-                as a classifier's scores do everywhere here; then ``label`` int64[batch]. A class that is no
-                integer is labelled by its place in ``classes_``, whose names are the source's ``classes``
-a regressor     ``variable`` float32[batch, targets]
-a transformer   ``variable`` float32[batch, columns]
-a clusterer or  ``scores`` float32[batch, k], the distances from the centres or the decision function, and
-outlier finder  where it has either; ``label`` int64[batch]
-==============  ============================================================================================
+source gets the same numbers in float64, which is what estimators are fitted on and compute in; its
+``answers`` are float32. With the option ``float64`` the input is float64, and so are the answers that a
+runtime computes in it.
 """
 
 import warnings
@@ -26,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import ESTIMATOR, Arrays, Dimension, Labels, Source, TensorSpec
+from ..base import ESTIMATOR, Arrays, Dimension, Source, TensorSpec
 from ..errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption, as_limit
 from ..request import Trust
-from . import boosters, columns, native_state, pickle_gate, probes, skops_gate, tables, texts
+from . import answers, boosters, columns, native_state, pickle_gate, probes, skops_gate, tables, texts
 from .compressed import open_bounded
+from .fitted import parts
+from .trees import fitted_trees
 from .typical import known_bounds, typical_rows
 
 INPUT = "input"
@@ -40,7 +33,7 @@ _PROBES = 128
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """Raises UnsafeCheckpoint and InvalidSource as the gates do; InvalidSource for what is not fitted or no
-    estimator; UnsupportedOption for the option ``inputs``.
+    estimator; UnsupportedOption for the option ``inputs``, and for ``float64`` of one that takes none.
     """
     if options.get("inputs") is not None:
         raise UnsupportedOption(
@@ -48,7 +41,23 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
             allowed=None,
             option="inputs",
         )
-    return as_source(read(path, trust))
+    estimator = read(path, trust)
+    if not options.get("float64"):
+        return as_source(estimator)
+    source = as_source(estimator, "float64", "float32" if _answers_float32(estimator) else "float64")
+    if source.inputs[0].dtype != "float64":
+        raise UnsupportedOption(
+            f"The {type(estimator).__name__} itself takes no float64. Export it without float64.",
+            allowed=[False],
+            option="float64",
+        )
+    return source
+
+
+def _answers_float32(estimator: Any) -> bool:
+    """Whether its answers are sums of float32 in ONNX: ai.onnx.ml's trees have no other, nor has XGBoost."""
+    boosts = any(type(part).__module__.startswith("xgboost") for part in parts(estimator))
+    return boosts or bool(fitted_trees(estimator))
 
 
 def read(path: Path, trust: Trust = Trust()) -> Any:  # noqa: B008 - frozen
@@ -119,14 +128,16 @@ def _unpickle(path: Path) -> Any:
         ) from exc
 
 
-def as_source(estimator: Any, dtype: str = "float32") -> Source:
+def as_source(estimator: Any, dtype: str = "float32", answered: str = "float32") -> Source:
     """The estimator with an input of ``dtype``: float32, or float64 where the estimator takes it.
+
+    ``answered``: the dtype of its answers but for labels.
 
     Raises InvalidSource: not fitted, no estimator, not whole, or one with several labels for a row.
     """
     try:
         with _one_thread(_framework(estimator)):
-            return _as_source(estimator, dtype)
+            return _as_source(estimator, dtype, answered)
     except (AttributeError, KeyError, IndexError, TypeError) as exc:
         raise _unusable(estimator, exc) from exc
 
@@ -135,7 +146,7 @@ def _framework(estimator: Any) -> str:
     return type(estimator).__module__.partition(".")[0]
 
 
-def _as_source(estimator: Any, dtype: str) -> Source:
+def _as_source(estimator: Any, dtype: str, answered: str) -> Source:
     framework = _framework(estimator)
     words = texts.of(estimator)
     width = _width(estimator) if words is None else words.width
@@ -145,11 +156,11 @@ def _as_source(estimator: Any, dtype: str) -> Source:
             "the estimator or the whole pipeline."
         )
     table = tables.of(estimator) if words is None else None
-    answer = _answer(estimator)
+    answer = answers.of(estimator)
     if table is not None and table.has_texts:
         answer, estimator = _of_texts(answer, table), table.program
     if words is not None:
-        answer, estimator = words.answered(answer, _answer(words.program)), words.program
+        answer, estimator = words.answered(answer, answers.of(words.program)), words.program
     draw = _drawing(estimator, int(width), answer) if words is None else words.draw
     rows = draw(_PROBES, 0) if words is None else words.typical()
     working = _working_dtype(answer, rows)
@@ -160,7 +171,8 @@ def _as_source(estimator: Any, dtype: str) -> Source:
     def reference(arrays: Arrays) -> Arrays:
         with warnings.catch_warnings(), _one_thread(framework):
             warnings.simplefilter("ignore")
-            return answer(arrays[INPUT].astype(working))
+            found = answer(arrays[INPUT].astype(working))
+            return {name: one if name == "label" else one.astype(answered) for name, one in found.items()}
 
     return Source(
         kind=framework if framework in FRAMEWORKS else "sklearn",
@@ -172,8 +184,8 @@ def _as_source(estimator: Any, dtype: str) -> Source:
         reference=reference,
         shapes=lambda sizes: {INPUT: (sizes["batch"], int(width))},
         integers={},
-        classes=class_names(estimator),
-        labels=_label_outputs(estimator, lambda: reference({INPUT: typical})),
+        classes=answers.class_names(estimator),
+        labels=answers.label_outputs(estimator, lambda: reference({INPUT: typical})),
         draw=lambda shapes, seed: {INPUT: draw(shapes[INPUT][0], seed + 1).astype(given)},
         probes=lambda: (
             (name, {INPUT: rows.astype(given, copy=False) if table is None else table.projected(rows)})
@@ -222,17 +234,17 @@ def _has_units(estimator: Any) -> bool:
 def _drawing(
     estimator: Any, width: int, answer: Callable[[npt.NDArray[Any]], Arrays]
 ) -> Callable[[int, int], npt.NDArray[Any]]:
-    """(count, seed) → float32 rows of what is known of each column; above zero where others are rejected."""
+    """(count, seed) → float64 rows of what is known of each column; above zero where others are rejected."""
     known, bounds = columns.known(estimator, width), known_bounds(estimator, width)
 
     def draw(count: int, seed: int) -> npt.NDArray[Any]:
         return columns.with_codes(typical_rows(bounds, count, seed), known, seed)
 
     try:
-        answer(draw(_PROBES, 0).astype(np.float64))
+        answer(draw(_PROBES, 0))
     except ValueError:
         try:
-            answer(_above_zero(draw(_PROBES, 0)).astype(np.float64))
+            answer(_above_zero(draw(_PROBES, 0)))
         except Exception:  # the base case reports the error
             return draw
         return lambda count, seed: _above_zero(draw(count, seed))
@@ -263,112 +275,3 @@ def _working_dtype(answer: Callable[[npt.NDArray[Any]], Arrays], rows: npt.NDArr
     except Exception:  # the base case reports the error
         return "float64"
     return "float64"
-
-
-def class_names(estimator: Any) -> tuple[str, ...] | None:
-    """What the columns of probabilities are of."""
-    classes = getattr(estimator, "classes_", None)
-    if classes is None or not _is_classifier(estimator):
-        return None
-    return tuple(str(label) for label in np.asarray(classes).tolist())
-
-
-def labels_are_places(estimator: Any) -> bool:
-    """Whether ``label`` is the place in ``classes_``, not the class itself."""
-    return np.asarray(estimator.classes_).dtype.kind not in "iu"
-
-
-def _label_outputs(estimator: Any, ask: Callable[[], Arrays]) -> dict[str, Labels]:
-    """A label that is not the class that scores best is judged in every row: as of a support vector machine,
-    which votes, or a decision function, which may have other columns than classes.
-
-    ``ask``: what the estimator answers to typical rows.
-    """
-    if not _is_classifier(estimator) or not hasattr(estimator, "predict_proba"):
-        return {}
-    classes = np.asarray(estimator.classes_)
-    values = np.arange(len(classes)) if labels_are_places(estimator) else classes
-    try:
-        answers = ask()
-    except Exception:  # the base case reports the error
-        return {}
-    scores, chosen = answers["probabilities"], answers["label"][:, None] == values
-    if (
-        scores.shape != chosen.shape
-        or not (chosen & (scores == scores.max(axis=1, keepdims=True))).any(1).all()
-    ):
-        return {}
-    return {"label": Labels("probabilities", tuple(values.tolist()))}
-
-
-def _is_classifier(estimator: Any) -> bool:
-    from sklearn.base import is_classifier
-
-    return bool(is_classifier(estimator))
-
-
-def _answer(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
-    if _is_classifier(estimator):
-        return _classifier(estimator)
-    from sklearn.base import is_clusterer, is_outlier_detector, is_regressor
-
-    if is_clusterer(estimator) and hasattr(estimator, "predict"):
-        if not hasattr(estimator, "transform"):
-            return lambda rows: {"label": _labels(estimator.predict(rows))}
-        return lambda rows: {
-            "scores": _columns(estimator.transform(rows)),
-            "label": _labels(estimator.predict(rows)),
-        }
-    if is_outlier_detector(estimator):
-        return lambda rows: {
-            "scores": _columns(estimator.decision_function(rows)),
-            "label": _labels(estimator.predict(rows)),
-        }
-    if is_regressor(estimator) or (hasattr(estimator, "predict") and not hasattr(estimator, "predict_proba")):
-        return lambda rows: {"variable": _columns(estimator.predict(rows))}
-    if hasattr(estimator, "predict_proba"):  # a mixture
-        return lambda rows: {
-            "probabilities": _columns(estimator.predict_proba(rows)),
-            "label": _labels(estimator.predict(rows)),
-        }
-    if hasattr(estimator, "transform"):
-        return lambda rows: {"variable": _columns(estimator.transform(rows))}
-    raise InvalidSource(f"A {type(estimator).__name__} neither predicts nor transforms.")
-
-
-def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
-    classes = estimator.classes_
-    if isinstance(classes, list) or np.asarray(classes).ndim != 1:
-        raise InvalidSource(
-            f"The {type(estimator).__name__} gives several labels for a row. Save one estimator for each."
-        )
-    classes = np.asarray(classes)
-    places = {label: place for place, label in enumerate(classes.tolist())}
-
-    def label(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
-        predicted = np.asarray(estimator.predict(rows))
-        if not labels_are_places(estimator):
-            return _labels(predicted)
-        return np.array([places[one] for one in predicted.tolist()], np.int64)
-
-    if hasattr(estimator, "predict_proba"):
-        return lambda rows: {"probabilities": _columns(estimator.predict_proba(rows)), "label": label(rows)}
-
-    if not hasattr(estimator, "decision_function"):  # as of votes by majority
-        return lambda rows: {"label": label(rows)}
-
-    def scores(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
-        """Of two classes scikit-learn gives the second one's score alone: the first one's is its negative."""
-        found: npt.NDArray[Any] = _columns(estimator.decision_function(rows))
-        return np.hstack([-found, found]) if len(classes) == 2 and found.shape[1] == 1 else found
-
-    return lambda rows: {"scores": scores(rows), "label": label(rows)}
-
-
-def _labels(values: Any) -> npt.NDArray[np.generic]:
-    return np.asarray(values).reshape(-1).astype(np.int64)
-
-
-def _columns(values: Any) -> npt.NDArray[np.generic]:
-    dense = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
-    return np.ascontiguousarray(dense.reshape(len(dense), -1), dtype=np.float32)

@@ -18,7 +18,7 @@ _MOST_COLUMNS = 256  # of which each has rows of its own
 _MOST_ROWS = 8_192  # of categories, of bounds
 _MASKED_ROWS = 64
 _MASKED_SHARE = 0.3
-_DENORMAL = 1e-40
+_DENORMALS = {np.dtype(np.float32): (1e-40,), np.dtype(np.float64): (1e-40, 1e-310)}
 _HUGE = 1e30
 _TIED_ROWS = 32
 _FACTORS = (4, 16)  # the range of the columns of a network or a line is not known
@@ -43,7 +43,7 @@ def classes(
         yield "boundary", boundary
     yield "missing", np.concatenate([_missing(typical, random), *reaching.missing])
     yield "zero", _zeros(typical)
-    yield "denormal", _one_at_a_time(typical, _DENORMAL)
+    yield "denormal", np.concatenate([_one_at_a_time(typical, one) for one in _DENORMALS[typical.dtype]])
     yield (
         "extremes",
         np.concatenate([_one_at_a_time(typical, _HUGE), _one_at_a_time(typical, -_HUGE)]),

@@ -228,7 +228,9 @@ def _write_places(part: Any, texts: list[tuple[str, ...] | None]) -> None:
         return
     if hasattr(part, "categories_"):
         part.categories_ = [
-            values if one is None else np.array([_place(value, one) for value in values.tolist()], np.float64)
+            _numbers(values)
+            if one is None
+            else np.array([_place(value, one) for value in values.tolist()], np.float64)
             for one, values in zip(texts, _values(part), strict=True)
         ]
         return
@@ -241,6 +243,14 @@ def _write_places(part: Any, texts: list[tuple[str, ...] | None]) -> None:
     part._fit_dtype = part._fill_dtype = np.dtype(np.float64)
     if isinstance(part.fill_value, str):
         part.fill_value = statistics[0]
+
+
+def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Categories beside a column of texts are objects, numbers too; dates stay objects."""
+    try:
+        return np.array([np.nan if _is_missing(value) else value for value in values.tolist()], np.float64)
+    except (TypeError, ValueError):
+        return values
 
 
 def _place(value: Any, texts: tuple[str, ...]) -> float:

@@ -17,15 +17,15 @@ _MARGIN = 0.1  # beyond the smallest and the largest value that is known, of the
 Pairs = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def typical_rows(bounds: Pairs, count: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    """float32[count, columns], uniform within each column's bounds; standard normal where it has none."""
+def typical_rows(bounds: Pairs, count: int, seed: int = 0) -> npt.NDArray[np.float64]:
+    """float64[count, columns], uniform within each column's bounds; standard normal where it has none."""
     low, high = bounds
     random = np.random.default_rng(seed)
     rows = random.standard_normal((count, len(low)))
     known = np.isfinite(low) & np.isfinite(high)
     span = np.where(high > low, high - low, 1.0)
     uniform = low - _MARGIN * span + random.random(rows.shape) * span * (1 + 2 * _MARGIN)
-    return np.where(known, uniform, rows).astype(np.float32)
+    return np.where(known, uniform, rows)
 
 
 def known_bounds(estimator: Any, width: int) -> Pairs:

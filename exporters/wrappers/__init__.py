@@ -8,7 +8,7 @@ wrapper reads labels and titles from metadata.json.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,18 @@ class Language:
     copied: Mapping[str, Path] = field(default_factory=dict)  # path in the language's folder → file as it is
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)  # file → the formats that it is for
     why_not: Mapping[str, str] = field(default_factory=dict)  # format → why there is no wrapper
+    lacks: Mapping[str, frozenset[str]] = field(
+        default_factory=dict
+    )  # format → dtypes of inputs it cannot pass
+
+    def runs(self, format_name: str, dtypes: Collection[str]) -> bool:
+        return format_name in self.formats and not self.lacks.get(format_name, frozenset()).intersection(
+            dtypes
+        )
+
+    def refusal(self, format_name: str, dtypes: Collection[str]) -> str:
+        lacking = sorted(self.lacks.get(format_name, frozenset()).intersection(dtypes))
+        return self.why_not.get(format_name) or f"The runtime's package for it takes no {', '.join(lacking)}."
 
     @property
     def wrapper(self) -> str:
@@ -87,6 +99,8 @@ LANGUAGES: Mapping[str, Language] = {
             "pytorch": _OF_PYTHON,
             "pickle": _OF_PYTHON,
         },
+        # ORTTensorElementDataType has no others.
+        lacks={"onnx": frozenset({"bool", "int16", "uint16", "float16", "float64"})},
     ),
     "kotlin": Language(
         ("ModelWrapper.kt", "Processing.kt", "build.gradle"),
@@ -103,21 +117,21 @@ LANGUAGES: Mapping[str, Language] = {
 }
 
 
-def paths(format_name: str) -> dict[str, str]:
-    """Language → the path of its wrapper in a package of the format."""
+def paths(format_name: str, dtypes: Collection[str] = ()) -> dict[str, str]:
+    """Language → the path of its wrapper in a package of the format with inputs of ``dtypes``."""
     return {
         name: f"runtimes/{name}/{language.wrapper}"
         for name, language in LANGUAGES.items()
-        if format_name in language.formats
+        if language.runs(format_name, dtypes)
     }
 
 
-def why_not(format_name: str) -> dict[str, str]:
-    """Language → why a package of the format has no wrapper in it."""
+def why_not(format_name: str, dtypes: Collection[str] = ()) -> dict[str, str]:
+    """Language → why a package of the format with inputs of ``dtypes`` has no wrapper in it."""
     return {
-        name: language.why_not[format_name]
+        name: language.refusal(format_name, dtypes)
         for name, language in LANGUAGES.items()
-        if format_name in language.why_not
+        if not language.runs(format_name, dtypes)
     }
 
 
@@ -142,14 +156,15 @@ def write(
 
     environment = _environment()
     format_name = metadata["model_info"]["export_format"]
-    languages = [name for name, language in LANGUAGES.items() if format_name in language.formats]
+    dtypes = {spec["dtype"] for spec in metadata["input_specs"]}
+    languages = list(paths(format_name, dtypes))
     values = {
         "metadata": {"table": None, "vectorizer": None, **metadata},
         "versions": versions,
         "format": format_name,
         "languages": languages,
     }
-    values |= {"why_not": why_not(format_name), "tolerances": TOLERANCES}
+    values |= {"why_not": why_not(format_name, dtypes), "tolerances": TOLERANCES}
     values["ignores_processor"] = (
         not metadata["preprocessing"] and (folder / "preprocessor_config.json").is_file()
     )

@@ -35,3 +35,11 @@ def test_which_pairs_there_are() -> None:
         "swift": {"coreml", "onnx", "tflite"},
         "kotlin": {"onnx", "tflite", "torchscript"},
     }
+
+
+def test_a_dtype_that_a_language_cannot_pass_is_the_reason() -> None:
+    assert "swift" not in wrappers.paths("onnx", {"float32", "float64"})
+    assert wrappers.why_not("onnx", {"float64"}) == {
+        "swift": "The runtime's package for it takes no float64."
+    }
+    assert "swift" in wrappers.paths("tflite", {"float64"})

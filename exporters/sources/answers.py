@@ -1,0 +1,133 @@
+"""What an estimator answers to rows, by the names of its outputs.
+
+They are named as skl2onnx and onnxmltools name them, and are in the estimator's own floats:
+
+==============  ============================================================================================
+a classifier    ``probabilities`` float[batch, classes], or ``scores`` where it has none, which come first
+                as a classifier's scores do everywhere here; then ``label`` int64[batch]. A class that is no
+                integer is labelled by its place in ``classes_``, whose names are the source's ``classes``
+a regressor     ``variable`` float[batch, targets]
+a transformer   ``variable`` float[batch, columns]
+a clusterer or  ``scores`` float[batch, k], the distances from the centres or the decision function, and
+outlier finder  where it has either; ``label`` int64[batch]
+==============  ============================================================================================
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base import Arrays, Labels
+from ..errors import InvalidSource
+
+
+def class_names(estimator: Any) -> tuple[str, ...] | None:
+    """What the columns of probabilities are of."""
+    classes = getattr(estimator, "classes_", None)
+    if classes is None or not _is_classifier(estimator):
+        return None
+    return tuple(str(label) for label in np.asarray(classes).tolist())
+
+
+def _labels_are_places(estimator: Any) -> bool:
+    """Whether ``label`` is the place in ``classes_``, not the class itself."""
+    return np.asarray(estimator.classes_).dtype.kind not in "iu"
+
+
+def label_outputs(estimator: Any, ask: Callable[[], Arrays]) -> dict[str, Labels]:
+    """A label that is not the class that scores best is judged in every row: as of a support vector machine,
+    which votes, or a decision function, which may have other columns than classes.
+
+    ``ask``: what the estimator answers to typical rows.
+    """
+    if not _is_classifier(estimator) or not hasattr(estimator, "predict_proba"):
+        return {}
+    classes = np.asarray(estimator.classes_)
+    values = np.arange(len(classes)) if _labels_are_places(estimator) else classes
+    try:
+        answers = ask()
+    except Exception:  # the base case reports the error
+        return {}
+    scores, chosen = answers["probabilities"], answers["label"][:, None] == values
+    if (
+        scores.shape != chosen.shape
+        or not (chosen & (scores == scores.max(axis=1, keepdims=True))).any(1).all()
+    ):
+        return {}
+    return {"label": Labels("probabilities", tuple(values.tolist()))}
+
+
+def _is_classifier(estimator: Any) -> bool:
+    from sklearn.base import is_classifier
+
+    return bool(is_classifier(estimator))
+
+
+def of(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
+    """Raises InvalidSource: it neither predicts nor transforms, or gives several labels for a row."""
+    if _is_classifier(estimator):
+        return _classifier(estimator)
+    from sklearn.base import is_clusterer, is_outlier_detector, is_regressor
+
+    if is_clusterer(estimator) and hasattr(estimator, "predict"):
+        if not hasattr(estimator, "transform"):
+            return lambda rows: {"label": _labels(estimator.predict(rows))}
+        return lambda rows: {
+            "scores": _columns(estimator.transform(rows)),
+            "label": _labels(estimator.predict(rows)),
+        }
+    if is_outlier_detector(estimator):
+        return lambda rows: {
+            "scores": _columns(estimator.decision_function(rows)),
+            "label": _labels(estimator.predict(rows)),
+        }
+    if is_regressor(estimator) or (hasattr(estimator, "predict") and not hasattr(estimator, "predict_proba")):
+        return lambda rows: {"variable": _columns(estimator.predict(rows))}
+    if hasattr(estimator, "predict_proba"):  # a mixture
+        return lambda rows: {
+            "probabilities": _columns(estimator.predict_proba(rows)),
+            "label": _labels(estimator.predict(rows)),
+        }
+    if hasattr(estimator, "transform"):
+        return lambda rows: {"variable": _columns(estimator.transform(rows))}
+    raise InvalidSource(f"A {type(estimator).__name__} neither predicts nor transforms.")
+
+
+def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
+    classes = estimator.classes_
+    if isinstance(classes, list) or np.asarray(classes).ndim != 1:
+        raise InvalidSource(
+            f"The {type(estimator).__name__} gives several labels for a row. Save one estimator for each."
+        )
+    classes = np.asarray(classes)
+    places = {label: place for place, label in enumerate(classes.tolist())}
+
+    def label(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
+        predicted = np.asarray(estimator.predict(rows))
+        if not _labels_are_places(estimator):
+            return _labels(predicted)
+        return np.array([places[one] for one in predicted.tolist()], np.int64)
+
+    if hasattr(estimator, "predict_proba"):
+        return lambda rows: {"probabilities": _columns(estimator.predict_proba(rows)), "label": label(rows)}
+
+    if not hasattr(estimator, "decision_function"):  # as of votes by majority
+        return lambda rows: {"label": label(rows)}
+
+    def scores(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
+        """Of two classes scikit-learn gives the second one's score alone: the first one's is its negative."""
+        found: npt.NDArray[Any] = _columns(estimator.decision_function(rows))
+        return np.hstack([-found, found]) if len(classes) == 2 and found.shape[1] == 1 else found
+
+    return lambda rows: {"scores": scores(rows), "label": label(rows)}
+
+
+def _labels(values: Any) -> npt.NDArray[np.generic]:
+    return np.asarray(values).reshape(-1).astype(np.int64)
+
+
+def _columns(values: Any) -> npt.NDArray[np.generic]:
+    dense = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+    return np.ascontiguousarray(dense.reshape(len(dense), -1))
