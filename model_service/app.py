@@ -46,6 +46,7 @@ from model_service.api.errors import refuse_invalid_request, register_error_hand
 from model_service.api.json_provider import OrjsonProvider
 from model_service.api.limits import register_limits
 from model_service.api.presentation import PRESENTED, PresentedModels
+from model_service.api.reference import DESCRIPTION, TITLE
 from model_service.api.references import register_references
 from model_service.api.request_body import JSONRequest, register_encodings, register_text
 from model_service.api.request_id import register_request_id
@@ -100,7 +101,7 @@ def create_app(settings: Settings) -> Flask:
     """The WSGI application over its own connection to MongoDB."""
     app = OpenAPI(
         __name__,
-        info=Info(title="Model Service", version=__version__),
+        info=Info(title=TITLE, description=DESCRIPTION, version=__version__),
         doc_prefix="/docs",
         validation_error_callback=refuse_invalid_request,
         validation_error_model=Error,

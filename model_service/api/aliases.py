@@ -20,7 +20,11 @@ api = APIBlueprint("aliases", __name__, url_prefix="/api/v1", abp_tags=[Tag(name
 
 @api.get("/aliases", responses={200: AliasList})
 def list_aliases(query: AliasQuery) -> Response:
-    """The aliases of a name, those of its highest version first."""
+    """List the aliases of a name.
+
+    Returns every alias of the name in `name` and the version that it is on, those of the highest version
+    first.
+    """
     models = services().aliases.of_name(query.name)
     found = [Alias.of(model, alias) for model in models for alias in model["aliases"]]
     return answer(AliasList(name=query.name, aliases=found))
@@ -28,7 +32,10 @@ def list_aliases(query: AliasQuery) -> Response:
 
 @api.get("/models/<model_ref:model_id>/aliases", responses={200: AliasList})
 def list_model_aliases(path: ModelPath) -> Response:
-    """The aliases of one version."""
+    """List the aliases of a version.
+
+    Returns the aliases that point to this version.
+    """
     model = services().models.get(path.model_id)
     found = [Alias.of(model, alias) for alias in model.get("aliases", ())]
     return answer(AliasList(name=model["name"], aliases=found))
@@ -36,14 +43,22 @@ def list_model_aliases(path: ModelPath) -> Response:
 
 @api.put("/models/<model_ref:model_id>/aliases/<alias>", responses={200: AliasSet})
 def set_alias(path: AliasPath) -> Response:
-    """Give this version the alias; another version of the name that has it loses it in the same moment."""
+    """Set an alias on a version.
+
+    If another version of the name has the alias, it is moved in one step. An alias has 1 to 64 letters,
+    digits, `_`, `-` or `.`; `latest` and texts that look like a version are refused. An archived version
+    takes no alias (409).
+    """
     model = services().aliases.set(path.model_id, path.alias)
     return tagged(answer(AliasSet(**Alias.of(model, path.alias).model_dump())), model["revision"])
 
 
 @api.delete("/models/<model_ref:model_id>/aliases/<alias>", responses={200: AliasRemoved})
 def remove_alias(path: AliasPath) -> Response:
-    """Take the alias from this version."""
+    """Remove an alias from a version.
+
+    404 if this version does not have the alias.
+    """
     model = services().aliases.remove(path.model_id, path.alias)
     removed = AliasRemoved(
         alias=path.alias, name=model["name"], version=model["version"], model_id=model["_id"]

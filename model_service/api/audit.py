@@ -11,7 +11,11 @@ api = APIBlueprint("audit", __name__, url_prefix="/api/v1/audit", abp_tags=[Tag(
 
 @api.get("", responses={200: AuditLog})
 def read_audit_log(query: AuditQuery) -> Response:
-    """Who changed what, newest first."""
+    """Read the audit log.
+
+    Who changed what and when, newest first, filtered by actor, kind, subject, name and time. `next_cursor`
+    of a response continues the list. For administrators.
+    """
     fields = query.model_dump(include={"actor", "kind", "subject_id", "name"}, exclude_none=True)
     page = services().audit.search(
         fields, since=query.since, until=query.until, cursor=query.cursor, limit=page_limit(query)

@@ -15,7 +15,12 @@ _MAKES_ROOM = frozenset({"delete", "untag"})
 
 @api.post("/batch", responses={200: BatchAnswer})
 def change_models(body: Batch) -> Response:
-    """Tag, untag, set the status, delete, restore and alias up to 1,000 models, each for itself."""
+    """Change up to 1,000 models in one request.
+
+    Each operation succeeds or fails alone: the response is 200, and `results` has for each one, in order,
+    the `status` and `error` that its own request would have had. Operations: `tag`, `untag`, `status`,
+    `delete`, `restore`, `alias`.
+    """
     operations = [operation.model_dump() for operation in body.operations]
     if any(operation["op"] not in _MAKES_ROOM for operation in operations):
         services().disk.require_room()

@@ -19,7 +19,12 @@ api = APIBlueprint("capabilities", __name__, url_prefix="/api/v1/export", abp_ta
 
 @api.get("/capabilities", responses={200: Capabilities})
 def get_capabilities(query: CapabilityQuery) -> Response:
-    """Which models become which formats, and which of them the running workers can make now."""
+    """List which models can become which formats.
+
+    For one `framework` or all: the formats, whether they are reached directly, their limitations, and
+    `available`, whether a running worker has the tools, with the reason if none has. `options` are those of
+    every format.
+    """
     capabilities = services().capabilities
     if query.framework is not None:
         one = capabilities.of(query.framework)

@@ -33,7 +33,11 @@ def _answer(dataset: dict[str, Any], status: int = 200) -> Response:
 
 @api.post("", responses={201: Dataset})
 def register_dataset(body: NewDataset) -> Response:
-    """Register a dataset version. With Idempotency-Key, once however often it is sent."""
+    """Register a dataset version.
+
+    Needs `name`. Without `version` the name gets its next minor version, from `v1.0` on. `Idempotency-Key`
+    is supported.
+    """
     once = requested_once()
     dataset = services().datasets.register(body.model_dump(by_alias=True), once)
     response = _answer(dataset, 201)
@@ -43,7 +47,10 @@ def register_dataset(body: NewDataset) -> Response:
 
 @api.get("", responses={200: DatasetPage})
 def list_datasets(query: DatasetQuery) -> Response:
-    """List dataset versions, newest first."""
+    """List dataset versions.
+
+    A page, newest first. All filters of a request must match.
+    """
     page = services().datasets.page(query.filters(), query.page, page_limit(query))
     datasets = [Dataset.model_validate(dataset) for dataset in page.items]
     body = DatasetPage(datasets=datasets, pagination=Pagination.of(page))
@@ -52,20 +59,31 @@ def list_datasets(query: DatasetQuery) -> Response:
 
 @api.get("/<dataset_ref:dataset_id>", responses={200: Dataset, 304: None})
 def get_dataset(path: DatasetPath) -> Response:
-    """Read one dataset version: by its id, datasets:/NAME/v1.2 or datasets:/NAME/latest."""
+    """Read a dataset version.
+
+    The id may be a reference: `NAME/v1.2` or `NAME/latest`. The `ETag` is the dataset's `revision`;
+    `If-None-Match` with it gives 304.
+    """
     dataset = services().datasets.get(path.dataset_id)
     return not_modified(dataset["revision"]) or _answer(dataset)
 
 
 @api.put("/<dataset_ref:dataset_id>", responses={200: Dataset})
 def update_dataset(path: DatasetPath, body: DatasetChanges) -> Response:
-    """Change the metadata that is sent; name and version stay. If-Match is honoured."""
+    """Change a dataset version.
+
+    The same as PATCH: fields that are not sent stay as they are.
+    """
     return _change(path, body)
 
 
 @api.patch("/<dataset_ref:dataset_id>", responses={200: Dataset})
 def patch_dataset(path: DatasetPath, body: DatasetChanges) -> Response:
-    """Change the fields that are sent; null clears one that may be empty. If-Match is honoured."""
+    """Change some fields of a dataset version.
+
+    Each sent field is replaced as a whole; `null` clears a field that may be empty. Name and version cannot
+    change. `If-Match` is supported.
+    """
     return _change(path, body)
 
 
@@ -76,14 +94,22 @@ def _change(path: DatasetPath, body: DatasetChanges) -> Response:
 
 @api.delete("/<dataset_ref:dataset_id>", responses={200: Deleted})
 def delete_dataset(path: DatasetPath) -> Response:
-    """Remove a dataset version that nothing was made with, and its files."""
+    """Delete a dataset version.
+
+    Removes the version and its files at once; there is no trash for datasets. 409 while a training job or a
+    model refers to it, also a model in the trash. The version number is not given again.
+    """
     deleted_id = services().datasets.delete(path.dataset_id)
     return answer(Deleted(message="Dataset deleted successfully", deleted_id=deleted_id))
 
 
 @api.get("/<dataset_ref:dataset_id>/usage", responses={200: DatasetUsage})
 def get_dataset_usage(path: DatasetPath, query: UsageQuery) -> Response:
-    """The training jobs that used it, and the models that were made from it."""
+    """List what used a dataset version.
+
+    Training jobs that used it, with its roles there, and models that name it or came from one of these
+    jobs: the newest `limit` (100, at most 200) of each. `truncated` is true if there are more.
+    """
     found = services().datasets.usage(path.dataset_id, query.limit)
     usage = DatasetUsage(
         dataset_id=found["dataset"]["_id"],

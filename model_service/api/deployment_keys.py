@@ -29,9 +29,10 @@ def _created(stored: dict[str, Any], text: str, once: Once | None) -> Response:
 
 @api.post("/<deployment_ref:deployment_id>/keys", responses={201: CreatedDeploymentKey})
 def create_deployment_key(path: DeploymentPath, body: NewDeploymentKey) -> Response:
-    """Make another key of its endpoint. The answer holds its text, this once.
+    """Create an endpoint key.
 
-    With Idempotency-Key, once however often it is sent: a repetition is answered with the same text.
+    The response contains the key's text in `key`, which cannot be read again. `Idempotency-Key` is
+    supported and returns the same text.
     """
     once = requested_once()
     stored, text = services().deployment_keys.create(path.deployment_id, **body.model_dump(), once=once)
@@ -40,14 +41,21 @@ def create_deployment_key(path: DeploymentPath, body: NewDeploymentKey) -> Respo
 
 @api.get("/<deployment_ref:deployment_id>/keys", responses={200: DeploymentKeyList})
 def list_deployment_keys(path: DeploymentPath) -> Response:
-    """List its keys, newest first, without their texts."""
+    """List the endpoint keys of a deployment.
+
+    Newest first, without their texts, with the time of their last use.
+    """
     found = services().deployment_keys.list(path.deployment_id)
     return answer(DeploymentKeyList(keys=[DeploymentKey.model_validate(key) for key in found]))
 
 
 @api.post("/<deployment_ref:deployment_id>/keys/<key_id>/rotate", responses={201: CreatedDeploymentKey})
 def rotate_deployment_key(path: DeploymentKeyPath, body: Rotation) -> Response:
-    """Make a key in place of this one, which works for grace_s more. Idempotency-Key is honoured."""
+    """Replace an endpoint key.
+
+    Creates a key in place of this one and returns its text once. The old key works for `grace_s` more
+    seconds (0). `Idempotency-Key` is supported.
+    """
     once = requested_once()
     stored, text = services().deployment_keys.rotate(
         path.deployment_id, path.key_id, grace_s=body.grace_s, once=once
@@ -57,6 +65,9 @@ def rotate_deployment_key(path: DeploymentKeyPath, body: Rotation) -> Response:
 
 @api.delete("/<deployment_ref:deployment_id>/keys/<key_id>", responses={200: Deleted})
 def revoke_deployment_key(path: DeploymentKeyPath) -> Response:
-    """Revoke it: its requests are refused within two seconds."""
+    """Revoke an endpoint key.
+
+    Requests with the key are refused everywhere within 2 seconds.
+    """
     services().deployment_keys.revoke(path.deployment_id, path.key_id)
     return answer(Deleted(message="Key revoked successfully", deleted_id=path.key_id))

@@ -13,7 +13,12 @@ api = APIBlueprint("deployment_usage", __name__, url_prefix=URL, abp_tags=[TAG])
 
 @api.get("/<deployment_ref:deployment_id>/usage", responses={200: DeploymentUsage})
 def get_deployment_usage(path: DeploymentPath, query: UsageQuery) -> Response:
-    """What it was asked by hour or day, member and version, what is left of its owner's month, the price."""
+    """Read the usage of a deployment.
+
+    Requests, errors, bytes and latency per hour or day, member and model version, from `from` to `to`; by
+    default the last 24 hours or 30 days. The owner and administrators also get the `quota` of the month and
+    the `price`, an estimate.
+    """
     report = services().usage.of(
         path.deployment_id, start=query.from_, end=query.to, granularity=query.granularity
     )

@@ -45,9 +45,12 @@ def answer_deployment(stored: dict[str, Any]) -> Response:
 
 @api.post("", responses={202: CreatedDeployment})
 def create_deployment(body: NewDeployment) -> Response:
-    """Deploy one export or several that are verified. The answer holds the endpoint's first key, this once.
+    """Create a deployment.
 
-    With Idempotency-Key, once however often it is sent: a repetition is answered with the same key.
+    Serves one verified export (`export_job_id`) or several (`traffic`, `models` or `ensemble`). 202: the
+    inference servers load it; wait until `status` is `active`. The response contains the endpoint's first
+    key in `api_key`, which cannot be read again. An export that is not verified is a 409 (`not_verified`).
+    `Idempotency-Key` is supported and returns the same key.
     """
     once = requested_once()
     stored, text = services().deployments.create(body.fields(), once)
@@ -58,7 +61,10 @@ def create_deployment(body: NewDeployment) -> Response:
 
 @api.get("", responses={200: DeploymentPage})
 def list_deployments(query: DeploymentQuery) -> Response:
-    """List deployments, newest first, without their revisions."""
+    """List deployments.
+
+    A page, newest first, without their revisions. All filters of a request must match.
+    """
     page = services().deployments.search(query.filters(), page=query.page, limit=page_limit(query))
     found = [Deployment.model_validate(_addressed(item)) for item in page.items]
     return answer(DeploymentPage(deployments=found, pagination=Pagination.of(page)))
@@ -66,13 +72,21 @@ def list_deployments(query: DeploymentQuery) -> Response:
 
 @api.get("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
 def get_deployment(path: DeploymentPath) -> Response:
-    """Read one deployment; its ETag is its revision."""
+    """Read a deployment.
+
+    The id may be the deployment's name. `live_revision` is the revision that the servers serve. The `ETag`
+    is the `revision`.
+    """
     return answer_deployment(services().deployments.get(path.deployment_id))
 
 
 @api.put("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
 def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
-    """Replace what it is made of; what is not sent is as by default. If-Match is honoured."""
+    """Replace the definition of a deployment.
+
+    What is not sent gets its default. Creates a revision, which is loaded while the one before continues to
+    serve. `If-Match` is supported.
+    """
     changed = services().deployment_changes.replace(
         path.deployment_id, body.fields(), revisions=demanded_revisions()
     )
@@ -81,9 +95,11 @@ def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
 
 @api.patch("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
 def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
-    """Change what is sent, config deeply. If-Match is honoured.
+    """Change some fields of a deployment.
 
-    It makes a new revision, which is loaded aside while the one before goes on serving.
+    `config` is merged deeply; `null` clears `sticky_header`, `shadow`, `rollback` and `description`.
+    Creates a revision, which is loaded while the one before continues to serve; if it fails, the one before
+    stays and `error_message` says why. `If-Match` is supported.
     """
     changed = services().deployment_changes.patch(
         path.deployment_id, body.fields(), revisions=demanded_revisions()
@@ -93,14 +109,20 @@ def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
 
 @api.delete("/<deployment_ref:deployment_id>", responses={200: Deleted})
 def delete_deployment(path: DeploymentPath) -> Response:
-    """Stop serving it and forget its keys."""
+    """Delete a deployment.
+
+    Its endpoint stops and its keys are deleted. History, logs and usage can still be read by its id.
+    """
     deleted_id = services().deployments.delete(path.deployment_id)
     return answer(Deleted(message="Deployment deleted successfully", deleted_id=deleted_id))
 
 
 @api.get("/<deployment_ref:deployment_id>/history", responses={200: DeploymentHistoryPage})
 def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Response:
-    """What happened to it and who did it, newest first."""
+    """List the history of a deployment.
+
+    A page of events, newest first: what happened, when, and who caused it.
+    """
     page = services().deployments.history(
         path.deployment_id, query.event_type, page=query.page, limit=page_limit(query)
     )
@@ -110,6 +132,10 @@ def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Respon
 
 @api.get("/<deployment_ref:deployment_id>/logs", responses={200: DeploymentLog})
 def list_deployment_logs(path: DeploymentPath, query: LogQuery) -> Response:
-    """What the inference servers told of it in the last 30 days, newest first."""
+    """List the log of a deployment.
+
+    What the inference servers logged about it in the last 30 days, newest first. `level` selects that level
+    and more severe ones.
+    """
     found = services().deployments.logs(path.deployment_id, query.level, limit=page_limit(query))
     return answer(DeploymentLog(logs=[DeploymentLogEntry.model_validate(entry) for entry in found]))

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from flask_openapi3 import APIBlueprint, OpenAPI
-from flask_openapi3_scalar.templates import scalar_html_string
 from pydantic import BaseModel
 
 from model_service.api.context import context
 from model_service.api.permissions import is_open_endpoint
+from model_service.api.reference import explain, register_page
 from model_service.api.schemas.common import Body, without_null
-from model_service.api.urls import absolute, link
+from model_service.api.urls import absolute
 
 _PARAMETER = re.compile(r"<(?:[a-z_]+:)?([a-z_]+)>")
 JSON_VALUE = "JSONValue"
@@ -80,14 +80,8 @@ def register_apis(app: OpenAPI, apis: Iterable[APIBlueprint]) -> None:
 
 
 def register_pages(app: OpenAPI) -> None:
-    """The API reference and its document under /docs, with links that a proxy's path does not break."""
-    app.jinja_env.globals["link"] = link
-    app.config["OPENAPI_HTML_STRING"] = (
-        '<meta http-equiv="refresh" content="0; url={{ link("/docs/scalar") }}">'
-    )
-    app.config["SCALAR_HTML_STRING"] = scalar_html_string.replace(
-        "<head>", '<head><base href="{{ link("/docs/") }}">', 1
-    )
+    """The API reference and its document under /docs."""
+    register_page(app)
     app.view_functions["openapi.doc_url"] = lambda: openapi_document(app)
 
 
@@ -116,6 +110,7 @@ def openapi_document(app: OpenAPI) -> dict[str, Any]:
                 operation["security"] = []
             _complete_parameters(operation, path)
             _complete_body(operation, schemas, path)
+            explain(operation)
     return document | {"servers": [{"url": absolute("")}]}
 
 

@@ -26,7 +26,13 @@ def _answer(job: dict[str, Any]) -> Response:
 @api.post("/<job_id>/callback", endpoint="callback", responses={200: ExportJob})
 @api.post("/jobs/<job_id>/callback", responses={200: ExportJob})
 def take_callback(path: JobPath, body: Callback) -> Response:
-    """Report progress, a failure, or that the package was sent. May be repeated."""
+    """Report the progress of a conversion elsewhere.
+
+    For a conversion that runs outside of the service's workers. Needs the job's `callback_token` as a
+    bearer token or in `X-Callback-Token`, and no other credential. `status` is `running`, `failed` or
+    `completed`; the first report claims the job (409 if a worker has it). The report that ended a job may
+    be repeated; any other one afterwards is a 409.
+    """
     job, callbacks = _authorised(path.job_id), services().export_callbacks
     match body.status:
         case "running":
@@ -39,7 +45,11 @@ def take_callback(path: JobPath, body: Callback) -> Response:
 
 @api.put("/jobs/<job_id>/package", responses={200: ExportJob})
 def put_package(path: JobPath, raw: FileBody) -> Response:
-    """Send the package, which completes the job as converted, not verified. May be repeated."""
+    """Send the package of a conversion elsewhere.
+
+    The raw body is the package, a zip. It completes the job with the verdict `converted_not_executed`,
+    because this service did not compare it. Needs the job's `callback_token`. May be repeated.
+    """
     job = _authorised(path.job_id)
     incoming = incoming_file(raw, context().settings.export_disk)
     give_back = context().transfers.take()

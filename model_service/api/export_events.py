@@ -28,9 +28,11 @@ _COME_BACK_MS = 2000
     },
 )
 def stream_export_events(path: JobPath) -> Response:
-    """Follow an export job: ``log`` for each line, ``progress``, and ``ended``, after which nothing comes.
+    """Follow an export job as server-sent events.
 
-    With Last-Event-ID what came after that event; so does a browser's EventSource that lost the connection.
+    Events: `log` with each line, `progress`, and `ended`, which is the last one. `Last-Event-ID` continues
+    after that event; 204 if there is nothing more. A stream ends after ten minutes and can be continued.
+    503 if too many streams are open.
     """
     sent = request.headers.get("Last-Event-ID", "")
     after = int(sent) if sent.isascii() and sent.isdecimal() and len(sent) < 10 else 0

@@ -52,9 +52,12 @@ def answer_page(page: Page) -> Response:
 
 @api.post("/jobs", responses={200: CreatedExport, 202: CreatedExport})
 def create_export(body: NewExport) -> Response:
-    """Ask for an export; a worker takes it up (202). With Idempotency-Key, once however often it is sent.
+    """Create an export job.
 
-    Where the same was exported with the same tools before, the job is completed at once (200).
+    Needs `export_format` and `model_id`, or `training_job_id` for the newest model with a file that came
+    from that run. 202: a worker will run the job. 200: an equal export, made with the same installed tools,
+    is stored already and answers at once (`reused_from`); `"reuse": false` converts in any case.
+    `Idempotency-Key` is supported.
     """
     once = requested_once()
     return _created(services().exports.create(**body.model_dump(), once=once), once)
@@ -62,33 +65,52 @@ def create_export(body: NewExport) -> Response:
 
 @api.get("/jobs", responses={200: ExportPage})
 def list_exports(query: ExportQuery) -> Response:
-    """List export jobs, newest first, without their logs."""
+    """List export jobs.
+
+    A page, newest first, without the jobs' logs. All filters of a request must match.
+    """
     return answer_page(services().exports.search(query.filters(), page=query.page, limit=page_limit(query)))
 
 
 @api.get("/jobs/<job_id>", responses={200: ExportJob})
 def get_export(path: JobPath) -> Response:
-    """Read one export job: status, progress, log, and what it measured."""
+    """Read an export job.
+
+    Returns status, progress, log, verdict (`fidelity`), measured performance, inputs and outputs. A failed
+    job has `error_code` and `error_message`.
+    """
     return _answer(services().exports.get(path.job_id))
 
 
 @api.get("/jobs/<job_id>/download", responses=FILE_RESPONSES)
 def download_package(path: JobPath) -> Response:
-    """Download the package as a zip."""
+    """Download the package of an export.
+
+    Returns a zip. A job whose comparison failed has a package too, for diagnosis. `HEAD`, `Range` and
+    `If-None-Match` are supported.
+    """
     return send_file(services().exports.open_package(path.job_id))
 
 
 @api.post("/<job_id>/cancel", endpoint="cancel", responses={200: ExportJob})
 @api.post("/jobs/<job_id>/cancel", responses={200: ExportJob})
 def cancel_export(path: JobPath) -> Response:
-    """End a job that waits or runs. One that is cancelled already stays so."""
+    """Cancel an export job.
+
+    Ends a job that is pending or running; a running conversion is killed within about a second. A cancelled
+    job stays cancelled (200); a job that ended otherwise is a 409.
+    """
     return _answer(services().export_changes.cancel(path.job_id))
 
 
 @api.post("/<job_id>/retry", endpoint="retry", responses={200: CreatedExport, 202: CreatedExport})
 @api.post("/jobs/<job_id>/retry", responses={200: CreatedExport, 202: CreatedExport})
 def retry_export(path: JobPath) -> Response:
-    """Ask again for what failed or was cancelled, as a new job. With Idempotency-Key, once."""
+    """Retry an export job.
+
+    Creates a new job for one that failed or was cancelled, with the same source, options and `trace_id`;
+    `retry_of` names the earlier job, which does not change. `Idempotency-Key` is supported.
+    """
     once = requested_once()
     return _created(services().exports.retry(path.job_id, once), once)
 
@@ -96,5 +118,9 @@ def retry_export(path: JobPath) -> Response:
 @api.post("/<job_id>/set-default", endpoint="set_default", responses={200: ExportJob})
 @api.post("/jobs/<job_id>/set-default", responses={200: ExportJob})
 def set_default_export(path: JobPath) -> Response:
-    """Make it the default export of its model's version, instead of the one that was."""
+    """Make an export the default.
+
+    The completed export becomes the default of its model's version, and of its training job if it has one,
+    in place of the earlier default.
+    """
     return _answer(services().export_changes.set_default(path.job_id))

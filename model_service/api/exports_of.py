@@ -14,7 +14,10 @@ api = APIBlueprint("exports_of", __name__, url_prefix="/api/v1", abp_tags=[Tag(n
 
 @api.get("/models/<model_ref:model_id>/exports", responses={200: ExportPage})
 def list_exports_of_model(path: ModelPath, query: ExportsOfQuery) -> Response:
-    """List the export jobs of a model's version, newest first."""
+    """List the export jobs of a model version.
+
+    A page, newest first, without the jobs' logs.
+    """
     page = services().exports.of_model(
         path.model_id, query.filters(), page=query.page, limit=page_limit(query)
     )
@@ -23,7 +26,10 @@ def list_exports_of_model(path: ModelPath, query: ExportsOfQuery) -> Response:
 
 @api.get("/training/<job_id>/exports", responses={200: ExportPage})
 def list_exports_of_training_job(path: JobPath, query: ExportsOfQuery) -> Response:
-    """List the export jobs of the models that came from a run, newest first."""
+    """List the export jobs of a training run.
+
+    A page of the export jobs of all models that came from the run, newest first, without the jobs' logs.
+    """
     page = services().exports.of_training_job(
         path.job_id, query.filters(), page=query.page, limit=page_limit(query)
     )

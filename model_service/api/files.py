@@ -57,9 +57,13 @@ api = APIBlueprint("files", __name__, url_prefix="/api/v1/models", abp_tags=[Tag
 
 @api.post("/<model_ref:model_id>/upload", responses={200: Uploaded, 201: Uploaded})
 def upload_model(path: ModelPath, query: PrimaryQuery, raw: FileBody) -> Response:
-    """Upload the model's file: the raw body (its name in X-Filename) or the form field 'file', streamed.
+    """Upload the primary file of a version.
 
-    X-Content-SHA256, where sent, is checked before anything is kept.
+    Send the file as the raw body, with its name in `X-Filename` or `filename`, or as the form field `file`.
+    The body is streamed and stored once it is complete. `X-Content-SHA256` is compared with the content
+    before anything is stored; a raw upload without `Content-Length` needs it. The same bytes again change
+    nothing (200, `unchanged`). Other bytes need `replace=true` (409, `would_replace`), and `confirm` if
+    something depends on the version (409, `confirmation_required`).
     """
     stored, metadata = upload_primary(services().files, path.model_id, query, raw)
     unchanged = stored.outcome is Outcome.UNCHANGED
@@ -69,14 +73,21 @@ def upload_model(path: ModelPath, query: PrimaryQuery, raw: FileBody) -> Respons
 
 @api.get("/<model_ref:model_id>/download", responses=FILE_RESPONSES)
 def download_model(path: ModelPath) -> Response:
-    """Download the model's file. HEAD, Range, If-Range and If-None-Match are honoured."""
+    """Download the primary file of a version.
+
+    `HEAD`, `Range`, `If-Range` and `If-None-Match` are supported. The `ETag` and `X-File-Checksum` are the
+    file's sha256. 404 (`no_file`) if nothing was uploaded.
+    """
     model = services().files.get_with_file(path.model_id)
     return _send(model, services().files.open_primary(model), counted=True)
 
 
 @api.get("/<model_ref:model_id>/info", responses={200: ModelInfo})
 def model_info(path: ModelPath) -> Response:
-    """What a download would give."""
+    """Read the metadata of the primary file.
+
+    Returns name, size, checksum and URL of what a download would return, without the bytes.
+    """
     model = services().files.get_with_file(path.model_id)
     info = ModelInfo(
         model_id=model["_id"],
@@ -92,7 +103,11 @@ def model_info(path: ModelPath) -> Response:
 
 @api.post("/<model_ref:model_id>/download/presign", responses={200: SignedURL})
 def presign_download(path: ModelPath, body: PresignRequest) -> Response:
-    """A URL that gives the model's file to whoever has it, until it expires."""
+    """Create a signed URL for the primary file.
+
+    The URL allows a download without another credential for `expires_in_s` seconds, at most seven days.
+    With `ENABLE_AUTH` it stops working when its creator loses the right to read the file.
+    """
     model = services().files.get_with_file(path.model_id)
     metadata = model["file_metadata"]
     return _presigned(model, metadata.get("path", metadata["filename"]), body)
@@ -100,7 +115,11 @@ def presign_download(path: ModelPath, body: PresignRequest) -> Response:
 
 @api.get("/<model_ref:model_id>/files", responses={200: FileList})
 def list_files(path: ModelPath) -> Response:
-    """List the files of a version by path."""
+    """List the files of a version.
+
+    Returns all files in the order of their paths, with size, checksum, content type and the result of the
+    scan.
+    """
     model = services().models.get(path.model_id)
     files = files_by_path(model)
     size_bytes = sum(file.size_bytes for file in files)
@@ -109,7 +128,10 @@ def list_files(path: ModelPath) -> Response:
 
 @api.get("/<model_ref:model_id>/files.zip", responses=ZIP_RESPONSES)
 def download_files(path: ModelPath) -> Response:
-    """Download all files of a version as one zip, uncompressed, its length known in advance."""
+    """Download all files of a version as a zip.
+
+    The zip is uncompressed and streamed, and its length is known in advance. `Range` is not supported.
+    """
     model = services().models.get(path.model_id)
     response = _described(send_archive(services().files.archive(model)), model)
     if request.method == "GET" and response.status_code == 200:
@@ -119,10 +141,12 @@ def download_files(path: ModelPath) -> Response:
 
 @api.put("/<model_ref:model_id>/files/<path:path>", responses={200: FileStored, 201: FileStored})
 def store_file(path: FilePath, query: StoreQuery, raw: FileBody) -> Response:
-    """Store a file at a path: the raw body or the form field 'file', streamed.
+    """Store a file at a path.
 
-    X-Content-SHA256 is checked before anything is kept. If-Match and If-None-Match refer to the file that is
-    there. 201 when there was none.
+    Send the file as the raw body or as the form field `file`. 201 for a new path, 200 for an existing one.
+    `X-Content-SHA256` is compared with the content before anything is stored. `If-Match` and
+    `If-None-Match` refer to the file at the path, whose `ETag` is its sha256. Other bytes at an existing
+    path need `replace=true` or `If-Match`. `primary=true` makes the file the primary one.
     """
     return _file_answer(*store_at(services().files, path.model_id, path.path, query, raw))
 
@@ -140,7 +164,11 @@ def _file_answer(stored: Stored, file: StoredFile) -> Response:
 
 @api.get("/<model_ref:model_id>/files/<path:path>", responses=FILE_RESPONSES)
 def download_file(path: FilePath) -> Response:
-    """Download the file at a path. HEAD, Range, If-Range and If-None-Match are honoured."""
+    """Download the file at a path.
+
+    `HEAD`, `Range`, `If-Range` and `If-None-Match` are supported. The `ETag` and `X-File-Checksum` are the
+    file's sha256.
+    """
     model = services().models.get(path.model_id)
     file = services().files.open(model, path.path)
     if (signed := signed_sha256()) is not None and signed != file.sha256:
@@ -151,13 +179,21 @@ def download_file(path: FilePath) -> Response:
 
 @api.delete("/<model_ref:model_id>/files/<path:path>", responses={200: FileDeleted})
 def delete_file(path: FilePath, query: ConfirmQuery) -> Response:
-    """Move the file at a path to the trash; If-Match refers to it."""
+    """Delete the file at a path.
+
+    Moves the file to the trash of the version. `If-Match` refers to the file's sha256. If something depends
+    on the version, `confirm` must name it (409, `confirmation_required`, lists the names).
+    """
     return delete_at(services().files, path.model_id, path.path, query)
 
 
 @api.get("/<model_ref:model_id>/deleted-files", responses={200: DeletedFilePage})
 def list_deleted_files(path: ModelPath, query: DeletedFilesQuery) -> Response:
-    """List the files that were replaced or deleted and can be restored, the last one first."""
+    """List replaced and deleted files of a version.
+
+    A page of the files that can be restored, the last removed first, with checksum, `replaced_by`,
+    `removed_at` and `purged_after`.
+    """
     return deleted_page(services().deleted_files, path.model_id, query)
 
 
@@ -165,19 +201,31 @@ def list_deleted_files(path: ModelPath, query: DeletedFilesQuery) -> Response:
     "/<model_ref:model_id>/deleted-files/<file_id>/restore", responses={200: FileStored, 201: FileStored}
 )
 def restore_deleted_file(path: DeletedFilePath, query: ConsentQuery) -> Response:
-    """Bring a file back to its path. With replace=true, another one that is there goes to the trash."""
+    """Restore a replaced or deleted file.
+
+    Brings the file back to its path. If another file is at the path by now, `replace=true` moves that one
+    to the trash. If something depends on the version, `confirm` must name it.
+    """
     return _file_answer(*restore_deleted(services().deleted_files, path.model_id, path.file_id, query))
 
 
 @api.delete("/<model_ref:model_id>/deleted-files/<file_id>", responses={200: Deleted})
 def purge_deleted_file(path: DeletedFilePath) -> Response:
-    """Remove a file from the trash for good."""
+    """Remove a deleted file for good.
+
+    Removes the file from the trash of the version. It cannot be restored afterwards.
+    """
     return purge_deleted(services().deleted_files, path.model_id, path.file_id)
 
 
 @api.post("/<model_ref:model_id>/files/<path:path>/presign", responses={200: SignedURL})
 def presign_file(path: FilePath, body: PresignRequest) -> Response:
-    """A URL that gives this one file to whoever has it, until it expires or another file is stored there."""
+    """Create a signed URL for the file at a path.
+
+    The URL allows a download without another credential for `expires_in_s` seconds, at most seven days. It
+    stops working when another file is stored at the path, and with `ENABLE_AUTH` when its creator loses the
+    right to read the file.
+    """
     return _presigned(services().models.get(path.model_id), path.path, body)
 
 

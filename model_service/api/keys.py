@@ -25,9 +25,11 @@ def _created(stored: JSONObject, text: str) -> CreatedKey:
 
 @api.post("", responses={201: CreatedKey})
 def create_key(body: NewKey) -> Response:
-    """Make a key of mine, or, by an administrator, of another owner. The answer holds its text, this once.
+    """Create an API key.
 
-    With Idempotency-Key, once however often it is sent: a repetition is answered with the same text.
+    For the caller, or, by an administrator, for another `owner`. A key can be limited to scopes and
+    namespaces, and expire. The response contains its text in `key`, which cannot be read again.
+    `Idempotency-Key` is supported and returns the same text.
     """
     once = requested_once()
     stored, text = services().keys.create(**body.model_dump(), once=once)
@@ -36,26 +38,39 @@ def create_key(body: NewKey) -> Response:
 
 @api.get("", responses={200: KeyPage})
 def list_keys(query: KeyQuery) -> Response:
-    """List my keys, newest first; an administrator sees everybody's."""
+    """List API keys.
+
+    The caller's keys, newest first, without their texts. An administrator gets those of all users, or of
+    one `owner`.
+    """
     page = services().keys.search(query.owner, query.page, page_limit(query))
     return answer(KeyPage(keys=[Key.of(item) for item in page.items], pagination=Pagination.of(page)))
 
 
 @api.get("/<key_id>", responses={200: Key})
 def get_key(path: KeyPath) -> Response:
-    """Read one key, without its text."""
+    """Read an API key.
+
+    Returns its name, scopes, namespaces and times, without its text.
+    """
     return answer(Key.of(services().keys.get(path.key_id)))
 
 
 @api.post("/<key_id>/rotate", responses={200: CreatedKey})
 def rotate_key(path: KeyPath, body: Rotation) -> Response:
-    """Give the key another text, this once; the present one works for grace_s more."""
+    """Replace the text of an API key.
+
+    Returns the new text once. The old text works for `grace_s` more seconds (0).
+    """
     stored, text = services().keys.rotate(path.key_id, body.grace_s)
     return answer(_created(stored, text))
 
 
 @api.delete("/<key_id>", responses={200: Deleted})
 def delete_key(path: KeyPath) -> Response:
-    """Revoke the key."""
+    """Revoke an API key.
+
+    The key stops working in every process within 2 seconds.
+    """
     services().keys.delete(path.key_id)
     return answer(Deleted(message="Key deleted successfully", deleted_id=path.key_id))

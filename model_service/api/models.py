@@ -46,14 +46,26 @@ def answer_model(model: dict[str, Any]) -> Response:
 
 @api.post("", responses={201: Registered})
 def register_model(body: NewModel) -> Response:
-    """Register a model version. With Idempotency-Key, once however often it is sent."""
+    """Register a model version.
+
+    Needs `name` and `algorithm`. Without `version` the name gets its next minor version, from `v1.0` on;
+    with `breaking_changes` the next major one. A version number is given once: 409 if the name has or had
+    it. `parent_model_id`, `training_job_id` and `dataset_ids` must exist (404). With `Idempotency-Key`, a
+    repeated request creates nothing and gets the first response.
+    """
     once = requested_once()
     return registered(services().models.register(body.model_dump(), once), once)
 
 
 @api.post("/<model_ref:model_id>/versions", responses={201: Registered})
 def create_model_version(path: ModelPath, body: NewVersion) -> Response:
-    """Make a version from this one: its fields, with the changes that are sent."""
+    """Create a version from another one.
+
+    The new version has the fields of the one in the path, except those in the body, and names it as
+    `parent_model_id`. It gets the next minor version of its parent's major version, or the next major one
+    with `breaking_changes`. `copy_files` gives it the parent's files as well; no bytes are copied.
+    `Idempotency-Key` is supported.
+    """
     once = requested_once()
     changes = body.model_dump(exclude_unset=True, exclude={"copy_files"})
     model = services().models.new_version(path.model_id, changes, copy_files=body.copy_files, once=once)
@@ -62,20 +74,32 @@ def create_model_version(path: ModelPath, body: NewVersion) -> Response:
 
 @api.get("/<model_ref:model_id>", responses={200: Model, 304: None})
 def get_model(path: ModelPath) -> Response:
-    """Read one model version: by its id, models:/NAME/v1.2, models:/NAME@ALIAS or models:/NAME/latest."""
+    """Read a model version.
+
+    The id may be a reference: `NAME/v1.2`, `NAME@ALIAS` or `NAME/latest`, percent-encoded as one segment of
+    the path. The `ETag` is the version's `revision`; `If-None-Match` with it gives 304.
+    """
     model = services().models.answer(path.model_id, model_bytes)
     return not_modified(model.revision) or tagged(json_response(model.body), model.revision)
 
 
 @api.put("/<model_ref:model_id>", responses={200: Model})
 def update_model(path: ModelPath, body: ModelChanges) -> Response:
-    """Change the metadata that is sent; name and version stay. If-Match is honoured."""
+    """Change a model version.
+
+    The same as PATCH: fields that are not sent stay as they are.
+    """
     return _change(path, body)
 
 
 @api.patch("/<model_ref:model_id>", responses={200: Model})
 def patch_model(path: ModelPath, body: ModelChanges) -> Response:
-    """Change the fields that are sent; null clears one that may be empty. If-Match is honoured."""
+    """Change some fields of a model version.
+
+    Each sent field is replaced as a whole; `null` clears a field that may be empty. Name and version cannot
+    change. A `status` that may not follow the present one is a 409 with `details.allowed`. With `If-Match`,
+    the change is made only if the version still has that `ETag` (otherwise 412).
+    """
     return _change(path, body)
 
 
@@ -86,6 +110,10 @@ def _change(path: ModelPath, body: ModelChanges) -> Response:
 
 @api.delete("/<model_ref:model_id>", responses={200: Deleted})
 def delete_model(path: ModelPath, query: DeleteQuery) -> Response:
-    """Put a model version and its files into the trash; with purge, remove them for good."""
+    """Delete a model version.
+
+    Moves the version and its files to the trash, where it can be restored for `DELETED_KEEP_DAYS`. With
+    `purge=true` it is removed for good, from the trash too. Exports made from it stay.
+    """
     deleted_id = services().models.delete(path.model_id, purge=query.purge)
     return answer(Deleted(message="Model deleted successfully", deleted_id=deleted_id))

@@ -11,6 +11,9 @@ api = APIBlueprint("namespaces", __name__, url_prefix="/api/v1/namespaces", abp_
 
 @api.get("", responses={200: NamespaceList})
 def list_namespaces() -> Response:
-    """List the namespaces that I may read, and what I may do in each."""
+    """List the namespaces that the caller can read.
+
+    Each with the caller's permissions in it.
+    """
     readable = services().namespaces.readable()
     return answer(NamespaceList(namespaces=[ReadableNamespace.model_validate(one) for one in readable]))

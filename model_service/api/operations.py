@@ -30,7 +30,10 @@ documents = Blueprint("documents", __name__)
 
 @api.get("/health", responses={200: Health, 503: Health})
 def health() -> Response:
-    """Whether the service can do its work; 503 when it cannot."""
+    """Check whether the service can work.
+
+    200 or 503: MongoDB, GridFS and Redis. Needs no credential.
+    """
     found = services().health.check()
     body = Health(
         status="healthy" if found.healthy else "unhealthy",
@@ -47,13 +50,19 @@ def health() -> Response:
 
 @api.get("/health/live", responses={200: Alive})
 def live() -> Response:
-    """Whether this process answers. Nothing else is asked: a restart would not bring MongoDB back."""
+    """Check whether this process responds.
+
+    Asks no other process: a restart would not bring MongoDB back. Needs no credential.
+    """
     return answer(Alive(status="alive"))
 
 
 @api.get("/health/ready", responses={200: Alive, 503: Alive})
 def ready() -> Response:
-    """Whether requests can be sent here: 503 while MongoDB cannot be reached."""
+    """Check whether requests can be sent here.
+
+    503 while MongoDB cannot be reached. Needs no credential.
+    """
     if services().health.ready():
         return answer(Alive(status="ready"))
     return answer(Alive(status="unavailable"), 503)
@@ -61,7 +70,12 @@ def ready() -> Response:
 
 @diagnostics.get("/health/detailed", responses={200: DetailedHealth, 503: DetailedHealth})
 def detailed_health() -> Response:
-    """Every part of the service, and what is wrong with it; 503 when the service cannot do its work."""
+    """Read the state of every part of the service.
+
+    `checks` and `issues` for each part; workers and inference servers with their sandboxes; the last sweep
+    and the last verification. 503 if the service cannot do its work. Needs a credential that may read
+    everything.
+    """
     found = services().health.detailed()
     return answer(_detailed(found), 503 if found.status == "unhealthy" else 200)
 
@@ -94,9 +108,15 @@ def _detailed(found: Checks) -> DetailedHealth:
     )
 
 
-@api.get("/metrics", responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}})
+_TEXT = {"schema": {"type": "string"}, "example": 'model_service_logins_total{outcome="opened"} 2.0'}
+
+
+@api.get("/metrics", responses={200: {"content": {CONTENT_TYPE: _TEXT}}})
 def metrics() -> Response:
-    """Prometheus metrics of every process of this server."""
+    """Read Prometheus metrics.
+
+    Counts for all processes of this server, in the text format of Prometheus. Needs no credential.
+    """
     return Response(exposition(services().health.gauges()), content_type=CONTENT_TYPE)
 
 

@@ -32,7 +32,12 @@ api = APIBlueprint("part_uploads", __name__, url_prefix="/api/v1", abp_tags=[Tag
 
 @api.post("/models/<model_ref:model_id>/uploads", responses={201: Upload})
 def create_upload(path: ModelPath, body: NewUpload) -> Response:
-    """Open an upload in parts: to a path, or as the model's file. With Idempotency-Key, once."""
+    """Start an upload in parts.
+
+    For large files: parts can be sent in any order, several at a time, and again. Needs `size_bytes` and
+    `path`, or `filename` for the primary file. With `sha256`, a file that would be refused at the end is
+    refused now. `with_urls` adds a signed URL for each missing part. `Idempotency-Key` is supported.
+    """
     if body.path is not None:
         new = NewFile.at(
             body.path, content_type=body.content_type, primary=body.primary, file_format=body.format
@@ -58,15 +63,21 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
 
 @api.get("/uploads/<upload_id>", responses={200: Upload})
 def get_upload(path: UploadPath, query: UploadQuery) -> Response:
-    """How far an upload is: what has arrived, and what is missing."""
+    """Read the progress of an upload in parts.
+
+    Returns the state, the parts that have arrived, with their checksums, and those that are missing.
+    `with_urls=true` adds a signed URL for each missing part.
+    """
     return answer(_view(services().part_uploads.get(path.upload_id), with_urls=query.with_urls))
 
 
 @api.put("/uploads/<upload_id>/parts/<n>", responses={200: Part})
 def put_part(path: PartPath, raw: FileBody) -> Response:
-    """Send a part, the raw body; in any order, at the same time as others, and again where that is needed.
+    """Send one part of an upload.
 
-    X-Content-SHA256 is the part's own and required. A signed URL needs no other credential.
+    The raw body is the part; `X-Content-SHA256`, its own sha256, is required. Parts count from 0 and have
+    `part_size_bytes`, except the last one. A part that is sent again replaces the one before. With a signed
+    URL no other credential is needed.
     """
     incoming = incoming_file(raw, MAX_PART_BYTES)
     if incoming.sha256 is None:
@@ -87,9 +98,11 @@ def put_part(path: PartPath, raw: FileBody) -> Response:
 
 @api.post("/uploads/<upload_id>/complete", responses={200: Upload, 202: Upload})
 def complete_upload(path: UploadPath, body: Completion) -> Response:
-    """Publish what was sent, once all of it is there; may be repeated.
+    """Complete an upload in parts.
 
-    202 where another request is at it: ask again.
+    Reads the stored parts, compares them with what was announced, and publishes the file. 409 lists missing
+    or damaged parts. 202 while another request completes the same upload: repeat it later. May be repeated
+    after success.
     """
     upload = services().part_uploads.complete(path.upload_id, sha256=body.sha256, consent=consent_of(body))
     return answer(_view(upload, with_urls=False), 200 if upload.state is UploadState.COMPLETED else 202)
@@ -97,7 +110,10 @@ def complete_upload(path: UploadPath, body: Completion) -> Response:
 
 @api.delete("/uploads/<upload_id>", responses={200: Deleted})
 def abort_upload(path: UploadPath) -> Response:
-    """Give an upload up and remove what was sent."""
+    """Abort an upload in parts.
+
+    Ends the upload and removes the parts that were sent.
+    """
     services().part_uploads.abort(path.upload_id)
     return answer(Deleted(message="Upload aborted", deleted_id=path.upload_id))
 

@@ -22,9 +22,10 @@ class ArchiveBody(RawModel):
 
 @api.get("/export", responses={200: {"description": "The archive", "content": {MIMETYPE: {}}}})
 def export_registry() -> Response:
-    """All models, datasets and training jobs with their files, of one moment, as a tar stream.
+    """Export the whole registry.
 
-    Its end carries the counts and a digest: an export that broke is refused by every import.
+    Streams all models, datasets and training jobs with their files as one tar archive, as of one moment.
+    Its last entry has a digest, so an incomplete archive is refused by an import. For administrators.
     """
     give_back = context().transfers.take()
     try:
@@ -41,9 +42,11 @@ def export_registry() -> Response:
 
 @api.post("/import", responses={200: ImportResult})
 def import_registry(query: ImportQuery, raw: ArchiveBody) -> Response:
-    """Add what an exported archive holds: the raw body. What is here already stays as it is.
+    """Import an exported registry.
 
-    Nothing is visible before the whole archive was read and checked; the same one twice is the same as once.
+    The raw body is the archive. It adds what is missing; what exists stays as it is. If a name and version
+    belong to another model here, `on_conflict` decides: `skip` or `fail` (409). Nothing becomes visible
+    before the whole archive was checked, and a repeated import changes nothing. For administrators.
     """
     give_back = context().transfers.take()
     try:

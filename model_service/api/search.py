@@ -12,13 +12,21 @@ api = APIBlueprint("search", __name__, url_prefix="/api/v1/models", abp_tags=[Ta
 
 @api.get("", responses={200: ModelPage})
 def list_models(query: ModelQuery) -> Response:
-    """List model versions, filtered, in any order; ``min_NAME`` and ``max_NAME`` bound a metric."""
+    """List and search model versions.
+
+    All filters of a request must match; by default newest first. `min_NAME` and `max_NAME` are bounds of a
+    numeric metric: `min_accuracy=0.9`. Use `next_cursor` of a response as `cursor` to read long lists: each
+    page costs the same. Above 10,000 versions, `total` may be an estimate (`total_is_estimate`).
+    """
     return _answer(query)
 
 
 @api.get("/search", responses={200: ModelPage})
 def search_models(query: ModelQuery) -> Response:
-    """The same list, under the name that searches go by."""
+    """Search model versions.
+
+    Takes the same parameters as `GET /api/v1/models` and returns the same response.
+    """
     return _answer(query)
 
 

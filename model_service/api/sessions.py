@@ -13,7 +13,11 @@ api = APIBlueprint("sessions", __name__, url_prefix="/api/v1/sessions", abp_tags
 
 @api.post("", responses={201: Session})
 def open_session(body: Credentials) -> Response:
-    """Sign in. The token goes into the header Authorization, after 'Bearer'."""
+    """Sign in.
+
+    Returns a token for `Authorization: Bearer`, valid for `SESSION_S` seconds. Attempts are limited for
+    each address (429).
+    """
     structlog.contextvars.bind_contextvars(address=request.remote_addr)
     opened = services().sessions.open(body.user, body.password.get_secret_value())
     session = Session(token=opened.token, user=opened.user, expires_at=opened.expires_at)
@@ -22,6 +26,9 @@ def open_session(body: Credentials) -> Response:
 
 @api.delete("/current", responses={200: Done})
 def end_session() -> Response:
-    """Sign out: the token that this request came with is worth nothing any more."""
+    """Sign out.
+
+    The token of this request stops working.
+    """
     services().principals.end_session(sent_credential())
     return answer(Done(message="Signed out"))

@@ -21,16 +21,21 @@ api = APIBlueprint("statistics", __name__, url_prefix="/api/v1", abp_tags=[Tag(n
 @api.get("/models/statistics", endpoint="model_statistics", responses={200: RegistryStatistics})
 @api.get("/statistics", endpoint="registry_statistics", responses={200: RegistryStatistics})
 def statistics() -> Response:
-    """How many models there are, by algorithm and status, their size, and what happened lately.
+    """Read the statistics of the registry.
 
-    Both routes give the same answer.
+    Number of models by algorithm and status, downloads, stored bytes and recent activity, for what the
+    caller may read. `GET /api/v1/statistics` and `GET /api/v1/models/statistics` return the same. The
+    numbers are exact, not cached.
     """
     return answer(RegistryStatistics.of(services().statistics.registry()))
 
 
 @api.get("/statistics/downloads", responses={200: DownloadStatistics})
 def download_statistics(query: DaysQuery) -> Response:
-    """Downloads by day."""
+    """Read downloads per day.
+
+    One entry for each of the last `days` days (30, at most 366), today last. Days are UTC days.
+    """
     days = services().statistics.downloads_by_day(query.days)
     shown = [DownloadsOfDay(date=day, downloads=downloads) for day, downloads in days]
     return answer(DownloadStatistics(days=shown, total=sum(downloads for _, downloads in days)))
@@ -38,13 +43,19 @@ def download_statistics(query: DaysQuery) -> Response:
 
 @api.get("/models/popular", responses={200: ModelList})
 def popular_models(query: LimitQuery) -> Response:
-    """The model versions that were downloaded most."""
+    """List the most downloaded model versions.
+
+    The `limit` (10) versions with the most downloads, in that order.
+    """
     return _first(query, "-download_count")
 
 
 @api.get("/models/recent", responses={200: ModelList})
 def recent_models(query: LimitQuery) -> Response:
-    """The model versions that were registered last."""
+    """List the newest model versions.
+
+    The `limit` (10) versions that were registered last, newest first.
+    """
     return _first(query, "-created_at")
 
 

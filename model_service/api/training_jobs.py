@@ -28,7 +28,11 @@ def _answer(job: dict[str, Any], status: int = 200) -> Response:
 
 @api.post("", responses={201: TrainingJob})
 def create_training_job(body: NewTrainingJob) -> Response:
-    """Note a run, before it starts or when it is over. With Idempotency-Key, once though sent again."""
+    """Create the record of a training run.
+
+    The service does not train: it stores what the program that trains reports. A finished run can be
+    recorded as well. Datasets must exist (404). `Idempotency-Key` is supported.
+    """
     once = requested_once()
     job = services().training_jobs.create(body.model_dump(), once)
     response = _answer(job, 201)
@@ -38,7 +42,10 @@ def create_training_job(body: NewTrainingJob) -> Response:
 
 @api.get("", responses={200: TrainingPage})
 def list_training_jobs(query: TrainingQuery) -> Response:
-    """List training jobs, newest first."""
+    """List training jobs.
+
+    A page, newest first. All filters of a request must match.
+    """
     page = services().training_jobs.page(query.filters(), query.page, page_limit(query))
     jobs = [TrainingJob.model_validate(job) for job in page.items]
     return answer(TrainingPage(training_jobs=jobs, pagination=Pagination.of(page)))
@@ -46,20 +53,32 @@ def list_training_jobs(query: TrainingQuery) -> Response:
 
 @api.get("/<job_id>", responses={200: TrainingJob, 304: None})
 def get_training_job(path: JobPath) -> Response:
-    """Read one training job."""
+    """Read a training job.
+
+    The `ETag` is the job's `revision`; `If-None-Match` with it gives 304. `duration_s` is present once the
+    job has started and finished.
+    """
     job = services().training_jobs.get(path.job_id)
     return not_modified(job["revision"]) or _answer(job)
 
 
 @api.patch("/<job_id>", responses={200: TrainingJob})
 def patch_training_job(path: JobPath, body: TrainingChanges) -> Response:
-    """Change the fields that are sent; null clears one that may be empty. If-Match is honoured."""
+    """Change some fields of a training job.
+
+    Each sent field is replaced as a whole; `null` clears a field that may be empty. A `status` that may not
+    follow the present one is a 409 with `details.allowed`. `started_at` and `finished_at` are set by the
+    status unless they are sent. `If-Match` is supported.
+    """
     changes = body.model_dump(include=body.model_fields_set)  # whole: what is nested gets its defaults
     return _answer(services().training_jobs.update(path.job_id, changes, revisions=demanded_revisions()))
 
 
 @api.delete("/<job_id>", responses={200: Deleted})
 def delete_training_job(path: JobPath) -> Response:
-    """Forget a training job that no model came from."""
+    """Delete a training job.
+
+    409 while a model refers to it, also a model in the trash.
+    """
     deleted_id = services().training_jobs.delete(path.job_id)
     return answer(Deleted(message="Training job deleted successfully", deleted_id=deleted_id))

@@ -17,7 +17,11 @@ api = APIBlueprint("trash", __name__, url_prefix="/api/v1/models", abp_tags=[Tag
 
 @api.get("/deleted", responses={200: DeletedModelPage})
 def list_deleted_models(query: DeletedModelQuery) -> Response:
-    """List the deleted versions that can be restored, newest first."""
+    """List deleted model versions.
+
+    A page of the versions in the trash, newest first, with `deleted_at`, `deleted_by` and `purged_after`,
+    the time from which they may be removed for good.
+    """
     page = services().trash.page(query.page, page_limit(query))
     kept = timedelta(days=context().settings.deleted_keep_days)
     models = [
@@ -34,5 +38,9 @@ def list_deleted_models(query: DeletedModelQuery) -> Response:
 
 @api.post("/<model_ref:model_id>/restore", responses={200: Model})
 def restore_model(path: ModelPath) -> Response:
-    """Bring a deleted version back, with its files and those of its aliases that are free. Takes its id."""
+    """Restore a deleted model version.
+
+    Brings the version back from the trash by its id, with its files and those of its aliases that no other
+    version has taken. 409 if its name has that version again.
+    """
     return answer_model(services().trash.restore(path.model_id))

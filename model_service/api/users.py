@@ -34,7 +34,11 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
 
 @api.post("", responses={201: User})
 def create_user(body: NewUser) -> Response:
-    """Add a user. Without a password it is a machine's: it has only the keys that are made for it."""
+    """Create a user.
+
+    Without a `password` it is a machine's user, which has only keys. `Idempotency-Key` is supported. For
+    administrators.
+    """
     once = requested_once(without="password")
     user = services().users.create(**_plain(body.model_dump()), once=once)
     return mark(answer(User.model_validate(user), 201), once)
@@ -42,7 +46,10 @@ def create_user(body: NewUser) -> Response:
 
 @api.get("", responses={200: UserPage})
 def list_users(query: Paged) -> Response:
-    """List the users by name."""
+    """List users.
+
+    A page in the order of their names. For administrators.
+    """
     page = services().users.search(query.page, page_limit(query))
     users = [User.model_validate(item) for item in page.items]
     return answer(UserPage(users=users, pagination=Pagination.of(page)))
@@ -50,7 +57,11 @@ def list_users(query: Paged) -> Response:
 
 @api.get("/me", responses={200: Whoami})
 def whoami() -> Response:
-    """Who I am, and what I may do."""
+    """Read the caller's identity and permissions.
+
+    Returns the user, the permissions everywhere and per namespace, and the key, if the request was made
+    with one.
+    """
     who = actor()
     body = Whoami(
         name=who.name,
@@ -67,7 +78,10 @@ def whoami() -> Response:
 
 @api.post("/me/password", responses={200: Done})
 def change_own_password(body: PasswordChange) -> Response:
-    """Change my password. All of my sessions end, this one too."""
+    """Change the caller's password.
+
+    Needs `current_password`. All sessions of the caller end, also the one of this request.
+    """
     services().users.change_own_password(
         body.current_password.get_secret_value(), body.password.get_secret_value()
     )
@@ -76,19 +90,29 @@ def change_own_password(body: PasswordChange) -> Response:
 
 @api.get("/<name>", responses={200: User})
 def get_user(path: UserPath) -> Response:
-    """Read one user."""
+    """Read a user.
+
+    For administrators.
+    """
     return answer(User.model_validate(services().users.get(path.name)))
 
 
 @api.patch("/<name>", responses={200: User})
 def update_user(path: UserPath, body: UserChanges) -> Response:
-    """Change the fields that are sent. Another password, or a disabled user, ends the user's sessions."""
+    """Change some fields of a user.
+
+    A new password, or `disabled`, ends the user's sessions; `disabled` stops the user's keys as well. Takes
+    effect in every process within 2 seconds. For administrators.
+    """
     changes = _plain(body.model_dump(exclude_unset=True))
     return answer(User.model_validate(services().users.update(path.name, changes)))
 
 
 @api.delete("/<name>", responses={200: Deleted})
 def delete_user(path: UserPath) -> Response:
-    """Remove a user and its keys; what it made stays."""
+    """Delete a user.
+
+    Deletes the user's keys too. Models and other objects that the user created stay. For administrators.
+    """
     services().users.delete(path.name)
     return answer(Deleted(message="User deleted successfully", deleted_id=path.name))

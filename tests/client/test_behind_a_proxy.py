@@ -25,9 +25,11 @@ POOL = urllib3.PoolManager(retries=False)
 
 
 def urls_in(content: Any) -> Iterator[str]:
-    """Every URL in a JSON document."""
-    if isinstance(content, dict | list):
-        for each in content.values() if isinstance(content, dict) else content:
+    """Every URL in a JSON document; not in the examples of the OpenAPI document."""
+    if isinstance(content, dict):
+        content = [each for name, each in content.items() if name != "example"]
+    if isinstance(content, list):
+        for each in content:
             yield from urls_in(each)
     elif isinstance(content, str) and A_URL.match(content):
         yield content
