@@ -1,5 +1,6 @@
 """granian, as both of our HTTP servers run it."""
 
+import inspect
 import resource
 import socket
 from collections.abc import Awaitable, Callable
@@ -7,6 +8,7 @@ from typing import Any
 
 import structlog
 from granian import Granian
+from granian import __version__ as granian_version
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -14,6 +16,7 @@ from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server import mp
 from granian.server.embed import Server
 
+from model_service.config import SettingsError
 from model_service.listening import BACKLOG
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,33 @@ def most_connections() -> int:
         soft = limit
     open_files = wanted if soft == resource.RLIM_INFINITY else soft
     return max(1, min(open_files - _OTHER_FILES, _MOST_CONNECTIONS))
+
+
+def check_granian() -> None:
+    """Check that the installed granian has the private names that this module replaces, and uses them.
+
+    Raises:
+        SettingsError: it does not, so slow bodies would block other requests, or the port would be another.
+    """
+    wrap = getattr(mp, "_wsgi_call_wrap", None)
+    parameters = list(inspect.signature(wrap).parameters) if wrap else []
+    is_known = (
+        Granian is mp.MPServer
+        and parameters == ["callback", "scope_opts", "access_log_fmt"]
+        and "_wsgi_call_wrap" in _names(Granian, "_spawn_wsgi_worker")
+        and {"_shd", "_ssp"} <= _names(Server, "_init_shared_socket") & _names(Server, "_spawn_worker")
+    )
+    if not is_known:
+        raise SettingsError(
+            f"granian {granian_version} differs from the release that this version is tested with. "
+            "Install the right one: pip install 'model-service[server]'"
+        )
+
+
+def _names(owner: type, method: str) -> set[str]:
+    """The names that the method's code refers to; none where the class has no such method."""
+    code = getattr(inspect.unwrap(getattr(owner, method, None)), "__code__", None)  # type: ignore[arg-type]
+    return set(code.co_names) if code else set()
 
 
 def call_through(make: Callable[[Any], Any]) -> None:

@@ -1,11 +1,13 @@
 """What cannot get better by starting again ends a program at once: one line, and exit code 2."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,46 @@ def assert_each_says(
         assert len(said.strip().splitlines()) == 1, (name, said)
         assert hint in said, name
         assert "secret" not in said
+
+
+# What another release of granian may do.
+OTHER_CALL = "from granian.server import mp; mp._wsgi_call_wrap = lambda application, scope: None"
+NO_CALL = "from granian.server import mp; del mp._wsgi_call_wrap"
+UNUSED_CALL = "from granian.server import mp; mp.MPServer._spawn_wsgi_worker = lambda *given: None"
+OTHER_SOCKET = "from granian.server.embed import Server; Server._init_shared_socket = lambda self: None"
+SERVING_PROCESS = "model_service.serving.pool.process"
+
+
+@pytest.mark.parametrize(
+    ("change", "module", "arguments"),
+    [
+        *((change, "model_service.api.__main__", []) for change in (OTHER_CALL, NO_CALL, UNUSED_CALL)),
+        (OTHER_SOCKET, SERVING_PROCESS, ["--index", "0", "--control", "0"]),
+    ],
+)
+def test_a_granian_without_the_private_names_that_are_replaced(
+    servers: Addresses, tmp_path: Path, change: str, module: str, arguments: list[str]
+) -> None:
+    code = f"import sys; {change}; from {module} import main; sys.exit(main())"
+    control, _ = socket.socketpair()
+    with control:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=environment(servers, tmp_path),
+            stdin=control,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert ended.returncode == WRONG, ended.stderr
+    assert "pip install 'model-service[server]'" in ended.stderr
+
+
+def test_the_granian_of_the_requirements_is_the_one_that_is_tested() -> None:
+    root = Path(__file__).parent.parent
+    (allowed,) = re.findall(r'"granian(.+?)"', (root / "pyproject.toml").read_text())
+    assert allowed == f"=={metadata.version('granian')}"
+    assert f"\ngranian{allowed}\n" in (root / "requirements.txt").read_text()
 
 
 def refusal(check: Callable[[], object]) -> str:

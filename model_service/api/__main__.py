@@ -53,9 +53,10 @@ def main() -> int:
 def _serve(settings: Settings) -> None:
     """Raises: SettingsError."""
     from model_service.api.transfers import streams
-    from model_service.server import serve
+    from model_service.server import check_granian, serve
     from model_service.services import check_dependencies
 
+    check_granian()
     check_dependencies(settings)
     if development.serves():
         return development.serve(settings)

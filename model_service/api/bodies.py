@@ -8,6 +8,7 @@ Only the end of its connection ends a blocked read, and granian closes a connect
 only when the response breaks off. So a response that cuts off a body announces one byte more than it has.
 """
 
+import math
 import socket
 import sys
 import time
@@ -115,13 +116,22 @@ class Bodies:
 
     def _watch(self) -> None:
         while True:
-            time.sleep(_LOOK_S)
-            now = time.monotonic()
-            for body in list(self.waiting):
-                if body.deadline < now:
-                    self._cut(body, patient=True)
+            self._cut_late_ones()
             if self.waiting:
                 self._poke()
+
+    def _cut_late_ones(self) -> None:
+        """One after the other, within _LOOK_S. Many that began together would end, and perhaps come again,
+        together, and delay other requests; so they are spread over half of the grace.
+        """
+        bodies, now = list(self.waiting), time.monotonic()
+        most = math.ceil(len(bodies) * 2 * _LOOK_S / self.grace_s)
+        late = [body for body in bodies if body.deadline < now][:most]
+        for body in late:
+            self._cut(body, patient=True)
+            time.sleep(_LOOK_S / len(late))
+        if not late:
+            time.sleep(_LOOK_S)
 
     def _poke(self) -> None:
         """Send a request to this server. granian starts threads when requests arrive, now and then one too

@@ -198,6 +198,9 @@ def main() -> int:
     try:
         settings = read_settings()
         application = _make(arguments.application, settings, arguments.index)
+        from model_service.server import check_granian  # imports structlog: after _make
+
+        check_granian()
         control.tell({"hello": _hello(settings)})
     except SettingsError as exc:
         print(exc, file=sys.stderr)
