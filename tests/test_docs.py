@@ -24,6 +24,7 @@ from model_service.config import Settings, parse_size
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING")),
@@ -199,15 +200,33 @@ def test_every_test_that_is_named_exists() -> None:
     assert [pair for pair in named if f"def {pair[1]}(" not in (ROOT / pair[0]).read_text()] == []
 
 
-def test_the_python_example_is_correct_code() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/client.md"])
+def test_the_python_examples_are_correct_code(page: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
     from model_service.client import ModelServiceClient
 
     for block in blocks:
-        compile(block, "README.md", "exec")
+        compile(block, page, "exec")
         for method in re.findall(r"client\.(\w+)\(", block):
             assert hasattr(ModelServiceClient, method), method
+
+
+def test_the_three_walks_are_short_and_go_down() -> None:
+    walks = ARCHITECTURE.partition("## Three walks")[2].partition("\n## ")[0].split("\n**")[1:]
+    assert len(walks) == 3
+    layers = ["api", "services", "storage"]
+    for walk in walks:
+        lines = [line for line in walk.splitlines() if line.strip()]
+        assert len(lines) <= 13, lines[0]
+        assert len(re.findall(PATHS, walk)) >= 8, lines[0]  # another test checks that they exist
+        first = re.findall(r"^\d\. .*?`model_service/(api|services|storage)/", walk, re.MULTILINE)
+        assert first == sorted(first, key=layers.index), lines[0]
+
+
+def test_the_three_diagrams_are_there() -> None:
+    kinds = re.findall(r"```mermaid\n(\w+)", ARCHITECTURE)
+    assert kinds == ["flowchart", "sequenceDiagram", "stateDiagram"]
 
 
 def test_the_exporters_say_what_they_can() -> None:

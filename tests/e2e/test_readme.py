@@ -1,4 +1,4 @@
-"""The README's own text: each of its examples runs, in their order, in one folder."""
+"""The examples of the README, in their order, and the scripts in examples/; one service runs for all."""
 
 import os
 import re
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from model_service.client import ModelServiceClient
 from tests.e2e.conftest import Stack, running
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +78,51 @@ def test_every_example_of_the_readme_runs(
     )
     assert "output" in capsys.readouterr().out
     assert "output [3, 10]" in printed
+
+
+def run_example(name: str, *arguments: str, url: str, exit_code: int = 0) -> str:
+    """What an example prints, of a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
+        env=os.environ | {"MODEL_SERVICE_URL": url},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == exit_code, f"{name}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.mark.timeout(900)
+def test_every_example_script_runs(service: Stack, tmp_path: Path) -> None:
+    url = service.report["api"]
+    assert re.search(r"v1\.0: accuracy 9\d\.", run_example("train_and_register", url=url))
+    assert "verdict: verified" in run_example("export_and_verify", url=url)
+    assert re.search(r"accuracy over HTTP: 9\d\.", run_example("deploy_and_predict", url=url))
+
+    sizes = re.findall(r"^(\w+): ([\d,]+) bytes .* verified,", run_example("optimise", url=url), re.MULTILINE)
+    by_precision = {precision: int(size.replace(",", "")) for precision, size in sizes}
+    assert by_precision["FP16"] < by_precision["FP32"]
+
+    model = "examples/digits@candidate"
+    with ModelServiceClient(url) as client:
+        assert "accuracy is" in run_example("ci_gate", model, "--at-least", "1.01", url=url, exit_code=1)
+        assert client.get_model(model).aliases == ("candidate",)
+        assert "PASSED" in run_example("ci_gate", model, "--at-least", "0.9", url=url)
+        assert set(client.get_model(model).aliases) == {"candidate", "production"}
+
+        not_a_model = tmp_path / "model.pt2"
+        not_a_model.write_text("milk, bread")
+        broken = client.register_model(
+            "examples/broken", algorithm="convnet", framework="pytorch", metrics={"accuracy": 1.0}
+        )
+        client.upload_model(broken, not_a_model)
+        assert "invalid_source" in run_example("ci_gate", broken, url=url, exit_code=1)
+
+
+def test_every_example_script_is_run_and_short() -> None:
+    scripts = sorted((ROOT / "examples").glob("*.py"))
+    source = Path(__file__).read_text()
+    assert len(scripts) == 5
+    for script in scripts:
+        assert f'run_example("{script.stem}"' in source
+        assert len(script.read_text().splitlines()) <= 55
