@@ -4,6 +4,7 @@ torch's exporters record where each node came from: stack traces with the author
 graph signatures, symbol names that torch invented. None of it computes anything.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,7 @@ def write(model: Any, folder: Path, source: Source) -> tuple[str, ...]:
             else:
                 dim.dim_param = size
     path = folder / NAME
-    # Not ByteSize(): it serializes, and that is what fails.
-    if sum(tensor.ByteSize() for tensor in model.graph.initializer) < _INLINE_LIMIT_BYTES:
+    if weights_bytes(model) < _INLINE_LIMIT_BYTES:
         path.write_bytes(model.SerializeToString(deterministic=True))
         files: tuple[str, ...] = (NAME,)
     else:
@@ -64,6 +64,18 @@ def write(model: Any, folder: Path, source: Source) -> tuple[str, ...]:
         files = (NAME, DATA)
     onnx.checker.check_model(str(path))
     return files
+
+
+def weights_bytes(model: Any) -> int:
+    """The size of the initializers. ByteSize() of what is past 2 GiB fails: it serializes."""
+    return sum(map(_size_bytes, model.graph.initializer))
+
+
+def _size_bytes(tensor: Any) -> int:
+    from onnx import helper
+
+    size = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return size if size >= _INLINE_LIMIT_BYTES else int(tensor.ByteSize())
 
 
 def _rename(dim: Any, source: Source) -> None:

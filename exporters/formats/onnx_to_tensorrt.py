@@ -233,7 +233,7 @@ def _half(model: Any) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    if sum(tensor.ByteSize() for tensor in model.graph.initializer) > _MAX_INLINE_BYTES:
+    if onnx_file.weights_bytes(model) > _MAX_INLINE_BYTES:
         raise ConversionFailed("fp16 of a model past 2 GB is not made here. Ask for fp32.")
     model = convert_float_to_float16(model, keep_io_types=True)
     # It appends the casts of the inputs behind the nodes that need them.

@@ -5,7 +5,7 @@ which column is compared, and scikit-learn's compiled loops follow them past the
 (scikit-learn #34558). Called once after loading, whichever way the estimator came in.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -18,6 +18,7 @@ from .estimator_globals import FUNCTIONS
 from .pickle_values import is_check_of_numbers
 
 _PLAIN = (type, str, bytes, int, float)
+_PLAIN_TYPES = frozenset(_PLAIN)
 # What each ensemble is made of.
 _MEMBERS = {
     "RandomForestClassifier": ("DecisionTreeClassifier",),
@@ -93,9 +94,11 @@ def walk(
             continue
         seen.add(id(current))
         if isinstance(current, dict):
-            todo += [*current.keys(), *current.values(), getattr(current, "default_factory", None)]
+            todo += _more_than_plain(current.keys())
+            todo += _more_than_plain(current.values())
+            todo.append(getattr(current, "default_factory", None))
         elif isinstance(current, (list, tuple, set, frozenset)):
-            todo += current
+            todo += _more_than_plain(current)
         elif isinstance(current, slice):
             todo += [current.start, current.stop, current.step]
         elif isinstance(current, np.ndarray):
@@ -108,6 +111,11 @@ def walk(
             todo += attributes(current).values()
             if hasattr(current, "tree_"):
                 todo.append(current.tree_)
+
+
+def _more_than_plain(values: Iterable[Any]) -> list[Any]:
+    """Of a vocabulary of 100,000 terms nothing."""
+    return [one for one in values if type(one) not in _PLAIN_TYPES]
 
 
 def _require(condition: Any, what: str) -> None:
