@@ -198,6 +198,7 @@ class ExportJob(TypedDict):
     log_count: int
     created_at: datetime
     updated_at: datetime
+    unread_tries: NotRequired[int]  # not in attempts
     lease: NotRequired[Lease]
     package: NotRequired[BlobReference]
     callback: NotRequired[JSONObject]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from model_service.states import ExportStatus
 from model_service.storage.db import Database, Document, Session, now
-from model_service.storage.exports import claimable, failure, logged, may_become, unowned
+from model_service.storage.exports import claimable, failure, logged, may_become, unowned, unread
 
 _TURNS = 200  # how many starts back users take turns
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,24 +44,21 @@ class ExportTurns:
     def take_from_lost_workers(self, max_attempts: int, *, spared: str, grace_s: float) -> None:
         """Jobs whose worker has been silent for ``grace_s`` too long wait again, and say so.
 
+        A try that has not read the model is not counted.
+
         ``spared``: the worker that asks. It knows what it runs, and its lease may only wait for the database.
         """
-        lost = {
-            "status": ExportStatus.RUNNING,
-            "attempts": {"$lt": max_attempts},
-            "worker": {"$ne": spared},
-            **unowned(grace_s),
-        }
+        lost = {"status": ExportStatus.RUNNING, "worker": {"$ne": spared}, **unowned(grace_s)}
         waits = {
             "status": ExportStatus.PENDING,
             "progress_percent": 0.0,
             "progress_message": _LOST,
             "updated_at": now(),
         }
-        self._jobs.update_many(
-            lost,
-            {"$set": waits, "$unset": {"lease": ""}, **logged("its worker was lost; it waits for another")},
-        )
+        change = {"$set": waits, "$unset": {"lease": ""}, **logged(_LOST)}
+        uncounted = change | {"$inc": change["$inc"] | {"attempts": -1, "unread_tries": 1}}
+        self._jobs.update_many(lost | unread(), uncounted)
+        self._jobs.update_many(lost | {"attempts": {"$lt": max_attempts}}, change)
 
     def exhausted(self, max_attempts: int, *, grace_s: float) -> list[Document]:
         """Jobs that have used up their tries, and whose last worker has been silent for ``grace_s`` too long.

@@ -18,6 +18,9 @@ from model_service.storage.db import Database, Document, Session, now
 from model_service.storage.pages import page_of
 
 LOG_LINES = 200
+# A try that ends in one of these steps has not read the model, which cannot have ended its worker.
+_UNREAD_STEPS = ["fetch", "start"]
+_MOST_UNREAD = 10
 PROGRESS = (
     *("status", "progress_percent", "progress_message", "progress_step"),
     *("log", "log_count", "error_code", "error_message"),
@@ -41,6 +44,25 @@ def may_become(status: ExportStatus) -> Document:
 def claimable(max_attempts: int) -> Document:
     """Jobs without a worker that have tries left."""
     return {"attempts": {"$lt": max_attempts}, **may_become(ExportStatus.RUNNING), **unowned()}
+
+
+def unread() -> Document:
+    """Running jobs whose try has not read the model, while such tries are not counted yet."""
+    return {
+        "status": ExportStatus.RUNNING,
+        "progress_step": {"$in": _UNREAD_STEPS},
+        "unread_tries": {"$not": {"$gte": _MOST_UNREAD}},
+    }
+
+
+def _if_unread(then: int, otherwise: int) -> Document:
+    """``unread`` as an expression of the document."""
+    conditions = [
+        {"$eq": ["$status", ExportStatus.RUNNING]},
+        {"$in": ["$progress_step", _UNREAD_STEPS]},
+        {"$lt": [{"$ifNull": ["$unread_tries", 0]}, _MOST_UNREAD]},
+    ]
+    return {"$cond": [{"$and": conditions}, then, otherwise]}
 
 
 def source_blobs(job: Document) -> list[Any]:
@@ -115,7 +137,10 @@ class Exports:
         )
 
     def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> Document | None:
-        """Take a job that waits, or whose worker's lease ran out; None when it is not to be had."""
+        """Take a job that waits, or whose worker's lease ran out; None when it is not to be had.
+
+        A try that lost its worker before the model was read is not counted, ``_MOST_UNREAD`` times.
+        """
         lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": from_now(lease_s)}
         return self._jobs.find_one_and_update(
             {"_id": job_id, **claimable(max_attempts)},
@@ -125,10 +150,12 @@ class Exports:
                         "status": ExportStatus.RUNNING,
                         "lease": lease,
                         "worker": worker,
-                        "attempts": {"$add": ["$attempts", 1]},
+                        "attempts": {"$add": ["$attempts", _if_unread(0, 1)]},
+                        "unread_tries": {"$add": [{"$ifNull": ["$unread_tries", 0]}, _if_unread(1, 0)]},
                         "started_at": "$$NOW",
                         "updated_at": "$$NOW",
                         "progress_percent": 0.0,
+                        "progress_step": _UNREAD_STEPS[0],
                     }
                 }
             ],

@@ -52,7 +52,7 @@ def test_a_job_whose_worker_was_lost_is_shown_as_pending(
     assert context.exports.claim(own, worker=context.worker, lease_s=-INTERVAL_S - 1, max_attempts=3)
     Reconciler(context, queue).reconcile()
     job = services.exports.get(job_id)
-    assert (job["status"], job["attempts"], job.get("lease")) == ("pending", 1, None)
+    assert (job["status"], job["attempts"], job.get("lease")) == ("pending", 0, None)
     assert "lost" in job["progress_message"]
     assert "lost" in job["log"][-1]
     assert services.exports.get(own)["status"] == "running"  # this worker knows that it lives

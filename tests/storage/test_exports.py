@@ -69,7 +69,7 @@ def test_a_lease_that_ran_out_hands_the_job_on_and_fences_the_first_owner_off(
     assert fail(database, exports, second, "why") is True
     job = exports.get(JOB)
     assert job is not None
-    assert (job["status"], job["error_code"], job["attempts"]) == ("failed", "conversion_failed", 2)
+    assert (job["status"], job["error_code"], job["attempts"]) == ("failed", "conversion_failed", 1)
 
 
 def test_a_renewed_lease_is_kept(exports: Exports, turns: ExportTurns) -> None:
@@ -102,6 +102,36 @@ def test_a_job_that_has_used_up_its_tries_is_exhausted_after_a_grace(
     assert turns.exhausted(max_attempts=2, grace_s=0) == []
     assert claim(exports, max_attempts=1) is None
     assert turns.waiting(max_attempts=1) == []
+
+
+@pytest.mark.parametrize("taken_up_by", ["a claim", "the reconciler"])
+def test_a_try_that_has_not_read_the_model_is_not_counted(
+    exports: Exports, turns: ExportTurns, taken_up_by: str
+) -> None:
+    counted = []
+    for _ in range(12):
+        assert claim(exports, lease_s=-1, max_attempts=9) is not None
+        if taken_up_by == "the reconciler":
+            turns.take_from_lost_workers(9, spared="", grace_s=0)
+        job = exports.get(JOB)
+        assert job is not None
+        counted.append(job["attempts"])
+    if taken_up_by == "a claim":
+        assert counted == [1] * 11 + [2]
+    else:
+        assert counted == [0] * 10 + [1, 2]
+
+
+def test_a_try_that_has_read_the_model_is_counted(exports: Exports, turns: ExportTurns) -> None:
+    for attempts in (1, 2):
+        token = claim(exports, lease_s=60)
+        assert token is not None
+        exports.report(JOB, token, percent=10, message="loading", progress_step="load")
+        assert exports.renew(JOB, token, -1)
+        turns.take_from_lost_workers(3, spared="", grace_s=0)
+        job = exports.get(JOB)
+        assert job is not None
+        assert (job["status"], job["attempts"], job.get("unread_tries")) == ("pending", attempts, 0)
 
 
 def test_a_lease_that_is_renewed_in_time_is_not_given_up(
