@@ -8,7 +8,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from .native_state import walk
+from .objects import walk
 
 # Parameters that are fitted in place.
 _IN_PLACE = {

@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 from . import boosters
 from .estimator_globals import CLASSES, VALUES, canonical, why_refused
-from .native_state import walk
+from .objects import walk
 from .pickle_values import (
     CALLS,
     INERT,

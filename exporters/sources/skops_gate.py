@@ -15,7 +15,7 @@ from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 from . import boosters
 from .compressed import LIMIT_BYTES
 from .estimator_globals import CLASSES, FUNCTIONS, NUMERIC, VALUES, why_refused
-from .native_state import walk
+from .objects import walk
 from .pickle_gate import require_attributes
 from .pickle_values import Rejected
 

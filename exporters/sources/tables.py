@@ -18,7 +18,7 @@ from ..base import Arrays, Source
 from ..errors import InvalidSource, as_limit
 from ..processing.table import UNKNOWN
 from .columns import keeps_values, members
-from .native_state import walk
+from .objects import walk
 
 Places = npt.NDArray[np.int64]
 _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")

@@ -21,7 +21,7 @@ from ..errors import InvalidSource
 from ..processing.vectorizer import Vectorizer
 from .fitted import is_passthrough, parts
 from .hostile_texts import HOSTILE
-from .native_state import check_tokens
+from .native_functions import check_tokens
 
 FILE = "vectorizer.json"
 VECTORIZERS = ("CountVectorizer", "TfidfVectorizer")
