@@ -21,6 +21,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -30,6 +31,7 @@ from sklearn.svm import SVC, SVR
 from exporters import golden, runners
 from exporters.convert import run
 from exporters.errors import ExportError, UnsupportedOption
+from exporters.processing.pipeline import Pipeline
 from exporters.request import ExportRequest, ExportResult
 from exporters.sources.trees import fitted_trees
 
@@ -179,6 +181,19 @@ def test_a_data_frame_of_mixed_columns(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), model.predict_proba(frame.head(20)), rtol=1e-9)
+
+
+def test_texts_are_counted_and_weighed_in_float64(tmp_path: Path) -> None:
+    texts = ["good day sun", "bad rain day", "sun good good", "rain bad cold"] * 5
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0] * 5)
+    runner = verified(model, tmp_path)
+    metadata = json.loads((tmp_path / "package/metadata.json").read_bytes())
+    asked = ["good sun", "cold rain unknown", ""]
+
+    inputs, _ = Pipeline(metadata, tmp_path / "package").prepare(asked)
+
+    answer = runner.predict(inputs)["probabilities"]
+    np.testing.assert_allclose(answer, model.predict_proba(asked), rtol=1e-12)
 
 
 def test_sample_inputs_are_float64_too(tmp_path: Path) -> None:
