@@ -18,6 +18,7 @@ import serving_hosted
 import serving_idle
 import serving_malformed
 import serving_rates
+import serving_runaway
 import serving_update
 from common import RESULTS, setting, write_results
 from serving_load import require_wrk
@@ -33,14 +34,15 @@ class Plan:
     starts: int
     seconds: int
     update_s: float
+    runaway_s: float
     crashes: int
     malformed: int
     revocations: int
     peers: Sequence[str]
 
 
-THOROUGH = Plan(5, 5, 5, 60, 3, 10_000, 5, tuple(PEERS))
-QUICK = Plan(1, 1, 2, 12, 1, 1_000, 1, tuple(PEERS))
+THOROUGH = Plan(5, 5, 5, 60, 20, 3, 10_000, 5, tuple(PEERS))
+QUICK = Plan(1, 1, 2, 12, 6, 1, 1_000, 1, tuple(PEERS))
 
 
 def _idle(running: Service, folder: Path, plan: Plan) -> str:
@@ -57,6 +59,11 @@ def _rates(running: Service, folder: Path, plan: Plan) -> str:
 def _hosted(running: Service, folder: Path, plan: Plan) -> str:
     figures = serving_hosted.measure(running, folder, rounds=plan.rounds, seconds=plan.seconds)
     return serving_hosted.report(figures)
+
+
+def _runaway(running: Service, folder: Path, plan: Plan) -> str:
+    found = serving_runaway.measure(running, folder, rounds=plan.rounds, seconds=plan.runaway_s)
+    return serving_runaway.report(found)
 
 
 def _update(running: Service, _: Path, plan: Plan) -> str:
@@ -85,6 +92,7 @@ SECTIONS: dict[str, Callable[[Service, Path, Plan], str]] = {
     "idle": _idle,
     "rates": _rates,
     "hosted": _hosted,
+    "runaway": _runaway,
     "update": _update,
     "malformed": _malformed,
     "crash": _crash,

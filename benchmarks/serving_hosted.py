@@ -68,10 +68,10 @@ def measure(service: Service, folder: Path, *, rounds: int, seconds: int) -> Fig
                             flush=True,
                         )
             order.append(order.pop(0))
-        return Figures(rates, sum(resident(each)[1] for each in _hosts(hosting)))
+        return Figures(rates, sum(resident(each)[1] for each in model_hosts(hosting)))
 
 
-def _hosts(server: psutil.Process) -> list[psutil.Process]:
+def model_hosts(server: psutil.Process) -> list[psutil.Process]:
     family = server.children(recursive=True)
     return [each for each in family if "model_hosts.process" in " ".join(each.cmdline())]
 

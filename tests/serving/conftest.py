@@ -56,10 +56,8 @@ def wait_for(condition: Callable[[], T], what: str) -> T:
     return value
 
 
-@pytest.fixture(scope="session")
-def package_zip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def made_package(folder: Path) -> bytes:
     """x float32[batch, 3] → output, twice x; classes a, b, c."""
-    folder = tmp_path_factory.mktemp("export")
     source = folder / "model.pt2"
     source.write_bytes(scaling_program(2.0))
     request = ExportRequest(
@@ -74,37 +72,36 @@ def package_zip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "package.zip").read_bytes()
 
 
+def rewritten(package: bytes, name: str, content: bytes, scratch: Path) -> bytes:
+    """The package with one file's content changed, and a manifest of that."""
+    folder = scratch / f"rewritten-{uuid.uuid4()}"
+    archive = folder.with_suffix(".zip")
+    archive.write_bytes(package)
+    packages.unpack(archive, folder)
+    (folder / name).write_bytes(content)
+    packages.write_manifest(folder)
+    packages.pack(folder, archive)
+    return archive.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def package_zip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return made_package(tmp_path_factory.mktemp("export"))
+
+
 @pytest.fixture
 def rewrite(package_zip: bytes, tmp_path: Path) -> Callable[[str, bytes], bytes]:
-    """Another whole package: the one of all tests with one file's content changed, and a manifest of that."""
-
-    def rewritten(name: str, content: bytes) -> bytes:
-        folder = tmp_path / f"rewritten-{uuid.uuid4()}"
-        archive = folder.with_suffix(".zip")
-        archive.write_bytes(package_zip)
-        packages.unpack(archive, folder)
-        (folder / name).write_bytes(content)
-        packages.write_manifest(folder)
-        packages.pack(folder, archive)
-        return archive.read_bytes()
-
-    return rewritten
+    """The package of all tests, rewritten."""
+    return lambda name, content: rewritten(package_zip, name, content, tmp_path)
 
 
 @dataclass
-class World:
-    """A database with deployments in it, and the parts of one inference server."""
+class Stored:
+    """A database with deployments in it."""
 
     database: Database
     blobs: Blobs
     deployments: Deployments
-    store: PackageStore
-    usage: Usage
-    quotas: Quotas
-    engine: Engine
-    settings: Settings
-    model_hosts: ModelHosts
-    started: list[Host] = field(default_factory=list)
 
     def member(self, archive: bytes, **fields: Any) -> Document:
         """A member of a deployment, of a package that is stored now."""
@@ -181,6 +178,27 @@ class World:
             },
         )
 
+    def status(self, deployment_id: str) -> str:
+        return str(self.document(deployment_id)["status"])
+
+    def document(self, deployment_id: str) -> dict[str, Any]:
+        found = self.deployments.get(deployment_id)
+        assert found is not None
+        return found
+
+
+@dataclass
+class World(Stored):
+    """A database with deployments in it, and the parts of one inference server."""
+
+    store: PackageStore
+    usage: Usage
+    quotas: Quotas
+    engine: Engine
+    settings: Settings
+    model_hosts: ModelHosts
+    started: list[Host] = field(default_factory=list)
+
     def host(self, server: str = "the-server") -> Host:
         """A running host. A second one of the same name is that server after a restart."""
         host = Host(self.deployments, self.store, self.engine, self.model_hosts, server=server)
@@ -193,14 +211,6 @@ class World:
         host = self.host()
         wait_for(lambda: self.status(deployment_id) == "active", "the deployment to be active")
         return host
-
-    def status(self, deployment_id: str) -> str:
-        return str(self.document(deployment_id)["status"])
-
-    def document(self, deployment_id: str) -> dict[str, Any]:
-        found = self.deployments.get(deployment_id)
-        assert found is not None
-        return found
 
     def folder(self, deployment_id: str) -> Path:
         """Where the store keeps the deployment's package."""
