@@ -18,8 +18,9 @@ from common import api_server, median_ratio, setting, table, worker, write_resul
 from http_load import Target
 from streams import post_json, upload
 
-from exporters import cases, registry, runners, sources, verify
+from exporters import registry, runners, sources
 from exporters.convert import run
+from exporters.proof import cases, verify
 from exporters.request import ExportRequest
 from model_service.embedded import servers
 

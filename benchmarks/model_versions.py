@@ -18,10 +18,10 @@ from pymongo import MongoClient, WriteConcern
 from model_service.actor import namespace_of
 from model_service.api.schemas.models import NewModel
 from model_service.config import Settings
-from model_service.services.versions import new_document
-from model_service.storage.counters import Counters
-from model_service.storage.db import Database, deadline
-from model_service.storage.search import derived_fields
+from model_service.services.models.versions import new_document
+from model_service.storage.common.db import Database, deadline
+from model_service.storage.models.search import derived_fields
+from model_service.storage.statistics.counters import Counters
 
 VERSIONS = 10  # of a name
 TAGS = 5_000

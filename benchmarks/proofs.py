@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from common import setting, table, write_results
 
-from exporters import cases, registry, runners, sources, verify
+from exporters import registry, runners, sources
 from exporters.convert import run
+from exporters.proof import cases, verify
 from exporters.request import ExportRequest
 
 PROMISED_S = 1.0

@@ -29,14 +29,14 @@ from serving_service import Service, one_more, until
 from serving_steady import steady
 
 from model_service.config import read_settings
-from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database
-from model_service.storage.deployments import Deployments
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.db import Database
+from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.migrations import prepare
 
 sys.path.append(str(ROOT))
-from tests.serving import hostile
 from tests.serving.conftest import KEY, Stored, made_package, rewritten
+from tests.serving.model_hosts import hostile
 
 DATABASE = "runaway"
 AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}

@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import landlock, limits
 from .errors import ExportError, InvalidSource, PackageCorrupt, UnsupportedOption, as_limit
 from .request import ExportRequest, ExportResult
+from .sandbox import landlock, limits
 
 _NOT_ASKED = "open: not asked for"
 _BAR_WIDTH = 30
@@ -253,7 +253,8 @@ def _capabilities(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     import tempfile
 
-    from . import golden, package, runners
+    from . import package, runners
+    from .proof import golden
 
     path: Path = arguments.package
     try:

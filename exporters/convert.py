@@ -9,28 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import (
-    bounded_cost,
-    cases,
-    golden,
-    independence,
-    limits,
-    measure,
-    metadata,
-    package,
-    refusal,
-    registry,
-    runners,
-    samples,
-    sources,
-    verify,
-    ways,
-    wrappers,
-)
+from . import conversions as conversions
+from . import metadata, package, registry, runners, sources, wrappers
 from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
 from .processing import embed
+from .proof import bounded_cost, cases, golden, independence, measure, refusal, samples, verify
 from .request import ExportRequest, ExportResult
+from .sandbox import limits
 
 PROCESSOR = "preprocessor_config.json"
 _DONE = {
@@ -130,7 +116,9 @@ def _convert(
         source = samples.attach(source, request.sample_inputs)
         routes = registry.routes(request.format, source.family, options)
         source = registry.presented(routes[0], source, options)
-        ways.of_routes(routes, source, options)  # what contradicts the options is said before the long part
+        conversions.of_routes(
+            routes, source, options
+        )  # what contradicts the options is said before the long part
     with _timed(steps, "reference"):
         progress("reference", 20.0, "Asking the source model")
         plan = cases.examine(source)
@@ -138,7 +126,7 @@ def _convert(
         request = embed.name_classes(request, source, asked[0])
         embed.check_outputs(request, asked[0])
     with _timed(steps, "convert"):
-        possible = ways.of_routes(routes, source, options)
+        possible = conversions.of_routes(routes, source, options)
         attempt = _best(request.format, possible, source, asked, scratch, progress)
         attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
     return attempt, source, asked, request
@@ -159,7 +147,7 @@ def _as_declared(request: ExportRequest, source: Source, options: Mapping[str, A
 
 def _best(
     format_name: str,
-    possible: list[ways.Way],
+    possible: list[conversions.Conversion],
     source: Source,
     asked: list[Case],
     scratch: Path,
@@ -169,24 +157,24 @@ def _best(
     tried: list[dict[str, Any]] = []
     first: _Attempt | None = None
     failure: ConversionFailed | None = None
-    for number, way in enumerate(possible):
+    for number, conversion in enumerate(possible):
         percent = 35.0 + 40.0 * number / len(possible)
-        progress("convert", percent, f"Converting with {way.name}")
-        folder = scratch / way.name
+        progress("convert", percent, f"Converting with {conversion.name}")
+        folder = scratch / conversion.name
         folder.mkdir()
         try:
-            artefact = way.convert(asked[0], folder)
+            artefact = conversion.convert(asked[0], folder)
             runner, why_not = _open(format_name, folder / artefact.files[0])
         except ConversionFailed as exc:
             failure = failure or exc
-            tried.append({"converter": way.name, "result": "conversion_failed", "reason": exc.message})
+            tried.append({"converter": conversion.name, "result": "conversion_failed", "reason": exc.message})
             continue
         progress("verify", percent + 15.0, "Comparing the artefact with its source")
         if runner is None:
             fidelity = _without_running(source, asked, artefact, folder, why_not)
         else:
             fidelity = _compare(source, asked, artefact, runner)
-        tried.append({"converter": way.name, "result": fidelity["verdict"]})
+        tried.append({"converter": conversion.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         if source.coverage:
             fidelity["coverage"] = dict(source.coverage)

@@ -70,7 +70,7 @@ def absences(modules: Iterable[str]) -> dict[str, str | None]:
 
 def report(modules: Iterable[str]) -> None:
     """The child: a JSON line on standard output after each module."""
-    from .limits import die_with_parent
+    from .sandbox.limits import die_with_parent
 
     die_with_parent()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:

@@ -6,61 +6,56 @@ from flask import Flask, Response, g, request
 from flask_openapi3 import Info, OpenAPI
 
 from model_service import __version__
-from model_service.api import (
+from model_service.api.access import audit, keys, sessions, users
+from model_service.api.datasets import datasets
+from model_service.api.datasets import files as dataset_files
+from model_service.api.deployments import actions as deployment_actions
+from model_service.api.deployments import deployments
+from model_service.api.deployments import keys as deployment_keys
+from model_service.api.deployments import usage as deployment_usage
+from model_service.api.exports import by_model as exports_of
+from model_service.api.exports import callbacks as export_callbacks
+from model_service.api.exports import capabilities, exports
+from model_service.api.exports import events as export_events
+from model_service.api.files import files, part_uploads
+from model_service.api.http.access_log import register_access_log, route
+from model_service.api.http.auth import register_auth
+from model_service.api.http.context import EXTENSION, Context
+from model_service.api.http.cors import register_cors
+from model_service.api.http.disk import register_disk
+from model_service.api.http.errors import refuse_invalid_request, register_error_handlers
+from model_service.api.http.json_provider import OrjsonProvider
+from model_service.api.http.limits import register_limits
+from model_service.api.http.request_body import JSONRequest, register_encodings, register_text
+from model_service.api.http.request_id import register_request_id
+from model_service.api.http.signed import register_signed
+from model_service.api.http.transfers import StreamSlots, TransferSlots
+from model_service.api.http.urls import accept_slashes, register_fixed_paths, trust_proxies
+from model_service.api.models import (
     aliases,
-    audit,
     batch,
-    capabilities,
-    dataset_files,
-    datasets,
-    deployment_actions,
-    deployment_keys,
-    deployment_usage,
-    deployments,
-    export_callbacks,
-    export_events,
-    exports,
-    exports_of,
-    files,
-    keys,
     lineage,
     models,
     namespaces,
-    operations,
-    part_uploads,
     registry,
     search,
-    sessions,
     statistics,
-    training_jobs,
     trash,
-    users,
 )
-from model_service.api.access_log import register_access_log, route
-from model_service.api.auth import register_auth
-from model_service.api.context import EXTENSION, Context
-from model_service.api.cors import register_cors
-from model_service.api.disk import register_disk
-from model_service.api.document import register_apis, register_pages
-from model_service.api.errors import refuse_invalid_request, register_error_handlers
-from model_service.api.json_provider import OrjsonProvider
-from model_service.api.limits import register_limits
-from model_service.api.presentation import PRESENTED, PresentedModels
-from model_service.api.reference import DESCRIPTION, TITLE
-from model_service.api.references import register_references
-from model_service.api.request_body import JSONRequest, register_encodings, register_text
-from model_service.api.request_id import register_request_id
+from model_service.api.models.presentation import PRESENTED, PresentedModels
+from model_service.api.models.references import register_references
+from model_service.api.operations import operations
+from model_service.api.operations.document import register_apis, register_pages
+from model_service.api.operations.reference import DESCRIPTION, TITLE
 from model_service.api.schemas.common import Error
-from model_service.api.signed import register_signed
-from model_service.api.transfers import StreamSlots, TransferSlots
-from model_service.api.urls import accept_slashes, register_fixed_paths, trust_proxies
+from model_service.api.training import jobs as training_jobs
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
-from model_service.storage.db import CONNECTION_ERRORS, Database
-from model_service.storage.hot_models import settle
+from model_service.storage.common.db import CONNECTION_ERRORS, Database
+from model_service.storage.common.shared_redis import redis_prefix
 from model_service.storage.migrations import prepare
-from model_service.storage.shared_redis import redis_prefix
+from model_service.storage.models.hot_models import settle
 
 _RESOURCES = (
     models,

@@ -13,16 +13,16 @@ from pydantic import SecretStr
 
 from model_service.config import Settings, SettingsError, read_settings
 from model_service.log import configure_logging
-from model_service.services.archive import ArchiveService, DatabaseNotEmpty, Scope
-from model_service.services.cleanup import CleanupService
-from model_service.services.integrity import IntegrityService
-from model_service.storage.blobs import Blobs
-from model_service.storage.counters import Counters
-from model_service.storage.db import Database
-from model_service.storage.hot_models import HotModels
+from model_service.services.archive.archive import ArchiveService, DatabaseNotEmpty, Scope
+from model_service.services.operations.cleanup import CleanupService
+from model_service.services.operations.integrity import IntegrityService
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.db import Database
 from model_service.storage.migrations import DataTooNew, prepare
-from model_service.storage.models import Models
-from model_service.storage.trash import Trash
+from model_service.storage.models.hot_models import HotModels
+from model_service.storage.models.models import Models
+from model_service.storage.models.trash import Trash
+from model_service.storage.statistics.counters import Counters
 
 __all__ = ["DataTooNew", "DatabaseNotEmpty", "Operator", "Scope", "operator"]
 

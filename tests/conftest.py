@@ -12,7 +12,7 @@ from redis import Redis
 from model_service.config import Settings, read_settings
 from model_service.embedded import Addresses
 from model_service.embedded import servers as embedded_servers
-from model_service.storage.db import Database
+from model_service.storage.common.db import Database
 from model_service.storage.migrations import prepare
 from tests import plans
 

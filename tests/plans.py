@@ -50,7 +50,10 @@ EXPLAINED = {
 ALLOWED: dict[tuple[str, str], str] = {}
 
 # Whose purpose is to read everything there is: archives and their verification.
-READ_EVERYTHING = {f"{SERVICE}/storage/{name}.py" for name in ("archive", "blob_references", "integrity")}
+READ_EVERYTHING = {
+    f"{SERVICE}/storage/{name}.py"
+    for name in ("operations/archive", "blobs/references", "operations/integrity")
+}
 
 Command = dict[str, Any]
 

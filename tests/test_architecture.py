@@ -3,7 +3,8 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,61 @@ ARROWS: dict[str, set[str]] = {
     "storage": set(),
     "serving": {"storage", "server", "exporters"},
 }
+# The packages of a layer: each may import those before it. What stands right in the layer's folder puts
+# them together, and may import all.
+ORDER = {
+    "services": (
+        "common",
+        "access",
+        "models",
+        "files",
+        "datasets",
+        "training",
+        "exports",
+        "deployments",
+        "archive",
+        "operations",
+    ),
+    "storage": (
+        "common",
+        "statistics",
+        "access",
+        "blobs",
+        "exports",
+        "deployments",
+        "models",
+        "versioned",
+        "datasets",
+        "training",
+        "migrations",
+        "operations",
+    ),
+    "api": (
+        "schemas",
+        "http",
+        "access",
+        "models",
+        "files",
+        "datasets",
+        "training",
+        "exports",
+        "deployments",
+        "operations",
+    ),
+    "serving": ("common", "accounting", "protocols", "model_hosts", "engine", "pool", "hosting", "http"),
+    "cli": (
+        "common",
+        "access",
+        "files",
+        "models",
+        "datasets",
+        "training",
+        "exports",
+        "deployments",
+        "inference",
+        "operations",
+    ),
+}
 # Packages that only one room may know.
 OWNERS = {
     "pymongo": {"storage", "embedded"},
@@ -69,19 +125,19 @@ HEAVY = {"torch", "onnx", "onnxscript", "onnxruntime", "tensorflow", "openvino",
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
 
 
-def modules() -> Iterator[tuple[Path, str]]:
+def modules(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
     """Every module of the service with its room: the package or the file right under model_service."""
-    package = ROOT / "model_service"
+    package = root / "model_service"
     for path in sorted(package.rglob("*.py")):
         first = path.relative_to(package).parts[0]
         yield path, first.removesuffix(".py")
 
 
-def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
+def imports(path: Path, *, top_level: bool = False, root: Path = ROOT) -> Iterator[str]:
     """The modules a file imports, by their full names; relative imports are resolved."""
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level else list(ast.walk(tree))
-    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    package = path.relative_to(root).with_suffix("").parts[:-1]
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -98,17 +154,70 @@ def room_of(imported: str) -> str | None:
     return ".".join(parts[:2]) if parts[0] == "exporters" else None
 
 
-def test_imports_point_one_way() -> None:
+def against_the_arrows(root: Path = ROOT) -> list[str]:
     wrong = []
-    for path, room in modules():
+    for path, room in modules(root):
         allowed = ARROWS[room] | ANYWHERE | {room}
-        for imported in imports(path):
+        for imported in imports(path, root=root):
             target = room_of(imported)
             if target == "__version__" or target is None:
                 continue
             if target not in allowed and target.split(".")[0] not in allowed:
-                wrong.append(f"{path.relative_to(ROOT)} imports {imported}")
-    assert wrong == []
+                wrong.append(f"{path.relative_to(root)} imports {imported}")
+    return wrong
+
+
+def against_the_order(layer: str, root: Path = ROOT) -> list[str]:
+    """Imports of a package that comes later in its layer. Where there is none, there is no cycle either."""
+    wrong = []
+    folder = root / "model_service" / layer
+    for path in sorted(folder.rglob("*.py")):
+        package = path.relative_to(folder).parts[0]
+        if package.endswith(".py"):
+            continue
+        allowed = ORDER[layer][: ORDER[layer].index(package) + 1]
+        for imported in imports(path, root=root):
+            parts = imported.split(".")
+            if parts[:2] == ["model_service", layer] and parts[2] in ORDER[layer] and parts[2] not in allowed:
+                wrong.append(f"{path.relative_to(root)} imports {imported}")
+    return wrong
+
+
+def test_imports_point_one_way() -> None:
+    assert against_the_arrows() == []
+
+
+@pytest.mark.parametrize("layer", ORDER)
+def test_the_packages_of_a_layer_have_an_order(layer: str) -> None:
+    folders = {path.parent.name for path in (ROOT / "model_service" / layer).glob("*/__init__.py")}
+    assert folders == set(ORDER[layer])
+    assert against_the_order(layer) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "imported", "check"),
+    [
+        ("storage/models/models.py", "model_service.services.models.models", against_the_arrows),
+        ("client/client.py", "model_service.storage.common.db", against_the_arrows),
+        (
+            "services/common/ids.py",
+            "model_service.services.models.models",
+            partial(against_the_order, "services"),
+        ),
+        (
+            "storage/blobs/blobs.py",
+            "model_service.storage.models.models",
+            partial(against_the_order, "storage"),
+        ),
+    ],
+)
+def test_a_wrong_import_is_found(
+    where: str, imported: str, check: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "model_service" / where
+    path.parent.mkdir(parents=True)
+    path.write_text(f"from {imported} import Something\n")
+    assert check(root=tmp_path) == [f"model_service/{where} imports {imported}.Something"]
 
 
 def test_a_room_keeps_its_library_to_itself() -> None:

@@ -14,7 +14,7 @@ import pytest
 import urllib3
 
 from model_service.config import Settings
-from model_service.storage.db import Database
+from model_service.storage.common.db import Database
 from tests.e2e.conftest import free_ports
 from tests.embedded.waiting import wait_for
 from tests.factories import new_model

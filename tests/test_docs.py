@@ -69,7 +69,7 @@ def test_every_error_is_documented_with_its_status() -> None:
 
 def test_every_way_a_job_fails_is_documented() -> None:
     source = "".join(path.read_text() for path in (ROOT / "model_service" / "jobs").glob("*.py"))
-    source += (ROOT / "model_service" / "storage" / "exports.py").read_text()
+    source += (ROOT / "model_service" / "storage" / "exports" / "exports.py").read_text()
     codes = set(re.findall(r'(?:code=|"error_code": |ConversionError\(\s*)"(\w+)"', source))
     codes |= {error.code for error in subclasses(exporter_errors.ExportError)}  # type: ignore[attr-defined]
     codes -= {exporter_errors.PackageCorrupt.code}  # of a package, not of a job

@@ -11,8 +11,8 @@ import urllib3
 from model_service.config import Settings
 from model_service.metrics_folder import count_in
 from model_service.services import build_services
-from model_service.storage.db import Database
-from model_service.storage.workers import ALIVE_S, Workers
+from model_service.storage.common.db import Database
+from model_service.storage.operations.workers import ALIVE_S, Workers
 from tests.e2e.conftest import free_ports
 from tests.embedded.waiting import wait_for
 from tests.factories import new_model

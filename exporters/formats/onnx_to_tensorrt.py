@@ -145,7 +145,7 @@ def convert(
         ConversionFailed: TensorRT does not take this model.
         MissingDependency: TensorRT finds no GPU here.
     """
-    from ..verify import TOLERANCES
+    from ..proof.verify import TOLERANCES
     from ..wrappers.tensorrt import build_engine
 
     precision = options["precision"]

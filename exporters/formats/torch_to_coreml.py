@@ -96,7 +96,7 @@ REQUIRES = ("torch", "coremltools")
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
     """As ``Exporter.presented``: with an end to every dynamic axis, or with every axis fixed."""
     if options["fixed_sizes"] is not None:
-        from .. import cases
+        from ..proof import cases
 
         return cases.fixed(source, options["fixed_sizes"])
     return replace(

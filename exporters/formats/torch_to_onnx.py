@@ -83,7 +83,7 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
 
 def _with_dynamic(source: Source, kept: set[str]) -> Source:
     """The other axes fixed: a batch of 1, sizes as the author traced them or such that the model runs."""
-    from .. import cases
+    from ..proof import cases
 
     shapes = {spec.name: spec.shape for spec in cases.fixed(source, {}).inputs}
     sizes = {

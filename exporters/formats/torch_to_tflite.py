@@ -58,7 +58,7 @@ ADVICE = "pip install --no-deps -r requirements-formats.txt."
 
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
     """As ``Exporter.presented``: with every axis fixed."""
-    from .. import cases
+    from ..proof import cases
 
     return cases.fixed(source, options["fixed_sizes"])
 

@@ -240,7 +240,7 @@ def _fickling(label: str, data: bytes, complete: bool) -> tuple[bool, list[str],
 
 
 def _main(path: str, own: str) -> int:
-    from .. import landlock, limits
+    from ..sandbox import landlock, limits
 
     limits.die_with_parent()
     limits.isolate_network()

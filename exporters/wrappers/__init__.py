@@ -152,7 +152,7 @@ def write(
     Raises:
         jinja2.TemplateError: a fault of the templates.
     """
-    from ..verify import TOLERANCES
+    from ..proof.verify import TOLERANCES
 
     environment = _environment()
     format_name = metadata["model_info"]["export_format"]

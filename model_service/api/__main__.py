@@ -6,7 +6,7 @@ The imports that need prometheus_client stand in the functions: see ``metrics_fo
 import sys
 from contextlib import nullcontext
 
-from model_service.api import development
+from model_service.api.operations import development
 from model_service.config import Settings, SettingsError, Unreachable, read_settings
 from model_service.listening import explain, require_free
 from model_service.log import configure_logging
@@ -19,8 +19,8 @@ _PATIENCE_S = 2.0  # with a former server that is about to end
 def application() -> object:
     """Return the WSGI application; each of granian's processes calls this."""
     die_with_parent()
-    from model_service.api.bodies import Bodies
-    from model_service.api.transfers import share_freed_memory
+    from model_service.api.http.bodies import Bodies
+    from model_service.api.http.transfers import share_freed_memory
     from model_service.app import create_app
     from model_service.metrics import fold_dead
     from model_service.server import call_through
@@ -52,7 +52,7 @@ def main() -> int:
 
 def _serve(settings: Settings) -> None:
     """Raises: SettingsError."""
-    from model_service.api.transfers import streams
+    from model_service.api.http.transfers import streams
     from model_service.server import check_granian, serve
     from model_service.services import check_dependencies
 

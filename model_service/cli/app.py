@@ -14,32 +14,23 @@ import typer
 from typer.core import TyperGroup
 
 import model_service
-from model_service.cli import (
-    access,
-    aliases,
-    datasets,
-    deployment_keys,
-    deployment_records,
-    deployment_watch,
-    deployments,
-    exports,
-    files,
-    keys,
-    lineage,
-    models,
-    operate,
-    registry,
-    search,
-    training,
-    trash,
-    users,
-)
-from model_service.cli.output import Json, emit, file_problem
-from model_service.cli.predict import predict
-from model_service.cli.session_store import stored_token
-from model_service.cli.tables import printable
-from model_service.cli.up import up
-from model_service.cli.uploading import in_commands
+from model_service.cli.access import access, keys, users
+from model_service.cli.access.session_store import stored_token
+from model_service.cli.common.output import Json, emit, file_problem
+from model_service.cli.common.tables import printable
+from model_service.cli.datasets import datasets
+from model_service.cli.deployments import deployments
+from model_service.cli.deployments import keys as deployment_keys
+from model_service.cli.deployments import records as deployment_records
+from model_service.cli.deployments import watch as deployment_watch
+from model_service.cli.exports import exports
+from model_service.cli.files import files
+from model_service.cli.files.uploading import in_commands
+from model_service.cli.inference.predict import predict
+from model_service.cli.models import aliases, lineage, models, registry, search, trash
+from model_service.cli.operations import operate
+from model_service.cli.operations.up import up
+from model_service.cli.training import training
 from model_service.client import (
     ClientError,
     ConnectionFailed,

@@ -20,7 +20,6 @@ from model_service.client.access_types import (
     User,
     Whoami,
 )
-from model_service.client.async_inference import AsyncInferenceClient
 from model_service.client.client import ModelServiceClient
 from model_service.client.deployment_types import (
     Deployment,
@@ -55,10 +54,11 @@ from model_service.client.errors import (
     UnexpectedAnswer,
     WaitTimedOut,
 )
-from model_service.client.events import Event
-from model_service.client.inference import Prediction
-from model_service.client.progress import Bar, MakeBar
+from model_service.client.inference.async_inference import AsyncInferenceClient
+from model_service.client.inference.sync_inference import Prediction
 from model_service.client.records import Page
+from model_service.client.transport.events import Event
+from model_service.client.transport.progress import Bar, MakeBar
 from model_service.client.types import (
     Alias,
     Dataset,

@@ -4,8 +4,8 @@ from typing import Any
 
 from model_service.client.calls import Calls
 from model_service.client.errors import UnexpectedAnswer
-from model_service.client.http import segment
 from model_service.client.models import model_url
+from model_service.client.transport.http import segment
 from model_service.client.types import Alias
 
 

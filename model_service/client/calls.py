@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from model_service.client.deployment_types import Deployment
 from model_service.client.errors import WaitTimedOut
-from model_service.client.http import Transport
-from model_service.client.progress import MakeBar, bars
 from model_service.client.records import Item, Page
+from model_service.client.transport.http import Transport
+from model_service.client.transport.progress import MakeBar, bars
 from model_service.client.types import ExportJob
 
 Job = TypeVar("Job", ExportJob, Deployment)

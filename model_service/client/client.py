@@ -7,15 +7,15 @@ from model_service.client.datasets import DatasetCalls
 from model_service.client.deployment_keys import DeploymentKeyCalls
 from model_service.client.exports import ExportCalls
 from model_service.client.files import FileCalls
-from model_service.client.http import Transport
+from model_service.client.inference.predict import PredictCalls
 from model_service.client.keys import KeyCalls
 from model_service.client.models import ModelCalls
-from model_service.client.predict import PredictCalls
-from model_service.client.progress import MakeBar
 from model_service.client.registry import RegistryCalls
-from model_service.client.retries import LONGEST_WAIT_S
 from model_service.client.search import SearchCalls
 from model_service.client.training import TrainingCalls
+from model_service.client.transport.http import Transport
+from model_service.client.transport.progress import MakeBar
+from model_service.client.transport.retries import LONGEST_WAIT_S
 from model_service.client.users import UserCalls
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from model_service.client.calls import Calls
 from model_service.client.errors import UnexpectedAnswer
-from model_service.client.http import segment
-from model_service.client.progress import MakeBar
 from model_service.client.records import Page, named
 from model_service.client.references import url_of
-from model_service.client.source import Uploadable
-from model_service.client.transfer import download
+from model_service.client.transport.http import segment
+from model_service.client.transport.progress import MakeBar
+from model_service.client.transport.source import Uploadable
+from model_service.client.transport.transfer import download
 from model_service.client.types import Dataset, DeletedFile, FileMetadata
 from model_service.client.uploads import Uploads, consent_to, path_segments
 

@@ -6,7 +6,7 @@ from typing import Any
 from model_service.client.calls import Calls
 from model_service.client.deployment_types import DeploymentKey
 from model_service.client.deployments import deployment_url
-from model_service.client.http import segment
+from model_service.client.transport.http import segment
 
 
 class DeploymentKeyCalls(Calls):

@@ -17,12 +17,12 @@ from model_service.client.errors import (
     ServiceError,
     UnexpectedAnswer,
 )
-from model_service.client.events import Event, parse
-from model_service.client.http import segment
-from model_service.client.progress import Bar, MakeBar
 from model_service.client.records import Page
-from model_service.client.retries import backoff_s
-from model_service.client.transfer import download
+from model_service.client.transport.events import Event, parse
+from model_service.client.transport.http import segment
+from model_service.client.transport.progress import Bar, MakeBar
+from model_service.client.transport.retries import backoff_s
+from model_service.client.transport.transfer import download
 from model_service.client.types import ExportJob, FormatCapability
 from model_service.states import ExportStatus
 

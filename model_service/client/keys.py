@@ -6,8 +6,8 @@ from typing import Any
 
 from model_service.client.access_types import Key
 from model_service.client.calls import Calls
-from model_service.client.http import segment
 from model_service.client.records import Page
+from model_service.client.transport.http import segment
 
 KEYS = "/api/v1/keys"
 

@@ -4,7 +4,7 @@ import re
 from typing import Literal
 
 from model_service.client.errors import InvalidArgument
-from model_service.client.http import segment
+from model_service.client.transport.http import segment
 
 # With a slash in it, a model or a dataset is named with its version; else the path would be of another route.
 _VERSIONED = re.compile(r"(?:[^/@.][^/@]*/)?[^/@.][^/@]*(?:@[^/@]+|/(?:latest|v?[0-9]+(?:\.[0-9]+)?))")

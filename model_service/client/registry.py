@@ -10,9 +10,9 @@ from urllib3.exceptions import HTTPError
 
 from model_service.client.calls import Calls
 from model_service.client.errors import NoSuchFile, TransferFailed
-from model_service.client.progress import Bar, MakeBar
-from model_service.client.source import CHUNK_BYTES
-from model_service.client.transfer import written_aside
+from model_service.client.transport.progress import Bar, MakeBar
+from model_service.client.transport.source import CHUNK_BYTES
+from model_service.client.transport.transfer import written_aside
 
 REGISTRY = "/api/v1/registry"
 # The service reads all documents before an export's first byte, and writes all after an import's last.

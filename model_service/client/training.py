@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_service.client.calls import Calls
-from model_service.client.http import segment
 from model_service.client.records import Page, named
+from model_service.client.transport.http import segment
 from model_service.client.types import TrainingJob
 
 TRAINING = "/api/v1/training"

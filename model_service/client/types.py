@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from model_service.client.plain_json import with_numbers
 from model_service.client.records import Record
+from model_service.client.transport.plain_json import with_numbers
 from model_service.states import ExportStatus
 
 _ENDED = frozenset(status for status in ExportStatus if status.final)

@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import quote
 
 from model_service.client.errors import ChecksumMismatch, InvalidArgument, NotFound, UnexpectedAnswer
-from model_service.client.http import Transport
-from model_service.client.parts import upload_in_parts
-from model_service.client.progress import Bar, MakeBar, bars
-from model_service.client.source import Source, Uploadable, opened
-from model_service.client.transfer import header_value, upload
+from model_service.client.transport.http import Transport
+from model_service.client.transport.parts import upload_in_parts
+from model_service.client.transport.progress import Bar, MakeBar, bars
+from model_service.client.transport.source import Source, Uploadable, opened
+from model_service.client.transport.transfer import header_value, upload
 from model_service.client.types import FileMetadata
 
 PARTS_FROM_BYTES = 64 * 1024 * 1024

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model_service.embedded.errors import MissingBinary
 
-# The oldest that the storage layer takes (``storage.db``).
+# The oldest that the storage layer takes (``storage.common.db``).
 _OLDEST_MONGOD = (5, 0)
 
 

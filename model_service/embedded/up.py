@@ -18,8 +18,8 @@ from model_service.embedded.lock import locked
 from model_service.embedded.ports import remembered_port, require_port
 from model_service.embedded.servers import Addresses
 from model_service.embedded.supervisor import Supervisor
-from model_service.storage.db import check_database
-from model_service.storage.shared_redis import check_redis
+from model_service.storage.common.db import check_database
+from model_service.storage.common.shared_redis import check_redis
 from model_service.tiers import Tiers
 
 _LOGS_FD = 2  # the logs on stderr, so that stdout has the addresses and nothing else

@@ -7,10 +7,10 @@ from threading import Event
 from model_service.config import Settings
 from model_service.jobs.converter import Converter
 from model_service.jobs.toolchain import Toolchain
-from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database
-from model_service.storage.disk_space import DiskSpace
-from model_service.storage.exports import Exports
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.disk_space import DiskSpace
+from model_service.storage.common.db import Database
+from model_service.storage.exports.exports import Exports
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from model_service.jobs.lease import Lease
 from model_service.jobs.source import fetch, fetch_samples
 from model_service.metrics import EXPORT_DURATION, EXPORTS
 from model_service.sentences import as_field
-from model_service.storage.blob_descriptions import of_package
-from model_service.storage.blobs import Blob
-from model_service.storage.db import CONNECTION_ERRORS, Document, Session
-from model_service.storage.disk_space import MONGODB, WORK
-from model_service.storage.export_turns import ExportTurns
-from model_service.storage.exports import answered_from, source_blobs
+from model_service.storage.blobs.blobs import Blob
+from model_service.storage.blobs.descriptions import of_package
+from model_service.storage.blobs.disk_space import MONGODB, WORK
+from model_service.storage.common.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.exports.exports import answered_from, source_blobs
+from model_service.storage.exports.turns import ExportTurns
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from types import TracebackType
 
 import structlog
 
-from model_service.storage.exports import Exports
+from model_service.storage.exports.exports import Exports
 
 log = structlog.get_logger(__name__)
 

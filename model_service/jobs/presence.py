@@ -9,7 +9,7 @@ import tempfile
 import structlog
 
 from model_service.jobs.toolchain import Toolchain
-from model_service.storage.workers import Workers
+from model_service.storage.operations.workers import Workers
 
 log = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ _PROBE_S = 30
 # What a converter does to itself first, in a process that then ends.
 _PROBE = """
 import json, pathlib, sys
-from exporters import landlock, limits
+from exporters.sandbox import landlock, limits
 network = limits.isolate_network()
 print(json.dumps({"network": network, "files": landlock.confine_to(pathlib.Path(sys.argv[1]))}))
 """

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from rq.serializers import JSONSerializer
 
 from model_service.config import Settings
-from model_service.storage.db import Database
-from model_service.storage.shared_redis import connect
+from model_service.storage.common.db import Database
+from model_service.storage.common.shared_redis import connect
 
 log = structlog.get_logger(__name__)
 

@@ -9,10 +9,10 @@ from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.jobs.queue import EXPORTS, SCANS, Queue
 from model_service.jobs.scan import scan
-from model_service.storage.db import CONNECTION_ERRORS, Document, Session
-from model_service.storage.export_turns import ExportTurns
-from model_service.storage.exports import source_blobs
-from model_service.storage.scans import Scans
+from model_service.storage.blobs.scans import Scans
+from model_service.storage.common.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.exports.exports import source_blobs
+from model_service.storage.exports.turns import ExportTurns
 
 log = structlog.get_logger(__name__)
 

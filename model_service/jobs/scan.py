@@ -17,12 +17,12 @@ import structlog
 from model_service.errors import is_disk_full
 from model_service.jobs.context import CONTEXT, Context
 from model_service.metrics import SCANS
-from model_service.storage.blobs import BlobDamaged, blob_of
-from model_service.storage.db import CONNECTION_ERRORS, Document, now
-from model_service.storage.disk_space import WORK
-from model_service.storage.hot_models import HotModels
-from model_service.storage.models import Models
-from model_service.storage.scans import Scans
+from model_service.storage.blobs.blobs import BlobDamaged, blob_of
+from model_service.storage.blobs.disk_space import WORK
+from model_service.storage.blobs.scans import Scans
+from model_service.storage.common.db import CONNECTION_ERRORS, Document, now
+from model_service.storage.models.hot_models import HotModels
+from model_service.storage.models.models import Models
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ _MAX_FINDING_BYTES = 64 * 1024
 # Reads an untrusted file: confined as a conversion is, before it looks at the first byte.
 _SCAN = """
 import json, pathlib, sys
-from exporters import landlock, limits
+from exporters.sandbox import landlock, limits
 from exporters.sources.scan import scan
 limits.isolate_network()
 folder = pathlib.Path(sys.argv[1])

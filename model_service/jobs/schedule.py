@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from model_service.storage.db import CONNECTION_ERRORS
+from model_service.storage.common.db import CONNECTION_ERRORS
 
 log = structlog.get_logger(__name__)
 

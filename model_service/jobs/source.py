@@ -4,8 +4,8 @@ import errno
 from pathlib import Path, PurePosixPath
 
 from model_service.jobs.converter import ConversionError
-from model_service.storage.blobs import BlobDamaged, Blobs, blob_of
-from model_service.storage.db import Document
+from model_service.storage.blobs.blobs import BlobDamaged, Blobs, blob_of
+from model_service.storage.common.db import Document
 
 # In a folder of several files, this one says that the folder as a whole is the model.
 _FOLDER_MARK = "config.json"

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import structlog
 
 from model_service.config import Settings
-from model_service.storage.blobs import Blobs
-from model_service.storage.counters import Counters
-from model_service.storage.db import CONNECTION_ERRORS, Database, Document
-from model_service.storage.downloads import Downloads
-from model_service.storage.hot_models import HotModels
-from model_service.storage.leases import Leases
-from model_service.storage.maintenance import Maintenance
-from model_service.storage.models import Models
-from model_service.storage.removed_files import RemovedFiles
-from model_service.storage.trash import Trash
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.removed_files import RemovedFiles
+from model_service.storage.common.db import CONNECTION_ERRORS, Database, Document
+from model_service.storage.common.leases import Leases
+from model_service.storage.models.hot_models import HotModels
+from model_service.storage.models.models import Models
+from model_service.storage.models.trash import Trash
+from model_service.storage.operations.maintenance import Maintenance
+from model_service.storage.statistics.counters import Counters
+from model_service.storage.statistics.downloads import Downloads
 
 log = structlog.get_logger(__name__)
 

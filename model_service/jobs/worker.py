@@ -15,13 +15,13 @@ from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.schedule import Periodic
 from model_service.jobs.sweep import LOOK_S, make_sweeper
 from model_service.jobs.toolchain import find_toolchain
-from model_service.storage.blobs import Blobs
-from model_service.storage.db import CONNECTION_ERRORS, Database
-from model_service.storage.disk_space import DiskSpace
-from model_service.storage.exports import Exports
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.disk_space import DiskSpace
+from model_service.storage.common.db import CONNECTION_ERRORS, Database
+from model_service.storage.common.shared_redis import check_redis
+from model_service.storage.exports.exports import Exports
 from model_service.storage.migrations import prepare
-from model_service.storage.shared_redis import check_redis
-from model_service.storage.workers import Workers
+from model_service.storage.operations.workers import Workers
 
 
 def run(settings: Settings) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from model_service.storage.db import Database
+from model_service.storage.common.db import Database
 from tests.api.finished import complete
 from tests.factories import new_model
 

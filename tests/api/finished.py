@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from model_service.storage.blobs import Blob, Blobs
-from model_service.storage.db import Database, Session
-from model_service.storage.exports import Exports, source_blobs
+from model_service.storage.blobs.blobs import Blob, Blobs
+from model_service.storage.common.db import Database, Session
+from model_service.storage.exports.exports import Exports, source_blobs
 
 TOOLS = "these tools"
 
@@ -45,6 +45,6 @@ def fail(database: Database, job_id: str) -> None:
 
 def wrong_references(database: Database) -> list[Any]:
     """Blobs that are counted otherwise than they are held."""
-    from model_service.storage.integrity import Integrity
+    from model_service.storage.operations.integrity import Integrity
 
     return list(Integrity(database).wrong_holdings())

@@ -13,8 +13,8 @@ import pytest
 from model_service.client import ModelServiceClient, NotFound, NotPermitted, Unauthorized
 from model_service.config import Settings
 
+from .cli.test_cli import COMMAND, run
 from .conftest import Service
-from .test_cli import COMMAND, run
 
 ROOT_KEY = "correct horse battery staple"
 PASSWORD = "a long enough password"

@@ -8,7 +8,7 @@ import pytest
 
 from model_service.client import Conflict, InvalidArgument, ModelServiceClient, NotFound
 
-from .test_cli import result, run
+from .cli.test_cli import result, run
 
 
 def test_a_models_origin_is_told_and_found_again(client: ModelServiceClient, tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ from model_service.client import (
 )
 from model_service.config import Settings
 from model_service.latency import LATENCY_BUCKETS, bucket_of
-from model_service.storage.db import Database, now
-from model_service.storage.deployments import Deployments
-from model_service.storage.usage import Batch, Counts, UsageCounts, UsageKey
+from model_service.storage.common.db import Database, now
+from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.usage import Batch, Counts, UsageCounts, UsageKey
 from tests.api.deployed import exported
 
-from .test_cli import run
+from .cli.test_cli import run
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from model_service import client
 from model_service.client import AsyncInferenceClient, ClientError, ModelServiceClient
-from model_service.client.inference import Options
+from model_service.client.inference.sync_inference import Options
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 SHORT = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])")  # module names before a type's own

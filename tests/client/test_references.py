@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from model_service.cli.app import app
 from model_service.client import Conflict, InvalidArgument, ModelServiceClient, NotFound, WaitTimedOut
-from model_service.storage.db import Database
+from model_service.storage.common.db import Database
 from tests.api.finished import complete
 
 MODEL = ("ID", "shop/cats@production", "shop/cats/latest", "shop/cats/v1.0", "shop/cats/1.0")

@@ -19,5 +19,5 @@ __all__ = ["listen", "package_zip", "served", "world"]  # fixtures
 def test_the_inference_server_keeps_its_contract(
     served: Endpoint, conforms: Callable[..., None], options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model_service.serving.app._PATIENCE_S", 0.0)
+    monkeypatch.setattr("model_service.serving.http.app._PATIENCE_S", 0.0)
     conforms(served.url, *options, examples=20)

@@ -21,14 +21,14 @@ from flask.testing import FlaskClient
 
 from model_service.app import create_app
 from model_service.config import Settings
-from model_service.services.integrity import IntegrityService
-from model_service.storage.blobs import Blobs
-from model_service.storage.counters import Counters
-from model_service.storage.db import Database
+from model_service.services.operations.integrity import IntegrityService
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.db import Database
 from model_service.storage.migrations import COLLECTIONS, LATEST
+from model_service.storage.statistics.counters import Counters
 from tests.e2e.conftest import free_ports
 from tests.earlier_builds.conftest import BUILDS, WITH_ARCHIVE, Facts, archive_of, data_folder, facts_of
-from tests.storage.paged_migration import environment, paged_migration
+from tests.storage.migrations.paged_migration import environment, paged_migration
 
 DEADLINE_S = 60
 

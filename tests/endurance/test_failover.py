@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from model_service.config import Settings
 from model_service.embedded import mongo
 from model_service.embedded.ports import remembered_port
-from tests.api.test_crash import Service
+from tests.api.files.test_crash import Service
 from tests.embedded.waiting import wait_for
 from tests.factories import new_model
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from exporters import golden, package, registry, runners
+from exporters import package, registry, runners
 from exporters.convert import run
 from exporters.errors import InvalidSource, UnsafeCheckpoint, UnsupportedOption
+from exporters.proof import golden
 from exporters.request import ExportRequest
 
 from .conftest import Export

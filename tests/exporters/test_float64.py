@@ -28,10 +28,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, SVR
 
-from exporters import golden, runners
+from exporters import runners
 from exporters.convert import run
 from exporters.errors import ExportError, UnsupportedOption
 from exporters.processing.pipeline import Pipeline
+from exporters.proof import golden
 from exporters.request import ExportRequest, ExportResult
 from exporters.sources.trees import fitted_trees
 

@@ -7,8 +7,8 @@ from gridfs import GridFSBucket
 from pymongo import MongoClient
 
 from model_service.config import Settings
-from model_service.storage.blob_descriptions import describe_all
-from model_service.storage.db import Database
+from model_service.storage.blobs.descriptions import describe_all
+from model_service.storage.common.db import Database
 from tests.api.deployed import exported
 
 

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from model_service.storage.db import Database
+from model_service.storage.common.db import Database
 from tests.api.deployed import URL, deploy, events, exported
 
 PRODUCTION = {

@@ -10,9 +10,9 @@ from werkzeug.test import TestResponse
 
 from model_service.app import create_app
 from model_service.config import Settings
-from model_service.storage.db import Database
-from model_service.storage.export_turns import ExportTurns
-from model_service.storage.exports import Exports
+from model_service.storage.common.db import Database
+from model_service.storage.exports.exports import Exports
+from model_service.storage.exports.turns import ExportTurns
 from tests.api.deployed import URL as DEPLOYMENTS
 from tests.api.finished import claim, complete, wrong_references
 from tests.api.people import People, secured

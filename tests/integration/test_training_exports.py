@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from model_service.storage.db import Database
+from model_service.storage.common.db import Database
 from model_service.storage.migrations import MIGRATIONS
 from tests.api.finished import complete
 from tests.factories import new_model

@@ -11,10 +11,10 @@ from model_service.jobs.converter import Converter
 from model_service.jobs.queue import Queue
 from model_service.jobs.toolchain import Toolchain
 from model_service.services import Services, build_services
-from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database
-from model_service.storage.disk_space import DiskSpace
-from model_service.storage.exports import Exports
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.disk_space import DiskSpace
+from model_service.storage.common.db import Database
+from model_service.storage.exports.exports import Exports
 
 
 @pytest.fixture

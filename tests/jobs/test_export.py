@@ -25,8 +25,8 @@ from model_service.jobs.export import export
 from model_service.jobs.queue import EXPORTS, Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.services import Services
-from model_service.services.files import NewFile
-from model_service.storage.export_turns import ExportTurns
+from model_service.services.files.files import NewFile
+from model_service.storage.exports.turns import ExportTurns
 from tests.factories import model_fields, scaling_program, scaling_script
 
 DEADLINE_S = 60

@@ -7,7 +7,7 @@ import numpy as np
 from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.services import Services
-from model_service.services.files import NewFile
+from model_service.services.files.files import NewFile
 from tests.factories import model_fields
 
 

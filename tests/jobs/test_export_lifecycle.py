@@ -10,8 +10,8 @@ import psutil
 from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.services import Services
-from model_service.services.files import NewFile
-from model_service.storage.integrity import Integrity
+from model_service.services.files.files import NewFile
+from model_service.storage.operations.integrity import Integrity
 from tests.api.finished import complete
 from tests.factories import scaling_program
 from tests.jobs.test_export import DEADLINE_S, _in_context, children, new_job, wait_for

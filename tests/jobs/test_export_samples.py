@@ -8,9 +8,9 @@ import pytest
 from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.services import Services
-from model_service.services.export_requests import SAMPLE_INPUTS
-from model_service.services.files import NewFile
-from model_service.storage.db import Database
+from model_service.services.exports.requests import SAMPLE_INPUTS
+from model_service.services.files.files import NewFile
+from model_service.storage.common.db import Database
 from tests.api.finished import wrong_references
 from tests.factories import model_fields, scaling_program
 

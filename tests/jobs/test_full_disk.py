@@ -15,7 +15,7 @@ from model_service.jobs.queue import Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.scan import scan
 from model_service.services import Services
-from model_service.storage.disk_space import DiskSpace
+from model_service.storage.blobs.disk_space import DiskSpace
 from tests.factories import scaling_program
 from tests.jobs.test_export import new_job
 

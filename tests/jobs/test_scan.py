@@ -14,9 +14,9 @@ from model_service.jobs.queue import SCANS, Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.scan import scan
 from model_service.services import Services
-from model_service.services.files import NewFile
-from model_service.services.replacement import Consent
-from model_service.storage.scans import Scans
+from model_service.services.files.files import NewFile
+from model_service.services.models.replacement import Consent
+from model_service.storage.blobs.scans import Scans
 from tests.factories import model_fields
 
 MARK = Path("/tmp/model-service-scanned")

@@ -9,8 +9,8 @@ from model_service.jobs.context import Context
 from model_service.jobs.converter import ConversionError
 from model_service.jobs.source import fetch
 from model_service.services import Services
-from model_service.services.export_requests import source_of
-from model_service.services.files import NewFile
+from model_service.services.exports.requests import source_of
+from model_service.services.files.files import NewFile
 from tests.factories import model_fields
 
 

@@ -9,11 +9,11 @@ from model_service.config import Settings
 from model_service.jobs.presence import Presence
 from model_service.jobs.schedule import Periodic
 from model_service.jobs.sweep import TASK, Step, Sweeper, make_sweeper
-from model_service.storage.blobs import CHUNK_BYTES, Blob, Blobs
-from model_service.storage.db import Database, now
-from model_service.storage.leases import Leases
-from model_service.storage.maintenance import Maintenance
-from model_service.storage.workers import Workers
+from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob, Blobs
+from model_service.storage.common.db import Database, now
+from model_service.storage.common.leases import Leases
+from model_service.storage.operations.maintenance import Maintenance
+from model_service.storage.operations.workers import Workers
 
 LONG_AGO = timedelta(days=400)
 

@@ -13,9 +13,9 @@ from exporters.base import FAMILIES, LIBRARIES
 from model_service.config import Settings
 from model_service.jobs.presence import Presence
 from model_service.jobs.toolchain import find_toolchain
-from model_service.services.toolchains import Toolchains
-from model_service.storage.db import Database
-from model_service.storage.workers import Workers
+from model_service.services.exports.toolchains import Toolchains
+from model_service.storage.common.db import Database
+from model_service.storage.operations.workers import Workers
 
 
 def test_a_worker_reports_its_tools_and_what_they_make(

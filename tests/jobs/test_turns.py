@@ -10,8 +10,8 @@ from model_service.jobs.queue import SCANS, Queue
 from model_service.jobs.reconcile import INTERVAL_S, Reconciler
 from model_service.jobs.scan import scan
 from model_service.services import Services
-from model_service.storage.export_turns import ExportTurns
-from model_service.storage.scans import Scans
+from model_service.storage.blobs.scans import Scans
+from model_service.storage.exports.turns import ExportTurns
 from tests.factories import scaling_program
 from tests.jobs.test_export import new_job, wait_for
 from tests.jobs.test_scan import uploaded

@@ -4,7 +4,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from model_service.storage.db import now
+from model_service.storage.common.db import now
 from tests.factories import model_fields
 
 

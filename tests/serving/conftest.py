@@ -22,22 +22,22 @@ from exporters import package as packages
 from exporters.request import ExportRequest
 from model_service.config import Settings
 from model_service.server import embedded
-from model_service.serving.app import InferenceApp
-from model_service.serving.engine import Engine
-from model_service.serving.exchange import Exchange
-from model_service.serving.host import Host
-from model_service.serving.http import BodyLimits
-from model_service.serving.keys import KeyUses
+from model_service.serving.accounting.keys import KeyUses
+from model_service.serving.accounting.quotas import Quotas
+from model_service.serving.accounting.usage import Usage
+from model_service.serving.engine.engine import Engine
+from model_service.serving.hosting.host import Host
+from model_service.serving.hosting.store import PackageStore
+from model_service.serving.http.app import InferenceApp
+from model_service.serving.http.inference_handler import InferenceHandler
+from model_service.serving.http.rsgi import BodyLimits
 from model_service.serving.model_hosts.groups import ModelHosts
-from model_service.serving.quotas import Quotas
-from model_service.serving.store import PackageStore
-from model_service.serving.usage import Usage
-from model_service.storage.blobs import Blob, Blobs
-from model_service.storage.db import Database, Document, Session, now
-from model_service.storage.deployment_documents import DEFAULT_CONFIG, new_revision
-from model_service.storage.deployments import Deployments
-from model_service.storage.rate_windows import RateWindows
-from model_service.storage.usage import UsageCounts
+from model_service.storage.access.rate_windows import RateWindows
+from model_service.storage.blobs.blobs import Blob, Blobs
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision
+from model_service.storage.deployments.usage import UsageCounts
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
 from tests.factories import scaling_program
@@ -314,7 +314,7 @@ def listen(world: World) -> Iterator[Callable[..., Endpoint]]:
         wrong_keys: WrongKeys | None = None,
         body_grace_s: float = 30,
     ) -> Endpoint:
-        exchange = Exchange(
+        handler = InferenceHandler(
             world.usage,
             KeyUses(),
             world.quotas,
@@ -322,7 +322,7 @@ def listen(world: World) -> Iterator[Callable[..., Endpoint]]:
             bodies=BodyLimits(max_body, body_grace_s, 1000),
             wrong_keys=wrong_keys,
         )
-        app = InferenceApp(host, exchange, world.quotas)
+        app = InferenceApp(host, handler, world.quotas)
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         port = listener.getsockname()[1]

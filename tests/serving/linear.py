@@ -6,9 +6,9 @@ import numpy as np
 
 from exporters.base import Arrays, TensorSpec
 from exporters.processing.pipeline import Pipeline
-from model_service.serving.engine import Batching, Engine
-from model_service.serving.member import Loaded, Model
-from model_service.serving.warm_up import Cost
+from model_service.serving.common.warm_up import Cost
+from model_service.serving.engine.engine import Batching, Engine
+from model_service.serving.hosting.member import Loaded, Model
 
 
 class Linear:

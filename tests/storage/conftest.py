@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from model_service.storage.blobs import Blobs
-from model_service.storage.db import Database, Session, now
-from model_service.storage.deployment_documents import DEFAULT_CONFIG, new_revision, of_first_member
-from model_service.storage.deployments import Deployments
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision, of_first_member
 
 
 def routing_of(*members: tuple[str, ObjectId], **more: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from model_service.api.schemas.common import (
     Text,
 )
 from model_service.sentences import pattern
-from model_service.services.passwords import MAX_LENGTH, MIN_LENGTH
+from model_service.services.access.passwords import MAX_LENGTH, MIN_LENGTH
 from model_service.states import Tier
 
 Password = Annotated[SecretStr, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH)]

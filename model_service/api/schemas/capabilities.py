@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, RootModel
 
 from model_service.api.schemas.common import JSONObject, Query
-from model_service.services.capabilities import FRAMEWORKS
+from model_service.services.exports.capabilities import FRAMEWORKS
 
 
 class CapabilityQuery(Query):

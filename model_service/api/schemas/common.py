@@ -28,7 +28,7 @@ from pydantic_core.core_schema import (
 )
 
 from model_service.sentences import pattern
-from model_service.services.paging import Page
+from model_service.services.common.paging import Page
 
 MAX_DEPTH = 32
 MAX_OBJECT_BYTES = 128 * 1024
@@ -180,7 +180,7 @@ Confirmed = Annotated[Annotated[list[Text], Field(max_length=300)] | None, Befor
 JSONObject = dict[str, Any]
 # ``Body`` strips the text of its fields, and would strip the keys of a free object too.
 _Key = Annotated[str, StringConstraints(strip_whitespace=False)]
-# ``api.document`` describes its keys and values.
+# ``api.operations.document`` describes its keys and values.
 Storable = Annotated[
     dict[_Key, Any],
     AfterValidator(check_object),

@@ -27,7 +27,7 @@ from model_service.api.schemas.common import (
     UuidText,
 )
 from model_service.sentences import pattern
-from model_service.services.deployments import OFFERED
+from model_service.services.deployments.deployments import OFFERED
 from model_service.states import DeploymentStatus, DeploymentType
 
 MOST_MEMBERS = 32

@@ -17,7 +17,7 @@ from model_service.api.schemas.common import (
     Storable,
     UuidText,
 )
-from model_service.services.export_requests import FORMATS
+from model_service.services.exports.requests import FORMATS
 from model_service.states import ExportStatus
 
 

@@ -19,7 +19,7 @@ from model_service.api.schemas.common import (
 )
 from model_service.api.schemas.models import FileMetadata
 from model_service.sentences import pattern
-from model_service.services.file_names import EXTENSIONS, OCTET_STREAM
+from model_service.services.files.names import EXTENSIONS, OCTET_STREAM
 from model_service.states import UploadState
 
 MAX_SIGNED_S = 7 * 24 * 3600

@@ -22,7 +22,7 @@ from model_service.api.schemas.common import (
     Text,
     VersionText,
 )
-from model_service.services.file_names import OCTET_STREAM
+from model_service.services.files.names import OCTET_STREAM
 from model_service.states import ModelStatus
 
 

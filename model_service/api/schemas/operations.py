@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from model_service.api.schemas.common import Query
-from model_service.services.archive_import import Conflicts
+from model_service.services.archive.reader import Conflicts
 
 SERVICE: Literal["model-service"] = "model-service"
 

@@ -15,7 +15,7 @@ from model_service.api.schemas.common import (
 )
 from model_service.api.schemas.models import Model
 from model_service.errors import InvalidField
-from model_service.services.search import DEFAULT_SORT, Search
+from model_service.services.models.search import DEFAULT_SORT, Search
 from model_service.states import ModelStatus
 
 METRIC = "metrics."

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from model_service.api.schemas.common import Limited, Query
 from model_service.api.schemas.models import Model
-from model_service.services.statistics import MAX_DAYS, Statistics
+from model_service.services.models.statistics import MAX_DAYS, Statistics
 
 MB, GB = 10**6, 10**9
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")

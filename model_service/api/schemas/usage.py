@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from model_service.api.schemas.common import Moment, Query
-from model_service.services.usage import Granularity, Sums, UsageReport, UsageRow
+from model_service.services.deployments.usage import Granularity, Sums, UsageReport, UsageRow
 from model_service.states import Tier
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import model_service
-from exporters import landlock, limits, seccomp
+from exporters.sandbox import landlock, limits, seccomp
 
 # Of address space beyond the memory: libraries, stacks and arenas that are reserved and not used.
 _ADDRESS_SPACE_BYTES = 64 << 30

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporters.bounded_cost import has_bounded_cost
+from exporters.proof.bounded_cost import has_bounded_cost
 from model_service.config import Settings
+from model_service.serving.common.warm_up import WarmedUp
 from model_service.serving.model_hosts.host_process import PROGRAM, Limits
 from model_service.serving.model_hosts.model_host import ModelHost
-from model_service.serving.warm_up import WarmedUp
-from model_service.storage.db import Document
+from model_service.storage.common.db import Document
 
 # Between its making and its locking, only its age protects a folder.
 _YOUNG_S = 60.0

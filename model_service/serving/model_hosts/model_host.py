@@ -18,11 +18,11 @@ from typing import Any
 import structlog
 
 from exporters.base import TensorSpec
+from model_service.serving.common.warm_up import Cost, LoadFailed, WarmedUp
 from model_service.serving.model_hosts import channel
 from model_service.serving.model_hosts.dispatcher import Dispatcher
 from model_service.serving.model_hosts.host_process import HostProcess, Limits
 from model_service.serving.model_hosts.runs import HostedModel, error_of
-from model_service.serving.warm_up import Cost, LoadFailed, WarmedUp
 
 log = structlog.get_logger(__name__)
 

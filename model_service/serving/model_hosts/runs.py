@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from exporters.errors import LimitExceeded
 from exporters.runners import InputError
-from model_service.serving.warm_up import LoadFailed
+from model_service.serving.common.warm_up import LoadFailed
 
 if TYPE_CHECKING:
     from exporters.base import Arrays, TensorSpec

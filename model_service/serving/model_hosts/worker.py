@@ -16,17 +16,17 @@ from typing import Any
 
 from exporters.errors import as_limit
 from exporters.runners import InputError, Runner, Stop, predict_until
-from model_service.serving.freed_memory import keep_freed_memory
+from model_service.serving.common.fair_semaphore import FairSemaphore
+from model_service.serving.common.freed_memory import keep_freed_memory
+from model_service.serving.common.warm_up import LoadFailed, warmed_up
 from model_service.serving.model_hosts import channel
 from model_service.serving.model_hosts.memory import SharedMemory
-from model_service.serving.turns import Turns
-from model_service.serving.warm_up import LoadFailed, warmed_up
 
 
 @dataclass(frozen=True)
 class _Model:
     runner: Runner
-    turns: Turns
+    turns: FairSemaphore
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Worker:
 
     def _load(self, message: Mapping[str, Any]) -> dict[str, Any]:
         warm = warmed_up(Path(message["folder"]), message["threads"], gpu=message["gpu"])
-        self._models[message["model"]] = _Model(warm.runner, Turns(message["lanes"]))
+        self._models[message["model"]] = _Model(warm.runner, FairSemaphore(message["lanes"]))
         return {
             "inputs": [spec.to_json() for spec in warm.runner.inputs],
             "outputs": [spec.to_json() for spec in warm.runner.outputs],

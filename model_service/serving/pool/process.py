@@ -18,11 +18,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from model_service.config import Settings, SettingsError, read_settings
-from model_service.serving.freed_memory import keep_freed_memory
+from model_service.serving.common.freed_memory import keep_freed_memory
 from model_service.serving.pool.busy import Busy, IdleTime, processors
 from model_service.serving.pool.supervisor import STOP_S
 
-_APPLICATION = "model_service.serving.application:make"
+_APPLICATION = "model_service.serving.http.application:make"
 _REPORT_S = 0.5
 _DRAIN_S = 3.0
 _MOVE_S = 5.0  # how long after the pool grew clients are asked to connect anew

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporters.processing.table import ColumnError
 from model_service.errors import InvalidField
-from model_service.serving import tensors
-from model_service.serving.protocols import parquet
+from model_service.serving.protocols import parquet, tensors
 
 if TYPE_CHECKING:
     from exporters.base import Arrays

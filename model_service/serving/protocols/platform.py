@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporters.processing.declared import CLASSIFIER_CHOICES, DETECTOR_CHOICES
 from model_service.errors import InvalidField, UnsupportedOption
-from model_service.serving import tensors
-from model_service.serving.protocols import JSON, LIMIT_BYTES, Answer, encodings, forms, items, npz
+from model_service.serving.protocols import JSON, LIMIT_BYTES, Answer, encodings, forms, items, npz, tensors
 
 if TYPE_CHECKING:
     from exporters.base import Arrays

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import structlog
 
 from model_service.config import Settings
-from model_service.storage.counters import Counters
-from model_service.storage.db import Database, Document
+from model_service.storage.common.db import Database, Document
 from model_service.storage.migrations import (
     m0001_first_builds,
     m0002_exports_of_training_jobs,
@@ -21,6 +20,7 @@ from model_service.storage.migrations import (
 from model_service.storage.migrations.base import DataTooNew, Migration
 from model_service.storage.migrations.runner import LEASE_S, Report, Runner, collection_versions
 from model_service.storage.migrations.schema import too_new
+from model_service.storage.statistics.counters import Counters
 
 __all__ = [
     "COLLECTIONS",

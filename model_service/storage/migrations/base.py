@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from model_service.config import SettingsError
-from model_service.storage.db import Database, Document
+from model_service.storage.common.db import Database, Document
 
 # The name under which a migration and the schema list ``BUCKET.files``, whose own name is a setting.
 BLOBS = "blobs"
@@ -27,7 +27,7 @@ class Migration:
         derive: fills a collection that follows from others, after the documents have been upgraded. It runs
             again after a restore of an older archive, beside running writers, so it must be idempotent and
             must only add: upserts, ``$max``, ``$setOnInsert``.
-        obsolete_indexes: collection → names of indexes that no longer exist in ``storage.indexes``.
+        obsolete_indexes: collection → names of indexes that no longer exist in ``storage.common.indexes``.
     """
 
     version: int

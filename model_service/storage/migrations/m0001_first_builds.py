@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from model_service.actor import namespace_of
 from model_service.states import DeploymentStatus
-from model_service.storage.db import Database, Document
-from model_service.storage.deployment_documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, new_revision
+from model_service.storage.common.db import Database, Document
+from model_service.storage.deployments.documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, new_revision
 from model_service.storage.migrations.base import Migration
-from model_service.storage.search import derived_fields
+from model_service.storage.models.search import derived_fields
 
 # Who asked for what is stored, where the build did not note it.
 _UNKNOWN = "unknown"

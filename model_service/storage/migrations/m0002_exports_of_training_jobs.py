@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from model_service.storage.blob_descriptions import describe_all
-from model_service.storage.db import Database, Document
+from model_service.storage.blobs.descriptions import describe_all
+from model_service.storage.common.db import Database, Document
 from model_service.storage.migrations.base import Migration
 
 _FIELDS = (

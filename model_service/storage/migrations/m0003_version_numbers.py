@@ -10,9 +10,9 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from model_service.storage.db import Database, object_id
+from model_service.storage.common.db import Database, object_id
 from model_service.storage.migrations.base import Migration
-from model_service.storage.version_numbers import noted
+from model_service.storage.models.version_numbers import noted
 
 _BATCH = 1000
 _MINORS = 10**6

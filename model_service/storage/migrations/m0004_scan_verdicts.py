@@ -5,9 +5,9 @@ Before, a scan called every file safe in which it met no pickle: programs, scrip
 
 from itertools import islice
 
-from model_service.storage.db import Database
+from model_service.storage.blobs.scans import Scans
+from model_service.storage.common.db import Database
 from model_service.storage.migrations.base import Migration
-from model_service.storage.scans import Scans
 
 _BATCH = 1000
 _IN_ORDER = [("_id", 1)]  # of the whole collection, once

@@ -7,7 +7,7 @@ from bson import encode
 from pymongo import DeleteOne, UpdateOne
 from pymongo.collection import Collection
 
-from model_service.storage.db import Database, Document
+from model_service.storage.common.db import Database, Document
 from model_service.storage.migrations.base import BLOBS, Upgrade
 
 PAGE = 500

@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-from model_service.storage.db import Database, Document
-from model_service.storage.leases import HeldLease, Leases
+from model_service.storage.common.db import Database, Document
+from model_service.storage.common.leases import HeldLease, Leases
 from model_service.storage.migrations.base import DataTooNew, LeaseLost, Migration
 from model_service.storage.migrations.pages import collection_of, upgrade_collection
 from model_service.storage.migrations.schema import Progress, Schema

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pymongo.errors import DuplicateKeyError
 
 from model_service import __version__
-from model_service.storage.db import Database, Document, now
+from model_service.storage.common.db import Database, Document, now
 from model_service.storage.migrations.base import DataTooNew
 
 _ID = "schema"

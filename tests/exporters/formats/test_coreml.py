@@ -14,12 +14,13 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from exporters import cases, package, runners, sources
+from exporters import package, runners, sources
 from exporters.base import TensorSpec
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsupportedOption
 from exporters.formats import coreml_package
 from exporters.formats.torch_to_coreml import SPECIFICATION
+from exporters.proof import cases
 from exporters.request import ExportRequest, ExportResult
 from exporters.runners.coreml import CoremlRunner
 

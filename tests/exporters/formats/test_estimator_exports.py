@@ -36,9 +36,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from exporters import golden, package, runners
+from exporters import package, runners
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsupportedOption, VerificationFailed
+from exporters.proof import golden
 from exporters.request import ExportRequest
 from exporters.sources.estimators import as_source
 

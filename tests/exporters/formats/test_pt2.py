@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from exporters import golden, registry, runners
+from exporters import registry, runners
 from exporters.convert import run
 from exporters.errors import ConversionFailed, UnsafeCheckpoint, UnsupportedOption
+from exporters.proof import golden
 from exporters.request import ExportRequest
 
 from ..conftest import Export

@@ -19,10 +19,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import golden, package, registry, runners, sources
+from exporters import package, registry, runners, sources
 from exporters.base import Artefact, Case
 from exporters.convert import _without_running, run
 from exporters.errors import ConversionFailed, MissingDependency, UnsupportedOption
+from exporters.proof import golden
 from exporters.request import ExportRequest, ExportResult
 from exporters.wrappers.tensorrt import build_engine
 

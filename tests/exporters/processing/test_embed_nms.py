@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from exporters import golden, registry, runners
+from exporters import registry, runners
 from exporters.convert import run
 from exporters.errors import UnsupportedOption
 from exporters.processing import embed_nms
 from exporters.processing.declared import RAW_FORMATS, complete_postprocessing
 from exporters.processing.detect import detect
 from exporters.processing.image import Geometry
+from exporters.proof import golden
 from exporters.request import ExportRequest
 
 PREPROCESSING = {"resize": {"method": "letterbox", "size": [32, 32], "stride": 32}}

@@ -24,7 +24,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier
 
-from exporters import cases
+from exporters.proof import cases
 from exporters.sources.estimators import as_source
 
 _RANDOM = np.random.default_rng(0)

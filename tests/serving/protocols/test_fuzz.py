@@ -22,8 +22,7 @@ from urllib3 import encode_multipart_formdata
 
 from exporters.base import TensorSpec
 from model_service.errors import InvalidRequest
-from model_service.serving import tensors
-from model_service.serving.protocols import encodings, items, npz, oip, platform
+from model_service.serving.protocols import encodings, items, npz, oip, platform, tensors
 from tests.serving.protocols.models import (
     BATCH,
     Model,

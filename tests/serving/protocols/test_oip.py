@@ -10,7 +10,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from exporters.base import TensorSpec
-from model_service.client.open_inference import DTYPES
+from model_service.client.inference.open_inference import DTYPES
 from model_service.errors import FileTooLarge, InvalidField, InvalidJSON, InvalidRequest, UnsupportedOption
 from model_service.serving.protocols import Answer, oip
 from tests.serving.protocols.models import BATCH, Model, classifier, model, tensor_model

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from model_service.serving import tensors
-from model_service.serving.protocols import JSON, Answer, encodings
+from model_service.serving.protocols import JSON, Answer, encodings, tensors
 from model_service.serving.protocols.oip import datatypes
 from model_service.serving.protocols.oip.requests import JSON_BYTES, Request, Wanted
 
 if TYPE_CHECKING:
     from exporters.base import Arrays
-    from model_service.serving.tensors import Array
+    from model_service.serving.protocols.tensors import Array
 
 BINARY = "application/octet-stream"
 

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from model_service.serving import tensors
-from model_service.serving.protocols import LIMIT_BYTES, encodings
+from model_service.serving.protocols import LIMIT_BYTES, encodings, tensors
 from model_service.serving.protocols.oip import texts
 from model_service.serving.protocols.oip.datatypes import DTYPES, named
 
 if TYPE_CHECKING:
     from exporters.base import Arrays, TensorSpec
     from model_service.serving.protocols import Model
-    from model_service.serving.tensors import Array, Expected, ExpectedInputs
+    from model_service.serving.protocols.tensors import Array, Expected, ExpectedInputs
 
 JSON_BYTES = "inference-header-content-length"
 _MAX_AXES = 64

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from exporters.base import TensorSpec
-from model_service.serving import tensors
-from model_service.serving.protocols import items
+from model_service.serving.protocols import items, tensors
 from model_service.serving.protocols.oip.datatypes import BYTES
 
 if TYPE_CHECKING:

@@ -1,0 +1,147 @@
+"""Inputs and the source model's answers, kept with the package: what every wrapper and server replays.
+
+``golden.npz`` holds ``input:NAME`` and ``output:NAME`` arrays of one small batch. Where a preprocessing of
+images is declared, it holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAME``, what is made of it; of a
+model that takes texts ``text:NAME``, the texts whose counts the input has.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base import Arrays, Case, Derived, Labels
+from ..errors import ConversionFailed, PackageCorrupt
+from ..package import FIDELITY, GOLDEN, METADATA
+from ..processing import embed_nms
+from ..processing.image import prepare
+from ..runners import Runner
+from .verify import best_classes, compare_outputs
+
+
+def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str | None = None) -> Case:
+    """The base; where a label in it could be either of two, the rows of a case that have one right label.
+
+    As many rows as the base has, or as there are. ``precision`` is what the artefact computes in.
+
+    Raises:
+        ConversionFailed: there is none.
+    """
+    base = asked[0]
+    if not labels:
+        return base
+    wanted = _rows(base)
+    most: Case | None = None
+    for case in asked:
+        several = [
+            best_classes(case.expected[one.scores], precision).sum(axis=1) > 1 for one in labels.values()
+        ]
+        finite = [np.isfinite(array).reshape(len(array), -1).all(axis=1) for array in case.inputs.values()]
+        rows = np.flatnonzero(~np.any(several, axis=0) & np.all(finite, axis=0))[:wanted]
+        if most is None or len(rows) > _rows(most):
+            most = replace(case, inputs=_taken(case.inputs, rows), expected=_taken(case.expected, rows))
+    if most is None or not _rows(most):
+        raise ConversionFailed(
+            "Two classes score the same in every row that was asked, so nothing proves the labels. Export "
+            "with sample inputs that the model can tell apart."
+        )
+    return most
+
+
+def _rows(case: Case) -> int:
+    return len(next(iter(case.inputs.values())))
+
+
+def _taken(arrays: Arrays, rows: npt.NDArray[Any]) -> Arrays:
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def write(
+    path: Path, case: Case, metadata: Mapping[str, Any] | None = None, texts: Sequence[str] | None = None
+) -> None:
+    """Equal cases give equal bytes: numpy dates the members of an archive 1980, and uncompressed.
+
+    ``metadata``: of the package; its declared preprocessing is exercised too. ``texts``: of the input's rows.
+    """
+    arrays = {f"input:{name}": array for name, array in case.inputs.items()}
+    arrays |= {f"output:{name}": array for name, array in case.expected.items()}
+    preprocessing = (metadata or {}).get("preprocessing")
+    if preprocessing is not None and "tokenizer" not in preprocessing:
+        name = next(iter(case.inputs))
+        image = _image(preprocessing, case.inputs[name])
+        arrays[f"image:{name}"] = image
+        arrays[f"processed:{name}"], _ = prepare(image, preprocessing)
+    if texts:
+        arrays[f"text:{next(iter(case.inputs))}"] = np.array(texts, np.str_)
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read(path: Path) -> Case:
+    """Raises PackageCorrupt when it is missing or no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: Arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, BadZipFile, EOFError) as exc:
+        raise PackageCorrupt(f"{path.name} cannot be read.", file=path.name) from exc
+    return Case("golden", _part(arrays, "input:"), _part(arrays, "output:"))
+
+
+def replay(folder: Path, runner: Runner) -> list[str]:
+    """The outputs that are not the golden ones here: none, where the package works as it was proven.
+
+    Raises:
+        PackageCorrupt: no golden inputs, or the artefact does not run them.
+    """
+    case = read(folder / GOLDEN)
+    try:
+        actual = runner.predict(case.inputs)
+    except Exception as exc:
+        raise PackageCorrupt(f"The artefact does not run: {exc}") from exc
+    reports = compare_outputs(case.expected, actual, precision(folder), derived=_derived(folder))
+    return [name for name, report in reports.items() if not report["passed"]]
+
+
+def precision(folder: Path) -> str | None:
+    """What the artefact computes in, as fidelity.json says; the tolerance follows it."""
+    try:
+        precision: str | None = json.loads((folder / FIDELITY).read_bytes()).get("precision")
+    except (OSError, ValueError, AttributeError) as exc:
+        raise PackageCorrupt(f"The package has no readable {FIDELITY}.", file=FIDELITY) from exc
+    return precision
+
+
+def _image(preprocessing: Mapping[str, Any], tensor: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Smooth colours and some noise, of an odd size: a wrong axis, colour or rounding shows.
+
+    Without a resize it has the size that the model takes.
+    """
+    height, width = 61, 83
+    if preprocessing["resize"] is None:
+        channels_first = preprocessing["format"]["output_layout"] == "NCHW" and not preprocessing["embedded"]
+        height, width = tensor.shape[2:4] if channels_first else tensor.shape[1:3]
+    rows, columns = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 32, (height, width))
+    channels = (rows * 223 // height + noise, columns * 223 // width + noise, (rows + columns) % 224 + noise)
+    return np.stack(channels, axis=2).astype(np.uint8)
+
+
+def _derived(folder: Path) -> Derived:
+    """The outputs that the declared postprocessing, embedded in the graph, makes of the others."""
+    try:
+        after = json.loads((folder / METADATA).read_bytes()).get("postprocessing")
+    except (OSError, ValueError, AttributeError) as exc:
+        raise PackageCorrupt(f"The package has no readable {METADATA}.", file=METADATA) from exc
+    declared = (after or {}).get("embedded_from")
+    if declared is None:
+        return {}
+    return {embed_nms.NAME: lambda outputs: embed_nms.derive(outputs, declared)}
+
+
+def _part(arrays: Arrays, prefix: str) -> Arrays:
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,132 @@
+"""Run probes on a source model: seeded inputs of chosen sizes, its answers, and which of them it rejects."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base import Arrays, Case, Source, TensorSpec
+from ..errors import as_limit, reason
+from .samples import resized
+
+_MOST_TRIES = 1_000  # to find the rows of a probe that the source takes
+
+
+@dataclass
+class Prober:
+    """``rejected``: label of each probe that the source does not take, and what it says of it."""
+
+    source: Source
+    seed: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
+
+    def run(self, label: str, inputs: Arrays, kind: str) -> Case:
+        """Raises: whatever the source raises."""
+        copies = {name: array.copy() for name, array in inputs.items()}
+        return Case(label, inputs, self.source.reference(copies), kind)
+
+    def probe(self, label: str, inputs: Arrays, kind: str) -> Case | None:
+        """None where the source rejects the inputs, which is noted.
+
+        Raises:
+            LimitExceeded: the conversion's own memory or time has run out.
+        """
+        try:
+            return self.run(label, inputs, kind)
+        except Exception as exc:
+            if limit := as_limit(exc):
+                raise limit from exc
+            self.rejected[label] = reason(exc)
+            return None
+
+    def probe_rows(self, label: str, inputs: Arrays, kind: str) -> Case | None:
+        """Of the rows that the source takes; None where it takes none. Whether it rejects some is noted.
+
+        Rows that fail together are tried in halves, one half to its end before the other, until _MOST_TRIES.
+        """
+        failure: Exception | None = None
+        found: list[tuple[int, Case]] = []
+        todo, tries, refused = [(0, inputs)], 0, 0
+        while todo and tries < _MOST_TRIES:
+            start, block = todo.pop()
+            tries += 1
+            try:
+                found.append((start, self.run(label, block, kind)))
+            except Exception as exc:
+                if limit := as_limit(exc):
+                    raise limit from exc
+                failure = failure or exc
+                half = _rows(block) // 2
+                refused += not half
+                if half:
+                    todo += [
+                        (start + half, {name: one[half:] for name, one in block.items()}),
+                        (start, {name: one[:half] for name, one in block.items()}),
+                    ]
+        if failure is not None:
+            untried = sum(_rows(block) for _, block in todo)
+            counts = f"{refused} of {_rows(inputs)} rows rejected, {untried} not tried"
+            self.rejected[label] = f"{reason(failure)} ({counts})"
+        if not found:
+            return None
+        blocks = [case for _, case in sorted(found, key=lambda one: one[0])]
+        inputs, expected = (
+            _joined([getattr(one, part) for one in blocks]) for part in ("inputs", "expected")
+        )
+        return Case(label, inputs, expected, kind)
+
+    def inputs(self, sizes: Mapping[str, int], seed: int | None = None) -> Iterable[Arrays]:
+        """Random inputs of these sizes first; then the model's samples, where it has some."""
+        yield self.random(sizes, self.seed if seed is None else seed)
+        if self.source.samples is not None:
+            yield resized(self.source.samples, self.source.shapes(sizes))
+
+    def at(self, sizes: Mapping[str, int], label: str) -> Case | None:
+        """Of random inputs; where the source rejects them, of the samples; None where it rejects both."""
+        for inputs in self.inputs(sizes):
+            case = self.probe(label, inputs, "sizes")
+            if case is not None and (self.source.samples is None or is_finite(case)):
+                self.rejected.pop(label, None)
+                return case
+        return None
+
+    def random(self, sizes: Mapping[str, int], seed: int) -> Arrays:
+        if self.source.draw is not None:
+            return self.source.draw(self.source.shapes(sizes), seed)
+        random = np.random.default_rng(seed)
+        shapes, integers = self.source.shapes(sizes), self.source.integers
+        drawn = {
+            spec.name: _random(random, spec, shapes[spec.name], integers.get(spec.name, (0, 1)))
+            for spec in self.source.inputs
+        }
+        return drawn | {name: array.copy() for name, array in self.source.values.items()}
+
+
+def _rows(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _joined(blocks: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def is_finite(case: Case) -> bool:
+    """Whether every output has a number in it: what is all NaN proves nothing."""
+    return all(array.dtype.kind != "f" or np.isfinite(array).any() for array in case.expected.values())
+
+
+def elements(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
+
+
+def _random(
+    random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...], bounds: tuple[int, int]
+) -> npt.NDArray[np.generic]:
+    """Standard normal; an integer stays within what the author traced with, or is 0 or 1."""
+    dtype = np.dtype(spec.dtype)
+    if dtype == np.bool_:
+        return random.integers(0, 2, shape).astype(dtype)
+    if np.issubdtype(dtype, np.integer):
+        return random.integers(bounds[0], bounds[1], shape, dtype=dtype, endpoint=True)
+    return np.asarray(random.standard_normal(shape)).astype(dtype)

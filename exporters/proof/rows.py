@@ -1,0 +1,84 @@
+"""Rows out equal rows in: what a dynamic batch demands of a model's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..base import Arrays, Case
+from ..errors import InvalidSource
+from .probing import Prober
+
+_BATCH = "batch"
+
+
+def check_of(prober: Prober, base: Case) -> Callable[[int, Case], str | None]:
+    """A check of the answers to another batch than the base's: what is wrong with them, or None.
+
+    An output carries the batch when it has as many rows as the inputs at two sizes. One that has so many at
+    the base only is left to ``require_all``.
+    """
+    size = _rows(prober, base)
+    carries: set[str] = set()
+
+    def wrong(count: int, case: Case) -> str | None:
+        for name, array in case.expected.items():
+            before = base.expected[name]
+            if not before.ndim or before.shape[0] != size:
+                continue
+            if array.ndim == before.ndim and array.shape[0] == count:
+                carries.add(name)
+            elif name in carries or array.ndim != before.ndim or array.shape[0] != size:
+                return f"The output {name!r} has the shape {list(array.shape)} for {count} rows."
+        return None
+
+    return wrong
+
+
+def require_all(prober: Prober, case: Case) -> None:
+    """``case``: of the largest batch.
+
+    Raises:
+        InvalidSource: an output whose shape does not follow the batch reads some of its rows only, as of a
+            model that was traced with as many.
+    """
+    count = _rows(prober, case)
+    fixed = [name for name, array in case.expected.items() if not array.ndim or array.shape[0] % count]
+    if not fixed:
+        return
+    first, last = (_with_another_row(prober, case, row) for row in (0, count - 1))
+    for name in fixed:
+        if first is None or last is None:
+            return
+        same_last = np.array_equal(last[name], case.expected[name], equal_nan=_is_float(case, name))
+        same_first = np.array_equal(first[name], case.expected[name], equal_nan=_is_float(case, name))
+        if same_last and not same_first:
+            array = case.expected[name]
+            raise InvalidSource(
+                f"The batch is declared dynamic, but the output {name!r} has the shape {list(array.shape)} "
+                f"for {count} rows and does not read all of them: the model was traced with a fixed number "
+                "of rows, in a loop over them. Declare the batch as that number, or write the loop as one "
+                "operation.",
+                axis=_BATCH,
+            )
+
+
+def _with_another_row(prober: Prober, case: Case, row: int) -> Arrays | None:
+    """The answers where one row of the inputs is another's; None where the source rejects that."""
+    inputs = {name: array.copy() for name, array in case.inputs.items()}
+    for spec in prober.source.inputs:
+        if spec.shape and spec.shape[0] == _BATCH:
+            array = inputs[spec.name]
+            array[row] = array[row - 1] if not np.array_equal(array[row], array[row - 1]) else 0
+    changed = prober.probe(f"another row {row}", inputs, "sizes")
+    return changed.expected if changed is not None else None
+
+
+def _rows(prober: Prober, case: Case) -> int:
+    name = next(spec.name for spec in prober.source.inputs if spec.shape and spec.shape[0] == _BATCH)
+    return int(case.inputs[name].shape[0])
+
+
+def _is_float(case: Case, name: str) -> bool:
+    return case.expected[name].dtype.kind == "f"

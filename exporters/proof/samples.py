@@ -1,0 +1,93 @@
+"""Sample inputs, as a model's owner stores them with it: read, checked, and brought to other sizes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base import Arrays, Source, TensorSpec
+from ..errors import InvalidSource
+
+
+def attach(source: Source, path: Path | None) -> Source:
+    """The source with the arrays of an ``.npz``, named like its inputs; as it is where ``path`` is None.
+
+    Raises:
+        InvalidSource: the file cannot be read, or its arrays are not what the model takes.
+    """
+    if path is None:
+        return source
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: Arrays = {name.removeprefix("input:"): archive[name] for name in archive.files}
+    except (OSError, ValueError, BadZipFile, EOFError) as exc:
+        raise InvalidSource(
+            "The sample inputs cannot be read. Save them with numpy.savez(path, **inputs)."
+        ) from exc
+    names = [spec.name for spec in source.inputs]
+    for spec in source.inputs:
+        array = arrays.get(spec.name)
+        if array is None or str(array.dtype) != spec.dtype or not has_shape(array, spec):
+            raise InvalidSource(
+                f"The sample inputs need {spec.name!r} as {spec.dtype} of shape {list(spec.shape)}; "
+                f"the model's inputs are {', '.join(names)}."
+            )
+        if not array.size and 0 not in spec.shape:
+            raise InvalidSource(f"The sample inputs have no value for {spec.name!r}. Store one row at least.")
+    return replace(source, samples={name: arrays[name] for name in names})
+
+
+def has_shape(array: npt.NDArray[np.generic], spec: TensorSpec) -> bool:
+    return array.ndim == len(spec.shape) and all(
+        isinstance(size, str) or have == size for have, size in zip(array.shape, spec.shape, strict=True)
+    )
+
+
+def resized(samples: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
+    """The samples cut to ``shapes``, or repeated from their beginning where they are shorter."""
+    return {name: _resized(samples[name], shape) for name, shape in shapes.items()}
+
+
+def parts(source: Source) -> Iterator[Arrays]:
+    """The samples as the source takes them: whole, or where its batch was fixed since, batch by batch."""
+    samples = source.samples
+    if samples is None:
+        return
+    if all(has_shape(samples[spec.name], spec) for spec in source.inputs):
+        yield samples
+        return
+    # A batch that was fixed is the first axis of every input that has one.
+    rows = max((array.shape[0] for array in samples.values() if array.ndim), default=1)
+    size = max(
+        (
+            spec.shape[0]
+            for spec in source.inputs
+            if spec.shape and isinstance(spec.shape[0], int) and samples[spec.name].shape[0] != spec.shape[0]
+        ),
+        default=rows,
+    )
+    for start in range(0, rows, size):
+        part = {
+            name: array[start:] if array.ndim and array.shape[0] == rows else array
+            for name, array in samples.items()
+        }
+        yield resized(
+            part,
+            {
+                spec.name: tuple(
+                    have if isinstance(want, str) else want
+                    for have, want in zip(part[spec.name].shape, spec.shape, strict=True)
+                )
+                for spec in source.inputs
+            },
+        )
+
+
+def _resized(array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+    for axis, size in enumerate(shape):
+        if array.shape[axis] != size:
+            array = np.take(array, np.arange(size) % array.shape[axis], axis=axis)
+    return array

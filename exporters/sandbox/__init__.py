@@ -1,0 +1,1 @@
+"""What a conversion may use and reach."""

@@ -1,0 +1,1 @@
+"""Routes of users, sessions, API keys and the audit log."""

@@ -1,0 +1,39 @@
+"""/api/v1/export/capabilities"""
+
+from dataclasses import asdict
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.http.context import answer, services
+from model_service.api.schemas.capabilities import (
+    AllFrameworks,
+    Capabilities,
+    CapabilityQuery,
+    FrameworkCapabilities,
+    OneFramework,
+)
+
+api = APIBlueprint("capabilities", __name__, url_prefix="/api/v1/export", abp_tags=[Tag(name="exports")])
+
+
+@api.get("/capabilities", responses={200: Capabilities})
+def get_capabilities(query: CapabilityQuery) -> Response:
+    """List which models can become which formats.
+
+    For one `framework` or all: the formats, whether they are reached directly, their limitations, and
+    `available`, whether a running worker has the tools, with the reason if none has. `options` are those of
+    every format.
+    """
+    capabilities = services().capabilities
+    if query.framework is not None:
+        one = capabilities.of(query.framework)
+        return answer(OneFramework(**asdict(one), options=capabilities.options()))
+    found = capabilities.all()
+    return answer(
+        AllFrameworks(
+            frameworks=[FrameworkCapabilities.model_validate(one) for one in found],
+            workers=found[0].workers,
+            options=capabilities.options(),
+        )
+    )

@@ -1,0 +1,184 @@
+"""What the routes of a model's files and of a dataset's share: receiving one, and sending all of them."""
+
+from datetime import timedelta
+
+from flask import Response, request
+from flask_openapi3.types import ResponseDict
+from pydantic import ValidationError
+
+from model_service.api.files.downloads import in_time
+from model_service.api.files.uploads import FileBody, IncomingFile, incoming_file
+from model_service.api.http.context import answer, context, page_limit
+from model_service.api.schemas.common import Deleted, JSONObject, Pagination
+from model_service.api.schemas.files import (
+    Completion,
+    ConfirmQuery,
+    ConsentQuery,
+    DeletedFile,
+    DeletedFilePage,
+    DeletedFilesQuery,
+    FileDeleted,
+    NewUpload,
+    PrimaryQuery,
+    StoredFile,
+    StoreQuery,
+)
+from model_service.api.schemas.models import FileMetadata
+from model_service.errors import InvalidField
+from model_service.services.files.changes import Outcome, Stored
+from model_service.services.files.deleted import DeletedFiles
+from model_service.services.files.edits import file_at
+from model_service.services.files.files import NewFile
+from model_service.services.files.held import Condition, HeldFiles, unconditional
+from model_service.services.files.names import check_path, content_disposition
+from model_service.services.files.zip_archive import FileArchive
+from model_service.services.models.replacement import Consent
+
+ZIP_RESPONSES: ResponseDict = {
+    200: {
+        "description": "All files",
+        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def _receive(
+    files: HeldFiles,
+    document: JSONObject,
+    incoming: IncomingFile,
+    new: NewFile,
+    query: ConsentQuery,
+    *,
+    condition: Condition = unconditional,
+) -> Stored:
+    """Store what is coming in while holding a transfer slot. Returns the document with it."""
+    with context().transfers.carrying(incoming.pieces) as pieces:
+        return files.store(
+            document,
+            pieces,
+            new,
+            sha256=incoming.sha256,
+            condition=condition,
+            consent=lambda: _consent(query, incoming),
+            ask_first=incoming.fields is None,
+        )
+
+
+def _consent(query: ConsentQuery, incoming: IncomingFile) -> Consent:
+    """What the URL says, the form's fields, and an If-Match that names the file to be replaced.
+
+    Raises:
+        InvalidField: a form's field has a wrong value.
+    """
+    agreed = Consent(query.replace or _names_the_present_file(), frozenset(query.confirm or ()))
+    fields = incoming.fields or {}
+    sent: JSONObject = {"replace": fields.get("replace", "false"), "confirm": [fields.get("confirm", "")]}
+    try:
+        form = ConsentQuery.model_validate(sent)
+    except ValidationError:
+        raise InvalidField.of("replace", "true or false") from None
+    return agreed | consent_of(form)
+
+
+def consent_of(sent: ConsentQuery | NewUpload | Completion) -> Consent:
+    return Consent(sent.replace, frozenset(sent.confirm or ()))
+
+
+def _names_the_present_file() -> bool:
+    """If-Match with a checksum: the request replaces that very file, or nothing."""
+    return request.method == "PUT" and bool(request.if_match) and not request.if_match.star_tag
+
+
+def upload_primary(
+    files: HeldFiles, reference: str, query: PrimaryQuery, raw: FileBody
+) -> tuple[Stored, FileMetadata]:
+    """Store the request's file as the holder's own. Returns what that did, and what the file is."""
+    holder = files.writable(reference)
+    incoming = incoming_file(raw, files.max_file_size)
+    new = NewFile.of_holder(holder["name"], query.filename or incoming.filename, query.format)
+    stored = _receive(files, holder, incoming, new, query)
+    return stored, FileMetadata.model_validate(stored.document["file_metadata"])
+
+
+def store_at(
+    files: HeldFiles, reference: str, path: str, query: StoreQuery, raw: FileBody
+) -> tuple[Stored, StoredFile]:
+    """Store the request's file at a path, under its conditions. Returns what that did, and the file."""
+    new = NewFile.at(path, content_type=request.content_type, primary=query.primary, file_format=query.format)
+    holder = files.writable(reference, new.path)
+    incoming = incoming_file(raw, files.max_file_size)
+    stored = _receive(files, holder, incoming, new, query, condition=file_condition)
+    return stored, StoredFile.model_validate(file_at(stored.document, new.path))
+
+
+def status_of(stored: Stored) -> int:
+    """Of an answer to a file that was stored at a path."""
+    return 201 if stored.outcome is Outcome.CREATED else 200
+
+
+def delete_at(files: HeldFiles, reference: str, path: str, query: ConfirmQuery) -> Response:
+    """Remove the file at a path, under the request's conditions."""
+    consent = Consent(confirmed=frozenset(query.confirm or ()))
+    holder = files.remove(reference, path, condition=file_condition, consent=consent)
+    return answer(FileDeleted(deleted_id=holder["_id"], path=check_path(path), revision=holder["revision"]))
+
+
+def deleted_page(files: DeletedFiles, reference: str, query: DeletedFilesQuery) -> Response:
+    page = files.page(reference, query.page, page_limit(query))
+    kept = timedelta(days=context().settings.deleted_keep_days)
+    shown = [
+        DeletedFile(
+            id=entry["_id"],
+            purged_after=entry["removed_at"] + kept,
+            **{key: entry["file"][key] for key in ("path", "size_bytes", "checksum")},
+            **{key: entry[key] for key in ("replaced_by", "was_primary", "removed_at", "removed_by")},
+        )
+        for entry in page.items
+    ]
+    return answer(DeletedFilePage(files=shown, pagination=Pagination.of(page)))
+
+
+def restore_deleted(
+    files: DeletedFiles, reference: str, file_id: str, query: ConsentQuery
+) -> tuple[Stored, StoredFile]:
+    """Bring a file back from the trash. Returns what that did, and the file."""
+    stored, path = files.restore(reference, file_id, consent=consent_of(query))
+    return stored, StoredFile.model_validate(file_at(stored.document, path))
+
+
+def purge_deleted(files: DeletedFiles, reference: str, file_id: str) -> Response:
+    files.purge(reference, file_id)
+    return answer(Deleted(message="File removed for good", deleted_id=file_id))
+
+
+def files_by_path(holder: JSONObject) -> list[StoredFile]:
+    return sorted((StoredFile.model_validate(file) for file in holder["files"]), key=lambda file: file.path)
+
+
+def with_file_tag(response: Response, file: StoredFile) -> Response:
+    """A file's ETag is its sha256."""
+    response.set_etag(file.checksum.removeprefix("sha256:"))
+    return response
+
+
+def send_archive(archive: FileArchive) -> Response:
+    """All files as one zip; for HEAD the headers alone."""
+    response = Response(mimetype="application/zip")
+    response.set_etag(archive.etag, weak=True)
+    response.headers["Content-Disposition"] = content_disposition(archive.filename)
+    if request.if_none_match.contains_weak(archive.etag):
+        response.status_code = 304
+        return response
+    response.content_length = archive.size_bytes
+    if request.method == "GET":
+        response.call_on_close(context().transfers.take())
+        response.response = in_time(archive.pieces(), archive.filename)
+    return response
+
+
+def file_condition(sha256: str | None) -> bool:
+    """If-Match and If-None-Match of a request that changes the file at a path."""
+    wanted, unwanted = request.if_match, request.if_none_match
+    if wanted and (sha256 is None or not wanted.contains(sha256)):
+        return False
+    return not (unwanted and sha256 is not None and unwanted.contains_weak(sha256))

@@ -1,0 +1,1 @@
+"""What every route shares: context, errors, limits, permissions, bodies, transfers."""

@@ -1,0 +1,112 @@
+"""Who calls, and whether they may call this: bound to the request for everything behind it to ask.
+
+A signed URL stands for itself. Else, with ENABLE_AUTH, a request says who it is by API_KEY, by a key of the
+API, or by a session's token, in ``X-API-Key`` or as a bearer token; without, anybody may do everything.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+
+import structlog
+from flask import Flask, Response, g, request
+
+from model_service.actor import ANONYMOUS, Actor, acting_as, actor
+from model_service.api.http.browsers import require_no_other_page
+from model_service.api.http.context import services
+from model_service.api.http.permissions import is_open, needed
+from model_service.api.http.signed import signed_actor
+from model_service.api.http.urls import canonical
+from model_service.config import Settings
+from model_service.errors import NotPermitted, Unauthorized
+from model_service.wrong_keys import WrongKeys
+
+
+def register_auth(app: Flask, settings: Settings) -> None:
+    wrong_keys = WrongKeys.of(settings)
+
+    @app.before_request
+    def bind_actor() -> Response | None:
+        if (redirected := canonical()) is not None:
+            return redirected
+        who = signed_actor()
+        if who is None:
+            if is_open(request):
+                return None  # the service itself answers, and shows nothing of anybody's
+            if settings.enable_auth:
+                who = _identified(wrong_keys)
+            else:
+                require_no_other_page(request, settings)
+                who = ANONYMOUS
+            _check(who)
+        stack = g.acting = ExitStack()
+        stack.enter_context(acting_as(who))
+        structlog.contextvars.bind_contextvars(user=who.name)
+        return None
+
+    @app.after_request
+    def keep_while_streaming(response: Response) -> Response:
+        if "acting" in g and response.is_streamed and not response.direct_passthrough:
+            response.response = _Acting(actor(), response.iter_encoded())
+        return response
+
+    @app.teardown_request
+    def unbind_actor(error: BaseException | None) -> None:
+        stack: ExitStack | None = g.pop("acting", None)
+        if stack is not None:
+            stack.close()
+
+
+def sent_credential() -> str:
+    """The key or token that the request came with; empty without one."""
+    key = request.headers.get("X-API-Key")
+    if key:
+        return key
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _identified(wrong_keys: WrongKeys | None) -> Actor:
+    """Raises: Unauthorized. RateLimited: too many wrong credentials came from the address."""
+    credential = sent_credential()
+    if not credential:
+        raise Unauthorized(
+            "This service asks who you are: send a key in the header 'X-API-Key', or a key or a session's "
+            "token as a bearer token."
+        )
+    try:
+        return services().principals.actor(credential)
+    except Unauthorized:
+        if wrong_keys is not None:
+            wrong_keys.note(request.remote_addr or "")
+        raise
+
+
+def _check(who: Actor) -> None:
+    """Raises: NotPermitted: they may do this nowhere."""
+    need = needed(request)
+    if need is None or need.permission in who.everywhere:
+        return
+    if need.everywhere or not who.may_somewhere(need.permission):
+        raise NotPermitted(
+            f"{who.name!r} lacks the permission {need.permission.value!r}. An administrator can grant it.",
+            permission=need.permission.value,
+        )
+
+
+class _Acting(Iterator[bytes]):
+    """The pieces of an answer, each made by whoever asked: the request itself is over by then."""
+
+    def __init__(self, who: Actor, pieces: Iterable[bytes]) -> None:
+        self._who = who
+        self._pieces = pieces
+        self._iterator = iter(pieces)
+
+    def __next__(self) -> bytes:
+        with acting_as(self._who):
+            return next(self._iterator)
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            with acting_as(self._who):
+                close()

@@ -1,0 +1,46 @@
+"""The header ``Idempotency-Key`` of requests that create something."""
+
+import hashlib
+import re
+
+import orjson
+from flask import Response, request
+
+from model_service.api.http.request_body import JSONRequest
+from model_service.errors import InvalidRequest
+from model_service.services.common.idempotency import Once
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotency-Replayed"
+_SANE = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def requested_once(*, without: str | None = None) -> Once | None:
+    """What the request says about its repetition; None when it says nothing. Reads the JSON body.
+
+    Args:
+        without: a field that is no part of what is remembered of the body: a password could be guessed from
+            it.
+
+    Raises:
+        InvalidRequest: the key is empty, longer than 255 characters, or not plain ASCII.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return None
+    if not _SANE.fullmatch(key):
+        raise InvalidRequest(f"{HEADER} takes 1 to 255 visible ASCII characters: a UUID is a good one.")
+    fields = request.get_json()
+    if isinstance(request, JSONRequest) and request.body_is_absent:
+        fields = None
+    if without is not None and isinstance(fields, dict):
+        fields = {name: value for name, value in fields.items() if name != without}
+    body = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    return Once(key, f"{request.method} {request.path}", hashlib.sha256(body).hexdigest())
+
+
+def mark(response: Response, once: Once | None) -> Response:
+    """Say in the answer whether it is a repetition's."""
+    if once is not None and once.replayed:
+        response.headers[REPLAYED] = "true"
+    return response

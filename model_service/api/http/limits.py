@@ -1,0 +1,263 @@
+"""How often anybody may call: per user or key, and per address for callers that are not known.
+
+A request belongs to one class (a read, a poll, a change, an upload, a download, a part, a login) and is
+counted in one window of it: one round trip to Redis. Each route counts for itself. Transfers are counted by
+their bytes too, over all routes. Without Redis every process counts alone until it is back (flask-limiter's
+in-memory fallback).
+"""
+
+import math
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from flask import Flask, Response, current_app, request
+from flask_limiter import Limit, Limiter, RateLimitExceeded
+from limits import RateLimitItem, parse
+from limits.storage import RedisStorage
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from model_service.actor import actor
+from model_service.api.http.permissions import is_open
+from model_service.config import Settings
+from model_service.errors import RateLimited
+
+T = TypeVar("T")
+
+# In front of REDIS_URL's scheme, it makes flask-limiter take the storage below.
+_OURS = "model-service+"
+# How long a request waits for a Redis that hangs, once; then it is left alone for a while.
+_REDIS_TIMEOUT_S = 0.5
+
+_LOGIN = frozenset({"sessions.open_session", "users.change_own_password"})
+_UPLOADS = frozenset(
+    {
+        "files.upload_model",
+        "files.store_file",
+        "dataset_files.upload_dataset",
+        "dataset_files.store_dataset_file",
+        "registry.import_registry",
+    }
+)
+_DOWNLOADS = frozenset(
+    {
+        "files.download_model",
+        "files.download_file",
+        "files.download_files",
+        "dataset_files.download_dataset",
+        "dataset_files.download_dataset_file",
+        "dataset_files.download_dataset_files",
+        "exports.download_package",
+        "registry.export_registry",
+    }
+)
+_PARTS = frozenset({"part_uploads.put_part", "part_uploads.get_upload", "part_uploads.complete_upload"})
+# What is asked again and again while something is under way.
+_POLLS = frozenset(
+    {
+        "exports.get_export",
+        "export_events.stream_export_events",
+        "deployments.list_deployments",
+        "deployments.get_deployment",
+        "deployments.list_deployment_logs",
+        "deployments.list_deployment_history",
+        "deployment_usage.get_deployment_usage",
+        "training.get_training_job",
+    }
+)
+# The classes whose requests and answers are counted by their bytes too.
+_TRANSFERS = frozenset({"upload", "download", "parts"})
+# A range that begins past the first byte goes on with a download that was counted.
+_CONTINUES = re.compile(r"bytes=0*[1-9][0-9]*-[0-9]*")
+
+
+def register_limits(app: Flask, settings: Settings, key_prefix: Callable[[], str]) -> None:
+    """After the caller is known.
+
+    Args:
+        key_prefix: returns what keys in Redis begin with; called when the first request is counted.
+    """
+    if not settings.limits_rates:
+        return
+    limits = {
+        "default": settings.rate_limit_default,
+        "read": settings.rate_limit_read,
+        "poll": settings.rate_limit_poll,
+        "upload": settings.rate_limit_upload,
+        "download": settings.rate_limit_download,
+        "parts": settings.rate_limit_parts,
+        "login": settings.rate_limit_login,
+    }
+    limiter = Limiter(
+        _caller,
+        default_limits=[Limit(lambda: limits[_class()], scope=lambda endpoint: _class())],
+        storage_uri=_storage(settings),
+        storage_options=_REDIS_OPTIONS | {"prefix": key_prefix} if settings.redis_url else {},
+        in_memory_fallback_enabled=True,
+    )
+    limiter.request_filter(_is_exempt)
+    limiter.init_app(app)
+    _register_bytes(app, limiter, parse(settings.rate_limit_bytes))
+
+    @app.errorhandler(RateLimitExceeded)
+    def refuse(error: RateLimitExceeded) -> Any:
+        window = _window(limiter)
+        wait_s = _wait_s(window.reset_at) if window else 1
+        return current_app.handle_user_exception(RateLimited(error.description, wait_s))
+
+    @app.after_request
+    def tell(response: Response) -> Response:
+        window = _window(limiter)
+        if window is not None:
+            response.headers["X-RateLimit-Limit"] = str(window.amount)
+            response.headers["X-RateLimit-Remaining"] = str(window.remaining)
+            response.headers["X-RateLimit-Reset"] = str(window.reset_at)
+        return response
+
+
+def _register_bytes(app: Flask, limiter: Limiter, limit: RateLimitItem) -> None:
+    """The budget of bytes that a caller sends and fetches: it is looked at before a transfer, and what the
+    transfer was is taken from it afterwards. One that is larger than the budget goes through once.
+    """
+
+    @app.before_request
+    def refuse_transfer() -> None:
+        if _is_transfer() and not _tolerant(lambda: limiter.limiter.test(limit, *_budget()), True):
+            window = _tolerant(lambda: limiter.limiter.get_window_stats(limit, *_budget()), None)
+            description = f"{limit.amount / 1e9:,g} GB per {limit.multiples} {limit.GRANULARITY.name}"
+            raise RateLimited(description, _wait_s(window.reset_time) if window else 1)
+
+    @app.after_request
+    def count_bytes(response: Response) -> Response:
+        if _is_transfer() and response.status_code < 400:
+            moved = request.content_length if request.method in {"POST", "PUT"} else response.content_length
+            size_bytes = 0 if request.method == "HEAD" else moved or 0
+            _tolerant(lambda: limiter.limiter.hit(limit, *_budget(), cost=size_bytes), False)
+        return response
+
+
+def _is_transfer() -> bool:
+    return not _is_exempt() and _class() in _TRANSFERS
+
+
+def _budget() -> tuple[str, str]:
+    return "bytes", _caller()
+
+
+def _tolerant(ask: Callable[[], T], otherwise: T) -> T:
+    """What Redis says, or ``otherwise`` while it is away."""
+    try:
+        return ask()
+    except RedisError:
+        return otherwise
+
+
+def _wait_s(reset_at: float) -> int:
+    return max(1, math.ceil(reset_at - time.time()))
+
+
+class _Window(NamedTuple):
+    amount: int
+    remaining: int
+    reset_at: int
+
+
+def _window(limiter: Limiter) -> _Window | None:
+    """Of this request; None where it is not counted, or where Redis was lost since it was."""
+    limit = limiter.current_limit
+    if limit is None:
+        return None
+    try:
+        return _Window(limit.limit.amount, limit.remaining, limit.reset_at)
+    except RedisError:
+        return None
+
+
+_REDIS_OPTIONS: dict[str, Any] = {
+    "socket_timeout": _REDIS_TIMEOUT_S,
+    "socket_connect_timeout": _REDIS_TIMEOUT_S,
+    "retry": Retry(NoBackoff(), retries=0),
+}
+
+
+def _storage(settings: Settings) -> str:
+    if settings.redis_url is None:
+        return "memory://"
+    return _OURS + settings.redis_url.get_secret_value()
+
+
+def _caller() -> str:
+    """Whose requests are counted together: a key's, a user's, else an address's."""
+    who = actor()
+    if _class() == "login" or is_open(request) or who.name in _NOBODY:
+        return f"address:{request.remote_addr}"
+    return f"key:{who.key_id}" if who.key_id else f"user:{who.name}"
+
+
+_NOBODY = frozenset({"anonymous", "signed-url"})
+
+
+def _class() -> str:
+    endpoint = request.endpoint
+    if endpoint in _LOGIN:
+        return "login"
+    if endpoint in _PARTS:
+        return "parts"
+    if endpoint in _UPLOADS:
+        return "upload"
+    if endpoint in _DOWNLOADS and request.method == "GET":
+        return "parts" if _CONTINUES.fullmatch(request.headers.get("Range", "")) else "download"
+    if request.method in {"GET", "HEAD"}:
+        return "poll" if endpoint in _POLLS else "read"
+    return "default"
+
+
+def _is_exempt() -> bool:
+    """Probes, scrapers and the documentation; what browsers ask before they ask."""
+    return request.endpoint not in _LOGIN and (is_open(request) or request.blueprint == "diagnostics")
+
+
+class OneTrip(RedisStorage):
+    """Redis, told and asked at once: the window's count and its end come with the increment.
+
+    What ``incr`` learned is kept for the same thread's next questions about the same window, which are those
+    about the headers of the answer.
+    """
+
+    STORAGE_SCHEME = [_OURS + scheme for scheme in ("redis", "rediss", "unix")]  # noqa: RUF012 - as in the base
+
+    _INCREMENT = b"""
+    local count = redis.call('INCRBY', KEYS[1], ARGV[2])
+    local ttl_ms = redis.call('PTTL', KEYS[1])
+    if ttl_ms < 0 then
+        ttl_ms = ARGV[1] * 1000
+        redis.call('PEXPIRE', KEYS[1], ttl_ms)
+    end
+    return {count, ttl_ms}
+    """
+
+    def __init__(self, uri: str, *, prefix: Callable[[], str], **options: Any) -> None:
+        super().__init__(uri.removeprefix(_OURS), **options)
+        self._prefix = prefix
+        self._increment = self.get_connection().register_script(self._INCREMENT)
+        self._learned = threading.local()
+
+    def prefixed_key(self, key: str) -> str:
+        return f"{self._prefix()}{super().prefixed_key(key)}"
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        count, ttl_ms = self._increment([self.prefixed_key(key)], [expiry, amount])
+        self._learned.window = (key, int(count), time.time() + ttl_ms / 1000)
+        return int(count)
+
+    def get(self, key: str) -> int:
+        known = getattr(self._learned, "window", None)
+        return int(known[1]) if known and known[0] == key else super().get(key)
+
+    def get_expiry(self, key: str) -> float:
+        known = getattr(self._learned, "window", None)
+        return float(known[2]) if known and known[0] == key else super().get_expiry(key)

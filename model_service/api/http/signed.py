@@ -1,0 +1,121 @@
+"""Signed URLs: one request to one file or one part, by whoever has the URL, until it expires.
+
+The signature is in the query, beside what it covers and the path does not say. It is verified before anything
+else looks at the request; whoever may call then asks ``signed_actor()`` first. ``by`` names who made the URL,
+which allows what they may do now: it ends when their key is revoked or their role is taken away.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from flask import Flask, g, request
+
+from model_service.actor import Actor, Permission, maker
+from model_service.api.http.context import context, services
+from model_service.api.http.urls import absolute
+from model_service.errors import SignatureInvalid, Unauthorized
+
+Fields = list[str | int]
+
+# Each route that takes a signature: its purpose, and what must be signed of its path.
+_SIGNED: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
+    "files.download_file": ("download", lambda args: [args["model_id"], args["path"], _sha256()]),
+    "part_uploads.put_part": ("part", lambda args: [args["upload_id"], _number(args["n"], "part's number")]),
+}
+# What the bearer may do: no more than the one request that was signed, and no more than its maker.
+_PERMISSIONS = {
+    "download": frozenset({Permission.READ}),
+    "part": frozenset({Permission.READ, Permission.WRITE}),
+}
+
+
+def register_signed(app: Flask) -> None:
+    """Before whatever asks for a credential."""
+
+    @app.before_request
+    def verify() -> None:
+        verify_signed_request()
+
+
+def verify_signed_request() -> bool:
+    """Whether this request is one that was signed; ``signed_actor()`` is who acts then.
+
+    Raises:
+        SignatureInvalid: it carries a signature to a route that takes one, and that is expired or of another
+            request.
+    """
+    signature = request.args.get("signature")
+    route = _SIGNED.get(request.endpoint or "")
+    if signature is None or route is None:
+        return False
+    purpose, fields = route
+    expires = _number(request.args.get("expires", ""), "'expires'")
+    by = request.args.get("by", "")
+    services().signing.verify(purpose, _by(fields(request.view_args or {}), by), expires, signature)
+    g.signed_actor = _bearer(by, _PERMISSIONS[purpose])
+    return True
+
+
+def _by(fields: Fields, by: str) -> Fields:
+    return [*fields, by, services().principals.api_key_digest(by)]
+
+
+def _bearer(by: str, permissions: frozenset[Permission]) -> Actor:
+    """Raises: SignatureInvalid: the URL's maker may no longer do this anywhere."""
+    if not context().settings.enable_auth:
+        return Actor("signed-url", everywhere=permissions)
+    try:
+        who = services().principals.maker(by)
+    except Unauthorized:
+        raise SignatureInvalid("The key or the user that made this URL is no longer valid.") from None
+    bearer = Actor(
+        "signed-url",
+        everywhere=who.everywhere & permissions,
+        in_namespaces={name: granted & permissions for name, granted in who.in_namespaces.items()},
+    )
+    if not all(bearer.may_somewhere(permission) for permission in permissions):
+        raise SignatureInvalid("The key or the user that made this URL may no longer do this.")
+    return bearer
+
+
+def _number(text: str, what: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 12:
+        raise SignatureInvalid(f"The URL's {what} is no number: it was changed, or cut.")
+    return int(text)
+
+
+def signed_actor() -> Actor | None:
+    """Who acts by a signature that was verified; None: the request has none and needs a credential."""
+    found: Actor | None = g.get("signed_actor")
+    return found
+
+
+def signed_sha256() -> str | None:
+    """Of the one file that a signed download may give; None without a signature."""
+    return _sha256() if signed_actor() is not None else None
+
+
+def _sha256() -> str:
+    return request.args.get("sha256", "")
+
+
+def download_url(model_id: str, path: str, sha256: str, expires: int) -> str:
+    """An absolute URL to these bytes at this path; it ends when another file is stored there."""
+    by = maker()
+    signature = services().signing.sign("download", _by([model_id, path, sha256], by), expires)
+    query = urlencode({"sha256": sha256, "expires": expires, "by": by, "signature": signature})
+    return absolute(f"/api/v1/models/{model_id}/files/{quote(path)}?{query}")
+
+
+def part_url(upload_id: str, n: int, expires: int) -> str:
+    """An absolute URL to send this part to."""
+    by = maker()
+    signature = services().signing.sign("part", _by([upload_id, n], by), expires)
+    query = urlencode({"expires": expires, "by": by, "signature": signature})
+    return absolute(f"/api/v1/uploads/{upload_id}/parts/{n}?{query}")
+
+
+def moment(expires: int) -> datetime:
+    return datetime.fromtimestamp(expires, UTC)

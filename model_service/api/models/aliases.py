@@ -1,0 +1,66 @@
+"""Aliases of model versions."""
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from model_service.api.http.context import answer, services
+from model_service.api.models.revisions import tagged
+from model_service.api.schemas.aliases import (
+    Alias,
+    AliasList,
+    AliasPath,
+    AliasQuery,
+    AliasRemoved,
+    AliasSet,
+)
+from model_service.api.schemas.models import ModelPath
+
+api = APIBlueprint("aliases", __name__, url_prefix="/api/v1", abp_tags=[Tag(name="models")])
+
+
+@api.get("/aliases", responses={200: AliasList})
+def list_aliases(query: AliasQuery) -> Response:
+    """List the aliases of a name.
+
+    Returns every alias of the name in `name` and the version that it is on, those of the highest version
+    first.
+    """
+    models = services().aliases.of_name(query.name)
+    found = [Alias.of(model, alias) for model in models for alias in model["aliases"]]
+    return answer(AliasList(name=query.name, aliases=found))
+
+
+@api.get("/models/<model_ref:model_id>/aliases", responses={200: AliasList})
+def list_model_aliases(path: ModelPath) -> Response:
+    """List the aliases of a version.
+
+    Returns the aliases that point to this version.
+    """
+    model = services().models.get(path.model_id)
+    found = [Alias.of(model, alias) for alias in model.get("aliases", ())]
+    return answer(AliasList(name=model["name"], aliases=found))
+
+
+@api.put("/models/<model_ref:model_id>/aliases/<alias>", responses={200: AliasSet})
+def set_alias(path: AliasPath) -> Response:
+    """Set an alias on a version.
+
+    If another version of the name has the alias, it is moved in one step. An alias has 1 to 64 letters,
+    digits, `_`, `-` or `.`; `latest` and texts that look like a version are refused. An archived version
+    takes no alias (409).
+    """
+    model = services().aliases.set(path.model_id, path.alias)
+    return tagged(answer(AliasSet(**Alias.of(model, path.alias).model_dump())), model["revision"])
+
+
+@api.delete("/models/<model_ref:model_id>/aliases/<alias>", responses={200: AliasRemoved})
+def remove_alias(path: AliasPath) -> Response:
+    """Remove an alias from a version.
+
+    404 if this version does not have the alias.
+    """
+    model = services().aliases.remove(path.model_id, path.alias)
+    removed = AliasRemoved(
+        alias=path.alias, name=model["name"], version=model["version"], model_id=model["_id"]
+    )
+    return tagged(answer(removed), model["revision"])

@@ -1,0 +1,45 @@
+"""How a path names a model, a dataset or a deployment: by its id, or by a reference such as
+``vision/digits@production``.
+
+A reference holds slashes. Clients percent-encode them, but a WSGI server decodes the path before the router
+reads it. So a reference is not one path segment, and each kind has a converter: ``<model_ref:model_id>``.
+``services.common.references`` parses what a converter accepts.
+"""
+
+from flask import Flask
+from werkzeug.routing import BaseConverter
+
+_WORD = r"[A-Za-z0-9][A-Za-z0-9_.\-]*"
+# Without a scheme, an id is not a namespace: ``ID/files/latest`` is the path of a model's file.
+_NO_ID = r"(?![0-9a-fA-F]{24}/)"
+_VERSION = r"(?:@[A-Za-z0-9_.\-]+|/latest|/v?[0-9]+(?:\.[0-9]+)?)"
+
+
+def _versioned(scheme: str) -> str:
+    """The forms that hold a slash first; else one segment."""
+    return (
+        rf"(?:{scheme}(?:{_WORD}/)?{_WORD}{_VERSION}|(?:{_NO_ID}{_WORD}/)?{_WORD}{_VERSION}"
+        rf"|(?:{scheme})?[^/]+)"
+    )
+
+
+class ModelRefConverter(BaseConverter):
+    regex = _versioned("models:/")
+    part_isolating = False
+
+
+class DatasetRefConverter(BaseConverter):
+    regex = _versioned("datasets:/")
+    part_isolating = False
+
+
+class DeploymentRefConverter(BaseConverter):
+    regex = r"(?:deployments:/)?[^/]+"
+    part_isolating = False
+
+
+def register_references(app: Flask) -> None:
+    """Register the converters, before the first blueprint that uses them."""
+    app.url_map.converters["dataset_ref"] = DatasetRefConverter
+    app.url_map.converters["model_ref"] = ModelRefConverter
+    app.url_map.converters["deployment_ref"] = DeploymentRefConverter

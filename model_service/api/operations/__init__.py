@@ -1,0 +1,1 @@
+"""Routes of health and metrics, the OpenAPI document, and the development server."""

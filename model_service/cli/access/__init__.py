@@ -1,0 +1,1 @@
+"""Commands for users, sessions and API keys."""

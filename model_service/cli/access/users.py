@@ -1,0 +1,152 @@
+"""``model-service users``."""
+
+from typing import Annotated
+
+import typer
+
+from model_service.cli.access.access import PasswordStdin, asked_password
+from model_service.cli.common.options import given
+from model_service.cli.common.output import Json, PageNumber, PageSize, client_of, emit, footer
+from model_service.cli.common.tables import Listing, Record
+from model_service.client import User
+
+app = typer.Typer(help="Who may do what; for administrators.", no_args_is_help=True)
+
+UserName = Annotated[str, typer.Argument(metavar="USER", help="The user's name.")]
+RoleNames = Annotated[
+    list[str] | None,
+    typer.Option("--role", metavar="ROLE", help="reader, writer, deployer or admin, everywhere."),
+]
+NamespaceRoles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace-role", metavar="NAMESPACE=ROLE", help="A role in one namespace; repeat for several."
+    ),
+]
+
+
+TierName = Annotated[
+    str | None, typer.Option("--tier", metavar="TIER", help="How many exports: free, pro or enterprise.")
+]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: UserName,
+    role: RoleNames = None,
+    namespace_role: NamespaceRoles = None,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Without a password: it has only the keys made for it.")
+    ] = False,
+    tier: TierName = None,
+    password_stdin: PasswordStdin = False,
+    as_json: Json = False,
+) -> None:
+    """Make a user; its password is asked for."""
+    roles = _by_namespace(namespace_role)
+    password = None if machine else asked_password(password_stdin, f"Password for {name}", twice=True)
+    made = client_of(context).create_user(
+        name, password=password, roles=role or (), namespaces=roles, tier=tier
+    )
+    if not (role or roles):
+        hint = f"{name} has no role and may do nothing: `model-service users update {name} --role reader`."
+        typer.echo(hint, err=True)
+    _show(made, as_json)
+
+
+@app.command("list")
+def list_users(
+    context: typer.Context, page: PageNumber = 1, limit: PageSize = None, as_json: Json = False
+) -> None:
+    """List the users by name."""
+    found = client_of(context).list_users(page=page, limit=limit)
+    rows = (
+        (
+            user.name,
+            user.roles,
+            ", ".join(f"{where or '(none)'}={'+'.join(held)}" for where, held in user.namespaces.items()),
+            "disabled" if user.disabled else "enabled",
+            user.created_at,
+        )
+        for user in found
+    )
+    columns = ("name", "roles", "in namespaces", "state", "created (UTC)")
+    emit(found.raw, as_json, Listing(columns, rows, spare=("created (UTC)",)), footer(found))
+
+
+@app.command()
+def get(context: typer.Context, name: UserName, as_json: Json = False) -> None:
+    """Show one user."""
+    _show(client_of(context).get_user(name), as_json)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    name: UserName,
+    role: RoleNames = None,
+    namespace_role: NamespaceRoles = None,
+    disabled: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="A disabled user can do nothing.")
+    ] = None,
+    tier: TierName = None,
+    new_password: Annotated[
+        bool, typer.Option("--password", help="Ask for another password; the user's sessions end.")
+    ] = False,
+    password_stdin: PasswordStdin = False,
+    as_json: Json = False,
+) -> None:
+    """Change a user; --role replaces all its roles, --namespace-role all those in namespaces."""
+    fields = {
+        "roles": role,
+        "namespaces": None if namespace_role is None else _by_namespace(namespace_role),
+        "disabled": disabled,
+        "tier": tier,
+    }
+    changes = given(fields)
+    if new_password or password_stdin:
+        changes["password"] = asked_password(password_stdin, f"New password for {name}", twice=True)
+    if not changes:
+        raise typer.BadParameter("nothing to change: give --role, --disable, --password or another option")
+    _show(client_of(context).update_user(name, **changes), as_json)
+
+
+@app.command()
+def password(context: typer.Context) -> None:
+    """Change your own password. All of your sessions end."""
+    current = asked_password(False, "Current password")
+    client_of(context).change_password(current, asked_password(False, "New password", twice=True))
+    typer.echo("Password changed: sign in again with `model-service login`.", err=True)
+
+
+@app.command()
+def delete(context: typer.Context, name: UserName, as_json: Json = False) -> None:
+    """Remove a user and its keys; what it made stays."""
+    emit(client_of(context).delete_user(name), as_json, f"Deleted {name}.")
+
+
+def _by_namespace(given_roles: list[str] | None) -> dict[str, list[str]]:
+    """Raises typer.BadParameter: not NAMESPACE=ROLE."""
+    roles: dict[str, list[str]] = {}
+    for text in given_roles or ():
+        namespace, equals, role = text.partition("=")
+        if not equals or not role:
+            raise typer.BadParameter(f"{text!r} is not like vision=writer", param_hint="--namespace-role")
+        roles.setdefault(namespace, []).append(role)
+    return roles
+
+
+def _show(user: User, as_json: bool) -> None:
+    shown = {
+        "name": user.name,
+        "roles": user.roles,
+        "namespaces": "\n".join(
+            f"{where or '(none)'}  {', '.join(held)}" for where, held in user.namespaces.items()
+        ),
+        "state": "disabled" if user.disabled else "enabled",
+        "tier": user.tier,
+        "created (UTC)": user.created_at,
+        "changed (UTC)": user.updated_at,
+    }
+    emit(user.raw, as_json, Record(shown))

@@ -1,0 +1,86 @@
+"""What commands of several nouns take: JSON, and the names of models."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from model_service.cli.common.output import file_problem
+
+MODEL_HELP = "An id, NAME@ALIAS, NAME/v1.2 or NAME/latest."
+Output = Annotated[
+    Path,
+    typer.Argument(
+        metavar="[OUTPUT]", help="The file to write, or a folder for it; by default its own name, here."
+    ),
+]
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+ModelFilter = Annotated[str | None, typer.Option(metavar="MODEL", help="Of this model only.")]
+JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
+
+
+def json_object(given: str | None) -> dict[str, Any] | None:
+    """A JSON object written out, or read from a file named as ``@file``.
+
+    Raises:
+        typer.BadParameter: no such file, or not a JSON object.
+    """
+    if given is None:
+        return None
+    value = json_file(given[1:]) if given.startswith("@") else _json(given)
+    if not isinstance(value, dict):
+        raise typer.BadParameter('not a JSON object like {"accuracy": 0.97}')
+    return value
+
+
+def options_of(words: Sequence[str] | None, config: dict[str, Any] | None) -> dict[str, Any] | None:
+    """``config`` with the options of ``NAME=JSON`` in it; what is not JSON is text: ``precision=float16``.
+
+    Raises:
+        typer.BadParameter: no NAME=JSON, or JSON that is cut short.
+    """
+    found = dict(config or {})
+    for word in words or ():
+        name, equals, text = word.partition("=")
+        if not (name and equals and text):
+            raise typer.BadParameter(
+                f"{word!r} is not NAME=JSON, like opset_version=18", param_hint="--option"
+            )
+        try:
+            found[name] = json.loads(text)
+        except ValueError as exc:
+            if text[0] in '[{"':
+                raise typer.BadParameter(f"{name} is not JSON: {exc}", param_hint="--option") from None
+            found[name] = text
+    return found if words or config is not None else None
+
+
+def json_file(path: str) -> Any:
+    """Raises typer.BadParameter: no such file, or not JSON."""
+    try:
+        return _json(Path(path).read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise typer.BadParameter(file_problem(exc)) from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"not JSON: {exc}") from None
+
+
+def given(fields: dict[str, Any]) -> dict[str, Any]:
+    """Only what was said on the command line: the rest is the service's to choose, or to leave alone."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def in_days(days: float | None) -> datetime | None:
+    """When so many days are over; None: never. Raises: typer.BadParameter: after the calendar's end."""
+    try:
+        return None if days is None else datetime.now(UTC) + timedelta(days=days)
+    except (OverflowError, ValueError):
+        raise typer.BadParameter("more days than the calendar has", param_hint="--days") from None

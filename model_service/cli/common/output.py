@@ -1,0 +1,78 @@
+"""What the commands print: the service's JSON for programs, tables for people.
+
+stdout carries the result and nothing else; bars, hints and errors go to stderr.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from model_service.cli.common.tables import Listing, Record, printable
+from model_service.client import ModelServiceClient, Page, WaitTimedOut
+
+Json = Annotated[bool, typer.Option("--json", help="Print the service's JSON.")]
+PageNumber = Annotated[int, typer.Option("--page", metavar="N", min=1, help="Which page, from 1.")]
+PageSize = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="How many on a page.")]
+
+# A pipe has no width: nothing may be folded or cut for it.
+_PIPE_COLUMNS = 500
+
+
+def client_of(context: typer.Context) -> ModelServiceClient:
+    client: ModelServiceClient = context.obj
+    return client
+
+
+def emit(data: Mapping[str, Any], as_json: bool, *shown: str | Listing | Record) -> None:
+    """``data`` with --json, else ``shown``."""
+    if as_json:
+        sys.stdout.write(json.dumps(data, indent=2) + "\n")
+        return
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPE_COLUMNS
+    for each in shown:
+        if isinstance(each, Listing):
+            console.print(each)
+        else:
+            console.print(printable(each) if isinstance(each, str) else each, soft_wrap=True)
+
+
+def footer(page: Page[Any]) -> str:
+    if page.page is None or page.pages is None:
+        more = f" Next: --cursor {page.next_cursor}" if page.next_cursor else ""
+        return f"{len(page.items)} found.{more}"
+    more = f" Next: --page {page.page + 1}" if page.page < page.pages else ""
+    about = "about " if page.total_is_estimate else ""
+    return f"{len(page.items)} of {about}{page.total}, page {page.page} of {max(page.pages, 1)}.{more}"
+
+
+@contextmanager
+def waiting(what: str, afterwards: str) -> Iterator[None]:
+    """While somebody waits for ``what``: if only the waiting ends, by its time or by Ctrl-C, say that the
+    thing itself goes on, and ``afterwards``, the way back to it.
+    """
+    try:
+        yield
+    except WaitTimedOut as exc:
+        exc.add_note(afterwards)
+        raise
+    except KeyboardInterrupt:
+        typer.echo(f"\n{what} goes on. {afterwards}", err=True)
+        raise typer.Exit(130) from None
+
+
+def file_problem(exc: OSError) -> str:
+    name = "the file" if exc.filename is None else exc.filename
+    if isinstance(exc, FileNotFoundError):
+        return f"There is no file {name}."
+    if isinstance(exc, IsADirectoryError):
+        return f"{name} is a folder, not a file."
+    if isinstance(exc, PermissionError):
+        return f"You have no permission to use {name}."
+    return f"{name}: {exc.strerror or exc}."

@@ -1,0 +1,249 @@
+"""``model-service deployments``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from model_service.cli.common.option_groups import grouped
+from model_service.cli.common.options import given
+from model_service.cli.common.output import Json, PageNumber, PageSize, client_of, emit, footer
+from model_service.cli.common.tables import Listing, Record
+from model_service.cli.deployments import options as options
+from model_service.cli.deployments.kept_keys import forget_key, keep_key
+from model_service.cli.deployments.options import Serving, Waiting
+from model_service.client import Deployment, ModelServiceClient, WaitTimedOut
+
+app = typer.Typer(help="Exports that answer predictions.", no_args_is_help=True)
+
+_KEY = "key (shown once)"
+
+
+@app.command()
+@grouped
+def create(
+    context: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[JOB_ID] NAME", help="A completed export, unless options say more; its name."
+        ),
+    ],
+    *,
+    serving: Serving,
+    keep: options.Keep = False,
+    waiting: Waiting,
+    as_json: Json = False,
+) -> None:
+    """Deploy an export, or several. Its key is shown once, now: keep it."""
+    fields = serving.fields()
+    takes_job = not fields.keys() & {"traffic", "models", "ensemble"}
+    if len(words) != 1 + takes_job:
+        needs = "an export's id and a name" if takes_job else "a name, as the options say which exports"
+        raise typer.BadParameter(f"give {needs}", param_hint="[JOB_ID] NAME")
+    client = client_of(context)
+    created = client.create_deployment(words[0] if takes_job else None, words[-1], **fields)
+    if keep and created.api_key is not None:
+        keep_key(created.id, created.api_key)
+    if waiting.wait:
+        _wait_for_new(client, created, waiting, as_json)
+    else:
+        emit(created.raw, as_json, Record({**_fields(created), _KEY: created.api_key}))
+
+
+@app.command("list")
+def list_deployments(
+    context: typer.Context,
+    page: PageNumber = 1,
+    limit: PageSize = None,
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS", help="pending, deploying, active, inactive or failed."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of this name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List deployments, newest first."""
+    found = client_of(context).list_deployments(status=status, name=name, page=page, limit=limit)
+    rows = (
+        (each.id, each.name, each.status, _served(each), each.request_count, each.created_at)
+        for each in found
+    )
+    columns = ("id", "name", "status", "serves", "requests", "created (UTC)")
+    shown = Listing(columns, rows, spare=("created (UTC)", "serves", "requests"))
+    emit(found.raw, as_json, shown, footer(found))
+
+
+@app.command("show", hidden=True)
+@app.command()
+def get(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
+    """Show one deployment."""
+    _show(client_of(context).get_deployment(deployment), as_json)
+
+
+@app.command()
+@grouped
+def update(
+    context: typer.Context,
+    deployment: options.Deployment,
+    *,
+    export_job_id: Annotated[
+        str | None, typer.Option("--export", metavar="JOB_ID", help="The export that answers from now on.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it.")] = None,
+    serving: Serving,
+    clear: options.Clear = None,
+    revision: options.Revision = None,
+    waiting: Waiting,
+    as_json: Json = False,
+) -> None:
+    """Change what is given. It answers as before until the servers have loaded what is new."""
+    changes = {
+        **given({"export_job_id": export_job_id, "name": name}),
+        **serving.fields(),
+        **options.cleared(clear),
+    }
+    if not changes:
+        raise typer.BadParameter("say what to change, as --config or --export")
+    client = client_of(context)
+    changed = client.update_deployment(deployment, revision=revision, **changes)
+    _show(waiting.for_it(client, changed), as_json)
+
+
+@app.command()
+def delete(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
+    """Stop serving a deployment and delete it."""
+    answer = client_of(context).delete_deployment(deployment)
+    forget_key(answer["deleted_id"])
+    emit(answer, as_json, f"Deleted {deployment}.")
+
+
+@app.command()
+def scale(
+    context: typer.Context,
+    deployment: options.Deployment,
+    replicas: Annotated[
+        int | None, typer.Argument(metavar="[REPLICAS]", min=1, help="Exactly so many servers.")
+    ] = None,
+    at_least: Annotated[int | None, typer.Option("--min", metavar="N", help="So many at least.")] = None,
+    at_most: Annotated[int | None, typer.Option("--max", metavar="N", help="So many at most.")] = None,
+    target: Annotated[
+        int | None, typer.Option(metavar="PERCENT", help="As many between them as keep them so busy.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how many servers there are."""
+    bounds = {"min_replicas": at_least, "max_replicas": at_most, "target_utilization": target}
+    if (replicas is None) == (not given(bounds)):
+        raise typer.BadParameter("give the number of servers, or --min, --max and --target")
+    client = client_of(context)
+    _show(client.scale_deployment(deployment, replicas, **bounds), as_json)
+
+
+@app.command()
+@grouped
+def activate(
+    context: typer.Context,
+    deployment: options.Deployment,
+    waiting: Waiting,
+    as_json: Json = False,
+) -> None:
+    """Start one that was switched off or failed."""
+    client = client_of(context)
+    started = client.activate_deployment(deployment)
+    _show(waiting.for_it(client, started), as_json)
+
+
+@app.command()
+def deactivate(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
+    """Switch one off; its keys and its history stay."""
+    client = client_of(context)
+    _show(client.deactivate_deployment(deployment), as_json)
+
+
+@app.command()
+@grouped
+def rollback(
+    context: typer.Context,
+    deployment: options.Deployment,
+    *,
+    revision: Annotated[
+        int | None, typer.Option(metavar="N", help="To this one; by default the last with other traffic.")
+    ] = None,
+    waiting: Waiting,
+    as_json: Json = False,
+) -> None:
+    """Go back to what an earlier revision served."""
+    client = client_of(context)
+    back = client.rollback_deployment(deployment, revision)
+    _show(waiting.for_it(client, back), as_json)
+
+
+@app.command()
+@grouped
+def promote(
+    context: typer.Context,
+    deployment: options.Deployment,
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Its name there, as `get` shows it.")],
+    waiting: Waiting,
+    as_json: Json = False,
+) -> None:
+    """Give a member of the traffic, or the shadow, all requests."""
+    client = client_of(context)
+    promoted = client.promote_deployment(deployment, member)
+    _show(waiting.for_it(client, promoted), as_json)
+
+
+def _wait_for_new(client: ModelServiceClient, created: Deployment, waiting: Waiting, as_json: bool) -> None:
+    """The key is told before the waiting, which may fail or be interrupted: nobody can ask for it again."""
+    if not as_json:
+        emit({}, False, Record({_KEY: created.api_key}))
+    try:
+        serving = waiting.for_it(client, created)
+    except (WaitTimedOut, typer.Exit):
+        if as_json:
+            emit(created.raw, as_json)
+        raise
+    _show(serving, as_json)
+
+
+def _show(deployment: Deployment, as_json: bool) -> None:
+    emit(deployment.raw, as_json, Record(_fields(deployment)))
+
+
+def _fields(deployment: Deployment) -> dict[str, Any]:
+    count, shadow = deployment.request_count, deployment.routing.get("shadow")
+    behind = deployment.live_revision is not None and deployment.live_revision != deployment.revision
+    return {
+        "id": deployment.id,
+        "name": deployment.name,
+        "description": deployment.description,
+        "type": deployment.deployment_type,
+        "status": deployment.status,
+        "revision": f"{deployment.revision}, serving {deployment.live_revision}"
+        if behind
+        else deployment.revision,
+        "serves": "\n".join(map(_member, deployment.members)) or deployment.model_version,
+        "shadow": shadow and f"{_member(shadow)}, {shadow.get('share', 0):.0%} of the requests",
+        "sticky by": deployment.routing.get("sticky_header"),
+        "config": deployment.config,
+        "endpoint": deployment.endpoint_url,
+        "error": deployment.error_message,
+        "requests": count,
+        "errors": deployment.error_count or None,
+        "mean time": f"{deployment.total_inference_time_ms / count:.2f} ms" if count else None,
+        "last request (UTC)": deployment.last_request_at,
+        "created (UTC)": deployment.created_at,
+        "updated (UTC)": deployment.updated_at,
+    }
+
+
+def _member(member: dict[str, Any]) -> str:
+    model = " ".join(filter(None, (member.get("model_name"), member.get("model_version"))))
+    weight = member.get("weight")
+    share = "" if weight is None or "share" in member else f", weight {weight}"
+    return f"{member.get('name')}: {model}{share}"
+
+
+def _served(deployment: Deployment) -> str | None:
+    names = [f"{each.get('model_name')} {each.get('model_version')}" for each in deployment.members]
+    return ", ".join(names) or deployment.model_version

@@ -1,0 +1,30 @@
+"""The keys of deployments that ``--keep-key`` keeps, each for the deployment it opens."""
+
+from pathlib import Path
+
+import typer
+
+from model_service.cli.common import kept_files as kept
+from model_service.cli.common.output import file_problem
+
+
+def key_file() -> Path:
+    return kept.folder() / "deployment_keys.json"
+
+
+def keep_key(deployment_id: str, key: str) -> None:
+    """Where the file cannot be written it is said, and no more: the key is yet to be told, this once."""
+    try:
+        kept.put(key_file(), deployment_id, key)
+    except OSError as exc:
+        typer.echo(f"The key is not kept: {file_problem(exc)}", err=True)
+
+
+def kept_key(deployment_id: str) -> str | None:
+    key = kept.read(key_file()).get(deployment_id)
+    return key if isinstance(key, str) else None
+
+
+def forget_key(deployment_id: str) -> None:
+    """Raises OSError: the file cannot be written."""
+    kept.drop(key_file(), deployment_id)

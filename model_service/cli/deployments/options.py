@@ -1,0 +1,153 @@
+"""What several commands on deployments take: which deployment, what is served there, waiting for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from model_service import client as service
+from model_service.cli.common.options import given, json_file, json_object
+from model_service.cli.common.output import waiting
+
+Deployment = Annotated[
+    str, typer.Argument(metavar="DEPLOYMENT", help="An id, or a name that no other deployment has.")
+]
+Clear = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PART", help="shadow, rollback, sticky-header or description: none; repeat it."),
+]
+Revision = Annotated[
+    int | None, typer.Option(metavar="N", help="Only if this is its revision still, as `get` shows it.")
+]
+Keep = Annotated[
+    bool,
+    typer.Option("--keep-key", help="Keep its key on this machine, for `predict`, readable by you alone."),
+]
+
+_CLEARABLE = frozenset({"shadow", "rollback", "sticky_header", "description"})
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a deployment serves, and how."""
+
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help='An object, or @FILE: {"batching": {"max_batch_size": 8}}.'),
+    ] = None
+    traffic: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JOB_ID=WEIGHT", help="An export and its share of the requests; repeat it."),
+    ] = None
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME=JOB_ID", help="One of several models behind it; repeat it."),
+    ] = None
+    ensemble: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JOB_ID",
+            help="An export of a chain, in its order; repeat it. Or @FILE: a JSON list of them with their "
+            "names and inputs.",
+        ),
+    ] = None
+    sticky_header: Annotated[
+        str | None,
+        typer.Option(metavar="HEADER", help="Requests with the same value of it get the same export."),
+    ] = None
+    shadow: Annotated[
+        str | None,
+        typer.Option(metavar="JOB_ID=SHARE", help="An export that gets copies of a share (0 to 1) of them."),
+    ] = None
+    rollback: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help='When to go back by itself: {"max_error_rate": 0.05}, or @FILE.'),
+    ] = None
+    unverified: Annotated[
+        bool,
+        typer.Option("--override-verification", help="Of what was not proven; this takes an administrator."),
+    ] = False
+
+    def fields(self) -> dict[str, Any]:
+        """What is said of it, as the service takes it.
+
+        Raises:
+            typer.BadParameter: a pair that is none, or no such JSON.
+        """
+        traffic = [
+            {"export_job_id": job, "weight": _number(int, weight, "--traffic")}
+            for job, weight in (_pair(each, "--traffic") for each in self.traffic or ())
+        ]
+        shadow = None
+        if self.shadow is not None:
+            job, share = _pair(self.shadow, "--shadow")
+            shadow = {"export_job_id": job, "share": _number(float, share, "--shadow")}
+        return given(
+            {
+                "description": self.description,
+                "config": json_object(self.config),
+                "traffic": traffic or None,
+                "models": dict(_pair(each, "--model") for each in self.models or ()) or None,
+                "ensemble": _ensemble(self.ensemble) if self.ensemble else None,
+                "sticky_header": self.sticky_header or None,
+                "shadow": shadow,
+                "rollback": json_object(self.rollback) or None,
+                "override_verification": self.unverified or None,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Whether a command ends before what it began is served."""
+
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is served.")] = False
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait.")] = 120
+
+    def for_it(
+        self, client: service.ModelServiceClient, deployment: service.Deployment
+    ) -> service.Deployment:
+        """As it is then; at once where nobody waits."""
+        if not self.wait:
+            return deployment
+        typer.echo(f"Deployment {deployment.id} is starting. Ctrl-C ends only the waiting.", err=True)
+        back = f"Look at it with `model-service deployments get {deployment.id}`."
+        with waiting(f"Deployment {deployment.id}", back):
+            return client.wait_for_deployment(deployment, timeout_s=self.timeout)
+
+
+def cleared(parts: Sequence[str] | None) -> dict[str, None]:
+    """What is to be there no longer, as the service takes it. Raises: typer.BadParameter: it has to be."""
+    fields = [part.replace("-", "_") for part in parts or ()]
+    if not _CLEARABLE.issuperset(fields):
+        raise typer.BadParameter(f"one of {', '.join(sorted(_CLEARABLE))}", param_hint="--clear")
+    return dict.fromkeys(fields)
+
+
+def _ensemble(words: Sequence[str]) -> list[Any]:
+    """Its members, from their exports' ids or from a file."""
+    if not any(word.startswith("@") for word in words):
+        return [{"export_job_id": job} for job in words]
+    if len(words) > 1:
+        raise typer.BadParameter("give @FILE alone, with the whole chain", param_hint="--ensemble")
+    members = json_file(words[0][1:])
+    if not isinstance(members, list) or not members:
+        example = '[{"export_job_id": "…", "name": "crop", "inputs": {"x": "image"}}]'
+        raise typer.BadParameter(f"not a JSON list like {example}", param_hint="--ensemble")
+    return members
+
+
+def _pair(given: str, option: str) -> tuple[str, str]:
+    first, equals, second = given.partition("=")
+    if not (first and equals and second):
+        raise typer.BadParameter(f"{given!r} is no pair like A=B", param_hint=option)
+    return first, second
+
+
+def _number(kind: type[int] | type[float], text: str, option: str) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number", param_hint=option) from None

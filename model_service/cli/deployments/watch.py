@@ -1,0 +1,173 @@
+"""``model-service deployments watch``: what deployments are doing, as long as somebody looks."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from model_service.cli.common.output import Json, client_of, emit
+from model_service.cli.common.tables import Listing, milliseconds
+from model_service.client import Deployment, DeploymentFailed, ModelServiceClient, ServiceError, Usage
+from model_service.states import DeploymentStatus
+
+# The newest are watched; what was not asked for by name is not looked at one by one without end.
+_MOST = 50
+_COLUMNS = ("id", "name", "status", "revision", "requests/s", "p50", "p95", "errors", "requests")
+_SPARE = ("requests", "revision")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A deployment and what it counted this hour, looked at ``at`` on the monotonic clock."""
+
+    deployment: Deployment
+    hour: Usage | None
+    at: float
+
+    def rate(self, before: "_Look | None") -> float | None:
+        """Requests a second since the look before; None for the first."""
+        if before is None or self.at <= before.at:
+            return None
+        return (self.deployment.request_count - before.deployment.request_count) / (self.at - before.at)
+
+
+def watch(
+    context: typer.Context,
+    deployment: Annotated[
+        str | None,
+        typer.Argument(metavar="[DEPLOYMENT]", help="An id, or a name that it alone has; by default all."),
+    ] = None,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="How long from one look to the next.")
+    ] = 2,
+    until_active: Annotated[
+        bool,
+        typer.Option("--until-active", help="End when it serves its newest revision; 1 when it failed."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show status, requests a second, and this hour's latency and errors, until Ctrl-C.
+
+    With --json, a line for each look.
+    """
+    client = client_of(context)
+    deployment_id = None if deployment is None else client.get_deployment(deployment).id
+    try:
+        last = _follow(client, deployment_id, interval, until_active, as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    failed = [each for each in last if _has_failed(each)]
+    if failed:
+        reason = failed[0].error_message or "the service gave no reason."
+        raise DeploymentFailed(
+            failed[0], f"Deployment {failed[0].id} is {failed[0].status}: {reason}", "deployment_failed"
+        )
+
+
+def _follow(
+    client: ModelServiceClient,
+    deployment_id: str | None,
+    interval_s: float,
+    until_active: bool,
+    as_json: bool,
+) -> list[Deployment]:
+    """Shows until all are settled, where that is asked for: what was seen last."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
+    before: dict[str, _Look] = {}
+    if live is not None:
+        live.start()
+    try:
+        while True:
+            looks = list(_look(client, deployment_id))
+            rates = {look.deployment.id: look.rate(before.get(look.deployment.id)) for look in looks}
+            before = {look.deployment.id: look for look in looks}
+            if as_json:
+                sys.stdout.write(json.dumps(_as_json(looks, rates)) + "\n")
+                sys.stdout.flush()
+            elif live is not None:
+                live.update(_table(looks, rates), refresh=True)
+            else:
+                emit({}, False, _table(looks, rates))
+            seen = [look.deployment for look in looks]
+            if until_active and all(_is_settled(each) for each in seen):
+                return seen
+            time.sleep(interval_s)
+    finally:
+        if live is not None:
+            live.stop()
+
+
+def _look(client: ModelServiceClient, deployment_id: str | None) -> Iterator[_Look]:
+    if deployment_id is None:
+        seen = list(client.list_deployments(limit=_MOST))
+    else:
+        seen = [client.get_deployment(deployment_id)]
+    start = datetime.now(UTC) - timedelta(hours=1)
+    for each in seen:
+        at = time.monotonic()
+        try:
+            hour = client.deployment_usage(each.id, start=start).total if each.request_count else None
+        except ServiceError:  # it was deleted meanwhile, or its usage is not for this key
+            hour = None
+        yield _Look(each, hour, at)
+
+
+def _is_settled(deployment: Deployment) -> bool:
+    return deployment.serves(deployment.revision) or _has_failed(deployment)
+
+
+def _has_failed(deployment: Deployment) -> bool:
+    is_off = deployment.status in {DeploymentStatus.FAILED, DeploymentStatus.INACTIVE}
+    return is_off or deployment.gave_up(deployment.revision)
+
+
+def _table(looks: list[_Look], rates: dict[str, float | None]) -> Listing:
+    rows = [
+        (
+            look.deployment.id,
+            look.deployment.name,
+            look.deployment.status,
+            _revision(look.deployment),
+            "" if rates[look.deployment.id] is None else f"{rates[look.deployment.id]:.1f}",
+            milliseconds(look.hour.latency_ms.get("p50")) if look.hour else "",
+            milliseconds(look.hour.latency_ms.get("p95")) if look.hour else "",
+            look.hour.errors if look.hour else 0,
+            look.deployment.request_count,
+        )
+        for look in looks
+    ]
+    return Listing(_COLUMNS, rows, spare=_SPARE)
+
+
+def _revision(deployment: Deployment) -> str:
+    if deployment.live_revision in {None, deployment.revision}:
+        return str(deployment.revision or "")
+    return f"{deployment.live_revision} → {deployment.revision}"
+
+
+def _as_json(looks: list[_Look], rates: dict[str, float | None]) -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).isoformat(),
+        "deployments": [
+            {
+                "id": look.deployment.id,
+                "name": look.deployment.name,
+                "status": look.deployment.status,
+                "revision": look.deployment.revision,
+                "live_revision": look.deployment.live_revision,
+                "requests_per_s": rates[look.deployment.id],
+                "request_count": look.deployment.request_count,
+                "latency_ms": look.hour.latency_ms if look.hour else None,
+                "errors": look.hour.errors if look.hour else 0,
+            }
+            for look in looks
+        ],
+    }

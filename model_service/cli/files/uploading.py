@@ -1,0 +1,56 @@
+"""What the commands that send or remove files share: their options, and the question before a replacement."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from model_service.cli.common.tables import printable
+from model_service.client import Conflict
+
+T = TypeVar("T")
+
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace a file that has other bytes; it goes to the trash.")
+]
+Confirm = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--confirm",
+        metavar="NAME",
+        help="What depends on the version, as the refusal names it; several with commas. A terminal asks.",
+    ),
+]
+
+
+def agreed(send: Callable[[list[str]], T], confirm: list[str] | None) -> T:
+    """The result of ``send(names)``, which gets the confirmed names.
+
+    Where the service wants more of them, the person is asked, in a terminal. Ctrl-C says what was stored, and
+    that the same command goes on.
+    """
+    given = [name for text in confirm or () for part in text.split(",") if (name := part.strip())]
+    try:
+        try:
+            return send(given)
+        except Conflict as refusal:
+            if refusal.code != "confirmation_required" or not sys.stdin.isatty():
+                raise
+            typer.echo(printable(f"{in_commands(refusal.message)}"), err=True)
+            if not typer.confirm("Change it all the same?", err=True):
+                raise typer.Exit(1) from None
+            return send([str(name) for name in refusal.details.get("confirm", [])])
+    except KeyboardInterrupt as stop:
+        for note in getattr(stop, "__notes__", ["The same command starts again."]):
+            typer.echo(f"\n{printable(note)}", err=True)
+        raise typer.Exit(130) from None
+
+
+def in_commands(message: str) -> str:
+    """A refusal of the service with this program's options in place of the request's parameters."""
+    return message.replace("replace=true", "--replace").replace("confirm=", "--confirm ")
+
+
+def stored(unchanged: bool) -> str:
+    return ", unchanged" if unchanged else ""

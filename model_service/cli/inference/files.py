@@ -1,0 +1,77 @@
+"""The files of ``predict``: what INPUT holds, and the arrays of --output."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from model_service.client import Prediction
+from model_service.client.inference import tables
+from model_service.client.inference.images import content_type
+from model_service.client.inference.inputs import NPY_MAGIC, NPZ_MAGIC, npz
+
+
+def read(source: str) -> tuple[Any, Any]:
+    """``inputs`` and ``records`` of ``predict``, one of them None.
+
+    Inputs are the bytes of an image, a .npy or a .npz file as they are, or what JSON holds. Records are the
+    path of a .csv or a .parquet file, or a list of objects in JSON.
+
+    ``{"inputs": …}`` and ``{"records": …}``, the route's own bodies, work too.
+    """
+    if Path(source).suffix.lower() in tables.FILES:
+        return None, source
+    content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    if content.startswith((NPY_MAGIC, NPZ_MAGIC)) or content_type(content) is not None:
+        return content, None
+    try:
+        value = json.loads(content)
+    except ValueError as exc:
+        raise typer.BadParameter(
+            f"neither an image nor a .npy, .npz, .csv, .parquet or JSON file: {exc}", param_hint="INPUT"
+        ) from None
+    if isinstance(value, dict) and value.keys() in ({"inputs"}, {"records"}):
+        return value.get("inputs"), value.get("records")
+    is_table = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    return (None, value) if is_table else (value, None)
+
+
+def arrays(inputs: Any, output: Path) -> Any:
+    """What is answered in binary: arrays."""
+    import numpy as np
+
+    if output.suffix not in {".npz", ".npy"}:
+        raise typer.BadParameter(f"{output} is no .npz and no .npy file", param_hint="--output")
+    if isinstance(inputs, bytes) and inputs.startswith((NPY_MAGIC, NPZ_MAGIC)):
+        try:
+            loaded = np.load(io.BytesIO(inputs), allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        except Exception as exc:  # numpy and zipfile have many words for a damaged file
+            raise typer.BadParameter(f"a damaged file: {exc}", param_hint="INPUT") from None
+    try:
+        if isinstance(inputs, list):
+            return np.asarray(inputs)
+        if isinstance(inputs, dict):
+            return {name: np.asarray(value) for name, value in inputs.items()}
+    except (ValueError, OverflowError) as exc:
+        raise typer.BadParameter(f"no array: {exc}", param_hint="INPUT") from None
+    raise typer.BadParameter(
+        "an image, a text or records are answered with predictions, not arrays", param_hint="--output"
+    )
+
+
+def write(answer: Prediction, output: Path) -> None:
+    import numpy as np
+
+    if output.suffix == ".npy":
+        if len(answer.outputs) != 1:
+            names = ", ".join(answer.outputs)
+            raise typer.BadParameter(f"a .npy file holds one of {names}: name a .npz", param_hint="--output")
+        np.save(output, *answer.outputs.values())
+    else:
+        output.write_bytes(npz(answer.outputs))
+    shapes = ", ".join(f"{name} {each.dtype}{list(each.shape)}" for name, each in answer.outputs.items())
+    typer.echo(f"{output}  {shapes}")

@@ -1,0 +1,127 @@
+"""``model-service predict``."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from model_service.cli.common.option_groups import grouped
+from model_service.cli.common.output import Json, client_of, emit
+from model_service.cli.deployments.kept_keys import kept_key
+from model_service.cli.inference import files as files
+from model_service.cli.inference.views import heading, table
+from model_service.client import Deployment, ModelServiceClient, Prediction, Unauthorized
+from model_service.client.inference.sync_inference import Options
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is said beside the input."""
+
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A text, for a model that takes texts; no INPUT then.")
+    ] = None
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="MODEL_SERVICE_DEPLOYMENT_KEY",
+            help="The deployment's key, pk_…; by default what --keep-key kept.",
+        ),
+    ] = None
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which one, of a deployment of several.")
+    ] = None
+    confidence_threshold: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of a detector: boxes below it are left out.")
+    ] = None
+    iou_threshold: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of a detector: boxes that overlap more are one.")
+    ] = None
+    max_detections: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a detector: how many boxes at most.")
+    ] = None
+    top_k: Annotated[int | None, typer.Option(metavar="N", help="Of a classifier: how many classes.")] = None
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="How long to wait for the answer.")
+    ] = None
+
+    def options(self, kept_key: str | None) -> Options:
+        return {
+            "text": self.text,
+            "api_key": self.key or kept_key,
+            "model": self.model,
+            "confidence_threshold": self.confidence_threshold,
+            "iou_threshold": self.iou_threshold,
+            "max_detections": self.max_detections,
+            "top_k": self.top_k,
+            "timeout_s": self.timeout,
+        }
+
+
+@grouped
+def predict(
+    context: typer.Context,
+    deployment: Annotated[
+        str,
+        typer.Argument(metavar="DEPLOYMENT", help="An id, a name that it alone has, or an endpoint's URL."),
+    ],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INPUT]", help="An image, a .npy, .npz, .csv, .parquet or JSON file; - is stdin."
+        ),
+    ] = None,
+    *,
+    asked: Asked,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the outputs of arrays, in binary, to this .npz or .npy file."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a deployment. JSON is a nested list, or an object of them by input name; the batch comes first.
+
+    A .csv or a .parquet file, and JSON's list of objects, are rows of a model with named columns.
+    """
+    if (source is None) == (asked.text is None):
+        raise typer.BadParameter("give an input, or --text", param_hint="INPUT")
+    inputs, records = (None, None) if source is None else files.read(source)
+    client = client_of(context)
+    target, key = _target(client, deployment)
+    if output is not None:
+        inputs = files.arrays(inputs, output)
+    answer = _ask(client, target, inputs, asked.options(key) | {"records": records})
+    if output is not None:
+        files.write(answer, output)
+    elif as_json:
+        sys.stdout.write(json.dumps(answer.raw) + "\n")  # a line for each answer, as programs like it
+    else:
+        emit(answer.raw, False, heading(answer), table(answer))
+
+
+def _target(client: ModelServiceClient, deployment: str) -> tuple[str | Deployment, str | None]:
+    """What to ask, and its key, where one was kept on this machine."""
+    if "://" in deployment:
+        return deployment, None
+    found = client.get_deployment(deployment)
+    return found, kept_key(found.id)
+
+
+def _ask(client: ModelServiceClient, target: str | Deployment, inputs: Any, options: Options) -> Prediction:
+    try:
+        return client.predict(target, inputs, **options)
+    except Unauthorized as exc:
+        where = "--key or MODEL_SERVICE_DEPLOYMENT_KEY"
+        exc.add_note(
+            f"The key that {where} gives, or --keep-key kept, is not this deployment's, or holds no longer."
+            if options["api_key"]
+            else f"Give the key that `deployments create` showed with {where}, or make one with "
+            "`deployments keys create`."
+        )
+        raise

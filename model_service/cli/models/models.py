@@ -1,0 +1,287 @@
+"""``model-service models``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_service.cli.common.options import JsonObject, ModelId, Output, given, json_object
+from model_service.cli.common.output import Json, client_of, emit
+from model_service.cli.common.tables import Record, size
+from model_service.cli.files.uploading import Confirm, Replace, agreed
+from model_service.client import ClientError, Model
+
+app = typer.Typer(help="Registered models and their files.", no_args_is_help=True)
+
+Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat for several.")]
+Framework = Annotated[str | None, typer.Option(metavar="NAME", help="pytorch, for example.")]
+TaskType = Annotated[str | None, typer.Option(metavar="NAME", help="image_classification, for example.")]
+Status = Annotated[str | None, typer.Option(metavar="STATUS", help="active, deprecated or archived.")]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="What it is, in your words.")]
+CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="Who made it.")]
+Version = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="v1.0, for example; chosen when missing.")
+]
+Breaking = Annotated[
+    bool, typer.Option("--breaking-changes", help="The next major version, instead of the next minor one.")
+]
+TrainingJob = Annotated[str | None, typer.Option(metavar="JOB_ID", help="The training job it came from.")]
+Dataset = Annotated[
+    list[str] | None, typer.Option("--dataset", metavar="DATASET", help="A dataset it was made from.")
+]
+IdempotencyKey = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The same again, within a day, registers nothing new.")
+]
+
+
+@app.command()
+def register(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name all its versions share.")],
+    algorithm: Annotated[
+        str | None,
+        typer.Argument(metavar="[ALGORITHM]", help="cnn, for example; by default the framework."),
+    ] = None,
+    version: Version = None,
+    breaking_changes: Breaking = False,
+    framework: Framework = None,
+    task_type: TaskType = None,
+    description: Description = None,
+    metrics: JsonObject = None,
+    hyperparameters: JsonObject = None,
+    dataset_info: JsonObject = None,
+    signature: JsonObject = None,
+    tag: Tag = None,
+    status: Status = None,
+    parent_model_id: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="The model it was made from."),
+    ] = None,
+    training_job_id: TrainingJob = None,
+    dataset: Dataset = None,
+    created_by: CreatedBy = None,
+    idempotency_key: IdempotencyKey = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Upload this file too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Register a model, and upload its file with --file."""
+    client = client_of(context)
+    if file is not None:  # before anything is registered
+        if not file.is_file():
+            raise typer.BadParameter(f"There is no file {file}.", param_hint="--file")
+        if file.stat().st_size == 0:
+            raise typer.BadParameter(f"{file} is empty.", param_hint="--file")
+    fields = {
+        "name": name,
+        "algorithm": algorithm or framework or "unspecified",
+        "version": version,
+        "breaking_changes": breaking_changes or None,
+        "framework": framework,
+        "task_type": task_type,
+        "description": description,
+        "metrics": json_object(metrics),
+        "hyperparameters": json_object(hyperparameters),
+        "dataset_info": json_object(dataset_info),
+        "signature": json_object(signature),
+        "tags": tag,
+        "status": status,
+        "parent_model_id": parent_model_id,
+        "training_job_id": training_job_id,
+        "dataset_ids": dataset,
+        "created_by": created_by,
+    }
+    model_id = client.register_model(given(fields), idempotency_key=idempotency_key)
+    if file is not None:
+        try:
+            agreed(lambda _: client.upload_model(model_id, file), None)
+        except ClientError as exc:
+            exc.add_note(
+                f"The model is registered as {model_id}, without its file: "
+                f"`model-service models upload {model_id} {file}`."
+            )
+            raise
+    show_model(client.get_model(model_id), as_json)
+
+
+@app.command("new-version")
+def new_version(
+    context: typer.Context,
+    model_id: ModelId,
+    version: Version = None,
+    breaking_changes: Breaking = False,
+    copy_files: Annotated[bool, typer.Option("--copy-files", help="Give it the files too.")] = False,
+    description: Description = None,
+    metrics: JsonObject = None,
+    hyperparameters: JsonObject = None,
+    tag: Tag = None,
+    training_job_id: TrainingJob = None,
+    dataset: Dataset = None,
+    created_by: CreatedBy = None,
+    idempotency_key: IdempotencyKey = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version from another: its fields, with those that are given in their place."""
+    changes = {
+        "version": version,
+        "description": description,
+        "metrics": json_object(metrics),
+        "hyperparameters": json_object(hyperparameters),
+        "tags": tag,
+        "training_job_id": training_job_id,
+        "dataset_ids": dataset,
+        "created_by": created_by,
+    }
+    client = client_of(context)
+    made = client.new_version(
+        model_id,
+        copy_files=copy_files,
+        breaking_changes=breaking_changes,
+        idempotency_key=idempotency_key,
+        **given(changes),
+    )
+    show_model(client.get_model(made), as_json)
+
+
+@app.command()
+def upload(
+    context: typer.Context,
+    model_id: ModelId,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt2 file, for example.")],
+    replace: Replace = False,
+    confirm: Confirm = None,
+    as_json: Json = False,
+) -> None:
+    """Upload a model's file. The same file is not sent again; another one needs --replace."""
+    client = client_of(context)
+    with file.open("rb"):
+        model = client.get_model(model_id)  # a wrong id is told before all the bytes were sent
+    sent = agreed(lambda names: client.upload_model(model.id, file, replace=replace, confirm=names), confirm)
+    if sent.unchanged:
+        typer.echo(f"{model.name} {model.version} has this file already: nothing was sent.", err=True)
+    show_model(client.get_model(model.id), as_json)
+
+
+@app.command("show", hidden=True)
+@app.command()
+def get(context: typer.Context, model_id: ModelId, as_json: Json = False) -> None:
+    """Show one model."""
+    show_model(client_of(context).get_model(model_id), as_json)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    model_id: ModelId,
+    description: Description = None,
+    status: Status = None,
+    algorithm: Annotated[str | None, typer.Option(metavar="ALGORITHM", help="cnn, for example.")] = None,
+    framework: Framework = None,
+    task_type: TaskType = None,
+    metrics: JsonObject = None,
+    hyperparameters: JsonObject = None,
+    dataset_info: JsonObject = None,
+    signature: JsonObject = None,
+    tag: Tag = None,
+    training_job_id: TrainingJob = None,
+    dataset: Dataset = None,
+    revision: Annotated[
+        int | None, typer.Option(metavar="N", help="Only if this is its revision still, as `get` shows it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change fields of a model, each as a whole: --tag replaces all its tags."""
+    fields = {
+        "description": description,
+        "status": status,
+        "algorithm": algorithm,
+        "framework": framework,
+        "task_type": task_type,
+        "metrics": json_object(metrics),
+        "hyperparameters": json_object(hyperparameters),
+        "dataset_info": json_object(dataset_info),
+        "signature": json_object(signature),
+        "tags": tag,
+        "training_job_id": training_job_id,
+        "dataset_ids": dataset,
+    }
+    changes = given(fields)
+    if not changes:
+        raise typer.BadParameter("nothing to change: give --description, --status or another field")
+    show_model(client_of(context).update_model(model_id, revision=revision, **changes), as_json)
+
+
+@app.command()
+def download(
+    context: typer.Context,
+    model_id: ModelId,
+    output: Output = Path(),
+    as_json: Json = False,
+) -> None:
+    """Download a model's file and verify its checksum."""
+    client = client_of(context)
+    model = client.get_model(model_id)
+    written = client.download_model(model.id, output)
+    emit(model.raw, as_json, f"{written}  {size(written.stat().st_size)}, checksum verified")
+
+
+@app.command()
+def presign(
+    context: typer.Context,
+    model_id: ModelId,
+    path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="One of its files; by default the model's.")
+    ] = None,
+    expires: Annotated[
+        int, typer.Option(metavar="SECONDS", min=1, help="How long it works; at most seven days.")
+    ] = 3600,
+    as_json: Json = False,
+) -> None:
+    """Print a URL that gives a file to whoever has it, until it expires."""
+    url = client_of(context).presign_file(model_id, path, expires_in_s=expires)
+    emit({"url": url}, as_json, url)
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    model_id: ModelId,
+    purge: Annotated[bool, typer.Option("--purge", help="For good, from the trash too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a model and its files into the trash."""
+    deleted = client_of(context).delete_model(model_id, purge=purge)
+    deleted_id = deleted["deleted_id"]
+    emit(deleted, as_json, f"Deleted {deleted_id}.")
+    if not purge:
+        typer.echo(f"`model-service models restore {deleted_id}` brings it back.", err=True)
+
+
+def show_model(model: Model, as_json: bool) -> None:
+    file = model.file_metadata
+    shown = {
+        "id": model.id,
+        "name": model.name,
+        "version": model.version,
+        "aliases": model.aliases,
+        "algorithm": model.algorithm,
+        "framework": model.framework,
+        "task": model.task_type,
+        "status": model.status,
+        "description": model.description,
+        "tags": model.tags,
+        "metrics": model.metrics,
+        "hyperparameters": model.hyperparameters,
+        "dataset": model.dataset_info,
+        "signature": model.signature,
+        "parent": model.parent_model_id,
+        "training job": model.training_job_id,
+        "datasets": model.dataset_ids,
+        "file": f"{file.filename}, {size(file.size_bytes)}" if file else "none yet",
+        "checksum": file and file.checksum,
+        "files": f"{len(model.files)}, {size(model.size_bytes)}" if len(model.files) > 1 else None,
+        "downloads": model.download_count,
+        "revision": model.revision,
+        "created by": model.created_by,
+        "created (UTC)": model.created_at,
+    }
+    emit(model.raw, as_json, Record(shown))

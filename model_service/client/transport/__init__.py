@@ -1,0 +1,1 @@
+"""HTTP: calls, retries, transfers in parts, events."""

@@ -1,0 +1,146 @@
+"""What may be sent again, and why:
+
+- nothing was sent (refused, no route, connect timeout): any method;
+- 429 and 503: any method, since the service answers these before it changes anything. After a 429 the client
+  waits as long as the answer says (Retry-After), as often as it takes, up to ``longest_wait_s`` in all;
+- the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
+  PUT, DELETE, and a POST that carries an Idempotency-Key, as whatever creates something does), because the
+  first request may have been processed. A DELETE whose answer was lost can therefore end in NotFound.
+
+A request with a ``deadline`` is one that somebody waits for, a prediction: 429 and 503 are repeated only when
+the answer says when (Retry-After), as a 503 may also say that the time was not enough.
+"""
+
+import random
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import InvalidHeader
+
+from model_service.client.errors import (
+    ClientError,
+    TLSFailed,
+    TooManyRequests,
+    Unauthorized,
+    UnexpectedAnswer,
+    from_answer,
+)
+from model_service.client.transport.notices import PATIENCE_S, tell_pause
+
+ATTEMPTS = 5
+IDEMPOTENCY_KEY = "Idempotency-Key"
+# Of the waits that limits ask for, in one request.
+LONGEST_WAIT_S = 120.0
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 30.0
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+# How nginx, Go's and Apache's servers answer a plain request at a port of HTTPS.
+_NEEDS_HTTPS = re.compile(
+    rb"HTTP request (was sent )?to (an? )?(HTTPS|SSL-enabled)|plain HTTP to an SSL-enabled", re.I
+)
+_KEY_HEADERS = ("X-API-Key", "Authorization")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that came to nothing. ``again``: another is safe; ``asked_s``: when, if the answer says so."""
+
+    error: ClientError
+    again: bool
+    asked_s: float | None = None
+
+
+class Tries:
+    """The tries of one request.
+
+    Args:
+        where: the address, for the notices.
+        attempts: how many tries fail for good; one that a limit refused is none, if it says how long to wait.
+        deadline: on the monotonic clock: no pause goes beyond it.
+        longest_wait_s: for all waits together that limits ask for.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        attempts: int = ATTEMPTS,
+        deadline: float | None = None,
+        longest_wait_s: float = LONGEST_WAIT_S,
+    ) -> None:
+        self._where, self._attempts, self._deadline = where, attempts, deadline
+        self._left_s = longest_wait_s
+        self._failed = 0
+        self._began = time.monotonic()
+
+    def pause_s(self, failure: Failure) -> float:
+        """How long to wait for the next try. Says so. Raises the error where no other try can help."""
+        is_limit = isinstance(failure.error, TooManyRequests) and failure.asked_s is not None
+        self._failed += 0 if is_limit else 1
+        pause_s = failure.asked_s or backoff_s(self._failed)
+        if is_limit:
+            self._left_s -= pause_s
+        is_in_time = self._deadline is None or time.monotonic() + pause_s < self._deadline
+        is_patient = self._left_s >= 0 if is_limit else pause_s <= _LONGEST_PAUSE_S
+        if not (failure.again and self._failed < self._attempts and is_in_time and is_patient):
+            raise failure.error
+        if is_limit or time.monotonic() - self._began >= PATIENCE_S:
+            tell_pause(self._where, failure.error.message, pause_s)
+        return pause_s
+
+
+def is_repeatable(method: str, sent: Mapping[str, str]) -> bool:
+    """The same result comes of it twice."""
+    return method in _REPEATABLE or IDEMPOTENCY_KEY in sent
+
+
+def refused(
+    method: str,
+    url: str,
+    *,
+    sent: Mapping[str, str],
+    status: int,
+    answered: Mapping[str, str],
+    content: bytes,
+    deadline: float | None,
+) -> Failure:
+    """Of an answer of 300 or more; ``sent`` are the request's headers, ``answered`` the answer's.
+
+    Raises:
+        UnexpectedAnswer: a redirect.
+        TLSFailed: it speaks HTTPS only.
+    """
+    if status < 400:
+        location = answered.get("Location") or "another address"
+        raise UnexpectedAnswer(f"{url} redirects to {location}: use that address.")
+    if status == 400 and url.startswith("http://") and _NEEDS_HTTPS.search(content):
+        raise TLSFailed(https_expected(url))
+    error = from_answer(status, content, answered.get("X-Request-ID"), answered.get("Server"))
+    if isinstance(error, Unauthorized):
+        error.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
+    asked_s = _retry_after_s(answered.get("Retry-After"))
+    if status == 502:
+        return Failure(error, is_repeatable(method, sent), asked_s)
+    return Failure(error, status in {429, 503} and (deadline is None or asked_s is not None), asked_s)
+
+
+def https_expected(url: str) -> str:
+    parts = urlsplit(url)
+    return f"http://{parts.netloc} speaks HTTPS: use https://{parts.netloc}."
+
+
+def backoff_s(attempt: int) -> float:
+    """Doubles from 0.2 s; up to half of it is left to chance, so that many clients do not return together."""
+    return _FIRST_PAUSE_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds or a date; None: there is none to be understood."""
+    try:
+        return None if value is None else urllib3.Retry.parse_retry_after(urllib3.Retry(0), value)
+    except InvalidHeader:
+        return None

@@ -1,0 +1,45 @@
+"""Passwords: kept as scrypt hashes, with the parameters they were made with.
+
+scrypt (RFC 7914) is slow and takes memory on purpose, because a person's password can be guessed; N=2^14,
+r=8, p=5 is one of the settings that OWASP's Password Storage Cheat Sheet names: 16 MiB and about 0.2 s.
+"""
+
+import hashlib
+import hmac
+import secrets
+import unicodedata
+from threading import BoundedSemaphore
+
+from model_service.storage.common.db import Document
+
+MIN_LENGTH = 12
+MAX_LENGTH = 1024
+
+_N, _R, _P = 2**14, 8, 5
+_SALT_BYTES = 16
+# However many sign in at once, only so many hashes are computed: each has a core and 16 MiB for a while.
+_computing = BoundedSemaphore(2)
+
+
+def hashed(password: str) -> Document:
+    """What is stored of a password."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    return {"scrypt": _scrypt(password, salt, _N, _R, _P), "salt": salt, "n": _N, "r": _R, "p": _P}
+
+
+def matches(password: str, stored: Document | None) -> bool:
+    """Whether it is the password. Without a stored one it takes as long, and is not."""
+    kept = stored or _NOBODYS
+    found = _scrypt(password, kept["salt"], kept["n"], kept["r"], kept["p"])
+    return hmac.compare_digest(found, kept["scrypt"]) and stored is not None
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    # One person's keyboard writes 'é' as one character, another's as two.
+    text = unicodedata.normalize("NFKC", password).encode()
+    with _computing:
+        # Twice what the algorithm needs (128·N·r): OpenSSL counts its own overhead too.
+        return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=256 * n * r + 2**20, dklen=32)
+
+
+_NOBODYS: Document = {"scrypt": bytes(32), "salt": bytes(_SALT_BYTES), "n": _N, "r": _R, "p": _P}

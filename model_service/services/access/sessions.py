@@ -1,0 +1,108 @@
+"""Sessions: a signed token for a user who gave their password (JWT, RFC 7519, HS256).
+
+The token says whose it is, until when, and of which ``epoch`` of the user; no process keeps anything of it.
+One that is ended early is remembered as revoked until it would have ended anyway.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import structlog
+
+from model_service.actor import Actor
+from model_service.errors import NotPermitted, Unauthorized
+from model_service.metrics import LOGINS
+from model_service.services.access.passwords import matches
+from model_service.services.access.users import actor_of
+from model_service.services.common.signing import Signing
+from model_service.storage.access.revoked_sessions import RevokedSessions
+from model_service.storage.access.users import Users
+from model_service.storage.common.db import now
+
+log = structlog.get_logger(__name__)
+
+_PURPOSE = "session"
+_ALGORITHM = "HS256"
+_CLAIMS = ["sub", "jti", "iat", "exp", "epoch"]
+
+
+@dataclass(frozen=True)
+class SessionToken:
+    token: str
+    user: str
+    expires_at: datetime
+
+
+class SessionService:
+    def __init__(self, users: Users, revoked: RevokedSessions, signing: Signing, session_s: int) -> None:
+        self._users = users
+        self._revoked = revoked
+        self._signing = signing
+        self._length = timedelta(seconds=session_s)
+
+    def open(self, name: str, password: str) -> SessionToken:
+        """Raises: Unauthorized: in the same words and after the same time, whatever of the two is wrong."""
+        user = self._users.get(name)
+        usable = user is not None and not user["disabled"]
+        if not matches(password, user["password"] if user is not None and usable else None) or user is None:
+            LOGINS.labels(outcome="refused").inc()
+            log.warning("session.refused", user=name[:64])
+            raise Unauthorized("There is no user with this name and password.")
+        at = now()
+        expires_at = (at + self._length).replace(microsecond=0)
+        claims = {
+            "sub": name,
+            "jti": uuid.uuid4().hex,
+            "iat": int(at.timestamp()),
+            "exp": int(expires_at.timestamp()),
+            "epoch": user["epoch"],
+        }
+        LOGINS.labels(outcome="opened").inc()
+        token = jwt.encode(claims, self._signing.key(_PURPOSE), algorithm=_ALGORITHM)
+        return SessionToken(token, name, expires_at)
+
+    def actor(self, token: str) -> tuple[Actor, datetime]:
+        """Who signed in, and until when.
+
+        Raises:
+            Unauthorized: the token is no session's, is over, or its user is gone, disabled or has signed out.
+        """
+        claims = self._claims(token)
+        user = self._users.get(claims["sub"])
+        if (
+            user is None
+            or user["disabled"]
+            or user["epoch"] != claims["epoch"]
+            or self._revoked.has(claims["jti"])
+        ):
+            raise _over()
+        return actor_of(user), datetime.fromtimestamp(claims["exp"], UTC)
+
+    def end(self, token: str) -> None:
+        """Raises: NotPermitted: there is no session, but another credential."""
+        try:
+            claims = self._claims(token)
+        except Unauthorized:
+            raise NotPermitted(
+                "There is no session to end: the request came with another credential."
+            ) from None
+        self._revoked.add(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._signing.key(_PURPOSE),
+                algorithms=[_ALGORITHM],
+                options={"require": _CLAIMS, "verify_iat": False},  # machines' clocks differ
+            )
+        except jwt.InvalidTokenError:
+            raise _over() from None
+        return claims
+
+
+def _over() -> Unauthorized:
+    return Unauthorized("The session is over or is none: sign in again with POST /api/v1/sessions.")

@@ -1,0 +1,214 @@
+"""Users: who may sign in, and what they may do where.
+
+API_KEY always lets an administrator in where anybody is asked at all, so no user is ever the last one.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from model_service.actor import (
+    RESERVED_NAMES,
+    ROLE_PERMISSIONS,
+    Actor,
+    Permission,
+    Role,
+    actor,
+    require,
+)
+from model_service.errors import Conflict, InvalidField, NotFound, NotPermitted
+from model_service.services.access.passwords import hashed, matches
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.common.paging import Page
+from model_service.states import Tier
+from model_service.storage.access.keys import AccessKeys
+from model_service.storage.access.users import DuplicateUser, Users
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session, now
+
+
+class UserService:
+    def __init__(
+        self,
+        database: Database,
+        users: Users,
+        keys: AccessKeys,
+        idempotency: Idempotency,
+        forget: Callable[[], None],
+    ) -> None:
+        """``forget`` is called after each change: who somebody is may have changed."""
+        self._database = database
+        self._users = users
+        self._keys = keys
+        self._idempotency = idempotency
+        self._audit = Audit(database)
+        self._forget = forget
+
+    def create(
+        self,
+        *,
+        name: str,
+        password: str | None,
+        roles: list[Role],
+        namespaces: Mapping[str, list[Role]],
+        disabled: bool,
+        tier: Tier | None = None,
+        once: Once | None = None,
+    ) -> Document:
+        """Add a user. Without a password it cannot sign in, and has the keys that an administrator makes for
+        it.
+
+        Raises:
+            NotPermitted: not by an administrator.
+            InvalidField: the name is one that the service uses itself.
+            Conflict: the name is taken.
+        """
+        require(Permission.ADMIN)
+        if name in RESERVED_NAMES:
+            raise InvalidField(
+                f"{name!r} is a name that the service uses itself.",
+                [{"field": "name", "message": "reserved"}],
+            )
+        at = now()
+        user = {
+            "_id": name,
+            "password": None if password is None else hashed(password),
+            "roles": sorted(set(roles)),
+            "namespaces": stored_namespaces(namespaces),
+            "disabled": disabled,
+            "tier": tier,
+            "epoch": _new_epoch(),
+            "created_at": at,
+            "updated_at": at,
+        }
+
+        def create(note: Note) -> Document:
+            def work(session: Session) -> None:
+                note(name, session)
+                self._users.insert(user, session)
+                self._record("created", user, session, {"roles": user["roles"], "namespaces": namespaces})
+
+            try:
+                self._database.transaction(work)
+            except DuplicateUser:
+                raise Conflict(f"There is a user {name!r} already.", name=name) from None
+            return user
+
+        return self._idempotency.run(once, create, self.get)
+
+    def get(self, name: str) -> Document:
+        """Raises: NotPermitted: not by an administrator. NotFound."""
+        require(Permission.ADMIN)
+        user = self._users.get(name)
+        if user is None:
+            raise NotFound("user", name)
+        return user
+
+    def search(self, page: int, limit: int) -> Page:
+        """All users by name. Raises: NotPermitted: not by an administrator."""
+        require(Permission.ADMIN)
+        items, total = self._users.page((page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def update(self, name: str, changes: Document) -> Document:
+        """Change the fields that are sent; ``password: None`` takes the password away.
+
+        Another password, or a disabled user, ends the user's sessions.
+
+        Raises:
+            NotPermitted: not by an administrator.
+            NotFound.
+        """
+        require(Permission.ADMIN)
+        stored = dict(changes)
+        if "password" in stored:
+            stored["password"] = None if stored["password"] is None else hashed(stored["password"])
+        if "roles" in stored:
+            stored["roles"] = sorted(set(stored["roles"]))
+        if "namespaces" in stored:
+            stored["namespaces"] = stored_namespaces(stored["namespaces"])
+        if "password" in stored or stored.get("disabled"):
+            stored["epoch"] = _new_epoch()
+        shown = {field: value for field, value in changes.items() if field != "password"}
+        return self._update(name, stored, "updated", shown | {"fields": sorted(changes)})
+
+    def change_own_password(self, current: str, wanted: str) -> None:
+        """Of the user who acts; all of their sessions end.
+
+        Raises:
+            NotPermitted: whoever acts came with a key or is no user, or ``current`` is not their password.
+        """
+        who = actor()
+        user = self._users.get(who.name) if who.key_id is None else None
+        if user is None:
+            raise NotPermitted("Only a user who signed in with a password has one to change.")
+        if not matches(current, user["password"]):
+            raise NotPermitted("The present password is another one.")
+        changes = {"password": hashed(wanted), "epoch": _new_epoch()}
+        self._update(who.name, changes, "password_changed", {})
+
+    def delete(self, name: str) -> None:
+        """Remove a user and its keys; what it made stays.
+
+        Raises:
+            NotPermitted: not by an administrator.
+            NotFound.
+        """
+        require(Permission.ADMIN)
+
+        def work(session: Session) -> bool:
+            if not self._users.delete(name, session):
+                return False
+            keys = self._keys.delete_of(name, session)
+            self._record("deleted", {"_id": name}, session, {"keys": keys})
+            return True
+
+        found = self._database.transaction(work)
+        self._forget()
+        if not found:
+            raise NotFound("user", name)
+
+    def _update(self, name: str, changes: Document, action: str, shown: Document) -> Document:
+        def work(session: Session) -> Document | None:
+            user = self._users.update(name, changes | {"updated_at": now()}, session)
+            if user is not None:
+                self._record(action, user, session, shown)
+            return user
+
+        user = self._database.transaction(work)
+        self._forget()
+        if user is None:
+            raise NotFound("user", name)
+        return user
+
+    def _record(self, action: str, user: Document, session: Session, details: Document) -> None:
+        # A namespace is free text: as a key it could hold a dot, so it is written as it is stored.
+        if "namespaces" in details:
+            details = details | {"namespaces": stored_namespaces(details["namespaces"])}
+        self._audit.record(action, "user", user["_id"], session=session, name=user["_id"], details=details)
+
+
+def stored_namespaces(namespaces: Mapping[str, list[Role]]) -> list[Document]:
+    return [
+        {"namespace": namespace, "roles": sorted(set(roles))}
+        for namespace, roles in sorted(namespaces.items())
+        if roles
+    ]
+
+
+def actor_of(user: Document) -> Actor:
+    """Whoever signed in as this user."""
+    return Actor(
+        user["_id"],
+        everywhere=_permissions(user["roles"]),
+        in_namespaces={entry["namespace"]: _permissions(entry["roles"]) for entry in user["namespaces"]},
+        tier=Tier(user["tier"]) if user.get("tier") else None,
+    )
+
+
+def _permissions(roles: list[Any]) -> frozenset[Permission]:
+    return frozenset[Permission]().union(*(ROLE_PERMISSIONS[Role(role)] for role in roles))
+
+
+def _new_epoch() -> str:
+    return secrets.token_hex(8)

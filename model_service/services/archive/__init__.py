@@ -1,0 +1,1 @@
+"""Backup and restore: the archive of all documents and files."""

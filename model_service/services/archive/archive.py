@@ -1,0 +1,234 @@
+"""Archives: everything for a backup, or the registry's part for another instance; one format for both.
+
+Documents are read in one snapshot into a file aside, with the list of the blobs they hold; blobs follow from
+the database while the sweep leaves them alone. So an archive is of one moment, however long it takes and
+whoever writes meanwhile. See ``archive_format`` for the layout and ``archive_import`` for the way back.
+"""
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import IO
+
+from model_service import __version__
+from model_service.actor import Permission, require
+from model_service.errors import DamagedBlob
+from model_service.services.archive.format import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    Stream,
+    Writer,
+    blob_name,
+    document_name,
+)
+from model_service.services.archive.reader import Conflicts, Imported, Importer
+from model_service.storage.blobs.blobs import Blob, BlobDamaged, Blobs
+from model_service.storage.blobs.scans import Scans
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.leases import Leases
+from model_service.storage.migrations import COLLECTIONS, LATEST
+from model_service.storage.operations.archive import (
+    REGISTRY,
+    ArchiveStore,
+    BlobsMissing,
+    pack_blob,
+    unpack_blobs,
+)
+from model_service.storage.statistics.counters import Counters
+from model_service.storage.statistics.downloads import Downloads
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+_MEMBER_BYTES = 4 << 20
+
+
+class Scope(StrEnum):
+    REGISTRY = "registry"
+    EVERYTHING = "everything"
+
+
+class DatabaseNotEmpty(Exception):
+    """A restore would mix two instances."""
+
+
+@dataclass
+class _Spool:
+    """What the snapshot held: the documents as they go out, and a record for each blob."""
+
+    documents: IO[bytes]
+    blobs: IO[bytes]
+    members: list[tuple[str, int]] = field(default_factory=list)  # name, size
+    counts: dict[str, int] = field(default_factory=dict)
+    blob_count: int = 0
+    blob_bytes: int = 0
+
+    @property
+    def summary(self) -> dict[str, object]:
+        blobs = {"count": self.blob_count, "size_bytes": self.blob_bytes}
+        return {"collections": self.counts, "blobs": blobs}
+
+
+class ArchiveService:
+    """``work`` is a folder for what is kept aside: a few kB for each model."""
+
+    def __init__(self, database: Database, blobs: Blobs, counters: Counters, work: Path) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._store = ArchiveStore(database)
+        self._leases = Leases(database)
+        self._counters = counters
+        self._scans = Scans(database)
+        self._downloads = Downloads(database)
+        self._audit = Audit(database)
+        self._work = work
+
+    def export(self, scope: Scope, progress: Progress | None = None) -> Generator[bytes]:
+        """The archive, piece by piece. The snapshot is taken before this returns.
+
+        Raises:
+            NotPermitted.
+            DamagedBlob: now or in the middle; what was sent has no end then, and is refused by every reader.
+        """
+        require(Permission.ADMIN)
+        pieces = self._export(scope, progress)
+        first = next(pieces)
+
+        def all_pieces() -> Generator[bytes]:
+            try:
+                yield first
+                yield from pieces
+            finally:
+                pieces.close()
+
+        return all_pieces()
+
+    def _export(self, scope: Scope, progress: Progress | None) -> Generator[bytes]:
+        created_at = now()
+        writer = Writer(mtime=int(created_at.timestamp()))
+        self._work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (
+            self._leases.archive() as keep,
+            tempfile.TemporaryFile(dir=self._work) as documents,
+            tempfile.TemporaryFile(dir=self._work) as blobs,
+        ):
+            spool = self._spool(scope, documents, blobs)
+            yield from writer.json(MANIFEST, _manifest(scope, created_at, spool))
+            documents.seek(0)
+            for name, size in spool.members:
+                keep()
+                yield from writer.member(name, size, _take(documents, size))
+            done = 0
+            for blob in unpack_blobs(blobs):
+                for piece in writer.member(blob_name(blob.sha256), blob.size_bytes, self._bytes(blob)):
+                    keep()
+                    yield piece
+                done += blob.size_bytes
+                if progress:
+                    progress(done, spool.blob_bytes)
+            yield from writer.end(spool.summary)
+
+    def _spool(self, scope: Scope, documents: IO[bytes], blobs: IO[bytes]) -> _Spool:
+        spool = _Spool(documents, blobs)
+        there = self._store.collections()
+        names = there if scope is Scope.EVERYTHING else [name for name in REGISTRY if name in there]
+        try:
+            with self._database.snapshot() as session:
+                for name in names:
+                    self._spool_documents(spool, name, session)
+                for blob in self._store.blobs_of(names, session):
+                    spool.blob_count += 1
+                    spool.blob_bytes += blob.size_bytes
+                    blobs.write(pack_blob(blob))
+        except BlobsMissing as exc:
+            raise DamagedBlob(f"{exc}; 'model-service verify' names all that is wrong.") from exc
+        blobs.seek(0)
+        return spool
+
+    def _spool_documents(self, spool: _Spool, name: str, session: Session) -> None:
+        size = number = count = 0
+
+        def close_member() -> None:
+            nonlocal size, number
+            if size:
+                number += 1
+                spool.members.append((document_name(name, number), size))
+                size = 0
+
+        for line in self._store.documents(name, session):
+            spool.documents.write(line)
+            size += len(line)
+            count += 1
+            if size >= _MEMBER_BYTES:
+                close_member()
+        close_member()
+        spool.counts[name] = count
+
+    def _bytes(self, blob: Blob) -> Iterator[bytes]:
+        try:
+            yield from self._blobs.read(blob.id, 0, blob.size_bytes)
+        except BlobDamaged as exc:
+            raise DamagedBlob(f"{exc}; 'model-service verify' names the models that hold it.") from exc
+
+    def import_registry(self, stream: Stream, conflicts: Conflicts) -> Imported:
+        """Add what an archive of the registry holds to this one. What is there already stays as it is.
+
+        Raises:
+            NotPermitted.
+            InvalidArchive: nothing of it is visible then.
+            Conflict: with ``Conflicts.FAIL``, a name and version belong to another model here.
+        """
+        require(Permission.ADMIN)
+        with self._leases.archive() as keep:
+            importer = Importer(self._store, self._blobs, self._work, keep)
+            imported = importer.read(stream, allowed=REGISTRY, conflicts=conflicts, note=self._count)
+            self._downloads.rebuild()
+        self._audit.record("imported", "registry", "registry", session=None, details=imported.to_json())
+        return imported
+
+    def _count(self, name: str, documents: Sequence[Document], session: Session) -> None:
+        if name == "models":
+            self._counters.add(documents, session)
+            # What a scan found elsewhere is only somebody's word here.
+            self._scans.look_again([model["_id"] for model in documents if model["files"]], session)
+
+    def restore(self, stream: Stream, *, force: bool = False) -> Imported:
+        """Put back what a backup holds, the statistics included. ``force``: beside what is there already.
+
+        Raises:
+            NotPermitted.
+            DatabaseNotEmpty.
+            InvalidArchive: nothing of it is visible then.
+        """
+        require(Permission.ADMIN)
+        if not force and not self._store.empty():
+            raise DatabaseNotEmpty("This database is not empty: a backup is restored into an empty one.")
+        with self._leases.archive() as keep:
+            importer = Importer(self._store, self._blobs, self._work, keep)
+            try:
+                return importer.read(stream, allowed=None, conflicts=Conflicts.SKIP, note=None)
+            finally:
+                self._counters.rebuild()
+                self._downloads.rebuild()
+
+
+def _manifest(scope: Scope, created_at: datetime, spool: _Spool) -> dict[str, object]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "service_version": __version__,
+        "schema_version": LATEST,
+        "schema_versions": {name: COLLECTIONS.get(name, 0) for name in spool.counts},
+        "scope": scope.value,
+        "created_at": created_at.isoformat(),
+        **spool.summary,
+    }
+
+
+def _take(file: IO[bytes], size: int) -> Iterator[bytes]:
+    while size and (piece := file.read(min(size, 1 << 20))):
+        size -= len(piece)
+        yield piece

@@ -1,0 +1,45 @@
+"""Signatures that stand in for a credential: HMAC-SHA256, with an end and for one purpose.
+
+Each purpose has a key of its own, derived from one secret, so that what is signed for one (a download) can
+never pass for another (a session). The secret is SIGNING_SECRET, or made once and kept in MongoDB.
+"""
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import sha256
+
+from model_service.errors import SignatureInvalid
+from model_service.storage.common.secrets import Secrets
+
+
+class Signing:
+    def __init__(self, secrets: Secrets, configured: str | None) -> None:
+        self._secrets = secrets
+        self._configured = configured
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._configured.encode() if self._configured else self._secrets.get("signing")
+
+    def key(self, purpose: str) -> bytes:
+        """32 bytes that belong to this purpose alone, the same in every process."""
+        return hmac.digest(self._secret, f"model-service {purpose}".encode(), "sha256")
+
+    def sign(self, purpose: str, fields: Sequence[str | int], expires_at: int) -> str:
+        """The signature of the fields, in order, until ``expires_at`` (seconds since 1970)."""
+        # JSON, because a plain joint of the fields would let one end where the next begins.
+        signed = json.dumps([*fields, expires_at]).encode()
+        digest = hmac.new(self.key(purpose), signed, sha256).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def verify(self, purpose: str, fields: Sequence[str | int], expires_at: int, signature: str) -> None:
+        """Raises: SignatureInvalid: another signature, or its time is over."""
+        expected = self.sign(purpose, fields, expires_at)
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
+            raise SignatureInvalid("The URL's signature is wrong: it was made for another request.")
+        if time.time() >= expires_at:
+            raise SignatureInvalid("The URL has expired: ask for a new one.", expired_at=expires_at)

@@ -1,0 +1,159 @@
+"""Datasets: what models are trained, validated, tested and calibrated with, in versions, with their files."""
+
+from collections.abc import Collection
+
+from model_service.actor import Permission, actor, creator, require
+from model_service.errors import Conflict, NotFound
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.common.paging import Page, readable
+from model_service.services.common.references import following, version_order
+from model_service.services.models.origins import Origins
+from model_service.services.models.rules import check_revision
+from model_service.services.models.versions import number_taken
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.removed_files import RemovedFiles
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.datasets.datasets import Datasets
+from model_service.storage.models.models import Change, DuplicateVersion
+
+
+class DatasetService:
+    def __init__(
+        self, database: Database, datasets: Datasets, origins: Origins, blobs: Blobs, idempotency: Idempotency
+    ) -> None:
+        self._database = database
+        self._datasets = datasets
+        self._origins = origins
+        self._blobs = blobs
+        self._removed_files = RemovedFiles(database, blobs)
+        self._idempotency = idempotency
+
+    def register(self, fields: Document, once: Once | None = None) -> Document:
+        """Store a new version, without files yet; without a ``version`` it gets the next minor one.
+
+        Raises:
+            NotPermitted.
+            InvalidField: the version is not ``v1`` or ``v1.0``.
+            Conflict: the name has or had this version.
+        """
+        require(Permission.WRITE, fields["name"])
+        return self._idempotency.run(once, lambda note: self._register(fields, note), self.get)
+
+    def _register(self, fields: Document, note: Note) -> Document:
+        name, wanted = fields["name"], fields["version"]
+        while True:
+            version = wanted or following(self._datasets.newest_version_order(name))
+            at = now()
+            document = fields | {
+                "_id": self._datasets.new_id(),
+                "created_by": creator(fields.get("created_by")),
+                "version": version,
+                "version_order": version_order(version),
+                "files": [],
+                "file_metadata": None,
+                "size_bytes": 0,
+                "created_at": at,
+                "updated_at": at,
+            }
+
+            def work(session: Session, document: Document = document) -> None:
+                note(document["_id"], session)
+                self._datasets.insert(document, session, details={"version": document["version"]})
+
+            try:
+                self._database.transaction(work)
+            except DuplicateVersion as duplicate:
+                if wanted:
+                    raise number_taken(name, wanted, duplicate) from None
+                continue  # somebody took the number meanwhile
+            return document
+
+    def get(self, reference: str) -> Document:
+        """Raises: MalformedId, InvalidRequest, NotFound."""
+        return self._origins.dataset(reference)
+
+    def page(self, filters: Document, page: int, limit: int) -> Page:
+        """The versions that match and that whoever acts may read, newest first; ``tags`` matches any."""
+        query = filters | readable()
+        if "tags" in query:
+            query["tags"] = {"$in": query["tags"]}
+        items, total = self._datasets.page(query, (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def update(
+        self, reference: str, changes: Document, *, revisions: Collection[int] | None = None
+    ) -> Document:
+        """Change the fields that are sent. Returns the dataset as it is then.
+
+        Args:
+            revisions: only where the dataset has one of these, whatever others do at the same time.
+
+        Raises:
+            MalformedId, InvalidRequest, NotFound, NotPermitted.
+            PreconditionFailed: it has another revision; ``details.etag`` is the present one's.
+        """
+        dataset = self.get(reference)
+        require(Permission.WRITE, dataset["name"])
+
+        def edit(before: Document) -> Document:
+            check_revision(before, revisions)
+            return changes
+
+        def work(session: Session) -> Change | None:
+            return self._datasets.change(dataset["_id"], edit, session)
+
+        changed = self._database.transaction(work)
+        if changed is None:
+            raise NotFound("dataset", reference)
+        return changed.after
+
+    def delete(self, reference: str) -> str:
+        """Remove a version that nothing was made with, and its files. Returns its id.
+
+        Raises:
+            MalformedId, InvalidRequest, NotFound, NotPermitted.
+            Conflict: a training job or a model, perhaps one in the trash, names it.
+        """
+        dataset = self.get(reference)
+        require(Permission.WRITE, dataset["name"])
+
+        def work(session: Session) -> Document | None:
+            gone = self._datasets.remove(dataset["_id"], session)
+            if self._datasets.is_used(dataset["_id"], session):
+                raise Conflict(
+                    "Training jobs or models name this dataset; its usage tells which. Delete them first.",
+                    dataset_id=str(dataset["_id"]),
+                )
+            if gone is not None:
+                self._blobs.release_all((file["file_id"] for file in gone["files"]), session)
+            return gone
+
+        if self._database.transaction(work) is None:
+            raise NotFound("dataset", reference)
+        self._removed_files.purge_all("dataset", dataset["_id"])
+        return str(dataset["_id"])
+
+    def usage(self, reference: str, limit: int) -> Document:
+        """The newest training jobs that used it, with the roles it had, and the models made from it.
+
+        At most ``limit`` of each, of those that whoever acts may read. A model is made from it when it names
+        it, or when it came from one of these training jobs.
+
+        Raises:
+            MalformedId, InvalidRequest, NotFound.
+        """
+        dataset = self.get(reference)
+        dataset_id, namespaces = dataset["_id"], actor().readable_namespaces()
+        jobs = self._datasets.training_jobs_with(dataset_id, namespaces, limit + 1)
+        shown = jobs[:limit]
+        models = self._datasets.models_from(dataset_id, [job["_id"] for job in shown], namespaces, limit + 1)
+        return {
+            "dataset": dataset,
+            "training_jobs": [job | {"roles": _roles(job, dataset_id)} for job in shown],
+            "models": models[:limit],
+            "truncated": len(jobs) > limit or len(models) > limit,
+        }
+
+
+def _roles(job: Document, dataset_id: object) -> list[str]:
+    return [used["role"] for used in job["datasets"] if used["dataset_id"] == dataset_id]

@@ -1,0 +1,1 @@
+"""Deployments: changes, keys, limits, usage."""

@@ -1,0 +1,302 @@
+"""What is done to a deployment that exists: revised, scaled, switched on and off, rolled back, promoted.
+
+A change of what is served makes a new revision, which the inference servers load aside while the one before
+goes on serving. Every change reads the deployment in its own transaction.
+"""
+
+from collections.abc import Callable, Collection
+
+from model_service.actor import Permission, require
+from model_service.errors import Conflict, InvalidField, NotFound
+from model_service.services.common.deployment_names import named
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.deployments.deployments import DeploymentService
+from model_service.services.deployments.limits import DeploymentLimits
+from model_service.services.deployments.plans import SPLIT, DeploymentPlans, Plan, merged
+from model_service.services.models.rules import check_revision, check_transition
+from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, former
+from model_service.storage.deployments.history import DeploymentHistory
+
+_DESCRIPTIVE = ("description",)
+
+
+class DeploymentChanges:
+    def __init__(
+        self,
+        database: Database,
+        deployments: Deployments,
+        plans: DeploymentPlans,
+        limits: DeploymentLimits,
+        idempotency: Idempotency,
+        service: DeploymentService,
+    ) -> None:
+        self._database = database
+        self._deployments = deployments
+        self._plans = plans
+        self._limits = limits
+        self._idempotency = idempotency
+        self._service = service
+        self._history = DeploymentHistory(database)
+        self._audit = Audit(database)
+
+    def replace(self, deployment_id: str, fields: Document, *, revisions: Collection[int] | None) -> Document:
+        """All of what a deployment is made of, by the fields of ``DeploymentService.create``.
+
+        Raises: as ``patch``.
+        """
+        whole = {"description": None, **fields}
+        return self._revise(deployment_id, whole, revisions, lambda before: (None, DEFAULT_CONFIG))
+
+    def patch(self, deployment_id: str, fields: Document, *, revisions: Collection[int] | None) -> Document:
+        """Some of it: what is not sent stays; ``config`` is merged deeply.
+
+        Args:
+            revisions: it has one of these; None: whichever it has.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
+            PreconditionFailed: it has another revision.
+            DeploymentLimitReached: it had failed, and its owner has as many active ones as they may.
+            Conflict: another ``deployment_type``.
+        """
+        return self._revise(
+            deployment_id, fields, revisions, lambda before: (before["routing"], before["config"])
+        )
+
+    def _revise(
+        self,
+        deployment_id: str,
+        fields: Document,
+        revisions: Collection[int] | None,
+        base_of: Callable[[Document], tuple[Document | None, Document]],
+    ) -> Document:
+        def work(session: Session) -> Document:
+            before = self._changeable(deployment_id, session)
+            check_revision(before, revisions)
+            kind = fields.get("deployment_type", before["deployment_type"])
+            if kind != before["deployment_type"]:
+                raise Conflict(
+                    f"It is a {before['deployment_type']}, and does not become a {kind}: make one."
+                )
+            base, base_config = base_of(before)
+            plan = self._plans.routing(
+                fields, base=base, present=before, override=fields.get("override_verification", False)
+            )
+            config = self._plans.config(fields.get("config", {}), base_config, before["user_id"])
+            changes = {field: fields[field] for field in _DESCRIPTIVE if field in fields}
+            changes |= self._renamed(before, fields, session)
+            wanted = {"routing": plan.routing, "config": config, **changes}
+            changed = sorted(field for field, value in wanted.items() if value != before.get(field))
+            if not changed:
+                return before
+            after = self._revised(before, plan, config, session, **changes)
+            self._record("updated", after, session, {"fields": changed, "revision": after["revision"]})
+            return after
+
+        return self._database.transaction(work)
+
+    def _renamed(self, before: Document, fields: Document, session: Session) -> Document:
+        """The name and display name to store; nothing where the deployment has the name that was sent."""
+        sent = fields.get("name")
+        if sent is None or sent in (before["name"], before.get("display_name")):
+            return {}
+        names = named(sent)
+        if names["display_name"] is not None:
+            names["name"] = self._deployments.free_name(str(names["name"]), session)
+        return dict(names)
+
+    def scale(self, deployment_id: str, scaling: Document) -> Document:
+        """How many servers there are: ``replicas``, or what is sent of ``auto_scaling``. No new revision.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            InvalidField: fewer at most than at least, or both ways at once.
+        """
+        if not scaling or ("replicas" in scaling and len(scaling) > 1):
+            message = "send it alone, or some of min_replicas, max_replicas and target_utilization"
+            raise InvalidField.of("replicas", message)
+        if "replicas" in scaling:
+            replicas = scaling["replicas"]
+            scaling = {"min_replicas": replicas, "max_replicas": replicas}
+
+        def work(session: Session) -> Document:
+            before = self._changeable(deployment_id, session)
+            asked = {"auto_scaling": scaling}
+            config = self._plans.config(asked, before["config"], before["user_id"])
+            if config == before["config"]:
+                return before
+            after = self._deployments.set_scaling(before, config["auto_scaling"], session)
+            self._record("scaled", after, session, config["auto_scaling"])
+            return after
+
+        return self._database.transaction(work)
+
+    def activate(self, deployment_id: str) -> Document:
+        """Have one that is inactive, or failed, served again. One that is served, or will be, stays so.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            DeploymentLimitReached: its owner has as many active ones as their tier allows.
+        """
+        changes: Document = {"deactivated_at": None, "error_message": None, "load_attempts": {}}
+        to = DeploymentStatus.DEPLOYING
+        return self._switch(deployment_id, to, SERVED, "reactivated", changes)
+
+    def deactivate(self, deployment_id: str) -> Document:
+        """Stop serving it; its keys and its packages stay. One that is inactive stays so.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            Conflict: it failed.
+        """
+        changes: Document = {"deactivated_at": now()}
+        to = DeploymentStatus.INACTIVE
+        return self._switch(deployment_id, to, (to,), "deactivated", changes)
+
+    def _switch(
+        self,
+        deployment_id: str,
+        to: DeploymentStatus,
+        already: Collection[DeploymentStatus],
+        event: str,
+        changes: Document,
+    ) -> Document:
+        def work(session: Session) -> Document:
+            before = self._changeable(deployment_id, session)
+            status = DeploymentStatus(before["status"])
+            if status in already:
+                return before
+            check_transition("deployment", status, to, DEPLOYMENT_TRANSITIONS)
+            if to in SERVED:
+                self._limits.check(before["user_id"], session)
+            changed, told = {**changes, "updated_at": now()}, {"revision": before["revision"]}
+            self._deployments.shift(before["_id"], to, event, session, changes=changed, data=told)
+            self._record(event, before, session, told)
+            return before | changed | {"status": to}
+
+        return self._database.transaction(work)
+
+    def rollback(
+        self,
+        deployment_id: str,
+        number: int | None,
+        *,
+        revisions: Collection[int] | None,
+        once: Once | None = None,
+    ) -> Document:
+        """Make an earlier revision the newest again; None: the newest that was served with other traffic.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, PreconditionFailed.
+            Conflict: there is nothing to go back to; ``details.revisions`` are those that are kept.
+        """
+
+        def make(note: Note) -> Document:
+            def work(session: Session) -> Document:
+                before = self._changeable(deployment_id, session)
+                note(before["_id"], session)
+                check_revision(before, revisions)
+                entry = _earlier(before, number)
+                self._check_room(before, session)
+                after = self._deployments.restore(before, entry, session, reason=None, data={})
+                if after is None:
+                    raise NotFound("package of revision", str(entry["revision"]))
+                return after
+
+            return self._database.transaction(work)
+
+        return self._idempotency.run(once, make, self._service.get)
+
+    def promote(self, deployment_id: str, member: str, *, revisions: Collection[int] | None) -> Document:
+        """Have one member of a split, or its shadow, answer all requests.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, PreconditionFailed.
+            InvalidField: there is no such member.
+            Conflict: requests are not split there.
+        """
+
+        def work(session: Session) -> Document:
+            before = self._changeable(deployment_id, session)
+            check_revision(before, revisions)
+            routing = _promoted(before["routing"], member)
+            if routing == before["routing"]:
+                return before
+            after = self._revised(before, Plan(routing), before["config"], session)
+            told = {"member": member, "revision": after["revision"], "model_version": after["model_version"]}
+            self._history.record(before["_id"], "promoted", before["status"], after["status"], told, session)
+            self._record("promoted", after, session, told)
+            return after
+
+        return self._database.transaction(work)
+
+    def _changeable(self, deployment_id: str, session: Session) -> Document:
+        """As this transaction sees it: a change beside it makes one of the two begin anew."""
+        found = self._service.get(deployment_id)
+        require(Permission.DEPLOY, found["model_name"])
+        deployment = self._deployments.get(found["_id"], session)
+        if deployment is None:
+            raise NotFound("deployment", deployment_id)
+        return deployment
+
+    def _revised(
+        self, before: Document, plan: Plan, config: Document, session: Session, **changes: object
+    ) -> Document:
+        self._check_room(before, session)
+        after = self._deployments.revise(before, plan.routing, config, session, **changes)
+        if after is None:
+            raise NotFound("package of export job", ", ".join(plan.export_job_ids))
+        if plan.unverified:
+            told = {"revision": after["revision"], "exports": plan.unverified}
+            status = after["status"]
+            self._history.record(after["_id"], "verification_overridden", status, status, told, session)
+            self._record("verification_overridden", after, session, told)
+        return after
+
+    def _check_room(self, before: Document, session: Session) -> None:
+        """One that failed is tried again with a new revision."""
+        if before["status"] == DeploymentStatus.FAILED:
+            self._limits.check(before["user_id"], session)
+
+    def _record(self, action: str, deployment: Document, session: Session, details: Document) -> None:
+        subject, name = deployment["_id"], deployment["model_name"]
+        self._audit.record(action, "deployment", subject, session=session, name=name, details=details)
+
+
+def _earlier(deployment: Document, number: int | None) -> Document:
+    entry = former(deployment)
+    if number is not None:
+        earlier = (each for each in deployment["revisions"] if each["revision"] == number)
+        entry = next(earlier, None) if number != deployment["revision"] else None
+    if entry is None:
+        kept = [each["revision"] for each in deployment["revisions"]]
+        wanted = "one that was served with other traffic" if number is None else f"revision {number}"
+        raise Conflict(
+            f"There is no going back to {wanted}: it is at revision {deployment['revision']}, and "
+            f"{', '.join(map(str, kept))} are kept.",
+            revision=deployment["revision"],
+            revisions=kept,
+        )
+    return entry
+
+
+def _promoted(routing: Document, name: str) -> Document:
+    if routing["mode"] != SPLIT:
+        raise Conflict(
+            f"Requests are not split there but go by {routing['mode']!r}: put another export instead.",
+            mode=routing["mode"],
+        )
+    shadow = routing["shadow"]
+    found = [member for member in (*routing["members"], shadow) if member and member["name"] == name]
+    if not found:
+        names = ", ".join(repr(each["name"]) for each in (*routing["members"], shadow) if each)
+        raise InvalidField.of("member", f"one of {names}", wrong=repr(name))
+    chosen = {field: value for field, value in found[0].items() if field != "share"}
+    left = None if shadow and shadow["export_job_id"] == chosen["export_job_id"] else shadow
+    if routing["members"] == [chosen]:
+        return routing
+    return merged(routing, {"members": [chosen | {"weight": DEFAULT_WEIGHT}], "shadow": left})

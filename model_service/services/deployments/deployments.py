@@ -1,0 +1,254 @@
+"""Deployments: made, found, deleted. What is changed of one is in ``services.deployments.changes``."""
+
+import uuid
+from typing import NoReturn
+
+from model_service.actor import Permission, actor, may_read, namespace_of, require
+from model_service.config import Settings
+from model_service.deployers import AVAILABLE, deployer_for
+from model_service.errors import Conflict, NotFound, UnsupportedOption
+from model_service.services.common.deployment_names import is_plain, named
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.common.paging import Page, readable
+from model_service.services.common.references import deployment_query
+from model_service.services.common.signing import Signing
+from model_service.services.common.suggestions import Suggestions
+from model_service.services.deployments.keys import FIRST_KEY, new_key, new_text, sha256_of
+from model_service.services.deployments.limits import DeploymentLimits
+from model_service.services.deployments.plans import DeploymentPlans, Plan
+from model_service.states import DeploymentStatus, DeploymentType
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision, of_first_member
+from model_service.storage.deployments.history import DeploymentHistory
+from model_service.storage.deployments.keys import DeploymentKeys
+from model_service.storage.deployments.logs import DeploymentLogs
+
+# What the targets of this installation deploy.
+OFFERED = AVAILABLE
+
+
+class DeploymentService:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        deployments: Deployments,
+        plans: DeploymentPlans,
+        limits: DeploymentLimits,
+        idempotency: Idempotency,
+        signing: Signing,
+        suggestions: Suggestions,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._deployments = deployments
+        self._plans = plans
+        self._limits = limits
+        self._idempotency = idempotency
+        self._signing = signing
+        self._suggestions = suggestions
+        self._keys = DeploymentKeys(database)
+        self._history = DeploymentHistory(database)
+        self._logs = DeploymentLogs(database)
+        self._audit = Audit(database)
+
+    def create(self, fields: Document, once: Once | None = None) -> tuple[Document, str]:
+        """Store a pending deployment, which its target takes up. Returns it with its key, which is not kept.
+
+        With ``once`` the key is derived from the request's own, so that its repetition can be told it too.
+
+        Args:
+            fields: ``name``, one of ``deployment_plans.SOURCES``, and what else the API takes.
+
+        Raises:
+            UnsupportedOption: nothing deploys to this type.
+            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
+            DeploymentLimitReached: whoever acts has as many as their tier allows.
+            Conflict: of a repetition: the key was rotated or revoked since.
+        """
+        kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
+        if kind not in OFFERED:
+            raise UnsupportedOption(f"Deployments of type {kind} are not offered.", allowed=list(OFFERED))
+
+        def make(note: Note) -> tuple[Document, str]:
+            plan = self._plans.routing(fields, override=fields.get("override_verification", False))
+            config = self._plans.config(fields.get("config", {}), DEFAULT_CONFIG, actor().name)
+            deployment = self._new_deployment(kind, fields, plan, config)
+            text = new_text(self._signing, deployment["_id"], once)
+            key = new_key(str(uuid.uuid4()), text, deployment["_id"], FIRST_KEY, None)
+
+            def work(session: Session) -> None:
+                note(deployment["_id"], session)
+                self._limits.check(deployment["user_id"], session)
+                if not self._deployments.insert(deployment, key, session):
+                    raise NotFound("package of export job", ", ".join(plan.export_job_ids))
+                self._record_new(deployment, plan, session)
+
+            self._database.transaction(work)
+            return deployment, text
+
+        def made(deployment_id: str) -> tuple[Document, str]:
+            deployment, text = self.get(deployment_id), new_text(self._signing, deployment_id, once)
+            if self._keys.with_digest(deployment_id, sha256_of(text)) is None:
+                raise Conflict(
+                    "The key that this request made was revoked since: make a new one.", id=deployment_id
+                )
+            return deployment, text
+
+        return self._idempotency.run(once, make, made)
+
+    def _new_deployment(
+        self, kind: DeploymentType, fields: Document, plan: Plan, config: Document
+    ) -> Document:
+        deployment_id, at, owner = str(uuid.uuid4()), now(), actor().name
+        first = of_first_member(plan.routing)
+        return {
+            "_id": deployment_id,
+            "user_id": owner,
+            **named(fields["name"]),
+            "description": fields.get("description"),
+            "deployment_type": kind,
+            "status": DeploymentStatus.PENDING,
+            "namespace": namespace_of(first["model_name"]),
+            **first,
+            "config": config,
+            "routing": plan.routing,
+            "revision": 1,
+            "revisions": [new_revision(1, plan.routing, config, owner, at)],
+            "live_revision": None,
+            "error_message": None,
+            "request_count": 0,
+            "error_count": 0,
+            "last_request_at": None,
+            "total_inference_time_ms": 0.0,
+            "created_at": at,
+            "updated_at": at,
+            "deployed_at": None,
+            "deactivated_at": None,
+        }
+
+    def get(self, deployment_id: str) -> Document:
+        """By its id, or by a name or display name that no other deployment which the caller may read has.
+
+        Raises:
+            NotFound.
+            Conflict: several have that name; ``details.ids`` are theirs.
+        """
+        return self._find(deployment_id) or self._raise_missing(deployment_id)
+
+    def _find(self, reference: str) -> Document | None:
+        query = deployment_query(reference)
+        if "_id" in query:
+            found = self._deployments.get(query["_id"])
+            return found if found is not None and may_read(found["model_name"]) else None
+        named = self._deployments.named(query, actor().readable_namespaces())
+        if len(named) > 1:
+            ids = [each["_id"] for each in named]
+            raise Conflict(
+                f"{len(named)} deployments have the name {reference!r}: give an id, {' or '.join(ids)}.",
+                ids=ids,
+            )
+        return named[0] if named else None
+
+    def _raise_missing(self, reference: str) -> NoReturn:
+        raise self._suggestions.missing("deployment", reference)
+
+    def get_or_deleted(self, deployment_id: str) -> Document:
+        """``get``, for what outlives a deployment: of one that is gone, what its history tells of it.
+
+        Whoever could read it still may: ``model_name`` says who that is, and where it is not known, those
+        who read everything.
+
+        Raises:
+            NotFound, Conflict.
+        """
+        found = self._find(deployment_id)
+        if found is None and "_id" in (query := deployment_query(deployment_id)):
+            deleted = self._history.deleted(query["_id"])
+            found = deleted if deleted is not None and _is_readable(deleted.get("model_name")) else None
+        return found or self._raise_missing(deployment_id)
+
+    def endpoint_url(self, deployment: Document, registry_url: str) -> str:
+        """Its endpoint's address by the present settings, since an inference server may move.
+
+        Args:
+            registry_url: the registry's address as the client knows it.
+        """
+        kind = DeploymentType(deployment["deployment_type"])
+        return deployer_for(kind, self._settings).endpoint_url(deployment["_id"], registry_url)
+
+    def search(self, filters: Document, *, page: int, limit: int) -> Page:
+        """Those that match and that whoever acts may read, newest first, without their revisions.
+
+        Args:
+            filters: fields and their values; None is no filter. ``name`` may be a display name.
+        """
+        query = readable() | {field: value for field, value in filters.items() if value is not None}
+        if "export_job_id" in query:
+            query["routing.members.export_job_id"] = query.pop("export_job_id")
+        if "name" in query and not is_plain(query["name"]):
+            query["display_name"] = query.pop("name")
+        items, total = self._deployments.page(query, (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def history(self, deployment_id: str, event: str | None, *, page: int, limit: int) -> Page:
+        """What happened to it, newest first; to one that was deleted too. Raises: MalformedId, NotFound."""
+        subject = self.get_or_deleted(deployment_id)["_id"]
+        items, total = self._history.page(subject, event, (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def logs(self, deployment_id: str, level: str | None, *, limit: int) -> list[Document]:
+        """What the inference servers told of it, newest first; of this level or a graver one. As ``history``.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        return self._logs.newest(self.get_or_deleted(deployment_id)["_id"], level, limit)
+
+    def delete(self, deployment_id: str) -> str:
+        """Stop serving it and forget its keys; the history stays. Returns its id.
+
+        Raises:
+            MalformedId, NotFound.
+            NotPermitted: by somebody who may not deploy its model.
+        """
+        wanted = self.get(deployment_id)
+        require(Permission.DEPLOY, wanted["model_name"])
+
+        def work(session: Session) -> bool:
+            gone = self._deployments.delete(wanted["_id"], session)
+            if gone is not None:
+                told = {field: gone[field] for field in ("name", "export_job_id", "model_version")}
+                self._audit.record(
+                    "deleted",
+                    "deployment",
+                    gone["_id"],
+                    session=session,
+                    name=gone["model_name"],
+                    details=told,
+                )
+            return gone is not None
+
+        if not self._database.transaction(work):
+            raise NotFound("deployment", deployment_id)
+        return str(wanted["_id"])
+
+    def _record_new(self, deployment: Document, plan: Plan, session: Session) -> None:
+        subject, status = deployment["_id"], deployment["status"]
+        told = {"revision": 1, "exports": plan.export_job_ids, "model_version": deployment["model_version"]}
+        self._history.record(subject, "created", None, status, told, session)
+        if plan.unverified:
+            data = {"revision": 1, "exports": plan.unverified}
+            self._history.record(subject, "verification_overridden", status, status, data, session)
+        details = {field: deployment[field] for field in ("name", "export_job_id", "model_version")}
+        if plan.unverified:
+            details["verification_overridden"] = plan.unverified
+        self._audit.record(
+            "created", "deployment", subject, session=session, name=deployment["model_name"], details=details
+        )
+
+
+def _is_readable(model_name: str | None) -> bool:
+    return actor().readable_namespaces() is None if model_name is None else may_read(model_name)

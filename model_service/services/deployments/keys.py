@@ -1,0 +1,205 @@
+"""Keys of endpoints, ``pk_…``: made, listed, rotated, revoked; an inference server notices within a second.
+
+256 random bits need no slow hash, since there is nothing to guess: a plain sha256 is kept.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from model_service.actor import Permission, require
+from model_service.errors import Conflict, InvalidField, NotFound
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.common.ids import parse_uuid
+from model_service.services.common.signing import Signing
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.history import DeploymentHistory
+from model_service.storage.deployments.keys import DeploymentKeys
+
+KEY_PREFIX = "pk_"
+FIRST_KEY = "default"
+MOST_KEYS = 100
+_SHOWN = 10
+
+
+def new_text(signing: Signing, subject_id: str, once: Once | None) -> str:
+    """256 bits that nobody can guess: random, or of the subject, the request's own key and our secret.
+
+    The latter is the same for the repetition of the request that made the subject.
+    """
+    if once is None:
+        return f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"
+    identity = f"{once.identity}\0{subject_id}".encode()
+    digest = hmac.digest(signing.key("deployment-key"), identity, "sha256")
+    return f"{KEY_PREFIX}{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def new_key(key_id: str, text: str, deployment_id: str, name: str, expires_at: datetime | None) -> Document:
+    """What is kept of a key."""
+    return {
+        "_id": key_id,
+        "deployment_id": deployment_id,
+        "name": name,
+        "prefix": text[:_SHOWN],
+        "sha256": sha256_of(text),
+        "created_at": now(),
+        "expires_at": expires_at,
+        "last_used_at": None,
+    }
+
+
+class DeploymentKeyService:
+    def __init__(
+        self,
+        database: Database,
+        deployments: Deployments,
+        idempotency: Idempotency,
+        signing: Signing,
+        find: Callable[[str], Document],
+    ) -> None:
+        """``find``: the deployment of that id, for whoever may read it."""
+        self._database = database
+        self._deployments = deployments
+        self._keys = DeploymentKeys(database)
+        self._history = DeploymentHistory(database)
+        self._audit = Audit(database)
+        self._idempotency = idempotency
+        self._signing = signing
+        self._find = find
+
+    def list(self, deployment_id: str) -> list[Document]:
+        """Newest first, with those that expired lately. Raises: MalformedId, NotFound."""
+        return self._keys.of(self._find(deployment_id)["_id"])
+
+    def create(
+        self, deployment_id: str, *, name: str, expires_at: datetime | None, once: Once | None = None
+    ) -> tuple[Document, str]:
+        """Another key of a deployment. Returns it with its text, which is not kept.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            InvalidField: it would have expired already.
+            Conflict: it has as many keys as it may have; or of a repetition: the key is gone.
+        """
+        deployment = self._changeable(deployment_id)
+        _check_future(expires_at)
+
+        def make(note: Note) -> tuple[Document, str]:
+            key, text = self._new(deployment, name, expires_at, once)
+
+            def work(session: Session) -> None:
+                note(key["_id"], session)
+                self._insert(deployment, key, session)
+                self._record("key_created", deployment, key, session, {})
+
+            self._database.transaction(work)
+            return key, text
+
+        return self._idempotency.run(once, make, lambda key_id: self._again(deployment, key_id, once))
+
+    def rotate(
+        self, deployment_id: str, key_id: str, *, grace_s: int, once: Once | None = None
+    ) -> tuple[Document, str]:
+        """Another key in place of this one, with its name and its end; this one works for ``grace_s`` more.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            Conflict: it was rotated before, or has expired; or of a repetition: the new key is gone.
+        """
+        deployment = self._changeable(deployment_id)
+        wanted = parse_uuid("key", key_id)
+
+        def make(note: Note) -> tuple[Document, str]:
+            old = self._present(deployment, wanted)
+            if old.get("rotated") or (old["expires_at"] is not None and old["expires_at"] <= now()):
+                raise Conflict("The key was rotated before, or has expired: make a new one.", id=wanted)
+            key, text = self._new(deployment, old["name"], old["expires_at"], once)
+
+            def work(session: Session) -> None:
+                note(key["_id"], session)
+                present = self._keys.get(deployment["_id"], wanted, session)
+                if present is None:
+                    raise NotFound("key", wanted)
+                if present.get("rotated"):
+                    raise Conflict("The key was rotated before: make a new one.", id=wanted)
+                ends = [now() + timedelta(seconds=grace_s), present["expires_at"]]
+                until = min(end for end in ends if end is not None)
+                self._keys.replaced(wanted, until, session)
+                self._insert(deployment, key, session)
+                told = {"replaces": wanted, "grace_s": grace_s}
+                self._record("key_rotated", deployment, key, session, told)
+
+            self._database.transaction(work)
+            return key, text
+
+        return self._idempotency.run(once, make, lambda new_id: self._again(deployment, new_id, once))
+
+    def revoke(self, deployment_id: str, key_id: str) -> None:
+        """Have a key work no longer. Raises: MalformedId, NotFound, NotPermitted."""
+        deployment = self._changeable(deployment_id)
+        wanted = parse_uuid("key", key_id)
+
+        def work(session: Session) -> bool:
+            gone = self._keys.delete(deployment["_id"], wanted, session)
+            if gone is not None:
+                self._record("key_revoked", deployment, gone, session, {})
+            return gone is not None
+
+        if not self._database.transaction(work):
+            raise NotFound("key", key_id)
+
+    def _changeable(self, deployment_id: str) -> Document:
+        deployment = self._find(deployment_id)
+        require(Permission.DEPLOY, deployment["model_name"])
+        return deployment
+
+    def _present(self, deployment: Document, key_id: str) -> Document:
+        key = self._keys.get(deployment["_id"], key_id)
+        if key is None:
+            raise NotFound("key", key_id)
+        return key
+
+    def _new(
+        self, deployment: Document, name: str, expires_at: datetime | None, once: Once | None
+    ) -> tuple[Document, str]:
+        key_id = str(uuid.uuid4())
+        text = new_text(self._signing, key_id, once)
+        return new_key(key_id, text, deployment["_id"], name, expires_at), text
+
+    def _again(self, deployment: Document, key_id: str, once: Once | None) -> tuple[Document, str]:
+        key = self._keys.get(deployment["_id"], key_id)
+        if key is None:
+            raise Conflict("The key that this request made was revoked since: make a new one.", id=key_id)
+        return key, new_text(self._signing, key_id, once)
+
+    def _insert(self, deployment: Document, key: Document, session: Session) -> None:
+        if self._deployments.hold(deployment["_id"], session) is None:
+            raise NotFound("deployment", deployment["_id"])
+        if self._keys.count(deployment["_id"], session) >= MOST_KEYS:
+            raise Conflict(f"A deployment has at most {MOST_KEYS} keys: revoke one first.", allowed=MOST_KEYS)
+        self._keys.insert(key, session)
+
+    def _record(
+        self, event: str, deployment: Document, key: Document, session: Session, more: Document
+    ) -> None:
+        told = {"key_id": key["_id"], "name": key["name"], "prefix": key["prefix"], **more}
+        subject, status = deployment["_id"], deployment["status"]
+        self._history.record(subject, event, status, status, told, session)
+        self._audit.record(
+            event, "deployment", subject, session=session, name=deployment["model_name"], details=told
+        )
+
+
+def _check_future(expires_at: datetime | None) -> None:
+    if expires_at is not None and expires_at <= now():
+        raise InvalidField.of("expires_at", "must be in the future")

@@ -1,0 +1,29 @@
+"""How many deployments of somebody may be active at once, by the owner's tier."""
+
+from model_service.errors import DeploymentLimitReached
+from model_service.storage.access.users import Users
+from model_service.storage.common.db import Session
+from model_service.storage.deployments.quotas import DeploymentQuotas
+from model_service.tiers import Tiers
+
+
+class DeploymentLimits:
+    def __init__(self, quotas: DeploymentQuotas, users: Users, tiers: Tiers) -> None:
+        self._quotas = quotas
+        self._users = users
+        self._tiers = tiers
+
+    def check(self, owner: str, session: Session) -> None:
+        """Call it in the transaction that gives the owner another active deployment, before it is written.
+
+        Raises:
+            DeploymentLimitReached: they have as many as their tier allows.
+        """
+        tier = self._tiers.of_user(owner, self._users.get(owner))
+        allowed = self._tiers.of(tier).deployments
+        if tier is None or allowed is None:
+            return
+        self._quotas.hold(owner, session)
+        active = self._quotas.active(owner, session)
+        if active >= allowed:
+            raise DeploymentLimitReached(owner, tier, allowed, active)

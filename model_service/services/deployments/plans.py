@@ -1,0 +1,293 @@
+"""What a request asks of a deployment, as it is stored: the routing between exports, the configuration."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from exporters.base import VERIFIED
+from model_service.actor import Permission, require
+from model_service.errors import InvalidField, NotPermitted, NotVerified
+from model_service.services.exports.exports import ExportService
+from model_service.states import ExportStatus
+from model_service.storage.access.users import Users
+from model_service.storage.common.db import Document
+from model_service.storage.deployments.documents import DEFAULT_WEIGHT
+from model_service.tiers import Tiers
+
+# Each of them says what is deployed, and how requests find it.
+SOURCES = ("export_job_id", "traffic", "models", "ensemble")
+SPLIT, MODELS, ENSEMBLE = "split", "models", "ensemble"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``unverified``: the exports that an administrator lets pass: {export_job_id, status, verdict}."""
+
+    routing: Document
+    unverified: list[Document] = field(default_factory=list)
+
+    @property
+    def export_job_ids(self) -> list[str]:
+        shadow = self.routing["shadow"]
+        return [each["export_job_id"] for each in (*self.routing["members"], *([shadow] if shadow else []))]
+
+
+class DeploymentPlans:
+    def __init__(self, exports: ExportService, users: Users, tiers: Tiers) -> None:
+        self._exports = exports
+        self._users = users
+        self._tiers = tiers
+
+    def config(self, asked: Document, base: Document, owner: str) -> Document:
+        """``base`` with what is asked for, whole.
+
+        Raises:
+            InvalidField: fewer replicas at most than at least, or other ones to begin with.
+            NotPermitted: ``gpu_enabled``, and the owner's tier has no GPUs.
+        """
+        config = merged(base, asked)
+        scaling = config["auto_scaling"]
+        if scaling["min_replicas"] > scaling["max_replicas"]:
+            message = f"at most max_replicas, {scaling['max_replicas']}"
+            raise InvalidField.of("config.auto_scaling.min_replicas", message)
+        initial = scaling.get("initial_replicas", scaling["min_replicas"])
+        if not scaling["min_replicas"] <= initial <= scaling["max_replicas"]:
+            if "initial_replicas" in asked.get("auto_scaling", {}):
+                message = f"from {scaling['min_replicas']} to {scaling['max_replicas']}, the other two"
+                raise InvalidField.of("config.auto_scaling.initial_replicas", message)
+            config["auto_scaling"] = {key: scaling[key] for key in scaling if key != "initial_replicas"}
+        if config["gpu_enabled"] and not base["gpu_enabled"]:
+            self._check_gpu(owner)
+        return config
+
+    def _check_gpu(self, owner: str) -> None:
+        tier = self._tiers.of_user(owner, self._users.get(owner))
+        if not self._tiers.of(tier).gpu_access:
+            raise NotPermitted(
+                f"The tier {tier!s} of {owner!r} has no GPUs: leave gpu_enabled out, or ask an administrator "
+                "for another tier.",
+                tier=tier,
+                field="config.gpu_enabled",
+            )
+
+    def routing(
+        self,
+        asked: Document,
+        *,
+        base: Document | None = None,
+        present: Document | None = None,
+        override: bool = False,
+    ) -> Plan:
+        """The routing that ``asked`` describes, by the fields of the API.
+
+        Args:
+            base: what is not asked for is as in this routing; without one, as by default.
+            present: the deployment as it is. Its exports were let pass before; others lie in its namespace.
+            override: take exports that are not verified too, on an administrator's word.
+
+        Raises:
+            MalformedId, NotFound: of an export job.
+            NotPermitted: by somebody who may not deploy its model, or override what its verification said.
+            NotVerified: an export is not completed, or was not proven.
+            InvalidField: not exactly one source, or parts that do not fit together.
+        """
+        chosen = _Chosen(self._exports, present, override)
+        mode, members = self._members(asked, base, chosen)
+        names = {member["name"] for member in members}
+        routing = {
+            "mode": mode,
+            "members": members,
+            "sticky_header": _of(asked, base, "sticky_header"),
+            "shadow": self._shadow(asked, base, names, chosen),
+            "rollback": _of(asked, base, "rollback"),
+        }
+        _check(routing)
+        return Plan(routing, chosen.unverified)
+
+    def _members(
+        self, asked: Document, base: Document | None, chosen: "_Chosen"
+    ) -> tuple[str, list[Document]]:
+        given = [source for source in SOURCES if asked.get(source) is not None]
+        if len(given) > 1 or (not given and base is None):
+            message = f"exactly one of {', '.join(SOURCES)} says what is deployed"
+            raise InvalidField.of(given[-1] if given else SOURCES[0], message)
+        if not given:
+            assert base is not None
+            return base["mode"], base["members"]
+        wanted = asked[given[0]]
+        match given[0]:
+            case "export_job_id":
+                return SPLIT, self._named([{"export_job_id": wanted}], chosen)
+            case "traffic":
+                return SPLIT, self._named(wanted, chosen)
+            case "models":
+                named = [{"name": name, "export_job_id": job_id} for name, job_id in wanted.items()]
+                return MODELS, self._named(named, chosen)
+        members = self._named(wanted, chosen)
+        _check_chain(members, [chosen.job(member["export_job_id"]) for member in members])
+        return ENSEMBLE, members
+
+    def _named(self, wanted: list[Document], chosen: "_Chosen") -> list[Document]:
+        """Each with the name it was given, else with its version's, made unique."""
+        taken = [each["name"] for each in wanted if each.get("name")]
+        twice = [name for name in taken if taken.count(name) > 1]
+        if twice:
+            raise InvalidField.of("name", f"two members are named {twice[0]!r}")
+        members = []
+        for each in wanted:
+            job = chosen.job(each["export_job_id"])
+            name = each.get("name") or _unique(job["model_version"], taken)
+            taken.append(name)
+            members.append(_member(job, name, each.get("weight", DEFAULT_WEIGHT), each.get("inputs")))
+        return members
+
+    def _shadow(
+        self, asked: Document, base: Document | None, names: Collection[str], chosen: "_Chosen"
+    ) -> Document | None:
+        if "shadow" not in asked:
+            shadow: Document | None = base["shadow"] if base else None
+            return shadow and shadow | {"name": _unique(shadow["model_version"], names)}
+        wanted = asked["shadow"]
+        if wanted is None:
+            return None
+        job = chosen.job(wanted["export_job_id"])
+        name = _unique(job["model_version"], names)
+        return _member(job, name, DEFAULT_WEIGHT, None) | {"share": wanted["share"]}
+
+
+class _Chosen:
+    """The export jobs that a request names, each looked at once and let pass."""
+
+    def __init__(self, exports: ExportService, present: Document | None, override: bool) -> None:
+        self._exports = exports
+        self._override = override
+        self._namespace: str | None = present["namespace"] if present else None
+        self._passed = set(Plan(present["routing"]).export_job_ids) if present else set()
+        self._jobs: dict[str, Document] = {}
+        self.unverified: list[Document] = []
+
+    def job(self, job_id: str) -> Document:
+        if job_id not in self._jobs:
+            job = self._exports.get(job_id)
+            require(Permission.DEPLOY, job["model_name"])
+            if self._namespace is None:
+                self._namespace = job["namespace"]
+            if job["namespace"] != self._namespace:
+                raise InvalidField.of(
+                    "export_job_id",
+                    f"of the namespace {job['namespace']!r}; the exports of one deployment lie in one "
+                    f"namespace, and here it is {self._namespace!r}",
+                    wrong=f"export job {job_id}",
+                )
+            if job["_id"] not in self._passed:
+                self._check_verified(job)
+            self._jobs[job_id] = job
+        return self._jobs[job_id]
+
+    def _check_verified(self, job: Document) -> None:
+        status, verdict = job["status"], (job.get("fidelity") or {}).get("verdict")
+        if status == ExportStatus.COMPLETED and verdict == VERIFIED:
+            return
+        overridable = "package" in job
+        if self._override and overridable:
+            require(Permission.ADMIN, job["model_name"])
+            self.unverified.append({"export_job_id": job["_id"], "status": status, "verdict": verdict})
+            return
+        reason = (
+            "it left no package to deploy"
+            if self._override
+            else "only a completed export that was verified "
+            "against its source is deployed" + (", unless an administrator overrides that" * overridable)
+        )
+        raise NotVerified(
+            f"Export job {job['_id']} is {status} with verdict {verdict}: {reason}.",
+            export_job_id=job["_id"],
+            status=status,
+            verdict=verdict,
+        )
+
+
+def _member(job: Document, name: str, weight: int, inputs: Document | None) -> Document:
+    return {
+        "name": name,
+        "export_job_id": job["_id"],
+        "model_name": job["model_name"],
+        "model_version": job["model_version"],
+        "format": job["export_format"],
+        "package": job["package"],
+        "weight": weight,
+        "inputs": inputs,
+    }
+
+
+def _unique(name: str, taken: Collection[str]) -> str:
+    """``v1.0``, ``v1.0-2``, ``v1.0-3``: the first that nobody has."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
+def _of(asked: Document, base: Document | None, part: str) -> Any:
+    return asked[part] if part in asked else base[part] if base else None
+
+
+def _check(routing: Document) -> None:
+    """Raises: InvalidField: parts that do not fit together."""
+    if routing["mode"] == SPLIT:
+        if not any(member["weight"] for member in routing["members"]):
+            raise InvalidField.of("traffic", "one member at least has a weight above 0")
+    else:
+        for part in ("sticky_header", "shadow"):
+            if routing[part] is not None:
+                message = f"only where requests are split between exports, not with {routing['mode']!r}"
+                raise InvalidField.of(part, message)
+    rule = routing["rollback"]
+    if rule is not None and rule["max_error_rate"] is None and rule["max_p95_ms"] is None:
+        raise InvalidField.of("rollback", "max_error_rate, max_p95_ms or both say when to go back")
+
+
+def _check_chain(members: list[Document], jobs: list[Document]) -> None:
+    """Whether what each member of an ensemble takes is made before it.
+
+    Raises:
+        InvalidField: an output that no earlier member has, or an input that the member does not take.
+    """
+    made: set[str] = set()
+    unknown: list[str] = []  # members whose outputs their export did not tell
+    prefixes = tuple(f"{member['name']}." for member in members)
+    for member, job in zip(members, jobs, strict=True):
+        takes = _names(job.get("inputs"))
+        for name, source in (member["inputs"] or {}).items():
+            if takes and name not in takes:
+                message = f"{member['name']!r} takes {_listed(takes)}, not {name!r}"
+                raise InvalidField.of("ensemble", message)
+            known = source in made or source.startswith(tuple(unknown))
+            if source.startswith(prefixes) and not known:
+                message = (
+                    f"{member['name']!r} takes {name!r} from {source!r}, which nothing before it makes: "
+                    f"there is {_listed(made) or 'nothing'}"
+                )
+                raise InvalidField.of("ensemble", message)
+        outputs = _names(job.get("outputs"))
+        made |= {f"{member['name']}.{output}" for output in outputs}
+        if not outputs:
+            unknown.append(f"{member['name']}.")
+
+
+def _names(specs: Any) -> set[str]:
+    return {spec["name"] for spec in specs or []}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names))
+
+
+def merged(base: Document, changes: Document) -> Document:
+    """``base`` with the changes, deeply: what is not named in an object stays."""
+    result = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        result[key] = merged(base[key], value) if nested else value
+    return result

@@ -1,0 +1,184 @@
+"""What a deployment was asked by hour or by day, what is left of its owner's month, and what it costs."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from model_service.actor import Permission, actor
+from model_service.errors import InvalidField
+from model_service.latency import LATENCY_BUCKETS, percentile_ms
+from model_service.services.deployments.deployments import DeploymentService
+from model_service.states import Tier
+from model_service.storage.access.users import Users
+from model_service.storage.common.db import Document, now
+from model_service.storage.deployments.usage import MOST_ROWS, UsageCounts, month_of, next_month
+from model_service.tiers import Tiers
+
+Granularity = Literal["hour", "day"]
+_INTERVAL: dict[Granularity, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+# Intervals that are shown by default, and at most.
+_SHOWN: dict[Granularity, int] = {"hour": 24, "day": 30}
+_MOST: dict[Granularity, int] = {"hour": 31 * 24, "day": 366}
+_FURTHER: dict[Granularity, str] = {"hour": "; granularity=day goes further", "day": ""}
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before anything was counted, and far from the calendar's end
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Latencies are those of whole requests at the server, from buckets: None where there was none."""
+
+    requests: int
+    client_errors: int
+    errors: int
+    inference_time_ms: float
+    bytes_in: int
+    bytes_out: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+    @classmethod
+    def of(cls, rows: list[Document]) -> "Sums":
+        """Of rows of ``UsageCounts.by_interval``."""
+        histogram = [sum(row["histogram"][index] for row in rows) for index in range(LATENCY_BUCKETS)]
+        return cls(
+            requests=sum(row["requests"] for row in rows),
+            client_errors=sum(row["client_errors"] for row in rows),
+            errors=sum(row["errors"] for row in rows),
+            inference_time_ms=sum(row["inference_ms"] for row in rows),
+            bytes_in=sum(row["bytes_in"] for row in rows),
+            bytes_out=sum(row["bytes_out"] for row in rows),
+            p50_ms=percentile_ms(histogram, 0.5),
+            p95_ms=percentile_ms(histogram, 0.95),
+            p99_ms=percentile_ms(histogram, 0.99),
+        )
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """``at``: when the hour or day (UTC) begins."""
+
+    at: datetime
+    member: str
+    model_version: str
+    sums: Sums
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Of the owner, over all their deployments, deleted ones too. A limit that is None is none."""
+
+    tier: Tier | None
+    requests_per_month: int | None
+    rate_limit_per_minute: int | None
+    used: int
+    resets_at: datetime
+
+    @property
+    def remaining(self) -> int | None:
+        return None if self.requests_per_month is None else max(0, self.requests_per_month - self.used)
+
+
+@dataclass(frozen=True)
+class Price:
+    """An estimate by the owner's tier, in the operator's currency; ``of_requests``: of what is shown."""
+
+    per_1000_requests: float
+    per_month: float
+    of_requests: float
+
+
+@dataclass(frozen=True)
+class UsageReport:
+    """``quota`` and ``price``: None for who is neither the owner nor an administrator."""
+
+    deployment_id: str
+    start: datetime
+    end: datetime
+    granularity: Granularity
+    rows: list[UsageRow]
+    total: Sums
+    quota: Quota | None
+    price: Price | None
+
+
+class UsageService:
+    def __init__(
+        self, deployments: DeploymentService, counts: UsageCounts, users: Users, tiers: Tiers
+    ) -> None:
+        self._deployments = deployments
+        self._counts = counts
+        self._users = users
+        self._tiers = tiers
+
+    def of(
+        self,
+        deployment_id: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        granularity: Granularity = "hour",
+    ) -> UsageReport:
+        """From ``start``, down to the whole interval, to ``end``; by default the last day, or the last 30.
+
+        Of a deployment that was deleted too.
+
+        Raises:
+            MalformedId, NotFound.
+            InvalidField: ``start`` is not before ``end``, or there are too many intervals between them, or
+                too many members and versions in these.
+        """
+        deployment = self._deployments.get_or_deleted(deployment_id)
+        start, end = _interval(start, end, granularity)
+        rows = self._counts.by_interval(deployment["_id"], start, end, granularity)
+        if len(rows) > MOST_ROWS:
+            message = (
+                f"later: members, versions and {granularity}s since then make more than {MOST_ROWS:,} rows"
+            )
+            raise InvalidField.of("from", message + _FURTHER[granularity])
+        total = Sums.of(rows)
+        shown = [UsageRow(row["at"], row["member"], row["model_version"], Sums.of([row])) for row in rows]
+        owner = deployment.get("user_id") or ""
+        quota, price = self._of_owner(owner, total.requests) if owner and _may_know(owner) else (None, None)
+        return UsageReport(deployment["_id"], start, end, granularity, shown, total, quota, price)
+
+    def _of_owner(self, owner: str, requests: int) -> tuple[Quota, Price]:
+        moment = now()
+        tier = self._tiers.of_user(owner, self._users.get(owner))
+        limits = self._tiers.of(tier)
+        quota = Quota(
+            tier,
+            limits.requests_per_month,
+            limits.rate_limit_per_minute,
+            self._counts.months([owner], month_of(moment)).get(owner, 0),
+            next_month(moment),
+        )
+        each = limits.price_per_1000_requests
+        return quota, Price(each, limits.price_per_month, requests / 1000 * each)
+
+
+def _may_know(owner: str) -> bool:
+    """What an owner's other deployments were asked is no business of everybody who may read this one."""
+    return actor().name == owner or Permission.ADMIN in actor().everywhere
+
+
+def _interval(
+    start: datetime | None, end: datetime | None, granularity: Granularity
+) -> tuple[datetime, datetime]:
+    """Raises: InvalidField."""
+    step = _INTERVAL[granularity]
+    end = now() if end is None else end
+    if start is None:
+        start = max(end, _EARLIEST) - (_SHOWN[granularity] - 1) * step
+    start = _floor(start, granularity)
+    if start >= end:
+        raise InvalidField.of("from", f"before {end.isoformat()}, where the usage that is asked for ends")
+    if end - start > _MOST[granularity] * step:
+        message = f"at most {_MOST[granularity]} {granularity}s before 'to'"
+        raise InvalidField.of("from", message + _FURTHER[granularity])
+    return start, end
+
+
+def _floor(moment: datetime, granularity: Granularity) -> datetime:
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return hour if granularity == "hour" else hour.replace(hour=0)

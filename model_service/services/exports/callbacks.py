@@ -1,0 +1,200 @@
+"""Callbacks of a conversion that runs elsewhere: authenticated by the job's token alone, safe to repeat.
+
+The caller holds the job as a worker does, by a lease that each callback renews, so no other worker runs it at
+the same time. Once the job has ended, its token is used up: only the callback that ended it may be repeated.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+
+from exporters.base import NOT_EXECUTED
+from model_service.errors import Conflict, FileTooLarge, IncompleteUpload, InvalidField, Unauthorized
+from model_service.services.common.ids import parse_uuid
+from model_service.services.files.files import require_announced
+from model_service.states import ExportStatus
+from model_service.storage.blobs.blobs import Blob, Blobs, SizeLimitExceeded, blob_of
+from model_service.storage.blobs.descriptions import of_package
+from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.exports.exports import Exports, source_blobs
+
+WORKER = "callback"
+_ZIP = b"PK\x03\x04"
+_FIDELITY = {
+    "verdict": NOT_EXECUTED,
+    "reason": "The package was made elsewhere. This service has not compared it with its source.",
+    "outputs": {},
+    "cases": [],
+}
+
+
+class ExportCallbacks:
+    """``lease_s``: how long the caller may be silent before a worker takes the job over."""
+
+    def __init__(
+        self,
+        database: Database,
+        exports: Exports,
+        blobs: Blobs,
+        *,
+        lease_s: float,
+        max_attempts: int,
+        max_package_bytes: int,
+    ) -> None:
+        self._database = database
+        self._exports = exports
+        self._blobs = blobs
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+        self._max_package_bytes = max_package_bytes
+
+    def authorised(self, job_id: str, token: str) -> Document:
+        """The job that the token is of.
+
+        Raises:
+            MalformedId.
+            Unauthorized: there is no such job, or it has another token.
+        """
+        job = self._exports.get(parse_uuid("export job", job_id))
+        expected = (job or {}).get("callback_token_sha256", "")
+        if job is None or not hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), expected):
+            raise Unauthorized(
+                "This needs the job's callback_token, as a bearer token or in the header 'X-Callback-Token'."
+            )
+        return job
+
+    def running(self, job: Document, *, percent: float | None, message: str | None) -> Document:
+        """Take the job, or hold on to it, and show its progress.
+
+        Raises:
+            Conflict: it has ended, or a worker has it.
+        """
+        self._require_open(job)
+        token = self._held(job)
+        percent = job["progress_percent"] if percent is None else percent
+        message = message or "converting elsewhere"
+        self._exports.report(job["_id"], token, percent=percent, message=message, progress_step="elsewhere")
+        return self._again(job)
+
+    def failed(self, job: Document, *, code: str, message: str) -> Document:
+        """Raises: Conflict: it has ended otherwise, or a worker has it."""
+        outcome = {"status": ExportStatus.FAILED, "error_code": code, "error_message": message}
+        if job.get("callback") == outcome:
+            return job
+        self._require_open(job)
+        token, results = self._held(job), {"callback": outcome}
+
+        def work(session: Session) -> None:
+            failed = self._exports.fail(
+                job["_id"], token, code=code, message=message, session=session, results=results
+            )
+            self._end(job, failed, session)
+
+        self._database.transaction(work)
+        return self._again(job)
+
+    def completed(self, job: Document) -> Document:
+        """Confirm the package that was sent.
+
+        Raises:
+            Conflict: there is none, or the job has ended otherwise.
+        """
+        if _sent_package(job):
+            return job
+        self._require_open(job)
+        raise Conflict(
+            f"Export job {job['_id']} has no package yet: send it with "
+            f"PUT /api/v1/export/jobs/{job['_id']}/package, which completes the job.",
+            status=job["status"],
+        )
+
+    def store_package(self, job: Document, pieces: Iterator[bytes], sha256: str | None) -> Document:
+        """Store the package and complete the job with it. It was not compared here, so it is not verified.
+
+        Raises:
+            Conflict: the job has ended otherwise, or a worker has it.
+            InvalidField: it is no zip.
+            FileTooLarge, IncompleteUpload: as of any upload.
+        """
+        if not _sent_package(job):
+            self._require_open(job)
+        token = None if _sent_package(job) else self._held(job)
+        try:
+            written = self._blobs.write(_zip(pieces), limit_bytes=self._max_package_bytes)
+        except SizeLimitExceeded:
+            raise FileTooLarge(self._max_package_bytes, setting="EXPORT_DISK") from None
+        try:
+            require_announced("The package has", written.sha256, sha256)
+        except IncompleteUpload:
+            self._blobs.discard(written)
+            raise
+        if token is None:
+            self._blobs.discard(written)
+            if blob_of(job["package"]).sha256 != written.sha256:
+                raise _used(job)
+            return job
+        results = {"fidelity": _FIDELITY, "callback": {"status": ExportStatus.COMPLETED}}
+
+        def refer(stored: Blob, session: Session) -> None:
+            package = {"package": stored.reference()}
+            completed = self._exports.complete(job["_id"], token, results | package, session)
+            self._end(job, completed, session)
+
+        self._blobs.publish(written, refer, described=of_package(job))
+        return self._again(job)
+
+    def _held(self, job: Document) -> str:
+        """The token of the lease by which the caller holds the job. Raises: Conflict: a worker has it."""
+        lease = job.get("lease")
+        if (
+            lease is not None
+            and lease["worker"] == WORKER
+            and self._exports.renew(job["_id"], lease["token"], self._lease_s)
+        ):
+            return str(lease["token"])
+        claimed = self._exports.claim(
+            job["_id"], worker=WORKER, lease_s=self._lease_s, max_attempts=self._max_attempts
+        )
+        if claimed is None:
+            raise Conflict(
+                f"Export job {job['_id']} is run by a worker of this service.", worker=job.get("worker")
+            )
+        return str(claimed["lease"]["token"])
+
+    def _end(self, job: Document, ended: bool, session: Session) -> None:
+        if not ended:
+            raise _used(self._again(job))
+        self._blobs.release_all(source_blobs(job), session)
+
+    def _again(self, job: Document) -> Document:
+        after = self._exports.get(job["_id"])
+        assert after is not None  # jobs are never removed
+        return after
+
+    @staticmethod
+    def _require_open(job: Document) -> None:
+        if ExportStatus(job["status"]).final:
+            raise _used(job)
+
+
+def _sent_package(job: Document) -> bool:
+    return bool(job.get("callback", {}).get("status") == ExportStatus.COMPLETED)
+
+
+def _used(job: Document) -> Conflict:
+    return Conflict(
+        f"Export job {job['_id']} is {job['status']} already: its callback_token is used up.",
+        status=job["status"],
+    )
+
+
+def _zip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    begin = b""
+    for piece in pieces:
+        begin += piece
+        if len(begin) >= len(_ZIP):
+            break
+    if not begin.startswith(_ZIP):
+        raise InvalidField.of("body", "a package is a zip, as 'python -m exporters' makes it")
+    yield begin
+    yield from pieces

@@ -1,0 +1,179 @@
+"""Which models become which formats: from the list of exporters, and from what the running workers report.
+
+Nothing here says what is possible but FRAMEWORKS, and that only as what a framework's models are uploaded.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from exporters import registry
+from exporters.base import ESTIMATOR, FAMILIES
+from exporters.options import Specification
+from model_service.errors import UnsupportedOption
+from model_service.services.exports.toolchains import Toolchains
+
+# Framework → the kinds of checkpoints of ``exporters.base.FAMILIES`` that its models come as, its own first.
+FRAMEWORKS: dict[str, tuple[str, ...]] = {
+    "ultralytics": ("ultralytics",),
+    "timm": ("state_dict", "pt2", "torchscript"),
+    "huggingface": ("huggingface", "state_dict", "pt2", "torchscript"),
+    "pytorch": ("pt2", "torchscript", "state_dict", "torch_pickle"),
+    "sklearn": ("sklearn",),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "onnx": ("onnx",),
+}
+# Other names that models are registered with.
+_ALIASES = {
+    "scikit-learn": "sklearn",
+    "scikit_learn": "sklearn",
+    "torch": "pytorch",
+    "transformers": "huggingface",
+    "yolo": "ultralytics",
+}
+_KINDS_BY_SUFFIX = {
+    ".onnx": ("onnx",),
+    **dict.fromkeys((".pt", ".pth", ".pt2", ".ts", ".torchscript"), ("pt2", "torchscript", "ultralytics")),
+    ".safetensors": ("state_dict",),
+}
+_EMBEDS = "embed_preprocessing"
+_IN_ONE_STEP = 1
+_QUALITIES = ("excellent", "good", "fair")  # by the number of limitations
+
+
+@dataclass(frozen=True)
+class Capability:
+    """``quality`` is excellent without ``limitations``, good with one, fair with more.
+
+    ``reason``: why it cannot be made now.
+    """
+
+    supported: bool
+    available: bool
+    quality: str | None
+    limitations: list[str]
+    native: bool
+    preprocessing_embedded: bool
+    reason: str | None
+    sources: list[str]
+    extension: str
+
+
+@dataclass(frozen=True)
+class Framework:
+    framework: str
+    formats: dict[str, Capability]
+    workers: int
+
+
+class CapabilityService:
+    def __init__(self, toolchains: Toolchains) -> None:
+        self._toolchains = toolchains
+
+    def of(self, framework: str) -> Framework:
+        """Raises: UnsupportedOption: no framework that is known here."""
+        if framework not in FRAMEWORKS:
+            raise UnsupportedOption(
+                f"{framework[:40]!r} is no framework that is known here: it is one of "
+                f"{', '.join(FRAMEWORKS)}.",
+                allowed=list(FRAMEWORKS),
+                option="framework",
+            )
+        return self._describe(framework, self._toolchains.reports())
+
+    def all(self) -> list[Framework]:
+        reports = self._toolchains.reports()
+        return [self._describe(framework, reports) for framework in FRAMEWORKS]
+
+    @staticmethod
+    def check_possible(framework: str | None, filename: str, export_format: str) -> None:
+        """Refuse a format that no exporter makes of a framework's models, or of a file with such a name.
+
+        A framework that is not known here is not refused: the worker looks into the file.
+
+        Raises:
+            UnsupportedOption: ``details.allowed`` lists the formats that are possible.
+        """
+        name = (framework or "").casefold()
+        kinds = FRAMEWORKS.get(_ALIASES.get(name, name))
+        if kinds is None:
+            return
+        kinds += _KINDS_BY_SUFFIX.get(PurePosixPath(filename).suffix.casefold(), ())
+        possible = [
+            spec.name
+            for spec in registry.specifications()
+            if any(registry.steps(spec.name, FAMILIES[kind]) for kind in kinds)
+        ]
+        if export_format not in possible:
+            raise UnsupportedOption(
+                f"A {framework} model cannot be exported to {export_format}: it can be to "
+                f"{', '.join(possible)}.",
+                allowed=possible,
+                option="export_format",
+            )
+
+    @staticmethod
+    def options() -> dict[str, Any]:
+        """Format → option → its type, default and allowed values."""
+        return {spec.name: spec.to_json()["options"] for spec in registry.specifications()}
+
+    def _describe(self, framework: str, reports: Sequence[dict[str, Any]]) -> Framework:
+        kinds = [kind for kind in FRAMEWORKS[framework] if kind in FAMILIES]
+        formats = {
+            spec.name: _capability(framework, spec, kinds, reports) for spec in registry.specifications()
+        }
+        return Framework(framework, formats, len(reports))
+
+
+def _capability(
+    framework: str, spec: Specification, kinds: Iterable[str], reports: Sequence[dict[str, Any]]
+) -> Capability:
+    steps = {kind: registry.steps(spec.name, FAMILIES[kind]) for kind in kinds}
+    sources = [kind for kind, count in steps.items() if count]
+    families = list(dict.fromkeys(FAMILIES[kind] for kind in sources))
+    native = _IN_ONE_STEP in steps.values()
+    reason = _why_not(framework, spec.name, sources, reports)
+    limitations = _limitations(spec, native)
+    return Capability(
+        supported=bool(sources),
+        available=reason is None,
+        quality=_QUALITIES[min(len(limitations), len(_QUALITIES) - 1)] if sources else None,
+        limitations=limitations if sources else [],
+        native=native,
+        preprocessing_embedded=_EMBEDS in spec.options and any(family != ESTIMATOR for family in families),
+        reason=reason,
+        sources=sources,
+        extension=spec.extension,
+    )
+
+
+def _limitations(spec: Specification, native: bool) -> list[str]:
+    """What a converted model may lack in comparison with its source, one sentence each."""
+    found = {
+        "It is converted in two steps, by way of ONNX.": not native,
+        "The format has no dynamic axes: every size is fixed when it is converted.": spec.fixes_sizes,
+        f"Only {spec.runs_on} can execute it; elsewhere it is converted and not verified.": spec.runs_on,
+    }
+    return [sentence for sentence, holds in found.items() if holds]
+
+
+def _why_not(
+    framework: str, name: str, kinds: Sequence[str], reports: Sequence[dict[str, Any]]
+) -> str | None:
+    """Why no running worker makes the format of such checkpoints; None where one does."""
+    if not kinds:
+        return "No exporter leads from models of this framework to this format."
+    if not reports:
+        return "No worker is running, or none that says what it can: an export would wait."
+    unknown = f"The running workers do not know {name}: they are of another version."
+    reasons = []
+    for report in reports:
+        libraries = report.get("libraries", {})
+        of_format = report["formats"].get(name, {})
+        reasons += [
+            libraries.get(framework) or libraries.get(kind) or of_format.get(FAMILIES[kind], unknown)
+            for kind in kinds
+        ]
+    return None if None in reasons else str(reasons[0])

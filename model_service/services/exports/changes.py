@@ -1,0 +1,85 @@
+"""What is done to an export job that exists: cancelled, made the default of its source."""
+
+from model_service.actor import Permission, actor, require
+from model_service.errors import Conflict
+from model_service.services.exports.exports import ExportService
+from model_service.states import ExportStatus
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.exports.exports import DefaultTaken, Exports, source_blobs
+
+# Each time another one was faster; so many at once are not met.
+_TRIES = 10
+
+
+class ExportChanges:
+    def __init__(self, database: Database, exports: Exports, blobs: Blobs, service: ExportService) -> None:
+        self._database = database
+        self._exports = exports
+        self._blobs = blobs
+        self._service = service
+        self._audit = Audit(database)
+
+    def cancel(self, job_id: str) -> Document:
+        """End a job that waits or runs. Its worker kills the conversion within about a second.
+
+        One that is cancelled already stays as it is.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            Conflict: it was completed, or it failed.
+        """
+        job = self._writable(job_id)
+
+        def work(session: Session) -> Document | None:
+            cancelled = self._exports.cancel(job["_id"], actor().name, session)
+            if cancelled is not None:
+                self._blobs.release_all(source_blobs(cancelled), session)
+                self._record("cancelled", cancelled, session)
+            return cancelled
+
+        after = self._database.transaction(work) or self._service.get(job_id)
+        if after["status"] != ExportStatus.CANCELLED:
+            raise Conflict(
+                f"Export job {job_id} is {after['status']} already: there is nothing to cancel.",
+                status=after["status"],
+            )
+        return after
+
+    def set_default(self, job_id: str) -> Document:
+        """Make it the one export that its model's version is deployed from, instead of the one that was.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            Conflict: it is not completed.
+        """
+        job = self._writable(job_id)
+
+        def work(session: Session) -> None:
+            if not self._exports.set_default(job, session):
+                raise Conflict(
+                    f"Export job {job_id} is {job['status']}: only a completed one becomes the default.",
+                    status=job["status"],
+                )
+            self._record("set_default", job, session)
+
+        for tried in range(_TRIES):
+            try:
+                self._database.transaction(work)
+                break
+            except DefaultTaken:
+                if tried == _TRIES - 1:
+                    raise
+        return self._service.get(job_id)
+
+    def _writable(self, job_id: str) -> Document:
+        job = self._service.get(job_id)
+        require(Permission.WRITE, job["model_name"])
+        return job
+
+    def _record(self, action: str, job: Document, session: Session) -> None:
+        details = {"format": job["export_format"], "version": job["version"]}
+        self._audit.record(
+            action, "export_job", job["_id"], session=session, name=job["model_name"], details=details
+        )

@@ -1,0 +1,217 @@
+"""Export jobs: asked for, found, and what a finished one gives."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+from model_service.actor import Permission, may_read, require
+from model_service.errors import Conflict, InvalidField, NotFound
+from model_service.jobs.export import export
+from model_service.jobs.queue import EXPORTS, Queue
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.common.ids import parse_uuid
+from model_service.services.common.paging import Page, readable
+from model_service.services.common.signing import Signing
+from model_service.services.exports.capabilities import CapabilityService
+from model_service.services.exports.limits import ExportLimits
+from model_service.services.exports.requests import again, checked, new_job
+from model_service.services.exports.toolchains import Toolchains
+from model_service.services.files.files import StoredFile
+from model_service.services.files.held import HeldFiles
+from model_service.services.models.models import ModelService
+from model_service.services.models.origins import Origins
+from model_service.states import ExportStatus
+from model_service.storage.blobs.blobs import Blobs, blob_of
+from model_service.storage.blobs.descriptions import package_name
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.exports.exports import Exports, answered_from, source_blobs
+
+
+class ExportService:
+    def __init__(
+        self,
+        database: Database,
+        exports: Exports,
+        blobs: Blobs,
+        models: ModelService,
+        files: HeldFiles,
+        origins: Origins,
+        idempotency: Idempotency,
+        queue: Queue,
+        *,
+        limits: ExportLimits,
+        toolchains: Toolchains,
+        signing: Signing,
+    ) -> None:
+        self._database = database
+        self._exports = exports
+        self._blobs = blobs
+        self._models = models
+        self._files = files
+        self._origins = origins
+        self._idempotency = idempotency
+        self._queue = queue
+        self._limits = limits
+        self._toolchains = toolchains
+        self._signing = signing
+        self._audit = Audit(database)
+
+    def create(
+        self,
+        *,
+        model_id: str | None,
+        training_job_id: str | None,
+        export_format: str,
+        export_config: Document,
+        optimization_config: Document | None,
+        validation_config: Document | None,
+        version_tag: str | None,
+        reuse: bool = True,
+        once: Once | None = None,
+    ) -> Document:
+        """Store a pending job and wake a worker.
+
+        Where the same was exported with the same tools before, it is a completed one with that package.
+
+        Args:
+            reuse: False: convert it in any case.
+
+        Raises:
+            MalformedId, NotFound: of the model, its file or the training job.
+            NotPermitted: by somebody who may not write the model.
+            UnsupportedOption: the format or an option of it is not offered, or the model's framework cannot
+                become that format; ``details.allowed`` is what is offered.
+            InvalidField: no source, or two.
+            ExportLimitReached: whoever acts has as many as their tier allows.
+        """
+        if (model_id is None) == (training_job_id is None):
+            raise InvalidField.of("model_id", "exactly one of model_id and training_job_id names the source")
+        options, processing = checked(export_format, export_config, optimization_config, validation_config)
+
+        def make(note: Note) -> Document:
+            source = model_id
+            if source is None:
+                source = self._origins.newest_model_with_file(str(training_job_id))
+            model = self._files.get_with_file(source)
+            require(Permission.WRITE, model["name"])
+            CapabilityService.check_possible(
+                model["framework"], model["file_metadata"]["filename"], export_format
+            )
+            job = new_job(model, export_format, options, processing, version_tag, validation_config)
+            return self._store(job | {"reuse": reuse}, note, lambda: NotFound("file of model", source))
+
+        return self._idempotency.run(once, make, self.get)
+
+    def retry(self, job_id: str, once: Once | None = None) -> Document:
+        """Ask again for what failed or was cancelled, as a new job: what ended stays as it ended.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, ExportLimitReached.
+            Conflict: it has not ended, or it was completed; or its source file is gone.
+        """
+
+        def make(note: Note) -> Document:
+            job = self.get(job_id)
+            require(Permission.WRITE, job["model_name"])
+            if job["status"] not in (ExportStatus.FAILED, ExportStatus.CANCELLED):
+                raise Conflict(
+                    f"Export job {job_id} is {job['status']}: only a failed or cancelled one is tried again.",
+                    status=job["status"],
+                )
+            gone = Conflict("The file that was exported is gone: upload it again, and ask for a new export.")
+            return self._store(again(job) | {"reuse": True}, note, lambda: gone)
+
+        return self._idempotency.run(once, make, self.get)
+
+    def _store(self, job: Document, note: Note, gone: Callable[[], Exception]) -> Document:
+        equal = None
+        if job["reuse"]:
+            equal = self._exports.find_equal(job, self._toolchains.digests())
+        token = hashlib.sha256(self.callback_token(job["_id"]).encode()).hexdigest()
+        document = job | {"callback_token_sha256": token}
+        if equal is not None:
+            document |= answered_from(equal)
+
+        def work(session: Session) -> None:
+            note(document["_id"], session)
+            if equal is None:
+                self._limits.check(session)
+            # A pending job holds on to its source: a deleted model can still be converted to the end.
+            held = source_blobs(document) if equal is None else [equal["package"]["file_id"]]
+            if not self._blobs.retain_all(held, session):
+                raise gone()
+            self._exports.insert(document, session)
+            self._audit.record(
+                "created",
+                "export_job",
+                document["_id"],
+                session=session,
+                name=document["model_name"],
+                details={"format": document["export_format"], "model_id": str(document["model_id"])},
+            )
+
+        self._database.transaction(work)
+        if equal is None:
+            self._queue.enqueue(EXPORTS, export, document["_id"])
+        return document
+
+    def callback_token(self, job_id: str) -> str:
+        """With what somebody who converts elsewhere answers for this job: told to whoever asked for it."""
+        digest = hmac.digest(self._signing.key("export-callback"), job_id.encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def get(self, job_id: str) -> Document:
+        """Raises: MalformedId, NotFound."""
+        job = self._exports.get(parse_uuid("export job", job_id))
+        if job is None or not may_read(job["model_name"]):
+            raise NotFound("export job", job_id)
+        return job
+
+    def search(self, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+        """Those that match and that whoever acts may read, newest first.
+
+        Args:
+            filters: fields and their values; ``model_id`` may be a reference, and None is no filter.
+
+        Raises:
+            MalformedId, InvalidRequest, NotFound: of the model.
+        """
+        query = readable() | {field: value for field, value in filters.items() if value is not None}
+        if "model_id" in query:
+            query["model_id"] = self._models.id_of(query["model_id"])
+        items, total = self._exports.page(query, (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def of_model(self, reference: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+        """Raises: MalformedId, InvalidRequest, NotFound: of the model."""
+        model_id = self._models.get(reference)["_id"]
+        return self.search(filters | {"model_id": str(model_id)}, page=page, limit=limit)
+
+    def of_training_job(self, job_id: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+        """Of every model that came from that run; ``is_default`` is of the run.
+
+        Raises:
+            MalformedId, NotFound: of the training job.
+        """
+        wanted = filters | {"is_training_default": filters.get("is_default"), "is_default": None}
+        training_job_id = self._origins.training_job(job_id)["_id"]
+        return self.search(wanted | {"training_job_id": training_job_id}, page=page, limit=limit)
+
+    def open_package(self, job_id: str) -> StoredFile:
+        """The package as a zip; of a job whose verification failed too, for diagnosis.
+
+        Raises:
+            MalformedId, NotFound.
+            Conflict: the job left no package, or not yet.
+        """
+        job = self.get(job_id)
+        if "package" not in job:
+            raise Conflict(
+                f"Export job {job_id} is {job['status']} and has no package.",
+                status=job["status"],
+                error_code=job.get("error_code"),
+            )
+        return StoredFile.of(blob_of(job["package"]), package_name(job), self._blobs, "application/zip")

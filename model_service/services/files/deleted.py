@@ -1,0 +1,84 @@
+"""The trash of files: what was replaced or removed of a version or dataset, and bringing it back."""
+
+from model_service.errors import MalformedId, NotFound
+from model_service.services.common.paging import Page
+from model_service.services.files.changes import FileChanges, Stored
+from model_service.services.files.edits import with_file
+from model_service.services.files.files import NewFile
+from model_service.services.files.holders import Holder
+from model_service.services.models.replacement import NOTHING, Consent
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.removed_files import RemovedFiles
+from model_service.storage.common.db import Database, Document, Session, object_id
+
+
+class DeletedFiles:
+    """The trash of one kind of documents, as ``HeldFiles``."""
+
+    def __init__(self, database: Database, holder: Holder, blobs: Blobs) -> None:
+        self._database = database
+        self._holder = holder
+        self._kind = holder.kind
+        self._removed = RemovedFiles(database, blobs)
+        self._changes = FileChanges(holder, self._removed, blobs)
+
+    def page(self, reference: str, page: int, limit: int) -> Page:
+        """The files that were replaced or removed and can be restored, the last removed first.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        document = self._holder.get(reference)
+        items, total = self._removed.page(self._kind, document["_id"], (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def restore(self, reference: str, removed_id: str, *, consent: Consent = NOTHING) -> tuple[Stored, str]:
+        """Bring a removed file back to its path; what is there by then goes to the trash in its turn.
+
+        Returns also the path.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, WouldReplace, ConfirmationRequired.
+            Conflict: the document is archived, or full.
+        """
+        document, removed = self._writable_removed(reference, removed_id)
+        entry, was_primary = removed["file"], removed["was_primary"]
+        new = NewFile(entry["path"], primary=was_primary, file_format=removed["format"])
+
+        def work(session: Session) -> Stored:
+            if not self._removed.take(removed["_id"], session):
+                raise NotFound("deleted file", removed_id)
+            return self._changes.change(
+                document["_id"],
+                new.path,
+                lambda before: with_file(before, entry, new),
+                session,
+                action="file_restored",
+                consent=consent,
+            )
+
+        with self._holder.changing(document["_id"]):
+            return self._database.transaction(work), new.path
+
+    def purge(self, reference: str, removed_id: str) -> Document:
+        """Remove a file from the trash for good. Returns what it was.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            Conflict: the document is archived.
+        """
+        _, removed = self._writable_removed(reference, removed_id)
+        if not self._removed.purge(removed["_id"]):
+            raise NotFound("deleted file", removed_id)
+        return removed
+
+    def _writable_removed(self, reference: str, removed_id: str) -> tuple[Document, Document]:
+        document = self._holder.get(reference)
+        self._holder.require_takes_files(document, reference)
+        parsed = object_id(removed_id)
+        if parsed is None:
+            raise MalformedId("deleted file", removed_id)
+        removed = self._removed.get(self._kind, document["_id"], parsed)
+        if removed is None:
+            raise NotFound("deleted file", removed_id)
+        return document, removed

@@ -1,0 +1,81 @@
+"""What storing or removing one file makes of a version's files, and which one is the primary one then."""
+
+from model_service.errors import Conflict
+from model_service.services.files.files import NewFile
+from model_service.services.files.names import format_of
+from model_service.storage.common.db import Document
+from model_service.storage.common.file_entries import FilesEdit
+
+MAX_FILES = 10_000
+# A version is one document, and MongoDB's documents end at 16 MiB.
+MAX_PATHS_BYTES = 8 * 1024 * 1024
+
+
+def file_at(document: Document, path: str) -> Document | None:
+    return next((file for file in document["files"] if file["path"] == path), None)
+
+
+def with_file(before: Document, entry: Document, new: NewFile) -> FilesEdit:
+    """A version gets this file at its path, in the place of what is there; the same bytes stay as they are.
+
+    Raises:
+        Conflict: it has as many files as a version may, or too many long paths.
+    """
+    path = entry["path"]
+    primary = before["file_metadata"]
+    there = file_at(before, path)
+    if there is not None and there["checksum"] == entry["checksum"]:
+        entry = there  # sent again: nothing of it changes
+    present = {file["path"] for file in before["files"]}
+    replaced = {_primary_path(before)} if new.replaces_primary and primary is not None else set()
+    removed = (replaced & present) - {path}
+    added = {path} - present
+    files = before["file_count"] + len(added) - len(removed)
+    path_bytes = before["path_bytes"] + _path_bytes(added) - _path_bytes(removed)
+    if added and (files > MAX_FILES or path_bytes > MAX_PATHS_BYTES):
+        raise Conflict(
+            f"A version holds at most {MAX_FILES:,} files, and {MAX_PATHS_BYTES:,} bytes of paths.",
+            files=before["file_count"],
+        )
+    is_primary = primary is not None and path == _primary_path(before)
+    if is_primary and entry is there and new.file_format is None:
+        return FilesEdit(primary, entry, frozenset(removed))
+    if new.primary or primary is None or is_primary:
+        primary = _metadata(entry, new.filename, new.file_format)
+    return FilesEdit(primary, entry, frozenset(removed))
+
+
+def without_file(before: Document, path: str) -> FilesEdit:
+    """A version loses the file at a path; the only one that is left is the primary one."""
+    left = [file for file in before["files"] if file["path"] != path]
+    primary = before["file_metadata"]
+    if primary is not None and _primary_path(before) == path:
+        primary = None
+    if primary is None and before["file_count"] == 2:
+        primary = _metadata(left[0])
+    return FilesEdit(primary, removed=frozenset({path}))
+
+
+def is_new(before: Document, edit: FilesEdit) -> bool:
+    """Whether the edit puts other bytes at its path than there are."""
+    put = edit.put
+    there = file_at(before, put["path"]) if put is not None else None
+    return there is None or put is None or there["checksum"] != put["checksum"]
+
+
+def _path_bytes(paths: set[str]) -> int:
+    return sum(len(path.encode()) for path in paths)
+
+
+def _metadata(entry: Document, filename: str | None = None, file_format: str | None = None) -> Document:
+    name = filename or entry["path"].rpartition("/")[2]
+    return {
+        **{key: entry[key] for key in ("file_id", "size_bytes", "checksum", "path")},
+        "format": file_format or format_of(name),
+        "filename": name,
+    }
+
+
+def _primary_path(document: Document) -> str:
+    primary = document["file_metadata"]
+    return str(primary.get("path", primary["filename"]))

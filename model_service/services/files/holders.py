@@ -1,0 +1,121 @@
+"""What has files: model versions and datasets. ``HeldFiles`` stores, opens and removes them for either."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from model_service.actor import Permission, may_read, require
+from model_service.services.common.references import Kind, query_of
+from model_service.services.models.models import ModelService
+from model_service.services.models.origins import Origins
+from model_service.services.models.replacement import MAX_NAMED, OTHERS, Dependent
+from model_service.services.models.rules import require_not_archived, require_writable
+from model_service.storage.common.db import Document, Session
+from model_service.storage.common.file_entries import FilesEdit
+from model_service.storage.datasets.datasets import Datasets
+from model_service.storage.models.dependents import Dependents
+from model_service.storage.models.models import Change, Models
+
+Edit = Callable[[Document], FilesEdit]
+
+
+class Holder(Protocol):
+    """One kind of documents with ``files``, ``file_metadata`` and ``size_bytes``."""
+
+    kind: Kind
+
+    def get(self, reference: str) -> Document:
+        """Raises: MalformedId, NotFound."""
+
+    def get_for_file(self, reference: str, path: str | None) -> Document:
+        """As ``get``, with those of its files at least that a change at the path may concern."""
+
+    def require_takes_files(self, document: Document, reference: str) -> None:
+        """Raises: NotFound, NotPermitted, Conflict: its files cannot be changed, or not by whoever acts."""
+
+    def changing(self, document_id: Any) -> AbstractContextManager[object]:
+        """Held around the transaction that changes the document."""
+
+    def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
+        """What depends on its files, at most MAX_NAMED of each kind."""
+
+    def change_file(
+        self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
+    ) -> Change | None:
+        """Change the file at a path by what ``edit`` makes of it; None when there is no document."""
+
+
+class ModelHolder:
+    kind: Kind = "model"
+
+    def __init__(self, models: ModelService, stored: Models, dependents: Dependents) -> None:
+        self._models = models
+        self._stored = stored
+        self._dependents = dependents
+
+    def get(self, reference: str) -> Document:
+        return self._models.get(reference)
+
+    def get_for_file(self, reference: str, path: str | None) -> Document:
+        found = self._stored.find_for_file(query_of(self.kind, reference), path)
+        if found is None or not may_read(found["name"]):
+            raise self._models.missing(reference)
+        return found
+
+    def require_takes_files(self, document: Document, reference: str) -> None:
+        require_writable(document, reference)
+        require_not_archived(document)
+
+    def changing(self, document_id: Any) -> AbstractContextManager[object]:
+        return self._stored.changing(document_id)
+
+    def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
+        exports = self._dependents.exports_of(document["_id"], session)
+        job_ids = [job["_id"] for job in exports]
+        return [
+            *(Dependent("aliases", alias) for alias in document.get("aliases", ())),
+            *(Dependent("exports", job["_id"], job["export_format"]) for job in exports[:MAX_NAMED]),
+            *(
+                Dependent("deployments", found["_id"], found["name"])
+                for found in self._dependents.deployments_of(job_ids, session, MAX_NAMED)
+            ),
+        ]
+
+    def change_file(
+        self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
+    ) -> Change | None:
+        return self._stored.change_file(document_id, path, edit, session, action=action)
+
+
+class DatasetHolder:
+    kind: Kind = "dataset"
+
+    def __init__(self, origins: Origins, datasets: Datasets, dependents: Dependents) -> None:
+        self._origins = origins
+        self._datasets = datasets
+        self._dependents = dependents
+
+    def get(self, reference: str) -> Document:
+        return self._origins.dataset(reference)
+
+    def get_for_file(self, reference: str, path: str | None) -> Document:
+        dataset_id = self.get(reference)["_id"]
+        return self._datasets.find_for_file({"_id": dataset_id}, path) or self.get(reference)
+
+    def require_takes_files(self, document: Document, reference: str) -> None:
+        self._origins.require_readable_dataset(document, reference)
+        require(Permission.WRITE, document["name"])
+
+    def changing(self, document_id: Any) -> AbstractContextManager[object]:
+        return nullcontext()  # no cache holds a dataset
+
+    def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
+        users = self._dependents.users_of(document["_id"], session, MAX_NAMED)
+        readable = [(kind, found) for kind, found in users if may_read(found["name"])]
+        shown = [Dependent(kind, str(found["_id"]), found["name"]) for kind, found in readable]
+        return shown if len(readable) == len(users) else [*shown, Dependent("unreadable", OTHERS)]
+
+    def change_file(
+        self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
+    ) -> Change | None:
+        return self._datasets.change_file(document_id, path, edit, session, action=action)

@@ -1,0 +1,313 @@
+"""Uploads in parts: in any order, in parallel, repeatable, to be resumed by another process or machine."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from model_service.actor import Permission, may_read, require
+from model_service.errors import (
+    Conflict,
+    FileTooLarge,
+    IncompleteUpload,
+    InvalidField,
+    MalformedId,
+    NotFound,
+)
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.files.edits import file_at
+from model_service.services.files.files import NewFile, require_announced
+from model_service.services.files.held import HeldFiles
+from model_service.services.files.part_verification import DamagedParts, read_back, require_sha256
+from model_service.services.models.replacement import NOTHING, Consent
+from model_service.states import UploadState
+from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob, Blobs, SizeLimitExceeded
+from model_service.storage.blobs.part_uploads import COMPLETING_LEASE_S, PartUploads, Superseded
+from model_service.storage.common.db import Database, Document, Session, now, object_id
+
+MAX_PARTS = 10_000
+DEFAULT_PART_BYTES = 8 * CHUNK_BYTES
+MAX_PART_BYTES = 512 * CHUNK_BYTES
+
+
+@dataclass(frozen=True)
+class PartUpload:
+    """One upload as it stands. Parts count from 0."""
+
+    document: Document
+
+    @property
+    def id(self) -> Any:
+        return self.document["_id"]
+
+    @property
+    def state(self) -> UploadState:
+        return UploadState(self.document["state"])
+
+    @property
+    def parts(self) -> int:
+        return int(self.document["part_count"])
+
+    @property
+    def expires_at(self) -> datetime:
+        found: datetime = self.document["expires_at"]
+        return found
+
+    def part_size(self, n: int) -> int:
+        size, part = self.document["size_bytes"], self.document["part_size_bytes"]
+        return int(min(part, size - n * part))
+
+    def received(self) -> dict[int, Document]:
+        return {int(n): part for n, part in self.document["parts"].items()}
+
+    def missing(self) -> list[int]:
+        if self.state is UploadState.COMPLETED:
+            return []
+        received = self.received()
+        return [n for n in range(self.parts) if n not in received]
+
+
+class PartUploadService:
+    def __init__(
+        self,
+        database: Database,
+        uploads: PartUploads,
+        blobs: Blobs,
+        files: HeldFiles,
+        idempotency: Idempotency,
+        *,
+        expires_s: float,
+    ) -> None:
+        self._database = database
+        self._uploads = uploads
+        self._blobs = blobs
+        self._files = files
+        self._idempotency = idempotency
+        self._expires_s = expires_s
+
+    def create(
+        self,
+        model: Document,
+        new: NewFile,
+        *,
+        size_bytes: int,
+        sha256: str | None,
+        part_size_bytes: int | None,
+        consent: Consent = NOTHING,
+        once: Once | None = None,
+    ) -> PartUpload:
+        """Open an upload of a file of ``size_bytes`` to a ``writable`` model.
+
+        Raises:
+            FileTooLarge: more than MAX_FILE_SIZE.
+            InvalidField: no such parts.
+            WouldReplace, ConfirmationRequired: the announced ``sha256`` would be refused in the end.
+        """
+        if size_bytes > self._files.max_file_size:
+            raise FileTooLarge(self._files.max_file_size)
+        if sha256 is not None:
+            self._files.announced(model, new, sha256, consent)
+        part = part_size(size_bytes, part_size_bytes)
+        at = now()
+        document = {
+            "_id": self._uploads.new_id(),
+            "model_id": model["_id"],
+            "model_name": model["name"],
+            "new": asdict(new),
+            "consent": {"replace": consent.replace, "confirmed": sorted(consent.confirmed)},
+            "size_bytes": size_bytes,
+            "sha256": sha256.lower() if sha256 else None,
+            "part_size_bytes": part,
+            "part_count": -(-size_bytes // part),
+            "state": UploadState.OPEN,
+            "attempts": 0,
+            "parts": {},
+            "writing": {},
+            "created_at": at,
+            "expires_at": at + timedelta(seconds=self._expires_s),
+        }
+
+        def store(note: Note) -> PartUpload:
+            def work(session: Session) -> None:
+                note(document["_id"], session)
+                self._uploads.insert(document, session)
+
+            self._database.transaction(work)
+            return PartUpload(document)
+
+        return self._idempotency.run(once, store, self.get)
+
+    def get(self, upload_id: str) -> PartUpload:
+        """Raises: MalformedId, NotPermitted. NotFound: there is none, or it has expired."""
+        parsed = object_id(upload_id)
+        if parsed is None:
+            raise MalformedId("upload", upload_id)
+        found = self._uploads.get(parsed)
+        if found is None or found["expires_at"] <= now() or not may_read(found["model_name"]):
+            raise NotFound("upload", upload_id)
+        require(Permission.WRITE, found["model_name"])
+        return PartUpload(found)
+
+    def put_part(
+        self, upload_id: str, n: int, pieces: Iterable[bytes], *, sha256: str, length: int | None
+    ) -> Document:
+        """Store a part. Sent again, it takes the place of what was there; the same bytes change nothing.
+
+        Args:
+            sha256: 64 hexadecimal digits of the part.
+            length: the bytes that ``pieces`` will give, where that is known beforehand.
+
+        Raises:
+            MalformedId, NotFound: of the upload, or it has no such part.
+            IncompleteUpload: not the bytes that were announced, or not as many as this part has.
+            Conflict: the upload takes no parts any more, or the part is being sent again at the same time.
+        """
+        upload = self.get(upload_id)
+        if not 0 <= n < upload.parts:
+            raise NotFound("part", str(n))
+        expected = upload.part_size(n)
+        if length is not None and length != expected:
+            raise _wrong_size(n, length, expected)
+        present = upload.received().get(n)
+        if present is not None and present["sha256"] == sha256.lower():
+            require_sha256(n, pieces, sha256)
+            return present
+        attempt = self._uploads.claim(upload.id, n)
+        if attempt is None:
+            raise self._closed(upload_id)
+        first_chunk = n * (upload.document["part_size_bytes"] // CHUNK_BYTES)
+        try:
+            actual, size = self._uploads.write(upload.id, first_chunk, attempt, pieces, limit_bytes=expected)
+        except SizeLimitExceeded:
+            raise _wrong_size(n, None, expected) from None
+        except Superseded:
+            raise _twice(n) from None
+        if size != expected or actual != sha256.lower():
+            self._uploads.discard_attempt(upload.id, first_chunk, expected, attempt)
+            if size != expected:
+                raise _wrong_size(n, size, expected)
+            require_announced(f"Part {n} arrived with", actual, sha256)
+        if not self._uploads.note_part(upload.id, n, attempt, actual, size):
+            self._uploads.discard_attempt(upload.id, first_chunk, expected, attempt)
+            if self.get(upload_id).state is UploadState.OPEN:
+                raise _twice(n)
+            raise self._closed(upload_id)
+        return {"sha256": actual, "size_bytes": size}
+
+    def complete(self, upload_id: str, *, sha256: str | None, consent: Consent = NOTHING) -> PartUpload:
+        """Read what is stored, compare it with what was announced, and publish it as the model's file.
+
+        May be called again, after whatever became of the first call: a completed upload stays as it is. Where
+        another call is at it at this moment, the upload is answered as ``completing``.
+
+        Args:
+            sha256: of the whole file, where it was not told at the beginning.
+            consent: in addition to what the upload was opened with.
+
+        Raises:
+            Conflict: parts are missing, or are damaged and have to be sent again: ``details.missing``; the
+                upload was aborted; the model is archived.
+            WouldReplace, ConfirmationRequired: the parts stay, for a call that agrees.
+            IncompleteUpload: all parts are as they were sent, and not the file that was announced.
+            MalformedId, NotFound, NotPermitted: of the upload or its model.
+        """
+        upload = self.get(upload_id)
+        if upload.state is UploadState.COMPLETED:
+            return upload
+        if upload.state is UploadState.ABORTED:
+            raise self._closed(upload_id)
+        if missing := upload.missing():
+            raise _incomplete(missing, "have not arrived")
+        model = self._files.writable(str(upload.document["model_id"]))
+        token = self._uploads.begin_completion(upload.id)
+        if token is None:
+            return self.get(upload_id)
+        try:
+            blob = self._verified(upload, token, sha256)
+            self._publish(upload, model, blob, token, consent)
+        except DamagedParts as found:
+            self._uploads.reopen(upload.id, token, found.parts)
+            raise _incomplete(found.parts, "are damaged") from None
+        except BaseException:
+            # No effect where it was committed all the same, or where it is somebody else's turn.
+            self._uploads.reopen(upload.id, token)
+            raise
+        return self.get(upload_id)
+
+    def _verified(self, upload: PartUpload, token: str, announced: str | None) -> Blob:
+        """What the stored chunks come to. Raises: DamagedParts, IncompleteUpload, Conflict."""
+        blob = read_back(
+            self._blobs.chunks,
+            upload.document,
+            keep=lambda: self._renew(upload, token),
+            keep_every_s=COMPLETING_LEASE_S / 5,
+        )
+        for wanted in (upload.document["sha256"], announced):
+            require_announced("The parts together have", blob.sha256, wanted)
+        return blob
+
+    def _renew(self, upload: PartUpload, token: str) -> None:
+        if not self._uploads.renew_completion(upload.id, token):
+            raise Conflict("Another request completes this upload.", state=UploadState.COMPLETING)
+
+    def _publish(
+        self, upload: PartUpload, model: Document, written: Blob, token: str, consent: Consent
+    ) -> None:
+        new = NewFile(**upload.document["new"])
+        opened = upload.document.get("consent", {})  # none in an upload that an earlier version opened
+        consent |= Consent(opened.get("replace", False), frozenset(opened.get("confirmed", ())))
+
+        def finish(stored: Blob, session: Session) -> None:
+            file = {"path": new.path, **stored.reference(), "content_type": new.content_type}
+            if not self._uploads.finish(upload.id, token, file, session):
+                raise Conflict("Another request completes this upload.", state=UploadState.COMPLETING)
+
+        done = self._files.publish(model, written, new, consent=consent, also=finish, keep=True)
+        file = file_at(done.document, new.path)
+        if file is None or file["file_id"] != upload.id:
+            # Equal bytes were there: these chunks are gone, and what a late writer may leave is the sweep's.
+            self._uploads.leave_to_sweep(upload.id)
+
+    def abort(self, upload_id: str) -> None:
+        """Give the upload up and remove its parts.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            Conflict: it is completed, or is being completed.
+        """
+        upload = self.get(upload_id)
+        if not self._uploads.abort(upload.id):
+            raise self._closed(upload_id)
+
+    def _closed(self, upload_id: str) -> Conflict:
+        state = self.get(upload_id).state
+        return Conflict(f"The upload is {state.value}.", state=state.value)
+
+
+def part_size(size_bytes: int, wanted: int | None) -> int:
+    """The bytes of every part but the last. Raises: InvalidField."""
+    if wanted is None:
+        part = DEFAULT_PART_BYTES
+        while part * MAX_PARTS < size_bytes:
+            part *= 2
+        return part
+    if wanted % CHUNK_BYTES or wanted > MAX_PART_BYTES or wanted * MAX_PARTS < size_bytes:
+        message = (
+            f"a multiple of {CHUNK_BYTES:,}, up to {MAX_PART_BYTES:,}, and {MAX_PARTS:,} parts are enough"
+        )
+        raise InvalidField.of("part_size_bytes", message, wrong=f"part_size_bytes={wanted} is not possible")
+    return wanted
+
+
+def _incomplete(parts: list[int], what: str) -> Conflict:
+    shown = ", ".join(map(str, parts[:10])) + (", …" if len(parts) > 10 else "")
+    return Conflict(f"Parts of the upload {what}: {shown}.", missing=parts)
+
+
+def _wrong_size(n: int, size: int | None, expected: int) -> IncompleteUpload:
+    found = "more" if size is None else f"{size:,}"
+    return IncompleteUpload(f"Part {n} has {expected:,} bytes, and {found} came.", expected_bytes=expected)
+
+
+def _twice(n: int) -> Conflict:
+    return Conflict(f"Part {n} is being sent again by another request.", part=n)

@@ -1,0 +1,97 @@
+"""Aliases: names that move. An alias of a name is on one of its versions, or on none."""
+
+from collections.abc import Callable
+
+from model_service.actor import may_read
+from model_service.errors import Conflict, NotFound
+from model_service.services.common.references import check_alias
+from model_service.services.models.models import ModelService
+from model_service.services.models.rules import require_not_archived, require_writable
+from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.models.models import DuplicateAlias, Models
+
+MAX_ALIASES = 100
+
+
+class AliasService:
+    def __init__(self, database: Database, models: Models, service: ModelService) -> None:
+        self._database = database
+        self._models = models
+        self._service = service
+
+    def of_name(self, name: str) -> list[Document]:
+        """The versions of a name that have aliases, the highest first. An unknown name has none."""
+        return self._models.with_aliases(name) if may_read(name) else []
+
+    def set(self, reference: str, alias: str) -> Document:
+        """Give the alias to this version, and take it from the version of its name that has it.
+
+        Of several who move it at once, each does in turn: it is never on two versions, and once it is on one
+        never on none. Returns the version that has it now.
+
+        Raises:
+            MalformedId, NotFound.
+            InvalidField: it is no alias.
+            Conflict: the version is archived, or has MAX_ALIASES.
+        """
+        check_alias(alias)
+        target_id = self._service.id_of(reference)
+
+        def work(session: Session) -> list[Document]:
+            target = self._models.get(target_id, session)
+            if target is None:
+                raise NotFound("model", reference)
+            require_writable(target, reference)
+            if alias in target.get("aliases", ()):
+                return [target]
+            require_not_archived(target)
+            changed = []
+            holder = self._models.find({"name": target["name"], "aliases": alias}, session)
+            if holder is not None:
+                taken = self._models.change(
+                    holder["_id"], _without(alias), session, action="alias_taken", details={"alias": alias}
+                )
+                changed.append(taken)
+            details = {"alias": alias, "version": target["version"]}
+            changed.append(
+                self._models.change(target_id, _with(alias), session, action="alias_set", details=details)
+            )
+            return [change.after for change in changed if change is not None]
+
+        while True:
+            with self._models.changing(target_id) as changing:
+                try:
+                    changed = self._database.transaction(work)
+                except DuplicateAlias:
+                    continue  # another version got it meanwhile: it is taken from there
+                changing.update(model["_id"] for model in changed)
+            return changed[-1]
+
+    def remove(self, reference: str, alias: str) -> Document:
+        """Take the alias from this version, archived or not. Returns the version.
+
+        Raises:
+            MalformedId.
+            NotFound: no such model, or it does not have this alias.
+        """
+
+        def edit(before: Document) -> Document:
+            if alias not in before.get("aliases", ()):
+                raise NotFound("alias", alias)
+            return _without(alias)(before)
+
+        return self._service.change(reference, edit, action="alias_removed").after
+
+
+def _with(alias: str) -> Callable[[Document], Document]:
+    def edit(before: Document) -> Document:
+        aliases = sorted([*before.get("aliases", ()), alias])
+        if len(aliases) > MAX_ALIASES:
+            raise Conflict(f"A version has at most {MAX_ALIASES} aliases.", allowed=MAX_ALIASES)
+        return {"aliases": aliases}
+
+    return edit
+
+
+def _without(alias: str) -> Callable[[Document], Document]:
+    return lambda before: {"aliases": [one for one in before["aliases"] if one != alias]}

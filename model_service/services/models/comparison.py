@@ -1,0 +1,121 @@
+"""What differs between two models: key by key, nested ones by their dotted paths."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from model_service.services.models.models import ModelService
+from model_service.storage.common.db import Document
+
+# Fields that are compared as a whole; those of the versions themselves (id, number, times) always differ.
+_FIELDS = (
+    *("name", "algorithm", "framework", "task_type", "status", "description", "created_by"),
+    *("aliases", "parent_model_id", "training_job_id", "dataset_ids"),
+)
+
+
+class ComparisonService:
+    def __init__(self, models: ModelService) -> None:
+        self._models = models
+
+    def compare(self, reference: str, other: str) -> Document:
+        """From the first to the second: what was added, removed and changed.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        before, after = self._models.get(reference), self._models.get(other)
+        return {
+            "from": before,
+            "to": after,
+            "fields": difference(_fields(before), _fields(after), flat=True),
+            "metrics": difference(before["metrics"], after["metrics"], _numeric_change),
+            "hyperparameters": difference(before["hyperparameters"], after["hyperparameters"]),
+            "tags": _tags(before["tags"], after["tags"]),
+            "files": difference(_files(before), _files(after), flat=True),
+            "dataset_info": difference(_dataset_info(before), _dataset_info(after)),
+            "signature": difference(_signature(before), _signature(after)),
+        }
+
+
+def _plain_change(before: Any, after: Any) -> Document:
+    return {"from": before, "to": after}
+
+
+def _numeric_change(before: Any, after: Any) -> Document:
+    """With the difference where both are finite numbers, and its share of the first where that is not 0."""
+    change = _plain_change(before, after)
+    if all(_is_finite(value) for value in (before, after)):
+        change["delta"] = after - before
+        if before:
+            change["relative_delta"] = (after - before) / abs(before)
+    return change
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def difference(
+    before: Document,
+    after: Document,
+    change: Callable[[Any, Any], Document] = _plain_change,
+    *,
+    flat: bool = False,
+) -> Document:
+    """``{added: {key: value}, removed: {key: value}, changed: {key: {from, to}}}``.
+
+    Args:
+        flat: take the keys as they are, dots and all; their values are no objects.
+    """
+    old, new = (value if flat else dict(_flatten(value)) for value in (before, after))
+    return {
+        "added": {key: value for key, value in new.items() if key not in old},
+        "removed": {key: value for key, value in old.items() if key not in new},
+        "changed": {
+            key: change(value, new[key])
+            for key, value in old.items()
+            # True == 1 in Python, and a reader sees the difference.
+            if key in new and (value != new[key] or isinstance(value, bool) != isinstance(new[key], bool))
+        },
+    }
+
+
+def _flatten(value: Document, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(inner, dict) and inner:
+            yield from _flatten(inner, here)
+        else:
+            yield here, inner
+
+
+def _fields(model: Document) -> Document:
+    """Those that have a value. Ids are text, as in every answer."""
+    found = {field: model.get(field) for field in _FIELDS}
+    if found["parent_model_id"] is not None:
+        found["parent_model_id"] = str(found["parent_model_id"])
+    found["dataset_ids"] = [str(dataset_id) for dataset_id in found["dataset_ids"] or ()]
+    return {field: value for field, value in found.items() if value not in (None, [], "")}
+
+
+def _dataset_info(model: Document) -> Document:
+    """Without the features, which are part of the signature."""
+    return {key: value for key, value in model["dataset_info"].items() if key != "features"}
+
+
+def _tags(before: list[str], after: list[str]) -> Document:
+    return {
+        "added": [tag for tag in after if tag not in before],
+        "removed": [tag for tag in before if tag not in after],
+    }
+
+
+def _files(model: Document) -> Document:
+    return {file["path"]: file["checksum"] for file in model["files"]}
+
+
+def _signature(model: Document) -> Document:
+    """What it takes and gives: its ``signature``, and the features its data has."""
+    features = model["dataset_info"].get("features")
+    return (model.get("signature") or {}) | ({} if features is None else {"features": features})

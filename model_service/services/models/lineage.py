@@ -1,0 +1,73 @@
+"""Where a model comes from, and what came of it."""
+
+from model_service.actor import actor, may_read
+from model_service.errors import NotFound
+from model_service.services.models.models import ModelService
+from model_service.services.models.origins import Origins
+from model_service.storage.common.db import Document
+from model_service.storage.models.lineage import Lineage
+
+MAX_ANCESTORS = 1000
+# Each generation of descendants is one query.
+MAX_GENERATIONS = 100
+
+
+class LineageService:
+    def __init__(self, models: ModelService, lineage: Lineage, origins: Origins) -> None:
+        self._models = models
+        self._lineage = lineage
+        self._origins = origins
+
+    def of(self, reference: str, limit: int) -> Document:
+        """The model, its ancestors, nearest first, and up to ``limit`` descendants, nearest generation first.
+
+        Each with its ``depth``: 1 is a parent or a child. Also the run that it came from, and the datasets
+        that it or its run names. What whoever acts may not read is left out, and so is what was made from it.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        model = self._models.get(reference)
+        ancestors = [
+            ancestor | {"depth": depth}
+            for depth, ancestor in enumerate(self._lineage.ancestors(model, MAX_ANCESTORS), start=1)
+            if may_read(ancestor["name"])
+        ]
+        descendants, truncated = self._descendants(model, limit)
+        return {
+            "model": model | {"depth": 0},
+            "ancestors": ancestors,
+            "descendants": descendants,
+            "truncated": truncated,
+            **self._origin(model),
+        }
+
+    def _origin(self, model: Document) -> Document:
+        datasets = [{"dataset_id": dataset_id, "role": None} for dataset_id in model.get("dataset_ids", ())]
+        job = None
+        if model.get("training_job_id") is not None:
+            try:
+                job = self._origins.training_job(model["training_job_id"])
+            except NotFound:
+                pass
+            else:
+                datasets += job["datasets"]
+        return {
+            "training_job_id": job and job["_id"],
+            "training_job": job,
+            "datasets": self._origins.described(datasets),
+        }
+
+    def _descendants(self, model: Document, limit: int) -> tuple[list[Document], bool]:
+        found: list[Document] = []
+        generation = [model]
+        for depth in range(1, MAX_GENERATIONS + 1):
+            room = limit - len(found)
+            parents = [parent["_id"] for parent in generation]
+            generation = self._lineage.children(parents, actor().readable_namespaces(), room + 1)
+            found += [child | {"depth": depth} for child in generation[:room]]
+            if len(generation) > room:
+                return found, True
+            if not generation:
+                return found, False
+        return found, True

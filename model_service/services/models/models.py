@@ -1,0 +1,246 @@
+"""Model versions: the rules of the registry. Their files are in ``services.files.held``."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from model_service.actor import Permission, creator, may_read, require
+from model_service.errors import NotFound
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.common.references import MINORS, query_of
+from model_service.services.common.suggestions import Suggestions
+from model_service.services.models.origins import Origins
+from model_service.services.models.rules import check_revision, check_transition, permitted, require_writable
+from model_service.services.models.versions import NewVersions, Wanted
+from model_service.states import MODEL_TRANSITIONS, ModelStatus
+from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.models.hot_models import HotModel
+from model_service.storage.models.models import Change, Models
+from model_service.storage.models.trash import Trash
+
+# What a version takes over from the one it is made from, where it is not sent.
+INHERITED = (
+    "algorithm",
+    "description",
+    "framework",
+    "task_type",
+    "hyperparameters",
+    "metrics",
+    "dataset_info",
+    "dataset_ids",
+    "signature",
+    "tags",
+    "created_by",
+)
+
+
+class ModelService:
+    def __init__(
+        self,
+        database: Database,
+        models: Models,
+        versions: NewVersions,
+        trash: Trash,
+        idempotency: Idempotency,
+        origins: Origins,
+        suggestions: Suggestions,
+    ) -> None:
+        self._database = database
+        self._models = models
+        self._versions = versions
+        self._trash = trash
+        self._idempotency = idempotency
+        self._origins = origins
+        self._suggestions = suggestions
+
+    def register(self, fields: Document, once: Once | None = None) -> Document:
+        """Store a new version. Without a ``version`` it gets the next minor one of its name, from v1.0 on.
+
+        ``breaking_changes`` gives it the next major one. A number is given once, for good.
+
+        Raises:
+            InvalidField: the version is not ``v1`` or ``v1.0``.
+            NotFound: ``parent_model_id``, ``training_job_id`` or one of ``dataset_ids`` names nothing.
+            Conflict: the name has or had this version.
+        """
+        require(Permission.WRITE, fields["name"])
+        return self._idempotency.run(
+            once, lambda note: self._register(fields, note if once else None), self.get
+        )
+
+    def _register(self, fields: Document, note: Note | None) -> Document:
+        fields = self._origins.resolved(fields) | {"created_by": creator(fields.get("created_by"))}
+        wanted = fields.pop("version", None)
+        breaking = fields.pop("breaking_changes", False)
+        if fields.get("parent_model_id"):
+            fields["parent_model_id"] = self.get(fields["parent_model_id"])["_id"]
+        return self._versions.create(fields, Wanted(wanted, breaking), note)
+
+    def new_version(
+        self, reference: str, changes: Document, *, copy_files: bool, once: Once | None = None
+    ) -> Document:
+        """Make a version from another one of its name: its fields, with these changes, and it as the parent.
+
+        It gets the next minor version of its parent's major one; ``breaking_changes``, the next major one.
+
+        Args:
+            copy_files: give it its parent's files too, which are stored once however many versions have them.
+
+        Raises:
+            MalformedId, NotFound.
+            InvalidField, Conflict: as of ``register``.
+        """
+        return self._idempotency.run(
+            once,
+            lambda note: self._new_version(reference, changes, copy_files, note if once else None),
+            self.get,
+        )
+
+    def _new_version(
+        self, reference: str, changes: Document, copy_files: bool, note: Note | None
+    ) -> Document:
+        parent = self.get(reference)
+        require(Permission.WRITE, parent["name"])
+        inherited = {field: parent[field] for field in INHERITED if field in parent and field not in changes}
+        changes = self._origins.resolved(changes)
+        wanted = changes.pop("version", None)
+        breaking = changes.pop("breaking_changes", False)
+        fields = {
+            "name": parent["name"],
+            "status": ModelStatus.ACTIVE,
+            "training_job_id": None,
+            **inherited,
+            **changes,
+            "parent_model_id": parent["_id"],
+        }
+        fields["created_by"] = creator(fields.get("created_by"))
+        if copy_files:
+            fields |= {field: parent.get(field) for field in ("files", "file_metadata", "size_bytes")}
+        major = None if breaking else parent["version_order"] // MINORS
+        return self._versions.create(fields, Wanted(wanted, breaking, major), note)
+
+    def get(self, reference: str) -> Document:
+        """Raises: MalformedId, InvalidRequest, NotFound."""
+        document = self._models.find(query_of("model", reference))
+        if document is None or not may_read(document["name"]):
+            raise self.missing(reference)
+        return document
+
+    def missing(self, reference: str) -> NotFound:
+        """The error for a model that is not there, or that the caller may not read."""
+        return self._suggestions.missing("model", reference)
+
+    def answer(self, reference: str, render: Callable[[Document], bytes]) -> HotModel:
+        """The model as it is answered: ``render(document)``, not older than any acknowledged change.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        query = query_of("model", reference)
+        if "_id" in query:
+            found = self._models.answer(query["_id"], render)
+        else:
+            document = self._models.find(query)
+            found = None if document is None else HotModel.of(document, render)
+        if found is None or not may_read(found.name):
+            raise self.missing(reference)
+        return found
+
+    def id_of(self, reference: str) -> Any:
+        """The stored id that is meant; one that is given as such need not be there.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        query = query_of("model", reference)
+        return query["_id"] if "_id" in query else self.get(reference)["_id"]
+
+    def update(
+        self, reference: str, changes: Document, *, revisions: Collection[int] | None = None
+    ) -> Document:
+        """Change the fields that are sent. Returns the model as it is then.
+
+        Args:
+            revisions: only where the model has one of these, whatever others do at the same time.
+
+        Raises:
+            MalformedId, NotFound.
+            PreconditionFailed: it has another revision; ``details.etag`` is the present one's.
+            Conflict: its status does not change into that one; ``details.allowed`` are those it does.
+        """
+
+        changes = self._origins.resolved(changes)
+
+        def edit(before: Document) -> Document:
+            check_revision(before, revisions)
+            if "status" in changes:
+                check_transition("model", ModelStatus(before["status"]), changes["status"], MODEL_TRANSITIONS)
+            return changes
+
+        return self.change(reference, edit).after
+
+    def change(
+        self, reference: str, edit: Callable[[Document], Document], *, action: str = "updated"
+    ) -> Change:
+        """Change one model in a transaction of its own, by whoever may write it; see ``Models.change``.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted, and what ``edit`` raises.
+        """
+        model_id = self.id_of(reference)
+
+        def work(session: Session) -> Change | None:
+            change = self._models.change(model_id, permitted(edit, reference), session, action=action)
+            if change is not None:
+                self._origins.hold(change.after, session, change.before)
+            return change
+
+        with self._models.changing(model_id):
+            changed = self._database.transaction(work)
+        if changed is None:
+            raise NotFound("model", reference)
+        return changed
+
+    def delete(self, reference: str, *, purge: bool = False) -> str:
+        """Put the version into the trash, from where it can be restored with its files. Returns its id.
+
+        Exports made from it stay.
+
+        Args:
+            purge: remove it for good at once, whether it is in the trash already or not.
+
+        Raises:
+            MalformedId, NotFound.
+        """
+        model_id = self._id_in_trash(reference) if purge else None
+        model_id = model_id or self.id_of(reference)
+
+        def work(session: Session) -> bool:
+            model = self._models.get(model_id, session)
+            if model is None:
+                return False
+            require_writable(model, reference)
+            self._trash.put(model_id, session)
+            return True
+
+        with self._models.changing(model_id):
+            found = self._database.transaction(work)
+        if purge:
+            gone = self._trash.get(model_id)
+            if gone is not None:
+                require_writable(gone, reference)
+                self._trash.purge(model_id)
+                found = True
+        if not found:
+            raise NotFound("model", reference)
+        return str(model_id)
+
+    def _id_in_trash(self, reference: str) -> Any:
+        """The id of the deleted version that the reference names, unless it names another one still."""
+        query = query_of("model", reference)
+        if self._models.find(query) is not None:
+            return None
+        deleted = self._trash.find(query)
+        return deleted["_id"] if deleted is not None and may_read(deleted["name"]) else None
+
+    def count_download(self, model: Document) -> None:
+        self._models.count_download(model)

@@ -1,0 +1,36 @@
+"""The namespaces: who has roles in one is written at the user."""
+
+from dataclasses import dataclass
+
+from model_service.actor import Permission, actor
+from model_service.storage.models.namespaces import Namespaces
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """``permissions`` are those of whoever asks."""
+
+    namespace: str
+    models: int
+    size_bytes: int
+    permissions: list[Permission]
+
+
+class NamespaceService:
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+
+    def readable(self) -> list[Namespace]:
+        """Those that whoever acts may read: the ones with models, and those in which they have a role."""
+        who = actor()
+        counts = self._namespaces.counts(who.readable_namespaces())
+        granted = [name for name in who.in_namespaces if who.may(Permission.READ, name)]
+        return [
+            Namespace(
+                name,
+                counts.get(name, {}).get("models", 0),
+                counts.get(name, {}).get("size_bytes", 0),
+                sorted(permission for permission in Permission if who.may(permission, name)),
+            )
+            for name in sorted({*counts, *granted})
+        ]

@@ -1,0 +1,133 @@
+"""What may take the place of a published file: the one rule of every route that stores or removes one.
+
+- The same bytes at the same path change nothing.
+- A first file and a file at a new path need nothing.
+- Other bytes at a path that has a file need ``replace``.
+- Where something depends on the version (an alias, an export, a deployment; of a dataset a training job or a
+  model), a file is replaced or removed, and the primary file is another one, only with a confirmation that
+  names each dependent.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model_service.errors import ConfirmationRequired, WouldReplace
+from model_service.storage.common.db import Document, Session
+from model_service.storage.common.file_entries import FilesEdit
+
+# Of each kind of dependents, so many are named: a refusal stays readable.
+MAX_NAMED = 50
+# Stands for the dependents that the caller may not read.
+OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What the caller of a request agreed to: replacing files, and the dependents that it confirmed."""
+
+    replace: bool = False
+    confirmed: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Consent") -> "Consent":
+        return Consent(self.replace or other.replace, self.confirmed | other.confirmed)
+
+
+NOTHING = Consent()
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """``kind`` in the plural: ``aliases``; ``id`` is what a confirmation names."""
+
+    kind: str
+    id: str
+    name: str | None = None
+
+
+# The dependents of a document, read in the transaction that changes it.
+FindDependents = Callable[[Document, Session | None], Sequence[Dependent]]
+
+
+def require_consent(
+    holder: Document,
+    edit: FilesEdit,
+    consent: Consent,
+    find_dependents: FindDependents,
+    session: Session | None,
+) -> None:
+    """Refuse an edit of a holder's files that the caller did not agree to.
+
+    Args:
+        holder: as of ``find_for_file``, before the edit.
+
+    Raises:
+        WouldReplace: ``details`` has both checksums, and what would have to be confirmed as well.
+        ConfirmationRequired: ``details.confirm`` names what depends on the version.
+    """
+    lost = lost_files(holder, edit)
+    before, after = _checksum(holder["file_metadata"]), _checksum(edit.primary)
+    if not lost and (before is None or before == after):
+        return
+    dependents = find_dependents(holder, session)
+    needed = sorted({dependent.id for dependent in dependents})
+    if lost and edit.put is not None and not consent.replace:
+        raise _would_replace(holder, edit.put, lost[0], needed)
+    if missing := [name for name in needed if name not in consent.confirmed]:
+        raise _unconfirmed(holder, dependents, needed, missing)
+
+
+def lost_files(holder: Document, edit: FilesEdit) -> list[Document]:
+    """The files that a holder no longer has after the edit, as they were."""
+    put = edit.put
+    return [
+        file
+        for file in holder["files"]
+        if file["path"] in edit.removed
+        or (put is not None and file["path"] == put["path"] and file["checksum"] != put["checksum"])
+    ]
+
+
+def _would_replace(holder: Document, put: Document, present: Document, needed: list[str]) -> WouldReplace:
+    path = present["path"]
+    label = f"{holder['name']} {holder['version']}"
+    sent = f"the file sent for {put['path']} has {put['checksum']}"
+    if present["checksum"] == put["checksum"]:
+        sent = f"the same bytes were sent for {put['path']}"
+    return WouldReplace(
+        f"{label} has {path} with {present['checksum']}; {sent}. Nothing was changed: replace=true "
+        "replaces the present file, which goes to the trash; a new version keeps both.",
+        path=path,
+        checksum=present["checksum"],
+        sent_path=put["path"],
+        sent_checksum=put["checksum"],
+        confirm=needed,
+    )
+
+
+def _unconfirmed(
+    holder: Document, dependents: Sequence[Dependent], needed: list[str], missing: list[str]
+) -> ConfirmationRequired:
+    by_kind: dict[str, list[Any]] = {}
+    for dependent in dependents:
+        by_kind.setdefault(dependent.kind, []).append({"id": dependent.id, "name": dependent.name})
+    # One kind at a time: "aliases production; deployments 5b1c… (digits)".
+    named = "; ".join(
+        f"{kind.replace('_', ' ')} {', '.join(_label(one) for one in found)}"
+        for kind, found in by_kind.items()
+    )
+    return ConfirmationRequired(
+        f"{holder['name']} {holder['version']} is in use: {named}. Nothing was changed: a new version leaves "
+        f"them as they are; to change this one, confirm each: confirm={','.join(needed)}.",
+        confirm=needed,
+        unconfirmed=missing,
+        dependents=by_kind,
+    )
+
+
+def _label(dependent: Document) -> str:
+    return f"{dependent['id']} ({dependent['name']})" if dependent["name"] else str(dependent["id"])
+
+
+def _checksum(reference: Document | None) -> str | None:
+    return reference["checksum"] if reference is not None else None

@@ -1,0 +1,56 @@
+"""Deleted versions: what may be seen of them, and bringing one back."""
+
+from model_service.actor import Permission, actor, may_read, require
+from model_service.errors import Conflict, NotFound
+from model_service.services.common.paging import Page
+from model_service.services.common.references import query_of
+from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.models.models import DuplicateAlias, DuplicateVersion, Models
+from model_service.storage.models.trash import Trash
+
+
+class TrashService:
+    def __init__(self, database: Database, models: Models, trash: Trash) -> None:
+        self._database = database
+        self._models = models
+        self._trash = trash
+
+    def page(self, page: int, limit: int) -> Page:
+        """The deleted versions that whoever acts may read, the last deleted first."""
+        namespaces = actor().readable_namespaces()
+        items, total = self._trash.page(namespaces, (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def restore(self, reference: str) -> Document:
+        """Bring a deleted version back, with those of its aliases that are still free.
+
+        Raises:
+            MalformedId, InvalidRequest, NotPermitted.
+            NotFound: it is not in the trash.
+            Conflict: its name has that version again.
+        """
+        found = self._trash.find(query_of("model", reference))
+        if found is None:
+            raise NotFound("deleted model", reference)
+        wanted = found["_id"]
+
+        def work(session: Session) -> Document | None:
+            deleted = self._trash.get(wanted, session)
+            if deleted is None or not may_read(deleted["name"]):
+                return None
+            require(Permission.WRITE, deleted["name"])
+            return self._trash.take(wanted, session)
+
+        while True:
+            try:
+                with self._models.changing(wanted):
+                    restored = self._database.transaction(work)
+            except DuplicateVersion:
+                raise Conflict(
+                    f"{found['name']} {found['version']} cannot be restored: its version is taken."
+                ) from None
+            except DuplicateAlias:
+                continue
+            if restored is None:
+                raise NotFound("deleted model", reference)
+            return restored

@@ -1,0 +1,120 @@
+"""New versions of models: which number they get, and how they are stored."""
+
+from dataclasses import dataclass
+
+from model_service.errors import Conflict
+from model_service.services.common.idempotency import Note
+from model_service.services.common.references import MINORS, following, version_order
+from model_service.services.models.origins import Origins
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.models.creations import Creations
+from model_service.storage.models.models import DuplicateVersion, Models, RetiredVersion
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """That version; else the one after the highest of the name, or of one ``major`` version of it."""
+
+    version: str | None = None
+    breaking: bool = False
+    major: int | None = None
+
+    def number(self, newest: int | None) -> Document:
+        """Raises: InvalidField: ``version`` is none."""
+        version = self.version or following(newest, breaking=self.breaking)
+        return {"version": version, "version_order": version_order(version)}
+
+
+class NewVersions:
+    def __init__(
+        self, database: Database, models: Models, creations: Creations, blobs: Blobs, origins: Origins
+    ) -> None:
+        self._database = database
+        self._models = models
+        self._creations = creations
+        self._blobs = blobs
+        self._origins = origins
+
+    def create(self, fields: Document, wanted: Wanted, note: Note | None) -> Document:
+        """Store a document with these fields; it holds on to the files and origins that it names.
+
+        Raises:
+            InvalidField: the version is none.
+            Conflict: the name has or had that version, or what it names was removed meanwhile.
+        """
+        document = _unnumbered(fields) | {"_id": self._models.new_id()}
+        try:
+            if (
+                note is not None
+                or wanted.major is not None
+                or document["files"]
+                or self._origins.named(document)
+            ):
+                self._store(document, wanted, note)
+            elif wanted.version is None:
+                self._creations.create(document, wanted.number)
+            else:
+                document |= wanted.number(None)
+                self._creations.create(document, None)
+        except DuplicateVersion as duplicate:
+            raise number_taken(fields["name"], wanted.version, duplicate) from None
+        return document
+
+    def _store(self, document: Document, wanted: Wanted, note: Note | None) -> None:
+        """Raises: DuplicateVersion: of a version that was asked for; else it gets one that is free."""
+        files = [file["file_id"] for file in document["files"]]
+        below = None if wanted.major is None else (wanted.major + 1) * MINORS
+
+        def work(session: Session) -> None:
+            if note is not None:
+                note(document["_id"], session)
+            if not self._blobs.retain_all(files, session):
+                raise Conflict("The parent's files changed meanwhile. Ask again.")
+            self._origins.hold(document, session)
+            self._models.insert(document, session)
+
+        while True:
+            newest = (
+                None if wanted.version else self._models.newest_version_order(document["name"], below=below)
+            )
+            document |= wanted.number(newest)
+            try:
+                self._database.transaction(work)
+                return
+            except DuplicateVersion:
+                if wanted.version:
+                    raise
+
+
+def number_taken(name: str, version: str | None, duplicate: DuplicateVersion) -> Conflict:
+    """The refusal of a number that was asked for."""
+    taken = f"{name!r} has {version} already"
+    if isinstance(duplicate, RetiredVersion):
+        taken = f"{version} of {name!r} was deleted, and its number is not given again"
+    return Conflict(f"{taken}; without 'version' it gets the next.", name=name, version=version)
+
+
+def new_document(fields: Document, version: str) -> Document:
+    """A model document as it is stored first, without its id.
+
+    Raises:
+        InvalidField: ``version`` is none.
+    """
+    return _unnumbered(fields) | Wanted(version).number(None)
+
+
+def _unnumbered(fields: Document) -> Document:
+    at = now()
+    return {
+        "signature": None,
+        "training_job_id": None,
+        "files": [],
+        "file_metadata": None,
+        "size_bytes": 0,
+        **fields,
+        "revision": 1,
+        "download_count": 0,
+        "created_at": at,
+        "updated_at": at,
+    }

@@ -1,0 +1,1 @@
+"""Health, integrity and cleanup."""

@@ -1,0 +1,228 @@
+"""Whether the service can do its work, found out in about a second, whatever hangs.
+
+``healthy``; ``degraded`` where it works and something is to be looked at; ``unhealthy`` where it does not
+work. Redis and workers are no reason for the latter: without them jobs wait, and nothing is lost.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from model_service.config import Settings
+from model_service.jobs.queue import Queue
+from model_service.services.operations.integrity import TASK as VERIFY
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.disk_space import DiskSpace
+from model_service.storage.common.db import DATABASE_ERRORS, Database, Document, deadline
+from model_service.storage.models.models import Models
+from model_service.storage.operations.inference_servers import InferenceServers
+from model_service.storage.operations.integrity import Integrity
+from model_service.storage.operations.maintenance import Maintenance
+from model_service.storage.operations.workers import ALIVE_S, Workers
+from model_service.storage.statistics.counters import Counters
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+HEALTHY = "healthy"
+# All questions to MongoDB together; Redis has a second of its own, at the same time.
+_DATABASE_S = 0.9
+_SAMPLED_MODELS = 3
+_GAUGES_S = 5.0
+_SWEEP = "sweep"
+_AWAY = "cannot be reached"
+
+
+@dataclass(frozen=True)
+class Health:
+    mongodb_connected: bool
+    gridfs_available: bool
+    redis_connected: bool
+    accepts_writes: bool
+    total_models: int | None
+
+    @property
+    def healthy(self) -> bool:
+        return self.mongodb_connected and self.gridfs_available
+
+
+@dataclass
+class Checks:
+    """``checks``: healthy, or what is wrong. ``fatal`` are those that make the service unhealthy."""
+
+    checks: dict[str, str] = field(default_factory=dict)
+    fatal: set[str] = field(default_factory=set)
+    total_models: int | None = None
+    active_models: int | None = None
+    stored_bytes: int | None = None
+    workers: list[Document] = field(default_factory=list)
+    inference_servers: list[Document] = field(default_factory=list)
+    last_sweep: Document | None = None
+    last_verify: Document | None = None
+
+    def say(self, name: str, problem: str | None, *, fatal: bool = False) -> None:
+        self.checks[name] = problem or HEALTHY
+        if problem and fatal:
+            self.fatal.add(name)
+
+    @property
+    def issues(self) -> list[str]:
+        return [name for name, state in self.checks.items() if state != HEALTHY]
+
+    @property
+    def status(self) -> Status:
+        return "unhealthy" if self.fatal else "degraded" if self.issues else "healthy"
+
+
+class HealthService:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        models: Models,
+        blobs: Blobs,
+        queue: Queue,
+        counters: Counters,
+        disk: DiskSpace,
+    ) -> None:
+        self._disk = disk
+        self._settings = settings
+        self._database = database
+        self._models = models
+        self._blobs = blobs
+        self._queue = queue
+        self._counters = counters
+        self._integrity = Integrity(database)
+        self._maintenance = Maintenance(database)
+        self._workers = Workers(database)
+        self._inference_servers = InferenceServers(database)
+        self._gauges: tuple[float, dict[str, float]] = (float("-inf"), {})
+        self._gauges_lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
+
+    def check(self) -> Health:
+        """The short form."""
+        redis = self._threads.submit(self._queue.ping)
+        try:
+            with deadline(_DATABASE_S):
+                self._database.ping()
+                readable, total = self._blobs.readable(), self._models.count()
+            self._disk.sample()
+            return Health(True, readable, redis.result(), self._disk.accepts_writes, total)
+        except DATABASE_ERRORS:
+            return Health(False, False, redis.result(), False, None)
+
+    def ready(self) -> bool:
+        """Whether a request can be answered: MongoDB is there."""
+        try:
+            with deadline(_DATABASE_S):
+                self._database.ping()
+        except DATABASE_ERRORS:
+            return False
+        return True
+
+    def detailed(self) -> Checks:
+        """The long form: every part, with what is wrong with it."""
+        redis: Future[bool] = self._threads.submit(self._queue.ping)
+        found = Checks()
+        with deadline(_DATABASE_S):
+            connected = self._ask(found, "mongodb", lambda: self._database.ping(), fatal=True)
+            gridfs = connected and self._ask(found, "gridfs", lambda: self._gridfs(found), fatal=True)
+            if connected and gridfs:
+                self._ask(found, "disk_space", lambda: self._disk_space(found))
+                self._ask(found, "model_registry", lambda: self._registry(found))
+                self._ask(found, "workers", lambda: self._count_workers(found))
+        for name in ("gridfs", "disk_space", "model_registry", "workers"):
+            found.checks.setdefault(name, f"unknown: MongoDB {_AWAY}")
+        if not redis.result():
+            found.say("redis", _AWAY)
+        else:
+            found.say("redis", None)
+        found.say("cache", self._cache())
+        return found
+
+    def gauges(self) -> dict[str, float]:
+        """The figures for ``metrics.GAUGES``, at most some seconds old; empty while MongoDB is away."""
+        with self._gauges_lock:
+            read_at, gauges = self._gauges
+            if time.monotonic() - read_at > _GAUGES_S:
+                gauges = self._read_gauges()
+                self._gauges = time.monotonic(), gauges
+        self._disk.sample()
+        free = {f"model_service_{place}_disk_free_bytes": left for place, left in self._disk.free().items()}
+        return {**gauges, **free, "model_service_accepts_writes": float(self._disk.accepts_writes)}
+
+    def _read_gauges(self) -> dict[str, float]:
+        found = Checks()
+        try:
+            with deadline(_DATABASE_S):
+                self._read_figures(found)
+                self._count_workers(found)
+        except DATABASE_ERRORS:
+            return {}
+        sweep, verify = found.last_sweep, found.last_verify
+        gauges: dict[str, float | None] = {
+            "model_service_models_total": found.total_models,
+            "active_models_total": found.active_models,
+            "storage_usage_bytes": found.stored_bytes,
+            "model_service_workers": len(found.workers),
+            "model_service_last_sweep_timestamp_seconds": sweep["at"].timestamp() if sweep else None,
+            "model_service_last_verify_problems": verify["problems"] if verify else None,
+        }
+        return {name: float(value) for name, value in gauges.items() if value is not None}
+
+    def _ask(self, found: Checks, name: str, question: Callable[[], Any], *, fatal: bool = False) -> bool:
+        """Whether there was an answer in time; the question says the rest itself."""
+        try:
+            question()
+        except DATABASE_ERRORS as exc:
+            found.say(name, f"no answer: {type(exc).__name__}", fatal=fatal)
+            return False
+        found.checks.setdefault(name, HEALTHY)
+        return True
+
+    def _gridfs(self, found: Checks) -> None:
+        if not self._blobs.readable():
+            found.say("gridfs", "the index of the chunks is missing", fatal=True)
+
+    def _disk_space(self, found: Checks) -> None:
+        self._disk.sample()
+        free, settings = self._disk.free(), self._settings
+        low = sorted((left, place) for place, left in free.items() if left < settings.disk_warn_free)
+        problems = [f"{left / 1e9:.1f} GB free ({place})" for left, place in low]
+        if not self._disk.accepts_writes:
+            least = f"{settings.disk_min_free / 1e9:.3g} GB"
+            problems.append(f"writes are refused with 507 until {least} (DISK_MIN_FREE) are free at mongodb")
+        fatal = any(left < settings.disk_min_free for left, _ in low)
+        found.say("disk_space", "; ".join(problems) or None, fatal=fatal)
+
+    def _registry(self, found: Checks) -> None:
+        self._read_figures(found)
+        problems = self._integrity.sample(_SAMPLED_MODELS)
+        if found.last_verify and found.last_verify["problems"]:
+            problems.append(f"the verification of {found.last_verify['at']:%Y-%m-%d %H:%M} found problems")
+        if found.last_sweep and found.last_sweep["errors"]:
+            problems += [f"sweep of {step}: {error}" for step, error in found.last_sweep["errors"].items()]
+        found.say("model_registry", "; ".join(problems) or None)
+
+    def _read_figures(self, found: Checks) -> None:
+        groups = self._counters.groups()
+        found.total_models = sum(group.models for group in groups)
+        found.active_models = sum(group.models for group in groups if group.status == "active")
+        found.stored_bytes = self._counters.blobs()[1]
+        found.last_sweep = self._maintenance.last(_SWEEP)
+        found.last_verify = self._maintenance.last(VERIFY)
+
+    def _count_workers(self, found: Checks) -> None:
+        found.workers = self._workers.alive(ALIVE_S)
+        found.inference_servers = self._inference_servers.alive(ALIVE_S)
+        found.say("workers", None if found.workers else "none is running: exports wait")
+
+    def _cache(self) -> str | None:
+        """Whether the folder for cached files can be written, where there is one."""
+        folder = self._settings.cache
+        if self._settings.cache_max_bytes and folder.exists() and not os.access(folder, os.W_OK):
+            return f"{folder} cannot be written"
+        return None

@@ -1,0 +1,163 @@
+"""Training jobs: the runs that models came from. The service keeps their record; it does not run them."""
+
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+
+from model_service.actor import Permission, creator, require
+from model_service.errors import Conflict, InvalidField, NotFound
+from model_service.services.common.idempotency import Idempotency, Note, Once
+from model_service.services.common.ids import parse_uuid
+from model_service.services.common.paging import Page, readable
+from model_service.services.models.origins import Origins
+from model_service.services.models.rules import check_revision, check_transition
+from model_service.states import TRAINING_TRANSITIONS, TrainingStatus
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.models.models import Change
+from model_service.storage.training.jobs import TrainingJobs
+
+
+class TrainingJobService:
+    def __init__(
+        self, database: Database, jobs: TrainingJobs, origins: Origins, idempotency: Idempotency
+    ) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._origins = origins
+        self._idempotency = idempotency
+
+    def create(self, fields: Document, once: Once | None = None) -> Document:
+        """Store a run, in whatever status it is: one that ended long ago too.
+
+        Raises:
+            NotFound: of a dataset.
+            InvalidField: it finished before it started.
+        """
+        require(Permission.WRITE, fields["name"])
+        return self._idempotency.run(once, lambda note: self._create(fields, note), self.get)
+
+    def _create(self, fields: Document, note: Note) -> Document:
+        at = now()
+        document = fields | {
+            "_id": str(uuid.uuid4()),
+            "created_by": creator(fields.get("created_by")),
+            "datasets": self._resolved(fields["datasets"]),
+            "created_at": at,
+            "updated_at": at,
+        }
+        document |= _times(document, at)
+
+        def work(session: Session) -> None:
+            note(document["_id"], session)
+            self._origins.hold_datasets((used["dataset_id"] for used in document["datasets"]), session)
+            self._jobs.insert(document, session)
+
+        self._database.transaction(work)
+        return document
+
+    def get(self, job_id: str) -> Document:
+        """Raises: MalformedId, NotFound."""
+        return self._origins.training_job(job_id)
+
+    def page(self, filters: Document, page: int, limit: int) -> Page:
+        """Those that match and that whoever acts may read, newest first.
+
+        Args:
+            filters: fields and their values; ``tags`` matches any of several, ``dataset_id`` in any role.
+
+        Raises:
+            MalformedId, InvalidRequest, NotFound: of the dataset.
+        """
+        query = filters | readable()
+        if "tags" in query:
+            query["tags"] = {"$in": query["tags"]}
+        if "dataset_id" in query:
+            query["datasets.dataset_id"] = self._origins.dataset(query.pop("dataset_id"))["_id"]
+        items, total = self._jobs.page(query, (page - 1) * limit, limit)
+        return Page(items, page, limit, total)
+
+    def update(self, job_id: str, changes: Document, *, revisions: Collection[int] | None = None) -> Document:
+        """Change the fields that are sent; a status that is reached for the first time sets its time.
+
+        Args:
+            revisions: only where the job has one of these, whatever others do at the same time.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            PreconditionFailed: it has another revision; ``details.etag`` is the present one's.
+            Conflict: its status does not become that one; ``details.allowed`` are those it does.
+            InvalidField: it would have finished before it started.
+        """
+        job = self.get(job_id)
+        require(Permission.WRITE, job["name"])
+        changes = dict(changes)
+        if "datasets" in changes:
+            changes["datasets"] = self._resolved(changes["datasets"])
+
+        def edit(before: Document) -> Document:
+            check_revision(before, revisions)
+            if "status" in changes:
+                check_transition(
+                    "training job", TrainingStatus(before["status"]), changes["status"], TRAINING_TRANSITIONS
+                )
+            return changes | _times(before | changes, now(), changes)
+
+        def work(session: Session) -> Change | None:
+            self._origins.hold_datasets((used["dataset_id"] for used in changes.get("datasets", ())), session)
+            return self._jobs.change(job["_id"], edit, session)
+
+        changed = self._database.transaction(work)
+        if changed is None:
+            raise NotFound("training job", job_id)
+        return changed.after
+
+    def delete(self, job_id: str) -> str:
+        """Forget a run that no model came from. Returns its id.
+
+        Raises:
+            MalformedId, NotFound, NotPermitted.
+            Conflict: a model, perhaps one in the trash, names it.
+        """
+        parsed = parse_uuid("training job", job_id)
+        require(Permission.WRITE, self.get(job_id)["name"])
+
+        def work(session: Session) -> Document | None:
+            gone = self._jobs.remove(parsed, session)
+            if self._jobs.has_models(parsed, session):
+                raise Conflict(
+                    "Models came from this training job: delete them first, from the trash too.",
+                    training_job_id=parsed,
+                )
+            return gone
+
+        if self._database.transaction(work) is None:
+            raise NotFound("training job", job_id)
+        return parsed
+
+    def _resolved(self, datasets: list[Document]) -> list[Document]:
+        """The same with the stored ids. Raises: InvalidField: one dataset twice in one role."""
+        found = [
+            {"dataset_id": self._origins.dataset(used["dataset_id"])["_id"], "role": used["role"]}
+            for used in datasets
+        ]
+        if len({(used["dataset_id"], used["role"]) for used in found}) < len(found):
+            raise InvalidField.of("datasets", "a dataset has a role once")
+        return found
+
+
+def _times(job: Document, at: datetime, sent: Document | None = None) -> Document:
+    """When it started and finished, where its status says that it did and nobody said when.
+
+    Raises:
+        InvalidField: it finished before it started.
+    """
+    found: Document = {}
+    status = TrainingStatus(job["status"])
+    if status == TrainingStatus.RUNNING and job["started_at"] is None:
+        found["started_at"] = at
+    if status.final and job["finished_at"] is None and (sent is None or "finished_at" not in sent):
+        found["finished_at"] = at
+    times = job | found
+    if times["started_at"] and times["finished_at"] and times["finished_at"] < times["started_at"]:
+        raise InvalidField.of("finished_at", "not before started_at")
+    return found

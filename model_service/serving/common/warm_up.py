@@ -1,0 +1,107 @@
+"""Load what runs a package, prove it once more on this machine, and measure it.
+
+In the front or in a model host: each loads what it runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporters import package, runners
+from exporters.errors import as_limit
+from exporters.proof import golden
+from exporters.proof.independence import rows_are_independent
+from exporters.runners.bounded import most_rows
+
+if TYPE_CHECKING:
+    from exporters.base import Case
+
+# A model below that costs less than a thread's turn. Above it the loop would keep others waiting.
+INLINE_S = 0.0003
+_WARM_RUNS = 3
+_MAYBE_TINY_BYTES = 20_000_000  # no model of a larger package
+
+
+class LoadFailed(Exception):
+    """The package cannot be served; the message says why."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a run of ``elements`` input elements took."""
+
+    seconds: float
+    elements: int
+
+
+@dataclass(frozen=True)
+class WarmedUp:
+    """``runner``: of this process, or a model host's. The rest as of ``member.Loaded``."""
+
+    runner: Any
+    cost: Cost
+    mixes_rows: bool
+    most_rows: int | None
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """What fails within says something about the package, unless it is this machine's own trouble.
+
+    Raises:
+        LoadFailed: proven of the package.
+        LimitExceeded, OSError, ImportError: this machine's own trouble, which may pass.
+    """
+    try:
+        yield
+    except (LoadFailed, OSError, ImportError):
+        raise
+    except Exception as exc:  # a runtime refuses a model with exceptions of its own
+        if limit := as_limit(exc):
+            raise limit from exc
+        raise LoadFailed(f"The package cannot be served: {exc}") from exc
+
+
+def warmed_up(folder: Path, threads: int, *, gpu: bool = False) -> WarmedUp:
+    """Load a verified package and replay its golden inputs, which warms it up too.
+
+    Args:
+        threads: cores that one run may use.
+        gpu: run it there, where this machine has one that its runtime can use.
+
+    Raises as ``loading``.
+    """
+    with loading():
+        case = golden.read(folder / package.GOLDEN)
+        runner = _runner(folder, case, threads, gpu)
+        differing = golden.replay(folder, runner)
+        if differing:
+            raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
+        # Measured here too: packages of earlier builds have no such measurement, and the machine is another.
+        independent = rows_are_independent(runner, case, golden.precision(folder))
+        return WarmedUp(runner, _cost(runner, case), not independent, most_rows(runner))
+
+
+def _runner(folder: Path, case: Case, threads: int, gpu: bool) -> runners.Runner:
+    """On one core where the model takes less than a thread's turn: to wake another takes longer."""
+    if threads > 1 and package.read_manifest(folder).size_bytes <= _MAYBE_TINY_BYTES:
+        runner = runners.load(folder, 1, gpu=gpu)
+        runner.predict(case.inputs)
+        if _cost(runner, case).seconds < INLINE_S:
+            return runner
+    return runners.load(folder, threads, gpu=gpu, spin=threads > 1)
+
+
+def _cost(runner: runners.Runner, case: Case) -> Cost:
+    """The quickest of a few runs: the others were disturbed."""
+    taken = []
+    for _ in range(_WARM_RUNS):
+        began = time.perf_counter()
+        runner.predict(case.inputs)
+        taken.append(time.perf_counter() - began)
+    return Cost(min(taken), sum(array.size for array in case.inputs.values()))

@@ -1,0 +1,1 @@
+"""Runs of models: batches, deadlines, kills."""

@@ -1,0 +1,1 @@
+"""Deployments in memory: loaded, routed, shadowed, replaced."""

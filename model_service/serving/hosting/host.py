@@ -1,0 +1,286 @@
+"""The set of deployments this process serves, kept equal to MongoDB's.
+
+A background thread asks twice a second, and another one loads. A request never waits for them: it looks its
+deployment up in a dictionary that is replaced as a whole, and keeps what it found until it is answered. While
+MongoDB is away, what is loaded goes on serving; so does the revision before while a newer one loads.
+
+Several servers may host the same deployments. What is proven of a package fails its deployment, if no server
+has made it active, or its update; any other trouble is one server's own: it is logged, told by ``failing``,
+and tried again.
+"""
+
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import structlog
+
+from exporters.errors import PackageCorrupt
+from model_service.serving.accounting.keys import Keys
+from model_service.serving.common.warm_up import LoadFailed
+from model_service.serving.engine.engine import Engine
+from model_service.serving.hosting.loaded_deployment import LoadedDeployment, served_members, to_serve
+from model_service.serving.hosting.loader import MAX_LOAD_ATTEMPTS, Loader, Outcome
+from model_service.serving.hosting.store import PackageStore
+from model_service.serving.model_hosts.groups import ModelHosts
+from model_service.states import DeploymentStatus
+from model_service.storage.blobs.blobs import BlobDamaged
+from model_service.storage.common.db import CONNECTION_ERRORS, Document, now
+from model_service.storage.deployments.deployments import Deployments
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 0.5
+_LATELY_S = 3.0
+_SHADOW_TOLD_S = 60.0
+_PROVEN = (LoadFailed, PackageCorrupt, BlobDamaged)
+
+
+@dataclass(frozen=True)
+class Failure:
+    revision: int
+    times: int
+    retry_at: float  # of time.monotonic()
+
+
+class Host:
+    """``server`` names this server, the same after a restart, without dots."""
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        store: PackageStore,
+        engine: Engine,
+        hosts: ModelHosts,
+        *,
+        server: str,
+    ) -> None:
+        self._deployments = deployments
+        self._server = server
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._loader = Loader(deployments, store, engine, hosts, server=server, notify=self._wake.set)
+        self._thread = threading.Thread(target=self._run, name="host", daemon=True)
+        # Replaced as a whole, by the host's thread alone: requests read them.
+        self._hosted: dict[str, LoadedDeployment] = {}
+        self._by_name: dict[str, list[LoadedDeployment]] = {}
+        self._failures: dict[str, Failure] = {}
+        self._served: frozenset[str] | None = None
+        self._served_names: frozenset[str] = frozenset()
+        self.wishes: list[Document] = []
+        # The host's thread alone.
+        self._loading: set[str] = set()
+        self._awaited: set[str] | None = None
+        self._kept: list[Document] | None = None
+        self._told: list[Document] = []
+        self.ready = threading.Event()
+        self.known_of = -math.inf  # the time.monotonic() of which MongoDB last told what is served
+
+    def start(self) -> None:
+        self._loader.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+        self._loader.stop()
+
+    def find(self, name: str) -> Sequence[LoadedDeployment]:
+        """The one with this id, or all with this name: nobody can keep another from using a name."""
+        hosted = self._hosted.get(name)
+        return (hosted,) if hosted is not None else self._by_name.get(name, ())
+
+    def get(self, deployment_id: str) -> LoadedDeployment | None:
+        return self._hosted.get(deployment_id)
+
+    def hosted(self) -> list[LoadedDeployment]:
+        return list(self._hosted.values())
+
+    def expects(self, name: str) -> bool:
+        """As ``find``: whether it may be found later: it is to be served, or MongoDB was not asked yet."""
+        return self._served is None or name in self._served or name in self._served_names
+
+    @property
+    def connected(self) -> bool:
+        """Whether MongoDB answered lately: one that hangs gives no error for long."""
+        return time.monotonic() < self.known_of + _LATELY_S
+
+    @property
+    def failing(self) -> list[str]:
+        """The deployments that were to be loaded here and could not; each is tried again."""
+        return sorted(self._failures)
+
+    def __len__(self) -> int:
+        return len(self._hosted)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._sync()
+            except CONNECTION_ERRORS as exc:
+                self.known_of = -math.inf
+                log.warning("serving.database_away", error=str(exc))
+            except Exception:
+                log.exception("serving.sync_failed")
+            self._wake.wait(INTERVAL_S)
+            self._wake.clear()
+
+    def _sync(self) -> None:
+        """Load what is new, forget what is gone, and say in MongoDB how it went."""
+        # Before the query: what is read then was written after these loads had ended.
+        while (outcome := self._loader.outcome()) is not None:
+            self._settle(outcome)
+        asked_at = time.monotonic()
+        found = self._deployments.served()
+        self.known_of = asked_at  # not later: what changed while it answered may be missing
+        served = [to_serve(deployment) for deployment in found]
+        self._served_names = frozenset(deployment["name"] for deployment in served)
+        self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
+        if self._awaited is None:
+            self._awaited = {each["_id"] for each in served if each["status"] == DeploymentStatus.ACTIVE}
+        # What killed this server before waits until the others are served.
+        for deployment in sorted(served, key=self._loader.crashes):
+            self._each(deployment["_id"], partial(self._follow, deployment))
+        for hosted in self.hosted():
+            self._each(hosted.id, partial(self._judge, hosted))
+            self._each(hosted.id, partial(self._suspend, hosted))
+            self._tell_of_shadow(hosted)
+        self._awaited = {each for each in self._awaited if self._is_awaited(each)}
+        if not self._awaited:
+            self.ready.set()
+        self.wishes = [deployment["config"]["auto_scaling"] for deployment in served]
+        references = [member["package"] for deployment in served for member in served_members(deployment)]
+        if references != self._kept:
+            self._loader.keep_only(references)
+            self._kept = references
+        if self._told:
+            self._deployments.log(self._told)
+            self._told = []
+
+    def _each(self, deployment_id: str, work: Callable[[], None]) -> None:
+        """One deployment's trouble keeps no other from being served."""
+        try:
+            work()
+        except CONNECTION_ERRORS:
+            raise
+        except Exception:
+            log.exception("serving.sync_failed", deployment_id=deployment_id)
+
+    def _replace(self, hosted: dict[str, LoadedDeployment]) -> None:
+        by_name = defaultdict(list)
+        for each in hosted.values():
+            by_name[each.name].append(each)
+        self._by_name = dict(by_name)
+        self._hosted = hosted
+
+    def _forget_all_but(self, served: frozenset[str]) -> None:
+        gone = self._hosted.keys() - served
+        if gone:
+            self._replace({key: hosted for key, hosted in self._hosted.items() if key not in gone})
+            log.info("serving.removed", deployments=sorted(gone))
+        self._failures = {key: failure for key, failure in self._failures.items() if key in served}
+        self._served = served
+
+    def _follow(self, deployment: Document) -> None:
+        deployment_id, revision = deployment["_id"], deployment["revision"]
+        hosted = self._hosted.get(deployment_id)
+        if hosted is not None:
+            keys, tier = Keys(deployment["keys"]), deployment.get("owner_tier")
+            if (keys, tier) != (hosted.keys, hosted.tier):
+                self._replace(self._hosted | {deployment_id: replace(hosted, keys=keys, tier=tier)})
+        if hosted is None or hosted.revision != revision:
+            failure = self._failures.get(deployment_id)
+            waits = (
+                failure is not None and failure.revision == revision and time.monotonic() < failure.retry_at
+            )
+            if deployment_id not in self._loading and not waits:
+                self._loading.add(deployment_id)
+                self._loader.submit(deployment)
+        elif deployment["status"] != DeploymentStatus.ACTIVE or deployment["live_revision"] != revision:
+            self._deployments.made_live(deployment_id, revision)
+
+    def _judge(self, hosted: LoadedDeployment) -> None:
+        """Go back to the revision before, where this one fails or is slow beyond what was allowed."""
+        violation = hosted.guard.verdict() if hosted.guard is not None else None
+        if violation is None:
+            return
+        reason, data = str(violation), {**asdict(violation), "server": self._server}
+        if self._deployments.roll_back_to_former(hosted.id, hosted.revision, reason, data):
+            self._tell(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
+
+    def _suspend(self, hosted: LoadedDeployment) -> None:
+        """Serve a deployment no more whose model's process was ended by several callers."""
+        reason = hosted.kills.verdict()
+        if reason is not None and self._deployments.suspend(hosted.id, hosted.revision, reason):
+            self._tell(hosted.id, "error", "suspended", reason, revision=hosted.revision)
+
+    def _tell_of_shadow(self, hosted: LoadedDeployment) -> None:
+        """Once a minute, if it was asked anything since."""
+        shadow = hosted.shadow
+        due = shadow is not None and time.monotonic() > shadow.told_at + _SHADOW_TOLD_S
+        if shadow is None or not due or (counts := shadow.counts) == shadow.told:
+            return
+        shadow.told, shadow.told_at = dict(counts), time.monotonic()
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in shadow.told.items())
+        message = (
+            f"Of the answers of the shadow {shadow.model.model_version} since revision {hosted.revision}: "
+        )
+        self._tell(hosted.id, "info", "shadow", f"{message}{outcomes}.", **shadow.told)
+
+    def _settle(self, outcome: Outcome) -> None:
+        deployment_id, revision = outcome.deployment["_id"], outcome.deployment["revision"]
+        self._loading.discard(deployment_id)
+        match outcome.result:
+            case LoadedDeployment() as hosted:
+                before = self._hosted.get(deployment_id)
+                if before is not None:
+                    # The limit is of the deployment, whatever its revision; and the keys may have changed
+                    # while this one was loaded.
+                    hosted = replace(hosted, flight=before.flight, keys=before.keys, tier=before.tier)
+                self._replace(self._hosted | {deployment_id: hosted})
+                self._failures = {key: each for key, each in self._failures.items() if key != deployment_id}
+                versions = ", ".join(member.model_version for member in hosted.route.members)
+                self._tell(deployment_id, "info", "loaded", f"Revision {revision} is served: {versions}.")
+            case error:
+                self._note_failure(deployment_id, revision, error)
+
+    def _note_failure(self, deployment_id: str, revision: int, error: Exception) -> None:
+        proven = isinstance(error, _PROVEN)
+        former = self._failures.get(deployment_id)
+        times = former.times + 1 if former is not None and former.revision == revision else 1
+        retry_in_s = 2 ** min(times - 1, 5)
+        failure = Failure(revision, times, time.monotonic() + retry_in_s)
+        self._failures = {**self._failures, deployment_id: failure}
+        log.warning("serving.load_failed", deployment_id=deployment_id, exc_info=None if proven else error)
+        self._tell(deployment_id, "error", "load_failed", str(error), retry_in_s=retry_in_s)
+        if proven:
+            self._deployments.update_failed(deployment_id, revision, str(error))
+
+    def _tell(self, deployment_id: str, level: str, event: str, message: str, **details: Any) -> None:
+        """An entry for the deployment's own log; written with the next round."""
+        log.info(f"serving.{event}", deployment_id=deployment_id, message=message, **details)
+        self._told.append(
+            {
+                "deployment_id": deployment_id,
+                "at": now(),
+                "level": level,
+                "event": event,
+                "message": message,
+                "server": self._server,
+                "details": details,
+            }
+        )
+
+    def _is_awaited(self, deployment_id: str) -> bool:
+        """Whether it keeps the server from being ready: not once it failed as often as we have patience."""
+        failure = self._failures.get(deployment_id)
+        given_up = failure is not None and failure.times >= MAX_LOAD_ATTEMPTS
+        served = self._served is not None and deployment_id in self._served
+        return served and deployment_id not in self._hosted and not given_up

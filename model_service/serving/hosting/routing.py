@@ -1,0 +1,62 @@
+"""Which member of a deployment answers a request: by weight, by a header's value, or by name."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+from model_service.errors import InvalidField
+from model_service.serving.hosting.member import Member
+
+
+class Route:
+    """Args:
+    weights: by member; None: the caller names the member, if there are several.
+    sticky_header: requests with one value of it go to one member, and most stay with theirs when the
+        weights change.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        weights: Sequence[int] | None = None,
+        sticky_header: str | None = None,
+    ) -> None:
+        self.members = tuple(members)
+        self.sticky_header = sticky_header.lower() if sticky_header else None
+        self._by_name = {member.model_version: member for member in reversed(members)}
+        self._by_name |= {member.name: member for member in members}
+        self._only = members[0] if len(members) == 1 else None
+        self._ends = list(accumulate(weights)) if weights is not None else None
+
+    def choose(self, name: str | None, headers: Mapping[str, str]) -> Member:
+        """``headers``: of the request, asked for the sticky one in lower case.
+
+        Raises:
+            InvalidField: no member has that name, or one has to be named.
+        """
+        if name is not None:
+            member = self._by_name.get(name)
+            if member is None:
+                raise self._unnamed(f"there is no {name[:100]!r}")
+            return member
+        if self._only is not None:
+            return self._only
+        if self._ends is None:
+            raise self._unnamed("missing")
+        value = headers.get(self.sticky_header) if self.sticky_header else None
+        point = _point(value) if value is not None else random.random()  # noqa: S311 - nothing to guess
+        return self.members[bisect(self._ends, point * self._ends[-1])]
+
+    def _unnamed(self, message: str) -> InvalidField:
+        names = ", ".join(repr(member.name) for member in self.members)
+        message = f"{message}; this deployment has {names}"
+        return InvalidField(f"model: {message}.", [{"field": "model", "message": message}])
+
+
+def _point(value: str) -> float:
+    """Of equal values the same one, from 0 to below 1."""
+    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=6).digest()) / (1 << 48)

@@ -1,0 +1,1 @@
+"""The RSGI application: requests in, answers out."""

@@ -1,0 +1,110 @@
+"""One serving process: its parts, put together."""
+
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from model_service.config import Settings, require_folder
+from model_service.serving.accounting.flushing import Accounting
+from model_service.serving.accounting.keys import KeyUses
+from model_service.serving.accounting.quotas import Quotas
+from model_service.serving.accounting.usage import Usage
+from model_service.serving.engine.engine import Engine
+from model_service.serving.hosting.host import Host
+from model_service.serving.hosting.store import PackageStore
+from model_service.serving.http.app import InferenceApp
+from model_service.serving.http.inference_handler import InferenceHandler
+from model_service.serving.http.rsgi import BodyLimits
+from model_service.serving.model_hosts.groups import ModelHosts
+from model_service.serving.pool.busy import processors
+from model_service.storage.access.rate_windows import RateWindows
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.db import Database
+from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.usage import UsageCounts
+from model_service.storage.migrations import prepare_database
+from model_service.storage.operations.inference_servers import InferenceServers
+from model_service.tiers import Tiers
+from model_service.wrong_keys import WrongKeys
+
+# Of a deployment: the fewest and the most processes it wants, and the utilisation in percent.
+Wish = tuple[int, int, int, int]
+
+
+class Application:
+    """``rsgi`` answers from the moment it exists; ``start`` begins to load what is deployed.
+
+    Args:
+        index: of the process in its pool: a restarted one has it again.
+    """
+
+    def __init__(self, settings: Settings, index: int = 0) -> None:
+        database = Database(settings)
+        counts = UsageCounts(database)
+        usage, key_uses = Usage(), KeyUses()
+        self._rates = RateWindows(settings, database)
+        quotas = Quotas(self._rates, counts)
+        server = f"{socket.gethostname()}:{settings.inference_port}:{index}".replace(".", "-")
+        threads = settings.inference_threads or processors()
+        self._engine = Engine(threads, lanes=max(1, processors() // threads))
+        store = PackageStore(Blobs(database), settings.home / "serving")
+        self._model_hosts = ModelHosts(settings)
+        self._host = Host(Deployments(database), store, self._engine, self._model_hosts, server=server)
+        self._servers, self._server = InferenceServers(database), server
+        self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners, self._report)
+        handler = InferenceHandler(
+            usage,
+            key_uses,
+            quotas,
+            Tiers.read(settings),
+            bodies=BodyLimits(settings.max_inference_body, settings.body_grace_s, settings.body_min_rate),
+            wrong_keys=WrongKeys.of(settings),
+            proxies=settings.trusted_proxies,
+        )
+        self.rsgi: Callable[[Any, Any], Awaitable[None]] = InferenceApp(self._host, handler, quotas)
+
+    @property
+    def ready(self) -> threading.Event:
+        """Set once everything is loaded that was active when it started, or failed to load too often."""
+        return self._host.ready
+
+    def start(self) -> None:
+        self._host.start()
+        self._accounting.start()
+
+    def stop(self) -> None:
+        """When the last request is answered. What was counted is written, if MongoDB is there."""
+        self._host.stop()
+        self._accounting.stop()
+        self._engine.stop()
+        self._model_hosts.close()
+        self._rates.close()
+
+    def load(self) -> tuple[float, list[Wish]]:
+        """Seconds in which models ran, since the start, and what is wished for."""
+        wishes = [
+            (
+                wish["min_replicas"],
+                wish["max_replicas"],
+                wish["target_utilization"],
+                wish.get("initial_replicas", 0),
+            )
+            for wish in self._host.wishes
+        ]
+        return self._engine.busy_seconds(), wishes
+
+    def _report(self) -> None:
+        state = {"pid": os.getpid(), "model_hosts": self._model_hosts.state()}
+        self._servers.report(self._server, state)
+
+    def _owners(self) -> set[str]:
+        return {hosted.owner for hosted in self._host.hosted()}
+
+
+def make(settings: Settings, index: int = 0) -> Application:
+    """Raises: SettingsError: of MongoDB too, which has to be there to begin with."""
+    require_folder(settings.home, "MODEL_SERVICE_HOME")
+    prepare_database(settings)
+    return Application(settings, index)

@@ -1,0 +1,314 @@
+"""One inference: who asks, whether they may, what they ask of which member, and the answer; then counted.
+
+The protocols differ in how a body is read and an answer written; the way between is this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from exporters.runners import InputError
+from model_service.errors import (
+    InvalidRequest,
+    ModelServiceError,
+    NotPermitted,
+    ServiceUnavailable,
+    Unauthorized,
+)
+from model_service.metrics import INFERENCE_DURATION
+from model_service.serving.accounting.keys import KeyUses
+from model_service.serving.accounting.quotas import Quotas
+from model_service.serving.accounting.usage import Usage
+from model_service.serving.engine.failures import DeadlineExceeded
+from model_service.serving.hosting.loaded_deployment import Flight, LoadedDeployment
+from model_service.serving.http.rsgi import BodyLimits, client_address, read_body
+from model_service.serving.protocols import Answer
+from model_service.tiers import Tiers
+from model_service.wrong_keys import WrongKeys
+
+if TYPE_CHECKING:
+    from exporters.base import Arrays
+    from model_service.serving.engine.engine import Ran
+    from model_service.serving.hosting.member import Member
+
+T = TypeVar("T")
+
+CLIENT_GONE = 499  # nginx's: nobody reads it
+_BEARER = "bearer "
+# What a process holds of requests at a time, in bodies of the largest size.
+_BODIES = 8
+# To read a larger one, or write it, takes longer than a thread's turn.
+_LARGE_BYTES = 1 << 20
+_LATE = "the deadline has passed"
+
+
+class TooManyAtOnce(NotPermitted):
+    """As many requests as the deployment's ``max_concurrency`` are being answered."""
+
+    code = "too_many_at_once"
+    status = 429
+    retry_after_s = 1
+
+
+class ClientGone(Exception):
+    """Whoever asked has closed the connection."""
+
+
+class ProtocolAdapter(Protocol):
+    """A protocol's two ends. ``read`` gives a function of the member, because the body may name it.
+
+    ``is_packed``: reading the body unpacks it, which may take far longer than its length tells.
+    """
+
+    def is_packed(self, body: bytes, scope: Any) -> bool: ...
+
+    def read(self, body: bytes, scope: Any, limit_bytes: int) -> DecodedBody: ...
+
+    def write(
+        self, hosted: LoadedDeployment, member: Member, request: Any, ran: Ran, seconds: float, scope: Any
+    ) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBody:
+    """``slow``: ``of`` decodes images or texts, and the answer is made of them: not for the event loop."""
+
+    model: str | None
+    of: Callable[[Member], Any]
+    slow: bool = False
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted of a request, however it ends."""
+
+    began: float
+    member: Member
+    caller: str  # the id of its key
+    bytes_in: int = 0
+    inference_s: float = 0.0
+
+
+class _Memory:
+    """What the requests of all deployments may hold together.
+
+    A deployment holds no more than it leaves to the others: however many bodies are announced to it and never
+    sent, another one gets its own.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left_bytes = size_bytes
+
+    @contextmanager
+    def share(self, flight: Flight) -> Iterator[Callable[[int], None]]:
+        """For one request: what it calls before it holds more bytes. All are given back at its end.
+
+        Calling it raises ServiceUnavailable.
+        """
+        held_bytes = 0
+
+        def take(size_bytes: int) -> None:
+            nonlocal held_bytes
+            if flight.held_bytes + size_bytes > self._left_bytes:
+                raise ServiceUnavailable("The bodies of other requests fill the memory: try again.")
+            held_bytes += size_bytes
+            flight.held_bytes += size_bytes
+            self._left_bytes -= size_bytes
+
+        try:
+            yield take
+        finally:
+            flight.held_bytes -= held_bytes
+            self._left_bytes += held_bytes
+
+
+class InferenceHandler:
+    def __init__(
+        self,
+        usage: Usage,
+        key_uses: KeyUses,
+        quotas: Quotas,
+        tiers: Tiers,
+        *,
+        bodies: BodyLimits,
+        wrong_keys: WrongKeys | None = None,
+        proxies: int = 0,
+    ) -> None:
+        """``proxies``: how many in front report the client's address; TRUSTED_PROXIES."""
+        self._usage = usage
+        self._key_uses = key_uses
+        self._quotas = quotas
+        self._tiers = tiers
+        self._bodies = bodies
+        self._wrong_keys = wrong_keys
+        self._proxies = proxies
+        self._memory = _Memory(bodies.most_bytes * _BODIES)
+
+    def opens(self, hosted: LoadedDeployment, headers: Mapping[str, str]) -> str | None:
+        """The id of the key that was sent, if it is one of the deployment's."""
+        sent = headers.get("authorization") or ""
+        key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else None
+        return hosted.keys.accepts(key or headers.get("x-api-key") or "")
+
+    def authorize(self, hosted: LoadedDeployment, scope: Any) -> str:
+        """As ``opens``.
+
+        Raises:
+            Unauthorized: it is none of the deployment's, or there is none.
+            RateLimited: too many wrong keys came from the client's address.
+        """
+        key_id = self.opens(hosted, scope.headers)
+        if key_id is None:
+            if self._wrong_keys is not None and (
+                "authorization" in scope.headers or "x-api-key" in scope.headers
+            ):
+                self._wrong_keys.note(client_address(scope, self._proxies))
+            raise Unauthorized(
+                "This endpoint needs its key: 'Authorization: Bearer pk_…' or 'X-API-Key: pk_…'."
+            )
+        return key_id
+
+    async def answer(
+        self, hosted: LoadedDeployment, adapter: ProtocolAdapter, named: str | None, scope: Any, protocol: Any
+    ) -> Answer:
+        """``named``: the member that the path names, if it does.
+
+        Raises:
+            Unauthorized, RateLimited, QuotaExceeded, TooManyAtOnce: before the body is read.
+            InvalidRequest: whatever is wrong with it.
+            DeadlineExceeded, ClientGone.
+        """
+        key_id = self.authorize(hosted, scope)
+        _require_room(hosted)
+        limits = self._tiers.of(self._tiers.tier_of(hosted.owner, hosted.tier))
+        admission = self._quotas.admit(hosted.owner, limits)
+        self._key_uses.note(key_id)
+        tally = _Tally(time.perf_counter(), hosted.route.members[0], key_id)
+        status, sent = 500, 0
+        try:
+            answer = await self._answer(hosted, adapter, named, scope, protocol, tally)
+            status, sent = 200, len(answer.body)
+            answer.headers.extend(admission.headers())
+        except ModelServiceError as error:
+            status = error.status
+            raise
+        except (ClientGone, asyncio.CancelledError):
+            status = CLIENT_GONE
+            raise
+        finally:
+            self._count(hosted, tally, status, sent)
+        return answer
+
+    async def _answer(
+        self,
+        hosted: LoadedDeployment,
+        adapter: ProtocolAdapter,
+        named: str | None,
+        scope: Any,
+        protocol: Any,
+        tally: _Tally,
+    ) -> Answer:
+        with self._memory.share(hosted.flight) as take:
+            body = await read_body(scope, protocol, self._bodies, hosted.timeout_s, take)
+            tally.bytes_in = len(body)
+            _require_room(hosted)  # others may have been faster
+            hosted.flight.requests += 1
+            try:
+                return await self._inferred(hosted, adapter, named, body, scope, protocol, tally, take)
+            finally:
+                hosted.flight.requests -= 1
+
+    async def _inferred(
+        self,
+        hosted: LoadedDeployment,
+        adapter: ProtocolAdapter,
+        named: str | None,
+        body: bytes,
+        scope: Any,
+        protocol: Any,
+        tally: _Tally,
+        take: Callable[[int], None],
+    ) -> Answer:
+        began = tally.began = time.perf_counter()  # how long a caller takes to send is not the model's doing
+        large = len(body) > _LARGE_BYTES or adapter.is_packed(body, scope)
+        decoded = await _call(adapter.read, body, scope, self._bodies.most_bytes, aside=large)
+        member = tally.member = hosted.route.choose(named or decoded.model, scope.headers)
+        slow = large or decoded.slow
+        request = await _call(decoded.of, member, aside=slow)
+        grown_bytes = _bytes_of(request.inputs) - len(body)
+        if grown_bytes > 0:  # unpacked, or an image's pixels: it may wait for the model for long
+            take(grown_bytes)
+        try:
+            ran = member.run_now(request.inputs)
+            if ran is None:
+                answer = member.submit(request.inputs, tally.caller)
+                ran = await _finished(answer, protocol, hosted.timeout_s)
+        except InputError as exc:
+            raise InvalidRequest(str(exc)) from None
+        tally.inference_s = ran.seconds
+        if hosted.shadow is not None:
+            hosted.shadow.follow(request.inputs, ran.outputs)
+        seconds = time.perf_counter() - began
+        slow = slow or _bytes_of(ran.outputs) > _LARGE_BYTES
+        return await _call(adapter.write, hosted, member, request, ran, seconds, scope, aside=slow)
+
+    def _count(self, hosted: LoadedDeployment, tally: _Tally, status: int, bytes_out: int) -> None:
+        seconds = time.perf_counter() - tally.began
+        INFERENCE_DURATION.observe(tally.inference_s)
+        self._usage.count(
+            hosted.id,
+            tally.member.name,
+            tally.member.model_version,
+            status=status,
+            seconds=seconds,
+            inference_seconds=tally.inference_s,
+            bytes_in=tally.bytes_in,
+            bytes_out=bytes_out,
+        )
+        if hosted.guard is not None:
+            hosted.guard.note(tally.member.name, status=status, seconds=seconds)
+
+
+def _require_room(hosted: LoadedDeployment) -> None:
+    """Raises: TooManyAtOnce. A body yet to arrive takes no room: who sends slowly keeps nobody out."""
+    if hosted.flight.requests >= hosted.max_concurrency:
+        raise TooManyAtOnce(
+            f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."
+        )
+
+
+def _bytes_of(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
+async def _call(work: Callable[..., T], *arguments: Any, aside: bool) -> T:
+    """``aside``: in a thread, because it would hold the event loop up."""
+    return await asyncio.to_thread(work, *arguments) if aside else work(*arguments)
+
+
+async def _finished(answer: asyncio.Future[Ran], protocol: Any, timeout_s: float) -> Ran:
+    """Wait for the model, as long as somebody waits for us.
+
+    Raises:
+        DeadlineExceeded, ClientGone: the answer is given up; if its run has not begun, it never does.
+    """
+    gone = asyncio.ensure_future(protocol.client_disconnect())
+    gone.add_done_callback(lambda _: answer.cancel())
+    late = asyncio.get_running_loop().call_later(timeout_s, answer.cancel, _LATE)
+    try:
+        return await answer
+    except asyncio.CancelledError as exc:
+        if exc.args == (_LATE,):
+            raise DeadlineExceeded(timeout_s) from None
+        if gone.done():
+            raise ClientGone from None
+        raise
+    finally:
+        late.cancel()
+        gone.cancel()
+        answer.cancel()

@@ -1,0 +1,1 @@
+"""API keys, users, revoked sessions, and counts of requests."""

@@ -1,0 +1,97 @@
+"""The rate windows that the inference servers share, in Redis: what each owner was asked in this minute.
+
+One hash per minute and owner: {process: how often it was asked there}. A process writes its own count as a
+whole, so that it may be written again, and reads what the others have; an old minute is forgotten by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import structlog
+
+from model_service.config import Settings
+from model_service.storage.common.db import DATABASE_ERRORS, Database
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = structlog.get_logger(__name__)
+
+# How long one exchange waits for Redis.
+_TIMEOUT_S = 0.5
+_KEPT_S = 120
+
+
+class RateWindows:
+    """Connects when it is used, and imports redis no earlier: a serving process is ready sooner without.
+
+    Without REDIS_URL every process counts alone.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._process = uuid4().hex
+        self._settings, self._database = settings, database
+        self.connected = False
+
+    @cached_property
+    def _redis(self) -> Redis | None:
+        if self._settings.redis_url is None:
+            return None
+        from model_service.storage.common.shared_redis import connect
+
+        return connect(self._settings, self._database, _TIMEOUT_S)
+
+    def exchange(self, minute: int, own: Mapping[str, int]) -> dict[str, int] | None:
+        """Tell how often each owner's were asked here in this minute; what all others told of them.
+
+        None while Redis cannot be reached. One round trip.
+
+        Args:
+            minute: since the epoch.
+        """
+        if self._redis is None:
+            return None
+        if not own:
+            return {} if self._is_there(self._redis) else None
+        from redis.exceptions import RedisError
+
+        pipeline = self._redis.pipeline(transaction=False)
+        try:
+            for owner, count in own.items():
+                name = f"rate:{minute}:{owner}"
+                pipeline.hset(name, self._process, str(count))
+                pipeline.expire(name, _KEPT_S)
+                pipeline.hvals(name)
+            counts = pipeline.execute()[2::3]
+        except (RedisError, *DATABASE_ERRORS) as exc:  # the prefix of the keys is in MongoDB
+            self._failed(exc)
+            return None
+        self.connected = True
+        return {
+            owner: sum(map(int, found)) - count
+            for (owner, count), found in zip(own.items(), counts, strict=True)
+        }
+
+    def _is_there(self, redis: Redis) -> bool:
+        from redis.exceptions import RedisError
+
+        try:
+            redis.ping()
+        except RedisError as exc:
+            self._failed(exc)
+        else:
+            self.connected = True
+        return self.connected
+
+    def _failed(self, exc: Exception) -> None:
+        if self.connected:
+            log.warning("rate_windows.redis_away", error=str(exc))
+        self.connected = False
+
+    def close(self) -> None:
+        if self.__dict__.get("_redis") is not None:
+            self.__dict__["_redis"].close()

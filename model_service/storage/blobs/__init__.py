@@ -1,0 +1,1 @@
+"""Bytes in GridFS: blobs, references to them, uploads, the cache on the disk."""

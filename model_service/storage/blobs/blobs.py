@@ -1,0 +1,275 @@
+"""Content-addressed blobs in GridFS: stored once, counted by reference, published last.
+
+A write streams into chunks under a fresh id while it is hashed. Nobody can see it: a blob exists from the
+moment its files document does, and that is written in the same transaction as the document that refers to
+it. Bytes that are stored already are found by their sha256 then, and the new copy is dropped.
+
+GridFS itself has no transactions and leaves chunks behind when a writer dies, so every write is noted in
+``uploads`` before its first chunk; ``sweep`` removes what is noted there, and blobs that nothing refers to,
+once they are older than a safety window. A small blob needs no note: its chunk is part of the transaction.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import chain
+
+from bson import ObjectId
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import PyMongoError
+
+from model_service.storage.blobs.chunks import (
+    CHUNK_BYTES,
+    BlobDamaged,
+    Chunks,
+    SizeLimitExceeded,
+    chunk_document,
+)
+from model_service.storage.blobs.disk_cache import DiskCache
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.statistics.counters import Counters
+
+__all__ = ["CHUNK_BYTES", "BlobDamaged", "SizeLimitExceeded"]  # a blob's, wherever they are kept
+
+# What is written whole in the transaction that publishes it: no note, no leftover, three round trips fewer.
+INLINE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Blob:
+    id: ObjectId
+    sha256: str
+    size_bytes: int
+    # All of a small blob that is not published yet.
+    content: bytes | None = field(default=None, compare=False, repr=False)
+
+    def reference(self) -> Document:
+        """How another document names this blob."""
+        return {"file_id": self.id, "size_bytes": self.size_bytes, "checksum": f"sha256:{self.sha256}"}
+
+
+def blob_of(reference: Document) -> Blob:
+    """The blob that a document's ``reference()`` names."""
+    return Blob(reference["file_id"], reference["checksum"].removeprefix("sha256:"), reference["size_bytes"])
+
+
+class WriteExpired(Exception):
+    """Chunks are gone: the sweep took them after its safety window, or MongoDB's primary died with them."""
+
+
+class Blobs:
+    def __init__(self, database: Database, cache: DiskCache | None = None) -> None:
+        self._db = database
+        self._counters = Counters(database)
+        self._cache = cache
+        self.chunks = Chunks(database)
+
+    def write(self, pieces: Iterable[bytes], *, limit_bytes: int) -> Blob:
+        """Store the bytes unpublished, in constant memory; a few are kept until they are published.
+
+        Whatever ends it early, an exception of ``pieces`` included, removes what was written.
+
+        Raises:
+            SizeLimitExceeded: more than ``limit_bytes``.
+        """
+        blob_id, coming = ObjectId(), iter(pieces)
+        begun, ended = _begin(coming)
+        if ended:
+            if (size := sum(map(len, begun))) > limit_bytes:
+                raise SizeLimitExceeded
+            content = b"".join(begun)
+            return Blob(blob_id, hashlib.sha256(content).hexdigest(), size, content)
+        self._db.uploads.insert_one({"_id": blob_id, "started_at": now()})
+        try:
+            sha256, size = self.chunks.write(blob_id, chain(begun, coming), limit_bytes=limit_bytes)
+        except BaseException:
+            self._discard(blob_id)
+            raise
+        return Blob(blob_id, sha256, size)
+
+    def publish(
+        self,
+        written: Blob,
+        refer: Callable[[Blob, Session], None],
+        *,
+        keep: bool = False,
+        described: Document | None = None,
+    ) -> Blob:
+        """Make the bytes visible in one transaction with the document that refers to them.
+
+        ``refer(stored, session)`` writes that reference, and may run more than once. ``stored`` has another
+        id than ``written`` when equal bytes were there already; the new copy is dropped then. What ``refer``
+        raises ends the transaction: nothing is stored, and the bytes are removed, unless the caller is to
+        ``keep`` them for another try.
+
+        Args:
+            described: fields of ``storage.blobs.descriptions`` that the blob gets where its bytes are new.
+
+        Raises:
+            WriteExpired: the sweep was faster, or a failover took chunks; the upload must be sent again.
+        """
+
+        def work(session: Session) -> Blob:
+            stored = self._count_reference(written, session, described or {})
+            refer(stored, session)
+            return stored
+
+        try:
+            if written.content is None and not self.chunks.secure(written.id, written.size_bytes):
+                raise WriteExpired(f"chunks of blob {written.id} were lost before it was published")
+            stored = self._db.transaction(work)
+        except PyMongoError:
+            raise  # it may have been committed all the same: the sweep will know
+        except BaseException:
+            if not keep:
+                self.discard(written)
+            raise
+        if stored.id != written.id:
+            self.discard(written)
+        return stored
+
+    def _count_reference(self, blob: Blob, session: Session, described: Document) -> Blob:
+        stored = self._db.files.find_one_and_update(
+            {"metadata.sha256": blob.sha256},
+            {
+                "$inc": {"metadata.references": 1},
+                "$unset": {"metadata.unreferenced_at": ""},
+                "$setOnInsert": {
+                    "_id": blob.id,
+                    "length": blob.size_bytes,
+                    "chunkSize": CHUNK_BYTES,
+                    "uploadDate": now(),
+                    "filename": blob.sha256,
+                    **described,
+                },
+            },
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        assert stored is not None  # an upsert that answers with the document after it
+        if stored["_id"] == blob.id:
+            self._own_chunks(blob, session)
+            self._counters.change_blobs(1, blob.size_bytes, session)
+        return Blob(stored["_id"], blob.sha256, blob.size_bytes)
+
+    def _own_chunks(self, blob: Blob, session: Session) -> None:
+        """Take the chunks from the sweep, or write the one that there is."""
+        if blob.content is None:
+            note = {"_id": blob.id, "swept": {"$exists": False}}
+            noted = self._db.uploads.delete_one(note, session=session)
+            if noted.deleted_count == 0:
+                raise WriteExpired(f"blob {blob.id} was swept before it was published")
+        elif blob.content:
+            self._db.chunks.insert_one(chunk_document(blob.id, 0, [blob.content]), session=session)
+
+    def discard(self, blob: Blob) -> None:
+        """Remove a blob that was written and will not be published."""
+        if blob.content is None:
+            self._discard(blob.id)
+
+    def _discard(self, blob_id: ObjectId) -> None:
+        self._db.chunks.delete_many({"files_id": blob_id})
+        self._db.uploads.delete_one({"_id": blob_id})
+
+    def retain(self, blob_id: ObjectId, session: Session) -> bool:
+        """One more reference to a published blob; False when it is gone."""
+        return self.retain_all([blob_id], session)
+
+    def release(self, blob_id: ObjectId, session: Session) -> None:
+        """One reference less; without any, the sweep takes the blob when the safety window has passed."""
+        self.release_all([blob_id], session)
+
+    def retain_all(self, blob_ids: Iterable[ObjectId], session: Session) -> bool:
+        """One more reference for every time a blob is named; False when one of them is gone."""
+        counts = Counter(blob_ids)
+        updates = [UpdateOne({"_id": blob_id}, recounted(count)) for blob_id, count in counts.items()]
+        if not updates:
+            return True
+        return self._db.files.bulk_write(updates, ordered=False, session=session).matched_count == len(counts)
+
+    def release_all(self, blob_ids: Iterable[ObjectId], session: Session) -> None:
+        """``release`` for every time a blob is named, in one round trip."""
+        updates = [
+            UpdateOne({"_id": blob_id}, recounted(-count)) for blob_id, count in Counter(blob_ids).items()
+        ]
+        if updates:
+            self._db.files.bulk_write(updates, ordered=False, session=session)
+
+    def read(self, blob_id: ObjectId, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes ``[start, stop)`` of a published blob, in small pieces.
+
+        Raises:
+            BlobDamaged: a chunk is missing or short.
+        """
+        return self.chunks.read(blob_id, start, stop)
+
+    def send(self, blob: Blob, start: int, stop: int) -> Iterator[bytes]:
+        """``read`` for a download: from the disk cache when the blob is there."""
+        if self._cache is not None:
+            cached = self._cache.read(blob.sha256, blob.size_bytes, start, stop)
+            if cached is not None:
+                return cached
+            self._cache.asked(blob.sha256, blob.size_bytes, lambda: self.read(blob.id, 0, blob.size_bytes))
+        return self.read(blob.id, start, stop)
+
+    def readable(self) -> bool:
+        """Whether the bucket's index answers: a blob can be found and read."""
+        return any(index["key"] == {"files_id": 1, "n": 1} for index in self._db.chunks.list_indexes())
+
+    def sweep(self, safety_s: float) -> int:
+        """Remove interrupted writes and unreferenced blobs older than ``safety_s``; how many went.
+
+        Every step may run twice, and a crash between two steps leaves the rest to the next sweep.
+        """
+        cutoff = now() - timedelta(seconds=safety_s)
+        for document in self._db.files.find({"metadata.unreferenced_at": {"$lt": cutoff}}, {"_id": True}):
+            self._unpublish(document["_id"], cutoff)
+        removed = 0
+        # An upload in parts may take days, and says until when; whoever writes then gets the window too.
+        old = {"started_at": {"$lt": cutoff}, "expires_at": {"$not": {"$gte": cutoff}}}
+        for upload in self._db.uploads.find(old, {"_id": True}):
+            # Claimed before a chunk goes: a write that publishes itself now either sees that, or was faster.
+            claimed = self._db.uploads.update_one(old | upload, {"$set": {"swept": True}})
+            if claimed.matched_count:
+                self._discard(upload["_id"])
+                removed += 1
+        return removed
+
+    def _unpublish(self, blob_id: ObjectId, cutoff: object) -> None:
+        """From a blob to a leftover, in one step: its chunks are never unaccounted for."""
+
+        def work(session: Session) -> None:
+            gone: Document | None = self._db.files.find_one_and_delete(
+                {"_id": blob_id, "metadata.references": 0, "metadata.unreferenced_at": {"$lt": cutoff}},
+                session=session,
+            )
+            if gone is not None:
+                note = {"started_at": gone["metadata"]["unreferenced_at"]}
+                self._db.uploads.update_one({"_id": blob_id}, {"$set": note}, upsert=True, session=session)
+                self._counters.change_blobs(-1, -gone["length"], session)
+
+        self._db.transaction(work)
+
+
+def recounted(difference: int) -> list[Document]:
+    """The update of a blob that gets so many references more; without any, the sweep's time runs."""
+    counted = {"$max": [0, {"$add": ["$metadata.references", difference]}]}
+    unreferenced = {"$eq": ["$metadata.references", 0]}
+    return [
+        {"$set": {"metadata.references": counted}},
+        {"$set": {"metadata.unreferenced_at": {"$cond": [unreferenced, "$$NOW", "$$REMOVE"]}}},
+    ]
+
+
+def _begin(pieces: Iterator[bytes]) -> tuple[list[bytes], bool]:
+    """The first pieces, and whether they are all and few bytes."""
+    begun, size = [], 0
+    for piece in pieces:
+        begun.append(piece)
+        size += len(piece)
+        if size > INLINE_BYTES:
+            return begun, False
+    return begun, True

@@ -1,0 +1,230 @@
+"""The bytes of a blob as GridFS chunks: written while they are hashed, read a chunk ahead of the reader.
+
+A write keeps a bounded number of inserts under way, shared by all writes of the process; a read holds a chunk
+and perhaps the next one. So the memory of a transfer does not depend on its size or on its client.
+"""
+
+import hashlib
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from threading import BoundedSemaphore
+
+from bson import ObjectId, encode
+from bson.raw_bson import RawBSONDocument
+from pymongo import WriteConcern
+from pymongo.cursor import Cursor
+
+from model_service.storage.common.db import Database, Document
+
+CHUNK_BYTES = 2 * 1024 * 1024
+# What a read hands out at a time: small enough that what lies between us and a slow client is no burden.
+PIECE_BYTES = 256 * 1024
+# Inserts on their way at once, of all writes of a process: enough to hide the journal's latency.
+_INSERTS = 4
+# Chunks on their way from the server at once, of all reads of a process, and chunks that were fetched before
+# they are asked for. A few fast readers gain by that; many keep the machine busy anyhow, and go without.
+_READS = 4
+_AHEAD = 4
+
+Put = Callable[[int, list[memoryview]], object]
+
+
+class SizeLimitExceeded(Exception):
+    """The bytes written passed the limit; they are discarded."""
+
+
+class BlobDamaged(Exception):
+    """A published blob lacks a chunk, or a chunk its length."""
+
+
+class Chunks:
+    def __init__(self, database: Database) -> None:
+        self._chunks = database.chunks
+        self._unsafe_chunks = database.chunks.with_options(write_concern=WriteConcern(w=1))
+        self._inserters = ThreadPoolExecutor(_INSERTS, thread_name_prefix="chunk-insert")
+        self._may_insert = BoundedSemaphore(_INSERTS)
+        self._readers = ThreadPoolExecutor(_READS, thread_name_prefix="chunk-read")
+        self._may_fetch = BoundedSemaphore(_AHEAD)
+
+    def write(self, blob_id: ObjectId, pieces: Iterable[bytes], *, limit_bytes: int) -> tuple[str, int]:
+        """Store the bytes; their sha256 and size. Fails as ``each``.
+
+        Nothing of it is safe before ``secure``: a journal write per chunk would be most of the time on a
+        slow disk.
+        """
+        return self.each(
+            pieces,
+            lambda n, chunk: self._unsafe_chunks.insert_one(chunk_document(blob_id, n, chunk)),
+            limit_bytes=limit_bytes,
+        )
+
+    def secure(self, blob_id: ObjectId, size_bytes: int) -> bool:
+        """Have a majority journal all chunks of a blob; False when some were lost in a failover before.
+
+        A write that changes nothing is acknowledged when everything before it in the primary's oplog is safe,
+        and this one goes where the chunks are (the shard key is files_id). What another primary acknowledged
+        and took along shows in the count: chunks are inserted whole and numbered uniquely.
+        """
+        if not size_bytes:
+            return True
+        first = self._chunks.update_one({"files_id": blob_id, "n": 0}, {"$set": {"n": 0}})
+        return first.matched_count == 1 and self._chunks.count_documents(
+            {"files_id": blob_id}
+        ) == chunk_count(size_bytes)
+
+    def each(self, pieces: Iterable[bytes], put: Put, *, limit_bytes: int, first: int = 0) -> tuple[str, int]:
+        """Call ``put(n, chunk)`` for the chunks from ``first`` on, in threads; the sha256 and size of all.
+
+        What it raises, an exception of ``pieces`` or ``put`` included, leaves what was put for the caller
+        to remove; no ``put`` is under way any more then.
+
+        Raises:
+            SizeLimitExceeded: more than ``limit_bytes``.
+        """
+        digest = hashlib.sha256()
+        size = 0
+        under_way: deque[Future[object]] = deque()
+        try:
+            for n, chunk in enumerate(in_chunks(pieces), first):
+                size += sum(map(len, chunk))
+                if size > limit_bytes:
+                    raise SizeLimitExceeded
+                while under_way and under_way[0].done():
+                    under_way.popleft().result()
+                under_way.append(self._begin(put, n, chunk))
+                for piece in chunk:
+                    digest.update(piece)
+            while under_way:
+                under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.exception()
+        return digest.hexdigest(), size
+
+    def _begin(self, put: Put, n: int, chunk: list[memoryview]) -> Future[object]:
+        self._may_insert.acquire()
+        try:
+            future = self._inserters.submit(put, n, chunk)
+        except BaseException:
+            self._may_insert.release()
+            raise
+        future.add_done_callback(lambda _: self._may_insert.release())
+        return future
+
+    def read(self, blob_id: ObjectId, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes ``[start, stop)`` of a blob, in pieces of at most PIECE_BYTES.
+
+        Raises:
+            BlobDamaged: a chunk is missing or short.
+        """
+        if start >= stop:
+            return
+        first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES
+        expected = first
+        for document in self._documents(blob_id, first, last):
+            data: bytes = document.pop("data")
+            offset = document["n"] * CHUNK_BYTES
+            if document["n"] != expected or len(data) < min(CHUNK_BYTES, stop - offset):
+                break
+            expected += 1
+            end = min(len(data), stop - offset)
+            for begin in range(max(0, start - offset), end, PIECE_BYTES):
+                yield data[begin : min(begin + PIECE_BYTES, end)]
+            del data  # before the next one is fetched
+        if expected != last + 1:
+            raise BlobDamaged(f"blob {blob_id}: chunk {expected} is missing or short")
+
+    def _documents(self, blob_id: ObjectId, first: int, last: int) -> Iterator[Document]:
+        """The chunks in order; the next one is fetched while the reader is busy with the one before."""
+        with self._chunks.find(
+            {"files_id": blob_id, "n": {"$gte": first, "$lte": last}},
+            projection={"_id": False, "n": True, "data": True},
+            sort=[("n", 1)],
+            limit=last - first + 1,  # so that the server closes the cursor with the last one
+            batch_size=1,
+        ) as cursor:
+            ahead: Future[Document | None] | None = None
+            try:
+                for n in range(first, last + 1):
+                    coming, ahead = ahead, None
+                    if coming is None:  # by the few threads too: it takes three times a chunk's memory
+                        document = self._readers.submit(_next, cursor).result()
+                    else:
+                        document = self._fetched(coming)
+                    if document is None:
+                        return
+                    ahead = self._fetch(cursor) if n < last else None
+                    yield document
+            finally:
+                if ahead is not None:  # a cursor is one thread's at a time: wait before it is closed
+                    with suppress(Exception):
+                        self._fetched(ahead)
+
+    def _fetch(self, cursor: Cursor[Document]) -> "Future[Document | None] | None":
+        """The next chunk, on its way; None when as many as there may be are."""
+        if not self._may_fetch.acquire(blocking=False):
+            return None
+        try:
+            return self._readers.submit(_next, cursor)
+        except BaseException:
+            self._may_fetch.release()
+            raise
+
+    def _fetched(self, coming: "Future[Document | None]") -> Document | None:
+        try:
+            return coming.result()
+        finally:
+            self._may_fetch.release()
+
+
+def _next(cursor: Cursor[Document]) -> Document | None:
+    return next(cursor, None)
+
+
+def chunk_count(size_bytes: int) -> int:
+    """How many chunks so many bytes are."""
+    return -(-size_bytes // CHUNK_BYTES)
+
+
+def chunk_document(
+    blob_id: ObjectId, n: int, data: Iterable[bytes | memoryview], **more: object
+) -> RawBSONDocument:
+    """``{_id, files_id, n, data}`` as BSON, in the one copy that collects the pieces of ``data``.
+
+    ``more`` fields come before the data. The driver sends a raw document as it is.
+
+    An element is laid out as bsonspec.org says: type, name, NUL, value; ``data`` is binary of subtype 0.
+    """
+    pieces = list(data)
+    size = sum(map(len, pieces))
+    head = b"".join(
+        (
+            b"\x07_id\0" + ObjectId().binary,
+            b"\x07files_id\0" + blob_id.binary,
+            b"\x10n\0" + struct.pack("<i", n),
+            encode(more)[4:-1],
+            b"\x05data\0" + struct.pack("<iB", size, 0),
+        )
+    )
+    length = struct.pack("<i", 4 + len(head) + size + 1)
+    return RawBSONDocument(b"".join((length, head, *pieces, b"\0")))
+
+
+def in_chunks(pieces: Iterable[bytes]) -> Iterator[list[memoryview]]:
+    """The same bytes, uncopied, in groups of CHUNK_BYTES; the last may be shorter, and none is empty."""
+    group: list[memoryview] = []
+    room = CHUNK_BYTES
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            taken, view = view[:room], view[room:]
+            group.append(taken)
+            room -= len(taken)
+            if not room:
+                yield group
+                group, room = [], CHUNK_BYTES
+    if group:
+        yield group

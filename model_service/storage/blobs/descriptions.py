@@ -1,0 +1,95 @@
+"""A blob's ``filename``, ``contentType`` and ``metadata`` in GridFS: what its bytes are.
+
+For people and tools that look into the bucket; the service itself never reads it. Equal bytes are one blob,
+which keeps the description of the first document that stored them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pymongo import UpdateOne
+
+from model_service.storage.common.db import Database, Document
+
+OCTET_STREAM = "application/octet-stream"
+_BATCH = 500
+_HOLDER = ("name", "algorithm", "version", "created_at", "files.path", "files.file_id", "files.content_type")
+# The documents that describe their blobs, and what is read of them.
+_FIELDS = {
+    "models": _HOLDER,
+    "deleted_models": _HOLDER,
+    "datasets": _HOLDER,
+    "export_jobs": ("model_name", "model_version", "export_format", "created_at", "package"),
+}
+
+
+def of_file(holder: Document, path: str, content_type: str) -> Document:
+    """A file of a model version or of a dataset, as fields to set."""
+    return _described(
+        path.rpartition("/")[2],
+        content_type,
+        name=holder["name"],
+        algorithm=holder.get("algorithm"),
+        version=holder["version"],
+        created_at=holder["created_at"],
+    )
+
+
+def of_package(job: Document) -> Document:
+    """The package of an export, as fields to set."""
+    return _described(
+        package_name(job),
+        "application/zip",
+        name=job["model_name"],
+        version=job["model_version"],
+        created_at=job["created_at"],
+        export_format=job["export_format"],
+    )
+
+
+def package_name(job: Document) -> str:
+    return f"{job['model_name']}-{job['model_version']}-{job['export_format']}.zip".replace("/", "-")
+
+
+def _described(filename: str, content_type: str, *, name: str, created_at: Any, **metadata: Any) -> Document:
+    fields = {
+        "model_name": name,
+        "created_at": created_at,
+        "upload_date": created_at,
+        "content_type": content_type,
+        **{field: value for field, value in metadata.items() if value is not None},
+    }
+    described = {f"metadata.{field}": value for field, value in fields.items()}
+    return {"filename": filename, "contentType": content_type, **described}
+
+
+def descriptions(collection: str, documents: Iterable[Document]) -> Iterator[UpdateOne]:
+    """The updates that describe the blobs of these documents, where nothing describes them yet."""
+    for document in documents:
+        if collection == "export_jobs":
+            if "package" in document and "model_name" in document:  # an archive may hold less
+                yield _first(document["package"]["file_id"], of_package(document))
+        elif collection in _FIELDS:
+            for file in document.get("files") or []:
+                content_type = file.get("content_type", OCTET_STREAM)
+                yield _first(file["file_id"], of_file(document, file["path"], content_type))
+
+
+def _first(blob_id: Any, described: Document) -> UpdateOne:
+    return UpdateOne({"_id": blob_id, "contentType": {"$exists": False}}, {"$set": described})
+
+
+def describe_all(database: Database) -> None:
+    """Describe each blob without a description by the oldest document that has it. Safe to run again."""
+    for name in _FIELDS:
+        oldest_first = database.collection(name).find(
+            {}, _FIELDS[name], sort=[("created_at", 1), ("_id", 1)], allow_disk_use=True
+        )
+        updates: list[UpdateOne] = []
+        for update in descriptions(name, oldest_first):
+            updates.append(update)
+            if len(updates) == _BATCH:
+                database.files.bulk_write(updates, ordered=True)
+                updates = []
+        if updates:
+            database.files.bulk_write(updates, ordered=True)

@@ -1,0 +1,115 @@
+"""Which documents hold a blob: the one list that the archive and the verification read.
+
+A blob's ``metadata.references`` counts exactly these. A sub-document of a stored blob has ``file_id`` and
+``checksum``; a model's ``file_metadata`` repeats one of its ``files`` and holds nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from bson import ObjectId
+
+from model_service.states import ExportStatus
+from model_service.storage.common.db import Database, Document, Session, deadline
+
+_FILES = {"$ifNull": ["$files.file_id", []]}
+_PACKAGE = {"$cond": [{"$ifNull": ["$package.file_id", False]}, ["$package.file_id"], []]}
+# Every revision of a deployment holds its members' packages and its shadow's; ``routing`` repeats the newest.
+_REVISIONS = {
+    "$reduce": {
+        "input": {"$ifNull": ["$revisions.routing", []]},
+        "initialValue": [],
+        "in": {
+            "$concatArrays": [
+                "$$value",
+                "$$this.members.package.file_id",
+                {
+                    "$cond": [
+                        {"$ifNull": ["$$this.shadow.package.file_id", False]},
+                        ["$$this.shadow.package.file_id"],
+                        [],
+                    ]
+                },
+            ]
+        },
+    }
+}
+_SOURCE = {
+    "$concatArrays": [
+        {"$ifNull": ["$source.files.file_id", ["$source.file_id"]]},
+        {
+            "$cond": [
+                {"$ifNull": ["$source.sample_inputs.file_id", False]},
+                ["$source.sample_inputs.file_id"],
+                [],
+            ]
+        },
+    ]
+}
+_UNFINISHED = [status.value for status in ExportStatus if not status.final]
+
+_AGGREGATE_S = 1800.0  # over millions of documents, sorted on disk
+
+# Collection → an expression for the ids of the blobs that one of its documents holds.
+HOLDERS: dict[str, Any] = {
+    "models": _FILES,
+    "deleted_models": _FILES,
+    "datasets": _FILES,
+    "removed_files": ["$file.file_id"],
+    "export_jobs": {
+        "$concatArrays": [
+            # The source, one file or several, is let go when the job ends.
+            {"$cond": [{"$in": ["$status", _UNFINISHED]}, _SOURCE, []]},
+            _PACKAGE,
+        ]
+    },
+    "deployments": _REVISIONS,
+}
+
+
+def held_blobs(
+    database: Database,
+    session: Session | None,
+    collections: Iterable[str] = HOLDERS,
+    among: Document | None = None,
+) -> Iterator[Document]:
+    """``{_id: file_id, count, holder: {kind, id}}`` of every held blob, sorted by its id.
+
+    ``holder`` is one of the ``count`` that hold it. ``among`` is a query that narrows every collection.
+    """
+    names = [name for name in collections if name in HOLDERS]
+    if not names:
+        return
+    pipeline = [
+        *_holdings(names[0], among),
+        *({"$unionWith": {"coll": name, "pipeline": _holdings(name, among)}} for name in names[1:]),
+        {"$group": {"_id": "$held", "count": {"$sum": 1}, "holder": {"$first": "$holder"}}},
+        {"$sort": {"_id": 1}},
+    ]
+    with deadline(_AGGREGATE_S):
+        found = database.collection(names[0]).aggregate(pipeline, session=session, allowDiskUse=True)
+    with found:
+        yield from found
+
+
+def _holdings(name: str, among: Document | None) -> list[Document]:
+    return [
+        *([{"$match": among}] if among else []),
+        {"$project": {"held": HOLDERS[name], "holder": {"kind": {"$literal": name}, "id": "$_id"}}},
+        {"$unwind": "$held"},
+    ]
+
+
+def references_in(value: Any) -> Iterator[Document]:
+    """Every sub-document that names a blob, wherever it is in a document.
+
+    What a client says in JSON of its own is none, whatever it is called there: JSON has no such ids.
+    """
+    if isinstance(value, Mapping):
+        if isinstance(value.get("file_id"), ObjectId) and isinstance(value.get("checksum"), str):
+            yield value  # type: ignore[misc]  # documents are dictionaries
+        for inner in value.values():
+            yield from references_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references_in(inner)

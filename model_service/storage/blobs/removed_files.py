@@ -1,0 +1,106 @@
+"""The removed_files collection: the trash of replaced and removed files, each with its reference to its blob.
+
+{_id, kind, holder_id, name, version, namespace, file, was_primary, format, replaced_by, removed_at,
+removed_by}
+
+``file`` is the entry that the version had, and its reference to the blob moves here with it: nothing is
+counted. ``replaced_by`` is the checksum of the file that took its place; None: it was removed.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from model_service.actor import actor, namespace_of
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.pages import page_of
+
+LAST_REMOVED_FIRST = [("removed_at", -1), ("_id", -1)]
+# Blobs released in one transaction, which must not take long.
+RELEASED_AT_ONCE = 1000
+
+
+class RemovedFiles:
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self._db = database
+        self._removed = database.removed_files
+        self._blobs = blobs
+
+    def put(
+        self,
+        kind: str,
+        holder: Document,
+        files: Iterable[Document],
+        session: Session,
+        *,
+        replaced_by: str | None,
+    ) -> None:
+        """Move files of a holder here, as the holder was before the change."""
+        primary = holder["file_metadata"] or {}
+        at, who = now(), actor().name
+        entries = [
+            {
+                "_id": ObjectId(),
+                "kind": kind,
+                "holder_id": holder["_id"],
+                "name": holder["name"],
+                "version": holder["version"],
+                "namespace": namespace_of(holder["name"]),
+                "file": file,
+                "was_primary": is_primary,
+                "format": primary["format"] if is_primary else None,
+                "replaced_by": replaced_by,
+                "removed_at": at,
+                "removed_by": who,
+            }
+            for file in files
+            for is_primary in [bool(primary) and file["path"] == primary.get("path", primary["filename"])]
+        ]
+        if entries:
+            self._removed.insert_many(entries, session=session)
+
+    def page(self, kind: str, holder_id: Any, skip: int, limit: int) -> tuple[list[Document], int]:
+        """One page of a holder's, the last removed first, and how many there are."""
+        query = {"kind": kind, "holder_id": holder_id}
+        return page_of(self._removed, query, skip, limit, order=LAST_REMOVED_FIRST)
+
+    def get(self, kind: str, holder_id: Any, removed_id: Any) -> Document | None:
+        return self._removed.find_one({"_id": removed_id, "kind": kind, "holder_id": holder_id})
+
+    def take(self, removed_id: Any, session: Session) -> bool:
+        """Remove the entry and leave the reference to its blob to the caller; False: it is gone."""
+        return self._removed.delete_one({"_id": removed_id}, session=session).deleted_count == 1
+
+    def purge(self, removed_id: Any) -> bool:
+        """Remove the entry for good and release its blob; False: it is gone."""
+        return self._db.transaction(lambda session: self._purge({"_id": removed_id}, session)) == 1
+
+    def purge_of(self, kind: str, holder_id: Any, session: Session) -> bool:
+        """Remove up to RELEASED_AT_ONCE entries of a holder for good; False: it has none."""
+        return self._purge({"kind": kind, "holder_id": holder_id}, session) > 0
+
+    def purge_removed(self, older_than_s: float) -> int:
+        """Remove for good what was removed longer ago; how many went. May run twice at once."""
+        return self._purge_all({"removed_at": {"$lt": now() - timedelta(seconds=older_than_s)}})
+
+    def purge_all(self, kind: str, holder_id: Any) -> None:
+        """Remove all entries of a holder that is gone for good."""
+        self._purge_all({"kind": kind, "holder_id": holder_id})
+
+    def _purge_all(self, query: Document) -> int:
+        total = 0
+        while purged := self._db.transaction(lambda session: self._purge(query, session)):
+            total += purged
+        return total
+
+    def _purge(self, query: Document, session: Session) -> int:
+        fields = {"file.file_id": True}
+        found = list(self._removed.find(query, fields, limit=RELEASED_AT_ONCE, session=session))
+        if found:
+            ids = {"_id": {"$in": [entry["_id"] for entry in found]}}
+            self._removed.delete_many(ids, session=session)
+            self._blobs.release_all((entry["file"]["file_id"] for entry in found), session)
+        return len(found)

@@ -1,0 +1,92 @@
+"""Files that a scan has to look at yet, by model, and what it found.
+
+A finding is about bytes: it is kept with the blob, and copied to the entry of every file that has it. The
+note that a model has files to be scanned is written in the transaction that stores them.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+
+from model_service.storage.common.clock import from_now
+from model_service.storage.common.db import Database, Document, Session
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_ONCE = 200
+
+
+class Scans:
+    def __init__(self, database: Database) -> None:
+        self._notes = database.scans
+        self._models = (database.models, database.deleted_models)
+        self._files = database.files
+
+    def note(self, model_id: Any, session: Session | None = None) -> None:
+        """A file of this model was stored. Nobody waits for its scan: a worker finds the note."""
+        noted = {"$inc": {"asked": 1}, "$set": {"attempts": 0}, "$setOnInsert": {"leased_until": _NEVER}}
+        self._notes.update_one({"_id": model_id}, noted, upsert=True, session=session)
+
+    def look_again(self, model_ids: list[Any], session: Session) -> None:
+        """Forget what these models say of their files, and note them to be scanned."""
+        self._models[0].update_many(
+            {"_id": {"$in": model_ids}}, {"$unset": {"files.$[].scan": ""}}, session=session
+        )
+        for model_id in model_ids:
+            self.note(model_id, session)
+
+    def waiting(self) -> list[str]:
+        """The models that nobody scans and somebody should."""
+        free = {"$expr": {"$lt": ["$leased_until", "$$NOW"]}}
+        found = self._notes.find(free, {"_id": True}, sort=[("leased_until", 1)], limit=_AT_ONCE)
+        return [str(note["_id"]) for note in found]
+
+    def begin(self, model_id: str, lease_s: float) -> Document | None:
+        """Take the model for that long; None when it is not to be had. ``attempts`` counts this one."""
+        free = {"_id": ObjectId(model_id), "$expr": {"$lt": ["$leased_until", "$$NOW"]}}
+        attempts = {"$add": ["$attempts", 1]}
+        return self._notes.find_one_and_update(
+            free,
+            [{"$set": {"leased_until": from_now(lease_s), "attempts": attempts}}],
+            return_document=ReturnDocument.AFTER,
+        )
+
+    def end(self, note: Document) -> None:
+        """All its files were scanned; where one came in meanwhile, the model waits again."""
+        self._notes.delete_one({"_id": note["_id"], "asked": note["asked"]})
+        self.put_back(note)
+
+    def put_back(self, note: Document) -> None:
+        """The model waits again."""
+        self._notes.update_one({"_id": note["_id"]}, {"$set": {"leased_until": _NEVER}})
+
+    def unscanned(self, model_id: Any) -> list[Document]:
+        """The entries of the model's files that no scan has looked at; of one in the trash too."""
+        for models in self._models:
+            found = models.find_one({"_id": model_id}, {"files": True})
+            if found is not None:
+                return [file for file in found["files"] if "scan" not in file]
+        return []
+
+    def finding(self, blob_id: Any) -> Document | None:
+        """What a scan of these bytes found before."""
+        found = self._files.find_one({"_id": blob_id}, {"metadata.scan": True})
+        scan: Document | None = found and found["metadata"].get("scan")
+        return scan
+
+    def record(self, model_id: Any, file: Document, finding: Document) -> None:
+        """Show the finding with the file, if it is still the same one, and keep it with its bytes.
+
+        One without ``scanners`` came to nothing and is not kept: where the same bytes are stored next, they
+        are looked at again.
+
+        The model's revision stays: it was not changed. ``scans`` tells caches that it is answered otherwise.
+        """
+        if finding.get("scanners"):
+            self._files.update_one({"_id": file["file_id"]}, {"$set": {"metadata.scan": finding}})
+        same = {"$elemMatch": {"path": file["path"], "file_id": file["file_id"]}}
+        for models in self._models:
+            models.update_one(
+                {"_id": model_id, "files": same}, {"$set": {"files.$.scan": finding}, "$inc": {"scans": 1}}
+            )

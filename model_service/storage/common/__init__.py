@@ -1,0 +1,1 @@
+"""The connection, the collections and their indexes, and what several stores share."""

@@ -1,0 +1,372 @@
+"""The connection and the collections. Their indexes are in ``storage.common.indexes``.
+
+models             one document per model version, unique on (name, version) and on (name, alias)
+deleted_models     the trash: the same documents, with deleted_at and deleted_by, until they are purged
+    └─ files[].file_id, file_metadata.file_id ──┐
+    └─ training_job_id → training_jobs          │
+datasets           one document per version,    │     unique on (name, version)
+    └─ files[].file_id ─────────────────────────┤
+removed_files      the trash of their files, by │     kind and holder_id
+    └─ file.file_id ────────────────────────────┤
+version_numbers    those of removed versions,   │     by kind, name and version_order
+                   which are not given again    │
+training_jobs      the run a model came from    │
+    └─ datasets[].dataset_id → datasets         │
+export_jobs        one conversion and its truth │     unique on (model_id, version)
+    ├─ model_id → models                        │     one default of a model_id
+    ├─ source.file_id, source.files[].file_id ──┤
+    └─ package.file_id ─────────────────────────┤
+export_quotas      meets those who ask at once  │
+deployments        where packages are served    │
+    ├─ …members[].export_job_id → export_jobs   │
+    └─ revisions[]…members[].package.file_id ───┤
+deployment_quotas  meets those who add at once  │
+deployment_history what happened to it          │
+deployment_logs    what its servers tell, for 30 days
+api_keys           sha256 of each endpoint key → deployments
+                                                ▼
+BUCKET.files       one document per blob: GridFS's own fields, and metadata
+                   {sha256 (unique), references, unreferenced_at}, and who stored
+                   it first: storage.blob_descriptions
+BUCKET.chunks      its bytes, 2 MiB each; shard key files_id
+usage              what deployments were asked, by hour, member and version
+usage_months       and all of an owner's together, by month
+uploads            blob writes under way, and what an interrupted one left for the sweep
+part_uploads       uploads in parts, by the id of their blob: which parts are there; ends with expires_at
+secrets            what the service signs with, made once
+users              who may sign in, their passwords' scrypt and their roles
+access_keys        keys of the registry's API: whose, what they may do, sha256 of their secrets
+revoked_sessions   sessions that were ended early; forgotten at expires_at
+audit              who changed what, in the transaction of the change
+idempotency_keys   which request of a client made what, for a day
+model_counters     the statistics: models, bytes, creations by (namespace, algorithm, status, slot)
+blob_counters      blobs and their bytes, by slot
+download_counters  downloads by (namespace, slot), in all, by day and by hour
+leases             who sweeps, and which archives are under way; ends with expires_at
+maintenance        how the last sweep and the last verification ended
+schema             the schema version of all that is stored, and how far a running migration is
+scans              models with files that no scan has looked at yet; {scan} of a blob is in its metadata
+workers            the workers that live, what they can convert, and what confines their conversions
+inference_servers  the serving processes that live, their model hosts, and what confines these
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+import pymongo
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidId
+from prometheus_client import Counter
+from pymongo import MongoClient, ReadPreference, WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.errors import (
+    CollectionInvalid,
+    ConfigurationError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+from pymongo.read_concern import ReadConcern
+
+from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
+from model_service.metrics import MONGODB_OPERATIONS
+from model_service.storage.common.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES, UNCOMPRESSED
+
+Document = dict[str, Any]
+Session = ClientSession
+StoredId = ObjectId
+T = TypeVar("T")
+
+# What the driver raises when MongoDB is away: api/http/errors.py turns it into an answer.
+DATABASE_ERRORS = (PyMongoError,)
+CONNECTION_ERRORS = (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError)
+
+_JOURNALED = WriteConcern(w="majority", wtimeout=30_000)
+# MongoDB 5.0: the first with reads of one snapshot outside transactions.
+_OLDEST_WIRE_VERSION = 13
+# What the service does in its database; all of it is in MongoDB's role readWrite.
+_NEEDED_ACTIONS = frozenset(
+    {
+        "find",
+        "insert",
+        "update",
+        "remove",
+        "createCollection",
+        "createIndex",
+        "listCollections",
+        "listIndexes",
+        "dbStats",
+    }
+)
+_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
+
+
+def deadline(seconds: float) -> AbstractContextManager[None]:
+    """All of a block's operations together end within this time, or raise one of DATABASE_ERRORS.
+
+    It overrides the connection's own time limits both ways: a probe gives up sooner, an aggregation later.
+    """
+    return pymongo.timeout(seconds)
+
+
+class _OperationCount(CommandListener):
+    """Counts the commands that are sent. Their names are the driver's, so they are few."""
+
+    def __init__(self) -> None:
+        self._counters: dict[str, Counter] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        name = event.command_name
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = MONGODB_OPERATIONS.labels(operation=name)
+        counter.inc()
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+class Database:
+    """One connection pool to MongoDB. Acknowledged means journaled by a majority."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.mongodb_url is None:
+            raise SettingsError(
+                "MONGODB_URL is not set: name a server, or run 'model-service up', which starts one"
+            )
+        self._url = settings.mongodb_url.get_secret_value()
+        try:
+            self.client: MongoClient[Document] = MongoClient(
+                self._url,
+                appname="model-service",
+                event_listeners=[_OperationCount()],
+                tz_aware=True,
+                serverSelectionTimeoutMS=5_000,
+                connectTimeoutMS=5_000,
+                socketTimeoutMS=15_000,
+            )
+        except (PyMongoError, ValueError) as exc:
+            raise SettingsError(f"MONGODB_URL is no address of a MongoDB: {exc}") from None
+        except OSError as exc:  # of tlsCAFile or another file that it names
+            raise SettingsError(f"MONGODB_URL: {exc.filename} cannot be read: {exc.strerror}") from None
+        self._database = self.client.get_database(
+            settings.mongodb_db,
+            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=_JOURNALED,
+        )
+        self.models = self._database["models"]
+        self.deleted_models = self._database["deleted_models"]
+        self.datasets = self._database["datasets"]
+        self.removed_files = self._database["removed_files"]
+        self.version_numbers = self._database["version_numbers"]
+        self.training_jobs = self._database["training_jobs"]
+        self.idempotency_keys = self._database["idempotency_keys"]
+        self.export_jobs = self._database["export_jobs"]
+        self.scans = self._database["scans"]
+        self.export_quotas = self._database["export_quotas"]
+        self.deployments = self._database["deployments"]
+        self.deployment_quotas = self._database["deployment_quotas"]
+        self.deployment_history = self._database["deployment_history"]
+        self.deployment_logs = self._database["deployment_logs"]
+        self.api_keys = self._database["api_keys"]
+        self.usage = self._database["usage"]
+        self.usage_months = self._database["usage_months"]
+        self.uploads = self._database["uploads"]
+        self.model_counters = self._database["model_counters"]
+        self.blob_counters = self._database["blob_counters"]
+        self.download_counters = self._database["download_counters"]
+        self.audit = self._database["audit"]
+        self.secrets = self._database["secrets"]
+        self.part_uploads = self._database["part_uploads"]
+        self.users = self._database["users"]
+        self.access_keys = self._database["access_keys"]
+        self.revoked_sessions = self._database["revoked_sessions"]
+        self.leases = self._database["leases"]
+        self.maintenance = self._database["maintenance"]
+        self.workers = self._database["workers"]
+        self.inference_servers = self._database["inference_servers"]
+        self.schema = self._database["schema"]
+        self.files = self._database[f"{settings.gridfs_bucket}.files"]
+        self.chunks = self._database[f"{settings.gridfs_bucket}.chunks"]
+
+    @property
+    def name(self) -> str:
+        return self._database.name
+
+    def collection(self, name: str) -> Collection[Document]:
+        """For what goes over all collections alike: archives and their verification."""
+        return self._database[name]
+
+    def collection_names(self) -> list[str]:
+        return sorted(self._database.list_collection_names(filter={"type": "collection"}))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Reads in this session see all collections as they were at one moment, for about five minutes.
+
+        Raises: one of DATABASE_ERRORS at a read that comes too late.
+        """
+        with self.client.start_session(snapshot=True) as session:
+            yield session
+
+    @cached_property
+    def installation_id(self) -> str:
+        """What tells this installation from others on the same Redis: made once, with the database."""
+        from model_service.storage.common.secrets import Secrets  # it imports this module
+
+        return Secrets(self).get("installation").hex()[:16]
+
+    def check(self) -> None:
+        """Raises: SettingsError: the server is not usable. Unreachable: it does not answer now."""
+        address = redact_url(self._url)
+        try:
+            hello = self.client.admin.command("hello")
+            self._check_rights()
+        except OperationFailure as exc:
+            raise SettingsError(f"MONGODB_URL: {address} {_refusal(exc)}") from None
+        except ConfigurationError as exc:
+            raise SettingsError(f"MONGODB_URL: {address} cannot be used: {_reason(exc)}") from None
+        except PyMongoError as exc:
+            raise self._unreachable(address, exc) from None
+        if hello["maxWireVersion"] < _OLDEST_WIRE_VERSION:
+            raise SettingsError(f"MONGODB_URL: {address} is older than MongoDB 5.0, which the service needs.")
+        if hello.get("isreplicaset"):
+            raise Unreachable(
+                f"MONGODB_URL: the replica set of {address} is not initiated: run rs.initiate()."
+            )
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise SettingsError(
+                f"MONGODB_URL: {address} is a standalone server, which has no transactions. "
+                "Start it with --replSet and run rs.initiate() once."
+            )
+
+    def _check_rights(self) -> None:
+        """Raises: OperationFailure: a user is needed. SettingsError: ours lacks a right."""
+        name = self._database.name
+        told = self.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+        if not told["authenticatedUsers"]:
+            self._database.list_collection_names()  # refused where users are needed
+            return
+        held: set[str] = set()
+        for privilege in told["authenticatedUserPrivileges"]:
+            resource = privilege["resource"]
+            of_database = resource.get("db") in ("", name) and resource.get("collection") == ""
+            if of_database or resource.get("anyResource"):
+                held.update(privilege["actions"])
+        if missing := _NEEDED_ACTIONS - held:
+            user = told["authenticatedUsers"][0]["user"]
+            raise SettingsError(
+                f"MONGODB_URL: the user {user} may not {', '.join(sorted(missing))} in the database {name}: "
+                "grant it the role readWrite there."
+            )
+
+    def _unreachable(self, address: str, exc: PyMongoError) -> SettingsError:
+        if CERTIFICATE in str(exc):
+            return SettingsError(
+                f"MONGODB_URL: {address} has a certificate that is not trusted (see tlsCAFile)"
+            )
+        if not self.client.topology_description.server_descriptions():
+            # The driver drops servers that answer as members of another set, or of none.
+            return SettingsError(
+                f"MONGODB_URL: {address} is no member of the replica set that replicaSet names. Correct it. "
+                "A standalone server has no transactions: start it with --replSet and run rs.initiate()."
+            )
+        return Unreachable(f"MONGODB_URL: no answer from {address}: {_reason(exc)}")
+
+    def ensure_indexes(self) -> None:
+        """Make what is missing. Safe to call from several processes at once."""
+        for name, indexes in INDEXES.items():
+            self._database[name].create_indexes(indexes)
+        self.files.create_indexes(BLOB_INDEXES)
+        # Weights do not compress. Where that cannot be said, the collection is there already, or made below.
+        with suppress(OperationFailure, CollectionInvalid):
+            self._database.create_collection(self.chunks.name, storageEngine=UNCOMPRESSED)
+        self.chunks.create_indexes(CHUNK_INDEXES)
+
+    def ping(self) -> None:
+        """Raises: one of CONNECTION_ERRORS."""
+        self.client.admin.command("ping")
+
+    def free_disk_bytes(self) -> int | None:
+        """The room for MongoDB's data: what is free on its disk, and free inside its files; None: unknown.
+
+        Deleting makes room inside the files alone, which the journal cannot use: that room counts up to as
+        much as is free on the disk.
+        """
+        try:
+            stats = self._database.command("dbStats", freeStorage=1)
+        except OperationFailure:  # a server that does not know the option
+            stats = self._database.command("dbStats")
+        total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")
+        if total is None or used is None:
+            return None
+        free = int(total - used)
+        return free + min(free, int(stats.get("totalFreeStorageSize", 0)))
+
+    def transaction(self, work: Callable[[Session], T]) -> T:
+        """Run ``work`` until it commits; it may run again, so it does nothing but database writes."""
+        with self.client.start_session() as session:
+            # A transaction asks nothing of its collections: without this its commit has the server's default.
+            return session.with_transaction(
+                work,
+                read_concern=ReadConcern("snapshot"),
+                write_concern=_JOURNALED,
+                read_preference=ReadPreference.PRIMARY,
+            )
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def _refusal(exc: OperationFailure) -> str:
+    if exc.code == _UNAUTHORIZED:
+        return "needs a user and a password"
+    if exc.code == _AUTHENTICATION_FAILED:
+        return "does not accept the user and password given"
+    return f"cannot be used: {_reason(exc)}"
+
+
+def _reason(exc: PyMongoError) -> str:
+    """The driver's words without the topology it appends, which repeats the address many times."""
+    return str(exc).partition(", Timeout:")[0][:300]
+
+
+def check_database(settings: Settings) -> None:
+    """Raises: SettingsError: MongoDB is not what the service needs. Unreachable: it does not answer."""
+    database = Database(settings)
+    try:
+        database.check()
+    finally:
+        database.close()
+
+
+def object_id(value: str) -> ObjectId | None:
+    """The id, or None when ``value`` is no 24-digit hexadecimal id."""
+    try:
+        return ObjectId(value)
+    except InvalidId:
+        return None
+
+
+def now() -> datetime:
+    """UTC, to the millisecond, as MongoDB keeps it: what is answered now is what is read later."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

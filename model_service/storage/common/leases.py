@@ -1,0 +1,86 @@
+"""Leases: who does a thing that only one may do, and who needs the sweep to hold still.
+
+One document each, whose times are the database's own, so clocks need not agree. Whoever dies loses its
+lease when it runs out.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from model_service.storage.common.clock import from_now
+from model_service.storage.common.db import Database
+
+ARCHIVE = "archive:"
+_ARCHIVE_S = 900.0
+
+
+@dataclass
+class HeldLease:
+    """A lease somebody has; ``renew`` it well before it runs out."""
+
+    name: str
+    ttl_s: float
+    token: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+class Leases:
+    def __init__(self, database: Database) -> None:
+        self._leases = database.leases
+
+    def acquire(self, name: str, ttl_s: float) -> HeldLease | None:
+        """The lease ``name``, or None while somebody else has it."""
+        lease = HeldLease(name, ttl_s)
+        free = {"$lt": ["$expires_at", "$$NOW"]}  # a missing time is less than any
+        taken = [
+            {
+                "$set": {
+                    "token": {"$cond": [free, lease.token, "$token"]},
+                    "expires_at": {"$cond": [free, from_now(ttl_s), "$expires_at"]},
+                }
+            }
+        ]
+        try:
+            owner = self._leases.find_one_and_update(
+                {"_id": name}, taken, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        except DuplicateKeyError:  # somebody else made it just now
+            return None
+        return lease if owner and owner["token"] == lease.token else None
+
+    def renew(self, lease: HeldLease) -> bool:
+        """False when it ran out and somebody else has it."""
+        mine = {"_id": lease.name, "token": lease.token}
+        later = [{"$set": {"expires_at": from_now(lease.ttl_s)}}]
+        return self._leases.update_one(mine, later).matched_count == 1
+
+    def release(self, lease: HeldLease) -> None:
+        self._leases.delete_one({"_id": lease.name, "token": lease.token})
+
+    @contextmanager
+    def archive(self) -> Iterator[Callable[[], None]]:
+        """Keeps the sweep from blobs for as long as the block lasts and calls what it is given, often."""
+        lease = self.acquire(f"{ARCHIVE}{uuid.uuid4()}", _ARCHIVE_S)
+        assert lease is not None  # a name of its own
+        renewed = time.monotonic()
+
+        def keep() -> None:
+            nonlocal renewed
+            if time.monotonic() - renewed > _ARCHIVE_S / 10:
+                self.renew(lease)
+                renewed = time.monotonic()
+
+        try:
+            yield keep
+        finally:
+            self.release(lease)
+
+    def archiving(self) -> bool:
+        """Whether an archive is being written or read: blobs it counts on must stay."""
+        running = {"_id": {"$regex": f"^{ARCHIVE}"}, "$expr": {"$gte": ["$expires_at", "$$NOW"]}}
+        return self._leases.find_one(running, {"_id": True}) is not None

@@ -1,0 +1,28 @@
+"""The distinct names in a collection, read from its index on ``name`` alone."""
+
+from typing import Any
+
+from pymongo.collection import Collection
+
+from model_service.storage.common.db import Document
+
+_MOST = 1000
+
+
+def names_near(collection: Collection[Document], name: str) -> list[str]:
+    """Up to 1,000 names of the collection; where there are more, also up to 1,000 from its first letters on.
+
+    Each is one key of the index, so that the cost does not grow with the number of documents.
+    """
+    names = _names_from(collection, "")
+    return names if len(names) < _MOST else [*names, *_names_from(collection, name[:2])]
+
+
+def _names_from(collection: Collection[Document], least: str) -> list[str]:
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"name": {"$gte": least}}},
+        {"$sort": {"name": 1}},
+        {"$group": {"_id": "$name"}},
+        {"$limit": _MOST},
+    ]
+    return [row["_id"] for row in collection.aggregate(pipeline)]

@@ -1,0 +1,161 @@
+"""Redis, which several installations may share: keys, queues and channels begin with the installation's id.
+
+The prefix is added to every command as it is sent, so that RQ's keys have it too. A command whose keys are
+not known here is refused, so that none can be sent without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline, PubSub
+from redis.exceptions import AuthenticationError, InvalidResponse, RedisError, ResponseError
+from redis.retry import Retry
+
+from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
+from model_service.storage.common.db import Database
+
+# The prefix is known when the first command is sent: MongoDB has it.
+Prefix = Callable[[], str]
+_CHECK_S = 3.0
+
+_ONE_KEY = frozenset(
+    {
+        *("EXPIRE", "GET", "PERSIST", "PEXPIRE", "PTTL", "PUBLISH", "SET", "SETEX", "TTL"),
+        *("HDEL", "HGET", "HGETALL", "HINCRBY", "HINCRBYFLOAT", "HLEN", "HMGET", "HSET", "HSETNX", "HVALS"),
+        *("LINDEX", "LLEN", "LPOP", "LPOS", "LPUSH", "LRANGE", "LREM", "RPOP", "RPUSH"),
+        *("SADD", "SCARD", "SISMEMBER", "SMEMBERS", "SREM"),
+        *("XADD", "XDEL", "XLEN", "XRANGE", "XREVRANGE", "XTRIM"),
+        *("ZADD", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZSCORE"),
+        *("ZREMRANGEBYRANK", "ZREMRANGEBYSCORE"),
+    }
+)
+_TWO_KEYS = frozenset({"BLMOVE", "LMOVE", "RENAME"})
+_ONLY_KEYS = frozenset({"DEL", "EXISTS", "MGET", "UNLINK", "WATCH"})
+_KEYS_AND_TIMEOUT = frozenset({"BLPOP"})  # answered with the key and the value
+_NO_KEY = frozenset({"CLIENT", "CONFIG", "INFO", "PING", "SCRIPT", "TIME", "UNWATCH"})
+_SCRIPTS = frozenset({"EVAL", "EVALSHA"})
+
+
+def redis_prefix(database: Database) -> str:
+    return f"model-service:{database.installation_id}:"
+
+
+def connect(settings: Settings, database: Database, timeout_s: float | None) -> Redis:
+    """A client that connects when it is used, and waits ``timeout_s`` for an answer, once; None: for ever.
+
+    Raises:
+        SettingsError: REDIS_URL is missing or no address.
+    """
+    options: dict[str, Any] = {}
+    if timeout_s is not None:
+        retry = Retry(NoBackoff(), retries=0)
+        options = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s, "retry": retry}
+    client: Any = _Client.from_url(redis_url(settings), **options)
+    client.prefix = lambda: redis_prefix(database)
+    made: Redis = client
+    return made
+
+
+def redis_url(settings: Settings) -> str:
+    """Raises: SettingsError: REDIS_URL is missing or no address."""
+    if settings.redis_url is None:
+        raise SettingsError("REDIS_URL is not set: name a server, or use 'model-service up'")
+    url = settings.redis_url.get_secret_value()
+    try:
+        Redis.from_url(url)
+    except ValueError as exc:
+        raise SettingsError(f"REDIS_URL is no address of a Redis: {exc}") from None
+    return url
+
+
+def check_redis(settings: Settings) -> None:
+    """Raises: SettingsError: Redis is not set or refuses us. Unreachable: it does not answer now."""
+    url = redis_url(settings)
+    address = redact_url(url)
+    try:
+        with Redis.from_url(
+            url, socket_connect_timeout=_CHECK_S, socket_timeout=_CHECK_S, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            client.ping()
+    except AuthenticationError:
+        raise SettingsError(f"REDIS_URL: {address} does not accept the user and password given") from None
+    except (ResponseError, InvalidResponse) as exc:
+        raise SettingsError(f"REDIS_URL: {address} cannot be used: {exc}") from None
+    except RedisError as exc:
+        if CERTIFICATE in str(exc):
+            raise SettingsError(
+                f"REDIS_URL: {address} has a certificate that is not trusted (see ssl_ca_certs)"
+            ) from None
+        raise Unreachable(f"REDIS_URL: no answer from {address}") from None
+    except OSError as exc:  # of a file that it names
+        raise SettingsError(f"REDIS_URL: {exc.filename} cannot be read: {exc.strerror}") from None
+
+
+def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:
+    """The command with its keys prefixed."""
+    command = str(arguments[0]).partition(" ")[0].upper()
+    if command in _NO_KEY:
+        return arguments
+    if command in _ONE_KEY:
+        first, last = 1, 2
+    elif command in _TWO_KEYS:
+        first, last = 1, 3
+    elif command in _ONLY_KEYS:
+        first, last = 1, len(arguments)
+    elif command in _KEYS_AND_TIMEOUT:
+        first, last = 1, len(arguments) - 1
+    elif command in _SCRIPTS:
+        first, last = 3, 3 + int(arguments[2])
+    else:
+        raise NotImplementedError(f"{command} is sent to Redis, and shared_redis does not know its keys.")
+    start = prefix().encode()
+    keys = [start + _bytes(key) for key in arguments[first:last]]
+    return (*arguments[:first], *keys, *arguments[last:])
+
+
+def _bytes(key: Any) -> bytes:
+    return key if isinstance(key, bytes) else str(key).encode()
+
+
+class _Client(Redis):
+    prefix: Prefix
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        answer = super().execute_command(*_prefixed(arguments, self.prefix), **options)  # type: ignore[no-untyped-call]
+        if arguments[0] in _KEYS_AND_TIMEOUT and answer is not None:
+            key, value = answer
+            return [key.removeprefix(self.prefix().encode()), value]
+        return answer
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+        pipeline = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipeline.prefix = self.prefix
+        return pipeline
+
+    def pubsub(self, **options: Any) -> PubSub:
+        pubsub = _PubSub(self.connection_pool, **options)
+        pubsub.prefix = self.prefix
+        return pubsub
+
+
+class _Pipeline(Pipeline):
+    prefix: Prefix
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        return super().execute_command(*_prefixed(arguments, self.prefix), **options)  # type: ignore[no-untyped-call]
+
+
+class _PubSub(PubSub):
+    prefix: Prefix
+
+    def subscribe(self, *channels: Any, **handlers: Any) -> Any:
+        start = self.prefix()
+        named = {f"{start}{channel}": handler for channel, handler in handlers.items()}
+        return super().subscribe(*(f"{start}{channel}" for channel in channels), **named)
+
+    def psubscribe(self, *patterns: Any, **handlers: Any) -> Any:
+        raise NotImplementedError("shared_redis subscribes to channels, not to patterns.")

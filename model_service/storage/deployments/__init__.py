@@ -1,0 +1,1 @@
+"""Deployments, their keys, history, logs, quotas and usage."""

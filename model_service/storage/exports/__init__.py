@@ -1,0 +1,1 @@
+"""Export jobs, their quotas and their order."""

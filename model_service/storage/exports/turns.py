@@ -1,0 +1,83 @@
+"""Which export job runs next, and which have lost their worker."""
+
+from datetime import UTC, datetime
+
+from model_service.states import ExportStatus
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.exports.exports import claimable, failure, logged, may_become, unowned, unread
+
+_TURNS = 200  # how many starts back users take turns
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_LOST = "its worker was lost; it waits for another"
+
+
+class ExportTurns:
+    def __init__(self, database: Database) -> None:
+        self._jobs = database.export_jobs
+
+    def waiting(self, max_attempts: int) -> list[str]:
+        """Jobs without a worker that have tries left, oldest first."""
+        found = self._jobs.find(claimable(max_attempts), {"_id": True}, sort=[("created_at", 1)], limit=1000)
+        return [job["_id"] for job in found]
+
+    def next_in_turn(self, max_attempts: int) -> str | None:
+        """The job to run next: the oldest that waits, of the user whose last job started longest ago."""
+        first_of = {
+            "$group": {"_id": "$user_id", "job_id": {"$first": "$_id"}, "since": {"$first": "$created_at"}}
+        }
+        by_user = list(
+            self._jobs.aggregate(
+                [{"$match": claimable(max_attempts)}, {"$sort": {"created_at": 1}}, first_of]
+            )
+        )
+        if len(by_user) < 2:
+            return by_user[0]["job_id"] if by_user else None
+        started = self._jobs.find(
+            {"started_at": {"$gt": _LONG_AGO}}, {"user_id": True}, sort=[("started_at", -1)], limit=_TURNS
+        )
+        ago: dict[str, int] = {}
+        for number, job in enumerate(started):
+            ago.setdefault(job["user_id"], number)
+        chosen = min(by_user, key=lambda user: (-ago.get(user["_id"], _TURNS), user["since"]))
+        return str(chosen["job_id"])
+
+    def take_from_lost_workers(self, max_attempts: int, *, spared: str, grace_s: float) -> None:
+        """Jobs whose worker has been silent for ``grace_s`` too long wait again, and say so.
+
+        A try that has not read the model is not counted.
+
+        ``spared``: the worker that asks. It knows what it runs, and its lease may only wait for the database.
+        """
+        lost = {"status": ExportStatus.RUNNING, "worker": {"$ne": spared}, **unowned(grace_s)}
+        waits = {
+            "status": ExportStatus.PENDING,
+            "progress_percent": 0.0,
+            "progress_message": _LOST,
+            "updated_at": now(),
+        }
+        change = {"$set": waits, "$unset": {"lease": ""}, **logged(_LOST)}
+        uncounted = change | {"$inc": change["$inc"] | {"attempts": -1, "unread_tries": 1}}
+        self._jobs.update_many(lost | unread(), uncounted)
+        self._jobs.update_many(lost | {"attempts": {"$lt": max_attempts}}, change)
+
+    def exhausted(self, max_attempts: int, *, grace_s: float) -> list[Document]:
+        """Jobs that have used up their tries, and whose last worker has been silent for ``grace_s`` too long.
+
+        The grace lets a worker renew its lease first when it was the database that was away.
+        """
+        query = {
+            "attempts": {"$gte": max_attempts},
+            **may_become(ExportStatus.RUNNING),
+            **unowned(grace_s),
+        }
+        return list(self._jobs.find(query, limit=1000))
+
+    def give_up(self, job: Document, code: str, message: str, session: Session) -> bool:
+        """Fail an exhausted job; False when it was taken up or renewed meanwhile."""
+        unchanged = {"_id": job["_id"], "attempts": job["attempts"], "lease": job.get("lease")}
+        changed = self._jobs.update_one(
+            unchanged,
+            {"$set": failure(code, message), "$unset": {"lease": ""}, **logged(f"failed: {message}")},
+            session=session,
+        )
+        return changed.modified_count == 1

@@ -1,0 +1,1 @@
+"""Model versions, and what is found and derived from them."""

@@ -1,0 +1,110 @@
+"""New model versions, stored together where they come together."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import CONNECTION_ERRORS, Database, Document, Session
+from model_service.storage.common.group_commit import GroupCommit
+from model_service.storage.models.models import DuplicateVersion, RetiredVersion, derive
+from model_service.storage.models.version_numbers import VersionNumbers
+from model_service.storage.statistics.counters import Counters
+
+# The fields of a version's number, given the highest order that the name has, or None.
+Number = Callable[[int | None], Document]
+
+_DUPLICATE_KEY = 11000
+
+
+@dataclass(frozen=True)
+class _Creation:
+    document: Document
+    number: Number | None
+    audit: Document
+
+
+class Creations:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._models = database.models
+        self._numbers = VersionNumbers(database, "model")
+        self._audit = Audit(database)
+        self._statistics = Counters(database)
+        self._group = GroupCommit(self._commit)
+
+    def create(self, document: Document, number: Number | None) -> None:
+        """Store a new document with which nothing else changes, in one transaction with others that come now.
+
+        Args:
+            document: as of ``Models.insert``, without aliases.
+            number: gives it its version, which is set on it; None where it has one.
+
+        Raises:
+            DuplicateVersion: its name has that version already.
+            RetiredVersion: another version of its name had that number.
+            ModelServiceError: what ``number`` raises.
+        """
+        derive(document)
+        audit = self._audit.entry("created", "model", document["_id"], name=document["name"])
+        self._group.run(_Creation(document, number, audit))
+
+    def _commit(self, creations: Sequence[_Creation]) -> list[Exception | None]:
+        """All together, or, where one of them cannot be stored, each for itself."""
+        while True:
+            try:
+                self._give_numbers(creations)
+                self._db.transaction(lambda session: self._insert(creations, session))
+                return [None] * len(creations)
+            except CONNECTION_ERRORS:
+                raise  # it may have been committed all the same
+            except Exception as error:
+                if _may_be_committed(error):
+                    raise
+                if len(creations) > 1:
+                    return [each for creation in creations for each in self._commit([creation])]
+                if creations[0].number is None or not isinstance(error, DuplicateVersion):
+                    return [error]
+                # Another process took the number meanwhile.
+
+    def _give_numbers(self, creations: Sequence[_Creation]) -> None:
+        newest = self._newest({one.document["name"] for one in creations if one.number is not None})
+        for creation in creations:
+            document = creation.document
+            if creation.number is not None:
+                document |= creation.number(newest.get(document["name"]))
+                newest[document["name"]] = document["version_order"]
+            creation.audit["details"] = {"version": document["version"]}
+
+    def _newest(self, names: Collection[str]) -> dict[str, int]:
+        """The highest order that each name has or ever had: a seek each."""
+        highest: list[Document] = [
+            {"$match": {"name": {"$in": sorted(names)}}},
+            {"$sort": {"name": 1, "version_order": -1}},
+            {"$group": {"_id": "$name", "order": {"$first": "$version_order"}}},
+        ]
+        # The removed ones second: what is removed in between is found there.
+        removed = self._numbers.union(names)
+        newest: dict[str, int] = {}
+        if names:
+            for found in self._models.aggregate([*highest, removed]):
+                newest[found["_id"]] = max(found["order"], newest.get(found["_id"], 0))
+        return newest
+
+    def _insert(self, creations: Sequence[_Creation], session: Session) -> None:
+        documents = [creation.document for creation in creations]
+        if self._numbers.given(documents, session):
+            raise RetiredVersion
+        try:
+            self._models.insert_many(documents, session=session)
+        except BulkWriteError as exc:
+            if all(error["code"] == _DUPLICATE_KEY for error in exc.details["writeErrors"]):
+                raise DuplicateVersion from None
+            raise
+        self._audit.record_all([creation.audit for creation in creations], session)
+        self._statistics.add(documents, session)
+
+
+def _may_be_committed(error: Exception) -> bool:
+    return isinstance(error, PyMongoError) and error.has_error_label("UnknownTransactionCommitResult")

@@ -1,0 +1,54 @@
+"""What a model was made from, and what was made from it: along ``parent_model_id``."""
+
+from bson import ObjectId
+
+from model_service.storage.common.db import Database, Document
+from model_service.storage.common.pages import within
+
+# Of a model in a lineage, what is read.
+FIELDS = ("name", "version", "status", "parent_model_id", "training_job_id", "created_at")
+# One lookup may hold 100 MB in the server, and a document is at most some 600 kB.
+STEP = 100
+
+
+class Lineage:
+    def __init__(self, database: Database) -> None:
+        self._models = database.models
+
+    def ancestors(self, model: Document, max_depth: int) -> list[Document]:
+        """The parent, its parent, and so on while they are there: nearest first."""
+        chain: list[Document] = []
+        while len(chain) < max_depth and (above := self._above(chain[-1] if chain else model)):
+            chain += above
+        return chain[:max_depth]
+
+    def _above(self, model: Document) -> list[Document]:
+        if model.get("parent_model_id") is None:
+            return []
+        return list(
+            self._models.aggregate(
+                [
+                    {"$match": {"_id": model["_id"]}},
+                    {
+                        "$graphLookup": {
+                            "from": self._models.name,
+                            "startWith": "$parent_model_id",
+                            "connectFromField": "parent_model_id",
+                            "connectToField": "_id",
+                            "maxDepth": STEP - 1,
+                            "depthField": "depth",
+                            "as": "above",
+                        }
+                    },
+                    {"$unwind": "$above"},
+                    {"$replaceRoot": {"newRoot": "$above"}},
+                    {"$project": dict.fromkeys((*FIELDS, "depth"), True)},
+                    {"$sort": {"depth": 1}},
+                ]
+            )
+        )
+
+    def children(self, parents: list[ObjectId], namespaces: list[str] | None, limit: int) -> list[Document]:
+        """What was made from these, oldest first, in these namespaces or in all."""
+        query = within(namespaces) | {"parent_model_id": {"$in": parents}}
+        return list(self._models.find(query, dict.fromkeys(FIELDS, True), sort=[("_id", 1)], limit=limit))

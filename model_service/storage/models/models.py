@@ -1,0 +1,274 @@
+"""The models collection: one document per model version, and the one way to change one.
+
+Every change of a model document goes through ``insert``, ``change`` or ``remove``, in a transaction of the
+caller, because more than the document depends on it: its ``revision`` counts the changes, the search reads
+fields that are derived from it, the statistics count it, and the audit log says who did it. Around the
+transaction the caller holds ``changing(ids)``, which keeps the caches of answers from showing what was.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from bson import ObjectId
+from bson import encode as bson_encode
+from pymongo.errors import DuplicateKeyError
+
+from model_service.actor import namespace_of
+from model_service.storage.blobs.scans import Scans
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.file_entries import FilesEdit, change_details, change_files, find_for_file
+from model_service.storage.common.names import names_near
+from model_service.storage.models.hot_models import HotModel, HotModels
+from model_service.storage.models.search import derived_fields
+from model_service.storage.models.version_numbers import VersionNumbers
+from model_service.storage.statistics.counters import Counters
+from model_service.storage.statistics.downloads import Downloads
+
+# What the search stores beside a document's own fields: an answer and the trash have no use for it.
+DERIVED = ("terms", "metric_order")
+# Indexed partially: a document without them costs those indexes nothing.
+ABSENT_WHEN_EMPTY = ("aliases", "dataset_ids")
+
+
+class DuplicateVersion(Exception):
+    """(name, version) is taken."""
+
+
+class RetiredVersion(DuplicateVersion):
+    """(name, version) belongs to a removed version: in the trash, or purged."""
+
+
+class DuplicateAlias(Exception):
+    """Another transaction gave the alias to another version of the name meanwhile."""
+
+
+class Change(NamedTuple):
+    before: Document
+    after: Document
+
+
+class Models:
+    def __init__(self, database: Database, hot: HotModels | None = None) -> None:
+        """``hot`` is the cache that must forget what changes; who only reads needs none."""
+        self._hot = hot
+        self._models = database.models
+        self._statistics = Counters(database)
+        self._audit = Audit(database)
+        self._scans = Scans(database)
+        self._numbers = VersionNumbers(database, "model")
+        self.downloads = Downloads(database)
+
+    @staticmethod
+    def new_id() -> ObjectId:
+        return ObjectId()
+
+    @contextmanager
+    def changing(self, *model_ids: ObjectId) -> Iterator[set[ObjectId]]:
+        """Hold this around the transaction that changes these models: no cache answers with what they were.
+
+        Models that turn out to be changed too are added to the set that it gives.
+        """
+        changed = set(model_ids)
+        try:
+            yield changed
+        finally:
+            if self._hot is not None:
+                self._hot.forget(changed)
+
+    def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
+        return self._models.find_one({"_id": model_id}, session=session)
+
+    def answer(self, model_id: ObjectId, render: Callable[[Document], bytes]) -> HotModel | None:
+        """The document as ``render`` makes it, remembered for a moment where it is asked for often."""
+
+        def load() -> HotModel | None:
+            found = self.get(model_id)
+            return None if found is None else HotModel.of(found, render)
+
+        return load() if self._hot is None else self._hot.read(str(model_id), load)
+
+    def find(self, query: Document, session: Session | None = None) -> Document | None:
+        """The one that matches; of several versions of a name, the highest."""
+        order = None if "_id" in query else [("version_order", -1)]
+        return self._models.find_one(query, sort=order, session=session)
+
+    def newest_version_order(self, name: str, *, below: int | None = None) -> int | None:
+        """The highest version that the name has or ever had, of those below a bound."""
+        return self._numbers.newest(self._models, name, below=below)
+
+    def with_aliases(self, name: str) -> list[Document]:
+        """The versions of a name that have aliases, the highest first."""
+        return list(self._models.find({"name": name, "aliases": {"$exists": True}}).sort("version_order", -1))
+
+    def names_near(self, name: str) -> list[str]:
+        return names_near(self._models, name)
+
+    def aliases_of(self, name: str) -> list[str]:
+        """Up to 100 aliases of the name's versions."""
+        query = {"name": name, "aliases": {"$exists": True}}
+        found = self._models.find(query, {"aliases": True}, limit=100)
+        return [alias for model in found for alias in model["aliases"]]
+
+    def free_aliases(self, name: str, aliases: list[str], session: Session) -> list[str]:
+        """Those that no version of the name has."""
+        holders = self._models.find(
+            {"name": name, "aliases": {"$in": aliases}}, {"aliases": True}, session=session
+        )
+        taken = {alias for holder in holders for alias in holder["aliases"]}
+        return [alias for alias in aliases if alias not in taken]
+
+    def count(self) -> int:
+        """About how many, without reading them."""
+        return self._models.estimated_document_count()
+
+    def insert(self, document: Document, session: Session, *, action: str = "created") -> None:
+        """Store a new document; what is derived from it is set on it too.
+
+        Args:
+            document: complete, with its ``_id`` and ``revision``.
+
+        Raises:
+            DuplicateVersion: its name has that version already.
+            RetiredVersion: another version of its name had that number.
+            DuplicateAlias: its name has one of its aliases already.
+        """
+        derive(document)
+        if self._numbers.given([document], session):
+            raise RetiredVersion
+        try:
+            self._models.insert_one(document, session=session)
+        except DuplicateKeyError as exc:
+            raise _duplicate(exc) from None
+        if any("scan" not in file for file in document["files"]):
+            self._scans.note(document["_id"], session)
+        self._record(action, document, session, {"version": document["version"]})
+        self._statistics.change(None, document, session)
+
+    def change(
+        self,
+        model_id: ObjectId,
+        edit: Callable[[Document], Document],
+        session: Session,
+        *,
+        action: str = "updated",
+        details: Document | None = None,
+    ) -> Change | None:
+        """Change a document by what ``edit`` makes of it; None when there is none.
+
+        A change that changes nothing is none: the revision stays and nothing is written. Two transactions
+        that change the same document cannot both commit: the later one is refused, and runs again.
+
+        Args:
+            edit: the fields that get another value, from the document as it is; a field that gets None is
+                kept as None, except those of ABSENT_WHEN_EMPTY, which are left out. What it raises ends the
+                transaction.
+            action, details: for the audit log; without ``details``, the names of the changed fields.
+
+        Raises:
+            DuplicateAlias: another version of the name has one of its new aliases.
+        """
+        before = self.get(model_id, session)
+        if before is None:
+            return None
+        edited = edit(before)
+        absent = {field for field in ABSENT_WHEN_EMPTY if field in edited and not edited[field]}
+        changes = {
+            field: value
+            for field, value in edited.items()
+            if (field in before if field in absent else field not in before or not same(before[field], value))
+        }
+        if not changes:
+            return Change(before, before)
+        changes |= {"revision": before["revision"] + 1, "updated_at": now()}
+        after = {field: value for field, value in (before | changes).items() if field not in absent}
+        derived = {
+            field: value for field, value in derived_fields(after).items() if before.get(field) != value
+        }
+        after |= derived
+        stored = {field: value for field, value in (changes | derived).items() if field not in absent}
+        update: Document = {"$set": stored}
+        if absent:
+            update["$unset"] = dict.fromkeys(absent, "")
+        try:
+            self._models.update_one({"_id": model_id}, update, session=session)
+        except DuplicateKeyError as exc:
+            raise _duplicate(exc) from None
+        fields = sorted(set(changes) - {"revision", "updated_at"})
+        self._record(action, after, session, {"fields": fields} if details is None else details)
+        self._statistics.change(before, after, session)
+        return Change(before, after)
+
+    def find_for_file(self, query: Document, path: str | None) -> Document | None:
+        """As ``find``, with the files that a change at the path may concern; see there."""
+        order = [] if "_id" in query else [{"$sort": {"version_order": -1}}]
+        return find_for_file(self._models, [{"$match": query}, *order, {"$limit": 1}], path)
+
+    def change_file(
+        self,
+        model_id: ObjectId,
+        path: str,
+        edit: Callable[[Document], FilesEdit],
+        session: Session,
+        *,
+        action: str,
+    ) -> Change | None:
+        """Change the file at a path; see ``change_files``. The search reads nothing of files."""
+        changed = change_files(self._models, model_id, path, edit, session)
+        if changed is None:
+            return None
+        before, after = changed
+        if after is not before:
+            if any("scan" not in file for file in after["files"]):
+                self._scans.note(model_id, session)
+            self._record(action, after, session, change_details(before, after, path))
+            self._statistics.change(before, after, session)
+        return Change(before, after)
+
+    def created_before(self, moment: datetime, status: str) -> Iterator[Document]:
+        """The versions of a status created before, oldest first. The caller may delete them on the way."""
+        query = {"status": status, "created_at": {"$lt": moment}}
+        fields = dict.fromkeys(("name", "version", "created_at", "files"), True)
+        with self._models.find(query, fields, sort=[("created_at", 1), ("_id", 1)]) as found:
+            yield from found
+
+    def remove(self, model_id: ObjectId, session: Session) -> Document | None:
+        """Take a document out, and leave the rest of it to the caller; None when there is none."""
+        gone = self._models.find_one_and_delete({"_id": model_id}, session=session)
+        if gone is not None:
+            self._numbers.note(gone, session)
+            self._record("deleted", gone, session, {"version": gone["version"]})
+            self._statistics.change(gone, None, session)
+        return gone
+
+    def _record(self, action: str, document: Document, session: Session, details: Document) -> None:
+        self._audit.record(
+            action, "model", document["_id"], session=session, name=document["name"], details=details
+        )
+
+    def count_download(self, model: Document) -> None:
+        """Count the beginning of a download: no change of the model, whose revision stays."""
+        self.downloads.count(model)
+        if self._hot is not None:
+            self._hot.forget([model["_id"]], settle=False)
+
+
+def derive(document: Document) -> None:
+    """Set what follows from a new document's own fields, and leave out what is absent when it is empty."""
+    for field in ABSENT_WHEN_EMPTY:
+        if not document.get(field, True):
+            del document[field]
+    document["namespace"] = namespace_of(document["name"])
+    document |= derived_fields(document)
+
+
+def _duplicate(exc: DuplicateKeyError) -> Exception:
+    pattern = (exc.details or {}).get("keyPattern", {})
+    return DuplicateAlias() if "aliases" in pattern else DuplicateVersion()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether the database would keep them alike; to Python, 1, 1.0 and True are equal."""
+    return bson_encode({"": one}) == bson_encode({"": other})

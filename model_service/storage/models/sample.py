@@ -1,0 +1,103 @@
+"""A random sample of the model versions, kept in the process: how common is what lists ask for?
+
+Where a list matches too many to count, its total is estimated from this; and where a list has several
+predicates, this tells which of them few versions match.
+"""
+
+import operator
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pymongo.collection import Collection
+
+from model_service.storage.common.db import Document
+from model_service.storage.models.search import METRIC_ORDER
+
+# At most so many, and less than the 5 % up to which mongod picks documents at random instead of reading all.
+SAMPLE = 2_000
+SAMPLED_PART = 21
+KEPT_S = 300.0
+_LEFT_OUT = dict.fromkeys(
+    ("description", "hyperparameters", "metrics", "dataset_info", "signature", "files"), False
+)
+_TIMES = ("created_at", "updated_at")
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+
+Members = set[int] | frozenset[int]
+
+
+class ModelSample:
+    """Safe to use from any thread; one of them renews it while the others go on with the old one."""
+
+    def __init__(self, models: Collection[Document]) -> None:
+        self._models = models
+        self._sampled = _Sampled([])
+        self._until = 0.0
+        self._renewing = threading.Lock()
+
+    def matching(self, predicates: Iterable[Document]) -> tuple[int, float]:
+        """How many of the sample match all of the predicates, each about one field, and what part that is."""
+        sampled = self._current()
+        sets = [sampled.members(*item) for predicate in predicates for item in predicate.items()]
+        fewest, *others = sorted(sets, key=len)
+        count = len(frozenset(fewest).intersection(*others))
+        return count, count / sampled.size if sampled.size else 0.0
+
+    def _current(self) -> "_Sampled":
+        if time.monotonic() >= self._until and self._renewing.acquire(blocking=not self._sampled.size):
+            try:
+                if time.monotonic() >= self._until:
+                    self._sampled = self._read()
+                    self._until = time.monotonic() + KEPT_S
+            finally:
+                self._renewing.release()
+        return self._sampled
+
+    def _read(self) -> "_Sampled":
+        size = max(1, min(SAMPLE, self._models.estimated_document_count() // SAMPLED_PART))
+        return _Sampled(self._models.aggregate([{"$sample": {"size": size}}, {"$project": _LEFT_OUT}]))
+
+
+class _Sampled:
+    """Which of some documents have which value: a look-up for what is equal, a scan for what is in bounds."""
+
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self.size = 0
+        self._having: dict[tuple[str, Any], set[int]] = defaultdict(set)
+        self._values: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        for number, document in enumerate(documents):
+            self.size += 1
+            for field, value in document.items():
+                self._add(number, field, value)
+
+    def _add(self, number: int, field: str, value: Any) -> None:
+        if field == METRIC_ORDER:
+            for metric, key in value.items():
+                self._values[f"{METRIC_ORDER}.{metric}"].append((number, key))
+        elif field in _TIMES:
+            self._values[field].append((number, value))
+        elif isinstance(value, list):
+            for one in value:
+                self._having[field, one].add(number)
+        elif not isinstance(value, dict):
+            self._having[field, value].add(number)
+
+    def members(self, field: str, condition: Any) -> Members:
+        """As MongoDB's operators match, of those that the lists use."""
+        if not isinstance(condition, dict):
+            return self._having.get((field, condition), frozenset())
+        if "$in" in condition:
+            return frozenset().union(*(self.members(field, value) for value in condition["$in"]))
+        bounds = [(_OPERATORS[name], bound) for name, bound in condition.items()]
+        return {
+            number
+            for number, value in self._values.get(field, ())
+            if all(within(value, bound) for within, bound in bounds)
+        }

@@ -1,0 +1,133 @@
+"""What the search reads of a model document beyond its fields: words, and metrics in a comparable form.
+
+``terms`` are the stems of the words people look for. They replace MongoDB's text index, which cannot be
+combined with a sort by time and a cursor, and of which a collection has only one.
+
+``metric_order`` holds a key of 20 bytes for each numeric metric: the value as a float64 whose bytes compare
+like the number, then the document's id. The keys are a total order without ties, so that one wildcard index
+answers a threshold, a sort and a cursor on any metric, without knowing the metrics' names beforehand.
+"""
+
+import math
+import re
+import struct
+import threading
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import snowballstemmer  # type: ignore[import-untyped]
+from bson import ObjectId
+
+from model_service.storage.common.db import Document
+
+METRIC_ORDER = "metric_order"
+MAX_TERMS = 256
+MAX_METRICS = 200
+MAX_TERM_CHARS = 64
+MAX_PATH_CHARS = 256
+
+_SHORT_FIELDS = ("name", "algorithm", "framework", "task_type", "created_by")
+_WORD = re.compile(r"[^\W_]+")
+_STOP_WORDS = frozenset({
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "in", "is", "it", "its",
+    "of", "on", "or", "that", "the", "this", "to", "was", "were", "with",
+})  # fmt: skip
+_LOWEST = bytes(12)
+_HIGHEST = b"\xff" * 12
+_local = threading.local()
+
+
+def derived_fields(document: Document) -> Document:
+    """The fields to store beside a model document's own, new on every insert and every change.
+
+    Args:
+        document: complete, with its ``_id``.
+    """
+    return {"terms": _terms(document), METRIC_ORDER: _metric_order(document)}
+
+
+def words(text: str) -> list[str]:
+    """The stems of a text's words, in their order, without repetition: what ``terms`` holds of it.
+
+    A compound (``fraud_detection_v2``) is its parts, so that ``fraud-detection`` finds it too.
+    """
+    found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return list(dict.fromkeys(_stem(word[:MAX_TERM_CHARS]) for word in found if word not in _STOP_WORDS))
+
+
+def metric_field(path: str) -> str:
+    """Where the key of a metric is stored. Dots in a key and dots of nesting are not told apart."""
+    escaped = path.replace("%", "%25").replace(".", "%2E").replace("$", "%24")
+    return f"{METRIC_ORDER}.{escaped or '%'}"
+
+
+def metric_key(value: float, model_id: ObjectId) -> bytes:
+    return _comparable(value) + model_id.binary
+
+
+def metric_at_least(value: float) -> bytes:
+    """Not above the key of any document with that value."""
+    return _comparable(value) + _LOWEST
+
+
+def metric_at_most(value: float) -> bytes:
+    """Not below the key of any document with that value."""
+    return _comparable(value) + _HIGHEST
+
+
+def numeric_metrics(metrics: Any) -> dict[str, float]:
+    """The numbers by their dotted paths; ``accuracy`` is the test's where there is no other."""
+    found: dict[str, float] = {}
+    for path, value in _flatten(metrics, ""):
+        if len(found) == MAX_METRICS:
+            break
+        found.setdefault(path, value)
+    if "accuracy" not in found and "test_accuracy" in found:
+        found["accuracy"] = found["test_accuracy"]
+    return found
+
+
+def _terms(document: Document) -> list[str]:
+    """Of names and tags first: where there are too many words, the description's last ones are left out."""
+    texts = [document.get(field) for field in _SHORT_FIELDS]
+    texts += [*document.get("tags", ()), document.get("description")]
+    found = dict.fromkeys(word for text in texts if text for word in words(text))
+    return sorted(list(found)[:MAX_TERMS])
+
+
+def _metric_order(document: Document) -> dict[str, bytes]:
+    prefix = len(f"{METRIC_ORDER}.")
+    return {
+        metric_field(path)[prefix:]: metric_key(value, document["_id"])
+        for path, value in numeric_metrics(document.get("metrics")).items()
+    }
+
+
+def _flatten(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from _flatten(inner, f"{path}.{key}" if path else key)
+        case bool():
+            return
+        case "Infinity" | "-Infinity":  # as JSON writes them
+            yield from _flatten(float(value), path)
+        case int() | float() if len(path) <= MAX_PATH_CHARS and not math.isnan(value):
+            yield path, float(value)
+
+
+def _comparable(value: float) -> bytes:
+    """8 bytes that sort like the numbers: the sign bit flipped, and all the others too below zero."""
+    (bits,) = struct.unpack(">Q", struct.pack(">d", value + 0.0))  # -0.0 + 0.0 is 0.0
+    return struct.pack(">Q", bits ^ (2**64 - 1 if bits >> 63 else 1 << 63))
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    """A stemmer keeps state while it works: each thread has its own."""
+    stemmer = getattr(_local, "stemmer", None)
+    if stemmer is None:
+        stemmer = _local.stemmer = snowballstemmer.stemmer("english")
+    return str(stemmer.stemWord(word))

@@ -1,0 +1,105 @@
+"""The deleted_models collection: where a deleted version waits, with its hold on its blobs, to be restored.
+
+A version is in ``models`` or here, never in both: it moves in one transaction. So no other query needs to
+know that there is a trash.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from model_service.actor import actor
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.removed_files import RELEASED_AT_ONCE, RemovedFiles
+from model_service.storage.common.audit import Audit
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.pages import page_of, within
+from model_service.storage.models.models import DERIVED, Models
+
+LAST_DELETED_FIRST = [("deleted_at", -1), ("_id", -1)]
+
+
+class Trash:
+    def __init__(self, database: Database, models: Models, blobs: Blobs) -> None:
+        self._db = database
+        self._deleted = database.deleted_models
+        self._models = models
+        self._blobs = blobs
+        self._audit = Audit(database)
+        self._removed_files = RemovedFiles(database, blobs)
+
+    def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
+        return self._deleted.find_one({"_id": model_id}, session=session)
+
+    def find(self, query: Document) -> Document | None:
+        """The one that matches; of several, the highest version, and of those the last deleted."""
+        return self._deleted.find_one(query, sort=[("version_order", -1), ("deleted_at", -1)])
+
+    def page(self, namespaces: list[str] | None, skip: int, limit: int) -> tuple[list[Document], int]:
+        """One page of these namespaces, or of all, the last deleted first, and how many there are."""
+        return page_of(self._deleted, within(namespaces), skip, limit, order=LAST_DELETED_FIRST)
+
+    def put(self, model_id: ObjectId, session: Session) -> Document | None:
+        """Move a model here; None when there is none."""
+        model = self._models.remove(model_id, session)
+        if model is None:
+            return None
+        kept = {field: value for field, value in model.items() if field not in DERIVED}
+        self._deleted.insert_one(kept | {"deleted_at": now(), "deleted_by": actor().name}, session=session)
+        return model
+
+    def take(self, model_id: ObjectId, session: Session) -> Document | None:
+        """Move a model back: as it was, with those of its aliases that no other version has now.
+
+        None when there is none, or when a purge has begun to let go of its files.
+
+        Raises:
+            DuplicateVersion: its name has that version again.
+            DuplicateAlias: an alias was given away meanwhile; try again.
+        """
+        whole = {"_id": model_id, "purging": {"$exists": False}}
+        model = self._deleted.find_one_and_delete(whole, session=session)
+        if model is None:
+            return None
+        del model["deleted_at"], model["deleted_by"]
+        aliases = model.pop("aliases", [])
+        if aliases and (free := self._models.free_aliases(model["name"], aliases, session)):
+            model["aliases"] = free
+        model |= {"revision": model["revision"] + 1, "updated_at": now()}
+        self._models.insert(model, session, action="restored")
+        return model
+
+    def purge(self, model_id: ObjectId) -> Document | None:
+        """Remove a deleted model for good and let go of its blobs; None when it is not here.
+
+        In several steps where it has very many files: each lets go of what it takes off the document, so that
+        it may be interrupted and run again.
+        """
+        while True:
+            gone, complete = self._db.transaction(lambda session: self._purge_step(model_id, session))
+            if complete:
+                return gone
+
+    def _purge_step(self, model_id: ObjectId, session: Session) -> tuple[Document | None, bool]:
+        model = self.get(model_id, session)
+        if model is None:
+            return None, True
+        if self._removed_files.purge_of("model", model_id, session):
+            return model, False
+        files = model["files"]
+        self._blobs.release_all((file["file_id"] for file in files[:RELEASED_AT_ONCE]), session)
+        if len(files) > RELEASED_AT_ONCE:
+            rest = {"files": files[RELEASED_AT_ONCE:], "purging": True}
+            self._deleted.update_one({"_id": model_id}, {"$set": rest}, session=session)
+            return model, False
+        self._deleted.delete_one({"_id": model_id}, session=session)
+        details: dict[str, Any] = {"version": model["version"]}
+        self._audit.record("purged", "model", model_id, session=session, name=model["name"], details=details)
+        return model, True
+
+    def purge_deleted(self, older_than_s: float) -> int:
+        """Remove for good whatever was deleted longer ago; how many went. May run twice at once."""
+        cutoff = now() - timedelta(seconds=older_than_s)
+        expired = self._deleted.find({"deleted_at": {"$lt": cutoff}}, {"_id": True})
+        return sum(self.purge(model["_id"]) is not None for model in expired)

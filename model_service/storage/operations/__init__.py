@@ -1,0 +1,1 @@
+"""Archive, integrity, maintenance, workers and inference servers."""

@@ -1,0 +1,9 @@
+"""The inference servers that live, and what confines their model hosts."""
+
+from model_service.storage.common.db import Database
+from model_service.storage.operations.presence import Presence
+
+
+class InferenceServers(Presence):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.inference_servers)

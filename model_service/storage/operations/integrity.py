@@ -1,0 +1,145 @@
+"""What the stored documents say about the stored bytes, and whether that is so.
+
+Everything here streams: two cursors in the order of blob ids are merged, and nothing is collected.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+
+from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob, recounted
+from model_service.storage.blobs.references import held_blobs
+from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.migrations.pages import collection_of, pages
+from model_service.storage.operations.documents import DOCUMENT_TYPES, check_document
+
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A blob whose count is wrong, or that documents hold and is not ``stored``; one of its holders."""
+
+    blob_id: ObjectId
+    counted: int
+    held: int
+    stored: bool
+    holder: str | None
+
+
+class Integrity:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def blobs(self) -> Iterator[Blob]:
+        """Every blob, a page at a time: reading them takes longer than a cursor lives."""
+        after: Document = {}
+        while True:
+            page = list(self._db.files.find(after, _BLOB_FIELDS, sort=[("_id", 1)], limit=_PAGE))
+            for file in page:
+                yield Blob(file["_id"], file["metadata"]["sha256"], file["length"])
+            if len(page) < _PAGE:
+                return
+            after = {"_id": {"$gt": page[-1]["_id"]}}
+
+    def stored(self, blob_id: ObjectId) -> bool:
+        return self._db.files.find_one({"_id": blob_id}, {"_id": True}) is not None
+
+    def wrong_holdings(self) -> Iterator[Holding]:
+        """Where the documents and the counts disagree, at one moment."""
+        with self._db.snapshot() as session:
+            files = self._db.files.find({}, _COUNT_FIELDS, sort=[("_id", 1)], session=session)
+            for blob_id, file, held in _paired(files, held_blobs(self._db, session)):
+                counted = file["metadata"].get("references", 0) if file else 0
+                count = held["count"] if held else 0
+                if file is None or counted != count:
+                    holder = f"{held['holder']['kind']} {held['holder']['id']}" if held else None
+                    yield Holding(blob_id, counted, count, file is not None, holder)
+
+    def wrong_documents(self) -> Iterator[str]:
+        """Documents that are not of their collection's type: which, which field, and how."""
+        for name in DOCUMENT_TYPES:
+            for document in _all_of(collection_of(self._db, name)):
+                try:
+                    check_document(name, document)
+                except ValueError as exc:
+                    yield f"{name} {document['_id']}: {exc}"
+
+    def stray_chunks(self) -> Iterator[ObjectId]:
+        """Ids of chunks that belong to no blob, and to no upload the sweep knows of."""
+        with self._db.snapshot() as session:
+            distinct: list[Document] = [
+                {"$sort": {"files_id": 1, "n": 1}},  # lets the group walk the index from id to id
+                {"$group": {"_id": "$files_id"}},
+                {"$sort": {"_id": 1}},
+            ]
+            chunks = self._db.chunks.aggregate(distinct, session=session, allowDiskUse=True)
+            known = _merged(self._ids(self._db.files.name, session), self._ids("uploads", session))
+            for blob_id, chunk, owner in _paired(chunks, known):
+                if chunk is not None and owner is None:
+                    yield blob_id
+
+    def _ids(self, name: str, session: Session) -> Iterator[Document]:
+        found = self._db.collection(name).find({}, {"_id": True}, sort=[("_id", 1)], session=session)
+        with found:
+            yield from found
+
+    def correct_count(self, blob_id: ObjectId, difference: int) -> int | None:
+        """Add to a count what a snapshot found missing; the new count, or None when the blob is gone.
+
+        Right whoever writes meanwhile: a change of the references changes the count by the same.
+        """
+        after = self._db.files.find_one_and_update(
+            {"_id": blob_id}, recounted(difference), return_document=ReturnDocument.AFTER
+        )
+        return None if after is None else int(after["metadata"]["references"])
+
+    def sample(self, models: int) -> list[str]:
+        """What is wrong with the files of some models taken at random; quick whatever is stored."""
+        wrong = []
+        for model in self._db.models.aggregate([{"$sample": {"size": models}}, {"$project": {"files": 1}}]):
+            for file in model.get("files", [])[:3]:
+                found = self._db.files.find_one({"_id": file["file_id"]}, {"length": True})
+                last = max(0, file["size_bytes"] - 1) // CHUNK_BYTES
+                end = {"files_id": file["file_id"], "n": last}
+                if found is None or found["length"] != file["size_bytes"]:
+                    wrong.append(f"model {model['_id']}: its file is not stored")
+                elif self._db.chunks.find_one(end, {"_id": True}) is None:
+                    wrong.append(f"model {model['_id']}: its file lacks its end")
+        return wrong
+
+
+def _all_of(collection: Collection[Document]) -> Iterator[Document]:
+    for page in pages(collection):
+        yield from page
+
+
+_BLOB_FIELDS = {"length": True, "metadata.sha256": True}
+_COUNT_FIELDS = {"metadata.references": True}
+
+
+def _paired(
+    left: Iterable[Document], right: Iterable[Document]
+) -> Iterator[tuple[ObjectId, Document | None, Document | None]]:
+    """Both sides by ``_id``, each in its order: an id with what either side has of it."""
+    lefts, rights = iter(left), iter(right)
+    one, other = next(lefts, None), next(rights, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one["_id"] < other["_id"]):
+            assert one is not None
+            yield one["_id"], one, None
+            one = next(lefts, None)
+        elif one is None or other["_id"] < one["_id"]:
+            yield other["_id"], None, other
+            other = next(rights, None)
+        else:
+            yield one["_id"], one, other
+            one, other = next(lefts, None), next(rights, None)
+
+
+def _merged(left: Iterable[Document], right: Iterable[Document]) -> Iterator[Document]:
+    for blob_id, _, _ in _paired(left, right):
+        yield {"_id": blob_id}

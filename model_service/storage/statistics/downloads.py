@@ -1,0 +1,159 @@
+"""How often what was downloaded: on each model, and by day and hour for each namespace.
+
+A download is counted before its first byte is sent, so that what was answered was counted, whoever is killed
+afterwards. Downloads that begin at the same time are written together, by whoever comes first: the cost of a
+write is shared by as many requests as wait for it. ``download_counters`` has one document per (namespace,
+slot): ``total``, ``days`` and ``hours``.
+
+It is no transaction, and does not wait for the journal: a transaction that a killed process leaves behind
+holds its documents for up to 90 s, and a model that is downloaded all the time would be among them. The total
+is written first, so it is never less than what the models say.
+"""
+
+import os
+import threading
+from collections import Counter
+from datetime import date, timedelta
+from typing import Any
+
+import pymongo
+import structlog
+from pymongo import UpdateOne, WriteConcern
+from pymongo.errors import PyMongoError
+
+from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.slots import (
+    CORRECTION_SLOT,
+    counters_of,
+    day_key,
+    hour_key,
+    increment,
+    since,
+)
+from model_service.storage.statistics.recount import downloads_of_models
+
+log = structlog.get_logger(__name__)
+
+# A process writes one batch at a time.
+SLOTS = 16
+MAX_DAYS = 366
+HOURS_KEPT = 48
+# What downloads wait for their count, at most.
+TIMEOUT_S = 2.0
+_ALL = counters_of(None)
+
+
+class _Batch:
+    def __init__(self) -> None:
+        self.downloads: Counter[tuple[str, Any]] = Counter()
+        self.written = False
+
+
+class Downloads:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        unjournaled = WriteConcern(w=1)
+        self._models = database.models.with_options(write_concern=unjournaled)
+        self._counters = database.download_counters.with_options(write_concern=unjournaled)
+        self._slot = os.getpid() % SLOTS
+        self._batch = _Batch()
+        self._adding = threading.Lock()
+        self._writing = threading.Lock()
+
+    def count(self, model: Document) -> None:
+        """Count the beginning of a download, which does not fail for it: an error is logged."""
+        with self._adding:
+            batch = self._batch
+            batch.downloads[model.get("namespace", ""), model["_id"]] += 1
+        with self._writing:
+            if not batch.written:
+                self._close(batch)
+
+    def _close(self, batch: _Batch) -> None:
+        with self._adding:
+            self._batch = _Batch()
+        batch.written = True
+        try:
+            with pymongo.timeout(TIMEOUT_S):
+                self._write(batch.downloads)
+        except PyMongoError as exc:
+            log.warning("downloads.not_counted", downloads=batch.downloads.total(), error=str(exc))
+
+    def _write(self, downloads: Counter[tuple[str, Any]]) -> None:
+        moment = now()
+        day, hour = day_key(moment.date()), hour_key(moment)
+        namespaces: Counter[str] = Counter()
+        for (namespace, _), count in downloads.items():
+            namespaces[namespace] += count
+        self._counters.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": {"namespace": namespace, "slot": self._slot}},
+                    {"$inc": {"total": count, f"days.{day}": count, f"hours.{hour}": count}},
+                    upsert=True,
+                )
+                for namespace, count in namespaces.items()
+            ]
+        )
+        self._models.bulk_write(
+            [
+                UpdateOne({"_id": model_id}, {"$inc": {"download_count": count}})
+                for (_, model_id), count in downloads.items()
+            ],
+            ordered=False,
+        )
+
+    def recent(self, namespaces: list[str] | None = None) -> tuple[int, int, int]:
+        """In all, today (UTC), and in this hour and the 23 before it."""
+        moment = now()
+        hours = [f"$hours.{hour_key(moment - timedelta(hours=back))}" for back in range(24)]
+        today = f"$days.{day_key(moment.date())}"
+        sums = self._sums({"total": ["$total"], "today": [today], "hours": hours}, namespaces)
+        return sums["total"], sums["today"], sums["hours"]
+
+    def by_day(self, days: int, namespaces: list[str] | None = None) -> list[tuple[date, int]]:
+        """Each of the last ``days`` days (UTC), today last."""
+        today = now().date()
+        wanted = [today - timedelta(days=back) for back in reversed(range(days))]
+        sums = self._sums({day_key(day): [f"$days.{day_key(day)}"] for day in wanted}, namespaces)
+        return [(day, sums[day_key(day)]) for day in wanted]
+
+    def _sums(self, fields: dict[str, list[str]], namespaces: list[str] | None) -> dict[str, int]:
+        rows = self._db.download_counters.aggregate(
+            [
+                {"$match": counters_of(namespaces)},
+                {"$group": {"_id": None} | {name: _sum(paths) for name, paths in fields.items()}},
+            ]
+        )
+        found: Document = next(iter(rows), {})
+        return {name: found.get(name, 0) for name in fields}
+
+    def rebuild(self) -> None:
+        """Raise the totals to what the models say, where those were counted elsewhere: after an import.
+
+        A total may be larger than that: models are deleted, and were downloaded all the same.
+        """
+
+        def work(session: Session) -> None:
+            counted: Counter[str] = Counter()
+            for row in self._db.download_counters.find(_ALL, {"total": True}, session=session):
+                counted[row["_id"]["namespace"]] += row.get("total", 0)
+            for namespace, downloads in downloads_of_models(self._db, session).items():
+                missing = max(0, downloads - counted[namespace])
+                key = {"namespace": namespace, "slot": CORRECTION_SLOT}
+                increment(self._db.download_counters, key, {"total": missing}, session)
+
+        self._db.transaction(work)
+
+    def prune(self) -> None:
+        """Forget the hours and days that no answer looks at. For a daily job."""
+        moment = now()
+        kept = {
+            "days": since("days", day_key(moment.date() - timedelta(days=MAX_DAYS))),
+            "hours": since("hours", hour_key(moment - timedelta(hours=HOURS_KEPT))),
+        }
+        self._db.download_counters.update_many(_ALL, [{"$set": kept}])
+
+
+def _sum(paths: list[str]) -> Document:
+    return {"$sum": {"$sum": paths}}

@@ -1,0 +1,30 @@
+"""The training_jobs collection: the runs that models came from."""
+
+from typing import Any
+
+from model_service.storage.common.db import Database, Session
+from model_service.storage.common.pages import NEWEST_FIRST, within
+from model_service.storage.versioned.records import Records
+
+
+class TrainingJobs(Records):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, database.training_jobs, "training_job")
+        self._models = database.models
+        self._deleted_models = database.deleted_models
+
+    def has_models(self, job_id: str, session: Session) -> bool:
+        """Whether a model version, in the trash too, came from this run."""
+        return any(
+            collection.find_one({"training_job_id": job_id}, {"_id": True}, session=session) is not None
+            for collection in (self._models, self._deleted_models)
+        )
+
+    def newest_model_with_file(self, job_id: str, namespaces: list[str] | None) -> Any | None:
+        """The id of the newest version that came from this run and has a file, in these namespaces or all."""
+        found = self._models.find_one(
+            {"training_job_id": job_id, "file_metadata": {"$ne": None}} | within(namespaces),
+            {"_id": True},
+            sort=NEWEST_FIRST,
+        )
+        return found and found["_id"]

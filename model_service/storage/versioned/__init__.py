@@ -1,0 +1,1 @@
+"""Documents with a revision: datasets and training jobs."""
