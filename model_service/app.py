@@ -26,6 +26,7 @@ from model_service.api.http.disk import register_disk
 from model_service.api.http.errors import refuse_invalid_request, register_error_handlers
 from model_service.api.http.json_provider import OrjsonProvider
 from model_service.api.http.limits import register_limits
+from model_service.api.http.policy import check_policies
 from model_service.api.http.request_body import JSONRequest, register_encodings, register_text
 from model_service.api.http.request_id import register_request_id
 from model_service.api.http.signed import register_signed
@@ -138,6 +139,7 @@ def create_app(settings: Settings) -> Flask:
     register_apis(app, [resource.api for resource in _RESOURCES] + [operations.diagnostics])
     app.register_blueprint(operations.documents)
     register_fixed_paths(app)
+    check_policies(app)
     return app
 
 

@@ -3,13 +3,16 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, page_limit, services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.access import AuditEntry, AuditLog, AuditQuery
 
 api = APIBlueprint("audit", __name__, url_prefix="/api/v1/audit", abp_tags=[Tag(name="access")])
 
 
 @api.get("", responses={200: AuditLog})
+@policy(Permission.ADMIN, everywhere=True)
 def read_audit_log(query: AuditQuery) -> Response:
     """Read the audit log.
 

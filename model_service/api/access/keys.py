@@ -5,6 +5,7 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.http.context import answer, page_limit, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import Caller, policy
 from model_service.api.schemas.access import (
     CreatedKey,
     Key,
@@ -24,6 +25,7 @@ def _created(stored: JSONObject, text: str) -> CreatedKey:
 
 
 @api.post("", responses={201: CreatedKey})
+@policy(Caller.IDENTIFIED)
 def create_key(body: NewKey) -> Response:
     """Create an API key.
 
@@ -37,6 +39,7 @@ def create_key(body: NewKey) -> Response:
 
 
 @api.get("", responses={200: KeyPage})
+@policy(Caller.IDENTIFIED)
 def list_keys(query: KeyQuery) -> Response:
     """List API keys.
 
@@ -48,6 +51,7 @@ def list_keys(query: KeyQuery) -> Response:
 
 
 @api.get("/<key_id>", responses={200: Key})
+@policy(Caller.IDENTIFIED)
 def get_key(path: KeyPath) -> Response:
     """Read an API key.
 
@@ -57,6 +61,7 @@ def get_key(path: KeyPath) -> Response:
 
 
 @api.post("/<key_id>/rotate", responses={200: CreatedKey})
+@policy(Caller.IDENTIFIED)
 def rotate_key(path: KeyPath, body: Rotation) -> Response:
     """Replace the text of an API key.
 
@@ -67,6 +72,7 @@ def rotate_key(path: KeyPath, body: Rotation) -> Response:
 
 
 @api.delete("/<key_id>", responses={200: Deleted})
+@policy(Caller.IDENTIFIED)
 def delete_key(path: KeyPath) -> Response:
     """Revoke an API key.
 

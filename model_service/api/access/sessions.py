@@ -6,12 +6,14 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.api.http.auth import sent_credential
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import Caller, policy
 from model_service.api.schemas.access import Credentials, Done, Session
 
 api = APIBlueprint("sessions", __name__, url_prefix="/api/v1/sessions", abp_tags=[Tag(name="access")])
 
 
 @api.post("", responses={201: Session})
+@policy(Caller.ANYONE, rate="login")
 def open_session(body: Credentials) -> Response:
     """Sign in.
 
@@ -25,6 +27,7 @@ def open_session(body: Credentials) -> Response:
 
 
 @api.delete("/current", responses={200: Done})
+@policy(Caller.IDENTIFIED)
 def end_session() -> Response:
     """Sign out.
 

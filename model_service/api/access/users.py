@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from model_service.actor import Permission, actor
 from model_service.api.http.context import answer, page_limit, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import Caller, policy
 from model_service.api.schemas.access import (
     Done,
     NewUser,
@@ -33,6 +34,7 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 @api.post("", responses={201: User})
+@policy(Permission.ADMIN, everywhere=True)
 def create_user(body: NewUser) -> Response:
     """Create a user.
 
@@ -45,6 +47,7 @@ def create_user(body: NewUser) -> Response:
 
 
 @api.get("", responses={200: UserPage})
+@policy(Permission.ADMIN, everywhere=True)
 def list_users(query: Paged) -> Response:
     """List users.
 
@@ -56,6 +59,7 @@ def list_users(query: Paged) -> Response:
 
 
 @api.get("/me", responses={200: Whoami})
+@policy(Caller.IDENTIFIED)
 def whoami() -> Response:
     """Read the caller's identity and permissions.
 
@@ -77,6 +81,7 @@ def whoami() -> Response:
 
 
 @api.post("/me/password", responses={200: Done})
+@policy(Caller.IDENTIFIED, rate="login")
 def change_own_password(body: PasswordChange) -> Response:
     """Change the caller's password.
 
@@ -89,6 +94,7 @@ def change_own_password(body: PasswordChange) -> Response:
 
 
 @api.get("/<name>", responses={200: User})
+@policy(Permission.ADMIN, everywhere=True)
 def get_user(path: UserPath) -> Response:
     """Read a user.
 
@@ -98,6 +104,7 @@ def get_user(path: UserPath) -> Response:
 
 
 @api.patch("/<name>", responses={200: User})
+@policy(Permission.ADMIN, everywhere=True)
 def update_user(path: UserPath, body: UserChanges) -> Response:
     """Change some fields of a user.
 
@@ -109,6 +116,7 @@ def update_user(path: UserPath, body: UserChanges) -> Response:
 
 
 @api.delete("/<name>", responses={200: Deleted})
+@policy(Permission.ADMIN, everywhere=True)
 def delete_user(path: UserPath) -> Response:
     """Delete a user.
 

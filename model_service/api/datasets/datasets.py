@@ -5,8 +5,10 @@ from typing import Any
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, page_limit, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.http.urls import link
 from model_service.api.models.revisions import demanded_revisions, not_modified, tagged
 from model_service.api.schemas.common import Deleted, Pagination
@@ -32,6 +34,7 @@ def _answer(dataset: dict[str, Any], status: int = 200) -> Response:
 
 
 @api.post("", responses={201: Dataset})
+@policy(Permission.WRITE)
 def register_dataset(body: NewDataset) -> Response:
     """Register a dataset version.
 
@@ -46,6 +49,7 @@ def register_dataset(body: NewDataset) -> Response:
 
 
 @api.get("", responses={200: DatasetPage})
+@policy(Permission.READ)
 def list_datasets(query: DatasetQuery) -> Response:
     """List dataset versions.
 
@@ -58,6 +62,7 @@ def list_datasets(query: DatasetQuery) -> Response:
 
 
 @api.get("/<dataset_ref:dataset_id>", responses={200: Dataset, 304: None})
+@policy(Permission.READ)
 def get_dataset(path: DatasetPath) -> Response:
     """Read a dataset version.
 
@@ -69,6 +74,7 @@ def get_dataset(path: DatasetPath) -> Response:
 
 
 @api.put("/<dataset_ref:dataset_id>", responses={200: Dataset})
+@policy(Permission.WRITE)
 def update_dataset(path: DatasetPath, body: DatasetChanges) -> Response:
     """Change a dataset version.
 
@@ -78,6 +84,7 @@ def update_dataset(path: DatasetPath, body: DatasetChanges) -> Response:
 
 
 @api.patch("/<dataset_ref:dataset_id>", responses={200: Dataset})
+@policy(Permission.WRITE)
 def patch_dataset(path: DatasetPath, body: DatasetChanges) -> Response:
     """Change some fields of a dataset version.
 
@@ -93,6 +100,7 @@ def _change(path: DatasetPath, body: DatasetChanges) -> Response:
 
 
 @api.delete("/<dataset_ref:dataset_id>", responses={200: Deleted})
+@policy(Permission.WRITE)
 def delete_dataset(path: DatasetPath) -> Response:
     """Delete a dataset version.
 
@@ -104,6 +112,7 @@ def delete_dataset(path: DatasetPath) -> Response:
 
 
 @api.get("/<dataset_ref:dataset_id>/usage", responses={200: DatasetUsage})
+@policy(Permission.READ)
 def get_dataset_usage(path: DatasetPath, query: UsageQuery) -> Response:
     """List what used a dataset version.
 

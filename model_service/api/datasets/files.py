@@ -3,6 +3,7 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.files.downloads import FILE_RESPONSES, send_file
 from model_service.api.files.held import (
     ZIP_RESPONSES,
@@ -19,6 +20,7 @@ from model_service.api.files.held import (
 )
 from model_service.api.files.uploads import FileBody
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import policy
 from model_service.api.http.urls import link
 from model_service.api.schemas.common import Deleted
 from model_service.api.schemas.datasets import (
@@ -47,6 +49,7 @@ api = APIBlueprint("dataset_files", __name__, url_prefix="/api/v1/datasets", abp
 
 
 @api.post("/<dataset_ref:dataset_id>/upload", responses={200: DatasetUploaded, 201: DatasetUploaded})
+@policy(Permission.WRITE, rate="upload")
 def upload_dataset(path: DatasetPath, query: PrimaryQuery, raw: FileBody) -> Response:
     """Upload the primary file of a dataset.
 
@@ -61,6 +64,7 @@ def upload_dataset(path: DatasetPath, query: PrimaryQuery, raw: FileBody) -> Res
 
 
 @api.get("/<dataset_ref:dataset_id>/download", responses=FILE_RESPONSES)
+@policy(Permission.READ, rate="download")
 def download_dataset(path: DatasetPath) -> Response:
     """Download the primary file of a dataset.
 
@@ -72,6 +76,7 @@ def download_dataset(path: DatasetPath) -> Response:
 
 
 @api.get("/<dataset_ref:dataset_id>/info", responses={200: DatasetInfo})
+@policy(Permission.READ)
 def dataset_info(path: DatasetPath) -> Response:
     """Read the metadata of a dataset's primary file.
 
@@ -89,6 +94,7 @@ def dataset_info(path: DatasetPath) -> Response:
 
 
 @api.get("/<dataset_ref:dataset_id>/files", responses={200: DatasetFiles})
+@policy(Permission.READ)
 def list_dataset_files(path: DatasetPath) -> Response:
     """List the files of a dataset.
 
@@ -100,6 +106,7 @@ def list_dataset_files(path: DatasetPath) -> Response:
 
 
 @api.get("/<dataset_ref:dataset_id>/files.zip", responses=ZIP_RESPONSES)
+@policy(Permission.READ, rate="download")
 def download_dataset_files(path: DatasetPath) -> Response:
     """Download all files of a dataset as a zip.
 
@@ -113,6 +120,7 @@ def download_dataset_files(path: DatasetPath) -> Response:
     "/<dataset_ref:dataset_id>/files/<path:path>",
     responses={200: DatasetFileStored, 201: DatasetFileStored},
 )
+@policy(Permission.WRITE, rate="upload")
 def store_dataset_file(path: DatasetFilePath, query: StoreQuery, raw: FileBody) -> Response:
     """Store a dataset file at a path.
 
@@ -136,6 +144,7 @@ def _file_answer(stored: Stored, file: StoredFile) -> Response:
 
 
 @api.get("/<dataset_ref:dataset_id>/files/<path:path>", responses=FILE_RESPONSES)
+@policy(Permission.READ, rate="download")
 def download_dataset_file(path: DatasetFilePath) -> Response:
     """Download the dataset file at a path.
 
@@ -147,6 +156,7 @@ def download_dataset_file(path: DatasetFilePath) -> Response:
 
 
 @api.delete("/<dataset_ref:dataset_id>/files/<path:path>", responses={200: FileDeleted})
+@policy(Permission.WRITE)
 def delete_dataset_file(path: DatasetFilePath, query: ConfirmQuery) -> Response:
     """Delete the dataset file at a path.
 
@@ -157,6 +167,7 @@ def delete_dataset_file(path: DatasetFilePath, query: ConfirmQuery) -> Response:
 
 
 @api.get("/<dataset_ref:dataset_id>/deleted-files", responses={200: DeletedFilePage})
+@policy(Permission.READ)
 def list_deleted_dataset_files(path: DatasetPath, query: DeletedFilesQuery) -> Response:
     """List replaced and deleted files of a dataset.
 
@@ -170,6 +181,7 @@ def list_deleted_dataset_files(path: DatasetPath, query: DeletedFilesQuery) -> R
     "/<dataset_ref:dataset_id>/deleted-files/<file_id>/restore",
     responses={200: DatasetFileStored, 201: DatasetFileStored},
 )
+@policy(Permission.WRITE)
 def restore_deleted_dataset_file(path: DeletedDatasetFilePath, query: ConsentQuery) -> Response:
     """Restore a replaced or deleted dataset file.
 
@@ -182,6 +194,7 @@ def restore_deleted_dataset_file(path: DeletedDatasetFilePath, query: ConsentQue
 
 
 @api.delete("/<dataset_ref:dataset_id>/deleted-files/<file_id>", responses={200: Deleted})
+@policy(Permission.WRITE)
 def purge_deleted_dataset_file(path: DeletedDatasetFilePath) -> Response:
     """Remove a deleted dataset file for good.
 

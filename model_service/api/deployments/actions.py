@@ -3,9 +3,11 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint
 
+from model_service.actor import Permission
 from model_service.api.deployments.deployments import TAG, URL, answer_deployment
 from model_service.api.http.context import services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.models.revisions import demanded_revisions
 from model_service.api.schemas.deployments import (
     DeploymentPath,
@@ -19,6 +21,7 @@ api = APIBlueprint("deployment_actions", __name__, url_prefix=URL, abp_tags=[TAG
 
 
 @api.post("/<deployment_ref:deployment_id>/scale", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
 def scale_deployment(path: DeploymentPath, body: Scaling) -> Response:
     """Change the number of replicas.
 
@@ -30,6 +33,7 @@ def scale_deployment(path: DeploymentPath, body: Scaling) -> Response:
 
 
 @api.post("/<deployment_ref:deployment_id>/activate", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
 def activate_deployment(path: DeploymentPath) -> Response:
     """Activate a deployment.
 
@@ -40,6 +44,7 @@ def activate_deployment(path: DeploymentPath) -> Response:
 
 
 @api.post("/<deployment_ref:deployment_id>/deactivate", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
 def deactivate_deployment(path: DeploymentPath) -> Response:
     """Deactivate a deployment.
 
@@ -49,6 +54,7 @@ def deactivate_deployment(path: DeploymentPath) -> Response:
 
 
 @api.post("/<deployment_ref:deployment_id>/rollback", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
 def rollback_deployment(path: DeploymentPath, body: Rollback) -> Response:
     """Roll a deployment back to an earlier revision.
 
@@ -63,6 +69,7 @@ def rollback_deployment(path: DeploymentPath, body: Rollback) -> Response:
 
 
 @api.post("/<deployment_ref:deployment_id>/promote", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
 def promote_member(path: DeploymentPath, body: Promotion) -> Response:
     """Send all requests to one member.
 

@@ -5,8 +5,10 @@ from typing import Any
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, page_limit, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.http.urls import absolute, link
 from model_service.api.models.revisions import demanded_revisions, tagged
 from model_service.api.schemas.common import Deleted, Pagination
@@ -44,6 +46,7 @@ def answer_deployment(stored: dict[str, Any]) -> Response:
 
 
 @api.post("", responses={202: CreatedDeployment})
+@policy(Permission.DEPLOY)
 def create_deployment(body: NewDeployment) -> Response:
     """Create a deployment.
 
@@ -60,6 +63,7 @@ def create_deployment(body: NewDeployment) -> Response:
 
 
 @api.get("", responses={200: DeploymentPage})
+@policy(Permission.READ, rate="poll")
 def list_deployments(query: DeploymentQuery) -> Response:
     """List deployments.
 
@@ -71,6 +75,7 @@ def list_deployments(query: DeploymentQuery) -> Response:
 
 
 @api.get("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
+@policy(Permission.READ, rate="poll")
 def get_deployment(path: DeploymentPath) -> Response:
     """Read a deployment.
 
@@ -81,6 +86,7 @@ def get_deployment(path: DeploymentPath) -> Response:
 
 
 @api.put("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
 def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
     """Replace the definition of a deployment.
 
@@ -94,6 +100,7 @@ def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
 
 
 @api.patch("/<deployment_ref:deployment_id>", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
 def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
     """Change some fields of a deployment.
 
@@ -108,6 +115,7 @@ def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
 
 
 @api.delete("/<deployment_ref:deployment_id>", responses={200: Deleted})
+@policy(Permission.DEPLOY)
 def delete_deployment(path: DeploymentPath) -> Response:
     """Delete a deployment.
 
@@ -118,6 +126,7 @@ def delete_deployment(path: DeploymentPath) -> Response:
 
 
 @api.get("/<deployment_ref:deployment_id>/history", responses={200: DeploymentHistoryPage})
+@policy(Permission.READ, rate="poll")
 def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Response:
     """List the history of a deployment.
 
@@ -131,6 +140,7 @@ def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Respon
 
 
 @api.get("/<deployment_ref:deployment_id>/logs", responses={200: DeploymentLog})
+@policy(Permission.READ, rate="poll")
 def list_deployment_logs(path: DeploymentPath, query: LogQuery) -> Response:
     """List the log of a deployment.
 

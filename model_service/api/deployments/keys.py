@@ -5,9 +5,11 @@ from typing import Any
 from flask import Response
 from flask_openapi3 import APIBlueprint
 
+from model_service.actor import Permission
 from model_service.api.deployments.deployments import TAG, URL
 from model_service.api.http.context import answer, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.schemas.access import Rotation
 from model_service.api.schemas.common import Deleted
 from model_service.api.schemas.deployment_keys import (
@@ -28,6 +30,7 @@ def _created(stored: dict[str, Any], text: str, once: Once | None) -> Response:
 
 
 @api.post("/<deployment_ref:deployment_id>/keys", responses={201: CreatedDeploymentKey})
+@policy(Permission.DEPLOY)
 def create_deployment_key(path: DeploymentPath, body: NewDeploymentKey) -> Response:
     """Create an endpoint key.
 
@@ -40,6 +43,7 @@ def create_deployment_key(path: DeploymentPath, body: NewDeploymentKey) -> Respo
 
 
 @api.get("/<deployment_ref:deployment_id>/keys", responses={200: DeploymentKeyList})
+@policy(Permission.READ)
 def list_deployment_keys(path: DeploymentPath) -> Response:
     """List the endpoint keys of a deployment.
 
@@ -50,6 +54,7 @@ def list_deployment_keys(path: DeploymentPath) -> Response:
 
 
 @api.post("/<deployment_ref:deployment_id>/keys/<key_id>/rotate", responses={201: CreatedDeploymentKey})
+@policy(Permission.DEPLOY)
 def rotate_deployment_key(path: DeploymentKeyPath, body: Rotation) -> Response:
     """Replace an endpoint key.
 
@@ -64,6 +69,7 @@ def rotate_deployment_key(path: DeploymentKeyPath, body: Rotation) -> Response:
 
 
 @api.delete("/<deployment_ref:deployment_id>/keys/<key_id>", responses={200: Deleted})
+@policy(Permission.DEPLOY)
 def revoke_deployment_key(path: DeploymentKeyPath) -> Response:
     """Revoke an endpoint key.
 

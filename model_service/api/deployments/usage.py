@@ -3,8 +3,10 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint
 
+from model_service.actor import Permission
 from model_service.api.deployments.deployments import TAG, URL
 from model_service.api.http.context import services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.deployments import DeploymentPath
 from model_service.api.schemas.usage import DeploymentUsage, UsageQuery
 
@@ -12,6 +14,7 @@ api = APIBlueprint("deployment_usage", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
 @api.get("/<deployment_ref:deployment_id>/usage", responses={200: DeploymentUsage})
+@policy(Permission.READ, rate="poll")
 def get_deployment_usage(path: DeploymentPath, query: UsageQuery) -> Response:
     """Read the usage of a deployment.
 

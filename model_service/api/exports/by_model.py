@@ -3,8 +3,10 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.exports.exports import answer_page
 from model_service.api.http.context import page_limit, services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.exports import ExportPage, ExportsOfQuery
 from model_service.api.schemas.models import ModelPath
 from model_service.api.schemas.training_jobs import JobPath
@@ -13,6 +15,7 @@ api = APIBlueprint("exports_of", __name__, url_prefix="/api/v1", abp_tags=[Tag(n
 
 
 @api.get("/models/<model_ref:model_id>/exports", responses={200: ExportPage})
+@policy(Permission.READ)
 def list_exports_of_model(path: ModelPath, query: ExportsOfQuery) -> Response:
     """List the export jobs of a model version.
 
@@ -25,6 +28,7 @@ def list_exports_of_model(path: ModelPath, query: ExportsOfQuery) -> Response:
 
 
 @api.get("/training/<job_id>/exports", responses={200: ExportPage})
+@policy(Permission.READ)
 def list_exports_of_training_job(path: JobPath, query: ExportsOfQuery) -> Response:
     """List the export jobs of a training run.
 

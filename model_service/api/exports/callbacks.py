@@ -8,6 +8,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from model_service.api.exports.exports import export_json
 from model_service.api.files.uploads import FileBody, incoming_file
 from model_service.api.http.context import answer, context, services
+from model_service.api.http.policy import Caller, policy
 from model_service.api.schemas.exports import Callback, ExportJob, JobPath
 
 api = APIBlueprint("export_callbacks", __name__, url_prefix="/api/v1/export", abp_tags=[Tag(name="exports")])
@@ -25,6 +26,7 @@ def _answer(job: dict[str, Any]) -> Response:
 
 @api.post("/<job_id>/callback", endpoint="callback", responses={200: ExportJob})
 @api.post("/jobs/<job_id>/callback", responses={200: ExportJob})
+@policy(Caller.ANYONE)
 def take_callback(path: JobPath, body: Callback) -> Response:
     """Report the progress of a conversion elsewhere.
 
@@ -44,6 +46,7 @@ def take_callback(path: JobPath, body: Callback) -> Response:
 
 
 @api.put("/jobs/<job_id>/package", responses={200: ExportJob})
+@policy(Caller.ANYONE)
 def put_package(path: JobPath, raw: FileBody) -> Response:
     """Send the package of a conversion elsewhere.
 

@@ -5,7 +5,9 @@ from dataclasses import asdict
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.capabilities import (
     AllFrameworks,
     Capabilities,
@@ -18,6 +20,7 @@ api = APIBlueprint("capabilities", __name__, url_prefix="/api/v1/export", abp_ta
 
 
 @api.get("/capabilities", responses={200: Capabilities})
+@policy(Permission.READ)
 def get_capabilities(query: CapabilityQuery) -> Response:
     """List which models can become which formats.
 

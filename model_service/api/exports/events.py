@@ -9,7 +9,9 @@ import orjson
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import context, services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.exports import JobPath
 from model_service.errors import ServiceUnavailable
 from model_service.services.exports.events import Event
@@ -27,6 +29,7 @@ _COME_BACK_MS = 2000
         204: {"description": "The end was told with the event that Last-Event-ID names"},
     },
 )
+@policy(Permission.READ, rate="poll")
 def stream_export_events(path: JobPath) -> Response:
     """Follow an export job as server-sent events.
 

@@ -5,9 +5,11 @@ from typing import Any
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.files.downloads import FILE_RESPONSES, send_file
 from model_service.api.http.context import answer, page_limit, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.schemas.common import Pagination
 from model_service.api.schemas.exports import (
     CreatedExport,
@@ -51,6 +53,7 @@ def answer_page(page: Page) -> Response:
 
 
 @api.post("/jobs", responses={200: CreatedExport, 202: CreatedExport})
+@policy(Permission.WRITE)
 def create_export(body: NewExport) -> Response:
     """Create an export job.
 
@@ -64,6 +67,7 @@ def create_export(body: NewExport) -> Response:
 
 
 @api.get("/jobs", responses={200: ExportPage})
+@policy(Permission.READ)
 def list_exports(query: ExportQuery) -> Response:
     """List export jobs.
 
@@ -73,6 +77,7 @@ def list_exports(query: ExportQuery) -> Response:
 
 
 @api.get("/jobs/<job_id>", responses={200: ExportJob})
+@policy(Permission.READ, rate="poll")
 def get_export(path: JobPath) -> Response:
     """Read an export job.
 
@@ -83,6 +88,7 @@ def get_export(path: JobPath) -> Response:
 
 
 @api.get("/jobs/<job_id>/download", responses=FILE_RESPONSES)
+@policy(Permission.READ, rate="download")
 def download_package(path: JobPath) -> Response:
     """Download the package of an export.
 
@@ -94,6 +100,7 @@ def download_package(path: JobPath) -> Response:
 
 @api.post("/<job_id>/cancel", endpoint="cancel", responses={200: ExportJob})
 @api.post("/jobs/<job_id>/cancel", responses={200: ExportJob})
+@policy(Permission.WRITE)
 def cancel_export(path: JobPath) -> Response:
     """Cancel an export job.
 
@@ -105,6 +112,7 @@ def cancel_export(path: JobPath) -> Response:
 
 @api.post("/<job_id>/retry", endpoint="retry", responses={200: CreatedExport, 202: CreatedExport})
 @api.post("/jobs/<job_id>/retry", responses={200: CreatedExport, 202: CreatedExport})
+@policy(Permission.WRITE)
 def retry_export(path: JobPath) -> Response:
     """Retry an export job.
 
@@ -117,6 +125,7 @@ def retry_export(path: JobPath) -> Response:
 
 @api.post("/<job_id>/set-default", endpoint="set_default", responses={200: ExportJob})
 @api.post("/jobs/<job_id>/set-default", responses={200: ExportJob})
+@policy(Permission.WRITE)
 def set_default_export(path: JobPath) -> Response:
     """Make an export the default.
 

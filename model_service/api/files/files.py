@@ -7,6 +7,7 @@ from urllib.parse import quote
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.files.downloads import FILE_RESPONSES, send_file
 from model_service.api.files.held import (
     ZIP_RESPONSES,
@@ -23,6 +24,7 @@ from model_service.api.files.held import (
 )
 from model_service.api.files.uploads import FileBody
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import policy
 from model_service.api.http.signed import download_url, moment, signed_sha256
 from model_service.api.http.urls import link
 from model_service.api.schemas.common import Deleted, JSONObject
@@ -56,6 +58,7 @@ api = APIBlueprint("files", __name__, url_prefix="/api/v1/models", abp_tags=[Tag
 
 
 @api.post("/<model_ref:model_id>/upload", responses={200: Uploaded, 201: Uploaded})
+@policy(Permission.WRITE, rate="upload")
 def upload_model(path: ModelPath, query: PrimaryQuery, raw: FileBody) -> Response:
     """Upload the primary file of a version.
 
@@ -72,6 +75,7 @@ def upload_model(path: ModelPath, query: PrimaryQuery, raw: FileBody) -> Respons
 
 
 @api.get("/<model_ref:model_id>/download", responses=FILE_RESPONSES)
+@policy(Permission.READ, rate="download")
 def download_model(path: ModelPath) -> Response:
     """Download the primary file of a version.
 
@@ -83,6 +87,7 @@ def download_model(path: ModelPath) -> Response:
 
 
 @api.get("/<model_ref:model_id>/info", responses={200: ModelInfo})
+@policy(Permission.READ)
 def model_info(path: ModelPath) -> Response:
     """Read the metadata of the primary file.
 
@@ -102,6 +107,7 @@ def model_info(path: ModelPath) -> Response:
 
 
 @api.post("/<model_ref:model_id>/download/presign", responses={200: SignedURL})
+@policy(Permission.READ)
 def presign_download(path: ModelPath, body: PresignRequest) -> Response:
     """Create a signed URL for the primary file.
 
@@ -114,6 +120,7 @@ def presign_download(path: ModelPath, body: PresignRequest) -> Response:
 
 
 @api.get("/<model_ref:model_id>/files", responses={200: FileList})
+@policy(Permission.READ)
 def list_files(path: ModelPath) -> Response:
     """List the files of a version.
 
@@ -127,6 +134,7 @@ def list_files(path: ModelPath) -> Response:
 
 
 @api.get("/<model_ref:model_id>/files.zip", responses=ZIP_RESPONSES)
+@policy(Permission.READ, rate="download")
 def download_files(path: ModelPath) -> Response:
     """Download all files of a version as a zip.
 
@@ -140,6 +148,7 @@ def download_files(path: ModelPath) -> Response:
 
 
 @api.put("/<model_ref:model_id>/files/<path:path>", responses={200: FileStored, 201: FileStored})
+@policy(Permission.WRITE, rate="upload")
 def store_file(path: FilePath, query: StoreQuery, raw: FileBody) -> Response:
     """Store a file at a path.
 
@@ -163,6 +172,7 @@ def _file_answer(stored: Stored, file: StoredFile) -> Response:
 
 
 @api.get("/<model_ref:model_id>/files/<path:path>", responses=FILE_RESPONSES)
+@policy(Permission.READ, rate="download")
 def download_file(path: FilePath) -> Response:
     """Download the file at a path.
 
@@ -178,6 +188,7 @@ def download_file(path: FilePath) -> Response:
 
 
 @api.delete("/<model_ref:model_id>/files/<path:path>", responses={200: FileDeleted})
+@policy(Permission.WRITE)
 def delete_file(path: FilePath, query: ConfirmQuery) -> Response:
     """Delete the file at a path.
 
@@ -188,6 +199,7 @@ def delete_file(path: FilePath, query: ConfirmQuery) -> Response:
 
 
 @api.get("/<model_ref:model_id>/deleted-files", responses={200: DeletedFilePage})
+@policy(Permission.READ)
 def list_deleted_files(path: ModelPath, query: DeletedFilesQuery) -> Response:
     """List replaced and deleted files of a version.
 
@@ -200,6 +212,7 @@ def list_deleted_files(path: ModelPath, query: DeletedFilesQuery) -> Response:
 @api.post(
     "/<model_ref:model_id>/deleted-files/<file_id>/restore", responses={200: FileStored, 201: FileStored}
 )
+@policy(Permission.WRITE)
 def restore_deleted_file(path: DeletedFilePath, query: ConsentQuery) -> Response:
     """Restore a replaced or deleted file.
 
@@ -210,6 +223,7 @@ def restore_deleted_file(path: DeletedFilePath, query: ConsentQuery) -> Response
 
 
 @api.delete("/<model_ref:model_id>/deleted-files/<file_id>", responses={200: Deleted})
+@policy(Permission.WRITE)
 def purge_deleted_file(path: DeletedFilePath) -> Response:
     """Remove a deleted file for good.
 
@@ -219,6 +233,7 @@ def purge_deleted_file(path: DeletedFilePath) -> Response:
 
 
 @api.post("/<model_ref:model_id>/files/<path:path>/presign", responses={200: SignedURL})
+@policy(Permission.READ)
 def presign_file(path: FilePath, body: PresignRequest) -> Response:
     """Create a signed URL for the file at a path.
 

@@ -3,10 +3,12 @@
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.files.held import consent_of
 from model_service.api.files.uploads import FileBody, incoming_file
 from model_service.api.http.context import answer, context, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.http.signed import part_url
 from model_service.api.http.urls import link
 from model_service.api.schemas.common import Deleted, JSONObject
@@ -31,6 +33,7 @@ api = APIBlueprint("part_uploads", __name__, url_prefix="/api/v1", abp_tags=[Tag
 
 
 @api.post("/models/<model_ref:model_id>/uploads", responses={201: Upload})
+@policy(Permission.WRITE)
 def create_upload(path: ModelPath, body: NewUpload) -> Response:
     """Start an upload in parts.
 
@@ -62,6 +65,7 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
 
 
 @api.get("/uploads/<upload_id>", responses={200: Upload})
+@policy(Permission.WRITE, rate="parts")
 def get_upload(path: UploadPath, query: UploadQuery) -> Response:
     """Read the progress of an upload in parts.
 
@@ -72,6 +76,7 @@ def get_upload(path: UploadPath, query: UploadQuery) -> Response:
 
 
 @api.put("/uploads/<upload_id>/parts/<n>", responses={200: Part})
+@policy(Permission.WRITE, rate="parts")
 def put_part(path: PartPath, raw: FileBody) -> Response:
     """Send one part of an upload.
 
@@ -97,6 +102,7 @@ def put_part(path: PartPath, raw: FileBody) -> Response:
 
 
 @api.post("/uploads/<upload_id>/complete", responses={200: Upload, 202: Upload})
+@policy(Permission.WRITE, rate="parts")
 def complete_upload(path: UploadPath, body: Completion) -> Response:
     """Complete an upload in parts.
 
@@ -109,6 +115,7 @@ def complete_upload(path: UploadPath, body: Completion) -> Response:
 
 
 @api.delete("/uploads/<upload_id>", responses={200: Deleted})
+@policy(Permission.WRITE)
 def abort_upload(path: UploadPath) -> Response:
     """Abort an upload in parts.
 

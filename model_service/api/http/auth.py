@@ -13,7 +13,7 @@ from flask import Flask, Response, g, request
 from model_service.actor import ANONYMOUS, Actor, acting_as, actor
 from model_service.api.http.browsers import require_no_other_page
 from model_service.api.http.context import services
-from model_service.api.http.permissions import is_open, needed
+from model_service.api.http.policy import Caller, current_policy, is_open
 from model_service.api.http.signed import signed_actor
 from model_service.api.http.urls import canonical
 from model_service.config import Settings
@@ -83,13 +83,13 @@ def _identified(wrong_keys: WrongKeys | None) -> Actor:
 
 def _check(who: Actor) -> None:
     """Raises: NotPermitted: they may do this nowhere."""
-    need = needed(request)
-    if need is None or need.permission in who.everywhere:
+    asked = current_policy(request)
+    if asked is None or isinstance(asked.needs, Caller) or asked.needs in who.everywhere:
         return
-    if need.everywhere or not who.may_somewhere(need.permission):
+    if asked.everywhere or not who.may_somewhere(asked.needs):
         raise NotPermitted(
-            f"{who.name!r} lacks the permission {need.permission.value!r}. An administrator can grant it.",
-            permission=need.permission.value,
+            f"{who.name!r} lacks the permission {asked.needs.value!r}. An administrator can grant it.",
+            permission=asked.needs.value,
         )
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from model_service.api.http.context import answer, context
-from model_service.api.http.permissions import reads
+from model_service.api.http.policy import reads
 from model_service.api.http.request_body import JSONRequest
 from model_service.api.http.request_id import request_id
 from model_service.api.schemas.common import Error, ErrorBody, unknown_field

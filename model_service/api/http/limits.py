@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from model_service.actor import actor
-from model_service.api.http.permissions import is_open
+from model_service.api.http.policy import READING, RateClass, current_policy, is_open
 from model_service.config import Settings
 from model_service.errors import RateLimited
 
@@ -33,42 +33,6 @@ _OURS = "model-service+"
 # How long a request waits for a Redis that hangs, once; then it is left alone for a while.
 _REDIS_TIMEOUT_S = 0.5
 
-_LOGIN = frozenset({"sessions.open_session", "users.change_own_password"})
-_UPLOADS = frozenset(
-    {
-        "files.upload_model",
-        "files.store_file",
-        "dataset_files.upload_dataset",
-        "dataset_files.store_dataset_file",
-        "registry.import_registry",
-    }
-)
-_DOWNLOADS = frozenset(
-    {
-        "files.download_model",
-        "files.download_file",
-        "files.download_files",
-        "dataset_files.download_dataset",
-        "dataset_files.download_dataset_file",
-        "dataset_files.download_dataset_files",
-        "exports.download_package",
-        "registry.export_registry",
-    }
-)
-_PARTS = frozenset({"part_uploads.put_part", "part_uploads.get_upload", "part_uploads.complete_upload"})
-# What is asked again and again while something is under way.
-_POLLS = frozenset(
-    {
-        "exports.get_export",
-        "export_events.stream_export_events",
-        "deployments.list_deployments",
-        "deployments.get_deployment",
-        "deployments.list_deployment_logs",
-        "deployments.list_deployment_history",
-        "deployment_usage.get_deployment_usage",
-        "training.get_training_job",
-    }
-)
 # The classes whose requests and answers are counted by their bytes too.
 _TRANSFERS = frozenset({"upload", "download", "parts"})
 # A range that begins past the first byte goes on with a download that was counted.
@@ -201,24 +165,19 @@ def _caller() -> str:
 _NOBODY = frozenset({"anonymous", "signed-url"})
 
 
-def _class() -> str:
-    endpoint = request.endpoint
-    if endpoint in _LOGIN:
-        return "login"
-    if endpoint in _PARTS:
-        return "parts"
-    if endpoint in _UPLOADS:
-        return "upload"
-    if endpoint in _DOWNLOADS and request.method == "GET":
+def _class() -> RateClass:
+    found = current_policy(request)
+    declared = found.rate if found else None
+    if declared == "download" and request.method == "GET":
         return "parts" if _CONTINUES.fullmatch(request.headers.get("Range", "")) else "download"
-    if request.method in {"GET", "HEAD"}:
-        return "poll" if endpoint in _POLLS else "read"
-    return "default"
+    if declared in (None, "download"):
+        return "read" if request.method in READING else "default"
+    return declared
 
 
 def _is_exempt() -> bool:
     """Probes, scrapers and the documentation; what browsers ask before they ask."""
-    return request.endpoint not in _LOGIN and (is_open(request) or request.blueprint == "diagnostics")
+    return _class() == "uncounted" or (is_open(request) and _class() != "login")
 
 
 class OneTrip(RedisStorage):

@@ -3,7 +3,9 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import policy
 from model_service.api.models.revisions import tagged
 from model_service.api.schemas.aliases import (
     Alias,
@@ -19,6 +21,7 @@ api = APIBlueprint("aliases", __name__, url_prefix="/api/v1", abp_tags=[Tag(name
 
 
 @api.get("/aliases", responses={200: AliasList})
+@policy(Permission.READ)
 def list_aliases(query: AliasQuery) -> Response:
     """List the aliases of a name.
 
@@ -31,6 +34,7 @@ def list_aliases(query: AliasQuery) -> Response:
 
 
 @api.get("/models/<model_ref:model_id>/aliases", responses={200: AliasList})
+@policy(Permission.READ)
 def list_model_aliases(path: ModelPath) -> Response:
     """List the aliases of a version.
 
@@ -42,6 +46,7 @@ def list_model_aliases(path: ModelPath) -> Response:
 
 
 @api.put("/models/<model_ref:model_id>/aliases/<alias>", responses={200: AliasSet})
+@policy(Permission.WRITE)
 def set_alias(path: AliasPath) -> Response:
     """Set an alias on a version.
 
@@ -54,6 +59,7 @@ def set_alias(path: AliasPath) -> Response:
 
 
 @api.delete("/models/<model_ref:model_id>/aliases/<alias>", responses={200: AliasRemoved})
+@policy(Permission.WRITE)
 def remove_alias(path: AliasPath) -> Response:
     """Remove an alias from a version.
 

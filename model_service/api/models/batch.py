@@ -3,7 +3,9 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.batch import Batch, BatchAnswer, BatchItem
 from model_service.api.schemas.common import ErrorBody
 from model_service.services.models.batch import Outcome
@@ -14,6 +16,7 @@ _MAKES_ROOM = frozenset({"delete", "untag"})
 
 
 @api.post("/batch", responses={200: BatchAnswer})
+@policy(Permission.WRITE)
 def change_models(body: Batch) -> Response:
     """Change up to 1,000 models in one request.
 

@@ -3,7 +3,9 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.lineage import (
     Comparison,
     ComparisonPath,
@@ -16,6 +18,7 @@ api = APIBlueprint("lineage", __name__, url_prefix="/api/v1/models", abp_tags=[T
 
 
 @api.get("/<model_ref:model_id>/lineage", responses={200: ModelLineage})
+@policy(Permission.READ)
 def get_lineage(path: ModelPath, query: LineageQuery) -> Response:
     """Read the lineage of a model version.
 
@@ -27,6 +30,7 @@ def get_lineage(path: ModelPath, query: LineageQuery) -> Response:
 
 
 @api.get("/<model_ref:model_id>/compare/<model_ref:other_id>", responses={200: Comparison})
+@policy(Permission.READ)
 def compare_models(path: ComparisonPath) -> Response:
     """Compare two model versions.
 

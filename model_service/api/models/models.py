@@ -5,8 +5,10 @@ from typing import Any
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.http.urls import link
 from model_service.api.models.presentation import answer_json, json_response, model_bytes, model_json
 from model_service.api.models.revisions import demanded_revisions, not_modified, tagged
@@ -45,6 +47,7 @@ def answer_model(model: dict[str, Any]) -> Response:
 
 
 @api.post("", responses={201: Registered})
+@policy(Permission.WRITE)
 def register_model(body: NewModel) -> Response:
     """Register a model version.
 
@@ -58,6 +61,7 @@ def register_model(body: NewModel) -> Response:
 
 
 @api.post("/<model_ref:model_id>/versions", responses={201: Registered})
+@policy(Permission.WRITE)
 def create_model_version(path: ModelPath, body: NewVersion) -> Response:
     """Create a version from another one.
 
@@ -73,6 +77,7 @@ def create_model_version(path: ModelPath, body: NewVersion) -> Response:
 
 
 @api.get("/<model_ref:model_id>", responses={200: Model, 304: None})
+@policy(Permission.READ)
 def get_model(path: ModelPath) -> Response:
     """Read a model version.
 
@@ -84,6 +89,7 @@ def get_model(path: ModelPath) -> Response:
 
 
 @api.put("/<model_ref:model_id>", responses={200: Model})
+@policy(Permission.WRITE)
 def update_model(path: ModelPath, body: ModelChanges) -> Response:
     """Change a model version.
 
@@ -93,6 +99,7 @@ def update_model(path: ModelPath, body: ModelChanges) -> Response:
 
 
 @api.patch("/<model_ref:model_id>", responses={200: Model})
+@policy(Permission.WRITE)
 def patch_model(path: ModelPath, body: ModelChanges) -> Response:
     """Change some fields of a model version.
 
@@ -109,6 +116,7 @@ def _change(path: ModelPath, body: ModelChanges) -> Response:
 
 
 @api.delete("/<model_ref:model_id>", responses={200: Deleted})
+@policy(Permission.WRITE)
 def delete_model(path: ModelPath, query: DeleteQuery) -> Response:
     """Delete a model version.
 

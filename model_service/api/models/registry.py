@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from flask import Response
 from flask_openapi3 import APIBlueprint, RawModel, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, context, services
+from model_service.api.http.policy import policy
 from model_service.api.schemas.operations import ImportQuery, ImportResult
 from model_service.services.archive.archive import Scope
 
@@ -21,6 +23,7 @@ class ArchiveBody(RawModel):
 
 
 @api.get("/export", responses={200: {"description": "The archive", "content": {MIMETYPE: {}}}})
+@policy(Permission.ADMIN, everywhere=True, rate="download")
 def export_registry() -> Response:
     """Export the whole registry.
 
@@ -41,6 +44,7 @@ def export_registry() -> Response:
 
 
 @api.post("/import", responses={200: ImportResult})
+@policy(Permission.ADMIN, everywhere=True, rate="upload")
 def import_registry(query: ImportQuery, raw: ArchiveBody) -> Response:
     """Import an exported registry.
 

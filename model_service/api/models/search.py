@@ -3,7 +3,9 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import page_limit, services
+from model_service.api.http.policy import policy
 from model_service.api.models.presentation import Document, json_response, presented, to_json
 from model_service.api.schemas.search import ModelPage, ModelPagination, ModelQuery
 
@@ -11,6 +13,7 @@ api = APIBlueprint("search", __name__, url_prefix="/api/v1/models", abp_tags=[Ta
 
 
 @api.get("", responses={200: ModelPage})
+@policy(Permission.READ)
 def list_models(query: ModelQuery) -> Response:
     """List and search model versions.
 
@@ -22,6 +25,7 @@ def list_models(query: ModelQuery) -> Response:
 
 
 @api.get("/search", responses={200: ModelPage})
+@policy(Permission.READ)
 def search_models(query: ModelQuery) -> Response:
     """Search model versions.
 

@@ -3,7 +3,9 @@
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, page_limit, services
+from model_service.api.http.policy import policy
 from model_service.api.models.search import answer_models
 from model_service.api.schemas.statistics import (
     DaysQuery,
@@ -20,6 +22,7 @@ api = APIBlueprint("statistics", __name__, url_prefix="/api/v1", abp_tags=[Tag(n
 
 @api.get("/models/statistics", endpoint="model_statistics", responses={200: RegistryStatistics})
 @api.get("/statistics", endpoint="registry_statistics", responses={200: RegistryStatistics})
+@policy(Permission.READ)
 def statistics() -> Response:
     """Read the statistics of the registry.
 
@@ -31,6 +34,7 @@ def statistics() -> Response:
 
 
 @api.get("/statistics/downloads", responses={200: DownloadStatistics})
+@policy(Permission.READ)
 def download_statistics(query: DaysQuery) -> Response:
     """Read downloads per day.
 
@@ -42,6 +46,7 @@ def download_statistics(query: DaysQuery) -> Response:
 
 
 @api.get("/models/popular", responses={200: ModelList})
+@policy(Permission.READ)
 def popular_models(query: LimitQuery) -> Response:
     """List the most downloaded model versions.
 
@@ -51,6 +56,7 @@ def popular_models(query: LimitQuery) -> Response:
 
 
 @api.get("/models/recent", responses={200: ModelList})
+@policy(Permission.READ)
 def recent_models(query: LimitQuery) -> Response:
     """List the newest model versions.
 

@@ -5,7 +5,9 @@ from datetime import timedelta
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import context, page_limit, services
+from model_service.api.http.policy import policy
 from model_service.api.models.models import answer_model
 from model_service.api.models.presentation import answer_json, model_json
 from model_service.api.schemas.common import Pagination
@@ -16,6 +18,7 @@ api = APIBlueprint("trash", __name__, url_prefix="/api/v1/models", abp_tags=[Tag
 
 
 @api.get("/deleted", responses={200: DeletedModelPage})
+@policy(Permission.READ)
 def list_deleted_models(query: DeletedModelQuery) -> Response:
     """List deleted model versions.
 
@@ -37,6 +40,7 @@ def list_deleted_models(query: DeletedModelQuery) -> Response:
 
 
 @api.post("/<model_ref:model_id>/restore", responses={200: Model})
+@policy(Permission.WRITE)
 def restore_model(path: ModelPath) -> Response:
     """Restore a deleted model version.
 

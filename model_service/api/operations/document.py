@@ -11,7 +11,7 @@ from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import BaseModel
 
 from model_service.api.http.context import context
-from model_service.api.http.permissions import is_open_endpoint
+from model_service.api.http.policy import Caller, policy_of
 from model_service.api.http.urls import absolute
 from model_service.api.operations.reference import explain, register_page
 from model_service.api.schemas.common import Body, without_null
@@ -101,7 +101,7 @@ def openapi_document(app: OpenAPI) -> dict[str, Any]:
         (_PARAMETER.sub(r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in rule.methods or ()
-        if is_open_endpoint(rule.endpoint)
+        if (asked := policy_of(app, rule.endpoint)) is not None and asked.needs is Caller.ANYONE
     }
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

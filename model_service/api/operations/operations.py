@@ -8,7 +8,9 @@ from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from model_service import __version__
+from model_service.actor import Permission
 from model_service.api.http.context import answer, services
+from model_service.api.http.policy import Caller, policy
 from model_service.api.http.urls import link
 from model_service.api.operations.document import openapi_document
 from model_service.api.schemas.operations import (
@@ -29,6 +31,7 @@ documents = Blueprint("documents", __name__)
 
 
 @api.get("/health", responses={200: Health, 503: Health})
+@policy(Caller.ANYONE)
 def health() -> Response:
     """Check whether the service can work.
 
@@ -49,6 +52,7 @@ def health() -> Response:
 
 
 @api.get("/health/live", responses={200: Alive})
+@policy(Caller.ANYONE)
 def live() -> Response:
     """Check whether this process responds.
 
@@ -58,6 +62,7 @@ def live() -> Response:
 
 
 @api.get("/health/ready", responses={200: Alive, 503: Alive})
+@policy(Caller.ANYONE)
 def ready() -> Response:
     """Check whether requests can be sent here.
 
@@ -69,6 +74,7 @@ def ready() -> Response:
 
 
 @diagnostics.get("/health/detailed", responses={200: DetailedHealth, 503: DetailedHealth})
+@policy(Permission.READ, everywhere=True, rate="uncounted")
 def detailed_health() -> Response:
     """Read the state of every part of the service.
 
@@ -112,6 +118,7 @@ _TEXT = {"schema": {"type": "string"}, "example": 'model_service_logins_total{ou
 
 
 @api.get("/metrics", responses={200: {"content": {CONTENT_TYPE: _TEXT}}})
+@policy(Caller.ANYONE)
 def metrics() -> Response:
     """Read Prometheus metrics.
 
@@ -121,10 +128,12 @@ def metrics() -> Response:
 
 
 @documents.get("/")
+@policy(Caller.ANYONE)
 def home() -> WerkzeugResponse:
     return redirect(link("/docs/scalar"))
 
 
 @documents.get("/openapi.json")
+@policy(Caller.ANYONE)
 def openapi() -> Any:
     return openapi_document(cast(OpenAPI, current_app))

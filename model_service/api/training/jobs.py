@@ -5,8 +5,10 @@ from typing import Any
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
+from model_service.actor import Permission
 from model_service.api.http.context import answer, page_limit, services
 from model_service.api.http.idempotency import mark, requested_once
+from model_service.api.http.policy import policy
 from model_service.api.http.urls import link
 from model_service.api.models.revisions import demanded_revisions, not_modified, tagged
 from model_service.api.schemas.common import Deleted, Pagination
@@ -27,6 +29,7 @@ def _answer(job: dict[str, Any], status: int = 200) -> Response:
 
 
 @api.post("", responses={201: TrainingJob})
+@policy(Permission.WRITE)
 def create_training_job(body: NewTrainingJob) -> Response:
     """Create the record of a training run.
 
@@ -41,6 +44,7 @@ def create_training_job(body: NewTrainingJob) -> Response:
 
 
 @api.get("", responses={200: TrainingPage})
+@policy(Permission.READ)
 def list_training_jobs(query: TrainingQuery) -> Response:
     """List training jobs.
 
@@ -52,6 +56,7 @@ def list_training_jobs(query: TrainingQuery) -> Response:
 
 
 @api.get("/<job_id>", responses={200: TrainingJob, 304: None})
+@policy(Permission.READ, rate="poll")
 def get_training_job(path: JobPath) -> Response:
     """Read a training job.
 
@@ -63,6 +68,7 @@ def get_training_job(path: JobPath) -> Response:
 
 
 @api.patch("/<job_id>", responses={200: TrainingJob})
+@policy(Permission.WRITE)
 def patch_training_job(path: JobPath, body: TrainingChanges) -> Response:
     """Change some fields of a training job.
 
@@ -75,6 +81,7 @@ def patch_training_job(path: JobPath, body: TrainingChanges) -> Response:
 
 
 @api.delete("/<job_id>", responses={200: Deleted})
+@policy(Permission.WRITE)
 def delete_training_job(path: JobPath) -> Response:
     """Delete a training job.
 

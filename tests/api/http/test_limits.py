@@ -10,7 +10,6 @@ import pytest
 from flask import Flask
 from redis import Redis
 
-from model_service.api.http import limits, permissions
 from model_service.app import create_app
 from model_service.config import Settings, read_settings
 from model_service.embedded import redis
@@ -224,13 +223,3 @@ def test_redis_may_die_and_come_back(settings: Settings, tmp_path: Path) -> None
 )
 def test_who_is_counted_unless_it_is_said(fields: dict[str, Any], counted: bool) -> None:
     assert read_settings(**fields).limits_rates is counted
-
-
-def test_no_endpoint_is_named_that_is_not_there(settings: Settings) -> None:
-    app = create_app(settings)
-    named = limits._LOGIN | limits._DOWNLOADS | limits._PARTS | limits._UPLOADS | limits._POLLS
-    named |= permissions._OPEN | permissions._ANYBODY | permissions._READ | permissions._WRITE
-    assert sorted(named - app.view_functions.keys()) == []
-    blueprints = permissions._OPEN_BLUEPRINTS | permissions._ADMIN_BLUEPRINTS
-    blueprints |= permissions._DEPLOY_BLUEPRINTS | permissions._EVERYWHERE_BLUEPRINTS
-    assert sorted(blueprints - app.blueprints.keys()) == []
