@@ -284,7 +284,7 @@ def _independent_rows(attempt: _Attempt, base: Case) -> bool | None:
 @contextmanager
 def _frameworks_unscanned() -> Iterator[None]:
     """The garbage collector passes over what is there already: scanning torch takes it half a second."""
-    if gc.get_freeze_count():  # whoever calls us does so themselves
+    if gc.get_freeze_count():  # the caller has frozen them
         yield
         return
     gc.freeze()

@@ -69,7 +69,7 @@ class Actor:
 
 
 SERVICE = Actor("service", everywhere=ALL)
-# Whoever has API_KEY, and whoever calls where nobody is asked for a key: no user can have these names.
+# The holder of API_KEY, and callers of a service that asks for no key: no user can have these names.
 ADMINISTRATOR = Actor("administrator", everywhere=ALL)
 ANONYMOUS = Actor("anonymous", everywhere=ALL)
 RESERVED_NAMES = frozenset({SERVICE.name, ADMINISTRATOR.name, ANONYMOUS.name, "signed-url", "me"})
@@ -106,12 +106,12 @@ def namespace_of(name: str) -> str:
 
 
 def may_read(name: str) -> bool:
-    """Whether the thing of that name exists at all for whoever acts: what may not be read is not found."""
+    """Whether the thing of that name exists at all for the caller: what may not be read is not found."""
     return actor().may(Permission.READ, namespace_of(name))
 
 
 def require(permission: Permission, name: str | None = None) -> None:
-    """Whoever acts must have the permission for the thing of that name; without a name, everywhere.
+    """The caller must have the permission for the object of that name; without a name, everywhere.
 
     Raises:
         NotPermitted: they do not.

@@ -1,6 +1,6 @@
 """What an operator does beside the running service: backup, restore, verification and cleanup.
 
-These work on MONGODB_URL itself, with every permission: whoever holds that address has them anyway. They need
+These work on MONGODB_URL itself, with every permission: a holder of that address has them anyway. They need
 neither the registry's server nor Redis, so they also work when those do not.
 """
 

@@ -85,8 +85,8 @@ def call_through(make: Callable[[Any], Any]) -> None:
 def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:
     """Serve the WSGI application that ``target`` (``module:factory``) makes, until SIGTERM or SIGINT.
 
-    granian holds back whoever sends faster than we read, or reads slower than we send; a handler keeps one
-    of the ``threads`` all that time.
+    granian holds back a client that sends faster than we read, or reads slower than we send; a handler keeps
+    one of the ``threads`` all that time.
     """
     log.info("server.starting", address=f"{host}:{port}", processes=workers, threads=threads)
     Granian(

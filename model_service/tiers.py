@@ -78,8 +78,9 @@ class Tiers:
         return UNLIMITED if tier is None else self._limits[tier]
 
     def tier_of(self, name: str, own: Tier | None) -> Tier | None:
-        """Whose: the user's own, else DEFAULT_TIER, which is also of whoever calls where nobody is asked who
-        they are. None: nobody limits them, as the service itself and the administrator.
+        """The user's own tier, otherwise DEFAULT_TIER, which also holds for anonymous callers.
+
+        None: no limits, as for the service itself and the administrator.
         """
         return None if name in _UNLIMITED_NAMES else (own or self._default)
 

@@ -1,7 +1,8 @@
 """An estimator as a file that stays one: the seed's ``pickle``, without the pickle.
 
 ``.skops`` holds the same estimator for ``skops.io.load``, which runs no code of the file; a ``.pkl`` would
-run code in whoever opens it. Random states of fitting are as they came in, or fresh where a pickle held them.
+run code in the process that opens it. Random states of fitting are as they came in, or fresh where a pickle
+held them.
 """
 
 from collections.abc import Iterable, Mapping

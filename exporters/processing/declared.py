@@ -2,7 +2,7 @@
 
 Standard library only: an API refuses with it. The reference is ``image.py``, ``resize.py``, ``classify.py``
 and ``detect.py``; every wrapper does the same. ``complete_…`` fill in the defaults, and metadata.json holds
-the completed form: whoever reads a package has no default to know and no field to miss.
+the completed form: a reader of a package needs to know no default.
 
 preprocessing of an image
     {"resize": {...} | null, "normalize": {...} | null, "format": {...}, "embedded": false}

@@ -1,7 +1,7 @@
 """A Hugging Face folder: config.json, weights as safetensors, and what its tokenizer or processor needs.
 
 transformers builds the network by its own classes. What a configuration can ask for beyond that (code beside
-it, kernels and backbones of the hub, quantizers) is not followed, whoever wrote it.
+it, kernels and backbones of the hub, quantizers) is not followed.
 """
 
 import json

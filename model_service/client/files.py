@@ -132,7 +132,7 @@ class FileCalls(Calls):
         return self._transport.json("DELETE", url)
 
     def presign_file(self, model_id: str, path: str | None = None, *, expires_in_s: int = 3600) -> str:
-        """A URL that gives this one file to whoever has it, until it expires; by default the model's."""
+        """A URL that gives this one file to its holder, until it expires; by default the model's."""
         url = f"{model_url(model_id)}/download" if path is None else _file_url(model_id, path)
         answer = self._transport.json("POST", f"{url}/presign", data={"expires_in_s": expires_in_s})
         if not isinstance(answer.get("url"), str):

@@ -1,4 +1,4 @@
-"""Calls on training jobs: the runs that models came from, as whoever runs them tells."""
+"""Calls on training jobs: the runs that models came from, as their owners report them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -127,7 +127,7 @@ def guarded(
 
 
 def is_alive(pid: int) -> bool:
-    """A zombie is gone: it runs nothing and holds nothing, whoever is to collect it."""
+    """A zombie is gone: it runs nothing and holds nothing, and waits for its parent alone."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:

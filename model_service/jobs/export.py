@@ -239,7 +239,7 @@ def _results(job: Document, result: Event) -> Document:
 
 
 def _interface(package: Path) -> Document:
-    """What the artefact takes and gives, for whoever is going to ask it."""
+    """What the artefact takes and gives, for those who ask it later."""
     metadata = json.loads((package / packages.METADATA).read_bytes())
     fields = ("name", "dtype", "shape")
     return {

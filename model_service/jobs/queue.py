@@ -69,7 +69,7 @@ class Queue:
         worker.work(logging_level="WARNING")
 
     def _rq(self, name: str) -> rq.Queue:
-        # JSON, not RQ's pickle: whoever can write to Redis shall not run code in a worker.
+        # JSON, not RQ's pickle: write access to Redis must not run code in a worker.
         return rq.Queue(name, connection=self._redis, serializer=JSONSerializer)
 
     @contextmanager

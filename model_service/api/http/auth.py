@@ -94,7 +94,7 @@ def _check(who: Actor) -> None:
 
 
 class _Acting(Iterator[bytes]):
-    """The pieces of an answer, each made by whoever asked: the request itself is over by then."""
+    """The pieces of an answer, each made as the caller: the request itself is over by then."""
 
     def __init__(self, who: Actor, pieces: Iterable[bytes]) -> None:
         self._who = who

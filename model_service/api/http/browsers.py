@@ -1,6 +1,6 @@
 """What pages of others may not do with a service that asks nobody who they are.
 
-It is open to whoever reaches it, and a browser on its machine does, on behalf of any page that is open there.
+Anyone who reaches it can use it, and a browser on its machine does, on behalf of any page that is open there.
 CORS keeps a page from reading answers, not from sending: a form, or a body of plain text, is sent without a
 question. And a page whose name comes to mean 127.0.0.1 (DNS rebinding) is no other page to the browser: it
 reads everything. What gives them away is in the request: ``Origin``, and the name in ``Host``.

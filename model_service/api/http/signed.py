@@ -1,7 +1,7 @@
-"""Signed URLs: one request to one file or one part, by whoever has the URL, until it expires.
+"""Signed URLs: one request to one file or one part, by anyone who has the URL, until it expires.
 
 The signature is in the query, beside what it covers and the path does not say. It is verified before anything
-else looks at the request; whoever may call then asks ``signed_actor()`` first. ``by`` names who made the URL,
+else looks at the request; ``register_auth`` asks ``signed_actor()`` first. ``by`` names who made the URL,
 which allows what they may do now: it ends when their key is revoked or their role is taken away.
 """
 

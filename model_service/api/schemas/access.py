@@ -95,7 +95,7 @@ class UserPage(BaseModel):
 
 
 class Whoami(BaseModel):
-    """Whoever asks, and what they may do with the credential that they sent."""
+    """The caller, and the permissions of the credential that it sent."""
 
     name: str
     permissions: list[Permission]

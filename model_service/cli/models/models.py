@@ -236,7 +236,7 @@ def presign(
     ] = 3600,
     as_json: Json = False,
 ) -> None:
-    """Print a URL that gives a file to whoever has it, until it expires."""
+    """Print a URL that gives a file to anyone who has the URL, until it expires."""
     url = client_of(context).presign_file(model_id, path, expires_in_s=expires)
     emit({"url": url}, as_json, url)
 

@@ -60,7 +60,7 @@ class KeyService:
         owner: str | None,
         once: Once | None = None,
     ) -> tuple[Document, str]:
-        """Make a key of whoever acts, or, by an administrator, of ``owner``. Returns it with its text.
+        """Make a key of the caller, or, by an administrator, of ``owner``. Returns it with its text.
 
         With ``once`` the secret is derived from the request's own key, so that its repetition can be told it
         too.
@@ -123,7 +123,7 @@ class KeyService:
         return key
 
     def search(self, owner: str | None, page: int, limit: int) -> Page:
-        """The keys of whoever acts, newest first; an administrator's search finds everybody's, or
+        """The keys of the caller, newest first; an administrator's search finds everybody's, or
         ``owner``'s.
 
         Raises:
@@ -301,7 +301,7 @@ def _restricted(owner: Actor, key: Document) -> Actor:
 
 
 def _granted(scopes: list[str]) -> frozenset[Permission]:
-    """Whoever may change something may see it; an administrator may do everything."""
+    """A caller who may change something may see it; an administrator may do everything."""
     permissions = frozenset(Permission(scope) for scope in scopes)
     if Permission.ADMIN in permissions:
         return ALL

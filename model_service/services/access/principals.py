@@ -1,6 +1,6 @@
 """Who comes with a credential: API_KEY, a key of the API, or a session's token.
 
-Whoever was recognised is remembered for a second in this process, so that a credential costs two look-ups a
+A recognised caller is remembered for a second in this process, so that a credential costs two look-ups a
 second and not two a request. What is changed elsewhere (a key deleted, a user disabled) takes effect within
 that second.
 """

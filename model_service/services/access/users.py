@@ -136,7 +136,7 @@ class UserService:
         """Of the user who acts; all of their sessions end.
 
         Raises:
-            NotPermitted: whoever acts came with a key or is no user, or ``current`` is not their password.
+            NotPermitted: the caller came with a key or is no user, or ``current`` is not their password.
         """
         who = actor()
         user = self._users.get(who.name) if who.key_id is None else None
@@ -197,7 +197,7 @@ def stored_namespaces(namespaces: Mapping[str, list[Role]]) -> list[Document]:
 
 
 def actor_of(user: Document) -> Actor:
-    """Whoever signed in as this user."""
+    """The actor of a session of this user."""
     return Actor(
         user["_id"],
         everywhere=_permissions(user["roles"]),

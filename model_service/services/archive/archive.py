@@ -2,7 +2,7 @@
 
 Documents are read in one snapshot into a file aside, with the list of the blobs they hold; blobs follow from
 the database while the sweep leaves them alone. So an archive is of one moment, however long it takes and
-whoever writes meanwhile. See ``archive_format`` for the layout and ``archive_import`` for the way back.
+beside running writers. See ``format`` for the layout and ``reader`` for the import.
 """
 
 import tempfile

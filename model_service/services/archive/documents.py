@@ -1,6 +1,6 @@
 """What a registry's document must be for its import: the shapes that the API itself would have stored.
 
-An archive comes from outside, whoever sent it. What is wrong in one document would be met again and again: a
+An archive comes from outside. What is wrong in one document would be met again and again: a
 list that cannot be answered, a path that leads out of the folder a zip is unpacked in, a namespace that is
 not its name's, a file that is not as long as it says.
 """

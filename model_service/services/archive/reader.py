@@ -95,7 +95,7 @@ class _Aside:
                 batch.append(_parse(line))
                 batch_bytes += len(line)
                 if len(batch) == _BATCH or batch_bytes >= _BATCH_BYTES:
-                    # Where the file stands is this loop's own: whoever takes a batch does not read from it.
+                    # Where the file stands is this loop's own: the consumer of a batch does not read from it.
                     yield name, batch
                     batch, batch_bytes = [], 0
             if batch:

@@ -46,7 +46,7 @@ class Once:
 
     @property
     def identity(self) -> str:
-        """Whoever acts has keys of their own: nobody learns from another's."""
+        """Each caller has keys of its own: no caller learns from another's."""
         return "\0".join((actor().name, self.route, self.key))
 
     @property

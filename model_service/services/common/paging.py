@@ -25,7 +25,7 @@ class Page:
 
 
 def readable() -> Document:
-    """What restricts a list to the namespaces of whoever acts."""
+    """What restricts a list to the namespaces of the caller."""
     return within(actor().readable_namespaces())
 
 

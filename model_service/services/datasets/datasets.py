@@ -73,7 +73,7 @@ class DatasetService:
         return self._origins.dataset(reference)
 
     def page(self, filters: Document, page: int, limit: int) -> Page:
-        """The versions that match and that whoever acts may read, newest first; ``tags`` matches any."""
+        """The versions that match and that the caller may read, newest first; ``tags`` matches any."""
         query = filters | readable()
         if "tags" in query:
             query["tags"] = {"$in": query["tags"]}
@@ -136,7 +136,7 @@ class DatasetService:
     def usage(self, reference: str, limit: int) -> Document:
         """The newest training jobs that used it, with the roles it had, and the models made from it.
 
-        At most ``limit`` of each, of those that whoever acts may read. A model is made from it when it names
+        At most ``limit`` of each, of those that the caller may read. A model is made from it when it names
         it, or when it came from one of these training jobs.
 
         Raises:

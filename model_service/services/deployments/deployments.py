@@ -65,7 +65,7 @@ class DeploymentService:
         Raises:
             UnsupportedOption: nothing deploys to this type.
             MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
-            DeploymentLimitReached: whoever acts has as many as their tier allows.
+            DeploymentLimitReached: the caller has as many as their tier allows.
             Conflict: of a repetition: the key was rotated or revoked since.
         """
         kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
@@ -158,7 +158,7 @@ class DeploymentService:
     def get_or_deleted(self, deployment_id: str) -> Document:
         """``get``, for what outlives a deployment: of one that is gone, what its history tells of it.
 
-        Whoever could read it still may: ``model_name`` says who that is, and where it is not known, those
+        Callers who could read it still may: ``model_name`` says who that is, and where it is not known, those
         who read everything.
 
         Raises:
@@ -180,7 +180,7 @@ class DeploymentService:
         return deployer_for(kind, self._settings).endpoint_url(deployment["_id"], registry_url)
 
     def search(self, filters: Document, *, page: int, limit: int) -> Page:
-        """Those that match and that whoever acts may read, newest first, without their revisions.
+        """Those that match and that the caller may read, newest first, without their revisions.
 
         Args:
             filters: fields and their values; None is no filter. ``name`` may be a display name.

@@ -67,7 +67,7 @@ class DeploymentKeyService:
         signing: Signing,
         find: Callable[[str], Document],
     ) -> None:
-        """``find``: the deployment of that id, for whoever may read it."""
+        """``find``: the deployment of that id, for a caller who may read it."""
         self._database = database
         self._deployments = deployments
         self._keys = DeploymentKeys(database)

@@ -11,9 +11,9 @@ from model_service.storage.exports.exports import Exports
 
 # How often MongoDB is asked for each stream: while something happens, and while nothing does.
 _BUSY_S, _QUIET_S = 0.2, 1.0
-# So often at least something is sent: whoever is gone is noticed by that.
+# Something is sent at least this often, which finds clients that are gone.
 HEARTBEAT_S = 5.0
-# A stream keeps a thread. Whoever still listens after this long comes back by itself.
+# A stream keeps a thread. A client that still listens after this long connects again by itself.
 LONGEST_S = 600.0
 
 

@@ -85,7 +85,7 @@ class ExportService:
             UnsupportedOption: the format or an option of it is not offered, or the model's framework cannot
                 become that format; ``details.allowed`` is what is offered.
             InvalidField: no source, or two.
-            ExportLimitReached: whoever acts has as many as their tier allows.
+            ExportLimitReached: the caller has as many as their tier allows.
         """
         if (model_id is None) == (training_job_id is None):
             raise InvalidField.of("model_id", "exactly one of model_id and training_job_id names the source")
@@ -159,7 +159,7 @@ class ExportService:
         return document
 
     def callback_token(self, job_id: str) -> str:
-        """With what somebody who converts elsewhere answers for this job: told to whoever asked for it."""
+        """The token with which a converter elsewhere answers for this job; returned to the job's creator."""
         digest = hmac.digest(self._signing.key("export-callback"), job_id.encode(), "sha256")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -171,7 +171,7 @@ class ExportService:
         return job
 
     def search(self, filters: dict[str, Any], *, page: int, limit: int) -> Page:
-        """Those that match and that whoever acts may read, newest first.
+        """Those that match and that the caller may read, newest first.
 
         Args:
             filters: fields and their values; ``model_id`` may be a reference, and None is no filter.

@@ -18,7 +18,7 @@ class ExportLimits:
         self._tiers = tiers
 
     def check(self, session: Session) -> None:
-        """Call it in the transaction that stores an export of whoever acts, before it is stored.
+        """Call it in the transaction that stores an export of the caller, before it is stored.
 
         Raises:
             ExportLimitReached: they have as many as their tier allows.

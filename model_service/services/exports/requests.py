@@ -70,7 +70,7 @@ def new_job(
     version_tag: str | None,
     validation_config: Document | None = None,
 ) -> Document:
-    """A pending job for whoever acts; its version is given when it is stored."""
+    """A pending job for the caller; its version is given when it is stored."""
     asked = {
         "model_id": model["_id"],
         "model_name": model["name"],

@@ -31,7 +31,7 @@ class Holder(Protocol):
         """As ``get``, with those of its files at least that a change at the path may concern."""
 
     def require_takes_files(self, document: Document, reference: str) -> None:
-        """Raises: NotFound, NotPermitted, Conflict: its files cannot be changed, or not by whoever acts."""
+        """Raises: NotFound, NotPermitted, Conflict: its files cannot be changed, or not by the caller."""
 
     def changing(self, document_id: Any) -> AbstractContextManager[object]:
         """Held around the transaction that changes the document."""

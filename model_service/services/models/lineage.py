@@ -22,7 +22,7 @@ class LineageService:
         """The model, its ancestors, nearest first, and up to ``limit`` descendants, nearest generation first.
 
         Each with its ``depth``: 1 is a parent or a child. Also the run that it came from, and the datasets
-        that it or its run names. What whoever acts may not read is left out, and so is what was made from it.
+        that it or its run names. What the caller may not read is left out, and so is what was made from it.
 
         Raises:
             MalformedId, NotFound.

@@ -181,7 +181,7 @@ class ModelService:
     def change(
         self, reference: str, edit: Callable[[Document], Document], *, action: str = "updated"
     ) -> Change:
-        """Change one model in a transaction of its own, by whoever may write it; see ``Models.change``.
+        """Change one model in a transaction of its own, by a caller who may write it; see ``Models.change``.
 
         Raises:
             MalformedId, NotFound, NotPermitted, and what ``edit`` raises.

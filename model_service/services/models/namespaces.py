@@ -8,7 +8,7 @@ from model_service.storage.models.namespaces import Namespaces
 
 @dataclass(frozen=True)
 class Namespace:
-    """``permissions`` are those of whoever asks."""
+    """``permissions`` are those of the caller."""
 
     namespace: str
     models: int
@@ -21,7 +21,7 @@ class NamespaceService:
         self._namespaces = namespaces
 
     def readable(self) -> list[Namespace]:
-        """Those that whoever acts may read: the ones with models, and those in which they have a role."""
+        """Those that the caller may read: the ones with models, and those in which they have a role."""
         who = actor()
         counts = self._namespaces.counts(who.readable_namespaces())
         granted = [name for name in who.in_namespaces if who.may(Permission.READ, name)]

@@ -20,7 +20,7 @@ class Origins:
         self._suggestions = suggestions
 
     def training_job(self, job_id: str) -> Document:
-        """Raises: MalformedId. NotFound: there is none, or whoever acts may not read it."""
+        """Raises: MalformedId. NotFound: there is none, or the caller may not read it."""
         job = self._training_jobs.get(parse_uuid("training job", job_id))
         if job is None or not may_read(job["name"]):
             raise NotFound("training job", job_id)
@@ -39,7 +39,7 @@ class Origins:
         return str(model_id)
 
     def dataset(self, reference: str) -> Document:
-        """Raises: MalformedId, InvalidRequest. NotFound: there is none, or whoever acts may not read it."""
+        """Raises: MalformedId, InvalidRequest. NotFound: there is none, or the caller may not read it."""
         dataset = self._datasets.find(query_of("dataset", reference))
         if dataset is None:
             raise self._suggestions.missing("dataset", reference)
@@ -47,7 +47,7 @@ class Origins:
         return dataset
 
     def described(self, used: Iterable[Document]) -> list[Document]:
-        """``{dataset_id, role}`` with the dataset's name and version, of those that whoever acts may read."""
+        """``{dataset_id, role}`` with the dataset's name and version, of those that the caller may read."""
         used = list(used)
         found = {dataset["_id"]: dataset for dataset in self._datasets.get_all(u["dataset_id"] for u in used)}
         return [
@@ -57,7 +57,7 @@ class Origins:
         ]
 
     def require_readable_dataset(self, dataset: Document, reference: str) -> None:
-        """Raises: NotFound: for whoever acts it does not exist."""
+        """Raises: NotFound: it does not exist for the caller."""
         if not may_read(dataset["name"]):
             raise self._suggestions.missing("dataset", reference)
 

@@ -14,7 +14,7 @@ from model_service.storage.common.db import Document
 
 
 def permitted(edit: Callable[[Document], Document], reference: str) -> Callable[[Document], Document]:
-    """``edit``, for whoever may write the model. Raises: NotFound, NotPermitted."""
+    """``edit``, for a caller who may write the model. Raises: NotFound, NotPermitted."""
 
     def checked(before: Document) -> Document:
         require_writable(before, reference)

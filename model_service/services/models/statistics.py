@@ -14,7 +14,7 @@ MAX_DAYS = downloads.MAX_DAYS
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the namespaces that whoever asks may read."""
+    """Of the namespaces that the caller may read."""
 
     models: int
     by_algorithm: dict[str, int]

@@ -16,7 +16,7 @@ class TrashService:
         self._trash = trash
 
     def page(self, page: int, limit: int) -> Page:
-        """The deleted versions that whoever acts may read, the last deleted first."""
+        """The deleted versions that the caller may read, the last deleted first."""
         namespaces = actor().readable_namespaces()
         items, total = self._trash.page(namespaces, (page - 1) * limit, limit)
         return Page(items, page, limit, total)

@@ -60,7 +60,7 @@ class TrainingJobService:
         return self._origins.training_job(job_id)
 
     def page(self, filters: Document, page: int, limit: int) -> Page:
-        """Those that match and that whoever acts may read, newest first.
+        """Those that match and that the caller may read, newest first.
 
         Args:
             filters: fields and their values; ``tags`` matches any of several, ``dataset_id`` in any role.

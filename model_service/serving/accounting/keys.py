@@ -1,4 +1,4 @@
-"""Who may ask a deployment: whoever has one of its keys."""
+"""Who may ask a deployment: the holders of its keys."""
 
 import hashlib
 import time

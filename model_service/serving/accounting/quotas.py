@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 Headers = tuple[tuple[str, str], ...]
 _MINUTE_S = 60
-# How long MongoDB may take: whoever syncs has other work.
+# How long MongoDB may take: the thread that synchronizes has other work.
 _TIMEOUT_S = 2.0
 
 
@@ -109,7 +109,7 @@ class Quotas:
         self._month_ends = 0
         self._windows: dict[str, _Window] = {}
         self._months: dict[str, _Month] = {}
-        # Of whoever syncs: what MongoDB has not acknowledged.
+        # Of the thread that synchronizes: what MongoDB has not acknowledged.
         self._process = uuid4().hex
         self._number = 0
         self._sending: dict[tuple[str, datetime], int] = {}

@@ -8,7 +8,7 @@ from model_service.latency import LATENCY_BUCKETS, bucket_of
 from model_service.storage.common.db import deadline, now
 from model_service.storage.deployments.usage import Batch, Counts, UsageCounts, UsageKey
 
-# How long a flush may take: whoever flushes has other work.
+# How long a flush may take: its thread has other work.
 _TIMEOUT_S = 2.0
 _FIRST_CLIENT_ERROR, _FIRST_ERROR = 400, 500
 
@@ -50,7 +50,7 @@ class Usage:
     def __init__(self) -> None:
         self._lock = Lock()
         self._rows: dict[tuple[str, str, str], _Row] = {}
-        # Of whoever flushes.
+        # Of the thread that flushes.
         self._process = uuid4().hex
         self._number = 0
         self._sending: dict[UsageKey, Counts] = {}

@@ -46,7 +46,7 @@ class Shadow:
     async def _compare(self, inputs: Arrays, outputs: Arrays) -> None:
         try:
             answer = self.model.run_now(inputs) or await self.model.submit(inputs)
-            # In a thread: to compare large outputs would hold up whoever waits for an answer.
+            # In a thread: to compare large outputs would delay the answers of others.
             same = await asyncio.to_thread(_same, outputs, answer.outputs)
         except Exception:
             self._count("failed")

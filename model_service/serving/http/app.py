@@ -58,7 +58,7 @@ _PAGES = frozenset(
         *("/v2", "/v2/health/live", "/v2/health/ready", _ALL_STATS),
     }
 )
-# Whoever asks for what is not here waits so long, looking so often; not when so many wait already.
+# A request for a deployment that is not loaded here waits so long, and looks so often; not when so many wait.
 _PATIENCE_S, _LOOK_S, _MOST_PATIENT = 3.0, 0.05, 100
 
 

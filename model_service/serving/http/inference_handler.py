@@ -56,7 +56,7 @@ class TooManyAtOnce(NotPermitted):
 
 
 class ClientGone(Exception):
-    """Whoever asked has closed the connection."""
+    """The client has closed the connection."""
 
 
 class ProtocolAdapter(Protocol):

@@ -228,7 +228,7 @@ class Blobs:
         for document in self._db.files.find({"metadata.unreferenced_at": {"$lt": cutoff}}, {"_id": True}):
             self._unpublish(document["_id"], cutoff)
         removed = 0
-        # An upload in parts may take days, and says until when; whoever writes then gets the window too.
+        # An upload in parts may take days, and says until when; a writer at that time gets the window too.
         old = {"started_at": {"$lt": cutoff}, "expires_at": {"$not": {"$gte": cutoff}}}
         for upload in self._db.uploads.find(old, {"_id": True}):
             # Claimed before a chunk goes: a write that publishes itself now either sees that, or was faster.

@@ -125,7 +125,7 @@ class PartUploads:
     def begin_completion(self, upload_id: ObjectId) -> str | None:
         """A token for completing it; None when a part is missing, somebody else does, or it is too late.
 
-        Whoever has the token renews it; one that was not is somebody else's turn.
+        The holder of the token renews it; another may take over a token that was not renewed.
         """
         token = str(uuid.uuid4())
         mine = self._uploads.update_one(

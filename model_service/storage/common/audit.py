@@ -27,7 +27,7 @@ class Audit:
         name: str | None = None,
         details: Document | None = None,
     ) -> None:
-        """Note a change of whoever acts; see ``entry``."""
+        """Note a change of the caller; see ``entry``."""
         entry = self.entry(action, kind, subject_id, name=name, details=details)
         self._audit.insert_one(entry, session=session)
 
@@ -44,7 +44,7 @@ class Audit:
         name: str | None = None,
         details: Document | None = None,
     ) -> Document:
-        """What is noted about a change of whoever acts.
+        """What is noted about a change of the caller.
 
         Args:
             action: a verb in the past: ``created``, ``updated``, ``deleted``, ``alias_set``.

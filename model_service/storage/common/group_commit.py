@@ -1,9 +1,10 @@
 """Group commit: what several threads want to store at the same moment goes into one transaction.
 
 A transaction costs a wait for the journal and a handful of round trips, whether it stores one document or
-thirty. Whoever comes first leads: it commits its own item at once, alone. Who comes meanwhile waits, and
-when the leader is done, one of them leads for all that wait. So nobody waits for company, and the more there
-are, the less each costs. Databases have done this with their logs for decades; here it spares the driver too.
+thirty. The first thread leads: it commits its own item at once, alone. Threads that come meanwhile wait, and
+when the leader is done, one of them leads for all that wait. So no thread waits for company, and the more
+there are, the less each costs. Databases have done this with their logs for decades; here it spares the
+driver too.
 """
 
 import threading

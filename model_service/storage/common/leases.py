@@ -1,7 +1,7 @@
 """Leases: who does a thing that only one may do, and who needs the sweep to hold still.
 
-One document each, whose times are the database's own, so clocks need not agree. Whoever dies loses its
-lease when it runs out.
+One document each, whose times are the database's own, so clocks need not agree. A holder that dies loses
+its lease when it runs out.
 """
 
 import time

@@ -28,7 +28,7 @@ class DeploymentHistory:
         Args:
             before, after: the status; None where there is none: not yet, or no longer.
             data: what is worth telling; what is None in it is left out.
-            by: whose doing it is; whoever acts.
+            by: who made the change: the caller.
         """
         self._history.insert_one(
             {

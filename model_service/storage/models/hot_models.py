@@ -3,11 +3,11 @@
 What is promised: once a change was acknowledged, no process answers with what was before it.
 
 - A process reads Redis only for a model that it was asked for lately: one that is read once costs nothing.
-- Whoever finds nothing leaves a lease there, reads MongoDB, and stores the answer only where its lease still
-  is. A change deletes the key after its commit and before its acknowledgement, the lease too: what was read
-  before the commit is never put back.
+- A process that finds nothing leaves a lease there, reads MongoDB, and stores the answer only where its
+  lease still is. A change deletes the key after its commit and before its acknowledgement, the lease too:
+  what was read before the commit is never put back.
 - An answer lives ``ttl_s`` from the lease on, so from before it was read. A change that cannot reach Redis is
-  acknowledged when that time has passed: whoever else still reads Redis finds nothing old there then.
+  acknowledged when that time has passed: processes that still read Redis find nothing old there then.
 - A process that dies between its commit and the deletion acknowledged nothing; others may see the old answer
   for the rest of ``ttl_s``.
 - Without Redis every read is MongoDB's; after a failure it is left alone for ``RETRY_S``.

@@ -90,7 +90,7 @@ class Integrity:
     def correct_count(self, blob_id: ObjectId, difference: int) -> int | None:
         """Add to a count what a snapshot found missing; the new count, or None when the blob is gone.
 
-        Right whoever writes meanwhile: a change of the references changes the count by the same.
+        Correct beside running writers: a change of the references changes the count by the same.
         """
         after = self._db.files.find_one_and_update(
             {"_id": blob_id}, recounted(difference), return_document=ReturnDocument.AFTER

@@ -1,4 +1,4 @@
-"""How the last sweep and the last verification ended, for whoever asks about the service's health."""
+"""How the last sweep and the last verification ended, for the answer about the service's health."""
 
 from model_service.storage.common.clock import from_now
 from model_service.storage.common.db import Database, Document, now

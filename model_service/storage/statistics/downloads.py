@@ -1,9 +1,9 @@
 """How often what was downloaded: on each model, and by day and hour for each namespace.
 
-A download is counted before its first byte is sent, so that what was answered was counted, whoever is killed
-afterwards. Downloads that begin at the same time are written together, by whoever comes first: the cost of a
-write is shared by as many requests as wait for it. ``download_counters`` has one document per (namespace,
-slot): ``total``, ``days`` and ``hours``.
+A download is counted before its first byte is sent, so that what was answered was counted, also when the
+process is killed afterwards. Downloads that begin at the same time are written together, by the first of
+them: the cost of a write is shared by as many requests as wait for it. ``download_counters`` has one document
+per (namespace, slot): ``total``, ``days`` and ``hours``.
 
 It is no transaction, and does not wait for the journal: a transaction that a killed process leaves behind
 holds its documents for up to 90 s, and a model that is downloaded all the time would be among them. The total
