@@ -1,1 +1,1 @@
-"""What both sides are asked, whether they agree, and what is kept of it."""
+"""The comparison of an artefact with its source: its inputs, its verdict, and the data that packages keep."""

@@ -1,9 +1,9 @@
-"""Whether the shapes of an ONNX model's inputs bound what a run of it costs.
+"""Decide whether the cost of an ONNX model's run is bounded by the shapes of its inputs.
 
-They do where there is no control flow, every operator is one of a list, and no size that an operator is
-given (the shape of an Expand, the length of a Range) comes from the values of an input. Such a size may be
-computed from shapes, by a polynomial of low degree. A model beyond that may be right and fast; it is only
-not known to be so for every input.
+The cost is bounded if the model has no control flow, every operator is on a list, and no size argument of an
+operator (the shape of an Expand, the length of a Range) depends on the values of an input. A size may be
+computed from shapes, by a polynomial of low degree. A model outside these rules may still be correct and
+fast, but its cost is not known for every input.
 """
 
 import json
@@ -18,10 +18,10 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# A larger file is not read for this question alone: beside its runs a process of its own costs nothing.
+# Larger files are not read for this check: compared with their runs, a process of its own costs nothing.
 _LARGEST_READ_BYTES = 256 << 20
 
-# Per operator: the cost is a small polynomial of the inputs' sizes.
+# Operators whose cost is a small polynomial of the inputs' sizes.
 _BOUNDED = _words(
     """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
@@ -47,7 +47,7 @@ _BOUNDED_ML = _words(
     TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
     """
 )
-# Operator → its inputs that are sizes.
+# Operator → the indices of its inputs that are sizes.
 _SIZES: Mapping[str, Sequence[int]] = {
     "BlackmanWindow": (0,),
     "CenterCropPad": (1,),
@@ -62,7 +62,7 @@ _SIZES: Mapping[str, Sequence[int]] = {
     "Tile": (1,),
     "Upsample": (1,),
 }
-# What computes a size from sizes, and adds nothing to their degree.
+# Operators that compute sizes from sizes without raising the degree.
 _OF_SIZES = _words(
     """
     Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor Gather
@@ -76,7 +76,7 @@ _UNKNOWN = 1000  # the degree of a value that depends on an input's values
 
 
 def has_bounded_cost(folder: Path) -> bool:
-    """Of an unpacked package: whether its artefact is ONNX of bounded cost, whatever its metadata says."""
+    """Return whether an unpacked package's artefact is ONNX of bounded cost. Its metadata can only deny that."""
     try:
         metadata = json.loads((folder / METADATA).read_bytes())
         is_onnx = metadata["model_info"]["export_format"] == "onnx"
@@ -85,13 +85,14 @@ def has_bounded_cost(folder: Path) -> bool:
         small = path.stat().st_size <= _LARGEST_READ_BYTES
         return is_onnx and small and not refused and not unbounded(path)
     except Exception:
-        return False  # what cannot be read has no cost that is known
+        return False  # an unreadable package has no known cost
 
 
 def unbounded(path: Path) -> list[str]:
-    """What of the model is not known to be bounded, by operator, sorted; empty: its cost is bounded.
+    """Return the parts of the model whose cost may be unbounded, sorted; an empty list means bounded cost.
 
-    Reads no external data. Raises whatever onnx raises where the file is no model.
+    The parts are operators and functions. External data is not read. If the file is not a model, the error of
+    onnx is raised unchanged.
     """
     import onnx
 
@@ -99,7 +100,7 @@ def unbounded(path: Path) -> list[str]:
     found = {f"the function {function.name}" for function in model.functions}
     degrees = {tensor.name: 0 for tensor in model.graph.initializer}
     degrees |= {tensor.values.name: 0 for tensor in model.graph.sparse_initializer}
-    # An initializer that is an input too is a default: the caller may send another one.
+    # An initializer that is also an input is only a default value: the caller may send another one.
     degrees |= {value.name: _UNKNOWN for value in model.graph.input}
     for node in model.graph.node:
         if (what := _objection(node, degrees)) is not None:
@@ -128,7 +129,7 @@ def _objection(node: Any, degrees: Mapping[str, int]) -> str | None:
 
 
 def _degree(node: Any, degrees: Mapping[str, int]) -> int:
-    """Of the node's outputs as a polynomial of the inputs' sizes; 0: constant."""
+    """Return the degree of the node's outputs as polynomials of the inputs' sizes; 0 means constant."""
     given = [degrees.get(name, _UNKNOWN) for name in node.input if name]
     if node.domain not in ("", "ai.onnx"):
         return _UNKNOWN

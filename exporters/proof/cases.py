@@ -1,7 +1,8 @@
-"""The inputs on which an artefact is compared with its source, and the source's answers to them.
+"""The inputs on which an artefact is compared with its source, and the source's outputs for them.
 
-Seeded, so that the same model is always asked the same questions: random inputs at several sizes of every
-dynamic axis (``sizes``), what the model's own tables tell (``Source.probes``), and the stored samples.
+The inputs are seeded, so that a model is always tested with the same ones: random inputs at several sizes of
+every dynamic axis (``sizes``), probes from the model's own tables (``Source.probes``), and the stored
+samples.
 """
 
 from collections.abc import Mapping
@@ -16,14 +17,15 @@ from ..errors import InvalidSource, UnsupportedOption, as_limit
 from . import integers, samples, sizes, ties
 from .probing import Prober
 
-_OTHERS = 6  # of a source without a dynamic axis, whose batch may be 1: a weight may decide in few rows alone
+_OTHERS = 6  # extra cases if no axis is dynamic: the batch may be 1, and a weight may decide in few rows only
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``source``: with its dynamic axes narrowed to the sizes that it takes.
+    """The cases of a comparison.
 
-    ``rejected``: the label of each probe that it does not take, and the reason.
+    ``source``: the source with its dynamic axes narrowed to the sizes that it accepts. ``rejected``: the
+    label of each probe that it rejects, with the reason.
     """
 
     source: Source
@@ -32,16 +34,16 @@ class Plan:
 
 
 def plan(source: Source, sample_inputs: Path | None = None, seed: int = 0) -> list[Case]:
-    """The cases of ``examine``, with the sample inputs of a file."""
+    """Return the cases of ``examine``, with the sample inputs of a file."""
     return examine(samples.attach(source, sample_inputs), seed).cases
 
 
 def examine(source: Source, seed: int = 0) -> Plan:
-    """The base first; then other sizes, or where there is no dynamic axis other values; probes; samples.
+    """Choose the cases: base, other sizes (or other values without a dynamic axis), probes, samples.
 
     Raises:
-        InvalidSource: the source fails on every size tried, gives another answer each time, runs at one size
-            of a dynamic axis only, or does not take the sample inputs.
+        InvalidSource: the source fails on every size tried, returns different outputs for the same inputs,
+            runs at one size of a dynamic axis only, or rejects the sample inputs.
     """
     prober = Prober(source, seed)
     options = {name: sizes.candidates(name, dimension) for name, dimension in source.dimensions.items()}
@@ -61,12 +63,14 @@ def examine(source: Source, seed: int = 0) -> Plan:
 
 
 def _probes(prober: Prober) -> list[Case]:
-    """Raises InvalidSource: the source rejects typical values. A row of another class that it rejects is no
-    probe.
+    """Run the source's own probes. A rejected probe is dropped, unless its kind is ``typical``.
+
+    Raises:
+        InvalidSource: the source rejects typical values.
     """
     cases = []
     for kind, inputs in prober.source.probes():
-        # An axis that the probes vary may have been fixed since.
+        # An axis that the probes vary may have been fixed in the meantime.
         if not all(samples.has_shape(inputs[spec.name], spec) for spec in prober.source.inputs):
             continue
         label = f"{kind} values"
@@ -92,10 +96,10 @@ def _samples(prober: Prober) -> list[Case]:
 
 
 def fixed(source: Source, sizes_of: Mapping[str, Any]) -> Source:
-    """The source with no dynamic axis left: of the given sizes, a batch of 1, the others as traced.
+    """Return the source without dynamic axes: the given sizes, a batch of 1, the other axes as traced.
 
     Raises:
-        UnsupportedOption: a size that the source does not allow, or of an axis that it does not have.
+        UnsupportedOption: a size that the source does not allow, or an axis that it does not have.
         InvalidSource: the source fails at these sizes.
     """
     _check_sizes(source, sizes_of)

@@ -1,4 +1,4 @@
-"""What a comparison found, for a reader: each class of probes with its counts and its worst element."""
+"""The results of a comparison in readable form: counts and the worst element of each class of probes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 from ..base import Arrays, Case
 
-_MOST_VALUES = 64  # of an array that is written whole
+_MOST_VALUES = 64  # larger arrays are not written in full
 _MOST_SHOWN = 16
 
 
 def element(expected: npt.NDArray[Any], actual: npt.NDArray[Any], position: int) -> dict[str, Any]:
-    """The element at ``position`` of the flattened arrays: its index, and the two answers."""
+    """Return the index and both values of the element at ``position`` of the flattened arrays."""
     index = np.unravel_index(position, expected.shape)
     return {
         "index": [int(place) for place in index],
@@ -23,7 +23,7 @@ def element(expected: npt.NDArray[Any], actual: npt.NDArray[Any], position: int)
 
 
 def plain(value: Any) -> bool | int | float | str:
-    """A number as JSON has it; seven digits of a float, and text for NaN and infinity."""
+    """Convert a number to JSON: seven digits of a float, and text for NaN and infinity."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, (int, np.integer)):
@@ -34,7 +34,8 @@ def plain(value: Any) -> bool | int | float | str:
 def by_class(cases: Sequence[Case], reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Class of probes → the number of its cases and rows, whether all passed, and the worst element.
 
-    The worst is the first case that fails, else the element that comes nearest to its tolerance.
+    The worst element is that of the first failing case, or, if all pass, the element nearest to its
+    tolerance.
     """
     found: dict[str, Any] = {}
     for case, report in zip(cases, reports, strict=True):
@@ -49,12 +50,14 @@ def by_class(cases: Sequence[Case], reports: Sequence[Mapping[str, Any]]) -> dic
 
 
 def rows(inputs: Arrays) -> int:
-    """The length of the first axis of the first input that has one; 1 where none has."""
+    """Return the length of the first axis of the first input that has one; 1 if none has one."""
     return next((len(array) for array in inputs.values() if array.ndim), 1)
 
 
 def _worst(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Of one case the output that fails, else the one with the element nearest to its tolerance."""
+    """Return the failing output of one case, or, if all pass, the output whose element is nearest to its
+    tolerance.
+    """
     if "error" in report:
         return {"case": report["case"], "error": report["error"]}
     worst: dict[str, Any] | None = None
@@ -73,7 +76,7 @@ def _further(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
 
 
 def array_as_json(array: npt.NDArray[Any]) -> dict[str, Any]:
-    """Its dtype, shape and values; of a large array the first 16 values that are not zero."""
+    """Return the array's dtype, shape and values; for a large array, the first 16 values that are not zero."""
     known = {"dtype": str(array.dtype), "shape": list(array.shape)}
     if array.size <= _MOST_VALUES:
         return known | {"values": _nested(array)}

@@ -1,8 +1,8 @@
-"""Inputs and the source model's answers, kept with the package: what every wrapper and server replays.
+"""Golden inputs and the source model's outputs for them, which every wrapper and server replays.
 
-``golden.npz`` holds ``input:NAME`` and ``output:NAME`` arrays of one small batch. Where a preprocessing of
-images is declared, it holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAME``, what is made of it; of a
-model that takes texts ``text:NAME``, the texts whose counts the input has.
+``golden.npz`` holds ``input:NAME`` and ``output:NAME`` arrays of one small batch. If image preprocessing is
+declared, it also holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAME``, the preprocessed image. For a
+model that takes texts it holds ``text:NAME``: the texts whose counts are in the input.
 """
 
 import json
@@ -25,12 +25,13 @@ from .verify import best_classes, compare_outputs
 
 
 def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str | None = None) -> Case:
-    """The base; where a label in it could be either of two, the rows of a case that have one right label.
+    """Return the base case; if its labels are ambiguous, the rows of another case whose labels are not.
 
-    As many rows as the base has, or as there are. ``precision`` is what the artefact computes in.
+    A label is ambiguous if two classes score the same within the tolerance. The result has as many rows as
+    the base, or as many as there are. ``precision`` is the artefact's computing precision.
 
     Raises:
-        ConversionFailed: there is none.
+        ConversionFailed: there is no such row.
     """
     base = asked[0]
     if not labels:
@@ -64,9 +65,10 @@ def _taken(arrays: Arrays, rows: npt.NDArray[Any]) -> Arrays:
 def write(
     path: Path, case: Case, metadata: Mapping[str, Any] | None = None, texts: Sequence[str] | None = None
 ) -> None:
-    """Equal cases give equal bytes: numpy dates the members of an archive 1980, and uncompressed.
+    """Write the golden file. Equal cases give equal bytes: numpy dates archive members 1980, uncompressed.
 
-    ``metadata``: of the package; its declared preprocessing is exercised too. ``texts``: of the input's rows.
+    ``metadata`` is that of the package; if it declares preprocessing, an image for it is added. ``texts`` are
+    the texts of the input's rows.
     """
     arrays = {f"input:{name}": array for name, array in case.inputs.items()}
     arrays |= {f"output:{name}": array for name, array in case.expected.items()}
@@ -83,7 +85,7 @@ def write(
 
 
 def read(path: Path) -> Case:
-    """Raises PackageCorrupt when it is missing or no such file."""
+    """Read a golden file. Raises PackageCorrupt if it is missing or unreadable."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays: Arrays = {name: archive[name] for name in archive.files}
@@ -93,7 +95,7 @@ def read(path: Path) -> Case:
 
 
 def replay(folder: Path, runner: Runner) -> list[str]:
-    """The outputs that are not the golden ones here: none, where the package works as it was proven.
+    """Return the outputs that differ from the golden ones; an empty list means that the package works here.
 
     Raises:
         PackageCorrupt: no golden inputs, or the artefact does not run them.
@@ -108,7 +110,7 @@ def replay(folder: Path, runner: Runner) -> list[str]:
 
 
 def precision(folder: Path) -> str | None:
-    """What the artefact computes in, as fidelity.json says; the tolerance follows it."""
+    """Return the precision that the artefact computes in, from fidelity.json. It determines the tolerance."""
     try:
         precision: str | None = json.loads((folder / FIDELITY).read_bytes()).get("precision")
     except (OSError, ValueError, AttributeError) as exc:
@@ -117,9 +119,10 @@ def precision(folder: Path) -> str | None:
 
 
 def _image(preprocessing: Mapping[str, Any], tensor: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Smooth colours and some noise, of an odd size: a wrong axis, colour or rounding shows.
+    """Create an image of smooth colours with some noise, of an odd size: a wrong axis, colour or rounding
+    shows.
 
-    Without a resize it has the size that the model takes.
+    Without a resize the image has the size that the model takes.
     """
     height, width = 61, 83
     if preprocessing["resize"] is None:
@@ -132,7 +135,7 @@ def _image(preprocessing: Mapping[str, Any], tensor: npt.NDArray[Any]) -> npt.ND
 
 
 def _derived(folder: Path) -> Derived:
-    """The outputs that the declared postprocessing, embedded in the graph, makes of the others."""
+    """Return the outputs that the embedded postprocessing derives from the other outputs."""
     try:
         after = json.loads((folder / METADATA).read_bytes()).get("postprocessing")
     except (OSError, ValueError, AttributeError) as exc:

@@ -1,9 +1,9 @@
-"""Whether the rows of a batch are computed independently, measured with hostile companion rows.
+"""Measure, with hostile companion rows, whether the rows of a batch are computed independently.
 
-Rows of different requests share a batch only then. Companions that resemble the rows prove little: the same
-rows in another order have the same maximum, mean and deviation. So the other rows are a thousand times as
-large, zero, constant and NaN, before and behind the rows whose outputs are compared; and each row is compared
-with itself alone.
+Rows of different requests share a batch only if they are. Companions that resemble the rows prove little: the
+same rows in another order have the same maximum, mean and deviation. The companion rows are therefore a
+thousand times as large, zero, constant and NaN, and placed before and after the rows whose outputs are
+compared. Each row is also compared with itself alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ _Rows = npt.NDArray[Any]
 
 
 def has_batch_axis(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
-    """Whether every input and output begins with one and the same dynamic axis."""
+    """Return whether every input and output begins with one and the same dynamic axis."""
     first = {spec.shape[0] if spec.shape else None for spec in inputs}
     name = first.pop()
     return (
@@ -33,10 +33,8 @@ def has_batch_axis(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) 
 
 
 def rows_are_independent(runner: Runner, case: Case, precision: str | None = None) -> bool:
-    """Whether each row of ``case`` has the same outputs alone, with the others and beside hostile companions.
-
-    Args:
-        precision: what the artefact computes in, as ``verify.compare`` takes it.
+    """Return whether each row of ``case`` has the same outputs alone, in its batch and beside hostile
+    companions.
     """
     if not has_batch_axis(runner.inputs, runner.outputs):
         return False
@@ -62,7 +60,7 @@ def rows_are_independent(runner: Runner, case: Case, precision: str | None = Non
 
 
 def _batches(inputs: Arrays, count: int) -> Iterator[tuple[Arrays, int, Arrays]]:
-    """A batch, where the rows that are compared begin in it, and these rows."""
+    """Yield each batch, the index at which the compared rows begin in it, and these rows."""
     for front, behind in _companions(inputs):
         yield _joined(front, inputs, behind), 1, inputs
     for row in range(count if count > 1 else 0):
@@ -81,9 +79,9 @@ def _count(arrays: Arrays) -> int:
 
 
 def _companions(inputs: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
-    """A row to go before the batch and one to go behind it, per kind of companion.
+    """Yield, per kind of companion, a row to put before the batch and a row to put after it.
 
-    An integer stays within the inputs' own: another one may be out of a table's range.
+    An integer companion takes only values from the inputs: another one may be outside a table's range.
     """
     for front, behind in ((_scaled, _scaled), (_zero, _largest), (_nan, _nan)):
         yield (
@@ -114,5 +112,7 @@ def _nan(array: _Rows) -> _Rows:
 
 
 def _filled(array: _Rows, choose: Callable[[_Rows], Any]) -> _Rows:
-    """A row of one value of the array; of a type without an order, such as text, its first row."""
+    """Return a row filled with one value of the array; for a dtype without an order, such as text, its first
+    row.
+    """
     return np.full_like(array[:1], choose(array)) if array.dtype.kind in "biuf" and array.size else array[:1]

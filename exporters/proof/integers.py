@@ -1,8 +1,8 @@
-"""Integer inputs over the range that their use implies, and masks with whole rows masked.
+"""Probes of integer inputs over the range that their use implies, and of masks with whole rows masked.
 
-An index has the rows of the table that it selects from, a flag 0 and 1; of those the source knows the range.
-Any other integer may be as large as its dtype: it is asked up to 2^31-1, past it, and below zero, as far as
-the source takes it. Where that ends, the largest value that the source takes is found and asked.
+An index is bounded by the rows of its table, and a flag is 0 or 1; the source knows the range of both. Any
+other integer may be as large as its dtype: values up to 2^31-1, beyond it, and below zero are tried, as far
+as the source accepts them. If it stops accepting them, the largest accepted value is searched and tried.
 """
 
 import re
@@ -15,16 +15,16 @@ import numpy.typing as npt
 from ..base import Arrays, Case, Source, TensorSpec
 from .probing import Prober
 
-# Up to past what int32 holds; each is tried only where the one before it was taken.
-# The small ones show whether a value decides about a size, before that size takes much memory.
+# Up to beyond the range of int32. Each value is tried only if the one before it was accepted. The small
+# values show whether a value determines a size, before that size takes much memory.
 _LADDER = (2, 7, 1_000, 1 << 16, (1 << 24) + 1, (1 << 31) - 1, 1 << 40)
-_MOST_PARTS = 16  # of a table that is asked whole, each as large as the input
-_MOST_NUMBERS = 4  # of a shape, each one larger and smaller by 1
+_MOST_PARTS = 16  # a table that takes more inputs than this is not tried as a whole
+_MOST_NUMBERS = 4  # of a shape; each is tried larger and smaller by 1
 _MASK = re.compile(r"(?i).*mask.*")
 
 
 def probes(prober: Prober, base: Case) -> list[Case]:
-    """The cases, of the sizes of ``base``, that the source takes."""
+    """Return the cases, with the sizes of ``base``, that the source accepts."""
     cases: list[Case] = []
     for spec in prober.source.inputs:
         if spec.name in prober.source.values and np.dtype(spec.dtype).kind == "i":
@@ -39,7 +39,7 @@ def probes(prober: Prober, base: Case) -> list[Case]:
 
 
 def _neighbours(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
-    """A shape or an axis with one number larger or smaller by 1."""
+    """Vary a shape or an axis: one number larger or smaller by 1."""
     array = base.inputs[spec.name]
     for place in range(min(array.size, _MOST_NUMBERS)):
         for step in (1, -1):
@@ -52,7 +52,11 @@ def _neighbours(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
 
 
 def is_mask(spec: TensorSpec, source: Source) -> bool:
-    """A boolean of two axes or more, or an integer that is named so and was traced with 0 and 1."""
+    """Return whether an input is a mask.
+
+    A mask has at least two axes and is a boolean, or an integer with ``mask`` in its name that was traced
+    with 0 and 1.
+    """
     if len(spec.shape) < 2:
         return False
     low, high = source.integers.get(spec.name, (0, 1))
@@ -62,7 +66,9 @@ def is_mask(spec: TensorSpec, source: Source) -> bool:
 
 
 def _masks(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
-    """Rows that are masked altogether, padded right and left, of one element, and not masked."""
+    """Yield masks with rows that are masked completely, padded right and left, of one element, and not
+    masked.
+    """
     mask = base.inputs[spec.name]
     length = mask.shape[-1]
     place = np.arange(length)
@@ -84,7 +90,7 @@ def _masks(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
 
 
 def _ends(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
-    """The first and the last row of a table, and what is between; every row of a small one."""
+    """Probe the first and the last row of a table and values between them; every row of a small table."""
     low, high = prober.source.integers[spec.name]
     array = base.inputs[spec.name]
     rows = np.arange(low, high + 1)
@@ -113,7 +119,7 @@ def _magnitudes(prober: Prober, base: Case, spec: TensorSpec) -> list[Case]:
             break
         taken.append(case)
         if any(case.expected[name].shape != array.shape for name, array in base.expected.items()):
-            # The values decide about sizes, which would grow on.
+            # The values determine sizes, which would continue to grow.
             break
         good = high
     if bad is not None and good < bad:
@@ -125,7 +131,7 @@ def _magnitudes(prober: Prober, base: Case, spec: TensorSpec) -> list[Case]:
 
 
 def _edge(prober: Prober, base: Case, spec: TensorSpec, good: int, bad: int) -> list[Case]:
-    """The largest value that the source takes, by bisection."""
+    """Find the largest value that the source accepts, by bisection."""
     found: Case | None = None
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -135,7 +141,7 @@ def _edge(prober: Prober, base: Case, spec: TensorSpec, good: int, bad: int) -> 
 
 
 def _asked(prober: Prober, base: Case, spec: TensorSpec, label: str, low: int, high: int) -> Case | None:
-    """Both ends, and values of every magnitude between them."""
+    """Probe both ends of a range, and values of every magnitude between them."""
     random = np.random.default_rng(prober.seed)
     shape = base.inputs[spec.name].shape
     magnitude = np.exp(np.asarray(random.random(shape)) * np.log1p(float(high - low)))

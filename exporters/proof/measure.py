@@ -1,4 +1,4 @@
-"""How fast an artefact is where it was made: the measured part of ``performance`` in metadata.json."""
+"""Measure an artefact's speed on this machine: the measured part of ``performance`` in metadata.json."""
 
 import os
 import platform
@@ -11,16 +11,16 @@ from typing import Any
 from .. import runners
 from ..base import EMPTY, Case
 
-# Enough calls for a median; a slow model is measured for a third of a second, and once at least.
+# Enough calls for a median. A slow model is measured for a third of a second, but at least once.
 _CALLS = 11
 _DURATION_S = 0.3
 
 
 def measure(runner: runners.Runner, asked: Sequence[Case], details: Mapping[str, Any]) -> dict[str, Any]:
-    """Latency of the smallest batch that was compared, on one core; of an engine, on its GPU.
+    """Measure the latency of the smallest compared batch, on one core, or for a TensorRT engine on its GPU.
 
     Args:
-        details: of the artefact; ``gpu`` names the graphics processor that it runs on.
+        details: the artefact's details; ``gpu`` names the graphics processor that it runs on.
     """
     with_rows = [case for case in asked if case.kind != EMPTY]
     smallest = min(with_rows, key=lambda case: sum(array.size for array in case.inputs.values()))
@@ -43,7 +43,7 @@ def measure(runner: runners.Runner, asked: Sequence[Case], details: Mapping[str,
 
 
 def processor() -> str:
-    """The processor's name and the number of its logical cores here, like ``AMD EPYC 7763, 8 cores``."""
+    """Return this machine's processor and number of logical cores, like ``AMD EPYC 7763, 8 cores``."""
     cores = os.cpu_count() or 1
     return f"{_model_name()}, {cores} core{'s' if cores > 1 else ''}"
 

@@ -1,4 +1,4 @@
-"""Run probes on a source model: seeded inputs of chosen sizes, its answers, and which of them it rejects."""
+"""Run probes on a source model: seeded inputs of chosen sizes, its outputs, and the rejected inputs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from ..base import Arrays, Case, Source, TensorSpec
 from ..errors import as_limit, reason
 from .samples import resized
 
-_MOST_TRIES = 1_000  # to find the rows of a probe that the source takes
+_MOST_TRIES = 1_000  # to find the rows of a probe that the source accepts
 
 
 @dataclass
@@ -22,12 +22,12 @@ class Prober:
     rejected: dict[str, str] = field(default_factory=dict)
 
     def run(self, label: str, inputs: Arrays, kind: str) -> Case:
-        """Raises: whatever the source raises."""
+        """Run the source on copies of the inputs. Raises the source's own errors."""
         copies = {name: array.copy() for name, array in inputs.items()}
         return Case(label, inputs, self.source.reference(copies), kind)
 
     def probe(self, label: str, inputs: Arrays, kind: str) -> Case | None:
-        """None where the source rejects the inputs, which is noted.
+        """Run the inputs; if the source rejects them, record that in ``rejected`` and return None.
 
         Raises:
             LimitExceeded: the conversion's own memory or time has run out.
@@ -41,9 +41,9 @@ class Prober:
             return None
 
     def probe_rows(self, label: str, inputs: Arrays, kind: str) -> Case | None:
-        """Of the rows that the source takes; None where it takes none. Whether it rejects some is noted.
+        """Run the rows that the source accepts; return None if it accepts none. Rejected rows are recorded.
 
-        Rows that fail together are tried in halves, one half to its end before the other, until _MOST_TRIES.
+        Rows that fail together are retried in halves, depth first, up to _MOST_TRIES runs.
         """
         failure: Exception | None = None
         found: list[tuple[int, Case]] = []
@@ -77,13 +77,13 @@ class Prober:
         return Case(label, inputs, expected, kind)
 
     def inputs(self, sizes: Mapping[str, int], seed: int | None = None) -> Iterable[Arrays]:
-        """Random inputs of these sizes first; then the model's samples, where it has some."""
+        """Yield random inputs of these sizes, then the model's samples if it has some."""
         yield self.random(sizes, self.seed if seed is None else seed)
         if self.source.samples is not None:
             yield resized(self.source.samples, self.source.shapes(sizes))
 
     def at(self, sizes: Mapping[str, int], label: str) -> Case | None:
-        """Of random inputs; where the source rejects them, of the samples; None where it rejects both."""
+        """Run random inputs; if the source rejects them, the samples; return None if it rejects both."""
         for inputs in self.inputs(sizes):
             case = self.probe(label, inputs, "sizes")
             if case is not None and (self.source.samples is None or is_finite(case)):
@@ -112,7 +112,7 @@ def _joined(blocks: list[Arrays]) -> Arrays:
 
 
 def is_finite(case: Case) -> bool:
-    """Whether every output has a number in it: what is all NaN proves nothing."""
+    """Return whether every output has a finite number: an output of nothing but NaN proves nothing."""
     return all(array.dtype.kind != "f" or np.isfinite(array).any() for array in case.expected.values())
 
 
@@ -123,7 +123,7 @@ def elements(shapes: Mapping[str, tuple[int, ...]]) -> int:
 def _random(
     random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...], bounds: tuple[int, int]
 ) -> npt.NDArray[np.generic]:
-    """Standard normal; an integer stays within what the author traced with, or is 0 or 1."""
+    """Draw standard normal floats; integers within the range that was traced, or 0 and 1."""
     dtype = np.dtype(spec.dtype)
     if dtype == np.bool_:
         return random.integers(0, 2, shape).astype(dtype)

@@ -1,4 +1,4 @@
-"""What a failed verification says: the class of probes, the smallest failing input, both answers, advice."""
+"""Describe a failed verification: class of probes, smallest failing input, both outputs, advice."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows out equal rows in: what a dynamic batch demands of a model's outputs."""
+"""Check that a model with a dynamic batch returns one row for each input row."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _BATCH = "batch"
 
 
 def check_of(prober: Prober, base: Case) -> Callable[[int, Case], str | None]:
-    """A check of the answers to another batch than the base's: what is wrong with them, or None.
+    """Return a check of the outputs for a batch of another size: a description of the error, or None.
 
-    An output carries the batch when it has as many rows as the inputs at two sizes. One that has so many at
-    the base only is left to ``require_all``.
+    An output carries the batch if it has as many rows as the inputs at two sizes. An output for which that
+    holds at the base only is checked by ``require_all``.
     """
     size = _rows(prober, base)
     carries: set[str] = set()
@@ -37,11 +37,11 @@ def check_of(prober: Prober, base: Case) -> Callable[[int, Case], str | None]:
 
 
 def require_all(prober: Prober, case: Case) -> None:
-    """``case``: of the largest batch.
+    """Check that the outputs read every row of ``case``, the case with the largest batch.
 
     Raises:
-        InvalidSource: an output whose shape does not follow the batch reads some of its rows only, as of a
-            model that was traced with as many.
+        InvalidSource: an output whose shape does not follow the batch reads only some of the rows, as in a
+            model that was traced with that many rows.
     """
     count = _rows(prober, case)
     fixed = [name for name, array in case.expected.items() if not array.ndim or array.shape[0] % count]
@@ -65,7 +65,7 @@ def require_all(prober: Prober, case: Case) -> None:
 
 
 def _with_another_row(prober: Prober, case: Case, row: int) -> Arrays | None:
-    """The answers where one row of the inputs is another's; None where the source rejects that."""
+    """Return the outputs after one row of the inputs was replaced; None if the source rejects the inputs."""
     inputs = {name: array.copy() for name, array in case.inputs.items()}
     for spec in prober.source.inputs:
         if spec.shape and spec.shape[0] == _BATCH:

@@ -1,4 +1,4 @@
-"""Sample inputs, as a model's owner stores them with it: read, checked, and brought to other sizes."""
+"""Sample inputs that a model's owner stores with it: reading, validation, and adaptation to other sizes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,10 +13,10 @@ from ..errors import InvalidSource
 
 
 def attach(source: Source, path: Path | None) -> Source:
-    """The source with the arrays of an ``.npz``, named like its inputs; as it is where ``path`` is None.
+    """Return the source with the arrays of an ``.npz``, named like its inputs; unchanged if ``path`` is None.
 
     Raises:
-        InvalidSource: the file cannot be read, or its arrays are not what the model takes.
+        InvalidSource: the file cannot be read, or the model does not take its arrays.
     """
     if path is None:
         return source
@@ -47,19 +47,19 @@ def has_shape(array: npt.NDArray[np.generic], spec: TensorSpec) -> bool:
 
 
 def resized(samples: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
-    """The samples cut to ``shapes``, or repeated from their beginning where they are shorter."""
+    """Return the samples cut to ``shapes``, or repeated from their beginning if they are shorter."""
     return {name: _resized(samples[name], shape) for name, shape in shapes.items()}
 
 
 def parts(source: Source) -> Iterator[Arrays]:
-    """The samples as the source takes them: whole, or where its batch was fixed since, batch by batch."""
+    """Yield the samples whole, or, if the batch was fixed afterwards, batch by batch."""
     samples = source.samples
     if samples is None:
         return
     if all(has_shape(samples[spec.name], spec) for spec in source.inputs):
         yield samples
         return
-    # A batch that was fixed is the first axis of every input that has one.
+    # A fixed batch is the first axis of every input that has one.
     rows = max((array.shape[0] for array in samples.values() if array.ndim), default=1)
     size = max(
         (

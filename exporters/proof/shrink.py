@@ -1,4 +1,4 @@
-"""The smallest input on which an artefact and its source differ, for the message of a refusal."""
+"""Find the smallest input on which an artefact and its source differ, for the message of a refusal."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -29,9 +29,9 @@ class Failure:
 
 
 class Shrinker:
-    """Make a failing case smaller while it still fails: fewest rows first, then values that are zero.
+    """Shrinks a failing case while it still fails: fewest rows first, then as many zeros as possible.
 
-    Gives up after _MOST_TRIES runs or _LONGEST_S seconds with the smallest input so far.
+    Stops after _MOST_TRIES runs or _LONGEST_S seconds and returns the smallest input so far.
     """
 
     def __init__(self, source: Source, predict: Callable[[Arrays], Arrays], check: Check) -> None:
@@ -42,7 +42,10 @@ class Shrinker:
         self._end = time.monotonic() + _LONGEST_S
 
     def smallest(self, case: Case, row: int | None = None) -> Failure | None:
-        """``row``: one that fails, as far as it is known. None: the case does not fail again."""
+        """Return the smallest failing input; None if the case does not fail again.
+
+        ``row``: the index of a failing row, if one is known.
+        """
         found = self._failing(case.inputs)
         if found is None:
             return None
@@ -53,7 +56,7 @@ class Shrinker:
         return self._failing(rounded) or found
 
     def _failing(self, inputs: Arrays) -> Failure | None:
-        """None too where the source rejects the inputs, or the effort is used up."""
+        """Return the failure on ``inputs``; None if they agree, are rejected, or no more runs are allowed."""
         if self._tries >= _MOST_TRIES or (self._tries and time.monotonic() > self._end):
             return None
         self._tries += 1
@@ -88,7 +91,7 @@ class Shrinker:
         return found
 
     def _zeroed(self, found: Failure, name: str, start: int, end: int) -> Failure:
-        """Zero in as many elements of an input as possible, by halves."""
+        """Set as many elements of an input to zero as possible, by halves."""
         values = found.inputs[name].reshape(-1)
         if start >= end or not values[start:end].any():
             return found

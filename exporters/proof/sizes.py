@@ -1,8 +1,8 @@
-"""The sizes of dynamic axes: which of them the source takes, and on which the artefact is compared.
+"""Find the sizes of dynamic axes that the source accepts, and those at which the artefact is compared.
 
-The batch is asked at 3, 1, 2 and 7, and without a row. Any other axis is asked at the smallest size that the
-source takes, at the next one, at the one after the base (no multiple of a stride), and at a large one. Sizes
-that the source rejects narrow the axis: its minimum, its maximum, and what every size is a multiple of.
+The batch is tried at 3, 1, 2 and 7 rows, and with none. Any other axis is tried at the smallest size that the
+source accepts, at the next one, at the one after the base (no multiple of a stride), and at a large one.
+Rejected sizes narrow the axis: its minimum, its maximum, and the number that every size is a multiple of.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,18 +14,18 @@ from . import rows
 from .probing import Prober, elements, is_finite
 
 _BATCH = "batch"
-# The batch is 3 first, not 1: a size of 1 broadcasts, and hides what went wrong.
+# The batch is 3 first, not 1: a size of 1 broadcasts, which hides errors.
 _BATCH_SIZES = (3, 1, 2, 7)
-# onnxruntime aborts the process where their batch is empty (1.31).
+# onnxruntime 1.31 aborts the process on an empty batch of these.
 _RECURRENT = {"lstm", "gru", "rnn", "rnn_tanh", "rnn_relu"}
 _OTHER_SIZES = (16, 24, 32, 64, 128, 224, 256)
-# Of all inputs of a probe: where it is larger than the base, and where eight times the base's size is cheap.
+# Limits of all inputs of a probe together: if it is larger than the base, and if it is eight times as large.
 _MOST_ELEMENTS = 1 << 21
 _FEW_ELEMENTS = 1 << 16
 
 
 def candidates(name: str, dimension: Dimension) -> list[int]:
-    """The sizes at which a base is looked for, best first."""
+    """Return the sizes to try for the base case, best first."""
     edges = (dimension.minimum, dimension.minimum + 1, dimension.maximum or 0)
     wanted: tuple[int, ...] = (*_OTHER_SIZES, *edges)
     if name == _BATCH:
@@ -37,10 +37,10 @@ def candidates(name: str, dimension: Dimension) -> list[int]:
 
 
 def base(prober: Prober, options: Mapping[str, list[int]]) -> tuple[dict[str, int], Case]:
-    """The first sizes of ``options`` that the source runs on, and its answers there.
+    """Return the first sizes of ``options`` that the source runs on, and its outputs there.
 
     Raises:
-        InvalidSource: it runs on none.
+        InvalidSource: the source runs on none of them.
     """
     failure: Exception | None = None
     for sizes in _turns(options):
@@ -63,7 +63,7 @@ def base(prober: Prober, options: Mapping[str, list[int]]) -> tuple[dict[str, in
 
 
 def _turns(options: Mapping[str, list[int]]) -> Iterator[dict[str, int]]:
-    """The batch that is tried first with all others' sizes; then every other batch."""
+    """Combine the first batch with all sizes of the other axes, then every other batch."""
     turns = max((len(sizes) for name, sizes in options.items() if name != _BATCH), default=1)
     for batch in options.get(_BATCH, [0]):
         for turn in range(turns):
@@ -74,10 +74,10 @@ def _turns(options: Mapping[str, list[int]]) -> Iterator[dict[str, int]]:
 
 
 def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> tuple[Source, list[Case]]:
-    """The source with its axes narrowed to what it takes, and the cases at other sizes than the base.
+    """Return the source with narrowed axes, and the cases at other sizes than the base.
 
     Raises:
-        InvalidSource: an axis has one size only, or the answers leave out rows of the batch.
+        InvalidSource: an axis has one size only, or the outputs leave out rows of the batch.
     """
     source = prober.source
     found: dict[str, _Axis] = {}
@@ -85,7 +85,7 @@ def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> t
     empty: list[Case] = []
     limit = max(_MOST_ELEMENTS, elements(source.shapes(base_sizes)))
     sizes = dict(base_sizes)
-    # The batch first: the other axes are then asked with two rows.
+    # The batch comes first: the other axes are then tried with two rows.
     for name in sorted(source.dimensions, key=lambda name: name != _BATCH):
         axis = _Axis((name,), source.dimensions[name], sizes, base_case, prober, limit)
         if name == _BATCH:
@@ -119,19 +119,21 @@ def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> t
 def _empty(
     prober: Prober, sizes: Mapping[str, int], accepts: Callable[[int, Case], str | None]
 ) -> list[Case]:
-    """A batch of no rows, where the source takes it and returns as many. Not of a recurrent network."""
+    """Return the case of an empty batch, if the source accepts it and returns no rows. Recurrent networks:
+    none.
+    """
     if prober.source.operators & _RECURRENT or not prober.source.operators:
         return []
     label = f"{_BATCH}=0"
     case = prober.probe(label, prober.random({**sizes, _BATCH: 0}, prober.seed), EMPTY)
-    prober.rejected.pop(label, None)  # no size of the axis: its smallest is 1
+    prober.rejected.pop(label, None)  # an empty batch is no size of the axis, whose minimum is 1
     return [case] if case is not None and accepts(0, case) is None else []
 
 
 def _together(
     prober: Prober, names: list[str], sizes: Mapping[str, int], base_case: Case, limit: int
 ) -> "_Axis | None":
-    """The axes that the source moves only together, like the sides of a square image."""
+    """Return the axes that the source accepts only if they change together, like the sides of a square image."""
     if len(names) < 2:
         return None
     for ratio in (False, True):
@@ -152,10 +154,11 @@ class _Axis:
     base_sizes: dict[str, int]  # of all axes of the source
     base_case: Case
     prober: Prober
-    limit: int  # of the elements of a probe
+    limit: int  # of the elements of a larger probe
     ratio: bool = False
-    accepts: Callable[[int, Case], str | None] = lambda size, case: None  # what is wrong with the answers
-    known: dict[int, Case | None] = field(default_factory=dict)  # size → its case, or None where rejected
+    # returns an error in the outputs, or None
+    accepts: Callable[[int, Case], str | None] = lambda size, case: None
+    known: dict[int, Case | None] = field(default_factory=dict)  # size → its case, or None if rejected
     step: int = 1
     low: int = 0
     high: int | None = None
@@ -165,7 +168,7 @@ class _Axis:
         self.known[self.size] = self.base_case
 
     def explore(self) -> bool:
-        """Find the range that the source takes. False: the axis does not move."""
+        """Find the range that the source accepts. Return False if it accepts one size only."""
         if self.names == (_BATCH,):
             for size in _BATCH_SIZES:
                 self.takes(size)
@@ -187,7 +190,9 @@ class _Axis:
         return len(self.works()) > 1
 
     def takes(self, size: int) -> bool:
-        """Whether the source does; False too where the size is not allowed, or too large to be asked."""
+        """Return whether the source accepts a size. False also if the size is not allowed or too large to
+        try.
+        """
         if size not in self.known and self._may_ask(size):
             label = ",".join(f"{name}={value}" for name, value in self._moved(size).items())
             case = self.prober.at({**self.base_sizes, **self._moved(size)}, label)
@@ -198,7 +203,7 @@ class _Axis:
         return self.known.get(size) is not None
 
     def works(self) -> list[int]:
-        """The sizes within the range that the source was asked at, and takes."""
+        """Return the sizes within the range that were tried and accepted."""
         return [size for size, case in sorted(self.known.items()) if case is not None and self._within(size)]
 
     def largest(self) -> Case:
@@ -211,7 +216,7 @@ class _Axis:
         return 2 if self.names == (_BATCH,) and 2 in others else others[0]
 
     def cases(self) -> list[Case]:
-        """Those worth comparing: the ends of the range, their neighbours, and the base's."""
+        """Return the cases to compare: the ends of the range, their neighbours, and the size after the base."""
         works = [size for size in self.works() if size != self.size]
         wanted = {*_BATCH_SIZES} if self.names == (_BATCH,) else {self.size + self.step}
         wanted |= {*works[:2], *works[-1:]}
@@ -247,7 +252,7 @@ class _Axis:
         return size >= self.low and (self.high is None or size <= self.high) and size % self.step == 0
 
     def _find_step(self) -> int | None:
-        """The smallest divisor of the base's size by which the axis moves; None: it does not."""
+        """Return the smallest divisor of the base's size by which the axis can change; None if there is none."""
         divisors = [step for step in range(1, self.size + 1) if self.size % step == 0]
         if self.ratio:
             divisors = [self.size]
@@ -257,7 +262,7 @@ class _Axis:
         return None
 
     def _edge(self, far: int) -> int:
-        """The size nearest to ``far`` that the source takes, if it takes all between the base and that."""
+        """Return the accepted size nearest to ``far``, assuming that the source accepts all sizes up to it."""
         good, bad = self.size // self.step, far // self.step
         if self.takes(far):
             return far
@@ -267,7 +272,7 @@ class _Axis:
         return good * self.step
 
     def _far(self) -> list[int]:
-        """A large size that can be asked: the maximum, else eight times or twice the base's."""
+        """Return a large size that can be tried: the maximum, or eight times or twice the base's size."""
         if self.names == (_BATCH,):
             return [size for size in _BATCH_SIZES if size > self.size and self._may_ask(size)][-1:]
         largest = self.dimension.maximum or 8 * self.size
@@ -282,7 +287,7 @@ class _Axis:
         return []
 
     def _cut_out_rejected(self) -> None:
-        """A size that the source rejects ends the range there, on the base's side."""
+        """Exclude rejected sizes: the range ends before them, on the base's side."""
         for size, case in self.known.items():
             if case is None and self._within(size):
                 if size < self.size:

@@ -1,8 +1,8 @@
-"""Float inputs that lie on the ties of a program that rounds: halves, whole numbers, halves of its steps.
+"""Float inputs on the ties of a program that rounds: halves, whole numbers, halves of its steps.
 
-A quantizer rounds x / step. A runtime that multiplies by 1 / step instead leaves the tie by one digit, and
-returns the neighbour: of random inputs nearly none shows it. Where the step follows from the range of the
-inputs (DynamicQuantizeLinear), the ties are odd multiples of a 510th of the range.
+A quantizer rounds x / step. A runtime that multiplies by 1 / step instead misses the tie by one digit and
+returns the neighbour; almost no random input shows that. If the step follows from the range of the inputs
+(DynamicQuantizeLinear), the ties are odd multiples of a 510th of the range.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ _MOVING = {
     *("shape", "expand", "slice", "gather", "flatten"),
 }
 _MOST_STEPS = 4
-_FEW_ELEMENTS = 1_024  # that the ranges of a small input reach together
+_FEW_ELEMENTS = 1_024  # values that all ranges of a small input have together
 _LEVELS = 510
 
 
 def probes(prober: Prober, base: Case) -> list[Case]:
-    """The cases, of the sizes of ``base``, that the source takes; none where it does not round."""
+    """Return the cases, with the sizes of ``base``, that the source accepts; none if it does not round."""
     source = prober.source
     floats = [spec.name for spec in source.inputs if np.dtype(spec.dtype).kind == "f"]
     if not source.operators & _ROUNDING or not floats:
@@ -48,7 +48,7 @@ def probes(prober: Prober, base: Case) -> list[Case]:
 
 
 def infinities(prober: Prober, base: Case) -> list[Case]:
-    """Both infinities, in a program that only moves and converts values: nothing may become of them."""
+    """Probe both infinities if the program only moves and converts values: they must come out unchanged."""
     operators = prober.source.operators
     if not operators or not operators <= _MOVING:
         return []
@@ -61,14 +61,16 @@ def infinities(prober: Prober, base: Case) -> list[Case]:
 
 
 def _multiples(size: int, step: float) -> npt.NDArray[np.float64]:
-    """Around zero; of a small input halves first."""
+    """Return multiples of ``step`` around zero; for a small input, halves first."""
     count = min(size, 512)
     odd = 2 * np.arange(count) - count + 1 - count % 2
     return np.concatenate([odd, 2 * np.arange(count) - count])[: max(size, 1)] * step
 
 
 def _ranges(size: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
-    """Both ends of a range and ties in it, from its end and from zero; several ranges of a small input."""
+    """Yield both ends of a range and ties in it, counted from its end and from zero; more ranges if it is
+    small.
+    """
     random = np.random.default_rng(seed)
     for _ in range(max(1, min(16, _FEW_ELEMENTS // max(size, 1)))):
         low, high = -4 * random.random(), 4 * random.random()

@@ -5,17 +5,17 @@ An output agrees when every element does::
     |artefact - source| <= rtol * |source| + atol * scale
 
 with the tolerance of its dtype, or of the precision that the artefact computes in. The scale is the largest
-number of the element's row, so that small ones, like the probabilities of a softmax, are not waved through,
-and a row beside one that is 100,000 times as large is judged as if it were alone. It is at least that of a
-usual row (``usual``): a sum near zero carries the rounding of its parts. Where each column has a unit of its
-own (``Source.units``), it is a usual number of the column. Of an output with three axes or more it is that of
-the element's channel (axis 1 or the last, whichever is less), so that a detector's scores are not measured by
-its boxes' pixels. NaN and infinity have to be in the same places, and an output without one finite number in
-any case proves nothing.
+number of the element's row. Small numbers, like the probabilities of a softmax, are therefore compared
+strictly, and a row beside one that is 100,000 times as large is compared as if it were alone. The scale is at
+least that of a usual row (``usual``), because a sum near zero carries the rounding of its parts. If each
+column has a unit of its own (``Source.units``), the scale is a usual number of the column. For an output with
+three or more axes it is the scale of the element's channel (axis 1 or the last, whichever scale is less), so
+that a detector's scores are not compared on the scale of its boxes' pixels. NaN and infinity must be in the
+same places. An output that has no finite number in any case fails.
 
-A label is judged where the source's scores say which one is right. Where its two best scores are no further
-apart than the tolerance of the best, either label is: the same votes of a forest, added in float32 and in
-float64, differ in the last digit. How many there are is reported. A third class's label is still wrong.
+A label is compared if the source's scores determine it. If the two best scores differ by no more than the
+tolerance, either label is accepted: the same votes of a forest, added in float32 and in float64, differ in
+the last digit. The number of such labels is reported. The label of a third class is still an error.
 """
 
 import platform
@@ -32,7 +32,7 @@ from . import findings
 
 TOLERANCES: dict[str, tuple[float, float]] = {  # dtype or precision → rtol, atol
     "int8": (5e-2, 5e-2),
-    "bfloat16": (2**-7, 2**-7),  # one step: it has eight binary digits
+    "bfloat16": (2**-7, 2**-7),  # one step: bfloat16 has eight binary digits
     "float16": (1e-2, 5e-3),
     "float32": (1e-3, 1e-4),
     "float64": (1e-6, 1e-8),
@@ -58,7 +58,7 @@ _TOOLS = (
     "ai-edge-quantizer",
     "numpy",
 )
-# Below this an all-zero output counts as zero: the noise of one float32 accumulation.
+# An all-zero output counts as zero below this: the noise of one float32 accumulation.
 _ZERO = 1e-6
 _NONE: Derived = {}
 _NO_NUMBER = "the source answers with nothing but NaN or infinity, which proves nothing"
@@ -66,8 +66,8 @@ _EMPTY = "it is empty, so nothing was compared"
 _USUAL = ("base", "typical", "sizes", "samples")  # classes of cases
 Usual = Mapping[str, "float | npt.NDArray[np.float64]"]
 _NOT_KNOWN: Usual = {}
-_LEAST_UNIT = 1e-9  # of the row's largest number: what float64 leaves of a difference of such numbers
-_LEAST_PART = 1e-2  # of the output's largest number: the least that a channel is measured by
+_LEAST_UNIT = 1e-9  # of the row's largest number: the float64 rounding in a difference of such numbers
+_LEAST_PART = 1e-2  # of the output's largest number: the smallest scale of a channel
 
 
 def compare(
@@ -79,11 +79,12 @@ def compare(
     run_by: str = "the source model in eager mode",
     units: Container[str] = (),
 ) -> dict[str, Any]:
-    """What becomes fidelity.json, but for the tools: per case and output how far apart, and the verdict.
+    """Return the content of fidelity.json without the tools: differences per case and output, and the
+    verdict.
 
-    ``precision`` is what the artefact computes in, of TOLERANCES; None: in each output's dtype. ``labels``,
-    ``derived``, ``run_by`` and ``units`` as ``Source`` has them. An artefact that fails to run a case is
-    ``failed`` with its error, not an exception: that is a finding.
+    ``precision`` is the artefact's computing precision, a key of TOLERANCES; None means each output's dtype.
+    ``labels``, ``derived``, ``run_by`` and ``units`` are those of ``Source``. An artefact that fails to run a
+    case is ``failed`` with its error; no exception is raised.
     """
     reports = []
     magnitudes = usual(cases, units)
@@ -95,7 +96,7 @@ def compare(
         except Exception as exc:
             if limit := as_limit(exc):
                 raise limit from exc
-            # metadata.json allows no empty batch: an artefact may reject it, but not answer it wrongly.
+            # metadata.json allows no empty batch: an artefact may reject it, but not return wrong outputs.
             report |= {"error": str(exc).strip()[:500], "outputs": {}, "passed": case.kind == EMPTY}
         else:
             report["outputs"] = compare_outputs(case.expected, actual, precision, labels, derived, magnitudes)
@@ -118,9 +119,10 @@ def compare(
 
 
 def usual(cases: Sequence[Case], units: Container[str] = ()) -> Usual:
-    """The magnitude of each output in a usual row: the median of the rows' largest numbers, without zeros.
+    """Return the magnitude of each output in a usual row: the median of the rows' largest numbers, without
+    zeros.
 
-    Of an output of ``units`` float64[columns], the median of each column.
+    For an output of ``units``, float64[columns]: the median of each column.
     """
     found: dict[str, float | npt.NDArray[np.float64]] = {}
     for name in cases[0].expected if cases else ():
@@ -144,13 +146,13 @@ def _largest_of_rows(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _median(numbers: npt.NDArray[np.float64]) -> float:
-    """Of those that are neither zero nor infinite; 0 where there is none."""
+    """Return the median of the finite numbers that are not zero; 0 if there is none."""
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
     return float(np.median(numbers)) if numbers.size else 0.0
 
 
 def not_executed(reason: str) -> dict[str, Any]:
-    """What becomes fidelity.json of an artefact that does not run here."""
+    """Return the content of fidelity.json for an artefact that does not run here."""
     return {"verdict": NOT_EXECUTED, "reason": reason, "outputs": {}, "probes": {}, "cases": []}
 
 
@@ -162,10 +164,12 @@ def compare_outputs(
     derived: Derived = _NONE,
     usual: Usual = _NOT_KNOWN,
 ) -> dict[str, Any]:
-    """Per output max_abs, max_rel, cosine, top1_agreement (None where meaningless), passed, and why not.
+    """Per output max_abs, max_rel, cosine, top1_agreement (None if meaningless), passed, and the reason if
+    not.
 
-    ``labels_not_judged`` is there where it is not 0; ``rows_compared`` of a derived output, the rows that are
-    not zero. ``usual``: of the function; without it, of these rows.
+    ``labels_not_judged`` is present if it is not 0. A derived output has ``rows_compared``, the number of
+    rows that are not zero. ``usual`` is the result of the function of that name; without it, these rows
+    determine the scale.
     """
     reports = {}
     for name, array in expected.items():
@@ -173,7 +177,8 @@ def compare_outputs(
             reports[name] = _compare_derived(name, actual, precision, derived)
             continue
         found, label = actual.get(name), labels.get(name)
-        if label is None or expected[label.scores].shape[1] != len(label.classes):  # a file may say anything
+        # a file may declare any classes
+        if label is None or expected[label.scores].shape[1] != len(label.classes):
             reports[name] = _compare(array, found, precision, usual.get(name))
             continue
         best, classes = best_classes(expected[label.scores], precision), np.array(label.classes)
@@ -192,7 +197,9 @@ def compare_outputs(
 def _compare_derived(
     name: str, actual: Mapping[str, npt.NDArray[Any]], precision: str | None, derived: Derived
 ) -> dict[str, Any]:
-    """With what follows from the artefact's other outputs, which are compared with the source's."""
+    """Compare with the output computed from the artefact's other outputs, which are compared with the
+    source's.
+    """
     found = actual.get(name)
     try:
         array = derived[name](actual)
@@ -204,14 +211,14 @@ def _compare_derived(
 
 
 def _ordered(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Equal rows in one order: those of equal scores may come in any."""
+    """Sort the rows: rows of equal scores may come in any order."""
     return np.stack([one[np.lexsort(one.T)] for one in rows]) if len(rows) else rows
 
 
 def best_classes(scores: npt.NDArray[np.generic], precision: str | None = None) -> npt.NDArray[np.bool_]:
-    """Of ``float[N, classes]`` the classes of every row whose scores are, within the tolerance, its best.
+    """Mark, for ``float[N, classes]``, the classes whose scores equal the row's best within the tolerance.
 
-    None in a row with a score that is not finite.
+    A row with a score that is not finite has none.
     """
     rtol, atol = TOLERANCES.get(precision or str(scores.dtype), (0.0, 0.0))
     finite = np.isfinite(scores)
@@ -223,7 +230,7 @@ def best_classes(scores: npt.NDArray[np.generic], precision: str | None = None) 
 
 
 def tools() -> dict[str, str]:
-    """The versions that made and checked the artefact."""
+    """Return the versions of the tools that created and checked the artefact."""
     found = {"python": platform.python_version()}
     for name in _TOOLS:
         try:
@@ -296,7 +303,7 @@ def _compare(
 def _scale(
     source: npt.NDArray[np.float64], usual: float | npt.NDArray[np.float64] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Of every element the magnitude that its difference is measured by, of the source's shape."""
+    """Return, for every element, the magnitude that its difference is compared with, in the source's shape."""
     magnitude = np.abs(source)
     if source.ndim < 3:
         rows = _largest_of_rows(source).reshape(-1, *[1] * (source.ndim - 1))
@@ -310,7 +317,7 @@ def _scale(
         magnitude.max(axis=tuple(other for other in range(source.ndim) if other != axis), keepdims=True)
         for axis in (1, source.ndim - 1)
     ]
-    # A channel of next to nothing still carries the rounding of what it was computed from.
+    # A channel of almost only zeros still carries the rounding of the numbers that it was computed from.
     return np.broadcast_to(np.maximum(np.minimum(*channels), _LEAST_PART * whole), source.shape)
 
 
@@ -325,19 +332,21 @@ def _cosine(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> fl
 
 
 def _top1(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float | None:
-    """The share of rows whose largest element is at the same place; for scores, ``float[..., classes]``."""
+    """Return the share of rows whose largest element is at the same index; for scores, ``float[...,
+    classes]``.
+    """
     if expected.dtype.kind != "f" or expected.ndim < 2 or expected.shape[-1] < 2:
         return None
     return round(float(np.mean(expected.argmax(-1) == actual.argmax(-1))), 6)
 
 
 def _short(value: Any) -> float:
-    """Three digits: more are noise that differs between machines."""
+    """Round to three digits: more digits are noise that differs between machines."""
     return float(f"{float(value):.2e}")
 
 
 def _worst(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Per output the worst of all cases."""
+    """Return, per output, the worst of all cases."""
     names = dict.fromkeys(name for report in reports for name in report["outputs"])
     summary = {}
     for name in names:
