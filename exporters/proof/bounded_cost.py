@@ -76,7 +76,7 @@ _UNKNOWN = 1000  # the degree of a value that depends on an input's values
 
 
 def has_bounded_cost(folder: Path) -> bool:
-    """Return whether an unpacked package's artefact is ONNX of bounded cost. Its metadata can only deny that."""
+    """Return whether an unpacked package's artefact is ONNX of bounded cost. Metadata can only deny that."""
     try:
         metadata = json.loads((folder / METADATA).read_bytes())
         is_onnx = metadata["model_info"]["export_format"] == "onnx"

@@ -76,7 +76,7 @@ def _further(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
 
 
 def array_as_json(array: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return the array's dtype, shape and values; for a large array, the first 16 values that are not zero."""
+    """Return the array's dtype, shape and values; for a large array, the first 16 that are not zero."""
     known = {"dtype": str(array.dtype), "shape": list(array.shape)}
     if array.size <= _MOST_VALUES:
         return known | {"values": _nested(array)}

@@ -119,8 +119,7 @@ def precision(folder: Path) -> str | None:
 
 
 def _image(preprocessing: Mapping[str, Any], tensor: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Create an image of smooth colours with some noise, of an odd size: a wrong axis, colour or rounding
-    shows.
+    """Create an image of smooth colours and noise, of an odd size: a wrong axis, colour or rounding shows.
 
     Without a resize the image has the size that the model takes.
     """

@@ -15,7 +15,7 @@ _MOST_TRIES = 1_000  # to find the rows of a probe that the source accepts
 
 @dataclass
 class Prober:
-    """``rejected``: label of each probe that the source does not take, and what it says of it."""
+    """Runs a source model. ``rejected``: label of each probe that the source rejects, with its error."""
 
     source: Source
     seed: int = 0

@@ -28,7 +28,7 @@ def describe(
     runner: Runner,
     fidelity: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The first failing case as JSON, with the smallest failing input and a ``message``."""
+    """Return the first failing case as JSON, with the smallest failing input and a ``message``."""
     case, report = next(
         (case, report) for case, report in zip(asked, fidelity["cases"], strict=True) if not report["passed"]
     )
@@ -102,7 +102,7 @@ def _answer(found: Failure, output: str, show: Any) -> Any:
 
 
 def _advice(source: Source, format_name: str, artefact: Artefact, kind: str) -> str:
-    """What to try, the likeliest first."""
+    """Return what the user can try, with the most promising remedy first."""
     if artefact.precision is not None:
         return "Export with more precision: fp32."
     others = [

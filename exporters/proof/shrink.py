@@ -20,7 +20,7 @@ Check = Callable[[Arrays, Arrays], str | None]
 
 @dataclass
 class Failure:
-    """Inputs on which the two differ; ``actual`` None where the artefact does not run them."""
+    """Inputs on which source and artefact differ. ``actual`` is None if the artefact fails on them."""
 
     inputs: Arrays
     expected: Arrays

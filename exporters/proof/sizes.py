@@ -133,7 +133,7 @@ def _empty(
 def _together(
     prober: Prober, names: list[str], sizes: Mapping[str, int], base_case: Case, limit: int
 ) -> "_Axis | None":
-    """Return the axes that the source accepts only if they change together, like the sides of a square image."""
+    """Return the axes that the source accepts only if all change together, like a square image's sides."""
     if len(names) < 2:
         return None
     for ratio in (False, True):
@@ -147,7 +147,7 @@ def _together(
 
 @dataclass(eq=False)
 class _Axis:
-    """One axis, or several that move together: by as much, or by the same factor."""
+    """One axis, or several that change together, by the same amount or by the same factor."""
 
     names: tuple[str, ...]
     dimension: Dimension
@@ -216,7 +216,7 @@ class _Axis:
         return 2 if self.names == (_BATCH,) and 2 in others else others[0]
 
     def cases(self) -> list[Case]:
-        """Return the cases to compare: the ends of the range, their neighbours, and the size after the base."""
+        """Return the cases to compare: the range's ends, their neighbours, and the size after the base."""
         works = [size for size in self.works() if size != self.size]
         wanted = {*_BATCH_SIZES} if self.names == (_BATCH,) else {self.size + self.step}
         wanted |= {*works[:2], *works[-1:]}
@@ -252,7 +252,7 @@ class _Axis:
         return size >= self.low and (self.high is None or size <= self.high) and size % self.step == 0
 
     def _find_step(self) -> int | None:
-        """Return the smallest divisor of the base's size by which the axis can change; None if there is none."""
+        """Return the smallest divisor of the base's size by which the axis can change, or None."""
         divisors = [step for step in range(1, self.size + 1) if self.size % step == 0]
         if self.ratio:
             divisors = [self.size]
@@ -262,7 +262,7 @@ class _Axis:
         return None
 
     def _edge(self, far: int) -> int:
-        """Return the accepted size nearest to ``far``, assuming that the source accepts all sizes up to it."""
+        """Return the accepted size nearest to ``far``, assuming that all sizes up to it are accepted."""
         good, bad = self.size // self.step, far // self.step
         if self.takes(far):
             return far

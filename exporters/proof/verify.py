@@ -79,8 +79,7 @@ def compare(
     run_by: str = "the source model in eager mode",
     units: Container[str] = (),
 ) -> dict[str, Any]:
-    """Return the content of fidelity.json without the tools: differences per case and output, and the
-    verdict.
+    """Return the content of fidelity.json except the tools: differences per case and output, verdict.
 
     ``precision`` is the artefact's computing precision, a key of TOLERANCES; None means each output's dtype.
     ``labels``, ``derived``, ``run_by`` and ``units`` are those of ``Source``. An artefact that fails to run a
@@ -119,8 +118,7 @@ def compare(
 
 
 def usual(cases: Sequence[Case], units: Container[str] = ()) -> Usual:
-    """Return the magnitude of each output in a usual row: the median of the rows' largest numbers, without
-    zeros.
+    """Return the magnitude of each output in a usual row: the median of the rows' largest non-zero numbers.
 
     For an output of ``units``, float64[columns]: the median of each column.
     """
@@ -164,8 +162,7 @@ def compare_outputs(
     derived: Derived = _NONE,
     usual: Usual = _NOT_KNOWN,
 ) -> dict[str, Any]:
-    """Per output max_abs, max_rel, cosine, top1_agreement (None if meaningless), passed, and the reason if
-    not.
+    """Return, per output: max_abs, max_rel, cosine, top1_agreement (None if meaningless), passed, reason.
 
     ``labels_not_judged`` is present if it is not 0. A derived output has ``rows_compared``, the number of
     rows that are not zero. ``usual`` is the result of the function of that name; without it, these rows
@@ -303,7 +300,7 @@ def _compare(
 def _scale(
     source: npt.NDArray[np.float64], usual: float | npt.NDArray[np.float64] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return, for every element, the magnitude that its difference is compared with, in the source's shape."""
+    """Return the magnitude that each element's difference is compared with, in the source's shape."""
     magnitude = np.abs(source)
     if source.ndim < 3:
         rows = _largest_of_rows(source).reshape(-1, *[1] * (source.ndim - 1))
