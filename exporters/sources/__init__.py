@@ -1,6 +1,6 @@
 """Load a checkpoint: the only gate for untrusted files.
 
-What a file is, is decided by its content: ``.pt`` may be TorchScript, an exported program, weights or any
+The content of a file decides its kind: ``.pt`` may be TorchScript, an exported program, weights or any
 pickle.
 """
 
@@ -18,7 +18,7 @@ from . import boosters, compressed, contents
 from .advice import SAVE_AS_PROGRAM
 from .contents import Contents
 
-# What a state dict may name, and whole modules of networks do not; the loader itself is stricter.
+# Names that a state dict may import, and pickled networks exceed; the loader itself is stricter.
 OF_WEIGHTS = re.compile(
     r"torch\.\w+|torch\.(_utils|_tensor|storage|serialization|cuda|nn\.parameter)\.\w+"
     r"|collections\.(OrderedDict|Counter)|builtins\.(set|bytearray|complex)|_codecs\.encode|argparse\.Namespace"
@@ -27,7 +27,9 @@ OF_WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class _Kind:
-    """``module`` of this package has ``load(path, options, trust)``, and is imported when one is loaded."""
+    """``module`` of this package has ``load(path, options, trust)``. It is imported when it is first
+    needed.
+    """
 
     name: str  # of base.FAMILIES
     recognise: Callable[[Contents], bool]
@@ -57,12 +59,14 @@ def _is_ultralytics(found: Contents) -> bool:
 
 
 def _is_network(found: Contents) -> bool:
-    """Objects of torch that are more than weights; asked after what knows them better."""
+    """Recognise objects of torch that are more than weights. Called after the more specific kinds."""
     return any(name.startswith("torch.") for name in found.pickled or ())
 
 
 def _is_estimator(framework: str) -> Callable[[Contents], bool]:
-    """Its library's own file, skops' archive, or a pickle; of scikit-learn if it names no other library."""
+    """Recognise the library's own file, a skops archive, or a pickle. Other pickles count as
+    scikit-learn's.
+    """
 
     def recognise(found: Contents) -> bool:
         if framework == "xgboost" and boosters.is_xgboost(found.head):
@@ -90,7 +94,7 @@ def _is_state_dict(found: Contents) -> bool:
     return not found.is_archive and found.head[8:9] == b"{" and 0 < size <= 100_000_000
 
 
-# In this order: the first that recognises a file is its kind.
+# The first kind in this order that recognises a file is chosen.
 _KINDS = (
     _Kind("pt2", _is_pt2, "pt2"),
     _Kind("torchscript", _is_torchscript, "torchscript"),
@@ -106,21 +110,21 @@ _KINDS = (
 
 
 def detect(path: Path) -> str:
-    """One of ``base.FAMILIES``; reads names and headers, never an object.
+    """Return the file's family, one of ``base.FAMILIES``. Reads names and headers only, and loads no object.
 
     Raises:
-        InvalidSource: no model that is understood here, or a damaged one.
+        InvalidSource: no kind of model that is known here, or a damaged file.
         UnsafeCheckpoint: a pickle, with or without an archive around it.
     """
     return _kind(contents.read(path)).name
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust = Trust()) -> Source:  # noqa: B008 - frozen
-    """The model in ``path``, a file or a folder, checked and loaded.
+    """Check and load the model in ``path``, a file or a folder.
 
     Raises:
-        InvalidSource, UnsafeCheckpoint: as ``detect``, and for what the loader itself refuses.
-        UnsupportedOption: an option that this kind of source cannot follow.
+        InvalidSource, UnsafeCheckpoint: as ``detect``, and those of the loader.
+        UnsupportedOption: an option that this kind of source does not have.
     """
     import torch
 
@@ -132,7 +136,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust = Trust()) -> Sour
             allowed=[False],
             option="float64",
         )
-    # More threads add up in another order, and the golden outputs would differ in their last bits.
+    # More threads add in another order, which would change the last bits of the golden outputs.
     torch.set_num_threads(1)
     source: Source = import_module(f".{kind.module}", __name__).load(path, options, trust)
     return source

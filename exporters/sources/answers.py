@@ -1,6 +1,6 @@
-"""What an estimator answers to rows, by the names of its outputs.
+"""The outputs of an estimator for rows of inputs, by name.
 
-They are named as skl2onnx and onnxmltools name them, and are in the estimator's own floats:
+The names are those of skl2onnx and onnxmltools. Floats have the estimator's own dtype:
 
 ==============  ============================================================================================
 a classifier    ``probabilities`` float[batch, classes], or ``scores`` where it has none, which come first
@@ -24,7 +24,7 @@ from ..errors import InvalidSource
 
 
 def class_names(estimator: Any) -> tuple[str, ...] | None:
-    """What the columns of probabilities are of."""
+    """Return the names of the classes, in the order of the columns of probabilities."""
     classes = getattr(estimator, "classes_", None)
     if classes is None or not _is_classifier(estimator):
         return None
@@ -32,15 +32,16 @@ def class_names(estimator: Any) -> tuple[str, ...] | None:
 
 
 def _labels_are_places(estimator: Any) -> bool:
-    """Whether ``label`` is the place in ``classes_``, not the class itself."""
+    """Return whether ``label`` is the index into ``classes_``, not the class itself."""
     return np.asarray(estimator.classes_).dtype.kind not in "iu"
 
 
 def label_outputs(estimator: Any, ask: Callable[[], Arrays]) -> dict[str, Labels]:
-    """A label that is not the class that scores best is judged in every row: as of a support vector machine,
-    which votes, or a decision function, which may have other columns than classes.
+    """Return the label outputs whose label always belongs to the best score.
 
-    ``ask``: what the estimator answers to typical rows.
+    Any other label is compared in every row, for example that of a support vector machine, which votes, or of
+    a decision function whose columns are not the classes. ``ask`` returns the estimator's outputs for typical
+    rows.
     """
     if not _is_classifier(estimator) or not hasattr(estimator, "predict_proba"):
         return {}
@@ -66,7 +67,11 @@ def _is_classifier(estimator: Any) -> bool:
 
 
 def of(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
-    """Raises InvalidSource: it neither predicts nor transforms, or gives several labels for a row."""
+    """Return the function from rows to outputs.
+
+    Raises:
+        InvalidSource: the estimator neither predicts nor transforms, or returns several labels for a row.
+    """
     if _is_classifier(estimator):
         return _classifier(estimator)
     from sklearn.base import is_clusterer, is_outlier_detector, is_regressor
@@ -113,11 +118,13 @@ def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
     if hasattr(estimator, "predict_proba"):
         return lambda rows: {"probabilities": _columns(estimator.predict_proba(rows)), "label": label(rows)}
 
-    if not hasattr(estimator, "decision_function"):  # as of votes by majority
+    if not hasattr(estimator, "decision_function"):  # for example with majority votes
         return lambda rows: {"label": label(rows)}
 
     def scores(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
-        """Of two classes scikit-learn gives the second one's score alone: the first one's is its negative."""
+        """Return one score per class. For two classes scikit-learn returns the second's; the first's is its
+        negative.
+        """
         found: npt.NDArray[Any] = _columns(estimator.decision_function(rows))
         return np.hstack([-found, found]) if len(classes) == 2 and found.shape[1] == 1 else found
 

@@ -1,11 +1,11 @@
-"""The option ``architecture``: which network the weights are of.
+"""The option ``architecture``: the network that weights belong to.
 
 ``timm:NAME``, ``hf:config.json`` and ``package.module:Class``; timm's models and classes take arguments::
 
     timm:resnet18?num_classes=10&in_chans=1
     my_package.nets:Tagger?hidden=32&bidirectional=true
 
-An argument is JSON, and a text where it is not.
+An argument is JSON, or a text if it is not valid JSON.
 """
 
 import difflib
@@ -27,8 +27,8 @@ from .eager import Network
 from .inputs import parse as parse_inputs
 
 _FORMS = ("timm:NAME", "hf:config.json", "package.module:Class")
-# Numbers and names of timm's networks. Not among them is what would fetch or read something else than the
-# weights that were sent, and what names a class or a device.
+# Numbers and names of timm's networks. Arguments that would download or read anything other than the uploaded
+# weights, or that name a class or a device, are left out.
 _OF_TIMM = """
 num_classes in_chans img_size global_pool features_only out_indices output_stride
 drop_rate drop_path_rate drop_block_rate pos_drop_rate patch_drop_rate proj_drop_rate attn_drop_rate
@@ -53,7 +53,7 @@ class Architecture:
     def build(
         self, weights: dict[str, Any], folder: Path, options: Mapping[str, Any], trust: Trust
     ) -> Network:
-        """The network with its weights. ``folder``: where the weights lie, and with hf: their config.json.
+        """Build the network with its weights. ``folder`` holds the weights and, for hf, their config.json.
 
         Raises:
             UnsupportedOption: no such architecture, or arguments or inputs that it does not take.
@@ -71,7 +71,7 @@ class Architecture:
 
 
 def parse(text: str | None) -> Architecture:
-    """Raises UnsupportedOption: missing, or of another form."""
+    """Parse the option. Raises UnsupportedOption if it is missing or has another form."""
     if not text:
         raise UnsupportedOption(
             "The file holds weights without the network they are of. Name it with the option architecture: "
@@ -96,7 +96,7 @@ def parse(text: str | None) -> Architecture:
 
 
 def load_weights(module: Any, weights: Mapping[str, Any], name: str) -> None:
-    """Strict: every name there and of the right shape, none too many.
+    """Load the weights strictly: every name present, of the right shape, and no others.
 
     Raises:
         InvalidSource: with the first names that differ.
@@ -119,7 +119,7 @@ def load_weights(module: Any, weights: Mapping[str, Any], name: str) -> None:
 def require_match(
     name: str, missing: Iterable[str], unexpected: Iterable[str], shapes: Iterable[str]
 ) -> None:
-    """Raises InvalidSource when any of them is not empty."""
+    """Raises InvalidSource if any of the three is not empty."""
     found = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": sorted(shapes)}
     parts = [
         f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
@@ -137,7 +137,7 @@ def require_match(
 
 
 def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[str, Any]) -> Network:
-    """What the arguments leave out, the weights and timm's own configuration tell."""
+    """Build a network of timm. Missing arguments are taken from the weights and timm's configuration."""
     imports.require("timm", "pip install 'model-service[formats]'.")
     import timm
 
@@ -171,7 +171,7 @@ def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[
 
 
 def _told_by(weights: Mapping[str, Any], configuration: Any) -> dict[str, Any]:
-    """``num_classes`` and ``in_chans``, by the shapes of the first and the last layer."""
+    """Return ``num_classes`` and ``in_chans``, from the shapes of the last and the first layer."""
     found: dict[str, Any] = {}
     last, first = (
         names[0] if isinstance(names, (list, tuple)) else names
@@ -216,7 +216,7 @@ def _of_class(
 
 
 def _make(name: str, create: Callable[[], Any]) -> Any:
-    """Seeded: a buffer that no checkpoint keeps may be random."""
+    """Create the network with a fixed seed: a buffer that no checkpoint stores may be random."""
     import torch
 
     torch.manual_seed(0)

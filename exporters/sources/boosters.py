@@ -1,4 +1,4 @@
-"""XGBoost's and LightGBM's own model files: numbers, read by native code, and never a pickle."""
+"""Load XGBoost's and LightGBM's own model files: numbers that native code reads, never a pickle."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from ..errors import InvalidSource, as_limit
 from . import xgboost_gate
 
 _LIMIT_BYTES = 4 << 30
-_TREE_LINES = 22  # LightGBM reads no more of a tree
+_TREE_LINES = 22  # LightGBM reads at most this many lines of a tree
 _INTEGERS = re.compile(r"-?[0-9]{1,10}( -?[0-9]{1,10})*")
 
 
 def is_xgboost(head: bytes) -> bool:
-    """JSON, or UBJSON with the length of the first key before it."""
+    """Recognise JSON, or UBJSON, which has the length of the first key before the key."""
     return (
         head[:1] == b"{"
         and re.search(rb'^\{(\s*"|[LlIiU][\x00-\x07]{1,8})(learner|version)\b', head) is not None
@@ -30,7 +30,7 @@ def is_lightgbm(head: bytes) -> bool:
 
 
 def load_xgboost(path: Path) -> Any:
-    """The scikit-learn estimator that the objective calls for.
+    """Return the scikit-learn estimator that fits the model's objective.
 
     Raises:
         InvalidSource: damaged, or of a newer XGBoost.
@@ -50,7 +50,7 @@ def load_xgboost(path: Path) -> Any:
         elif objective.startswith("rank:"):
             estimator = xgboost.XGBRanker(objective=objective)
         estimator.load_model(raw)
-        if objective == "multi:softmax":  # asked for probabilities, it would answer with labels
+        if objective == "multi:softmax":  # for probabilities, it would return labels
             estimator.get_booster().set_param({"objective": "multi:softprob"})
             estimator.objective = "multi:softprob"
         return estimator
@@ -61,7 +61,7 @@ def load_xgboost(path: Path) -> Any:
 
 
 def load_lightgbm(path: Path) -> Any:
-    """The scikit-learn estimator that the objective calls for.
+    """Return the scikit-learn estimator that fits the model's objective.
 
     Raises:
         InvalidSource: damaged, or of a newer LightGBM.
@@ -76,7 +76,7 @@ def load_lightgbm(path: Path) -> Any:
         estimator = lightgbm.LGBMRegressor(objective=objective or None)
         if objective in ("binary", "multiclass", "multiclassova"):
             estimator = _classes(lightgbm.LGBMClassifier(objective=objective), booster)
-        # What fit() sets: LightGBM has no way from its own file back to an estimator.
+        # The attributes that fit() sets: LightGBM cannot restore an estimator from its own file.
         estimator._Booster = booster
         estimator._objective = objective
         estimator._n_features = estimator._n_features_in = booster.num_feature()
@@ -89,10 +89,10 @@ def load_lightgbm(path: Path) -> Any:
 
 
 def check_xgboost(raw: Any) -> None:
-    """XGBoost believes its file: which column, which child, which category.
+    """Check the columns, children and categories of a model file, which XGBoost does not check.
 
     Raises:
-        InvalidSource: a tree that would be read outside its tables, or nothing that XGBoost wrote.
+        InvalidSource: a tree that would be read outside its tables, or a file that XGBoost did not write.
     """
     try:
         xgboost_gate.check(bytes(raw))
@@ -109,7 +109,7 @@ def check_xgboost(raw: Any) -> None:
 
 
 def check_lightgbm(text: Any) -> None:
-    """LightGBM believes its text: which column, which child, and where in the text each tree begins.
+    """Check the columns, children and positions of trees in a model text, which LightGBM does not check.
 
     Raises:
         InvalidSource: a tree that would read outside its own memory, or a text that LightGBM did not write.
@@ -122,7 +122,7 @@ def check_lightgbm(text: Any) -> None:
         columns = _integer(header["max_feature_idx"]) + 1
         outputs = _integer(header["num_class"])
         _require(columns > 0 and outputs > 0)
-        # One number a tree and row, in a row of one number a class.
+        # One number per tree and row, in a row with one number per class.
         _require(_integer(header.get("num_tree_per_iteration", header["num_class"])) == outputs)
         for word in header.get("objective", "").split():
             _require(not word.startswith("num_class") or word == f"num_class:{outputs}")
@@ -140,7 +140,9 @@ def check_lightgbm(text: Any) -> None:
 
 
 def _check_lightgbm_tree(block: str, columns: int) -> None:
-    """Inner nodes count up from the root; a child is a later one, or a leaf as ``-1 - leaf``."""
+    """Check a tree: inner nodes count up from the root; a child is a later node, or a leaf as ``-1 -
+    leaf``.
+    """
     lines = block.rstrip("\n").split("\n")[1:]
     _require(len(lines) <= _TREE_LINES and all("=" in line for line in lines))
     fields = _fields(lines)
@@ -169,7 +171,7 @@ def _check_lightgbm_tree(block: str, columns: int) -> None:
 
 
 def _check_lightgbm_lines(fields: dict[str, str], leaves: int, columns: int) -> None:
-    """The lines of ``linear_tree``: LightGBM reads as many numbers as ``num_features`` says."""
+    """Check the lines of ``linear_tree``: LightGBM reads as many numbers as ``num_features`` declares."""
     counts = [_integer(one) for one in fields["num_features"].split(" ")]
     _require(len(counts) == leaves and len(fields["leaf_const"].split(" ")) == leaves)
     read = [_integer(one) for one in fields["leaf_features"].split()]

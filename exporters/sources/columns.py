@@ -1,4 +1,4 @@
-"""What a fitted estimator knows of its input columns: categories, and values at which its answer changes."""
+"""A fitted estimator's knowledge of its input columns: categories, and values where its output changes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,14 +14,16 @@ _NONE = np.empty(0)
 
 @dataclass
 class Column:
-    """``codes``: the categories of an encoder or a booster. ``bounds``: of scalers, binners and imputers."""
+    """``codes``: the categories of an encoder or a booster. ``bounds``: values of scalers, binners,
+    imputers.
+    """
 
     codes: Numbers = field(default_factory=lambda: _NONE)
     bounds: Numbers = field(default_factory=lambda: _NONE)
 
 
 def known(estimator: Any, width: int) -> list[Column]:
-    """Return what the parts that see the ``width`` input columns know of each."""
+    """Return what the parts that read the ``width`` input columns know about each column."""
     found = [Column() for _ in range(width)]
     for part, columns in _seen(estimator, np.arange(width)):
         for place, values in _codes(part, len(columns)):
@@ -34,7 +36,7 @@ def known(estimator: Any, width: int) -> list[Column]:
 
 
 def with_codes(rows: npt.NDArray[Any], columns: list[Column], seed: int = 0) -> npt.NDArray[Any]:
-    """The rows, with a known category in each column that has categories."""
+    """Return the rows with a known category in each column that has categories."""
     random = np.random.default_rng(seed)
     rows = rows.copy()
     for place, column in enumerate(columns):
@@ -44,9 +46,10 @@ def with_codes(rows: npt.NDArray[Any], columns: list[Column], seed: int = 0) -> 
 
 
 def members(estimator: Any) -> list[tuple[Any, Any]]:
-    """The fitted estimators that see the rows of a search, a vote, a bag ...; each with its columns or None.
+    """Return the fitted estimators inside a search, a vote, a bag ..., each with its columns or None.
 
-    Empty for an estimator that computes by itself. A member whose columns are None sees all.
+    The list is empty for an estimator that computes by itself. A member whose columns are None reads all of
+    them.
     """
     state = getattr(estimator, "__dict__", {})
     for name in ("best_estimator_", "regressor_"):
@@ -76,7 +79,7 @@ def members(estimator: Any) -> list[tuple[Any, Any]]:
 
 
 def keeps_values(step: Any) -> bool:
-    """Whether a step hands the rows on as they are, but for missing values."""
+    """Return whether a step passes the rows on unchanged, except for missing values."""
     if step is None or isinstance(step, str):
         return True
     kind, state = type(step).__name__, getattr(step, "__dict__", {})
@@ -86,7 +89,7 @@ def keeps_values(step: Any) -> bool:
 
 
 def _seen(part: Any, columns: npt.NDArray[np.int64]) -> Iterator[tuple[Any, npt.NDArray[np.int64]]]:
-    """Each fitted part that sees input columns as they are, with the places of these."""
+    """Yield each fitted part that reads input columns unchanged, with the indices of these columns."""
     if part is None or isinstance(part, str):
         return
     steps = getattr(part, "steps", None)
@@ -121,7 +124,7 @@ def _codes(part: Any, width: int) -> Iterator[tuple[int, Numbers]]:
 
 
 def _lightgbm(booster: Any) -> Iterator[tuple[int, Numbers]]:
-    """A model's text describes a numeric column as ``[smallest:largest]``, a categorical one as ``0:1:2``."""
+    """Parse a model's text: a numeric column is ``[smallest:largest]``, a categorical one ``0:1:2``."""
     text = booster.model_to_string(num_iteration=1)
     line = next((one for one in text.splitlines() if one.startswith("feature_infos=")), "feature_infos=")
     for place, info in enumerate(line.partition("=")[2].split()):

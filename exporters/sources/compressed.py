@@ -1,4 +1,4 @@
-"""Read a file that joblib compressed, and no more of it than may come out."""
+"""Read a file that joblib compressed, up to a limit of uncompressed bytes."""
 
 import bz2
 import gzip
@@ -9,9 +9,9 @@ from typing import IO, Any, cast
 
 from ..errors import InvalidSource
 
-# A memory limit ends a bomb too, but not before the machine has paid for it.
+# A memory limit stops a decompression bomb too, but only after it has used that memory.
 LIMIT_BYTES = 8 << 30
-# The first bytes of each, as joblib tells them apart.
+# The first bytes of each format, by which joblib recognises it.
 MAGICS = {
     "zlib": (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),
     "gzip": (b"\x1f\x8b",),
@@ -23,12 +23,12 @@ MAGICS = {
 
 
 def compression(head: bytes) -> str | None:
-    """What the first bytes say, of MAGICS."""
+    """Return the compression that the first bytes indicate, a key of MAGICS."""
     return next((name for name, magics in MAGICS.items() if head.startswith(magics)), None)
 
 
 def open_bounded(path: Path, limit_bytes: int = LIMIT_BYTES) -> IO[bytes]:
-    """The content, unpacked where it is packed. Reading past ``limit_bytes`` raises InvalidSource.
+    """Open the file, decompressed if necessary. Reading past ``limit_bytes`` raises InvalidSource.
 
     Raises:
         InvalidSource: compressed with lz4, which Python does not read.

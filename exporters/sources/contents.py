@@ -1,4 +1,4 @@
-"""What a checkpoint shows of itself before anything of it is loaded: names and numbers, never objects."""
+"""Read names and numbers of a checkpoint before any object of it is loaded."""
 
 import io
 import pickletools
@@ -10,10 +10,10 @@ from typing import IO
 
 from ..errors import InvalidSource
 
-# Of torch.save before 1.6: three small pickles, the first of which is this number, and then the object.
+# torch.save before 1.6 wrote three small pickles, the first of which is this number, then the object.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PICKLES = 4
-# The pickle of a checkpoint names its tensors; their numbers are beside it in the archive.
+# The pickle of a checkpoint only names its tensors; their numbers are stored beside it in the archive.
 _PICKLE_LIMIT_BYTES = 64 << 20
 _HEAD_BYTES = 4096
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
@@ -21,11 +21,11 @@ _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
 
 @dataclass(frozen=True)
 class Contents:
-    """``members``: of an archive without its one root folder, or the names of a folder's files.
+    """``members``: those of an archive without its single root folder, or the names of a folder's files.
 
-    ``pickled``: what a pickle, or torch.save's archive of one, names to import, as ``module.name``; None for
-    anything that is no pickle. Read from its opcodes, to know what a file claims to be: a crafted pickle can
-    hide names from this, so nothing is safe because of it.
+    ``pickled``: the names that a pickle, or torch.save's archive of one, imports, as ``module.name``; None
+    for other files. They are read from its opcodes to find out the file's declared kind. A crafted pickle can
+    hide names from this, so the result is no proof of safety.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class Contents:
 
 
 def read(path: Path) -> Contents:
-    """Raises InvalidSource: nothing there, empty, or an archive that cannot be read."""
+    """Read a path. Raises InvalidSource if it is missing or empty, or an archive that cannot be read."""
     if path.is_dir():
         return Contents(path, is_folder=True, members=frozenset(item.name for item in path.iterdir()))
     if not path.is_file():
@@ -69,7 +69,7 @@ def read(path: Path) -> Contents:
 
 
 def looks_like_pickle(head: bytes) -> bool:
-    """Protocol 2 and later say so in their first byte; an older one is text opcodes that parse one by one."""
+    """Recognise a pickle: protocol 2 and later by the first bytes, older ones by parsing four opcodes."""
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return True
     if head[:1] not in (b"(", b"c", b"]", b"}"):
@@ -81,7 +81,9 @@ def looks_like_pickle(head: bytes) -> bool:
 
 
 def looks_like_onnx(head: bytes) -> bool:
-    """In protobuf: field 1, the version of the format (below 32), then one of the model's other fields."""
+    """Recognise the protobuf: field 1, the format's version (below 32), then one of the model's other
+    fields.
+    """
     return (
         len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
     )
@@ -105,7 +107,7 @@ def _globals(file: IO[bytes]) -> frozenset[str]:
                 elif number == 0 and argument == _LEGACY_MAGIC:
                     legacy = True
     except ValueError:
-        pass  # cut short, or raw numbers behind the pickle: what was read so far is what it claims to be
+        pass  # truncated, or raw numbers behind the pickle: the names read so far are the declared ones
     return frozenset(found)
 
 

@@ -1,7 +1,7 @@
-"""A network that was built here, in eager mode, and the graph that is made of it for the converters.
+"""A network that was built here, in eager mode, and the graph that the converters get.
 
-``torch.export`` makes the graph where it can; where it cannot, a trace (TorchScript) does. Either is only a
-means: what an artefact is compared with is always the network itself.
+``torch.export`` creates the graph if it can; otherwise a trace (TorchScript) does. The graph is only used for
+conversion: artefacts are always compared with the network itself.
 """
 
 import inspect
@@ -17,18 +17,18 @@ from ..errors import InvalidSource, as_limit, reason
 from . import operators
 from .tensors import flatten_outputs, to_numpy, to_torch
 
-# Never 1, which torch would take for a constant, and not twice the same where there are several axes.
+# Never 1, which torch would treat as a constant, and never the same size for two axes.
 _BATCH = 2
 _SIZES = (16, 24, 32, 40, 64, 128, 224, 256)
 
 
 @dataclass(frozen=True)
 class Network:
-    """``module``: on the CPU, in eval mode. ``by_keyword``: inputs go in under their names, not in order."""
+    """``module``: on the CPU, in eval mode. ``by_keyword``: inputs are passed by name instead of position."""
 
     module: Any
     inputs: tuple[TensorSpec, ...]
-    dimensions: Mapping[str, Dimension] = field(default_factory=dict)  # what is known of the named axes
+    dimensions: Mapping[str, Dimension] = field(default_factory=dict)  # the known limits of the named axes
     integers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     by_keyword: bool = False
     classes: tuple[str, ...] | None = None
@@ -36,7 +36,7 @@ class Network:
 
 
 def load(kind: str, network: Network) -> Source:
-    """The network as a source of ``kind``.
+    """Return the network as a source of ``kind``.
 
     Raises:
         InvalidSource: it does not run on inputs of its shapes, or neither torch.export nor a trace follow it.
@@ -69,7 +69,7 @@ def load(kind: str, network: Network) -> Source:
         return {spec.name: _shape(spec, sizes) for spec in specs}
 
     class Named(torch.nn.Module):  # type: ignore[misc]
-        """The inputs in order, and the outputs by name."""
+        """Takes the inputs in order and returns the outputs by name."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -79,7 +79,9 @@ def load(kind: str, network: Network) -> Source:
             return tensors(call(*flat))
 
     class Traced(Named):
-        """A trace has no names: its outputs are nested as the network nests them, or else a tuple."""
+        """Returns outputs without names, as a trace has none: nested as in the network, or a tuple for a
+        dict.
+        """
 
         def forward(self, *flat: Any) -> Any:
             value = call(*flat)
@@ -109,7 +111,7 @@ def load(kind: str, network: Network) -> Source:
 
 
 def _signature(specs: tuple[TensorSpec, ...]) -> inspect.Signature:
-    """Names the graph's inputs like the model's: torch reads them here."""
+    """Name the graph's inputs like the model's: torch reads the names from this signature."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = [re.sub(r"\W", "_", spec.name) for spec in specs]
     names = [f"{name}_" if keyword.iskeyword(name) or name == "self" else name for name in names]
@@ -122,7 +124,7 @@ def _example(
     dimensions: Mapping[str, Dimension],
     integers: Mapping[str, tuple[int, int]],
 ) -> tuple[tuple[Any, ...], dict[str, int]]:
-    """Inputs of the first sizes that the network runs on, and the sizes."""
+    """Return example inputs of the first sizes that the network runs on, and these sizes."""
     import torch
 
     failure: Exception | None = None
@@ -150,7 +152,7 @@ def _example(
 
 
 def _choices(dimensions: Mapping[str, Dimension]) -> Iterator[dict[str, int]]:
-    """All axes of different sizes first; then all of one, like the sides of a square image."""
+    """Yield sizes to try: all axes different first, then all equal, like the sides of a square image."""
     known = {
         name: _BATCH if name == "batch" else dimension.example
         for name, dimension in dimensions.items()
@@ -183,7 +185,7 @@ def _capture(
     dimensions: Mapping[str, Dimension],
     example: tuple[Any, ...],
 ) -> tuple[str, Any]:
-    """(PROGRAM, the exported program), else (SCRIPT, the trace)."""
+    """Return (PROGRAM, the exported program), or, if export fails, (SCRIPT, the trace)."""
     import torch
 
     from ..formats.torch_graph import quiet
@@ -212,7 +214,7 @@ def _capture(
 def _named_axes(
     specs: tuple[TensorSpec, ...], dimensions: Mapping[str, Dimension]
 ) -> tuple[dict[int, Any], ...]:
-    """One symbol for each name, within its bounds: inputs that share a name share the size."""
+    """Create one symbol per name, within its bounds: inputs that share a name share the size."""
     from torch.export import Dim
 
     dims = {name: Dim(name, min=size.minimum, max=size.maximum) for name, size in dimensions.items()}
@@ -222,7 +224,7 @@ def _named_axes(
 
 
 def _found_axes(specs: tuple[TensorSpec, ...]) -> tuple[dict[int, Any], ...]:
-    """torch finds out itself how far each axis can go, and which belong together."""
+    """Let torch determine the range of each axis, and which axes are equal."""
     from torch.export import Dim
 
     return tuple(
@@ -236,7 +238,9 @@ def _inputs(program: Any) -> list[Any]:
 
 
 def _keeps_axes(program: Any, specs: tuple[TensorSpec, ...]) -> bool:
-    """False where torch fixed an axis at the traced size: it met a loop over it, a recurrent layer's."""
+    """Return False if torch fixed an axis at the traced size, for example in the loop of a recurrent
+    layer.
+    """
     return all(
         isinstance(wanted, int) or (not isinstance(size, int) and bool(size.node.expr.free_symbols))
         for spec, meta in zip(specs, _inputs(program), strict=True)
@@ -245,7 +249,7 @@ def _keeps_axes(program: Any, specs: tuple[TensorSpec, ...]) -> bool:
 
 
 def _symbols(program: Any, specs: tuple[TensorSpec, ...]) -> dict[str, str]:
-    """torch's name of each dynamic axis (``s31``) → ours."""
+    """torch's name of each dynamic axis (``s31``) → the name in the declared shape."""
     return {
         str(size): wanted
         for spec, meta in zip(specs, _inputs(program), strict=True)

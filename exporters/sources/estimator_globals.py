@@ -1,14 +1,16 @@
-"""The exact names that an estimator's file may contain. Standard library only: nothing here is imported yet.
+"""The exact names that an estimator's file may contain. Standard library only: nothing is imported here.
 
-Classes whose instances are nothing but attributes; values that are carried and never called. What has to be
-called to rebuild an object, like an array, is a function of ``pickle_values``, not the one the file names.
+They are classes whose instances hold attributes only, and values that are stored and never called. To rebuild
+an object such as an array, a function of ``pickle_values`` is called instead of the function that the file
+names.
 
-Left out on purpose: what takes functions or file names from its state (``functools.partial``,
-``joblib.Memory``), and what no converter knows. ``native_state`` looks at the state of those that could:
-``FunctionTransformer`` calls numpy's plain functions alone, a vectorizer reads text alone.
+Two kinds are left out on purpose: classes that take functions or file names from their state
+(``functools.partial``, ``joblib.Memory``), and classes that no converter supports. ``native_state`` checks
+the state of listed classes that could call functions: ``FunctionTransformer`` may call numpy's plain
+functions only, and a vectorizer may read text only.
 """
 
-# One module a line, then the classes in it.
+# One module per line, then its classes.
 _CLASSES = """
 sklearn.pipeline Pipeline FeatureUnion
 sklearn.frozen._frozen FrozenEstimator
@@ -118,7 +120,7 @@ lightgbm.basic Booster
 lightgbm.sklearn LGBMClassifier LGBMRegressor LGBMModel LGBMRanker
 """
 
-# Cython classes that are made of numbers alone: the file may give their constructor nothing else.
+# Cython classes built from numbers only: the file may pass nothing else to their constructor.
 _NUMERIC = """
 sklearn._loss._loss CyAbsoluteError CyExponentialLoss CyHalfBinomialLoss CyHalfGammaLoss CyHalfMultinomialLoss
 sklearn._loss._loss CyHalfPoissonLoss CyHalfSquaredError CyHalfTweedieLoss CyHalfTweedieLossIdentity
@@ -126,7 +128,7 @@ sklearn._loss._loss CyHuberLoss CyPinballLoss
 sklearn.linear_model._sgd_fast EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge
 """
 
-# Carried as an attribute: a dtype to convert to, a score that was used to fit.
+# Stored as an attribute: a dtype to convert to, or a score that was used for fitting.
 _VALUES = """
 numpy log1p expm1 log log2 log10 exp exp2 sqrt square absolute negative reciprocal sin cos tanh
 numpy bool bool_ str_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 ndarray
@@ -137,7 +139,7 @@ sklearn.feature_selection._univariate_selection chi2 f_classif f_regression r_re
 sklearn.feature_selection._mutual_info mutual_info_classif mutual_info_regression
 """
 
-# Classes that no package can hold, and what to use in their place.
+# Classes that no package can hold, and their replacements.
 _INSTEAD = {
     "HashingVectorizer": "it keeps no terms, and its rows of hashes are too wide for a tensor. Fit a "
     "TfidfVectorizer or a CountVectorizer, with max_features where there are many terms.",
@@ -147,12 +149,12 @@ _INSTEAD = {
     "ColumnTransformer and a OneHotEncoder on a data frame.",
 }
 
-# numpy's functions of one number: calling them does nothing else.
+# numpy's functions of one number: calling them has no other effect.
 FUNCTIONS = frozenset(
     name for line in _VALUES.splitlines() if line.startswith("numpy log1p") for name in line.split()[1:]
 )
 
-# Modules that were renamed; a pickle of protocol 2 says ``copy_reg`` and ``__builtin__`` in every version.
+# Renamed modules; a pickle of protocol 2 has ``copy_reg`` and ``__builtin__`` in every Python version.
 _RENAMED = {
     "copy_reg": "copyreg",
     "__builtin__": "builtins",
@@ -164,7 +166,7 @@ Name = tuple[str, str]
 
 
 def why_refused(name: str, advice: str) -> str:
-    """The rest of a refusal of what a file contains, with what to try."""
+    """Return the end of a refusal's message: the reason or a replacement, and advice."""
     found = name.partition(" ")[0].rpartition(".")[2]
     return _INSTEAD.get(found, f"loading it could run code. {advice}")
 
@@ -181,5 +183,5 @@ VALUES = _table(_VALUES)
 
 
 def canonical(module: str, name: str) -> Name:
-    """The name of today for a name of any version; one that is not known stays itself."""
+    """Return today's name of an object for its name in any version; an unknown name is returned unchanged."""
     return _RENAMED.get(module, module), name

@@ -1,10 +1,10 @@
-"""A fitted scikit-learn, XGBoost or LightGBM estimator, in a file of its own kind or in a pickle.
+"""A fitted scikit-learn, XGBoost or LightGBM estimator, from a library's own file or from a pickle.
 
-It takes one ``input``, float32[batch, n_features]: what runtimes of exported estimators take, and what tree
-ensembles compare in. Of an estimator that takes texts these are the counts of its terms (``texts``). The
-source gets the same numbers in float64, which is what estimators are fitted on and compute in; its
-``answers`` are float32. With the option ``float64`` the input is float64, and so are the answers that a
-runtime computes in it.
+It takes one ``input``, float32[batch, n_features]: the dtype of the runtimes of exported estimators, and the
+one in which tree ensembles compare. For an estimator of texts, the input holds the counts of its terms
+(``texts``). The source gets the same numbers in float64, the dtype in which estimators are fitted and
+compute; its ``answers`` are float32. With the option ``float64``, the input is float64, and so are the
+outputs that a runtime computes in float64.
 """
 
 import warnings
@@ -32,8 +32,12 @@ _PROBES = 128
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Raises UnsafeCheckpoint and InvalidSource as the gates do; InvalidSource for what is not fitted or no
-    estimator; UnsupportedOption for the option ``inputs``, and for ``float64`` of one that takes none.
+    """Load the estimator of a file as a source.
+
+    Raises:
+        UnsafeCheckpoint, InvalidSource: as the gates.
+        InvalidSource: not fitted, or no estimator.
+        UnsupportedOption: the option ``inputs``, or ``float64`` for an estimator without float64.
     """
     if options.get("inputs") is not None:
         raise UnsupportedOption(
@@ -55,13 +59,13 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def _answers_float32(estimator: Any) -> bool:
-    """Whether its answers are sums of float32 in ONNX: ai.onnx.ml's trees have no other, nor has XGBoost."""
+    """Return whether ONNX sums the outputs in float32: trees of ai.onnx.ml and XGBoost always do."""
     boosts = any(type(part).__module__.startswith("xgboost") for part in parts(estimator))
     return boosts or bool(fitted_trees(estimator))
 
 
 def read(path: Path, trust: Trust = Trust()) -> Any:  # noqa: B008 - frozen
-    """The estimator in the file, checked.
+    """Return the checked estimator of the file.
 
     Raises:
         UnsafeCheckpoint, InvalidSource: as the gates.
@@ -117,7 +121,7 @@ def _unusable(estimator: Any, exc: Exception) -> InvalidSource:
 
 
 def _unpickle(path: Path) -> Any:
-    """Everything that the file says is done: only where the operator allowed it, in the confined child."""
+    """Unpickle without checks: only if the operator allowed it, and in the confined child process."""
     import joblib
 
     try:
@@ -129,11 +133,11 @@ def _unpickle(path: Path) -> Any:
 
 
 def as_source(estimator: Any, dtype: str = "float32", answered: str = "float32") -> Source:
-    """The estimator with an input of ``dtype``: float32, or float64 where the estimator takes it.
+    """Return the estimator as a source with an input of ``dtype``: float32, or float64 if it accepts that.
 
-    ``answered``: the dtype of its answers but for labels.
+    ``answered``: the dtype of its outputs except labels.
 
-    Raises InvalidSource: not fitted, no estimator, not whole, or one with several labels for a row.
+    Raises InvalidSource: not fitted, no estimator, incomplete, or several labels for a row.
     """
     try:
         with _one_thread(_framework(estimator)):
@@ -203,8 +207,10 @@ def _as_source(estimator: Any, dtype: str, answered: str) -> Source:
 
 @contextmanager
 def _one_thread(framework: str) -> Iterator[None]:
-    """An estimator's own n_jobs is about the machine that fitted it. Threads of OpenMP wait for each other at
-    every tree: on busy cores that takes ten times as long as the prediction.
+    """Run the estimator in one thread.
+
+    Its own n_jobs was chosen for the machine that fitted it. OpenMP threads wait for each other at every
+    tree: on busy cores that takes ten times as long as the prediction.
     """
     import joblib
 
@@ -214,7 +220,7 @@ def _one_thread(framework: str) -> Iterator[None]:
 
 @lru_cache
 def _pools(framework: str) -> Any:
-    """The pools of threads of the libraries that are loaded, the framework's among them."""
+    """Return the thread pools of the loaded libraries, including the framework's."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -227,14 +233,14 @@ def _of_texts(
 
 
 def _has_units(estimator: Any) -> bool:
-    """Whether each column of the output has a unit of its own: of a transformer, but not of distances."""
+    """Return whether each output column has its own unit: true for transformers, except for distances."""
     return not hasattr(estimator, "predict") and not hasattr(estimator, "kneighbors_graph")
 
 
 def _drawing(
     estimator: Any, width: int, answer: Callable[[npt.NDArray[Any]], Arrays]
 ) -> Callable[[int, int], npt.NDArray[Any]]:
-    """(count, seed) → float64 rows of what is known of each column; above zero where others are rejected."""
+    """Return (count, seed) → float64 rows with known values; above zero if other values are rejected."""
     known, bounds = columns.known(estimator, width), known_bounds(estimator, width)
 
     def draw(count: int, seed: int) -> npt.NDArray[Any]:
@@ -258,7 +264,9 @@ def _above_zero(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _width(estimator: Any) -> Any:
-    """The number of columns; a pipeline looks for it in its first step alone, which may be "passthrough"."""
+    """Return the number of columns; a pipeline reads it from its first step only, which may be
+    "passthrough".
+    """
     while hasattr(estimator, "steps"):
         estimator = next((step for _, step in estimator.steps if not isinstance(step, str) and step), None)
     return (
@@ -267,7 +275,7 @@ def _width(estimator: Any) -> Any:
 
 
 def _working_dtype(answer: Callable[[npt.NDArray[Any]], Arrays], rows: npt.NDArray[Any]) -> str:
-    """float64, as estimators are fitted and asked; float32 for one whose compiled code insists on it."""
+    """Return float64, the dtype of fitting; float32 for an estimator whose compiled code requires it."""
     try:
         answer(rows[:1].astype(np.float64))
     except ValueError:

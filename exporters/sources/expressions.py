@@ -1,4 +1,4 @@
-"""How much work it is to evaluate an expression of a file, seen from its syntax alone."""
+"""Estimate from its syntax how much work it is to evaluate an expression of a file."""
 
 import ast
 import re
@@ -14,15 +14,17 @@ _LARGEST_SETTING = 1024
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a constant is a name, a number of 64 bits or a truth value."""
+    """Return whether a constant is a name, a number of 64 bits or a boolean."""
     if isinstance(value, str):
         return _IDENTIFIER.fullmatch(value) is not None
     return isinstance(value, float) or (isinstance(value, int) and abs(value) <= _LARGEST)
 
 
 def is_short(tree: ast.expr | ast.Expression) -> bool:
-    """Whether it is evaluated at once: powers and shifts by small constants alone, powers of powers
-    included; strings as the names of symbols and inputs alone, because they could be multiplied.
+    """Return whether the expression is evaluated without noticeable work.
+
+    Powers and shifts must have small constant exponents, also when nested. Strings must be names of symbols
+    and inputs, because other strings could be multiplied.
     """
     todo: list[tuple[ast.AST, float]] = [(tree, 1.0)]
     while todo:
@@ -50,7 +52,7 @@ def is_short(tree: ast.expr | ast.Expression) -> bool:
 
 
 def _is_setting(node: ast.expr) -> bool:
-    """Of a keyword: ``positive=True``, ``precision=53``."""
+    """Return whether a keyword's value is small and constant: ``positive=True``, ``precision=53``."""
     return isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value <= _LARGEST_SETTING
 
 
@@ -59,7 +61,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _power(node: ast.AST) -> ast.expr | None:
-    """The exponent, of an operator or a function; a call that hides it is its own, which is no number."""
+    """Return the exponent of a power; for a call that hides it, the call itself, which is no number."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         return node.right
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _POWERS):
@@ -68,7 +70,7 @@ def _power(node: ast.AST) -> ast.expr | None:
 
 
 def _number(node: ast.AST) -> float | None:
-    """Of a constant, with its sign, also as sympy writes it: Integer(2), Rational(1, 2)."""
+    """Return a constant's value with its sign, also as sympy writes it: Integer(2), Rational(1, 2)."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         value = _number(node.operand)
         return None if value is None else -value

@@ -1,7 +1,8 @@
-"""The parts of an estimator that answer: what it fitted, without the templates that it was made of.
+"""The fitted parts of an estimator, without the templates in its constructor's parameters.
 
-An estimator keeps the parameters of its constructor beside what it fitted. An estimator among them is a
-template: ``fit`` clones it first, so the template itself is not fitted, or was fitted on other data.
+An estimator stores the parameters of its constructor beside the results of ``fit``. An estimator among these
+parameters is a template: ``fit`` clones it first, so the template itself is not fitted, or was fitted on
+other data.
 """
 
 import functools
@@ -19,12 +20,12 @@ _IN_PLACE = {
 
 
 def parts(estimator: Any) -> Iterator[Any]:
-    """Yield the estimator and everything fitted below it that has attributes, each once."""
+    """Yield the estimator and every fitted object below it that has attributes, each once."""
     return walk(estimator, attributes)
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """The attributes of an object, without the parameters of an estimator's constructor."""
+    """Return the attributes of an object, without an estimator's constructor parameters."""
     held: dict[str, Any] = getattr(value, "__dict__", {})
     if not hasattr(value, "_get_param_names"):
         return held
@@ -39,7 +40,7 @@ def _templates(kind: Any) -> frozenset[str]:
 
 
 def is_passthrough(step: Any) -> bool:
-    """Whether a step of a pipeline or of a column transformer returns its input as it is."""
+    """Return whether a step of a pipeline or of a column transformer returns its input unchanged."""
     if step is None or isinstance(step, str):
         return step != "drop"
     return type(step).__name__ == "FunctionTransformer" and step.func is None

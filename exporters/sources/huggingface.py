@@ -1,7 +1,7 @@
-"""A Hugging Face folder: config.json, weights as safetensors, and what its tokenizer or processor needs.
+"""A Hugging Face folder: config.json, weights as safetensors, and the files of its tokenizer or processor.
 
-transformers builds the network by its own classes. What a configuration can ask for beyond that (code beside
-it, kernels and backbones of the hub, quantizers) is not followed.
+transformers builds the network from its own classes. Requests of a configuration beyond that (code beside it,
+kernels and backbones of the hub, quantizers) are ignored or refused.
 """
 
 import json
@@ -21,7 +21,7 @@ from .architectures import TIMM_ARGUMENTS, require_match
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
-# Would import or download something, or is the loader's to say; at any depth.
+# Keys that would import or download something, or that the loader sets; removed at any depth.
 _DROPPED = re.compile(
     r"_.*|fusion_config|attn_implementation|experts_implementation|transformers_weights|name_or_path"
     r"|(torch_)?dtype|custom_pipelines|use_pretrained_backbone|tf_legacy_loss|backbone_kwargs"
@@ -29,7 +29,7 @@ _DROPPED = re.compile(
 _OF_TIMM = ("timm_backbone", "timm_wrapper")
 _CODE = "auto_map"
 _LABELS = ("id2label", "label2id")
-# What turns a user's text, image or sound into the inputs, and back; it travels with the model.
+# The files that convert a user's text, image or sound into the inputs, and back; kept with the model.
 _PROCESSOR = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
@@ -40,10 +40,12 @@ _JSON_LIMIT_BYTES = 64 << 20
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Raises:
-    InvalidSource: damaged, no weights, or not those of its configuration.
-    UnsafeCheckpoint: the model needs code that came with it.
-    UnsupportedOption: an architecture, which the folder tells itself, or inputs that it does not take.
+    """Load the folder as a source.
+
+    Raises:
+        InvalidSource: damaged, no weights, or not those of its configuration.
+        UnsafeCheckpoint: the model needs code that came with it.
+        UnsupportedOption: an architecture, which the folder itself declares, or inputs that it does not take.
     """
     if options.get("architecture") is not None:
         raise UnsupportedOption(
@@ -55,7 +57,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def build(folder: Path, name: str, weights: dict[str, Any], options: Mapping[str, Any]) -> eager.Network:
-    """The network that ``folder/name`` describes, with ``weights``. Raises as ``load``."""
+    """Build the network that ``folder/name`` describes, with ``weights``. Raises as ``load``."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     imports.require("transformers.models.auto.modeling_auto", "pip install 'model-service[formats]'.")
     import transformers
@@ -82,7 +84,7 @@ def build(folder: Path, name: str, weights: dict[str, Any], options: Mapping[str
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises InvalidSource: missing, too large, or no JSON object."""
+    """Read a JSON object. Raises InvalidSource if it is missing, too large or invalid."""
     try:
         if path.stat().st_size > _JSON_LIMIT_BYTES:
             raise ValueError("too large")
@@ -97,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _weights(folder: Path) -> dict[str, Any]:
-    """Of all shards. A pickle (pytorch_model.bin) is read as weights only."""
+    """Load the weights of all shards. A pickle (pytorch_model.bin) is read as weights only."""
     names = ["model.safetensors"]
     if (folder / _INDEX).is_file():
         index = read_json(folder / _INDEX).get("weight_map")
@@ -154,7 +156,7 @@ def _cleaned(document: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in document.items():
         if key == _CODE or _DROPPED.fullmatch(key) or _is_of_hub(key, document):
             continue
-        if key == "model_args" and isinstance(value, dict):  # of a network of timm
+        if key == "model_args" and isinstance(value, dict):  # the arguments of a timm network
             value = {name: argument for name, argument in value.items() if name in TIMM_ARGUMENTS}
         cleaned[key] = value if key in _LABELS else _cleaned_value(value)
     return cleaned | ({"use_cache": False} if "use_cache" in cleaned else {})
@@ -167,7 +169,7 @@ def _cleaned_value(value: Any) -> Any:
 
 
 def _is_of_hub(key: str, document: Mapping[str, Any]) -> bool:
-    """Whether it is a name to look for at the hub; timm's own networks, asked for as such, are none."""
+    """Return whether the value is a name to look up at the hub; names of timm's own networks are not."""
     value = document[key]
     if not isinstance(value, str):
         return False
@@ -178,7 +180,7 @@ def _is_of_hub(key: str, document: Mapping[str, Any]) -> bool:
 
 
 def _model_class(document: Mapping[str, Any], config: Any) -> Any:
-    """Of transformers' own list for this model_type, so that a name reaches nothing else."""
+    """Return a class from transformers' list for this model_type, so that a name selects nothing else."""
     import transformers
     from transformers.models.auto import modeling_auto
 
@@ -198,7 +200,9 @@ def _model_class(document: Mapping[str, Any], config: Any) -> Any:
 
 
 def _with_weights(model_class: Any, config: Any, weights: dict[str, Any]) -> Any:
-    """``from_pretrained`` knows how names changed between versions; given no path, it looks for no file."""
+    """Load the weights by ``from_pretrained``, which handles renamed weights; without a path it reads no
+    file.
+    """
     import torch
 
     torch.manual_seed(0)

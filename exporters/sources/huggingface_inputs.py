@@ -1,4 +1,4 @@
-"""What a model of transformers takes, by its forward() and its configuration."""
+"""Derive the inputs of a transformers model from its forward() and its configuration."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,16 @@ from . import inputs as declared
 from .advice import SAVE_AS_PROGRAM
 from .eager import Network
 
-_SEQUENCE = 16  # traced with, where the model is not shorter
+_SEQUENCE = 16  # the traced length, unless the model is shorter
 _WAVE = 8_000  # samples: half a second of speech
 _IMAGE = 224
 
 
 def describe(module: Any, processor: Mapping[str, Any]) -> Network:
-    """``processor``: preprocessor_config.json, for the size of an image.
+    """Return the network with its inputs. ``processor``: preprocessor_config.json, for the size of an image.
 
     Raises:
-        InvalidSource: it takes something that is not told by its configuration, like boxes or a graph.
+        InvalidSource: it takes an input that the configuration does not describe, like boxes or a graph.
     """
     taken = inspect.signature(module.forward).parameters
     main = getattr(module, "main_input_name", None)
@@ -45,7 +45,7 @@ def describe(module: Any, processor: Mapping[str, Any]) -> Network:
 
 
 def choose(network: Network, given: Any) -> tuple[TensorSpec, ...]:
-    """The inputs of the option, by their names, or all that the network takes by itself.
+    """Return the inputs that the option names, or by default all inputs of the network.
 
     Raises:
         UnsupportedOption: a name that forward() does not have.
@@ -91,7 +91,7 @@ def _decoder(network: Network) -> Network:
 
 
 def _image(network: Network, config: Any, processor: Mapping[str, Any]) -> Network:
-    """The size that the configuration fixes, or else the processor makes."""
+    """Add the image input, in the size that the configuration fixes, or otherwise the processor's."""
     size = getattr(config, "image_size", None) or _processed(processor) or _IMAGE
     height, width = size if isinstance(size, Sequence) else (size, size)
     channels = getattr(config, "num_channels", None) or 3
@@ -112,7 +112,7 @@ def _processed(processor: Mapping[str, Any]) -> tuple[int, int] | int | None:
 
 
 def _sound(network: Network, name: str, config: Any) -> Network:
-    """Samples of any length, or a spectrogram as the configuration fixes it."""
+    """Add samples of any length, or a spectrogram of the size that the configuration fixes."""
     shape: tuple[int | str, ...] = ("batch", "samples")
     dimensions = {"samples": Dimension(minimum=_receptive_field(config), example=_WAVE)}
     if hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins"):  # Whisper
@@ -127,7 +127,7 @@ def _sound(network: Network, name: str, config: Any) -> Network:
 
 
 def _receptive_field(config: Any) -> int:
-    """Samples that the convolutions turn into two frames; fewer are not worth a model of speech."""
+    """Return the number of samples that the convolutions turn into two frames, the shortest useful input."""
     kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
     length = 2
     for kernel, stride in reversed(list(zip(kernels, strides, strict=False))):
@@ -136,7 +136,7 @@ def _receptive_field(config: Any) -> int:
 
 
 def _sequence(module: Any, config: Any) -> Dimension:
-    """As long as there are positions; a model whose padding has one of them counts from behind it."""
+    """Return the axis limited by the positions. If padding has a position, counting starts after it."""
     limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
     longest = next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
     for name, part in module.named_modules():

@@ -1,4 +1,4 @@
-"""The option ``inputs``: what a model takes, where its checkpoint does not say."""
+"""The option ``inputs``: the model's inputs, if its checkpoint does not record them."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ EXAMPLE = 'inputs=[{"name": "input", "shape": ["batch", 3, 224, 224], "dtype": "
 
 
 def parse(given: Any, arguments: Sequence[str], model: str) -> tuple[TensorSpec, ...]:
-    """One specification for each of ``arguments``, the names that the model gives its inputs.
+    """Return one specification for each of ``arguments``, the model's names of its inputs.
 
     ``model`` begins the sentence that asks for the option: "TorchScript".
 

@@ -1,4 +1,4 @@
-"""The functions and patterns in the state of an estimator, which scikit-learn calls and searches by."""
+"""Check the functions and patterns in an estimator's state that scikit-learn calls or searches with."""
 
 from functools import partial
 from typing import Any
@@ -13,12 +13,13 @@ from .pickle_values import is_check_of_numbers
 
 
 def check_functions(part: Any) -> None:
-    """What scikit-learn calls or opens by what the state of an estimator says."""
+    """Check the functions that scikit-learn calls, and the files that it opens, because of the state."""
     kind, state = type(part).__name__, getattr(part, "__dict__", {})
     if isinstance(part, partial):
         require_code(_is_check(part), "a function with arguments")
     if _is_check(state.get("func")):
-        state["func"] = None  # of histogram gradient boosting with categories: it returns its input
+        # in histogram gradient boosting with categories, this function returns its input
+        state["func"] = None
     if kind in ("FunctionTransformer", "TransformedTargetRegressor"):
         given = [state.get(name) for name in ("func", "inverse_func")]
         fits = all(one is None or (isinstance(one, np.ufunc) and one.__name__ in FUNCTIONS) for one in given)
@@ -44,7 +45,7 @@ def check_functions(part: Any) -> None:
 
 
 def check_tokens(pattern: Any) -> None:
-    """Raises UnsafeCheckpoint: a ``token_pattern`` of a vectorizer that may search for hours."""
+    """Raises UnsafeCheckpoint for a vectorizer's ``token_pattern`` that may search for hours."""
     if pattern is not None and not (isinstance(pattern, str) and is_quick(pattern)):
         raise UnsafeCheckpoint(
             f"The vectorizer splits texts by the token_pattern {str(pattern)[:80]!r}, which is refused: some "

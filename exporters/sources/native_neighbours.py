@@ -1,4 +1,4 @@
-"""Estimators that look for neighbours: the points, their classes, and the tree that is searched."""
+"""Check estimators that search neighbours: the points, their classes, and the search tree."""
 
 from typing import Any
 
@@ -8,7 +8,9 @@ from .native_refusals import require
 
 
 def check_neighbours(estimator: Any) -> None:
-    """The classes of the neighbours are counted where ``_y`` says, in a table as long as ``classes_``."""
+    """Check ``_y``: native code counts the neighbours' classes at its indices, in a table like
+    ``classes_``.
+    """
     points = estimator._fit_X
     fits = (
         isinstance(points, np.ndarray)
@@ -39,7 +41,7 @@ def check_neighbours(estimator: Any) -> None:
 
 
 def rebuild_search(estimator: Any) -> None:
-    """As ``NeighborsBase._fit`` builds it; the one in the file is never asked."""
+    """Rebuild the search tree like ``NeighborsBase._fit``; the tree in the file is never used."""
     from sklearn.neighbors import BallTree, KDTree
 
     builders = {"kd_tree": KDTree, "ball_tree": BallTree}

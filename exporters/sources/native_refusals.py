@@ -1,4 +1,4 @@
-"""How the state of an estimator is refused."""
+"""Refuse an unsafe state of an estimator."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from ..errors import UnsafeCheckpoint
 
 
 def require(condition: Any, what: str) -> None:
-    """Raises UnsafeCheckpoint: the condition is false; ``what`` the estimator holds."""
+    """Raises UnsafeCheckpoint if the condition is false. ``what`` describes the refused state."""
     if not condition:
         raise UnsafeCheckpoint(
             f"The estimator holds {what}, which is refused: running it would read memory that is not its "
@@ -18,7 +18,7 @@ def require(condition: Any, what: str) -> None:
 def require_code(
     condition: Any, what: str, advice: str = "Only numpy's plain functions, like log1p, are taken."
 ) -> None:
-    """As ``require``, of what could run code."""
+    """Like ``require``, for state that could run code."""
     if not condition:
         raise UnsafeCheckpoint(
             f"The estimator holds {what}, which is refused: using it could run code. {advice}",

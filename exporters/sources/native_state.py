@@ -1,8 +1,8 @@
-"""What native code would believe without looking: the numbers inside a fitted estimator that are addresses.
+"""Check the numbers of a fitted estimator that native code uses as addresses without a check.
 
-Neither a pickle nor a ``.skops`` file is to blame for these: plain arrays say which node is whose child and
-which column is compared, and scikit-learn's compiled loops follow them past the end of the array
-(scikit-learn #34558). Called once after loading, whichever way the estimator came in.
+Neither pickle nor ``.skops`` causes this: plain arrays say which node is whose child and which column is
+compared, and scikit-learn's compiled loops follow them past the end of the array (scikit-learn #34558). The
+check runs once after loading, for every kind of file.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from .objects import walk
 
 
 def check(estimator: Any) -> None:
-    """Search trees are built again from their points; everything else is left as it is, or refused.
+    """Check the estimator; search trees are rebuilt from their points.
 
     Raises:
         UnsafeCheckpoint: a tree, a forest or a support vector machine that would read outside its own memory.
@@ -61,8 +61,9 @@ def check(estimator: Any) -> None:
 
 
 def _check_masks(estimator: Any) -> None:
-    """A comparison skips what a mask covers, and native code reads it. Only the results of a search, which no
-    prediction reads, have masks.
+    """Refuse masked arrays: comparisons skip masked elements, but native code reads them.
+
+    The results of a search (``cv_results_``) may have masks, because no prediction reads them.
     """
 
     def attributes(part: Any) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _check_support_vectors(machine: Any) -> None:
 
 
 def _check_spline(spline: Any) -> None:
-    """A new spline of the same knots: scipy reads as many coefficients."""
+    """Replace the spline by a new one of the same knots: scipy reads as many coefficients."""
     state = spline.__dict__
     knots, table, degree = (state.get(name) for name in ("_t", "_c", "k"))
     fits = (

@@ -1,4 +1,4 @@
-"""Trees of scikit-learn and the ensembles that hold them: what compiled loops follow without looking."""
+"""Check trees of scikit-learn and their ensembles: the indices that compiled loops follow unchecked."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ..errors import InvalidSource
 from .native_refusals import require
 from .objects import walk
 
-# What each ensemble is made of.
+# The members of each ensemble.
 MEMBERS = {
     "RandomForestClassifier": ("DecisionTreeClassifier",),
     "RandomForestRegressor": ("DecisionTreeRegressor",),
@@ -22,7 +22,7 @@ MEMBERS = {
 
 
 def check_tree(tree: Any) -> None:
-    """Children come after their parents, as every builder writes them; so there is no circle either."""
+    """Check that children come after their parents, as every builder writes them, so that no loop exists."""
     require(0 < tree.node_count <= tree.capacity, "a tree that counts more nodes than it has")
     nodes = tree.__getstate__()["nodes"]
     inner = nodes["left_child"] != -1
@@ -60,7 +60,7 @@ def check_columns(estimator: Any, used: Any) -> None:
 
 
 def check_members(estimator: Any) -> None:
-    """An ensemble hands its rows to its trees without asking again how many columns there are."""
+    """Check the members' columns: an ensemble passes its rows to its trees without a check."""
     members = np.asarray(estimator.estimators_, dtype=object).ravel()
     kinds = MEMBERS[type(estimator).__name__]
     trees = all(
@@ -83,7 +83,7 @@ def check_members(estimator: Any) -> None:
 
 
 def _widths_of_members(estimator: Any, count: int) -> list[int]:
-    """How many columns each tree sees: all, or those that an isolation forest chose for it."""
+    """Return how many columns each tree reads: all, or those that an isolation forest chose for it."""
     width = estimator.n_features_in_
     if type(estimator).__name__ != "IsolationForest" or estimator._max_features == width:
         return [width] * count
@@ -96,7 +96,7 @@ def _widths_of_members(estimator: Any, count: int) -> list[int]:
 
 
 def check_first_guess(estimator: Any) -> None:
-    """The trees add to what ``init_`` answers, in place: it is asked, when all else is known to be sound."""
+    """Check ``init_`` after everything else: it is called, and the trees add to its output in place."""
     stages = any(type(part).__module__ == "sklearn.ensemble._gb" for part in walk(estimator.init_))
     require(not stages, "a first guess made in stages itself")
     guess = estimator._raw_predict_init(np.zeros((2, estimator.n_features_in_), np.float32))
@@ -105,7 +105,7 @@ def check_first_guess(estimator: Any) -> None:
 
 
 def check_bins(estimator: Any) -> None:
-    """What says which columns are categorical is read by column; each category is a bit of 256."""
+    """Check the categorical columns: the flags are read by column, and each category is a bit of 256."""
     _check_order(estimator)
     bins = estimator._bin_mapper
     width = estimator.n_features_in_
@@ -128,7 +128,9 @@ def _categories(part: Any) -> list[Any]:
 
 
 def _check_order(estimator: Any) -> None:
-    """With categories the columns are encoded and put in another order: as many as there were."""
+    """Check the encoder: with categories, columns are encoded and reordered, and their number must not
+    change.
+    """
     before = getattr(estimator, "_preprocessor", None)
     if before is None:
         return

@@ -1,4 +1,4 @@
-"""Every object below an estimator, whatever holds it."""
+"""Iterate over all objects below an estimator."""
 
 from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType
@@ -15,9 +15,9 @@ def walk(
     attributes: Callable[[Any], dict[str, Any]] = lambda one: getattr(one, "__dict__", {}),
     arrays: bool = False,
 ) -> Iterator[Any]:
-    """The estimator and everything below it that has attributes, each once.
+    """Yield the estimator and everything below it that has attributes, each once.
 
-    ``attributes`` returns those of an object; other ones than its ``__dict__`` leave parts out.
+    ``attributes`` returns the attributes of an object; a result other than its ``__dict__`` leaves parts out.
     ``arrays``: yield the arrays too.
     """
     seen: set[int] = set()
@@ -48,5 +48,5 @@ def walk(
 
 
 def _more_than_plain(values: Iterable[Any]) -> list[Any]:
-    """Of a vocabulary of 100,000 terms nothing."""
+    """Drop plain values: a vocabulary of 100,000 terms adds nothing to visit."""
     return [one for one in values if type(one) not in _PLAIN_TYPES]

@@ -1,4 +1,4 @@
-"""ONNX, as any exporter writes it: a file, or a folder with a file and its external data."""
+"""ONNX files from any exporter: a file, or a folder with a file and its external data."""
 
 import ast
 import operator
@@ -14,7 +14,7 @@ from . import onnx_gate, onnx_outputs, onnx_shapes, operators
 from .onnx_reference import Reference
 from .tensors import DTYPES
 
-# What exporters call the first axis of a batch; tf2onnx and others invent a name where they know none.
+# Exporters' names of the batch axis; tf2onnx and others invent a name if they know none.
 _BATCH = re.compile(r"(?i)n|b|bs|.*batch.*|unk__\d+|none|dim_?\d*|dynamic_axes_\w+|axis_?0|\?|-1|")
 _OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -22,7 +22,7 @@ _OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
 }
-# What an integer passes through unchanged on its way to a lookup.
+# Operators that an integer passes through unchanged on its way to a lookup.
 _PASSING = {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Transpose", "Concat", "Expand"}
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 _DTYPES = (*DTYPES, "uint16", "uint32", "uint64")  # torch has no operators for the last three
@@ -30,8 +30,11 @@ _NAMES = {"object": "text"}
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Raises UnsafeCheckpoint and InvalidSource as ``onnx_gate.read`` does, and InvalidSource for what
-    neither onnxruntime nor ONNX's reference implementation runs.
+    """Load the file as a source.
+
+    Raises:
+        UnsafeCheckpoint, InvalidSource: as ``onnx_gate.read``.
+        InvalidSource: neither onnxruntime nor ONNX's reference implementation runs the model.
     """
     if options.get("inputs") is not None or options.get("architecture") is not None:
         name = "inputs" if options.get("inputs") is not None else "architecture"
@@ -91,11 +94,11 @@ def _file(path: Path) -> Path:
     return found[0]
 
 
-Axis = tuple[str, int]  # an input's name and an axis that the file gives no name
+Axis = tuple[str, int]  # an input's name and the index of an axis without a name
 
 
 def _name_axes(values: list[Any]) -> dict[str | Axis, str]:
-    """The file's name of a dynamic axis, or its place where it has none, → ours."""
+    """The file's name of a dynamic axis, or its position if it has none → the name of the axis here."""
     names: dict[str | Axis, str] = {}
     batch: str | Axis | None = None
     for value in values:
@@ -114,7 +117,7 @@ def _name_axes(values: list[Any]) -> dict[str | Axis, str]:
 
 
 def _words(dim: Any) -> bool:
-    """Whether an axis has a name that can be kept: one, or a calculation with some."""
+    """Return whether an axis has a usable name: one name, or an expression of names."""
     try:
         _parse(dim.dim_param)
     except ValueError:
@@ -127,7 +130,7 @@ def _dims(value: Any) -> Any:
 
 
 def _is_fixed(dim: Any) -> bool:
-    """Also of size 0: onnxruntime then takes no other."""
+    """Return whether the size is fixed; also for size 0, because onnxruntime then accepts no other."""
     return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
@@ -159,7 +162,7 @@ def _evaluate(size: int | str, sizes: Mapping[str, int]) -> int:
 
 
 def _parse(text: str) -> ast.expr:
-    """Raises ValueError: not a sum, product or quotient of names and whole numbers."""
+    """Parse a sum, product or quotient of names and whole numbers. Raises ValueError for anything else."""
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, MemoryError, RecursionError):
@@ -178,7 +181,9 @@ def _calculate(node: ast.expr, sizes: Mapping[str, int]) -> int:
 
 
 def _integers(model: Any, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[int, int]]:
-    """An index stays within the table that it is looked up in; all else is 0 or 1, or what a byte holds."""
+    """Return each integer input's range: the rows of the table that it indexes, a byte's range, or 0 and
+    1.
+    """
     consumers: dict[str, list[Any]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -199,7 +204,7 @@ def _integers(model: Any, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[int
 
 
 def _divides(name: str, consumers: Mapping[str, list[Any]]) -> bool:
-    """Whether a number is divided by the input, which is not zero then."""
+    """Return whether a number is divided by the input, which must then not be zero."""
     return any(
         node.op_type in onnx_shapes.DIVISIONS and node.input[1] == name for node in consumers.get(name, [])
     )
@@ -208,7 +213,7 @@ def _divides(name: str, consumers: Mapping[str, list[Any]]) -> bool:
 def _smallest_table(
     name: str, consumers: Mapping[str, list[Any]], tables: Mapping[str, list[int]]
 ) -> int | None:
-    """The rows of the smallest table that an input selects from."""
+    """Return the number of rows of the smallest table that an input selects from."""
     seen, waiting, rows = {name}, [name], []
     while waiting:
         value = waiting.pop()
@@ -224,7 +229,7 @@ def _smallest_table(
 
 
 def _classes(model: Any) -> tuple[str, ...] | None:
-    """The names that Ultralytics and others write into the file: ``{0: 'person', 1: 'car'}``."""
+    """Return the class names that Ultralytics and others write into the file: ``{0: 'person', 1: 'car'}``."""
     text = next((entry.value for entry in model.metadata_props if entry.key == "names"), "")
     try:
         names = ast.literal_eval(text) if len(text) < 1_000_000 else None

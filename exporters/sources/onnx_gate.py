@@ -1,9 +1,9 @@
-"""What an ONNX file may contain before a runtime reads it.
+"""Check an ONNX file before a runtime reads it.
 
-ONNX is a description, not a program, and three things in it reach beyond: weights may lie in other files,
+ONNX is a description, not a program, but three parts of it reach outside: weights may be in other files,
 whose paths the file names (CVE-2022-25882, CVE-2024-27318 and CVE-2024-5187 read any file of the machine that
-way); operators of other domains are native code that somebody else brings; and an ``EPContext`` hands a blob
-to an accelerator's driver.
+way); operators of other domains are native code from third parties; and an ``EPContext`` passes a blob to an
+accelerator's driver.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from typing import Any
 
 from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 
-# onnxruntime's own; functions that the file itself defines are made of these in the end.
+# onnxruntime's own domains. Functions that the file defines are built from their operators.
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 _REFUSED_OPERATORS = {"EPContext"}
 _ADVICE = "Write the model again with onnx.save_model(model, path), or with its data beside it."
 
 
 def read(path: Path) -> Any:
-    """The checked model, as an onnx.ModelProto whose external data stays outside.
+    """Return the checked model, as an onnx.ModelProto whose external data is not loaded.
 
     Raises:
-        UnsafeCheckpoint: a file outside the model's folder, or an operator of somebody's library.
+        UnsafeCheckpoint: a file outside the model's folder, or an operator of a third-party library.
         InvalidSource: damaged, incomplete, or against the specification.
     """
     import onnx
@@ -73,7 +73,7 @@ def _check_external(tensor: Any, folder: Path) -> None:
     parts = Path(location).parts
     if not location or location.startswith("/") or "\\" in location or "\0" in location or ".." in parts:
         raise _outside(location)
-    # onnxruntime takes names such as */_ORT_MEM_ADDR_/* for addresses in its own memory.
+    # onnxruntime treats names such as */_ORT_MEM_ADDR_/* as addresses in its own memory.
     if not parts or ":" in parts[0] or "*" in location:
         raise _outside(location)
     path = folder / location
@@ -104,7 +104,7 @@ def _outside(location: str) -> UnsafeCheckpoint:
 
 
 def nodes(model: Any) -> Iterator[Any]:
-    """Every node: of the graph, of the graphs inside it and of the functions."""
+    """Yield every node: of the graph, its subgraphs and its functions."""
     yield from _nodes(model.graph.node)
     for function in model.functions:
         yield from _nodes(function.node)
@@ -127,7 +127,7 @@ def _graphs(attributes: Any) -> Iterator[Any]:
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    # A function's attributes have defaults, which its nodes refer to.
+    # The attributes of a function have defaults, which its nodes use.
     attributes = [node.attribute for node in nodes(model)]
     attributes += [function.attribute_proto for function in model.functions]
     for graph in (model.graph, *(graph for some in attributes for graph in _graphs(some))):

@@ -1,9 +1,9 @@
-"""Outputs of an ONNX model that are no numbers, as tensors: ZipMap's dictionaries, and labels that are text.
+"""Convert ONNX outputs that are not numbers to tensors: ZipMap's dictionaries, and labels that are text.
 
 skl2onnx and onnxmltools end a classifier with a ZipMap: for each row a dictionary of class and probability.
-The program that is converted has the tensor instead, float32[rows, classes], as its first output. A label
-that is text becomes the class's place, int64, like the labels of estimators. The reference stays the model in
-the file; its answers are decoded to the same tensors.
+The program that is converted has the tensor float32[rows, classes] instead, as its first output. A text label
+becomes the index of the class, int64, like the labels of estimators. The reference is still the model in the
+file; its outputs are decoded to the same tensors.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,14 +20,16 @@ _ML = "ai.onnx.ml"
 
 
 class Outputs(NamedTuple):
-    """``model`` is changed in place where an output has a decoder; ``classes`` in the order of the scores."""
+    """``model`` is changed in place if an output has a decoder; ``classes`` are in the order of the
+    scores.
+    """
 
     decoders: dict[str, Decoder]
     classes: tuple[str, ...] | None
 
 
 def as_tensors(model: Any) -> Outputs:
-    """Make every output of ``model`` a tensor of numbers.
+    """Convert every output of ``model`` to a tensor of numbers.
 
     Raises:
         InvalidSource: an output of another type, like a sequence, or text that is no class.
@@ -60,7 +62,7 @@ def as_tensors(model: Any) -> Outputs:
 
 
 def _labels_of(node: Any) -> list[Label]:
-    """The classes that a ZipMap or a classifier knows."""
+    """Return the classes that a ZipMap or a classifier knows."""
     for attribute in node.attribute:
         if attribute.name in ("classlabels_strings", "class_labels_strings") and attribute.strings:
             return [label.decode() for label in attribute.strings]
@@ -70,7 +72,9 @@ def _labels_of(node: Any) -> list[Label]:
 
 
 def _labels_of_classifier(nodes: Iterable[Any]) -> list[Label]:
-    """Those of the model's only classifier; none where there are several, like the parts of an ensemble."""
+    """Return the labels of the model's only classifier; none if it has several, like the parts of an
+    ensemble.
+    """
     found = [labels for node in nodes if node.domain == _ML and (labels := _labels_of(node))]
     return found[0] if len(found) == 1 else []
 
@@ -92,7 +96,7 @@ def _of_text(name: str, labels: list[Label]) -> Decoder:
 
 
 def _drop(node: Any, output: Any, columns: int) -> None:
-    """Put a Cast in the place of a ZipMap, which returns float32 whatever it is given."""
+    """Replace a ZipMap by a Cast: a ZipMap always returns float32."""
     import onnx
 
     float32 = onnx.TensorProto.FLOAT
@@ -101,7 +105,7 @@ def _drop(node: Any, output: Any, columns: int) -> None:
 
 
 def _encode(model: Any, output: Any, labels: list[Label]) -> None:
-    """Append a LabelEncoder: text → its place."""
+    """Append a LabelEncoder: text → index."""
     import onnx
 
     text = f"{output.name}_text"

@@ -1,6 +1,6 @@
 """Run an ONNX model as its author wrote it: in onnxruntime, or in ONNX's reference implementation.
 
-onnxruntime has no kernel for some operators, versions and dtypes that other runtimes have: such models are
+onnxruntime has no kernel for some operators, versions and dtypes that other runtimes support. Such models are
 evaluated in numpy by ``onnx.reference``.
 """
 
@@ -20,7 +20,7 @@ class Reference:
     """Callable as ``Source.reference``. ``program`` is the file to convert, ``run_by`` names the runtime."""
 
     def __init__(self, path: Path, model: Any, decoders: Mapping[str, Decoder]) -> None:
-        """``model``: of ``path``, its external data outside, its outputs changed where there is a decoder.
+        """``model``: the model of ``path`` without external data; outputs with a decoder are already changed.
 
         Raises:
             InvalidSource: no runtime can run it.
@@ -86,7 +86,7 @@ def _in_onnxruntime(path: Path) -> _Run:
 
 
 def _in_numpy(path: Path) -> _Run:
-    """Raises ValueError: the operators' version is not known yet, so they may mean something else."""
+    """Return numpy's runner. Raises ValueError for an unknown opset, whose operators may differ."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 

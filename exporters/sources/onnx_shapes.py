@@ -1,6 +1,6 @@
-"""Values of ONNX inputs that are shapes, axes, repeats or positions: random ones would fit nothing.
+"""Values of ONNX inputs that are shapes, axes, repeats or positions: random values would not fit.
 
-They follow from the shapes of the operator's data and results, which the file declares or ONNX infers.
+They are derived from the shapes of the operator's data and results, which the file declares or ONNX infers.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,9 @@ Numbers = list[float] | list[int] | None
 
 
 class _Use(NamedTuple):
-    """An operator that reads an input. ``data`` and ``outputs``: shapes of its first input, its outputs."""
+    """An operator that reads an input. ``data`` and ``outputs``: shapes of its first input and its
+    outputs.
+    """
 
     length: int  # how many values the input has
     data: Sizes
@@ -32,7 +34,7 @@ class _Use(NamedTuple):
         return axis
 
     def axes(self) -> Sizes:
-        """Of the result, those that the attribute ``axes`` selects; all where there is none."""
+        """Return the result's sizes that the attribute ``axes`` selects; all sizes without the attribute."""
         return [self.result[axis] for axis in self.attributes.get("axes", range(len(self.result)))]
 
 
@@ -53,7 +55,7 @@ def _repeats(use: _Use) -> Numbers:
 
 
 def _grid(use: _Use) -> Numbers:
-    """Of AffineGrid [N, C, H, W]; its result is [N, H, W, 2]."""
+    """Return AffineGrid's size [N, C, H, W]; its result is [N, H, W, 2]."""
     return _known([use.result[0], 1, *use.result[1:-1]])
 
 
@@ -61,7 +63,7 @@ def _known(sizes: Sizes) -> Numbers:
     return [size for size in sizes if size is not None] if None not in sizes else None
 
 
-# Operator and the position of the input → its values.
+# Operator and index of the input → the input's values.
 _VALUES: dict[tuple[str, int], Callable[[_Use], Numbers]] = {
     ("Reshape", 1): _shape,
     ("Expand", 1): lambda use: [1 if size is None else size for size in use.result],
@@ -89,12 +91,12 @@ _VALUES: dict[tuple[str, int], Callable[[_Use], Numbers]] = {
     ("Range", 1): lambda use: _known(use.result),
     ("Range", 2): lambda use: [1],
 }
-# Operators that divide by their second input, which is not zero then.
+# Operators that divide by their second input, which must then not be zero.
 DIVISIONS = ("Div", "Mod")
 
 
 def values(model: Any, inputs: Iterable[TensorSpec]) -> Arrays:
-    """Name of an input → its value, of those that ``model``, an onnx.ModelProto, uses as a shape."""
+    """Name of an input → its value, for inputs that ``model``, an onnx.ModelProto, uses as a shape."""
     fixed = {spec.name: [size for size in spec.shape if isinstance(size, int)] for spec in inputs}
     specs = {spec.name: spec for spec in inputs if len(fixed[spec.name]) == len(spec.shape)}
     uses = [
@@ -111,7 +113,7 @@ def values(model: Any, inputs: Iterable[TensorSpec]) -> Arrays:
         spec = specs[name]
         try:
             numbers = _VALUES[node.op_type, position](_use(node, int(np.prod(fixed[name])), shapes))
-        except (IndexError, KeyError, TypeError):  # a rank that is not known, or not as the operator has it
+        except (IndexError, KeyError, TypeError):  # an unknown rank, or one that does not fit the operator
             continue
         if numbers is not None and len(numbers) == int(np.prod(fixed[name])):
             found[name] = np.array(numbers, spec.dtype).reshape(fixed[name])

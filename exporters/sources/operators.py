@@ -7,14 +7,14 @@ QUANTIZERS = frozenset({"quantizelinear", "quantize_per_tensor", "fake_quantize_
 
 
 class Operators(NamedTuple):
-    """``names``: as the framework has them, in small letters. ``steps``: scales that are constants."""
+    """``names``: the framework's names in lower case. ``steps``: scales that are constants."""
 
     names: frozenset[str]
     steps: tuple[float, ...]
 
 
 def of_onnx(model: Any, nodes: Iterable[Any]) -> Operators:
-    """``nodes``: all of ``model``, an onnx.ModelProto whose external data may be outside."""
+    """Return the operators of ``nodes``, all nodes of ``model``, whose external data may not be loaded."""
     import onnx
 
     nodes = list(nodes)
