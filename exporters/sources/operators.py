@@ -29,14 +29,14 @@ def of_onnx(model: Any, nodes: Iterable[Any]) -> Operators:
 
 
 def of_program(program: Any) -> Operators:
-    """Of a torch.export.ExportedProgram."""
+    """Return the operators of a torch.export.ExportedProgram."""
     named = [(getattr(node.target, "_opname", ""), node.args) for node in program.graph.nodes]
     scales = [args[1] for name, args in named if name in QUANTIZERS and len(args) > 1]
     return Operators(frozenset(name for name, _ in named), _steps(scales))
 
 
 def of_script(module: Any) -> Operators:
-    """Of TorchScript, whose scales are not looked for."""
+    """Return the operators of TorchScript. Its scales are not collected."""
     return Operators(frozenset(node.kind().rpartition("::")[2] for node in module.inlined_graph.nodes()), ())
 
 

@@ -1,4 +1,4 @@
-"""The rows that reach a node of a fitted tree: the values of each column that lead to it."""
+"""The rows that reach a node of a fitted tree, as the values of each column that lead to the node."""
 
 from typing import NamedTuple
 
@@ -45,7 +45,9 @@ class Categories(NamedTuple):
 
 
 def paths(tree: Tree) -> list[dict[int, Interval | Categories]]:
-    """Of each node in preorder what leads from the root to it. Its left child comes right after it."""
+    """Return, for each node in preorder, the conditions from the root to it. A left child follows its
+    parent.
+    """
     found: list[dict[int, Interval | Categories]] = [{} for _ in tree.feature]
     features, rights = tree.feature.tolist(), tree.right.tolist()
     for node in np.flatnonzero(tree.feature != LEAF).tolist():
@@ -58,7 +60,7 @@ def paths(tree: Tree) -> list[dict[int, Interval | Categories]]:
 def _narrowed(
     tree: Tree, node: int, left: bool, before: Interval | Categories | None
 ) -> Interval | Categories:
-    """What of ``before`` goes to the side of a node."""
+    """Return the part of ``before`` that goes to one side of a node."""
     missing = (before is None or before.missing) and bool(tree.missing_left[node]) == left
     if node not in tree.categories:
         low, high, _ = before if isinstance(before, Interval) else Interval()
@@ -74,7 +76,7 @@ def _narrowed(
 
 
 def reached(splits: list[tuple[Tree, int]], given: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Whether one of its own rows, float64[nodes, rows, columns], passes each node."""
+    """Return for each node whether one of its own rows, float64[nodes, rows, columns], reaches it."""
     trees = list({id(tree): tree for tree, _ in splits}.values())
     starts = np.cumsum([0, *(len(tree.feature) for tree in trees)])
     start_of = {id(tree): int(start) for tree, start in zip(trees, starts, strict=False)}
@@ -96,7 +98,7 @@ def reached(splits: list[tuple[Tree, int]], given: npt.NDArray[np.float64]) -> n
 
 
 class _Table:
-    """The nodes of several trees, one after the other."""
+    """The nodes of several trees, concatenated."""
 
     def __init__(self, trees: list[Tree], starts: npt.NDArray[np.int64]) -> None:
         self.feature = np.concatenate([tree.feature for tree in trees])
@@ -110,7 +112,7 @@ class _Table:
             for tree, start in zip(trees, starts, strict=False)
             for node, codes in tree.categories.items()
         ]
-        # Row 0 is of the nodes that compare numbers.
+        # Row 0 belongs to the nodes that compare numbers.
         most = max((int(codes.max(initial=0)) for _, codes, _ in listing), default=0)
         self._left = np.zeros((len(listing) + 1, most + 2), bool)
         self._row = np.zeros(len(self.feature), np.int64)
@@ -120,7 +122,7 @@ class _Table:
             self._left[row, codes] = listed_left
 
     def next(self, node: npt.NDArray[np.int64], value: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """The child of each node that its value goes to."""
+        """Return, for each node, the child to which its value leads."""
         missing = np.isnan(value) | (self._zero_missing[node] & (np.abs(value) <= LIGHTGBM_ZERO))
         threshold, row = self._threshold[node], self._row[node]
         below = np.where(self._strict[node], value < threshold, value <= threshold)

@@ -1,16 +1,16 @@
-"""Read the pickle of an estimator, with joblib's arrays or without, so that nothing in it can run.
+"""Read the pickle of an estimator, with or without joblib's arrays, so that no code in it can run.
 
-A pickle is a program, and a list of forbidden names is bypassed again and again. Here
+A pickle is a program, and lists of forbidden names have been bypassed many times. Therefore
 
-- a name resolves only where ``estimator_globals`` has exactly that name: nothing is looked up by attribute,
-  and a dotted name is just a name that is not there;
-- a function of the file's choice is never called: what stands for numpy's and Python's is ``pickle_values``;
-- an object is made by ``__new__`` without arguments, and only instances of listed classes get attributes, of
-  which none hides a method;
-- items go into plain lists, sets and dictionaries only;
-- extension codes, persistent ids, old-style instances and buffers outside the file do not exist.
+- a name resolves only if ``estimator_globals`` lists exactly that name: no attribute is looked up, and a
+  dotted name is not listed;
+- a function that the file names is never called: ``pickle_values`` replaces those of numpy and Python;
+- an object is created by ``__new__`` without arguments; only instances of listed classes get attributes, and
+  no attribute may hide a method;
+- items are added to plain lists, sets and dictionaries only;
+- extension codes, persistent ids, old-style instances and buffers outside the file are refused.
 
-The opcodes themselves are read by Python's own unpickler, the one that is written in Python.
+The opcodes are read by the standard library's unpickler that is written in Python.
 """
 
 import inspect
@@ -41,7 +41,7 @@ from .pickle_values import (
 
 _CHUNK_BYTES = 16 << 20
 _DICTIONARIES = (dict, OrderedDict, defaultdict)
-# Their state goes to native code that has its own reader for untrusted models, as for their native files.
+# The state of these classes is passed to native code, and checked like their native model files.
 _OWN_SETSTATE = {("xgboost.core", "Booster"), ("lightgbm.basic", "Booster"), ("sklearn.tree._tree", "Tree")}
 _ADVICE = (
     "Save it again with skops.io.dump(estimator, 'model.skops'), or with the estimator's own format. An "
@@ -50,11 +50,11 @@ _ADVICE = (
 
 
 def load(file: IO[bytes]) -> Any:
-    """The object in ``file``.
+    """Return the object in ``file``.
 
     Raises:
-        UnsafeCheckpoint: it names or does something that is not on the list; ``details`` has its name.
-        InvalidSource: cut short or damaged.
+        UnsafeCheckpoint: it names or does something that is not allowed; ``details`` has the name.
+        InvalidSource: truncated or damaged.
     """
     try:
         loaded = _Gate(file).load()
@@ -72,7 +72,7 @@ def load(file: IO[bytes]) -> Any:
 
 
 def forget(value: Any) -> None:
-    """None in place of everything that was ignored, wherever below ``value`` it is."""
+    """Replace every ignored object below ``value`` by None."""
     for part in (value, *walk(value)):
         attributes = getattr(part, "__dict__", {})
         for holder in (attributes, *(one for one in attributes.values() if isinstance(one, dict))):
@@ -182,7 +182,7 @@ class _Gate(pickle._Unpickler):
         if array.subclass is not np.ndarray:
             raise Rejected("an array of another class")
         wanted = size_bytes(array.dtype, array.shape)
-        if array.dtype.kind == "O":  # a whole pickle of its own, behind this one
+        if array.dtype.kind == "O":  # its pickle follows this one
             return _Gate(self._file).load()
         if array.numpy_array_alignment_bytes is not None:
             padding = self._file.read(1)
@@ -197,14 +197,14 @@ class _Gate(pickle._Unpickler):
 
 
 def _set_attributes(target: Any, state: Any) -> None:
-    """As ``object.__setstate__`` would, and not as the class may have it: no code of the class runs."""
+    """Restore the attributes like ``object.__setstate__``, so that no code of the class runs."""
     require_attributes(type(target), state)
     if not isinstance(target, dict):  # a Bunch does not restore its attributes either
         target.__dict__.update(state)
 
 
 def require_attributes(cls: type, state: Any) -> None:
-    """Raises Rejected: the state is no dictionary of attributes, or one of them hides a method."""
+    """Raises Rejected if the state is no dictionary of attributes, or an attribute hides a method."""
     _require_state(state)
     for name in state:
         hidden = inspect.getattr_static(cls, name, None)
@@ -213,7 +213,7 @@ def require_attributes(cls: type, state: Any) -> None:
 
 
 def _require_handle(state: dict[str, Any]) -> None:
-    """The model's text, as LightGBM's own ``__setstate__`` finds it."""
+    """Check the model's text, found in the same way as LightGBM's ``__setstate__`` does."""
     text = state.get("_handle", state.get("handle"))
     if text is not None:
         boosters.check_lightgbm(text)
@@ -225,7 +225,7 @@ def _require_state(state: Any) -> None:
 
 
 def _guarded(opcode: bytes, position: Callable[[Any], Any], kinds: tuple[type, ...]) -> None:
-    """Let the opcode work on the plain types alone: any other type's method would be the file's to call."""
+    """Allow the opcode for plain types only: otherwise the file could call another type's method."""
     original = pickle._Unpickler.dispatch[opcode[0]]
 
     def guard(gate: Any) -> None:

@@ -1,9 +1,9 @@
-"""Rebuild what an estimator's pickle holds besides estimators: arrays, scalars, dtypes, random states.
+"""Rebuild the arrays, scalars, dtypes and random states in an estimator's pickle.
 
-numpy's own way is not for strangers' files: ``dtype.__setstate__`` believes a structured dtype that hides
-object pointers in plain bytes, ``ndarray.__setstate__`` frees memory that something may still look at, and
-the state of a random generator is an unchecked index. So a file names numpy's functions, and these here are
-called.
+numpy's own functions are not safe for untrusted files: ``dtype.__setstate__`` accepts a structured dtype that
+hides object pointers in plain bytes, ``ndarray.__setstate__`` frees memory that may still be in use, and the
+state of a random generator is an unchecked index. If a file names numpy's functions, the functions of this
+module are called instead.
 """
 
 import math
@@ -22,38 +22,38 @@ _ORDER = {"<": "<", ">": ">", "|": "|", "=": "="}
 
 
 class Rejected(Exception):
-    """A value of a kind that could do more than be a value; the message says which."""
+    """A value that could do more than hold data; the message describes it."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """Stands on the unpickler's stack for a function that the file may call, and can do nothing else."""
+    """Represents a function that the file may call, on the unpickler's stack. It has no other use."""
 
     name: str
     function: Callable[..., Any]
 
 
 class Ignored:
-    """Stands for an object whose state is not restored; ``rebuild`` gives it a fresh one."""
+    """Represents an object whose state is not restored; ``rebuild`` replaces it by a new one."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
     def ignore(self, state: Any) -> None:
-        """The state that is not restored."""
+        """Discard the state."""
 
 
 class CheckOfArray(Ignored):
-    """Stands for ``partial(check_array, ...)``, which returns the numbers that it was given."""
+    """Represents ``partial(check_array, ...)``, which returns its input unchanged."""
 
     def ignore(self, state: Any) -> None:
-        """Raises Rejected: arguments that could change the numbers."""
+        """Raises Rejected for arguments that could change the numbers."""
         fits = isinstance(state, tuple) and len(state) == 4 and state[1] == () and type(state[2]) is dict
         _require(fits and is_check_of_numbers(state[2]), "a function with arguments")
 
 
 class JoblibArray:
-    """joblib's stand-in for an array: its numbers follow behind the pickle that names it."""
+    """joblib's placeholder for an array: its numbers follow the pickle that names it."""
 
     subclass: Any = None
     shape: Any = None
@@ -68,13 +68,13 @@ def _require(condition: Any, what: str) -> None:
 
 
 def _dtype(text: Any = None, align: Any = False, copy: Any = True) -> Any:
-    """A fresh dtype of its own: the state that follows may not change one that numpy shares."""
+    """Return a new dtype object: the state that follows must not change one that numpy shares."""
     _require(isinstance(text, str) and _DTYPE.fullmatch(text), f"the dtype {str(text)[:40]!r}")
     return np.dtype(text, False, True)
 
 
 def build_dtype(dtype: Any, state: Any) -> None:
-    """Byte order and fields; never flags, which would say where pointers are.
+    """Restore byte order and fields, but no flags, which would declare where pointers are.
 
     Raises:
         Rejected: a subarray, metadata, or a field that holds objects.
@@ -109,7 +109,7 @@ def _empty_array(subtype: Any = None, shape: Any = None, kind: Any = None) -> An
 
 
 def build_array(array: Any, state: Any) -> None:
-    """Raises Rejected for one that has a content already, or whose content is not as long as its shape."""
+    """Fill an array. Raises Rejected if it has content, or the content's length does not fit its shape."""
     _require(array.shape == (0,) and array.dtype == np.int8, "an array that is filled twice")
     _require(isinstance(state, tuple) and len(state) == 5, "an array of an unusual form")
     _, shape, dtype, fortran, data = state
@@ -132,7 +132,7 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any 
 
 
 def plain_array(data: bytes, dtype: Any, shape: Any, order: Any) -> Any:
-    """``dtype[shape]`` of raw bytes; writable, and nobody else's.
+    """Return ``dtype[shape]`` of raw bytes, writable and not shared.
 
     Raises:
         Rejected: objects, or another length than the shape.
@@ -145,7 +145,7 @@ def plain_array(data: bytes, dtype: Any, shape: Any, order: Any) -> Any:
 
 
 def size_bytes(dtype: Any, shape: Any) -> int:
-    """Raises Rejected for what is no dtype or no shape."""
+    """Return the size of an array. Raises Rejected for an invalid dtype or shape."""
     _require(isinstance(dtype, np.dtype), "an array without a dtype")
     return _count(shape) * int(dtype.itemsize)
 
@@ -166,7 +166,7 @@ def _require_plain(dtype: Any) -> None:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """How protocols before 3 write bytes."""
+    """Return bytes in the form that protocols before 3 write."""
     _require(isinstance(text, str) and encoding == "latin1", "a codec")
     return bytes(text, "latin1")
 
@@ -231,7 +231,7 @@ def _numeric(module: str, name: str) -> Callable[..., Any]:
 
 
 def _tree(features: Any, classes: Any, outputs: Any) -> Any:
-    """sklearn reads ``outputs`` numbers of classes without looking how many there are."""
+    """Create a tree. sklearn reads ``outputs`` numbers of classes without checking their count."""
     from sklearn.tree._tree import Tree
 
     fits = (
@@ -247,7 +247,7 @@ def _tree(features: Any, classes: Any, outputs: Any) -> Any:
 
 
 def _multinomial_loss(*arguments: Any) -> Any:
-    """It has no state; Cython writes a checksum of its fields all the same."""
+    """Create a loss. It has no state, although Cython writes a checksum of its fields."""
     from sklearn._loss._loss import CyHalfMultinomialLoss
 
     return CyHalfMultinomialLoss()
@@ -258,13 +258,13 @@ def _random(names: Iterable[str]) -> dict[Name, Callable[..., Any]]:
 
 
 def _partial(function: Any) -> Ignored:
-    """Histogram gradient boosting checks its numeric columns, and returns them as they are."""
+    """Represent the check of numeric columns in histogram gradient boosting, which returns them unchanged."""
     _require(function is Ignored, "a function with arguments")
     return CheckOfArray("check of an array")
 
 
 def is_check_of_numbers(keywords: dict[str, Any]) -> bool:
-    """Whether ``check_array`` with these returns float64 as it is."""
+    """Return whether ``check_array`` with these arguments returns float64 unchanged."""
     return set(keywords) <= {"dtype", "ensure_all_finite"} and keywords.get("dtype") == [np.float64]
 
 
@@ -285,8 +285,8 @@ _CALLS: dict[Name, Callable[..., Any]] = {
     ("functools", "partial"): _partial,
     ("sklearn.tree._tree", "Tree"): _tree,
     ("sklearn._loss._loss", "__pyx_unpickle_CyHalfMultinomialLoss"): _multinomial_loss,
-    # A random generator only fits, a search tree is built again from the points, and a search's table of
-    # results is not asked.
+    # Random generators are used for fitting only, search trees are rebuilt from their points, and a search's
+    # table of results is not read.
     **_random(("__randomstate_ctor", "__bit_generator_ctor", "__generator_ctor")),
     ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"): _ignored("random"),
     ("numpy.ma.core", "_mareconstruct"): _ignored("masked array"),
@@ -297,7 +297,7 @@ _CALLS: dict[Name, Callable[..., Any]] = {
 }
 CALLS = {name: Call(".".join(name), function) for name, function in _CALLS.items()}
 
-# Named as the argument of a constructor that is ignored.
+# Names that occur only as arguments of an ignored constructor.
 INERT: frozenset[Name] = frozenset(
     [
         ("sklearn.utils.validation", "check_array"),

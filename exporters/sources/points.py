@@ -1,7 +1,7 @@
-"""Rows that an estimator was fitted on, where it keeps them: it looks for the nearest of these.
+"""The rows that an estimator was fitted on, if it stores them to search for nearest neighbours.
 
-Equally near ones lie around such rows, as of data that are counts or have few digits. A random row has one
-nearest.
+Several neighbours are equally near around such rows, for example in counts or numbers with few digits. A
+random row has a single nearest neighbour.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ _MOST_ROWS = 256
 
 
 def rows(estimator: Any, typical: Rows, random: np.random.Generator) -> list[Rows]:
-    """Some of the known rows, as the estimator takes them; of an imputer also with one value missing."""
+    """Return some of the stored rows, as the estimator takes them; for an imputer also with a missing
+    value.
+    """
     found = []
     for part, steps, columns in _searches(estimator):
         points = np.asarray(part._fit_X, np.float64)
@@ -41,7 +43,7 @@ def rows(estimator: Any, typical: Rows, random: np.random.Generator) -> list[Row
 def _searches(
     part: Any, steps: tuple[Any, ...] = (), columns: npt.NDArray[np.int64] | None = None
 ) -> Iterator[tuple[Any, tuple[Any, ...], npt.NDArray[np.int64] | None]]:
-    """Each part that keeps its rows, the steps before it, and the columns that it sees; None: all."""
+    """Yield each part that stores rows, the steps before it, and the columns that it reads (None: all)."""
     if part is None or isinstance(part, str):
         return
     for _, step in getattr(part, "steps", None) or ():

@@ -1,6 +1,6 @@
-"""Rows on which an artefact and its estimator are compared, made from what the fitted estimator knows.
+"""Rows on which an artefact and its estimator are compared, derived from the fitted estimator.
 
-Each class of rows reaches what random rows miss: the two sides of every split, categories, the ends of bins,
+Each class of rows covers what random rows miss: both sides of every split, categories, the ends of bins,
 missing values, zeros, numbers far outside the range, ties.
 """
 
@@ -14,14 +14,14 @@ from . import points, splits
 from .columns import Column, known
 
 Rows = npt.NDArray[np.floating[Any]]
-_MOST_COLUMNS = 256  # of which each has rows of its own
+_MOST_COLUMNS = 256  # columns that have rows of their own
 _MOST_ROWS = 8_192  # of categories, of bounds
 _MASKED_ROWS = 64
 _MASKED_SHARE = 0.3
 _DENORMALS = {np.dtype(np.float32): (1e-40,), np.dtype(np.float64): (1e-40, 1e-310)}
 _HUGE = 1e30
 _TIED_ROWS = 32
-_FACTORS = (4, 16)  # the range of the columns of a network or a line is not known
+_FACTORS = (4, 16)  # for a network or a linear model, whose columns have no known range
 
 
 def classes(
@@ -57,7 +57,7 @@ def classes(
 
 
 def _one_at_a_time(typical: Rows, value: Any) -> Rows:
-    """A row for each column with ``value`` there, and one with nothing else."""
+    """Return a row per column with ``value`` in that column, and one row of nothing else."""
     width = typical.shape[1]
     columns = np.arange(min(width, _MOST_COLUMNS))
     rows = typical[columns % len(typical)].copy()
@@ -76,7 +76,7 @@ def _zeros(typical: Rows) -> Rows:
 
 
 def _ties(typical: Rows) -> Rows:
-    """Rows twice, rows of whole numbers, and rows whose columns are all equal."""
+    """Return duplicated rows, rows of whole numbers, and rows whose columns are all equal."""
     some = typical[:_TIED_ROWS]
     equal = np.repeat(some[:, :1], typical.shape[1], axis=1)
     return np.concatenate([some, some, np.round(some), equal])
@@ -87,7 +87,7 @@ def _bounds(column: Column) -> npt.NDArray[np.float64]:
 
 
 def _unknown(column: Column) -> npt.NDArray[np.float64]:
-    """Unknown categories: past either end, beside one, and in the first gap between two."""
+    """Return unknown categories: beyond either end, beside one, and in the first gap between two."""
     codes = column.codes
     if not len(codes):
         return codes
@@ -104,7 +104,7 @@ def _of_columns(
     random: np.random.Generator,
     more: Rows | None = None,
 ) -> Iterator[tuple[str, Rows]]:
-    """``more``, and a typical row for each value of each column; around a bound three."""
+    """Yield ``more``, and a typical row for each value of each column; three rows around a bound."""
     pairs: list[tuple[int, npt.NDArray[Any]]] = []
     for column, wanted in enumerate(values):
         found = wanted.astype(typical.dtype)

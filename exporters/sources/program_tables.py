@@ -1,9 +1,9 @@
-"""Which rows of a table an integer input of an exported program selects from."""
+"""Find the rows of a table that an integer input of an exported program indexes."""
 
 from collections.abc import Sequence
 from typing import Any
 
-# What an index passes through unchanged on its way to a lookup.
+# Operators that an index passes through unchanged on its way to a lookup.
 _PASSING = {
     *("to", "_to_copy", "clone", "alias", "contiguous", "detach", "view", "reshape", "expand", "unsqueeze"),
     *(
@@ -21,7 +21,7 @@ _PASSING = {
 
 
 def ranges(program: Any, inputs: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Input → (0, the last row of the smallest table that it selects from), where it selects from one."""
+    """Input → (0, the last row of the smallest table that it indexes), for inputs that index one."""
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     found = {}
     for name in inputs:

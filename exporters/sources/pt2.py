@@ -1,4 +1,4 @@
-"""An exported program, as ``torch.export.save`` writes it: a graph, weights, and ranges of shapes."""
+"""Exported programs of ``torch.export.save``: a graph, weights, and ranges of shapes."""
 
 import re
 from collections.abc import Mapping
@@ -13,13 +13,17 @@ from ..request import Trust
 from . import operators, program_tables, pt2_gate
 from .tensors import dtype_name, flatten_outputs, to_numpy, to_torch
 
-# Position of the flag that says "training" in the arguments of these operators.
+# Index of the "training" flag in the arguments of these operators.
 _TRAINING_FLAG = {"aten.dropout.default": 2, "aten.batch_norm.default": 5, "aten.alpha_dropout.default": 2}
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Raises UnsafeCheckpoint and InvalidSource as ``pt2_gate.check`` does, and InvalidSource for a program
-    that cannot be converted as it is: exported in training mode, or with inputs that are no tensors.
+    """Load the program as a source.
+
+    Raises:
+        UnsafeCheckpoint, InvalidSource: as ``pt2_gate.check``.
+        InvalidSource: a program that cannot be converted: exported in training mode, or with inputs that are
+            not tensors.
     """
     if options.get("inputs") is not None:
         raise UnsupportedOption(
@@ -92,7 +96,9 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def _read(path: Path) -> Any:
-    """``torch.export.load`` without its fall back to an older, pickled layout that the gate did not see."""
+    """Call ``torch.export.load`` without its fallback to an older, pickled layout that the gate did not
+    check.
+    """
     from torch.export.pt2_archive._package import load_pt2
 
     try:
@@ -123,7 +129,7 @@ def _require_tensor_outputs(program: Any) -> None:
 
 
 def _example_arrays(program: Any, names: list[str]) -> Arrays:
-    """The inputs the author traced with; an archive may come without."""
+    """Return the inputs that the author traced with; an archive may have none."""
     from torch.utils._pytree import tree_leaves
 
     leaves = [leaf for leaf in tree_leaves(program.example_inputs) if leaf is not None]
@@ -133,7 +139,7 @@ def _example_arrays(program: Any, names: list[str]) -> Arrays:
 
 
 def _name_symbols(names: list[str], metas: list[Any]) -> dict[str, str]:
-    """torch forgets the author's names of dynamic axes (``s31``): the first axis becomes ``batch``."""
+    """Name the dynamic axes, whose names torch does not store (``s31``): the first axis becomes ``batch``."""
     symbols: dict[str, str] = {}
     for name, meta in zip(names, metas, strict=True):
         for axis, size in enumerate(meta.shape):

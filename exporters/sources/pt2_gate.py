@@ -1,6 +1,6 @@
-"""What a .pt2 archive may contain before torch reads it.
+"""Check a .pt2 archive before torch reads it.
 
-``torch.export.load`` is not made for strangers' files. With torch 2.13 it
+``torch.export.load`` is not safe for untrusted files. In torch 2.13 it
 
 - unpickles: example inputs (with a fall back to ``weights_only=False``), weights and constants marked
   ``use_pickle``, custom and opaque objects, and the weights of older archives;
@@ -10,8 +10,8 @@
 - generates Python source from the names in the graph, and executes it;
 - imports modules that a tree specification names, and loads native code (AOTInductor).
 
-So an allow-list decides, part by part. The archive is read with torch's own reader: two zip readers can
-disagree on what a crafted file holds.
+Each part is therefore checked against an allow-list. The archive is read with torch's own reader, because two
+zip readers can disagree on the content of a crafted file.
 """
 
 import ast
@@ -35,7 +35,7 @@ _MEMBERS = re.compile(
     r"|data/sample_inputs/model\.pt"
 )
 _OPERATOR = re.compile(r"torch\.ops\.(aten|prims|torchvision|quantized_decomposed)\.(\w+)(\.\w+)?")
-_STRIDED = "as_strided"  # of Longformer; torch checks that it stays within the tensor's own memory
+_STRIDED = "as_strided"  # Longformer uses it; torch checks that it stays within the tensor's memory
 _CALL = re.compile(
     r"torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl"
     r"|wrap_with_set_grad_enabled|wrap_with_autocast)"
@@ -45,7 +45,7 @@ _CALL = re.compile(
 SAMPLES = "data/sample_inputs/model.pt"
 _PAYLOAD = re.compile(r"weight_\d+|tensor_\d+")
 _NAME = re.compile(r"[A-Za-z_][\w.]*|")
-_PATH = re.compile(r"[\w.@]*")  # of a module or a parameter: "layers.0.weight"
+_PATH = re.compile(r"[\w.@]*")  # the path of a module or a parameter: "layers.0.weight"
 _SYMBOL = re.compile(r"[suz]f?\d+|zuf\d+")
 _TREE_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 _FUNCTION = re.compile(
@@ -65,11 +65,11 @@ _SYNTAX = (
 
 
 def check(path: Path) -> None:
-    """Refuse everything that would run code, or that no converter can use.
+    """Refuse every part that would run code, or that no converter can use.
 
     Raises:
         UnsafeCheckpoint: a part that would run code, named in ``details``.
-        InvalidSource: damaged, or made for a GPU.
+        InvalidSource: damaged, or saved for a GPU.
     """
     import pickle
 
@@ -94,7 +94,7 @@ def check(path: Path) -> None:
 
 
 def check_parts(names: Collection[str], read: Callable[[str], bytes]) -> None:
-    """Check all parts but the sample inputs, a pickle, with nothing but the standard library.
+    """Check all parts except the sample inputs (a pickle), with the standard library only.
 
     Raises:
         UnsafeCheckpoint, InvalidSource: as ``check``.
@@ -119,7 +119,7 @@ def _check_values(document: Any) -> None:
 
 
 def _walk(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Every (key, value) of a JSON document; the elements of a list count under the list's key."""
+    """Yield every (key, value) of a JSON document; the elements of a list have the list's key."""
     yield key, value
     if isinstance(value, dict):
         for name, part in value.items():
@@ -193,7 +193,7 @@ def _check_tree(value: Any) -> None:
 
 
 def _is_key(key: Any) -> bool:
-    """A plain name, or a whole number."""
+    """Return whether the key is a plain name or a whole number."""
     return type(key) is int or (isinstance(key, str) and _NAME.fullmatch(key) is not None)
 
 

@@ -1,8 +1,8 @@
-"""What scanners say of an uploaded file, for people to read. It opens no gate and closes none.
+"""Scan an uploaded file and report findings for people to read. The scan allows and refuses nothing.
 
-Lists of bad names are bypassed again and again (picklescan#50, fickling#190), so what is loaded is decided
-where it is loaded. A finding is of the first part of a file only, and made by a child process with limits of
-its own: the scanners disassemble what may be made to keep them busy.
+Lists of bad names have been bypassed many times (picklescan#50, fickling#190), so the loaders make their own
+decision. A finding covers the first part of a file only. The scan runs in a child process with limits of its
+own, because the scanners disassemble files that may be crafted to keep them busy.
 """
 
 import io
@@ -26,7 +26,8 @@ from .understood import kind_of
 SCANNERS = ("picklescan", "fickling")
 _TIMEOUT_S = 20
 _LIMITS = {"memory_bytes": 2 << 30, "cpu_s": 10}
-# A process with a second thread, as numpy starts them, can neither leave the network nor be confined.
+# A process with a second thread, as numpy starts them, can neither leave the network namespace nor be
+# confined.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _READ_BYTES = 8 << 20  # of one pickle
 _TOTAL_BYTES = 32 << 20  # of all pickles in an archive
@@ -38,12 +39,12 @@ _JOBLIB = "joblib.numpy_pickle.NumpyArrayWrapper"
 
 
 def scan(path: Path) -> dict[str, Any]:
-    """``{"verdict", "reason", "safe", "format", "globals", "issues", "scanners"}``; never raises.
+    """Return ``{"verdict", "reason", "safe", "format", "globals", "issues", "scanners"}``; never raise.
 
-    ``verdict``: ``safe``: the whole file was read as data of its kind, and its pickles name nothing but what
-    the gates know as data. ``unsafe``: it holds what would run code or do harm. ``unknown``: neither
-    is known, as of a class of the user's own. ``reason``: one sentence. ``safe``: the verdict as True, False
-    or None, for older clients.
+    ``verdict`` is ``safe`` if the whole file was read as data of its kind, and its pickles only name objects
+    that the gates know as data. It is ``unsafe`` if the file has content that would run code or do harm.
+    Otherwise it is ``unknown``, for example with a class of the user's own. ``reason`` is one sentence.
+    ``safe`` is the verdict as True, False or None, for older clients.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="scan-") as own:
@@ -53,7 +54,7 @@ def scan(path: Path) -> dict[str, Any]:
                 timeout=_TIMEOUT_S,
                 check=False,
                 cwd=Path(__file__).parents[2],
-                # Nothing of ours: the environment of a service has its secrets.
+                # The service's environment has secrets and is not passed on.
                 env={"LANG": "C.UTF-8", "HOME": own, "TMPDIR": own, **_ONE_THREAD},
             )
         found: dict[str, Any] = json.loads(done.stdout)
@@ -65,7 +66,7 @@ def scan(path: Path) -> dict[str, Any]:
 
 
 def verdict(safe: bool | None, reason: str) -> dict[str, Any]:
-    """The part of a finding that says whether the file is data."""
+    """Return the part of a finding that says whether the file is data."""
     return {"verdict": _VERDICTS[safe], "reason": reason, "safe": safe}
 
 
@@ -84,7 +85,7 @@ def _versions() -> dict[str, str]:
 
 
 def _look(path: Path) -> dict[str, Any]:
-    """In the child: what the advisors say of every pickle in the file, and whether the rest is data."""
+    """Scan all pickles in the file and check that the rest is data. Runs in the child process."""
     names: dict[str, None] = {}
     issues: list[str] = []
     harmful, whole = False, True
@@ -121,7 +122,7 @@ def _look(path: Path) -> dict[str, Any]:
 
 
 def _end(data: bytes) -> str | None:
-    """What is wrong with a pickle's end: it is missing, or bytes follow that the scanners did not read."""
+    """Return what is wrong with a pickle's end: it is missing, or unscanned bytes follow it."""
     file = io.BytesIO(data)
     try:
         for _ in pickletools.genops(file):
@@ -147,11 +148,11 @@ def _is_data(name: str) -> bool:
 
 
 def _pickles(path: Path, issues: list[str]) -> Iterator[tuple[str, bytes, bool]]:
-    """(name, content, whether it is all of it) of everything in the file that looks like a pickle."""
+    """Yield (name, content, whether it is complete) of everything in the file that looks like a pickle."""
     archive = zipfile.is_zipfile(path)
     with path.open("rb") as file:
         head = file.read(4096)
-    if looks_like_pickle(head) or not archive:  # the first of two readings of a file that is both
+    if looks_like_pickle(head) or not archive:  # a file may be valid both as a pickle and as an archive
         data, complete = _unpacked(path, issues)
         if looks_like_pickle(data[:4096]):
             yield path.name, data, complete
@@ -166,7 +167,7 @@ def _pickles(path: Path, issues: list[str]) -> Iterator[tuple[str, bytes, bool]]
 def _pickles_inside(
     file: IO[bytes], within: str, issues: list[str], left: list[int]
 ) -> Iterator[tuple[str, bytes, bool]]:
-    """As ``_pickles``, of an archive, and of the archives in it (``within``: that one's name)."""
+    """Like ``_pickles``, for an archive and the archives in it. ``within``: the name of the outer archive."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -199,7 +200,7 @@ def _unpacked(path: Path, issues: list[str]) -> tuple[bytes, bool]:
             return data, not file.read(1)
     except (ExportError, OSError, EOFError, ValueError, ImportError) as exc:
         issues.append(f"It cannot be unpacked: {str(exc)[:100]}")
-    except Exception as exc:  # zlib's and lzma's own errors
+    except Exception as exc:  # such as zlib's and lzma's own errors
         issues.append(f"It cannot be unpacked: {type(exc).__name__}")
     return b"", False
 
@@ -232,7 +233,7 @@ def _fickling(label: str, data: bytes, complete: bool) -> tuple[bool, list[str],
         return False, [], ["fickling is not installed."]
     try:
         result = check_safety(Pickled.load(io.BytesIO(data)))
-    except Exception:  # joblib's arrays, or a cut: fickling has no word for where it stopped
+    except Exception:  # joblib's arrays, or a truncated file: fickling does not report where it stopped
         return False, [], []
     bad = result.severity >= Severity.LIKELY_OVERTLY_MALICIOUS
     first = str(result.to_dict()["analysis"]).partition("\n")[0][:300]

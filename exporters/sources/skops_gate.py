@@ -1,8 +1,8 @@
-"""Read a ``.skops`` file: an archive of arrays and a ``schema.json`` that says what to build of them.
+"""Read a ``.skops`` file: an archive of arrays and a ``schema.json`` that describes the objects to build.
 
-skops asks which types to trust. The answer is the list that pickles are read by, and it is given for every
-entry of the schema, together with what may build it: skops itself would trust more, like functions and
-methods.
+skops lets its caller choose the trusted types. Here they are the types that are allowed in pickles. Each
+entry of the schema is checked together with the node class that builds it, because skops by itself would
+trust more, such as functions and methods.
 """
 
 import json
@@ -32,7 +32,7 @@ _PLAIN = {
     ("collections", "OrderedDict", "DictNode"),
     ("collections", "OrderedDict", "TypeNode"),
     ("collections", "defaultdict", "DefaultDictNode"),
-    ("functools", "partial", "PartialNode"),  # of what: native_state looks
+    ("functools", "partial", "PartialNode"),  # ``native_state`` checks the function
     _CHECK,
     ("sklearn.utils._bunch", "Bunch", "DictNode"),
     ("numpy", "ndarray", "NdArrayNode"),
@@ -48,7 +48,7 @@ _PLAIN = {
         for name in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski")
     ),
 }
-# What builds an entry that the list of names knows.
+# The node classes that build an entry → the names allowed for it.
 _BUILDERS = {
     "ObjectNode": CLASSES,
     "LossNode": NUMERIC,
@@ -61,7 +61,7 @@ _BUILDERS = {
         if name[0].startswith("sklearn.feature_selection.") or name[1] in (*FUNCTIONS, "mean", "asarray")
     ),
 }
-# The part of a booster's state that native code reads, and what builds it.
+# The part of a booster's state that native code reads, and the node class that builds it.
 _BOOSTERS = {
     ("lightgbm.basic", "Booster"): ("_handle", "JsonNode"),
     ("xgboost.core", "Booster"): ("handle", "BytearrayNode"),
@@ -70,11 +70,11 @@ _SCHEMA_LIMIT_BYTES = 256 << 20
 
 
 def load(path: Path) -> Any:
-    """The object in the file.
+    """Return the object in the file.
 
     Raises:
-        UnsafeCheckpoint: it names a type that is not on the list; ``details`` has its name.
-        InvalidSource: damaged, or larger unpacked than anything real.
+        UnsafeCheckpoint: it names a type that is not allowed; ``details`` has the name.
+        InvalidSource: damaged, or larger when unpacked than any real file.
     """
     import skops.io
 
@@ -98,7 +98,7 @@ def load(path: Path) -> Any:
 
 
 def check(path: Path) -> set[str]:
-    """The types that the file names, all of them on the list. Reads the schema, and builds nothing.
+    """Return the types that the file names, all of them allowed. Reads the schema, and builds nothing.
 
     Raises:
         UnsafeCheckpoint, InvalidSource: as ``load``.
@@ -119,7 +119,7 @@ def check(path: Path) -> set[str]:
 def _trusted(schema: Any, archive: zipfile.ZipFile) -> set[str]:
     trusted = set()
     entries = list(_entries(schema))
-    # skops takes the first of the entries with one number for all of them, whatever the others say.
+    # If several entries have the same id, skops uses the first one for all of them.
     others = {entry.get("__id__") for entry in entries if _named(entry) != _CHECK}
     for entry in entries:
         module, name, builder = _named(entry)
@@ -135,7 +135,7 @@ def _trusted(schema: Any, archive: zipfile.ZipFile) -> set[str]:
 
 
 def _is_check(entry: dict[str, Any], others: set[Any]) -> bool:
-    """Whether a partial is of ``check_array``; ``others``: the numbers of entries of anything else."""
+    """Return whether a partial calls ``check_array``. ``others``: the ids of all other entries."""
     content = entry.get("content")
     function = content.get("func") if isinstance(content, dict) else None
     return isinstance(function, dict) and _named(function) == _CHECK and function.get("__id__") not in others
@@ -156,7 +156,7 @@ def _refusal(what: str) -> UnsafeCheckpoint:
 
 
 def _check_booster(entry: dict[str, Any], schema: Any, archive: zipfile.ZipFile) -> None:
-    """The model is handed to native code while skops loads: it stands here, and no other one for it."""
+    """Check that a booster contains its own model: skops passes it to native code while loading."""
     handle, loader = _BOOSTERS[_named(entry)[:2]]
     content = entry.get("content")
     content = content if isinstance(content, dict) else {}

@@ -1,7 +1,7 @@
 """Rows on both sides of each split of an estimator's trees.
 
-The rows of a split follow the path from the root to it: on a large forest a random row with one threshold set
-reaches its node in one case of a hundred.
+The rows of a split satisfy the conditions from the root to it. On a large forest, only one random row in a
+hundred with a single threshold set reaches its node.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,15 @@ from .trees import LEAF, Tree, fitted_trees
 
 Rows = npt.NDArray[np.floating[Any]]
 _MOST_SPLITS = 10_000  # with rows of their own
-_FEW_SPLITS = 3_000  # up to these, each has rows several times
-_MOST_TURNS = 12  # of one split, each from another row: both its sides may answer one row alike
+_FEW_SPLITS = 3_000  # up to this number, each split has several rows
+# per split, each from another row: both sides of a split may return the same output for one row
+_MOST_TURNS = 12
 _MOST_CODES = 10_000  # pairs of a split and a category
 NOT_INVERTED = (AttributeError, IndexError, TypeError, ValueError)
 
 
 class _Encoder:
-    """How histogram gradient boosting encodes categories and puts them first; with a way back."""
+    """The encoder of histogram gradient boosting, which puts categories first, with its inverse."""
 
     def __init__(self, columns: Any) -> None:
         self._columns = columns
@@ -36,7 +37,7 @@ class _Encoder:
         return self._columns.transform(rows)
 
     def inverse_transform(self, rows: Rows) -> Rows:
-        """A code past the last becomes an unknown category."""
+        """Return the rows before encoding. A code beyond the last becomes an unknown category."""
         found = np.empty_like(rows)
         found[:, self._numbers] = rows[:, len(self._codes) :]
         for place, known in enumerate(self._categories):
@@ -49,9 +50,9 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class _Group:
-    """Trees that see the rows after the same ``steps``, and of these the ``columns``; None: all.
+    """Trees that read the ``columns`` (None: all) of the rows after the same ``steps``.
 
-    ``missing``: their estimator takes missing values.
+    ``missing``: their estimator accepts missing values.
     """
 
     steps: tuple[Any, ...]
@@ -72,7 +73,7 @@ class Reaching:
 
 
 def rows(estimator: Any, typical: Rows, random: np.random.Generator) -> Reaching:
-    """Rows of ``typical``'s dtype, and how many splits there are and are reached by their own rows."""
+    """Return rows of ``typical``'s dtype, the number of splits, and how many their own rows reach."""
     groups = [group for group in _groups(estimator) if group.trees]
     found = Reaching([typical[:0]], [typical[:0]], [typical[:0]])
     found.splits = sum(_splits(group) for group in groups)
@@ -106,7 +107,7 @@ def _groups(
 
 
 def _takes_missing(estimator: Any) -> bool:
-    """What scikit-learn's tags say; True for what has none, as a booster of its own library."""
+    """Return scikit-learn's tag; True for an estimator without tags, such as a library's own booster."""
     tags = getattr(estimator, "__sklearn_tags__", None)
     return tags is None or bool(tags().input_tags.allow_nan)
 
@@ -120,10 +121,10 @@ class _Split(NamedTuple):
 def _of_group(
     group: _Group, typical: Rows, random: np.random.Generator, share: float, found: Reaching
 ) -> None:
-    """Add to ``found``; nothing where a step cannot be inverted: its rows are not known."""
+    """Add rows to ``found``. If a step cannot be inverted, add none, because its rows are unknown."""
     try:
         start = np.asarray(transformed(group.steps, typical), np.float64)
-    except ValueError:  # the step does not take values of this range
+    except ValueError:  # the step does not accept values of this range
         return
     columns = np.arange(start.shape[1]) if group.columns is None else np.asarray(group.columns)
     trees = [tree for tree in group.trees if tree.feature.max(initial=-1) < len(columns)]
@@ -144,7 +145,7 @@ def _of_group(
         try:
             given = untransformed(group.steps, made.reshape(-1, made.shape[2]), typical.dtype)
             again = None if into is found.missing else transformed(group.steps, given[: values.size])
-        except NOT_INVERTED:  # a step has no inverse, or not of these rows, as of missing values
+        except NOT_INVERTED:  # a step has no inverse, or none for these rows, for example with missing values
             continue
         into.append(given)
         if again is not None:
@@ -161,7 +162,9 @@ def _made(
     start: npt.NDArray[np.float64],
     columns: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """float64[turns * splits, k, columns]: rows on the way to each split, with its ``values`` [splits, k]."""
+    """Return float64[turns * splits, k, columns]: rows that reach each split, with its ``values`` [splits,
+    k].
+    """
     made = np.empty((turns * len(splits), values.shape[1], start.shape[1]), np.float64)
     for number in range(len(made)):
         tree, node, path = splits[number % len(splits)]
@@ -178,8 +181,9 @@ def _made(
 def _codes(
     chosen: list[_Split], random: np.random.Generator, most: int
 ) -> tuple[list[_Split], npt.NDArray[np.float64]]:
-    """Each split by categories with each one that it lists, those between them, and the first past all; or as
-    many of these pairs as are allowed, seeded.
+    """Combine each split by categories with its listed codes, the codes between them, and the next one.
+
+    If there are too many pairs, a seeded selection of them is returned.
     """
     pairs = []
     for one in chosen:
@@ -195,7 +199,7 @@ def _codes(
 
 
 def _chosen(trees: list[Tree], random: np.random.Generator, most: int) -> list[_Split]:
-    """Every split, or as many as are allowed, seeded; with what leads to it."""
+    """Return every split with its path, or a seeded selection if there are too many."""
     places = [(tree, node) for tree in trees for node in np.flatnonzero(tree.feature != LEAF).tolist()]
     if len(places) > most:
         kept = np.sort(random.choice(len(places), most, replace=False))
@@ -205,8 +209,10 @@ def _chosen(trees: list[Tree], random: np.random.Generator, most: int) -> list[_
 
 
 def _around(thresholds: npt.NDArray[np.float64], dtype: Any) -> npt.NDArray[np.float64]:
-    """float64[N, k]: the float32 at or below each threshold and its neighbours; of a float64 row the
-    threshold itself and its own neighbours too."""
+    """Return float64[N, k]: the float32 at or below each threshold, and its neighbours.
+
+    For float64 rows, the threshold itself and its float64 neighbours are added.
+    """
     narrow = np.clip(thresholds, -3e38, 3e38).astype(np.float32)
     below = np.where(narrow > thresholds, np.nextafter(narrow, np.float32(-np.inf)), narrow)
     found = [below, *(np.nextafter(below, np.float32(toward)) for toward in (np.inf, -np.inf))]
@@ -216,7 +222,7 @@ def _around(thresholds: npt.NDArray[np.float64], dtype: Any) -> npt.NDArray[np.f
 
 
 def transformed(steps: tuple[Any, ...], rows: Rows) -> Any:
-    """The rows after the steps, dense."""
+    """Return the dense rows after the steps."""
     values: Any = rows.astype(np.float64)
     for step in steps:
         values = step.transform(values)
@@ -224,7 +230,7 @@ def transformed(steps: tuple[Any, ...], rows: Rows) -> Any:
 
 
 def untransformed(steps: tuple[Any, ...], rows: npt.NDArray[np.float64], dtype: Any) -> Rows:
-    """The rows before the steps. Raises NOT_INVERTED: a step has no inverse, or not of these rows."""
+    """Return the rows before the steps. Raises NOT_INVERTED if a step has no inverse for these rows."""
     values: Any = rows
     for step in reversed(steps):
         values = step.inverse_transform(values)

@@ -1,4 +1,6 @@
-"""Weights alone, of torch.save(model.state_dict()) or safetensors: their network has to be named."""
+"""Weights without a network, of torch.save(model.state_dict()) or safetensors; the request names the
+network.
+"""
 
 import argparse
 import pickle
@@ -11,18 +13,20 @@ from ..errors import InvalidSource, UnsafeCheckpoint, as_limit, reason
 from ..request import Trust
 from . import architectures, eager
 
-# Under these keys a training loop keeps the weights beside its optimizer and its counters.
+# The keys under which training loops store the weights, beside optimizer and counters.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-# What DistributedDataParallel and torch.compile put before every name.
+# The prefixes that DistributedDataParallel and torch.compile add to every name.
 _PREFIXES = ("module.", "_orig_mod.")
 _ADVICE = "Save the weights with torch.save(model.state_dict(), path) or safetensors, and upload that."
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Raises:
-    UnsafeCheckpoint: more than tensors and plain values, or a class that the operator does not allow.
-    InvalidSource: damaged, no weights, or not those of the architecture.
-    UnsupportedOption: no architecture, an unknown one, or inputs that it does not take.
+    """Load the weights into their network.
+
+    Raises:
+        UnsafeCheckpoint: more than tensors and plain values, or a class that the operator does not allow.
+        InvalidSource: damaged, no weights, or not those of the architecture.
+        UnsupportedOption: no architecture, an unknown one, or inputs that it does not take.
     """
     architecture = architectures.parse(options.get("architecture"))
     weights = read(path)
@@ -30,7 +34,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Names → tensors, without what a wrapper put around them. Runs no code of the file's.
+    """Return names → tensors, without the prefixes and keys of wrappers. Runs no code of the file.
 
     Raises UnsafeCheckpoint, InvalidSource.
     """
@@ -57,7 +61,7 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_pickled(path: Path) -> Any:
-    """torch's unpickler for weights knows tensors and plain values; timm's trainer adds its arguments."""
+    """Read with torch's unpickler for weights: tensors, plain values, and the arguments that timm adds."""
     import torch
 
     try:

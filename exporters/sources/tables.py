@@ -1,9 +1,8 @@
 """Estimators that were fitted on a data frame: columns with names, some of them strings.
 
-A string becomes the place of its category in the column's list in metadata.json, -1 where it is none of them
-and NaN where it is missing. The program that is converted is a copy of the estimator whose encoders and
-imputers know these places in place of the strings. It is compared with the estimator as it was fitted, which
-gets the strings.
+A string becomes the index of its category in the column's list in metadata.json, -1 if it is unknown and NaN
+if it is missing. The converted program is a copy of the estimator whose encoders and imputers know these
+indices instead of the strings. It is compared with the original estimator, which gets the strings.
 """
 
 import copy
@@ -26,20 +25,23 @@ _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 @dataclass(frozen=True)
 class Table:
-    """``texts``: per column its categories; None: numbers. ``program``: the estimator that takes places."""
+    """The columns of a table. ``program`` is the estimator that takes indices.
+
+    ``texts``: the categories of each column, None for numbers.
+    """
 
     names: tuple[str, ...]
     texts: tuple[tuple[str, ...] | None, ...]
-    missing: tuple[Any, ...]  # per column of texts: None or NaN, as the estimator knows a missing one
+    missing: tuple[Any, ...]  # per column of texts: None or NaN, the estimator's form of a missing text
     used: frozenset[int]
     original: Any
     program: Any
 
     def decoded(self, rows: npt.NDArray[Any]) -> Any:
-        """What the original takes: the rows themselves, or with strings a data frame.
+        """Return the input of the original: the rows themselves, or a data frame if there are strings.
 
-        An array of objects would hand on numbers as objects, which compiled code behind a column transformer
-        rejects. A column of objects holds None and NaN as they are.
+        An array of objects would pass numbers on as objects, which compiled code behind a column transformer
+        rejects. A column of objects keeps None and NaN unchanged.
         """
         if not self.has_texts:
             return rows
@@ -69,7 +71,7 @@ class Table:
         return "no such category of " + "".join(texts)
 
     def describe(self, source: Source) -> dict[str, Any]:
-        """``table`` of metadata.json, as ``processing.table`` reads it."""
+        """Return ``table`` of metadata.json, as ``processing.table`` reads it."""
         assert source.draw is not None
         typical = source.draw(source.shapes({"batch": 1}), 0)
         return {
@@ -87,7 +89,7 @@ class Table:
         }
 
     def projected(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The rows with a place of a category, or UNKNOWN, or NaN, in each column of strings."""
+        """Return the rows with the index of a category, UNKNOWN or NaN in each column of strings."""
         rows = rows.copy()
         for place, texts in enumerate(self.texts):
             if texts is not None:
@@ -100,7 +102,7 @@ class Table:
 def takes(
     reference: Callable[[Arrays], Arrays], typical: Arrays, value: float, place: int | None = None
 ) -> bool:
-    """Whether the source takes the value in a column, or in each."""
+    """Return whether the source accepts the value in a column, or in every column."""
     ((name, rows),) = typical.items()
     rows = rows[:1].copy()
     rows[:, slice(None) if place is None else place] = value
@@ -114,15 +116,15 @@ def takes(
 
 
 def of(estimator: Any) -> Table | None:
-    """None: its columns have no names, or only numbers are looked for by their place.
+    """Return the table of an estimator; None if its columns have no names, or all are read as numbers.
 
     Raises:
-        InvalidSource: strings that cannot be written as places of categories, with the cause.
+        InvalidSource: strings that cannot be replaced by indices of categories, with the cause.
     """
     names = getattr(estimator, "feature_names_in_", None)
     if names is None or np.ndim(names) != 1 or not all(isinstance(name, str) for name in names):
         return None
-    if list(names) == [f"Column_{place}" for place in range(len(names))]:  # LightGBM's, of an array
+    if list(names) == [f"Column_{place}" for place in range(len(names))]:  # LightGBM's names for an array
         return None
     _select_by_place(estimator)
     width = len(names)
@@ -141,7 +143,7 @@ def of(estimator: Any) -> Table | None:
         program = copy.deepcopy(estimator)
         for part, columns in _readers(program, np.arange(width)):
             _write_places(part, [texts[place] for place in columns.tolist()])
-        for part in walk(program):  # it takes places now, not the columns of these names
+        for part in walk(program):  # it now takes indices, not columns with these names
             getattr(part, "__dict__", {}).pop("feature_names_in_", None)
     return Table(
         tuple(map(str, names)), tuple(texts), tuple(missing), _used(estimator, width), estimator, program
@@ -149,7 +151,7 @@ def of(estimator: Any) -> Table | None:
 
 
 def _select_by_place(estimator: Any) -> None:
-    """Column transformers select by name, which an array does not have."""
+    """Make column transformers select by index: they select by name, which an array does not have."""
     for part in walk(estimator):
         places = getattr(part, "_transformer_to_input_indices", None)
         if places is None or not hasattr(part, "transformers_"):
@@ -163,7 +165,7 @@ def _select_by_place(estimator: Any) -> None:
 
 
 def _readers(part: Any, columns: Places) -> Iterator[tuple[Any, Places]]:
-    """The encoders and imputers that see input columns as they are, with the places of these."""
+    """Yield the encoders and imputers that read input columns unchanged, with the columns' indices."""
     if part is None or isinstance(part, str):
         return
     steps = getattr(part, "steps", None)
@@ -182,7 +184,7 @@ def _readers(part: Any, columns: Places) -> Iterator[tuple[Any, Places]]:
 
 
 def _values(part: Any) -> list[npt.NDArray[Any]]:
-    """Per column what the part knows of it: categories, or what a missing value becomes."""
+    """Return, per column, the part's categories, or its replacement of a missing value."""
     if hasattr(part, "categories_"):
         return [np.asarray(values) for values in part.categories_]
     return [np.asarray([value], object) for value in np.asarray(part.statistics_).tolist()]
@@ -197,7 +199,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _in_order(name: str, lists: list[list[Any]]) -> tuple[str, ...]:
-    """All texts of a column, ordered so that each part's own keep their order, as numbers have to."""
+    """Return all texts of a column in an order that keeps the order of each part's categories."""
     if not all(isinstance(text, str) for texts in lists for text in texts):
         raise InvalidSource(
             f"The column {name!r} mixes texts with other values in its categories. Convert all of them to "
@@ -216,7 +218,7 @@ def _in_order(name: str, lists: list[list[Any]]) -> tuple[str, ...]:
 
 
 def _marker(part: Any, values: npt.NDArray[Any], have: Any) -> Any:
-    """How a missing text looks to the estimator; None where any will do."""
+    """Return the estimator's representation of a missing text; ``have`` if it has none of its own."""
     for value in (*values.tolist(), getattr(part, "missing_values", None)):
         if isinstance(value, float) and value != value:
             return value
@@ -246,7 +248,7 @@ def _write_places(part: Any, texts: list[tuple[str, ...] | None]) -> None:
 
 
 def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Categories beside a column of texts are objects, numbers too; dates stay objects."""
+    """Return categories as numbers if possible: beside a column of texts, they are stored as objects."""
     try:
         return np.array([np.nan if _is_missing(value) else value for value in values.tolist()], np.float64)
     except (TypeError, ValueError):
@@ -258,7 +260,7 @@ def _place(value: Any, texts: tuple[str, ...]) -> float:
 
 
 def _refuse_others(estimator: Any, readers: list[tuple[Any, Places]]) -> None:
-    """Raises InvalidSource: a part that knows strings and does not see the columns as they came in."""
+    """Raises InvalidSource for a part that has strings but does not read the input columns unchanged."""
     seen = {id(part) for part, _ in readers}
     for part in walk(estimator):
         if id(part) in seen or not (hasattr(part, "categories_") or hasattr(part, "statistics_")):
@@ -271,7 +273,7 @@ def _refuse_others(estimator: Any, readers: list[tuple[Any, Places]]) -> None:
 
 
 def _used(estimator: Any, width: int) -> frozenset[int]:
-    """The columns that a column transformer at the front does not drop."""
+    """Return the columns that a leading column transformer does not drop."""
     first = estimator
     while getattr(first, "steps", None):
         first = first.steps[0][1]

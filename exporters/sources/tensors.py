@@ -1,4 +1,4 @@
-"""Between torch's tensors and numpy's arrays, and how the outputs of a model are named."""
+"""Convert torch's tensors to numpy arrays, and name the outputs of a model."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,10 +12,10 @@ DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "u
 
 
 def dtype_name(dtype: Any) -> str:
-    """``torch.float32`` → ``float32``.
+    """Return ``float32`` for ``torch.float32``.
 
     Raises:
-        InvalidSource: a dtype that numpy and a runtime's inputs have no equal of, like bfloat16.
+        InvalidSource: a dtype that numpy and runtime inputs do not have, like bfloat16.
     """
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
@@ -33,16 +33,17 @@ def to_torch(array: npt.NDArray[np.generic]) -> Any:
 
 
 def to_numpy(tensor: Any) -> npt.NDArray[np.generic]:
-    """A copy: the model may write into its own output on the next call."""
+    """Return a copy: the model may write into its own output on the next call."""
     dtype_name(tensor.dtype)
     array: npt.NDArray[np.generic] = tensor.detach().cpu().numpy().copy()
     return array
 
 
 def flatten_outputs(value: Any, inputs: Collection[str]) -> dict[str, Any]:
-    """``output`` for one value, the keys of a dictionary, ``output_0`` … of a sequence; in torch's order.
+    """Name the outputs: ``output`` for one value, a dictionary's keys, ``output_0`` … for a sequence.
 
-    A name that is also an input's gets ``_output`` appended: an artefact has one name space for both.
+    The order is torch's. A name that is also an input's gets ``_output`` appended: an artefact has one name
+    space for both.
 
     Raises:
         InvalidSource: no output, or two with one name.

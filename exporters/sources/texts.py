@@ -1,9 +1,9 @@
 """Estimators that take texts: a CountVectorizer or TfidfVectorizer at the front of a pipeline.
 
-The program that is converted takes the counts of the terms: in a copy of the estimator, each vectorizer is a
-TfidfTransformer. A package counts the terms itself (``processing.vectorizer``), with the same regular
-expression in Python: ONNX's operators for texts know another one, and another lower case. Every text of a
-probe is counted by both and compared, and its answer is that of the estimator as it was fitted.
+The converted program takes the counts of the terms: in a copy of the estimator, each vectorizer is replaced
+by a TfidfTransformer. A package counts the terms itself (``processing.vectorizer``), with the same regular
+expression in Python, because ONNX's text operators have other regular expressions and another lower case.
+Every text of a probe is counted by both and compared. The expected output is that of the original estimator.
 """
 
 import copy
@@ -29,31 +29,33 @@ VECTORIZERS = ("CountVectorizer", "TfidfVectorizer")
 Rows = npt.NDArray[Any]
 _MOST_TERMS = 200_000  # a row of 0.8 MB
 _LONGEST_TERM = 20  # words or characters
-_MOST_CELLS = 1 << 23  # of a class of probes
+_MOST_CELLS = 1 << 23  # rows times columns in a class of probes
 _TYPICAL_ROWS = 128
 _MOST_WORDS = 40  # of a typical text
 
 
 @dataclass(frozen=True)
 class Texts:
-    """``counting``: of the ``vectorizers``, whose counts stand side by side. ``program`` takes the counts."""
+    """``counting``: those of the ``vectorizers``, whose counts are concatenated. ``program`` takes the
+    counts.
+    """
 
     vectorizers: tuple[Any, ...]
     declared: tuple[dict[str, Any], ...]
     original: Any
     program: Any
     counting: tuple[Vectorizer, ...]
-    _known: dict[bytes, str] = field(default_factory=dict)  # digest of a row → a text that has its counts
+    _known: dict[bytes, str] = field(default_factory=dict)  # digest of a row → a text with these counts
 
     @property
     def width(self) -> int:
         return sum(len(one.terms) for one in self.counting)
 
     def counts(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """float32[texts, terms].
+        """Return the counts as float32[texts, terms].
 
         Raises:
-            InvalidSource: the vectorizer itself counts otherwise.
+            InvalidSource: the vectorizer itself counts differently.
         """
         blocks = []
         for vectorizer, counting in zip(self.vectorizers, self.counting, strict=True):
@@ -74,7 +76,9 @@ class Texts:
     def answered(
         self, by_texts: Callable[[Any], Arrays], by_counts: Callable[[Rows], Arrays]
     ) -> Callable[[Rows], Arrays]:
-        """The estimator as it was fitted answers rows that came from a text; the program answers others."""
+        """Return a function that uses the original estimator for rows of known texts, and the program for
+        others.
+        """
 
         def answer(rows: Rows) -> Arrays:
             texts = self.known(rows)
@@ -83,21 +87,21 @@ class Texts:
         return answer
 
     def known(self, rows: Rows) -> list[str] | None:
-        """Texts that have these counts; None where one is not known, or there is no row."""
+        """Return texts that have these counts; None if one is not known, or there is no row."""
         found = [self._known.get(_digest(row)) for row in rows.astype(np.float32)]
         texts = [text for text in found if text is not None]
         return texts if texts and len(texts) == len(found) else None
 
     def describe(self, name: str) -> dict[str, Any]:
-        """``vectorizer`` of metadata.json."""
+        """Return ``vectorizer`` of metadata.json."""
         return {"input": name, "file": FILE}
 
     def document(self) -> dict[str, Any]:
-        """The content of vectorizer.json."""
+        """Return the content of vectorizer.json."""
         return {"parts": list(self.declared)}
 
     def draw(self, count: int, seed: int) -> npt.NDArray[np.float32]:
-        """Counts of texts of a few terms."""
+        """Draw the counts of random texts of a few terms."""
         random = np.random.default_rng(seed)
         texts = []
         for _ in range(count):
@@ -110,7 +114,7 @@ class Texts:
         return self.draw(max(8, min(_TYPICAL_ROWS, _MOST_CELLS // self.width)), 1)
 
     def probes(self, coverage: dict[str, int]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        """Typical texts, each term, unknown words and texts that libraries split in different ways.
+        """Yield typical texts, each term, unknown words and texts that libraries split in different ways.
 
         ``coverage`` receives two counts: all terms, and the terms that occur in a probe.
         """
@@ -124,13 +128,13 @@ class Texts:
         yield "text", self.counts([*HOSTILE, *self._mixed()])
 
     def _of_every_term(self) -> npt.NDArray[np.float32]:
-        """A text for each term, or for several where they are many."""
+        """Return the counts of a text for each term, or for several terms if there are many."""
         terms = [term for part in self.counting for term in part.terms]
         step = -(-len(terms) // max(8, _MOST_CELLS // self.width))
         return self.counts([" ".join(terms[start : start + step]) for start in range(0, len(terms), step)])
 
     def _mixed(self) -> list[str]:
-        """Known terms in another case, repeated, beside unknown words and between marks."""
+        """Return known terms in another case, repeated, beside unknown words and between punctuation."""
         first, last = self.counting[0].terms[0], self.counting[-1].terms[-1]
         both = (first, last)
         return [
@@ -143,10 +147,10 @@ class Texts:
 
 
 def of(estimator: Any) -> Texts | None:
-    """None: it has no fitted vectorizer.
+    """Return the texts of an estimator; None if it has no fitted vectorizer.
 
     Raises:
-        InvalidSource: a vectorizer that does not see the texts as they come in, or that is too large.
+        InvalidSource: a vectorizer that does not read the input texts directly, or that is too large.
     """
     found = [part for part in parts(estimator) if _is_fitted(part)]
     if not found:
@@ -167,8 +171,8 @@ def of(estimator: Any) -> Texts | None:
         for part, one in zip(found, declared, strict=True)
     }
     program = copy.deepcopy(estimator, dict(counted))
-    if not hasattr(program, "n_features_in_"):  # as of a calibration, which found none in its estimator
-        with suppress(AttributeError):  # of a pipeline, which asks its first step
+    if not hasattr(program, "n_features_in_"):  # for example a calibration, whose estimator had none
+        with suppress(AttributeError):  # from a pipeline, which reads its first step
             program.n_features_in_ = total
     return Texts(
         tuple(found[place] for place in unique),
@@ -195,7 +199,7 @@ def _transformed(vectorizer: Any, texts: list[str]) -> Rows:
 
 
 def _declared(vectorizer: Any) -> dict[str, Any]:
-    """A part of vectorizer.json."""
+    """Return a vectorizer's part of vectorizer.json."""
     places = vectorizer.vocabulary_
     shortest, longest = vectorizer.ngram_range
     if not places or not all(isinstance(term, str) for term in places):
@@ -226,13 +230,13 @@ def _declared(vectorizer: Any) -> dict[str, Any]:
 
 
 def _of_counts(vectorizer: Any, start: int, total: int) -> Any:
-    """What takes ``total`` counts in place of the vectorizer, whose own begin at ``start``."""
+    """Return a replacement of the vectorizer that takes ``total`` counts; its own begin at ``start``."""
     from sklearn.compose import ColumnTransformer
     from sklearn.feature_extraction.text import TfidfTransformer
 
     width = len(vectorizer.vocabulary_)
     weights = getattr(vectorizer, "_tfidf", None)
-    if weights is None:  # counts as they are, and sparse as a vectorizer's
+    if weights is None:  # raw counts, sparse like a vectorizer's
         weights = TfidfTransformer(norm=None, use_idf=False).fit(np.zeros((1, width)))
     if width == total:
         return weights
@@ -243,7 +247,7 @@ def _of_counts(vectorizer: Any, start: int, total: int) -> Any:
 
 
 def _require_front(part: Any) -> None:
-    """Raises InvalidSource: a vectorizer behind another step, or beside columns of a table."""
+    """Raises InvalidSource for a vectorizer behind another step, or beside columns of a table."""
     for holder in parts(part):
         if hasattr(holder, "transformers_") and any(map(_is_fitted, parts(holder))):
             raise InvalidSource(

@@ -1,7 +1,7 @@
-"""The operators of torch that a stranger's model may use, in TorchScript and in a ``.pt2``.
+"""The operators of torch that an untrusted model may use, in TorchScript and in a ``.pt2``.
 
 An operator is on the list if it computes its result from the values of its inputs and checks its indices.
-Left out are operators that open files, that make tensors of unwritten memory (``empty``, ``resize_``), that
+Left out are operators that open files, that create tensors of unwritten memory (``empty``, ``resize_``), that
 address memory by unchecked strides, offsets or indices (``as_strided``, ``set_``, sparse tensors,
 ``segment_reduce``, LAPACK's pivots, packed weights), and gradients, which no export needs.
 """
@@ -119,12 +119,12 @@ zeta
 """
 _NAMES = frozenset(_ATEN.split())
 _PRIMS = frozenset(_OF_PRIMS.split())
-# roi_align and its kind read the row of the batch that a number of the input names, and do not check it.
+# roi_align and similar operators are left out: they use a number of the input as a batch index, unchecked.
 _TORCHVISION = frozenset({"nms", "deform_conv2d"})
 
 
 def is_allowed(namespace: str, name: str) -> bool:
-    """Whether ``namespace::name``, without an overload, is on the list; in place too."""
+    """Return whether ``namespace::name``, without an overload, is on the list, also in its in-place form."""
     listed = name in _NAMES or (name.endswith("_") and name[:-1] in _NAMES)
     if namespace == "aten":
         return listed

@@ -1,6 +1,7 @@
-"""A whole network as ``torch.save(model)`` pickles it: only where the operator lets every file run code.
+"""A whole network pickled by ``torch.save(model)``: only if the operator allows every file to run code.
 
-Its classes have to be importable, as they were where it was saved, and the request tells what it takes.
+Its classes must be importable under the names that they had when it was saved. The request declares the
+inputs.
 """
 
 import inspect
@@ -16,8 +17,12 @@ from .advice import SAVE_AS_PROGRAM
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Raises UnsafeCheckpoint unless ``trust`` says otherwise; InvalidSource for what is no network, or needs
-    classes that are not here; UnsupportedOption when ``inputs`` is missing or wrong.
+    """Load the network as a source.
+
+    Raises:
+        UnsafeCheckpoint: ``trust`` does not allow it.
+        InvalidSource: no network, or its classes are not installed here.
+        UnsupportedOption: ``inputs`` is missing or wrong.
     """
     import torch
 

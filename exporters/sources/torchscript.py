@@ -1,4 +1,4 @@
-"""TorchScript, as ``torch.jit.save`` writes it: code and weights; the request has to tell the shapes."""
+"""TorchScript of ``torch.jit.save``: code and weights; the request declares the shapes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,9 @@ from .tensors import flatten_outputs, to_numpy, to_torch
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Raises InvalidSource, UnsafeCheckpoint; UnsupportedOption when ``inputs`` is missing or wrong."""
+    """Load the module as a source. Raises InvalidSource, UnsafeCheckpoint; UnsupportedOption for
+    ``inputs``.
+    """
     import torch
 
     module = read(path)
@@ -52,10 +54,11 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def read(path: Path, extra: dict[str, str] | None = None) -> Any:
-    """The checked module on the CPU, in evaluation mode; the archive's texts into ``extra``.
+    """Return the checked module on the CPU, in evaluation mode; the archive's texts go into ``extra``.
 
     Raises:
-        UnsafeCheckpoint, InvalidSource: as ``torchscript_gate``; torch cannot read it.
+        UnsafeCheckpoint, InvalidSource: as ``torchscript_gate``.
+        InvalidSource: torch cannot read it.
     """
     import torch
 

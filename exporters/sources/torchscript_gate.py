@@ -1,8 +1,9 @@
-"""What a TorchScript archive may contain before torch reads it, and what its graph may do before it runs.
+"""Check a TorchScript archive before torch reads it, and its graph before it runs.
 
-``torch.jit.load`` compiles the archive's code and runs none of it, but for ``__setstate__``, in the code and
-in native classes (``torch.classes``): an archive with either is refused unread. What the code then does is
-decided on the graph that torch has made of it, never on its text, which can spell one call in many ways.
+``torch.jit.load`` compiles the archive's code and runs none of it, except ``__setstate__``, in the code and
+in native classes (``torch.classes``): an archive with either is refused unread. The operations of the code
+are checked on the graph that torch compiled from it, never on its text, which can write one call in many
+ways.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from .torch_operators import is_allowed
 
 _RUNS_WHILE_LOADING = (b"__setstate__", b"torch.classes")
 _READ_BY_TORCH = (".py", ".pkl")
-# Control flow, containers, attributes, and questions to a tensor about itself.
+# Control flow, containers, attributes, and queries of a tensor's properties.
 _PRIMS = """
 AnnotateTensor BroadcastSizes Constant ConstantChunk CreateObject DictConstruct EnumName EnumValue GetAttr
 If IfThenElse ImplicitTensorToNum ListConstruct ListUnpack Loop NumToTensor Param Print RaiseException
@@ -27,17 +28,17 @@ _PRIMITIVES = frozenset(_PRIMS.split())
 
 
 def check_archive(path: Path) -> None:
-    """Refuse what would run code while torch loads the archive.
+    """Refuse an archive that would run code while torch loads it.
 
     Raises:
-        UnsafeCheckpoint: a part that would, or two parts of one name.
-        InvalidSource: it cannot be read, or is of a torch before 1.2.
+        UnsafeCheckpoint: a part that would run code, or two parts with one name.
+        InvalidSource: it cannot be read, or was written by a torch before 1.2.
     """
     import torch
 
     try:
         reader = torch._C.PyTorchFileReader(str(path))
-        # torch finds a part by its name in any case.
+        # torch ignores the case of a part's name.
         names = reader.get_all_records()
         if len({name.lower() for name in names}) != len(names):
             raise UnsafeCheckpoint(
@@ -68,7 +69,7 @@ def check_archive(path: Path) -> None:
 def check_graph(module: Any) -> None:
     """Refuse a loaded module that uses an operator which is not on the list.
 
-    Looks at every method and hook of every submodule, with all calls put in their places.
+    Checks every method and hook of every submodule, with all calls inlined.
 
     Raises:
         UnsafeCheckpoint: ``details`` has the operator.
@@ -94,7 +95,7 @@ def check_graph(module: Any) -> None:
 
 
 def _kinds(graph: Any) -> Iterator[str]:
-    """The kind of every node of a graph or a block, and of what is inside."""
+    """Yield the kind of every node of a graph or a block, including nested ones."""
     for node in graph.nodes():
         yield node.kind()
         for block in node.blocks():

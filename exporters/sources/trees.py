@@ -1,4 +1,4 @@
-"""The fitted trees of scikit-learn, XGBoost and LightGBM as one kind of table.
+"""Convert the fitted trees of scikit-learn, XGBoost and LightGBM to one kind of table.
 
 Each library compares a row with a node in its own way, and converters lose the difference: scikit-learn casts
 the row to float32 and compares with a float64 threshold, XGBoost compares float32 with ``<``, histogram
@@ -23,7 +23,7 @@ LIGHTGBM_ZERO = float(np.float32(1e-35))
 
 @dataclass(frozen=True)
 class Line:
-    """A leaf's answer where none of its ``columns`` is missing."""
+    """A linear function that a leaf returns if none of its ``columns`` is missing."""
 
     constant: float
     columns: npt.NDArray[np.int64]
@@ -34,14 +34,16 @@ class Line:
 class Tree:
     """One tree, its nodes in preorder: a parent before its left side, that before its right side.
 
-    ``feature`` int64[N] is the column that a node compares, LEAF in a leaf. A row goes left where its value
-    is at most ``threshold`` float64[N], below it if ``strict``. ``missing_left`` bool[N] says where NaN goes.
-    ``zero_missing`` bool[N] marks the nodes that treat zero as missing. ``right`` int64[N] is the place of
-    the right child; the left one is the next node. A row has ``width`` columns, cast to ``compares`` first.
+    ``feature`` int64[N] is the column that a node compares, LEAF in a leaf. A row goes left if its value is
+    at most ``threshold`` float64[N], or, if ``strict``, below it. ``missing_left`` bool[N] marks the nodes
+    where NaN goes left. ``zero_missing`` bool[N] marks the nodes that treat zero as missing. ``right``
+    int64[N] is the index of the right child; the left one is the next node. A row has ``width`` columns, cast
+    to ``compares`` first.
 
-    ``categories`` has the nodes that compare categories, and those that each lists. A listed category goes
-    left if ``listed_left``, every other number to the other side. ``leaf`` float64[N] is what a leaf answers,
-    of boosters alone; ``linear`` has the leaves of LightGBM that add a line to it.
+    ``categories`` maps each node that compares categories to the categories that it lists. A listed category
+    goes left if ``listed_left``, otherwise right; every other number goes to the other side. ``leaf``
+    float64[N] is the output of a leaf, for boosters only; ``linear`` has the leaves of LightGBM that add a
+    linear function to it.
     """
 
     feature: npt.NDArray[np.int64]
@@ -59,14 +61,14 @@ class Tree:
 
     @property
     def structure(self) -> bytes:
-        """Equal for two trees that compare the same columns in the same places."""
+        """Return a key that is equal for two trees that compare the same columns at the same nodes."""
         return self.feature.tobytes()
 
 
 def preorder(
     left: Sequence[int], right: Sequence[int], is_leaf: Sequence[bool], root: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Return the nodes in preorder, and for each the place of its right child in that order (0 for a leaf).
+    """Return the nodes in preorder, and for each the index of its right child in that order (0 for a leaf).
 
     Raises:
         ValueError: a node is reached twice.
@@ -95,7 +97,7 @@ _KNOWN: WeakKeyDictionary[Any, tuple[Tree, ...]] = WeakKeyDictionary()
 
 
 def fitted_trees(estimator: Any) -> tuple[Tree, ...]:
-    """Every fitted tree inside the estimator, whatever holds it. Read once for each estimator."""
+    """Return every fitted tree inside the estimator. The result is cached per estimator."""
     if isinstance(estimator, str) or estimator is None:  # a step of a pipeline that does nothing
         return ()
     if estimator not in _KNOWN:
@@ -116,7 +118,7 @@ def _of_part(part: Any) -> Iterator[Tree]:
 
 
 def follow_other_steps(estimator: Any) -> bool:
-    """Whether a pipeline inside the estimator computes the columns that its trees compare."""
+    """Return whether a pipeline inside the estimator computes the columns that its trees compare."""
     pipelines = [part for part in parts(estimator) if len(getattr(part, "steps", None) or ()) > 1]
     return any(fitted_trees(pipeline.steps[-1][1]) for pipeline in pipelines)
 
@@ -131,8 +133,9 @@ def _tree(
     listed_left: bool = True,
     linear: Mapping[int, Line] = {},
 ) -> Tree:
-    """From arrays by node: left, right, leaf, feature, threshold, missing_left, and maybe zero_missing and
-    value, what a leaf answers.
+    """Build a tree from arrays by node: left, right, leaf, feature, threshold, missing_left.
+
+    Optional arrays: zero_missing, and value, the output of a leaf.
     """
     order, right = preorder(nodes["left"].tolist(), nodes["right"].tolist(), nodes["leaf"].tolist())
     leaf = nodes["leaf"][order]
@@ -172,8 +175,10 @@ def _scikit_learn(tree: Any) -> Tree:
 
 
 def histogram(predictor: Any, width: int) -> Tree:
-    """A tree of histogram gradient boosting. With categories it sees the rows that the estimator's
-    ``_preprocessor`` makes: encoded, in another order, an unknown category as a missing value.
+    """Convert a tree of histogram gradient boosting.
+
+    With categories it reads the rows after the estimator's ``_preprocessor``: encoded, in another column
+    order, an unknown category as a missing value.
     """
     nodes = predictor.nodes
     bits = np.unpackbits(predictor.raw_left_cat_bitsets.view(np.uint8), axis=-1, bitorder="little")
@@ -195,10 +200,10 @@ def histogram(predictor: Any, width: int) -> Tree:
 
 
 def xgboost(booster: Any) -> Iterator[Tree]:
-    """The trees of XGBoost. A listed category goes right; ``leaf`` includes the weights of dart."""
+    """Yield the trees of XGBoost. A listed category goes right; ``leaf`` includes the weights of dart."""
     model = json.loads(bytes(booster.save_raw("json")))["learner"]["gradient_booster"]
     weights = model.get("weight_drop")
-    model = model.get("gbtree", model)  # dart holds its trees one level deeper
+    model = model.get("gbtree", model)  # dart stores its trees one level deeper
     for place, tree in enumerate(model.get("model", {}).get("trees", ())):
         left = np.array(tree["left_children"], np.int64)
         conditions = np.array(tree["split_conditions"], np.float32)
@@ -227,7 +232,7 @@ def xgboost(booster: Any) -> Iterator[Tree]:
 
 
 def lightgbm(booster: Any) -> Iterator[Tree]:
-    """The trees of LightGBM; a missing category and one that is not listed go right."""
+    """Yield the trees of LightGBM; a missing category and an unlisted one go right."""
     for tree in booster.dump_model()["tree_info"]:
         nodes, left, right = _in_arrays(tree["tree_structure"])
         listing = {
@@ -241,7 +246,7 @@ def lightgbm(booster: Any) -> Iterator[Tree]:
                 for place, node in enumerate(nodes)
             ]
         )
-        # Booster.predict reads a number this close to zero as zero, whatever the column.
+        # Booster.predict treats a number this close to zero as zero, in every column.
         close = np.abs(threshold) <= LIGHTGBM_ZERO
         beside = np.where(threshold < 0, np.nextafter(-LIGHTGBM_ZERO, -np.inf), LIGHTGBM_ZERO)
         kind = np.array([node.get("missing_type", "None") for node in nodes])
@@ -255,7 +260,7 @@ def lightgbm(booster: Any) -> Iterator[Tree]:
                 "leaf": np.array(["split_feature" not in node for node in nodes]),
                 "feature": np.array([node.get("split_feature", LEAF) for node in nodes]),
                 "threshold": np.where(close, beside, threshold),
-                # Without a rule of its own NaN is zero: LightGBM, Tree::NumericalDecision.
+                # Without a rule of its own, NaN counts as zero: LightGBM, Tree::NumericalDecision.
                 "missing_left": missing_left,
                 "zero_missing": kind == "Zero",
                 "value": np.array([node.get("leaf_value", 0.0) for node in nodes]),
@@ -276,7 +281,7 @@ def lightgbm(booster: Any) -> Iterator[Tree]:
 
 
 def _in_arrays(root: dict[str, Any]) -> tuple[list[dict[str, Any]], list[int], list[int]]:
-    """The nodes of a tree of nested objects, and the place of each one's children, -1 in a leaf."""
+    """Return the nodes of a tree of nested objects, and the indices of each node's children, -1 in a leaf."""
     nodes: list[dict[str, Any]] = []
     left: list[int] = []
     right: list[int] = []

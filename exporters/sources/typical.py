@@ -1,7 +1,7 @@
-"""Rows that an estimator was made for: standard normal ones take the same branch of every tree.
+"""Draw rows of the range that an estimator was fitted on: standard normal rows take one branch of a tree.
 
-What was fitted tells where its columns lie: the means of a scaler, the thresholds of trees, the points that
-neighbours are looked for among.
+The fitted state shows the range of each column: the means of a scaler, the thresholds of trees, the points of
+a neighbour search.
 """
 
 import json
@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from .fitted import is_passthrough, parts
 
-_MARGIN = 0.1  # beyond the smallest and the largest value that is known, of the distance between them
+_MARGIN = 0.1  # beyond the smallest and the largest known value, as a share of their distance
 Pairs = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def typical_rows(bounds: Pairs, count: int, seed: int = 0) -> npt.NDArray[np.float64]:
-    """float64[count, columns], uniform within each column's bounds; standard normal where it has none."""
+    """Return float64[count, columns], uniform within each column's bounds; standard normal without bounds."""
     low, high = bounds
     random = np.random.default_rng(seed)
     rows = random.standard_normal((count, len(low)))
@@ -29,7 +29,7 @@ def typical_rows(bounds: Pairs, count: int, seed: int = 0) -> npt.NDArray[np.flo
 
 
 def known_bounds(estimator: Any, width: int) -> Pairs:
-    """The smallest and the largest value known of each column; infinite where none is."""
+    """Return the smallest and the largest known value of each column; infinite if none is known."""
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     for columns, values in _values(_first(estimator)):
         fits = (columns >= 0) & (columns < width) & np.isfinite(values) & (np.abs(values) < 1e30)
@@ -39,7 +39,7 @@ def known_bounds(estimator: Any, width: int) -> Pairs:
 
 
 def _first(estimator: Any) -> Any:
-    """The step that sees the columns as they come in."""
+    """Return the step that reads the input columns unchanged."""
     steps = getattr(estimator, "steps", None)
     while steps:
         estimator = next((step for _, step in steps if not is_passthrough(step)), None)
@@ -48,7 +48,7 @@ def _first(estimator: Any) -> Any:
 
 
 def _values(first: Any) -> Iterator[Pairs]:
-    """(columns, values that occur in them)."""
+    """Yield (columns, values that occur in them)."""
     for part in parts(first):
         kind = type(part).__name__
         state = getattr(part, "__dict__", {})
@@ -87,7 +87,7 @@ def _rows(values: Any) -> Pairs:
 
 
 def _splines(transformer: Any) -> Iterator[Pairs]:
-    """The outer knots; where rows beyond them are rejected, values whose margin ends there."""
+    """Return the outer knots; if rows beyond them are rejected, values whose margin ends there."""
     ends = np.array([[one.t[one.k], one.t[-one.k - 1]] for one in transformer.bsplines_]).T
     if transformer.extrapolation == "error":
         ends += np.array([[1.0], [-1.0]]) * (ends[1] - ends[0]) * _MARGIN

@@ -1,4 +1,4 @@
-"""Read UBJSON as XGBoost writes it: arrays of one type as numpy arrays, everything else as Python's own."""
+"""Read XGBoost's UBJSON: arrays of one type become numpy arrays, everything else Python objects."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _DEEPEST = 64
 
 
 def loads(data: bytes) -> Any:
-    """Raises ValueError: it is no UBJSON, or is cut short."""
+    """Parse a document. Raises ValueError if it is no UBJSON or truncated."""
     reader = _Reader(data)
     value = reader.value(0)
     if reader.at != len(data):
@@ -74,7 +74,7 @@ class _Reader:
         return found
 
     def _header(self) -> tuple[bytes | None, int | None]:
-        """The type and the number of elements, where they are written before them."""
+        """Return the type and the number of elements, if they are written before the elements."""
         kind = self._take(1) if self._ends(b"$") else None
         return kind, self._length() if self._ends(b"#") else None
 

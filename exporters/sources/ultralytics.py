@@ -1,13 +1,12 @@
 """An Ultralytics checkpoint: a pickle of the whole network, as ``YOLO.train`` and ``YOLO.save`` write it.
 
-``ultralytics_gate`` reads it. The rest is what Ultralytics' own exporter does: float32, eval mode,
-convolutions fused with their batch norms, and the head set to answer as an exported one does.
+``ultralytics_gate`` reads it. The rest follows Ultralytics' own exporter: float32, eval mode, convolutions
+fused with their batch norms, and the head in its export mode. The outputs per task:
 
 ==========  ============================================================================================
 detect      ``output0`` float32[batch, 4 + classes, anchors]: cx, cy, w, h in pixels, then a score per class
-segment     the same with 32 coefficients more, and ``output1``, the prototypes of masks they belong to
-pose        the same with the coordinates of key points
-classify    ``output0`` float32[batch, classes]: probabilities
+segment     the same with 32 coefficients more, and ``output1``, the prototypes of masks they belong to pose
+the same with the coordinates of key points classify    ``output0`` float32[batch, classes]: probabilities
 ==========  ============================================================================================
 """
 
@@ -35,11 +34,11 @@ _PIXELS = {"method": "standard", "scale": 1 / 255, "mean": [0.0, 0.0, 0.0], "std
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """The option ``inputs`` may choose another size of image than the network was trained with.
+    """Load the checkpoint as a source. The option ``inputs`` may choose another image size than in training.
 
     Raises:
-        UnsafeCheckpoint: it names a class that is not on the list; ``details`` has its name.
-        InvalidSource: no such network in it, or damaged.
+        UnsafeCheckpoint: it names a class that is not allowed; ``details`` has the name.
+        InvalidSource: it holds no such network, or is damaged.
         UnsupportedOption: inputs that the network does not take.
         MissingDependency: Ultralytics cannot be imported.
     """
@@ -63,7 +62,9 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def _leave_repositories_alone() -> None:
-    """Before Ultralytics is imported: it reads the Git files around it, which a confined process cannot."""
+    """Replace a module before Ultralytics is imported: it reads Git files, which a confined process
+    cannot.
+    """
     name = "ultralytics.utils.git"
     if "ultralytics" not in sys.modules:
         found = dict.fromkeys(("root", "gitdir", "refdir", "head", "branch", "commit", "message", "origin"))
@@ -72,7 +73,7 @@ def _leave_repositories_alone() -> None:
 
 
 def _prepare(model: Any) -> tuple[str, Any]:
-    """The task, and the network: fused, float32, on the CPU."""
+    """Return the task, and the network: fused, float32, on the CPU."""
     from ..formats.torch_graph import quiet
 
     task = _TASKS.get(model.stands_for[1])
@@ -128,7 +129,7 @@ def _names(model: Any) -> tuple[str, ...] | None:
 
 
 class _AnySize:
-    """Stands for the shape of which a head made its grid: equal to every shape of a batch of such images."""
+    """Stands for the shape for which a head computed its grid: equal to every shape of such images."""
 
     def __ne__(self, other: object) -> bool:
         return False
@@ -140,10 +141,9 @@ class _AnySize:
 
 
 def _as_exported(model: Any, spec: TensorSpec) -> Any:
-    """A module that answers with ``output0``, ``output1`` …
+    """Return a module with the outputs ``output0``, ``output1`` …
 
-    The head keeps the grid that it makes for the size of the image at its first call, as Ultralytics exports
-    it.
+    The head keeps the grid that it computes for the image size of its first call, as in Ultralytics' exports.
     """
     import torch
     from ultralytics.nn.modules.head import Classify, Detect
@@ -175,7 +175,7 @@ def _as_exported(model: Any, spec: TensorSpec) -> Any:
 def _processing(
     task: str, spec: TensorSpec, model: Any, names: tuple[str, ...] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What Ultralytics' predictor does around the network, as ``processing.declared`` puts it."""
+    """Return the processing of Ultralytics' predictor, in the form of ``processing.declared``."""
     height, width = spec.shape[2:]
     form = {"input_layout": "HWC", "output_layout": "NCHW", "color_space": "RGB", "dtype": "float32"}
     if task == "classify":

@@ -1,9 +1,9 @@
-"""What an Ultralytics checkpoint may hold, and how it becomes a network without a call of the file's.
+"""Read an Ultralytics checkpoint and rebuild its network without a call that the file chooses.
 
-It is read by torch's restricted unpickler, with an inert stand-in for every class that is allowed: nothing of
-Ultralytics, or of torch.nn, is called while the file says what to do. (torch would call any class that it is
-told is safe, with the file's own arguments; a constructor of Ultralytics evaluates text in them.) Only then
-do the stand-ins become the networks that they stand for.
+torch's restricted unpickler reads it, with an inert stand-in for every allowed class: no code of Ultralytics
+or torch.nn is called while the file is read. (torch calls any class that is declared safe with the file's own
+arguments, and a constructor of Ultralytics evaluates text in them.) Only then are the stand-ins converted to
+the real layers.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import InvalidSource, UnsafeCheckpoint
 from .advice import SAVE_AS_PROGRAM
 
-# One module a line, then the classes of it that a network may consist of.
+# One module per line, then the classes in it that a network may consist of.
 _LAYERS = """
 torch.nn.modules.activation SiLU ReLU ReLU6 LeakyReLU Hardswish GELU Sigmoid Mish
 torch.nn.modules.batchnorm BatchNorm2d
@@ -38,7 +38,7 @@ ultralytics.nn.modules.conv GhostConv Index LightConv RepConv SpatialAttention
 ultralytics.nn.modules.head Classify Detect OBB Pose Segment v10Detect
 ultralytics.nn.tasks ClassificationModel DetectionModel OBBModel PoseModel SegmentationModel
 """
-# What a training run leaves beside the network; read past, and never made.
+# Objects that a training run leaves beside the network; read, but never created.
 _BYSTANDERS = """
 ultralytics.utils IterableSimpleNamespace
 ultralytics.utils.loss v8ClassificationLoss v8DetectionLoss v8PoseLoss v8SegmentationLoss v8OBBLoss BboxLoss
@@ -61,7 +61,7 @@ def _table(text: str) -> Iterator[tuple[str, str]]:
 
 
 class StandIn:
-    """Takes every argument and every state, and does nothing with them."""
+    """Accepts every argument and every state, and does nothing with them."""
 
     stands_for: tuple[str, str] = ("", "")
 
@@ -77,11 +77,11 @@ class StandIn:
 
 
 def read(path: Path) -> tuple[dict[str, Any], Any]:
-    """The checkpoint, and the network in it, of stand-ins: the averaged one where there is one.
+    """Return the checkpoint and its network of stand-ins; the averaged network if there is one.
 
     Raises:
-        UnsafeCheckpoint: it names a class that is not on the list; ``details`` has its name.
-        InvalidSource: no network of Ultralytics in it.
+        UnsafeCheckpoint: it names a class that is not allowed; ``details`` has the name.
+        InvalidSource: it holds no network of Ultralytics.
     """
     import pickle
 
@@ -112,10 +112,10 @@ def read(path: Path) -> tuple[dict[str, Any], Any]:
 
 
 def revive(model: Any) -> None:
-    """Turn the stand-ins, in place, into what they stand for.
+    """Convert the stand-ins, in place, to the classes that they stand for.
 
     Raises:
-        UnsafeCheckpoint: the state of one would be called as code.
+        UnsafeCheckpoint: a state that would be called as code.
     """
     layers = set(_table(_LAYERS))
     for part in list(_stand_ins(model)):
@@ -147,7 +147,7 @@ def _stand_ins(value: Any) -> Iterator[Any]:
 
 
 def _check_state(cls: type, state: Mapping[str, Any]) -> None:
-    """An attribute of an instance hides a method of its class, and a hook is called with every input."""
+    """Refuse attributes that hide a method of the class, and hooks, which are called with every input."""
     for name, value in state.items():
         plain = isinstance(
             value, (str, int, float, type(None))

@@ -1,7 +1,7 @@
-"""Whether a file is data and nothing else: what of it is not understood, by the kind of file.
+"""Check that a file is nothing but data, by the kind of file.
 
-For ``scan`` alone. A file is called safe only after every part of it was read as what its kind allows; "no
-pickle was found" is no reason, since a program, a script or an archive behind a pickle has none either.
+Only ``scan`` uses this. A file is called safe only after every part of it was read as data of its kind. "No
+pickle was found" is not sufficient: a program, a script or an archive behind a pickle has none either.
 """
 
 import json
@@ -17,7 +17,7 @@ from .boosters import check_lightgbm, check_xgboost, is_lightgbm, is_xgboost
 from .compressed import compression
 from .contents import looks_like_onnx, looks_like_pickle
 
-# The first bytes of files that an operating system runs.
+# The first bytes of files that an operating system executes.
 _PROGRAMS = {
     b"\x7fELF": "a program (ELF)",
     b"MZ": "a program (PE)",
@@ -44,7 +44,7 @@ _TORCH_PART = re.compile(
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind of checkpoint, by the first bytes and names in it; None for what is none."""
+    """Return the kind of checkpoint, by its first bytes and names; None if it is no checkpoint."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -96,7 +96,7 @@ def _archive_kind(path: Path) -> str:
 
 
 class NotUnderstood(Exception):
-    """Why the file cannot be called data. ``harmful``: it is known to hold code that runs."""
+    """The reason why a file cannot be called data. ``harmful``: it is known to hold code that runs."""
 
     def __init__(self, reason: str, harmful: bool = False) -> None:
         super().__init__(reason)
@@ -104,7 +104,7 @@ class NotUnderstood(Exception):
 
 
 def require(path: Path, kind: str | None) -> None:
-    """Return if everything in the file but its pickles, which the scanners read, is data.
+    """Check that everything in the file except its pickles, which the scanners read, is data.
 
     Raises:
         NotUnderstood.
@@ -162,7 +162,7 @@ def _require_npy(file: IO[bytes]) -> None:
 
 
 def _safetensors(path: Path) -> None:
-    """As safetensors' own reader: the tensors lie one behind the other, and nothing else does."""
+    """Check like safetensors' own reader: the tensors are contiguous, and there is nothing else."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -243,7 +243,7 @@ def _pt2(path: Path) -> None:
 
 
 def _one_archive(path: Path) -> zipfile.ZipFile:
-    """The archive, if it is the whole file: nothing before it, nothing behind it, no name twice."""
+    """Return the archive if it is the whole file: nothing before it, nothing after it, no name twice."""
     archive = zipfile.ZipFile(path)
     members = archive.infolist()
     with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""What XGBoost's native code believes of a model, checked before that code reads it.
+"""Check a model before XGBoost's native code reads it.
 
-XGBoost compares the lengths of a tree's tables when it loads them, and follows the numbers in them unchecked:
-a child or a category outside its table ends the process. So does a cycle.
+XGBoost compares the lengths of a tree's tables when it loads them, but follows the numbers in them unchecked:
+a child or a category outside its table, or a cycle, crashes the process.
 """
 
 import json
@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from . import ubjson
 
-_ROOT = (-1, 2**31 - 1)  # of a parent; of trees of several targets, and of one
-_MOST_CATEGORIES = 1 << 24  # float32 holds no larger whole number
+_ROOT = (-1, 2**31 - 1)  # as a parent; with several targets, and with one
+_MOST_CATEGORIES = 1 << 24  # the largest float32 below which all whole numbers are exact
 _MOST_OUTPUTS = 1 << 20
 
 
 def check(raw: bytes) -> None:
-    """Check a model in JSON or UBJSON, or a booster's pickled state, which is such a model with its settings.
+    """Check a model in JSON or UBJSON, or a booster's pickled state: a model with its settings.
 
     Raises:
-        ValueError: something in it would make XGBoost read outside its tables.
+        ValueError: its numbers would make XGBoost read outside its tables.
     """
     document = _document(raw)
     learner = document.get("Model", document)["learner"]
@@ -31,7 +31,7 @@ def check(raw: bytes) -> None:
     outputs = max(1, _integer(parameters["num_class"]), _integer(parameters.get("num_target", 1)))
     _require(outputs <= _MOST_OUTPUTS, "too many outputs")
     booster = learner["gradient_booster"]
-    booster = booster.get("gbtree", booster)  # dart holds its trees one level deeper
+    booster = booster.get("gbtree", booster)  # dart stores its trees one level deeper
     model = booster["model"]
     if "trees" not in model:
         _require(len(model["weights"]) == (columns + 1) * outputs, "weights")
@@ -80,7 +80,7 @@ def _check_tree(tree: Mapping[str, Any], columns: int, outputs: int) -> None:
 def _check_reachable(
     left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], inner: npt.NDArray[np.bool_]
 ) -> None:
-    """Each node has one parent: a split that the root does not reach may be part of a cycle."""
+    """Check that each node has one parent: a split that the root does not reach may be part of a cycle."""
     reached = np.zeros(len(left), bool)
     level = np.array([0])
     while len(level):
@@ -107,7 +107,7 @@ def _check_categories(tree: Mapping[str, Any], inner: npt.NDArray[np.bool_]) -> 
 
 
 def _check_encoder(cats: Mapping[str, Any]) -> None:
-    """The names of categories, as of a data frame."""
+    """Check the names of categories, for example of a data frame."""
     entries = cats.get("enc", [])
     total = 0
     for entry in entries:
