@@ -1,1 +1,1 @@
-"""One file per target, named source_to_target; ``exporters.registry`` lists them."""
+"""One file per conversion, named source_to_target; ``exporters.registry`` lists them."""

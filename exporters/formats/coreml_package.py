@@ -1,4 +1,4 @@
-"""An ``.mlpackage``: what Core ML's interface can say of a source, the folder itself, and its check.
+"""The ``.mlpackage`` folder: its dtypes and inputs for a source, writing it, and checking it.
 
     model.mlpackage/
     ├── Manifest.json                              which item is which
@@ -31,19 +31,19 @@ _DATE = "com.github.apple.coremltools.conversion_date"
 
 
 def dtype_of(dtype: str) -> str:
-    """What Core ML takes in place of a dtype. 64 bits become 32: a number that needs them does not fit."""
+    """Return Core ML's dtype for a dtype. 64 bits become 32, so larger numbers do not fit."""
     return "float32" if dtype.startswith("float") else "int32"
 
 
 def other_dtypes(source: Source, example: Case) -> dict[str, str]:
-    """Input or output → its dtype in Core ML, where that is not the source's."""
+    """Return input or output → its dtype in Core ML, where that differs from the source's."""
     dtypes = {spec.name: spec.dtype for spec in source.inputs}
     dtypes |= {name: str(array.dtype) for name, array in example.expected.items()}
     return {name: dtype_of(dtype) for name, dtype in dtypes.items() if dtype_of(dtype) != dtype}
 
 
 def register_operators() -> None:
-    """coremltools casts arrays of one element with ``int(x)``, which numpy 2.4 refuses: give the element."""
+    """Replace coremltools' casts of one-element arrays, ``int(x)``, which numpy 2.4 refuses."""
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.torch import ops
     from coremltools.converters.mil.frontend.torch.torch_op_registry import register_torch_op
@@ -66,7 +66,7 @@ def register_operators() -> None:
 
 
 def inputs(source: Source, example: Case) -> list[Any]:
-    """coremltools' types of the inputs; an axis that is the same in two inputs is one range."""
+    """Return coremltools' types of the inputs; an axis that two inputs share is one range."""
     import coremltools
     import numpy as np
 
@@ -101,7 +101,7 @@ def outputs(example: Case) -> list[Any]:
 
 
 def write(model: Any, folder: Path, source: Source, example: Case, compute_units: str) -> tuple[str, ...]:
-    """The names of the files, the manifest first. No date and no random identifier goes into them."""
+    """Write the package without dates and random identifiers; return the file names, the manifest first."""
     spec = model.get_spec()
     interface = {
         "inputs": [one.to_json() for one in source.inputs],
@@ -143,7 +143,7 @@ def _identifier(path: str) -> str:
 
 
 def check(manifest: Path, source: Source, example: Case) -> None:
-    """What the written model says of itself, against the source.
+    """Compare the interface that the written model declares with the source.
 
     Raises:
         ConversionFailed: another name, dtype or shape.
@@ -175,7 +175,9 @@ def _compare(
 
 
 def _fits(wanted: tuple[int | str, ...], shape: tuple[int | None, ...]) -> bool:
-    """An axis that Core ML leaves open may be any; one that the source leaves open must be open."""
+    """Compare shapes. An axis that is open in Core ML matches any size; one open in the source must be
+    open.
+    """
     return len(wanted) == len(shape) and all(
         have is None or want == have for want, have in zip(wanted, shape, strict=True)
     )
@@ -189,7 +191,7 @@ def _open_shape(array: Any) -> tuple[int | None, ...]:
 
 
 def _declared_outputs(spec: Any) -> dict[str, tuple[int | None, ...]]:
-    """The shapes of the program's results; None: an axis that is open. The interface leaves them out."""
+    """Return the shapes of the program's results (None: an open axis), which the interface leaves out."""
     (function,) = spec.mlProgram.functions.values()
     block = function.block_specializations[function.opset]
     types = {output.name: output.type for operation in block.operations for output in operation.outputs}

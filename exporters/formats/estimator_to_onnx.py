@@ -1,12 +1,12 @@
 """scikit-learn, XGBoost and LightGBM to ONNX: skl2onnx, and onnxmltools' converters within it.
 
-- ``float32`` computes in what the input is, as runtimes do fastest. A scaler before a tree can round a row to
-  the other side of a threshold (onnxruntime#11284).
-- ``float64`` converts the input first and computes as scikit-learn does, where the operators can: the first
-  try for trees behind other steps, the second for everything else. The only one where the option ``float64``
-  makes the input float64.
+- ``float32`` computes in the dtype of the input, which is fastest in runtimes. A scaler before a tree can
+  round a row to the other side of a threshold (onnxruntime#11284).
+- ``float64`` casts the input first and computes like scikit-learn, as far as the operators support it. It is
+  tried first for trees behind other steps, and second for everything else. With the option ``float64``, which
+  makes the input float64, it is the only one.
 
-Either way ``onnx_trees`` sets the nodes of trees to the source's, and the rows of ``Source.probes`` are
+In both cases ``onnx_trees`` sets the nodes of trees to the source's, and the rows of ``Source.probes`` are
 compared.
 """
 
@@ -30,12 +30,12 @@ FLOAT64 = "float64"
 _ML_OPSET = 3  # of ai.onnx.ml: the first whose trees hold float64
 _TYPES = {"float32": 1, "int64": 7, "float64": 11}  # onnx.TensorProto.DataType
 _STRING = 8
-# What skl2onnx calls the scores of a classifier without probabilities, and the mean of a Gaussian process.
+# skl2onnx's names of the scores of a classifier without probabilities, and of a Gaussian process's mean.
 _SYNONYMS = {"scores": ("probabilities",), "variable": ("GPmean",)}
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     import skl2onnx
 
     from ..sources import trees
@@ -49,7 +49,7 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
         )
     if source.inputs[0].dtype == FLOAT64:
         return (FLOAT64,)
-    # What a float32 step computes may lie on the other side of a threshold.
+    # A preceding step in float32 may round a value to the other side of a threshold.
     return (FLOAT64, FLOAT32) if trees.follow_other_steps(source.program) else (FLOAT32, FLOAT64)
 
 
@@ -97,8 +97,8 @@ def _convert(source: Source, opset: int, converter: str) -> Any:
     onnx_converters.register()
     estimator, spec = normal_form.of(source.program), source.inputs[0]
     kind = FloatTensorType if converter == FLOAT32 else DoubleTensorType
-    # raw_scores: of a classifier without probabilities what its decision function says. Options of a pipeline
-    # become its last step's, with a zipmap that some classifiers do not have.
+    # raw_scores: for a classifier without probabilities, the output of its decision function. A pipeline's
+    # options apply to its last step, including zipmap, which some classifiers do not have.
     for target in dict.fromkeys((id(estimator), id(_last(estimator)))):
         for wanted in ({"zipmap": False, "raw_scores": True}, {"zipmap": False}, {"raw_scores": True}, {}):
             if wanted.get("raw_scores") and hasattr(estimator, "predict_proba"):
@@ -110,7 +110,7 @@ def _convert(source: Source, opset: int, converter: str) -> Any:
                     options={target: wanted} if wanted else None,
                     target_opset={"": opset, "ai.onnx.ml": _ML_OPSET},
                 )
-            except NameError:  # skl2onnx's word for an option that this estimator does not have
+            except NameError:  # skl2onnx's error for an option that this estimator does not have
                 continue
     raise ConversionFailed("skl2onnx takes none of the options that this estimator needs.")
 
@@ -122,7 +122,7 @@ def _last(estimator: Any) -> Any:
 
 
 def _declare(model: Any, opset: int) -> None:
-    """The operator sets that were asked for: skl2onnx declares the oldest that has all its operators."""
+    """Declare the requested opset: skl2onnx declares the oldest one that has all its operators."""
     from onnx import helper
 
     del model.opset_import[:]
@@ -130,14 +130,14 @@ def _declare(model: Any, opset: int) -> None:
 
 
 def _finish(model: Any, source: Source, example: Case, converter: str) -> None:
-    """The interface that the source has: names, dtypes and order of outputs, and the dtype of its input."""
+    """Give the model the source's interface: names, dtypes and order of outputs, and the input's dtype."""
     from onnx import helper
 
     graph = model.graph
     theirs = {value.name: value for value in graph.output}
     batch = source.inputs[0].shape[0]
     outputs, nodes = [], []
-    for name in example.expected.keys() - theirs.keys():  # a name that a step inside has taken
+    for name in example.expected.keys() - theirs.keys():  # a step inside has taken the name
         _rename(graph, name, f"{name}_of_a_step")
     for name, array in example.expected.items():
         found = next((theirs[one] for one in (name, *_SYNONYMS.get(name, ())) if one in theirs), None)
@@ -192,8 +192,11 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 @contextmanager
 def _unrounded_and_mixed() -> Iterator[None]:
-    """skl2onnx's search for a float32 threshold never ends on an infinite one; ``onnx_trees`` sets them. It
-    refuses a mix of float32 and float64, as after trees; ``onnx_types`` inserts the casts."""
+    """Patch two functions of skl2onnx.
+
+    Its search for a float32 threshold never ends on an infinite one; ``onnx_trees`` sets the thresholds. It
+    also refuses a mix of float32 and float64, for example after trees; ``onnx_types`` inserts the casts.
+    """
     from skl2onnx.algebra import graph_state
     from skl2onnx.common import tree_ensemble
 

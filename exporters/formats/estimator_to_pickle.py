@@ -1,8 +1,8 @@
-"""An estimator as a file that stays one: the seed's ``pickle``, without the pickle.
+"""The format ``pickle`` of estimators, written as ``.skops`` instead of a pickle.
 
 ``.skops`` holds the same estimator for ``skops.io.load``, which runs no code of the file; a ``.pkl`` would
-run code in the process that opens it. Random states of fitting are as they came in, or fresh where a pickle
-held them.
+run code in the process that opens it. The random states used for fitting are kept, or new if they came from a
+pickle.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ _SKOPS = "skops"
 
 
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """As ``Exporter`` says of it: with a float64 input, as the estimator was fitted, where it takes one."""
+    """See ``Exporter.presented``: with a float64 input, the dtype of fitting, if the estimator accepts it."""
     from ..sources import estimators
 
     known = source.texts or source.table
@@ -38,7 +38,7 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     return (_SKOPS,)
 
 
@@ -59,7 +59,7 @@ def convert(
 
 
 def _version(name: str, version: Any) -> str | None:
-    """XGBoost without CUDA is another distribution of the same module."""
+    """Return the installed version. XGBoost without CUDA is another distribution of the same module."""
     from importlib.metadata import PackageNotFoundError
 
     for candidate in (name, f"{name}-cpu"):

@@ -1,7 +1,8 @@
-"""An estimator in the form that skl2onnx converts: the same answers, without what only ``fit`` needs.
+"""Convert an estimator to the form that skl2onnx supports: the same outputs, without parts that only fit
+needs.
 
-A search is its best estimator, steps that pass their input through are left out, and a feature selection that
-predicts is a pipeline of the selection and the estimator behind it. The source itself stays as it is.
+A search becomes its best estimator, steps that pass their input through are removed, and a feature selection
+that predicts becomes a pipeline of the selection and its estimator. The source itself is not changed.
 """
 
 import copy
@@ -9,7 +10,7 @@ from typing import Any
 
 from ..sources.fitted import attributes, is_passthrough
 
-# Wrappers that answer what one fitted estimator inside does.
+# Wrappers with the same outputs as one fitted estimator inside them.
 _WRAPPERS = {
     "GridSearchCV": "best_estimator_",
     "RandomizedSearchCV": "best_estimator_",
@@ -19,7 +20,7 @@ _WRAPPERS = {
     "SelfTrainingClassifier": "estimator_",
 }
 _SELECTIONS = ("RFE", "RFECV")
-# Steps that return sparse rows for the sparse ones of a TfidfTransformer.
+# Steps that return sparse rows when a TfidfTransformer passes them sparse rows.
 _SPARSE = {
     *("MaxAbsScaler", "Normalizer", "SelectFromModel", "SelectKBest", "SelectPercentile", "StandardScaler"),
     *("TfidfTransformer", "VarianceThreshold"),
@@ -27,7 +28,7 @@ _SPARSE = {
 
 
 class _Step:
-    """A step that scikit-learn has no class for; only skl2onnx reads it."""
+    """A step that scikit-learn has no class for. Only skl2onnx reads it."""
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import Tags, TargetTags
@@ -36,18 +37,18 @@ class _Step:
 
 
 class Columns(_Step):
-    """Choose columns by their numbers, in any order."""
+    """Selects columns by index, in any order."""
 
     def __init__(self, columns: list[int]) -> None:
         self.columns = columns
 
 
 class AbsentZeros(_Step):
-    """A zero becomes NaN: XGBoost reads what a sparse row does not store as missing."""
+    """Replaces zeros by NaN: XGBoost treats values that a sparse row does not store as missing."""
 
 
 class InverseTransform(_Step):
-    """What ``transformer.inverse_transform`` returns."""
+    """Applies ``transformer.inverse_transform``."""
 
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
@@ -56,7 +57,7 @@ class InverseTransform(_Step):
 def of(estimator: Any, *, transforms: bool = False) -> Any:
     """Return the estimator, or an equivalent one that shares its fitted parts.
 
-    ``transforms``: another step reads what its ``transform`` returns.
+    ``transforms``: another step reads the output of its ``transform``.
     """
     kind = type(estimator).__name__
     if kind in _WRAPPERS:
@@ -71,10 +72,10 @@ def of(estimator: Any, *, transforms: bool = False) -> Any:
     found = {name: _value(one, kind) for name, one in attributes(estimator).items()}
     if kind == "ColumnTransformer":
         found["transformers_"] = _columns_of(estimator, found["transformers_"])
-    if kind == "RandomTreesEmbedding":  # skl2onnx refuses sparse answers, also of the encoder inside
+    if kind == "RandomTreesEmbedding":  # skl2onnx refuses sparse outputs, also those of the encoder inside
         found["sparse_output"] = False
         found["one_hot_encoder_"] = copy.copy(estimator.one_hot_encoder_).set_params(sparse_output=False)
-    if kind == "VotingClassifier":  # skl2onnx refuses what ``transform`` alone asks
+    if kind == "VotingClassifier":  # skl2onnx refuses settings that only ``transform`` uses
         found["flatten_transform"] = False
     changed = {name: one for name, one in found.items() if one is not getattr(estimator, name)}
     if not changed:
@@ -86,7 +87,9 @@ def of(estimator: Any, *, transforms: bool = False) -> Any:
 
 
 def _value(value: Any, kind: str) -> Any:
-    """An attribute: an estimator, or a list of estimators, pairs of a name and an estimator, and the like."""
+    """Convert an attribute: an estimator, or a list of estimators, of (name, estimator) pairs and the
+    like.
+    """
     if hasattr(value, "get_params") or type(value).__name__ == "_CalibratedClassifier":
         return of(value, transforms=kind in ("ColumnTransformer", "FeatureUnion"))
     if not isinstance(value, (list, tuple)) or not any(
@@ -117,12 +120,12 @@ def _is_sparse(steps: list[tuple[str, Any]]) -> bool:
 
 
 def _named(estimator: Any) -> list[tuple[str, Any]]:
-    """The steps that an estimator is, or consists of."""
+    """Return an estimator as a list of steps: a pipeline's steps, or the estimator itself."""
     return list(estimator.steps) if type(estimator).__name__ == "Pipeline" else [("0", estimator)]
 
 
 def _columns_of(transformer: Any, transformers: list[Any]) -> list[Any]:
-    """Columns by their numbers. skl2onnx takes all columns in another order for all columns in order."""
+    """Return columns by index. skl2onnx treats all columns in another order like all columns in order."""
     found = []
     for name, part, columns in transformers:
         if not isinstance(columns, list) or not all(isinstance(one, str) for one in columns):

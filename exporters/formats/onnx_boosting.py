@@ -1,4 +1,4 @@
-"""LightGBM and histogram gradient boosting to ONNX, from the source's own tables.
+"""Convert LightGBM and histogram gradient boosting to ONNX, from the source's own tables.
 
 Their converters in onnxmltools and skl2onnx lack categories, ``linear_tree`` and the averages of LightGBM's
 random forests, and take seconds for thousands of nodes.
@@ -28,7 +28,7 @@ _IDENTITY = (
 
 
 def lightgbm(scope: Any, operator: Any, container: Any) -> None:
-    """LGBMClassifier, LGBMRegressor and LGBMRanker."""
+    """Convert LGBMClassifier, LGBMRegressor and LGBMRanker."""
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     described = model.booster_.dump_model()
@@ -71,7 +71,7 @@ def lightgbm(scope: Any, operator: Any, container: Any) -> None:
 
 
 def histogram(scope: Any, operator: Any, container: Any) -> None:
-    """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
+    """Convert HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
     node = Nodes(scope, operator, container)
     model, rows = operator.raw_operator, node.joined(operator)
     if model._preprocessor is not None:
@@ -100,7 +100,7 @@ def histogram(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _with_codes(node: Nodes, columns: Any, rows: str) -> str:
-    """The categories encoded, then the numbers, as the estimator orders its columns."""
+    """Return the encoded categories, then the numbers, in the estimator's own order of columns."""
     places = columns._transformer_to_input_indices
     parts = []
     for name in ("encoder", "numerical"):

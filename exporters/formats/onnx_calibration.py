@@ -14,7 +14,7 @@ def isotonic(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _interpolated(node: Nodes, regression: Any, value: str) -> str:
-    """Of a value [N, 1] the piecewise linear function between the thresholds; skl2onnx takes the nearest."""
+    """Interpolate a value [N, 1] linearly between the thresholds; skl2onnx takes the nearest threshold."""
     xs, ys = (np.asarray(one, np.float64) for one in (regression.X_thresholds_, regression.y_thresholds_))
     first = np.full((1, 1), ys[0])
     if len(xs) == 1:
@@ -29,7 +29,7 @@ def _interpolated(node: Nodes, regression: Any, value: str) -> str:
 
 
 def calibrated(scope: Any, operator: Any, container: Any) -> None:
-    """The mean of what the calibrated classifiers say, and the class that has most of it."""
+    """Convert to the mean of the calibrated classifiers' outputs, and the class with the largest mean."""
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     each = [_one_calibrated(node, scope, operator, container, one) for one in model.calibrated_classifiers_]
@@ -63,7 +63,7 @@ def _one_calibrated(node: Nodes, scope: Any, operator: Any, container: Any, one:
 
 
 def _scores(scope: Any, operator: Any, container: Any, classifier: Any) -> str:
-    """What a classifier inside says of each class: its decision function, or else its probabilities."""
+    """Return a classifier's scores per class: its decision function, or its probabilities if it has none."""
     from skl2onnx._parse import _parse_sklearn
     from skl2onnx._supported_operators import _get_sklearn_operator_name
     from skl2onnx.common import _registration as registration

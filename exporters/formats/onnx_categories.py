@@ -1,4 +1,4 @@
-"""Splits of trees by categories: they compare columns behind the model's own, written here and read again."""
+"""Splits of trees by categories: writing and reading the extra columns that these splits compare."""
 
 import re
 from collections import defaultdict
@@ -13,15 +13,15 @@ from ..sources.trees import Tree
 from .onnx_encoders import looked_up
 from .onnx_nodes import Nodes
 
-# The name of a node whose columns behind the model's own are of categories; the number of its own follows.
+# Prefix of the name of a node that compares extra columns for categories; the number of real columns follows.
 OF_CATEGORIES = "TreesOfCategories"
 _MOST_CELLS = 1 << 22  # of a table of categories
 
 
 class CategoryColumns:
-    """Columns behind the model's own, one for each set of categories of a column that some node lists.
+    """Extra columns after the model's own, one for each set of categories that a node lists for a column.
 
-    0 where the value goes left, 1 where it goes right, NaN where it is missing.
+    The value is 0 if the row goes left, 1 if it goes right, NaN if it is missing.
     """
 
     def __init__(self, trees: Sequence[Tree]) -> None:
@@ -34,14 +34,14 @@ class CategoryColumns:
         self._place = {key: trees[0].width + place for place, key in enumerate(keys)}
 
     def features(self, tree: Tree) -> npt.NDArray[np.int64]:
-        """The column that each node of a tree compares."""
+        """Return the column that each node of a tree compares."""
         found = tree.feature.copy()
         for node, codes in tree.categories.items():
             found[node] = self._place[int(tree.feature[node]), codes.tobytes()]
         return found
 
     def beside(self, node: Nodes, rows: str, dtype: str) -> str:
-        """The rows with these columns, as ``dtype``; the rows alone where there is none."""
+        """Return the rows with these columns, as ``dtype``; the rows alone if there are no such columns."""
         if not self._sets:
             return rows
         rows = node("Cast", rows, to=dtype)
@@ -62,15 +62,17 @@ class CategoryColumns:
         return node("Concat", *parts, axis=1)
 
     def _whole(self, node: Nodes, value: str) -> str:
-        """XGBoost rounds down, and LightGBM towards zero."""
+        """Round to a whole number: XGBoost rounds down, LightGBM towards zero."""
         if self._strict:
             return node("Floor", value)
         return node("Mul", node("Sign", value), node("Floor", node("Abs", value)))
 
 
 class Listed(NamedTuple):
-    """The model's column that a column of categories is made of, the categories that it lists, and whether
-    these go left.
+    """The meaning of an extra column.
+
+    It has the model's column that the extra column is computed from, the listed categories, and whether these
+    go left.
     """
 
     column: int
@@ -79,9 +81,9 @@ class Listed(NamedTuple):
 
 
 def read(model: Any, node: Any) -> dict[int, Listed]:
-    """Return for each column behind the model's own, which the trees of ``node`` compare, what it lists.
+    """Return what each extra column lists that the trees of ``node`` compare.
 
-    The columns are computed by the graph itself, for each category that one of its tables has.
+    The graph itself computes the columns, for each category in one of its tables.
 
     Raises:
         ConversionFailed: a column has other values than 0, 1 and NaN, or depends on several columns.
@@ -91,7 +93,7 @@ def read(model: Any, node: Any) -> dict[int, Listed]:
 
 
 class _Reading:
-    """The part of a graph that makes the columns of categories of the rows."""
+    """The part of a graph that computes the columns of categories from the rows."""
 
     def __init__(self, model: Any, result: str, width: int) -> None:
         makers = {name: one for one in model.graph.node for name in one.output}
@@ -145,7 +147,7 @@ class _Reading:
         return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def _codes(self) -> npt.NDArray[np.float64]:
-        """What the graph compares with."""
+        """Return the values that the graph compares with."""
         from onnx import numpy_helper
 
         constants = {one.name: one for one in self._constants}

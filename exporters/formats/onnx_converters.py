@@ -1,4 +1,4 @@
-"""Which converter skl2onnx calls for each estimator: its own, ours, or one of onnxmltools."""
+"""Choose skl2onnx's converter for each estimator: its own, one of this package, or one of onnxmltools."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -24,7 +24,7 @@ from .normal_form import AbsentZeros, Columns, InverseTransform
 
 @lru_cache
 def register() -> None:
-    """Teach skl2onnx, once for the process, our own converters and the other libraries that are here."""
+    """Register this package's converters and those of the installed libraries, once per process."""
     for module in (onnx_imputers, onnx_kernels, onnx_linear, onnx_mixture, onnx_neighbours, onnx_splines):
         module.register()
     _register_steps()
@@ -90,7 +90,7 @@ def _register_steps() -> None:
 
 
 def _shape(operator: Any) -> None:
-    """As many rows as come in, in floats; the converter decides on the columns."""
+    """Set the output type: as many rows as the input, in floats; the converter determines the columns."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
     wide = any(isinstance(one.type, DoubleTensorType) for one in operator.inputs)
@@ -112,7 +112,7 @@ def _width(operator: Any) -> int | None:
 
 
 def _replace(model: type, convert: Callable[..., None]) -> None:
-    """Of numbers: ``convert``. Of text: the converter of skl2onnx, if there is one."""
+    """Register ``convert`` for numeric input. For text, keep the converter of skl2onnx, if there is one."""
     from skl2onnx import update_registered_converter
     from skl2onnx.common import _registration as registration
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType

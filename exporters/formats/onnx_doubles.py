@@ -1,4 +1,4 @@
-"""How onnxruntime computes a graph whose input is float64: some operators it lacks, or has in float32."""
+"""Operators that onnxruntime lacks for float64, or computes in float32, in a graph with float64 input."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ _DOUBLE, _FLOAT = "tensor(double)", "tensor(float)"
 
 
 def float32_operators(model: Any) -> list[str]:
-    """The operators of the graph that take float64 and answer float32: they compute their answer in it."""
+    """Return the graph's operators that take float64 but compute and return float32."""
     from onnx import defs
 
     versions = {one.domain: one.version for one in model.opset_import}
@@ -28,7 +28,7 @@ def float32_operators(model: Any) -> list[str]:
 
 
 def require_kernels(path: Path) -> None:
-    """Raises ConversionFailed: onnxruntime has an operator of the file in float32 alone."""
+    """Raises ConversionFailed if onnxruntime has an operator of the file for float32 only."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Absent
 

@@ -1,8 +1,8 @@
 """Encoders of categories that are numbers, as ONNX operators.
 
 An encoder of skl2onnx casts a number to an integer first, so that 0.4 counts as the category 0. Here a number
-is compared with the categories themselves, and a table that the encoder filled holds what each of them
-becomes.
+is compared with the categories themselves, and a table that the encoder filled maps each category to its
+code.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ _MOST_CELLS = 1 << 24  # of an encoder's table
 
 
 def encoder(scope: Any, operator: Any, container: Any) -> None:
-    """OneHotEncoder, OrdinalEncoder and TargetEncoder of numbers."""
+    """Convert OneHotEncoder, OrdinalEncoder and TargetEncoder of numbers."""
     node = Nodes(scope, operator, container)
     node.finish(encoded(node, operator.raw_operator, node.joined(operator)), operator)
 
 
 def encoded(node: Nodes, fitted: Any, rows: str) -> str:
-    """What an encoder makes of the rows."""
+    """Return the rows after encoding."""
     parts = []
     for place, table in enumerate(_tables(fitted)):
         value = node.column(rows, place)
@@ -35,11 +35,11 @@ def encoded(node: Nodes, fitted: Any, rows: str) -> str:
 
 
 def looked_up(node: Nodes, value: str, keys: Numbers, table: Numbers) -> str:
-    """For each of ``value`` [N, 1] the row of ``table`` [K + 1, columns] that belongs to its key of [K].
+    """Return, for each of ``value`` [N, 1], the row of ``table`` [K + 1, columns] at its key in [K].
 
     The last row belongs to every other value. NaN is a key like others.
     """
-    # A key that the graph's floats cannot hold equals none of its values.
+    # A key that the graph's float dtype cannot represent equals no value.
     exact = np.where(keys.astype(node.dtype).astype(np.float64) == keys, keys, np.nan)[None]
     equal = node("Equal", value, exact)
     if np.isnan(keys).any():
@@ -57,9 +57,10 @@ def _ones(node: Nodes, count: int) -> str:
 
 
 def _tables(encoder: Any) -> Iterator[Numbers]:
-    """Of each column what each category becomes, and in the last row what everything else does.
+    """Yield, per column, the codes of its categories; the last row has the code of all other values.
 
-    The encoder fills them itself: its rules for infrequent, dropped, missing and unknown categories are its.
+    The encoder computes them itself, so that its rules for infrequent, dropped, missing and unknown
+    categories apply.
     """
     categories = [np.asarray(one) for one in encoder.categories_]
     start = 0

@@ -1,7 +1,8 @@
 """Write trees from the source's own tables into an ONNX graph.
 
-ONNX compares a number with a threshold. A split by categories compares a column behind the model's own, which
-a table of categories fills. ``onnx_trees`` compares the nodes with the source's again, and sets thresholds.
+ONNX compares a number with a threshold. A split by categories compares an extra column after the model's own,
+which a table of categories fills. ``onnx_trees`` checks the nodes against the source's again, and sets
+thresholds.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ _MOST_CELLS = 1 << 22  # of the table of linear leaves
 def summed(
     node: Nodes, rows: str, trees: Sequence[Tree], targets: Sequence[int], count: int, *, dtype: str
 ) -> str:
-    """The scores [N, count]: for each target the sum of what its trees answer. ``dtype``: of the rows."""
+    """Return the scores [N, count]: for each target, the sum of its trees' outputs. ``dtype``: of the
+    rows.
+    """
     if any(tree.linear for tree in trees):
         return _with_lines(node, rows, trees, targets, count)
     leaves = [tree.leaf[tree.feature == LEAF] for tree in trees if tree.leaf is not None]
@@ -36,7 +39,8 @@ def selected(
     *,
     dtype: str,
 ) -> str:
-    """The scores [N, targets]: the sum of what the leaves answer, ``answers`` [leaves, targets] of each tree.
+    """Return the scores [N, targets]: the sum of the leaves' rows in ``answers`` [leaves, targets] of each
+    tree.
 
     Raises:
         ConversionFailed: more answers than a table holds.
@@ -51,8 +55,9 @@ def selected(
 
 
 def _with_lines(node: Nodes, rows: str, trees: Sequence[Tree], targets: Sequence[int], count: int) -> str:
-    """LightGBM's ``linear_tree``: the trees find the leaf, each leaf has a line. Where a number that the line
-    reads is missing, the leaf's constant answer counts.
+    """Write LightGBM's ``linear_tree``: the trees find the leaf, and each leaf has a linear function.
+
+    If a number that the function reads is missing, the leaf's constant output is used.
     """
     places = [np.flatnonzero(tree.feature == LEAF) for tree in trees]
     total, width = sum(map(len, places)), trees[0].width
@@ -94,7 +99,7 @@ def _ensemble(
     count: int,
     dtype: str,
 ) -> str:
-    """One operator. ``targets`` and ``weights``: of the leaves of each tree."""
+    """Write one operator. ``targets`` and ``weights`` are those of the leaves of each tree."""
     columns = CategoryColumns(trees)
     feature = np.concatenate([columns.features(tree) for tree in trees])
     leaf = np.concatenate([tree.feature == LEAF for tree in trees])

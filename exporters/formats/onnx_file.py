@@ -1,7 +1,7 @@
-"""Write an ONNX model so that equal models are equal bytes, and so that it names no one's files.
+"""Write an ONNX model so that equal models are equal bytes, without names of anyone's files.
 
 torch's exporters record where each node came from: stack traces with the author's paths and source lines,
-graph signatures, symbol names that torch invented. None of it computes anything.
+graph signatures, symbol names that torch invented. None of that affects the computation.
 """
 
 import math
@@ -13,21 +13,21 @@ from ..base import Source
 
 NAME = "model.onnx"
 DATA = "model.onnx.data"
-# protobuf refuses a message of 2 GiB; the graph itself needs some of it.
+# protobuf refuses a message of 2 GiB, and the graph itself needs a part of it.
 _INLINE_LIMIT_BYTES = 1_900_000_000
 _EXTERNAL_FROM_BYTES = 1024
 
 
 def opset(model: Any) -> int:
-    """The version of the default operator set; 0 of a model that has operators of other sets alone."""
+    """Return the version of the default operator set; 0 for a model with operators of other sets only."""
     return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def simplify(model: Any) -> Any:
-    """Fold constants, and drop what computes nothing, by onnxscript's optimizer.
+    """Fold constants, and remove unused nodes, with onnxscript's optimizer.
 
     Raises:
-        Exception: whatever it meets; a model past protobuf's 2 GB is beyond it.
+        Exception: any error of the optimizer, which does not support models over protobuf's 2 GB.
     """
     from onnxscript import optimizer
 
@@ -35,10 +35,10 @@ def simplify(model: Any) -> Any:
 
 
 def write(model: Any, folder: Path, source: Source) -> tuple[str, ...]:
-    """Strip, name the dynamic axes as ``source`` does, write and check; the files, the model first.
+    """Strip, name the dynamic axes like ``source``, write and check. Return the files, the model first.
 
     Raises:
-        onnx.checker.ValidationError: the exporter made a model that breaks the specification.
+        onnx.checker.ValidationError: the exporter's model violates the specification.
     """
     import onnx
 
@@ -67,7 +67,7 @@ def write(model: Any, folder: Path, source: Source) -> tuple[str, ...]:
 
 
 def weights_bytes(model: Any) -> int:
-    """The size of the initializers. ByteSize() of what is past 2 GiB fails: it serializes."""
+    """Return the size of the initializers. ByteSize() serializes, and fails beyond 2 GiB."""
     return sum(map(_size_bytes, model.graph.initializer))
 
 
@@ -79,7 +79,9 @@ def _size_bytes(tensor: Any) -> int:
 
 
 def _rename(dim: Any, source: Source) -> None:
-    """An axis of an output, by the names of the inputs' axes; what depends on a fixed one is left open."""
+    """Rename an output's axis by the names of the inputs' axes; an axis that depends on a fixed one is left
+    open.
+    """
     if not dim.dim_param:
         return
     name = re.sub(r"\w+", lambda word: source.symbols.get(word[0], word[0]), dim.dim_param)
@@ -102,7 +104,7 @@ def _strip(model: Any) -> None:
 
 
 def _strip_graph(graph: Any) -> None:
-    """Shapes of intermediate values go too: runtimes infer them, and stale ones break quantizers."""
+    """Remove intermediate shapes too: runtimes infer them, and wrong ones break quantizers."""
     graph.doc_string = ""
     del graph.metadata_props[:]
     del graph.value_info[:]

@@ -1,4 +1,4 @@
-"""What fills in missing values or marks them: SimpleImputer, KNNImputer and MissingIndicator, of numbers."""
+"""Convert SimpleImputer, KNNImputer and MissingIndicator for numbers."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from . import onnx_kinds
 from .onnx_neighbours import weights
 from .onnx_nodes import Nodes
 
-_MOST_COLUMNS = 64  # of KNNImputer: each has a search of its own
-_MOST_NUMBERS = 20_000_000  # that KNNImputer stores: the known rows
+_MOST_COLUMNS = 64  # KNNImputer has a search for each
+_MOST_NUMBERS = 20_000_000  # in the known rows that KNNImputer stores
 _NOTHING = np.array(0.0)
 
 
 def register() -> None:
-    """Teach skl2onnx the converters of this module that it lacks."""
+    """Register this module's converters that skl2onnx lacks."""
     from sklearn.impute import KNNImputer, MissingIndicator
 
     onnx_kinds.transformer(MissingIndicator, _indicator, lambda model: len(model.features_))
@@ -24,7 +24,7 @@ def register() -> None:
 
 
 def simple(scope: Any, operator: Any, container: Any) -> None:
-    """SimpleImputer with its indicator."""
+    """Convert SimpleImputer with its indicator."""
     node = Nodes(scope, operator, container)
     model, rows = operator.raw_operator, node.joined(operator)
     statistics = np.asarray(model.statistics_, np.float64)
@@ -42,10 +42,10 @@ def _indicator(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _nearest(scope: Any, operator: Any, container: Any) -> None:
-    """KNNImputer: a missing value is the mean of the column among the nearest known rows that have it.
+    """Convert KNNImputer: a missing value becomes the column's mean in the nearest rows that have it.
 
-    Columns that the same known rows have share a search. scikit-learn takes any of the rows that are equally
-    near; here it is the first.
+    Columns that the same known rows have share a search. scikit-learn may choose any of several equally near
+    rows; here it is the first.
     """
     node = Nodes(scope, operator, container, "float64")
     model, rows = operator.raw_operator, node.joined(operator)
@@ -72,10 +72,10 @@ def _nearest(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _known(model: Any) -> npt.NDArray[np.float64]:
-    """The known rows, with zero in place of what is missing.
+    """Return the known rows, with zero in place of missing values.
 
     Raises:
-        ConversionFailed: another metric or weights, or more than the graph should hold.
+        ConversionFailed: another metric or weights, or too many numbers for the graph.
     """
     if model.metric != "nan_euclidean" or model.weights not in ("uniform", "distance"):
         raise ConversionFailed("There is no converter for a KNNImputer with a metric or weights of its own.")
@@ -91,8 +91,11 @@ def _known(model: Any) -> npt.NDArray[np.float64]:
 def _distances(
     node: Nodes, rows: str, gone: str, known: npt.NDArray[np.float64], absent: npt.NDArray[np.bool_]
 ) -> str:
-    """float64[N, known], infinite where two rows share no column; the order of the terms is scikit-learn's
-    (``nan_euclidean_distances``), which decides among rows whose distances differ by their rounding."""
+    """Return float64[N, known], infinite if two rows share no column.
+
+    The order of the terms is that of scikit-learn's ``nan_euclidean_distances``: it decides between rows
+    whose distances differ only by rounding.
+    """
     gone, here = node("Cast", gone, to="float64"), node("Cast", node("Not", gone), to="float64")
     own, squares = node("Mul", rows, rows), np.square(known)
     total = node("Add", node("MatMul", rows, -2 * known.T), node.summed(own))
@@ -106,7 +109,7 @@ def _distances(
 
 
 def _search(node: Nodes, distances: str, lacking: npt.NDArray[np.bool_], model: Any) -> tuple[str, str]:
-    """(places, weights), [N, neighbours], among the known rows that have the column; 0: too few share one."""
+    """Return (places, weights), [N, neighbours], among the rows that have the column; weight 0: none left."""
     if lacking.any():
         distances = node("Where", lacking[None], np.array(np.inf), distances)
     count = min(int(model.n_neighbors), int((~lacking).sum()))
@@ -125,7 +128,7 @@ def _width(model: Any) -> int:
 
 
 def _missing(node: Nodes, rows: str, model: Any) -> str:
-    """bool, where a value is the model's ``missing_values``."""
+    """Return a bool mask of the model's ``missing_values``."""
     absent = model.missing_values
     if not isinstance(absent, (int, float, np.number)):
         raise ConversionFailed(f"There is no converter for a {type(model).__name__} of {absent!r}.")
@@ -133,7 +136,7 @@ def _missing(node: Nodes, rows: str, model: Any) -> str:
 
 
 def _indicated(node: Nodes, result: str, gone: str, model: Any) -> str:
-    """The result, and beside it the marks of an imputer's indicator."""
+    """Return the result, with the marks of the imputer's indicator appended."""
     return (
         node("Concat", result, _marks(node, gone, model.indicator_), axis=1)
         if model.add_indicator

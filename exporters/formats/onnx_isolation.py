@@ -1,8 +1,8 @@
 """IsolationForest as one ensemble of trees.
 
-skl2onnx writes thirty operators for each tree, which takes minutes to convert and to load.
+skl2onnx writes thirty operators per tree, which take minutes to convert and to load.
 
-Liu, Ting and Zhou, "Isolation forest" (2008): the score follows from the mean length of a row's paths.
+Liu, Ting and Zhou, "Isolation forest" (2008): the score is computed from the mean length of a row's paths.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     """Write the nodes of one forest: label and decision function."""
     node = Nodes(scope, operator, container)
     forest, rows = operator.raw_operator, node.joined(operator)
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)  # trees that see the same columns; (): all
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)  # trees that read the same columns; (): all
     every = forest._max_features == forest.n_features_in_
     for place, chosen in enumerate(forest.estimators_features_):
         groups[() if every else tuple(int(one) for one in chosen)].append(place)
@@ -39,7 +39,7 @@ _ZERO, _ONE = np.array([0.0]), np.array([1.0])
 
 
 def _lengths(node: Nodes, rows: str, forest: Any, places: list[int]) -> str:
-    """The sum of a row's paths through the trees. The thresholds are set by ``onnx_trees``."""
+    """Return the summed length of a row's paths through the trees. ``onnx_trees`` sets the thresholds."""
     found: dict[str, Any] = defaultdict(list)
     for number, place in enumerate(places):
         tree = forest.estimators_[place].tree_
@@ -71,7 +71,7 @@ def _lengths(node: Nodes, rows: str, forest: Any, places: list[int]) -> str:
 
 
 def _mean_length(samples: Any) -> Any:
-    """Of a search that fails in a binary tree of so many samples (equation 1 of the paper)."""
+    """Return the mean length of an unsuccessful search in a binary tree (equation 1 of the paper)."""
     count = np.maximum(samples, 3).astype(np.float64)
     many = 2.0 * (np.log(count - 1.0) + np.euler_gamma) - 2.0 * (count - 1.0) / count
     return np.where(samples <= 1, 0.0, np.where(samples == 2, 1.0, many))

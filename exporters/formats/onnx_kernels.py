@@ -1,4 +1,4 @@
-"""Estimators that compare a row with known points by a kernel, and approximations of kernels."""
+"""Convert estimators that compare a row with known points by a kernel, and approximations of kernels."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .onnx_nodes import Nodes
 
 
 def register() -> None:
-    """Teach skl2onnx the converters of this module."""
+    """Register the converters of this module."""
     from sklearn.kernel_approximation import AdditiveChi2Sampler, Nystroem, SkewedChi2Sampler
     from sklearn.kernel_ridge import KernelRidge
     from sklearn.semi_supervised import LabelPropagation, LabelSpreading
@@ -28,7 +28,7 @@ def register() -> None:
 
 
 def _kernel(node: Nodes, rows: str, points: npt.NDArray[Any], model: Any) -> str:
-    """[N, points], in float64; the defaults are those of sklearn.metrics.pairwise."""
+    """Return the kernel [N, points] in float64. The defaults are those of sklearn.metrics.pairwise."""
     points = np.asarray(points, np.float64)
     given = {name: getattr(model, name, None) for name in ("gamma", "coef0", "degree")}
     gamma = 1.0 / points.shape[1] if given["gamma"] is None else float(given["gamma"])
@@ -70,7 +70,7 @@ def _nystroem(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _propagated(scope: Any, operator: Any, container: Any) -> None:
-    """LabelPropagation and LabelSpreading: the mean of the labels of all known rows, weighted by a kernel."""
+    """Convert LabelPropagation and LabelSpreading: the known rows' labels, averaged by kernel weights."""
     node = Nodes(scope, operator, container, "float64")
     model = operator.raw_operator
     if model.kernel != "rbf":
@@ -91,7 +91,7 @@ def _skewed(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _additive(scope: Any, operator: Any, container: Any) -> None:
-    """AdditiveChi2Sampler: Vedaldi and Zisserman (2011); zero stays zero."""
+    """Convert AdditiveChi2Sampler: Vedaldi and Zisserman (2011); zero stays zero."""
     node = Nodes(scope, operator, container, "float64")
     model, rows = operator.raw_operator, node.joined(operator)
     interval = model.sample_interval or {1: 0.8, 2: 0.5, 3: 0.4}[model.sample_steps]

@@ -1,14 +1,14 @@
-"""Teach skl2onnx a converter of ours: what its outputs are follows from the kind of estimator."""
+"""Register a converter in skl2onnx: the kind of estimator determines its outputs."""
 
 from collections.abc import Callable
 from typing import Any
 
-Convert = Callable[[Any, Any, Any], None]  # of scope, operator and container
+Convert = Callable[[Any, Any, Any], None]  # (scope, operator, container)
 _CLASSIFIES = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 
 
 def transformer(model: type, convert: Convert, width: Callable[[Any], int]) -> None:
-    """One output of floats; ``width`` returns its number of columns. Of a regressor too."""
+    """Register for one output of floats, with ``width`` columns. Used for regressors too."""
 
     def shape(operator: Any) -> None:
         operator.outputs[0].type = _floats(operator)([None, width(operator.raw_operator)])
@@ -17,14 +17,14 @@ def transformer(model: type, convert: Convert, width: Callable[[Any], int]) -> N
 
 
 def classifier(model: type, convert: Convert) -> None:
-    """A label, and the probability of each class."""
+    """Register for a label, and the probability of each class."""
     from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 
     _register(model, convert, calculate_linear_classifier_output_shapes, options=_CLASSIFIES)
 
 
 def finder(model: type, convert: Convert, width: Callable[[Any], int]) -> None:
-    """A label and ``width`` scores: of what finds clusters or outliers."""
+    """Register for a label and ``width`` scores, for finders of clusters or outliers."""
     from skl2onnx.common.data_types import Int64TensorType
 
     def shape(operator: Any) -> None:
@@ -35,7 +35,9 @@ def finder(model: type, convert: Convert, width: Callable[[Any], int]) -> None:
 
 
 def _parser(*names: str) -> Callable[..., Any]:
-    """Declare the outputs. skl2onnx goes by the parents of a class: FeatureAgglomeration's have too many."""
+    """Declare the outputs. skl2onnx would use those of parent classes: FeatureAgglomeration's have too
+    many.
+    """
 
     def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
         from skl2onnx.common.data_types import Int64TensorType

@@ -1,4 +1,4 @@
-"""Estimators that answer by a product with a matrix, or by a constant: skl2onnx lacks or mistakes them."""
+"""Convert estimators that multiply by a matrix or return a constant, which skl2onnx lacks or gets wrong."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .onnx_nodes import Nodes
 
 
 def register() -> None:
-    """Teach skl2onnx the converters of this module."""
+    """Register the converters of this module."""
     from sklearn.cluster import FeatureAgglomeration
     from sklearn.covariance import EllipticEnvelope
     from sklearn.cross_decomposition import CCA, PLSSVD, PLSCanonical
@@ -36,7 +36,7 @@ def register() -> None:
 
 
 def _discriminant(scope: Any, operator: Any, container: Any) -> None:
-    """LinearDiscriminantAnalysis: of two classes, the second one's probability follows from one score."""
+    """Convert LinearDiscriminantAnalysis: for two classes, both probabilities follow from one score."""
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     score = node("Add", node("MatMul", node.joined(operator), model.coef_.T), np.atleast_1d(model.intercept_))
@@ -60,7 +60,7 @@ def _independent(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _factors(scope: Any, operator: Any, container: Any) -> None:
-    """FactorAnalysis: the expected latent variables (Barber, "Bayesian Reasoning", 21.2.33)."""
+    """Convert FactorAnalysis: the expected latent variables (Barber, "Bayesian Reasoning", 21.2.33)."""
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     scaled = model.components_ / model.noise_variance_
@@ -90,7 +90,7 @@ def _weighted(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _pooled(scope: Any, operator: Any, container: Any) -> None:
-    """FeatureAgglomeration: the mean of the columns of each cluster."""
+    """Convert FeatureAgglomeration: the mean of the columns of each cluster."""
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     if model.pooling_func is not np.mean:
@@ -103,7 +103,7 @@ def _pooled(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _repeated(node: Nodes, rows: str, values: Any) -> str:
-    """The same values for each row."""
+    """Return the same values for each row."""
     count = node("Gather", node("Shape", rows), np.array([0]))
     shape = node("Concat", count, np.array([values.size]), axis=0)
     return node("Expand", values.reshape(1, -1), shape)
@@ -131,7 +131,7 @@ def _constant_class(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _envelope(scope: Any, operator: Any, container: Any) -> None:
-    """EllipticEnvelope: Mahalanobis' squared distance from the location."""
+    """Convert EllipticEnvelope: Mahalanobis' squared distance from the location."""
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     apart = node("Sub", node.joined(operator), model.location_)

@@ -1,4 +1,4 @@
-"""Mixtures of normal distributions: far away from them, float32 has no number for a density."""
+"""Convert mixtures of normal distributions in float64: far away from them, a density is zero in float32."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def register() -> None:
-    """Put the converter of this module in place of skl2onnx's."""
+    """Replace skl2onnx's converter by that of this module."""
     from skl2onnx.common import _registration as registration
 
     for name in ("GaussianMixture", "BayesianGaussianMixture"):
@@ -21,17 +21,17 @@ def register() -> None:
 
 
 def _mixture(scope: Any, operator: Any, container: Any) -> None:
-    """Component and shares. ``score_samples``, an option of skl2onnx, is not asked for."""
+    """Return component and shares. ``score_samples``, an option of skl2onnx, is not supported."""
     node = Nodes(scope, operator, container, "float64")
     model, rows = operator.raw_operator, node.joined(operator)
     means = np.asarray(model.means_, np.float64)
-    # What does not depend on the row: as the mixture itself adds it up at its first mean.
+    # The part that does not depend on the row, as the mixture itself adds it up at its first mean.
     distances = _distances(node, rows, model, means)
     known = model._estimate_weighted_log_prob(means[:1])
     constant = np.asarray(known)[0] + 0.5 * _distances_at(model, means, means[0])
     score = node("Add", node("Mul", distances, np.array(-0.5)), constant)
     node.finish_label(node("ArgMax", score, axis=1, keepdims=0), operator)
-    # In this order also where the logarithm of the sum is lost beside the scores.
+    # The same order even if the logarithm of the sum is lost beside the scores.
     most, _ = node.several("TopK", score, np.array([1]), count=2, axis=1)
     rest = node.summed(node("Exp", node("Sub", score, most)))
     whole = node("Add", node("Log", rest), most)
@@ -39,7 +39,7 @@ def _mixture(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _factors(model: Any, component: int, width: int) -> Numbers:
-    """Of the precision of a component: [width, width], or [width] where it is diagonal."""
+    """Return the factors of a component's precision: [width, width], or [width] if it is diagonal."""
     factors = np.asarray(model.precisions_cholesky_, np.float64)
     if model.covariance_type == "tied":
         return factors
@@ -49,7 +49,7 @@ def _factors(model: Any, component: int, width: int) -> Numbers:
 
 
 def _distances(node: Nodes, rows: str, model: Any, means: Numbers) -> str:
-    """Mahalanobis' squared distance of each row from each mean."""
+    """Return Mahalanobis' squared distance of each row from each mean."""
     found = []
     for component, mean in enumerate(means):
         factor = _factors(model, component, len(mean))

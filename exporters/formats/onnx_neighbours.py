@@ -1,7 +1,8 @@
-"""Estimators that answer by the nearest of some points: neighbours, and clusters by their centres.
+"""Convert estimators that use the nearest of some points: neighbours, and clusters by their centres.
 
-scikit-learn computes in float64. Points are all equally near to a row far away from them, and which of these
-it takes depends on their order: that of its search tree, which the points have here too.
+scikit-learn computes in float64. For a row far away from all points, they are equally near, and the order of
+the points decides which ones are chosen. It is the order of scikit-learn's search tree, which is used here
+too.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ _NOTHING, _ONE = np.array(0.0), np.array(1.0)
 
 
 def register() -> None:
-    """Teach skl2onnx the converters of this module."""
+    """Register the converters of this module."""
     from skl2onnx.common import _registration as registration
     from sklearn.cluster import AffinityPropagation, MeanShift
 
@@ -39,7 +40,9 @@ def register() -> None:
 
 
 def _ours_or_theirs(ours: Convert, theirs: Convert) -> Convert:
-    """Ours for a search tree with Euclid's distance and one target; theirs for another search or distance."""
+    """Return a converter that handles k-d trees with Euclidean distance and one target, and passes others
+    on.
+    """
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
         model = operator.raw_operator
@@ -58,7 +61,7 @@ def _ours_or_theirs(ours: Convert, theirs: Convert) -> Convert:
 class _Search:
     """The nearest points of each row: ``squares`` of the distances and ``places``, [N, count].
 
-    ``order``: which point each place is.
+    ``order``: the index of the point at each place.
     """
 
     def __init__(self, scope: Any, operator: Any, container: Any) -> None:
@@ -94,7 +97,7 @@ def _neighbours(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _graph(scope: Any, operator: Any, container: Any) -> None:
-    """KNeighborsTransformer: a column for each known point, zero but of the neighbours."""
+    """Convert KNeighborsTransformer: a column for each known point, zero except for the neighbours."""
     search = _Search(scope, operator, container)
     node, model = search.node, search.model
     by_distance = model.mode == "distance"
@@ -107,7 +110,7 @@ def _graph(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _local_outliers(scope: Any, operator: Any, container: Any) -> None:
-    """LocalOutlierFactor: the density around the neighbours by that around the row (Breunig et al., 2000)."""
+    """Convert LocalOutlierFactor: the neighbours' density divided by the row's (Breunig et al., 2000)."""
     search = _Search(scope, operator, container)
     node, model = search.node, search.model
     count = int(model.n_neighbors_)
@@ -125,7 +128,7 @@ def _local_outliers(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _within_radius(scope: Any, operator: Any, container: Any) -> None:
-    """All points within a radius count alike."""
+    """Convert neighbours within a radius; all points have the same weight."""
     search = _Search(scope, operator, container)
     node, model = search.node, search.model
     if model.weights != "uniform":
@@ -137,7 +140,7 @@ def _within_radius(scope: Any, operator: Any, container: Any) -> None:
     if not hasattr(model, "classes_"):
         total = node("MatMul", near, values.astype(np.float64)[:, None])
         with np.errstate(invalid="ignore"):
-            none = np.full_like(values[:1], np.nan).astype(np.float64)  # of whole numbers no NaN
+            none = np.full_like(values[:1], np.nan).astype(np.float64)  # NaN does not exist for whole numbers
         node.finish(
             node("Where", node("Equal", count, _NOTHING), none[None], node("Div", total, count)), operator
         )
@@ -154,7 +157,7 @@ def _within_radius(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _squares(node: Nodes, rows: str, points: npt.NDArray[np.float64]) -> str:
-    """The squared distances, float64[N, points], added column by column as scikit-learn's tree does."""
+    """Return the squared distances, float64[N, points], added column by column like scikit-learn's tree."""
     total = ""
     for place, column in enumerate(points.T):
         apart = node("Sub", node.column(rows, place), column[None])
@@ -164,9 +167,10 @@ def _squares(node: Nodes, rows: str, points: npt.NDArray[np.float64]) -> str:
 
 
 def weights(node: Nodes, distance: str, *, by_distance: bool) -> str:
-    """Of the neighbours: equal ones, or by distance; one that is the row itself then has all of it.
+    """Return the neighbours' weights: equal, or by distance; a neighbour equal to the row then has all
+    weight.
 
-    An infinite distance has none.
+    An infinite distance has weight 0.
     """
     if not by_distance:
         return node("Cast", node("Not", node("IsInf", distance)), to="float64")
@@ -176,7 +180,7 @@ def weights(node: Nodes, distance: str, *, by_distance: bool) -> str:
 
 
 def _clusters(scope: Any, operator: Any, container: Any) -> None:
-    """The nearest centre, of several the first. The order of the terms is scikit-learn's."""
+    """Return the nearest centre; the first of equally near ones. The order of the terms is scikit-learn's."""
     node = Nodes(scope, operator, container, "float64")
     centers, rows = np.asarray(operator.raw_operator.cluster_centers_, np.float64), node.joined(operator)
     own = node.summed(node("Mul", rows, rows))

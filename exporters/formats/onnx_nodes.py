@@ -9,10 +9,10 @@ _TYPES = {"float32": 1, "float64": 11, "int64": 7, "bool": 9}  # onnx.TensorProt
 
 
 class Nodes:
-    """Call it with an operator, its inputs and its attributes; it returns the name of the output.
+    """Callable that adds an operator with its inputs and attributes, and returns the name of the output.
 
-    An input is the name of a value or an array, which becomes a constant. ``dtype``: of the floats that these
-    nodes compute in. ``given``: of those that the graph hands on, which ``dtype`` is if nothing else is said.
+    An input is the name of a value, or an array, which becomes a constant. ``dtype`` is the float dtype in
+    which these nodes compute; the default is ``given``, the float dtype of the graph.
     """
 
     def __init__(self, scope: Any, operator: Any, container: Any, dtype: str = "") -> None:
@@ -29,14 +29,14 @@ class Nodes:
         return self.several(kind, *inputs, count=1, **attributes)[0]
 
     def several(self, kind: str, *inputs: str | npt.NDArray[Any], count: int, **attributes: Any) -> list[str]:
-        """An operator of ``count`` outputs."""
+        """Add an operator with ``count`` outputs."""
         names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
         outputs: list[str] = [self._scope.get_unique_variable_name(kind.lower()) for _ in range(count)]
         self._container.add_node(kind, names, outputs, **attributes)
         return outputs
 
     def named(self, name: str) -> str:
-        """A name for a node that no other one has."""
+        """Return an unused name for a node."""
         return str(self._scope.get_unique_operator_name(name))
 
     def constant(self, array: npt.NDArray[Any]) -> str:
@@ -51,35 +51,37 @@ class Nodes:
         return name
 
     def joined(self, operator: Any) -> str:
-        """The inputs of an operator side by side, as floats that the graph computes in."""
+        """Return the operator's inputs, concatenated, as floats of the computing dtype."""
         parts = [self("Cast", one.full_name, to=self.dtype) for one in operator.inputs]
         return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=1)
 
     def column(self, values: str, place: int) -> str:
-        """One column of ``values`` [N, columns], as [N, 1]."""
+        """Return one column of ``values`` [N, columns], as [N, 1]."""
         return self("Gather", values, np.array([place]), axis=1)
 
     def summed(self, values: str) -> str:
-        """The sum of each row, [N, 1]."""
+        """Return the sum of each row, [N, 1]."""
         return self("ReduceSum", values, np.array([1]), keepdims=1)
 
     def finish(self, value: str, operator: Any, output: int = 0) -> None:
-        """The operator's output is ``value``, in the floats of the graph."""
+        """Set the operator's output to ``value``, cast to the float dtype of the graph."""
         if self.dtype != self.given:
             value = self("Cast", value, to=self.given)
         self._container.add_node("Identity", [value], [operator.outputs[output].full_name])
 
     def classify(self, scores: str, operator: Any) -> None:
-        """The operator's outputs are the class that scores best, and the scores [N, classes]."""
+        """Set the operator's outputs to the class with the best score, and to the scores [N, classes]."""
         self.finish_label(self("ArgMax", scores, axis=1, keepdims=0), operator)
         self.finish(scores, operator, output=1)
 
     def finish_label(self, place: str, operator: Any) -> None:
-        """The operator's first output is the class at each ``place`` int64[N]; without classes the place."""
+        """Set the first output to the class at each ``place`` int64[N], or to the place if there are no
+        classes.
+        """
         classes = np.asarray(getattr(operator.raw_operator, "classes_", []))
         if classes.dtype.kind in "iu" and len(classes):
             place = self("Gather", classes.astype(np.int64), place)
-        elif classes.dtype.kind not in "bf" and len(classes):  # of these a label is the place
+        elif classes.dtype.kind not in "bf" and len(classes):  # for the other dtypes, the label is the place
             names = [str(one) for one in classes.tolist()]
             place = self(
                 "LabelEncoder",

@@ -1,4 +1,4 @@
-"""OneVsOneClassifier of two classes: skl2onnx leaves the vote out of the first one's score."""
+"""OneVsOneClassifier with two classes: skl2onnx omits the vote from the first class's score."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _ONE = np.array(1.0)
 
 
 def convert(scope: Any, operator: Any, container: Any) -> None:
-    """One vote, and a share of its confidence below a third: ``_ovr_decision_function`` of scikit-learn."""
+    """Add one vote and a confidence scaled below a third, like scikit-learn's ``_ovr_decision_function``."""
     from skl2onnx.common.data_types import guess_proto_type
     from skl2onnx.operator_converters import one_vs_one_classifier as theirs
     from sklearn.base import is_regressor

@@ -1,6 +1,6 @@
 """SplineTransformer: the basis functions of B-splines, by de Boor's recursion as scipy computes it.
 
-All columns at once, in float64: they have the same degree and the same number of knots.
+All columns are computed at once, in float64: they have the same degree and the same number of knots.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _ZERO = np.array(0.0)
 
 
 def register() -> None:
-    """Teach skl2onnx the converter of this module."""
+    """Register the converter of this module."""
     from sklearn.preprocessing import SplineTransformer
 
     onnx_kinds.transformer(SplineTransformer, _splines, lambda model: int(model.n_features_out_))
@@ -44,21 +44,23 @@ def _splines(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _into_period(node: Nodes, rows: str, low: Table, period: Table) -> str:
-    """The rows, moved by whole periods to [low, low + period); zero where the period is zero."""
+    """Return the rows, moved by whole periods to [low, low + period); zero if the period is zero."""
     rest = node("Mod", node("Sub", rows, low), np.where(period > 0, period, 1.0), fmod=1)
     rest = node("Where", node("Less", rest, _ZERO), node("Add", rest, period), rest)
     return node("Where", period > 0, node("Add", rest, low), _ZERO)
 
 
 def _evaluated(node: Nodes, rows: str, knots: Table, coefficients: Table, degree: int) -> str:
-    """float64[N, columns, functions]. ``knots`` [columns, knots], ``coefficients`` [columns, n, functions].
+    """Return float64[N, columns, functions]. ``knots`` [columns, knots], ``coefficients`` [columns, n,
+    functions].
 
-    Of the functions of each column that are not zero, ``degree`` + 1 of them, ``basis`` has the values [N,
-    columns]; the interval between two knots decides which these are.
+    In each column, ``degree`` + 1 functions are not zero; the interval between two knots determines which.
+    ``basis`` has their values [N, columns].
     """
     columns, count, functions = coefficients.shape
     inner = knots[:, degree + 1 : knots.shape[1] - degree - 1]
-    inner = np.hstack([inner, np.full((columns, 1), np.inf)])  # where there is one interval, never passed
+    # with a single interval, this end is never passed
+    inner = np.hstack([inner, np.full((columns, 1), np.inf)])
     passed = node("Cast", node("GreaterOrEqual", _third_axis(node, rows), inner), to="int64")
     interval = node("ReduceSum", passed, np.array([2]), keepdims=0)
     at_knot = node("Add", interval, np.arange(columns) * knots.shape[1] + degree)
@@ -80,7 +82,7 @@ def _evaluated(node: Nodes, rows: str, knots: Table, coefficients: Table, degree
 
 
 def _of_next_order(node: Nodes, rows: str, near: dict[int, str], basis: list[str], order: int) -> list[str]:
-    """de Boor's step. Between equal knots a function is zero."""
+    """Compute the next order by de Boor's recursion. Between equal knots a function is zero."""
     found: list[str] = []
     carried = ""
     for place in range(order):
@@ -96,7 +98,7 @@ def _of_next_order(node: Nodes, rows: str, near: dict[int, str], basis: list[str
 
 
 def _continued(node: Nodes, rows: str, found: str, model: Any) -> str:
-    """Beyond the knots constant, or straight lines: of the functions that scikit-learn continues."""
+    """Continue the functions beyond the knots, as constants or straight lines, as scikit-learn does."""
     wide = _third_axis(node, rows)
     splines, linear = model.bsplines_, model.extrapolation == "linear"
     places = np.arange(splines[0].c.shape[1])
@@ -120,15 +122,17 @@ def _continued(node: Nodes, rows: str, found: str, model: Any) -> str:
 
 
 def _at(splines: Any, ends: list[float], order: int, continued: npt.NDArray[np.bool_]) -> Table:
-    """A derivative of each function at an end, float64[1, columns, functions]; 0 of what is not continued."""
+    """Return derivatives at an end, float64[1, columns, functions]; 0 for functions that are not
+    continued.
+    """
     values = [one(end, nu=order) for one, end in zip(splines, ends, strict=True)]
     return np.where(continued, values, 0.0)[None]
 
 
 def _limits(model: Any) -> list[tuple[int, int]]:
-    """Of each column the knot where its range begins, and how many functions are continued beyond it.
+    """Return, per column, the knot where its range begins, and how many functions are continued beyond it.
 
-    For straight lines scikit-learn counts a degree of 0 or 1 up from column to column.
+    For straight lines, scikit-learn increases a degree of 0 or 1 from column to column.
     """
     found, degree = [], int(model.degree)
     for _ in model.bsplines_:

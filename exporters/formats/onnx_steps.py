@@ -1,7 +1,7 @@
-"""Converters of preprocessing steps, in place of skl2onnx's where those answer other than scikit-learn does.
+"""Converters of preprocessing steps for which skl2onnx's own differ from scikit-learn.
 
-skl2onnx compares with the ends of bins in float32, fills in missing values with an operator that onnxruntime
-has for float32 alone, divides a row of zeros by its norm, and lets a missing value of PowerTransformer become
+skl2onnx compares with the edges of bins in float32, fills in missing values with an operator that onnxruntime
+has for float32 only, divides a row of zeros by its norm, and lets PowerTransformer convert a missing value to
 a number. Each converter here computes in the dtype of its input.
 """
 
@@ -17,7 +17,7 @@ from .onnx_trees import narrowed
 
 _ZERO, _ONE = np.array([0.0]), np.array([1.0])
 _ONCE = np.array(1.0)  # a scalar, as Clip takes it
-# numpy's name of a function → the operators that compute it, of which ``x`` is the argument.
+# numpy's name of a function → the operators that compute it for the argument ``x``.
 _FUNCTIONS: dict[str, Callable[[Nodes, str], str]] = {
     "log1p": lambda node, x: node("Log", node("Add", x, np.array(1.0))),
     "expm1": lambda node, x: node("Sub", node("Exp", x), np.array(1.0)),
@@ -38,7 +38,7 @@ _FUNCTIONS: dict[str, Callable[[Nodes, str], str]] = {
 
 
 def bins(scope: Any, operator: Any, container: Any) -> None:
-    """KBinsDiscretizer: a value equal to an edge is in the bin above it."""
+    """Convert KBinsDiscretizer: a value equal to an edge is in the bin above it."""
     node = Nodes(scope, operator, container)
     estimator, rows = operator.raw_operator, node.joined(operator)
     blocks = []
@@ -48,14 +48,14 @@ def bins(scope: Any, operator: Any, container: Any) -> None:
         count = len(edges) - 1
         table = np.arange(count)[:, None] if estimator.encode == "ordinal" else np.eye(count)
         column = node.column(rows, place)
-        above = node("Not", node("Less", column, np.append(ends, np.inf)))  # the last: never
+        above = node("Not", node("Less", column, np.append(ends, np.inf)))  # the last one is never reached
         number = node("MatMul", node("Cast", above, to=node.dtype), np.append(np.ones(len(inner)), 0.0))
         blocks.append(node("Gather", table.astype(np.float64), node("Cast", number, to="int64"), axis=0))
     node.finish(node("Concat", *blocks, axis=1), operator)
 
 
 def binary(scope: Any, operator: Any, container: Any) -> None:
-    """Binarizer: onnxruntime's own compares float32 alone."""
+    """Convert Binarizer: onnxruntime's own compares float32 only."""
     node = Nodes(scope, operator, container)
     threshold = np.array([float(operator.raw_operator.threshold)])
     end = narrowed(threshold, strict=False) if node.dtype == "float32" else threshold
@@ -64,7 +64,7 @@ def binary(scope: Any, operator: Any, container: Any) -> None:
 
 
 def norm(scope: Any, operator: Any, container: Any) -> None:
-    """Normalizer. A row whose norm counts as zero (``_handle_zeros_in_scale``) stays as it is."""
+    """Convert Normalizer. A row whose norm counts as zero (``_handle_zeros_in_scale``) is unchanged."""
     node = Nodes(scope, operator, container)
     estimator, rows = operator.raw_operator, node.joined(operator)
     width = int(estimator.n_features_in_)
@@ -84,7 +84,7 @@ def absent_zeros(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _length(node: Nodes, rows: str, norm: str, width: int) -> str:
-    """The l1 or l2 norm of each row, [N, 1]."""
+    """Return the l1 or l2 norm of each row, [N, 1]."""
     ones = np.ones((width, 1))
     if norm == "l1":
         return node("MatMul", node("Abs", rows), ones)
@@ -92,7 +92,7 @@ def _length(node: Nodes, rows: str, norm: str, width: int) -> str:
 
 
 def tfidf(scope: Any, operator: Any, container: Any) -> None:
-    """TfidfTransformer. A zero stays zero, and a row of zeros stays one."""
+    """Convert TfidfTransformer. Zeros and rows of zeros are unchanged."""
     node = Nodes(scope, operator, container)
     estimator, rows = operator.raw_operator, node.joined(operator)
     if estimator.sublinear_tf:
@@ -108,10 +108,10 @@ def tfidf(scope: Any, operator: Any, container: Any) -> None:
 
 
 def nearest_center(scope: Any, operator: Any, container: Any) -> None:
-    """KMeans and MiniBatchKMeans: label and distances.
+    """Convert KMeans and MiniBatchKMeans: label and distances.
 
-    As in scikit-learn the square of the row, which all distances share, does not decide the label: of a huge
-    row it would leave nothing of the differences.
+    As in scikit-learn, the label does not use the square of the row, which all distances share: for a huge
+    row the differences would be lost in rounding.
     """
     node = Nodes(scope, operator, container)
     centers, rows = np.asarray(operator.raw_operator.cluster_centers_, np.float64), node.joined(operator)
@@ -125,7 +125,7 @@ def nearest_center(scope: Any, operator: Any, container: Any) -> None:
 
 
 def power(scope: Any, operator: Any, container: Any) -> None:
-    """PowerTransformer: Yeo and Johnson (2000), Box and Cox (1964). A missing value stays one."""
+    """Convert PowerTransformer: Yeo and Johnson (2000), Box and Cox (1964). Missing values stay missing."""
     node = Nodes(scope, operator, container)
     estimator, rows = operator.raw_operator, node.joined(operator)
     powers = np.asarray(estimator.lambdas_, np.float64)
@@ -149,7 +149,7 @@ def _box_cox(node: Nodes, values: str, powers: npt.NDArray[np.float64]) -> str:
 
 
 def quantiles(scope: Any, operator: Any, container: Any) -> None:
-    """QuantileTransformer to a uniform distribution: where quantiles are equal, the mean of their places."""
+    """Convert QuantileTransformer with uniform output: equal quantiles give the mean of their places."""
     node = Nodes(scope, operator, container)
     estimator, rows = operator.raw_operator, node.joined(operator)
     if estimator.output_distribution != "uniform":
@@ -215,7 +215,7 @@ def inverse(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _inverted(node: Nodes, step: Any, value: str) -> str:
-    """Of a scaler: a straight line through what it answers to 0 and 1."""
+    """Invert a scaler: a straight line through its inverse at 0 and 1."""
     if type(step).__name__ == "FunctionTransformer":
         return _apply(node, step.inverse_func, value)
     if type(step).__name__ not in ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"):

@@ -1,6 +1,6 @@
-"""ONNX to ONNX: another opset, folded constants, external data, and nothing of its author's machine.
+"""ONNX to ONNX: another opset, folded constants, external data, and no traces of its author's machine.
 
-Weights that the file also lists as inputs stop being inputs: a runtime folds them only then.
+Weights that the file also lists as inputs are removed from the inputs: a runtime folds them only then.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,14 +19,14 @@ REQUIRES = ("onnx", "onnxscript", "onnxruntime")
 
 _OPTIMIZED = "optimized"
 _AS_IS = "as-is"
-_OLDEST = 7  # opset that onnxruntime has every operator of
-_NEWER = 13  # opset that an older model is brought to
+_OLDEST = 7  # the oldest opset of which onnxruntime has every operator
+_NEWER = 13  # the opset that an older model is converted to
 _ONNX_CONVERTER = "onnx-version-converter"
 _ONNXSCRIPT_CONVERTER = "onnxscript-version-converter"
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     import onnx
 
     wanted = options["opset_version"]
@@ -40,7 +40,7 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
 def convert(
     source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
 ) -> Artefact:
-    """Write ``model.onnx`` (and ``model.onnx.data`` past protobuf's 2 GB) into ``folder``.
+    """Write ``model.onnx`` (and ``model.onnx.data`` beyond protobuf's 2 GB) into ``folder``.
 
     Raises:
         ConversionFailed: an operator that the other opset does not have.
@@ -69,7 +69,7 @@ def convert(
 
 
 def _take_back_inputs(model: Any) -> None:
-    """Before IR version 4 every weight had to be an input as well."""
+    """Remove the weights from the inputs: before IR version 4, every weight had to be an input as well."""
     given = {tensor.name for tensor in model.graph.initializer}
     given |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     kept = [value for value in model.graph.input if value.name not in given]
@@ -80,9 +80,9 @@ def _take_back_inputs(model: Any) -> None:
 
 
 def _from_old_opset(model: Any, example: Case, wanted: int) -> Any:
-    """By ONNX's converter, which reads the sizes of old broadcasts from the shapes: those of the example.
+    """Convert with ONNX's converter, which reads old broadcasts' sizes from the shapes: the example's here.
 
-    The outputs' own axes are put back, and ``onnx_file.write`` names the inputs'.
+    The original axes of the outputs are restored, and ``onnx_file.write`` names the inputs'.
     """
     import onnx
 

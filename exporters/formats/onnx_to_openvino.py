@@ -13,17 +13,17 @@ from .openvino_file import SPECIFICATION, precision, presented
 __all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented", "requires"]
 
 TAKES = (ONNX,)
-NOT_OF = (ESTIMATOR,)  # OpenVINO reads no ai.onnx.ml
+NOT_OF = (ESTIMATOR,)  # OpenVINO does not support ai.onnx.ml
 REQUIRES = ("openvino",)
 
 
 def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """As ``Exporter`` says of it."""
+    """See ``Exporter.requires``."""
     return (*REQUIRES, "nncf") if precision(options) == "INT8" else REQUIRES
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     return ("onnx",)
 
 

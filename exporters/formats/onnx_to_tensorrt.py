@@ -1,9 +1,9 @@
-"""ONNX to a TensorRT engine, or to the package that builds one where it will run.
+"""ONNX to a TensorRT engine, or to a package that builds the engine on the target machine.
 
-An engine belongs to one kind of GPU and one version of TensorRT. So the ONNX it is built from, the
-optimization profile and the script that builds it always travel; with ``build_on_target`` nothing else does,
-and neither TensorRT nor a GPU is needed here. Networks are strongly typed (the only kind TensorRT 11 knows):
-precision is what the ONNX says, which onnxruntime can prove here.
+An engine works on one kind of GPU with one version of TensorRT only. The package therefore always has the
+ONNX model, the optimization profile and the script that builds the engine. With ``build_on_target`` it has
+nothing else, and neither TensorRT nor a GPU is needed here. Networks are strongly typed (the only kind in
+TensorRT 11): the ONNX model determines the precision, which onnxruntime can verify here.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from . import onnx_file
 
 _COMPUTES_IN = {"fp32": None, "fp16": "float16", "int8": "int8"}
 _MAX_BATCH_SIZE = 32
-# Past protobuf's limit onnxruntime's float16 converter would have to write to disk.
+# Beyond protobuf's limit, onnxruntime's float16 converter would have to write to disk.
 _MAX_INLINE_BYTES = 1_900_000_000
 
 
@@ -89,12 +89,12 @@ ADVICE = (
 
 
 def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """As ``Exporter`` says of it."""
+    """See ``Exporter.requires``."""
     return ("onnx", "onnxruntime") if options["build_on_target"] else REQUIRES
 
 
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """As ``Exporter`` says: an engine takes no more than its profile, and an axis of one size is fixed."""
+    """See ``Exporter.presented``: an engine accepts only its profile, and an axis of one size is fixed."""
     given: Mapping[str, list[int]] = options["profile"] or {}
     unknown = sorted(set(given) - set(source.dimensions))
     if unknown:
@@ -130,19 +130,20 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     return ("tensorrt",)
 
 
 def convert(
     source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
 ) -> Artefact:
-    """Write ``model.onnx``, ``profile.json``, ``build_engine.py`` and, unless it is left to the target,
-    ``model.engine`` and ``engine.json`` into ``folder``.
+    """Write ``model.onnx``, ``profile.json`` and ``build_engine.py`` into ``folder``.
+
+    Unless the engine is built on the target, ``model.engine`` and ``engine.json`` are written too.
 
     Raises:
-        UnsupportedOption: int8 of a model that is not quantized.
-        ConversionFailed: TensorRT does not take this model.
+        UnsupportedOption: int8 for a model that is not quantized.
+        ConversionFailed: TensorRT does not support this model.
         MissingDependency: TensorRT finds no GPU here.
     """
     from ..proof.verify import TOLERANCES
@@ -187,7 +188,7 @@ def _bounds(name: str, dimension: Dimension, max_batch_size: int | None) -> tupl
 
 
 def _profile(source: Source) -> dict[str, dict[str, list[int]]]:
-    """The shapes of every input with a dynamic axis: smallest, most usual and largest."""
+    """Return the shapes of every input with a dynamic axis: smallest, usual and largest."""
     low = source.shapes({name: one.minimum for name, one in source.dimensions.items()})
     usual = source.shapes({name: one.example or one.minimum for name, one in source.dimensions.items()})
     high = source.shapes({name: one.maximum or one.minimum for name, one in source.dimensions.items()})
@@ -229,14 +230,14 @@ def _require_default_operators(model: Any) -> None:
 
 
 def _half(model: Any) -> Any:
-    """Weights and arithmetic in float16, inputs and outputs as they are."""
+    """Convert weights and arithmetic to float16; inputs and outputs keep their dtypes."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     if onnx_file.weights_bytes(model) > _MAX_INLINE_BYTES:
         raise ConversionFailed("fp16 of a model past 2 GB is not made here. Ask for fp32.")
     model = convert_float_to_float16(model, keep_io_types=True)
-    # It appends the casts of the inputs behind the nodes that need them.
+    # The converter appends the inputs' casts after the nodes that need them.
     OnnxModel.graph_topological_sort(model.graph, is_deterministic=True)
     return model
 

@@ -1,7 +1,7 @@
-"""Trees in an ONNX graph: every node is set to what the source's own tree says.
+"""Set every tree node of an ONNX graph to the threshold and the missing branch of the source's own tree.
 
-The converters of skl2onnx and onnxmltools round a float64 threshold to the nearest float32, which may lie on
-the other side of a value, and drop the branch of a missing value. The tables of the source decide both.
+The converters of skl2onnx and onnxmltools round a float64 threshold to the nearest float32, which may be on
+the other side of a value, and drop the branch of a missing value. Both are taken from the source's tables.
 """
 
 import itertools
@@ -24,12 +24,13 @@ _STRICT = {b"BRANCH_LEQ": False, b"BRANCH_LT": True}  # mode of a node → wheth
 
 
 def repair(model: Any, estimator: Any, *, double: bool) -> int:
-    """Set the threshold and the missing branch of every tree node to the source's; return how many there are.
+    """Set the threshold and the missing branch of every tree node to the source's; return their number.
 
-    ``double``: the graph computes in float64. A tree of a library that compares float32 then casts first.
+    ``double``: the graph computes in float64. Then a tree of a library that compares float32 casts its input
+    first.
 
     Raises:
-        ConversionFailed: a tree of the graph is none of the source's.
+        ConversionFailed: a tree of the graph is not in the source.
     """
     ensembles = [one for one in model.graph.node if one.domain == _DOMAIN and one.op_type in _ENSEMBLES]
     if not ensembles:
@@ -69,8 +70,10 @@ def _repair_ensemble(model: Any, node: Any, known: dict[bytes, list[Tree]], *, d
 
 
 class _Written(NamedTuple):
-    """A tree of the graph: its places in the attributes in preorder, whether it compares strictly, and which
-    categories its nodes list and whether these go left. ``structure``: as ``Tree`` has it.
+    """A tree of the graph.
+
+    It has the tree's positions in the attributes in preorder, whether it compares strictly, and the
+    categories that its nodes list, with whether these go left. ``structure`` is that of ``Tree``.
     """
 
     places: npt.NDArray[np.int64]
@@ -123,9 +126,10 @@ def _compares_numbers(tree: Tree) -> npt.NDArray[np.bool_]:
 
 
 def _closest(candidates: list[Tree], thresholds: npt.NDArray[np.float64], written: _Written) -> Tree | None:
-    """The tree of the source whose thresholds these are, but for the rounding of a converter.
+    """Return the source's tree with these thresholds, up to a converter's rounding.
 
-    It moves to the end of ``candidates``: the next tree like it is the next one of the source.
+    The tree moves to the end of ``candidates``, so that the next equal tree is matched to the source's next
+    one.
     """
     best, least = None, np.inf
     for tree in candidates:
@@ -170,7 +174,9 @@ def _set_thresholds(
 
 
 def narrowed(thresholds: npt.NDArray[np.float64], *, strict: bool) -> npt.NDArray[np.float32]:
-    """Thresholds that send every float32 value where the float64 ones do: rounded down, for ``<`` up."""
+    """Return float32 thresholds that split float32 values like the float64 ones: rounded down, for ``<``
+    up.
+    """
     with np.errstate(over="ignore"):
         narrow = thresholds.astype(np.float32)
     wrong = narrow < thresholds if strict else narrow > thresholds
@@ -179,9 +185,9 @@ def narrowed(thresholds: npt.NDArray[np.float64], *, strict: bool) -> npt.NDArra
 
 
 def _mark_zeros(graph: Any, node: Any, found: list[Tree], more: int) -> None:
-    """LightGBM's ``zero_as_missing``: in the columns that it governs, zero becomes NaN before the trees.
+    """Apply LightGBM's ``zero_as_missing``: in its columns, zero becomes NaN before the trees.
 
-    ``more``: columns behind the model's own.
+    ``more``: the number of extra columns after the model's own.
     """
     governed = np.zeros(found[0].width + more, bool)
     for tree in found:

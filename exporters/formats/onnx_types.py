@@ -1,4 +1,4 @@
-"""Casts where a graph that computes in float64 mixes it with float32, as trees answer."""
+"""Insert casts where a float64 graph mixes in float32, such as the outputs of trees."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _TYPES = {"tensor(float)": _FLOAT, "tensor(double)": _DOUBLE}
 def widen(model: Any) -> None:
     """Cast each float32 input of a node to float64 where another input of the same type parameter is float64.
 
-    Types follow from the operators' schemas; a subgraph, like a Scan's body, is left as it is.
+    Types are derived from the operators' schemas. Subgraphs, like a Scan's body, are not changed.
     """
     from onnx import defs, helper
 
@@ -46,7 +46,7 @@ def widen(model: Any) -> None:
 
 
 def _parameters(declared: Any, count: int) -> list[str]:
-    """The type parameter of each input or output; the last declared one may repeat."""
+    """Return the type parameter of each input or output; the last declared one may repeat."""
     return [declared[min(place, len(declared) - 1)].type_str for place in range(count)] if declared else []
 
 

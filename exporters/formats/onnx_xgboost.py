@@ -1,7 +1,7 @@
-"""XGBoost to ONNX from the model itself: what onnxmltools converts wrongly, or not at all.
+"""Convert XGBoost to ONNX from the model itself, if onnxmltools' conversion is wrong or missing.
 
-Every kind of booster is a table here: trees with their weights, or the coefficients of ``gblinear``. A split
-by categories compares a column of its own, which a table of its categories fills.
+Every kind of booster is read as a table: trees with their weights, or the coefficients of ``gblinear``. A
+split by categories compares an extra column, which a table of its categories fills.
 """
 
 import json
@@ -21,7 +21,7 @@ _IDENTITY = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "r
 
 
 def is_ours(model: Any) -> bool:
-    """Whether a model is converted here: onnxmltools reads the other ones rightly."""
+    """Return whether a model is converted here: onnxmltools converts all others correctly."""
     learner = _learner(model)
     booster = learner["gradient_booster"]
     trees = booster.get("model", {}).get("trees", ())
@@ -79,7 +79,7 @@ def _score(node: Nodes, rows: str, learner: dict[str, Any], model: Any) -> str:
     outputs = max(int(sizes["num_class"]), int(sizes["num_target"]), 1)
     if booster["name"] == "gblinear":
         table = np.asarray(booster["model"]["weights"], np.float32).reshape(width + 1, outputs)
-        # A missing value counts for nothing; each output begins with the first one's base score.
+        # A missing value contributes nothing; each output begins with the first one's base score.
         rows = node("Where", node("IsNaN", rows), node("Cast", np.zeros((1, 1)), to="float32"), rows)
         slopes, bias = (node("Cast", one, to="float32") for one in (table[:-1], table[-1:]))
         return node("Add", node("MatMul", rows, slopes), bias)
@@ -95,12 +95,12 @@ def _score(node: Nodes, rows: str, learner: dict[str, Any], model: Any) -> str:
 
 
 def _has_vectors(tree: dict[str, Any]) -> bool:
-    """Whether a leaf answers for each target, as of ``multi_output_tree``."""
+    """Return whether a leaf has a value for each target, as with ``multi_output_tree``."""
     return int(tree["tree_param"]["size_leaf_vector"]) > 1
 
 
 def _vectors(tree: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """float64[leaves, targets], in the order of ``fitted_trees``. A leaf's right child is its place."""
+    """Return float64[leaves, targets], in the order of ``fitted_trees``; a leaf's right child is its row."""
     left, right = (np.asarray(tree[f"{side}_children"], np.int64) for side in ("left", "right"))
     order, _ = preorder(left.tolist(), right.tolist(), (left == -1).tolist())
     width = int(tree["tree_param"]["size_leaf_vector"])

@@ -1,7 +1,7 @@
-"""The OpenVINO IR: its options, and how a converted model becomes ``model.xml`` and ``model.bin``.
+"""The OpenVINO IR: its options, and the writing of ``model.xml`` and ``model.bin``.
 
-Names of inputs and outputs are the source's. All other names, and the record of how it was converted, go:
-OpenVINO numbers nodes per process, and equal models shall be equal bytes.
+The inputs and outputs keep the source's names. All other names and the record of the conversion are removed:
+OpenVINO numbers nodes per process, and equal models must give equal bytes.
 """
 
 import contextlib
@@ -74,13 +74,13 @@ SPECIFICATION = Specification(
 
 
 def precision(options: Mapping[str, Any]) -> str:
-    """FP32, FP16 or INT8."""
+    """Return FP32, FP16 or INT8."""
     arguments = options["model_optimizer_args"] or {}
     return str(options["precision"] or arguments.get("data_type") or "FP32")
 
 
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """As ``Exporter`` says: with the colour channels of images the other way round, where asked for."""
+    """See ``Exporter.presented``: with reversed colour channels of images, if requested."""
     images = _images(source, options)
     if not images:
         return source
@@ -133,10 +133,10 @@ def write(
 
 
 def _images(source: Source, options: Mapping[str, Any]) -> list[str]:
-    """The inputs whose channels are reversed: of three channels, as the model optimizer had it.
+    """Return the inputs whose channels are reversed: those with three channels, as in the model optimizer.
 
     Raises:
-        UnsupportedOption: it is asked for, and there is none.
+        UnsupportedOption: it is requested, and there is no such input.
     """
     if not (options["model_optimizer_args"] or {}).get("reverse_input_channels"):
         return []
@@ -163,16 +163,18 @@ def _reverse_channels(model: Any, indices: Iterable[int]) -> Any:
 
 
 def _compress(model: Any) -> Any:
-    """Weights in 8 bits, asymmetric, a scale per output channel; needs no data, so it is deterministic."""
+    """Compress weights to 8 bits, asymmetric, one scale per output channel. It uses no data:
+    deterministic.
+    """
     imports.require("nncf", "INT8 needs it: pip install 'model-service[formats]'.")
     import nncf
 
-    with torch_graph.quiet(), contextlib.redirect_stdout(io.StringIO()):  # it logs, and draws a progress bar
+    with torch_graph.quiet(), contextlib.redirect_stdout(io.StringIO()):  # it logs, and prints a progress bar
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 
 def _with_unused_inputs(model: Any, source: Source) -> Any:
-    """The model with the inputs that OpenVINO's readers leave out because nothing reads them."""
+    """Return the model with the unused inputs, which OpenVINO's readers drop."""
     import numpy as np
 
     openvino = runtime()
@@ -202,7 +204,7 @@ def _name(model: Any, inputs: list[str], outputs: list[str]) -> None:
 
 
 def _separate(model: Any) -> None:
-    """Put an identity before each output that is an input: one tensor of both would lose the input's name."""
+    """Put an identity before each output that is an input: a shared tensor would lose the input's name."""
     openvino = runtime()
     for result in model.get_results():
         value = result.input_value(0)
@@ -213,7 +215,7 @@ def _separate(model: Any) -> None:
 
 
 def _number(model: Any) -> None:
-    """Name every node by its kind and place, in the bodies of loops and branches too."""
+    """Name every node by its kind and index, also in the bodies of loops and branches."""
     model.set_friendly_name("model")
     for index, node in enumerate(model.get_ordered_ops()):
         kind = node.get_type_name()
@@ -228,7 +230,7 @@ def _number(model: Any) -> None:
 
 
 def _outputs(model: Any, source: Source, example: Case) -> list[TensorSpec]:
-    """The outputs with a name for every axis that the graph leaves open; else the size it infers."""
+    """Return the outputs with a name for every axis that the graph leaves open, or the inferred size."""
     specs = []
     for port, spec in zip(model.outputs, torch_graph.output_specs(source, example), strict=True):
         dtype = port.element_type.get_type_name()

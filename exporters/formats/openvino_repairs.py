@@ -1,8 +1,8 @@
-"""Edge cases in which OpenVINO's CPU plugin differs from ONNX and torch, put right in the graph (2026.4).
+"""Repair edge cases in which OpenVINO's CPU plugin (2026.4) differs from ONNX and torch, in the graph.
 
-- ``ReduceMax`` starts at the lowest number of the dtype: of nothing but -inf it returns -3.4e38.
-- ``ScaledDotProductAttention`` returns NaN for a row that is masked altogether, torch 0.
-- ``NonMaxSuppression`` drops a box whose overlap equals the threshold, and is to drop one that exceeds it.
+- ``ReduceMax`` starts at the lowest number of the dtype, so it returns -3.4e38 if all values are -inf.
+- ``ScaledDotProductAttention`` returns NaN for a row that is masked completely; torch returns 0.
+- ``NonMaxSuppression`` drops a box whose overlap equals the threshold; only a larger overlap should drop it.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ _SMALLEST = 2.0**-126
 
 
 def repair(model: Any) -> Any:
-    """Put the edge cases of ``model``, an ``openvino.Model``, right; returns it."""
+    """Repair the edge cases of ``model``, an ``openvino.Model``, and return it."""
     changed = False
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
@@ -41,7 +41,7 @@ def _nothing_but(node: Any, infinity: float) -> tuple[Any, float]:
 
 
 def _has_mask(node: Any) -> bool:
-    """Whether it has a computed mask: a constant one, like a causal one, masks no whole row."""
+    """Return whether a mask is computed: a constant one, like a causal mask, masks no whole row."""
     if node.get_input_size() < 4:
         return False
     mask = node.input_value(3)
@@ -58,7 +58,7 @@ def _fully_masked(mask: Any) -> Any:
 
 
 def _raise_threshold(threshold: Any) -> None:
-    """To the next number: an overlap that reaches it exceeds the threshold itself."""
+    """Raise the threshold to the next number: an overlap equal to that exceeds the original threshold."""
     operators = runtime().opset13
     value = threshold.get_source_output()
     step = operators.multiply(value, _constant(_ONE_STEP, value))

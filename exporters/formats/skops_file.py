@@ -1,7 +1,7 @@
 """Write a ``.skops`` file so that equal estimators are equal bytes.
 
-skops names arrays by their address in memory or by a random id, and dates them. Neither means anything: here
-they are numbered in the order in which the schema names them, and dated 1980.
+skops names arrays by their memory address or a random id, and stores dates. Here they are numbered in the
+order in which the schema names them, and dated 1980.
 """
 
 import io
@@ -11,12 +11,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can tell
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 _SCHEMA = "schema.json"
 
 
 def write(estimator: Any, path: Path) -> None:
-    """Raises whatever skops does for an object that it has no way to store."""
+    """Write the file. Raises skops' own errors for an object that it cannot store."""
     import skops.io
 
     with zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator))) as archive:

@@ -1,7 +1,7 @@
-"""Rewrite an archive that torch wrote, so that equal models are equal bytes and it names no one's files.
+"""Rewrite an archive of torch so that equal models are equal bytes, without names of anyone's files.
 
-torch records where each operation came from: stack traces with the paths of the author's machine and of ours,
-and inputs somebody traced with. None of it computes anything.
+torch records where each operation came from: stack traces with the paths of the author's machine and of this
+one, and traced example inputs. None of that affects the computation.
 """
 
 import json
@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-# The writer makes these itself: the format's version, and a digest of the rest.
+# The writer creates these itself: the format's version, and a digest of the rest.
 _WRITTEN = {"version", ".data/version", "byteorder", ".data/serialization_id"}
-# Not those of torch.classes: they are native code, whose names are torch's.
+# Names of torch.classes are excluded: they are native code, whose names belong to torch.
 _QUALIFIED = re.compile(rb"__torch__(?!\.torch\.classes\b)(?:\.\w+)+")
 _KEPT = ("nn_module_stack", "torch_fn")
 _PICKLES = {"data.pkl", "constants.pkl", "bytecode.pkl"}
 
 
 def rewrite(path: Path, edit: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
-    """Every record through ``edit``, which answers its new name and content, or None to drop it.
+    """Pass every record through ``edit``, which returns its new name and content, or None to drop it.
 
     One record is in memory at a time.
     """
@@ -44,10 +44,11 @@ def rewrite(path: Path, edit: Callable[[str, bytes], tuple[str, bytes] | None]) 
 
 
 def strip_script(path: Path) -> None:
-    """Of TorchScript: no source locations, no traced inputs, and other names for the modules of its classes.
+    """Rewrite TorchScript: no source locations, no traced inputs, neutral names for its classes' modules.
 
-    They are the author's files (``code/__torch__/team/models.py``); and a process numbers the classes that it
-    compiles (``torch.nn.modules.module.___torch_mangle_7``), so a model would get another name the next time.
+    Module names are the author's files (``code/__torch__/team/models.py``). A process also numbers the
+    classes that it compiles (``torch.nn.modules.module.___torch_mangle_7``), so a model would get another
+    name the next time.
     """
     import torch
 
@@ -59,7 +60,7 @@ def strip_script(path: Path) -> None:
     }
 
     def renamed(text: bytes) -> bytes:
-        if text.startswith(b"c__torch__\n"):  # of a pickle: the class of a script or notebook has no module
+        if text.startswith(b"c__torch__\n"):  # in a pickle, the class of a script or notebook has no module
             return text.replace(b"__torch__", names.get(b"__torch__", b"__torch__"), 1)
         return _QUALIFIED.sub(lambda found: _replace_prefix(found[0], names), text)
 
@@ -77,7 +78,7 @@ def strip_script(path: Path) -> None:
 
 
 def strip_program(path: Path, samples: bytes) -> None:
-    """Of an exported program: no stack traces; the inputs it keeps become ``samples``, of torch.save."""
+    """Rewrite an exported program: no stack traces; its inputs become ``samples``, written by torch.save."""
 
     def edit(name: str, content: bytes) -> tuple[str, bytes] | None:
         if name == "models/model.json":
@@ -90,7 +91,7 @@ def strip_program(path: Path, samples: bytes) -> None:
 
 
 def _drop_traces(value: Any) -> None:
-    """A node keeps which layer it belongs to, by the names of modules and classes."""
+    """Remove stack traces. A node keeps its layer, by the names of modules and classes."""
     if isinstance(value, list):
         for part in value:
             _drop_traces(part)
@@ -103,7 +104,7 @@ def _drop_traces(value: Any) -> None:
 
 
 def _replace_prefix(name: bytes, names: Mapping[bytes, bytes]) -> bytes:
-    """``module.Class.method`` where ``module``, or what is before it, has another name."""
+    """Replace ``module`` in ``module.Class.method``, or the longest prefix that has another name."""
     head, tail = name, b""
     while head not in names and b"." in head:
         head, _, last = head.rpartition(b".")
@@ -112,7 +113,7 @@ def _replace_prefix(name: bytes, names: Mapping[bytes, bytes]) -> bytes:
 
 
 def _edit_texts(pickled: bytes, edit: Callable[[bytes], bytes]) -> bytes:
-    """The names of classes (lines of text, ``GLOBAL``) and the strings of a pickle; all else stays."""
+    """Edit the class names (lines of text, ``GLOBAL``) and strings of a pickle; the rest is unchanged."""
     parts = []
     starts = [(opcode.name, position or 0) for opcode, _, position in pickletools.genops(pickled)]
     ends = [position for _, position in starts[1:]] + [len(pickled)]
@@ -120,7 +121,7 @@ def _edit_texts(pickled: bytes, edit: Callable[[bytes], bytes]) -> bytes:
         part = pickled[start:end]
         if opcode == "GLOBAL":
             part = edit(part)
-        elif opcode == "BINUNICODE":  # its length in 4 bytes, and the text
+        elif opcode == "BINUNICODE":  # its length in 4 bytes, then the text
             text = edit(part[5:])
             part = part[:1] + len(text).to_bytes(4, "little") + text
         parts.append(part)

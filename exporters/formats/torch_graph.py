@@ -1,4 +1,4 @@
-"""What the formats that start from torch share."""
+"""Functions that the formats converted from torch share."""
 
 import contextlib
 import copy
@@ -13,21 +13,22 @@ from typing import Any
 from ..base import PROGRAM, Case, Source, TensorSpec
 from ..errors import as_limit
 
-# A part of the archives that these formats write: the names, dtypes and shapes that torch does not keep.
+# A part of the written archives: names, dtypes and shapes, which torch does not store.
 INTERFACE = "interface.json"
 
 
 def example_tensors(source: Source, example: Case) -> tuple[Any, ...]:
-    """The example's inputs as torch tensors, in the order the network takes them."""
+    """Return the example's inputs as torch tensors, in the network's order."""
     from ..sources.tensors import to_torch
 
     return tuple(to_torch(example.inputs[spec.name]) for spec in source.inputs)
 
 
 def as_script(source: Source, example: Case) -> Any:
-    """The network as TorchScript; an exported program is traced on the example, its outputs in a flat tuple.
+    """Return the network as TorchScript; an exported program is traced on the example, with a flat output
+    tuple.
 
-    ``forward`` is called past the hooks of the module: its check of shapes cannot be traced.
+    ``forward`` is called without the module's hooks: their check of shapes cannot be traced.
     """
     if source.family != PROGRAM:
         return source.program
@@ -51,10 +52,10 @@ def as_script(source: Source, example: Case) -> Any:
 
 
 def as_compiled_script(source: Source) -> Any:
-    """The network as TorchScript, compiled from the exported graph instead of traced: sizes stay symbols.
+    """Return the network as TorchScript compiled from the exported graph, which keeps symbolic sizes.
 
-    A trace writes down the sizes that it sees, and a dynamic batch is lost with the first ``view``. Returns
-    one tensor, or a flat tuple of them.
+    A trace stores the sizes that it sees, and a dynamic batch is lost with the first ``view``. The result
+    returns one tensor, or a flat tuple of tensors.
 
     Raises:
         RuntimeError and others of torch's: an operator that TorchScript does not know.
@@ -82,7 +83,7 @@ def as_compiled_script(source: Source) -> Any:
 
 
 def _select_instead_of_unbind(node: Any) -> None:
-    """The parts of ``unbind`` one by one: torch's ONNX exporter takes each for as deep as the whole."""
+    """Replace ``unbind`` by selects: torch's ONNX exporter gives each part the rank of the whole."""
     import torch
 
     if node.op != "call_function" or getattr(node.target, "__name__", "") != "getitem":
@@ -95,7 +96,7 @@ def _select_instead_of_unbind(node: Any) -> None:
 
 
 def has_bfloat16(source: Source) -> bool:
-    """Whether an exported program has weights in bfloat16."""
+    """Return whether an exported program has weights in bfloat16."""
     import torch
 
     if source.family != PROGRAM:
@@ -105,9 +106,9 @@ def has_bfloat16(source: Source) -> bool:
 
 
 def in_float32(source: Source, example: Case) -> Source:
-    """A program with weights in bfloat16 computes in float32: for runtimes without its operators.
+    """Return a program with bfloat16 weights in float32, for runtimes without bfloat16 operators.
 
-    Any other source stays as it is. The weights keep their values, and no step is rounded any more.
+    Any other source is returned unchanged. The weights keep their values, and no step is rounded any more.
     """
     if not has_bfloat16(source):
         return source
@@ -119,7 +120,7 @@ def in_float32(source: Source, example: Case) -> Source:
     def wide(value: Any) -> Any:
         return torch.float32 if value is torch.bfloat16 else value
 
-    # A copy: its weights are those of the source, which has to answer as before.
+    # A copy: its weights are shared with the source, whose outputs must not change.
     module = copy.deepcopy(source.program.module(check_guards=False))
     for node in list(module.graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
@@ -143,7 +144,7 @@ def in_float32(source: Source, example: Case) -> Source:
 
 
 def interface(source: Source, example: Case) -> dict[str, str]:
-    """What the archives carry so that a runner names inputs and outputs as the export did."""
+    """Return the archive's record of the names of inputs and outputs, for runners."""
     document = {
         "inputs": [spec.to_json() for spec in source.inputs],
         "outputs": [spec.to_json() for spec in output_specs(source, example)],
@@ -152,7 +153,7 @@ def interface(source: Source, example: Case) -> dict[str, str]:
 
 
 def output_specs(source: Source, example: Case) -> tuple[TensorSpec, ...]:
-    """The outputs, with every axis that follows from an input's named: ``batch``, ``2*length``."""
+    """Return the outputs, with a name for every axis that depends on an input's: ``batch``, ``2*length``."""
     specs = source.output_specs(example)
     if source.family != PROGRAM:
         return tuple(_open_axes(spec, source, example) for spec in specs)
@@ -168,7 +169,7 @@ def output_specs(source: Source, example: Case) -> tuple[TensorSpec, ...]:
 
 
 def _open_axes(spec: TensorSpec, source: Source, example: Case) -> TensorSpec:
-    """What TorchScript does not tell: which axes grow with one of the inputs', found by asking it."""
+    """Find, by running it, which output axes of TorchScript grow with one of the inputs' axes."""
     import numpy as np
 
     sizes = {
@@ -187,7 +188,7 @@ def _open_axes(spec: TensorSpec, source: Source, example: Case) -> TensorSpec:
         }
         try:
             grown = source.reference(inputs)[spec.name].shape
-        except Exception as exc:  # the axis does not move alone
+        except Exception as exc:  # the axis cannot change alone
             if limit := as_limit(exc):
                 raise limit from exc
             continue
@@ -206,7 +207,7 @@ def _axis(size: Any, source: Source) -> int | str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporters warn at length about their own internals; what went wrong is an exception."""
+    """Suppress the exporters' long warnings about their own internals; errors are exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

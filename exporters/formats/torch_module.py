@@ -1,4 +1,4 @@
-"""A torch network by the names of its source: for converters that trace a module instead of a program."""
+"""A torch network with the source's names, for converters that trace a module instead of a program."""
 
 from typing import Any
 
@@ -6,10 +6,11 @@ from ..base import PROGRAM, Case, Source
 
 
 def as_module(source: Source) -> Any:
-    """A ``torch.nn.Module`` that takes the source's inputs as keywords and returns its outputs by name.
+    """Return a ``torch.nn.Module`` that takes the source's inputs as keywords and returns its outputs by
+    name.
 
-    TorchScript is frozen and held outside the module's parameters: torch.export takes none that a script
-    module owns.
+    TorchScript is frozen and kept outside the module's parameters: torch.export does not accept parameters
+    that a script module owns.
     """
     import torch
     from torch.utils._pytree import tree_unflatten
@@ -39,7 +40,7 @@ def as_module(source: Source) -> Any:
 
 
 def as_program(source: Source, example: Case) -> Any:
-    """The source as a ``torch.export.ExportedProgram`` of the example's shapes, all of them fixed.
+    """Return the source as a ``torch.export.ExportedProgram`` with the example's fixed shapes.
 
     Raises:
         torch's own errors: TorchScript that branches on the values of tensors.
@@ -54,7 +55,7 @@ def as_program(source: Source, example: Case) -> Any:
 
 
 def _convolution(*arguments: Any) -> Any:
-    """A traced network's convolution says more than others do: the last four are cuDNN's settings."""
+    """Drop the last four arguments of a traced convolution, which are cuDNN's settings."""
     import torch
 
     return torch.ops.aten.convolution.default(*arguments[:9])

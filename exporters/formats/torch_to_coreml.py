@@ -1,13 +1,13 @@
-"""torch to Core ML, by coremltools: an ML program in an ``.mlpackage``.
+"""torch to Core ML by coremltools: an ML program in an ``.mlpackage``. It has four converters:
 
 - ``program`` walks the exported program.
-- ``script`` walks TorchScript compiled from it, or the TorchScript source: the way for recurrent layers.
+- ``script`` walks TorchScript compiled from it, or the TorchScript source: used for recurrent layers.
 - ``decomposed`` walks the exported program in smaller operators.
-- ``frozen`` walks the TorchScript source with its constants folded, which takes branches away.
+- ``frozen`` walks the TorchScript source with its constants folded, which removes branches.
 
-A trace of an exported program is not among them: it writes down the batch that it sees.
+A trace of an exported program is not used, because it fixes the batch size.
 
-Nothing here can run the result: what its own specification says of inputs and outputs is checked instead.
+The result cannot run here; its declared inputs and outputs are checked instead.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ _TARGETS = tuple(
     }.items()
     for version in versions
 )
-# coremltools wants an end to every range; these are ours where the model names none.
+# coremltools needs a maximum for every range; these are used if the model has none.
 _MAXIMUM_BATCH = 128
 _MAXIMUM_SIZE = 1024
 _MAXIMUM_TIMES_EXAMPLE = 32
@@ -94,7 +94,7 @@ REQUIRES = ("torch", "coremltools")
 
 
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """As ``Exporter.presented``: with an end to every dynamic axis, or with every axis fixed."""
+    """See ``Exporter.presented``: with a maximum for every dynamic axis, or with every axis fixed."""
     if options["fixed_sizes"] is not None:
         from ..proof import cases
 
@@ -105,7 +105,7 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     if source.family == PROGRAM:
         return (BY_PROGRAM, BY_SCRIPT, DECOMPOSED)
     return (FROZEN, BY_SCRIPT) if source.dimensions else (FROZEN, BY_SCRIPT, DECOMPOSED)
@@ -117,8 +117,8 @@ def convert(
     """Write ``model.mlpackage`` into ``folder``.
 
     Raises:
-        ConversionFailed: an operator that coremltools does not know, or a result whose inputs or outputs are
-            not the source's.
+        ConversionFailed: an operator that coremltools does not know, or a result with other inputs or outputs
+            than the source.
     """
     import coremltools
 
@@ -161,7 +161,7 @@ def _graph(source: Source, example: Case, converter: str) -> Any:
 
 
 def _where(condition: Any, x: Any, other: float) -> Any:
-    """With a tensor for the number, of which coremltools knows the other side only."""
+    """Convert the number to a tensor: coremltools supports a number on the other side only."""
     import torch
 
     return torch.where(condition, x, torch.full((), other, dtype=torch.result_type(x, other)))
@@ -170,7 +170,7 @@ def _where(condition: Any, x: Any, other: float) -> Any:
 def _group_norm(
     x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, _: bool = True
 ) -> Any:
-    """As a layer norm of each group: coremltools' own lowering needs a fixed batch.
+    """Compute a layer norm of each group: coremltools' own lowering needs a fixed batch.
 
     ``float[N, C, ...]`` to the same; https://docs.pytorch.org/docs/stable/generated/torch.nn.GroupNorm.html.
     """

@@ -1,10 +1,10 @@
-"""torch to ONNX, by whichever of torch's two exporters gets this model right.
+"""torch to ONNX, by the first of torch's exporters whose result is correct.
 
-- ``dynamo`` walks the exported program. It is the maintained one, and it can be silently wrong
+- ``dynamo`` walks the exported program. It is maintained, but its result can be silently wrong
   (pytorch#169178).
-- ``torchscript`` walks a TorchScript graph: the only way for a TorchScript source; for an exported program
-  the second try, on its graph compiled as TorchScript. It reaches opsets below 18.
-- ``torchscript-traced`` is the last: a trace of an exported program, which loses most dynamic axes.
+- ``torchscript`` walks a TorchScript graph. It is the only one for a TorchScript source, and the second try
+  for an exported program, whose graph is compiled to TorchScript. It supports opsets below 18.
+- ``torchscript-traced`` is the last try: a trace of an exported program, which loses most dynamic axes.
 """
 
 import re
@@ -61,7 +61,7 @@ REQUIRES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """As ``Exporter`` says of it: without the dynamic axes that ``dynamic_axes`` does not name.
+    """See ``Exporter.presented``: without the dynamic axes that ``dynamic_axes`` does not name.
 
     Raises:
         UnsupportedOption: it names an axis that the source has fixed.
@@ -82,7 +82,7 @@ def presented(source: Source, options: Mapping[str, Any]) -> Source:
 
 
 def _with_dynamic(source: Source, kept: set[str]) -> Source:
-    """The other axes fixed: a batch of 1, sizes as the author traced them or such that the model runs."""
+    """Fix the other axes: a batch of 1, other sizes as traced, or sizes at which the model runs."""
     from ..proof import cases
 
     shapes = {spec.name: spec.shape for spec in cases.fixed(source, {}).inputs}
@@ -108,7 +108,7 @@ def _with_dynamic(source: Source, kept: set[str]) -> Source:
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``. Its axes are checked where the source is ``presented``."""
+    """See ``Exporter.converters``. ``presented`` checks the axes."""
     opset = options["opset_version"] or DEFAULT_OPSET
     reachable = _TORCHSCRIPT_OPSETS[0] <= opset <= _TORCHSCRIPT_OPSETS[1]
     if source.family == PROGRAM:
@@ -126,7 +126,7 @@ def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
 def convert(
     source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
 ) -> Artefact:
-    """Write ``model.onnx`` (and ``model.onnx.data`` past protobuf's 2 GB) into ``folder``.
+    """Write ``model.onnx`` (and ``model.onnx.data`` beyond protobuf's 2 GB) into ``folder``.
 
     Raises:
         ConversionFailed: the exporter does not support the model, or not at this opset.
@@ -158,7 +158,7 @@ def convert(
 
 
 def check_names(source: Source, example: Case, options: Mapping[str, Any]) -> None:
-    """Raises UnsupportedOption: ``dynamic_axes`` names neither an input nor an output."""
+    """Raises UnsupportedOption if ``dynamic_axes`` names neither an input nor an output."""
     names = [*example.inputs, *example.expected]
     for name in options["dynamic_axes"] or {}:
         if name not in names:
@@ -201,7 +201,7 @@ def _by_torchscript(
         spec.name: {axis: _label(size) for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in source.inputs
     }
-    # A folder of its own: past 2 GB torch writes one file per weight beside the model.
+    # A folder of its own: beyond 2 GB torch writes one file per weight beside the model.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         raw = str(Path(scratch) / "model.onnx")
         torch.onnx.export(
@@ -219,7 +219,7 @@ def _by_torchscript(
 
 
 def _dynamic_outputs(source: Source, example: Case) -> dict[str, dict[int, str]]:
-    """Without a name for the batch of an output, the exporter freezes it at the traced size."""
+    """Name the batch axis of outputs: otherwise the exporter fixes it at the traced size."""
     batched = [spec for spec in source.inputs if spec.shape and spec.shape[0] == "batch"]
     if not batched:
         return {}
@@ -242,7 +242,7 @@ _HOW_TO_OPEN = {
 
 
 def _check_axes(source: Source, wanted: Mapping[str, Any] | None) -> None:
-    """Only what the source left open can be dynamic; the axes of outputs follow from those of inputs."""
+    """Check that only open axes become dynamic; the axes of outputs follow from those of inputs."""
     shapes = {spec.name: spec.shape for spec in source.inputs}
     for name, axes in (wanted or {}).items():
         if not isinstance(axes, list) or not all(isinstance(axis, int) and axis >= 0 for axis in axes):

@@ -1,8 +1,8 @@
 """torch to OpenVINO, by OpenVINO's own front end.
 
 - ``fx`` walks the exported program.
-- ``torchscript`` walks a TorchScript graph: the way of a TorchScript source; for an exported program the
-  second try, on a trace of it.
+- ``torchscript`` walks a TorchScript graph. It is used for a TorchScript source, and as the second try for an
+  exported program, on a trace of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,12 +25,12 @@ REQUIRES = ("torch", "openvino")
 
 
 def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """As ``Exporter`` says of it."""
+    """See ``Exporter.requires``."""
     return (*REQUIRES, "nncf") if precision(options) == "INT8" else REQUIRES
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     return (FX, TORCHSCRIPT) if source.family == PROGRAM else (TORCHSCRIPT,)
 
 
@@ -48,7 +48,7 @@ def convert(
 
 
 def _by_fx(source: Source) -> Any:
-    # Without copies of its own, the model would be the torch tensors' memory.
+    # With shared weights, the model would use the memory of the torch tensors.
     return runtime().convert_model(source.program, share_weights=False)
 
 
@@ -56,7 +56,7 @@ def _by_torchscript(source: Source, example: Case) -> Any:
     import numpy as np
 
     openvino = runtime()
-    # A TorchScript graph knows neither dtypes nor ranks, and what depends on them would stay undecided.
+    # A TorchScript graph has neither dtypes nor ranks; operations that depend on them need these.
     inputs = [
         (
             openvino.PartialShape([-1 if isinstance(size, str) else size for size in spec.shape]),

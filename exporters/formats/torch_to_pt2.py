@@ -1,7 +1,7 @@
 """torch to an exported program (``.pt2``): torch.export's graph with weights, for Python and AOTInductor.
 
-A program is written anew: by this torch, without its author's paths and example inputs. TorchScript is read
-back into a program by torch's own converter.
+A program is written again: by the installed torch, without its author's paths and example inputs. torch's own
+converter converts TorchScript to a program.
 """
 
 import io
@@ -26,7 +26,7 @@ REQUIRES = ("torch",)
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     return (_EXPORT,) if source.family == PROGRAM else (_TS2EP, _TS2EP_FROZEN)
 
 
@@ -36,7 +36,7 @@ def convert(
     """Write ``model.pt2`` into ``folder``; its example inputs are the golden ones.
 
     Raises:
-        ConversionFailed: TorchScript that torch cannot read back into a program.
+        ConversionFailed: TorchScript that torch cannot convert to a program.
     """
     import torch
 
@@ -63,7 +63,7 @@ def save(program: Any, source: Source, example: Case, path: Path) -> None:
 
 
 def _from_script(source: Source, example: Case, frozen: bool) -> Any:
-    """Read back, and exported again with the declared axes alone dynamic and the outputs by their names."""
+    """Convert TorchScript to a program: only the declared axes are dynamic, and outputs have their names."""
     import torch
     from torch._export.converter import TS2EPConverter
     from torch.export import Dim

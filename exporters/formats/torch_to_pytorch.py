@@ -1,8 +1,8 @@
-"""torch to weights and architecture, apart: what somebody takes who goes on training, or has the class.
+"""torch to separate weights and architecture, for further training or for users who have the class.
 
-``model.safetensors`` has every weight and buffer under the name of its state dict. ``architecture.pt2`` (of
-TorchScript ``architecture.pt``) is the network around them, without them: floating-point weights in it are
-NaN, so that it cannot be taken for the model. Together they run; that is what is verified.
+``model.safetensors`` has every weight and buffer under its name in the state dict. ``architecture.pt2`` (for
+TorchScript ``architecture.pt``) is the network without its weights: floating-point weights in it are NaN, so
+that it is not mistaken for the model. Both files together run, and are verified together.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ REQUIRES = ("torch", "safetensors")
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     return ("state-dict",)
 
 
@@ -37,7 +37,7 @@ def convert(
     """Write the weights and the architecture into ``folder``.
 
     Raises:
-        ConversionFailed: the weights are constants in the code: frozen TorchScript, or a model of none.
+        ConversionFailed: the weights are constants in the code (frozen TorchScript), or there are none.
     """
     from safetensors.torch import save_file
 
@@ -49,7 +49,7 @@ def convert(
         )
     write = _write_program if source.family == PROGRAM else _write_script
     with converting("torch cannot take this model apart", converter), torch_graph.quiet():
-        # Tied weights are one tensor under two names, which the format does not know: each gets its own.
+        # Tied weights are one tensor under two names, which the format does not support: each gets a copy.
         weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
         architecture = write(source, example, folder)
@@ -81,7 +81,7 @@ def _write_script(source: Source, example: Case, folder: Path) -> str:
     saved = empty.state_dict()
     with torch.no_grad():
         for name, tensor in tensors(empty).items():
-            if name in saved:  # not a buffer that is no part of the state: it stays in the architecture
+            if name in saved:  # a buffer outside the state dict stays in the architecture
                 tensor.set_(_placeholder(tensor))
     torch.jit.save(empty, str(path), _extra_files=torch_graph.interface(source, example))
     torch_archive.strip_script(path)
@@ -89,12 +89,12 @@ def _write_script(source: Source, example: Case, folder: Path) -> str:
 
 
 def tensors(script: Any) -> dict[str, Any]:
-    """Parameters and buffers of TorchScript themselves; what its ``state_dict`` has are copies of handles."""
+    """Return TorchScript's parameters and buffers themselves; its ``state_dict`` has copies of handles."""
     return {**dict(script.named_parameters()), **dict(script.named_buffers())}
 
 
 def _placeholder(tensor: Any) -> Any:
-    """One number in the shape of a weight; integers, like the count of batches of a batch norm, are 0."""
+    """Return one number in the shape of a weight; integers, like a batch norm's count of batches, are 0."""
     import torch
 
     number = torch.full((), float("nan") if tensor.is_floating_point() else 0, dtype=tensor.dtype)
@@ -103,13 +103,13 @@ def _placeholder(tensor: Any) -> Any:
 
 
 def _parameters(source: Source) -> list[Any]:
-    """What is trained: not the buffers. A weight that is shared counts once."""
+    """Return the trained parameters, without the buffers. A shared weight counts once."""
     parameters = source.program.parameters()
     return list({parameter.data_ptr(): parameter for parameter in parameters}.values())
 
 
 def _architecture_hash(path: Path, state: Mapping[str, Any]) -> str:
-    """sha256 of the graph, and of the weights' names, shapes and dtypes: equal for another training of it."""
+    """Return the sha256 of graph and of weights' names, shapes and dtypes, equal after more training."""
     import torch
 
     reader = torch._C.PyTorchFileReader(str(path))

@@ -1,7 +1,7 @@
 """torch to TFLite (LiteRT), by litert-torch.
 
-litert-torch lowers fixed shapes only, so the artefact's sizes are chosen when it is made: a batch of 1, which
-is what a phone asks. The axes stay in the source's order: nothing is transposed to NHWC.
+litert-torch lowers fixed shapes only, so the sizes are chosen during the conversion: a batch of 1, as phones
+use it. The axes keep the source's order: nothing is transposed to NHWC.
 """
 
 import os
@@ -57,14 +57,14 @@ ADVICE = "pip install --no-deps -r requirements-formats.txt."
 
 
 def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """As ``Exporter.presented``: with every axis fixed."""
+    """See ``Exporter.presented``: with every axis fixed."""
     from ..proof import cases
 
     return cases.fixed(source, options["fixed_sizes"])
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     return (LITERT,)
 
 
@@ -74,7 +74,7 @@ def convert(
     """Write ``model.tflite`` into ``folder``; its only signature has the source's names.
 
     Raises:
-        ConversionFailed: an operator that is not among the built-in ones, or a shape that depends on values.
+        ConversionFailed: an operator that is not built in, or a shape that depends on values.
     """
     quantized = options["quantization"] == "dynamic"
     with converting("litert-torch cannot convert this model", converter), torch_graph.quiet(), _silent():
@@ -87,7 +87,9 @@ def convert(
 
 
 def _lower(source: Source, example: Case) -> bytes:
-    """64-bit numbers inside become 32-bit ones, unless the source takes or returns them."""
+    """Convert to TFLite. 64-bit numbers inside become 32-bit, unless the source takes or returns 64-bit
+    ones.
+    """
     import litert_torch
 
     dtypes = {spec.dtype for spec in source.inputs} | {
@@ -112,7 +114,7 @@ def _quantize(model: bytes) -> bytes:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """litert-torch draws its progress on the terminal unless the environment says no."""
+    """Disable litert-torch's progress bar through the environment."""
     name = "LITERT_TORCH_SHOW_PROGRESS"
     before = os.environ.get(name)
     os.environ[name] = "n"

@@ -1,7 +1,7 @@
 """torch to TorchScript, for libtorch and for Python without the model's source.
 
-An exported program becomes TorchScript by compiling its graph, where sizes stay symbols, or by running it
-once on an example and writing down what it did. A model that is TorchScript already is only put in order.
+An exported program is compiled from its graph, where sizes stay symbols, or traced on an example. A model
+that is TorchScript already is only written again without its author's names.
 """
 
 from collections.abc import Iterable, Mapping
@@ -50,7 +50,7 @@ REQUIRES = ("torch",)
 
 
 def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """As ``Exporter.converters``."""
+    """See ``Exporter.converters``."""
     method = options["method"]
     if source.family == PROGRAM:
         return {"script": (_COMPILED,), "trace": (_TRACED,)}.get(method, (_COMPILED, _TRACED))
@@ -69,8 +69,8 @@ def convert(
 ) -> Artefact:
     """Write ``model.torchscript.pt`` into ``folder``.
 
-    It returns one tensor, or a tuple in the order of the outputs. A model that was TorchScript returns what
-    it returned.
+    It returns one tensor, or a tuple in the order of the outputs. A TorchScript source keeps its outputs'
+    form.
 
     Raises:
         ConversionFailed: an operator that TorchScript does not know.

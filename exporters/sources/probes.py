@@ -27,11 +27,11 @@ _FACTORS = (4, 16)  # for a network or a linear model, whose columns have no kno
 def classes(
     estimator: Any, typical: Rows, coverage: dict[str, int] | None = None, seed: int = 0
 ) -> Iterator[tuple[str, Rows]]:
-    """Yield rows of ``typical``'s width and dtype by the name of their class.
+    """Yield the name of each class of rows, and its rows in ``typical``'s width and dtype.
 
-    ``typical``, rows of the range that the estimator was fitted on, come first. A row that the estimator
-    rejects is no probe. ``coverage`` receives the number of splits of trees, and of those that their own rows
-    reach.
+    ``typical`` has rows of the range that the estimator was fitted on, and comes first. Rows that the
+    estimator rejects are dropped later. ``coverage`` receives the number of splits of trees, and the number
+    of splits that their own rows reach.
     """
     random = np.random.default_rng(seed)
     yield "typical", typical

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import ubjson
 
 _ROOT = (-1, 2**31 - 1)  # as a parent; with several targets, and with one
-_MOST_CATEGORIES = 1 << 24  # the largest float32 below which all whole numbers are exact
+_MOST_CATEGORIES = 1 << 24  # float32 is exact for whole numbers up to this one
 _MOST_OUTPUTS = 1 << 20
 
 
