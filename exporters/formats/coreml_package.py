@@ -26,7 +26,7 @@ COMPUTE_UNITS = "compute_units"
 _MODEL = "com.apple.CoreML/model.mlmodel"
 _WEIGHTS = "com.apple.CoreML/weights"
 _AUTHOR = "com.apple.CoreML"
-_NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562's for URLs
+_NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562's namespace for URLs
 _DATE = "com.github.apple.coremltools.conversion_date"
 
 
@@ -175,9 +175,7 @@ def _compare(
 
 
 def _fits(wanted: tuple[int | str, ...], shape: tuple[int | None, ...]) -> bool:
-    """Compare shapes. An axis that is open in Core ML matches any size; one open in the source must be
-    open.
-    """
+    """Compare shapes. An axis open in Core ML matches any size; one open in the source must be open."""
     return len(wanted) == len(shape) and all(
         have is None or want == have for want, have in zip(wanted, shape, strict=True)
     )

@@ -1,5 +1,4 @@
-"""Convert an estimator to the form that skl2onnx supports: the same outputs, without parts that only fit
-needs.
+"""Convert an estimator to the form that skl2onnx supports: the same outputs, without the parts for ``fit``.
 
 A search becomes its best estimator, steps that pass their input through are removed, and a feature selection
 that predicts becomes a pipeline of the selection and its estimator. The source itself is not changed.
@@ -87,9 +86,7 @@ def of(estimator: Any, *, transforms: bool = False) -> Any:
 
 
 def _value(value: Any, kind: str) -> Any:
-    """Convert an attribute: an estimator, or a list of estimators, of (name, estimator) pairs and the
-    like.
-    """
+    """Convert an attribute: an estimator, or a list of estimators, of pairs and the like."""
     if hasattr(value, "get_params") or type(value).__name__ == "_CalibratedClassifier":
         return of(value, transforms=kind in ("ColumnTransformer", "FeatureUnion"))
     if not isinstance(value, (list, tuple)) or not any(

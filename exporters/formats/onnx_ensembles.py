@@ -21,9 +21,7 @@ _MOST_CELLS = 1 << 22  # of the table of linear leaves
 def summed(
     node: Nodes, rows: str, trees: Sequence[Tree], targets: Sequence[int], count: int, *, dtype: str
 ) -> str:
-    """Return the scores [N, count]: for each target, the sum of its trees' outputs. ``dtype``: of the
-    rows.
-    """
+    """Return the scores [N, count]: per target, the sum of its trees' outputs. ``dtype``: the rows'."""
     if any(tree.linear for tree in trees):
         return _with_lines(node, rows, trees, targets, count)
     leaves = [tree.leaf[tree.feature == LEAF] for tree in trees if tree.leaf is not None]
@@ -39,8 +37,8 @@ def selected(
     *,
     dtype: str,
 ) -> str:
-    """Return the scores [N, targets]: the sum of the leaves' rows in ``answers`` [leaves, targets] of each
-    tree.
+    """Return the scores [N, targets]: the sum of the leaves' rows in each tree's ``answers`` [leaves,
+    targets].
 
     Raises:
         ConversionFailed: more answers than a table holds.

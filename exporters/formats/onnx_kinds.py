@@ -35,9 +35,7 @@ def finder(model: type, convert: Convert, width: Callable[[Any], int]) -> None:
 
 
 def _parser(*names: str) -> Callable[..., Any]:
-    """Declare the outputs. skl2onnx would use those of parent classes: FeatureAgglomeration's have too
-    many.
-    """
+    """Declare the outputs. skl2onnx would use the parent classes': too many for FeatureAgglomeration."""
 
     def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
         from skl2onnx.common.data_types import Int64TensorType

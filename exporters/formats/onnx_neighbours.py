@@ -40,8 +40,8 @@ def register() -> None:
 
 
 def _ours_or_theirs(ours: Convert, theirs: Convert) -> Convert:
-    """Return a converter that handles k-d trees with Euclidean distance and one target, and passes others
-    on.
+    """Return a converter that uses ``ours`` for k-d trees, Euclidean distance, one target, or else
+    ``theirs``.
     """
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
@@ -167,8 +167,7 @@ def _squares(node: Nodes, rows: str, points: npt.NDArray[np.float64]) -> str:
 
 
 def weights(node: Nodes, distance: str, *, by_distance: bool) -> str:
-    """Return the neighbours' weights: equal, or by distance; a neighbour equal to the row then has all
-    weight.
+    """Return the neighbours' weights: equal, or by distance; a neighbour at distance 0 then has all of it.
 
     An infinite distance has weight 0.
     """

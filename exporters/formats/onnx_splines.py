@@ -51,11 +51,11 @@ def _into_period(node: Nodes, rows: str, low: Table, period: Table) -> str:
 
 
 def _evaluated(node: Nodes, rows: str, knots: Table, coefficients: Table, degree: int) -> str:
-    """Return float64[N, columns, functions]. ``knots`` [columns, knots], ``coefficients`` [columns, n,
-    functions].
+    """Return float64[N, columns, functions].
 
-    In each column, ``degree`` + 1 functions are not zero; the interval between two knots determines which.
-    ``basis`` has their values [N, columns].
+    ``knots`` is [columns, knots], ``coefficients`` [columns, n, functions]. In each column, ``degree`` + 1
+    functions are not zero; the interval between two knots determines which. ``basis`` has their values [N,
+    columns].
     """
     columns, count, functions = coefficients.shape
     inner = knots[:, degree + 1 : knots.shape[1] - degree - 1]
@@ -122,9 +122,7 @@ def _continued(node: Nodes, rows: str, found: str, model: Any) -> str:
 
 
 def _at(splines: Any, ends: list[float], order: int, continued: npt.NDArray[np.bool_]) -> Table:
-    """Return derivatives at an end, float64[1, columns, functions]; 0 for functions that are not
-    continued.
-    """
+    """Return derivatives at an end, float64[1, columns, functions]; 0 if not continued."""
     values = [one(end, nu=order) for one, end in zip(splines, ends, strict=True)]
     return np.where(continued, values, 0.0)[None]
 

@@ -174,9 +174,7 @@ def _set_thresholds(
 
 
 def narrowed(thresholds: npt.NDArray[np.float64], *, strict: bool) -> npt.NDArray[np.float32]:
-    """Return float32 thresholds that split float32 values like the float64 ones: rounded down, for ``<``
-    up.
-    """
+    """Return float32 thresholds that split float32 values equally: rounded down, for ``<`` up."""
     with np.errstate(over="ignore"):
         narrow = thresholds.astype(np.float32)
     wrong = narrow < thresholds if strict else narrow > thresholds

@@ -163,9 +163,7 @@ def _reverse_channels(model: Any, indices: Iterable[int]) -> Any:
 
 
 def _compress(model: Any) -> Any:
-    """Compress weights to 8 bits, asymmetric, one scale per output channel. It uses no data:
-    deterministic.
-    """
+    """Compress weights to 8 bits, asymmetric, one scale per output channel; deterministic."""
     imports.require("nncf", "INT8 needs it: pip install 'model-service[formats]'.")
     import nncf
 

@@ -25,10 +25,10 @@ def example_tensors(source: Source, example: Case) -> tuple[Any, ...]:
 
 
 def as_script(source: Source, example: Case) -> Any:
-    """Return the network as TorchScript; an exported program is traced on the example, with a flat output
-    tuple.
+    """Return the network as TorchScript; an exported program is traced on the example.
 
-    ``forward`` is called without the module's hooks: their check of shapes cannot be traced.
+    A traced program returns a flat tuple. ``forward`` is called without the module's hooks: their check of
+    shapes cannot be traced.
     """
     if source.family != PROGRAM:
         return source.program

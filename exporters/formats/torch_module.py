@@ -6,8 +6,7 @@ from ..base import PROGRAM, Case, Source
 
 
 def as_module(source: Source) -> Any:
-    """Return a ``torch.nn.Module`` that takes the source's inputs as keywords and returns its outputs by
-    name.
+    """Return a ``torch.nn.Module`` with the source's inputs as keywords and its outputs by name.
 
     TorchScript is frozen and kept outside the module's parameters: torch.export does not accept parameters
     that a script module owns.

@@ -87,9 +87,7 @@ def convert(
 
 
 def _lower(source: Source, example: Case) -> bytes:
-    """Convert to TFLite. 64-bit numbers inside become 32-bit, unless the source takes or returns 64-bit
-    ones.
-    """
+    """Convert to TFLite. 64-bit numbers become 32-bit, unless an input or output is 64-bit."""
     import litert_torch
 
     dtypes = {spec.dtype for spec in source.inputs} | {

@@ -27,9 +27,7 @@ OF_WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class _Kind:
-    """``module`` of this package has ``load(path, options, trust)``. It is imported when it is first
-    needed.
-    """
+    """``module`` of this package has ``load(path, options, trust)``. It is imported on first use."""
 
     name: str  # of base.FAMILIES
     recognise: Callable[[Contents], bool]
@@ -64,9 +62,7 @@ def _is_network(found: Contents) -> bool:
 
 
 def _is_estimator(framework: str) -> Callable[[Contents], bool]:
-    """Recognise the library's own file, a skops archive, or a pickle. Other pickles count as
-    scikit-learn's.
-    """
+    """Recognise the library's own file, a skops archive, or a pickle (scikit-learn's by default)."""
 
     def recognise(found: Contents) -> bool:
         if framework == "xgboost" and boosters.is_xgboost(found.head):

@@ -140,9 +140,7 @@ def check_lightgbm(text: Any) -> None:
 
 
 def _check_lightgbm_tree(block: str, columns: int) -> None:
-    """Check a tree: inner nodes count up from the root; a child is a later node, or a leaf as ``-1 -
-    leaf``.
-    """
+    """Check a tree: nodes count up from the root; a child is a later node, or a leaf, ``-1 - leaf``."""
     lines = block.rstrip("\n").split("\n")[1:]
     _require(len(lines) <= _TREE_LINES and all("=" in line for line in lines))
     fields = _fields(lines)

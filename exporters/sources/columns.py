@@ -14,9 +14,7 @@ _NONE = np.empty(0)
 
 @dataclass
 class Column:
-    """``codes``: the categories of an encoder or a booster. ``bounds``: values of scalers, binners,
-    imputers.
-    """
+    """``codes``: the categories of an encoder or a booster. ``bounds``: of scalers, binners, imputers."""
 
     codes: Numbers = field(default_factory=lambda: _NONE)
     bounds: Numbers = field(default_factory=lambda: _NONE)

@@ -81,9 +81,7 @@ def looks_like_pickle(head: bytes) -> bool:
 
 
 def looks_like_onnx(head: bytes) -> bool:
-    """Recognise the protobuf: field 1, the format's version (below 32), then one of the model's other
-    fields.
-    """
+    """Recognise the protobuf: field 1, the format's version (below 32), then another of its fields."""
     return (
         len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
     )

@@ -238,9 +238,7 @@ def _inputs(program: Any) -> list[Any]:
 
 
 def _keeps_axes(program: Any, specs: tuple[TensorSpec, ...]) -> bool:
-    """Return False if torch fixed an axis at the traced size, for example in the loop of a recurrent
-    layer.
-    """
+    """Return False if torch fixed an axis at the traced size, as in the loop of a recurrent layer."""
     return all(
         isinstance(wanted, int) or (not isinstance(size, int) and bool(size.node.expr.free_symbols))
         for spec, meta in zip(specs, _inputs(program), strict=True)

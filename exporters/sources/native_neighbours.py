@@ -8,9 +8,7 @@ from .native_refusals import require
 
 
 def check_neighbours(estimator: Any) -> None:
-    """Check ``_y``: native code counts the neighbours' classes at its indices, in a table like
-    ``classes_``.
-    """
+    """Check ``_y``: native code uses it to index a table as long as ``classes_``."""
     points = estimator._fit_X
     fits = (
         isinstance(points, np.ndarray)

@@ -20,9 +20,7 @@ _ML = "ai.onnx.ml"
 
 
 class Outputs(NamedTuple):
-    """``model`` is changed in place if an output has a decoder; ``classes`` are in the order of the
-    scores.
-    """
+    """``model`` is changed in place if an output has a decoder. ``classes``: in the scores' order."""
 
     decoders: dict[str, Decoder]
     classes: tuple[str, ...] | None

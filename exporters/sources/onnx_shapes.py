@@ -16,9 +16,7 @@ Numbers = list[float] | list[int] | None
 
 
 class _Use(NamedTuple):
-    """An operator that reads an input. ``data`` and ``outputs``: shapes of its first input and its
-    outputs.
-    """
+    """An operator that reads an input. ``data``, ``outputs``: shapes of first input and outputs."""
 
     length: int  # how many values the input has
     data: Sizes

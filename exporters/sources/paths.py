@@ -45,9 +45,7 @@ class Categories(NamedTuple):
 
 
 def paths(tree: Tree) -> list[dict[int, Interval | Categories]]:
-    """Return, for each node in preorder, the conditions from the root to it. A left child follows its
-    parent.
-    """
+    """Return the conditions from the root to each node, in preorder. A left child follows its parent."""
     found: list[dict[int, Interval | Categories]] = [{} for _ in tree.feature]
     features, rights = tree.feature.tolist(), tree.right.tolist()
     for node in np.flatnonzero(tree.feature != LEAF).tolist():

@@ -18,9 +18,7 @@ _MOST_ROWS = 256
 
 
 def rows(estimator: Any, typical: Rows, random: np.random.Generator) -> list[Rows]:
-    """Return some of the stored rows, as the estimator takes them; for an imputer also with a missing
-    value.
-    """
+    """Return some of the stored rows, as the estimator takes them; for an imputer, also with a gap."""
     found = []
     for part, steps, columns in _searches(estimator):
         points = np.asarray(part._fit_X, np.float64)

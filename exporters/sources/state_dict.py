@@ -1,6 +1,4 @@
-"""Weights without a network, of torch.save(model.state_dict()) or safetensors; the request names the
-network.
-"""
+"""Weights without their network, from torch.save or safetensors; the request names the network."""
 
 import argparse
 import pickle

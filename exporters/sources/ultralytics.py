@@ -62,9 +62,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def _leave_repositories_alone() -> None:
-    """Replace a module before Ultralytics is imported: it reads Git files, which a confined process
-    cannot.
-    """
+    """Replace a module before importing Ultralytics: it reads Git files, which confinement forbids."""
     name = "ultralytics.utils.git"
     if "ultralytics" not in sys.modules:
         found = dict.fromkeys(("root", "gitdir", "refdir", "head", "branch", "commit", "message", "origin"))
