@@ -1,1 +1,3 @@
-"""What happens around a model: declared in metadata.json, the same in every wrapper and server."""
+"""The processing before and after a model: declared in metadata.json, the same in every wrapper and
+server.
+"""

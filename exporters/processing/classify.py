@@ -1,4 +1,4 @@
-"""From the scores of a classifier to its best classes."""
+"""Find the best classes in the scores of a classifier."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +10,15 @@ import numpy.typing as npt
 def top_k(
     logits: npt.NDArray[np.floating[Any]], classes: Sequence[str] | None, k: int = 5, softmax: bool = True
 ) -> list[list[dict[str, Any]]]:
-    """The ``k`` best classes of each row, best first; ties go to the lower id.
+    """Return the ``k`` best classes of each row, best first; of equal scores the lower id comes first.
 
     Args:
         logits: float[N, C].
-        classes: C labels; without, a class is called by its id.
-        softmax: turn logits into probabilities; False when the model did already.
+        classes: C labels; without labels, the name of a class is its id.
+        softmax: convert logits to probabilities; False if the model did that already.
 
     Raises:
-        ValueError: not two axes, or another number of classes than labels.
+        ValueError: not two axes, or the numbers of classes and labels differ.
     """
     if logits.ndim != 2:
         raise ValueError(
@@ -42,7 +42,7 @@ def top_k(
 
 
 def probabilities(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-    """float[N, C] to its softmax, float32[N, C]."""
+    """Return the softmax of float[N, C] as float32[N, C]."""
     scores = np.asarray(logits, dtype=np.float32)
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares: npt.NDArray[np.float32] = scores / scores.sum(axis=1, keepdims=True)

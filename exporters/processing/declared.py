@@ -170,7 +170,7 @@ _SCORES: Section = {
     "softmax": boolean(False),
     "top_k": integer(1, 1, 1_000_000),
 }
-# What a caller may choose for one request.
+# Settings that a caller may choose for one request.
 DETECTOR_CHOICES: Section = {
     name: _NMS[name] for name in ("confidence_threshold", "iou_threshold", "max_detections")
 }
@@ -182,10 +182,11 @@ _POSTPROCESSING = {"nms": _NMS, "raw_output": _RAW_OUTPUT, "output_format": _OUT
 
 
 def complete_preprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The declaration with every default in its place; None where nothing is declared.
+    """Return the declaration with every default filled in; None if nothing is declared.
 
     Raises:
-        UnsupportedOption: an unknown name, or a value that is not offered; ``allowed`` lists what is.
+        UnsupportedOption: an unknown name, or a value that is not supported; ``allowed`` lists the valid
+            ones.
     """
     if declared is None:
         return None
@@ -206,7 +207,7 @@ def complete_preprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def complete_postprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """As ``complete_preprocessing``, without ``labels``; a declaration with ``nms`` is a detector's."""
+    """Like ``complete_preprocessing``, without ``labels``; a declaration with ``nms`` is a detector's."""
     if declared is None:
         return None
     known("postprocessing", declared, [*_SCORES, *_POSTPROCESSING, "labels", "embedded"])
@@ -233,12 +234,13 @@ def complete_postprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any
 
 
 def class_names(given: Any, option: str = "classes", field: str = "classes") -> list[str] | None:
-    """Names of classes in the order of their ids, from such a list or from [{"id": 0, "name": "cat"}, ...].
+    """Return the names of classes in the order of their ids.
 
-    ``option`` and ``field`` are named in a refusal.
+    ``given`` is such a list, or [{"id": 0, "name": "cat"}, ...]. ``option`` and ``field`` are named in the
+    error.
 
     Raises:
-        UnsupportedOption: neither of these, or ids that are not 0, 1, 2 and so on.
+        UnsupportedOption: neither of these, or ids other than 0, 1, 2 and so on.
     """
     if given is None or _LABELS.accepts(given):
         return given if given is None else list(given)
@@ -254,7 +256,7 @@ def class_names(given: Any, option: str = "classes", field: str = "classes") -> 
 
 
 def labels(classes: list[str] | None, postprocessing: Mapping[str, Any] | None) -> list[str] | None:
-    """The names of the classes, wherever they were given.
+    """Return the names of the classes, from ``classes`` or from the postprocessing's ``labels``.
 
     Raises:
         UnsupportedOption: two lists that differ.

@@ -1,6 +1,6 @@
-"""From the raw boxes of a detector to detections in the image, as ``declared.py`` says it.
+"""Convert the raw boxes of a detector to detections in the image, as specified in ``declared.py``.
 
-Needs numpy; nothing of this project but ``image.Geometry``: a package's Python wrapper holds this very file.
+Needs numpy, and of this project only ``image.Geometry``: a package's Python wrapper contains this file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ def detect(
     declared: Mapping[str, Any],
     classes: Sequence[str] | None,
 ) -> list[list[dict[str, Any]]]:
-    """Per image of the batch its detections, best first.
+    """Return the detections of each image of the batch, best first.
 
     Args:
-        raw: float[batch, values, anchors] or float[batch, anchors, values], as ``declared`` says.
+        raw: float[batch, values, anchors] or float[batch, anchors, values], as ``declared`` specifies.
         geometries: one per image.
         declared: the completed postprocessing of metadata.json.
-        classes: labels; without, a class is called by its id.
+        classes: labels; without labels, the name of a class is its id.
 
     Raises:
-        ValueError: an output that is not what is declared.
+        ValueError: the output does not fit the declaration.
     """
     if raw.ndim != 3 or len(geometries) != raw.shape[0]:
         raise ValueError(f"Detection needs an output of three axes, not {list(raw.shape)}.")
@@ -62,7 +62,7 @@ def detect(
 def candidates(
     raw: npt.NDArray[np.floating[Any]], geometry: Geometry, declared: Mapping[str, Any], threshold: float
 ) -> tuple[_Floats, _Floats, npt.NDArray[np.int64]]:
-    """Boxes (float32[N, 4] x1, y1, x2, y2 in pixels of the input), confidences and class ids, best first."""
+    """Return boxes (float32[N, 4] x1, y1, x2, y2 in input pixels), confidences and class ids, best first."""
     values = np.asarray(raw, np.float32)
     if declared["layout"] == "values_anchors":
         values = values.T
@@ -95,7 +95,7 @@ def _scores(values: _Floats, rest: str, classes: int | None) -> tuple[_Floats, n
 
 
 def corners_of(boxes: _Floats, kind: str) -> _Floats:
-    """float32[N, 4] of the kind ``xyxy``, ``xywh`` or ``cxcywh`` as x1, y1, x2, y2."""
+    """Convert float32[N, 4] of the kind ``xyxy``, ``xywh`` or ``cxcywh`` to x1, y1, x2, y2."""
     if kind == "xyxy":
         return boxes
     start, size = boxes[:, :2], boxes[:, 2:]
@@ -108,7 +108,7 @@ def corners_of(boxes: _Floats, kind: str) -> _Floats:
 def suppress(
     boxes: _Floats, ids: npt.NDArray[np.int64], iou_threshold: float, limit: int, agnostic: bool = False
 ) -> npt.NDArray[np.int64]:
-    """Greedy non-maximum suppression of boxes that come best first: the indices of those that stay."""
+    """Return the indices of boxes kept by greedy non-maximum suppression; the boxes are sorted best first."""
     left = np.arange(len(boxes))
     kept: list[int] = []
     while len(left) and len(kept) < limit:
@@ -120,7 +120,9 @@ def suppress(
 
 
 def iou(box: _Floats, others: _Floats) -> _Floats:
-    """float32[4] and float32[N, 4] to float32[N]: intersection over union, 0 where the union is empty."""
+    """Return the intersection over union of float32[4] with float32[N, 4], float32[N]; 0 for an empty
+    union.
+    """
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     shared = np.maximum(sides, np.float32(0)).prod(axis=1)
     area = (box[2] - box[0]) * (box[3] - box[1])

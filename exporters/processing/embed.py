@@ -1,8 +1,8 @@
-"""The declared processing of a request: checked against the model, and put into its graph where asked for.
+"""Check a request's declared processing against the model, and embed it in the model's graph if requested.
 
-What is embedded: colour, normalize, layout and dtype of the input, which becomes uint8[batch, h, w, 3] RGB,
-and a classifier's softmax. The new source's reference computes both as a host would, with the numpy of this
-package: an artefact that passes its verification does exactly what a wrapper without embedding does.
+Embedded are colour, normalize, layout and dtype of the input, which becomes uint8[batch, h, w, 3] RGB, and a
+classifier's softmax. The new source's reference computes both with this package's numpy code, like a host: a
+verified artefact therefore behaves exactly like a wrapper without embedding.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from . import declared
 
 
 def complete(request: ExportRequest, options: Mapping[str, Any]) -> ExportRequest:
-    """The request with its processing and classes in the form of metadata.json. Standard library only.
+    """Return the request with processing and classes in metadata.json's form. Standard library only.
 
     Raises:
-        UnsupportedOption: a declaration that is not offered, or not as embed_preprocessing, or contradicted
-            by reverse_input_channels.
+        UnsupportedOption: a declaration that is not supported, in general or with embed_preprocessing, or
+            that contradicts reverse_input_channels.
     """
     before = declared.complete_preprocessing(request.preprocessing)
     if before is not None and (options.get("model_optimizer_args") or {}).get("reverse_input_channels"):
@@ -46,10 +46,10 @@ def complete(request: ExportRequest, options: Mapping[str, Any]) -> ExportReques
 
 
 def check_source(source: Source, request: ExportRequest, options: Mapping[str, Any]) -> None:
-    """The declared preprocessing makes what the model takes.
+    """Check that the declared preprocessing produces the model's input.
 
     Raises:
-        UnsupportedOption: it makes another shape or dtype, or needs a tokenizer that the model came without;
+        UnsupportedOption: it produces another shape or dtype, needs a tokenizer that the model does not have,
             or there is none to embed.
     """
     before = request.preprocessing
@@ -84,7 +84,7 @@ def check_source(source: Source, request: ExportRequest, options: Mapping[str, A
 def with_suppression(
     source: Source, request: ExportRequest, options: Mapping[str, Any]
 ) -> tuple[Source, ExportRequest]:
-    """Both as they are with the declared non-maximum suppression in the graph, where that is asked for.
+    """Return source and request with the declared non-maximum suppression in the graph, if requested.
 
     Raises:
         UnsupportedOption: there is none to embed, or the model cannot be extended.
@@ -138,7 +138,7 @@ def with_suppression(
 
 
 def name_classes(request: ExportRequest, source: Source, case: Case) -> ExportRequest:
-    """The request with the classes that its checkpoint names, where it names none itself and they fit."""
+    """Return the request with the checkpoint's class names, if it has none of its own and they fit."""
     named = source.classes
     if request.classes or not named:
         return request
@@ -155,10 +155,10 @@ def name_classes(request: ExportRequest, source: Source, case: Case) -> ExportRe
 
 
 def check_outputs(request: ExportRequest, case: Case) -> None:
-    """The declared postprocessing and the classes fit what the model answers.
+    """Check that the declared postprocessing and the classes fit the model's outputs.
 
     Raises:
-        UnsupportedOption: another number of classes, or not the outputs of such a model.
+        UnsupportedOption: another number of classes, or outputs of another kind of model.
     """
     name, scores = next(iter(case.expected.items()))
     after, classes = request.postprocessing, request.classes
@@ -185,10 +185,10 @@ def check_outputs(request: ExportRequest, case: Case) -> None:
 
 
 def embed(source: Source, request: ExportRequest, folder: Path) -> Source:
-    """The source that takes pixels; ``source`` itself where nothing is to be embedded.
+    """Return the source that takes pixels; ``source`` itself if nothing is to be embedded.
 
     Args:
-        folder: where a graph that is a file may be written.
+        folder: where a new ONNX file may be written.
 
     Raises:
         UnsupportedOption: the model is of a family that cannot be extended.

@@ -1,15 +1,15 @@
 """Non-maximum suppression in the graph: see ``embed``.
 
-The network gets another output in front of its own, ``detections``, float32[batch, N, 6]: x1, y1, x2, y2 in
-pixels of the input, the confidence, and the id of the class; best first, rows of zeros after the last.
+The network gets an additional first output, ``detections``, float32[batch, N, 6]: x1, y1, x2, y2 in pixels of
+the input, the confidence, and the id of the class; best first, rows of zeros after the last.
 
-The network's own outputs stay. An artefact's boxes are compared with its source's number by number, and its
-detections with those that the host finds in the artefact's boxes: a score that differs in its last digit may
-change which of two boxes is dropped.
+The network's own outputs are kept. An artefact's boxes are compared with its source's number by number, and
+its detections with those that the host computes from the artefact's boxes: a score that differs in its last
+digit may change which of two boxes is dropped.
 
-The graph has matrix operators only, which every format has. The best CANDIDATES boxes of an image enter. A
-box is dropped when a better one that stays overlaps it too much. This is applied to all boxes at once, ROUNDS
-times, which is exact unless more than ROUNDS boxes drop each other in a chain.
+The graph has matrix operators only, which every format supports. It uses the best CANDIDATES boxes of an
+image. A box is dropped if a better, kept box overlaps it too much. This is applied to all boxes at once,
+ROUNDS times, which is exact unless more than ROUNDS boxes drop each other in a chain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ from .image import Geometry
 NAME = "detections"
 CANDIDATES = 300
 ROUNDS = 64
-MOST = 1000  # detections: of so many boxes the overlaps of all pairs are 4 MB
+MOST = 1000  # detections: the pairwise overlaps of so many boxes take 4 MB
 
 
 def on_the_host(raw: npt.NDArray[Any], declared: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    """``detections`` of a raw output. ``declared`` as ``declaration`` returns it."""
+    """Return the ``detections`` of a raw output. ``declared`` is the result of ``declaration``."""
     nms, (width, height) = declared["nms"], declared["size"]
     anchors = raw.shape[2 if declared["raw_output"]["layout"] == "values_anchors" else 1]
     entering, limit = _sizes(nms, anchors)
@@ -47,18 +47,18 @@ def on_the_host(raw: npt.NDArray[Any], declared: Mapping[str, Any]) -> npt.NDArr
 
 
 def declaration(source: Source, after: Mapping[str, Any], size: Sequence[int]) -> dict[str, Any]:
-    """What a package keeps of the postprocessing in its graph. ``size``: width and height of the input."""
+    """Return the package's record of the embedded postprocessing. ``size``: width and height of the input."""
     output = next(iter(source.reference(_example(source))))
     return {"output": output, "size": list(size), "nms": after["nms"], "raw_output": after["raw_output"]}
 
 
 def derive(outputs: Mapping[str, npt.NDArray[Any]], declared: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    """What ``detections`` have to be where the other outputs are these."""
+    """Return the ``detections`` that follow from the other outputs."""
     return on_the_host(np.asarray(outputs[declared["output"]]), declared)
 
 
 def extend(source: Source, declared: Mapping[str, Any]) -> Source:
-    """The network with ``detections``. Raises InvalidSource, as ``sources.eager.load``."""
+    """Return the network with ``detections``. Raises InvalidSource, as ``sources.eager.load``."""
     import torch
 
     from ..sources import eager
@@ -67,7 +67,7 @@ def extend(source: Source, declared: Mapping[str, Any]) -> Source:
     inner = source.program
     if source.family == PROGRAM:
         inner = source.program.module(check_guards=False)
-        inner.train = lambda mode=True: inner  # it has no mode, and refuses to be asked for one
+        inner.train = lambda mode=True: inner  # it has no mode, and its train() raises
     names = {spec.name for spec in source.inputs}
 
     class Detecting(torch.nn.Module):  # type: ignore[misc]
@@ -109,7 +109,7 @@ def _example(source: Source) -> Arrays:
 
 
 def _sizes(nms: Mapping[str, Any], anchors: int) -> tuple[int, int]:
-    """How many boxes enter, and how many may stay."""
+    """Return how many boxes are candidates, and how many can be kept."""
     limit = nms["max_detections"]
     return min(anchors, max(limit, CANDIDATES)), min(anchors, limit)
 
@@ -142,7 +142,7 @@ def _detections(raw: Any, declared: Mapping[str, Any]) -> Any:
 
 
 def _read(raw: Any, declared: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    """Corners float32[batch, anchors, 4], confidences and class ids float32[batch, anchors]."""
+    """Return corners float32[batch, anchors, 4], and confidences and class ids float32[batch, anchors]."""
     import torch
 
     form = declared["raw_output"]
@@ -178,7 +178,7 @@ def _taken(boxes: Any, order: Any) -> Any:
 
 
 def _overlaps(boxes: Any) -> Any:
-    """Intersection over union of all pairs, float32[batch, N, N]; 0 where the union is empty."""
+    """Return the intersection over union of all pairs, float32[batch, N, N]; 0 for an empty union."""
     import torch
 
     one, other = boxes.unsqueeze(2), boxes.unsqueeze(1)

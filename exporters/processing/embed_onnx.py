@@ -1,4 +1,4 @@
-"""The declared steps around a network that is an ONNX file: nodes before and after its own. See ``embed``."""
+"""Add the declared steps as nodes before and after an ONNX network. See ``embed``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,17 +7,17 @@ from typing import Any
 
 from ..base import Source, TensorSpec
 
-# Of the names of what is added. No exporter gives such a name, and the checker refuses a file where one did.
+# Prefix of added names. No exporter uses it, and the checker refuses a file with a duplicate name.
 _PREFIX = "embedded."
 
 
 def extend(
     source: Source, pixels: TensorSpec, before: Mapping[str, Any], softmax: bool, folder: Path
 ) -> Source:
-    """The network that takes ``pixels``, a file in ``folder``.
+    """Return the network that takes ``pixels``, as a file in ``folder``.
 
     Raises:
-        onnx.checker.ValidationError: the result breaks the specification.
+        onnx.checker.ValidationError: the result violates the specification.
     """
     import onnx
 
@@ -40,7 +40,7 @@ def extend(
 
 
 def _prepare(name: str, before: Mapping[str, Any], dtype: int, graph: Any) -> tuple[list[Any], str]:
-    """The nodes from pixels to what the network took, and the name of their result."""
+    """Return the nodes from pixels to the network's former input, and the name of their result."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -76,7 +76,7 @@ def _prepare(name: str, before: Mapping[str, Any], dtype: int, graph: Any) -> tu
 
 
 def _rename(node: Any, before: str, after: str) -> None:
-    """In what a node reads, and in the graphs inside it, which see the outer names."""
+    """Rename an input of a node, also in the node's subgraphs, which use the outer names."""
     for index, name in enumerate(node.input):
         if name == before:
             node.input[index] = after
@@ -87,7 +87,7 @@ def _rename(node: Any, before: str, after: str) -> None:
 
 
 def _softmax(graph: Any, nodes: list[Any]) -> Any:
-    """The last node: the first output is now what it makes of the former one."""
+    """Return a softmax node that computes the first output from the former one."""
     from onnx import helper
 
     name = graph.output[0].name

@@ -1,4 +1,4 @@
-"""The declared steps around a network, as a torch module: see ``embed``."""
+"""Add the declared steps around a network, as a torch module. See ``embed``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from ..base import PROGRAM, Source, TensorSpec
 
 
 def extend(source: Source, pixels: TensorSpec, before: Mapping[str, Any], softmax: bool) -> Source:
-    """The network that takes ``pixels``. Raises InvalidSource, as ``sources.eager.load``."""
+    """Return the network that takes ``pixels``. Raises InvalidSource, as ``sources.eager.load``."""
     import torch
 
     from ..sources import eager
@@ -17,7 +17,7 @@ def extend(source: Source, pixels: TensorSpec, before: Mapping[str, Any], softma
     inner = source.program
     if source.family == PROGRAM:
         inner = source.program.module(check_guards=False)
-        inner.train = lambda mode=True: inner  # it has no mode, and refuses to be asked for one
+        inner.train = lambda mode=True: inner  # it has no mode, and its train() raises
 
     class Embedded(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -30,7 +30,7 @@ def extend(source: Source, pixels: TensorSpec, before: Mapping[str, Any], softma
             if form["color_space"] == "BGR":
                 image = image.flip(3)
             elif form["color_space"] == "GRAY":
-                # Exact: the sum stays below 2**24, where float32 still counts by ones.
+                # Exact: the sum stays below 2**24, up to which float32 represents whole numbers.
                 red, green, blue = image.to(torch.float32).split(1, 3)
                 image = ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()
             if normalize:
@@ -53,7 +53,7 @@ def extend(source: Source, pixels: TensorSpec, before: Mapping[str, Any], softma
 
 
 def _with_softmax(outputs: Any) -> Any:
-    """Of the first output, however they are returned; in float32."""
+    """Apply softmax to the first output in float32; the outputs may be a tensor, a sequence or a dict."""
     import torch
 
     if isinstance(outputs, dict):

@@ -1,4 +1,4 @@
-"""The fields of a declaration: what each takes, its default, and how a wrong one is refused."""
+"""The fields of a declaration: the values that each accepts, its default, and the error for a wrong value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def number(default: Any, low: float, high: float) -> Field:
 
 
 def finite(value: Any) -> bool:
-    """A number that float32 holds; JSON's may have any number of digits."""
+    """Return whether float32 can hold the number; a number in JSON may have any number of digits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
@@ -46,7 +46,7 @@ Section = Mapping[str, Field]
 
 
 def section(path: str, given: Any, fields: Section) -> dict[str, Any]:
-    """Every field of the section: the given value, else the default; a null is a default."""
+    """Return every field of the section: the given value, or the default if it is missing or null."""
     part = path.partition(".")[0]
     if not isinstance(given, Mapping):
         raise refused(part, f"{path} is not an object", list(fields))

@@ -1,7 +1,7 @@
-"""From an image to a network's input, as ``declared.py`` says it step by step.
+"""Convert an image to a network's input, with the steps specified in ``declared.py``.
 
-Needs numpy, and Pillow to decode; nothing of this project but ``resize``: a package's Python wrapper holds
-this very file.
+Needs numpy, Pillow to decode, and of this project only ``resize``: a package's Python wrapper contains this
+file.
 """
 
 import io
@@ -20,13 +20,13 @@ Picture: TypeAlias = str | Path | bytes | npt.NDArray[np.uint8]
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 MAX_PIXELS = 100_000_000
-# A PNG's bits per channel, which Pillow cuts to 8 without a word where there are several channels.
+# A PNG's bits per channel: Pillow silently reduces images of several channels to 8 bits.
 _PNG, _PNG_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the pixels of an input come from. ``left`` and ``top`` are negative where the image was cut."""
+    """Maps input pixels to the image. ``left`` and ``top`` are negative if the image was cropped."""
 
     width: int
     height: int
@@ -38,7 +38,7 @@ class Geometry:
     input_height: int
 
     def to_image(self, corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """float32[..., 4] x1, y1, x2, y2 of the input to those of the image, clipped to it."""
+        """Convert float32[..., 4] x1, y1, x2, y2 of the input to image coordinates, clipped to the image."""
         shift = np.array([self.left, self.top] * 2, np.float32)
         size = np.array([self.width, self.height] * 2, np.float32)
         scaled = np.array([self.scaled_width, self.scaled_height] * 2, np.float32)
@@ -47,10 +47,10 @@ class Geometry:
 
 
 def read(picture: Picture) -> Pixels:
-    """uint8[H, W, 3], RGB: of a file, its bytes, or an array of pixels ([H, W] is grey).
+    """Return uint8[H, W, 3], RGB, of a file, its bytes, or an array of pixels ([H, W] is grey).
 
     Raises:
-        ValueError: no image of 8 bits a channel that is understood here, or one of too many pixels.
+        ValueError: no supported image with 8 bits per channel, or too many pixels.
         OSError: the file cannot be read.
     """
     if isinstance(picture, np.ndarray):
@@ -65,7 +65,7 @@ def read(picture: Picture) -> Pixels:
 
 
 def decode(data: bytes) -> Pixels:
-    """Raises ValueError, as ``read``. The size is checked before a pixel is decoded."""
+    """Decode an image. Raises ValueError, as ``read``. The size is checked before a pixel is decoded."""
     from PIL import Image as Pillow
     from PIL import ImageOps
 
@@ -86,12 +86,12 @@ def decode(data: bytes) -> Pixels:
             return np.asarray(upright.convert("RGB"))
     except ValueError:
         raise
-    except Exception as exc:  # what a decoder finds wrong in bytes from anybody has many types
+    except Exception as exc:  # decoders raise many types of errors for invalid bytes
         raise ValueError(f"The image cannot be read; use {', '.join(_FORMATS)}.") from exc
 
 
 def prepare(image: Pixels, declared: Mapping[str, Any]) -> tuple[npt.NDArray[np.generic], Geometry]:
-    """A batch of one and where it came from; ``declared`` is the completed preprocessing of metadata.json."""
+    """Return a batch of one and its geometry. ``declared``: the completed preprocessing of metadata.json."""
     fitted, geometry = fit(image, declared["resize"])
     if declared["embedded"]:
         return fitted[None], geometry
@@ -99,7 +99,7 @@ def prepare(image: Pixels, declared: Mapping[str, Any]) -> tuple[npt.NDArray[np.
 
 
 def fit(image: Pixels, declared: Mapping[str, Any] | None) -> tuple[Pixels, Geometry]:
-    """Step 1: the image at the size of the input."""
+    """Apply step 1: scale the image to the size of the input."""
     height, width = image.shape[:2]
     if declared is None:
         return image, Geometry(width, height, width, height, 0, 0, width, height)
@@ -130,7 +130,7 @@ def fit(image: Pixels, declared: Mapping[str, Any] | None) -> tuple[Pixels, Geom
 
 
 def convert(batch: Pixels, declared: Mapping[str, Any]) -> npt.NDArray[np.generic]:
-    """Steps 2 to 4 on uint8[batch, h, w, 3]: colour, normalize, layout and dtype."""
+    """Apply steps 2 to 4 to uint8[batch, h, w, 3]: colour, normalize, layout and dtype."""
     form, normalize = declared["format"], declared["normalize"]
     pixels: npt.NDArray[Any] = batch
     if form["color_space"] == "BGR":

@@ -1,7 +1,7 @@
-"""Both sides of a packaged model: images or texts to its inputs, its outputs to predictions.
+"""Convert images or texts to a packaged model's inputs, and its outputs to predictions.
 
-Needs numpy, and what it is asked for: Pillow to decode images, ``tokenizers`` for texts. Nothing of this
-project but the modules beside it: a package's Python wrapper holds these very files.
+Needs numpy, Pillow to decode images, and ``tokenizers`` for texts. Of this project it needs only the modules
+beside it: a package's Python wrapper contains these files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Predictions: TypeAlias = list[list[dict[str, Any]]]
 
 
 class Pipeline:
-    """``metadata`` is the document of metadata.json, ``folder`` the package with its tokenizer or terms."""
+    """``metadata`` is the content of metadata.json, ``folder`` the package with its tokenizer or terms."""
 
     def __init__(self, metadata: Mapping[str, Any], folder: Path) -> None:
         classes = metadata["classes"]
@@ -30,7 +30,7 @@ class Pipeline:
         self.preprocessing = metadata["preprocessing"]
         self.postprocessing = metadata["postprocessing"]
         self.inputs = metadata["input_specs"]
-        # Inputs to which NaN is a missing value.
+        # Inputs in which NaN is a missing value.
         self.missing = frozenset(spec["name"] for spec in self.inputs if spec.get("missing"))
         self.table = Table(metadata["table"]) if metadata.get("table") else None
         self._tokenize: Any = None
@@ -43,17 +43,17 @@ class Pipeline:
 
     @property
     def takes(self) -> str | None:
-        """``images``, ``texts``, or None: tensors only."""
+        """Return ``images``, ``texts``, or None: tensors only."""
         if self._tokenize is not None:
             return "texts"
         return None if self.preprocessing is None else "images"
 
     def prepare(self, items: Sequence[Picture]) -> tuple[_Arrays, list[Geometry] | None]:
-        """The model's inputs for a batch of images or texts, and where the images' pixels went.
+        """Return the model's inputs for a batch of images or texts, and the images' geometries.
 
         Raises:
-            ValueError: something that is no image or text, or does not fit into one batch; or the package
-                declares no preprocessing.
+            ValueError: an item is no image or text, or does not fit into one batch, or the package declares
+                no preprocessing.
             OSError: a file that cannot be read.
         """
         if self.takes is None:
@@ -70,7 +70,7 @@ class Pipeline:
         return {self.inputs[0]["name"]: batch}, [geometry for _, geometry in prepared]
 
     def records(self, data: Any) -> _Arrays:
-        """The model's input for rows with named columns, as ``Table.rows`` takes them.
+        """Return the model's input for rows with named columns, as ``Table.rows`` takes them.
 
         Raises:
             ColumnError, ValueError: as ``Table.rows``; or the package declares no table.
@@ -86,16 +86,16 @@ class Pipeline:
         geometries: Sequence[Geometry] | None = None,
         **overrides: Any,
     ) -> Predictions | None:
-        """Per row what the declared postprocessing makes of the first output; None where none is declared.
+        """Apply the declared postprocessing to the first output, per row; None if none is declared.
 
         Args:
             outputs: in the order of ``output_spec``.
-            geometries: of ``prepare``; a detector's boxes stay in the input's pixels without.
-            overrides: confidence_threshold, iou_threshold or max_detections of a detector, top_k of a
-                classifier, for this call.
+            geometries: the result of ``prepare``; without it, a detector's boxes stay in input pixels.
+            overrides: for this call, a detector's confidence_threshold, iou_threshold or max_detections, or a
+                classifier's top_k.
 
         Raises:
-            ValueError: an output that is not what is declared.
+            ValueError: the output does not fit the declaration.
         """
         declared = self.postprocessing
         if declared is None:

@@ -1,7 +1,7 @@
-"""Scaling an image by integers, so that every language gives the same pixels: see ``declared.py``, step 1.
+"""Scale an image with integers, so that every language gives the same pixels: ``declared.py``, step 1.
 
-``bilinear`` is OpenCV's INTER_LINEAR without its second rounding; ``antialiased`` is Pillow's resize
-(libImaging/Resample.c), each of its two passes to the bit.
+``bilinear`` is OpenCV's INTER_LINEAR without its second rounding. ``antialiased`` equals each of the two
+passes of Pillow's resize (libImaging/Resample.c) exactly.
 """
 
 import math
@@ -18,7 +18,7 @@ _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 
 
 def resize(image: Pixels, width: int, height: int, interpolation: str, antialias: bool) -> Pixels:
-    """uint8[H, W, C] to uint8[height, width, C]; the same image where the size is the same."""
+    """Scale uint8[H, W, C] to uint8[height, width, C]; an image of that size is returned unchanged."""
     if (height, width) == image.shape[:2]:
         return image
     if interpolation == "nearest":
@@ -30,7 +30,7 @@ def resize(image: Pixels, width: int, height: int, interpolation: str, antialias
 
 
 def bilinear(image: Pixels, width: int, height: int) -> Pixels:
-    """Half-pixel centres, no antialiasing."""
+    """Scale with half-pixel centres, without antialiasing."""
     top, bottom, down = _neighbours(image.shape[0], height)
     left, right, across = _neighbours(image.shape[1], width)
     across, down = across[None, :, None], down[:, None, None]
@@ -45,7 +45,7 @@ def bilinear(image: Pixels, width: int, height: int) -> Pixels:
 
 
 def antialiased(image: Pixels, width: int, height: int, interpolation: str) -> Pixels:
-    """The filter widens with the scale, so that every pixel of the source counts."""
+    """Scale with a filter that widens with the scale, so that every source pixel is used."""
     if width != image.shape[1]:
         image = _filtered(image, *weights(image.shape[1], width, interpolation), axis=1)
     if height != image.shape[0]:
@@ -54,10 +54,10 @@ def antialiased(image: Pixels, width: int, height: int, interpolation: str) -> P
 
 
 def weights(source: int, target: int, interpolation: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """For each of ``target`` pixels the first of ``source`` that counts, and the weights from there on.
+    """Return, for each of ``target`` pixels, its first ``source`` pixel, and the weights from there on.
 
     Returns:
-        int64[target] and int32[target, taps], 22 bits; taps that reach past the end weigh 0.
+        int64[target] and int32[target, taps], 22 bits; taps beyond the end have weight 0.
     """
     scale = source / target
     stretch = max(scale, 1.0)
@@ -69,7 +69,7 @@ def weights(source: int, target: int, interpolation: str) -> tuple[npt.NDArray[A
     distance = np.abs((taps + first[:, None] - centre[:, None] + 0.5) * (1.0 / stretch))
     factors = np.where(taps < (last - first)[:, None], _FILTERS[interpolation](distance), 0.0)
     total = np.zeros(target)
-    for column in factors.T:  # one after the other: numpy's own sum may add in another order
+    for column in factors.T:  # sequentially: numpy's own sum may add in another order
         total += column
     factors /= total[:, None]
     fixed = factors * (1 << _BITS)
@@ -81,7 +81,7 @@ def _triangle(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _cubic(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Keys' cubic convolution with a = -0.5."""
+    """Return Keys' cubic convolution with a = -0.5."""
     a = -0.5
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * a

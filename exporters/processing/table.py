@@ -28,7 +28,7 @@ _MAX_CSV_CELLS = 2_000_000
 
 
 class ColumnError(ValueError):
-    """A column is missing, unknown, or holds a value that it does not take. ``column`` is its name."""
+    """A column is missing, unknown, or has a value that it does not accept. ``column`` is its name."""
 
     def __init__(self, column: str, message: str) -> None:
         super().__init__(f"The column {column[:100]!r} {message}.")
@@ -37,7 +37,7 @@ class ColumnError(ValueError):
 
 
 class Table:
-    """``declared``: ``table`` of metadata.json."""
+    """The columns of a model. ``declared``: ``table`` of metadata.json."""
 
     def __init__(self, declared: Mapping[str, Any]) -> None:
         self.input: str = declared["input"]
@@ -52,10 +52,10 @@ class Table:
         }
 
     def rows(self, data: Any, dtype: Any = np.float32) -> npt.NDArray[Any]:
-        """``dtype[rows, columns]`` of records, ``{"columns", "data"}``, a data frame, or the text of CSV.
+        """Return ``dtype[rows, columns]`` of records, ``{"columns", "data"}``, a data frame, or CSV text.
 
         Raises:
-            ColumnError: a column is missing, unknown, or holds a value that it does not take.
+            ColumnError: a column is missing, unknown, or has a value that it does not accept.
             ValueError: there are no rows, they are no table, or the CSV has too many cells.
         """
         if isinstance(data, (bytes, str)):
@@ -164,7 +164,7 @@ def _listed(series: Any) -> list[Any]:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaN, and pandas' markers, which are equal to nothing."""
+    """Return whether a value is None, NaN, or a marker of pandas, which equals nothing."""
     return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in _MARKERS
 
 
@@ -179,7 +179,7 @@ def _float(name: str, value: Any) -> float:
 
 
 def _cell(text: str, codes: Mapping[str, float] | None) -> Any:
-    """A cell of CSV: an empty one is missing, unless that is a category."""
+    """Parse a cell of CSV: an empty cell is missing, unless the empty text is a category."""
     if codes is not None:
         return text if text or text in codes else None
     stripped = text.strip().lower()

@@ -1,4 +1,4 @@
-"""From texts to a network's inputs, with the ``tokenizers`` library and the package's tokenizer.json."""
+"""Convert texts to a network's inputs, with the ``tokenizers`` library and the package's tokenizer.json."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ class Tokenizer:
 
         backend = Backend.from_file(str(folder / declared["file"]))
         backend.no_truncation()
-        given = backend.padding or {}  # the file knows which token pads, and on which side
+        given = backend.padding or {}  # the file declares the padding token and the side
         backend.no_padding()
         if declared["truncation"]:
             backend.enable_truncation(declared["max_length"])
@@ -31,10 +31,10 @@ class Tokenizer:
         self._backend = backend
 
     def __call__(self, texts: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
-        """int64[texts, tokens] of each name that a model may take.
+        """Return int64[texts, tokens] for each input name that a model may have.
 
         Raises:
-            ValueError: texts of different lengths, where the declaration does not pad.
+            ValueError: texts of different lengths, if the declaration does not pad.
         """
         encoded = self._backend.encode_batch(list(texts))
         if len({len(one.ids) for one in encoded}) > 1:

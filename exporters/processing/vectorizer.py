@@ -26,18 +26,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAX_CHARACTERS = 1_000_000  # of one text: counting it takes up to a second
-# A few characters or classes of them, of which the last alone repeats.
+MAX_CHARACTERS = 1_000_000  # per text: counting takes up to a second
+# A few characters or classes of them; only the last may repeat.
 _CHARACTER = r"(?:\\[wdS]|\[(?:[^\[\]\\^]|\\[wd.'-])+\]|[A-Za-z0-9])"
 _TOKENS = re.compile(rf"(?:\(\?u\))?(\\b)?{_CHARACTER}{{0,7}}({_CHARACTER})(?:\+|\{{\d{{1,2}},\}})?(\\b)?")
 _SPACES = re.compile(r"\s\s+")
 
 
 def is_quick(pattern: str) -> bool:
-    """Whether searching by the pattern takes time in proportion to the text, whatever the text is.
+    """Return whether a search with the pattern takes time proportional to the text's length.
 
-    ``[a-z]+\\b`` does not: on letters before a digit it fails from each letter, after all that follow. With a
-    ``\\b`` in front it begins once in a word; after ``\\w+`` the ``\\b`` never fails.
+    ``[a-z]+\\b`` does not: on letters before a digit it fails from each letter, after all letters that
+    follow. With a ``\\b`` in front it starts once per word; after ``\\w+`` the ``\\b`` never fails.
     """
     found = _TOKENS.fullmatch(pattern)
     if found is None:
@@ -47,9 +47,9 @@ def is_quick(pattern: str) -> bool:
 
 
 class Vectorizer:
-    """``declared``: one of the ``parts`` of vectorizer.json.
+    """Counts the terms of texts. ``declared``: one of the ``parts`` of vectorizer.json.
 
-    Raises ValueError: its ``token_pattern`` is not ``is_quick``.
+    Raises ValueError if its ``token_pattern`` is not ``is_quick``.
     """
 
     def __init__(self, declared: Mapping[str, Any]) -> None:
@@ -64,7 +64,7 @@ class Vectorizer:
         self._binary = declared["binary"]
 
     def counts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """float32[texts, terms]. Raises ValueError: a text of more than MAX_CHARACTERS."""
+        """Return float32[texts, terms]. Raises ValueError for a text of more than MAX_CHARACTERS."""
         rows = np.zeros((len(texts), len(self.terms)), np.float32)
         for row, text in zip(rows, texts, strict=True):
             found: dict[int, int] = {}
@@ -76,7 +76,7 @@ class Vectorizer:
         return rows
 
     def _found(self, text: str) -> Iterator[str]:
-        """The terms of a text, each as often as it occurs."""
+        """Yield the terms of a text, each as often as it occurs."""
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"A text has {len(text):,} characters, more than {MAX_CHARACTERS:,}.")
         text = self._plain(text)
@@ -114,7 +114,7 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
 
 
 def _runs(words: Sequence[str], shortest: int, longest: int) -> Iterator[str]:
-    """Every ``shortest`` to ``longest`` words in a row, joined by spaces."""
+    """Yield every sequence of ``shortest`` to ``longest`` words, joined by spaces."""
     for length in range(shortest, min(longest, len(words)) + 1):
         for start in range(len(words) - length + 1):
             yield " ".join(words[start : start + length])
@@ -135,5 +135,7 @@ class Vectorizers:
         self._parts = [Vectorizer(part) for part in document["parts"]]
 
     def __call__(self, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
-        """float32[texts, terms of all parts] of the model's input. Raises ValueError as ``counts``."""
+        """Return float32[texts, terms of all parts] for the model's input. Raises ValueError as
+        ``counts``.
+        """
         return {self._input: np.hstack([part.counts(texts) for part in self._parts])}
