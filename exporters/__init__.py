@@ -1,7 +1,7 @@
-"""Turn a model file into what a device or a server runs, and prove that the result behaves like the original.
+"""Convert a model file to a format for devices and servers, and prove that it behaves like the original.
 
-Files in, files out: this package knows nothing of the service around it. ``python -m exporters`` is its
-command line; ``exporters.convert.run`` is the same in Python.
+The package reads and writes files only, and does not depend on the service around it. ``python -m exporters``
+is its command line; ``exporters.convert.run`` is the same in Python.
 """
 
 from . import torchvision_operators

@@ -1,8 +1,9 @@
 """The command line: ``python -m exporters {run,convert,capabilities,verify}``.
 
-``run`` is for programs. Its standard output carries JSON lines and nothing else: ``progress`` events, then
-``completed`` or ``failed``; exit code 0 or 1. A crash in native code leaves no last line. ``run -`` is a
-warm child: it imports the frameworks, says ``ready``, and waits for one request on its standard input.
+``run`` is for programs. It writes only JSON lines to its standard output: ``progress`` events, then
+``completed`` or ``failed``; the exit code is 0 or 1. After a crash in native code there is no last line.
+``run -`` is a warm child process: it imports the frameworks, writes ``ready``, and waits for one request on
+its standard input.
 """
 
 import argparse
@@ -21,11 +22,13 @@ from .sandbox import landlock, limits
 
 _NOT_ASKED = "open: not asked for"
 _BAR_WIDTH = 30
-_CHILD = "MODEL_SERVICE_CONVERTING"  # set in the process that converts for a person
+_CHILD = "MODEL_SERVICE_CONVERTING"  # set in the child process of ``convert``
 
 
 class Events:
-    """JSON lines on the real standard output; whatever a library prints goes to standard error instead."""
+    """Writes JSON lines to the real standard output, and redirects the output of libraries to standard
+    error.
+    """
 
     def __init__(self) -> None:
         sys.stdout.flush()
@@ -125,7 +128,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _fail(events: Events, exc: Exception) -> int:
     error = as_limit(exc) or exc
-    if not isinstance(error, ExportError):  # a fault of ours: the traceback is for the log, not for the owner
+    # an error of this software: the log gets the traceback, the owner does not
+    if not isinstance(error, ExportError):
         import traceback
 
         traceback.print_exception(exc)
@@ -146,7 +150,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _warm_up() -> None:
-    """Pay for imports and the exporters' tables before a request is there, by a tiny conversion."""
+    """Import the frameworks and fill the exporters' tables before a request arrives, by a tiny conversion."""
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch
@@ -181,7 +185,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _in_child() -> int:
-    """Run the command in a child process, and say of which signal it died, if it did."""
+    """Run the command in a child process, and report the signal if one killed it."""
     child = subprocess.Popen(
         [sys.executable, "-m", "exporters", *sys.argv[1:]], env={**os.environ, _CHILD: "1"}
     )
@@ -226,7 +230,7 @@ def _summary(result: ExportResult) -> str:
 
 
 def _display(step: str, percent: float, message: str) -> None:
-    """A bar that moves on a terminal; a line for each step anywhere else."""
+    """Print a progress bar on a terminal, otherwise a line for each step."""
     if not sys.stderr.isatty():
         print(f"{percent:3.0f} %  {message}", file=sys.stderr)
         return

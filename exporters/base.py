@@ -1,4 +1,4 @@
-"""What every format and every source has in common. Nothing here needs a framework to be read."""
+"""The types that all formats and sources share. Importing this module imports no framework."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 Arrays: TypeAlias = "dict[str, npt.NDArray[np.generic]]"
 
-# The verdict of fidelity.json.
+# The verdicts of fidelity.json.
 VERIFIED = "verified"
 FAILED = "failed"
 NOT_EXECUTED = (
-    "converted_not_executed"  # the artefact cannot run where it was made: nobody knows whether it is right
+    # the artefact cannot run where it was created, so it is not known whether it is right
+    "converted_not_executed"
 )
 
 EMPTY = "empty"  # the class of a case with a batch of no rows
 
-# What a converter finds in ``Source.program``.
+# The families of sources: the type of ``Source.program``.
 PROGRAM = "program"  # a torch.export.ExportedProgram
 SCRIPT = "script"  # a torch.jit.ScriptModule
 ONNX = "onnx"  # the path of an ONNX file
 ESTIMATOR = "estimator"  # a fitted scikit-learn, XGBoost or LightGBM estimator
 
-# The kinds of checkpoints, and as what each is loaded.
+# The kinds of checkpoints, and the family as which each is loaded.
 FAMILIES = {
     "pt2": PROGRAM,
     "torchscript": SCRIPT,
@@ -44,7 +45,7 @@ FAMILIES = {
     "onnx": ONNX,
 }
 
-# What is imported to load a checkpoint of each kind. timm is none, but its networks come as several of them.
+# The modules imported to load each kind of checkpoint. timm has no kind: its networks come as several kinds.
 LIBRARIES = {
     "pt2": ("torch",),
     "torchscript": ("torch",),
@@ -65,7 +66,9 @@ Progress = Callable[[str, float, str], None]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. An integer in ``shape`` is fixed; a name is chosen by the caller at run time."""
+    """One input or output. An integer in ``shape`` is fixed; for a name, the caller chooses the size at run
+    time.
+    """
 
     name: str
     dtype: str
@@ -81,11 +84,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Dimension:
-    """The sizes of a dynamic axis. ``maximum`` None: as far as memory allows."""
+    """The sizes of a dynamic axis. ``maximum`` None: limited by memory only."""
 
     minimum: int = 1
     maximum: int | None = None
-    example: int | None = None  # the size the author traced with: one that is known to make sense
+    example: int | None = None  # the size that the author traced with, which is known to work
     multiple: int = 1  # every size is a multiple of it
 
     def allows(self, size: int) -> bool:
@@ -98,10 +101,10 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs, and what the source model answers to them.
+    """Inputs, and the source model's outputs for them.
 
     ``kind`` is the class of probes that the inputs belong to: ``base``, ``sizes``, ``samples``, or one of the
-    source's own, like ``boundary`` and ``missing``. fidelity.json reports each class by itself.
+    source's own, like ``boundary`` and ``missing``. fidelity.json reports each class separately.
     """
 
     name: str
@@ -112,7 +115,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Labels:
-    """What an output int64[N] is: of every row the class that scores best."""
+    """An output int64[N] that holds, for every row, the class with the best score."""
 
     scores: str  # the output, float[N, classes]
     classes: tuple[int, ...]  # the label of each of its columns
@@ -123,11 +126,11 @@ Derived: TypeAlias = "Mapping[str, Callable[[Mapping[str, npt.NDArray[Any]]], np
 
 @dataclass(frozen=True)
 class Source:
-    """A model loaded from an untrusted file, ready to be converted and to be compared with.
+    """A model loaded from an untrusted file, for conversion and as the reference of comparisons.
 
-    ``reference`` runs it as its author wrote it: eager, eval mode, no gradient. ``shapes`` gives the
-    concrete shape of every input for a choice of sizes of ``dimensions``; an axis may depend on one
-    (``2*seq``). ``kind`` is one of FAMILIES, ``family`` what it was loaded as.
+    ``reference`` runs it as its author wrote it: eager, eval mode, no gradient. ``shapes`` returns the
+    concrete shape of every input for chosen sizes of ``dimensions``; an axis may be computed from one
+    (``2*seq``). ``kind`` is one of FAMILIES, ``family`` the family as which it was loaded.
     """
 
     kind: str
@@ -135,42 +138,43 @@ class Source:
     program: Any
     inputs: tuple[TensorSpec, ...]
     dimensions: Mapping[str, Dimension]
-    symbols: Mapping[str, str]  # the framework's name of a dimension → ours
-    reference: Callable[[Arrays], Arrays]  # names its outputs, in the order the model returns them
+    symbols: Mapping[str, str]  # the framework's name of a dimension → the name used here
+    reference: Callable[[Arrays], Arrays]  # returns the outputs by name, in the order of the model
     shapes: Callable[[Mapping[str, int]], dict[str, tuple[int, ...]]]
     integers: Mapping[str, tuple[int, int]]  # per integer input: smallest and largest sensible value
-    # The integer inputs whose values end there: rows of a table that is looked up in, flags of a mask.
+    # The integer inputs whose values are limited by that: rows of a table, flags of a mask.
     bounded: frozenset[str] = frozenset()
-    # Values of inputs that are shapes, axes and the like, where only some make sense.
+    # Fixed values of inputs that are shapes, axes and the like, for which random values fail.
     values: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
-    operators: frozenset[str] = frozenset()  # of a network, as its framework names them, in small letters
+    operators: frozenset[str] = frozenset()  # of a network, with its framework's names in lower case
     steps: tuple[float, ...] = ()  # the constant scales of its quantizers
     samples: Arrays | None = None  # inputs that the model's owner stored with it, checked against ``inputs``
-    classes: tuple[str, ...] | None = None  # what the model's scores are of, where its checkpoint says so
-    attachments: tuple[
-        Path, ...
-    ] = ()  # files that who uses the model needs too: a tokenizer's, a processor's
+    # the names of the classes of the scores, if the checkpoint has them
+    classes: tuple[str, ...] | None = None
+    attachments: tuple[Path, ...] = ()  # files that users of the model need too: a tokenizer's, a processor's
     table: Any = None  # sources.tables.Table of an estimator whose columns have names
     texts: Any = None  # sources.texts.Texts of an estimator that takes texts
-    missing: bool = False  # whether NaN is a missing value to it, not a number gone wrong
-    # Inputs of these shapes, seeded, where standard normal ones mean nothing to the model.
+    missing: bool = False  # whether NaN is a missing value in its inputs, and not an error
+    # Seeded inputs of these shapes, if standard normal ones are unsuitable for the model.
     draw: Callable[[Mapping[str, tuple[int, ...]], int], Arrays] | None = None
-    # Inputs that tell more of this model than random ones, by class, typical ones first; made on demand.
+    # Inputs that test this model better than random ones, by class, typical ones first; created on demand.
     probes: Callable[[], Iterable[tuple[str, Arrays]]] = tuple
-    coverage: Mapping[str, int] = field(default_factory=dict)  # what the probes reach, once they are made
+    # the coverage of the probes, once they are created
+    coverage: Mapping[str, int] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] | None = (
-        None  # what its checkpoint declares, for a request that does not
+        None  # the declaration of its checkpoint, for a request without one
     )
     postprocessing: Mapping[str, Any] | None = None
-    labels: Mapping[str, Labels] = field(default_factory=dict)  # outputs that are what their scores say
-    # Outputs, float[N, columns], whose columns have units of their own, as a transformer's.
+    # outputs that hold the class with the best score
+    labels: Mapping[str, Labels] = field(default_factory=dict)
+    # Outputs, float[N, columns], whose columns have units of their own, like a transformer's.
     units: frozenset[str] = frozenset()
-    run_by: str = "the source model in eager mode"  # what ``reference`` is, for fidelity.json
-    # Outputs, float[N, rows, values], that follow from the others: of an artefact, from its own.
+    run_by: str = "the source model in eager mode"  # description of ``reference`` for fidelity.json
+    # Outputs, float[N, rows, values], computed from other outputs; an artefact's from its own.
     derived: Derived = field(default_factory=dict)
 
     def output_specs(self, case: Case) -> tuple[TensorSpec, ...]:
-        """The outputs as a case shows them; the batch is named where the inputs' is."""
+        """Return the outputs' specifications from a case; the batch axis is named if the inputs' is."""
         batched = next((spec.name for spec in self.inputs if spec.shape and spec.shape[0] == "batch"), None)
         rows = case.inputs[batched].shape[0] if batched else None
         return tuple(
@@ -187,10 +191,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a conversion left in its folder. ``files`` are names in it, the one to open first.
+    """The result of a conversion. ``files`` are names in its folder; the first one is the one to open.
 
-    ``precision`` is what it computes in, of ``verify.TOLERANCES``; None: what its source computes in.
-    ``stand_in`` is the format as which the first file is compared where its own cannot run.
+    ``precision`` is the precision that it computes in, a key of ``verify.TOLERANCES``; None: its source's.
+    ``stand_in`` is the format as which the first file is compared if its own format cannot run.
     """
 
     files: tuple[str, ...]
@@ -201,14 +205,14 @@ class Artefact:
 
 
 class Exporter(Protocol):
-    """One way to one format. A module that has these names is one; ``registry`` lists them.
+    """A conversion to one format: a module with these names, listed in ``registry``.
 
-    Several modules may lead to a format, from different families of sources: they share its SPECIFICATION.
-    A module may have more, which ``registry`` asks for: ``requires(options)``, the modules that an export
-    with these options imports, in place of REQUIRES; ``ADVICE``, what to do where they are missing;
-    ``NOT_OF``, families whose ONNX has operators that the format lacks: no way leads from there by ONNX; and
-    ``presented(source, options)``, the source as the artefact presents it where the options make that
-    another one: narrower ranges of dynamic axes, or another order of colours.
+    Several modules may convert to one format, from different families of sources: they share its
+    SPECIFICATION. A module may have more names, which ``registry`` uses: ``requires(options)``, the modules
+    that an export with these options imports, instead of REQUIRES; ``ADVICE``, how to install missing
+    modules; ``NOT_OF``, families whose ONNX has operators that the format lacks, so that they are not
+    converted through ONNX; and ``presented(source, options)``, the source as the artefact presents it if the
+    options change it: narrower ranges of dynamic axes, or another order of colours.
     """
 
     SPECIFICATION: Specification
@@ -216,7 +220,7 @@ class Exporter(Protocol):
     REQUIRES: tuple[str, ...]  # the modules that its conversion and its runner import
 
     def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-        """The converters worth trying, best first; the next is tried when verification fails.
+        """Return the converters to try, best first; the next one is tried if verification fails.
 
         Raises:
             UnsupportedOption: the options contradict the source.

@@ -1,4 +1,4 @@
-"""The ways from a source to a format, in the order in which they are tried."""
+"""The conversions from a source to a format, in the order in which they are tried."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ from .base import ONNX, Artefact, Case, Exporter, Source
 
 @dataclass(frozen=True)
 class Conversion:
-    """One converter, or one after the other, that may get this model right."""
+    """One converter, or two in sequence, that may convert the model correctly."""
 
     name: str
     convert: Callable[[Case, Path], Artefact]
@@ -21,7 +21,7 @@ class Conversion:
 def of_routes(
     routes: Iterable[tuple[Exporter, ...]], source: Source, options: Mapping[str, Any]
 ) -> list[Conversion]:
-    """Raises: UnsupportedOption."""
+    """Return the conversions of the routes. Raises UnsupportedOption."""
     return [way for route in routes for way in _of_route(route, source, options)]
 
 
@@ -61,7 +61,7 @@ def _by_onnx(
     example: Case,
     folder: Path,
 ) -> Artefact:
-    """The ONNX file is not part of the result, which is compared with the source model itself."""
+    """Convert through ONNX. The ONNX file is not part of the result, which is compared with the source."""
     first, last = route
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         onnx = first.convert(source, example, between, Path(scratch), converter)

@@ -1,4 +1,4 @@
-"""One export from end to end: load, ask, convert, compare, package."""
+"""Run one export: load, choose inputs, convert, compare, package."""
 
 import gc
 import shutil
@@ -34,11 +34,11 @@ class _Attempt:
 
 
 def run(request: ExportRequest, progress: Progress = lambda step, percent, message: None) -> ExportResult:
-    """Leave a package in ``request.output_dir``, which must be empty or not exist.
+    """Write a package to ``request.output_dir``, which must be empty or not exist.
 
     Raises:
-        ExportError: one of its kinds. After VerificationFailed the package is there, for diagnosis; after
-            any other nothing is.
+        ExportError: one of its kinds. After VerificationFailed the package is there, for diagnosis; after any
+            other error nothing is.
     """
     check(request)
     folder = request.output_dir
@@ -89,10 +89,10 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
 
 
 def check(request: ExportRequest) -> dict[str, Any]:
-    """The options, complete. Reads no file and imports no framework.
+    """Return the complete options. Reads no file and imports no framework.
 
     Raises:
-        UnsupportedOption: something in the request is not offered.
+        UnsupportedOption: the request has something that is not supported.
     """
     limits.check(request.limits)
     options = registry.specification(request.format).validate(request.options)
@@ -103,7 +103,7 @@ def check(request: ExportRequest) -> dict[str, Any]:
 def _convert(
     request: ExportRequest, scratch: Path, steps: dict[str, float], progress: Progress
 ) -> tuple[_Attempt, Source, list[Case], ExportRequest]:
-    """The result, and the request with what its declarations leave open."""
+    """Return the result, and the request with the details that its declarations leave open."""
     options = registry.specification(request.format).validate(request.options)
     request = embed.complete(request, options)
     with _timed(steps, "load"):
@@ -118,7 +118,7 @@ def _convert(
         source = registry.presented(routes[0], source, options)
         conversions.of_routes(
             routes, source, options
-        )  # what contradicts the options is said before the long part
+        )  # errors in the options are reported before the long part
     with _timed(steps, "reference"):
         progress("reference", 20.0, "Asking the source model")
         plan = cases.examine(source)
@@ -133,7 +133,7 @@ def _convert(
 
 
 def _as_declared(request: ExportRequest, source: Source, options: Mapping[str, Any]) -> ExportRequest:
-    """What the checkpoint says of the processing around it, where the request says nothing."""
+    """Use the processing that the checkpoint declares, if the request declares none."""
     if request.preprocessing is not None or request.postprocessing is not None:
         return request
     before, after = source.preprocessing, source.postprocessing
@@ -153,7 +153,9 @@ def _best(
     scratch: Path,
     progress: Progress,
 ) -> _Attempt:
-    """The first way whose artefact agrees with the source; when none does, the first that made one."""
+    """Return the first conversion that agrees with the source; otherwise the first that created an
+    artefact.
+    """
     tried: list[dict[str, Any]] = []
     first: _Attempt | None = None
     failure: ConversionFailed | None = None
@@ -191,7 +193,7 @@ def _best(
 
 
 def _with_failure(attempt: _Attempt, format_name: str, source: Source, asked: list[Case]) -> _Attempt:
-    """``failure`` in fidelity.json: the smallest input on which the artefact is wrong."""
+    """Add ``failure`` to fidelity.json: the smallest input on which the artefact is wrong."""
     runner, artefact = attempt.runner, attempt.artefact
     if runner is None:  # its stand-in was compared
         runner, _ = _open(artefact.stand_in or format_name, attempt.folder / artefact.files[0])
@@ -211,7 +213,9 @@ def _compare(source: Source, asked: list[Case], artefact: Artefact, runner: runn
 def _without_running(
     source: Source, asked: list[Case], artefact: Artefact, folder: Path, why_not: str
 ) -> dict[str, Any]:
-    """The fidelity of what does not run here: of its stand-in, where it has one. A wrong one is a failure."""
+    """Return the fidelity of an artefact that does not run here, with its stand-in's; a wrong one is a
+    failure.
+    """
     fidelity = verify.not_executed(why_not)
     if artefact.stand_in is None:
         return fidelity
@@ -225,7 +229,7 @@ def _without_running(
 
 
 def _open(format_name: str, path: Path) -> tuple[runners.Runner | None, str]:
-    """The runner, or why there is none here."""
+    """Return the runner, or the reason why there is none here."""
     try:
         return runners.open_artefact(format_name, path), ""
     except runners.NotExecutable as exc:
@@ -270,12 +274,12 @@ def _write_package(
 
 
 def _ignored_processor(source: Source, request: ExportRequest) -> bool:
-    """Whether the checkpoint's own preprocessing is neither read nor declared."""
+    """Return whether the checkpoint's own preprocessing is neither read nor declared."""
     return request.preprocessing is None and any(path.name == PROCESSOR for path in source.attachments)
 
 
 def _independent_rows(attempt: _Attempt, base: Case) -> bool | None:
-    """Of an artefact that is right; None: it does not run here, or is not."""
+    """Return whether the artefact's rows are independent; None if it does not run here, or is wrong."""
     if attempt.runner is None or attempt.fidelity["verdict"] == FAILED:
         return None
     return independence.rows_are_independent(attempt.runner, base, attempt.artefact.precision)
@@ -283,7 +287,7 @@ def _independent_rows(attempt: _Attempt, base: Case) -> bool | None:
 
 @contextmanager
 def _frameworks_unscanned() -> Iterator[None]:
-    """The garbage collector passes over what is there already: scanning torch takes it half a second."""
+    """Exclude existing objects from garbage collection: scanning torch takes half a second."""
     if gc.get_freeze_count():  # the caller has frozen them
         yield
         return

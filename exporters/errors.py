@@ -1,14 +1,11 @@
-"""Every way a conversion fails: a code for programs, a sentence for the person who owns the model.
+"""The errors of a conversion: a code for programs, and a message for the model's owner.
 
-ExportError
-├── UnsupportedOption     a setting this format does not take; ``allowed`` lists what it does
-├── MissingDependency     the format's toolchain is not installed here
-├── InvalidSource         the file is no model, is damaged, or cannot be converted as it is
-├── UnsafeCheckpoint      loading the file would run code that came with it
-├── ConversionFailed      the converter gave up on this model
-├── VerificationFailed    it converted, but the result does not behave like the original
-├── LimitExceeded         it needs more memory, disk or time than it was given
-└── PackageCorrupt        a finished package is not what its manifest says
+ExportError ├── UnsupportedOption     a setting this format does not take; ``allowed`` lists what it does ├──
+MissingDependency     the format's toolchain is not installed here ├── InvalidSource         the file is no
+model, is damaged, or cannot be converted as it is ├── UnsafeCheckpoint      loading the file would run code
+that came with it ├── ConversionFailed      the converter gave up on this model ├── VerificationFailed    it
+converted, but the result does not behave like the original ├── LimitExceeded         it needs more memory,
+disk or time than it was given └── PackageCorrupt        a finished package is not what its manifest says
 """
 
 import errno
@@ -18,7 +15,7 @@ from typing import Any
 
 
 class ExportError(Exception):
-    """The root. ``details`` is JSON that a program can act on; the message is for a person."""
+    """The base class. ``details`` is JSON for programs; the message is for people."""
 
     code = "export_failed"
 
@@ -64,7 +61,7 @@ class PackageCorrupt(ExportError):
     code = "package_corrupt"
 
 
-# How torch and onnxruntime word a failed allocation: they raise RuntimeError, not MemoryError.
+# torch and onnxruntime report a failed allocation by a RuntimeError with these words, not a MemoryError.
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -76,7 +73,7 @@ _OUT_OF_MEMORY = (
 
 
 def as_limit(exc: BaseException) -> LimitExceeded | None:
-    """The ``LimitExceeded`` that ``exc``, or what caused it, stands for; None when it is something else."""
+    """Return ``exc`` or its cause as a ``LimitExceeded``; None if it is another kind of error."""
     seen: set[int] = set()
     current: BaseException | None = exc
     while current is not None and id(current) not in seen:
@@ -97,27 +94,27 @@ def as_limit(exc: BaseException) -> LimitExceeded | None:
 
 
 def reason(exc: BaseException) -> str:
-    """The innermost cause in one line: the outer ones are advice on debugging torch itself."""
+    """Return the innermost cause in one line: the outer ones are advice on debugging torch itself."""
     while exc.__cause__ is not None:
         exc = exc.__cause__
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    if lines and "TorchScript interpreter" in lines[0]:  # its stack follows, and then the error itself
+    if lines and "TorchScript interpreter" in lines[0]:  # a stack trace follows, then the error itself
         lines = [lines[-1].removeprefix("RuntimeError: ")]
     return f"{type(exc).__name__}: {lines[0][:300] if lines else 'no reason given'}"
 
 
-# Of a converter whose reason is in its own terms.
+# Added to a converter's own reason.
 _ADVICE = " Another format, or another opset_version where the format has one, takes another converter."
 
 
 @contextmanager
 def converting(failure: str, converter: str, advice: str = "") -> Iterator[None]:
-    """Whatever fails within is a ``ConversionFailed``: the failure, its reason, and what to do about it.
+    """Convert every error inside to a ``ConversionFailed`` with the failure, its reason and advice.
 
-    A ``ConversionFailed`` stays as it is.
+    A ``ConversionFailed`` is raised unchanged.
 
     Raises:
-        LimitExceeded: memory, disk or time was what failed.
+        LimitExceeded: memory, disk or time ran out.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Whether a module can be imported here: found by importing it.
+"""Find out whether a module can be imported here, by importing it.
 
 An installed package may still fail: its native part may not load, or a package that it needs may be missing.
-``failures`` imports in child processes, so that a module that crashes its process affects no other.
+``failures`` imports in child processes, so that a module that crashes its process does not affect others.
 """
 
 import json
@@ -22,16 +22,16 @@ _CHILD = "import sys; from exporters import imports; imports.report(sys.argv[1:]
 
 
 def import_silently(module: str) -> Any:
-    """Import a module without the package by which OpenVINO and NNCF report their use to their maker.
+    """Import a module without the telemetry package of OpenVINO and NNCF.
 
-    It also forks a process for each report, with all memory of this one.
+    That package also forks a process for each report, with all memory of this one.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import then fails
     return import_module(module)
 
 
 def why_not(module: str) -> str | None:
-    """Import it into this process. None, or why that failed: ``ABSENT``, or ``cannot be imported (…)``."""
+    """Import a module into this process. Return None, ``ABSENT``, or ``cannot be imported (…)``."""
     try:
         import_silently(module)
     except ModuleNotFoundError as exc:
@@ -46,13 +46,13 @@ def why_not(module: str) -> str | None:
 
 
 def require(module: str, advice: str) -> None:
-    """Raises MissingDependency, with the reason, where it cannot be imported."""
+    """Raises MissingDependency, with the reason, if the module cannot be imported."""
     if reason := why_not(module):
         raise MissingDependency(f"{module.partition('.')[0]} {reason}: {advice}")
 
 
 def failures(modules: Iterable[str]) -> dict[str, str | None]:
-    """Module → why it cannot be imported; None where it can. Takes seconds per framework."""
+    """Module → why it cannot be imported, or None if it can. Takes seconds per framework."""
     wanted = list(dict.fromkeys(modules))
     found: dict[str, str | None] = {}
     while rest := [module for module in wanted if module not in found]:
@@ -64,24 +64,24 @@ def failures(modules: Iterable[str]) -> dict[str, str | None]:
 
 
 def absences(modules: Iterable[str]) -> dict[str, str | None]:
-    """Module → ``ABSENT`` or ``NOT_YET``; imports nothing."""
+    """Return module → ``ABSENT`` or ``NOT_YET``, without importing anything."""
     return {module: ABSENT if find_spec(module.partition(".")[0]) is None else NOT_YET for module in modules}
 
 
 def report(modules: Iterable[str]) -> None:
-    """The child: a JSON line on standard output after each module."""
+    """Write a JSON line to standard output after each module. Runs in the child process."""
     from .sandbox.limits import die_with_parent
 
     die_with_parent()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)  # what a library prints is no answer
+        os.dup2(2, 1)  # output of a library is not part of the result
         for module in modules:
             answers.write(json.dumps([module, why_not(module)]) + "\n")
             answers.flush()
 
 
 def _in_child(modules: list[str]) -> tuple[Mapping[str, str | None], str | None]:
-    """What the child answered, and how it ended where that was before the last module."""
+    """Return the child's results, and how it ended if that was before the last module."""
     command = [sys.executable, "-I", "-c", _CHILD, *modules]
     end: str | None = None
     try:

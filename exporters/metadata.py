@@ -1,6 +1,7 @@
-"""metadata.json: what a package is, as wrappers and servers need it.
+"""metadata.json: the description of a package for wrappers and servers.
 
-``performance`` is measured where the package was made. All else is equal for equal inputs.
+``performance`` is measured on the machine that created the package. Everything else is equal for equal
+inputs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,10 @@ def describe(
     independent_rows: bool | None,
     unbounded: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """The document. ``input_spec`` is the first of ``input_specs``: most models have one.
+    """Return the document. ``input_spec`` is the first of ``input_specs``: most models have one input.
 
-    ``independent_rows``: of ``independence.rows_are_independent``; None: the artefact did not run.
-    ``unbounded``: of ``bounded_cost.unbounded``; None: of no ONNX.
+    ``independent_rows``: the result of ``independence.rows_are_independent``; None: the artefact did not run.
+    ``unbounded``: the result of ``bounded_cost.unbounded``; None: it is no ONNX.
     """
     model = request.model
     inputs = [_input(spec, source, request.preprocessing) for spec in source.inputs]
@@ -86,7 +87,7 @@ def _input(spec: TensorSpec, source: Source, declared: Mapping[str, Any] | None)
 
 
 def _meaning(spec: TensorSpec, declared: Mapping[str, Any] | None, first: bool) -> dict[str, str | None]:
-    """What the postprocessing reads in an output, and in a sentence; it reads the first one."""
+    """Return an output's format and description for the postprocessing, which reads the first output only."""
     if declared is None or not first:
         return {"format": None, "description": None}
     if "nms" not in declared:
@@ -109,7 +110,7 @@ def _meaning(spec: TensorSpec, declared: Mapping[str, Any] | None, first: bool) 
 
 
 def _batch(source: Source, golden: Case) -> int | None:
-    """The size a program that was exported with a fixed batch insists on; None when the caller chooses."""
+    """Return the fixed batch size of a program that was exported with one; None if the caller chooses it."""
     first = source.inputs[0]
     if "batch" in source.dimensions or not first.shape:
         return None

@@ -1,4 +1,4 @@
-"""What a format offers and what a request may ask of it, told before a job starts and without a framework."""
+"""The options of a format, and their validation before a job starts, without a framework."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .errors import UnsupportedOption
 
 @dataclass(frozen=True)
 class Option:
-    """``allowed``: for an integer its (smallest, largest); for anything else the values, or None for any.
+    """An option. ``allowed``: an integer's (smallest, largest); otherwise the values, or None for any.
 
-    ``refused``: values that the field knows and this format does not offer, and why not.
+    ``refused``: values that exist for the option, but not for this format, with the reason.
     """
 
     type: Literal["integer", "boolean", "string", "object", "array"]
@@ -48,7 +48,7 @@ class Option:
         return f": {reasons[0]}" if reasons else ""
 
 
-# Of every format: what a checkpoint does not say of itself.
+# Options of every format: information that a checkpoint does not contain.
 SOURCE_OPTIONS: Mapping[str, Option] = {
     "inputs": Option(
         "array",
@@ -66,7 +66,7 @@ SOURCE_OPTIONS: Mapping[str, Option] = {
 }
 
 
-# Of formats whose graph can hold the declared preprocessing.
+# An option of formats whose graph can hold the declared preprocessing.
 EMBED_PREPROCESSING = Option(
     "boolean",
     False,
@@ -85,11 +85,13 @@ EMBED_POSTPROCESSING = Option(
 
 @dataclass(frozen=True)
 class Specification:
-    """What a format is: enough for an API to offer it and to refuse a wrong request before a job starts.
+    """The description of a format: enough for an API to offer it, and to refuse a request before a job
+    starts.
 
-    ``options`` are the format's own, SOURCE_OPTIONS, and those of embedding where it ``embeds``; ``check``
-    raises UnsupportedOption for what no single option can say of itself. ``fixes_sizes``: it has no dynamic
-    axes. ``runs_on``: the only platform that can execute it, and so prove it; None: wherever it is converted.
+    ``options`` are the format's own, SOURCE_OPTIONS, and those of embedding if it ``embeds``. ``check``
+    raises UnsupportedOption for combinations of options that are invalid. ``fixes_sizes``: it has no dynamic
+    axes. ``runs_on``: the only platform that can execute it, and therefore verify it; None: any platform that
+    converts it.
     """
 
     name: str
@@ -110,7 +112,7 @@ class Specification:
         )
 
     def validate(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """``options`` with the defaults filled in.
+        """Return ``options`` with the defaults filled in.
 
         Raises:
             UnsupportedOption: an unknown name, or a value of the wrong type or outside its range.

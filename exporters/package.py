@@ -39,7 +39,7 @@ GOLDEN = "golden.npz"
 README = "README.md"
 
 _TEXT = {".cpp", ".gradle", ".h", ".json", ".kt", ".md", ".py", ".swift", ".txt"}
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can tell
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 _CHUNK_BYTES = 1 << 20
 _MAX_FILES = 10_000
 DEFAULT_LIMIT_BYTES = 64_000_000_000
@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``files``: path with forward slashes → digest and size; the manifest itself is not among them."""
+    """``files``: path with forward slashes → digest and size, without the manifest itself."""
 
     format_version: int
     files: Mapping[str, Entry]
@@ -64,7 +64,7 @@ class Manifest:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """The one way a package's JSON is written: equal documents are equal bytes."""
+    """Write a package's JSON: equal documents are equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
@@ -72,7 +72,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_manifest(folder: Path) -> Manifest:
-    """Record what the folder holds now. The last file to be written. All files get the mode 0644."""
+    """Write the manifest of the folder, as its last file. All files get the mode 0644."""
     for name in _files(folder):
         (folder / name).chmod(_MODE)
     files = {name: _entry(folder / name) for name in _files(folder) if name != MANIFEST}
@@ -91,7 +91,7 @@ def write_manifest(folder: Path) -> Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises PackageCorrupt when it is missing, not understood, or of a newer layout."""
+    """Read the manifest. Raises PackageCorrupt if it is missing, invalid, or of a newer layout."""
     try:
         document = json.loads((folder / MANIFEST).read_bytes())
         version = document["format_version"]
@@ -110,10 +110,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """Every file is there, whole and unchanged, and there is no other.
+    """Check that every file is present and unchanged, and that there is no other.
 
     Raises:
-        PackageCorrupt: it is not; ``details.file`` names the first one that is wrong.
+        PackageCorrupt: the check fails; ``details.file`` names the first wrong file.
     """
     manifest = read_manifest(folder)
     present = _files(folder) - {MANIFEST}
@@ -130,20 +130,21 @@ def verify(folder: Path) -> Manifest:
 
 
 def pack(folder: Path, zip_path: Path) -> None:
-    """Equal folders give equal archives: sorted, no times, no modes. What does not shrink is stored."""
+    """Write a zip. Equal folders give equal archives: sorted, no times, no modes. Only text is compressed."""
     with zipfile.ZipFile(zip_path, "w", allowZip64=True) as archive:
         for name in sorted(_files(folder)):
             info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = _MODE << 16
             info.create_system = 3
             info.compress_type = zipfile.ZIP_DEFLATED if Path(name).suffix in _TEXT else zipfile.ZIP_STORED
-            info.file_size = (folder / name).stat().st_size  # tells zipfile whether it needs zip64
+            # from this, zipfile determines whether it needs zip64
+            info.file_size = (folder / name).stat().st_size
             with (folder / name).open("rb") as source, archive.open(info, "w") as target:
                 shutil.copyfileobj(source, target, _CHUNK_BYTES)
 
 
 def unpack(zip_path: Path, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
-    """Extract a package from anybody into ``folder``, which must not exist; all of it or nothing.
+    """Extract an untrusted package into ``folder``, which must not exist. On an error nothing is left.
 
     Raises:
         PackageCorrupt: no archive, a name that leaves the folder, a link, or more than ``limit_bytes``.
@@ -187,7 +188,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, le
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with archive.open(member) as source, target.open("xb") as file:
-        while chunk := source.read(_CHUNK_BYTES):  # the sizes an archive announces may be lies
+        while chunk := source.read(_CHUNK_BYTES):  # an archive may declare wrong sizes
             written += len(chunk)
             if written > left:
                 raise PackageCorrupt(
@@ -198,7 +199,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, le
 
 
 def _files(folder: Path) -> set[str]:
-    """Raises PackageCorrupt for a link or a device: a package is plain files."""
+    """Return the files of a package. Raises PackageCorrupt for a link or a device."""
     found = set()
     for root, folders, names in os.walk(folder):
         for name in (*folders, *names):

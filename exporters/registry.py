@@ -1,4 +1,4 @@
-"""The one explicit list of formats. A new one is a file in ``formats`` and a line here."""
+"""The list of all formats. A new one is a file in ``formats`` and a line here."""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -31,8 +31,10 @@ Routes = dict[str, dict[str, Exporter]]
 
 
 def load(modules: Iterable[str]) -> Routes:
-    """Raises:
-    ValueError: two of them lead to one format from one family, or describe one format differently.
+    """Import the exporters.
+
+    Raises:
+        ValueError: two of them convert one family to one format, or describe one format differently.
     """
     found: Routes = {}
     for module in modules:
@@ -49,23 +51,23 @@ def load(modules: Iterable[str]) -> Routes:
 
 
 def specifications() -> tuple[Specification, ...]:
-    """Every format, installed or not; reading them imports no framework."""
+    """Return every format, installed or not. Imports no framework."""
     return tuple(_any(routes).SPECIFICATION for routes in load(_MODULES).values())
 
 
 def specification(name: str) -> Specification:
-    """Raises UnsupportedOption for an unknown format."""
+    """Return a format's specification. Raises UnsupportedOption for an unknown format."""
     return _any(_find(name)).SPECIFICATION
 
 
 def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> list[tuple[Exporter, ...]]:
-    """The ways from a family of sources to a format, best first: in one step, or by ONNX in two.
+    """Return the conversions from a family of sources to a format, best first: one step, or two through ONNX.
 
-    ``options``, complete, decide what has to be installed; None: the defaults.
+    ``options`` (complete) determine the required modules; None: the defaults.
 
     Raises:
-        UnsupportedOption: no such format, or no way to it from there.
-        MissingDependency: no way's toolchain can be imported.
+        UnsupportedOption: no such format, or no conversion to it from this family.
+        MissingDependency: no conversion's toolchain can be imported.
     """
     ways = _ways(name, family)
     if not ways:
@@ -81,7 +83,7 @@ def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> 
 
 
 def presented(route: tuple[Exporter, ...], source: Source, options: Mapping[str, Any]) -> Source:
-    """The source as an artefact with these options presents it; it is what the artefact is compared with.
+    """Return the source as the artefact with these options presents it, for the comparison.
 
     Raises:
         UnsupportedOption: the options contradict the source.
@@ -91,16 +93,16 @@ def presented(route: tuple[Exporter, ...], source: Source, options: Mapping[str,
 
 
 def kinds(name: str) -> list[str]:
-    """The kinds of checkpoints that a format can be made of."""
+    """Return the kinds of checkpoints that can be converted to a format."""
     return [kind for kind, family in FAMILIES.items() if _ways(name, family)]
 
 
 def why_unavailable(
     name: str, family: str | None = None, found: Mapping[str, str | None] | None = None
 ) -> str | None:
-    """Why this machine cannot make a format (of such sources), in one line; None when it can.
+    """Return why this machine cannot create a format (from such sources), in one line; None if it can.
 
-    ``found``: what ``imports.failures`` returned for ``modules()``; None: import them into this process.
+    ``found``: the result of ``imports.failures`` for ``modules()``; None: import them into this process.
     """
     families = dict.fromkeys(FAMILIES.values()) if family is None else [family]
     ways = [way for one in families for way in _ways(name, one)]
@@ -109,24 +111,24 @@ def why_unavailable(
 
 
 def why_not_loaded(library: str, found: Mapping[str, str | None] | None = None) -> str | None:
-    """Why checkpoints of one of ``base.LIBRARIES`` cannot be loaded here; ``found`` as above."""
+    """Return why checkpoints of one of ``base.LIBRARIES`` cannot be loaded here. ``found``: see above."""
     missing = _missing(LIBRARIES[library], found)
     return _what_is_wrong(f"A checkpoint of {library}", missing, _INSTALL) if missing else None
 
 
 def modules() -> list[str]:
-    """Every module that some export imports with its options left at their defaults."""
+    """Return every module that some export imports with default options."""
     of_formats = {module for spec in specifications() for module in requirements(spec.name)}
     return sorted(of_formats.union(*LIBRARIES.values()))
 
 
 def steps(name: str, family: str) -> int:
-    """In how many steps at best a format is made of such sources; 0: there is no way."""
+    """Return the smallest number of steps to a format from such sources; 0: it cannot be converted."""
     return min(map(len, _ways(name, family)), default=0)
 
 
 def requirements(name: str) -> list[str]:
-    """The modules that some way to a format imports."""
+    """Return the modules that the conversions to a format import."""
     return sorted({module for exporter in _find(name).values() for module in exporter.REQUIRES})
 
 
@@ -150,7 +152,7 @@ def _needed(way: tuple[Exporter, ...], options: Mapping[str, Any] | None = None)
 
 
 def _missing(modules: Iterable[str], found: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """Module → why it cannot be imported."""
+    """Return module → why it cannot be imported."""
     reasons = {module: imports.why_not(module) if found is None else found[module] for module in modules}
     return {module: reason for module, reason in reasons.items() if reason is not None}
 

@@ -1,4 +1,4 @@
-"""One conversion as its caller asks for it, and what came of it; both travel as JSON."""
+"""The request for one conversion and its result; both are serialised as JSON."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .processing.declared import class_names
 
 @dataclass(frozen=True)
 class Trust:
-    """What the operator lets a checkpoint do while it is loaded: nothing, unless it is said."""
+    """What a checkpoint may do while it is loaded; by default, nothing. The operator sets it."""
 
-    unsafe_checkpoints: bool = False  # unpickle what no allow-list knows
+    unsafe_checkpoints: bool = False  # unpickle what no allow-list contains
     modules: tuple[str, ...] = ()  # import classes of these packages as architectures
 
 
@@ -43,7 +43,7 @@ class ExportRequest:
 
     @classmethod
     def from_json(cls, data: Any) -> ExportRequest:
-        """Raises UnsupportedOption for a missing or unknown field, or a field of the wrong type."""
+        """Parse a request. Raises UnsupportedOption for a missing, unknown or wrongly typed field."""
         known = [f.name for f in fields(cls)]
         if not isinstance(data, dict):
             raise UnsupportedOption("The request is not a JSON object.", allowed=known)
@@ -96,7 +96,7 @@ _JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string", bo
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made. ``performance`` is what ``measure`` found, which metadata.json has too."""
+    """The result of an export. ``performance`` is the result of ``measure``, which metadata.json has too."""
 
     package_dir: Path
     format: str

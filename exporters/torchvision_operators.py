@@ -1,9 +1,9 @@
-"""Declare torchvision's operators where its native part does not load.
+"""Declare torchvision's operators if its native part does not load.
 
-timm, Ultralytics and transformers import torchvision. The build on PyPI is for a torch with CUDA. Beside a
-torch without it the native part does not load, and ``import torchvision`` ends in ``operator torchvision::nms
-does not exist``. These libraries need its Python part only, which works once the operators are declared.
-Where the native part loads, nothing happens here.
+timm, Ultralytics and transformers import torchvision. The build on PyPI is for a torch with CUDA. With a
+torch without CUDA its native part does not load, and ``import torchvision`` fails with ``operator
+torchvision::nms does not exist``. These libraries need its Python part only, which works once the operators
+are declared. If the native part loads, this module does nothing.
 """
 
 import sys
@@ -17,14 +17,14 @@ _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-# The module that torchvision imports after its native part, and that fails where the operators are missing.
+# torchvision imports this module after its native part; it fails if the operators are missing.
 _NEEDS_THEM = "torchvision._meta_registrations"
 
 
 class _Declare(MetaPathFinder):
-    """Find nothing; declare the operators before the module that needs them is imported."""
+    """An import hook that finds nothing, but declares the operators before they are needed."""
 
-    library: Any = None  # the declarations end with this object
+    library: Any = None  # the declarations live as long as this object
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -40,6 +40,6 @@ class _Declare(MetaPathFinder):
 
 
 def install() -> None:
-    """Have the operators declared when this process imports torchvision. Imports nothing itself."""
+    """Arrange that importing torchvision declares the operators. Imports nothing itself."""
     if not any(isinstance(finder, _Declare) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Declare())

@@ -1,6 +1,6 @@
-"""Run an artefact: ``load(package_dir)`` picks the runner by the package's metadata.json.
+"""Run an artefact: ``load(package_dir)`` chooses the runner by the package's metadata.json.
 
-Serving uses these: importing this package loads no runtime.
+The inference server uses this package: importing it loads no runtime.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from ..base import Arrays, TensorSpec
 from ..errors import PackageCorrupt, UnsupportedOption
 
-# Format → the module that runs it; each has ``load(path, threads)``, and some more, as _OPTIONS says.
+# Format → the module that runs it. Each has ``load(path, threads)``; _OPTIONS lists further arguments.
 _RUNNERS = {
     "onnx": "exporters.runners.onnx",
     "pickle": "exporters.runners.estimator",
@@ -28,29 +28,29 @@ _RUNNERS = {
 _OPTIONS = {"onnx": ("gpu", "spin"), "openvino": ("gpu",)}
 
 
-# (name of an axis, the (input, axis) places that have it)
+# (name of an axis, its (input, axis) positions)
 SharedAxes: TypeAlias = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
-# How a runner names an axis to which the artefact gives no name.
+# Prefix of a runner's name for an axis without a name in the artefact.
 UNNAMED = "dim_"
 
 
 class InputError(ValueError):
-    """The caller's input is wrong: a name, a dtype or a shape. All else a runner raises is its own fault."""
+    """The caller's input is wrong: a name, a dtype or a shape. A runner's other errors are its own faults."""
 
 
 class NotExecutable(Exception):
-    """The format's runtime does not exist on this platform; the message says so for a person."""
+    """The format's runtime does not exist on this platform; the message tells the user."""
 
 
 class Stop:
-    """Ends a run from another thread, where its runtime can; elsewhere the run goes on."""
+    """Ends a run from another thread, if its runtime supports that; otherwise the run continues."""
 
     def __init__(self) -> None:
         self.asked = False
         self._end: Callable[[], None] | None = None
 
     def by(self, end: Callable[[], None]) -> None:
-        """What ends the run that is about to begin."""
+        """Set the function that ends the run that is about to begin."""
         self._end = end
         if self.asked:
             end()
@@ -66,24 +66,24 @@ class Runner(Protocol):
     outputs: tuple[TensorSpec, ...]
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Name → array in, name → array out. Raises InputError; may be called by several threads at once."""
+        """Run the model, name → array to name → array. Raises InputError. Thread-safe."""
 
 
 def predict_until(runner: Runner, inputs: Arrays, stop: Stop) -> Arrays:
-    """``runner.predict``, which ``stop`` can end early; the runtime's own error is raised then."""
+    """Call ``runner.predict`` so that ``stop`` can end it early; then the runtime's own error is raised."""
     run: Callable[[Arrays, Stop], Arrays] | None = getattr(runner, "predict_until", None)
     return runner.predict(inputs) if run is None else run(inputs, stop)
 
 
 def load(package_dir: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False) -> Runner:
-    """The runner of an unpacked package, which rejects sizes that its source does not take.
+    """Return the runner of an unpacked package, which rejects sizes that its source does not accept.
 
     ``threads``: how many cores one call may use.
 
     Args:
-        gpu: on the machine's graphics processor, where there is one and the format's runtime can use it.
-        spin: threads wait for each other awake, where the format's runtime can: a call is faster, and
-            whatever else the machine does is slower.
+        gpu: use the machine's graphics processor, if there is one and the format's runtime supports it.
+        spin: let threads wait for each other by spinning, if the format's runtime supports it: calls are
+            faster, and everything else on the machine is slower.
 
     Raises:
         PackageCorrupt: no readable metadata.json.
@@ -103,7 +103,7 @@ def load(package_dir: Path, threads: int = 1, *, gpu: bool = False, spin: bool =
 def open_artefact(
     format_name: str, path: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False
 ) -> Runner:
-    """The runner of a bare artefact of the format; arguments as of ``load``.
+    """Return the runner of a bare artefact of the format; arguments as for ``load``.
 
     Raises:
         UnsupportedOption: no runner for it.
@@ -122,7 +122,7 @@ def open_artefact(
 
 
 def mismatch(specs: Sequence[TensorSpec], inputs: Arrays) -> str | None:
-    """What is wrong with the inputs in the caller's terms: a name, a dtype, a shape; None when they fit."""
+    """Return what is wrong with the inputs (a name, a dtype, a shape), for the caller; None if they fit."""
     names = {spec.name for spec in specs}
     if set(inputs) != names:
         return f"The inputs are {_list(names)}, not {_list(inputs)}."
@@ -141,7 +141,7 @@ def mismatch(specs: Sequence[TensorSpec], inputs: Arrays) -> str | None:
 
 
 def shared_axes(specs: Sequence[TensorSpec]) -> SharedAxes:
-    """The axes of one name, where there are several: their sizes have to be equal."""
+    """Return the named axes that occur more than once: their sizes must be equal."""
     places: dict[str, list[tuple[str, int]]] = {}
     for spec in specs:
         for axis, size in enumerate(spec.shape):
@@ -151,7 +151,7 @@ def shared_axes(specs: Sequence[TensorSpec]) -> SharedAxes:
 
 
 def unequal_axes(shared: SharedAxes, inputs: Arrays) -> tuple[str, str] | None:
-    """The first input that has another size of a shared axis, and what is wrong with it."""
+    """Return the first input with another size of a shared axis, and what is wrong with it."""
     for name, places in shared:
         (first, first_axis), *others = places
         size = inputs[first].shape[first_axis]

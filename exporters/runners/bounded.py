@@ -1,4 +1,4 @@
-"""The sizes of dynamic axes that a package's source takes, checked before its artefact runs."""
+"""Check the sizes of dynamic axes against the package's ranges before its artefact runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from . import InputError, Runner, Stop, predict_until
 
 
 class BoundedRunner:
-    """``axes``: input → axis → name and range, for each axis with a limited range."""
+    """A runner with limits. ``axes``: input → axis → name and range, for each axis with a limited range."""
 
     def __init__(self, runner: Runner, axes: Mapping[str, Mapping[int, tuple[str, Dimension]]]) -> None:
         self._runner = runner
@@ -17,7 +17,7 @@ class BoundedRunner:
         self.outputs = runner.outputs
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError as the runner does, and for a size that the source model does not take."""
+        """Run the model. Raises InputError, also for a size that the source model does not accept."""
         self._check(inputs)
         return self._runner.predict(inputs)
 
@@ -38,7 +38,7 @@ class BoundedRunner:
 
 
 def most_rows(runner: Runner) -> int | None:
-    """The largest batch that the runner's package takes; None: any."""
+    """Return the largest batch that the runner's package accepts; None: any."""
     if not isinstance(runner, BoundedRunner):
         return None
     batches = [axes[0][1] for axes in runner.axes.values() if 0 in axes and axes[0][0] == "batch"]
@@ -46,13 +46,13 @@ def most_rows(runner: Runner) -> int | None:
 
 
 def with_bounds(runner: Runner, metadata: Mapping[str, Any]) -> Runner:
-    """The runner with the ranges of metadata.json; itself where they bound nothing."""
+    """Return the runner with the ranges of metadata.json; the runner itself if they limit nothing."""
     axes = bounds_of(metadata)
     return BoundedRunner(runner, axes) if axes else runner
 
 
 def bounds_of(metadata: Mapping[str, Any]) -> dict[str, dict[int, tuple[str, Dimension]]]:
-    """Input → axis → its name and range, of the axes whose range excludes a size."""
+    """Return input → axis → its name and range, for the axes whose range excludes a size."""
     ranges = {
         name: Dimension(one["min"], one["max"], multiple=one.get("multiple", 1))
         for name, one in metadata.get("dynamic_axes", {}).items()

@@ -1,4 +1,4 @@
-"""Core ML, where there is one: on macOS. Elsewhere an ``.mlpackage`` is a folder that nobody can open."""
+"""Run Core ML, on macOS only. On other platforms an ``.mlpackage`` cannot be opened."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from . import InputError, NotExecutable, mismatch
 
 
 class CoremlRunner:
-    """``predict`` as coremltools documents it; one call at a time."""
+    """Runs a model through coremltools' ``predict``, one call at a time."""
 
     def __init__(self, model: Any, interface: dict[str, Any]) -> None:
         self._model = model
@@ -22,7 +22,7 @@ class CoremlRunner:
         self.outputs = tuple(map(TensorSpec.from_json, interface["outputs"]))
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError for a wrong name, dtype or shape, or an integer that 32 bits do not hold."""
+        """Run the model. Raises InputError for a wrong name, dtype or shape, or integers beyond 32 bits."""
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)
@@ -33,7 +33,7 @@ class CoremlRunner:
 
 
 def load(path: Path, threads: int = 1) -> CoremlRunner:
-    """``path`` is the package's Manifest.json; Core ML chooses its threads itself.
+    """Load the package of the Manifest.json in ``path``. Core ML chooses its threads itself.
 
     Raises:
         NotExecutable: not on macOS.

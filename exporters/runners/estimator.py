@@ -1,4 +1,4 @@
-"""A stored estimator through its own library, on the CPU; read by the same gate as any other."""
+"""Run a stored estimator with its own library, on the CPU; it is read through the same gate as uploads."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from . import InputError, mismatch
 
 
 class EstimatorRunner:
-    """scikit-learn's estimators are not changed by ``predict``: threads share one."""
+    """``predict`` does not change scikit-learn's estimators, so threads share one."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -24,7 +24,7 @@ class EstimatorRunner:
         )
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """float32 is taken where the input is float64: it is the same number.
+        """Run the estimator. float32 is accepted for a float64 input, because no value changes.
 
         Raises InputError for a wrong name, dtype or shape.
         """
@@ -41,11 +41,11 @@ class EstimatorRunner:
 
 
 def load(path: Path, threads: int = 1) -> EstimatorRunner:
-    """``threads`` is not asked: the libraries compute with what the process was given.
+    """Load the estimator. ``threads`` is ignored: the libraries use the process's settings.
 
     Raises:
         UnsafeCheckpoint, InvalidSource: as ``sources.estimators``.
-        PackageCorrupt: it is none of the estimators that packages hold.
+        PackageCorrupt: it is not an estimator file of packages.
     """
     from ..sources import estimators
 
@@ -55,7 +55,7 @@ def load(path: Path, threads: int = 1) -> EstimatorRunner:
 
 
 def _input_dtype(path: Path) -> str:
-    """float32 of a package from before its input was the estimator's own; float64 of every other."""
+    """Return the input's dtype: float32 in old packages, float64 in those without a readable dtype."""
     try:
         document = json.loads((path.parent / METADATA).read_bytes())
         return str(document["input_spec"]["dtype"])

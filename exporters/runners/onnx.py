@@ -1,4 +1,4 @@
-"""ONNX through onnxruntime, on the CPU or a GPU of NVIDIA's."""
+"""Run ONNX with onnxruntime, on the CPU or an NVIDIA GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ class OnnxRunner:
         self._names = [spec.name for spec in self.outputs]
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError for a wrong name, dtype or shape; anything else is the runtime's own failure."""
+        """Run the model. Raises InputError for a wrong name, dtype or shape; other errors are the
+        runtime's.
+        """
         return self._run(inputs, None)
 
     def predict_until(self, inputs: Arrays, stop: Stop) -> Arrays:
-        """As ``runners.predict_until``. onnxruntime looks between two nodes: one that runs long runs on."""
+        """See ``runners.predict_until``. onnxruntime stops between two nodes: a long node runs to its end."""
         options = self._options()
         stop.by(lambda: setattr(options, "terminate", True))
         return self._run(inputs, options)
@@ -56,9 +58,9 @@ class OnnxRunner:
 
 
 def load(path: Path, threads: int = 1, *, gpu: bool = False, spin: bool = False) -> OnnxRunner:
-    """A session that uses ``threads`` cores per call, and none between calls.
+    """Open a session that uses ``threads`` cores per call, and none between calls.
 
-    ``gpu``: by CUDA, where it can. ``spin``: as of ``runners.load``.
+    ``gpu``: use CUDA if available. ``spin``: see ``runners.load``.
 
     Raises:
         onnxruntime's own errors: the file is missing or no ONNX model.

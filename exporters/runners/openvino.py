@@ -1,4 +1,4 @@
-"""OpenVINO IR through OpenVINO's own runtime, on the CPU or a GPU of Intel's."""
+"""Run OpenVINO IR with OpenVINO's own runtime, on the CPU or an Intel GPU."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from ..base import Arrays, TensorSpec
 from ..imports import import_silently
 from . import InputError, mismatch
 
-# Where the IR keeps the names of its dynamic axes, which OpenVINO itself does not have: JSON, name → axes.
+# The place in the IR for the names of dynamic axes, which OpenVINO does not have: JSON, name → axes.
 AXES_INFO = ["model_info", "axes"]
 DTYPES = {
     "f16": "float16",
@@ -26,17 +26,17 @@ DTYPES = {
     "u64": "uint64",
     "boolean": "bool",
 }
-# More would only cost memory: every stream holds the activations of one call.
+# More would only use memory: every stream holds the activations of one call.
 _MAX_STREAMS = 4
 
 
 def runtime() -> Any:
-    """The package ``openvino``."""
+    """Return the package ``openvino``."""
     return import_silently("openvino")
 
 
 class OpenVinoRunner:
-    """One compiled model; every call that runs at the same time has an infer request of its own."""
+    """One compiled model; concurrent calls have an infer request each."""
 
     def __init__(self, model: Any, compiled: Any) -> None:
         axes = _axes(model)
@@ -46,19 +46,21 @@ class OpenVinoRunner:
         self._idle: LifoQueue[Any] = LifoQueue()
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError for a wrong name, dtype or shape; anything else is the runtime's own failure."""
+        """Run the model. Raises InputError for a wrong name, dtype or shape; other errors are the
+        runtime's.
+        """
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)
         for name, array in inputs.items():
-            if not array.size:  # a quantized network would answer with what it computed before
+            if not array.size:  # a quantized network would return its previous result
                 raise InputError(f"The input {name!r} is empty: OpenVINO runs on at least one row.")
         try:
             request = self._idle.get_nowait()
         except Empty:
             request = self._compiled.create_infer_request()
         try:
-            # By position: two outputs may be one tensor, and then share a name. The results are copies.
+            # By position: two outputs may be one tensor with a shared name. The results are copies.
             answers = request.infer([inputs[spec.name] for spec in self.inputs], share_outputs=False)
             return {spec.name: answers[index] for index, spec in enumerate(self.outputs)}
         finally:
@@ -66,9 +68,9 @@ class OpenVinoRunner:
 
 
 def load(path: Path, threads: int = 1, *, gpu: bool = False) -> OpenVinoRunner:
-    """A model that uses ``threads`` cores per call; it computes in float32 and writes no cache.
+    """Load a model that uses ``threads`` cores per call; it computes in float32 and writes no cache.
 
-    ``gpu``: on the GPU, where OpenVINO finds one.
+    ``gpu``: use the GPU, if OpenVINO finds one.
 
     Raises:
         RuntimeError: OpenVINO's, for a file that is missing or no IR.
@@ -79,8 +81,8 @@ def load(path: Path, threads: int = 1, *, gpu: bool = False) -> OpenVinoRunner:
     if gpu and "GPU" in core.available_devices:
         return OpenVinoRunner(model, core.compile_model(model, "GPU", {"INFERENCE_PRECISION_HINT": "f32"}))
     streams = 1 if _is_compressed(model) else min(_MAX_STREAMS, max(1, (os.cpu_count() or 1) // threads))
-    # Where the processor can, the CPU plugin computes in bfloat16, or quantizes activations beside
-    # compressed weights: faster, and off by 1e-2.
+    # By default, if the processor supports it, the CPU plugin computes in bfloat16, or quantizes activations
+    # beside compressed weights: that is faster, and off by 1e-2.
     compiled = core.compile_model(
         model,
         "CPU",
@@ -95,7 +97,7 @@ def load(path: Path, threads: int = 1, *, gpu: bool = False) -> OpenVinoRunner:
 
 
 def _is_compressed(model: Any) -> bool:
-    """Whether weights are in 8 bits: with them and several streams, convolutions answer garbage (2026.4)."""
+    """Return whether weights have 8 bits: with several streams, their convolutions are wrong (2026.4)."""
     return any(
         node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in ("i8", "u8")
         for node in model.get_ops()
@@ -110,7 +112,7 @@ def _axes(model: Any) -> dict[str, list[int | str]]:
 
 
 def _spec(port: Any, axes: dict[str, list[int | str]]) -> TensorSpec:
-    """The node's name, not its tensor's: an output that is an input, unchanged, has the names of both."""
+    """Use the node's name, not its tensor's: an output that is an unchanged input has the names of both."""
     name = port.node.get_friendly_name()
     named = axes.get(name, [])
     shape = tuple(

@@ -1,4 +1,4 @@
-"""An exported program through torch, on the CPU: read as a checkpoint is, through the same gate."""
+"""Run an exported program with torch, on the CPU; it is read through the same gate as a checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from .torch_module import TorchRunner, read_interface
 
 
 def load(path: Path, threads: int = 1) -> TorchRunner:
-    """Raises InvalidSource and UnsafeCheckpoint as ``sources.pt2``; ValueError where no export made it."""
+    """Load a program. Raises InvalidSource, UnsafeCheckpoint; ValueError if it is not from an export."""
     from ..request import Trust
     from ..sources import pt2
 
@@ -16,7 +16,7 @@ def load(path: Path, threads: int = 1) -> TorchRunner:
 
 
 def of_program(program: Any, path: Path, threads: int) -> TorchRunner:
-    """The program, with the names that the archive at ``path`` gives its inputs and outputs."""
+    """Return a runner of the program, with the archive's names of its inputs and outputs."""
     import torch
     from torch.utils._pytree import tree_unflatten
 

@@ -1,4 +1,4 @@
-"""Weights and architecture, put together and run through torch, on the CPU."""
+"""Combine weights and architecture, and run them with torch, on the CPU."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from .torch_module import TorchRunner, read_interface
 
 
 def load(path: Path, threads: int = 1) -> TorchRunner:
-    """``path`` is the weights; the architecture lies beside them.
+    """Load the weights in ``path`` and the architecture beside them.
 
     Raises:
-        RuntimeError: the weights are not those of the architecture: a name, a shape or a dtype.
+        RuntimeError: a name, a shape or a dtype of the weights does not fit the architecture.
         InvalidSource, UnsafeCheckpoint: as ``sources.pt2``.
     """
     from safetensors.torch import load_file

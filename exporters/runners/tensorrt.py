@@ -1,4 +1,4 @@
-"""A TensorRT engine on the GPU that it was built for."""
+"""Run a TensorRT engine on the GPU that it was built for."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from . import InputError, NotExecutable, mismatch
 
 
 class TensorRtRunner:
-    """One engine; calls take turns on the GPU."""
+    """One engine; calls run one after the other on the GPU."""
 
     def __init__(self, engine: build_engine.Engine) -> None:
         self._engine = engine
@@ -17,7 +17,7 @@ class TensorRtRunner:
         self.outputs = tuple(_spec(name, *kind) for name, kind in engine.outputs.items())
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError for a wrong name, dtype or shape, or one outside the engine's profile."""
+        """Run the engine. Raises InputError for a wrong name, dtype or shape, or one outside its profile."""
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)
@@ -28,7 +28,7 @@ class TensorRtRunner:
 
 
 def load(path: Path, threads: int = 1) -> TensorRtRunner:
-    """The engine in ``path``; ``threads`` means nothing on a GPU.
+    """Load the engine in ``path``. ``threads`` has no effect on a GPU.
 
     Raises:
         NotExecutable: it is not built yet, or TensorRT or its GPU is not here.

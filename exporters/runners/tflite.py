@@ -1,4 +1,4 @@
-"""TFLite through LiteRT's interpreter, on the CPU."""
+"""Run TFLite with LiteRT's interpreter, on the CPU."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ from . import InputError, mismatch
 
 
 class TfliteRunner:
-    """An interpreter answers one call at a time: each call takes an idle one, or opens another.
+    """An interpreter runs one call at a time: each call takes an idle one, or opens another.
 
-    They share the file's pages; what one costs of its own is the tensors between the operators.
+    They share the file's pages; each needs memory of its own only for intermediate tensors.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -27,7 +27,9 @@ class TfliteRunner:
         self.outputs = _specs(runner.get_output_details(), first.get_output_details())
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError for a wrong name, dtype or shape; anything else is the runtime's own failure."""
+        """Run the model. Raises InputError for a wrong name, dtype or shape; other errors are the
+        runtime's.
+        """
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)
@@ -49,7 +51,7 @@ class TfliteRunner:
 
 
 def load(path: Path, threads: int = 1) -> TfliteRunner:
-    """An interpreter that uses ``threads`` cores per call.
+    """Open an interpreter that uses ``threads`` cores per call.
 
     Raises:
         ValueError, RuntimeError: the file is missing or no TFLite model.
@@ -58,7 +60,7 @@ def load(path: Path, threads: int = 1) -> TfliteRunner:
 
 
 def _specs(named: dict[str, Any], ordered: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    """A signature lists its tensors by alphabet; the graph has them in the source's order."""
+    """Return the tensors in the source's order, which the graph has; a signature sorts them by name."""
     position = {detail["index"]: number for number, detail in enumerate(ordered)}
     return tuple(
         TensorSpec(name, detail["dtype"].__name__.rstrip("_"), tuple(map(int, detail["shape_signature"])))

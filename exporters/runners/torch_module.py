@@ -1,4 +1,4 @@
-"""What the runners of torch's own formats share: call a network with arrays, on the CPU."""
+"""Call a torch network with arrays, on the CPU: shared by the runners of torch's own formats."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from . import InputError, mismatch
 
 
 class TorchRunner:
-    """``call`` takes the inputs as tensors in their order, and returns tensors in the order of the outputs.
+    """``call`` takes the inputs as tensors in order, and returns tensors in the order of the outputs.
 
-    A network in eval mode keeps nothing between calls, so several threads may call it at once.
+    A network in eval mode stores nothing between calls, so several threads may call it at once.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class TorchRunner:
         self.outputs = tuple(outputs)
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Raises InputError for a wrong name, dtype, shape, or sizes and values that the network refuses."""
+        """Run it. Raises InputError for a wrong name, dtype, shape, or sizes and values that it rejects."""
         import torch
 
         from ..sources.tensors import flatten_outputs, to_numpy, to_torch
@@ -36,7 +36,7 @@ class TorchRunner:
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)
-        # torch keeps this number per thread, and more than one runner may live in a process.
+        # torch stores this number per thread, and a process may have more than one runner.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.no_grad():
@@ -45,7 +45,7 @@ class TorchRunner:
             except (IndexError, RuntimeError, ValueError, AssertionError) as exc:
                 if as_limit(exc):
                     raise
-                # The same network ran before: what differs are sizes and values.
+                # The same network ran before, so the error comes from sizes or values.
                 reason = (str(exc).strip().splitlines() or ["no reason given"])[-1]
                 raise InputError(f"The model does not take these inputs: {reason[:300]}") from exc
         tensors = flatten_outputs(answer, ()).values()
@@ -53,7 +53,7 @@ class TorchRunner:
 
 
 def read_interface(text: str | bytes) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs, of the ``interface.json`` in an archive.
+    """Return inputs and outputs from the ``interface.json`` of an archive.
 
     Raises:
         ValueError: the archive has none.

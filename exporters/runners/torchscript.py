@@ -1,4 +1,4 @@
-"""TorchScript through torch, on the CPU."""
+"""Run TorchScript with torch, on the CPU."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from .torch_module import TorchRunner, read_interface
 
 
 def load(path: Path, threads: int = 1) -> TorchRunner:
-    """Raises InvalidSource and UnsafeCheckpoint as ``read``; ValueError where no export made it."""
+    """Load a module. Raises InvalidSource, UnsafeCheckpoint; ValueError if it is not from an export."""
     from ..sources.torchscript import read
 
     extra = {INTERFACE: ""}

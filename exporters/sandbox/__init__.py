@@ -1,1 +1,1 @@
-"""What a conversion may use and reach."""
+"""Limits of the resources that a conversion may use, and of what it can reach."""

@@ -1,6 +1,7 @@
 """Confine this process to some folders, with Linux's Landlock.
 
-It needs no privilege, and holds for good and for every child. https://docs.kernel.org/userspace-api/landlock.html
+It needs no privilege, is permanent, and applies to every child process.
+https://docs.kernel.org/userspace-api/landlock.html
 """
 
 import ctypes
@@ -20,14 +21,14 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _TRUNCATE = 1 << 14
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
-# Every right that a version of the interface knows: a right that is not handled is not restricted.
+# Every right of each version of the interface: a right that is not handled is not restricted.
 _KNOWN = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
 
 
 def confine(readable: Iterable[Path], writable: Iterable[Path]) -> str:
-    """Only what is below these paths can be opened from now on: ``isolated``, or ``open: <reason>``.
+    """Allow opening only files below these paths from now on. Return ``isolated``, or ``open: <reason>``.
 
-    Works for the calling thread and what it starts, so before there is a second thread.
+    It applies to the calling thread and the threads that it starts later: call it before starting threads.
     """
     if sys.platform != "linux":
         return f"open: not supported on {sys.platform}"
@@ -51,12 +52,12 @@ def confine(readable: Iterable[Path], writable: Iterable[Path]) -> str:
 
 
 def confine_to(folder: Path) -> str:
-    """Leave this process its interpreter to read and ``folder`` to write; see ``confine``."""
+    """Let this process read only its interpreter and write only ``folder``; see ``confine``."""
     return confine(interpreter_paths(), [folder, Path("/dev/null")])
 
 
 def interpreter_paths() -> list[Path]:
-    """What this Python and its libraries are read from."""
+    """Return the paths from which this Python and its libraries are read."""
     system = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime", "/sys"]
     system += [
         "/dev/urandom",
@@ -68,7 +69,7 @@ def interpreter_paths() -> list[Path]:
         "/proc/sys",
     ]
     own = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(__file__).parents[1])]
-    # The entry of an editable install is a whole checkout, and whatever else lies in it.
+    # The sys.path entry of an editable install is a whole checkout with all its other files.
     packages = [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages", ".zip"))]
     return [Path(entry) for entry in dict.fromkeys([*system, *own, *packages])]
 
@@ -88,7 +89,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 
 
 def _syscall(number: int, *arguments: object) -> int:
-    """Raises: OSError."""
+    """Call the system call. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     result = int(libc.syscall(number, *arguments))
     if result < 0:

@@ -1,6 +1,6 @@
-"""What a conversion may use, set by itself before it reads the first untrusted byte.
+"""The limits of a conversion, which its process sets before it reads the first untrusted byte.
 
-On Linux. Elsewhere what the platform has is applied, and the answer says what is open.
+This is for Linux. On other platforms the available limits are applied, and the return values report the rest.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ _CPU_GRACE_S = 5
 
 
 def check(limits: Mapping[str, Any] | None) -> dict[str, int]:
-    """The limits that are set.
+    """Return the limits that are set.
 
     Raises:
-        UnsupportedOption: an unknown one, or not a positive whole number.
+        UnsupportedOption: an unknown limit, or a value that is not a positive whole number.
     """
     given = {name: value for name, value in (limits or {}).items() if value is not None}
     for name, value in given.items():
@@ -41,14 +41,16 @@ def check(limits: Mapping[str, Any] | None) -> dict[str, int]:
 
 
 def isolate_network() -> str:
-    """Leave the network: ``isolated``, or ``open: <reason>``. Works only before there is a second thread."""
+    """Leave the network. Return ``isolated``, or ``open: <reason>``. Works only before a second thread
+    starts.
+    """
     if sys.platform != "linux":
         return f"open: not supported on {sys.platform}"
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
         return f"open: {os.strerror(ctypes.get_errno())}"
-    # Keep our own identity: without a map the process is nobody, and some libraries look for a home.
+    # Keep the user's identity: without a map the user is nobody, and some libraries need a home.
     with contextlib.suppress(OSError):
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
@@ -57,7 +59,7 @@ def isolate_network() -> str:
 
 
 def die_with_parent() -> None:
-    """Be killed when the thread that started this process ends, and never gain privileges."""
+    """Kill this process when the thread that started it ends, and never allow it to gain privileges."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +68,7 @@ def die_with_parent() -> None:
 
 
 def apply(limits: Mapping[str, int]) -> dict[str, int]:
-    """Set the limits for good; what was applied. Memory is what is allocated, not files that are mapped."""
+    """Set the limits permanently, and return them. Memory counts allocations, not files that are mapped."""
     if sys.platform == "win32":
         return {}
     import resource
@@ -83,7 +85,7 @@ def apply(limits: Mapping[str, int]) -> dict[str, int]:
 
 
 def _set(which: int, soft: int, hard: int) -> None:
-    """Never above what this process was itself given."""
+    """Set a limit, at most to this process's own limit."""
     import resource
 
     _, ceiling = resource.getrlimit(which)

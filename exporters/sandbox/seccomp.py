@@ -1,7 +1,7 @@
-"""Take from this process, for good, the system calls that reach another process or the network.
+"""Permanently deny this process the system calls that reach another process or the network.
 
-A filter of seccomp needs no privilege and no version of Landlock; it holds for every thread and child that
-comes later. https://docs.kernel.org/userspace-api/seccomp_filter.html
+A seccomp filter needs no privilege and no version of Landlock; it applies to every later thread and child.
+https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
 import ctypes
@@ -21,7 +21,7 @@ _CLONE_THREAD = 0x00010000
 
 # Name → number on x86_64 and on aarch64; None: the architecture has no such call.
 _DENIED: dict[str, tuple[int | None, int | None]] = {
-    # sockets; io_uring makes them too, past this filter
+    # sockets; io_uring can create them too, bypassing this filter
     "socket": (41, 198),
     "socketpair": (53, 199),
     "connect": (42, 203),
@@ -57,7 +57,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "sched_setaffinity": (203, 122),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
-    # memory that no limit of this process counts, or that other processes see
+    # memory that no limit of this process counts, or that other processes can see
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
@@ -65,7 +65,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "semget": (64, 190),
     "msgget": (68, 186),
     "mq_open": (240, 180),
-    # what Landlock does not restrict of files
+    # changes of files that Landlock does not restrict
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -86,7 +86,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
     "removexattrat": (466, 466),
-    # the kernel's own doors
+    # interfaces of the kernel itself
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
@@ -112,10 +112,10 @@ _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column ab
 
 
 def confine() -> str:
-    """Refuse these calls with EPERM from now on: ``isolated``, or ``open: <reason>``.
+    """Refuse these calls with EPERM from now on. Return ``isolated``, or ``open: <reason>``.
 
-    Threads go on; no child process, program or socket can be made. Works for the calling thread and what it
-    starts, so before there is a second thread.
+    Existing threads go on; no child process, program or socket can be created. It applies to the calling
+    thread and the threads that it starts later: call it before starting threads.
     """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _MACHINES:
@@ -132,13 +132,13 @@ def confine() -> str:
 
 
 def _program(column: int, architecture: int) -> Iterator[bytes]:
-    """Instructions of classic BPF. A jump names how many instructions it skips."""
+    """Yield instructions of classic BPF. A jump has the number of instructions that it skips."""
     refuse = _return(_ERRNO | errno.EPERM)
     yield _instruction(_LOAD, 0, 0, _ARCHITECTURE)
     yield _instruction(_EQUAL, 1, 0, architecture)
     yield refuse
     yield _instruction(_LOAD, 0, 0, _NUMBER)
-    yield _instruction(_AT_LEAST, 0, 1, _X32)  # x86_64's other numbers of the same calls
+    yield _instruction(_AT_LEAST, 0, 1, _X32)  # x86_64's second set of numbers for the same calls
     yield refuse
     for numbers in _DENIED.values():
         number = numbers[column]
@@ -146,7 +146,7 @@ def _program(column: int, architecture: int) -> Iterator[bytes]:
             yield _instruction(_EQUAL, 0, 1, number)
             yield refuse
     yield _instruction(_EQUAL, 0, 1, _CLONE3[column])
-    yield _return(_ERRNO | errno.ENOSYS)  # its flags are out of a filter's sight: glibc then uses clone
+    yield _return(_ERRNO | errno.ENOSYS)  # a filter cannot read its flags: glibc then uses clone
     yield _instruction(_EQUAL, 0, 4, _CLONE[column])
     yield _instruction(_LOAD, 0, 0, _FIRST_ARGUMENT)
     yield _instruction(_ANY_BIT, 1, 0, _CLONE_THREAD)

@@ -21,7 +21,7 @@ from .literals import FILTERS
 
 _TEMPLATES = Path(__file__).parent
 _PROCESSING = _TEMPLATES.parent / "processing"
-# The reference itself, which needs nothing else of this project.
+# The reference implementation, which needs nothing else of this project.
 _MODULES = (
     "__init__.py",
     "pipeline.py",
@@ -41,8 +41,9 @@ class Language:
 
     files: tuple[str, ...]
     formats: frozenset[str]
-    copied: Mapping[str, Path] = field(default_factory=dict)  # path in the language's folder → file as it is
-    only: Mapping[str, frozenset[str]] = field(default_factory=dict)  # file → the formats that it is for
+    # path in the language's folder → file that is copied unchanged
+    copied: Mapping[str, Path] = field(default_factory=dict)
+    only: Mapping[str, frozenset[str]] = field(default_factory=dict)  # file → the formats that need it
     why_not: Mapping[str, str] = field(default_factory=dict)  # format → why there is no wrapper
     lacks: Mapping[str, frozenset[str]] = field(
         default_factory=dict
@@ -99,7 +100,7 @@ LANGUAGES: Mapping[str, Language] = {
             "pytorch": _OF_PYTHON,
             "pickle": _OF_PYTHON,
         },
-        # ORTTensorElementDataType has no others.
+        # ORTTensorElementDataType does not have these.
         lacks={"onnx": frozenset({"bool", "int16", "uint16", "float16", "float64"})},
     ),
     "kotlin": Language(
@@ -118,7 +119,7 @@ LANGUAGES: Mapping[str, Language] = {
 
 
 def paths(format_name: str, dtypes: Collection[str] = ()) -> dict[str, str]:
-    """Language → the path of its wrapper in a package of the format with inputs of ``dtypes``."""
+    """Return language → the path of its wrapper in a package of the format with inputs of ``dtypes``."""
     return {
         name: f"runtimes/{name}/{language.wrapper}"
         for name, language in LANGUAGES.items()
@@ -127,7 +128,7 @@ def paths(format_name: str, dtypes: Collection[str] = ()) -> dict[str, str]:
 
 
 def why_not(format_name: str, dtypes: Collection[str] = ()) -> dict[str, str]:
-    """Language → why a package of the format with inputs of ``dtypes`` has no wrapper in it."""
+    """Return language → why a package of the format with inputs of ``dtypes`` has no wrapper for it."""
     return {
         name: language.refusal(format_name, dtypes)
         for name, language in LANGUAGES.items()
@@ -143,14 +144,14 @@ def write(
 ) -> None:
     """Write ``README.md``, ``labels.txt`` and ``runtimes/LANGUAGE`` of every language that runs the format.
 
-    A template sees ``metadata`` (the document of metadata.json), ``versions`` (tool → version), ``fidelity``
-    (of fidelity.json, of the stand-in where that was compared; None: not known), ``format``,
-    ``ignores_processor``, ``languages`` (those written), ``why_not`` (of the others), ``tolerances`` (of
+    Templates get ``metadata`` (the content of metadata.json), ``versions`` (tool → version), ``fidelity`` (of
+    fidelity.json, or of the stand-in if that was compared; None: not known), ``format``,
+    ``ignores_processor``, ``languages`` (those written), ``why_not`` (for the others), ``tolerances`` (of
     verify), ``bounds`` (of dynamic axes), ``specification`` (of declared processing), and the filters
     ``literal`` (Python's repr) and those of literals.
 
     Raises:
-        jinja2.TemplateError: a fault of the templates.
+        jinja2.TemplateError: an error in the templates.
     """
     from ..proof.verify import TOLERANCES
 
@@ -201,7 +202,9 @@ def _render(environment: Any, template: str, values: Mapping[str, Any], target: 
 
 @cache
 def _environment() -> Any:
-    """Of this process: compiling the templates takes longer than most conversions of small models."""
+    """Return the process-wide environment: compiling the templates takes longer than many small
+    conversions.
+    """
     import jinja2
 
     # Code and Markdown, not HTML: what goes into code is quoted by the template itself.

@@ -1,6 +1,6 @@
-"""Any text as a string literal of a language, so that a label or a name cannot become code.
+"""Write any text as a string literal of a language, so that a label or a name cannot become code.
 
-Only printable ASCII stays as it is; all else is escaped, so the encoding of a source file does not matter.
+Only printable ASCII is kept; everything else is escaped, so the encoding of a source file does not matter.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,17 +9,19 @@ _PLAIN = frozenset(map(chr, range(0x20, 0x7F))) - set("\"\\?$'")
 
 
 def cpp_string(text: str) -> str:
-    """A ``const char*`` of C++11: the text's UTF-8, octal escapes, which end after three digits."""
+    """Return a C++11 ``const char*`` of the text's UTF-8; octal escapes end after three digits."""
     return '"' + "".join(_octal(character) for character in text) + '"'
 
 
 def swift_string(text: str) -> str:
-    """Of Swift: ``\\u{..}`` of one to eight hexadecimal digits."""
+    """Return a Swift literal: ``\\u{..}`` with one to eight hexadecimal digits."""
     return '"' + "".join(c if c in _PLAIN else f"\\u{{{ord(c):x}}}" for c in _valid(text)) + '"'
 
 
 def kotlin_string(text: str) -> str:
-    """Of Kotlin: ``\\uXXXX`` of UTF-16; a dollar sign is escaped too, for it starts a template."""
+    """Return a Kotlin literal: ``\\uXXXX`` in UTF-16; a dollar sign, which starts a template, is escaped
+    too.
+    """
     return '"' + "".join(c if c in _PLAIN else _utf16(c) for c in _valid(text)) + '"'
 
 
@@ -35,7 +37,7 @@ def _utf16(character: str) -> str:
 
 
 def _valid(text: str) -> str:
-    """A lone surrogate, which no UTF-8 holds, becomes a question mark."""
+    """Replace lone surrogates, which UTF-8 cannot represent, by question marks."""
     return text.encode("utf-8", "replace").decode()
 
 
