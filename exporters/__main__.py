@@ -26,9 +26,7 @@ _CHILD = "MODEL_SERVICE_CONVERTING"  # set in the child process of ``convert``
 
 
 class Events:
-    """Writes JSON lines to the real standard output, and redirects the output of libraries to standard
-    error.
-    """
+    """Writes JSON lines to the real standard output; the output of libraries goes to standard error."""
 
     def __init__(self) -> None:
         sys.stdout.flush()

@@ -153,9 +153,7 @@ def _best(
     scratch: Path,
     progress: Progress,
 ) -> _Attempt:
-    """Return the first conversion that agrees with the source; otherwise the first that created an
-    artefact.
-    """
+    """Return the first result that agrees with the source; otherwise the first result."""
     tried: list[dict[str, Any]] = []
     first: _Attempt | None = None
     failure: ConversionFailed | None = None

@@ -1,11 +1,14 @@
 """The errors of a conversion: a code for programs, and a message for the model's owner.
 
-ExportError ├── UnsupportedOption     a setting this format does not take; ``allowed`` lists what it does ├──
-MissingDependency     the format's toolchain is not installed here ├── InvalidSource         the file is no
-model, is damaged, or cannot be converted as it is ├── UnsafeCheckpoint      loading the file would run code
-that came with it ├── ConversionFailed      the converter gave up on this model ├── VerificationFailed    it
-converted, but the result does not behave like the original ├── LimitExceeded         it needs more memory,
-disk or time than it was given └── PackageCorrupt        a finished package is not what its manifest says
+ExportError
+├── UnsupportedOption     a setting that this format does not support; ``allowed`` lists the valid ones
+├── MissingDependency     the format's toolchain is not installed here
+├── InvalidSource         the file is no model, is damaged, or cannot be converted as it is
+├── UnsafeCheckpoint      loading the file would run code that came with it
+├── ConversionFailed      the converter cannot convert this model
+├── VerificationFailed    the conversion succeeded, but the result does not behave like the original
+├── LimitExceeded         the conversion needs more memory, disk or time than it is allowed
+└── PackageCorrupt        a finished package does not match its manifest
 """
 
 import errno

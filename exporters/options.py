@@ -85,8 +85,7 @@ EMBED_POSTPROCESSING = Option(
 
 @dataclass(frozen=True)
 class Specification:
-    """The description of a format: enough for an API to offer it, and to refuse a request before a job
-    starts.
+    """The description of a format, with which an API offers it and validates requests before a job starts.
 
     ``options`` are the format's own, SOURCE_OPTIONS, and those of embedding if it ``embeds``. ``check``
     raises UnsupportedOption for combinations of options that are invalid. ``fixes_sizes``: it has no dynamic

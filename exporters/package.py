@@ -1,19 +1,19 @@
-"""The export package: what an export leaves, what is deployed, and what a user downloads.
+"""The export package, which an export creates, a deployment serves, and a user downloads.
 
     <package>/
-    ├── model.onnx               the artefact; past 2 GB its weights are beside it in model.onnx.data
-    ├── metadata.json            what goes in, what comes out, how to prepare and to read it
+    ├── model.onnx               the artefact; beyond 2 GB its weights are in model.onnx.data
+    ├── metadata.json            inputs, outputs, and the processing before and after
     ├── fidelity.json            the artefact compared with its source model, and the verdict
     ├── golden.npz               input:NAME and output:NAME arrays; the outputs are the source model's
-    ├── labels.txt               the names of the classes, where there are any, one a line
-    ├── tokenizer.json …         what came with the checkpoint for who uses it
+    ├── labels.txt               the names of the classes, if there are any, one per line
+    ├── tokenizer.json …         files of the checkpoint that users of the model need
     ├── vectorizer.json          the terms that a model of texts counts
     ├── README.md
-    ├── runtimes/LANGUAGE/       of every language that has a wrapper for the format
+    ├── runtimes/LANGUAGE/       for every language that has a wrapper for the format
     └── manifest.json            the sha256 and size of every other file, and this layout's version
 
-Equal inputs give equal bytes, but for what is measured: ``performance`` in metadata.json, and that file's
-entry in the manifest. Needs the standard library only.
+Equal inputs give equal bytes, except for measurements: ``performance`` in metadata.json, and that file's
+entry in the manifest. This module needs the standard library only.
 """
 
 import hashlib

@@ -1,3 +1,1 @@
-"""The processing before and after a model: declared in metadata.json, the same in every wrapper and
-server.
-"""
+"""The processing before and after a model, declared in metadata.json and equal in wrappers and servers."""

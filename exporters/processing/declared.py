@@ -1,84 +1,87 @@
-"""What may be declared about a model's surroundings, and what it means to the last bit.
+"""The declaration of a model's preprocessing and postprocessing, and its exact specification.
 
-Standard library only: an API refuses with it. The reference is ``image.py``, ``resize.py``, ``classify.py``
-and ``detect.py``; every wrapper does the same. ``complete_…`` fill in the defaults, and metadata.json holds
-the completed form: a reader of a package needs to know no default.
+Standard library only: an API validates with it. The reference implementation is ``image.py``, ``resize.py``,
+``classify.py`` and ``detect.py``; every wrapper does the same. ``complete_…`` fill in the defaults, and
+metadata.json holds the completed form, so that readers of a package need no defaults.
 
 preprocessing of an image
     {"resize": {...} | null, "normalize": {...} | null, "format": {...}, "embedded": false}
-    Steps in this order, on an image decoded to 8-bit RGB, row by row (HWC, R first), as it is to be looked at
+    The steps run in this order on an image decoded to 8-bit RGB, row by row (HWC, R first), as displayed
     (the EXIF orientation is applied, alpha is dropped, grey is R = G = B). W, H are its width and height,
-    w, h those wanted, W', H' those after scaling. // rounds down, rounded(x) is floor(x + 0.5) in float64.
+    w, h the requested ones, W', H' those after scaling. // rounds down, rounded(x) is floor(x + 0.5) in
+    float64.
 
     1. resize: {"method", "size": [w, h], "fill_value", "stride", "crop_fraction", "interpolation",
-       "antialias"}; null: the image has to have the right size. ``size`` is width first, as in OpenCV.
-       - "resize": to w, h whatever the proportions. W' = w, H' = h, left = top = 0.
-       - "letterbox": r = min(w / W, h / H), W' = max(1, min(w, rounded(W * r))), H' likewise; the rest is
+       "antialias"}; null: the image must have the right size. ``size`` is width first, as in OpenCV.
+       - "resize": to w, h, ignoring the proportions. W' = w, H' = h, left = top = 0.
+       - "letterbox": r = min(w / W, h / H), W' = max(1, min(w, rounded(W * r))), H' likewise. The rest is
          filled with ``fill_value`` in all channels: left = (w - W') // 2, top = (h - H') // 2. Both sides of
          ``size`` are multiples of ``stride``.
        - "center_crop": r = max(w / (c * W), h / (c * H)) where c = ``crop_fraction``,
-         W' = max(w, rounded(W * r)), H' likewise; then w, h are cut out of the middle:
+         W' = max(w, rounded(W * r)), H' likewise; then w, h are cropped from the middle:
          left = -((W' - w) // 2), top = -((H' - h) // 2).
-       In all three, the point (x, y) of the result is ((x - left) * W / W', (y - top) * H / H') of the image.
-       Interpolation gives 8-bit pixels, by integers, so that it is the same everywhere. Along one axis, from
-       size S to size s:
+       In all three, the point (x, y) of the result is the point
+       ((x - left) * W / W', (y - top) * H / H') of the image. Interpolation gives 8-bit pixels, computed with
+       integers, so that it is the same everywhere. Along one axis, from size S to size s:
        - "nearest": out[x] = in[((2x + 1) * S) // (2s)].
        - "bilinear" without ``antialias`` (cv2.INTER_LINEAR, ONNX Resize half_pixel; at most 1 apart from
-         cv2): p = max(0, (2x + 1) * S - s), i = p // (2s), f = ((p - i * 2s) * 2048 + s) // (2s); where
-         i >= S - 1, i = S - 1 and f = 0; j = min(i + 1, S - 1). Both axes at once:
+         cv2): p = max(0, (2x + 1) * S - s), i = p // (2s), f = ((p - i * 2s) * 2048 + s) // (2s); if
+         i >= S - 1, then i = S - 1 and f = 0; j = min(i + 1, S - 1). Both axes at once:
          out = ((in[iy, ix] * (2048 - fx) + in[iy, jx] * fx) * (2048 - fy)
                 + (in[jy, ix] * (2048 - fx) + in[jy, jx] * fx) * fy + 2**21) >> 22.
        - "bilinear" and "bicubic" with ``antialias`` (Pillow's, so torchvision's, timm's and transformers' on
          PIL images): ``resize.weights`` in float64, rounded to 22 bits; the horizontal pass first, rounded to
-         8 bits, then the vertical one; an axis whose size does not change is left alone. Each pass equals
-         Pillow's; recent versions begin with the cheaper pass, and then differ by that rounding.
+         8 bits, then the vertical one; an axis whose size does not change is skipped. Each pass equals
+         Pillow's; recent versions start with the cheaper pass, and then differ by that rounding.
     2. format.color_space: "RGB", "BGR" (channels reversed), "GRAY" (one channel,
        (19595 * R + 38470 * G + 7471 * B + 32768) >> 16).
     3. normalize: {"method": "standard", "scale", "mean": [per channel], "std": [per channel]}; null: none.
-       (pixel * scale - mean) / std in float32, channels as in color_space. ``scale`` left out is 1/255 when
-       no mean and no std is above 1 (they speak of pixels from 0 to 1), else 1 (of pixels from 0 to 255).
-    4. format.output_layout: "NCHW" or "NHWC", a batch axis in front; format.dtype: "float32", "float16", or
-       "uint8" (without normalize). format.input_layout is "HWC".
+       (pixel * scale - mean) / std in float32, channels as in color_space. The default of
+       ``scale`` is 1/255 if no mean and no std is above 1 (they refer to pixels from 0 to 1), otherwise 1
+       (pixels from 0 to 255).
+    4. format.output_layout: "NCHW" or "NHWC", with the batch axis first; format.dtype: "float32", "float16",
+       or "uint8" (without normalize). format.input_layout is "HWC".
 
-    ``embedded`` true (set by an export with ``embed_preprocessing``): steps 2 to 4 are in the graph, which
-    takes uint8[batch, h, w, 3] RGB; a caller does step 1 only.
+    If ``embedded`` is true (set by an export with ``embed_preprocessing``), steps 2 to 4 are in the graph,
+    which takes uint8[batch, h, w, 3] RGB; the caller does step 1 only.
 
 preprocessing of text
     {"tokenizer": {"type": "huggingface", "file": "tokenizer.json", "max_length", "padding", "truncation"}}
     ``file`` is in the package, as the ``tokenizers`` library writes it. ``padding``: "max_length", "longest"
-    or "none". The model's inputs called input_ids, attention_mask and token_type_ids are what it gives.
+    or "none". It produces the model's inputs named input_ids, attention_mask and token_type_ids.
 
 postprocessing of a classifier
     {"softmax": false, "top_k": 1, "embedded": false}
-    Of the first output, float[batch, classes]: softmax over the classes in float32, the maximum subtracted
-    first; then the ``top_k`` best of each row, best first, ties to the lower id:
-    {"class", "class_id", "confidence"}. ``embedded`` true: the softmax is in the graph.
+    Take the first output, float[batch, classes]. With ``softmax``, apply softmax over the classes in float32,
+    after subtracting the maximum. Return the ``top_k`` best classes of each row, best first; of equal scores
+    the lower id comes first: {"class", "class_id", "confidence"}. If ``embedded`` is true, the softmax is in
+    the graph.
 
 postprocessing of a detector
     {"nms": {"enabled", "iou_threshold", "confidence_threshold", "max_detections", "class_agnostic"},
      "raw_output": {"format", "layout", "coordinates", "classes"},
      "output_format": {"bbox_format", "coordinates"}}
-    Of the first output, in float32 throughout:
+    Take the first output. All steps compute in float32:
     1. raw_output.layout: "values_anchors" is float[batch, values, anchors] (YOLOv8 and later),
-       "anchors_values" float[batch, anchors, values] (YOLOv5). ``format`` says what the values are: 4 of the
+       "anchors_values" float[batch, anchors, values] (YOLOv5). ``format`` describes the values: 4 of the
        box ("cxcywh", "xyxy" or "xywh", in pixels of the network's w, h, or with ``coordinates`` "normalized"
-       in parts of them), "_conf" an objectness, "_classes" a score per class; "xyxy_conf_class" is an
-       end-to-end model's (box, confidence, id of the class). ``classes`` is how many scores there are, null:
-       all values that are left; further values are not read.
-    2. confidence = best class score (the lower id of equals), times the objectness; kept when it is above
-       confidence_threshold.
-    3. Best first, ties by anchor; the 30,000 best. With ``enabled``, a box is dropped when a better one that
-       was kept (of its own class, unless ``class_agnostic``) has IoU > iou_threshold with it;
+       as fractions of them), "_conf" an objectness, "_classes" a score per class; "xyxy_conf_class" is an
+       end-to-end model's (box, confidence, id of the class). ``classes`` is the number of scores; null: all
+       remaining values. Further values are ignored.
+    2. confidence = best class score (of equal ones the lower id), times the objectness. A box is kept if
+       its confidence is above confidence_threshold.
+    3. Sort best first, ties by anchor, and keep the 30,000 best. With ``enabled``, a box is dropped if a
+       better kept box (of its own class, unless ``class_agnostic``) has IoU > iou_threshold with it;
        IoU = intersection / union on corners x1 = cx - w / 2, x2 = cx + w / 2; 0 for an empty union. The first
        ``max_detections`` are kept.
-    4. Back into the image by step 1 of the preprocessing, clipped to it; bbox_format "xyxy", "xywh" (x and y
-       of the upper left corner) or "cxcywh"; "normalized" divides by W and H.
-    {"class", "class_id", "confidence", "bbox": [4 numbers]}, best first.
-    ``embedded`` true (set by an export with ``embed_postprocessing``): steps 1 to 3 are in the graph, but for
-    thresholds that a request raises; ``embedded_from`` has the declaration that they follow.
+    4. Convert to image coordinates by step 1 of the preprocessing, clipped to the image; bbox_format
+       "xyxy", "xywh" (x and y of the upper left corner) or "cxcywh"; "normalized" divides by W and H.
+    The result is {"class", "class_id", "confidence", "bbox": [4 numbers]}, best first. If ``embedded`` is
+    true (set by an export with ``embed_postprocessing``), steps 1 to 3 are in the graph, except higher
+    thresholds of a request; ``embedded_from`` has the declaration that they follow.
 
-A class is called by its name where ``classes`` are given, else by its id. ``labels`` of a postprocessing is
-another place for them.
+A class has its name from ``classes`` if they are given, otherwise its id. They can also be given as
+``labels`` of a postprocessing.
 """
 
 from collections.abc import Mapping

@@ -120,9 +120,7 @@ def suppress(
 
 
 def iou(box: _Floats, others: _Floats) -> _Floats:
-    """Return the intersection over union of float32[4] with float32[N, 4], float32[N]; 0 for an empty
-    union.
-    """
+    """Return the intersection over union of float32[4] with float32[N, 4]; 0 for an empty union."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     shared = np.maximum(sides, np.float32(0)).prod(axis=1)
     area = (box[2] - box[0]) * (box[3] - box[1])

@@ -1,15 +1,15 @@
-"""From records, CSV or a data frame to the input of a model that was fitted on named columns.
+"""Convert records, CSV or a data frame to the input of a model that was fitted on named columns.
 
-``table`` of metadata.json lists the columns in the order of the input's:
+``table`` of metadata.json lists the columns in the order of the input:
 
 name        of the column; the order in a request does not matter
-dtype       ``number``; ``string``, whose category is given to the model as its place in ``categories``;
+dtype       ``number``; ``string``, whose index in ``categories`` is passed to the model;
             or ``unused``: it may be left out, and is not read
-categories  of a ``string`` column, else null
+categories  those of a ``string`` column, otherwise null
 missing     whether null, None, NaN or an empty cell of CSV is accepted; the model gets NaN
-unknown     whether a text that is no category is accepted; the model gets -1
+unknown     whether an unlisted text is accepted; the model gets -1
 
-Needs numpy; nothing of this project: a package's Python wrapper holds this very file.
+Needs numpy, and nothing of this project: a package's Python wrapper contains this file.
 """
 
 import csv

@@ -1,19 +1,19 @@
-"""From texts to the counts of terms that a model of words takes.
+"""Convert texts to counts of terms, the input of a model of texts.
 
-``vectorizer.json`` of a package lists ``parts``, whose counts stand side by side in the model's input:
+``vectorizer.json`` of a package lists ``parts``, whose counts are concatenated in the model's input:
 
 analyzer       ``word``: terms are words; ``char``, ``char_wb``: strings of characters, in ``char_wb`` within
                words, each with a space on both sides
 ngram_range    [shortest, longest]: how many words or characters are one term
 lowercase      whether the text is lower-cased first, as ``str.lower`` does
-strip_accents  null; ``unicode``: NFKD without combining characters; ``ascii``: NFKD without other characters
-               than ASCII's
-token_pattern  what a word is, for ``re.findall``; null unless the analyzer is ``word``
+strip_accents  null; ``unicode``: NFKD without combining characters; ``ascii``: NFKD, ASCII
+               characters only
+token_pattern  the regular expression of a word, for ``re.findall``; null unless the analyzer is ``word``
 stop_words     words that are left out; null: none
-binary         whether a term that occurs counts 1, however often
+binary         whether a term counts 1 even if it occurs several times
 terms          the terms, in the order of the columns
 
-Needs numpy; nothing of this project: a package's Python wrapper holds this very file.
+Needs numpy, and nothing of this project: a package's Python wrapper contains this file.
 """
 
 import json

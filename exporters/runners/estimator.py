@@ -55,7 +55,7 @@ def load(path: Path, threads: int = 1) -> EstimatorRunner:
 
 
 def _input_dtype(path: Path) -> str:
-    """Return the input's dtype: float32 in old packages, float64 in those without a readable dtype."""
+    """Return the input's dtype in metadata.json, which is float32 in old packages; float64 by default."""
     try:
         document = json.loads((path.parent / METADATA).read_bytes())
         return str(document["input_spec"]["dtype"])

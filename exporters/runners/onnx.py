@@ -37,9 +37,7 @@ class OnnxRunner:
         self._names = [spec.name for spec in self.outputs]
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Run the model. Raises InputError for a wrong name, dtype or shape; other errors are the
-        runtime's.
-        """
+        """Run the model. Raises InputError for a wrong name, dtype or shape; or the runtime's own errors."""
         return self._run(inputs, None)
 
     def predict_until(self, inputs: Arrays, stop: Stop) -> Arrays:

@@ -46,9 +46,7 @@ class OpenVinoRunner:
         self._idle: LifoQueue[Any] = LifoQueue()
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Run the model. Raises InputError for a wrong name, dtype or shape; other errors are the
-        runtime's.
-        """
+        """Run the model. Raises InputError for a wrong name, dtype or shape; or the runtime's own errors."""
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)

@@ -27,9 +27,7 @@ class TfliteRunner:
         self.outputs = _specs(runner.get_output_details(), first.get_output_details())
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Run the model. Raises InputError for a wrong name, dtype or shape; other errors are the
-        runtime's.
-        """
+        """Run the model. Raises InputError for a wrong name, dtype or shape; or the runtime's own errors."""
         wrong = mismatch(self.inputs, inputs)
         if wrong:
             raise InputError(wrong)

@@ -5,8 +5,9 @@ fused with their batch norms, and the head in its export mode. The outputs per t
 
 ==========  ============================================================================================
 detect      ``output0`` float32[batch, 4 + classes, anchors]: cx, cy, w, h in pixels, then a score per class
-segment     the same with 32 coefficients more, and ``output1``, the prototypes of masks they belong to pose
-the same with the coordinates of key points classify    ``output0`` float32[batch, classes]: probabilities
+segment     the same with 32 coefficients more, and ``output1``, the prototypes of masks they belong to
+pose        the same with the coordinates of key points
+classify    ``output0`` float32[batch, classes]: probabilities
 ==========  ============================================================================================
 """
 

@@ -1,9 +1,9 @@
 """Code that runs a package without this project, generated from the package's metadata.
 
     LANGUAGE/FILE.jinja              becomes runtimes/LANGUAGE/FILE of the package
-    LANGUAGE/runtimes/FORMAT.jinja   how that language opens and runs one format; FILE.jinja includes it
+    LANGUAGE/runtimes/FORMAT.jinja   code that opens and runs one format; FILE.jinja includes it
 
-A language is an entry of LANGUAGES and its templates. Nothing that a user named freely is put into code: a
+A language is an entry of LANGUAGES and its templates. No text that a user chose is written into code: a
 wrapper reads labels and titles from metadata.json.
 """
 
@@ -202,9 +202,7 @@ def _render(environment: Any, template: str, values: Mapping[str, Any], target: 
 
 @cache
 def _environment() -> Any:
-    """Return the process-wide environment: compiling the templates takes longer than many small
-    conversions.
-    """
+    """Return the process's environment: compiling templates takes longer than most small conversions."""
     import jinja2
 
     # Code and Markdown, not HTML: what goes into code is quoted by the template itself.

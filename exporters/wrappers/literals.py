@@ -19,9 +19,7 @@ def swift_string(text: str) -> str:
 
 
 def kotlin_string(text: str) -> str:
-    """Return a Kotlin literal: ``\\uXXXX`` in UTF-16; a dollar sign, which starts a template, is escaped
-    too.
-    """
+    """Return a Kotlin literal: ``\\uXXXX`` in UTF-16; dollar signs, which start a template, are escaped."""
     return '"' + "".join(c if c in _PLAIN else _utf16(c) for c in _valid(text)) + '"'
 
 
