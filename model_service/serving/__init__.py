@@ -1,1 +1,1 @@
-"""The inference server: packages in, predictions over HTTP out. Imports no framework but the runners'."""
+"""The inference server: it serves packages over HTTP. Imports no framework except those of the runners."""

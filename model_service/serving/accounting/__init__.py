@@ -1,1 +1,1 @@
-"""Keys, quotas and usage, counted without a write on a request's path."""
+"""Keys, quotas and usage, counted without a database write while a request is processed."""

@@ -1,4 +1,4 @@
-"""The thread that writes what was counted, learns what others have counted, and says that it lives."""
+"""The thread that writes usage, synchronizes quotas, and reports that the process is alive."""
 
 import math
 import threading
@@ -20,9 +20,10 @@ _REPORT_S = 5.0
 
 
 class Accounting:
-    """``owners``: of the deployments that are served, whose quotas are to be known before they are used.
+    """``owners`` returns the owners of the served deployments, whose quotas are read before the first
+    request.
 
-    ``report``: writes that this process lives, every few seconds.
+    ``report`` records every few seconds that this process is alive.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Accounting:
         self._thread.start()
 
     def stop(self) -> None:
-        """What was counted is written first, if MongoDB is there."""
+        """Stop, after writing the last counts, if MongoDB is available."""
         self._stop.set()
         self._thread.join()
         self._turn()

@@ -1,4 +1,4 @@
-"""Who may ask a deployment: the holders of its keys."""
+"""The keys of a deployment, and when they were last used."""
 
 import hashlib
 import time
@@ -8,15 +8,15 @@ from threading import Lock
 from model_service.storage.common.db import Document, now
 from model_service.storage.deployments.usage import UsageCounts
 
-# A key's last use is written that often at most.
+# The last use of a key is written at most once in this time.
 USE_NOTED_EVERY_S = 60.0
 
 
 class Keys:
-    """A deployment's keys, as they were read; it never changes.
+    """The keys of a deployment when they were read; never changed.
 
-    A key is looked up by its sha256. How long that takes depends on the hash alone, of which nobody who does
-    not know the key can tell what a change of it does: it tells nothing about how much of a key is right.
+    A key is looked up by its sha256. The time of a lookup depends only on the hash, which an attacker without
+    the key cannot control: timing does not reveal how much of a guessed key is correct.
     """
 
     def __init__(self, documents: Iterable[Document]) -> None:
@@ -28,7 +28,7 @@ class Keys:
             self._keys[bytes.fromhex(key["sha256"])] = (str(key["_id"]), end)
 
     def accepts(self, sent: str) -> str | None:
-        """The id of the key that was sent; None when it is none of these, or no longer valid."""
+        """Return the id of the key that was sent; None if it is unknown or expired."""
         found = self._keys.get(hashlib.sha256(sent.encode("utf-8", "surrogatepass")).digest())
         if found is None:
             return None
@@ -46,7 +46,7 @@ class Keys:
 
 
 class KeyUses:
-    """When which key was last used: noted on the event loop, written by another thread."""
+    """The last use of each key: recorded on the event loop, written by another thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -58,9 +58,9 @@ class KeyUses:
             self._used.add(key_id)
 
     def flush(self, counts: UsageCounts) -> None:
-        """Write the uses of keys that were not written within the last minute; the others wait.
+        """Write the uses of keys that were not written within the last minute; the others are kept.
 
-        Raises: one of DATABASE_ERRORS: they are kept.
+        Raises: one of DATABASE_ERRORS; all uses are then kept.
         """
         moment = time.monotonic()
         self._written = {key: at for key, at in self._written.items() if moment - at < USE_NOTED_EVERY_S}

@@ -1,14 +1,14 @@
-"""How often an owner's deployments may be asked: in a minute, and in a month.
+"""The limits of an owner's requests to all deployments: per minute and per month.
 
-``admit`` decides in memory; ``sync``, twice a second on another thread, tells the other processes what was
-admitted here and learns what was admitted there: of the minute by Redis, of the month by MongoDB, which is
-the truth of what is billed. So between two syncs each process may admit what is left by what it knew: the
-most that is admitted beyond a limit is, for each process beyond the first, what it was asked in half a
-second, and never more than what was left.
+``admit`` decides in memory. ``sync``, twice a second on another thread, exchanges the counts of admitted
+requests with the other processes: those of the minute through Redis, those of the month through MongoDB,
+whose counts are the basis of billing. Between two syncs each process admits up to the remainder that it
+knows. A limit is therefore exceeded by at most the requests that each process beyond the first receives in
+half a second, and never by more than what was left.
 
-While Redis is away each process counts the minute alone, with what the others had told before; while MongoDB
-is away it adds its own to the last month's count that it knows. What it admitted is kept and written when
-MongoDB is back, once; only a process that is killed meanwhile takes it along.
+While Redis is unavailable, each process counts the minute alone, on top of the last known counts of the
+others. While MongoDB is unavailable, it adds its own requests to the month's last known count; these are
+kept, and written once when MongoDB is back. They are lost only if the process is killed in the meantime.
 """
 
 import time
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 Headers = tuple[tuple[str, str], ...]
 _MINUTE_S = 60
-# How long MongoDB may take: the thread that synchronizes has other work.
+# The limit of MongoDB's time: the synchronizing thread has other work.
 _TIMEOUT_S = 2.0
 
 
@@ -45,13 +45,13 @@ class Limit(NamedTuple):
 
 
 class Admission(NamedTuple):
-    """What is left after this request; None of what has no limit."""
+    """The limits after this request; None if there is no limit."""
 
     rate: Limit | None = None
     month: Limit | None = None
 
     def headers(self) -> Headers:
-        """``X-RateLimit-*`` of the owner's minute, ``X-Quota-*`` of the month."""
+        """Return ``X-RateLimit-*`` of the owner's minute and ``X-Quota-*`` of the month."""
         rate = () if self.rate is None else _headers("RateLimit", self.rate)
         return rate if self.month is None else rate + _headers("Quota", self.month)
 
@@ -68,7 +68,7 @@ def _headers(name: str, limit: Limit) -> Headers:
 
 
 class _Window:
-    """Of one owner in this minute."""
+    """The requests of one owner in this minute."""
 
     __slots__ = ("others", "own")
 
@@ -77,7 +77,7 @@ class _Window:
 
 
 class _Month:
-    """Of one owner in this month: what MongoDB had, and what was admitted here since."""
+    """The requests of one owner in this month: MongoDB's count, and those admitted here since."""
 
     __slots__ = ("fresh", "known", "sent")
 
@@ -87,8 +87,9 @@ class _Month:
 
 @dataclass(frozen=True)
 class QuotaState:
-    """``rates_shared``: whether the processes know of each other's requests of this minute.
-    ``months_current``: whether the months' counts are those of half a second ago, or the last known ones.
+    """``rates_shared``: whether the processes know each other's requests of this minute.
+
+    ``months_current``: whether the months' counts are at most half a second old.
     """
 
     rates_shared: bool = False
@@ -109,7 +110,7 @@ class Quotas:
         self._month_ends = 0
         self._windows: dict[str, _Window] = {}
         self._months: dict[str, _Month] = {}
-        # Of the thread that synchronizes: what MongoDB has not acknowledged.
+        # Used by the synchronizing thread only: counts that MongoDB has not acknowledged.
         self._process = uuid4().hex
         self._number = 0
         self._sending: dict[tuple[str, datetime], int] = {}
@@ -117,12 +118,11 @@ class Quotas:
         self._state = QuotaState()
 
     def admit(self, owner: str, limits: TierLimits) -> Admission:
-        """Count a request, or refuse it, which counts nothing. Asks nobody; about a microsecond.
+        """Count a request, or refuse it without counting it. No I/O; takes about a microsecond.
 
         Raises:
-            RateLimited: the owner's deployments were asked as often as they may be in this minute.
-            QuotaExceeded: and in this month.
-                ``refusal_headers`` has what to answer with, for both.
+            RateLimited: the owner's deployments received their limit of requests in this minute.
+            QuotaExceeded: the same in this month. ``refusal_headers`` returns the response headers for both.
         """
         moment = self._clock()
         with self._lock:
@@ -153,7 +153,7 @@ class Quotas:
         return Admission(rate, quota)
 
     def _turn(self, moment: float) -> None:
-        """Another minute has begun, and perhaps another month. Holding the lock."""
+        """Begin the next minute, and perhaps the next month. The caller holds the lock."""
         self._minute = int(moment // _MINUTE_S)
         self._minute_ends = (self._minute + 1) * _MINUTE_S
         self._windows = {}
@@ -165,7 +165,7 @@ class Quotas:
             self._month_ends = int(next_month(at).timestamp())
 
     def _close_month(self) -> None:
-        """Take what was admitted since the last sync to what is to be written. Holding the lock."""
+        """Queue the requests admitted since the last sync for writing. The caller holds the lock."""
         for owner, month in self._months.items():
             if month.fresh:
                 key = (owner, self._month)
@@ -182,15 +182,15 @@ class Quotas:
         return QuotaExceeded(allowed, wait_s, resets_at=self._month_ends)
 
     def sync(self, owners: Iterable[str] = ()) -> None:
-        """InferenceHandler with the other processes; one thread at a time. Raises nothing for what is away.
+        """Synchronize with the other processes; one thread at a time. Unavailable databases raise no error.
 
         Args:
-            owners: of what is served here, whose months are read before their first request.
+            owners: the owners of the served deployments, whose months are read before their first request.
         """
         self._state = QuotaState(self._sync_rates(), self._sync_months(owners))
 
     def state(self) -> QuotaState:
-        """As of the last sync, for the health of the server."""
+        """Return the state of the last sync, for the health of the server."""
         return self._state
 
     def _sync_rates(self) -> bool:
@@ -249,9 +249,9 @@ class Quotas:
 
 
 def refusal_headers(error: RateLimited | QuotaExceeded) -> Headers:
-    """The limit's state, as ``Admission.headers`` tells it of what was admitted, and ``Retry-After``."""
+    """Return the limit's headers, like ``Admission.headers``, and ``Retry-After``."""
     wait = ("Retry-After", str(error.retry_after_s))
-    if "resets_at" not in error.details:  # of wrong keys
+    if "resets_at" not in error.details:  # the limit of wrong keys
         return (wait,)
     name = "Quota" if isinstance(error, QuotaExceeded) else "RateLimit"
     limit = Limit(error.details["allowed"], 0, error.details["resets_at"])

@@ -1,4 +1,4 @@
-"""Counting requests without a write on their path."""
+"""Count requests without a database write while they are processed."""
 
 from datetime import datetime
 from threading import Lock
@@ -8,13 +8,13 @@ from model_service.latency import LATENCY_BUCKETS, bucket_of
 from model_service.storage.common.db import deadline, now
 from model_service.storage.deployments.usage import Batch, Counts, UsageCounts, UsageKey
 
-# How long a flush may take: its thread has other work.
+# The limit of a flush's time: its thread has other work.
 _TIMEOUT_S = 2.0
 _FIRST_CLIENT_ERROR, _FIRST_ERROR = 400, 500
 
 
 class _Row:
-    """Of one member and version of a deployment, since the last flush. Times are in seconds."""
+    """The counts of one member and version of a deployment since the last flush. Times are in seconds."""
 
     __slots__ = (
         *("requests", "client_errors", "errors"),
@@ -43,14 +43,14 @@ class _Row:
 class Usage:
     """``count`` is called for every request, on the event loop; ``flush`` twice a second, by another thread.
 
-    What was counted belongs to the hour of the next flush, also when MongoDB is away then: it is kept until
-    MongoDB has it, as one batch that is never sent in another form, and what came after it.
+    Requests count in the hour of the next flush, even if MongoDB is unavailable then. They are kept until
+    MongoDB has them: as one batch that is resent unchanged, and the later counts.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._rows: dict[tuple[str, str, str], _Row] = {}
-        # Of the thread that flushes.
+        # Used by the flushing thread only.
         self._process = uuid4().hex
         self._number = 0
         self._sending: dict[UsageKey, Counts] = {}
@@ -68,14 +68,14 @@ class Usage:
         bytes_in: int,
         bytes_out: int,
     ) -> None:
-        """A request was answered.
+        """Count a request that was answered.
 
         Args:
-            seconds: from the request to the answer; of these the percentiles are.
+            seconds: from the request to the response; the percentiles are computed from these.
             inference_seconds: in the model.
         """
         key = (deployment_id, member, model_version)
-        with self._lock:  # 50 ns; without it, what is counted during the swap in flush could be lost
+        with self._lock:  # 50 ns; without it, counts could be lost during the swap in flush
             row = self._rows.get(key)
             if row is None:
                 row = self._rows[key] = _Row()
@@ -90,9 +90,9 @@ class Usage:
             row.histogram[bucket_of(seconds * 1000)] += 1
 
     def flush(self, counts: UsageCounts) -> None:
-        """Write what was counted; one thread at a time.
+        """Write the counts; one thread at a time.
 
-        Raises: one of DATABASE_ERRORS: everything is kept, and counted once when it is sent again.
+        Raises: one of DATABASE_ERRORS; everything is kept, and counted once when it is sent again.
         """
         self._collect()
         with deadline(_TIMEOUT_S):

@@ -1,1 +1,1 @@
-"""What the engine and the model hosts share."""
+"""Functions shared by the engine and the model hosts."""

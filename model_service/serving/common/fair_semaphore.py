@@ -1,11 +1,11 @@
-"""Who may run a model next."""
+"""A semaphore that decides which thread runs a model next."""
 
 import threading
 from collections import deque
 
 
 class FairSemaphore:
-    """A semaphore that is given to who has waited longest."""
+    """A semaphore that is given to the thread that has waited longest."""
 
     def __init__(self, count: int) -> None:
         self._free = count

@@ -1,6 +1,6 @@
-"""Load what runs a package, prove it once more on this machine, and measure it.
+"""Load a package's runner, verify it again on this machine, and measure it.
 
-In the front or in a model host: each loads what it runs.
+This runs in the front or in a model host: each loads the models that it runs.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from exporters.runners.bounded import most_rows
 if TYPE_CHECKING:
     from exporters.base import Case
 
-# A model below that costs less than a thread's turn. Above it the loop would keep others waiting.
+# A model below this costs less than switching to a thread. Above it, it would block the event loop.
 INLINE_S = 0.0003
 _WARM_RUNS = 3
-_MAYBE_TINY_BYTES = 20_000_000  # no model of a larger package
+_MAYBE_TINY_BYTES = 20_000_000  # a larger package has no tiny model
 
 
 class LoadFailed(Exception):
-    """The package cannot be served; the message says why."""
+    """The package cannot be served; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that a run of ``elements`` input elements took."""
+    """The seconds that a run with ``elements`` input elements took."""
 
     seconds: float
     elements: int
@@ -41,7 +41,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """``runner``: of this process, or a model host's. The rest as of ``member.Loaded``."""
+    """``runner`` is in this process or in a model host. For the rest see ``member.Loaded``."""
 
     runner: Any
     cost: Cost
@@ -51,28 +51,28 @@ class WarmedUp:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """What fails within says something about the package, unless it is this machine's own trouble.
+    """Convert errors inside to LoadFailed, except those of this machine.
 
     Raises:
-        LoadFailed: proven of the package.
-        LimitExceeded, OSError, ImportError: this machine's own trouble, which may pass.
+        LoadFailed: the package itself is at fault.
+        LimitExceeded, OSError, ImportError: a problem of this machine, which may be temporary.
     """
     try:
         yield
     except (LoadFailed, OSError, ImportError):
         raise
-    except Exception as exc:  # a runtime refuses a model with exceptions of its own
+    except Exception as exc:  # a runtime refuses a model with its own exceptions
         if limit := as_limit(exc):
             raise limit from exc
         raise LoadFailed(f"The package cannot be served: {exc}") from exc
 
 
 def warmed_up(folder: Path, threads: int, *, gpu: bool = False) -> WarmedUp:
-    """Load a verified package and replay its golden inputs, which warms it up too.
+    """Load a verified package and replay its golden inputs, which also warms it up.
 
     Args:
         threads: cores that one run may use.
-        gpu: run it there, where this machine has one that its runtime can use.
+        gpu: run it on a GPU, if this machine has one that its runtime supports.
 
     Raises as ``loading``.
     """
@@ -82,13 +82,13 @@ def warmed_up(folder: Path, threads: int, *, gpu: bool = False) -> WarmedUp:
         differing = golden.replay(folder, runner)
         if differing:
             raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
-        # Measured here too: packages of earlier builds have no such measurement, and the machine is another.
+        # Measured again here: older packages have no such measurement, and the machine differs.
         independent = rows_are_independent(runner, case, golden.precision(folder))
         return WarmedUp(runner, _cost(runner, case), not independent, most_rows(runner))
 
 
 def _runner(folder: Path, case: Case, threads: int, gpu: bool) -> runners.Runner:
-    """On one core where the model takes less than a thread's turn: to wake another takes longer."""
+    """Load the runner with one core if a run is shorter than waking another thread."""
     if threads > 1 and package.read_manifest(folder).size_bytes <= _MAYBE_TINY_BYTES:
         runner = runners.load(folder, 1, gpu=gpu)
         runner.predict(case.inputs)
@@ -98,7 +98,7 @@ def _runner(folder: Path, case: Case, threads: int, gpu: bool) -> runners.Runner
 
 
 def _cost(runner: runners.Runner, case: Case) -> Cost:
-    """The quickest of a few runs: the others were disturbed."""
+    """Return the quickest of a few runs: the others were disturbed."""
     taken = []
     for _ in range(_WARM_RUNS):
         began = time.perf_counter()

@@ -1,1 +1,1 @@
-"""Runs of models: batches, deadlines, kills."""
+"""Runs of models: batches, deadlines, killed processes."""

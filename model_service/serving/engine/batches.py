@@ -1,4 +1,4 @@
-"""Requests as one batch along the first axis, and its answer taken apart again."""
+"""Combine requests into one batch along the first axis, and split its outputs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 if TYPE_CHECKING:
     from exporters.base import Arrays
 
-# Of every input by name: its sizes without the first axis. What is equal fits into one batch.
+# The sizes of every input without the first axis, by name. Requests of equal shape fit into one batch.
 Shape: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 def rows_of(inputs: Arrays) -> int:
-    """Of the first axis; 1 of scalars."""
+    """Return the size of the first axis; 1 for scalars."""
     shape = next(iter(inputs.values())).shape
     return shape[0] if shape else 1
 
@@ -29,10 +29,10 @@ def concatenated(batch: Sequence[Arrays]) -> Arrays:
 
 
 def split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
-    """Views of the outputs, one per request.
+    """Return views of the outputs, one per request.
 
     Raises:
-        ValueError: an output has not as many rows as went in.
+        ValueError: the number of an output's rows differs from that of the inputs.
     """
     total = sum(rows)
     for name, array in outputs.items():

@@ -1,8 +1,8 @@
-"""Runs models: a tiny one right on the event loop, any other in threads, several requests as one batch.
+"""Runs models: tiny ones on the event loop, all others in threads, with several requests as one batch.
 
-What waits together runs together; a request that finds the model idle waits for nobody. While a model runs,
-its next batch is made ready, and begins right when the run ends. One engine serves all models of a process.
-It is called on the event loop's thread alone; only models run elsewhere.
+Requests that wait at the same time run together; a request to an idle model does not wait for others. While a
+model runs, its next batch is prepared, and starts as soon as the run ends. One engine serves all models of a
+process. It is called on the event loop's thread only; only models run elsewhere.
 """
 
 from __future__ import annotations
@@ -37,45 +37,47 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Made as they are needed: a slow model keeps its own, and no other model waits for them.
+# Threads are created on demand: a slow model keeps its own, and no other model waits for them.
 _MOST_THREADS = 128
-# So long requests of a model run alone after a batch of them ended a model host.
+# How long requests of a model run alone after a batch of them ended a model host.
 _ALONE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Batching:
-    """``max_rows``: of one run; 1: each request alone. ``max_delay_s``: how long one waits for company."""
+    """``max_rows``: of one run; 1: each request alone. ``max_delay_s``: how long a request waits for
+    others.
+    """
 
     max_rows: int = 1
     max_delay_s: float = 0.0
 
 
 class Engine:
-    """``threads``: how many cores one run may use. ``lanes``: runs of one model at a time."""
+    """``threads``: how many cores one run may use. ``lanes``: concurrent runs of one model."""
 
     def __init__(self, threads: int, lanes: int = 1) -> None:
         self.threads = threads
         self.lanes = lanes
         self._busy_s = 0.0
         self._running = 0
-        self._since = 0.0  # when the engine last began to have something to do
+        self._since = 0.0  # when the engine last became busy
         self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="model")
 
     def busy_seconds(self) -> float:
-        """Seconds since the start in which a model ran, one or several: each may use all cores."""
+        """Return the seconds since the start in which at least one model ran: each may use all cores."""
         return self._busy_s + (time.perf_counter() - self._since if self._running else 0.0)
 
     def stop(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def ran_inline(self, seconds: float) -> None:
-        """A model took the event loop's own time."""
+        """Count a run on the event loop's own thread."""
         if not self._running:
             self._busy_s += seconds
 
     def start(self, run: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
-        """``done`` is called on the loop with what ``run`` returned or raised."""
+        """Run ``run`` in a thread, and call ``done`` on the loop with its result or exception."""
         loop = asyncio.get_running_loop()
         self.began()
 
@@ -94,7 +96,7 @@ class Engine:
         self._pool.submit(work)
 
     def began(self) -> None:
-        """A model runs, here or in a model host."""
+        """Count the start of a run, here or in a model host."""
         if not self._running:
             self._since = time.perf_counter()
         self._running += 1
@@ -107,7 +109,9 @@ class Engine:
 
 @dataclass(frozen=True)
 class Ran:
-    """A model's answer, and the seconds of its run; those of the whole batch for each request in it."""
+    """A model's outputs, and the seconds of its run; each request of a batch gets those of the whole
+    batch.
+    """
 
     outputs: Arrays
     seconds: float
@@ -121,14 +125,14 @@ class _Request:
     arrived: float
     answer: asyncio.Future[Ran]
     caller: str
-    alone: bool = False  # a batch that it was part of failed
-    lost: int = 0  # how often its model host ended while it was in it
-    suspect: bool = False  # it may have been at fault
+    alone: bool = False  # a batch with this request failed
+    lost: int = 0  # how often its model host ended during its run
+    suspect: bool = False  # it may have caused the end
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Of one run, in ``seconds``: the outputs for each of the requests."""
+    """The result of one run of ``seconds``: the outputs for each of the requests."""
 
     requests: list[_Request]
     outputs: list[Arrays]
@@ -137,7 +141,7 @@ class _Outcome:
 
 @dataclass
 class Runs:
-    """What a lane did since it was made. ``seconds``: of all runs; ``last_at``: since 1970."""
+    """The counts of a lane since its creation. ``seconds``: of all runs; ``last_at``: since 1970."""
 
     count: int = 0
     requests: int = 0
@@ -155,14 +159,14 @@ class Runs:
 
 
 class Lane:
-    """One model's way through the engine.
+    """The queue and the runs of one model in the engine.
 
     Args:
         runner: in this process, or in a model host.
-        batching: ``max_rows`` above 1 only for a model that answers each row as if it were alone.
-        cost: what a run was measured to cost.
-        timeout_s: a run in a model host is ended then.
-        kills: of the deployment's revision.
+        batching: ``max_rows`` above 1 only for a model whose rows are independent.
+        cost: the measured cost of a run.
+        timeout_s: after this time, a run in a model host is ended.
+        kills: those of the deployment's revision.
     """
 
     def __init__(
@@ -185,15 +189,16 @@ class Lane:
         self._inline_elements = cost.elements * 4 if tiny else 0
         self.runs = Runs()
         self._waiting: deque[_Request] = deque()
-        self._running = 0  # batches in threads: those that run, and those ready to
+        self._running = 0  # batches in threads, running or ready to run
         self._turns = FairSemaphore(engine.lanes)
-        self._alone_until = 0.0  # after a batch that ended a model host: it was not known whose input did
+        # after a batch that ended a model host, because the responsible input is unknown
+        self._alone_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def run_now(self, inputs: Arrays) -> Ran | None:
-        """The answer at once, of a model and inputs that cost nearly nothing; None: ``submit`` them.
+        """Run now if model and inputs cost almost nothing; otherwise return None: ``submit`` them.
 
-        Raises whatever the runner raises.
+        Raises the runner's own errors.
         """
         local = self._local
         if (
@@ -214,9 +219,9 @@ class Lane:
         return Ran(outputs, seconds)
 
     def submit(self, inputs: Arrays, caller: str = "") -> asyncio.Future[Ran]:
-        """The answer in time. What is cancelled before its run begins is never computed.
+        """Queue a request. A request that is cancelled before its run begins is never computed.
 
-        ``caller``: the id of the key that asks.
+        ``caller``: the id of the caller's key.
 
         Raises:
             InputRefused: this input ended the model's process before.
@@ -232,8 +237,11 @@ class Lane:
         return answer
 
     def _forget(self, request: _Request, answer: asyncio.Future[Ran]) -> None:
-        """Who gave up would wait, with all inputs, until the model takes another one; which one that hangs
-        never does. Only the batch that is ready keeps them until then."""
+        """Remove a cancelled request from the queue.
+
+        Otherwise it would keep its inputs until the model takes another request, which a hanging model never
+        does. Only a batch that is ready keeps its cancelled requests.
+        """
         if answer.cancelled() and request in self._waiting:
             self._waiting.remove(request)
 
@@ -244,7 +252,7 @@ class Lane:
                 self._run(batch)
 
     def _has_place(self) -> bool:
-        """One batch more than run at a time is made ready; not before it is half full, as others may come."""
+        """Return whether another batch may be prepared: one more per lane, if it is at least half full."""
         lanes = self._engine.lanes
         return self._running < lanes or (
             self._running < 2 * lanes and self._waiting_rows() >= self._batching.max_rows / 2
@@ -254,7 +262,9 @@ class Lane:
         return sum(request.rows for request in self._waiting)
 
     def _waits_for_company(self) -> bool:
-        """Only where a delay is allowed, and the batch could still grow."""
+        """Return whether to wait for more requests: a delay must be allowed, and the batch must not be
+        full.
+        """
         left_s = self._waiting[0].arrived + self._batching.max_delay_s - time.perf_counter()
         if left_s <= 0 or self._waiting_rows() >= self._batching.max_rows:
             return False
@@ -267,13 +277,13 @@ class Lane:
         self._dispatch()
 
     def _take(self) -> Iterator[_Request]:
-        """The requests of the next run: the oldest, and those behind it that fit to it."""
+        """Yield the requests of the next run: the oldest, and later ones that fit into its batch."""
         rows = 0
         shape: Shape | None = None
         passed: list[_Request] = []
         while self._waiting:
             request = self._waiting.popleft()
-            if request.answer.done():  # nobody waits for it any more
+            if request.answer.done():  # its client no longer waits
                 continue
             if shape is not None and (
                 request.alone or request.shape != shape or rows + request.rows > self._batching.max_rows
@@ -303,7 +313,7 @@ class Lane:
                 wanted = [request for request in batch if not request.answer.done()]
                 if not wanted:
                     return _Outcome([], [], 0.0)
-                if len(wanted) < len(batch):  # the others gave up while this one waited for its turn
+                if len(wanted) < len(batch):  # the others were cancelled while this batch waited
                     inputs = _joined(wanted)
                 began = time.perf_counter()
                 outputs = runner.predict(inputs)
@@ -313,7 +323,7 @@ class Lane:
         self._engine.start(run, partial(self._done, batch))
 
     def _run_hosted(self, model: HostedModel, batch: list[_Request]) -> None:
-        """As ``_run_here``; the host has the model's turns."""
+        """See ``_run_here``; here the host decides which model runs next."""
         wanted: list[_Request] = []
 
         def parts() -> list[Arrays] | None:
@@ -332,7 +342,8 @@ class Lane:
                     outcome = _outcome(wanted, answer.outputs, answer.seconds)
             except ValueError as exc:
                 outcome = exc
-            self._done(wanted or batch, outcome)  # who gave up before it began had no part in it
+            # requests that were cancelled before the run have no part in it
+            self._done(wanted or batch, outcome)
 
         self._engine.began()
         suspect = any(request.suspect for request in batch)
@@ -344,7 +355,7 @@ class Lane:
             self._settle(outcome)
         elif isinstance(outcome, HostLost):
             self._retry_lost(batch, outcome)
-        elif len(batch) > 1:  # one of them may be at fault: none of the others fails for it
+        elif len(batch) > 1:  # one of them may be at fault, which must not fail the others
             killed = isinstance(outcome, RunKilled)
             if killed:
                 self._alone_until = time.monotonic() + _ALONE_S
@@ -356,7 +367,7 @@ class Lane:
         self._dispatch()
 
     def _retry_lost(self, batch: list[_Request], lost: HostLost) -> None:
-        """Once."""
+        """Retry each request once."""
         again = []
         for request in batch:
             request.lost += 1
@@ -400,14 +411,14 @@ class Lane:
 
 
 def _outcome(requests: list[_Request], outputs: Arrays, seconds: float) -> _Outcome:
-    """Raises: ValueError: as ``split``."""
+    """Return the outcome of a run. Raises ValueError, as ``split``."""
     if len(requests) == 1:
         return _Outcome(requests, [outputs], seconds)
     return _Outcome(requests, split(outputs, [request.rows for request in requests]), seconds)
 
 
 def _joined(requests: list[_Request]) -> Arrays:
-    """The inputs of one run."""
+    """Return the inputs of one run."""
     if len(requests) == 1:
         return requests[0].inputs
     return concatenated([request.inputs for request in requests])

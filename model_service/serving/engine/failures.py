@@ -1,10 +1,10 @@
-"""Errors of a model's run, as a caller is told them."""
+"""Errors of a model's run that are returned to callers."""
 
 from model_service.errors import InvalidRequest, ServiceFailure
 
 
 class DeadlineExceeded(ServiceFailure):
-    """Nothing says that the same request would be answered in time later: there is no Retry-After."""
+    """The run took too long. There is no Retry-After: the same request may be as slow later."""
 
     code = "deadline_exceeded"
     status = 504

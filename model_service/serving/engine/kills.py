@@ -1,4 +1,4 @@
-"""Inputs that ended a model's process, and the callers that sent them; of one revision of a deployment."""
+"""Inputs that ended a model's process, and their callers, for one revision of a deployment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 if TYPE_CHECKING:
     from exporters.base import Arrays
 
-# A slow machine can make a deadline pass: nothing is held against an input for ever.
+# A slow machine can cause a missed deadline, so an input is refused for a limited time only.
 KEPT_S = 3600.0
 _MOST_INPUTS = 1000
-# No single key can have a deployment suspended, nor two.
+# One or two keys alone cannot cause the suspension of a deployment.
 SUSPENDING_CALLERS = 3
 
 
@@ -27,12 +27,14 @@ class Kills:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        # The oldest first: (until when, how it ended, by the digest of the input) and (when, by caller).
+        # The oldest first: the input's digest → (until when, how the process ended), and caller → when.
         self._inputs: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._callers: dict[str, float] = {}
 
     def note(self, inputs: Arrays, caller: str, how: str) -> None:
-        """``caller``: the id of a key; empty: nobody's own request, like a shadow's."""
+        """Record an input that ended a process. ``caller``: the id of a key, or empty, for example for a
+        shadow.
+        """
         now = self._clock()
         with self._lock:
             self._inputs[_digest(inputs)] = (now + KEPT_S, how)
@@ -42,14 +44,14 @@ class Kills:
                 self._callers[caller] = now
 
     def refused(self, inputs: Arrays) -> str | None:
-        """How this input ended a process before; None: it did not."""
+        """Return how this input ended a process before; None if it did not."""
         if not self._inputs:
             return None
         until, how = self._inputs.get(_digest(inputs), (0.0, ""))
         return how if self._clock() < until else None
 
     def verdict(self) -> str | None:
-        """Why the deployment is to be suspended; None: it is not."""
+        """Return why the deployment must be suspended; None if it must not."""
         since = self._clock() - KEPT_S
         with self._lock:
             callers = sum(at > since for at in self._callers.values())

@@ -1,1 +1,1 @@
-"""Deployments in memory: loaded, routed, shadowed, replaced."""
+"""Deployments in memory: loading, routing, shadow traffic, replacement."""

@@ -1,4 +1,4 @@
-"""A chain of members: each takes inputs of the request, and outputs of those before it, in memory."""
+"""A chain of members: each takes inputs of the request and outputs of earlier members, in memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from model_service.serving.hosting.member import Model, Processing
 if TYPE_CHECKING:
     from exporters.base import Arrays, TensorSpec
 
-# "input" of the request, or "member.output"; by the name of what a member takes.
+# A member's input name → its source: an input of the request, or "member.output".
 Sources = Mapping[str, str]
 
 
 class Ensemble:
-    """Its inputs are what no member makes; its outputs are those of the last one."""
+    """Its inputs are those that no member produces; its outputs are those of the last member."""
 
     def __init__(self, name: str, steps: Sequence[tuple[Model, Sources | None]]) -> None:
-        """Raises: LoadFailed: something that a member takes comes from nowhere, or does not fit there."""
+        """Connect the steps. Raises LoadFailed if an input has no source, or the source does not fit."""
         self.name = name
         self._steps = _bound(steps)
         first, last = self._steps[0].model, self._steps[-1].model
@@ -59,9 +59,9 @@ class _Step:
 
 
 class _Ends:
-    """The first member reads images or texts; the last one's outputs become predictions.
+    """Processing of a chain: the first member's for images or texts, the last one's for predictions.
 
-    ``sources``: what the chain calls the first member's inputs.
+    ``sources``: the chain's names of the first member's inputs.
     """
 
     def __init__(self, first: Processing, last: Processing, sources: Sources) -> None:
@@ -111,7 +111,7 @@ def _bound(steps: Sequence[tuple[Model, Sources | None]]) -> list[_Step]:
 
 
 def _by_themselves(model: Model, before: Sequence[str], bound: Sequence[_Step]) -> dict[str, str]:
-    """What was not said: outputs of the member before by equal names, else one after the other."""
+    """Connect inputs without a declared source: outputs of the previous member by name, or by position."""
     if not bound:
         return {}
     maker = bound[-1].model.name
@@ -123,7 +123,7 @@ def _by_themselves(model: Model, before: Sequence[str], bound: Sequence[_Step]) 
 
 
 def _inputs(steps: Sequence[_Step]) -> tuple[TensorSpec, ...]:
-    """What the request has to hold: every source that no member makes, in the order of its first use."""
+    """Return the inputs of the request: every source that no member produces, in the order of first use."""
     makers = tuple(f"{step.model.name}." for step in steps)
     found: dict[str, TensorSpec] = {}
     for step in steps:

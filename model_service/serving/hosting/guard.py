@@ -1,9 +1,9 @@
-"""Judges by what a revision of a deployment answers whether the one before it has to come back.
+"""Decides from the results of a revision whether the deployment must be rolled back automatically.
 
-One guard watches one revision, from when it is live, in one process: of several, the first that has seen
-enough judges. It counts what says something about the model. A request that was the client's fault (4xx) is
-left out, since it is answered fast and would hide what is wrong; so is one that this process had no room for
-(503), which other deployments may have filled.
+One guard watches one live revision in one process; the first process with enough requests decides. It counts
+results that depend on the model. Errors of the client (4xx) are left out, because they are fast and would
+hide problems; so are requests refused for lack of capacity (503), for which other deployments may be
+responsible.
 """
 
 import time
@@ -17,14 +17,14 @@ from model_service.latency import LATENCY_BUCKETS, bucket_of, percentile_ms
 from model_service.storage.common.db import Document
 from model_service.storage.deployments.documents import former
 
-# The window slides in so many steps.
+# The window moves in this number of steps.
 _SLICES = 12
 _FIRST_CLIENT_ERROR, _FIRST_ERROR, _NO_ROOM = 400, 500, 503
 
 
 @dataclass(frozen=True)
 class Violation:
-    """What is wrong with a member; None: with all that are judged together. ``str`` of it is a sentence."""
+    """The violation of one member, or, if None, of all watched members together. ``str`` gives a sentence."""
 
     member: str | None
     measure: Literal["error_rate", "p95_ms"]
@@ -66,7 +66,7 @@ class Guard:
         judged: frozenset[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``rollback`` as in ``routing.rollback``; ``judged``: the members; None: whatever is noted."""
+        """``rollback`` as in ``routing.rollback``. ``judged``: the watched members; None: all."""
         self._max_error_rate: float | None = rollback["max_error_rate"]
         self._max_p95_ms: float | None = rollback["max_p95_ms"]
         self._min_requests: int = rollback["min_requests"]
@@ -74,19 +74,19 @@ class Guard:
         self._judged = judged
         self._clock = clock
         self._lock = Lock()
-        # The newest slice last: when it ends, and what was seen in it by member.
+        # The newest slice is last: its end, and its results by member.
         self._slices: deque[tuple[float, dict[str, _Seen]]] = deque()
 
     @classmethod
     def of(cls, deployment: Document) -> "Guard | None":
-        """Of the present revision of a stored deployment; None where nothing is to be rolled back to."""
+        """Return the guard of a stored deployment's revision; None if there is nothing to roll back to."""
         rollback, before = deployment["routing"]["rollback"], former(deployment)
         if rollback is None or before is None:
             return None
         return cls(rollback, newcomers(deployment["routing"], before["routing"]))
 
     def note(self, member: str, *, status: int, seconds: float) -> None:
-        """A request was answered by this member."""
+        """Record a request that this member answered."""
         if _FIRST_CLIENT_ERROR <= status < _FIRST_ERROR or status == _NO_ROOM:
             return
         if self._judged is not None and member not in self._judged:
@@ -105,8 +105,10 @@ class Guard:
             seen.histogram[bucket_of(seconds * 1000)] += 1
 
     def verdict(self) -> Violation | None:
-        """What is beyond the limits in the window: of a member that was asked ``min_requests`` times, so that
-        one that fails is found beside others that do not; else of all together, when they were.
+        """Return a violation of the limits in the window.
+
+        A member with at least ``min_requests`` is checked alone, so that a failing one is found beside
+        working ones; then all together, if they have that many.
         """
         for member, seen in self._window().items():
             if seen.requests >= self._min_requests and (found := self._judge(member, seen)):
@@ -114,7 +116,7 @@ class Guard:
         return None
 
     def _window(self) -> dict[str | None, _Seen]:
-        """What was seen in the window: by member, and of all of them under None, last."""
+        """Return the results in the window by member, and those of all members under None, last."""
         by_member: dict[str | None, _Seen] = {}
         together = _Seen()
         with self._lock:
@@ -126,7 +128,7 @@ class Guard:
         return by_member if len(by_member) == 1 else {**by_member, None: together}
 
     def _forget(self, moment: float) -> None:
-        """Holding the lock: drop the slices that ended before the window."""
+        """Drop the slices that ended before the window. The caller holds the lock."""
         while self._slices and self._slices[0][0] <= moment - self._window_s:
             self._slices.popleft()
 
@@ -140,10 +142,10 @@ class Guard:
 
 
 def newcomers(routing: Document, before: Document) -> frozenset[str] | None:
-    """The names of members that ``routing`` serves and ``before`` does not; None: all are judged.
+    """Return the names of members that ``routing`` serves and ``before`` does not; None: watch all.
 
-    A member that was served before is not what a rollback would take away. All are judged where only weights
-    changed, and in an ensemble, which answers as one.
+    A rollback would not remove a member that was served before. All members are watched if only weights
+    changed, and in an ensemble, which produces one result.
     """
     if routing["mode"] == "ensemble":
         return None

@@ -1,12 +1,13 @@
-"""The set of deployments this process serves, kept equal to MongoDB's.
+"""The set of deployments that this process serves, kept in sync with MongoDB.
 
-A background thread asks twice a second, and another one loads. A request never waits for them: it looks its
-deployment up in a dictionary that is replaced as a whole, and keeps what it found until it is answered. While
-MongoDB is away, what is loaded goes on serving; so does the revision before while a newer one loads.
+A background thread polls twice a second, and another one loads. A request never waits for them: it looks up
+its deployment in a dictionary that is replaced as a whole, and keeps that object until it is answered. While
+MongoDB is unavailable, loaded deployments are still served; so is the previous revision while a newer one
+loads.
 
-Several servers may host the same deployments. What is proven of a package fails its deployment, if no server
-has made it active, or its update; any other trouble is one server's own: it is logged, told by ``failing``,
-and tried again.
+Several servers may host the same deployments. An error of the package itself fails its deployment, if no
+server has made it active, or its update. Any other error concerns one server only: it is logged, listed by
+``failing``, and the load is retried.
 """
 
 import math
@@ -49,7 +50,7 @@ class Failure:
 
 
 class Host:
-    """``server`` names this server, the same after a restart, without dots."""
+    """``server`` names this server, without dots; a restarted server has the same name."""
 
     def __init__(
         self,
@@ -66,34 +67,35 @@ class Host:
         self._wake = threading.Event()
         self._loader = Loader(deployments, store, engine, hosts, server=server, notify=self._wake.set)
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
-        # Replaced as a whole, by the host's thread alone: requests read them.
+        # Replaced as a whole, by the host's thread only; requests read them.
         self._hosted: dict[str, LoadedDeployment] = {}
         self._by_name: dict[str, list[LoadedDeployment]] = {}
         self._failures: dict[str, Failure] = {}
         self._served: frozenset[str] | None = None
         self._served_names: frozenset[str] = frozenset()
         self.wishes: list[Document] = []
-        # The host's thread alone.
+        # Used by the host's thread only.
         self._loading: set[str] = set()
         self._awaited: set[str] | None = None
         self._kept: list[Document] | None = None
         self._told: list[Document] = []
         self.ready = threading.Event()
-        self.known_of = -math.inf  # the time.monotonic() of which MongoDB last told what is served
+        # the time.monotonic() of the last successful query of the served deployments
+        self.known_of = -math.inf
 
     def start(self) -> None:
         self._loader.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._stop.set()
         self._wake.set()
         self._thread.join()
         self._loader.stop()
 
     def find(self, name: str) -> Sequence[LoadedDeployment]:
-        """The one with this id, or all with this name: nobody can keep another from using a name."""
+        """Return the deployment with this id, or all with this name: names are not unique."""
         hosted = self._hosted.get(name)
         return (hosted,) if hosted is not None else self._by_name.get(name, ())
 
@@ -104,17 +106,17 @@ class Host:
         return list(self._hosted.values())
 
     def expects(self, name: str) -> bool:
-        """As ``find``: whether it may be found later: it is to be served, or MongoDB was not asked yet."""
+        """Return whether ``find`` may find it later: it is to be served, or MongoDB was not queried yet."""
         return self._served is None or name in self._served or name in self._served_names
 
     @property
     def connected(self) -> bool:
-        """Whether MongoDB answered lately: one that hangs gives no error for long."""
+        """Return whether MongoDB answered recently: one that hangs raises no error for a long time."""
         return time.monotonic() < self.known_of + _LATELY_S
 
     @property
     def failing(self) -> list[str]:
-        """The deployments that were to be loaded here and could not; each is tried again."""
+        """Return the deployments that could not be loaded here; each load is retried."""
         return sorted(self._failures)
 
     def __len__(self) -> int:
@@ -133,19 +135,19 @@ class Host:
             self._wake.clear()
 
     def _sync(self) -> None:
-        """Load what is new, forget what is gone, and say in MongoDB how it went."""
-        # Before the query: what is read then was written after these loads had ended.
+        """Load new deployments, forget removed ones, and write the results to MongoDB."""
+        # Before the query, so that it returns data written after these loads ended.
         while (outcome := self._loader.outcome()) is not None:
             self._settle(outcome)
         asked_at = time.monotonic()
         found = self._deployments.served()
-        self.known_of = asked_at  # not later: what changed while it answered may be missing
+        self.known_of = asked_at  # not later: changes during the query may be missing
         served = [to_serve(deployment) for deployment in found]
         self._served_names = frozenset(deployment["name"] for deployment in served)
         self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
         if self._awaited is None:
             self._awaited = {each["_id"] for each in served if each["status"] == DeploymentStatus.ACTIVE}
-        # What killed this server before waits until the others are served.
+        # Deployments that crashed this server before are loaded last.
         for deployment in sorted(served, key=self._loader.crashes):
             self._each(deployment["_id"], partial(self._follow, deployment))
         for hosted in self.hosted():
@@ -165,7 +167,7 @@ class Host:
             self._told = []
 
     def _each(self, deployment_id: str, work: Callable[[], None]) -> None:
-        """One deployment's trouble keeps no other from being served."""
+        """Run one deployment's work; its errors do not prevent others from being served."""
         try:
             work()
         except CONNECTION_ERRORS:
@@ -207,7 +209,7 @@ class Host:
             self._deployments.made_live(deployment_id, revision)
 
     def _judge(self, hosted: LoadedDeployment) -> None:
-        """Go back to the revision before, where this one fails or is slow beyond what was allowed."""
+        """Roll back to the previous revision if this one violates its limits."""
         violation = hosted.guard.verdict() if hosted.guard is not None else None
         if violation is None:
             return
@@ -216,13 +218,13 @@ class Host:
             self._tell(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
 
     def _suspend(self, hosted: LoadedDeployment) -> None:
-        """Serve a deployment no more whose model's process was ended by several callers."""
+        """Stop serving a deployment if several callers' requests ended its model's process."""
         reason = hosted.kills.verdict()
         if reason is not None and self._deployments.suspend(hosted.id, hosted.revision, reason):
             self._tell(hosted.id, "error", "suspended", reason, revision=hosted.revision)
 
     def _tell_of_shadow(self, hosted: LoadedDeployment) -> None:
-        """Once a minute, if it was asked anything since."""
+        """Log the shadow's counts once a minute, if they changed."""
         shadow = hosted.shadow
         due = shadow is not None and time.monotonic() > shadow.told_at + _SHADOW_TOLD_S
         if shadow is None or not due or (counts := shadow.counts) == shadow.told:
@@ -241,8 +243,8 @@ class Host:
             case LoadedDeployment() as hosted:
                 before = self._hosted.get(deployment_id)
                 if before is not None:
-                    # The limit is of the deployment, whatever its revision; and the keys may have changed
-                    # while this one was loaded.
+                    # The limit belongs to the deployment, not to a revision, and the keys may have changed
+                    # during the load.
                     hosted = replace(hosted, flight=before.flight, keys=before.keys, tier=before.tier)
                 self._replace(self._hosted | {deployment_id: hosted})
                 self._failures = {key: each for key, each in self._failures.items() if key != deployment_id}
@@ -264,7 +266,7 @@ class Host:
             self._deployments.update_failed(deployment_id, revision, str(error))
 
     def _tell(self, deployment_id: str, level: str, event: str, message: str, **details: Any) -> None:
-        """An entry for the deployment's own log; written with the next round."""
+        """Add an entry to the deployment's own log; the next round writes it."""
         log.info(f"serving.{event}", deployment_id=deployment_id, message=message, **details)
         self._told.append(
             {
@@ -279,7 +281,7 @@ class Host:
         )
 
     def _is_awaited(self, deployment_id: str) -> bool:
-        """Whether it keeps the server from being ready: not once it failed as often as we have patience."""
+        """Return whether it keeps the server from being ready: not after MAX_LOAD_ATTEMPTS failures."""
         failure = self._failures.get(deployment_id)
         given_up = failure is not None and failure.times >= MAX_LOAD_ATTEMPTS
         served = self._served is not None and deployment_id in self._served

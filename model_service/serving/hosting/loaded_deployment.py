@@ -1,4 +1,4 @@
-"""A deployment in memory: what a request needs to know of it."""
+"""A deployment in memory, with everything that a request needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from model_service.storage.common.db import Document
 class Flight:
     """Requests of a deployment that have arrived in this process and are not answered.
 
-    ``held_bytes``: of their bodies, also those that are yet to arrive, and of what became of them.
+    ``held_bytes``: the size of their bodies, including parts that have not arrived, and of the decoded data.
     """
 
     requests: int = 0
@@ -34,7 +34,7 @@ class Flight:
 class LoadedDeployment:
     """One revision of a deployment.
 
-    Everything but ``flight`` and what ``guard`` and ``kills`` have seen never changes.
+    Only ``flight`` and the records of ``guard`` and ``kills`` change.
     """
 
     id: str
@@ -55,7 +55,7 @@ class LoadedDeployment:
     flight: Flight = field(default_factory=Flight)
 
     def statistics(self, name: str) -> Iterator[Statistics]:
-        """Of every model in this process since it was loaded, in the terms of the Open Inference Protocol."""
+        """Yield the statistics of every model since it was loaded, as in the Open Inference Protocol."""
         for model in self.models:
             runs = model.runs
             yield Statistics(
@@ -75,7 +75,7 @@ def package_id(member: Document) -> str:
 
 
 def to_serve(deployment: Document) -> Document:
-    """The deployment as it is to be served: by its live revision where the newest is proven to be bad."""
+    """Return the deployment to serve: with its live revision, if the newest one has failed."""
     live, newest = deployment["live_revision"], deployment["revision"]
     revisions = {entry["revision"]: entry for entry in deployment["revisions"]}
     if live is None or not revisions[newest]["failed"] or live not in revisions:
@@ -84,13 +84,13 @@ def to_serve(deployment: Document) -> Document:
 
 
 def served_members(deployment: Document) -> list[Document]:
-    """The members of the present revision, and its shadow."""
+    """Return the members of the present revision, and its shadow."""
     routing = deployment["routing"]
     return [*routing["members"], *filter(None, [routing.get("shadow")])]
 
 
 def build(deployment: Document, loaded: Mapping[str, Loaded], engine: Engine) -> LoadedDeployment:
-    """Raises: LoadFailed: the members of an ensemble do not fit together."""
+    """Build a deployment. Raises LoadFailed if the members of an ensemble do not fit together."""
     routing, config = deployment["routing"], deployment["config"]
     batching = config["batching"]
     limits = Batching(batching["max_batch_size"], batching["max_delay_ms"] / 1000)

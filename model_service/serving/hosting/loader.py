@@ -1,4 +1,4 @@
-"""The thread that loads packages: one at a time, so that a crash points at the package that caused it."""
+"""The thread that loads packages, one at a time, so that a crash identifies the package that caused it."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ from model_service.storage.deployments.deployments import Deployments
 log = structlog.get_logger(__name__)
 
 MAX_LOAD_ATTEMPTS = 3
-_STOP_PATIENCE_S = 2.0  # for a load under way; it is abandoned then
+_STOP_PATIENCE_S = 2.0  # for a load in progress, which is then abandoned
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Outcome:
 
 
 class Loader:
-    """``server`` names this server, the same after a restart, no dots; ``notify`` tells of an outcome."""
+    """``server`` names this server, also after a restart, without dots. ``notify`` is called after each
+    load.
+    """
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class Loader:
         self._notify = notify
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
-        # What any deployment holds of it; a revision loads only what the one before did not have.
+        # Packages that a deployment uses; a revision loads only packages that the previous one did not have.
         self._loaded: WeakValueDictionary[tuple[str, bool, str], Loaded] = WeakValueDictionary()
         self._counted: str | None = None
         self._stopping = threading.Event()
@@ -67,7 +69,7 @@ class Loader:
         self._thread.start()
 
     def stop(self) -> None:
-        """An orderly stop in the middle of a load is no crash: it is not counted."""
+        """Stop. A load in progress is not counted as a crash."""
         self._stopping.set()
         self._work.put(lambda: None)
         self._thread.join(_STOP_PATIENCE_S)
@@ -75,22 +77,22 @@ class Loader:
             self._uncount(deployment_id)
 
     def submit(self, deployment: Document) -> None:
-        """Load it when its turn comes; ``outcome`` will tell."""
+        """Queue a deployment for loading; ``outcome`` returns the result."""
         self._work.put(partial(self._load, deployment))
 
     def keep_only(self, references: Iterable[Document]) -> None:
-        """Have the store remove every other package, between two loads."""
+        """Make the store remove every other package, between two loads."""
         self._work.put(partial(self._store.keep_only, references))
 
     def outcome(self) -> Outcome | None:
-        """The next load that ended, None when there is none now."""
+        """Return the next load that ended, or None."""
         try:
             return self._outcomes.get_nowait()
         except Empty:
             return None
 
     def crashes(self, deployment: Document) -> int:
-        """How often this server died while it loaded the deployment."""
+        """Return how often this server died while it loaded the deployment."""
         attempts: int = deployment.get("load_attempts", {}).get(self._server, 0)
         return attempts
 
@@ -152,5 +154,5 @@ class Loader:
     def _uncount(self, deployment_id: str) -> None:
         try:
             self._deployments.set_load_attempts(deployment_id, self._server, 0)
-        except DATABASE_ERRORS as exc:  # counts once too often, until its next load here ends
+        except DATABASE_ERRORS as exc:  # it is counted once too often, until its next load here ends
             log.warning("serving.load_not_uncounted", deployment_id=deployment_id, error=str(exc))

@@ -1,4 +1,4 @@
-"""One export of a deployment, loaded and proven once more on this machine."""
+"""One export of a deployment, loaded and verified again on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Processing(protocols.Processing, Protocol):
-    """Both sides of a model: ``exporters.processing.pipeline.Pipeline``, or those of a chain's two ends."""
+    """A model's processing: ``exporters.processing.pipeline.Pipeline``, or that of a chain's two ends."""
 
     def predictions(
         self, outputs: Mapping[str, Any], geometries: Sequence[Any] | None = None, **overrides: Any
@@ -35,7 +35,7 @@ class Processing(protocols.Processing, Protocol):
 
 
 class Member(Protocol):
-    """What answers a request: one model, or a chain of them."""
+    """Runs the inference for a request: one model, or a chain of models."""
 
     name: str
     model_version: str
@@ -46,18 +46,18 @@ class Member(Protocol):
     mixes_rows: bool
 
     def run_now(self, inputs: Arrays) -> Ran | None:
-        """As ``engine.Lane``."""
+        """See ``engine.Lane``."""
 
     def submit(self, inputs: Arrays, caller: str = "") -> asyncio.Future[Ran]:
-        """As ``engine.Lane``."""
+        """See ``engine.Lane``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """A package in memory.
 
-    ``mixes_rows``: a row's outputs depend on the other rows of its batch, or nothing proves that they do not.
-    ``most_rows``: the largest batch that it takes; None: any.
+    ``mixes_rows``: a row's outputs depend on the other rows of its batch, or their independence is not
+    proven. ``most_rows``: the largest batch that it accepts; None: any.
     """
 
     package_id: str
@@ -105,14 +105,14 @@ class Model:
 
 
 def load(package_id: str, folder: Path, runs: Callable[[Path], WarmedUp]) -> Loaded:
-    """A verified package: its models warmed up, and its declared processing.
+    """Load a verified package: its warmed-up model, and its declared processing.
 
     Args:
-        runs: loads what runs it: ``warm_up.warmed_up`` in this process, or a model host's own.
+        runs: loads the model: ``warm_up.warmed_up`` in this process, or a model host's function.
 
     Raises:
-        LoadFailed: proven of the package: its artefact or its metadata cannot be served by anybody like us.
-        LimitExceeded, OSError, ImportError: this machine's own trouble, which may pass.
+        LoadFailed: the package itself is at fault: no server of this version can serve it.
+        LimitExceeded, OSError, ImportError: a problem of this machine, which may be temporary.
     """
     warm = runs(folder)
     with loading():

@@ -1,4 +1,4 @@
-"""Which member of a deployment answers a request: by weight, by a header's value, or by name."""
+"""Choose the member of a deployment for a request: by weight, by a header's value, or by name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from model_service.serving.hosting.member import Member
 
 
 class Route:
-    """Args:
-    weights: by member; None: the caller names the member, if there are several.
-    sticky_header: requests with one value of it go to one member, and most stay with theirs when the
-        weights change.
+    """Chooses members.
+
+    Args:
+        weights: per member; None: the caller must name the member, if there are several.
+        sticky_header: requests with the same value of this header go to the same member, and most of them
+            keep it when the weights change.
     """
 
     def __init__(
@@ -33,10 +35,10 @@ class Route:
         self._ends = list(accumulate(weights)) if weights is not None else None
 
     def choose(self, name: str | None, headers: Mapping[str, str]) -> Member:
-        """``headers``: of the request, asked for the sticky one in lower case.
+        """Choose a member. ``headers`` are those of the request, with lower-case names.
 
         Raises:
-            InvalidField: no member has that name, or one has to be named.
+            InvalidField: no member has that name, or the request must name one.
         """
         if name is not None:
             member = self._by_name.get(name)
@@ -58,5 +60,5 @@ class Route:
 
 
 def _point(value: str) -> float:
-    """Of equal values the same one, from 0 to below 1."""
+    """Map a value to a number from 0 to below 1; equal values give equal numbers."""
     return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=6).digest()) / (1 << 48)

@@ -1,4 +1,4 @@
-"""Shadow traffic: another export answers some of the requests too; its answers are compared and counted."""
+"""Shadow traffic: another export runs a share of the requests; its outputs are compared and counted."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from model_service.serving.hosting.member import Model
 if TYPE_CHECKING:
     from exporters.base import Arrays
 
-# More than that at a time would take from the requests that somebody waits for.
+# More at a time would slow down requests whose clients wait.
 _MAX_IN_FLIGHT = 2
 _RTOL, _ATOL = 1e-2, 1e-3
 
 
 class Shadow:
-    """``share``: of the requests, from 0 to 1. Called on the event loop alone."""
+    """``share``: of the requests, from 0 to 1. Called on the event loop only."""
 
     def __init__(self, model: Model, share: float) -> None:
         self.model = model
         self.share = share
         self.counts = {"agreed": 0, "differed": 0, "failed": 0, "skipped": 0}
-        # What the deployment's log has of them, and since when (of time.monotonic()).
+        # The last counts in the deployment's log, and their time (time.monotonic()).
         self.told = dict(self.counts)
         self.told_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, inputs: Arrays, outputs: Arrays) -> None:
-        """Have the model answer ``inputs`` later, and compare that with what the caller got."""
+        """Run the model on ``inputs`` later, and compare its outputs with those that the caller got."""
         if random.random() >= self.share:  # noqa: S311 - nothing to guess
             return
         if len(self._tasks) >= _MAX_IN_FLIGHT:
@@ -46,7 +46,7 @@ class Shadow:
     async def _compare(self, inputs: Arrays, outputs: Arrays) -> None:
         try:
             answer = self.model.run_now(inputs) or await self.model.submit(inputs)
-            # In a thread: to compare large outputs would delay the answers of others.
+            # In a thread: comparing large outputs would delay other responses.
             same = await asyncio.to_thread(_same, outputs, answer.outputs)
         except Exception:
             self._count("failed")

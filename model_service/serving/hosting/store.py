@@ -1,11 +1,11 @@
-"""Packages on this machine's disk: fetched once, kept by content, never seen half-written.
+"""Packages on this machine's disk: downloaded once, named by content, never visible half-written.
 
     <home>/serving/
     ├── <sha256 of the package>/     verified, on disk to the last byte, then renamed to this name
     └── .fetch-XXXX/ .removed-XXXX/  on the way in and out
 
-The processes of a machine share the folder. A lock (flock) on a package's folder says that a process loads or
-serves it; the kernel drops the lock with the process. Within a process, one thread uses the store.
+The processes of a machine share the folder. A process that loads or serves a package holds a lock (flock) on
+its folder; the kernel releases it when the process ends. Within a process, one thread uses the store.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from model_service.storage.common.db import Document
 
 log = structlog.get_logger(__name__)
 
-# Between its making and its locking, only its age protects a folder on the way in.
+# Between its creation and its lock, a temporary folder is protected by its age only.
 _LEFT_BEHIND_S = 3600
 
 
@@ -38,11 +38,11 @@ class PackageStore:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def fetch(self, reference: Document) -> Path:
-        """The unpacked package, verified just now; it stays until ``keep_only`` leaves it out.
+        """Return the unpacked package, just verified. It stays until ``keep_only`` is called without it.
 
         Raises:
-            BlobDamaged, PackageCorrupt: what is stored is not a whole package. A damaged copy on this disk
-                is no such fault: it is replaced.
+            BlobDamaged, PackageCorrupt: the stored package is incomplete or damaged. A damaged copy on this
+                disk raises nothing and is replaced.
             OSError: this disk is full, or cannot be used.
         """
         blob = blob_of(reference)
@@ -56,11 +56,11 @@ class PackageStore:
                 self._remove(final)
         while True:
             self._download(blob, final)
-            if self._lock(final):  # else another server, which does not know it yet, removed it in between
+            if self._lock(final):  # otherwise another server removed it in between
                 return final
 
     def keep_only(self, references: Iterable[Document]) -> None:
-        """Let go of every other package; remove what no process uses, and what a killed one left behind."""
+        """Release every other package; remove unused ones, and what killed processes left behind."""
         wanted = {blob_of(reference).sha256 for reference in references}
         for name in self._locks.keys() - wanted:
             os.close(self._locks.pop(name))
@@ -74,9 +74,9 @@ class PackageStore:
                 os.close(fd)
 
     def _lock(self, final: Path) -> bool:
-        """Hold the package; False when it is not there."""
+        """Lock the package; return False if it does not exist."""
         held = self._locks.pop(final.name, None)
-        if held is not None:  # perhaps of a copy that another process found damaged and replaced
+        if held is not None:  # possibly the lock of a damaged copy that another process replaced
             os.close(held)
         fd = _open_locked(final, fcntl.LOCK_SH)
         if fd is not None:
@@ -99,7 +99,7 @@ class PackageStore:
             try:
                 unpacked.rename(final)
             except OSError:
-                if not final.is_dir():  # else another process was first
+                if not final.is_dir():  # otherwise another process was first
                     raise
             _fsync(self.folder)
         finally:
@@ -108,7 +108,7 @@ class PackageStore:
                 os.close(lock)
 
     def _remove(self, folder: Path) -> None:
-        """Out of sight at once. A process that has it loaded keeps what it mapped."""
+        """Remove a package by renaming it first. A process that has loaded it keeps its mapped files."""
         aside = self.folder / f".removed-{uuid.uuid4().hex}"
         try:
             folder.rename(aside)
@@ -118,7 +118,7 @@ class PackageStore:
 
 
 def _open_locked(folder: Path, operation: int) -> int | None:
-    """A descriptor that holds the lock; None when the folder is not there, or the lock cannot be had now."""
+    """Return a descriptor that holds the lock; None if the folder does not exist or is locked."""
     while True:
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -134,7 +134,7 @@ def _open_locked(folder: Path, operation: int) -> int | None:
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)  # removed or replaced while we waited: look again
+        os.close(fd)  # it was removed or replaced before the lock: try again
 
 
 def _is(fd: int, folder: Path) -> bool:
@@ -152,7 +152,7 @@ def _age_s(folder: Path) -> float:
 
 
 def _flush(folder: Path) -> None:
-    """Without this a power cut can leave the new name with empty files behind it."""
+    """Write the files to disk: otherwise a power failure can leave empty files under the new name."""
     for root, _, names in os.walk(folder):
         for name in names:
             _fsync(Path(root) / name)

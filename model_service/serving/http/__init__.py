@@ -1,1 +1,1 @@
-"""The RSGI application: requests in, answers out."""
+"""The RSGI application of the inference server."""

@@ -1,4 +1,4 @@
-"""The two protocols, as an handler speaks them."""
+"""Adapters of the two inference protocols for the inference handler."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PlatformAdapter:
         scope: Any,
     ) -> Answer:
         predictions = None
-        if request.answers == JSON:  # the tensors alone have no place for them
+        if request.answers == JSON:  # responses with tensors only have no room for them
             predictions = member.pipeline.predictions(ran.outputs, request.geometries, **request.overrides)
         return platform.answer(
             request,
@@ -62,7 +62,7 @@ class PlatformAdapter:
 
 
 class OpenInferenceAdapter:
-    """``POST /v2/models/{m}/infer``; ``name``: the model as the caller called it."""
+    """``POST /v2/models/{m}/infer``; ``name``: the caller's name of the model."""
 
     def __init__(self, name: str) -> None:
         self._name = name

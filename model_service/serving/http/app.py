@@ -1,4 +1,4 @@
-"""The RSGI application in front of the models: what is asked by which path, and how an error is told.
+"""The RSGI application of the inference server: its paths, and its error responses.
 
 https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 """
@@ -48,7 +48,7 @@ _INFER = re.compile(r"/v1/infer/([^/]{1,255})")
 _MODEL = re.compile(r"/v2/models/([^/]{1,255})(?:/versions/([^/]{1,255}))?(?:/(infer|ready|config|stats))?")
 _ALL_STATS = "/v2/models/stats"
 _LOAD = re.compile(r"/v2/repository/models/([^/]{1,255})/(load|unload)")
-_LONGEST_PATH = 600  # no target has a longer one; what anybody sends is not kept
+_LONGEST_PATH = 600  # no valid path is longer; longer ones from clients are not cached
 _NAME = "model-service"
 _CLOSE = ("connection", "close")
 _POSTED = frozenset({"platform", "infer", "load", "unload"})
@@ -58,7 +58,8 @@ _PAGES = frozenset(
         *("/v2", "/v2/health/live", "/v2/health/ready", _ALL_STATS),
     }
 )
-# A request for a deployment that is not loaded here waits so long, and looks so often; not when so many wait.
+# How long a request waits for a deployment that is not loaded here, and how often it checks; if more requests
+# than the third number wait, it does not wait.
 _PATIENCE_S, _LOOK_S, _MOST_PATIENT = 3.0, 0.05, 100
 
 
@@ -72,13 +73,15 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class ManagedElsewhere(InvalidRequest):
-    """Models come and go with their deployments."""
+    """The request would load or unload a model, which only the registry does through deployments."""
 
     code = "managed_by_the_registry"
 
 
 class Target(NamedTuple):
-    """What a path means. ``verb``: of the Open Inference Protocol, or ``platform``; empty: no deployment."""
+    """The meaning of a path. ``verb``: of the Open Inference Protocol, or ``platform``; empty: no
+    deployment.
+    """
 
     verb: str
     name: str = ""
@@ -86,7 +89,7 @@ class Target(NamedTuple):
 
 
 def target_of(path: str) -> Target:
-    """A slash at the end makes no difference."""
+    """Parse a path. A trailing slash is ignored."""
     return _target_of(path.rstrip("/")) if len(path) <= _LONGEST_PATH else Target("")
 
 
@@ -154,14 +157,14 @@ class InferenceApp:
         return 200, self._tell(verb, target, hosted)
 
     async def _hosted(self, name: str, headers: Any) -> LoadedDeployment:
-        """Of several with one name the one that the key opens."""
+        """Return the deployment; of several with one name, the one that the key opens."""
         found = self._host.find(name) or await self._awaited(name)
         if len(found) > 1:
             found = [hosted for hosted in found if self._handler.opens(hosted, headers)] or found
         return found[0]
 
     async def _awaited(self, name: str) -> Sequence[LoadedDeployment]:
-        """As ``Host.find``, after a while: of several processes another one may have looked and loaded first.
+        """Like ``Host.find``, after a while: another process may have learned of and loaded it first.
 
         Raises:
             NotFound: MongoDB has none of this name.
@@ -183,7 +186,7 @@ class InferenceApp:
         raise NotFound("active deployment", name[:100])
 
     def _tell(self, verb: str, target: Target, hosted: LoadedDeployment) -> Answer:
-        """What the Open Inference Protocol has of a model beside its answers."""
+        """Return a document of the Open Inference Protocol about a model."""
         member = (
             hosted.route.members[0] if target.version is None else hosted.route.choose(target.version, {})
         )
@@ -209,7 +212,7 @@ class InferenceApp:
                 )
             case "ready":
                 found = documents.model_ready(target.name)
-            case _:  # load of what is loaded
+            case _:  # a request to load a loaded model
                 return Answer(JSON, [], b"")
         return _document(found)
 
@@ -227,7 +230,7 @@ class InferenceApp:
             case "/health/ready":
                 return ready, _document(self._health())
             case "/metrics":
-                # It reads every process's files: in a thread, as nobody who infers waits for it.
+                # It reads every process's files, so it runs in a thread and does not delay inference.
                 return 200, Answer(CONTENT_TYPE, [], await asyncio.to_thread(exposition))
             case "/v2":
                 return 200, _document(documents.server(_NAME, __version__))
@@ -250,7 +253,7 @@ class InferenceApp:
         raise NotFound("page", scope.path[:200])
 
     def _opened_by(self, headers: Any) -> list[LoadedDeployment]:
-        """The deployments that the sent key opens."""
+        """Return the deployments that the sent key opens."""
         return [hosted for hosted in self._host.hosted() if self._handler.opens(hosted, headers)]
 
     def _health(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One serving process: its parts, put together."""
+"""One serving process, assembled from its parts."""
 
 import os
 import socket
@@ -29,15 +29,15 @@ from model_service.storage.operations.inference_servers import InferenceServers
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
 
-# Of a deployment: the fewest and the most processes it wants, and the utilisation in percent.
+# A deployment's minimum and maximum of processes, its target utilisation in percent, and initial processes.
 Wish = tuple[int, int, int, int]
 
 
 class Application:
-    """``rsgi`` answers from the moment it exists; ``start`` begins to load what is deployed.
+    """``rsgi`` answers requests immediately; ``start`` begins to load the deployments.
 
     Args:
-        index: of the process in its pool: a restarted one has it again.
+        index: of the process in its pool; a restarted process has the same one.
     """
 
     def __init__(self, settings: Settings, index: int = 0) -> None:
@@ -67,7 +67,7 @@ class Application:
 
     @property
     def ready(self) -> threading.Event:
-        """Set once everything is loaded that was active when it started, or failed to load too often."""
+        """Set once everything that was active at the start is loaded, or has failed too often."""
         return self._host.ready
 
     def start(self) -> None:
@@ -75,7 +75,7 @@ class Application:
         self._accounting.start()
 
     def stop(self) -> None:
-        """When the last request is answered. What was counted is written, if MongoDB is there."""
+        """Stop after the last request. The counts are written, if MongoDB is available."""
         self._host.stop()
         self._accounting.stop()
         self._engine.stop()
@@ -83,7 +83,7 @@ class Application:
         self._rates.close()
 
     def load(self) -> tuple[float, list[Wish]]:
-        """Seconds in which models ran, since the start, and what is wished for."""
+        """Return the seconds since the start in which models ran, and the deployments' wishes."""
         wishes = [
             (
                 wish["min_replicas"],
@@ -104,7 +104,7 @@ class Application:
 
 
 def make(settings: Settings, index: int = 0) -> Application:
-    """Raises: SettingsError: of MongoDB too, which has to be there to begin with."""
+    """Create the application. Raises SettingsError, also if MongoDB is not available at the start."""
     require_folder(settings.home, "MODEL_SERVICE_HOME")
     prepare_database(settings)
     return Application(settings, index)

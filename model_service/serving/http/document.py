@@ -1,6 +1,6 @@
 """The OpenAPI document of the inference server, from the classes of its bodies; ``/openapi.json``.
 
-What a model takes is not in it, but in ``GET /v2/models/{name}`` and in the package's ``metadata.json``.
+The inputs of a model are not in it, but in ``GET /v2/models/{name}`` and in the package's ``metadata.json``.
 """
 
 from functools import cache
@@ -147,7 +147,7 @@ class Error(BaseModel):
 
 
 class OpenError(BaseModel):
-    """Of the paths under /v2."""
+    """The error of the paths under /v2."""
 
     error: str
 
@@ -155,7 +155,7 @@ class OpenError(BaseModel):
 _OPEN = {"name": "name", "in": "path", "required": True, "schema": _NAME}
 _VERSION = {"name": "version", "in": "path", "required": True, "schema": _NAME}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-# What /v1/infer takes beside JSON.
+# The media types that /v1/infer accepts beside JSON.
 _OTHER_BODIES = (
     "application/octet-stream",
     "application/x-npy",
@@ -203,7 +203,7 @@ def _body(model: type[BaseModel], *others: str) -> dict[str, Any]:
 
 
 def _models() -> dict[str, Any]:
-    """The paths of one model of the Open Inference Protocol."""
+    """Return the paths of one model of the Open Inference Protocol."""
     paths: dict[str, Any] = {}
     for prefix, parameters in (
         ("/v2/models/{name}", [_OPEN]),
@@ -276,7 +276,7 @@ def _paths() -> dict[str, Any]:
 
 @cache
 def document() -> bytes:
-    """The document as JSON."""
+    """Return the document as JSON."""
     models = [each for each in globals().values() if isinstance(each, type) and issubclass(each, BaseModel)]
     wanted: list[Any] = [(model, "validation") for model in models if model is not BaseModel]
     _, schemas = models_json_schema(wanted, ref_template=_REFERENCE)

@@ -1,6 +1,6 @@
-"""One inference: who asks, whether they may, what they ask of which member, and the answer; then counted.
+"""One inference request: authorize, admit, decode, choose the member, run, encode, and count.
 
-The protocols differ in how a body is read and an answer written; the way between is this one.
+Protocols differ in decoding bodies and encoding responses only; the rest is shared.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLIENT_GONE = 499  # nginx's: nobody reads it
+CLIENT_GONE = 499  # nginx's status for a client that closed the connection
 _BEARER = "bearer "
-# What a process holds of requests at a time, in bodies of the largest size.
+# The memory of all requests together, in bodies of the largest size.
 _BODIES = 8
-# To read a larger one, or write it, takes longer than a thread's turn.
+# Decoding or encoding a larger one takes longer than switching to a thread.
 _LARGE_BYTES = 1 << 20
 _LATE = "the deadline has passed"
 
 
 class TooManyAtOnce(NotPermitted):
-    """As many requests as the deployment's ``max_concurrency`` are being answered."""
+    """The deployment's ``max_concurrency`` is reached."""
 
     code = "too_many_at_once"
     status = 429
@@ -60,9 +60,9 @@ class ClientGone(Exception):
 
 
 class ProtocolAdapter(Protocol):
-    """A protocol's two ends. ``read`` gives a function of the member, because the body may name it.
+    """A protocol. ``read`` returns a decoder that takes the member, because the body may name it.
 
-    ``is_packed``: reading the body unpacks it, which may take far longer than its length tells.
+    ``is_packed``: decoding the body decompresses it, which may take far longer than its length suggests.
     """
 
     def is_packed(self, body: bytes, scope: Any) -> bool: ...
@@ -76,7 +76,9 @@ class ProtocolAdapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecodedBody:
-    """``slow``: ``of`` decodes images or texts, and the answer is made of them: not for the event loop."""
+    """``slow``: ``of`` decodes images or texts, or the response is built from them: not for the event
+    loop.
+    """
 
     model: str | None
     of: Callable[[Member], Any]
@@ -85,7 +87,7 @@ class DecodedBody:
 
 @dataclass(slots=True)
 class _Tally:
-    """What is counted of a request, however it ends."""
+    """The values counted for a request, also if it fails."""
 
     began: float
     member: Member
@@ -95,10 +97,10 @@ class _Tally:
 
 
 class _Memory:
-    """What the requests of all deployments may hold together.
+    """The memory that the requests of all deployments may use together.
 
-    A deployment holds no more than it leaves to the others: however many bodies are announced to it and never
-    sent, another one gets its own.
+    A deployment uses at most as much as it leaves to the others: bodies that are announced and never sent
+    cannot use up the memory of other deployments.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -106,9 +108,9 @@ class _Memory:
 
     @contextmanager
     def share(self, flight: Flight) -> Iterator[Callable[[int], None]]:
-        """For one request: what it calls before it holds more bytes. All are given back at its end.
+        """Yield a function that a request calls before it uses more bytes. All are released at the end.
 
-        Calling it raises ServiceUnavailable.
+        The function raises ServiceUnavailable.
         """
         held_bytes = 0
 
@@ -139,7 +141,7 @@ class InferenceHandler:
         wrong_keys: WrongKeys | None = None,
         proxies: int = 0,
     ) -> None:
-        """``proxies``: how many in front report the client's address; TRUSTED_PROXIES."""
+        """``proxies``: the number of trusted proxies that report the client's address; TRUSTED_PROXIES."""
         self._usage = usage
         self._key_uses = key_uses
         self._quotas = quotas
@@ -150,16 +152,16 @@ class InferenceHandler:
         self._memory = _Memory(bodies.most_bytes * _BODIES)
 
     def opens(self, hosted: LoadedDeployment, headers: Mapping[str, str]) -> str | None:
-        """The id of the key that was sent, if it is one of the deployment's."""
+        """Return the id of the key that was sent, if it is one of the deployment's."""
         sent = headers.get("authorization") or ""
         key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else None
         return hosted.keys.accepts(key or headers.get("x-api-key") or "")
 
     def authorize(self, hosted: LoadedDeployment, scope: Any) -> str:
-        """As ``opens``.
+        """Like ``opens``, but a missing or wrong key is an error.
 
         Raises:
-            Unauthorized: it is none of the deployment's, or there is none.
+            Unauthorized: no key, or not one of the deployment's.
             RateLimited: too many wrong keys came from the client's address.
         """
         key_id = self.opens(hosted, scope.headers)
@@ -176,11 +178,11 @@ class InferenceHandler:
     async def answer(
         self, hosted: LoadedDeployment, adapter: ProtocolAdapter, named: str | None, scope: Any, protocol: Any
     ) -> Answer:
-        """``named``: the member that the path names, if it does.
+        """Answer one request. ``named``: the member that the path names, if it does.
 
         Raises:
             Unauthorized, RateLimited, QuotaExceeded, TooManyAtOnce: before the body is read.
-            InvalidRequest: whatever is wrong with it.
+            InvalidRequest: the request is invalid.
             DeadlineExceeded, ClientGone.
         """
         key_id = self.authorize(hosted, scope)
@@ -234,14 +236,15 @@ class InferenceHandler:
         tally: _Tally,
         take: Callable[[int], None],
     ) -> Answer:
-        began = tally.began = time.perf_counter()  # how long a caller takes to send is not the model's doing
+        # the time that a client takes to send is not counted as the model's
+        began = tally.began = time.perf_counter()
         large = len(body) > _LARGE_BYTES or adapter.is_packed(body, scope)
         decoded = await _call(adapter.read, body, scope, self._bodies.most_bytes, aside=large)
         member = tally.member = hosted.route.choose(named or decoded.model, scope.headers)
         slow = large or decoded.slow
         request = await _call(decoded.of, member, aside=slow)
         grown_bytes = _bytes_of(request.inputs) - len(body)
-        if grown_bytes > 0:  # unpacked, or an image's pixels: it may wait for the model for long
+        if grown_bytes > 0:  # decompressed data, or an image's pixels: they may wait long for the model
             take(grown_bytes)
         try:
             ran = member.run_now(request.inputs)
@@ -275,7 +278,7 @@ class InferenceHandler:
 
 
 def _require_room(hosted: LoadedDeployment) -> None:
-    """Raises: TooManyAtOnce. A body yet to arrive takes no room: who sends slowly keeps nobody out."""
+    """Raises TooManyAtOnce. A body that has not arrived takes no slot: slow senders exclude nobody."""
     if hosted.flight.requests >= hosted.max_concurrency:
         raise TooManyAtOnce(
             f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."
@@ -287,15 +290,15 @@ def _bytes_of(arrays: Arrays) -> int:
 
 
 async def _call(work: Callable[..., T], *arguments: Any, aside: bool) -> T:
-    """``aside``: in a thread, because it would hold the event loop up."""
+    """Call ``work``. ``aside``: in a thread, because it would block the event loop."""
     return await asyncio.to_thread(work, *arguments) if aside else work(*arguments)
 
 
 async def _finished(answer: asyncio.Future[Ran], protocol: Any, timeout_s: float) -> Ran:
-    """Wait for the model, as long as somebody waits for us.
+    """Wait for the model as long as the client waits.
 
     Raises:
-        DeadlineExceeded, ClientGone: the answer is given up; if its run has not begun, it never does.
+        DeadlineExceeded, ClientGone: the request is cancelled; if its run has not begun, it never begins.
     """
     gone = asyncio.ensure_future(protocol.client_disconnect())
     gone.add_done_callback(lambda _: answer.cancel())

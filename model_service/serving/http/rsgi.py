@@ -1,4 +1,4 @@
-"""RSGI, as granian calls it: bodies in, answers out."""
+"""Request bodies, request ids and client addresses in RSGI, the interface of granian."""
 
 import asyncio
 import contextlib
@@ -15,35 +15,35 @@ from model_service.serving.protocols import Answer
 Headers = Sequence[tuple[str, str]]
 _REQUEST_ID = "x-request-id"
 _LINGER_S = 5.0
-# How much of a refused body is read, so that the connection can be used again, and for how long.
+# How much of a refused body is read so that the connection can be reused, and for how long.
 _DRAINED_BYTES = 64 * 1024
 _DRAIN_S = 1.0
-# A longer one is read in pieces, so that it takes memory only as it arrives.
+# A longer body is read in pieces, so that it uses memory only as it arrives.
 _WHOLE_BYTES = 1 << 20
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """A body of at most ``most_bytes`` may take ``grace_s``, and longer while it comes at ``least_rate``."""
+    """A body of at most ``most_bytes`` may take ``grace_s``, or longer if it arrives at ``least_rate``."""
 
     most_bytes: int
     grace_s: float
     least_rate: int
 
     def allowed_s(self, read_bytes: int, timeout_s: float) -> float:
-        """How long a body may take of which so many bytes are there."""
+        """Return how long a body may take of which ``read_bytes`` have arrived."""
         return min(timeout_s, max(self.grace_s, read_bytes / self.least_rate))
 
 
 async def read_body(
     scope: Any, protocol: Any, limits: BodyLimits, timeout_s: float, take: Callable[[int], None]
 ) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Args:
-        take: is told of bytes before they are kept, of all at once where a length is announced; what it
-            raises ends the reading.
+        take: called with a number of bytes before they are kept, once if the length is announced; if it
+            raises, reading stops.
 
     Raises:
         FileTooLarge: it is larger than the limit.
@@ -78,7 +78,7 @@ async def read_body(
 async def _read_limited(
     protocol: Any, limits: BodyLimits, timeout_s: float, take: Callable[[int], None]
 ) -> bytes:
-    """Raises: TimeoutError, FileTooLarge, or what ``take`` raises."""
+    """Read a body in pieces. Raises TimeoutError, FileTooLarge, or the errors of ``take``."""
     pieces, read, arrived = _pieces(protocol), [], 0
     began = asyncio.get_running_loop().time()
     try:
@@ -92,25 +92,25 @@ async def _read_limited(
                 deadline.reschedule(began + limits.allowed_s(arrived, timeout_s))
     except ModelServiceError:
         read.clear()
-        await linger(pieces)  # nobody else can read on
+        await linger(pieces)  # no other code can continue to read
         raise
     return b"".join(read)
 
 
 async def _pieces(protocol: Any) -> AsyncIterator[bytes]:
-    """To be gone through in two loops, one after the other, which granian's own iterator does not allow."""
+    """Yield the pieces. Unlike granian's own iterator, this one can be used in two successive loops."""
     async for piece in protocol:
         yield piece
 
 
 async def is_read(scope: Any, protocol: Any) -> bool:
-    """Whether a refused request's whole body is read, after what can be read of it at once."""
+    """Return whether a refused request's whole body is read, after reading what is available."""
     length = scope.headers.get("content-length", "0")
     if length == "0" and "transfer-encoding" not in scope.headers:
         return True
     try:
         protocol.__aiter__()
-    except Exception:  # granian's own: the body was asked for before
+    except Exception:  # granian's own error: the body was read before
         return True
     left = int(length)
     if not 0 < left <= _DRAINED_BYTES or "expect" in scope.headers:
@@ -123,24 +123,24 @@ async def is_read(scope: Any, protocol: Any) -> bool:
 
 
 async def linger(pieces: AsyncIterator[bytes]) -> None:
-    """Read the rest of a body that is refused, for a while, and forget it, as nginx's ``lingering_close``.
+    """Read the rest of a refused body for a while, and discard it, like nginx's ``lingering_close``.
 
-    The connection would be reset: who still sends would find that instead of the answer.
+    Otherwise the connection would be reset, and a client that is still sending would not get the response.
     """
-    with contextlib.suppress(Exception):  # there is nothing left, or nobody
+    with contextlib.suppress(Exception):  # the body has ended, or the client is gone
         async with asyncio.timeout(_LINGER_S):
             while await anext(pieces):
                 pass
 
 
 def request_id(scope: Any) -> str:
-    """The caller's where it sent a sane one."""
+    """Return the caller's id if it is valid, otherwise a new one."""
     sent = scope.headers.get(_REQUEST_ID)
     return sent if sent is not None and _SANE_ID.fullmatch(sent) else os.urandom(16).hex()
 
 
 def client_address(scope: Any, proxies: int) -> str:
-    """The client's, as the outermost of that many trusted proxies reports it; without proxies, the peer's."""
+    """Return the client's address from the outermost trusted proxy; without proxies, the peer's address."""
     if proxies and (reported := scope.headers.get("x-forwarded-for")):
         addresses = reported.split(",")
         return str(addresses[-min(proxies, len(addresses))].strip())
