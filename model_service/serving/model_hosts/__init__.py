@@ -8,5 +8,5 @@
     connection.Connection  one run at a time           ───  a thread each
     tensors in shared memory (memory.py), messages by a Unix socket (channel.py)
 
-A host is not trusted: what it sends is validated by the front before it is used.
+A host is not trusted: the front validates its messages before it uses them.
 """

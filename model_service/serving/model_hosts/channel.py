@@ -20,15 +20,15 @@ from typing import Any
 import orjson
 
 _MOST_BYTES = 256 << 10
-_MOST_MESSAGE = 2000  # characters of an error
+_MOST_MESSAGE = 2000  # the limit of an error's text, in characters
 
 
 class Closed(Exception):
-    """The other side has closed the socket, or sent what is no message."""
+    """The other side closed the socket, or sent an invalid message."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends, whose packets may be large: the description of hundreds of arrays."""
+    """Return two connected sockets for large packets, such as descriptions of hundreds of arrays."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
@@ -36,7 +36,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(end: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Raises: Closed: nobody reads it."""
+    """Send a message. Raises Closed if the other side is gone."""
     content = orjson.dumps(message)
     try:
         if descriptors:
@@ -48,11 +48,11 @@ def send(end: socket.socket, message: dict[str, Any], descriptors: Sequence[int]
 
 
 def receive(end: socket.socket) -> dict[str, Any]:
-    """The next message.
+    """Return the next message.
 
     Raises:
-        Closed: there is none, or no JSON object.
-        BlockingIOError, TimeoutError: not yet, of a socket that does not wait.
+        Closed: the socket is closed, or the message is no JSON object.
+        BlockingIOError, TimeoutError: there is no message yet.
     """
     try:
         content = end.recv(_MOST_BYTES)
@@ -64,7 +64,7 @@ def receive(end: socket.socket) -> dict[str, Any]:
 
 
 def parsed(content: bytes) -> dict[str, Any]:
-    """Raises: Closed."""
+    """Parse a message. Raises Closed."""
     if not content:
         raise Closed("the connection was closed")
     try:

@@ -1,4 +1,4 @@
-"""A connection to a model host: one run at a time, its tensors in a memory of its own."""
+"""A connection to a model host: one run at a time, with a shared memory of its own for tensors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from exporters.base import Arrays
     from model_service.serving.model_hosts.runs import Run
 
-# One whose memory has grown beyond that is not kept for the next run.
+# A connection whose memory has grown beyond this is not reused for another run.
 _KEPT_BYTES = 64 << 20
 
 
 class Connection:
-    """``number``: its id in the host. ``limit_bytes``: of its memory."""
+    """``number``: its id in the host. ``limit_bytes``: the limit of its memory."""
 
     def __init__(self, number: int, limit_bytes: int) -> None:
         self.number = number
@@ -28,20 +28,20 @@ class Connection:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def given(self) -> None:
-        """The host has its end now."""
+        """Close the host's end here, after the host has received it."""
         self.theirs.close()
 
     def watch(self, loop: asyncio.AbstractEventLoop, answered: Callable[[Connection], None]) -> None:
-        """Have ``answered`` called when the host answers or closes its end. On the loop's thread."""
+        """Call ``answered`` when the host answers or closes its end. Called on the loop's thread."""
         self.loop = loop
         self.end.setblocking(False)
         loop.add_reader(self.end.fileno(), answered, self)
 
     def send(self, run: Run, parts: Sequence[Arrays]) -> None:
-        """Copy the inputs and have the host run them; by any thread.
+        """Copy the inputs and send the run to the host; called by any thread.
 
         Raises:
-            MemoryError: the inputs are larger than the memory may be.
+            MemoryError: the inputs are larger than the memory's limit.
             channel.Closed: the host is gone.
         """
         self.memory.began_ns = 0
@@ -50,10 +50,10 @@ class Connection:
         channel.send(self.end, message)
 
     def ask(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The answer, waited for: of a connection that no loop watches.
+        """Send a message and wait for the answer, on a connection that no loop watches.
 
         Raises:
-            TimeoutError.
+            TimeoutError: no answer in time.
             channel.Closed: the host is gone.
         """
         self.end.settimeout(timeout_s)
@@ -65,7 +65,7 @@ class Connection:
         return len(self.memory) <= _KEPT_BYTES
 
     def close(self) -> None:
-        """On the thread of the loop that watches it, if one does."""
+        """Close the connection; called on the thread of the loop that watches it, if one does."""
         if self.loop is not None and self.end.fileno() >= 0:
             self.loop.remove_reader(self.end.fileno())
         self.end.close()

@@ -1,4 +1,4 @@
-"""The runs in a model host: an event loop sends them and reads their answers, without another thread.
+"""The dispatcher of a model host's runs: an event loop sends them and reads their answers, without a thread.
 
 While there is no process, runs wait. When a process ends, a run that caused the end gets ``RunKilled``, and
 each other run in it gets ``HostLost``.
@@ -28,16 +28,16 @@ log = structlog.get_logger(__name__)
 
 # Time between the request to stop a run and the end of its process.
 STOP_S = 0.5
-# To copy more than that takes longer than a thread's turn.
+# Copying more than this takes longer than switching to a thread.
 _LARGE_BYTES = 1 << 20
-_BY_OTHERS = "SIGKILL"  # by the kernel, for lack of memory, or by an administrator: a run is tried once more
+_BY_OTHERS = "SIGKILL"  # by the kernel, for lack of memory, or by an administrator: a run is retried once
 _DEADLINE = "it ran past the deployment's timeout_ms"
 
 
 class Dispatcher:
     """``name``: of the host's trust group. ``process``: set by the host's thread; None: it is not ready.
 
-    What it holds of loops and runs is the event loop's alone; the host's thread copies it.
+    Only the event loop changes the sets of loops and runs; the host's thread copies them.
     """
 
     def __init__(self, name: str) -> None:
@@ -49,7 +49,7 @@ class Dispatcher:
         self._running: set[Run] = set()
 
     def begin(self, run: Run) -> None:
-        """As ``runs.HostedModel.begin``."""
+        """See ``runs.HostedModel.begin``."""
         self._loops.add(run.loop)
         self._waiting.append(run)
         self._dispatch()
@@ -70,18 +70,18 @@ class Dispatcher:
     def _send(self, process: HostProcess, run: Run, parts: Any) -> None:
         try:
             connection = process.connection(run.loop, partial(self._answered, process))
-        except channel.Closed:  # it has just ended: the next one takes the run
+        except channel.Closed:  # it has just ended: the next process gets the run
             self._waiting.appendleft(run)
             process.kill()
             self.process = None
             return
-        except OSError as exc:  # no more descriptors
+        except OSError as exc:  # no more file descriptors
             run.finish(exc)
             return
         connection.run, run.connection = run, connection
         run.number, run.sent = next(self._numbers), time.monotonic()
         self._running.add(run)
-        if self.process is not process:  # it has ended: its runs may have been told already
+        if self.process is not process:  # it has ended: its runs may have their outcomes already
             self._finish(run, HostLost("it ended", suspect=False))
             return
         run.timer = run.loop.call_later(run.timeout_s, self._overdue, process, run)
@@ -94,7 +94,7 @@ class Dispatcher:
         except (MemoryError, TypeError) as exc:
             self._refused(run, exc)
         except (channel.Closed, OSError):
-            return  # its end is noticed by the host's thread
+            return  # the host's thread handles its end
 
     def _sent(self, run: Run, copied: asyncio.Future[None]) -> None:
         exc = copied.exception()
@@ -102,7 +102,7 @@ class Dispatcher:
             self._refused(run, exc)
 
     def _refused(self, run: Run, exc: BaseException) -> None:
-        """Nothing was sent."""
+        """Fail a run of which nothing was sent."""
         self._finish(run, LimitExceeded(str(exc), limit="memory"))
 
     def _answered(self, process: HostProcess, connection: Connection) -> None:
@@ -162,14 +162,16 @@ class Dispatcher:
         self._finish(run, outcome)
 
     def _overdue(self, process: HostProcess, run: Run) -> None:
-        """The run's time is over, if it began when it was sent; it may have waited for another one's end."""
+        """End a run whose time is over. It counts from the run's start, because runs wait for others in the
+        host.
+        """
         connection = run.connection
         if connection is None:
             return
         now = time.monotonic()
         began = connection.memory.began_ns / 1e9
         started = now if began <= 0 else min(max(began, run.sent), now)
-        due = min(started, run.sent + run.timeout_s) + run.timeout_s  # whatever the host says
+        due = min(started, run.sent + run.timeout_s) + run.timeout_s  # independent of the host's messages
         if due > now + 1e-3:
             run.timer = run.loop.call_later(due - now, self._overdue, process, run)
             return
@@ -178,7 +180,7 @@ class Dispatcher:
         run.timer = run.loop.call_later(STOP_S, process.kill, run)
 
     def process_ended(self, process: HostProcess, how: str, last_words: str) -> None:
-        """Tell each run that was in the process what became of it. By the host's thread."""
+        """Give each run that was in the process its outcome. Called by the host's thread."""
         running = [run for run in list(self._running) if run.connection is not None]
         begun = [run for run in running if run.connection is not None and run.connection.memory.began_ns]
         culprit = process.culprit
@@ -203,15 +205,15 @@ class Dispatcher:
                 run.loop.call_soon_threadsafe(self._ended, run, outcome)
 
     def process_ready(self, process: HostProcess) -> None:
-        """Send it the runs that wait. By the host's thread."""
+        """Send the waiting runs to the process. Called by the host's thread."""
         self.process = process
         for loop in list(self._loops):
-            with contextlib.suppress(RuntimeError):  # it has ended
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._dispatch)
 
 
 def _taken(connection: Connection, message: dict[str, Any]) -> Answer:
-    """Raises: BadDescription."""
+    """Return the answer in a message. Raises BadDescription."""
     seconds = message.get("seconds")
     if not isinstance(seconds, float) or not math.isfinite(seconds) or seconds < 0:
         raise BadDescription("no duration")
@@ -219,7 +221,7 @@ def _taken(connection: Connection, message: dict[str, Any]) -> Answer:
 
 
 def _described_bytes(message: dict[str, Any]) -> int:
-    """What the outputs say of their size: checked later."""
+    """Return the size of the outputs that the message claims; it is checked later."""
     arrays = message.get("arrays")
     if not isinstance(arrays, list):
         return 0

@@ -31,7 +31,7 @@ from model_service.serving.model_hosts.host_process import PROGRAM, Limits
 from model_service.serving.model_hosts.model_host import ModelHost
 from model_service.storage.common.db import Document
 
-# Between its making and its locking, only its age protects a folder.
+# Between its creation and its lock, a folder is protected by its age only.
 _YOUNG_S = 60.0
 
 
@@ -42,7 +42,7 @@ class _Group:
 
 
 class ModelHosts:
-    """``program`` starts a host; tests have their own."""
+    """``program``: the command that starts a host; tests use their own."""
 
     def __init__(self, settings: Settings, program: Sequence[str] = PROGRAM) -> None:
         self._settings = settings
@@ -59,16 +59,16 @@ class ModelHosts:
         self._groups: dict[tuple[str, bool], _Group] = {}
 
     def group_of(self, deployment: Document) -> str:
-        """Deployments of one group trust each other: they may share a process."""
+        """Return the trust group of a deployment; the deployments of a group may share a process."""
         if not self._settings.enable_auth or self._settings.inference_shared_host:
             return "all"
         namespace = deployment.get("namespace")
         return f"namespace {namespace}" if namespace else f"owner {deployment.get('user_id') or ''}"
 
     def may_run_here(self, deployment: Document, folder: Path) -> bool:
-        """Whether the front itself runs the package; every other one goes to a model host.
+        """Return whether the front itself runs the package; all others run in a model host.
 
-        Elsewhere than on Linux there are no model hosts.
+        On other platforms than Linux there are no model hosts.
         """
         if sys.platform != "linux":
             return True
@@ -78,7 +78,7 @@ class ModelHosts:
         return has_bounded_cost(folder)
 
     def load(self, group: str, folder: Path, *, threads: int, lanes: int, gpu: bool) -> WarmedUp:
-        """Have the group's host load a package; it is forgotten with the last reference to its model.
+        """Load a package in the group's host; it is unloaded with the last reference to its model.
 
         Raises as ``ModelHost.load``.
         """
@@ -101,7 +101,7 @@ class ModelHosts:
         return warm
 
     def state(self) -> list[dict[str, Any]]:
-        """Of each host: its group, its process, how often it was restarted, what confines it."""
+        """Return, for each host, its group, its process, the number of restarts, and its confinement."""
         with self._lock:
             hosts = [group.host for group in self._groups.values()]
         return [
@@ -118,7 +118,9 @@ class ModelHosts:
         os.close(self._locked)
 
     def _forget_aside(self, *arguments: Any) -> None:
-        """The garbage collector may call it in a thread that holds one of the locks."""
+        """Unload in a new thread: the garbage collector may call this in a thread that holds one of the
+        locks.
+        """
         threading.Thread(target=self._forget, args=arguments, name="model-forgotten", daemon=True).start()
 
     def _forget(self, key: tuple[str, bool], group: _Group, number: int) -> None:
@@ -136,7 +138,7 @@ class ModelHosts:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """The folders of processes that are gone: nobody holds their lock."""
+    """Remove the folders of ended processes, which nobody locks."""
     for folder in parent.glob("front-*"):
         try:
             if time.time() - folder.stat().st_mtime < _YOUNG_S:

@@ -26,24 +26,26 @@ _LAST_WORDS_BYTES = 2000
 
 @dataclass(frozen=True)
 class Limits:
-    """``memory_bytes``: what a host may allocate. ``tensor_bytes``: inputs and outputs of one run."""
+    """``memory_bytes``: the memory that a host may allocate. ``tensor_bytes``: inputs and outputs of one
+    run.
+    """
 
     memory_bytes: int
     tensor_bytes: int
 
 
 class HostProcess:
-    """Its environment is empty, its descriptors are its control socket and the pipe of its last words.
+    """A process with an empty environment, a control socket, and a pipe for its last output.
 
-    It is killed when the thread that made it ends.
+    It is killed when the thread that started it ends.
     """
 
     def __init__(self, program: Sequence[str], folder: Path, limits: Limits, *, gpu: bool) -> None:
-        """Raises: OSError: no process can be made now."""
+        """Start the process. Raises OSError if that is impossible now."""
         self._limits = limits
         self._control, theirs = channel.pair()
         self._words, words = os.pipe()
-        os.set_blocking(words, False)  # nobody reads until it has ended: what does not fit is dropped
+        os.set_blocking(words, False)  # it is read only after the end: output that does not fit is dropped
         numbers = {
             "--control": theirs.fileno(),
             "--memory-bytes": limits.memory_bytes,
@@ -77,7 +79,7 @@ class HostProcess:
         self.loading = 0
 
     def confined(self) -> Mapping[str, str]:
-        """Wait until it has confined itself. What it says of that is from before it knows any model.
+        """Wait until the process has confined itself, and return its report, which precedes any model.
 
         Raises:
             TimeoutError, channel.Closed: it does not start.
@@ -90,7 +92,9 @@ class HostProcess:
     def connection(
         self, loop: asyncio.AbstractEventLoop, answered: Callable[[Connection], None]
     ) -> Connection:
-        """An idle one of this loop's, or a new one. On the loop's thread. Raises: channel.Closed."""
+        """Return an idle connection of this loop, or a new one; on the loop's thread. Raises
+        channel.Closed.
+        """
         idle = self._idle[loop]
         if idle:
             return idle.pop()
@@ -99,7 +103,7 @@ class HostProcess:
         return connection
 
     def connect(self) -> Connection:
-        """Raises: channel.Closed: the process is gone."""
+        """Open a connection. Raises channel.Closed if the process is gone."""
         with self._lock:
             self._connections += 1
             number = self._connections
@@ -114,19 +118,19 @@ class HostProcess:
         return connection
 
     def give_back(self, connection: Connection) -> None:
-        """After its run was answered."""
+        """Return a connection after its run was answered."""
         if connection.reusable:
             self._idle[connection.loop].append(connection)
         else:
             connection.close()
 
     def tell(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
-        """Raises: channel.Closed: the process is gone, or does not read."""
+        """Send a control message. Raises channel.Closed if the process is gone, or does not read."""
         with self._lock:
             channel.send(self._control, message, descriptors or [])
 
     def kill(self, culprit: Run | None = None, *, runs_are_innocent: bool = False) -> None:
-        """``culprit``: the run that it is killed for. ``runs_are_innocent``: it is for none of them."""
+        """Kill the process. ``culprit``: the run that is the reason. ``runs_are_innocent``: no run is."""
         self.culprit = self.culprit or culprit
         self.runs_are_innocent = self.runs_are_innocent or runs_are_innocent
         if self.popen.returncode is None:
@@ -134,12 +138,12 @@ class HostProcess:
                 self.popen.kill()
 
     def wait(self) -> str:
-        """Until it has ended; how it did."""
+        """Wait until the process has ended, and return how."""
         code = self.popen.wait()
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
     def close(self) -> str:
-        """After its end. Returns the first of what it wrote, which may quote a model: for the log alone."""
+        """Close after the end, and return the first of its output. It may quote a model: for the log only."""
         self._control.close()
         for loop, idle in self._idle.items():
             for connection in idle:

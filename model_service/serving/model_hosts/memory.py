@@ -3,9 +3,9 @@
     0      8 bytes: when the run began, nanoseconds of CLOCK_MONOTONIC, which both processes have
     64     the inputs, then the outputs; each begins at a multiple of 64 bytes
 
-An array is described by ``[name, dtype, shape, offset, size]`` in a message. The description comes by the
-socket, where the other side cannot change it any more; the memory it can change at any time, so the front
-copies outputs before it looks at them. The file is sealed: nobody can shrink it under the other's mapping.
+An array is described by ``[name, dtype, shape, offset, size]`` in a message. The other side cannot change the
+description after sending it, but it can change the memory at any time, so the front copies outputs before it
+uses them. The file is sealed: neither side can shrink it while the other has it mapped.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _MOST_ARRAYS = 4096
 
 
 class BadDescription(Exception):
-    """The other side describes an array that cannot be there."""
+    """The other side describes an impossible array."""
 
 
 class SharedMemory:
-    """``limit_bytes``: it never grows beyond that, and no description reaches beyond it."""
+    """``limit_bytes``: the memory never grows beyond it, and no description may reach beyond it."""
 
     def __init__(self, descriptor: int, limit_bytes: int) -> None:
         self.descriptor = descriptor
@@ -63,7 +63,7 @@ class SharedMemory:
         return cls(descriptor, limit_bytes)
 
     def close(self) -> None:
-        """What is mapped stays so until nobody looks at it."""
+        """Close the descriptor. The memory stays mapped as long as arrays use it."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -73,7 +73,7 @@ class SharedMemory:
 
     @property
     def began_ns(self) -> int:
-        """0: the run has not begun."""
+        """Return when the run began; 0 if it has not."""
         found: int = struct.unpack_from("=q", self._map, 0)[0]
         return found
 
@@ -82,9 +82,9 @@ class SharedMemory:
         struct.pack_into("=q", self._map, 0, value)
 
     def put(self, parts: Sequence[Arrays], start: int = START) -> tuple[list[list[Any]], int]:
-        """Copy arrays, those of several ``parts`` one behind the other along the first axis.
+        """Copy arrays into the memory; those of several ``parts`` are concatenated along the first axis.
 
-        Returns their descriptions and the offset behind them.
+        Returns their descriptions and the offset after them.
 
         Raises:
             MemoryError: they need more than the limit.
@@ -106,10 +106,10 @@ class SharedMemory:
         return described, end
 
     def take(self, described: Any, *, copy: bool) -> Arrays:
-        """The arrays of a message. ``copy``: theirs is the memory that nobody else writes to.
+        """Return the arrays of a message. ``copy``: into memory that the other side cannot change.
 
         Raises:
-            BadDescription: of a type, a shape or a place that cannot be.
+            BadDescription: an impossible dtype, shape or position.
         """
         if not isinstance(described, list) or len(described) > _MOST_ARRAYS:
             raise BadDescription("no list of arrays")
@@ -129,7 +129,7 @@ class SharedMemory:
         return found
 
     def _require(self, end: int) -> None:
-        """Raises: BadDescription: the memory does not reach so far."""
+        """Check that the memory reaches to ``end``. Raises BadDescription."""
         if end <= len(self._map):
             return
         if end > self._limit_bytes or os.fstat(self.descriptor).st_size < end:
@@ -150,7 +150,7 @@ class SharedMemory:
 
 
 class _Text:
-    """Strings as JSON: numpy keeps pointers of them."""
+    """Strings as JSON, because numpy's arrays of strings contain pointers."""
 
     def __init__(self, array: Array) -> None:
         self.shape = array.shape
@@ -158,7 +158,7 @@ class _Text:
 
 
 def _dtype(name: str) -> np.dtype[Any] | None:
-    """None: no such arrays are exchanged. numpy itself does not have bfloat16."""
+    """Return a dtype, or None if such arrays are not exchanged. numpy itself does not have bfloat16."""
     if name == _BFLOAT16:
         import ml_dtypes
 
@@ -181,7 +181,7 @@ def _plain(array: Array) -> Any:
 
 @lru_cache(maxsize=64)
 def _name_of(dtype: np.dtype[Any]) -> str:
-    """numpy takes longer to make it than to copy a small array. Raises: TypeError: it is not exchanged."""
+    """Return the cached name of a dtype, which numpy computes slowly. Raises TypeError if not exchanged."""
     name = str(dtype)
     if _dtype(name) is None:
         raise TypeError(f"an array of {name} is not sent to or from a model host")

@@ -1,6 +1,6 @@
-"""One model host through its restarts, and the packages it holds.
+"""One model host across its restarts, and the packages loaded in it.
 
-A thread of its own starts the process, has it load every package again, and waits for its end.
+A thread starts the process, makes it load every package again, and waits for its end.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class _Package:
 
 
 class ModelHost:
-    """``name``: of its trust group. ``folder``: where it may read; its packages are linked there."""
+    """``name``: of its trust group. ``folder``: the folder that it may read; its packages are linked
+    there.
+    """
 
     def __init__(self, name: str, program: Sequence[str], folder: Path, limits: Limits, *, gpu: bool) -> None:
         self.name = name
@@ -66,7 +68,7 @@ class ModelHost:
         return process.popen.pid if process is not None else None
 
     def close(self) -> None:
-        """End the process for good."""
+        """Close the host and end its process."""
         with self._lock:
             self._closed = True
             processes = self._runs.process, self._starting
@@ -76,14 +78,15 @@ class ModelHost:
         self._thread.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    # Packages: by the loader's thread.
+    # Packages: called by the loader's thread.
 
     def load(self, folder: Path, *, threads: int, lanes: int, gpu: bool) -> WarmedUp:
-        """Have the host load a package beside the others, and prove it.
+        """Load a package in the host beside the others, and verify it.
 
         Raises:
-            LoadFailed: proven of the package; it ended the host's process too often, or loads for too long.
-            LimitExceeded, OSError: this machine's own trouble.
+            LoadFailed: the package itself is at fault, it ended the host's process too often, or it loads too
+                long.
+            LimitExceeded, OSError: a problem of this machine.
         """
         with self._lock:
             number = next(self._numbers)
@@ -107,7 +110,7 @@ class ModelHost:
             raise
 
     def forget(self, number: int) -> None:
-        """No run of this model comes any more."""
+        """Unload a model that gets no more runs."""
         with self._lock:
             package = self._packages.pop(number, None)
             process = self._runs.process
@@ -125,7 +128,7 @@ class ModelHost:
             return self._runs.process
 
     def _loaded(self, process: HostProcess, package: _Package) -> dict[str, Any] | None:
-        """The host's answer; None: its process ended meanwhile, and it is to be tried again.
+        """Return the host's answer; None if its process ended meanwhile and the load must be retried.
 
         Raises as ``load``.
         """
@@ -170,7 +173,7 @@ class ModelHost:
         model = HostedModel(self._runs, number, inputs, outputs)
         return WarmedUp(model, cost, answer["mixes_rows"] is not False, most_rows)
 
-    # The process: by the host's thread.
+    # The process: called by the host's thread.
 
     def _live(self) -> None:
         failures = 0
@@ -197,7 +200,7 @@ class ModelHost:
                 self._runs.process_ended(process, how, last_words)
 
     def _started(self) -> HostProcess | None:
-        """A process with all packages loaded; None: it did not come so far."""
+        """Return a process with all packages loaded; None if that failed."""
         process = None
         try:
             process = HostProcess(self._program, self._folder, self._limits, gpu=self._gpu)
@@ -220,7 +223,7 @@ class ModelHost:
             return None
 
     def _in_order(self) -> list[_Package]:
-        """What failed while it was loaded comes last, and not for a third time."""
+        """Return the packages to load; those that crashed come last, and are dropped after two crashes."""
         with self._lock:
             packages = sorted(self._packages.values(), key=lambda package: package.crashes)
         return [package for package in packages if package.crashes < _LOAD_ATTEMPTS]
@@ -241,7 +244,7 @@ class ModelHost:
 
 
 def _specification(document: Any) -> TensorSpec:
-    """Raises: KeyError, TypeError, ValueError: it is none."""
+    """Parse a tensor's specification. Raises KeyError, TypeError, ValueError if it is invalid."""
     spec = TensorSpec.from_json(document)
     shape_fits = all(size.__class__ in (int, str) for size in spec.shape)
     if not isinstance(spec.name, str) or not isinstance(spec.dtype, str) or not shape_fits:
@@ -250,7 +253,7 @@ def _specification(document: Any) -> TensorSpec:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The package under another name: the host's own folder is all that it may read."""
+    """Link the package into the host's own folder, the only one that it may read."""
     try:
         shutil.copytree(source, target, copy_function=os.link)
     except (OSError, shutil.Error):  # another file system, or one without links

@@ -1,6 +1,6 @@
 """A model host: ``python -I -m model_service.serving.model_hosts.process``, started by the front.
 
-It confines itself before anything else, and imports what may start threads only then.
+It confines itself first, and imports modules that may start threads only afterwards.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--shared-bytes", type=int, required=True, help="of the tensors of one run")
     parser.add_argument("--gpu", action="store_true")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C: the front decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of the terminal: the front decides
     control = socket.socket(fileno=arguments.control)
     confined = confinement.confine(
         arguments.folder, arguments.memory_bytes, arguments.shared_bytes, gpu=arguments.gpu

@@ -1,4 +1,4 @@
-"""A model in a host, as a lane of the engine sees it: runs go in, outcomes come out."""
+"""The interface between the engine and a model in a host: runs, and their outcomes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
 
 class RunFailed(Exception):
-    """The runtime failed on these inputs; the host goes on."""
+    """The runtime failed on these inputs; the host continues."""
 
 
 class RunStopped(Exception):
-    """The run's deadline passed, and its runtime ended it; the host goes on."""
+    """The run's deadline passed, and its runtime stopped it; the host continues."""
 
 
 class RunKilled(Exception):
-    """The host's process ended by this run, or was killed for it. The text says how."""
+    """The run ended the host's process, or the process was killed because of the run. The text has the
+    reason.
+    """
 
 
 class HostLost(Exception):
-    """The host's process ended while this run was in it. The run may have done nothing wrong.
+    """The host's process ended during this run, which may not be responsible.
 
-    ``suspect``: nothing says which of several runs was at fault.
+    ``suspect``: it is not known which of several runs was responsible.
     """
 
     def __init__(self, how: str, *, suspect: bool) -> None:
@@ -41,7 +43,7 @@ class HostLost(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """``seconds``: of the run, as the host measured them."""
+    """``seconds``: the duration of the run, measured by the host."""
 
     outputs: Arrays
     seconds: float
@@ -49,13 +51,13 @@ class Answer:
 
 @dataclass(eq=False)
 class Run:
-    """One call of a model, of one request or a batch of them.
+    """One call of a model, for one request or a batch of them.
 
     Args:
-        parts: the inputs, asked for when the run can begin; None: nobody waits for it any more.
-        timeout_s: from when the run begins. Then it is stopped.
-        exclusive: no other run is in the host meanwhile.
-        done: is told the outcome on the event loop; None where nobody waited.
+        parts: returns the inputs when the run can begin; None: no request waits for it any more.
+        timeout_s: the run is stopped this long after it begins.
+        exclusive: no other run is in the host at the same time.
+        done: called with the outcome on the event loop; with None if no request waited.
     """
 
     parts: Callable[[], Sequence[Arrays] | None]
@@ -81,7 +83,7 @@ class Beginner(Protocol):
 
 
 class HostedModel:
-    """``number``: of the model in its host."""
+    """``number``: the model's number in its host."""
 
     def __init__(
         self, host: Beginner, number: int, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
@@ -92,13 +94,13 @@ class HostedModel:
         self.number = number
 
     def begin(self, run: Run) -> None:
-        """On the event loop; never waits, and never raises for what the model or its host does."""
+        """Start a run on the event loop. Never waits, and never raises errors of the model or its host."""
         run.model = self.number
         self._host.begin(run)
 
 
 def error_of(message: Mapping[str, Any]) -> Exception:
-    """The exception that a host's answer stands for."""
+    """Return the exception for an error in a host's answer."""
     text = str(message.get("message"))
     match message.get("error"):
         case "input":

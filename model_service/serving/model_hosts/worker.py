@@ -1,7 +1,7 @@
-"""What a model host does once it is confined: loads packages, and runs them.
+"""The main loop of a confined model host: it loads packages, and runs them.
 
-The main thread reads the control socket; each connection has a thread, which does one thing at a time.
-``channel.py`` has the messages.
+The main thread reads the control socket. Each connection has a thread that handles one message at a time.
+``channel.py`` describes the messages.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class _Model:
 class _Connection:
     end: socket.socket
     memory: SharedMemory
-    # Of the present run; the control thread asks it to stop.
+    # The current run; the control thread requests its stop.
     run: int = -1
     stop: Stop = field(default_factory=Stop)
 
 
 class Worker:
-    """``limit_bytes``: of one shared memory."""
+    """``limit_bytes``: the limit of one shared memory."""
 
     def __init__(self, control: socket.socket, limit_bytes: int) -> None:
         self._control = control
@@ -48,7 +48,7 @@ class Worker:
         self._connections: dict[int, _Connection] = {}
 
     def run(self, confined: Mapping[str, str]) -> None:
-        """Until the front closes the control socket, or is gone."""
+        """Read messages until the front closes the control socket, or ends."""
         keep_freed_memory()
         channel.send(self._control, {"confined": dict(confined)})
         while True:
@@ -115,7 +115,7 @@ class Worker:
 
 
 def _kind(exc: Exception, stop: Stop) -> str:
-    """Whose fault it is, as ``runs.error_of`` reads it."""
+    """Return the kind of error for ``runs.error_of``: whose fault it is."""
     if isinstance(exc, InputError):
         return "input"
     if as_limit(exc) is not None:

@@ -1,1 +1,1 @@
-"""The pool: serving processes that share one port, as many as the deployments want, and their supervisor."""
+"""The pool: serving processes that share one port, as many as the deployments need, and their supervisor."""

@@ -1,4 +1,4 @@
-"""How much a serving process can do, and how busy it is."""
+"""Measure the utilisation of a serving process."""
 
 import os
 import selectors
@@ -6,7 +6,7 @@ import time
 
 
 class IdleTime(selectors.DefaultSelector):
-    """The event loop's selector, which knows how long the loop had nothing to do."""
+    """The event loop's selector, which measures how long the loop was idle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,9 +21,9 @@ class IdleTime(selectors.DefaultSelector):
 
 
 class Busy:
-    """How much of what a process can do it does: run models, or keep its one event loop going.
+    """The utilisation of a process: the larger of the shares of models and of its event loop.
 
-    Of tiny models the loop can read no more requests long before they fill the time.
+    With tiny models, the loop is busy with requests long before the models use all the time.
     """
 
     def __init__(self, idle: IdleTime) -> None:
@@ -33,10 +33,10 @@ class Busy:
         self._idle_s = 0.0
 
     def share(self, models_s: float) -> float:
-        """From 0 to 1, since the last call; on the event loop's thread.
+        """Return the utilisation since the last call, from 0 to 1; called on the event loop's thread.
 
         Args:
-            models_s: what ``Application.load`` counted.
+            models_s: the seconds of models from ``Application.load``.
         """
         at = time.perf_counter()
         passed_s = max(at - self._at, 1e-3)
@@ -47,7 +47,7 @@ class Busy:
 
 
 def processors() -> int:
-    """Those that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

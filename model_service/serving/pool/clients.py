@@ -1,4 +1,4 @@
-"""Moving clients from process to process: a connection that is kept alive never moves by itself."""
+"""Move clients to other processes: a keep-alive connection never moves by itself."""
 
 import random
 import time
@@ -11,19 +11,19 @@ _MOST_CLIENTS = 10_000
 
 
 class Clients:
-    """The application, with ``Connection: close`` in the answers to some clients while that is asked for.
+    """The application, which on request adds ``Connection: close`` to the responses of some clients.
 
-    They connect anew then, and the kernel chooses a process for each.
+    These clients then connect again, and the kernel chooses a process for each.
     """
 
     def __init__(self, application: Rsgi) -> None:
         self._application = application
         self._share = 0.0
         self._until = 0.0
-        self._moves: dict[str, bool] = {}  # by address and port: each is asked once
+        self._moves: dict[str, bool] = {}  # by address and port: decided once per client
 
     def ask(self, share: float, seconds: float) -> None:
-        """For the next ``seconds``, that part of the clients is to connect anew."""
+        """For the next ``seconds``, make this share of the clients connect again."""
         self._share = share
         self._until = time.monotonic() + seconds
         self._moves.clear()
@@ -41,7 +41,7 @@ class Clients:
 
 
 class _Closing:
-    """RSGI's protocol object of one request, whose answer ends the connection."""
+    """RSGI's protocol object of one request, whose response closes the connection."""
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol

@@ -1,7 +1,7 @@
-"""The sockets that share the inference server's port, one a process of the pool (SO_REUSEPORT).
+"""The sockets that share the inference server's port, one per process of the pool (SO_REUSEPORT).
 
-The supervisor holds them all and hands them out. A process that dies takes its socket to nobody: connections
-that come meanwhile wait in it for the next process, and none is refused.
+The supervisor holds all of them and passes them to the processes. A socket outlives its process: new
+connections wait in it for the next process, and none is refused.
 """
 
 import array
@@ -12,7 +12,7 @@ from typing import Any
 
 from model_service.listening import BACKLOG, explain, require_free
 
-_PATIENCE_S = 5.0  # for what served the port before us and is about to end
+_PATIENCE_S = 5.0  # for a previous server on the port that is about to end
 # Linux: asm-generic/socket.h, linux/filter.h
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
@@ -22,11 +22,11 @@ _RETURN = (0x16, 0, 0, 0)  # BPF_RET | BPF_A
 
 
 class PortTaken(Exception):
-    """Something else listens there, or the address is not of this machine."""
+    """Another program listens on the port, or the address is not of this machine."""
 
 
 class Listeners:
-    """Raises: PortTaken."""
+    """Opens no socket yet. Raises PortTaken."""
 
     def __init__(self, host: str, port: int) -> None:
         try:
@@ -36,18 +36,18 @@ class Listeners:
             require_free(host, port, patience_s=_PATIENCE_S)
         except OSError as exc:
             raise PortTaken(f"INFERENCE_HOST={host} INFERENCE_PORT={port} {explain(exc)}.") from None
-        # In the kernel's order: that in which they began to listen.
+        # In the kernel's order: the order in which they began to listen.
         self._open: list[socket.socket] = []
 
     def __len__(self) -> int:
         return len(self._open)
 
     def last_of(self, candidates: list[socket.socket]) -> socket.socket:
-        """The candidate that the kernel can leave out by itself: the newest."""
+        """Return the newest of the candidates, the one that the kernel can exclude."""
         return max(candidates, key=self._open.index)
 
     def open(self) -> socket.socket:
-        """One more; from now on the kernel gives it its share of the new connections."""
+        """Open another socket; the kernel gives it its share of new connections from now on."""
         listener = socket.socket(self._family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -58,17 +58,17 @@ class Listeners:
         return listener
 
     def close(self, listener: socket.socket) -> None:
-        """Connections that wait in it are reset once no process has it either."""
+        """Close a socket. Connections that wait in it are reset once no process has it open either."""
         index = self._open.index(listener)
         self._open[index] = self._open[-1]  # as reuseport_detach_sock does
         self._open.pop()
         listener.close()
 
     def route_to(self, count: int) -> None:
-        """New connections go to the first ``count`` sockets only, at random.
+        """Route new connections, at random, to the first ``count`` sockets only.
 
-        The kernel refuses it where it does not know of it: what connects in the moment in which a process is
-        given back is reset then.
+        An older kernel refuses this; then connections that arrive at the moment in which a process is removed
+        are reset.
         """
         program = b"".join(
             struct.pack("HBBI", *step) for step in (_LOAD_RANDOM, (_MODULO, 0, 0, count), _RETURN)

@@ -1,4 +1,4 @@
-"""The supervisor's log: the same lines as everywhere, without the 15 MB that structlog needs."""
+"""The supervisor's log: the usual lines, without the 15 MB of memory that structlog needs."""
 
 import json
 import os
@@ -10,7 +10,7 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 def tell(level: str, event: str, **fields: Any) -> None:
-    """One line on stderr, in the form that LOG_FORMAT names, if LOG_LEVEL asks for it."""
+    """Write one line to stderr in the form of LOG_FORMAT, if LOG_LEVEL includes the level."""
     wanted = (os.environ.get("LOG_LEVEL") or "INFO").upper()
     if wanted in _LEVELS and _LEVELS.index(level.upper()) < _LEVELS.index(wanted):
         return

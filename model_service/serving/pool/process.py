@@ -1,6 +1,6 @@
 """A process of the pool, ``python -m model_service.serving.pool.process``, started by its supervisor.
 
-``supervisor.py`` has the messages that the two exchange.
+``supervisor.py`` describes the messages between the two.
 """
 
 import argparse
@@ -25,20 +25,20 @@ from model_service.serving.pool.supervisor import STOP_S
 _APPLICATION = "model_service.serving.http.application:make"
 _REPORT_S = 0.5
 _DRAIN_S = 3.0
-_MOVE_S = 5.0  # how long after the pool grew clients are asked to connect anew
-# For what is under way: when all is to end, and when this process alone is not needed any more.
+_MOVE_S = 5.0  # how long clients are moved after the pool has grown
+# The time for running requests: if the whole pool stops, and if only this process is removed.
 _ANSWER_S = 2.5
 _DRAINING_ANSWER_S = 30.0
 
 
 class Application(Protocol):
-    """What a process serves."""
+    """The application that a process serves."""
 
     ready: threading.Event
     """Set once what was active at the start has been loaded, or given up."""
 
     async def rsgi(self, scope: Any, protocol: Any) -> None:
-        """One request."""
+        """Answer one request."""
         ...
 
     def start(self) -> None:
@@ -46,29 +46,31 @@ class Application(Protocol):
         ...
 
     def stop(self) -> None:
-        """Write what is yet to be written. Within a few seconds."""
+        """Write pending data, within a few seconds."""
         ...
 
     def load(self) -> tuple[float, list[tuple[int, int, float]]]:
-        """How much there is to do.
+        """Return the load and the deployments' wishes.
 
         Returns:
-            Seconds in which a model ran, since the start, and (min_replicas, max_replicas, target
-            utilisation in percent) of each active deployment.
+            Seconds since the start in which a model ran, and (min_replicas, max_replicas, target utilisation
+                in percent, initial_replicas) of each active deployment.
         """
         ...
 
 
 class Control:
-    """The socket to the supervisor, read by a thread of its own: an event loop that hangs must not keep a
-    process alive whose supervisor is gone."""
+    """The socket to the supervisor, read by a thread of its own.
+
+    An event loop that hangs must not keep a process alive whose supervisor is gone.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._lock = threading.Lock()
 
     def tell(self, message: dict[str, Any]) -> None:
-        """A supervisor that is gone is told nothing: the reading thread notices."""
+        """Send a message. Errors are ignored: the reading thread notices that the supervisor is gone."""
         with self._lock:
             try:
                 self._socket.sendall(json.dumps(message).encode() + b"\n")
@@ -78,7 +80,9 @@ class Control:
     def follow(
         self, obey: Callable[[dict[str, Any], socket.socket | None], None], *, lost: Callable[[], None]
     ) -> None:
-        """Both are called on the reading thread; ``lost`` when the supervisor is gone."""
+        """Start the reading thread, which calls ``obey`` for each message, and ``lost`` at the supervisor's
+        end.
+        """
         threading.Thread(target=self._read, args=(obey, lost), name="control", daemon=True).start()
 
     def _read(
@@ -103,10 +107,10 @@ class Control:
 
 
 class Process:
-    """Serves from the moment it is told to, until SIGTERM, a drain, or the supervisor's end."""
+    """Serves from the supervisor's command until SIGTERM, a drain, or the supervisor's end."""
 
     def __init__(self, application: Application, control: Control, idle: IdleTime) -> None:
-        # Imported late: the supervisor waits for the settings alone.
+        # Imported late: the supervisor only waits for the settings.
         from model_service.serving.pool.clients import Clients
 
         self._application = application
@@ -170,7 +174,7 @@ class Process:
 
 
 async def _first(one: asyncio.Future[Any], other: Awaitable[Any]) -> bool:
-    """Whether ``one`` is done before ``other`` is."""
+    """Return whether ``one`` is done before ``other``."""
     waiting = asyncio.ensure_future(other)
     await asyncio.wait([one, waiting], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
@@ -180,7 +184,7 @@ async def _first(one: asyncio.Future[Any], other: Awaitable[Any]) -> bool:
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
     try:
         loop.call_soon_threadsafe(callback)
-    except RuntimeError:  # it is over anyway
+    except RuntimeError:  # it has ended anyway
         return
 
 
@@ -192,7 +196,7 @@ def main() -> int:
     )
     parser.add_argument("--application", default=_APPLICATION, help="module:factory")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C: the supervisor tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of the terminal: the supervisor decides
     keep_freed_memory()
     control = Control(arguments.control)
     try:
@@ -219,7 +223,7 @@ def _hello(settings: Settings) -> dict[str, Any]:
 
 
 def _make(target: str, settings: Settings, index: int) -> Application:
-    # structlog imports rich where it is installed: an eighth of the time until we are ready, and 8 MB.
+    # structlog imports rich if it is installed, which takes an eighth of the start-up time, and 8 MB.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from model_service.log import configure_logging
 

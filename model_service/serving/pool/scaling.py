@@ -1,8 +1,8 @@
-"""How many processes the pool should have.
+"""Decide how many processes the pool should have.
 
-The rule is that of Kubernetes' HorizontalPodAutoscaler (desired = load / target, and windows that keep it
-from flapping): it grows when even the least that was wanted for ``GROW_AFTER_S`` is more than there is, and
-shrinks when even the most that was wanted for ``SHRINK_AFTER_S`` is less.
+The rule is that of Kubernetes' HorizontalPodAutoscaler: desired = load / target, with windows against
+flapping. The pool grows if even the smallest desired number in ``GROW_AFTER_S`` is above the present one, and
+shrinks if even the largest desired number in ``SHRINK_AFTER_S`` is below it.
 """
 
 import math
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 GROW_AFTER_S = 2.0
 SHRINK_AFTER_S = 60.0
-# A process is given back when the others would stay this far below their target without it.
+# A process is removed if the others would stay this far below their target without it.
 _SPARE = 0.9
 _ROUNDING = 1e-9  # 0.7 / 0.7 is one process, not two
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What one deployment asks for.
+    """The scaling settings of one deployment.
 
     Args:
-        target_utilization: percent of what a process can do.
-        initial_replicas: processes to begin with, before the load is known.
+        target_utilization: percent of a process's capacity.
+        initial_replicas: processes at the start, before the load is known.
     """
 
     min_replicas: int
@@ -32,7 +32,7 @@ class Wish:
     initial_replicas: int = 0
 
     def processes(self, load: float) -> int:
-        """For a load in processes that are busy all the time."""
+        """Return the processes for a load, which is given in fully busy processes."""
         wanted = math.ceil(load * 100 / self.target_utilization - _ROUNDING)
         return max(self.min_replicas, min(wanted, self.max_replicas))
 
@@ -41,11 +41,11 @@ class Wish:
 class _Sample:
     at: float
     wanted: int
-    kept: int  # the same with a reserve
+    kept: int  # the same, with a reserve
 
 
 class Scaler:
-    """``limit``: what the pool never exceeds, whatever is asked for."""
+    """``limit``: the largest size of the pool, regardless of the wishes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -55,12 +55,12 @@ class Scaler:
         self._known: frozenset[Wish] = frozenset()
 
     def size(self, now: float, utilizations: Sequence[float], wishes: Iterable[Wish]) -> int:
-        """Call it about twice a second.
+        """Return the pool's size; called about twice a second.
 
         Args:
-            now: of time.monotonic().
-            utilizations: of the processes that serve, each from 0 to 1.
-            wishes: of the active deployments. Every process hosts all of them: the largest one counts.
+            now: time.monotonic().
+            utilizations: of the serving processes, each from 0 to 1.
+            wishes: of the active deployments. Every process hosts all of them, so the largest number is used.
         """
         wishes = list(wishes) or [Wish(1, 1, 100)]
         load = sum(utilizations)
@@ -79,7 +79,7 @@ class Scaler:
             self._size = max(self._size, min(recent))
         if now - self._since >= SHRINK_AFTER_S:
             self._size = min(self._size, max(sample.kept for sample in self._samples))
-        # What was asked for explicitly is no matter of time.
+        # The configured limits apply immediately.
         least = max(wish.min_replicas for wish in wishes)
         most = max(wish.max_replicas for wish in wishes)
         self._size = max(1, min(max(self._size, least), most, self._limit))

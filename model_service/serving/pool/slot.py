@@ -1,4 +1,4 @@
-"""One place in the pool, through all the processes that fill it."""
+"""One slot of the pool, and the successive processes in it."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ _SEND_PATIENCE_S = 1.0
 
 
 class Slot:
-    """Either its process runs (``popen`` is set), or the next one starts at ``due`` (of time.monotonic)."""
+    """Either its process runs (``popen`` is set), or the next one starts at ``due`` (time.monotonic())."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -26,26 +26,26 @@ class Slot:
         self.control: socket.socket | None = None
         self.listener: socket.socket | None = None  # outlives the process
         self.due = 0.0
-        self.deaths = 0  # in a row, none of them after a life of _STEADY_S
+        self.deaths = 0  # in a row, without a process that lived for _STEADY_S
         self.started = 0.0
         self.died = 0.0
-        self.ended = False  # given back: no process follows
+        self.ended = False  # removed from the pool: no process follows
         self.asked_to_end: float | None = None
         self._reset()
 
     def _reset(self) -> None:
         self.ready = False
-        self.serving = False  # it was given its listener
+        self.serving = False  # it has received its listener
         self.heard = time.monotonic()
         self.utilization = 0.0
-        self.wishes: list[Wish] | None = None  # not told yet
+        self.wishes: list[Wish] | None = None  # not received yet
         self._partial = b""
 
     def start(self, command: Sequence[str]) -> None:
-        """``command`` finds its end of the control socket in ``--control``.
+        """Start a process with ``command``, which gets its end of the control socket in ``--control``.
 
         Raises:
-            OSError: no process can be made now.
+            OSError: no process can be started now.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -61,7 +61,9 @@ class Slot:
         self.started = time.monotonic()
 
     def messages(self) -> list[dict[str, Any]] | None:
-        """Those that have come; None once its process has closed its end. Call it when there is something."""
+        """Return the received messages; None if the process closed its end. Call it when data is
+        available.
+        """
         assert self.control is not None
         try:
             data = self.control.recv(_READ_BYTES)
@@ -74,7 +76,7 @@ class Slot:
         return [json.loads(line) for line in lines]
 
     def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """To a process that is about to die in vain: its death is noticed elsewhere."""
+        """Send a message. Errors of a process that is ending are ignored: its end is noticed elsewhere."""
         if self.control is not None:
             with contextlib.suppress(OSError):
                 socket.send_fds(self.control, [json.dumps(message).encode() + b"\n"], list(descriptors))
@@ -84,9 +86,10 @@ class Slot:
             self.popen.send_signal(number)
 
     def bury(self) -> tuple[str, float]:
-        """After its process' death: how it ended, and the pause before the next one, in seconds.
+        """Clean up after the process's end; return how it ended, and the pause before the next one in
+        seconds.
 
-        One that worked is replaced at once; the pause grows with each that does not last.
+        A process that worked is replaced immediately; the pause grows with each one that does not last.
         """
         assert self.popen is not None
         assert self.control is not None

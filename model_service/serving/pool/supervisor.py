@@ -1,7 +1,7 @@
 """The pool: supervised serving processes that share one port, as many as the deployments want.
 
-The supervisor is light: the standard library alone, no settings, no database. What it must know its processes
-tell it over a socket pair, one JSON object a line:
+The supervisor is small: only the standard library, no settings, no database. It exchanges messages with its
+processes over socket pairs, one JSON object per line:
 
     process → supervisor   {"hello": {"host", "port", "max_processes"}}     its settings are in order
                            {"ready": true}                                  what was active is loaded
@@ -10,7 +10,7 @@ tell it over a socket pair, one JSON object a line:
                            {"do": "share", "share": 0..1}                   have so many clients connect anew
                            {"do": "drain"}                                  have all of them do so, then end
 
-When the supervisor is gone, however it went, the socket closes and its processes end.
+When the supervisor ends for any reason, the socket closes and its processes end.
 """
 
 import contextlib
@@ -30,20 +30,20 @@ from model_service.serving.pool.scaling import Scaler, Wish
 from model_service.serving.pool.slot import Slot
 from model_service.signals import waking
 
-WRONG_SETTINGS = 2  # the exit code where settings are wrong: another process would fare no better
-STOP_S = 8.0  # a process that was asked to end has this long
+WRONG_SETTINGS = 2  # the exit code for wrong settings, with which another process would fail too
+STOP_S = 8.0  # the time that a process has to end after a request
 _TURN_S = 0.5
-# A client's connection waits this long for a dead process' successor to start, and that long for it to load.
+# How long a client's connection waits for a dead process's successor to start, and to load.
 _VACANT_S = 3.0
 _SUCCEEDING_S = 15.0
-_ALONE_S = 5.0  # a process that nobody else serves beside answers then, loaded or not
-_DRAINED_S = 45.0  # a process that is given back has ended by then
-_SILENT_S = 60.0  # a process that tells nothing for so long hangs
-_UNROUTED_S = 0.2  # until what was on its way to a socket that gets no more connections has been accepted
+_ALONE_S = 5.0  # the only process serves after this time, even if it is not loaded
+_DRAINED_S = 45.0  # the time after which a removed process has ended
+_SILENT_S = 60.0  # a process without messages for so long hangs
+_UNROUTED_S = 0.2  # until a socket without new connections has accepted those on their way
 
 
 class Pool:
-    """``command`` starts one process; it is given ``--index`` and ``--control``."""
+    """``command`` starts one process; ``--index`` and ``--control`` are added to it."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -51,14 +51,14 @@ class Pool:
         self._slots: list[Slot] = []
         self._listeners: Listeners | None = None
         self._scaler: Scaler | None = None
-        self._proven = False  # one of its processes was ready
+        self._proven = False  # at least one of its processes was ready
         self._size = 1
         self._measured = 0.0
-        self._leaving: tuple[Slot, float] | None = None  # gets no more connections; drains at this time
+        self._leaving: tuple[Slot, float] | None = None  # gets no more connections, and drains at this time
         self._stopping = False
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT. Returns an exit code: 0, or not 0 if it could not begin at all."""
+        """Run until SIGTERM or SIGINT. Return an exit code, which is not 0 if the start failed."""
         with (
             counting_together(),
             self._selector,
@@ -77,7 +77,7 @@ class Pool:
         return 0
 
     def _turn(self) -> int | None:
-        """One round. An exit code if there is no use in another one."""
+        """Do one round. Return an exit code if another round is useless."""
         for slot in self._slots:
             if slot.popen is None and not slot.ended and slot.due <= time.monotonic():
                 self._start(slot)
@@ -104,7 +104,7 @@ class Pool:
         self._selector.register(_control(slot), selectors.EVENT_READ, slot)
 
     def _listen(self, timeout_s: float) -> None:
-        """Wait for what the processes or a signal have to tell, and take it in."""
+        """Wait for messages of the processes or a signal, and handle them."""
         for key, _ in self._selector.select(timeout_s):
             if not isinstance(key.data, Slot):
                 key.data.recv(4096)
@@ -120,7 +120,7 @@ class Pool:
             self._listeners = Listeners(hello["host"], hello["port"])
             self._scaler = Scaler(hello["max_processes"] if sys.platform == "linux" else 1)
             tell("info", "pool.started", address=f"{hello['host']}:{hello['port']}")
-            self._serve(slot)  # alone, it tells by /health how far it is
+            self._serve(slot)  # if it is the only process, /health reports its progress
         if "ready" in message:
             slot.ready = self._proven = True
             seconds = round(time.monotonic() - slot.started, 3)
@@ -142,8 +142,8 @@ class Pool:
         slot.send({"do": "serve"}, [listener.fileno()])
         for other in self._slots:
             if other is not slot and other.serving and before:
-                # Who connects anew may come back and be asked once more: with p = 1 / (1 + r) the part r =
-                # before / now of the clients ends where it was.
+                # Moved clients may come back and be moved again: with p = 1 / (1 + r), the share r = before /
+                # now of the clients stays where it was.
                 other.send({"do": "share", "share": (before + 1) / (2 * before + 1)})
 
     def _look_after_listeners(self) -> None:
@@ -154,7 +154,7 @@ class Pool:
         for slot in self._slots:
             patience_s = _VACANT_S if slot.popen is None else _SUCCEEDING_S
             if slot.listener is not None and not slot.serving and now - slot.died > patience_s:
-                self._listeners.close(slot.listener)  # rather refused than kept waiting
+                self._listeners.close(slot.listener)  # connections are refused instead of kept waiting
                 slot.listener = None
             if slot.popen is None or slot.serving or slot.asked_to_end is not None:
                 continue
@@ -204,7 +204,7 @@ class Pool:
             self._give_back(staying)
 
     def _give_back(self, staying: list[Slot]) -> None:
-        """One process of them: no client notices."""
+        """Remove one of the processes, unnoticed by clients."""
         assert self._listeners is not None
         now = time.monotonic()
         idle = [slot for slot in staying if not slot.serving]
@@ -242,7 +242,7 @@ class Pool:
         tell("info", "pool.process_given_back", process=slot.index, pid=pid)
 
     def _stop(self) -> None:
-        """What is under way is answered, for as long as STOP_S allows."""
+        """Stop all processes; running requests have up to STOP_S."""
         if self._listeners is not None:
             self._listeners.close_all()
         deadline = time.monotonic() + STOP_S

@@ -1,10 +1,10 @@
-"""What is spoken on the wire, as pure functions: bytes in, arrays out, and back. No I/O, no waiting.
+"""The codecs of requests and responses, as pure functions between bytes and arrays. No I/O, no waiting.
 
     platform   POST /v1/infer/{id}: images, texts and tensors as JSON, .npy, .npz, a form, or an image alone
-    oip        the Open Inference Protocol v2, JSON and binary; oip.documents: what it tells about models
+    oip        the Open Inference Protocol v2, JSON and binary; oip.documents: its descriptions of models
 
-Whatever a client sends, they raise an InvalidRequest or nothing, and take no more memory than a few times the
-limit of a body.
+For any input of a client they raise no error except InvalidRequest, and use at most a few times the memory of
+the body's limit.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from exporters.processing.image import Geometry
 
 JSON = "application/json"
-# Of a body, and of what becomes of one; the setting MAX_INFERENCE_BODY has this default.
+# The limit of a body, and of the data decoded from it; the default of MAX_INFERENCE_BODY.
 LIMIT_BYTES = 64_000_000
 
 
 class Answer(NamedTuple):
-    """``headers``: those beside Content-Type, in lower case."""
+    """``headers``: those besides Content-Type, in lower case."""
 
     content_type: str
     headers: list[tuple[str, str]]
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 class Processing(Protocol):
-    """Both sides of a model, as ``exporters.processing.pipeline.Pipeline`` has them."""
+    """A model's processing, as in ``exporters.processing.pipeline.Pipeline``."""
 
     @property
     def takes(self) -> str | None: ...
@@ -53,7 +53,7 @@ class Processing(Protocol):
 
 
 class Model(Protocol):
-    """What has to be known of a model to read its requests."""
+    """The properties of a model that are needed to decode its requests."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]: ...

@@ -8,23 +8,23 @@ import zlib
 from model_service.errors import FileTooLarge, InvalidRequest, UnsupportedOption
 from model_service.serving.protocols import Answer
 
-# Of zlib: 15 bits of window, and 16 more for gzip's frame instead of zlib's.
+# The parameter of zlib: 15 bits of window, plus 16 for gzip's header instead of zlib's.
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _SUPPORTED = ["gzip", "deflate", "identity"]
-# Below that a packet is a packet, and packing costs more than it saves.
+# Compressing a smaller body costs more than it saves: it fits into one packet.
 _WORTH_PACKING_BYTES = 1024
-# Tensors hardly shrink; more effort would only keep others waiting.
+# Tensors compress badly; a higher level would only delay other requests.
 _LEVEL = 1
 _REFUSED = re.compile(r"\s*;\s*q=0(\.0*)?\s*$")
 
 
 def unpack(body: bytes, encoding: str, limit_bytes: int) -> bytes:
-    """The body as it was before its Content-Encoding. No more than the limit is ever unpacked.
+    """Return the body without its Content-Encoding. At most the limit is decompressed.
 
     Raises:
         UnsupportedOption: another encoding.
-        FileTooLarge: it unpacks to more than the limit.
-        InvalidRequest: it is cut short, or no such data.
+        FileTooLarge: it decompresses to more than the limit.
+        InvalidRequest: truncated, or not such data.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):
@@ -48,7 +48,7 @@ def unpack(body: bytes, encoding: str, limit_bytes: int) -> bytes:
 
 
 def choose(accepted: str) -> str | None:
-    """The encoding of an answer to this Accept-Encoding: the first that is known and not refused."""
+    """Return the encoding for an Accept-Encoding header: the first that is known and not refused."""
     for one in accepted.lower().split(","):
         name, _, rest = one.partition(";")
         if name.strip() in ("gzip", "deflate") and not _REFUSED.match(f";{rest}"):
@@ -57,7 +57,7 @@ def choose(accepted: str) -> str | None:
 
 
 def packed(answer: Answer, accepted: str | None) -> Answer:
-    """The answer as this Accept-Encoding wants it, where that is worth it."""
+    """Return the response, compressed according to Accept-Encoding if it is large enough."""
     if not accepted or len(answer.body) < _WORTH_PACKING_BYTES or not (encoding := choose(accepted)):
         return answer
     stream = zlib.compressobj(_LEVEL, wbits=_WINDOWS[encoding])

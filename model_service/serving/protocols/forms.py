@@ -1,4 +1,4 @@
-"""multipart/form-data (RFC 7578) to fields and files. werkzeug, loaded by the first form, reads it."""
+"""Read multipart/form-data (RFC 7578) with werkzeug, which is imported by the first form."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 MULTIPART = "multipart/form-data"
 _MAX_PARTS = 256
-# werkzeug takes the square of a part's headers to read them: it gets small portions, and not many of headers.
+# werkzeug's time is quadratic in the size of a part's headers, so it gets small chunks and few headers.
 _PORTION_BYTES = 4096
 _MAX_HEADERS_BYTES = 2 * _PORTION_BYTES
 
 
 @dataclass(frozen=True)
 class Part:
-    """``filename`` None: a field."""
+    """A part of a form. ``filename`` is None for a field."""
 
     name: str
     filename: str | None
@@ -28,10 +28,10 @@ class Part:
 
 
 def read(body: bytes, content_type: str) -> list[Part]:
-    """The parts in their order.
+    """Return the parts in their order.
 
     Raises:
-        InvalidRequest: it is no whole form, or one of too many parts.
+        InvalidRequest: the form is incomplete or invalid, or has too many parts.
     """
     from werkzeug.exceptions import HTTPException
     from werkzeug.http import parse_options_header
@@ -63,7 +63,7 @@ def read(body: bytes, content_type: str) -> list[Part]:
 
 
 def _events(decoder: MultipartDecoder, body: bytes) -> Iterator[Event]:
-    """Raises: ValueError: the end is missing."""
+    """Yield the decoder's events. Raises ValueError if the end is missing."""
     from werkzeug.sansio.multipart import Epilogue, NeedData
 
     for start in range(0, len(body), _PORTION_BYTES):

@@ -1,7 +1,7 @@
-"""Images, texts and tables to a model's inputs, as its package declares and within bounds.
+"""Convert images, texts and tables to a model's inputs, as its package declares, within memory limits.
 
-A few bytes may be an image of a hundred million pixels, and every one of a thousand tiny images becomes a
-whole input: what a request would grow to is reckoned before anything is decoded.
+A few bytes may be an image of a hundred million pixels, and each of a thousand tiny images becomes a whole
+input. The decoded size of a request is therefore computed before anything is decoded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exporters.processing.image import Geometry
     from model_service.serving.protocols import Model
 
-# Of all images of a request, 150 MB once decoded. The largest photographs of telephones have as many.
+# The limit for all images of a request: 150 MB once decoded, the size of the largest phone photographs.
 MAX_PIXELS = 50_000_000
 _CHANNELS = 3
 _TOKEN_BYTES = 8
@@ -36,7 +36,7 @@ _SPACE = b" \t\r\n"
 def images(
     field: str, pictures: Sequence[bytes], model: Model, limit_bytes: int
 ) -> tuple[Arrays, list[Geometry] | None]:
-    """The inputs for a batch of image files, and where their pixels went.
+    """Return the inputs for a batch of image files, and the images' geometries.
 
     Raises:
         InvalidField: the model takes no images, an image cannot be read, or they are too many or too large.
@@ -54,13 +54,13 @@ def images(
 
 
 def texts(field: str, given: Sequence[str], model: Model, limit_bytes: int) -> Arrays:
-    """The inputs for a batch of texts. Raises: InvalidField, as ``images``."""
+    """Return the inputs for a batch of texts. Raises InvalidField, as ``images``."""
     _check_takes(field, "texts", model)
     return _prepare(field, given, _size_of_texts(given, model), model, limit_bytes)[0]
 
 
 def _size_of_texts(given: Sequence[str], model: Model) -> int:
-    """In bytes, as the model's inputs: of tokens, or of the counts of a model's terms."""
+    """Return the size of the model's inputs in bytes: of tokens, or of the counts of terms."""
     declared = (model.pipeline.preprocessing or {}).get("tokenizer")
     if declared is None:
         (one,) = tensors.expected(model.inputs).values()
@@ -74,11 +74,11 @@ def _size_of_texts(given: Sequence[str], model: Model) -> int:
 
 
 def table(field: str, given: Any, model: Model, limit_bytes: int) -> Arrays:
-    """The inputs for rows with named columns: records, ``{"columns", "data"}``, CSV or Parquet.
+    """Return the inputs for rows with named columns: records, ``{"columns", "data"}``, CSV or Parquet.
 
     Raises:
-        InvalidField: the model has no named columns; or a column, which the field names, is missing, unknown
-            or holds something else than it takes.
+        InvalidField: the model has no named columns; or the column in the error's field is missing, unknown
+            or has a value that it does not accept.
     """
     if not isinstance(given, _TABLE_TYPES.get(field, (list, dict))):
         raise tensors.invalid(field, "is a table: a list of records, or an object of 'columns' and 'data'")
@@ -95,7 +95,7 @@ def table(field: str, given: Any, model: Model, limit_bytes: int) -> Arrays:
 
 
 def decoded(field: str, text: Any) -> bytes:
-    """Of base64, or of a ``data:`` URL with it.
+    """Decode base64, or a ``data:`` URL with it.
 
     Raises:
         InvalidField: it is neither.
@@ -142,7 +142,7 @@ def _prepare(
 
 
 def _pixels(picture: bytes) -> int:
-    """As its header says; 0 of what is no image, which decoding it will tell."""
+    """Return the number of pixels in the header; 0 for no image, which decoding reports."""
     from PIL import Image
 
     try:
@@ -150,5 +150,5 @@ def _pixels(picture: bytes) -> int:
             return opened.width * opened.height
     except Image.DecompressionBombError:
         return MAX_PIXELS + 1
-    except Exception:  # what Pillow finds wrong in bytes from anybody has many types
+    except Exception:  # Pillow raises many types of errors for invalid bytes
         return 0

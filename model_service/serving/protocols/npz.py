@@ -1,7 +1,7 @@
 """Arrays as ``.npy`` and ``.npz`` files, read in place and without pickles.
 
-numpy.lib.format describes .npy. An .npz is a zip of them (APPNOTE.TXT, 4.3), read here by its central
-directory: stored members are not copied, and nothing is believed that zipfile would.
+numpy.lib.format describes .npy. An .npz is a zip of them (APPNOTE.TXT, 4.3). It is read here by its central
+directory: stored members are not copied, and claims that zipfile trusts are checked.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _STORED, _DEFLATED = 0, 8
 _PACKED_ENTRY = re.compile(rb"PK\x01\x02.{6}\x08\x00", re.DOTALL)
 _LOCAL_BYTES = 30
 _ENCRYPTED = 1
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a zip can tell: equal outputs are equal bytes
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can store: equal outputs are equal bytes
 
 
 def read_npy(data: bytes | memoryview) -> Array:
-    """The array, read-only and where it lies. The size that the header claims must be the size that is there.
+    """Return a read-only view of the array. The size in the header must be the actual size.
 
     Raises:
-        InvalidJSON: it is no whole .npy file of a plain array.
+        InvalidJSON: it is no complete .npy file of a plain array.
     """
     try:
         width = {b"\x01\x00": 2, b"\x02\x00": 4}[bytes(data[6:8])]
@@ -52,7 +52,7 @@ def read_npy(data: bytes | memoryview) -> Array:
             raise ValueError("its header is none")
         shape, fortran_order, dtype = _header(bytes(data[:start]))
         return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
-    except Exception as exc:  # numpy hands the header to Python's parsers, which fail in many ways
+    except Exception as exc:  # numpy passes the header to Python's parsers, which fail in many ways
         raise InvalidJSON(f"The body is not a whole .npy file of a plain array: {str(exc)[:200]}.") from None
 
 
@@ -68,10 +68,10 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def read_npz(body: bytes, limit_bytes: int) -> Arrays:
-    """The arrays by name. Together they unpack to no more than the limit.
+    """Return the arrays by name. In total they unpack to at most the limit.
 
     Raises:
-        InvalidJSON: it is no whole zip of .npy files.
+        InvalidJSON: it is no complete zip of .npy files.
         FileTooLarge: it unpacks to more.
     """
     try:
@@ -82,13 +82,13 @@ def read_npz(body: bytes, limit_bytes: int) -> Arrays:
 
 
 def is_packed(body: bytes) -> bool:
-    """Whether a member of it is compressed, if it is an .npz file at all. Looks at its central directory."""
+    """Return whether the body is an .npz file with a compressed member, from its central directory."""
     end = _end_of(body)
     return end >= 0 and _PACKED_ENTRY.search(body, _END.unpack_from(body, end)[6]) is not None
 
 
 def _end_of(body: bytes) -> int:
-    """Where the record is that ends a zip; -1: there is none."""
+    """Return the offset of the record that ends a zip, or -1."""
     found = body.rfind(b"PK\x05\x06", max(0, len(body) - _END.size - 0xFFFF))
     return found if found + _END.size <= len(body) else -1
 
@@ -127,7 +127,7 @@ def _members(body: bytes, limit_bytes: int) -> dict[str, bytes | memoryview]:
 def _content(
     view: memoryview, local: int, method: int, packed_bytes: int, size_bytes: int, crc: int
 ) -> bytes | memoryview:
-    """The bytes of a member; its local header tells only where they begin."""
+    """Return the bytes of a member. Its local header is only used to find where they begin."""
     if view[local : local + 4] != ZIP_MAGIC:
         raise ValueError("a member is not where it should be")
     names, extra = struct.unpack_from("<2H", view, local + 26)
@@ -143,14 +143,14 @@ def _content(
 
 
 def write_npy(array: Array) -> bytes:
-    """A .npy file, format 1.0."""
+    """Return a .npy file, format 1.0."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
     return stream.getvalue()
 
 
 def write_npz(arrays: Arrays) -> bytes:
-    """An .npz file, not compressed."""
+    """Return an .npz file, not compressed."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():

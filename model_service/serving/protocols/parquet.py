@@ -1,4 +1,4 @@
-"""Parquet to a data frame. polars, loaded by the first body, reads it."""
+"""Read Parquet as a data frame with polars, which is imported by the first body."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _VALUE_BYTES = 8
 
 
 def read(body: bytes, limit_bytes: int) -> Any:
-    """A ``polars.DataFrame``.
+    """Return a ``polars.DataFrame``.
 
     Raises:
-        ColumnError: a column holds lists, objects or bytes.
-        ValueError: no Parquet, or one of more values than ``limit_bytes`` of float64 have, or of more text;
-            or one that unpacks to more.
+        ColumnError: a column of lists, objects or bytes.
+        ValueError: no Parquet; or more values or text than ``limit_bytes`` (values counted as float64), also
+            after decompression.
         UnsupportedOption: polars is not installed.
     """
     try:

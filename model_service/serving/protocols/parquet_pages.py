@@ -1,7 +1,7 @@
-"""How large the pages of a Parquet file are once decompressed, from their headers alone.
+"""Compute the decompressed size of a Parquet file's pages from their headers only.
 
-polars does not tell it, and decompresses a page as soon as it reads one value of it. Headers are structs in
-Thrift's compact protocol; the numbers of fields are those of the format:
+polars does not report it, and decompresses a page as soon as it reads one of its values. Headers are structs
+in Thrift's compact protocol; the field numbers are those of the format:
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 _MAGIC = b"PAR1"
 _DAMAGED = "The file is damaged."
-# Of all headers together, so that reading them takes a second or two at most.
+# The limit of all headers together, so that reading them takes at most a second or two.
 _MAX_HEADER_BYTES = 2_000_000
 _ROW_GROUPS, _COLUMNS, _META_DATA = 4, 1, 3
 _CHUNK_BYTES, _FIRST_PAGE, _DICTIONARY = 7, 9, 11
@@ -18,14 +18,14 @@ _UNPACKED, _PACKED = 2, 3
 
 
 def unpacked_bytes(body: bytes) -> int:
-    """The size of all pages together.
+    """Return the total decompressed size of all pages.
 
     Raises:
         ValueError: the file is damaged, or has too many columns or pages.
     """
     try:
         return _unpacked_bytes(body)
-    except (LookupError, TypeError, AttributeError, RecursionError):  # a header is not what it should be
+    except (LookupError, TypeError, AttributeError, RecursionError):  # a header has an unexpected form
         raise ValueError(_DAMAGED) from None
 
 
@@ -51,7 +51,7 @@ def _unpacked_bytes(body: bytes) -> int:
 
 
 class _Thrift:
-    """Reads from ``at`` on. Bytes and doubles are passed over."""
+    """Reads from ``at``. Bytes and doubles are skipped."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data = data

@@ -1,6 +1,6 @@
-"""``POST /v1/infer/{deployment_id}``: what a request asks of which model, and its answer.
+"""``POST /v1/infer/{deployment_id}``: decoding of requests and encoding of responses.
 
-A body is decoded once, before the model is known: a deployment with several models is told by it which one.
+A body is decoded once, before the model is known, because it names the model of a multi-model deployment.
 
     decoded = platform.decode(body, content_type)
     request = decoded.request(member, accept)       # member: of decoded.model
@@ -30,15 +30,16 @@ _FIELDS = frozenset((*_CONTENTS, *_CHOICES, "model"))
 _CSV = "text/csv"
 _PARQUET = ("application/vnd.apache.parquet", "application/x-parquet")
 _ZIPS = (npz.NPZ, "application/zip")
-# A form's files of these names are images; any other name is an input's.
+# Files in a form with these names are images; any other name is that of an input.
 _IMAGES = ("image", "images", "image[]", "images[]", "file", "files")
 
 
 @dataclass(slots=True)
 class Request:
-    """``answers``: the media type of the answer. ``geometries``: where an image's pixels went.
+    """``answers``: the media type of the response. ``geometries``: those of the images.
 
-    ``overrides``: for ``pipeline.predictions``. ``shows_outputs``: tensors were sent, so tensors come back.
+    ``overrides``: for ``pipeline.predictions``. ``shows_outputs``: tensors were sent, so tensors are
+    returned.
     """
 
     inputs: Arrays
@@ -51,9 +52,9 @@ class Request:
 
 @dataclass(slots=True)
 class Decoded:
-    """A body, read; ``fields`` by the names that JSON has for them.
+    """A decoded body; ``fields`` have the names of JSON.
 
-    ``slow``: the request has images or texts, whose preparation is not for an event loop.
+    ``slow``: the request has images or texts, whose preparation would block an event loop.
     """
 
     fields: Mapping[str, Any]
@@ -61,7 +62,7 @@ class Decoded:
 
     @property
     def model(self) -> str | None:
-        """Which model of several it is for.
+        """Return the name of the requested model, if there is one.
 
         Raises:
             InvalidField: it is no name.
@@ -76,11 +77,11 @@ class Decoded:
         return "inputs" not in self.fields or _are_texts(self.fields["inputs"])
 
     def request(self, model: Model, accept: str = "") -> Request:
-        """What it asks of this model; ``accept`` is the Accept header.
+        """Return the request for this model; ``accept`` is the Accept header.
 
         Raises:
-            InvalidField: something is missing, unknown, or not what the model takes.
-            UnsupportedOption: the answer cannot be of that type.
+            InvalidField: a field is missing, unknown, or not accepted by the model.
+            UnsupportedOption: the response cannot have that type.
         """
         fields = self.fields
         answers = JSON if accept in ("", "*/*", JSON) else _answers(accept, model)
@@ -127,14 +128,14 @@ def decode(
     content_encoding: str | None = None,
     limit_bytes: int = LIMIT_BYTES,
 ) -> Decoded:
-    """A body of any of the accepted types. What is none of them is taken for JSON.
+    """Decode a body of any accepted type. Any other type is read as JSON.
 
     Args:
-        query: of the URL: ``model`` and thresholds beside a body that has no place for them.
-        limit_bytes: of a body, and of what becomes of one.
+        query: of the URL: ``model`` and thresholds, for bodies that have no place for them.
+        limit_bytes: of the body, and of the data decoded from it.
 
     Raises:
-        InvalidJSON: the body is not what its Content-Type says.
+        InvalidJSON: the body does not fit its Content-Type.
         InvalidField: it has a field that does not exist.
         UnsupportedOption, FileTooLarge, InvalidRequest: as ``encodings.unpack`` and ``forms.read``.
     """
@@ -179,7 +180,7 @@ def answer(
     predictions: Sequence[Any] | None,
     accept_encoding: str | None = None,
 ) -> Answer:
-    """As JSON, or the tensors alone as ``.npz`` or ``.npy`` with the rest in headers."""
+    """Encode as JSON, or as tensors only in ``.npz`` or ``.npy`` with the rest in headers."""
     if request.answers == JSON:
         content: dict[str, Any] = {
             "deployment_id": deployment_id,
@@ -201,7 +202,9 @@ def answer(
 
 
 def told(deployment_id: str, model_version: str, member: str, latency_ms: float) -> list[tuple[str, str]]:
-    """The headers of an answer whose body has no place for who answered, and how fast."""
+    """Return the headers with deployment, model and latency, for a response whose body has no place for
+    them.
+    """
     return [
         ("x-deployment-id", deployment_id),
         ("x-model-version", model_version),
@@ -211,7 +214,7 @@ def told(deployment_id: str, model_version: str, member: str, latency_ms: float)
 
 
 def _tensors(given: Any, model: Model) -> Arrays:
-    """A null is NaN to a model that takes missing values."""
+    """Decode tensors. For a model that accepts missing values, null is NaN."""
     try:
         return tensors.named(model.inputs, given)
     except InvalidField:
@@ -234,7 +237,7 @@ def _sniffed(body: bytes) -> str:
 
 
 def _form(parts: Sequence[forms.Part]) -> dict[str, Any]:
-    """Files are images, or .npy files of inputs by their names; fields are what they are in JSON."""
+    """Read a form: files are images, or .npy files of inputs by name; other fields are those of JSON."""
     images: list[bytes] = []
     texts: list[str] = []
     inputs: dict[str, Any] = {}
@@ -271,7 +274,9 @@ def _text(part: forms.Part) -> str:
 
 
 def _written(given: Mapping[str, str]) -> dict[str, Any]:
-    """Fields that came as text: numbers where numbers belong. A wrong one stays a text, to be refused."""
+    """Convert text fields to numbers if numbers are expected. An invalid one stays a text, and is refused
+    later.
+    """
     return {name: _number(text) if name in _CHOICES else text for name, text in given.items()}
 
 
@@ -289,7 +294,9 @@ def _are_texts(given: Any) -> bool:
 
 
 def _several(kind: str, given: Any) -> list[Any]:
-    """The items of ``images``, ``texts`` and ``inputs`` of texts, and the one of ``image`` and ``text``."""
+    """Return the items of ``images``, ``texts`` and ``inputs`` of texts, or the one of ``image`` or
+    ``text``.
+    """
     if kind in ("image", "text"):
         given = [given]
     if not isinstance(given, list) or not given:
@@ -302,7 +309,7 @@ def _several(kind: str, given: Any) -> list[Any]:
 
 
 def _overrides(fields: Mapping[str, Any], model: Model) -> dict[str, Any]:
-    """The thresholds of this request. A null is none."""
+    """Return the thresholds of this request. Null means the default."""
     found = {name: fields[name] for name in _CHOICES if fields.get(name) is not None}
     if not found:
         return found
@@ -318,7 +325,7 @@ def _overrides(fields: Mapping[str, Any], model: Model) -> dict[str, Any]:
 
 
 def _answers(accept: str, model: Model) -> str:
-    """The first type of the Accept header that is known; JSON where none is."""
+    """Return the first known type of the Accept header; JSON if there is none."""
     for one in accept.split(","):
         kind = one.partition(";")[0].strip().lower()
         if kind in (JSON, "*/*", "application/*"):

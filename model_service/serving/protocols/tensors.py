@@ -1,7 +1,7 @@
-"""What a client sends as a tensor, to the array that the model takes; and JSON.
+"""Convert a client's tensors to the arrays that a model takes, and read and write JSON.
 
-What is claimed is checked before it is believed. numpy is never asked what a nested list might be: it would
-make texts as wide as the longest of them, and read numbers out of them.
+All claims of a client are checked. numpy never converts nested lists: it would make every text as wide as the
+longest one, and parse numbers from texts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-# numpy's names, struct's letters. struct refuses what does not fit, and what is no number.
+# numpy's names → struct's letters. struct refuses numbers out of range and values that are no numbers.
 _CODES = {
     "bool": "?",
     "int8": "b",
@@ -42,7 +42,7 @@ _CODES = {
     "float32": "f",
     "float64": "d",
 }
-# Of three bytes in a body a list takes twenty times as many in memory, and an object more.
+# A list of three bytes in a body needs twenty times the memory, and an object more.
 _MAX_CONTAINERS = 2_000_000
 _MAX_AXES = 32
 _NUMBERS = (bool, int, float)
@@ -51,7 +51,9 @@ _JSON_NAMES = {str: "text", type(None): "null", list: "lists", dict: "objects"}
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One input of a model. ``fixed``: no axis is the caller's choice. ``code``: its letter in struct."""
+    """One input of a model. ``fixed``: no axis has a size that the caller chooses. ``code``: struct's
+    letter.
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -74,14 +76,14 @@ class ExpectedInputs(dict[str, Expected]):
     shared: SharedAxes = ()
 
     def check_sizes(self, inputs: Arrays) -> None:
-        """Raises: InvalidField: two inputs have different sizes of the same axis, such as the batch."""
+        """Raises InvalidField if two inputs have different sizes of the same axis, such as the batch."""
         if self.shared and (unequal := unequal_axes(self.shared, inputs)):
             raise invalid(f"inputs.{unequal[0]}", unequal[1])
 
 
 @lru_cache(maxsize=4096)
 def expected(specs: tuple[TensorSpec, ...]) -> ExpectedInputs:
-    """Asked for with every request, so made once for each model."""
+    """Return the expected inputs, cached per model because every request needs them."""
     found = ExpectedInputs({spec.name: _expected(spec) for spec in specs})
     found.shared = shared_axes(specs)
     return found
@@ -90,14 +92,14 @@ def expected(specs: tuple[TensorSpec, ...]) -> ExpectedInputs:
 def _expected(spec: TensorSpec) -> Expected:
     try:
         dtype = np.dtype(spec.dtype)
-    except TypeError:  # a kind of tensor that numpy has not: the runtime's own name of it
+    except TypeError:  # a tensor type that numpy does not have, by the runtime's own name
         dtype = np.dtype(object)
     fixed = all(isinstance(size, int) for size in spec.shape)
     return Expected(spec.name, dtype, tuple(spec.shape), fixed, _CODES.get(dtype.name), spec.dtype)
 
 
 def named(specs: tuple[TensorSpec, ...], values: Any) -> Arrays:
-    """The model's inputs, of ``{name: values}``, or of the values alone where the model has one input.
+    """Return the model's inputs from ``{name: values}``, or from values only for a model with one input.
 
     Values are arrays, or JSON's lists.
 
@@ -122,10 +124,10 @@ def named(specs: tuple[TensorSpec, ...], values: Any) -> Arrays:
 
 
 def tensor(wanted: Expected, value: Any, field: str) -> Array:
-    """C-contiguous and aligned; perhaps read-only, and perhaps the very array that was given.
+    """Return a C-contiguous, aligned array; it may be read-only, and may be ``value`` itself.
 
     Raises:
-        InvalidField: another shape, or something that is no such number. Nothing is changed but precision.
+        InvalidField: another shape, or a value that the type cannot hold. Only precision may be lost.
     """
     if value.__class__ is list:
         return packed(wanted, value, field)
@@ -137,7 +139,7 @@ def tensor(wanted: Expected, value: Any, field: str) -> Array:
 
 
 def taken(wanted: Expected, given: Array, field: str) -> Array:
-    """An array as the model's input. Raises: InvalidField, as ``tensor``."""
+    """Convert an array to the model's input. Raises InvalidField, as ``tensor``."""
     dtype = wanted.dtype
     if given.dtype is not dtype and given.dtype != dtype:
         kind = given.dtype.kind
@@ -155,21 +157,21 @@ def taken(wanted: Expected, given: Array, field: str) -> Array:
 
 
 def _holds(dtype: np.dtype[Any], given: Array) -> bool:
-    """Whether floats have no fraction that the type would lose."""
+    """Return whether the type can hold the floats without losing fractions."""
     if dtype.kind not in "iu":
         return dtype.kind in "fc"
     return bool((np.isfinite(given) & (given == np.trunc(given))).all())
 
 
 def packed(wanted: Expected, values: list[Any], field: str) -> Array:
-    """Nested lists as an array. Raises: InvalidField, as ``tensor``."""
+    """Convert nested lists to an array. Raises InvalidField, as ``tensor``."""
     flat, shape = _flattened(values, len(wanted.shape), field, wanted)
     check_shape(wanted, shape, field)
     return pack(wanted, flat, field).reshape(shape)
 
 
 def pack(wanted: Expected, flat: Sequence[Any], field: str) -> Array:
-    """Numbers of JSON as an array of one axis, read-only. Raises: InvalidField, as ``tensor``."""
+    """Convert JSON's numbers to a read-only array with one axis. Raises InvalidField, as ``tensor``."""
     code = wanted.code
     if code is None:
         raise invalid(field, f"numbers in JSON are no {wanted.text} tensor")
@@ -185,7 +187,7 @@ def pack(wanted: Expected, flat: Sequence[Any], field: str) -> Array:
 
 
 def _whole(flat: Sequence[Any]) -> list[Any] | None:
-    """The values, each float as its integer. None: there is no float, or one has a fraction."""
+    """Return the values with floats as integers. None if there is no float, or one has a fraction."""
     floats = [value for value in flat if value.__class__ is float]
     if not floats or not all(value.is_integer() for value in floats):
         return None
@@ -193,7 +195,7 @@ def _whole(flat: Sequence[Any]) -> list[Any] | None:
 
 
 def check_shape(wanted: Expected, shape: tuple[int, ...], field: str) -> None:
-    """Raises: InvalidField: another shape than the model's, or nothing in it."""
+    """Raises InvalidField if the shape is not the model's, or empty."""
     if not wanted.fits(shape):
         takes = ", ".join(str(size) for size in wanted.shape)
         raise invalid(field, f"has shape {list(shape)}, the model takes [{takes}]")
@@ -202,16 +204,16 @@ def check_shape(wanted: Expected, shape: tuple[int, ...], field: str) -> None:
 
 
 def check_bools(array: Array, field: str) -> None:
-    """Raises: InvalidField: bytes that are neither false nor true, which compiled code takes for granted."""
+    """Raises InvalidField for bytes other than 0 and 1, which compiled code assumes."""
     if array.view(np.uint8).max() > 1:
         raise invalid(field, "a bool is 0 or 1")
 
 
 def load(text: bytes | memoryview) -> dict[str, Any]:
-    """The JSON object of a body.
+    """Return the JSON object of a body.
 
     Raises:
-        InvalidJSON: it is none, or one of too many lists.
+        InvalidJSON: it is no JSON, or has too many lists.
         InvalidField: it is JSON, but no object.
     """
     if len(text) > 2 * _MAX_CONTAINERS:
@@ -231,7 +233,7 @@ def load(text: bytes | memoryview) -> dict[str, Any]:
 
 
 def _with_nan(text: bytes, failure: orjson.JSONDecodeError) -> Any:
-    """JSON with NaN, which Python's json writes for a missing value: the same as null."""
+    """Parse JSON with NaN, which Python's json writes for a missing value, as null."""
     if b"NaN" in text:
         try:
             found = json.loads(text.decode(), parse_constant={"NaN": None}.__getitem__, parse_float=_finite)
@@ -243,14 +245,14 @@ def _with_nan(text: bytes, failure: orjson.JSONDecodeError) -> Any:
 
 
 def _finite(number: str) -> float:
-    """Raises: ValueError: no float64 holds it, as 1e999."""
+    """Parse a float. Raises ValueError if float64 cannot hold it, such as 1e999."""
     if math.isinf(found := float(number)):
         raise ValueError(number)
     return found
 
 
 def without_nulls(values: Any, depth: int = _MAX_AXES) -> Any:
-    """Nested lists with NaN in place of null: a missing value."""
+    """Replace null, a missing value, by NaN in nested lists."""
     if values is None:
         return math.nan
     if values.__class__ is list and depth:
@@ -259,7 +261,7 @@ def without_nulls(values: Any, depth: int = _MAX_AXES) -> Any:
 
 
 def dump(answer: dict[str, Any]) -> bytes:
-    """JSON with arrays as nested lists; NaN and infinities become null, which JSON has no other word for."""
+    """Return JSON with arrays as nested lists; NaN and infinity, which JSON does not have, become null."""
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
 
 
@@ -274,7 +276,7 @@ def invalid(field: str, message: str) -> InvalidField:
 def _flattened(
     values: list[Any], rank: int, field: str, wanted: Expected
 ) -> tuple[list[Any], tuple[int, ...]]:
-    """The leaves in C order, and the shape."""
+    """Return the leaves in C order, and the shape."""
     shape = [len(values)]
     for _ in range(rank - 1):
         first = values[0] if values else None
@@ -302,9 +304,9 @@ def _unpackable(wanted: Expected, flat: Sequence[Any], field: str) -> InvalidFie
 
 
 def _cast(given: Array, wanted: np.dtype[Any], field: str) -> Array:
-    """``given`` as ``wanted``, rounded where a float has no such value; what is out of range is refused.
+    """Cast ``given`` to ``wanted``. Floats are rounded if necessary; values out of range are refused.
 
-    numpy itself would wrap an integer around, and make an infinity of a float.
+    numpy itself would wrap an integer around, and convert a float to infinity.
     """
     if np.can_cast(given.dtype, wanted, "safe"):
         return given.astype(wanted)
@@ -322,7 +324,7 @@ def _cast(given: Array, wanted: np.dtype[Any], field: str) -> Array:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson asks about: arrays that it cannot read in place, and their texts."""
+    """Convert values that orjson cannot: some arrays, and their texts."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, np.ndarray | np.generic):

@@ -1,9 +1,9 @@
-"""The Open Inference Protocol v2, JSON and binary: what unmodified ``tritonclient`` speaks.
+"""The Open Inference Protocol v2, JSON and binary, as used by ``tritonclient``.
 
-https://github.com/kserve/open-inference-protocol, and of Triton's extensions those for binary tensors,
-classification, statistics, the model's configuration and the repository's index (docs/protocol/extension_*.md
-in triton-inference-server/server). A binary message is JSON, as long as the header JSON_BYTES says, and
-behind it the raw tensors in the order in which the JSON names them.
+https://github.com/kserve/open-inference-protocol, and Triton's extensions for binary tensors, classification,
+statistics, the model's configuration and the repository's index (docs/protocol/extension_*.md in
+triton-inference-server/server). A binary message is JSON, whose length is in the header JSON_BYTES, followed
+by the raw tensors in the order in which the JSON names them.
 """
 
 from .answers import encode as encode

@@ -1,4 +1,4 @@
-"""A model's outputs to an answer of the Open Inference Protocol."""
+"""Encode a model's outputs as a response of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def encode(
     model_version: str,
     accept_encoding: str | None = None,
 ) -> Answer:
-    """What the request wanted of the outputs. A tensor is copied once, into the body.
+    """Return the requested outputs. A tensor is copied once, into the body.
 
     Raises:
-        InvalidField: classes were asked for of an output that has none.
+        InvalidField: classes were requested for an output without classes.
     """
     wanted = request.wanted or [Wanted(name, request.binary, 0) for name in outputs]
     described: list[dict[str, Any]] = []
@@ -63,7 +63,7 @@ def encode(
 
 
 def _data(datatype: str, array: Array) -> Any:
-    """One flat list."""
+    """Return the elements as one flat list."""
     if datatype == datatypes.BYTES:
         return datatypes.texts(array)
     if datatype == datatypes.BF16:
@@ -72,9 +72,9 @@ def _data(datatype: str, array: Array) -> Any:
 
 
 def _best(array: Array, classes: int, labels: Sequence[str] | None, name: str) -> Array:
-    """object[rows, classes] of "value:index" or "value:index:label", best first, as Triton answers them.
+    """Return object[rows, classes] of "value:index" or "value:index:label", best first, like Triton.
 
-    An output of one axis is one row, and its answer has one axis too.
+    An output with one axis is one row, and its result has one axis too.
     """
     if array.dtype.kind not in "iuf" or not array.ndim or not array.size:
         raise tensors.invalid(f"outputs.{name}.parameters.classification", "the output has no scores")

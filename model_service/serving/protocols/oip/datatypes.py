@@ -1,4 +1,4 @@
-"""The datatypes of the Open Inference Protocol, and numpy's."""
+"""The datatypes of the Open Inference Protocol, and the corresponding dtypes of numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 BYTES = "BYTES"
 BF16 = "BF16"
-# numpy has one object for each of its own dtypes: they are compared by identity.
+# numpy has one object for each of its own dtypes, so they are compared by identity.
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
     "UINT8": np.dtype("uint8"),
@@ -33,31 +33,31 @@ _NAMED = {dtype.name: name for name, dtype in DTYPES.items()} | {"bfloat16": BF1
 
 
 def named(dtype: str) -> str:
-    """Of a TensorSpec; what the protocol has no word for is BYTES."""
+    """Return the datatype of a TensorSpec's dtype; BYTES for a dtype that the protocol does not have."""
     return _NAMED.get(dtype, BYTES)
 
 
 def described(array: Array) -> tuple[str, Array]:
-    """An output's datatype, and the array as it is sent: C-contiguous; BF16 as the uint16 with its bits."""
+    """Return an output's datatype, and the array to send: C-contiguous; BF16 as uint16 with the same bits."""
     name = _NAMES.get(array.dtype)
     if name is not None:
         return name, array if array.flags.c_contiguous else np.array(array, order="C")
     if array.dtype.name == "bfloat16":
         return BF16, np.array(array, order="C").view(np.uint16)
-    if array.dtype.kind in "biuf":  # another byte order, or a width that the protocol has not
+    if array.dtype.kind in "biuf":  # another byte order, or a width that the protocol does not have
         wanted = array.dtype.newbyteorder("=")
         return described(array.astype(wanted if wanted in _NAMES else np.float64))
     return BYTES, array
 
 
 def texts(array: Array) -> list[str]:
-    """A BYTES tensor's elements, in C order."""
+    """Return a BYTES tensor's elements, in C order."""
     return [
         one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in array.ravel().tolist()
     ]
 
 
 def prefixed(elements: Iterable[str]) -> bytes:
-    """A BYTES tensor as it is sent: each with its length before it, in 4 bytes."""
+    """Encode a BYTES tensor: each element after its length in 4 bytes."""
     encoded = (one.encode() for one in elements)
     return b"".join(struct.pack("<I", len(one)) + one for one in encoded)

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells about a server and its models: documents for JSON."""
+"""Documents of the Open Inference Protocol about a server and its models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXTENSIONS = [
     "model_repository",
     "statistics",
 ]
-# Triton's names, which clients know; any other format is called by ours.
+# Triton's names, which clients know; other formats keep the names of this service.
 _PLATFORMS = {
     "onnx": "onnxruntime_onnx",
     "openvino": "openvino",
@@ -37,7 +37,7 @@ _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
 @dataclass(frozen=True)
 class Timing:
-    """How often something happened, and the nanoseconds that it took in all."""
+    """A number of events, and their total nanoseconds."""
 
     count: int = 0
     ns: int = 0
@@ -48,9 +48,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one version since its load; ``inferences`` counts rows, ``executions`` runs of the model.
+    """The statistics of one version since its load. ``inferences`` counts rows, ``executions`` model runs.
 
-    ``batches``: by rows of a run, what these runs took. ``last_inference_ms``: since 1970.
+    ``batches``: the number of rows of a run → the timing of these runs. ``last_inference_ms``: since 1970.
     """
 
     name: str
@@ -83,7 +83,7 @@ def ready(is_ready: bool) -> dict[str, Any]:
 
 
 def model_ready(name: str) -> dict[str, Any]:
-    """``GET /v2/models/{m}/ready`` of a model that is loaded; another one is an error."""
+    """``GET /v2/models/{m}/ready`` of a loaded model; for any other model it is an error."""
     return {"name": name, "ready": True}
 
 
@@ -94,7 +94,7 @@ def model(
     inputs: Iterable[TensorSpec],
     outputs: Iterable[TensorSpec],
 ) -> dict[str, Any]:
-    """``GET /v2/models/{m}``; an axis of the caller's choice is -1."""
+    """``GET /v2/models/{m}``; an axis whose size the caller chooses is -1."""
     return {
         "name": name,
         "versions": list(versions),
@@ -114,10 +114,10 @@ def config(
     max_delay_ms: float = 0,
     instances: int = 1,
 ) -> dict[str, Any]:
-    """``GET /v2/models/{m}/config``: of Triton's ModelConfig what is true here.
+    """``GET /v2/models/{m}/config``: the fields of Triton's ModelConfig that apply here.
 
-    As there, a model with a ``max_batch_size`` above 0 takes a batch as its first axis, and ``dims`` leave it
-    out. 0: its requests are never run as one batch.
+    As in Triton, a model with a ``max_batch_size`` above 0 takes a batch as its first axis, which ``dims``
+    leave out. With 0, requests are never batched.
     """
     platform = _PLATFORMS.get(format_name, format_name)
     batched = max_batch_size > 0 and all(
@@ -139,12 +139,12 @@ def config(
 
 
 def statistics(models: Iterable[Statistics]) -> dict[str, Any]:
-    """``GET /v2/models/{m}/stats``. Nothing is cached here, so no cache is hit or missed."""
+    """``GET /v2/models/{m}/stats``. There is no cache here, so there are no cache hits and misses."""
     return {"model_stats": [_statistics(one) for one in models]}
 
 
 def repository(models: Iterable[tuple[str, str, str, str]]) -> list[dict[str, str]]:
-    """``POST /v2/repository/index``, of name, version, state (READY, LOADING, UNAVAILABLE) and reason."""
+    """``POST /v2/repository/index``, from name, version, state (READY, LOADING, UNAVAILABLE) and reason."""
     return [
         {"name": name, "version": version, "state": state, "reason": reason}
         for name, version, state, reason in models

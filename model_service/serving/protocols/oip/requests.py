@@ -1,4 +1,4 @@
-"""A request of the Open Inference Protocol to the model's inputs, and to what it wants back."""
+"""Decode a request of the Open Inference Protocol to the model's inputs and the requested outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _MAX_AXES = 64
 
 
 class Wanted(NamedTuple):
-    """``classes``: the best so many of the output, in place of its tensor; 0: the tensor."""
+    """A requested output. ``classes``: return this number of best classes instead of the tensor; 0: the
+    tensor.
+    """
 
     name: str
     binary: bool
@@ -32,7 +34,9 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class Request:
-    """``wanted`` None: all outputs, ``binary`` or not. ``labels``: of the classes, if they are wanted."""
+    """``wanted`` None: all outputs, ``binary`` or not. ``labels``: the class names, if classes are
+    requested.
+    """
 
     inputs: Arrays
     id: str | None
@@ -50,14 +54,14 @@ def decode(
     *,
     limit_bytes: int = LIMIT_BYTES,
 ) -> Request:
-    """``json_bytes`` is the header JSON_BYTES as it came: None, all of the body is JSON; 0, none is, and
-    the body is the model's only input (Triton's "raw binary request").
+    """Decode a request. ``json_bytes`` is the header JSON_BYTES.
 
-    Tensors are views of the body where they lie aligned in it, and read-only.
+    If it is None, the whole body is JSON. If it is 0, the body has no JSON and is the model's only input
+    (Triton's "raw binary request"). Tensors are read-only views of the body if they are aligned in it.
 
     Raises:
         InvalidJSON: no JSON where it should be.
-        InvalidField: a name, datatype, shape or size is wrong, or something is asked that is not offered.
+        InvalidField: a name, datatype, shape or size is wrong, or a requested feature does not exist.
         UnsupportedOption, FileTooLarge, InvalidRequest: as ``encodings.unpack``.
     """
     if content_encoding:
@@ -95,7 +99,7 @@ def _length(given: str | int, body_bytes: int) -> int:
 
 
 def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs, missing: frozenset[str]) -> Arrays:
-    """``at``: where the first raw tensor begins. ``missing``: inputs in whose data null is NaN."""
+    """Decode the inputs. ``at``: the first raw tensor's offset. ``missing``: inputs in which null is NaN."""
     if given.__class__ is not list:
         raise tensors.invalid("inputs", "missing: a list of {name, datatype, shape, data}")
     inputs: Arrays = {}
@@ -135,7 +139,7 @@ def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs, missing:
 
 def _shape(given: Any, one: Expected) -> tuple[int, ...]:
     if one.fixed and given.__class__ is list and tuple(given) == one.shape:
-        return one.shape  # type: ignore[return-value]  # fixed: no names in it
+        return one.shape  # the shape is fixed: it has no names
     whole = given.__class__ is list and len(given) <= _MAX_AXES
     if not whole or not all(size.__class__ is int and size >= 0 for size in given):
         raise tensors.invalid(f"inputs.{one.name}.shape", "is a list of sizes")
@@ -156,7 +160,7 @@ def _raw(body: bytes, at: int, size: Any, shape: tuple[int, ...], one: Expected)
             f"inputs.{one.name}", f"{size:,} bytes are announced, and {len(body) - at:,} are there"
         )
     array: Array = np.frombuffer(body, one.dtype, count, at)
-    if not array.flags.aligned:  # compiled code may fault on such addresses
+    if not array.flags.aligned:  # compiled code may crash on unaligned addresses
         array = array.copy()
     if one.code == "?":
         tensors.check_bools(array, f"inputs.{one.name}")
@@ -164,7 +168,7 @@ def _raw(body: bytes, at: int, size: Any, shape: tuple[int, ...], one: Expected)
 
 
 def _listed(data: Any, shape: tuple[int, ...], one: Expected) -> Array:
-    """JSON's numbers: in one list, or nested as the shape is."""
+    """Convert JSON's numbers, in one list, or nested like the shape."""
     field = f"inputs.{one.name}.data"
     if data.__class__ is not list:
         raise tensors.invalid(field, "missing: a list of numbers, or parameters.binary_data_size")
@@ -179,7 +183,7 @@ def _listed(data: Any, shape: tuple[int, ...], one: Expected) -> Array:
 
 
 def _raw_request(body: bytes, expected: ExpectedInputs) -> Request:
-    """The whole body is one tensor, and its only unknown axis is as long as it takes."""
+    """Decode a body that is one tensor; its only unknown axis follows from the length."""
     if len(expected) != 1:
         raise tensors.invalid("inputs", "a body without JSON is for models with one input")
     (one,) = expected.values()

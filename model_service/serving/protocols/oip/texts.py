@@ -1,4 +1,4 @@
-"""Texts of a request of the Open Inference Protocol: a tensor of BYTES, for a model that takes texts."""
+"""Texts in a request of the Open Inference Protocol: a BYTES tensor, for a model that takes texts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _WRITTEN = b'"BYTES"'
 
 
 def inputs_of(model: Model) -> tuple[TensorSpec, ...]:
-    """What the protocol's documents list: of a model that counts the terms of texts, the texts."""
+    """Return the documented inputs: the texts for a model that counts their terms."""
     counts = model.pipeline.takes == "texts" and model.pipeline.preprocessing is None
     return (_SPEC,) if counts else model.inputs
 
 
 def may_hold_texts(body: bytes) -> bool:
-    """Whether the body may hold a tensor of BYTES, whose preparation is not for an event loop."""
+    """Return whether the body may have a BYTES tensor, whose decoding would block an event loop."""
     return _WRITTEN in body
 
 
 def given_in(inputs: Any) -> Mapping[str, Any] | None:
-    """The tensor of BYTES, where ``inputs`` of a request is one."""
+    """Return the BYTES tensor if it is the only input of the request."""
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         return None
     return inputs[0] if inputs[0].get("datatype") == BYTES else None
@@ -41,14 +41,14 @@ def given_in(inputs: Any) -> Mapping[str, Any] | None:
 def read(
     given: Mapping[str, Any], size: Any, body: bytes, end: int, model: Model, limit_bytes: int
 ) -> Arrays:
-    """The model's inputs for the tensor ``given``.
+    """Return the model's inputs for the tensor ``given``.
 
     Args:
         size: its ``binary_data_size``; None: its data are in the JSON.
-        end: where the JSON of the body ends.
+        end: the offset of the end of the body's JSON.
 
     Raises:
-        InvalidField: another name, shape or size, something that is no text, or too much of it.
+        InvalidField: another name, shape or size, an element that is no text, or too many texts.
     """
     if given.get("name") != NAME:
         raise tensors.invalid("inputs", f"{str(given.get('name'))[:100]!r} is no input; texts are {NAME!r}")
@@ -73,7 +73,7 @@ def read(
 
 
 def _listed(data: Any) -> list[str]:
-    """Of JSON: a list of texts, or of lists of one text each."""
+    """Read JSON: a list of texts, or of lists of one text each."""
     field = f"inputs.{NAME}.data"
     if not isinstance(data, list):
         raise tensors.invalid(field, "missing: a list of texts, or parameters.binary_data_size")
@@ -85,7 +85,7 @@ def _listed(data: Any) -> list[str]:
 
 
 def _unpacked(body: bytes, at: int, size: Any) -> list[str]:
-    """Of a binary tensor: each text in UTF-8, with its length before it in 4 bytes, little-endian."""
+    """Read a binary tensor: each text in UTF-8 after its length in 4 bytes, little-endian."""
     field = f"inputs.{NAME}"
     if size.__class__ is not int or not 0 <= size <= len(body) - at:
         raise tensors.invalid(
