@@ -20,8 +20,7 @@ _REPORT_S = 5.0
 
 
 class Accounting:
-    """``owners`` returns the owners of the served deployments, whose quotas are read before the first
-    request.
+    """``owners`` returns the owners of served deployments, whose quotas are read before the first request.
 
     ``report`` records every few seconds that this process is alive.
     """

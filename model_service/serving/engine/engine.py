@@ -45,9 +45,7 @@ _ALONE_S = 60.0
 
 @dataclass(frozen=True)
 class Batching:
-    """``max_rows``: of one run; 1: each request alone. ``max_delay_s``: how long a request waits for
-    others.
-    """
+    """``max_rows``: of one run; 1: no batches. ``max_delay_s``: how long a request waits for others."""
 
     max_rows: int = 1
     max_delay_s: float = 0.0
@@ -109,9 +107,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Ran:
-    """A model's outputs, and the seconds of its run; each request of a batch gets those of the whole
-    batch.
-    """
+    """A model's outputs, and the seconds of its run, or of the whole batch for each request in it."""
 
     outputs: Arrays
     seconds: float
@@ -262,9 +258,7 @@ class Lane:
         return sum(request.rows for request in self._waiting)
 
     def _waits_for_company(self) -> bool:
-        """Return whether to wait for more requests: a delay must be allowed, and the batch must not be
-        full.
-        """
+        """Return whether to wait for more requests: a delay is allowed, and the batch is not full."""
         left_s = self._waiting[0].arrived + self._batching.max_delay_s - time.perf_counter()
         if left_s <= 0 or self._waiting_rows() >= self._batching.max_rows:
             return False

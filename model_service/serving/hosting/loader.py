@@ -37,7 +37,7 @@ class Outcome:
 
 
 class Loader:
-    """``server`` names this server, also after a restart, without dots. ``notify`` is called after each
+    """``server`` names this server, also after a restart, without dots. ``notify``: called after each
     load.
     """
 

@@ -79,9 +79,7 @@ class ManagedElsewhere(InvalidRequest):
 
 
 class Target(NamedTuple):
-    """The meaning of a path. ``verb``: of the Open Inference Protocol, or ``platform``; empty: no
-    deployment.
-    """
+    """The meaning of a path. ``verb``: an OIP verb, or ``platform``; empty: no deployment."""
 
     verb: str
     name: str = ""

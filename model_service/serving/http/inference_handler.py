@@ -76,9 +76,7 @@ class ProtocolAdapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecodedBody:
-    """``slow``: ``of`` decodes images or texts, or the response is built from them: not for the event
-    loop.
-    """
+    """``slow``: ``of`` decodes images or texts, or the response does: not for the event loop."""
 
     model: str | None
     of: Callable[[Member], Any]
