@@ -5,7 +5,7 @@ from model_service.client import ModelServiceClient
 with ModelServiceClient("http://127.0.0.1:8084") as client:
     model_id = client.register_model({"name": "digits", "algorithm": "cnn"})
     client.upload_model(model_id, "digits.pt2")
-    client.set_alias(model_id, "production")  # from now on it is models:/digits@production too
+    client.set_alias(model_id, "production")  # now also models:/digits@production
     job = client.wait_for_export(client.create_export(model_id))
     deployment = client.wait_for_deployment(client.create_deployment(job.id, name="digits"))
     print(client.predict(deployment, images).outputs)

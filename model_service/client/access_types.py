@@ -1,4 +1,4 @@
-"""What the service answers about people and their credentials."""
+"""Records of users and their credentials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from model_service.client.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Record):
-    """``token`` is sent as a key is, until ``expires_at``; never in a repr."""
+    """A session. ``token`` is sent like a key until ``expires_at``, and never shown in a repr."""
 
     token: str = field(repr=False)
     user: str
@@ -22,7 +22,7 @@ class Session(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Whoami(Record):
-    """What may be done with the credential that was sent: everywhere, and by namespace."""
+    """The permissions of the credential that was sent: everywhere, and by namespace."""
 
     name: str
     permissions: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Whoami(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class User(Record):
-    """``roles`` hold everywhere, ``namespaces`` maps a namespace to the roles that hold in it."""
+    """A user. ``roles`` apply everywhere, ``namespaces`` maps a namespace to the roles that apply in it."""
 
     name: str
     roles: tuple[str, ...] = ()
@@ -53,9 +53,9 @@ class User(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Key(Record):
-    """``key``, its text, is there only on the answer to its creation or rotation, and never in a repr.
+    """An API key. Its text, ``key``, is set only when it is created or rotated, and never shown in a repr.
 
-    ``namespaces`` None: it holds wherever its owner does.
+    ``namespaces`` None: the key is valid in all namespaces of its owner.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Key(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Namespace(Record):
-    """The part of a name before its slash; empty for names without one."""
+    """The part of a name before its slash; empty for names without a slash."""
 
     namespace: str
     models: int = 0
@@ -93,7 +93,7 @@ class Namespace(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditEntry(Record):
-    """One change: who did it, with which key, to what."""
+    """One change: who made it, with which key, and what was changed."""
 
     id: str
     at: datetime
@@ -111,7 +111,7 @@ class AuditEntry(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditLog:
-    """Some entries, newest first; ``next_cursor`` asks for those before them."""
+    """A part of the entries, newest first; ``next_cursor`` requests the entries before them."""
 
     entries: tuple[AuditEntry, ...]
     next_cursor: str | None

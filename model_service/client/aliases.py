@@ -1,4 +1,4 @@
-"""Calls on aliases: names that move from version to version, as ``models:/NAME@ALIAS``."""
+"""Calls on aliases: names that move from version to version, as in ``models:/NAME@ALIAS``."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from model_service.client.types import Alias
 
 class AliasCalls(Calls):
     def set_alias(self, model_id: str, alias: str) -> Alias:
-        """Gives this version the alias; in the same moment the version of its name that has it loses it.
+        """Set the alias on this version, and remove it from the name's other version in the same step.
 
         Raises:
             Conflict: the version is archived.
-            InvalidRequest: no alias, or one that could be taken for a version.
+            InvalidRequest: an invalid alias, or one that looks like a version.
         """
         return Alias.from_json(self._transport.json("PUT", _url(model_id, alias)))
 
     def delete_alias(self, model_id: str, alias: str) -> dict[str, Any]:
-        """The service's answer; NotFound may mean that a first, lost answer already was the deletion."""
+        """Delete an alias. NotFound may mean that an earlier try, whose response was lost, deleted it."""
         return self._transport.json("DELETE", _url(model_id, alias))
 
     def list_aliases(self, name: str) -> list[Alias]:
-        """Those of a name, of its highest version first."""
+        """Return the aliases of a name, those of its highest version first."""
         answer = self._transport.json("GET", "/api/v1/aliases", query={"name": name})
         if not isinstance(answer.get("aliases"), list):
             raise UnexpectedAnswer("The service's answer is no list of aliases.")

@@ -1,4 +1,4 @@
-"""What the calls of every noun share: the connection, the bars, waiting and paging."""
+"""Functions that all groups of calls share: the connection, progress bars, waiting and paging."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ class Calls:
         self._bar = bars(progress)
 
     def _bar_for(self, progress: bool | MakeBar | None) -> MakeBar:
-        """The bar of one call; None is the client's own choice."""
+        """Return the progress bar of one call; None selects the client's default."""
         return self._bar if progress is None else bars(progress)
 
     def _page(self, url: str, key: str, item: type[Item], query: Mapping[str, Any]) -> Page[Item]:
@@ -36,10 +36,10 @@ def wait(
     timeout_s: float,
     deadline: float | None = None,
 ) -> Job:
-    """Asks again and again, ten times a second at first and every two seconds later, until ``ended``.
+    """Poll until ``ended``, first ten times a second, and later every two seconds.
 
     Args:
-        deadline: on the monotonic clock, of somebody who has waited already; by default in ``timeout_s``.
+        deadline: on the monotonic clock, for a caller that has waited already; by default in ``timeout_s``.
 
     Raises:
         WaitTimedOut: not ended within ``timeout_s``.

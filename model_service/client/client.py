@@ -1,4 +1,4 @@
-"""The one class that users of the client see."""
+"""The client class, which combines all groups of calls."""
 
 from typing import Self
 
@@ -33,13 +33,13 @@ class ModelServiceClient(
     UserCalls,
     KeyCalls,
 ):
-    """One service. May be shared by threads; close it, or use it as a context manager.
+    """A client of one service. Threads may share it; close it, or use it as a context manager.
 
     ``api_key`` is the service's key, one of ``create_key``, or a session's token; ``login`` replaces it.
-    ``timeout`` in seconds bounds each silence of the service, not a whole transfer. ``progress``: True for
-    rich's bars on stderr, False for none, None for bars when a person is watching, or a ``MakeBar``.
-    ``longest_wait`` in seconds bounds what one call waits for the service's limits (429 with Retry-After); a
-    longer wait is TooManyRequests. Waits are told as warnings of the logger ``model_service.client``.
+    ``timeout`` is in seconds and limits each silence of the service, not a whole transfer. ``progress``: True
+    for rich's bars on stderr, False for none, None for bars on a terminal, or a ``MakeBar``. ``longest_wait``
+    is in seconds and limits how long one call waits for the service's limits (429 with Retry-After); a longer
+    wait raises TooManyRequests. Waits are logged as warnings of the logger ``model_service.client``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ModelServiceClient(
         progress: bool | MakeBar | None = None,
         longest_wait: float = LONGEST_WAIT_S,
     ) -> None:
-        """Raises InvalidArgument when ``base_url`` is not an http(s) address. Nothing is sent yet."""
+        """Raises InvalidArgument if ``base_url`` is not an http(s) address. Sends nothing."""
         transport = Transport(base_url, api_key=api_key, timeout_s=timeout, longest_wait_s=longest_wait)
         super().__init__(transport, progress)
 

@@ -1,5 +1,7 @@
-"""Calls on datasets. Each ``dataset_id`` is an id, ``NAME/v1.2`` or ``NAME/latest``, with or without
-``datasets:/`` in front."""
+"""Calls on datasets.
+
+Each ``dataset_id`` is an id, ``NAME/v1.2`` or ``NAME/latest``, with or without the prefix ``datasets:/``.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,9 +24,11 @@ DATASETS = "/api/v1/datasets"
 
 class DatasetCalls(Calls):
     def register_dataset(self, dataset_data: str | Mapping[str, Any] | None = None, **fields: Any) -> Dataset:
-        """A new version. ``dataset_data`` is its name, or a mapping with ``name`` and other fields: version,
-        description, purpose, format, task_type, num_samples, schema, statistics, source, license, tags,
-        created_by. Fields may also be given as keywords.
+        """Register a version of a dataset.
+
+        ``dataset_data`` is its name, or a mapping with ``name`` and other fields: version, description,
+        purpose, format, task_type, num_samples, schema, statistics, source, license, tags, created_by. Fields
+        may also be passed as keywords.
 
         Raises:
             Conflict: this name and version exist already.
@@ -38,22 +42,24 @@ class DatasetCalls(Calls):
     def list_datasets(
         self, *, page: int | None = None, limit: int | None = None, **filters: Any
     ) -> Page[Dataset]:
-        """One page. Filters: name, purpose, format, task_type, tags (any of them), created_by."""
+        """Return one page. Filters: name, purpose, format, task_type, tags (any of them), created_by."""
         return self._page(DATASETS, "datasets", Dataset, {"page": page, "limit": limit, **filters})
 
     def update_dataset(self, dataset_id: str, **changes: Any) -> Dataset:
         return Dataset.from_json(self._transport.json("PUT", _url(dataset_id), data=changes))
 
     def delete_dataset(self, dataset_id: str) -> dict[str, Any]:
-        """The service's answer; NotFound may mean that a first, lost answer already was the deletion.
+        """Delete a version. NotFound may mean that an earlier try, whose response was lost, deleted it.
 
         Raises:
-            Conflict: a training job or a model names it.
+            Conflict: a training job or a model refers to it.
         """
         return self._transport.json("DELETE", _url(dataset_id))
 
     def dataset_usage(self, dataset_id: str, *, limit: int | None = None) -> dict[str, Any]:
-        """``training_jobs`` that used it, with its ``roles``, and ``models`` made from it: the newest."""
+        """Return the newest ``training_jobs`` that used it, with its ``roles``, and ``models`` created from
+        it.
+        """
         return self._transport.json("GET", f"{_url(dataset_id)}/usage", query={"limit": limit})
 
     def upload_dataset(
@@ -66,15 +72,15 @@ class DatasetCalls(Calls):
         confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
-        """Sends a dataset's file, streamed, and compares checksums. One that it has is not sent again.
+        """Upload a dataset's file as a stream, and compare checksums. A stored file is not sent again.
 
         Args:
-            replace: put it in the place of another file, which goes to the trash.
-            confirm: what depends on the version, as ``details["confirm"]`` of a refusal names it.
+            replace: replace another file, which is moved to the trash.
+            confirm: what depends on the version, as listed in the error's ``details["confirm"]``.
 
         Raises:
-            Conflict: as of ``upload_model``; training jobs and models depend on a dataset.
-            ChecksumMismatch: the service holds other bytes than were sent.
+            Conflict: as for ``upload_model``; training jobs and models depend on a dataset.
+            ChecksumMismatch: the service stored other bytes than were sent.
             TransferFailed: the file became shorter while it was sent.
             NoSuchFile: there is no such file.
             InvalidArgument: the file is empty.
@@ -92,7 +98,7 @@ class DatasetCalls(Calls):
         confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
-        """Sends a file to a path in the dataset, by default its own name; otherwise as ``upload_dataset``."""
+        """Upload a file to a path in the dataset, by default its name; otherwise like ``upload_dataset``."""
         return self._to_dataset(dataset_id, replace, confirm, progress).at(source, path)
 
     def _to_dataset(
@@ -110,27 +116,27 @@ class DatasetCalls(Calls):
     def delete_dataset_file(
         self, dataset_id: str, path: str, *, confirm: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Moves a file to the trash; ``confirm`` as of ``upload_dataset``."""
+        """Move a file to the trash; ``confirm`` as for ``upload_dataset``."""
         query = consent_to(False, confirm)
         return self._transport.json("DELETE", _file_url(dataset_id, path), query=query)
 
     def list_deleted_dataset_files(
         self, dataset_id: str, *, page: int | None = None, limit: int | None = None
     ) -> Page[DeletedFile]:
-        """The files that were replaced or deleted and can be restored, the last one first."""
+        """Return the replaced and deleted files that can be restored, the last one first."""
         url = f"{_url(dataset_id)}/deleted-files"
         return self._page(url, "files", DeletedFile, {"page": page, "limit": limit})
 
     def restore_dataset_file(
         self, dataset_id: str, file_id: str, *, replace: bool = False, confirm: Sequence[str] = ()
     ) -> FileMetadata:
-        """Brings a deleted file back to its path; ``replace`` and ``confirm`` as of ``upload_dataset``."""
+        """Restore a deleted file to its path; ``replace`` and ``confirm`` as for ``upload_dataset``."""
         url = f"{_url(dataset_id)}/deleted-files/{segment(file_id)}/restore"
         answer = self._transport.json("POST", url, query=consent_to(replace, confirm))
         return FileMetadata.from_json(answer.get("file"))
 
     def purge_dataset_file(self, dataset_id: str, file_id: str) -> dict[str, Any]:
-        """Removes a deleted file for good."""
+        """Remove a deleted file permanently."""
         return self._transport.json("DELETE", f"{_url(dataset_id)}/deleted-files/{segment(file_id)}")
 
     def download_dataset(
@@ -141,7 +147,7 @@ class DatasetCalls(Calls):
         path: str | None = None,
         progress: bool | MakeBar | None = None,
     ) -> Path:
-        """Fetches a dataset's file, or the one at ``path``; otherwise as ``download_model``."""
+        """Download a dataset's file, or the one at ``path``; otherwise like ``download_model``."""
         url = f"{_url(dataset_id)}/download" if path is None else _file_url(dataset_id, path)
         return download(self._transport, url, output_path, self._bar_for(progress))
 

@@ -1,4 +1,4 @@
-"""Calls on the keys that open a deployment's endpoint."""
+"""Calls on endpoint keys, the keys of a deployment."""
 
 from datetime import datetime
 from typing import Any
@@ -13,26 +13,26 @@ class DeploymentKeyCalls(Calls):
     def create_deployment_key(
         self, deployment_id: str, name: str, *, expires_at: datetime | None = None
     ) -> DeploymentKey:
-        """One more key. Its text, ``key``, is told here and never again: keep it.
+        """Create an endpoint key. Its text, ``key``, is returned only here: store it.
 
         Args:
-            expires_at: with its time zone; by default never.
+            expires_at: with its time zone; by default the key does not expire.
         """
         data = {"name": name} | ({} if expires_at is None else {"expires_at": expires_at.isoformat()})
         return DeploymentKey.from_json(self._transport.create(_url(deployment_id), data))
 
     def list_deployment_keys(self, deployment_id: str) -> tuple[DeploymentKey, ...]:
-        """All of them, without their texts."""
+        """Return all keys, without their texts."""
         answer = self._transport.json("GET", _url(deployment_id))
         return tuple(DeploymentKey.from_json(each) for each in answer.get("keys", ()))
 
     def rotate_deployment_key(self, deployment_id: str, key_id: str, *, grace_s: int = 0) -> DeploymentKey:
-        """A new key in its place, told here and never again; the present one works ``grace_s`` longer."""
+        """Replace a key. The new text is returned only here; the old key works ``grace_s`` seconds longer."""
         url = f"{_url(deployment_id)}/{segment(key_id)}/rotate"
         return DeploymentKey.from_json(self._transport.create(url, {"grace_s": grace_s}))
 
     def revoke_deployment_key(self, deployment_id: str, key_id: str) -> dict[str, Any]:
-        """From now on it opens nothing. NotFound may mean that a first, lost answer already did it."""
+        """Revoke a key. NotFound may mean that an earlier try, whose response was lost, revoked it."""
         return self._transport.json("DELETE", f"{_url(deployment_id)}/{segment(key_id)}")
 
 

@@ -1,4 +1,4 @@
-"""What the service answers about deployments."""
+"""Records of deployments."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,16 +7,16 @@ from typing import Any
 from model_service.client.records import Record
 from model_service.states import DeploymentStatus
 
-# DeploymentStatus is no machine with an end: a deployment that failed or was switched off can come back.
+# DeploymentStatus has no final state: a failed or inactive deployment can be activated again.
 _SETTLED = frozenset({DeploymentStatus.ACTIVE, DeploymentStatus.INACTIVE, DeploymentStatus.FAILED})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment(Record):
-    """What is served at ``endpoint_url``. ``routing`` says which exports answer there, ``config`` how.
+    """A deployment at ``endpoint_url``. ``routing`` lists its exports, ``config`` their configuration.
 
-    Every change makes another ``revision``; ``live_revision`` is the newest that the inference servers have
-    loaded. ``api_key`` is there only on the answer to its creation, and never in a repr.
+    Every change creates another ``revision``; ``live_revision`` is the newest one that the inference servers
+    have loaded. ``api_key`` is set only in the response to the creation, and never shown in a repr.
     """
 
     id: str
@@ -57,31 +57,32 @@ class Deployment(Record):
 
     @property
     def settled(self) -> bool:
-        """Nothing is under way: it serves, is switched off, or failed."""
+        """Return whether no change is in progress: it is active, inactive, or failed."""
         return self.status in _SETTLED
 
     @property
     def members(self) -> tuple[dict[str, Any], ...]:
-        """The exports that answer: ``name``, ``export_job_id``, ``model_name``, ``model_version``,
-        ``weight``.
+        """Return the exports that answer requests.
+
+        Each has ``name``, ``export_job_id``, ``model_name``, ``model_version`` and ``weight``.
         """
         return tuple(self.routing.get("members") or ())
 
     def serves(self, revision: int | None) -> bool:
-        """It answers with ``revision`` or one after it. None, on either side: with whatever it has."""
+        """Return whether it serves ``revision`` or a later one. None on either side: any revision."""
         if self.status != DeploymentStatus.ACTIVE:
             return False
         return revision is None or self.live_revision is None or self.live_revision >= revision
 
     def gave_up(self, revision: int | None) -> bool:
-        """The servers could not load that revision, or went back from it."""
+        """Return whether the servers could not load that revision, or rolled back from it."""
         kept = (each for each in self.revisions if each.get("revision") == revision)
         return any(each.get("failed") or each.get("rolled_back") for each in kept)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentKey(Record):
-    """Opens one deployment. ``key``, its text, is there only where it was just made, and never in a repr."""
+    """An endpoint key. Its text, ``key``, is set only when it is created, and never shown in a repr."""
 
     id: str
     name: str | None = None
@@ -116,7 +117,7 @@ class DeploymentEvent(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class LogEntry(Record):
-    """What an inference server has to tell of a deployment."""
+    """A log entry of an inference server about a deployment."""
 
     at: datetime
     level: str
@@ -130,10 +131,12 @@ class LogEntry(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Usage(Record):
-    """What was counted, of one member in the hour or day that begins ``at``, or in all. ``client_errors`` are
-    answers of 400 to 499, ``errors`` those of 500 and more. ``latency_ms`` are the percentiles ``p50``,
-    ``p95`` and ``p99`` of whole requests at the server; ``inference_time_ms`` is the model's own, summed
-    up."""
+    """Counts of one member in the hour or day that begins ``at``, or in total.
+
+    ``client_errors`` are responses of 400 to 499, ``errors`` those of 500 and more. ``latency_ms`` has the
+    percentiles ``p50``, ``p95`` and ``p99`` of whole requests at the server; ``inference_time_ms`` is the
+    total time in the model.
+    """
 
     requests: int
     client_errors: int = 0
@@ -151,8 +154,11 @@ class Usage(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentUsage(Record):
-    """``usage`` by time, member and version, and their ``total``. ``quota`` is what the owner's month has
-    left, ``price`` an estimate; each is None for whom it does not concern, or where there is none."""
+    """``usage`` by time, member and version, and their ``total``.
+
+    ``quota`` is what remains of the owner's monthly quota, ``price`` an estimate; each is None if there is
+    none or the caller may not see it.
+    """
 
     usage: tuple[Usage, ...]
     total: Usage

@@ -28,21 +28,22 @@ class DeploymentCalls(Calls):
         override_verification: bool | None = None,
         **fields: Any,
     ) -> Deployment:
-        """The deployment, not yet serving. Its ``api_key`` is told here and never again: keep it.
+        """Create a deployment, which does not serve yet. Its ``api_key`` is returned only here: store it.
 
-        What answers is one export, or
+        It serves one export, or one of ``traffic``, ``models`` and ``ensemble``:
 
         Args:
-            traffic: several, each with its share of the requests: ``{"export_job_id", "weight", "name"?}``.
-            models: several behind one address, by the name that a request gives: name → export's id.
-            ensemble: a chain, the outputs of one being the inputs of the next: ``{"export_job_id", "name"?,
+            traffic: several exports with their shares of the requests: ``{"export_job_id", "weight",
+                "name"?}``.
+            models: several exports at one address; a request names one of them: name → export's id.
+            ensemble: a chain in which outputs are inputs of the next export: ``{"export_job_id", "name"?,
                 "inputs"?}``, where ``inputs`` maps an input's name to ``"member.output"`` or ``"input"``.
-            override_verification: by an administrator, for an export that was not proven.
+            override_verification: an administrator deploys an export that is not verified.
             fields: ``description``, ``deployment_type``, ``config``, ``sticky_header``, ``shadow``
                 (``{"export_job_id", "share"}``), ``rollback`` (``{"max_error_rate", "max_p95_ms", …}``).
 
         Raises:
-            Conflict: an export is not completed, or not proven (code ``not_verified``).
+            Conflict: an export is not completed, or not verified (code ``not_verified``).
             InvalidArgument: no name, or not exactly one of the four.
         """
         routes = {"export_job_id": export_job_id, "traffic": traffic, "models": models, "ensemble": ensemble}
@@ -55,7 +56,9 @@ class DeploymentCalls(Calls):
         return Deployment.from_json(self._transport.create(DEPLOYMENTS, given))
 
     def get_deployment(self, deployment_id: str) -> Deployment:
-        """Raises: NotFound. Conflict: several have this name; ``details["ids"]`` are theirs."""
+        """Return a deployment. Raises NotFound; Conflict if several have this name, with
+        ``details["ids"]``.
+        """
         return Deployment.from_json(self._transport.json("GET", deployment_url(deployment_id)))
 
     def find_deployment(self, deployment: str) -> Deployment:
@@ -70,30 +73,30 @@ class DeploymentCalls(Calls):
         page: int | None = None,
         limit: int | None = None,
     ) -> Page[Deployment]:
-        """Newest first."""
+        """Return one page, newest first."""
         query = {"status": status, "name": name, "page": page, "limit": limit}
         return self._page(DEPLOYMENTS, "deployments", Deployment, query)
 
     def update_deployment(
         self, deployment_id: str, *, revision: int | None = None, **changes: Any
     ) -> Deployment:
-        """Changes what is given, ``config`` field by field; the fields are those of ``create_deployment``.
+        """Change the given fields, ``config`` field by field; the fields are those of ``create_deployment``.
 
-        It goes on answering as before until the servers have loaded what is new: ``wait_for_deployment``.
+        It serves the previous revision until the servers have loaded the new one: ``wait_for_deployment``.
 
         Args:
-            revision: change it only if this is its revision still, so that nobody's change is overwritten.
+            revision: change it only if it still has this revision, so that no other change is overwritten.
 
         Raises:
-            PreconditionFailed: it has another revision; a first, lost answer may have been this change's.
-            Conflict: an export is not completed, or not proven (code ``not_verified``).
+            PreconditionFailed: it has another revision, possibly from an earlier try whose response was lost.
+            Conflict: an export is not completed, or not verified (code ``not_verified``).
         """
         return self._change("PATCH", deployment_id, revision, changes)
 
     def replace_deployment(
         self, deployment_id: str, *, revision: int | None = None, **fields: Any
     ) -> Deployment:
-        """As ``update_deployment``, but what is not given becomes what it is by default."""
+        """Like ``update_deployment``, but fields that are not given get their defaults."""
         return self._change("PUT", deployment_id, revision, fields)
 
     def _change(
@@ -106,7 +109,7 @@ class DeploymentCalls(Calls):
         return Deployment.from_json(changed)
 
     def delete_deployment(self, deployment_id: str) -> dict[str, Any]:
-        """The service's answer; NotFound may mean that a first, lost answer already was the deletion."""
+        """Delete a deployment. NotFound may mean that an earlier try, whose response was lost, deleted it."""
         return self._transport.json("DELETE", deployment_url(deployment_id))
 
     def scale_deployment(
@@ -118,8 +121,9 @@ class DeploymentCalls(Calls):
         max_replicas: int | None = None,
         target_utilization: int | None = None,
     ) -> Deployment:
-        """To so many ``replicas``, or to as many between two bounds as keep them ``target_utilization``
-        percent busy."""
+        """Set the number of ``replicas``, or limits between which the pool keeps ``target_utilization``
+        percent.
+        """
         bounds = {
             "replicas": replicas,
             "min_replicas": min_replicas,
@@ -130,27 +134,27 @@ class DeploymentCalls(Calls):
         return self._act(deployment_id, "scale", given)
 
     def activate_deployment(self, deployment_id: str) -> Deployment:
-        """Starts one that was switched off or failed; one that runs goes on."""
+        """Serve an inactive or failed deployment; an active one is not changed."""
         return self._act(deployment_id, "activate", {})
 
     def deactivate_deployment(self, deployment_id: str) -> Deployment:
-        """Switches it off; its keys and its history stay. Raises: Conflict: it failed."""
+        """Stop serving; keys and history are kept. Raises Conflict if the deployment has failed."""
         return self._act(deployment_id, "deactivate", {})
 
     def rollback_deployment(self, deployment_id: str, revision: int | None = None) -> Deployment:
-        """Back to what an earlier revision was, as a revision of its own.
+        """Return to the routing of an earlier revision, as a new revision.
 
         Args:
-            revision: one of its last five; by default the newest that had other traffic.
+            revision: one of its last five; by default the newest with other traffic.
 
         Raises:
-            Conflict: there is nothing to go back to; ``details["revisions"]`` are those that are kept.
+            Conflict: there is no such revision; ``details["revisions"]`` lists the stored ones.
         """
         data = {} if revision is None else {"revision": revision}
         return Deployment.from_json(self._transport.create(f"{deployment_url(deployment_id)}/rollback", data))
 
     def promote_deployment(self, deployment_id: str, member: str) -> Deployment:
-        """Gives a member of its traffic, or its shadow, all of the requests."""
+        """Send all requests to one member of its traffic, or to its shadow."""
         return self._act(deployment_id, "promote", {"member": member})
 
     def _act(self, deployment_id: str, action: str, data: Mapping[str, Any]) -> Deployment:
@@ -165,7 +169,7 @@ class DeploymentCalls(Calls):
         page: int | None = None,
         limit: int | None = None,
     ) -> Page[DeploymentEvent]:
-        """What was done to it, newest first."""
+        """Return the events of the deployment, newest first."""
         query = {"event_type": event, "page": page, "limit": limit}
         return self._page(f"{deployment_url(deployment_id)}/history", "history", DeploymentEvent, query)
 
@@ -177,7 +181,7 @@ class DeploymentCalls(Calls):
         end: datetime | None = None,
         granularity: str | None = None,
     ) -> DeploymentUsage:
-        """Requests, errors, times and bytes by ``hour`` or ``day``, member and version.
+        """Return requests, errors, times and bytes by ``hour`` or ``day``, member and version.
 
         Args:
             start, end: with their time zones; by default the last day, by day the last 30.
@@ -189,7 +193,7 @@ class DeploymentCalls(Calls):
     def deployment_logs(
         self, deployment_id: str, *, level: str | None = None, limit: int | None = None
     ) -> tuple[LogEntry, ...]:
-        """What the inference servers have to tell of it, newest first."""
+        """Return the inference servers' log entries about the deployment, newest first."""
         query = {"level": level, "limit": limit}
         answer = self._transport.json("GET", f"{deployment_url(deployment_id)}/logs", query=query)
         return tuple(LogEntry.from_json(each) for each in answer.get("logs", ()))
@@ -197,13 +201,14 @@ class DeploymentCalls(Calls):
     def wait_for_deployment(
         self, deployment: str | Deployment, *, revision: int | None = None, timeout_s: float = 120
     ) -> Deployment:
-        """The deployment, serving ``revision`` or a newer one; by default that of the Deployment passed in,
-        whose key stays with it.
+        """Wait until it serves ``revision`` or a newer one; the default is that of a Deployment passed in.
+
+        The result keeps the key of the Deployment that was passed in.
 
         Raises:
-            DeploymentFailed: it failed, or was switched off meanwhile; or the servers could not load that
-                revision, or went back from it: they go on with the one before.
-            WaitTimedOut: not serving in ``timeout_s``; the start goes on.
+            DeploymentFailed: it failed, or was deactivated meanwhile; or the servers could not load that
+                revision, or rolled back from it: they continue with the previous one.
+            WaitTimedOut: not serving within ``timeout_s``; the start continues.
         """
         known = deployment if isinstance(deployment, Deployment) else None
         deployment_id = deployment if isinstance(deployment, str) else deployment.id

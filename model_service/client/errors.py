@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ClientError(Exception):
-    """The root. ``message`` is for a person; ``code`` and ``details`` are for a program."""
+    """The base class. ``message`` is for people; ``code`` and ``details`` are for programs."""
 
     code = "client_error"
     status: int | None = None
@@ -41,7 +41,7 @@ class ClientError(Exception):
         self.details: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        """The message, and what to do about it in Python; other interfaces add their own words to it."""
+        """Return the message and a hint for Python; other interfaces add their own hints to the message."""
         return f"{self.message} {self.in_python()}".rstrip()
 
     def in_python(self) -> str:
@@ -63,7 +63,7 @@ class ConnectionFailed(ClientError):
 
 
 class TLSFailed(ConnectionFailed):
-    """An untrusted certificate, HTTPS where HTTP is spoken, or HTTP where HTTPS is; nothing was processed."""
+    """An untrusted certificate, or HTTPS instead of HTTP, or HTTP instead of HTTPS; nothing was processed."""
 
 
 class UnexpectedAnswer(ClientError):
@@ -71,7 +71,7 @@ class UnexpectedAnswer(ClientError):
 
 
 class ServiceError(ClientError):
-    """The service's own error; ``code`` and ``details`` are those it sent."""
+    """The service's own error, with its ``code`` and ``details``."""
 
     def __init__(
         self, message: str, *, code: str, status: int, details: dict[str, Any], request_id: str | None
@@ -96,7 +96,7 @@ class Conflict(InvalidRequest):
 
 
 class PreconditionFailed(InvalidRequest):
-    """Somebody changed it meanwhile; ``details["etag"]`` is of its present state."""
+    """The object was changed in the meantime; ``details["etag"]`` belongs to its present state."""
 
 
 class NotPermitted(ServiceError):
@@ -104,7 +104,7 @@ class NotPermitted(ServiceError):
 
 
 class Unauthorized(NotPermitted):
-    """``key_given``: the request carried a key, so it was a wrong one."""
+    """``key_given``: the request had a key, so the key is wrong."""
 
     key_given = False
 
@@ -135,7 +135,7 @@ class ChecksumMismatch(TransferFailed):
 
 
 class JobFailed(ClientError):
-    """A waited-for job ended without its result; ``code`` is the job's own ``error_code``."""
+    """A job ended without its result; ``code`` is the job's own ``error_code``."""
 
     def __init__(self, job: "ExportJob | Deployment", message: str, code: str) -> None:
         super().__init__(message)
@@ -188,10 +188,10 @@ _BY_PROXY = {
 
 
 def from_answer(status: int, body: bytes, request_id: str | None, server: str | None = None) -> ServiceError:
-    """The error for an answer of 400 or more.
+    """Return the error for a response of 400 or more.
 
-    A body that is not the service's JSON comes from a proxy in between, and gives the code ``http_<status>``.
-    ``server`` is the answer's header of that name.
+    A body that is not the service's JSON comes from a proxy, and gives the code ``http_<status>``. ``server``
+    is the response's header of that name.
     """
     try:
         answer = json.loads(body)

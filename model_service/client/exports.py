@@ -29,9 +29,9 @@ from model_service.states import ExportStatus
 JOBS = "/api/v1/export/jobs"
 CAPABILITIES = "/api/v1/export/capabilities"
 EVENTS = "text/event-stream"
-# One after the other; then the job is asked for again and again instead.
+# After this many in a row, the job is polled instead.
 _BROKEN_STREAMS = 3
-# A stream that says nothing for so long is broken: the service sends a word every five seconds.
+# A stream without data for so long is broken: the service sends something every five seconds.
 _SILENCE_S = 20.0
 
 
@@ -39,13 +39,16 @@ class ExportCalls(Calls):
     def create_export(
         self, model_id: str | None = None, export_format: str = "onnx", **options: Any
     ) -> ExportJob:
-        """The job; not yet done, unless an equal export was there to answer it. Options: export_config,
-        optimization_config, validation_config, version_tag; ``reuse=False`` to convert in any case;
-        ``training_job_id`` in place of the model takes the newest one that came from that run.
+        """Create an export job. It may be completed already, if an equal export was reused.
+
+        Options: export_config, optimization_config, validation_config, version_tag; ``reuse=False`` to
+        convert in any case; ``training_job_id`` instead of the model selects the newest model of that
+        training job.
 
         Raises:
-            InvalidRequest: an option the format does not offer; ``details["allowed"]`` lists what it does.
-            TooManyRequests: your tier allows no more now; ``details`` says how many it does.
+            InvalidRequest: an option that the format does not have; ``details["allowed"]`` lists the valid
+                ones.
+            TooManyRequests: your tier allows no more now; ``details`` has the limit.
         """
         data = {"model_id": model_id, "export_format": export_format, **options}
         return ExportJob.from_json(self._transport.create(JOBS, data))
@@ -62,34 +65,35 @@ class ExportCalls(Calls):
         limit: int | None = None,
         **filters: Any,
     ) -> Page[ExportJob]:
-        """Newest first. Filters: training_job_id, export_format, version_tag, is_default, user_id,
-        trace_id.
+        """Return one page, newest first.
+
+        Filters: training_job_id, export_format, version_tag, is_default, user_id, trace_id.
         """
         query = {"model_id": model_id, "status": status, "page": page, "limit": limit, **filters}
         return self._page(JOBS, "jobs", ExportJob, query)
 
     def cancel_export(self, job_id: str) -> ExportJob:
-        """End a job that waits or runs; one that is cancelled already stays so.
+        """Cancel a waiting or running job; a cancelled one is not changed.
 
         Raises:
-            Conflict: it was completed, or it failed.
+            Conflict: it is completed or failed.
         """
         return ExportJob.from_json(self._transport.json("POST", f"{JOBS}/{segment(job_id)}/cancel"))
 
     def retry_export(self, job_id: str) -> ExportJob:
-        """A new job for what failed or was cancelled.
+        """Create a new job for one that failed or was cancelled.
 
         Raises:
-            Conflict: it goes on, or it was completed; or the file that it was of is gone.
+            Conflict: it is active or completed, or its source file no longer exists.
         """
         return ExportJob.from_json(self._transport.create(f"{JOBS}/{segment(job_id)}/retry", None))
 
     def set_default_export(self, job_id: str) -> ExportJob:
-        """Make it the default of its model's version, instead of the one that was. Raises: Conflict."""
+        """Make it the default export of its model's version, instead of the present one. Raises Conflict."""
         return ExportJob.from_json(self._transport.json("POST", f"{JOBS}/{segment(job_id)}/set-default"))
 
     def export_capabilities(self, framework: str | None = None) -> dict[str, dict[str, FormatCapability]]:
-        """Framework → format → what is possible now. Raises: InvalidRequest: no such framework."""
+        """Return framework → format → capability. Raises InvalidRequest for an unknown framework."""
         answer = self._transport.json("GET", CAPABILITIES, query={"framework": framework})
         found = [answer] if framework is not None else answer["frameworks"]
         return {
@@ -100,13 +104,14 @@ class ExportCalls(Calls):
         }
 
     def export_events(self, job_id: str, *, after: str | None = None) -> Iterator[Event]:
-        """What happens to a job, as it happens, until it has ended: lines of its log, its progress, its end.
+        """Iterate over a job's events until it ends: lines of its log, its progress, its end.
 
         Args:
             after: the id of the last event that is known already.
 
         Raises:
-            NotFound, ServiceUnavailable. ConnectionFailed: it broke off; go on ``after`` the last one.
+            NotFound, ServiceUnavailable.
+            ConnectionFailed: the stream broke; continue ``after`` the last event.
         """
         yield from (event for event in self._stream(job_id, after) if event is not None)
 
@@ -119,7 +124,7 @@ class ExportCalls(Calls):
             "GET", url, headers=headers, stream=True, timeout_s=silence_s, attempts=1
         )
         try:
-            if response.status == 204:  # its end was told with ``after``
+            if response.status == 204:  # ``after`` is the event of its end
                 return
             if not response.headers.get("Content-Type", "").startswith(EVENTS):
                 raise UnexpectedAnswer("The service has no events of this export to send.")
@@ -130,7 +135,7 @@ class ExportCalls(Calls):
             response.close()
 
     def _follow(self, job_id: str, bar: Bar, deadline: float) -> None:
-        """Show the progress until the job ends, the time is over, or there are no events to be had."""
+        """Show the progress until the job ends, the time is over, or no events are available."""
         last, failures = None, 0
         while failures < _BROKEN_STREAMS and (left_s := deadline - time.monotonic()) > 0:
             failures += 1
@@ -149,12 +154,12 @@ class ExportCalls(Calls):
     def wait_for_export(
         self, job: str | ExportJob, *, timeout_s: float = 1800, progress: bool | MakeBar | None = None
     ) -> ExportJob:
-        """The job, completed.
+        """Wait for the job, and return it when it is completed.
 
         Raises:
             ExportFailed: with the job, its ``error_code`` as ``code``, and its log in ``job.log``.
-            ExportCancelled: somebody cancelled it.
-            WaitTimedOut: not done in ``timeout_s``; the job goes on.
+            ExportCancelled: the job was cancelled.
+            WaitTimedOut: not completed within ``timeout_s``; the job continues.
         """
         job_id = job if isinstance(job, str) else job.id
         deadline = time.monotonic() + timeout_s
@@ -176,7 +181,7 @@ class ExportCalls(Calls):
     def download_export(
         self, job_id: str, output_path: str | os.PathLike[str], *, progress: bool | MakeBar | None = None
     ) -> Path:
-        """Fetches the package, a zip; otherwise as ``download_model``."""
+        """Download the package, a zip; otherwise like ``download_model``."""
         url = f"{JOBS}/{segment(job_id)}/download"
         return download(self._transport, url, output_path, self._bar_for(progress))
 

@@ -33,19 +33,19 @@ class FileCalls(Calls):
         confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
-        """Sends a model's file, streamed, and compares checksums. A large one goes in parts.
+        """Upload a model's file as a stream, and compare checksums. A large file is sent in parts.
 
-        The file that the model has already is not sent again. Where the parts of a large one broke off, the
-        same call goes on, in another process too.
+        A file that the model has already is not sent again. If an upload in parts was interrupted, the same
+        call resumes it, also in another process.
 
         Args:
-            replace: put it in the place of another file, which goes to the trash.
-            confirm: what depends on the version, as ``details["confirm"]`` of a refusal names it.
+            replace: replace another file, which is moved to the trash.
+            confirm: what depends on the version, as listed in the error's ``details["confirm"]``.
 
         Raises:
             Conflict: the model has another file (``would_replace``), or something depends on the version
                 (``confirmation_required``); nothing was changed.
-            ChecksumMismatch: the service holds other bytes than were sent.
+            ChecksumMismatch: the service stored other bytes than were sent.
             TransferFailed: the file became shorter while it was sent.
             NoSuchFile: there is no such file.
             InvalidArgument: the file is empty.
@@ -64,9 +64,9 @@ class FileCalls(Calls):
         confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> FileMetadata:
-        """Sends a file to a path in the model, by default its own name; otherwise as ``upload_model``.
+        """Upload a file to a path in the model, by default its own name; otherwise like ``upload_model``.
 
-        ``primary`` makes it the one that ``download_model`` gives.
+        ``primary`` makes it the file that ``download_model`` downloads.
         """
         return self._to_model(model_id, replace, confirm, progress).at(source, path, primary=primary)
 
@@ -79,10 +79,10 @@ class FileCalls(Calls):
         confirm: Sequence[str] = (),
         progress: bool | MakeBar | None = None,
     ) -> list[FileMetadata]:
-        """Sends local files to paths in the model: ``{path: local file}``. Otherwise as ``upload_file``.
+        """Upload local files to paths in the model: ``{path: local file}``. Otherwise like ``upload_file``.
 
-        One request asks for the digests of all that is there, and what is there is not sent
-        (``unchanged``). The same call again, after one that broke off, sends the rest.
+        One request reads the digests of all stored files, and stored files are not sent (``unchanged``).
+        After an interruption, the same call sends the rest.
         """
         return self._to_model(model_id, replace, confirm, progress).all_at(paths)
 
@@ -96,17 +96,17 @@ class FileCalls(Calls):
         return self._files(model_id)[1]
 
     def _files(self, model_id: str) -> tuple[str, list[FileMetadata]]:
-        """The id of the version that ``model_id`` names, and its files: an alias may move at any time."""
+        """Return the id of the version ``model_id`` (an alias may move at any time), and its files."""
         answer = self._transport.json("GET", f"{model_url(model_id)}/files")
         if not isinstance(answer.get("files"), list) or not isinstance(answer.get("model_id"), str):
             raise UnexpectedAnswer("The service's answer is no list of files.")
         return answer["model_id"], [FileMetadata.from_json(file) for file in answer["files"]]
 
     def delete_file(self, model_id: str, path: str, *, confirm: Sequence[str] = ()) -> dict[str, Any]:
-        """Moves a file to the trash. NotFound may mean that a first, lost answer already was the deletion.
+        """Move a file to the trash. NotFound may mean that an earlier try, whose response was lost, moved it.
 
         Raises:
-            Conflict: something depends on the version; ``confirm`` has to name it, as of ``upload_model``.
+            Conflict: something depends on the version; ``confirm`` must name it, as for ``upload_model``.
         """
         query = consent_to(False, confirm)
         return self._transport.json("DELETE", _file_url(model_id, path), query=query)
@@ -114,25 +114,25 @@ class FileCalls(Calls):
     def list_deleted_files(
         self, model_id: str, *, page: int | None = None, limit: int | None = None
     ) -> Page[DeletedFile]:
-        """The files of a model that were replaced or deleted and can be restored, the last one first."""
+        """Return the replaced and deleted files of a model that can be restored, the last one first."""
         url = f"{model_url(model_id)}/deleted-files"
         return self._page(url, "files", DeletedFile, {"page": page, "limit": limit})
 
     def restore_file(
         self, model_id: str, file_id: str, *, replace: bool = False, confirm: Sequence[str] = ()
     ) -> FileMetadata:
-        """Brings a deleted file back to its path; ``replace`` and ``confirm`` as of ``upload_model``."""
+        """Restore a deleted file to its path; ``replace`` and ``confirm`` as for ``upload_model``."""
         url = f"{model_url(model_id)}/deleted-files/{segment(file_id)}/restore"
         answer = self._transport.json("POST", url, query=consent_to(replace, confirm))
         return FileMetadata.from_json(answer.get("file"))
 
     def purge_file(self, model_id: str, file_id: str) -> dict[str, Any]:
-        """Removes a deleted file for good."""
+        """Remove a deleted file permanently."""
         url = f"{model_url(model_id)}/deleted-files/{segment(file_id)}"
         return self._transport.json("DELETE", url)
 
     def presign_file(self, model_id: str, path: str | None = None, *, expires_in_s: int = 3600) -> str:
-        """A URL that gives this one file to its holder, until it expires; by default the model's."""
+        """Return a URL that allows downloading one file until it expires; by default the primary one."""
         url = f"{model_url(model_id)}/download" if path is None else _file_url(model_id, path)
         answer = self._transport.json("POST", f"{url}/presign", data={"expires_in_s": expires_in_s})
         if not isinstance(answer.get("url"), str):
@@ -142,7 +142,7 @@ class FileCalls(Calls):
     def download_model(
         self, model_id: str, output_path: str | os.PathLike[str], *, progress: bool | MakeBar | None = None
     ) -> Path:
-        """Fetches a model's file. ``output_path`` is replaced in one step, after the checksum was compared.
+        """Download a model's file. ``output_path`` is replaced in one step, after comparing the checksum.
 
         Raises:
             ChecksumMismatch: the bytes are damaged; no file is left.
@@ -160,13 +160,13 @@ class FileCalls(Calls):
         *,
         progress: bool | MakeBar | None = None,
     ) -> Path:
-        """Fetches the file at a path; otherwise as ``download_model``."""
+        """Download the file at a path; otherwise like ``download_model``."""
         return download(self._transport, _file_url(model_id, path), output_path, self._bar_for(progress))
 
     def download_zip(
         self, model_id: str, output_path: str | os.PathLike[str], *, progress: bool | MakeBar | None = None
     ) -> Path:
-        """Fetches every file of a model as one zip, whose checksums are compared. It cannot be resumed.
+        """Download all files of a model as one zip, and compare their checksums. It cannot be resumed.
 
         Raises:
             ChecksumMismatch: a file in it is damaged; no zip is left.
@@ -179,11 +179,11 @@ class FileCalls(Calls):
     def download_all(
         self, model_id: str, folder: str | os.PathLike[str], *, progress: bool | MakeBar | None = None
     ) -> list[Path]:
-        """Fetches every file of a model into a folder, at its path; those that are there already stay.
+        """Download all files of a model to their paths in a folder; existing equal files are kept.
 
         Raises:
-            UnexpectedAnswer: a path would lead out of the folder; nothing was fetched.
-            as ``download_model``: the files that were fetched until then stay.
+            UnexpectedAnswer: a path would leave the folder; nothing was downloaded.
+            as ``download_model``: the files downloaded so far are kept.
         """
         root = Path(folder)
         model_id, files = self._files(model_id)
@@ -214,7 +214,7 @@ def _file_url(model_id: str, path: str) -> str:
 
 
 def _segments(path: str) -> list[str]:
-    """Raises UnexpectedAnswer: a path that a service never stores, and that could leave the folder."""
+    """Split a path. Raises UnexpectedAnswer for an invalid path, which could leave the folder."""
     segments = path.split("/")
     if any(each in {"", ".", ".."} or "\\" in each or ":" in each[1:2] or "\0" in each for each in segments):
         raise UnexpectedAnswer(f"The service names a file {path!r}, which could lead out of the folder.")

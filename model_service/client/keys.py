@@ -22,13 +22,13 @@ class KeyCalls(Calls):
         expires_at: datetime | None = None,
         owner: str | None = None,
     ) -> Key:
-        """A key. Its text, ``key``, is told here and never again: keep it.
+        """Create an API key. Its text, ``key``, is returned only here: store it.
 
         Args:
             scopes: of read, write, deploy and admin; a key allows no more than its owner may do.
-            namespaces: where it holds; by default wherever its owner may.
-            expires_at: with its time zone; by default never.
-            owner: another user's, for an administrator.
+            namespaces: where the key is valid; by default in all namespaces of its owner.
+            expires_at: with its time zone; by default the key does not expire.
+            owner: another user, only for administrators.
         """
         data: dict[str, Any] = {"name": name, "scopes": list(scopes)}
         if namespaces is not None:
@@ -45,17 +45,19 @@ class KeyCalls(Calls):
     def list_keys(
         self, *, owner: str | None = None, page: int | None = None, limit: int | None = None
     ) -> Page[Key]:
-        """One's own, newest first; an administrator's list has everybody's."""
+        """Return the caller's keys, newest first; an administrator gets those of all users."""
         return self._page(KEYS, "keys", Key, {"owner": owner, "page": page, "limit": limit})
 
     def rotate_key(self, key_id: str, *, grace_s: int = 0) -> Key:
-        """Gives the key another text, told here and never again; the present one works ``grace_s`` longer."""
+        """Replace the key's text, which is returned only here; the old one works for ``grace_s`` more
+        seconds.
+        """
         return Key.from_json(
             self._transport.json("POST", f"{_url(key_id)}/rotate", data={"grace_s": grace_s})
         )
 
     def delete_key(self, key_id: str) -> dict[str, Any]:
-        """Revokes it. NotFound may mean that a first, lost answer already was the deletion."""
+        """Revoke a key. NotFound may mean that an earlier try, whose response was lost, deleted it."""
         return self._transport.json("DELETE", _url(key_id))
 
 

@@ -1,5 +1,8 @@
-"""Calls on models. Each ``model_id`` is an id, ``NAME@ALIAS``, ``NAME/v1.2`` or ``NAME/latest``, with or
-without ``models:/`` in front."""
+"""Calls on models.
+
+Each ``model_id`` is an id, ``NAME@ALIAS``, ``NAME/v1.2`` or ``NAME/latest``, with or without the prefix
+``models:/``.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,19 +28,20 @@ class ModelCalls(Calls):
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> str:
-        """The id of the new version. ``name`` and ``algorithm`` are required; a missing version is chosen,
-        the next minor one or, with ``breaking_changes``, the next major one.
+        """Register a version, and return its id.
 
-        Other fields: framework, task_type, description, hyperparameters, metrics, dataset_info, signature,
-        tags, status, parent_model_id, training_job_id, dataset_ids, created_by. They come in ``model_data``,
-        as keywords, or in both; ``model_data`` may also be the name alone.
+        ``name`` and ``algorithm`` are required. Without a version, the next minor one is chosen or, with
+        ``breaking_changes``, the next major one. Other fields: framework, task_type, description,
+        hyperparameters, metrics, dataset_info, signature, tags, status, parent_model_id, training_job_id,
+        dataset_ids, created_by. They are passed in ``model_data``, as keywords, or both; ``model_data`` may
+        also be only the name.
 
         Args:
-            idempotency_key: with the same key and fields, another call within a day registers nothing new.
+            idempotency_key: another call with the same key and fields within a day registers nothing new.
 
         Raises:
             Conflict: this name and version exist already.
-            NotFound: the parent, the training job or a dataset is not there.
+            NotFound: the parent, the training job or a dataset does not exist.
             InvalidRequest: a wrong field; ``details["fields"]`` names each.
         """
         return _registered(self._transport.create(MODELS, named(model_data, fields), idempotency_key))
@@ -51,8 +55,10 @@ class ModelCalls(Calls):
         idempotency_key: str | None = None,
         **changes: Any,
     ) -> str:
-        """The id of a version made from this one: its fields, with ``changes`` in their place, and it as
-        parent; with ``copy_files`` its files too. Raises: as ``register_model``.
+        """Create a version from this one, and return its id.
+
+        The new version has this one's fields, replaced by ``changes``, and this one as its parent; with
+        ``copy_files`` also its files. Raises as ``register_model``.
         """
         data = {"copy_files": copy_files, "breaking_changes": breaking_changes, **changes}
         url = f"{model_url(model_id)}/versions"
@@ -62,14 +68,14 @@ class ModelCalls(Calls):
         return Model.from_json(self._transport.json("GET", model_url(model_id)))
 
     def update_model(self, model_id: str, *, revision: int | None = None, **changes: Any) -> Model:
-        """Changes the fields that are given, each as a whole; None clears one that may be empty.
+        """Change the given fields, each as a whole; None clears an optional field.
 
         Args:
-            revision: change it only if this is its revision still, so that nobody's change is overwritten.
+            revision: change it only if it still has this revision, so that no other change is overwritten.
 
         Raises:
-            PreconditionFailed: it has another revision; a first, lost answer may have been this change's.
-            Conflict: its status does not become that one; ``details["allowed"]`` lists those it does.
+            PreconditionFailed: it has another revision, possibly from an earlier try whose response was lost.
+            Conflict: its status cannot change to that one; ``details["allowed"]`` lists the possible ones.
         """
         headers = {} if revision is None else {"If-Match": f'"r{revision}"'}
         return Model.from_json(
@@ -77,15 +83,15 @@ class ModelCalls(Calls):
         )
 
     def delete_model(self, model_id: str, *, purge: bool = False) -> dict[str, Any]:
-        """Puts it into the trash; with ``purge`` removes it for good, from the trash too.
+        """Move a version to the trash; with ``purge``, remove it permanently, also from the trash.
 
-        The service's answer; NotFound may mean that a first, lost answer already was the deletion.
+        NotFound may mean that an earlier try, whose response was lost, deleted it.
         """
         query = {"purge": True} if purge else None
         return self._transport.json("DELETE", model_url(model_id), query=query)
 
     def restore_model(self, model_id: str) -> Model:
-        """Brings a deleted version back.
+        """Restore a deleted version.
 
         Raises:
             Conflict: its name has that version again.
@@ -93,23 +99,28 @@ class ModelCalls(Calls):
         return Model.from_json(self._transport.json("POST", f"{model_url(model_id)}/restore"))
 
     def list_deleted_models(self, *, page: int | None = None, limit: int | None = None) -> Page[DeletedModel]:
-        """The trash, newest first."""
+        """Return a page of the trash, newest first."""
         return self._page(f"{MODELS}/deleted", "models", DeletedModel, {"page": page, "limit": limit})
 
     def batch(self, operations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Up to 1,000 changes in one request: ``{"op": "tag", "id": …, "tags": […]}``, untag, status, delete,
-        restore, alias. Each succeeds or fails alone: ``results`` says how, in their order.
+        """Make up to 1,000 changes in one request.
+
+        A change is ``{"op": "tag", "id": …, "tags": […]}``; other operations are untag, status, delete,
+        restore and alias. Each succeeds or fails alone: ``results`` lists the outcomes in the same order.
         """
         return self._transport.json("POST", f"{MODELS}/batch", data={"operations": list(operations)})
 
     def model_lineage(self, model_id: str, *, limit: int | None = None) -> dict[str, Any]:
-        """``ancestors``, ``descendants`` (up to ``limit``), ``training_job`` and ``datasets``."""
+        """Return ``ancestors``, ``descendants`` (up to ``limit``), ``training_job`` and ``datasets``."""
         return self._transport.json("GET", f"{model_url(model_id)}/lineage", query={"limit": limit})
 
     def compare_models(self, model_id: str, other_id: str) -> dict[str, Any]:
-        """What differs from the first to the second: ``fields`` (algorithm, framework, …), ``metrics``,
-        ``hyperparameters``, ``tags``, ``files``, ``dataset_info``, ``signature``, each with what was
-        ``added``, ``removed`` and ``changed``; of numeric metrics with ``delta`` and ``relative_delta``."""
+        """Return the differences from the first version to the second.
+
+        These are ``fields`` (algorithm, framework, …), ``metrics``, ``hyperparameters``, ``tags``, ``files``,
+        ``dataset_info`` and ``signature``, each with ``added``, ``removed`` and ``changed``; numeric metrics
+        also have ``delta`` and ``relative_delta``.
+        """
         other = model_url(other_id).removeprefix(MODELS)
         return self._transport.json("GET", f"{model_url(model_id)}/compare{other}")
 

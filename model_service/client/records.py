@@ -1,7 +1,7 @@
-"""What every answer of the service becomes: frozen records, and pages of them.
+"""The base classes of the service's responses: frozen records, and pages of them.
 
-A field this version does not know is kept in ``raw`` and otherwise ignored, so that an older client works
-with a newer service. Times are aware ``datetime`` in UTC.
+A field that this version does not know is only kept in ``raw``, so that an older client works with a newer
+service. Times are aware ``datetime`` in UTC.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from model_service.client.errors import UnexpectedAnswer
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """``raw`` is the service's JSON, untouched; ``record["name"]`` reads from it."""
+    """A response. ``raw`` is the service's JSON, unchanged; ``record["name"]`` reads from it."""
 
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
@@ -21,7 +21,7 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Raises UnexpectedAnswer when ``data`` lacks a field that every such answer has."""
+        """Parse a response. Raises UnexpectedAnswer if ``data`` lacks a required field."""
         try:
             known = {f.name: data[f.name] for f in fields(cls) if f.name in data and f.name != "raw"}
             for name, parse in cls.parsers.items():
@@ -36,7 +36,7 @@ class Record:
 
 
 def named(given: str | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a registration: ``given`` is its name, or a mapping with any of its fields."""
+    """Return the JSON of a registration; ``given`` is a name, or a mapping with any of the fields."""
     return {**({"name": given} if isinstance(given, str) else given or {}), **fields}
 
 
@@ -45,10 +45,10 @@ Item = TypeVar("Item", bound=Record)
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[Item]):
-    """One page of a list; ``total`` counts the matches on all ``pages``. Pages count from 1.
+    """One page of a list; ``total`` counts the matches on all ``pages``. Pages are numbered from 1.
 
-    A page that was asked for by ``cursor`` has no number, and its matches were not counted: ``page``,
-    ``total`` and ``pages`` are None. ``next_cursor``, where the list has them, asks for the page after it.
+    A page requested by ``cursor`` has no number, and its matches are not counted: ``page``, ``total`` and
+    ``pages`` are None. ``next_cursor``, if the list supports it, requests the next page.
     """
 
     items: tuple[Item, ...]

@@ -1,4 +1,4 @@
-"""Models, datasets and deployments in URLs: what names one is a single, escaped segment of the path."""
+"""Models, datasets and deployments in URLs: a reference is a single, escaped segment of the path."""
 
 import re
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 from model_service.client.errors import InvalidArgument
 from model_service.client.transport.http import segment
 
-# With a slash in it, a model or a dataset is named with its version; else the path would be of another route.
+# A model or dataset with a slash in its name needs a version; otherwise the path is that of another route.
 _VERSIONED = re.compile(r"(?:[^/@.][^/@]*/)?[^/@.][^/@]*(?:@[^/@]+|/(?:latest|v?[0-9]+(?:\.[0-9]+)?))")
 _EXAMPLES = {"models": "{0}@ALIAS, {0}/v1.2 or {0}/latest", "datasets": "{0}/v1.2 or {0}/latest"}
 
 
 def url_of(kind: Literal["models", "datasets", "deployments"], reference: str) -> str:
-    """The path of the model, dataset or deployment that an id or a reference names.
+    """Return the path of the model, dataset or deployment with an id or a reference.
 
     Raises:
         InvalidArgument: it is empty, or a name with its namespace and no version.

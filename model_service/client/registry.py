@@ -1,4 +1,4 @@
-"""Calls on the whole registry: archives out and in."""
+"""Calls on the whole registry: export and import of archives."""
 
 import os
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from model_service.client.transport.source import CHUNK_BYTES
 from model_service.client.transport.transfer import written_aside
 
 REGISTRY = "/api/v1/registry"
-# The service reads all documents before an export's first byte, and writes all after an import's last.
+# The service reads all documents before an export's first byte, and writes all after an import's last byte.
 _PATIENCE_S = 1800.0
-# The archive's last member, with whatever a tar puts around it.
+# The archive's last member, including tar's padding.
 _END, _END_BYTES = b"end.json\0", 64 * 1024
 
 
@@ -25,10 +25,10 @@ class RegistryCalls(Calls):
     def export_registry(
         self, output_path: str | os.PathLike[str], *, progress: bool | MakeBar | None = None
     ) -> Path:
-        """Every model, dataset and training job with its files, as an archive that appears when it is whole.
+        """Write an archive of all models, datasets and training jobs with files. It appears when complete.
 
         Raises:
-            NotPermitted: this takes an administrator.
+            NotPermitted: only administrators may do this.
             TransferFailed: the connection broke; nothing is left. An export cannot be resumed.
             OSError: the file cannot be written.
         """
@@ -63,16 +63,16 @@ class RegistryCalls(Calls):
         on_conflict: str = "skip",
         progress: bool | MakeBar | None = None,
     ) -> dict[str, Any]:
-        """Adds what an archive holds; what the service has already stays as it is. The service's answer.
+        """Add the content of an archive; existing objects are not changed. Return the service's response.
 
-        The same archive twice is the same as once, so an import that broke is simply repeated.
+        Importing an archive twice is the same as once, so a failed import can simply be repeated.
 
         Args:
-            on_conflict: ``skip`` or ``fail``, where a name and version belong to another model there.
+            on_conflict: ``skip`` or ``fail``, if the service has another model with a name and version.
 
         Raises:
-            NotPermitted: this takes an administrator.
-            InvalidRequest: the archive is cut short or changed; nothing of it is visible.
+            NotPermitted: only administrators may do this.
+            InvalidRequest: the archive is truncated or changed; nothing of it is visible.
             NoSuchFile: there is no such file.
             OSError: the file cannot be read.
         """

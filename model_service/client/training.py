@@ -1,4 +1,4 @@
-"""Calls on training jobs: the runs that models came from, as their owners report them."""
+"""Calls on training jobs: records of the training runs of models, reported by their owners."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +15,15 @@ class TrainingCalls(Calls):
     def create_training_job(
         self, job_data: str | Mapping[str, Any] | None = None, **fields: Any
     ) -> TrainingJob:
-        """A run. ``job_data`` is its name, or a mapping with ``name`` and other fields: status, algorithm,
-        framework, task_type, description, hyperparameters, metrics, config, environment, datasets
-        (``[{"dataset_id", "role"}]``), code, tags, started_at, finished_at, error, created_by. Fields may
-        also be given as keywords. Then ``register_model({..., "training_job_id": job.id})``.
+        """Record a training run.
+
+        ``job_data`` is its name, or a mapping with ``name`` and other fields: status, algorithm, framework,
+        task_type, description, hyperparameters, metrics, config, environment, datasets (``[{"dataset_id",
+        "role"}]``), code, tags, started_at, finished_at, error, created_by. Fields may also be passed as
+        keywords. Then call ``register_model({..., "training_job_id": job.id})``.
 
         Raises:
-            NotFound: of a dataset.
+            NotFound: a dataset does not exist.
             InvalidRequest: a wrong field; ``details["fields"]`` names each.
         """
         return TrainingJob.from_json(self._transport.create(TRAINING, named(job_data, fields)))
@@ -32,23 +34,25 @@ class TrainingCalls(Calls):
     def list_training_jobs(
         self, *, page: int | None = None, limit: int | None = None, **filters: Any
     ) -> Page[TrainingJob]:
-        """One page. Filters: name, status, algorithm, framework, task_type, tags (any of them), created_by,
-        dataset_id."""
+        """Return one page.
+
+        Filters: name, status, algorithm, framework, task_type, tags (any of them), created_by, dataset_id.
+        """
         return self._page(TRAINING, "training_jobs", TrainingJob, {"page": page, "limit": limit, **filters})
 
     def update_training_job(self, job_id: str, **changes: Any) -> TrainingJob:
-        """Changes the fields that are sent: ``status="running"``, then ``"completed"`` with its metrics.
+        """Change the given fields: ``status="running"``, then ``"completed"`` with its metrics.
 
         Raises:
-            Conflict: its status does not become that one; ``details["allowed"]`` lists those it does.
+            Conflict: its status cannot change to that one; ``details["allowed"]`` lists the possible ones.
         """
         url = f"{TRAINING}/{segment(job_id)}"
         return TrainingJob.from_json(self._transport.json("PATCH", url, data=changes))
 
     def delete_training_job(self, job_id: str) -> dict[str, Any]:
-        """The service's answer; NotFound may mean that a first, lost answer already was the deletion.
+        """Delete a job. NotFound may mean that an earlier try, whose response was lost, deleted it.
 
         Raises:
-            Conflict: a model came from it.
+            Conflict: a model refers to it.
         """
         return self._transport.json("DELETE", f"{TRAINING}/{segment(job_id)}")

@@ -1,4 +1,4 @@
-"""What the service answers about models and what is made of them."""
+"""Records of models, datasets, training jobs and exports."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,13 +23,13 @@ class FileMetadata(Record):
     format: str | None = None
     content_type: str | None = None
     scan: dict[str, Any] | None = None
-    # Of an upload: the service had these bytes at this path already.
+    # For an upload: the service had these bytes at this path already.
     unchanged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeletedFile(Record):
-    """A replaced or deleted file that can be restored; ``replaced_by`` is the checksum of its successor."""
+    """A replaced or deleted file that can be restored; ``replaced_by`` is its successor's checksum."""
 
     id: str
     path: str
@@ -53,8 +53,10 @@ def _files(items: list[Any]) -> tuple[FileMetadata, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Record):
-    """One version of a model. ``file_metadata`` is None until something was uploaded; ``revision`` counts its
-    changes, for ``update_model``."""
+    """One version of a model. ``file_metadata`` is None until a file is uploaded.
+
+    ``revision`` counts its changes, for ``update_model``.
+    """
 
     id: str
     name: str
@@ -98,7 +100,7 @@ class Model(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class DeletedModel(Model):
-    """A version in the trash, from where it can be restored until ``purged_after``."""
+    """A version in the trash, which can be restored until ``purged_after``."""
 
     deleted_at: datetime
     deleted_by: str
@@ -113,7 +115,7 @@ class DeletedModel(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class Alias(Record):
-    """A name that moves from version to version; ``reference`` is what finds the version it is on."""
+    """A name that moves from version to version; ``reference`` refers to its present version."""
 
     alias: str
     name: str
@@ -124,7 +126,7 @@ class Alias(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Record):
-    """One version of a dataset. ``file_metadata`` is None until something was uploaded."""
+    """One version of a dataset. ``file_metadata`` is None until a file is uploaded."""
 
     id: str
     name: str
@@ -158,7 +160,7 @@ class Dataset(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob(Record):
-    """The run a model came from. ``datasets`` are ``{"dataset_id", "role"}``."""
+    """The training run of a model. ``datasets`` are ``{"dataset_id", "role"}``."""
 
     id: str
     name: str
@@ -196,9 +198,13 @@ class TrainingJob(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob(Record):
-    """A conversion. ``fidelity`` says how near the artefact is to its source, once both have run; ``inputs``
-    what the artefact takes, as name, dtype and shape; ``model_size_bytes`` is the artefact's. One that was
-    ``reused_from`` another has that one's package. Only its creation's answer has the ``callback_token``."""
+    """An export job.
+
+    ``fidelity`` has the differences between artefact and source, after both have run; ``inputs`` has name,
+    dtype and shape of the artefact's inputs; ``model_size_bytes`` is the artefact's size. A job that was
+    ``reused_from`` another has that job's package. Only the response to the creation has the
+    ``callback_token``.
+    """
 
     id: str
     status: str
@@ -240,14 +246,17 @@ class ExportJob(Record):
 
     @property
     def ended(self) -> bool:
-        """Completed, failed or cancelled: it will not change any more."""
+        """Return whether it is completed, failed or cancelled, and will not change any more."""
         return self.status in _ENDED
 
 
 @dataclass(frozen=True, kw_only=True)
 class FormatCapability(Record):
-    """Whether models of a framework become this format (``supported``), and can now (``available``; else
-    ``reason``). ``native``: in one step, else by way of ONNX."""
+    """Whether models of a framework can be exported to a format at all (``supported``) or now
+    (``available``).
+
+    ``reason``: why it is not available. ``native``: in one step, otherwise through ONNX.
+    """
 
     supported: bool
     available: bool

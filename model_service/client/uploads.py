@@ -1,7 +1,7 @@
-"""Sending files to one version of a model or dataset.
+"""Upload files to one version of a model or dataset.
 
-A file is hashed before it is sent. One that the service has at its path already is not sent again, and the
-announced sha256 lets the service refuse another one before its bytes arrive.
+A file is hashed before it is sent. A file that the service has at the same path is not sent again. With the
+announced sha256, the service can refuse a different file before its bytes arrive.
 """
 
 import os
@@ -22,14 +22,14 @@ from model_service.client.transport.transfer import header_value, upload
 from model_service.client.types import FileMetadata
 
 PARTS_FROM_BYTES = 64 * 1024 * 1024
-# A smaller file is sent at once: asking for its digest takes as long.
+# A smaller file is sent without a check: requesting its digest takes as long.
 ASK_FROM_BYTES = 256 * 1024
-# Hashing less than this takes no time that a bar could show.
+# Hashing less takes too little time for a progress bar.
 _SHOWN_FROM_BYTES = 64 * 1024 * 1024
 
 
 def consent_to(replace: bool, confirm: Sequence[str]) -> dict[str, Any]:
-    """The fields of a request that agree to replace a file."""
+    """Return the fields of a request that allow replacing a file."""
     return {
         **({"replace": True} if replace else {}),
         **({"confirm": list(confirm)} if confirm else {}),
@@ -38,7 +38,7 @@ def consent_to(replace: bool, confirm: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Uploads:
-    """``base`` is the version's URL; ``in_parts``: whether it takes large files in parts."""
+    """``base`` is the version's URL; ``in_parts``: whether it accepts large files in parts."""
 
     transport: Transport
     base: str
@@ -47,7 +47,7 @@ class Uploads:
     in_parts: bool
 
     def own(self, path: Uploadable, filename: str | None) -> FileMetadata:
-        """Send the version's own file."""
+        """Upload the version's own file."""
         with opened(path, filename) as source:
             if source.size_bytes == 0:
                 raise InvalidArgument(f"{source.name} is empty: nothing was sent.")
@@ -66,7 +66,7 @@ class Uploads:
         return _verified(answer, "file_metadata", digest, source.name)
 
     def at(self, source: Uploadable, path: str | None, *, primary: bool = False) -> FileMetadata:
-        """Send a file to a path, by default its own name."""
+        """Upload a file to a path, by default its own name."""
         with opened(source, None) as opened_source:
             place = path or opened_source.name
             digest = hashed(opened_source, self.bar)
@@ -77,9 +77,9 @@ class Uploads:
             return self._send(opened_source, place, digest, primary)
 
     def all_at(self, paths: Mapping[str, str | os.PathLike[str]]) -> list[FileMetadata]:
-        """Send each file to its path, after one request for the digests of those that are there.
+        """Upload each file to its path, after one request for the digests of stored files.
 
-        Those that replace others go first, so that a refusal comes before any byte is sent.
+        Files that replace others are sent first, so that a refusal comes before other bytes are sent.
         """
         there = self.files()
         digests = self._hash_all(paths)
@@ -102,7 +102,7 @@ class Uploads:
         return [stored[place] for place in paths]
 
     def files(self) -> dict[str, FileMetadata]:
-        """The files of the version, by path."""
+        """Return the files of the version, by path."""
         answer = self.transport.json("GET", f"{self.base}/files")
         if not isinstance(answer.get("files"), list):
             raise UnexpectedAnswer("The service's answer is no list of files.")
@@ -112,7 +112,7 @@ class Uploads:
     def _own_file(self) -> FileMetadata | None:
         try:
             answer = self.transport.json("GET", f"{self.base}/info")
-        except NotFound:  # of its file, or of the version, which the upload is told
+        except NotFound:  # neither its file nor, possibly, the version exists; the upload reports the latter
             return None
         return FileMetadata.from_json({**(answer.get("file_metadata") or {}), "unchanged": True})
 
@@ -142,7 +142,7 @@ class Uploads:
 
 
 def hashed(source: Source, bar: MakeBar) -> str:
-    """The sha256 of a source, 64 hexadecimal digits; a bar shows how far a large one is."""
+    """Return the sha256 of a source, 64 hexadecimal digits, with a progress bar for a large one."""
     with closing(_hash_bar(bar, source.name, source.size_bytes)) as shown:
         return _digest(source, shown, 0)
 
@@ -166,7 +166,7 @@ def _same(present: FileMetadata, digest: str) -> bool:
 
 
 def path_segments(path: str) -> str:
-    """A file's path as segments of a URL's. Raises InvalidArgument: one that URLs fold away."""
+    """Return a file's path as segments of a URL. Raises InvalidArgument for segments that URLs remove."""
     given = path.split("/")
     if not path or any(each in {"", ".", ".."} for each in given):
         raise InvalidArgument(f"{path!r} is no path of a file.")

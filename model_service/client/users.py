@@ -1,4 +1,4 @@
-"""Calls on who may do what: signing in, users, namespaces, and the audit log."""
+"""Calls on access: sessions, users, namespaces, and the audit log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ SESSIONS = "/api/v1/sessions"
 
 class UserCalls(Calls):
     def login(self, user: str, password: str) -> Session:
-        """Signs in: this client's later requests are the user's, until the session ends.
+        """Sign in: this client's later requests are the user's, until the session ends.
 
         Raises:
-            Unauthorized: no such user, or another password.
+            Unauthorized: no such user, or a wrong password.
         """
         session = Session.from_json(
             self._transport.json("POST", SESSIONS, data={"user": user, "password": password})
@@ -27,7 +27,7 @@ class UserCalls(Calls):
         return session
 
     def logout(self) -> None:
-        """Ends the session; this client has no credential any more."""
+        """End the session; afterwards this client has no credential."""
         self._transport.json("DELETE", f"{SESSIONS}/current")
         self._transport.use_key(None)
 
@@ -35,7 +35,7 @@ class UserCalls(Calls):
         return Whoami.from_json(self._transport.json("GET", f"{USERS}/me"))
 
     def change_password(self, current_password: str, password: str) -> None:
-        """Of the user who is signed in. All of the user's sessions end: sign in again."""
+        """Change the signed-in user's password. All of the user's sessions end: sign in again."""
         data = {"current_password": current_password, "password": password}
         self._transport.json("POST", f"{USERS}/me/password", data=data)
 
@@ -49,15 +49,15 @@ class UserCalls(Calls):
         disabled: bool = False,
         tier: str | None = None,
     ) -> User:
-        """A new user, by an administrator. Without a password it is a machine's, and has only keys.
+        """Create a user, as an administrator. Without a password it is a machine's user, with keys only.
 
         Args:
-            roles: reader, writer, deployer, admin; what they allow holds everywhere.
-            namespaces: roles that hold in one namespace only.
-            tier: free, pro or enterprise: how many exports it may ask for; None: the service's default.
+            roles: reader, writer, deployer, admin; they apply everywhere.
+            namespaces: roles that apply in one namespace only.
+            tier: free, pro or enterprise: limits such as the number of exports; None: the service's default.
 
         Raises:
-            Conflict: there is a user of this name.
+            Conflict: there is a user with this name.
         """
         data: dict[str, Any] = {"name": name, "roles": list(roles), "disabled": disabled}
         data["namespaces"] = {namespace: list(held) for namespace, held in (namespaces or {}).items()}
@@ -71,18 +71,18 @@ class UserCalls(Calls):
         return self._page(USERS, "users", User, {"page": page, "limit": limit})
 
     def update_user(self, name: str, **changes: Any) -> User:
-        """Changes password, roles, namespaces, disabled, tier. Another password ends the user's sessions."""
+        """Change password, roles, namespaces, disabled, tier. A new password ends the user's sessions."""
         return User.from_json(self._transport.json("PATCH", _url(name), data=changes))
 
     def delete_user(self, name: str) -> dict[str, Any]:
-        """Removes a user and its keys; what it made stays.
+        """Delete a user and its keys; the user's models and other objects are kept.
 
-        NotFound may mean that a first, lost answer already was the deletion.
+        NotFound may mean that an earlier try, whose response was lost, deleted it.
         """
         return self._transport.json("DELETE", _url(name))
 
     def list_namespaces(self) -> list[Namespace]:
-        """Those that may be read with this credential, and what may be done in each."""
+        """Return the namespaces that this credential can read, and its permissions in each."""
         answer = self._transport.json("GET", "/api/v1/namespaces")
         if not isinstance(answer.get("namespaces"), list):
             raise UnexpectedAnswer("The service's answer is no list of namespaces.")
@@ -91,7 +91,7 @@ class UserCalls(Calls):
     def read_audit_log(
         self, *, limit: int | None = None, cursor: str | None = None, **filters: Any
     ) -> AuditLog:
-        """Who changed what, newest first. Filters: actor, kind, subject_id, name, since, until (RFC 3339)."""
+        """Return changes, newest first. Filters: actor, kind, subject_id, name, since, until (RFC 3339)."""
         query = {"limit": limit, "cursor": cursor, **filters}
         return AuditLog.from_json(self._transport.json("GET", "/api/v1/audit", query=query))
 

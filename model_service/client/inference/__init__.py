@@ -1,1 +1,1 @@
-"""Asking a deployed model: inputs, both protocols, blocking and asynchronous."""
+"""Inference requests to deployments: inputs, both protocols, blocking and asynchronous."""

@@ -22,17 +22,17 @@ from model_service.client.transport.retries import Failure, Tries, is_repeatable
 
 
 class AsyncInferenceClient:
-    """Asks deployments, many at once on one thread. Close it, or use it as an asynchronous context manager.
+    """A client for many concurrent predictions on one thread. Close it, or use it as a context manager.
 
     async with AsyncInferenceClient(api_key="pk_...") as client:
         answers = await asyncio.gather(*(client.predict(url, images) for images in batches))
 
-    ``timeout`` in seconds bounds a prediction, its retries included; ``connections`` how many are open at
-    once, beyond which predictions wait for one.
+    ``timeout`` is in seconds and limits a prediction with its retries. ``connections`` is the largest number
+    of open connections; further predictions wait for one.
     """
 
     def __init__(self, api_key: str | None = None, timeout: float = 30, connections: int = 100) -> None:
-        """Raises InvalidArgument when aiohttp is not installed. Nothing is sent yet."""
+        """Raises InvalidArgument if aiohttp is not installed. Sends nothing."""
         try:
             import aiohttp
             from yarl import URL
@@ -47,8 +47,10 @@ class AsyncInferenceClient:
     async def predict(
         self, deployment: str | Deployment, inputs: Any = None, **options: Unpack[Options]
     ) -> Prediction:
-        """As ``ModelServiceClient.predict``, of a Deployment or of its endpoint's URL. Cancelling it closes
-        its connection, which tells the server."""
+        """Like ``ModelServiceClient.predict``, for a Deployment or the URL of its endpoint.
+
+        Cancelling it closes its connection, so that the server can cancel the request.
+        """
         question = Question.of(inputs, options)
         endpoint = Endpoint.of(deployment).of_model(options.get("model"))
         headers = headers_of(deployment, options, self._api_key)
@@ -80,7 +82,7 @@ class AsyncInferenceClient:
     async def _first_signature(
         self, endpoint: Endpoint, headers: Mapping[str, str], deadline: float
     ) -> Signature:
-        """One asks for all that begin at the same time; each waits as long as it has itself."""
+        """Read the signature once for concurrent first calls; each waits until its own deadline."""
         try:
             async with asyncio.timeout(deadline - time.monotonic()), self._asking[endpoint]:
                 return self._signatures.get(endpoint) or await self._signature(endpoint, headers, deadline)
@@ -100,7 +102,7 @@ class AsyncInferenceClient:
     async def _send(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> tuple[Mapping[str, str], bytes]:
-        """The headers and the body of an answer below 300, by the rules of ``retries``."""
+        """Return the headers and the body of a response below 300, with retries as in ``retries``."""
         tries = Tries(address_of(url), deadline=deadline)
         while True:
             outcome = await self._try(method, url, body, headers, deadline)

@@ -1,4 +1,4 @@
-"""An image as the bytes of a file, whatever it was given as."""
+"""Convert an image in any accepted form to the bytes of a file."""
 
 import os
 from io import BytesIO
@@ -15,19 +15,19 @@ _SIGNATURES = {
     b"II*\x00": "image/tiff",
     b"MM\x00*": "image/tiff",
 }
-# Pillow's modes of 32 bits a pixel and channel, which convert("RGB") would clip.
+# Pillow's modes with 32 bits per pixel and channel, which convert("RGB") would clip.
 _WIDE_MODES = ("F", "I")
 
 
 def content_type(content: bytes) -> str | None:
-    """The media type of an image's bytes by how they begin; None: they are of no image that is known here."""
+    """Return the media type of an image's bytes by their beginning; None if they are no known image."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for start, kind in _SIGNATURES.items() if content.startswith(start)), None)
 
 
 def is_image(value: Any) -> bool:
-    """Whether it can be nothing else: a path, bytes of an image, a picture of Pillow. An array can."""
+    """Return whether a value can only be an image: a path, bytes of an image, or a Pillow image."""
     if isinstance(value, bytes | bytearray | memoryview):
         return content_type(bytes(value[:16])) is not None
     return isinstance(value, str | os.PathLike) or _is_picture(value)
@@ -56,7 +56,7 @@ def encoded(image: Any) -> tuple[bytes, str]:
     file = BytesIO()
     try:
         picture.save(file, "PNG", compress_level=1)
-    except OSError:  # a mode that PNG does not have, as CMYK
+    except OSError:  # a mode that PNG does not have, such as CMYK
         if picture.mode in _WIDE_MODES:
             raise InvalidArgument(
                 f"The picture has {picture.mode!r} pixels, not 8 bits a channel: scale it to 8 bits first."

@@ -1,7 +1,7 @@
-"""The body of a prediction request whose answer is JSON.
+"""The body of a prediction request with a JSON response.
 
-Arrays travel as ``.npy`` or ``.npz``: a float32 image is a fifth of its JSON, and nothing has to be parsed.
-numpy is never imported here unless the caller's array already has.
+Arrays are sent as ``.npy`` or ``.npz``: a float32 image has a fifth of the size of its JSON, and nothing has
+to be parsed. This module does not import numpy unless the caller passes an array.
 """
 
 import json
@@ -45,7 +45,7 @@ def encode(inputs: Any) -> tuple[bytes, str]:
 
 
 def has_array(inputs: Any) -> bool:
-    """It is an array, numpy's or one that numpy reads (torch's, pandas'), or a dict with one."""
+    """Return whether a value is an array that numpy can read (torch, pandas), or a dict with one."""
     if isinstance(inputs, Mapping):
         return any(map(has_array, inputs.values()))
     return hasattr(inputs, "__array__") and hasattr(inputs, "shape")
@@ -65,7 +65,7 @@ def _npy(value: Any) -> bytes:
 
 
 def npz(inputs: Mapping[str, Any]) -> bytes:
-    """What ``numpy.savez`` writes, which cannot be told to when an input is called ``file``."""
+    """Write a ``.npz`` file. ``numpy.savez`` does not accept an input named ``file``."""
     file = BytesIO()
     with ZipFile(file, "w") as archive:
         for name, value in inputs.items():

@@ -1,11 +1,11 @@
-"""Tensors on the wire: the Open Inference Protocol v2 with its binary extension.
+"""The Open Inference Protocol v2 with its extension for binary tensors.
 
-A message is JSON, as long as the header ``Inference-Header-Content-Length`` says, and behind it the raw
+A message is JSON, whose length is in the header ``Inference-Header-Content-Length``, followed by the raw
 tensors (little-endian, in C order) in the order in which the JSON names them:
 https://github.com/kserve/open-inference-protocol and
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 
-numpy is imported when the first tensor is sent or read, and not before.
+numpy is imported when the first tensor is sent or read.
 """
 
 import json
@@ -42,26 +42,26 @@ _DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()} | {"bfloat1
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model takes: input name → datatype of the protocol, in the model's order."""
+    """The inputs of a model: name → datatype of the protocol, in the model's order."""
 
     inputs: Mapping[str, str]
 
     @classmethod
     def from_body(cls, body: bytes) -> "Signature":
-        """Of ``GET /v2/models/{name}``. Raises: UnexpectedAnswer: it is none."""
+        """Parse the body of ``GET /v2/models/{name}``. Raises UnexpectedAnswer if it is another document."""
         try:
             return cls({each["name"]: each["datatype"] for each in json.loads(body)["inputs"]})
         except (KeyError, TypeError, ValueError) as exc:
             raise UnexpectedAnswer(f"What answers there does not say what its model takes: {exc!r}.") from exc
 
     def fit(self, given: "Array | Mapping[str, Any]") -> dict[str, "Array"]:
-        """The inputs by name; numbers in the model's own type, where nothing is lost but precision.
+        """Return the inputs by name; numbers are converted to the model's dtype if only precision is lost.
 
-        What does not fit stays as it is: the server says what it takes.
+        Other values are not converted: the server reports what it accepts.
 
         Raises:
-            InvalidArgument: one array for a model with several inputs, or what is no array of numbers or
-                texts.
+            InvalidArgument: one array for a model with several inputs, or a value that is no array of numbers
+                or texts.
         """
         if not isinstance(given, Mapping):
             if len(self.inputs) != 1:
@@ -72,10 +72,10 @@ class Signature:
 
 
 def array(value: Any) -> "Array":
-    """``value`` as an array of numbers or texts.
+    """Convert ``value`` to an array of numbers or texts.
 
     Raises:
-        InvalidArgument: it is none.
+        InvalidArgument: it is not possible.
     """
     import numpy as np
 
@@ -93,7 +93,7 @@ def array(value: Any) -> "Array":
 
 
 def encode(inputs: Mapping[str, "Array"]) -> tuple[bytes, int]:
-    """The body of a request that asks for a binary answer, and how much of it is its JSON."""
+    """Return the body of a request for a binary response, and the length of its JSON."""
     described, raw = [], []
     for name, value in inputs.items():
         datatype = _DATATYPES.get(value.dtype.name, "BYTES")
@@ -114,12 +114,12 @@ def encode(inputs: Mapping[str, "Array"]) -> tuple[bytes, int]:
 
 
 def decode(body: bytes, json_bytes: str | None) -> tuple[dict[str, Any], dict[str, "Array"]]:
-    """The JSON of an answer, and its outputs by name.
+    """Return the JSON of a response, and its outputs by name.
 
-    ``json_bytes`` is the answer's header; without it all of the body is JSON.
+    ``json_bytes`` is the response's header; without it the whole body is JSON.
 
     Raises:
-        UnexpectedAnswer: it is no such answer, or not all of it.
+        UnexpectedAnswer: it is no such response, or incomplete.
     """
     import numpy as np
 
@@ -170,13 +170,13 @@ def _raw(value: "Array") -> memoryview:
 
 
 def _texts(value: "Array") -> bytes:
-    """Each with its length before it, in 4 bytes."""
+    """Encode texts, each after its length in 4 bytes."""
     texts = (each if isinstance(each, bytes) else str(each).encode() for each in value.flat)
     return b"".join(struct.pack("<I", len(text)) + text for text in texts)
 
 
 def _tensor(content: bytes, datatype: str) -> "Array":
-    """One's own copy: aligned, and open to changes."""
+    """Decode a tensor as a copy: aligned and writable."""
     import numpy as np
 
     if datatype == "BYTES":

@@ -1,4 +1,4 @@
-"""Asking a deployment."""
+"""Predictions with a deployment."""
 
 import math
 import time
@@ -32,40 +32,39 @@ class PredictCalls(DeploymentCalls):
     def predict(
         self, deployment: str | Deployment, inputs: Any = None, **options: Unpack[Options]
     ) -> Prediction:
-        """Asks a deployment, given as itself, by its id, its name or its endpoint's URL.
+        """Send an inference request to a deployment: a Deployment, its id, its name or its endpoint's URL.
 
-        ``inputs`` has the batch as its first axis: an array (numpy's, or what numpy can read), a dict of
-        arrays by input name, nested lists or a dict of them, the bytes of a ``.npy`` or ``.npz`` file. Arrays
-        travel in binary and come back as arrays; numbers become the model's own type on the way, where
-        nothing is lost but precision.
+        ``inputs`` has the batch as its first axis: an array (of numpy, or readable by numpy), a dict of
+        arrays by input name, nested lists or a dict of them, or the bytes of a ``.npy`` or ``.npz`` file.
+        Arrays are sent and returned in binary; numbers are converted to the model's dtype if only precision
+        is lost.
 
-        An ``image``, or a list of them, goes through the model's declared processing in the service: the path
-        of a file, its bytes, a picture of Pillow (one of these may also be given as ``inputs``) or a uint8
-        array of shape [H, W, 3]. So does a ``text``, or a list of them.
+        The service applies the model's declared processing to an ``image`` or a list of images: the path of a
+        file, its bytes, a Pillow image (these may also be passed as ``inputs``) or a uint8 array of shape [H,
+        W, 3]. The same applies to a ``text`` or a list of texts.
 
-        ``records`` are rows of a model with named columns, in any order of the columns: a list of dicts, a
+        ``records`` are rows for a model with named columns, which may be in any order: a list of dicts, a
         data frame of pandas or polars, or the path of a ``.csv`` or ``.parquet`` file.
 
-        What is busy (429, 503) is asked again when it says when, what refuses the connection a few times;
-        what may have been computed never is.
+        After 429 or 503 the request is retried at the time that the response names, and after a refused
+        connection a few times. A request that may have been computed is never retried.
 
         Args:
-            model: which one answers, of a deployment of several: its name there.
-            predictions: True has the service read the outputs of arrays too (classes, boxes), and send them
-                as JSON. Of an image, a text and lists it always does.
-            confidence_threshold, iou_threshold, max_detections: of a detector, instead of what its package
-                declares; ``top_k`` of a classifier.
-            api_key: the deployment's; by default what the Deployment carries, else
-                MODEL_SERVICE_DEPLOYMENT_KEY.
-            headers: more of them, as the one that a deployment is sticky by.
-            timeout_s: of all of it; by default the client's.
+            model: the name of a model, for a deployment of several.
+            predictions: True: the service also converts outputs for arrays to classes or boxes, and returns
+                JSON. For images, texts and lists it always does.
+            confidence_threshold, iou_threshold, max_detections: for a detector, instead of its package's
+                values; ``top_k`` for a classifier.
+            api_key: the endpoint key; by default that of the Deployment, or MODEL_SERVICE_DEPLOYMENT_KEY.
+            headers: additional headers, such as a sticky header.
+            timeout_s: for the whole call; by default the client's timeout.
 
         Raises:
             Unauthorized: no key, or a wrong one.
             InvalidRequest: the inputs do not fit the model.
-            InvalidArgument: the inputs cannot be sent, or nothing serves them yet.
-            TooManyRequests, ServiceUnavailable: a limit is reached, until later than ``timeout_s``.
-            ConnectionFailed: no answer, or not in time.
+            InvalidArgument: the inputs cannot be sent, or there is no endpoint yet.
+            TooManyRequests, ServiceUnavailable: a limit is reached for longer than ``timeout_s``.
+            ConnectionFailed: no response, or not in time.
         """
         question = Question.of(inputs, options)
         endpoint = self._endpoint(deployment).of_model(options.get("model"))
@@ -78,13 +77,13 @@ class PredictCalls(DeploymentCalls):
         try:
             return self._ask(question.to(endpoint, signature), headers, deadline)
         except InvalidRequest:
-            # It may have another model by now. If not, the refusal stands.
+            # The endpoint may have another model by now. If not, the error is raised.
             if known is None or self._signature(endpoint, headers, deadline) == known:
                 raise
         return self._ask(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
 
     def _endpoint(self, deployment: str | Deployment) -> Endpoint:
-        """The address of an id stays, whatever is served there; a name is looked up again after a while."""
+        """Return the endpoint. That of an id never changes; a name is looked up again after a while."""
         if not isinstance(deployment, str) or "://" in deployment:
             return Endpoint.of(deployment)
         endpoint, until = self._endpoints.get(deployment, (None, 0.0))

@@ -1,8 +1,8 @@
-"""Predictions without the sending: which request asks for one, and what its answer says.
+"""Build inference requests and read their responses, without sending them.
 
-The synchronous and the asynchronous client send what is made here. Arrays go to ``/v2/models/{name}/infer``
-in binary, and come back so; everything else goes to ``/v1/infer/{deployment_id}``, whose answers hold what
-the service reads in the outputs.
+The synchronous and the asynchronous client send these requests. Arrays are sent to
+``/v2/models/{name}/infer`` and returned in binary. Everything else is sent to ``/v1/infer/{deployment_id}``,
+whose responses include the predictions that the service derives from the outputs.
 """
 
 import json
@@ -33,10 +33,13 @@ _URL = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction(Record):
-    """``outputs`` maps each output's name to its values, the batch first: arrays where arrays were given,
-    nested lists otherwise. ``predictions`` is the service's reading of them (classes, boxes), where it was
-    asked for and the model has one. ``latency_ms`` is measured in the server. ``raw`` is the answer's
-    JSON, of arrays with what its headers tell."""
+    """The result of an inference request.
+
+    ``outputs`` maps each output's name to its values, the batch first: arrays if arrays were sent, otherwise
+    nested lists. ``predictions`` has the classes or boxes that the service derives from the outputs, if they
+    were requested and the model declares them. ``latency_ms`` is measured in the server. ``raw`` is the
+    response's JSON; for arrays, it includes the values of the headers.
+    """
 
     outputs: dict[str, Any] = field(default_factory=dict)
     predictions: list[Any] | None = None
@@ -49,7 +52,7 @@ class Prediction(Record):
 
 
 class Options(TypedDict, total=False):
-    """What ``predict`` of both clients takes beside the inputs, as ``ModelServiceClient.predict`` says."""
+    """The options of ``predict`` of both clients, beside the inputs; see ``ModelServiceClient.predict``."""
 
     image: Any
     text: str | Sequence[str] | None
@@ -67,7 +70,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a deployment answers: ``base`` is the inference server, with the path of a gateway before it."""
+    """The address of a deployment. ``base`` is the inference server, including the path of a gateway."""
 
     base: str
     name: str
@@ -105,7 +108,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Request:
-    """``read`` makes a prediction of the answer's headers and its body."""
+    """``read`` creates a prediction from the response's headers and body."""
 
     url: str
     body: bytes
@@ -115,9 +118,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Question:
-    """A prediction request before it is encoded. See ``ModelServiceClient.predict``.
+    """The arguments of ``ModelServiceClient.predict``, before they are encoded.
 
-    ``what`` is ``inputs``, ``image``, ``text`` or ``records``, and says how ``content`` travels.
+    ``what`` is ``inputs``, ``image``, ``text`` or ``records``, and determines how ``content`` is sent.
     """
 
     what: str
@@ -127,7 +130,7 @@ class Question:
 
     @classmethod
     def of(cls, inputs: Any, options: Options) -> "Question":
-        """Raises InvalidArgument: none of the four, or several, or what does not go together."""
+        """Check the arguments. Raises InvalidArgument for none or several of the four, or invalid options."""
         unknown = options.keys() - Options.__annotations__.keys()
         if unknown:
             raise TypeError(f"predict() takes no {min(unknown)!r}.")
@@ -152,11 +155,11 @@ class Question:
 
     @property
     def is_binary(self) -> bool:
-        """Arrays in, arrays out; the model's signature is needed to ask it."""
+        """Return whether arrays are sent and returned, for which the model's signature is needed."""
         return self.what == "inputs" and not self.predictions and has_array(self.content)
 
     def to(self, endpoint: Endpoint, signature: Signature | None) -> Request:
-        """Raises InvalidArgument: what cannot be sent."""
+        """Encode the request. Raises InvalidArgument for a value that cannot be sent."""
         if signature is not None:
             body, json_bytes = open_inference.encode(signature.fit(self.content))
             headers = {"Content-Type": "application/octet-stream", JSON_BYTES: str(json_bytes)}
@@ -188,8 +191,7 @@ def _is_address(base: str) -> bool:
 
 
 def headers_of(deployment: str | Deployment, options: Options, api_key: str | None = None) -> dict[str, str]:
-    """With the key: the one that is given, else the client's, else the one that the deployment carries, else
-    the environment's."""
+    """Return the headers with a key: the given one, the client's, the deployment's, or the environment's."""
     carried = deployment.api_key if isinstance(deployment, Deployment) else None
     key = options.get("api_key") or api_key or carried or os.environ.get(KEY_VARIABLE)
     return {**({"Authorization": f"Bearer {key}"} if key else {}), **(options.get("headers") or {})}
@@ -222,7 +224,7 @@ def _plain_arrays(headers: Mapping[str, str], body: bytes) -> Prediction:
 
 
 def _array_of(values: Any) -> Any:
-    """Rows of unequal lengths stay lists; null, which stands for NaN and infinities, becomes NaN."""
+    """Convert to an array: rows of unequal lengths stay lists; null (NaN or infinity) becomes NaN."""
     import numpy as np
 
     try:

@@ -1,4 +1,4 @@
-"""The body of a prediction request of rows with named columns."""
+"""The body of a prediction request for rows with named columns."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def encode(records: Any) -> tuple[bytes, str]:
     - a data frame of pandas or polars;
     - the path of a ``.csv`` or ``.parquet`` file.
 
-    NaN, None and the missing values of pandas travel as null.
+    NaN, None and the missing values of pandas are sent as null.
 
     Raises:
         InvalidArgument: it is none of these, or a value has no JSON.
@@ -52,7 +52,7 @@ def _file(path: Path) -> tuple[bytes, str]:
 
 
 def _cell(value: Any) -> Any:
-    """JSON's own types; numpy's scalars become Python's."""
+    """Convert a value to one of JSON's types; numpy's scalars become Python's."""
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     if hasattr(value, "item"):

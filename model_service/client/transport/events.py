@@ -12,7 +12,7 @@ _PIECE_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Event:
-    """``name``: ``log`` (``{"line"}``), ``progress`` or ``ended``; a stream goes on after its ``id``."""
+    """``name``: ``log`` (``{"line"}``), ``progress`` or ``ended``. A stream resumes after an ``id``."""
 
     id: str
     name: str
@@ -20,10 +20,10 @@ class Event:
 
 
 def parse(response: BaseHTTPResponse) -> Iterator[Event | None]:
-    """The events as they come; None for a comment, by which the other side says that it is still there.
+    """Yield the events as they arrive; None for a comment, which the service sends to keep the stream alive.
 
     Raises:
-        HTTPError: of urllib3, when the connection breaks.
+        HTTPError: of urllib3, if the connection breaks.
     """
     fields: dict[str, str] = {}
     for line in _lines(response):
@@ -48,7 +48,7 @@ def _lines(response: BaseHTTPResponse) -> Iterator[str]:
 
 
 def _event(fields: dict[str, str]) -> Event | None:
-    """None for one that is no event of ours: newer services may send others."""
+    """Parse an event. Return None for an unknown one: newer services may send others."""
     try:
         data = json.loads(fields["data"])
     except (KeyError, ValueError):

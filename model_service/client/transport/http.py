@@ -1,4 +1,4 @@
-"""Requests to the service, sent again as far as ``retries`` says that it is safe."""
+"""Requests to the service, with the retries that ``retries`` considers safe."""
 
 import json
 import re
@@ -43,8 +43,10 @@ _WHY_UNTRUSTED = re.compile(r"certificate verify failed:? *([^()]+)", re.IGNOREC
 
 
 class Transport:
-    """Thread-safe. ``timeout_s`` bounds each silence of the other side, not the whole transfer;
-    ``longest_wait_s`` the waits that the service's limits ask for in one request."""
+    """Sends requests; thread-safe. ``timeout_s`` limits each silence of the service, not the whole transfer.
+
+    ``longest_wait_s`` limits the waits for the service's limits in one request.
+    """
 
     def __init__(
         self,
@@ -71,13 +73,14 @@ class Transport:
         self._pool.clear()
 
     def use_key(self, key: str | None) -> None:
-        """The key or session's token of every request from now on; None: requests go without one."""
+        """Use a key or a session's token for all later requests; None: send none."""
         self._key = {"X-API-Key": key} if key else {}
 
     def create(self, url: str, data: Any, idempotency_key: str | None = None) -> dict[str, Any]:
-        """A POST that creates one thing however often it is sent, and so may be: the answer's JSON object.
+        """Send a POST that creates one object even if it is retried; return the response's JSON object.
 
-        ``idempotency_key`` is for a caller who may send the same again later; by default it is a new one.
+        ``idempotency_key`` is for a caller that may send the same request again later; by default a new one
+        is used.
         """
         headers = {IDEMPOTENCY_KEY: idempotency_key or secrets.token_hex(16)}
         return self.json("POST", url, data=data, headers=headers)
@@ -92,10 +95,10 @@ class Transport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """The answer's JSON object. ``data`` is sent as JSON, ``body`` as it is.
+        """Return the response's JSON object. ``data`` is sent as JSON, ``body`` unchanged.
 
         Raises:
-            ClientError: as :meth:`send`; UnexpectedAnswer when the answer is not a JSON object.
+            ClientError: as :meth:`send`; UnexpectedAnswer if the response is not a JSON object.
         """
         sent = dict(headers or {})
         if data is not None:
@@ -126,17 +129,15 @@ class Transport:
         attempts: int = ATTEMPTS,
         deadline: float | None = None,
     ) -> BaseHTTPResponse:
-        """An answer below 300; with ``stream`` its body is still to be read, and the caller closes it.
+        """Return a response below 300; with ``stream``, its body is not read yet, and the caller closes it.
 
-        ``timeout_s`` is for an answer that is known to take longer than others; ``deadline``, on the
-        monotonic clock, ends all of it, the retries too.
-
-        A ``url`` without a host is the service's own and gets the service key; a full address never does.
-        A callable ``body`` is called for each try.
+        ``timeout_s`` is for a response that takes longer than others. ``deadline``, on the monotonic clock,
+        ends everything, including the retries. A ``url`` without a host belongs to the service and gets its
+        key; a full address never gets it. A callable ``body`` is called for each try.
 
         Raises:
-            ConnectionFailed: no whole answer, after the retries.
-            ServiceError: an answer of 400 or more, after the retries.
+            ConnectionFailed: no complete response, after the retries.
+            ServiceError: a response of 400 or more, after the retries.
             UnexpectedAnswer: a redirect.
         """
         sent = dict(headers or {})
@@ -199,10 +200,10 @@ class Transport:
 
 
 def segment(value: str) -> str:
-    """``value`` as one segment of a path: an id can never reach another route.
+    """Return ``value`` as one segment of a path, so that an id can never reach another route.
 
     Raises:
-        InvalidArgument: empty, or a dot segment, which URLs fold away.
+        InvalidArgument: empty, or a dot segment, which is removed from URLs.
     """
     if value in {"", ".", ".."}:
         raise InvalidArgument(f"{value!r} is not an id.")
@@ -210,7 +211,7 @@ def segment(value: str) -> str:
 
 
 def encode_query(query: Mapping[str, Any]) -> str:
-    """Lists become ``a,b``, the form of the service's ``tags``; None is left out."""
+    """Encode a query: lists become ``a,b``, the form of the service's ``tags``; None is left out."""
     return urlencode({name: _encoded(value) for name, value in query.items() if value is not None})
 
 
@@ -223,7 +224,7 @@ def _encoded(value: Any) -> str:
 
 
 def _speaks_tls(exc: ProtocolError) -> bool:
-    """A TLS server answers a plain request with an alert record, which is no status line."""
+    """Return whether the peer uses TLS: it answers a plain request with an alert record."""
     return any("\x15\x03" in str(inner) or r"\x15\x03" in str(inner) for inner in (exc, *exc.args))
 
 
@@ -255,7 +256,7 @@ def late(url: str) -> ConnectionFailed:
 
 
 def no_tls(url: str, reason: str) -> TLSFailed:
-    """``reason`` is OpenSSL's."""
+    """Return the error for OpenSSL's ``reason``."""
     address = address_of(url)
     if "CERTIFICATE_VERIFY_FAILED" in reason or "certificate verify failed" in reason:
         why = _WHY_UNTRUSTED.search(reason)

@@ -1,7 +1,7 @@
-"""What the client says while it waits: lines of the logger ``model_service.client``.
+"""Messages while the client waits, from the logger ``model_service.client``.
 
-A pause that a limit asks for, and one after two seconds of failures, is a warning, which Python prints on
-stderr where logging is not set up. A request without an answer for two seconds is information, which the
+A pause for a limit, and a pause after two seconds of failures, is a warning, which Python prints to stderr if
+logging is not configured. A request without a response for two seconds is logged as information, which the
 command line prints too.
 """
 
@@ -17,21 +17,21 @@ PATIENCE_S = 2.0
 
 
 def tell_pause(where: str, reason: str, pause_s: float) -> None:
-    """Say that the client pauses before it sends a request again."""
+    """Log that the client pauses before it retries a request."""
     log.warning("waiting: %s: %s Trying again in %.0f s.", where, reason, max(pause_s, 1))
 
 
 class Watch:
-    """Says which requests have no answer yet: after 2, 10, 30, 60 … seconds. One thread for all of them."""
+    """Logs requests without a response after 2, 10, 30, 60 … seconds. One thread handles all of them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._open: dict[object, tuple[float, float, str]] = {}  # since when, told next, of what
+        self._open: dict[object, tuple[float, float, str]] = {}  # started at, next message at, description
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """While the block runs, somebody waits for ``what``."""
+        """Watch ``what`` while the block runs."""
         if not log.isEnabledFor(logging.INFO):
             yield
             return

@@ -1,8 +1,8 @@
-"""Large uploads, in parts: several at a time, each again when it broke, and resumed by another process.
+"""Uploads of large files in parts: several at a time, with retries, and resumable by another process.
 
-The service knows which parts it has; a small file in the user's cache folder keeps the upload's id under what
-identifies the file's bytes, the service and the place it goes to. A part that is there is compared with the
-file by its checksum.
+The service knows which parts it has. A small file in the user's cache folder stores the upload's id under a
+key of the file's digest, the service and the target. An uploaded part is compared with the file by its
+checksum.
 """
 
 import json
@@ -48,18 +48,18 @@ def upload_in_parts(
     digest: str,
     consent: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Sends a source to ``target``, the fields of an upload that say where it goes; the stored file.
+    """Upload a source to ``target``, the upload's target fields, and return the stored file.
 
-    What breaks it off for good leaves the parts with the service: the same call goes on where this one ended.
+    If it fails permanently, the service keeps the parts, and the same call resumes the upload.
 
     Args:
         digest: the sha256 of the source.
-        consent: the fields of a request that agree to replace a file.
+        consent: the fields of a request that allow replacing a file.
 
     Raises:
-        ChecksumMismatch: the file changed while it was sent; the upload is given up.
+        ChecksumMismatch: the file changed while it was sent; the upload is deleted.
         TransferFailed: the file became shorter.
-        ClientError: the service cannot be reached, or refuses.
+        ClientError: the service cannot be reached, or refuses the upload.
         OSError: the file cannot be read.
     """
     memory = _Memory.of(transport.base_url, url, digest, target)
@@ -88,7 +88,7 @@ def upload_in_parts(
 
 
 def _resumed(transport: Transport, memory: "_Memory", source: Source) -> dict[str, Any] | None:
-    """The upload that an earlier process began, where it still takes parts."""
+    """Return the upload that an earlier process started, if it still accepts parts."""
     upload_id = memory.upload_id()
     if upload_id is None:
         return None
@@ -130,7 +130,7 @@ class _Upload:
 
     @property
     def stored_bytes(self) -> int:
-        """The bytes of the parts that the service has acknowledged."""
+        """Return the bytes of the parts that the service has acknowledged."""
         return sum(self._done.values())
 
     def run(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class _Upload:
                     for n in missing:
                         self._received.pop(n, None)
                     self._send(pool, missing)
-            except BaseException:  # Ctrl-C too: no thread sends on
+            except BaseException:  # Ctrl-C too: no thread continues to send
                 self._stopped.set()
                 raise
         return self._stored()
@@ -162,7 +162,7 @@ class _Upload:
             each.result()
 
     def _send_part(self, n: int) -> None:
-        """Sends a part, unless the service has it, as often as that is any use."""
+        """Send a part, unless the service has it, with retries as long as they may help."""
         offset = n * self._part_bytes
         length = min(self._part_bytes, self._source.size_bytes - offset)
         attempt = 0
@@ -179,7 +179,7 @@ class _Upload:
             except (ConnectionFailed, ServiceUnavailable):
                 if attempt == ATTEMPTS:
                     raise
-            except Conflict as refusal:  # an earlier try of ours may still be read there
+            except Conflict as refusal:  # the service may still be reading an earlier try
                 if attempt == ATTEMPTS or refusal.details.get("part") != n:
                     raise
             except InvalidRequest as refusal:
@@ -214,7 +214,7 @@ class _Upload:
         return digest.hexdigest()
 
     def _complete(self) -> list[int] | None:
-        """None when it is completed; else the parts that the service asks for again."""
+        """Complete the upload. Return None, or the parts that the service requests again."""
         attempt, pause_s = 0, backoff_s(1)
         completion = {"sha256": self._digest, **self._consent}
         while True:
@@ -230,7 +230,7 @@ class _Upload:
                     raise
                 raise changed(self._source) from refusal
             except ConnectionFailed:
-                # It may be at it all the same, and a repetition then says how far it is.
+                # The service may be completing it all the same; a retry then reports its progress.
                 attempt += 1
                 if attempt == ATTEMPTS:
                     raise
@@ -260,7 +260,7 @@ class _Upload:
 
 
 class _Memory:
-    """The id of an upload under way, on disk. Where nothing can be kept, nothing can be resumed."""
+    """The id of an unfinished upload, on disk. If it cannot be written, the upload cannot be resumed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -289,6 +289,6 @@ class _Memory:
 
 
 def cache_folder() -> Path:
-    """``XDG_CACHE_HOME``, as the XDG Base Directory Specification has it, else ``~/.cache``."""
+    """Return ``XDG_CACHE_HOME`` (XDG Base Directory Specification), or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "model-service"

@@ -1,7 +1,7 @@
-"""JSON of the values that people have: numbers of numpy and torch, NaN, times, paths.
+"""JSON of common Python values: numbers of numpy and torch, NaN, times, paths.
 
-JSON has no NaN and no infinity: the service takes the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``,
-which the client reads as numbers in ``metrics``.
+JSON has no NaN and no infinity: the service accepts the strings ``"NaN"``, ``"Infinity"`` and
+``"-Infinity"``, which the client reads as numbers in ``metrics``.
 """
 
 import json
@@ -18,7 +18,7 @@ _NAMED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def encode(data: Any) -> bytes:
-    """Raises: InvalidArgument: which value JSON does not have."""
+    """Encode JSON. Raises InvalidArgument, naming the value that JSON does not have."""
     try:
         return json.dumps(_plain(data, ""), allow_nan=False).encode()
     except RecursionError:
@@ -26,7 +26,7 @@ def encode(data: Any) -> bytes:
 
 
 def with_numbers(value: Any) -> Any:
-    """Metrics of an answer: NaN and the infinities as numbers."""
+    """Return a response's metrics with NaN and the infinities as numbers."""
     if isinstance(value, dict):
         return {key: with_numbers(inner) for key, inner in value.items()}
     return _NAMED.get(value, value) if isinstance(value, str) else value
@@ -74,7 +74,7 @@ def _key(key: Any, path: str) -> str:
 
 
 def _listed(value: Any, path: str) -> Any:
-    """An array or scalar of numpy, torch or jax; one of a single element is that element."""
+    """Convert an array or scalar of numpy, torch or jax; one with a single element becomes that element."""
     tolist = getattr(value, "tolist", None)
     if not callable(tolist):
         where = f"{path}: a" if path else "A"

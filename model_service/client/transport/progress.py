@@ -1,6 +1,6 @@
-"""Progress bars: rich's when it is installed and a person is watching, nothing otherwise.
+"""Progress bars: rich's on a terminal if it is installed, otherwise none.
 
-Anything callable as ``MakeBar`` can take their place.
+Any callable of the type ``MakeBar`` can replace them.
 """
 
 import sys
@@ -11,7 +11,7 @@ Unit = Literal["bytes", "percent"]
 
 class Bar(Protocol):
     def update(self, done: float, label: str | None = None) -> None:
-        """``done`` is absolute and may go back: a download that cannot be resumed starts again."""
+        """Show ``done``, an absolute value that may decrease if a download starts again."""
 
     def close(self) -> None: ...
 
@@ -33,7 +33,7 @@ def _no_bar(label: str, total: float, unit: Unit) -> Bar:
 
 
 class _RichBar:
-    """One bar on stderr. It leaves a terminal as it was; in a file its last state is one line."""
+    """One bar on stderr. It leaves no trace on a terminal; in a file, its last state is one line."""
 
     def __init__(self, label: str, total: float, unit: Unit) -> None:
         from rich import progress
@@ -41,7 +41,9 @@ class _RichBar:
         from rich.text import Text
 
         class Speed(progress.TransferSpeedColumn):
-            """Nothing instead of rich's ``?`` while there is nothing to tell, as after one single step."""
+            """Shows nothing instead of rich's ``?`` while the speed is unknown, for example after a single
+            step.
+            """
 
             def render(self, task: progress.Task) -> Text:
                 return super().render(task) if task.finished_speed or task.speed else Text()
@@ -70,8 +72,10 @@ class _RichBar:
 
 
 def _rich_bar(label: str, total: float, unit: Unit) -> Bar:
-    """No bar where rich draws something already, a status of the caller or another thread's bar: two live
-    displays overwrite each other's lines. Whichever console draws, it has put its proxy before the streams.
+    """Create a bar, unless rich already draws a live display.
+
+    Two live displays, for example a status of the caller or another thread's bar, overwrite each other's
+    lines. Any console that draws has replaced the streams by its proxy.
     """
     from rich.file_proxy import FileProxy
 
@@ -81,12 +85,12 @@ def _rich_bar(label: str, total: float, unit: Unit) -> Bar:
 
 
 def _printable(label: str) -> str:
-    """A label may come from an upload: no escape sequence of its reaches the terminal."""
+    """Replace unprintable characters: a label may come from an upload and contain escape sequences."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in label)
 
 
 def bars(wanted: bool | MakeBar | None) -> MakeBar:
-    """True: rich's bars, False: none, None: rich's if stderr is a terminal and rich is installed.
+    """Return rich's bars for True, none for False; for None, rich's on a terminal if it is installed.
 
     Raises:
         ImportError: True, and rich is not installed.
@@ -96,7 +100,7 @@ def bars(wanted: bool | MakeBar | None) -> MakeBar:
     if wanted is False or (wanted is None and not sys.stderr.isatty()):
         return _no_bar
     try:
-        import rich.progress  # noqa: F401 - only whether it is there
+        import rich.progress  # noqa: F401 - only tests whether it is installed
     except ImportError:
         if wanted:
             raise ImportError("progress=True needs rich: pip install rich") from None

@@ -1,14 +1,14 @@
-"""What may be sent again, and why:
+"""Decide which requests may be retried:
 
 - nothing was sent (refused, no route, connect timeout): any method;
-- 429 and 503: any method, since the service answers these before it changes anything. After a 429 the client
-  waits as long as the answer says (Retry-After), as often as it takes, up to ``longest_wait_s`` in all;
-- the connection broke, timed out, or a proxy answered 502: only what gives the same result twice (GET, HEAD,
-  PUT, DELETE, and a POST that carries an Idempotency-Key, as whatever creates something does), because the
-  first request may have been processed. A DELETE whose answer was lost can therefore end in NotFound.
+- 429 and 503: any method, since the service returns these before it changes anything. After a 429 the client
+  waits as long as Retry-After says, as often as necessary, up to ``longest_wait_s`` in total;
+- the connection broke, timed out, or a proxy returned 502: only requests whose repetition has the same result
+  (GET, HEAD, PUT, DELETE, and a POST with an Idempotency-Key, which all creating requests have), because the
+  first request may have been processed. A DELETE whose response was lost can therefore end in NotFound.
 
-A request with a ``deadline`` is one that somebody waits for, a prediction: 429 and 503 are repeated only when
-the answer says when (Retry-After), as a 503 may also say that the time was not enough.
+A request with a ``deadline``, such as a prediction, is retried after 429 and 503 only if the response has
+Retry-After: a 503 may also mean that the time was not sufficient.
 """
 
 import random
@@ -33,12 +33,12 @@ from model_service.client.transport.notices import PATIENCE_S, tell_pause
 
 ATTEMPTS = 5
 IDEMPOTENCY_KEY = "Idempotency-Key"
-# Of the waits that limits ask for, in one request.
+# The limit of all waits for rate limits in one request.
 LONGEST_WAIT_S = 120.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-# How nginx, Go's and Apache's servers answer a plain request at a port of HTTPS.
+# The responses of nginx, Go's and Apache's servers to a plain request at an HTTPS port.
 _NEEDS_HTTPS = re.compile(
     rb"HTTP request (was sent )?to (an? )?(HTTPS|SSL-enabled)|plain HTTP to an SSL-enabled", re.I
 )
@@ -47,7 +47,7 @@ _KEY_HEADERS = ("X-API-Key", "Authorization")
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that came to nothing. ``again``: another is safe; ``asked_s``: when, if the answer says so."""
+    """A failed try. ``again``: a retry is safe. ``asked_s``: the wait that the response requests."""
 
     error: ClientError
     again: bool
@@ -58,10 +58,11 @@ class Tries:
     """The tries of one request.
 
     Args:
-        where: the address, for the notices.
-        attempts: how many tries fail for good; one that a limit refused is none, if it says how long to wait.
-        deadline: on the monotonic clock: no pause goes beyond it.
-        longest_wait_s: for all waits together that limits ask for.
+        where: the address, for the log messages.
+        attempts: the number of failed tries after which the request fails; rate-limited ones with a requested
+            wait do not count.
+        deadline: on the monotonic clock: no pause exceeds it.
+        longest_wait_s: for all waits for rate limits together.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Tries:
         self._began = time.monotonic()
 
     def pause_s(self, failure: Failure) -> float:
-        """How long to wait for the next try. Says so. Raises the error where no other try can help."""
+        """Return the pause before the next try, and log it. Raises the error if no other try can help."""
         is_limit = isinstance(failure.error, TooManyRequests) and failure.asked_s is not None
         self._failed += 0 if is_limit else 1
         pause_s = failure.asked_s or backoff_s(self._failed)
@@ -94,7 +95,7 @@ class Tries:
 
 
 def is_repeatable(method: str, sent: Mapping[str, str]) -> bool:
-    """The same result comes of it twice."""
+    """Return whether a repetition of the request has the same result."""
     return method in _REPEATABLE or IDEMPOTENCY_KEY in sent
 
 
@@ -108,11 +109,13 @@ def refused(
     content: bytes,
     deadline: float | None,
 ) -> Failure:
-    """Of an answer of 300 or more; ``sent`` are the request's headers, ``answered`` the answer's.
+    """Return the failure of a response of 300 or more.
+
+    ``sent`` are the request's headers, ``answered`` the response's.
 
     Raises:
         UnexpectedAnswer: a redirect.
-        TLSFailed: it speaks HTTPS only.
+        TLSFailed: the server accepts HTTPS only.
     """
     if status < 400:
         location = answered.get("Location") or "another address"
@@ -134,12 +137,12 @@ def https_expected(url: str) -> str:
 
 
 def backoff_s(attempt: int) -> float:
-    """Doubles from 0.2 s; up to half of it is left to chance, so that many clients do not return together."""
+    """Return a pause that doubles from 0.2 s; up to half is random, so that clients do not synchronize."""
     return _FIRST_PAUSE_S * 2.0 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
 def _retry_after_s(value: str | None) -> float | None:
-    """Seconds or a date; None: there is none to be understood."""
+    """Parse seconds or a date; None if there is no valid value."""
     try:
         return None if value is None else urllib3.Retry.parse_retry_after(urllib3.Retry(0), value)
     except InvalidHeader:

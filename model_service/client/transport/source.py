@@ -1,4 +1,4 @@
-"""What is uploaded: a file, or what is left in a seekable file object."""
+"""The source of an upload: a file, or the rest of a seekable file object."""
 
 import os
 import threading
@@ -24,7 +24,7 @@ class Source:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def pieces(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The bytes from ``offset`` on; several threads may read at once.
+        """Yield the bytes from ``offset``; several threads may read at the same time.
 
         Raises:
             TransferFailed: the file has become shorter.
@@ -45,11 +45,11 @@ class Source:
 
 @contextmanager
 def opened(source: Uploadable, filename: str | None) -> Iterator[Source]:
-    """The source, open for as long as the block lasts.
+    """Open the source while the block runs.
 
     Raises:
         NoSuchFile: there is no such file.
-        InvalidArgument: no length can be told.
+        InvalidArgument: its length is unknown.
         OSError: the file cannot be read.
     """
     if isinstance(source, str | os.PathLike):

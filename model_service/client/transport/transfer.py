@@ -1,4 +1,4 @@
-"""Bytes to and from the service: streamed, hashed on the way, never whole in memory."""
+"""Uploads and downloads: streamed, hashed on the way, never completely in memory."""
 
 import os
 import re
@@ -28,7 +28,7 @@ from model_service.client.transport.progress import Bar, MakeBar
 from model_service.client.transport.retries import ATTEMPTS, backoff_s
 from model_service.client.transport.source import CHUNK_BYTES, Source
 
-# RFC 6266: any name percent-encoded, and the same in ASCII for clients that do not read it.
+# RFC 6266: any name, percent-encoded, and an ASCII form for clients that do not support that.
 _ANY_NAME = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)
 _PLAIN_NAME = re.compile(r'filename="([^"]*)"', re.IGNORECASE)
 
@@ -44,11 +44,11 @@ def upload(
     sha256: str,
     query: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Sends a source as one body. Returns the service's answer.
+    """Send a source as one body. Return the service's response.
 
     Raises:
         ChecksumMismatch: the file changed since it was hashed.
-        TransferFailed: the file was cut short while it was being sent.
+        TransferFailed: the file was truncated while it was sent.
         OSError: the file cannot be read.
     """
     sent = {
@@ -80,7 +80,7 @@ def changed(source: Source) -> ChecksumMismatch:
 
 
 def header_value(name: str) -> str:
-    """A file's name for ``X-Filename``: plain ASCII as it is, any other in the form of RFC 8187."""
+    """Encode a file's name for ``X-Filename``: plain ASCII unchanged, any other in the form of RFC 8187."""
     if re.fullmatch(r"[\x20-\x7e]+", name) and "'" not in name:
         return name
     return f"UTF-8''{quote(name, safe='', errors='replace')}"
@@ -95,14 +95,14 @@ def _body(source: Source, bar: Bar) -> Iterator[bytes]:
 
 
 def download(transport: Transport, url: str, output_path: str | os.PathLike[str], bar: MakeBar) -> Path:
-    """Fetches into ``output_path``, which changes in one step and only when the checksum is right.
+    """Download to ``output_path``, which is replaced in one step, and only if the checksum is right.
 
-    Into a folder it goes under the name that the service gives it.
+    In a folder, the file gets the service's name for it.
 
     Raises:
         ChecksumMismatch: the bytes are not those that the service announced; nothing is left.
-        TransferFailed: the transfer broke again and again; nothing is left.
-        NoSuchFile: there is no folder to write into.
+        TransferFailed: the transfer broke too often; nothing is left.
+        NoSuchFile: the folder to write into does not exist.
         OSError: the file cannot be written.
     """
     output = named_output(transport, url, Path(output_path))
@@ -112,14 +112,14 @@ def download(transport: Transport, url: str, output_path: str | os.PathLike[str]
 
 
 def download_zip(transport: Transport, url: str, output_path: str | os.PathLike[str], bar: MakeBar) -> Path:
-    """Fetches a zip that is made while it is sent: it has a length, and its checksums inside.
+    """Download a zip that is created while it is sent: its length is known, and its checksums are inside.
 
-    Into a folder it goes under the name that the service gives it.
+    In a folder, the file gets the service's name for it.
 
     Raises:
         ChecksumMismatch: a file in it is damaged; nothing is left.
-        TransferFailed: the connection broke; nothing is left, and nothing can be resumed.
-        NoSuchFile: there is no folder to write into.
+        TransferFailed: the connection broke; nothing is left, and the download cannot be resumed.
+        NoSuchFile: the folder to write into does not exist.
         OSError: the file cannot be written.
     """
     output = named_output(transport, url, Path(output_path))
@@ -143,10 +143,10 @@ def download_zip(transport: Transport, url: str, output_path: str | os.PathLike[
 
 
 def named_output(transport: Transport, url: str, output: Path) -> Path:
-    """The file to write: ``output``, or in the folder ``output`` the name in the download's headers.
+    """Return the file to write: ``output``, or the name from the download's headers in that folder.
 
     Raises:
-        UnexpectedAnswer: the service names no file, or one that could lie outside the folder.
+        UnexpectedAnswer: the service sends no name, or one that could be outside the folder.
     """
     if not output.is_dir():
         return output
@@ -160,11 +160,11 @@ def named_output(transport: Transport, url: str, output: Path) -> Path:
 
 @contextmanager
 def written_aside(output: Path) -> Iterator[BinaryIO]:
-    """A file to write and read, that takes the place of ``output`` when the block ends well, and else goes.
+    """Open a temporary file, which replaces ``output`` if the block succeeds, and is otherwise removed.
 
     Raises:
         InvalidArgument: ``output`` is a folder.
-        NoSuchFile: there is no folder to write into.
+        NoSuchFile: the folder to write into does not exist.
         OSError: the file cannot be written.
     """
     if output.is_dir():
@@ -184,7 +184,7 @@ def written_aside(output: Path) -> Iterator[BinaryIO]:
 
 
 class _Download:
-    """One file, over as many connections as it takes, each going on where the last one broke."""
+    """One download, over as many connections as necessary; each resumes where the last one broke."""
 
     def __init__(self, transport: Transport, url: str, file: BinaryIO, label: str, bar: MakeBar) -> None:
         self._transport, self._url, self._file = transport, url, file
@@ -214,14 +214,14 @@ class _Download:
             raise ChecksumMismatch(f"{self._label} arrived damaged and was removed: download it again.")
 
     def _ask(self) -> BaseHTTPResponse:
-        # A compressed answer would have another length and other bytes than the checksum's.
+        # A compressed response would have another length and other bytes than those of the checksum.
         headers = {"Accept-Encoding": "identity"}
         if self._received:
             headers |= {"Range": f"bytes={self._received}-", "If-Range": self._etag}
         return self._transport.send("GET", self._url, headers=headers, stream=True)
 
     def _continues(self, response: BaseHTTPResponse) -> bool:
-        """Whether the answer is the rest of the same file; a 200 is a new whole one."""
+        """Return whether the response is the rest of the same file; a 200 is a complete new one."""
         if response.status != 206:
             return False
         if response.headers.get("Content-Range", "").startswith(f"bytes {self._received}-"):
@@ -230,7 +230,7 @@ class _Download:
         raise UnexpectedAnswer("The server answered with another part of the file than was asked for.")
 
     def _begin(self, response: BaseHTTPResponse) -> None:
-        """Raises UnexpectedAnswer without a length and a checksum: a cut file could pass for a whole one."""
+        """Start a file. Raises UnexpectedAnswer without length and checksum: truncation must be detected."""
         length = response.headers.get("Content-Length", "")
         self._etag = response.headers.get("ETag", "")
         self._checksum = response.headers.get("X-File-Checksum", "").lower()
@@ -242,7 +242,7 @@ class _Download:
         self._file.truncate()
 
     def _read(self, response: BaseHTTPResponse, bar: Bar) -> bool:
-        """False when the connection broke before the end."""
+        """Read the response. Return False if the connection broke before the end."""
         try:
             for chunk in response.stream(CHUNK_BYTES, decode_content=False):
                 self._file.write(chunk)

@@ -139,7 +139,7 @@ def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs, missing:
 
 def _shape(given: Any, one: Expected) -> tuple[int, ...]:
     if one.fixed and given.__class__ is list and tuple(given) == one.shape:
-        return one.shape  # the shape is fixed: it has no names
+        return one.shape  # type: ignore[return-value]  # fixed: no names in it
     whole = given.__class__ is list and len(given) <= _MAX_AXES
     if not whole or not all(size.__class__ is int and size >= 0 for size in given):
         raise tensors.invalid(f"inputs.{one.name}.shape", "is a list of sizes")
