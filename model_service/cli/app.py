@@ -1,4 +1,4 @@
-"""The root command: its options, its groups, and the one place where an error becomes a line.
+"""The root command: its options, its groups, and the output of errors as one line.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
@@ -40,13 +40,13 @@ from model_service.client import (
     Unauthorized,
 )
 
-# A limit of the service by the hour is waited for too: the command says so, and Ctrl-C ends it.
+# The command also waits for an hourly limit of the service: it prints that, and Ctrl-C ends it.
 _LONGEST_WAIT_S = 2 * 3600.0
 _CONNECTION = ("--url", "--api-key")
 
 
 class _Root(TyperGroup):
-    """Takes the options of the connection behind the command as well, where most people write them."""
+    """Accepts the connection's options after the command too, where most people write them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         connection: list[str] = []
@@ -72,7 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for name in ("list", "search"):  # one rule under both of its names, as of the API
+for name in ("list", "search"):  # one command with two names, as in the API
     models.app.command(name)(search.find)
 models.app.command()(trash.deleted)
 models.app.command()(trash.restore)
@@ -140,7 +140,7 @@ def version(as_json: Json = False) -> None:
 
 
 class _Notices(logging.Handler):
-    """What the client says while it waits: a line on stderr, above the progress bars."""
+    """Print the client's messages while it waits on stderr, above the progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(f"{printable(record.getMessage())}\n")
@@ -177,7 +177,7 @@ def _explain(exc: ClientError) -> str:
 
 
 def _allowed(exc: ClientError) -> list[str]:
-    """The names to choose from, unless the message tells them: it does for numbers and anything nested."""
+    """Return the allowed values, unless the message has them, as it does for numbers and nested values."""
     allowed = exc.details.get("allowed")
     if not isinstance(allowed, list) or not all(isinstance(name, str) for name in allowed):
         return []
@@ -186,7 +186,7 @@ def _allowed(exc: ClientError) -> list[str]:
 
 
 def _advice(exc: ClientError) -> list[str]:
-    """What to do, where the service's own message cannot know which option of ours does it."""
+    """Return a hint with the command's option, which the service's own message cannot know."""
     if isinstance(exc, ConnectionFailed) and not isinstance(exc, TLSFailed):
         return ["Start one with `model-service up`, or name it with --url URL or MODEL_SERVICE_URL."]
     if exc.code == "unsupported_option":
@@ -200,7 +200,7 @@ def _advice(exc: ClientError) -> list[str]:
 
 
 def _option_advice(exc: ClientError) -> list[str]:
-    """How options of a format are given here. The refusal of a job, unlike a request's, has no details."""
+    """Return how a format's options are given here. Unlike a request's, a job's error has no details."""
     if isinstance(exc, JobFailed) or "option" in exc.details:
         if exc.details.get("option") in {"export_format", "framework", "format"}:
             return []

@@ -252,8 +252,7 @@ class ExportJob(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FormatCapability(Record):
-    """Whether models of a framework can be exported to a format at all (``supported``) or now
-    (``available``).
+    """Whether models of a framework can be exported to a format (``supported``), also now (``available``).
 
     ``reason``: why it is not available. ``native``: in one step, otherwise through ONNX.
     """

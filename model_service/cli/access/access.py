@@ -18,7 +18,9 @@ PasswordStdin = Annotated[
 
 
 def asked_password(from_stdin: bool, prompt: str = "Password", *, twice: bool = False) -> str:
-    """Typed without being shown, or a line of standard input; never an argument, which others can see."""
+    """Read a password from a hidden prompt or standard input, never from an argument, which others can
+    see.
+    """
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))
@@ -46,7 +48,7 @@ def logout(context: typer.Context) -> None:
     url = client_of(context).base_url
     token = session_store.stored_token(url)
     if token is not None:
-        # Not --api-key: what is ended is the session. It may have ended already.
+        # Not --api-key: the session is ended. It may have ended already.
         with ModelServiceClient(url, api_key=token) as client, suppress(Unauthorized):
             client.logout()
     session_store.forget(url)

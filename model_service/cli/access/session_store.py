@@ -1,4 +1,4 @@
-"""What ``login`` keeps: a token for each service, in a file that its owner alone reads."""
+"""The session tokens of ``login``, one per service, in a file that only its owner can read."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,23 +12,23 @@ def session_file() -> Path:
 
 
 def stored_token(url: str) -> str | None:
-    """Of the service at ``url`` and of no other, while it holds."""
+    """Return the token for the service at ``url``, until it expires."""
     try:
         entry = kept.read(session_file())[_key(url)]
         holds = datetime.fromisoformat(entry["expires_at"]) > datetime.now(UTC)
         return str(entry["token"]) if holds else None
-    except (TypeError, KeyError, ValueError):  # none, or nothing of ours
+    except (TypeError, KeyError, ValueError):  # no token, or not this program's file
         return None
 
 
 def keep(url: str, session: Session) -> None:
-    """Raises OSError: the file cannot be written."""
+    """Store a token. Raises OSError if the file cannot be written."""
     entry = {"user": session.user, "token": session.token, "expires_at": session.expires_at.isoformat()}
     kept.put(session_file(), _key(url), entry)
 
 
 def forget(url: str) -> None:
-    """Raises OSError: the file cannot be written."""
+    """Remove a token. Raises OSError if the file cannot be written."""
     kept.drop(session_file(), _key(url))
 
 

@@ -127,7 +127,7 @@ def delete(context: typer.Context, name: UserName, as_json: Json = False) -> Non
 
 
 def _by_namespace(given_roles: list[str] | None) -> dict[str, list[str]]:
-    """Raises typer.BadParameter: not NAMESPACE=ROLE."""
+    """Parse NAMESPACE=ROLE. Raises typer.BadParameter."""
     roles: dict[str, list[str]] = {}
     for text in given_roles or ():
         namespace, equals, role = text.partition("=")

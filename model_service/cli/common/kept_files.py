@@ -1,4 +1,4 @@
-"""What is kept on this machine between commands: small JSON files that their owner alone reads."""
+"""Files that the commands keep on this machine: small JSON files that only their owner can read."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from typing import Any
 
 
 def folder() -> Path:
-    """In ``XDG_CONFIG_HOME``, as the XDG Base Directory Specification has it, else in ``~/.config``."""
+    """Return the path in ``XDG_CONFIG_HOME`` (XDG Base Directory Specification) or ``~/.config``."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     home = Path(base) if Path(base).is_absolute() else Path.home() / ".config"
     return home / "model-service"
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Nothing where there is no such file, or it is not one of ours."""
+    """Read a file. Return an empty dict if it does not exist, or is not this program's."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -26,13 +26,13 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def put(file: Path, name: str, value: Any) -> None:
-    """Raises OSError: it cannot be written."""
+    """Write a file. Raises OSError."""
     with _locked(file):
         _write(file, read(file) | {name: value})
 
 
 def drop(file: Path, name: str) -> None:
-    """Does nothing where it is not there. Raises OSError: the file cannot be written."""
+    """Remove an entry, if the file exists. Raises OSError if it cannot be written."""
     if name in read(file):
         with _locked(file):
             _write(file, {key: value for key, value in read(file).items() if key != name})
@@ -40,11 +40,12 @@ def drop(file: Path, name: str) -> None:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """While no other command changes ``file``, which is replaced and cannot be locked itself."""
+    """Hold a lock while ``file`` is changed; the file itself is replaced, and cannot be locked."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        # Windows and some network file systems have none: the later of two commands at a time wins there.
+        # Windows and some network file systems have no such lock: there the later of two concurrent commands
+        # wins.
         with suppress(ImportError, OSError):
             import fcntl
 

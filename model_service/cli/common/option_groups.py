@@ -4,7 +4,7 @@
     @grouped
     def create(context: typer.Context, name: str, *, waiting: Waiting, as_json: Json = False) -> None: ...
 
-has the options of ``Waiting`` where that parameter stands.
+has the options of ``Waiting`` in the place of that parameter.
 """
 
 import functools
@@ -30,7 +30,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     shown = (
         option for name, each in parameters.items() for option in options.get(name, {name: each}).values()
     )
-    # Typer calls by keyword, so one with a default may stand before one without.
+    # Typer calls by keyword, so a parameter with a default may precede one without.
     by_keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in shown]
     called.__signature__ = inspect.Signature(by_keyword)  # type: ignore[attr-defined]
     return called

@@ -1,4 +1,4 @@
-"""What commands of several nouns take: JSON, and the names of models."""
+"""Options that several groups of commands share: JSON, and the names of models."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object,
 
 
 def json_object(given: str | None) -> dict[str, Any] | None:
-    """A JSON object written out, or read from a file named as ``@file``.
+    """Parse a JSON object, given as text or as ``@file``.
 
     Raises:
         typer.BadParameter: no such file, or not a JSON object.
@@ -37,10 +37,10 @@ def json_object(given: str | None) -> dict[str, Any] | None:
 
 
 def options_of(words: Sequence[str] | None, config: dict[str, Any] | None) -> dict[str, Any] | None:
-    """``config`` with the options of ``NAME=JSON`` in it; what is not JSON is text: ``precision=float16``.
+    """Return ``config`` with the options of ``NAME=JSON``; invalid JSON is text: ``precision=float16``.
 
     Raises:
-        typer.BadParameter: no NAME=JSON, or JSON that is cut short.
+        typer.BadParameter: no NAME=JSON, or truncated JSON.
     """
     found = dict(config or {})
     for word in words or ():
@@ -59,7 +59,7 @@ def options_of(words: Sequence[str] | None, config: dict[str, Any] | None) -> di
 
 
 def json_file(path: str) -> Any:
-    """Raises typer.BadParameter: no such file, or not JSON."""
+    """Read a JSON file. Raises typer.BadParameter if it does not exist, or is not JSON."""
     try:
         return _json(Path(path).read_text(encoding="utf-8"))
     except OSError as exc:
@@ -74,12 +74,12 @@ def _json(text: str) -> Any:
 
 
 def given(fields: dict[str, Any]) -> dict[str, Any]:
-    """Only what was said on the command line: the rest is the service's to choose, or to leave alone."""
+    """Keep the options given on the command line: the service chooses the others, or does not change them."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def in_days(days: float | None) -> datetime | None:
-    """When so many days are over; None: never. Raises: typer.BadParameter: after the calendar's end."""
+    """Return the date in so many days; None: never. Raises typer.BadParameter beyond the calendar's end."""
     try:
         return None if days is None else datetime.now(UTC) + timedelta(days=days)
     except (OverflowError, ValueError):

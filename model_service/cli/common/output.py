@@ -1,6 +1,6 @@
 """What the commands print: the service's JSON for programs, tables for people.
 
-stdout carries the result and nothing else; bars, hints and errors go to stderr.
+Only the result is printed to stdout; bars, hints and errors go to stderr.
 """
 
 import json
@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the service's JSON.")]
 PageNumber = Annotated[int, typer.Option("--page", metavar="N", min=1, help="Which page, from 1.")]
 PageSize = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="How many on a page.")]
 
-# A pipe has no width: nothing may be folded or cut for it.
+# A pipe has no width: nothing is wrapped or truncated.
 _PIPE_COLUMNS = 500
 
 
@@ -29,7 +29,7 @@ def client_of(context: typer.Context) -> ModelServiceClient:
 
 
 def emit(data: Mapping[str, Any], as_json: bool, *shown: str | Listing | Record) -> None:
-    """``data`` with --json, else ``shown``."""
+    """Print ``data`` with --json, otherwise ``shown``."""
     if as_json:
         sys.stdout.write(json.dumps(data, indent=2) + "\n")
         return

@@ -1,7 +1,7 @@
-"""How things look on a terminal: lists that fit its width, and records of one thing.
+"""Formatting for the terminal: lists that fit its width, and single records.
 
-Whatever came from an upload (a name, a message) loses its control characters first, so that no escape
-sequence of its reaches the terminal.
+Control characters are removed from texts of uploads (a name, a message), so that their escape sequences do
+not reach the terminal.
 """
 
 import textwrap
@@ -19,8 +19,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Listing:
-    """Rows, one line each. The first column is the id and is never cut: it is there to be copied. Where the
-    terminal is too narrow, the columns named in ``spare`` go, the first of them first; then texts are cut.
+    """Format rows, one line each.
+
+    The first column is the id and is never truncated, so that it can be copied. If the terminal is too
+    narrow, the columns in ``spare`` are removed in that order; then texts are truncated.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Listing:
 
 
 class Record:
-    """One thing, a line for each field that has a value. A long value goes on below itself; a word, which may
-    be an address or a key, is never broken by us: what was copied is whole.
+    """Format one record, one line for each field that has a value.
+
+    A long value continues in the next line. A word, which may be an address or a key, is never broken, so
+    that it can be copied.
     """
 
     def __init__(self, pairs: Mapping[str, Any]) -> None:
@@ -74,14 +78,14 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """Line breaks stay, every other control character is replaced."""
+    """Replace every control character except line breaks."""
     return "".join(
         char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
 
 
 def size(size_bytes: float | None) -> str:
-    """Decimal units, as disks and the service's limits use."""
+    """Format bytes in decimal units, like disks and the service's limits."""
     if size_bytes is None:
         return ""
     value = float(size_bytes)
@@ -93,7 +97,7 @@ def size(size_bytes: float | None) -> str:
 
 
 def sizes(*sizes_bytes: float | None) -> list[str]:
-    """All in the unit of the largest, so that they can be compared."""
+    """Format all values in the unit of the largest, so that they can be compared."""
     largest = max((each for each in sizes_bytes if each is not None), default=0.0)
     power = next((n for n in range(len(_UNITS)) if largest < 1000 ** (n + 1)), len(_UNITS) - 1)
     digits = 2 if power else 0

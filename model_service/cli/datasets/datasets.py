@@ -97,7 +97,7 @@ def upload(
     """Upload a dataset's file, or with --path one of its files. Another one there needs --replace."""
     client = client_of(context)
     with file.open("rb"):
-        dataset = client.get_dataset(dataset_id)  # a wrong id is told before all the bytes were sent
+        dataset = client.get_dataset(dataset_id)  # reports a wrong id before the bytes are sent
 
     def send(names: list[str]) -> FileMetadata:
         if path is None:

@@ -194,7 +194,7 @@ def promote(
 
 
 def _wait_for_new(client: ModelServiceClient, created: Deployment, waiting: Waiting, as_json: bool) -> None:
-    """The key is told before the waiting, which may fail or be interrupted: nobody can ask for it again."""
+    """Print the key before waiting, which may fail or be interrupted: it cannot be requested again."""
     if not as_json:
         emit({}, False, Record({_KEY: created.api_key}))
     try:

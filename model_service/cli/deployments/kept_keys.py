@@ -1,4 +1,4 @@
-"""The keys of deployments that ``--keep-key`` keeps, each for the deployment it opens."""
+"""The endpoint keys that ``--keep-key`` stores, by deployment."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def key_file() -> Path:
 
 
 def keep_key(deployment_id: str, key: str) -> None:
-    """Where the file cannot be written it is said, and no more: the key is yet to be told, this once."""
+    """Store a key. If the file cannot be written, print a warning only: the key must still be printed."""
     try:
         kept.put(key_file(), deployment_id, key)
     except OSError as exc:
@@ -26,5 +26,5 @@ def kept_key(deployment_id: str) -> str | None:
 
 
 def forget_key(deployment_id: str) -> None:
-    """Raises OSError: the file cannot be written."""
+    """Remove a key. Raises OSError if the file cannot be written."""
     kept.drop(key_file(), deployment_id)

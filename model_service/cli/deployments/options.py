@@ -1,4 +1,4 @@
-"""What several commands on deployments take: which deployment, what is served there, waiting for it."""
+"""Options of several commands on deployments: which deployment, its definition, waiting for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _CLEARABLE = frozenset({"shadow", "rollback", "sticky_header", "description"})
 
 @dataclass(frozen=True)
 class Serving:
-    """What a deployment serves, and how."""
+    """Options for the exports and the configuration of a deployment."""
 
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None
     config: Annotated[
@@ -71,10 +71,10 @@ class Serving:
     ] = False
 
     def fields(self) -> dict[str, Any]:
-        """What is said of it, as the service takes it.
+        """Return the options in the form of the service.
 
         Raises:
-            typer.BadParameter: a pair that is none, or no such JSON.
+            typer.BadParameter: an invalid pair, or invalid JSON.
         """
         traffic = [
             {"export_job_id": job, "weight": _number(int, weight, "--traffic")}
@@ -101,7 +101,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Whether a command ends before what it began is served."""
+    """Options for waiting until a change is served."""
 
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is served.")] = False
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait.")] = 120
@@ -109,7 +109,7 @@ class Waiting:
     def for_it(
         self, client: service.ModelServiceClient, deployment: service.Deployment
     ) -> service.Deployment:
-        """As it is then; at once where nobody waits."""
+        """Wait if requested, and return the deployment's state."""
         if not self.wait:
             return deployment
         typer.echo(f"Deployment {deployment.id} is starting. Ctrl-C ends only the waiting.", err=True)
@@ -119,7 +119,7 @@ class Waiting:
 
 
 def cleared(parts: Sequence[str] | None) -> dict[str, None]:
-    """What is to be there no longer, as the service takes it. Raises: typer.BadParameter: it has to be."""
+    """Return the fields to clear, in the service's form. Raises typer.BadParameter for a required field."""
     fields = [part.replace("-", "_") for part in parts or ()]
     if not _CLEARABLE.issuperset(fields):
         raise typer.BadParameter(f"one of {', '.join(sorted(_CLEARABLE))}", param_hint="--clear")
@@ -127,7 +127,7 @@ def cleared(parts: Sequence[str] | None) -> dict[str, None]:
 
 
 def _ensemble(words: Sequence[str]) -> list[Any]:
-    """Its members, from their exports' ids or from a file."""
+    """Return the members of an ensemble, from their exports' ids or from a file."""
     if not any(word.startswith("@") for word in words):
         return [{"export_job_id": job} for job in words]
     if len(words) > 1:

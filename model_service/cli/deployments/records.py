@@ -1,4 +1,4 @@
-"""``model-service deployments history``, ``logs`` and ``usage``: what was noted of a deployment."""
+"""``model-service deployments history``, ``logs`` and ``usage``."""
 
 from datetime import UTC, datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``model-service deployments watch``: what deployments are doing, as long as somebody looks."""
+"""``model-service deployments watch``: the state of deployments, updated until Ctrl-C."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from model_service.cli.common.tables import Listing, milliseconds
 from model_service.client import Deployment, DeploymentFailed, ModelServiceClient, ServiceError, Usage
 from model_service.states import DeploymentStatus
 
-# The newest are watched; what was not asked for by name is not looked at one by one without end.
+# Only the newest are watched, because each unnamed deployment needs a request of its own.
 _MOST = 50
 _COLUMNS = ("id", "name", "status", "revision", "requests/s", "p50", "p95", "errors", "requests")
 _SPARE = ("requests", "revision")
@@ -25,14 +25,14 @@ _SPARE = ("requests", "revision")
 
 @dataclass(frozen=True)
 class _Look:
-    """A deployment and what it counted this hour, looked at ``at`` on the monotonic clock."""
+    """A deployment and its counts of this hour, read at ``at`` on the monotonic clock."""
 
     deployment: Deployment
     hour: Usage | None
     at: float
 
     def rate(self, before: "_Look | None") -> float | None:
-        """Requests a second since the look before; None for the first."""
+        """Return the requests per second since the previous sample; None for the first one."""
         if before is None or self.at <= before.at:
             return None
         return (self.deployment.request_count - before.deployment.request_count) / (self.at - before.at)
@@ -78,7 +78,7 @@ def _follow(
     until_active: bool,
     as_json: bool,
 ) -> list[Deployment]:
-    """Shows until all are settled, where that is asked for: what was seen last."""
+    """Show the state until Ctrl-C, or until all are settled if requested; return the last state."""
     console = Console(markup=False, highlight=False, emoji=False)
     live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
     before: dict[str, _Look] = {}
@@ -115,7 +115,7 @@ def _look(client: ModelServiceClient, deployment_id: str | None) -> Iterator[_Lo
         at = time.monotonic()
         try:
             hour = client.deployment_usage(each.id, start=start).total if each.request_count else None
-        except ServiceError:  # it was deleted meanwhile, or its usage is not for this key
+        except ServiceError:  # it was deleted meanwhile, or the key may not read its usage
             hour = None
         yield _Look(each, hour, at)
 

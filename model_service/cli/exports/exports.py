@@ -200,7 +200,7 @@ def _wait(client: ModelServiceClient, job_id: str, timeout_s: float, as_json: bo
         with waiting(f"Export {job_id}", back):
             done = client.wait_for_export(job_id, timeout_s=timeout_s)
     except JobFailed as exc:
-        # The reader of --json gets the failed job; a person gets the end of its log. The error line follows.
+        # With --json, the failed job is printed; otherwise the end of its log. The error line follows.
         if as_json:
             emit(exc.job.raw, as_json)
         elif isinstance(exc.job, ExportJob):
@@ -210,7 +210,7 @@ def _wait(client: ModelServiceClient, job_id: str, timeout_s: float, as_json: bo
 
 
 def _steps(job: ExportJob) -> list[str]:
-    """The end of the log, without the entry that repeats the error message."""
+    """Return the end of the log, without the entry that repeats the error message."""
     message = job.error_message
     return [printable(line) for line in job.log[-10:] if not message or message not in line]
 

@@ -1,4 +1,4 @@
-"""What ``model-service exports`` shows of a job and of the capabilities."""
+"""Output of ``model-service exports``: jobs and capabilities."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -46,7 +46,7 @@ def job_record(job: ExportJob) -> Record:
 
 
 def _options(config: Any) -> str:
-    """Those that have a value, as ``--option`` takes them."""
+    """Return the options that have a value, in the form of ``--option``."""
     given = config.items() if isinstance(config, dict) else ()
     return "\n".join(f"{name}={json.dumps(value)}" for name, value in given if value not in (None, False))
 
@@ -57,7 +57,7 @@ def _interface(tensor: dict[str, Any]) -> str:
 
 
 def _outputs(job: ExportJob) -> list[str]:
-    """Each output, with its largest difference from the source's."""
+    """Format each output with its largest difference from the source's."""
     compared = (job.fidelity or {}).get("outputs") or {}
     outputs = job.raw.get("outputs") or [{"name": name} for name in compared]
     told = (
@@ -83,7 +83,7 @@ def _difference(output: Any) -> str:
 
 
 def _probes(fidelity: Mapping[str, Any]) -> list[str]:
-    """A line for each class of probes; of the stand-in of an artefact that did not run."""
+    """Format a line for each class of probes; those of the stand-in if the artefact did not run."""
     found = fidelity.get("probes") or (fidelity.get("stand_in") or {}).get("probes") or {}
     return [f"{name}  {one['cases']} cases, {one['rows']} rows, {_worst(one)}" for name, one in found.items()]
 
@@ -99,7 +99,7 @@ def _worst(one: Mapping[str, Any]) -> str:
 
 
 def _tolerances(fidelity: Mapping[str, Any], outputs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Those of the artefact's precision, or of its outputs' dtypes."""
+    """Return the tolerances of the artefact's precision, or of its outputs' dtypes."""
     fidelity = {**fidelity, **(fidelity.get("stand_in") or {})}
     precision = fidelity.get("precision")
     names = [precision] if precision else dict.fromkeys(each.get("dtype") for each in outputs)
@@ -112,7 +112,7 @@ def _tolerances(fidelity: Mapping[str, Any], outputs: Iterable[Mapping[str, Any]
 
 
 def _latency(performance: Any) -> str | None:
-    """Of one run on the worker, and what comes of it in a second."""
+    """Format the latency of one run on the worker, and the resulting throughput."""
     if not isinstance(performance, dict) or performance.get("inference_latency_ms") is None:
         return None
     rate = performance.get("throughput_fps")
@@ -121,7 +121,7 @@ def _latency(performance: Any) -> str | None:
 
 
 def matrix(found: Capabilities) -> tuple[Listing, str, Record]:
-    """Frameworks by formats, a word for each, and what the words mean."""
+    """Format a table of frameworks and formats with one word each, and a legend."""
     formats = list(dict.fromkeys(name for each in found.values() for name in each))
     rows = [(framework, *(_word(each.get(name)) for name in formats)) for framework, each in found.items()]
     words = {word for row in rows for word in row[1:]}
@@ -146,7 +146,7 @@ def _word(capability: FormatCapability | None) -> str:
 
 
 def _reasons(found: Capabilities) -> dict[str, str]:
-    """Why formats are off, by their names."""
+    """Return why formats are unavailable, by name."""
     formats: dict[str, list[str]] = {}
     for each in found.values():
         for name, capability in each.items():
@@ -157,7 +157,7 @@ def _reasons(found: Capabilities) -> dict[str, str]:
 
 
 def of_framework(formats: Mapping[str, FormatCapability]) -> tuple[Listing, str, Record]:
-    """A line for each format that is possible; then those that are not, and why some are off."""
+    """Format a line for each possible format, then the impossible ones, and why some are unavailable."""
     rows = [
         (
             name,

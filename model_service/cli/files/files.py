@@ -53,7 +53,7 @@ def put(
         inside = sorted(file for file in source.rglob("*") if file.is_file())
         found = {under + file.relative_to(source).as_posix(): file for file in inside}
     client = client_of(context)
-    model = client.get_model(model_id)  # for all of them, and told before any byte was sent
+    model = client.get_model(model_id)  # read once for all files, and reported before any byte is sent
 
     def send(names: list[str]) -> list[FileMetadata]:
         if primary:
@@ -179,5 +179,5 @@ def _count(files: Sized) -> str:
 
 
 def _verdict(file: FileMetadata) -> str:
-    """Of its scan: safe, unsafe or unknown; waiting until a worker has looked."""
+    """Return the scan's verdict: safe, unsafe or unknown; ``waiting`` until a worker has scanned the file."""
     return str((file.scan or {}).get("verdict", "waiting"))

@@ -1,4 +1,4 @@
-"""What the commands that send or remove files share: their options, and the question before a replacement."""
+"""Shared by commands that send or remove files: their options, and the confirmation of replacements."""
 
 import sys
 from collections.abc import Callable
@@ -25,10 +25,10 @@ Confirm = Annotated[
 
 
 def agreed(send: Callable[[list[str]], T], confirm: list[str] | None) -> T:
-    """The result of ``send(names)``, which gets the confirmed names.
+    """Return the result of ``send(names)``, which gets the confirmed names.
 
-    Where the service wants more of them, the person is asked, in a terminal. Ctrl-C says what was stored, and
-    that the same command goes on.
+    If the service requires confirmation, a terminal prompts for it. After Ctrl-C, the command prints what was
+    stored, and that repeating the command continues.
     """
     given = [name for text in confirm or () for part in text.split(",") if (name := part.strip())]
     try:
@@ -48,7 +48,7 @@ def agreed(send: Callable[[list[str]], T], confirm: list[str] | None) -> T:
 
 
 def in_commands(message: str) -> str:
-    """A refusal of the service with this program's options in place of the request's parameters."""
+    """Replace the request's parameters in a service's error by this program's options."""
     return message.replace("replace=true", "--replace").replace("confirm=", "--confirm ")
 
 

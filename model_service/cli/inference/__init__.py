@@ -1,1 +1,1 @@
-"""Commands that ask a deployed model."""
+"""Commands for inference."""

@@ -1,4 +1,4 @@
-"""The files of ``predict``: what INPUT holds, and the arrays of --output."""
+"""The files of ``predict``: reading INPUT, and the arrays of --output."""
 
 import io
 import json
@@ -15,12 +15,12 @@ from model_service.client.inference.inputs import NPY_MAGIC, NPZ_MAGIC, npz
 
 
 def read(source: str) -> tuple[Any, Any]:
-    """``inputs`` and ``records`` of ``predict``, one of them None.
+    """Return ``inputs`` and ``records`` of ``predict``, one of them None.
 
-    Inputs are the bytes of an image, a .npy or a .npz file as they are, or what JSON holds. Records are the
-    path of a .csv or a .parquet file, or a list of objects in JSON.
+    Inputs are the bytes of an image, a .npy or a .npz file, unchanged, or the content of JSON. Records are
+    the path of a .csv or a .parquet file, or a list of objects in JSON.
 
-    ``{"inputs": …}`` and ``{"records": …}``, the route's own bodies, work too.
+    ``{"inputs": …}`` and ``{"records": …}``, the bodies of the route, work too.
     """
     if Path(source).suffix.lower() in tables.FILES:
         return None, source
@@ -40,7 +40,7 @@ def read(source: str) -> tuple[Any, Any]:
 
 
 def arrays(inputs: Any, output: Path) -> Any:
-    """What is answered in binary: arrays."""
+    """Convert the input to arrays, for which the response is binary."""
     import numpy as np
 
     if output.suffix not in {".npz", ".npy"}:
@@ -49,7 +49,7 @@ def arrays(inputs: Any, output: Path) -> Any:
         try:
             loaded = np.load(io.BytesIO(inputs), allow_pickle=False)
             return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-        except Exception as exc:  # numpy and zipfile have many words for a damaged file
+        except Exception as exc:  # numpy and zipfile raise many types of errors for a damaged file
             raise typer.BadParameter(f"a damaged file: {exc}", param_hint="INPUT") from None
     try:
         if isinstance(inputs, list):

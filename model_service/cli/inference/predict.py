@@ -19,7 +19,7 @@ from model_service.client.inference.sync_inference import Options
 
 @dataclass(frozen=True)
 class Asked:
-    """What is said beside the input."""
+    """Options beside the input."""
 
     text: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A text, for a model that takes texts; no INPUT then.")
@@ -100,13 +100,13 @@ def predict(
     if output is not None:
         files.write(answer, output)
     elif as_json:
-        sys.stdout.write(json.dumps(answer.raw) + "\n")  # a line for each answer, as programs like it
+        sys.stdout.write(json.dumps(answer.raw) + "\n")  # one line per response, for programs
     else:
         emit(answer.raw, False, heading(answer), table(answer))
 
 
 def _target(client: ModelServiceClient, deployment: str) -> tuple[str | Deployment, str | None]:
-    """What to ask, and its key, where one was kept on this machine."""
+    """Return the deployment, and its key if it is stored on this machine."""
     if "://" in deployment:
         return deployment, None
     found = client.get_deployment(deployment)

@@ -1,4 +1,4 @@
-"""How a prediction looks on a terminal."""
+"""Formatting of a prediction for the terminal."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from model_service.cli.common.tables import Listing
 from model_service.client import Prediction
 
-# A person reads the first of them; --json has all.
+# Only the first ones are shown; --json has all of them.
 _ROWS = 20
 _VALUES = 5
 
@@ -20,7 +20,7 @@ def heading(answer: Prediction) -> str:
 
 
 def table(answer: Prediction) -> Listing:
-    """A line for each row; of a detector, for each box."""
+    """Format a line for each row, or for a detector, for each box."""
     boxes = [(number, one) for number, row in enumerate(answer.predictions or ()) for one in _found(row)]
     if boxes:
         lines = [
@@ -34,14 +34,14 @@ def table(answer: Prediction) -> Listing:
 
 
 def _found(row: Any) -> list[Mapping[str, Any]]:
-    """The boxes of a detector; none of anything else."""
+    """Return the boxes of a detector; none for other models."""
     if not isinstance(row, list):
         return []
     return [one for one in row if isinstance(one, Mapping) and isinstance(one.get("bbox"), list)]
 
 
 def _columns(answer: Prediction) -> list[tuple[str, list[str]]]:
-    """The classes where the service names them, else each output with its shape; a text for each row."""
+    """Format the classes if the service returned them, otherwise each output with its shape."""
     if answer.predictions is not None:
         return [("prediction", [_classes(row) for row in answer.predictions])]
     return [
@@ -51,7 +51,7 @@ def _columns(answer: Prediction) -> list[tuple[str, list[str]]]:
 
 
 def _classes(row: Any) -> str:
-    """``7  98.1 %, 1  1.2 %``; scores that are no probabilities stay numbers."""
+    """Format ``7  98.1 %, 1  1.2 %``; scores that are no probabilities stay numbers."""
     if not isinstance(row, list) or not all(isinstance(one, Mapping) and "class" in one for one in row):
         return str(row)
     scores = [one.get("confidence") for one in row]

@@ -10,7 +10,7 @@ from model_service.cli.common.options import MODEL_HELP, ModelId
 from model_service.cli.common.output import Json, client_of, emit
 from model_service.cli.common.tables import Listing, Record
 
-_DIGITS = 12  # of a sha256, for a person
+_DIGITS = 12  # of a sha256, in the output
 _NONE: dict[str, dict[str, Any]] = {"added": {}, "removed": {}, "changed": {}}
 
 Other = Annotated[str, typer.Argument(metavar="OTHER", help=MODEL_HELP)]
@@ -65,7 +65,8 @@ def compare(context: typer.Context, model_id: ModelId, other_id: Other, as_json:
         *(("dataset info", *row) for row in _changes(found.get("dataset_info", _NONE))),
         *(("signature", *row) for row in _changes(found["signature"])),
     ]
-    names = (found["from"]["version"], found["to"]["version"])  # the same name twice would leave no room
+    # repeating the same name would need too much space
+    names = (found["from"]["version"], found["to"]["version"])
     if found["from"]["name"] != found["to"]["name"]:
         names = (before, after)
     columns = ("what", "which", *names, "change")
@@ -74,7 +75,7 @@ def compare(context: typer.Context, model_id: ModelId, other_id: Other, as_json:
 
 
 def _changes(difference: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
-    """Key, values before and after, and the difference of numbers: absolute, and relative in percent."""
+    """Format key, both values, and the difference of numbers: absolute, and relative in percent."""
     for key, change in difference["changed"].items():
         yield key, _text(change["from"]), _text(change["to"]), _delta(change)
     for key, value in difference["removed"].items():

@@ -154,7 +154,7 @@ def upload(
     """Upload a model's file. The same file is not sent again; another one needs --replace."""
     client = client_of(context)
     with file.open("rb"):
-        model = client.get_model(model_id)  # a wrong id is told before all the bytes were sent
+        model = client.get_model(model_id)  # reports a wrong id before the bytes are sent
     sent = agreed(lambda names: client.upload_model(model.id, file, replace=replace, confirm=names), confirm)
     if sent.unchanged:
         typer.echo(f"{model.name} {model.version} has this file already: nothing was sent.", err=True)

@@ -114,7 +114,7 @@ def find(
 
 
 def _bounds(which: str, bounds: Bound) -> dict[str, Any]:
-    """Raises typer.BadParameter: not METRIC=NUMBER."""
+    """Parse METRIC=NUMBER. Raises typer.BadParameter."""
     found = {}
     for bound in bounds or ():
         metric, equals, number = bound.rpartition("=")

@@ -1,4 +1,4 @@
-"""``model-service backup | restore | verify | cleanup``: on the operator's machine, beside the service."""
+"""``model-service backup | restore | verify | cleanup``, which run on the operator's machine."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ def _operator() -> Iterator["Operator"]:
 
 
 def _bar(label: str) -> Callable[[int, int], None]:
-    """A bar that knows its total only with the first news."""
+    """A bar that learns its total from the first update."""
     shown: list[Any] = []
 
     def update(done: int, total: int) -> None:
@@ -73,7 +73,7 @@ def backup(
 
 
 def _write(pieces: Iterator[bytes], file: str) -> int:
-    """Into a file that appears when it is whole, for its owner's eyes only; how many bytes."""
+    """Write a file that appears when it is complete, readable by its owner only; return its bytes."""
     written = 0
     if file == _STREAM:
         for piece in pieces:

@@ -150,7 +150,7 @@ def delete(context: typer.Context, job_id: JobId, as_json: Json = False) -> None
 
 
 def _used(text: str) -> dict[str, str]:
-    """``calibration=ID`` or ``ID``; a reference holds no ``=``."""
+    """Parse ``calibration=ID`` or ``ID``; a reference contains no ``=``."""
     role, separator, dataset_id = text.partition("=")
     if not separator:
         return {"dataset_id": text}
