@@ -1,7 +1,7 @@
 """The ``.mlpackage`` folder: its dtypes and inputs for a source, writing it, and checking it.
 
     model.mlpackage/
-    ├── Manifest.json                              which item is which
+    ├── Manifest.json                              the list of the items
     └── Data/com.apple.CoreML/model.mlmodel        the program, a protobuf
                               weights/weight.bin
 

@@ -40,9 +40,7 @@ def register() -> None:
 
 
 def _ours_or_theirs(ours: Convert, theirs: Convert) -> Convert:
-    """Return a converter that uses ``ours`` for k-d trees, Euclidean distance, one target, or else
-    ``theirs``.
-    """
+    """Return ``ours`` for k-d trees with Euclidean distance and one target, otherwise ``theirs``."""
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
         model = operator.raw_operator

@@ -33,9 +33,7 @@ def has_batch_axis(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) 
 
 
 def rows_are_independent(runner: Runner, case: Case, precision: str | None = None) -> bool:
-    """Return whether each row of ``case`` has the same outputs alone, in its batch and beside hostile
-    companions.
-    """
+    """Return whether a row's outputs are the same alone, in its batch and beside hostile companions."""
     if not has_batch_axis(runner.inputs, runner.outputs):
         return False
     count = _count(case.inputs)

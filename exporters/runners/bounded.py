@@ -22,7 +22,7 @@ class BoundedRunner:
         return self._runner.predict(inputs)
 
     def predict_until(self, inputs: Arrays, stop: Stop) -> Arrays:
-        """As ``predict`` and ``runners.predict_until``."""
+        """See ``predict`` and ``runners.predict_until``."""
         self._check(inputs)
         return predict_until(self._runner, inputs, stop)
 

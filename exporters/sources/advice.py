@@ -1,4 +1,4 @@
-"""How to save a model so that it can be exported: sentences that several loaders end their refusals with."""
+"""Advice on saving a model so that it can be exported, shared by the errors of several loaders."""
 
 # The whole recipe with a batch axis: without dynamic_shapes, the program takes the example's batch only.
 SAVE_AS_PROGRAM = (

@@ -62,7 +62,7 @@ class DeploymentCalls(Calls):
         return Deployment.from_json(self._transport.json("GET", deployment_url(deployment_id)))
 
     def find_deployment(self, deployment: str) -> Deployment:
-        """The same as ``get_deployment``."""
+        """Return a deployment; the same as ``get_deployment``."""
         return self.get_deployment(deployment)
 
     def list_deployments(

@@ -1,23 +1,23 @@
-"""Everything the client raises.
+"""The exceptions of the client.
 
 ClientError
-├── InvalidArgument          refused here, nothing was sent
-│   └── NoSuchFile           a local file that is not there; a FileNotFoundError too
-├── ConnectionFailed         the network: no answer, or not all of it
-│   └── TLSFailed            an untrusted certificate, or HTTP where HTTPS is spoken
-├── UnexpectedAnswer         what answers at this address is no Model Service
-├── ServiceError             the service said no: code, status, details, request_id
+├── InvalidArgument          refused by the client, nothing was sent
+│   └── NoSuchFile           a local file does not exist; also a FileNotFoundError
+├── ConnectionFailed         the network: no response, or an incomplete one
+│   └── TLSFailed            an untrusted certificate, or HTTP at an HTTPS port
+├── UnexpectedAnswer         the server at this address is not a Model Service
+├── ServiceError             the service refused: code, status, details, request_id
 │   ├── InvalidRequest       your input (4xx)
 │   │   └── NotFound  Conflict  PreconditionFailed
 │   ├── NotPermitted         permission (403)
 │   │   └── Unauthorized  TooManyRequests
 │   └── ServiceFailure       our service (5xx)
 │       └── ServiceUnavailable
-├── TransferFailed           the bytes did not come whole
+├── TransferFailed           an upload or download is incomplete
 │   └── ChecksumMismatch
-├── JobFailed                your model: the job it belongs to is in .job
+├── JobFailed                your model: its job is in .job
 │   └── ExportFailed  ExportCancelled  DeploymentFailed
-└── WaitTimedOut             the job goes on, only the waiting ended; .job is its last state
+└── WaitTimedOut             the job continues, only the waiting ended; .job is its last state
 """
 
 import json

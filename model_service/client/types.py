@@ -252,7 +252,7 @@ class ExportJob(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FormatCapability(Record):
-    """Whether models of a framework can be exported to a format (``supported``), also now (``available``).
+    """The export of a framework's models to a format: ``supported`` at all, and ``available`` now.
 
     ``reason``: why it is not available. ``native``: in one step, otherwise through ONNX.
     """

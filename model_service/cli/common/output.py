@@ -1,4 +1,4 @@
-"""What the commands print: the service's JSON for programs, tables for people.
+"""Output of the commands: the service's JSON for programs, tables for people.
 
 Only the result is printed to stdout; bars, hints and errors go to stderr.
 """
@@ -54,8 +54,8 @@ def footer(page: Page[Any]) -> str:
 
 @contextmanager
 def waiting(what: str, afterwards: str) -> Iterator[None]:
-    """While somebody waits for ``what``: if only the waiting ends, by its time or by Ctrl-C, say that the
-    thing itself goes on, and ``afterwards``, the way back to it.
+    """While the command waits for ``what``: after a timeout or Ctrl-C, print that it continues, and
+    ``afterwards``.
     """
     try:
         yield

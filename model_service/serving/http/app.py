@@ -58,8 +58,8 @@ _PAGES = frozenset(
         *("/v2", "/v2/health/live", "/v2/health/ready", _ALL_STATS),
     }
 )
-# How long a request waits for a deployment that is not loaded here, and how often it checks; if more requests
-# than the third number wait, it does not wait.
+# A request waits for a deployment that is not loaded here up to _PATIENCE_S, and checks every _LOOK_S; if
+# more than _MOST_PATIENT requests wait, it does not wait.
 _PATIENCE_S, _LOOK_S, _MOST_PATIENT = 3.0, 0.05, 100
 
 

@@ -1,8 +1,8 @@
-"""Messages between the front and a model host: JSON objects, one for each packet of a Unix socket.
+"""Messages between the front and a model host: JSON objects, one per packet of a Unix socket.
 
 Front to host, on the control socket:
-    {"do": "connect", "id": n}, with a socket and a memory    a connection: a thread of the host answers it
-    {"do": "stop", "id": n, "run": number}                    end this connection's run, where a runtime can
+    {"do": "connect", "id": n}, with a socket and a memory    a connection, handled by a thread of the host
+    {"do": "stop", "id": n, "run": number}                    stop this connection's run, if its runtime can
     {"do": "forget", "model": n}
 Host to front, on the control socket, once: {"confined": {...}}
 Front to host, on a connection, and the host's answer to each:

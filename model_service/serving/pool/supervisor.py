@@ -3,12 +3,12 @@
 The supervisor is small: only the standard library, no settings, no database. It exchanges messages with its
 processes over socket pairs, one JSON object per line:
 
-    process → supervisor   {"hello": {"host", "port", "max_processes"}}     its settings are in order
-                           {"ready": true}                                  what was active is loaded
+    process → supervisor   {"hello": {"host", "port", "max_processes"}}     its settings are valid
+                           {"ready": true}                                  active deployments are loaded
                            {"utilization": 0..1, "wishes": [[min, max, percent, initial]]}     twice a second
     supervisor → process   {"do": "serve"} and the listening socket         accept connections
-                           {"do": "share", "share": 0..1}                   have so many clients connect anew
-                           {"do": "drain"}                                  have all of them do so, then end
+                           {"do": "share", "share": 0..1}                   move this share of the clients
+                           {"do": "drain"}                                  move all clients, then end
 
 When the supervisor ends for any reason, the socket closes and its processes end.
 """
