@@ -1,4 +1,4 @@
-"""The rules, with no HTTP and no driver in them."""
+"""The business rules of the service, without HTTP and without database drivers."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,10 +119,10 @@ class Services:
 
 
 def check_dependencies(settings: Settings) -> None:
-    """Redis may be away.
+    """Check the settings and the services that they name. Redis may be unreachable.
 
     Raises:
-        SettingsError: MongoDB is away or not usable, Redis refuses us, or the tiers' file is wrong.
+        SettingsError: MongoDB is unreachable or unusable, Redis rejects us, or the tiers file is invalid.
     """
     Tiers.read(settings)
     prepare_database(settings)
@@ -131,7 +131,7 @@ def check_dependencies(settings: Settings) -> None:
 
 
 def build_services(settings: Settings, database: Database) -> Services:
-    """Put the services together over one connection."""
+    """Build all services on one database connection."""
     blobs = Blobs(database, DiskCache(settings.cache, settings.cache_max_bytes))
     stored_models = Models(database, HotModels(settings, database))
     stored_trash = Trash(database, stored_models, blobs)
@@ -236,7 +236,7 @@ def _build_deployments(
     signing: Signing,
     suggestions: Suggestions,
 ) -> tuple[DeploymentService, DeploymentChanges, DeploymentKeyService, UsageService]:
-    """What is served, who may ask it, and how often it was asked."""
+    """Build the services of deployments, endpoint keys and usage."""
     users = Users(database)
     plans = DeploymentPlans(exports, users, tiers)
     limits = DeploymentLimits(DeploymentQuotas(database), users, tiers)
@@ -251,7 +251,7 @@ def _build_deployments(
 def _build_access(
     settings: Settings, database: Database, idempotency: Idempotency, signing: Signing
 ) -> tuple[Principals, UserService, SessionService, KeyService]:
-    """Who comes in, and by what. All forget together what they remember of a credential."""
+    """Build the services of authentication, users and keys, with one shared cache of actors."""
     stored_users, stored_keys, remembered = Users(database), AccessKeys(database), Remembered()
     users = UserService(database, stored_users, stored_keys, idempotency, remembered.forget)
     sessions = SessionService(stored_users, RevokedSessions(database), signing, settings.session_s)

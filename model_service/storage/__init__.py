@@ -1,1 +1,1 @@
-"""Where things are kept. Nothing outside this package imports pymongo or gridfs."""
+"""Storage in MongoDB and Redis. Only this package imports pymongo and gridfs."""

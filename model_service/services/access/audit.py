@@ -1,4 +1,4 @@
-"""The audit log, as an administrator reads it."""
+"""Search of the audit log, for administrators."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,19 +30,19 @@ class AuditService:
         cursor: str | None,
         limit: int,
     ) -> AuditPage:
-        """The entries with these values, written in ``[since, until)``, newest first.
+        """Return the entries with these values, written in ``[since, until)``, newest first.
 
         ``cursor`` is the ``next_cursor`` of the page before.
 
         Raises:
-            NotPermitted: not by an administrator.
-            InvalidField: the cursor is none of ours.
+            NotPermitted: the caller is not an administrator.
+            InvalidField: the cursor is invalid.
         """
         require(Permission.ADMIN)
         after = _position(cursor) if cursor is not None else None
         found = self._audit.page(
             dict(fields), since, until, after, limit + 1
-        )  # one more says whether there is a next page
+        )  # one more shows whether there is a next page
         entries = found[:limit]
         more = len(found) > limit
         return AuditPage(entries, _cursor(entries[-1]) if more else None)

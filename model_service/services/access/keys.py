@@ -1,7 +1,7 @@
-"""Keys of the API: for a CI, a script, a device; each may do part of what its owner may.
+"""API keys for programs such as a CI job or a device. A key has part of its owner's permissions.
 
-A key reads ``ms_<prefix>_<secret>``: eight hexadecimal digits by which it is found, and 256 random bits.
-Those need no slow hash, since there is nothing to guess: a plain sha256 is kept, and compared in constant
+A key has the form ``ms_<prefix>_<secret>``: eight hexadecimal digits that identify it, and 256 random bits.
+These cannot be guessed, so they need no slow hash: their plain sha256 is stored, and compared in constant
 time.
 """
 
@@ -41,7 +41,7 @@ class KeyService:
         signing: Signing,
         forget: Callable[[], None],
     ) -> None:
-        """``forget`` is called after each change: what a key may do may have changed."""
+        """``forget`` is called after each change, since permissions may have changed."""
         self._database = database
         self._keys = keys
         self._users = users
@@ -60,16 +60,15 @@ class KeyService:
         owner: str | None,
         once: Once | None = None,
     ) -> tuple[Document, str]:
-        """Make a key of the caller, or, by an administrator, of ``owner``. Returns it with its text.
+        """Create a key for the caller or, as an administrator, for ``owner``. Returns it with its text.
 
-        With ``once`` the secret is derived from the request's own key, so that its repetition can be told it
-        too.
+        With ``once`` the secret is derived from the idempotency key, so that a repetition returns it too.
 
         Raises:
-            NotPermitted: for somebody else, or by a key, which would outlive itself in another one.
+            NotPermitted: for another user; or the caller uses a key, which would outlive itself in a new one.
             NotFound: there is no such owner.
-            InvalidField: it would have expired already.
-            Conflict: of a repetition: the key was rotated since.
+            InvalidField: ``expires_at`` is in the past.
+            Conflict: the request is a repetition, and the key was rotated since.
         """
         owner = self._owner(owner)
         if expires_at is not None and expires_at <= now():
@@ -116,18 +115,17 @@ class KeyService:
         )
 
     def get(self, key_id: str) -> Document:
-        """Raises: NotFound: there is none, or it is somebody else's."""
+        """Return a key. Raises: NotFound: there is none, or another user owns it."""
         key = self._keys.get(key_id)
         if key is None or not _may_see(key):
             raise NotFound("key", key_id)
         return key
 
     def search(self, owner: str | None, page: int, limit: int) -> Page:
-        """The keys of the caller, newest first; an administrator's search finds everybody's, or
-        ``owner``'s.
+        """Return the caller's keys, newest first; for an administrator those of all users, or of ``owner``.
 
         Raises:
-            NotPermitted: of somebody else.
+            NotPermitted: ``owner`` is another user, and the caller is not an administrator.
         """
         who = actor()
         if Permission.ADMIN not in who.everywhere:
@@ -138,16 +136,16 @@ class KeyService:
         return Page(items, page, limit, total)
 
     def rotate(self, key_id: str, grace_s: int) -> tuple[Document, str]:
-        """Give the key another text; the present one works for ``grace_s`` more. A key may rotate itself.
+        """Replace the key's secret; the present one is valid for ``grace_s`` more. A key may rotate itself.
 
         Raises:
-            NotFound: there is none, or it is somebody else's.
-            NotPermitted: by another key.
+            NotFound: there is no such key, or another user owns it.
+            NotPermitted: the caller uses another key.
         """
         self._manageable(key_id)
 
         def store(secret: Document, session: Session) -> Document:
-            # In the transaction's snapshot: else a rotation beside this one could bring back what it ended.
+            # Read in the transaction, so that a concurrent rotation cannot restore a secret that was ended.
             key = self._keys.get(key_id, session)
             kept = []
             if key is not None and grace_s > 0:
@@ -161,7 +159,7 @@ class KeyService:
         return self._with_new_secret(store, self._random_part(None))
 
     def delete(self, key_id: str) -> None:
-        """Raises: NotFound: there is none, or it is somebody else's. NotPermitted: by another key."""
+        """Raises: NotFound: no such key, or it is not the caller's. NotPermitted: by another key."""
         key = self._manageable(key_id)
 
         def work(session: Session) -> bool:
@@ -176,10 +174,10 @@ class KeyService:
             raise NotFound("key", key_id)
 
     def actor(self, text: str) -> tuple[Actor, datetime | None]:
-        """Who comes with this key, and until when it is good. Notes that it is used.
+        """Return the actor of a key and when the key expires, and record its use.
 
         Raises:
-            Unauthorized: it is no key, or no longer, or its owner may not come in.
+            Unauthorized: the key is unknown, expired or revoked, or its owner is gone or disabled.
         """
         key = self._found(text)
         until = _usable_until(key, text)
@@ -188,10 +186,10 @@ class KeyService:
         return _restricted(owner, key), until
 
     def maker(self, kind: str, name: str) -> Actor:
-        """Who made a signed URL, and what they may do now. ``kind``: ``key`` (its id) or ``user``.
+        """Return the signer of a URL, with present permissions. ``kind``: ``key`` (its id) or ``user``.
 
         Raises:
-            Unauthorized: the key or its owner may not come in any more.
+            Unauthorized: the key is gone or has expired, or its owner is gone or disabled.
         """
         if kind != "key":
             return self._owning(name)
@@ -223,7 +221,7 @@ class KeyService:
             if wanted not in (None, who.name):
                 require(Permission.ADMIN)
         if wanted is None and who.name in RESERVED_NAMES:
-            return ADMINISTRATOR.name  # where nobody is asked who they are, the key is for when they will be
+            return ADMINISTRATOR.name  # a key created without authentication is for later use
         return wanted or who.name
 
     def _manageable(self, key_id: str) -> Document:
@@ -234,7 +232,7 @@ class KeyService:
         return key
 
     def _random_part(self, once: Once | None) -> str:
-        """256 bits that nobody can guess: random ones, or of the request's key and our secret."""
+        """Return 256 bits: random, or derived from the idempotency key and our secret."""
         if once is None:
             return secrets.token_urlsafe(32)
         digest = hmac.digest(self._signing.key("access-key"), once.identity.encode(), "sha256")
@@ -254,7 +252,7 @@ class KeyService:
             try:
                 key = self._database.transaction(work)
             except DuplicatePrefix:
-                continue  # one in four thousand million
+                continue  # the prefix is taken: a chance of one in 4,000 million per key
             self._forget()
             return key, text
 
@@ -271,7 +269,7 @@ def _sha256(text: str) -> str:
 
 
 def _usable_until(key: Document, text: str) -> datetime | None:
-    """When this secret of the key, or the key, expires. Raises: Unauthorized: it is none, or it has."""
+    """Return when this secret or its key expires. Raises: Unauthorized: wrong secret, or expired."""
     digest = _sha256(text)
     at = now()
     for secret in key["secrets"]:
@@ -284,7 +282,7 @@ def _usable_until(key: Document, text: str) -> datetime | None:
 
 
 def _restricted(owner: Actor, key: Document) -> Actor:
-    """What the key may do: what its owner may, within its scopes and its namespaces."""
+    """Return the key's actor: its owner's permissions within the key's scopes and namespaces."""
     scopes = _granted(key["scopes"])
     everywhere, only = owner.everywhere & scopes, key["namespaces"]
     namespaces = owner.in_namespaces if only is None else only
@@ -301,7 +299,7 @@ def _restricted(owner: Actor, key: Document) -> Actor:
 
 
 def _granted(scopes: list[str]) -> frozenset[Permission]:
-    """A caller who may change something may see it; an administrator may do everything."""
+    """Add what a scope implies: every scope includes ``read``, and ``admin`` includes all."""
     permissions = frozenset(Permission(scope) for scope in scopes)
     if Permission.ADMIN in permissions:
         return ALL

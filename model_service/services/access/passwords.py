@@ -1,7 +1,7 @@
-"""Passwords: kept as scrypt hashes, with the parameters they were made with.
+"""Passwords, stored as scrypt hashes with their parameters.
 
-scrypt (RFC 7914) is slow and takes memory on purpose, because a person's password can be guessed; N=2^14,
-r=8, p=5 is one of the settings that OWASP's Password Storage Cheat Sheet names: 16 MiB and about 0.2 s.
+scrypt (RFC 7914) is slow and uses memory on purpose, because a person's password can be guessed. N=2^14,
+r=8, p=5 is a setting that OWASP's Password Storage Cheat Sheet recommends: 16 MiB and about 0.2 s.
 """
 
 import hashlib
@@ -17,28 +17,28 @@ MAX_LENGTH = 1024
 
 _N, _R, _P = 2**14, 8, 5
 _SALT_BYTES = 16
-# However many sign in at once, only so many hashes are computed: each has a core and 16 MiB for a while.
+# Limits concurrent hashes, however many users sign in: each occupies a core and 16 MiB.
 _computing = BoundedSemaphore(2)
 
 
 def hashed(password: str) -> Document:
-    """What is stored of a password."""
+    """Return what is stored for a password."""
     salt = secrets.token_bytes(_SALT_BYTES)
     return {"scrypt": _scrypt(password, salt, _N, _R, _P), "salt": salt, "n": _N, "r": _R, "p": _P}
 
 
 def matches(password: str, stored: Document | None) -> bool:
-    """Whether it is the password. Without a stored one it takes as long, and is not."""
+    """Return whether the password is correct. If none is stored, take as long and return False."""
     kept = stored or _NOBODYS
     found = _scrypt(password, kept["salt"], kept["n"], kept["r"], kept["p"])
     return hmac.compare_digest(found, kept["scrypt"]) and stored is not None
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    # One person's keyboard writes 'é' as one character, another's as two.
+    # Keyboards differ: some write 'é' as one character, others as two.
     text = unicodedata.normalize("NFKC", password).encode()
     with _computing:
-        # Twice what the algorithm needs (128·N·r): OpenSSL counts its own overhead too.
+        # Twice the memory of the algorithm (128·N·r), since OpenSSL counts its own overhead too.
         return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=256 * n * r + 2**20, dklen=32)
 
 

@@ -1,8 +1,7 @@
-"""Who comes with a credential: API_KEY, a key of the API, or a session's token.
+"""Authentication by credential: API_KEY, an API key, or a session token.
 
-A recognised caller is remembered for a second in this process, so that a credential costs two look-ups a
-second and not two a request. What is changed elsewhere (a key deleted, a user disabled) takes effect within
-that second.
+An authenticated actor is cached for a second in this process, so that a credential costs two queries a second
+instead of two a request. A change elsewhere (a deleted key, a disabled user) takes effect within that second.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ _MOST = 10_000
 
 
 class Remembered:
-    """Whom this process has recognised lately, by the credential's hash."""
+    """Cache of the actors that this process has authenticated, by the credential's hash."""
 
     def __init__(self) -> None:
         self._actors: dict[bytes, tuple[float, Actor]] = {}
@@ -30,7 +29,7 @@ class Remembered:
         return who if time.monotonic() < until else None
 
     def put(self, credential: bytes, who: Actor, began: float, expires_at: datetime | None) -> None:
-        """``began``: when the look-up did, on the monotonic clock; what changes later may be missed in it."""
+        """``began``: monotonic time at the look-up's start; its result may miss any later change."""
         until = began + REMEMBERED_S
         if expires_at is not None:
             until = min(until, began + (expires_at - datetime.now(UTC)).total_seconds())
@@ -52,7 +51,7 @@ class Principals:
         self._remembered = remembered
 
     def actor(self, credential: str) -> Actor:
-        """Raises: Unauthorized: nobody's credential, or no longer anybody's."""
+        """Return the credential's actor. Raises: Unauthorized: it is unknown or no longer valid."""
         sent = credential.encode()
         if self._api_key is not None and hmac.compare_digest(sent, self._api_key):
             return ADMINISTRATOR
@@ -65,10 +64,10 @@ class Principals:
         return who
 
     def maker(self, name: str) -> Actor:
-        """Who made a signed URL, by ``actor.maker()``'s name, and what they may do now.
+        """Return the actor who signed a URL, by the name from ``actor.maker()``, with present permissions.
 
         Raises:
-            Unauthorized: they may not come in any more.
+            Unauthorized: the actor is no longer valid.
         """
         digest = hashlib.sha256(f"maker {name}".encode()).digest()
         who = self._remembered.get(digest)
@@ -79,13 +78,13 @@ class Principals:
         return who
 
     def api_key_digest(self, maker: str) -> str:
-        """Part of what a URL of API_KEY's holder signs, so that another API_KEY ends it; else empty."""
+        """Return API_KEY's digest for URLs signed with it, which a new API_KEY invalidates; otherwise ""."""
         if self._api_key is None or maker != f"user:{ADMINISTRATOR.name}":
             return ""
         return hashlib.sha256(self._api_key).hexdigest()
 
     def end_session(self, credential: str) -> None:
-        """Raises: NotPermitted: it is no session's."""
+        """End the session. Raises: NotPermitted: the credential is not a session token."""
         self._sessions.end(credential)
         self._remembered.forget()
 

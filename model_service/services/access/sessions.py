@@ -1,7 +1,7 @@
-"""Sessions: a signed token for a user who gave their password (JWT, RFC 7519, HS256).
+"""Sessions: a signed token for a user who signed in with a password (JWT, RFC 7519, HS256).
 
-The token says whose it is, until when, and of which ``epoch`` of the user; no process keeps anything of it.
-One that is ended early is remembered as revoked until it would have ended anyway.
+The token contains the user, the expiry and the user's ``epoch``; processes keep no state. A session that
+is ended early is stored as revoked until its token expires.
 """
 
 import uuid
@@ -44,7 +44,11 @@ class SessionService:
         self._length = timedelta(seconds=session_s)
 
     def open(self, name: str, password: str) -> SessionToken:
-        """Raises: Unauthorized: in the same words and after the same time, whatever of the two is wrong."""
+        """Open a session.
+
+        Raises:
+            Unauthorized: with the same message and duration for a wrong name and a wrong password.
+        """
         user = self._users.get(name)
         usable = user is not None and not user["disabled"]
         if not matches(password, user["password"] if user is not None and usable else None) or user is None:
@@ -65,10 +69,10 @@ class SessionService:
         return SessionToken(token, name, expires_at)
 
     def actor(self, token: str) -> tuple[Actor, datetime]:
-        """Who signed in, and until when.
+        """Return the session's actor and its expiry.
 
         Raises:
-            Unauthorized: the token is no session's, is over, or its user is gone, disabled or has signed out.
+            Unauthorized: the token is invalid or expired, or its user is gone, disabled or has signed out.
         """
         claims = self._claims(token)
         user = self._users.get(claims["sub"])
@@ -82,7 +86,7 @@ class SessionService:
         return actor_of(user), datetime.fromtimestamp(claims["exp"], UTC)
 
     def end(self, token: str) -> None:
-        """Raises: NotPermitted: there is no session, but another credential."""
+        """End the session. Raises: NotPermitted: the request came with another credential."""
         try:
             claims = self._claims(token)
         except Unauthorized:
@@ -97,7 +101,7 @@ class SessionService:
                 token,
                 self._signing.key(_PURPOSE),
                 algorithms=[_ALGORITHM],
-                options={"require": _CLAIMS, "verify_iat": False},  # machines' clocks differ
+                options={"require": _CLAIMS, "verify_iat": False},  # clocks of machines differ
             )
         except jwt.InvalidTokenError:
             raise _over() from None

@@ -1,6 +1,6 @@
-"""Users: who may sign in, and what they may do where.
+"""Users: sign-in, roles and tiers.
 
-API_KEY always lets an administrator in where anybody is asked at all, so no user is ever the last one.
+API_KEY always authenticates an administrator where authentication is enabled, so no user is the last one.
 """
 
 import secrets
@@ -36,7 +36,7 @@ class UserService:
         idempotency: Idempotency,
         forget: Callable[[], None],
     ) -> None:
-        """``forget`` is called after each change: who somebody is may have changed."""
+        """``forget`` is called after each change, since cached actors may be outdated."""
         self._database = database
         self._users = users
         self._keys = keys
@@ -55,12 +55,11 @@ class UserService:
         tier: Tier | None = None,
         once: Once | None = None,
     ) -> Document:
-        """Add a user. Without a password it cannot sign in, and has the keys that an administrator makes for
-        it.
+        """Add a user. A user without a password cannot sign in and uses keys that an administrator creates.
 
         Raises:
-            NotPermitted: not by an administrator.
-            InvalidField: the name is one that the service uses itself.
+            NotPermitted: the caller is not an administrator.
+            InvalidField: the name is reserved for the service.
             Conflict: the name is taken.
         """
         require(Permission.ADMIN)
@@ -97,7 +96,7 @@ class UserService:
         return self._idempotency.run(once, create, self.get)
 
     def get(self, name: str) -> Document:
-        """Raises: NotPermitted: not by an administrator. NotFound."""
+        """Return a user. Raises: NotPermitted: the caller is not an administrator. NotFound."""
         require(Permission.ADMIN)
         user = self._users.get(name)
         if user is None:
@@ -105,18 +104,18 @@ class UserService:
         return user
 
     def search(self, page: int, limit: int) -> Page:
-        """All users by name. Raises: NotPermitted: not by an administrator."""
+        """Return all users by name. Raises: NotPermitted: the caller is not an administrator."""
         require(Permission.ADMIN)
         items, total = self._users.page((page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
     def update(self, name: str, changes: Document) -> Document:
-        """Change the fields that are sent; ``password: None`` takes the password away.
+        """Change the fields that are sent; ``password: None`` removes the password.
 
-        Another password, or a disabled user, ends the user's sessions.
+        A new password, or disabling the user, ends the user's sessions.
 
         Raises:
-            NotPermitted: not by an administrator.
+            NotPermitted: the caller is not an administrator.
             NotFound.
         """
         require(Permission.ADMIN)
@@ -133,10 +132,10 @@ class UserService:
         return self._update(name, stored, "updated", shown | {"fields": sorted(changes)})
 
     def change_own_password(self, current: str, wanted: str) -> None:
-        """Of the user who acts; all of their sessions end.
+        """Change the acting user's password; all of the user's sessions end.
 
         Raises:
-            NotPermitted: the caller came with a key or is no user, or ``current`` is not their password.
+            NotPermitted: the caller uses a key or is not a user, or ``current`` is not the password.
         """
         who = actor()
         user = self._users.get(who.name) if who.key_id is None else None
@@ -148,10 +147,10 @@ class UserService:
         self._update(who.name, changes, "password_changed", {})
 
     def delete(self, name: str) -> None:
-        """Remove a user and its keys; what it made stays.
+        """Remove a user and the user's keys; models and other documents of the user stay.
 
         Raises:
-            NotPermitted: not by an administrator.
+            NotPermitted: the caller is not an administrator.
             NotFound.
         """
         require(Permission.ADMIN)
@@ -182,7 +181,7 @@ class UserService:
         return user
 
     def _record(self, action: str, user: Document, session: Session, details: Document) -> None:
-        # A namespace is free text: as a key it could hold a dot, so it is written as it is stored.
+        # A namespace is free text and may contain a dot, so it cannot be a key: write it as it is stored.
         if "namespaces" in details:
             details = details | {"namespaces": stored_namespaces(details["namespaces"])}
         self._audit.record(action, "user", user["_id"], session=session, name=user["_id"], details=details)
@@ -197,7 +196,7 @@ def stored_namespaces(namespaces: Mapping[str, list[Role]]) -> list[Document]:
 
 
 def actor_of(user: Document) -> Actor:
-    """The actor of a session of this user."""
+    """Return the actor for a session of this user."""
     return Actor(
         user["_id"],
         everywhere=_permissions(user["roles"]),

@@ -1,8 +1,8 @@
-"""Archives: everything for a backup, or the registry's part for another instance; one format for both.
+"""Archives in one format: everything for a backup, or the registry's part for another instance.
 
-Documents are read in one snapshot into a file aside, with the list of the blobs they hold; blobs follow from
-the database while the sweep leaves them alone. So an archive is of one moment, however long it takes and
-beside running writers. See ``format`` for the layout and ``reader`` for the import.
+Documents are read in one snapshot into a temporary file, with the list of their blobs. Then blobs are read
+from the database, while the sweep deletes none. So an archive shows one moment, however long it takes and
+whatever is written meanwhile. See ``format`` for the layout and ``reader`` for the import.
 """
 
 import tempfile
@@ -42,7 +42,7 @@ from model_service.storage.operations.archive import (
 from model_service.storage.statistics.counters import Counters
 from model_service.storage.statistics.downloads import Downloads
 
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
+Progress = Callable[[int, int], None]  # bytes done, bytes in total
 _MEMBER_BYTES = 4 << 20
 
 
@@ -52,12 +52,12 @@ class Scope(StrEnum):
 
 
 class DatabaseNotEmpty(Exception):
-    """A restore would mix two instances."""
+    """The database of a restore has documents already: two instances would be mixed."""
 
 
 @dataclass
 class _Spool:
-    """What the snapshot held: the documents as they go out, and a record for each blob."""
+    """The content of the snapshot: the serialised documents, and a record for each blob."""
 
     documents: IO[bytes]
     blobs: IO[bytes]
@@ -73,7 +73,7 @@ class _Spool:
 
 
 class ArchiveService:
-    """``work`` is a folder for what is kept aside: a few kB for each model."""
+    """``work`` is the folder for temporary files: a few kB for each model."""
 
     def __init__(self, database: Database, blobs: Blobs, counters: Counters, work: Path) -> None:
         self._database = database
@@ -87,11 +87,11 @@ class ArchiveService:
         self._work = work
 
     def export(self, scope: Scope, progress: Progress | None = None) -> Generator[bytes]:
-        """The archive, piece by piece. The snapshot is taken before this returns.
+        """Return the archive in pieces. The snapshot is taken before this method returns.
 
         Raises:
             NotPermitted.
-            DamagedBlob: now or in the middle; what was sent has no end then, and is refused by every reader.
+            DamagedBlob: at once or while sending; the archive then has no end, and every reader rejects it.
         """
         require(Permission.ADMIN)
         pieces = self._export(scope, progress)
@@ -174,11 +174,11 @@ class ArchiveService:
             raise DamagedBlob(f"{exc}; 'model-service verify' names the models that hold it.") from exc
 
     def import_registry(self, stream: Stream, conflicts: Conflicts) -> Imported:
-        """Add what an archive of the registry holds to this one. What is there already stays as it is.
+        """Add the documents of a registry's archive to this registry. Existing documents are not changed.
 
         Raises:
             NotPermitted.
-            InvalidArchive: nothing of it is visible then.
+            InvalidArchive: no document of it was inserted.
             Conflict: with ``Conflicts.FAIL``, a name and version belong to another model here.
         """
         require(Permission.ADMIN)
@@ -192,16 +192,16 @@ class ArchiveService:
     def _count(self, name: str, documents: Sequence[Document], session: Session) -> None:
         if name == "models":
             self._counters.add(documents, session)
-            # What a scan found elsewhere is only somebody's word here.
+            # A scan verdict from another instance cannot be trusted.
             self._scans.look_again([model["_id"] for model in documents if model["files"]], session)
 
     def restore(self, stream: Stream, *, force: bool = False) -> Imported:
-        """Put back what a backup holds, the statistics included. ``force``: beside what is there already.
+        """Restore a backup and rebuild the statistics. ``force``: add it to a database that is not empty.
 
         Raises:
             NotPermitted.
             DatabaseNotEmpty.
-            InvalidArchive: nothing of it is visible then.
+            InvalidArchive: no document of it was inserted.
         """
         require(Permission.ADMIN)
         if not force and not self._store.empty():

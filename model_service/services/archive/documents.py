@@ -1,8 +1,8 @@
-"""What a registry's document must be for its import: the shapes that the API itself would have stored.
+"""Validation of imported documents: they must have the form that the API itself would have stored.
 
-An archive comes from outside. What is wrong in one document would be met again and again: a
-list that cannot be answered, a path that leads out of the folder a zip is unpacked in, a namespace that is
-not its name's, a file that is not as long as it says.
+An archive comes from outside. An invalid document would cause errors again and again: a list that cannot be
+returned, a path that leaves the folder where a zip is extracted, a namespace that does not match the name, a
+file that is shorter than its stated size.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from model_service.states import DatasetFormat, DatasetPurpose, ModelStatus, Tra
 from model_service.storage.common.db import Document, StoredId
 
 MAX_DEPTH = 64
-# By their very types: BSON's code is a kind of text. Its long integers are a kind of integer.
+# Exact types, since BSON's code is a subclass of str. Its long integers are a subclass of int.
 _PLAIN = frozenset({NoneType, str, float, datetime, StoredId})
 
 JSONObject = dict[str, Any]
@@ -49,7 +49,7 @@ def _uuid(text: str) -> str:
 
 
 class _Stored(BaseModel):
-    """Strict: nothing is taken for something else. What is not named here is kept as it is."""
+    """Strict: values are not converted. Fields that are not declared are kept."""
 
     model_config = ConfigDict(strict=True, extra="allow", arbitrary_types_allowed=True)
 
@@ -72,7 +72,7 @@ class _Primary(_Blob):
 
 
 class _Described(_Stored):
-    """What all of them have."""
+    """Fields of all kinds of documents."""
 
     name: Name
     revision: Count
@@ -160,7 +160,7 @@ _SHAPES: Mapping[str, type[_Stored]] = {
 
 
 def check_document(collection: str, document: Document) -> None:
-    """Raises: ValueError: which field is wrong, and how."""
+    """Raises: ValueError: names the invalid field and the problem."""
     _check_plain(document)
     try:
         _SHAPES[collection].model_validate(document)
@@ -168,12 +168,12 @@ def check_document(collection: str, document: Document) -> None:
         first = exc.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{field}: {explain(first)}" if field else explain(first)) from None
-    except InvalidRequest as exc:  # of our own rules: a path, a version, an alias, an id
+    except InvalidRequest as exc:  # our own validators: a path, a version, an alias, an id
         raise ValueError(exc.message) from None
 
 
 def _check_plain(value: Any, depth: int = 0) -> None:
-    """JSON with times and ids: no code, no regular expression, no reference into another collection."""
+    """Accept JSON with times and ids: no code, no regular expression, no reference to another collection."""
     if depth > MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
     match value:

@@ -1,13 +1,13 @@
-"""The archive: one tar stream, written and read in constant memory.
+"""The archive format: one tar stream, written and read in constant memory.
 
     manifest.json                       format, version, scope, time, counts
     documents/<collection>/000001.jsonl documents in MongoDB Extended JSON (canonical), one a line
-    blobs/<sha256>                      the bytes of every file the documents hold
+    blobs/<sha256>                      the bytes of every file of the documents
     end.json                            the counts again, and the sha256 over all members before it
 
-``end.json`` is last: an archive without it was cut short. Its ``sha256`` is over one line for each member,
-``name size sha256``, so it says that no member is missing, changed or added. Names lead to no path on any
-disk: only those above are taken.
+``end.json`` is last: an archive without it is truncated. Its ``sha256`` covers one line for each member,
+``name size sha256``, which proves that no member is missing, changed or added. Only the names above are
+accepted, so no name is used as a path on disk.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ MANIFEST, END = "manifest.json", "end.json"
 DOCUMENTS = re.compile(r"documents/([A-Za-z0-9_-]{1,64})/[0-9]{6,12}\.jsonl")
 BLOB = re.compile(r"blobs/([0-9a-f]{64})")
 _READ_BYTES = 1 << 20
-# Of manifest.json, end.json and the headers of members, which are read whole.
+# Limit for manifest.json, end.json and the headers of members, which are read into memory.
 _MAX_JSON_BYTES = 1 << 20
 
 
 class Stream(Protocol):
-    """What an archive is read from."""
+    """The source of an archive."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class ArchiveDamaged(Exception):
-    """Cut short, changed, or no archive of ours."""
+    """The archive is truncated, changed, or not an archive of this service."""
 
 
 def document_name(collection: str, number: int) -> str:
@@ -47,7 +47,7 @@ def blob_name(sha256: str) -> str:
 
 
 class Chain:
-    """The digest of ``end.json``."""
+    """The running digest that ``end.json`` contains."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -62,14 +62,14 @@ class Chain:
 
 
 class Writer:
-    """Turns members into the bytes of the stream; the caller yields on what each call yields."""
+    """Converts members to the bytes of the stream; the caller sends on the yielded pieces."""
 
     def __init__(self, *, mtime: int) -> None:
         self._chain = Chain()
         self._mtime = mtime
 
     def member(self, name: str, size_bytes: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Raises: ArchiveDamaged: the pieces are not ``size_bytes`` long: the stream must not go on."""
+        """Raises: ArchiveDamaged: the pieces are not ``size_bytes`` long; the caller must stop the stream."""
         yield self._header(name, size_bytes)
         digest, written = hashlib.sha256(), 0
         for piece in pieces:
@@ -99,7 +99,7 @@ class Writer:
 
 @dataclass
 class Member:
-    """One member, while it is its turn: its pieces can be read once."""
+    """One member of the stream. Its pieces can be read once, before the next member."""
 
     name: str
     size_bytes: int
@@ -107,7 +107,7 @@ class Member:
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def pieces(self) -> Iterator[bytes]:
-        """Raises: ArchiveDamaged: the stream ends in the middle."""
+        """Raises: ArchiveDamaged: the stream ends within the member."""
         try:
             while piece := self._file.read(_READ_BYTES):
                 self._digest.update(piece)
@@ -116,7 +116,7 @@ class Member:
             raise ArchiveDamaged(f"the archive ends in the middle of {self.name}") from exc
 
     def json(self) -> dict[str, Any]:
-        """Raises: ArchiveDamaged: not an object of JSON."""
+        """Parse the member as JSON. Raises: ArchiveDamaged: it is not a JSON object."""
         if self.size_bytes > _MAX_JSON_BYTES:
             raise ArchiveDamaged(f"{self.name} is too large")
         try:
@@ -128,18 +128,18 @@ class Member:
         return content
 
     def finish(self) -> str:
-        """Read what was left of it; the sha256 of the whole."""
+        """Read the rest of the member and return the sha256 of the whole."""
         for _ in self.pieces():
             pass
         return str(self._digest.hexdigest())
 
 
 class _Header(tarfile.TarInfo):
-    """The header of a member. Those that say more about the next one are read whole, so they have a bound."""
+    """Header of a member. Extended headers are read into memory, so their size is limited."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Raises: ArchiveDamaged: it announces an extended header of more than a MiB."""
+        """Raises: ArchiveDamaged: an extended header is larger than 1 MiB."""
         header = super().frombuf(buf, encoding, errors)
         if header.type not in tarfile.REGULAR_TYPES and header.size > _MAX_JSON_BYTES:
             raise ArchiveDamaged(f"{header.name[:200]!r} is not a file")
@@ -147,10 +147,10 @@ class _Header(tarfile.TarInfo):
 
 
 def read_members(stream: Stream) -> Iterator[Member]:
-    """Every member up to ``end.json``, which is checked here and not handed out.
+    """Yield every member before ``end.json``, which is checked here.
 
     Raises:
-        ArchiveDamaged: not a tar, an unknown member, cut short, or not what ``end.json`` says.
+        ArchiveDamaged: not a tar, an unknown member, truncated, or different from ``end.json``.
     """
     chain = Chain()
     try:
@@ -158,9 +158,9 @@ def read_members(stream: Stream) -> Iterator[Member]:
             fileobj=stream, mode="r|", bufsize=_READ_BYTES, tarinfo=_Header
         ) as tar:
             for info in tar:
-                # Else the list of all members is kept: a million blobs.
+                # Otherwise tarfile keeps a list of all members, which may be a million blobs.
                 tar.members = []
-                # A sparse one could claim a petabyte of zeros.
+                # A sparse member could claim a petabyte of zeros.
                 file = tar.extractfile(info) if info.isreg() and not info.issparse() else None
                 if file is None:
                     raise ArchiveDamaged(f"{info.name!r} is not a file")

@@ -1,9 +1,9 @@
-"""Reading an archive: first all of it, then its blobs are there, then its documents appear.
+"""Import of an archive: read the whole stream, store its blobs, then insert its documents.
 
-Documents are kept aside while the stream is read. Blobs are stored as they come, and held by nothing: the
-sweep takes them when no document follows. Only when ``end.json`` has confirmed that nothing is missing are
-the documents inserted, a transaction for each batch, with the count of every blob they hold. Every step may
-run twice: an import that was interrupted is completed by running it again.
+Documents go to a temporary file while the stream is read. Blobs are stored at once, without references:
+the sweep deletes them if no document follows. After ``end.json`` has confirmed that nothing is missing, the
+documents are inserted in batches, each in a transaction with the reference counts of its blobs. Every step
+can run twice: an interrupted import is completed by running it again.
 """
 
 import hashlib
@@ -46,13 +46,13 @@ from model_service.storage.operations.archive import (
 _BATCH, _BATCH_BYTES = 200, 4 << 20
 _NO_LIMIT = 1 << 50
 _MAX_CONFLICTS_TOLD = 100
-# What another document may have taken here, besides the id.
+# Unique keys that another document may have taken here, besides the id.
 _KEYS = {"models": ("name", "version"), "datasets": ("name", "version")}
 Note = Callable[[str, Sequence[Document], Session], None]
 
 
 class Conflicts(StrEnum):
-    """What to do with a document whose name and version belong to another one here."""
+    """How to handle a document whose name and version belong to another document here."""
 
     SKIP = "skip"
     FAIL = "fail"
@@ -80,7 +80,7 @@ class Imported:
 
 @dataclass
 class _Aside:
-    """The documents of the stream, in a file, by collection."""
+    """The documents of the stream in a temporary file, by collection."""
 
     file: IO[bytes]
     parts: list[tuple[str, int, int]] = field(default_factory=list)  # collection, offset, size
@@ -95,7 +95,7 @@ class _Aside:
                 batch.append(_parse(line))
                 batch_bytes += len(line)
                 if len(batch) == _BATCH or batch_bytes >= _BATCH_BYTES:
-                    # Where the file stands is this loop's own: the consumer of a batch does not read from it.
+                    # The consumer of a batch must not read from the file, which would change its position.
                     yield name, batch
                     batch, batch_bytes = [], 0
             if batch:
@@ -103,7 +103,7 @@ class _Aside:
 
 
 class Importer:
-    """One archive into one database. ``keep`` is called often, and keeps the sweep away."""
+    """Imports one archive into one database. Frequent calls of ``keep`` renew the lease against the sweep."""
 
     def __init__(self, store: ArchiveStore, blobs: Blobs, work: Path, keep: Callable[[], None]) -> None:
         self._store = store
@@ -116,11 +116,11 @@ class Importer:
     def read(
         self, stream: Stream, *, allowed: Container[str] | None, conflicts: Conflicts, note: Note | None
     ) -> Imported:
-        """Import what the stream holds.
+        """Import the content of the stream.
 
         Args:
-            allowed: the collections that may be in it; None for all.
-            note: called with a collection and new documents of it, in their transaction.
+            allowed: the collections that it may contain; None: all.
+            note: called with a collection and its new documents, in the transaction that inserts them.
 
         Raises:
             InvalidArchive: nothing of it is visible.
@@ -140,7 +140,7 @@ class Importer:
         return self._result
 
     def _batches(self, aside: _Aside) -> Iterator[tuple[str, list[Document]]]:
-        """The documents in the form of this version."""
+        """Yield the documents, migrated to the schema of this version."""
         for name, batch in aside.batches():
             self._keep()
             try:
@@ -200,11 +200,11 @@ class Importer:
         self._result.bytes_stored += written.size_bytes
 
     def _hold_by_nothing(self, stored: Blob, session: Session) -> None:
-        """A published blob has a reference; this one's come with its documents, or the sweep comes."""
+        """Remove the reference that publishing adds. Inserted documents add theirs."""
         self._blobs.release(stored.id, session)
 
     def _check_documents(self, aside: _Aside, conflicts: Conflicts, *, strictly: bool) -> None:
-        """All of them before the first is inserted; ``strictly`` where somebody else may have made them."""
+        """Check all documents before the first insert; ``strictly`` for archives of unknown origin."""
         for name, batch in self._batches(aside):
             for document in batch if strictly else ():
                 _check_document(name, document)
@@ -253,9 +253,10 @@ def _check_manifest(member: Member) -> dict[str, Any]:
 
 
 def _schema_version(manifest: dict[str, Any]) -> int:
-    """Of the archive's documents; 0 of those before there were migrations, which say nothing.
+    """Return the schema version of the archive's documents; 0 if it is older than migrations.
 
-    Raises: ArchiveDamaged: a newer one than this version reads.
+    Raises:
+        ArchiveDamaged: the version is newer than this service reads.
     """
     version = manifest.get("schema_version", 0)
     if not isinstance(version, int) or version < 0:
@@ -288,7 +289,7 @@ def _check_document(name: str, document: Document) -> None:
 
 
 def _derive(name: str, document: Document) -> None:
-    """What follows from other fields is never taken from an archive."""
+    """Recompute derived fields, which are never taken from an archive."""
     if name in REGISTRY:
         document["namespace"] = namespace_of(document["name"])
     if name in _KEYS:

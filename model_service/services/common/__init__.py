@@ -1,1 +1,1 @@
-"""What several services share: ids, pages, references, idempotency, signatures."""
+"""Code that several services share: ids, pages, references, idempotency, signatures."""

@@ -1,7 +1,7 @@
-"""Requests that create something and may be sent again: ``Idempotency-Key``.
+"""Idempotent requests that create something: ``Idempotency-Key``.
 
-A view makes a ``Once`` of its request with ``api.idempotency.requested_once()`` and hands it to the service,
-whose creating method takes ``once: Once | None = None`` and does:
+A view creates a ``Once`` with ``api.idempotency.requested_once()`` and passes it to the service, whose
+creating method takes ``once: Once | None = None`` and does:
 
     def create(self, ..., once: Once | None = None) -> Document:
         return self._idempotency.run(once, lambda note: self._create(..., note), self.get)
@@ -9,11 +9,11 @@ whose creating method takes ``once: Once | None = None`` and does:
     def _create(self, ..., note: Note) -> Document:
         ...
         def work(session):
-            note(document["_id"], session)  # first: of two requests at once, the second waits here and fails
+            note(document["_id"], session)  # first, so that the second of two concurrent requests fails here
             ...
 
-``run`` gives what ``create`` made, or what an earlier request with the same key did; ``once.replayed`` tells
-the view which, and ``api.idempotency.mark(response, once)`` says so in the answer.
+``run`` returns the result of ``create``, or that of an earlier request with the same key. ``once.replayed``
+shows the view which, and ``api.idempotency.mark(response, once)`` marks the response accordingly.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ Note = Callable[[Any, Session], None]
 
 @dataclass
 class Once:
-    """One request that takes effect once, however often it is sent.
+    """A request that takes effect once, however often it is sent.
 
     Args:
-        route: method and path: the same key on another route is another request.
-        fingerprint: of the body, so that a key that is used again for something else is noticed.
+        route: method and path. The same key on another route is another request.
+        fingerprint: digest of the body, to detect a key that is reused for another body.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Once:
 
     @property
     def identity(self) -> str:
-        """Each caller has keys of its own: no caller learns from another's."""
+        """The key with its route and caller: keys of different callers never match."""
         return "\0".join((actor().name, self.route, self.key))
 
     @property
@@ -59,13 +59,13 @@ class Idempotency:
         self._keys = keys
 
     def run(self, once: Once | None, create: Callable[[Note], T], load: Callable[[str], T]) -> T:
-        """What ``create`` makes; the second time, what ``load`` finds by the id of what was made.
+        """Return the result of ``create``; for a repetition, call ``load`` with the id of the earlier result.
 
-        Without a ``once``, ``create`` alone. What ``create`` or ``load`` raises passes through: a request
-        that failed is not remembered and may be sent again.
+        Without ``once``, call only ``create``. Errors of both are passed on. A failed request is
+        not recorded and can be sent again.
 
         Raises:
-            IdempotencyKeyReused: the key came with another body before.
+            IdempotencyKeyReused: the key was used before with another body.
         """
         if once is None:
             return create(lambda resource_id, session: None)
@@ -77,7 +77,7 @@ class Idempotency:
             )
         except AlreadyNoted:
             made = self._made_before(once)
-            assert made is not None  # noted a moment ago, and kept for a day
+            assert made is not None  # recorded a moment ago, and kept for a day
             return load(made)
 
     def _made_before(self, once: Once) -> str | None:

@@ -1,4 +1,4 @@
-"""Ids as clients send them."""
+"""Validation of ids that clients send."""
 
 from uuid import UUID
 
@@ -6,7 +6,7 @@ from model_service.errors import MalformedId
 
 
 def parse_uuid(kind: str, value: str) -> str:
-    """The id of an export job or a deployment in its canonical form. Raises: MalformedId."""
+    """Return the id of an export job, deployment or other UUID in canonical form. Raises: MalformedId."""
     try:
         return str(UUID(value))
     except ValueError:

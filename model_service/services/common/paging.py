@@ -1,4 +1,4 @@
-"""A page of a list, as every list is answered: numbered, or from a cursor on."""
+"""Pages of lists, numbered or by cursor."""
 
 import base64
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ class Page:
 
 
 def readable() -> Document:
-    """What restricts a list to the namespaces of the caller."""
+    """Return the filter that restricts a list to the caller's namespaces."""
     return within(actor().readable_namespaces())
 
 
 def cursor_of(position: list[Any]) -> str:
-    """A position in an order, for a URL."""
+    """Encode a position in an order as a cursor, which is valid in a URL."""
     return base64.urlsafe_b64encode(orjson.dumps(position)).rstrip(b"=").decode()
 
 
 def position_of(cursor: str) -> list[Any]:
-    """What ``cursor_of`` was given; of a cursor that somebody made up, any values.
+    """Decode a cursor. Its values must be checked, since clients can make up a cursor.
 
     Raises:
-        InvalidField: no cursor of this service.
+        InvalidField: it is not a cursor of this service.
     """
     try:
         position = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))

@@ -1,14 +1,14 @@
-"""How a request names a model version, a dataset version or a deployment, in every path, query and body.
+"""References to a model version, a dataset version or a deployment in paths, queries and bodies.
 
-    ID                        the one with this id
+    ID                        the document with this id
     NAME@ALIAS                the model version that has the alias
     NAME/v1.2  NAME/1.2       that version of a model or a dataset
-    NAME/latest               the highest version; of models, the highest that is not archived
-    NAME                      the one deployment of that name, or of that display name
+    NAME/latest               the highest version; for models, the highest that is not archived
+    NAME                      the deployment with that name or display name
 
 Each form is accepted with or without its scheme: ``models:/``, ``datasets:/`` or ``deployments:/``. ``NAME``
-may hold a namespace: ``vision/digits@production``. A model's or dataset's name alone is refused: the version
-that is meant would be a guess.
+may include a namespace: ``vision/digits@production``. A model's or dataset's name alone is rejected, because
+the version would be a guess.
 """
 
 import re
@@ -24,7 +24,7 @@ from model_service.storage.common.db import Document, object_id
 Kind = Literal["model", "dataset", "deployment"]
 
 LATEST = "latest"
-MINORS = 10**6  # minor versions in a major one
+MINORS = 10**6  # number of minor versions within a major one
 VERSION = re.compile(r"v(0|[1-9][0-9]{0,11})(?:\.(0|[1-9][0-9]{0,5}))?")
 ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VERSION_LIKE = re.compile(r"v?[0-9]+(\.[0-9]+)?", re.IGNORECASE)
@@ -40,14 +40,14 @@ _FORMS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A version of a name: by ``alias``, by ``version_order``, or, with neither, the latest."""
+    """A version of a name: by ``alias``, by ``version_order``, or the latest if neither is given."""
 
     name: str
     alias: str | None = None
     version_order: int | None = None
 
     def query(self, kind: Kind) -> Document:
-        """The filter that the documents match; of several, the highest version is meant."""
+        """Return the filter for the documents; if several match, the highest version is meant."""
         if self.alias is not None:
             return {"name": self.name, "aliases": self.alias}
         if self.version_order is not None:
@@ -55,7 +55,7 @@ class Reference:
         return {"name": self.name, **({"status": {"$ne": ModelStatus.ARCHIVED}} if kind == "model" else {})}
 
     def of(self, name: str) -> "Reference":
-        """The same version or alias of another name."""
+        """Return a reference to the same version or alias of another name."""
         return Reference(name, self.alias, self.version_order)
 
     def __str__(self) -> str:
@@ -71,11 +71,11 @@ def without_scheme(kind: Kind, text: str) -> str:
 
 
 def parse_reference(kind: Kind, text: str) -> Reference | None:
-    """The version that the text names; None: the text is an id.
+    """Parse a reference to a version; None: the text is an id.
 
     Raises:
-        MalformedId: a name alone, or text in none of the forms.
-        InvalidRequest: an alias of a dataset, or a version number that is none.
+        MalformedId: the text is a name without a version, or has none of the forms.
+        InvalidRequest: an alias of a dataset, or a malformed version number.
     """
     bare = without_scheme(kind, text)
     if object_id(bare) is not None:
@@ -97,17 +97,17 @@ def parse_reference(kind: Kind, text: str) -> Reference | None:
 
 
 def query_of(kind: Kind, text: str) -> Document:
-    """The filter for the model or dataset that an id or a reference names.
+    """Return the filter for the model or dataset of an id or a reference.
 
     Raises:
-        MalformedId, InvalidRequest: neither.
+        MalformedId, InvalidRequest: the text is neither.
     """
     reference = parse_reference(kind, text)
     return {"_id": object_id(without_scheme(kind, text))} if reference is None else reference.query(kind)
 
 
 def deployment_query(text: str) -> Document:
-    """The filter for the deployment with an id, or for all that have a name or a display name."""
+    """Return the filter for the deployment with an id, or for all with a name or display name."""
     bare = without_scheme("deployment", text)
     try:
         return {"_id": str(UUID(bare))}
@@ -123,10 +123,10 @@ def _form_hint(kind: Kind, text: str) -> str:
 
 
 def version_order(version: str) -> int:
-    """A number that sorts as versions do: v2.10 after v2.9.
+    """Return a number that sorts like versions: v2.10 after v2.9.
 
     Raises:
-        InvalidField: not a version.
+        InvalidField: the version is malformed.
     """
     match = VERSION.fullmatch(version)
     if match is None:
@@ -142,14 +142,14 @@ def version_of(order: int) -> str:
 
 
 def following(newest: int | None, *, breaking: bool = False) -> str:
-    """The version after the one of that order: the next minor one, or the next major; v1.0 after none."""
+    """Return the version after ``newest``: the next minor one, or the next major one; v1.0 if none."""
     if newest is None:
         return "v1.0"
     return version_of((newest // MINORS + 1) * MINORS if breaking else newest + 1)
 
 
 def check_alias(alias: str) -> str:
-    """Raises: InvalidField: it is no alias, or could be taken for a version."""
+    """Raises: InvalidField: the alias is malformed, or looks like a version."""
     if ALIAS.fullmatch(alias) and alias != LATEST and not _VERSION_LIKE.fullmatch(alias):
         return alias
     message = "1 to 64 letters, digits, '_', '-' and '.'; not 'latest', and nothing like a version"

@@ -1,7 +1,7 @@
-"""Signatures that stand in for a credential: HMAC-SHA256, with an end and for one purpose.
+"""Signatures that replace a credential: HMAC-SHA256, with an expiry and for one purpose.
 
-Each purpose has a key of its own, derived from one secret, so that what is signed for one (a download) can
-never pass for another (a session). The secret is SIGNING_SECRET, or made once and kept in MongoDB.
+Each purpose has its own key, derived from one secret, so that a signature for one purpose (a download) is
+never valid for another (a session). The secret is SIGNING_SECRET, or is generated once and stored in MongoDB.
 """
 
 import base64
@@ -26,18 +26,18 @@ class Signing:
         return self._configured.encode() if self._configured else self._secrets.get("signing")
 
     def key(self, purpose: str) -> bytes:
-        """32 bytes that belong to this purpose alone, the same in every process."""
+        """Return the 32-byte key of a purpose, which is the same in every process."""
         return hmac.digest(self._secret, f"model-service {purpose}".encode(), "sha256")
 
     def sign(self, purpose: str, fields: Sequence[str | int], expires_at: int) -> str:
-        """The signature of the fields, in order, until ``expires_at`` (seconds since 1970)."""
-        # JSON, because a plain joint of the fields would let one end where the next begins.
+        """Return the signature of the fields, in order, until ``expires_at`` (seconds since 1970)."""
+        # JSON, because joining the fields would let different fields give the same text.
         signed = json.dumps([*fields, expires_at]).encode()
         digest = hmac.new(self.key(purpose), signed, sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def verify(self, purpose: str, fields: Sequence[str | int], expires_at: int, signature: str) -> None:
-        """Raises: SignatureInvalid: another signature, or its time is over."""
+        """Raises: SignatureInvalid: the signature is wrong or has expired."""
         expected = self.sign(purpose, fields, expires_at)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise SignatureInvalid("The URL's signature is wrong: it was made for another request.")

@@ -1,6 +1,6 @@
-"""What a request may have meant by a name that does not exist: "Did you mean 'digits@production'?"
+"""Suggestions for a name that does not exist: "Did you mean 'digits@production'?"
 
-Only names that the caller may read are suggested, and the answer does not depend on whether a name that the
+Only names that the caller may read are suggested, and the response does not reveal whether a name that the
 caller may not read exists.
 """
 
@@ -17,12 +17,12 @@ _MOST = 3
 
 
 class Versions(Protocol):
-    """The models or the datasets."""
+    """The stored models or datasets."""
 
     def find(self, query: Document) -> Document | None: ...
 
     def names_near(self, name: str) -> list[str]:
-        """A bounded number of names, with those that begin as this one does."""
+        """Return a bounded number of names, including names with the same beginning."""
 
     def aliases_of(self, name: str) -> list[str]: ...
 
@@ -37,7 +37,7 @@ class Suggestions:
         self._deployments = deployments
 
     def missing(self, kind: Kind, text: str) -> NotFound:
-        """The error for an id or a reference that names nothing the caller may read."""
+        """Return the error for an id or a reference to nothing that the caller may read."""
         if kind == "deployment":
             names = self._deployments.newest_names(actor().readable_namespaces())
             return _not_found(kind, text, _close(without_scheme(kind, text), names))
@@ -54,7 +54,7 @@ class Suggestions:
 
 
 def _no_such_version(kind: Kind, text: str, wanted: Reference, newest: str, aliases: list[str]) -> NotFound:
-    """The name exists, and ``newest`` is its highest version."""
+    """Return the error for an existing name; ``newest`` is its highest version."""
     if wanted.alias is None:
         suggestion = f"{wanted.name}/{newest}"
         return NotFound(kind, text, f"Its highest version is {suggestion!r}.", [suggestion])
@@ -65,12 +65,12 @@ def _no_such_version(kind: Kind, text: str, wanted: Reference, newest: str, alia
 
 
 def _existing(stored: Versions, kind: Kind, reference: Reference) -> Reference:
-    """The reference, or the latest of its name where it names nothing."""
+    """Return the reference, or the latest version of its name if the reference matches nothing."""
     return reference if stored.find(reference.query(kind)) is not None else Reference(reference.name)
 
 
 def _close(wanted: str, names: Iterable[str]) -> list[str]:
-    """The names that are spelt like this one, whatever their case and their namespace."""
+    """Return names with a similar spelling, ignoring case and namespace."""
     by_key: dict[str, str] = {}
     for name in names:
         by_key.setdefault(name.rpartition("/")[2].casefold(), name)

@@ -1,4 +1,4 @@
-"""Datasets: what models are trained, validated, tested and calibrated with, in versions, with their files."""
+"""Datasets for training, validating, testing and calibrating models: versions with files."""
 
 from collections.abc import Collection
 
@@ -29,7 +29,7 @@ class DatasetService:
         self._idempotency = idempotency
 
     def register(self, fields: Document, once: Once | None = None) -> Document:
-        """Store a new version, without files yet; without a ``version`` it gets the next minor one.
+        """Store a new version without files; if no ``version`` is given, it gets the next minor one.
 
         Raises:
             NotPermitted.
@@ -65,7 +65,7 @@ class DatasetService:
             except DuplicateVersion as duplicate:
                 if wanted:
                     raise number_taken(name, wanted, duplicate) from None
-                continue  # somebody took the number meanwhile
+                continue  # another request took the number meanwhile
             return document
 
     def get(self, reference: str) -> Document:
@@ -73,7 +73,7 @@ class DatasetService:
         return self._origins.dataset(reference)
 
     def page(self, filters: Document, page: int, limit: int) -> Page:
-        """The versions that match and that the caller may read, newest first; ``tags`` matches any."""
+        """Return the matching versions that the caller may read, newest first; ``tags`` matches any."""
         query = filters | readable()
         if "tags" in query:
             query["tags"] = {"$in": query["tags"]}
@@ -83,10 +83,10 @@ class DatasetService:
     def update(
         self, reference: str, changes: Document, *, revisions: Collection[int] | None = None
     ) -> Document:
-        """Change the fields that are sent. Returns the dataset as it is then.
+        """Change the fields that are sent. Returns the changed dataset.
 
         Args:
-            revisions: only where the dataset has one of these, whatever others do at the same time.
+            revisions: change it only if it has one of these revisions, checked atomically.
 
         Raises:
             MalformedId, InvalidRequest, NotFound, NotPermitted.
@@ -108,11 +108,11 @@ class DatasetService:
         return changed.after
 
     def delete(self, reference: str) -> str:
-        """Remove a version that nothing was made with, and its files. Returns its id.
+        """Remove an unused version and its files. Returns its id.
 
         Raises:
             MalformedId, InvalidRequest, NotFound, NotPermitted.
-            Conflict: a training job or a model, perhaps one in the trash, names it.
+            Conflict: a training job or a model, which may be in the trash, references it.
         """
         dataset = self.get(reference)
         require(Permission.WRITE, dataset["name"])
@@ -134,10 +134,10 @@ class DatasetService:
         return str(dataset["_id"])
 
     def usage(self, reference: str, limit: int) -> Document:
-        """The newest training jobs that used it, with the roles it had, and the models made from it.
+        """Return the newest training jobs that used it, with its roles there, and the models made from it.
 
-        At most ``limit`` of each, of those that the caller may read. A model is made from it when it names
-        it, or when it came from one of these training jobs.
+        At most ``limit`` of each, of those that the caller may read. A model is made from a dataset if it
+        references the dataset, or if it came from one of these training jobs.
 
         Raises:
             MalformedId, InvalidRequest, NotFound.

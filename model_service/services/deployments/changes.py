@@ -1,7 +1,7 @@
-"""What is done to a deployment that exists: revised, scaled, switched on and off, rolled back, promoted.
+"""Changes of an existing deployment: update, scale, activate, deactivate, roll back, promote.
 
-A change of what is served makes a new revision, which the inference servers load aside while the one before
-goes on serving. Every change reads the deployment in its own transaction.
+A change of the served models creates a new revision. Inference servers load it in the background while the
+previous revision keeps serving. Every change reads the deployment in its own transaction.
 """
 
 from collections.abc import Callable, Collection
@@ -44,7 +44,7 @@ class DeploymentChanges:
         self._audit = Audit(database)
 
     def replace(self, deployment_id: str, fields: Document, *, revisions: Collection[int] | None) -> Document:
-        """All of what a deployment is made of, by the fields of ``DeploymentService.create``.
+        """Replace the whole deployment, with the fields of ``DeploymentService.create``.
 
         Raises: as ``patch``.
         """
@@ -52,16 +52,17 @@ class DeploymentChanges:
         return self._revise(deployment_id, whole, revisions, lambda before: (None, DEFAULT_CONFIG))
 
     def patch(self, deployment_id: str, fields: Document, *, revisions: Collection[int] | None) -> Document:
-        """Some of it: what is not sent stays; ``config`` is merged deeply.
+        """Change the fields that are sent and keep the others; ``config`` is merged deeply.
 
         Args:
-            revisions: it has one of these; None: whichever it has.
+            revisions: the deployment must be at one of these revisions; None: at any.
 
         Raises:
-            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
-            PreconditionFailed: it has another revision.
-            DeploymentLimitReached: it had failed, and its owner has as many active ones as they may.
-            Conflict: another ``deployment_type``.
+            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as in ``DeploymentPlans``.
+            PreconditionFailed: the deployment is at another revision.
+            DeploymentLimitReached: the deployment had failed, and its owner has as many active ones as their
+                tier allows.
+            Conflict: the request changes the ``deployment_type``.
         """
         return self._revise(
             deployment_id, fields, revisions, lambda before: (before["routing"], before["config"])
@@ -100,7 +101,7 @@ class DeploymentChanges:
         return self._database.transaction(work)
 
     def _renamed(self, before: Document, fields: Document, session: Session) -> Document:
-        """The name and display name to store; nothing where the deployment has the name that was sent."""
+        """Return the name and display name to store; empty if the sent name is the present one."""
         sent = fields.get("name")
         if sent is None or sent in (before["name"], before.get("display_name")):
             return {}
@@ -110,11 +111,11 @@ class DeploymentChanges:
         return dict(names)
 
     def scale(self, deployment_id: str, scaling: Document) -> Document:
-        """How many servers there are: ``replicas``, or what is sent of ``auto_scaling``. No new revision.
+        """Set the number of servers by ``replicas`` or by fields of ``auto_scaling``. Creates no revision.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            InvalidField: fewer at most than at least, or both ways at once.
+            InvalidField: the maximum is below the minimum, or both forms were sent.
         """
         if not scaling or ("replicas" in scaling and len(scaling) > 1):
             message = "send it alone, or some of min_replicas, max_replicas and target_utilization"
@@ -136,22 +137,22 @@ class DeploymentChanges:
         return self._database.transaction(work)
 
     def activate(self, deployment_id: str) -> Document:
-        """Have one that is inactive, or failed, served again. One that is served, or will be, stays so.
+        """Serve an inactive or failed deployment again. One that is active or starting is not changed.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            DeploymentLimitReached: its owner has as many active ones as their tier allows.
+            DeploymentLimitReached: its owner has as many active deployments as their tier allows.
         """
         changes: Document = {"deactivated_at": None, "error_message": None, "load_attempts": {}}
         to = DeploymentStatus.DEPLOYING
         return self._switch(deployment_id, to, SERVED, "reactivated", changes)
 
     def deactivate(self, deployment_id: str) -> Document:
-        """Stop serving it; its keys and its packages stay. One that is inactive stays so.
+        """Stop serving the deployment and keep its keys and packages. An inactive deployment is not changed.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            Conflict: it failed.
+            Conflict: the deployment has failed.
         """
         changes: Document = {"deactivated_at": now()}
         to = DeploymentStatus.INACTIVE
@@ -192,7 +193,7 @@ class DeploymentChanges:
 
         Raises:
             MalformedId, NotFound, NotPermitted, PreconditionFailed.
-            Conflict: there is nothing to go back to; ``details.revisions`` are those that are kept.
+            Conflict: there is no such revision; ``details.revisions`` lists the kept revisions.
         """
 
         def make(note: Note) -> Document:
@@ -212,12 +213,12 @@ class DeploymentChanges:
         return self._idempotency.run(once, make, self._service.get)
 
     def promote(self, deployment_id: str, member: str, *, revisions: Collection[int] | None) -> Document:
-        """Have one member of a split, or its shadow, answer all requests.
+        """Route all requests to one member of a traffic split, or to its shadow.
 
         Raises:
             MalformedId, NotFound, NotPermitted, PreconditionFailed.
             InvalidField: there is no such member.
-            Conflict: requests are not split there.
+            Conflict: the deployment does not split traffic.
         """
 
         def work(session: Session) -> Document:
@@ -235,7 +236,7 @@ class DeploymentChanges:
         return self._database.transaction(work)
 
     def _changeable(self, deployment_id: str, session: Session) -> Document:
-        """As this transaction sees it: a change beside it makes one of the two begin anew."""
+        """Return the deployment as the transaction reads it. A concurrent change makes one of both retry."""
         found = self._service.get(deployment_id)
         require(Permission.DEPLOY, found["model_name"])
         deployment = self._deployments.get(found["_id"], session)
@@ -258,7 +259,7 @@ class DeploymentChanges:
         return after
 
     def _check_room(self, before: Document, session: Session) -> None:
-        """One that failed is tried again with a new revision."""
+        """Check the owner's limit if the deployment has failed, since a new revision starts it again."""
         if before["status"] == DeploymentStatus.FAILED:
             self._limits.check(before["user_id"], session)
 

@@ -1,4 +1,4 @@
-"""Deployments: made, found, deleted. What is changed of one is in ``services.deployments.changes``."""
+"""Create, find and delete deployments. ``services.deployments.changes`` updates existing ones."""
 
 import uuid
 from typing import NoReturn
@@ -25,7 +25,7 @@ from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
 from model_service.storage.deployments.logs import DeploymentLogs
 
-# What the targets of this installation deploy.
+# The deployment types that this installation has a target for.
 OFFERED = AVAILABLE
 
 
@@ -55,18 +55,18 @@ class DeploymentService:
         self._audit = Audit(database)
 
     def create(self, fields: Document, once: Once | None = None) -> tuple[Document, str]:
-        """Store a pending deployment, which its target takes up. Returns it with its key, which is not kept.
+        """Store a pending deployment for its target to deploy. Returns it with its key, which is not stored.
 
-        With ``once`` the key is derived from the request's own, so that its repetition can be told it too.
+        With ``once`` the key is derived from the idempotency key, so that a repeated request returns it too.
 
         Args:
-            fields: ``name``, one of ``deployment_plans.SOURCES``, and what else the API takes.
+            fields: ``name``, one of ``deployment_plans.SOURCES``, and further fields of the API.
 
         Raises:
-            UnsupportedOption: nothing deploys to this type.
-            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as of ``DeploymentPlans``.
-            DeploymentLimitReached: the caller has as many as their tier allows.
-            Conflict: of a repetition: the key was rotated or revoked since.
+            UnsupportedOption: no target deploys this type.
+            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as in ``DeploymentPlans``.
+            DeploymentLimitReached: the caller has as many deployments as their tier allows.
+            Conflict: the request is a repetition, and its key was rotated or revoked since.
         """
         kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
         if kind not in OFFERED:
@@ -130,11 +130,11 @@ class DeploymentService:
         }
 
     def get(self, deployment_id: str) -> Document:
-        """By its id, or by a name or display name that no other deployment which the caller may read has.
+        """Return a deployment by id, or by a name or display name that no other readable deployment has.
 
         Raises:
             NotFound.
-            Conflict: several have that name; ``details.ids`` are theirs.
+            Conflict: several deployments have that name; ``details.ids`` lists them.
         """
         return self._find(deployment_id) or self._raise_missing(deployment_id)
 
@@ -156,10 +156,10 @@ class DeploymentService:
         raise self._suggestions.missing("deployment", reference)
 
     def get_or_deleted(self, deployment_id: str) -> Document:
-        """``get``, for what outlives a deployment: of one that is gone, what its history tells of it.
+        """Like ``get``, but a deleted deployment is found by its id too, as its history describes it.
 
-        Callers who could read it still may: ``model_name`` says who that is, and where it is not known, those
-        who read everything.
+        The callers who could read the deployment still can, by its ``model_name``. If that is unknown, only
+        callers who may read all namespaces can.
 
         Raises:
             NotFound, Conflict.
@@ -171,19 +171,19 @@ class DeploymentService:
         return found or self._raise_missing(deployment_id)
 
     def endpoint_url(self, deployment: Document, registry_url: str) -> str:
-        """Its endpoint's address by the present settings, since an inference server may move.
+        """Return the endpoint's URL by the current settings, since an inference server may move.
 
         Args:
-            registry_url: the registry's address as the client knows it.
+            registry_url: the registry's address as the client sees it.
         """
         kind = DeploymentType(deployment["deployment_type"])
         return deployer_for(kind, self._settings).endpoint_url(deployment["_id"], registry_url)
 
     def search(self, filters: Document, *, page: int, limit: int) -> Page:
-        """Those that match and that the caller may read, newest first, without their revisions.
+        """Return the matching deployments that the caller may read, newest first, without their revisions.
 
         Args:
-            filters: fields and their values; None is no filter. ``name`` may be a display name.
+            filters: fields and their values; None means no filter. ``name`` may be a display name.
         """
         query = readable() | {field: value for field, value in filters.items() if value is not None}
         if "export_job_id" in query:
@@ -194,13 +194,17 @@ class DeploymentService:
         return Page(items, page, limit, total)
 
     def history(self, deployment_id: str, event: str | None, *, page: int, limit: int) -> Page:
-        """What happened to it, newest first; to one that was deleted too. Raises: MalformedId, NotFound."""
+        """Return a page of the deployment's events, newest first; works for deleted deployments too.
+
+        Raises:
+            MalformedId, NotFound.
+        """
         subject = self.get_or_deleted(deployment_id)["_id"]
         items, total = self._history.page(subject, event, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
     def logs(self, deployment_id: str, level: str | None, *, limit: int) -> list[Document]:
-        """What the inference servers told of it, newest first; of this level or a graver one. As ``history``.
+        """Return the inference servers' log entries of this severity or higher, newest first; as ``history``.
 
         Raises:
             MalformedId, NotFound.
@@ -208,11 +212,11 @@ class DeploymentService:
         return self._logs.newest(self.get_or_deleted(deployment_id)["_id"], level, limit)
 
     def delete(self, deployment_id: str) -> str:
-        """Stop serving it and forget its keys; the history stays. Returns its id.
+        """Stop serving the deployment and delete it with its keys; its history stays. Returns its id.
 
         Raises:
             MalformedId, NotFound.
-            NotPermitted: by somebody who may not deploy its model.
+            NotPermitted: the caller may not deploy its model.
         """
         wanted = self.get(deployment_id)
         require(Permission.DEPLOY, wanted["model_name"])

@@ -1,6 +1,6 @@
-"""Keys of endpoints, ``pk_…``: made, listed, rotated, revoked; an inference server notices within a second.
+"""Endpoint keys (``pk_…``): create, list, rotate, revoke. Inference servers apply a change within a second.
 
-256 random bits need no slow hash, since there is nothing to guess: a plain sha256 is kept.
+A key has 256 random bits and cannot be guessed, so it needs no slow hash: its plain sha256 is stored.
 """
 
 import base64
@@ -29,9 +29,9 @@ _SHOWN = 10
 
 
 def new_text(signing: Signing, subject_id: str, once: Once | None) -> str:
-    """256 bits that nobody can guess: random, or of the subject, the request's own key and our secret.
+    """Return a key of 256 bits: random, or derived from the subject, the idempotency key and our secret.
 
-    The latter is the same for the repetition of the request that made the subject.
+    The derived key is the same when the request that creates the subject is repeated.
     """
     if once is None:
         return f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"
@@ -45,7 +45,7 @@ def sha256_of(text: str) -> str:
 
 
 def new_key(key_id: str, text: str, deployment_id: str, name: str, expires_at: datetime | None) -> Document:
-    """What is kept of a key."""
+    """Return the stored document of a key, which does not contain the key itself."""
     return {
         "_id": key_id,
         "deployment_id": deployment_id,
@@ -67,7 +67,7 @@ class DeploymentKeyService:
         signing: Signing,
         find: Callable[[str], Document],
     ) -> None:
-        """``find``: the deployment of that id, for a caller who may read it."""
+        """``find`` returns the deployment with that id if the caller may read it."""
         self._database = database
         self._deployments = deployments
         self._keys = DeploymentKeys(database)
@@ -78,18 +78,22 @@ class DeploymentKeyService:
         self._find = find
 
     def list(self, deployment_id: str) -> list[Document]:
-        """Newest first, with those that expired lately. Raises: MalformedId, NotFound."""
+        """Return the deployment's keys, newest first, including recently expired ones.
+
+        Raises:
+            MalformedId, NotFound.
+        """
         return self._keys.of(self._find(deployment_id)["_id"])
 
     def create(
         self, deployment_id: str, *, name: str, expires_at: datetime | None, once: Once | None = None
     ) -> tuple[Document, str]:
-        """Another key of a deployment. Returns it with its text, which is not kept.
+        """Create another key of a deployment. Returns it with its text, which is not stored.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            InvalidField: it would have expired already.
-            Conflict: it has as many keys as it may have; or of a repetition: the key is gone.
+            InvalidField: ``expires_at`` is in the past.
+            Conflict: the deployment has MOST_KEYS keys; or the key of a repeated request is gone.
         """
         deployment = self._changeable(deployment_id)
         _check_future(expires_at)
@@ -110,11 +114,11 @@ class DeploymentKeyService:
     def rotate(
         self, deployment_id: str, key_id: str, *, grace_s: int, once: Once | None = None
     ) -> tuple[Document, str]:
-        """Another key in place of this one, with its name and its end; this one works for ``grace_s`` more.
+        """Replace a key by a new one of the same name and expiry; the old one is valid for ``grace_s`` more.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            Conflict: it was rotated before, or has expired; or of a repetition: the new key is gone.
+            Conflict: the key was rotated before or has expired; or the key of a repeated request is gone.
         """
         deployment = self._changeable(deployment_id)
         wanted = parse_uuid("key", key_id)
@@ -145,7 +149,7 @@ class DeploymentKeyService:
         return self._idempotency.run(once, make, lambda new_id: self._again(deployment, new_id, once))
 
     def revoke(self, deployment_id: str, key_id: str) -> None:
-        """Have a key work no longer. Raises: MalformedId, NotFound, NotPermitted."""
+        """Revoke a key. Raises: MalformedId, NotFound, NotPermitted."""
         deployment = self._changeable(deployment_id)
         wanted = parse_uuid("key", key_id)
 

@@ -1,4 +1,4 @@
-"""How many deployments of somebody may be active at once, by the owner's tier."""
+"""The limit of a user's active deployments, by the owner's tier."""
 
 from model_service.errors import DeploymentLimitReached
 from model_service.storage.access.users import Users
@@ -14,10 +14,10 @@ class DeploymentLimits:
         self._tiers = tiers
 
     def check(self, owner: str, session: Session) -> None:
-        """Call it in the transaction that gives the owner another active deployment, before it is written.
+        """Check the owner's limit, in the transaction that adds an active deployment and before the write.
 
         Raises:
-            DeploymentLimitReached: they have as many as their tier allows.
+            DeploymentLimitReached: the owner has as many active deployments as their tier allows.
         """
         tier = self._tiers.of_user(owner, self._users.get(owner))
         allowed = self._tiers.of(tier).deployments

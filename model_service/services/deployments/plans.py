@@ -1,4 +1,4 @@
-"""What a request asks of a deployment, as it is stored: the routing between exports, the configuration."""
+"""Validation of a deployment request: the routing between exports and the configuration, as stored."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from model_service.storage.common.db import Document
 from model_service.storage.deployments.documents import DEFAULT_WEIGHT
 from model_service.tiers import Tiers
 
-# Each of them says what is deployed, and how requests find it.
+# The request fields that name the exports to deploy. Each implies a routing mode.
 SOURCES = ("export_job_id", "traffic", "models", "ensemble")
 SPLIT, MODELS, ENSEMBLE = "split", "models", "ensemble"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``unverified``: the exports that an administrator lets pass: {export_job_id, status, verdict}."""
+    """A validated routing. ``unverified``: exports deployed by override: {export_job_id, status, verdict}."""
 
     routing: Document
     unverified: list[Document] = field(default_factory=list)
@@ -39,11 +39,11 @@ class DeploymentPlans:
         self._tiers = tiers
 
     def config(self, asked: Document, base: Document, owner: str) -> Document:
-        """``base`` with what is asked for, whole.
+        """Return the complete configuration: ``base`` with the requested changes.
 
         Raises:
-            InvalidField: fewer replicas at most than at least, or other ones to begin with.
-            NotPermitted: ``gpu_enabled``, and the owner's tier has no GPUs.
+            InvalidField: min_replicas is above max_replicas, or initial_replicas is outside of them.
+            NotPermitted: ``gpu_enabled`` is set, and the owner's tier has no GPUs.
         """
         config = merged(base, asked)
         scaling = config["auto_scaling"]
@@ -78,18 +78,19 @@ class DeploymentPlans:
         present: Document | None = None,
         override: bool = False,
     ) -> Plan:
-        """The routing that ``asked`` describes, by the fields of the API.
+        """Return the routing that the API fields in ``asked`` describe.
 
         Args:
-            base: what is not asked for is as in this routing; without one, as by default.
-            present: the deployment as it is. Its exports were let pass before; others lie in its namespace.
-            override: take exports that are not verified too, on an administrator's word.
+            base: the routing that supplies the fields missing in ``asked``; None: the defaults.
+            present: the deployment that is changed. Its exports are accepted without another verification
+                check, and new exports must be in its namespace.
+            override: also accept exports that are not verified, as an administrator may.
 
         Raises:
-            MalformedId, NotFound: of an export job.
-            NotPermitted: by somebody who may not deploy its model, or override what its verification said.
-            NotVerified: an export is not completed, or was not proven.
-            InvalidField: not exactly one source, or parts that do not fit together.
+            MalformedId, NotFound: an export job's id is malformed, or the job does not exist.
+            NotPermitted: the caller may not deploy its model, or may not override its verification.
+            NotVerified: an export is not completed or not verified.
+            InvalidField: not exactly one source is given, or the fields contradict each other.
         """
         chosen = _Chosen(self._exports, present, override)
         mode, members = self._members(asked, base, chosen)
@@ -128,7 +129,7 @@ class DeploymentPlans:
         return ENSEMBLE, members
 
     def _named(self, wanted: list[Document], chosen: "_Chosen") -> list[Document]:
-        """Each with the name it was given, else with its version's, made unique."""
+        """Return the members, each with its given name or, without one, its version's, made unique."""
         taken = [each["name"] for each in wanted if each.get("name")]
         twice = [name for name in taken if taken.count(name) > 1]
         if twice:
@@ -156,7 +157,7 @@ class DeploymentPlans:
 
 
 class _Chosen:
-    """The export jobs that a request names, each looked at once and let pass."""
+    """The export jobs of a request, each read and checked once."""
 
     def __init__(self, exports: ExportService, present: Document | None, override: bool) -> None:
         self._exports = exports
@@ -221,7 +222,7 @@ def _member(job: Document, name: str, weight: int, inputs: Document | None) -> D
 
 
 def _unique(name: str, taken: Collection[str]) -> str:
-    """``v1.0``, ``v1.0-2``, ``v1.0-3``: the first that nobody has."""
+    """Return the first free name of ``v1.0``, ``v1.0-2``, ``v1.0-3`` and so on."""
     found, number = name, 1
     while found in taken:
         number += 1
@@ -234,7 +235,7 @@ def _of(asked: Document, base: Document | None, part: str) -> Any:
 
 
 def _check(routing: Document) -> None:
-    """Raises: InvalidField: parts that do not fit together."""
+    """Raises: InvalidField: the fields contradict each other."""
     if routing["mode"] == SPLIT:
         if not any(member["weight"] for member in routing["members"]):
             raise InvalidField.of("traffic", "one member at least has a weight above 0")
@@ -249,13 +250,13 @@ def _check(routing: Document) -> None:
 
 
 def _check_chain(members: list[Document], jobs: list[Document]) -> None:
-    """Whether what each member of an ensemble takes is made before it.
+    """Check that each ensemble member's inputs are outputs of earlier members or of the request.
 
     Raises:
-        InvalidField: an output that no earlier member has, or an input that the member does not take.
+        InvalidField: no earlier member has such an output, or the member has no such input.
     """
     made: set[str] = set()
-    unknown: list[str] = []  # members whose outputs their export did not tell
+    unknown: list[str] = []  # members whose export does not list its outputs
     prefixes = tuple(f"{member['name']}." for member in members)
     for member, job in zip(members, jobs, strict=True):
         takes = _names(job.get("inputs"))
@@ -285,7 +286,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def merged(base: Document, changes: Document) -> Document:
-    """``base`` with the changes, deeply: what is not named in an object stays."""
+    """Return ``base`` with the changes merged deeply: keys that an object does not name are kept."""
     result = dict(base)
     for key, value in changes.items():
         nested = isinstance(value, dict) and isinstance(base.get(key), dict)

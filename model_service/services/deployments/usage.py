@@ -1,4 +1,4 @@
-"""What a deployment was asked by hour or by day, what is left of its owner's month, and what it costs."""
+"""Usage of a deployment by hour or day, with the owner's remaining monthly quota and the price."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,16 +16,16 @@ from model_service.tiers import Tiers
 
 Granularity = Literal["hour", "day"]
 _INTERVAL: dict[Granularity, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-# Intervals that are shown by default, and at most.
+# Number of intervals: the default, and the maximum.
 _SHOWN: dict[Granularity, int] = {"hour": 24, "day": 30}
 _MOST: dict[Granularity, int] = {"hour": 31 * 24, "day": 366}
 _FURTHER: dict[Granularity, str] = {"hour": "; granularity=day goes further", "day": ""}
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before anything was counted, and far from the calendar's end
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # older than any count, and within the calendar's range
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Latencies are those of whole requests at the server, from buckets: None where there was none."""
+    """Sums of usage. Latency percentiles are for whole requests at the server; None without requests."""
 
     requests: int
     client_errors: int
@@ -39,7 +39,7 @@ class Sums:
 
     @classmethod
     def of(cls, rows: list[Document]) -> "Sums":
-        """Of rows of ``UsageCounts.by_interval``."""
+        """Add up rows of ``UsageCounts.by_interval``."""
         histogram = [sum(row["histogram"][index] for row in rows) for index in range(LATENCY_BUCKETS)]
         return cls(
             requests=sum(row["requests"] for row in rows),
@@ -56,7 +56,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class UsageRow:
-    """``at``: when the hour or day (UTC) begins."""
+    """Usage of one member and model version in one interval. ``at``: start of the hour or day (UTC)."""
 
     at: datetime
     member: str
@@ -66,7 +66,7 @@ class UsageRow:
 
 @dataclass(frozen=True)
 class Quota:
-    """Of the owner, over all their deployments, deleted ones too. A limit that is None is none."""
+    """The owner's quota over all their deployments, including deleted ones. None means no limit."""
 
     tier: Tier | None
     requests_per_month: int | None
@@ -81,7 +81,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Price:
-    """An estimate by the owner's tier, in the operator's currency; ``of_requests``: of what is shown."""
+    """Price estimate by the owner's tier, in the operator's currency. ``of_requests``: the shown requests."""
 
     per_1000_requests: float
     per_month: float
@@ -90,7 +90,7 @@ class Price:
 
 @dataclass(frozen=True)
 class UsageReport:
-    """``quota`` and ``price``: None for who is neither the owner nor an administrator."""
+    """Usage report. ``quota`` and ``price`` are None unless the caller is the owner or an administrator."""
 
     deployment_id: str
     start: datetime
@@ -119,14 +119,14 @@ class UsageService:
         end: datetime | None = None,
         granularity: Granularity = "hour",
     ) -> UsageReport:
-        """From ``start``, down to the whole interval, to ``end``; by default the last day, or the last 30.
+        """Return the usage from ``start``, rounded down to a whole interval, to ``end``.
 
-        Of a deployment that was deleted too.
+        The default is the last 24 hours or 30 days. Deleted deployments have usage too.
 
         Raises:
             MalformedId, NotFound.
-            InvalidField: ``start`` is not before ``end``, or there are too many intervals between them, or
-                too many members and versions in these.
+            InvalidField: ``start`` is not before ``end``, or the time between them has too many intervals, or
+                too many rows for members and versions.
         """
         deployment = self._deployments.get_or_deleted(deployment_id)
         start, end = _interval(start, end, granularity)
@@ -158,7 +158,7 @@ class UsageService:
 
 
 def _may_know(owner: str) -> bool:
-    """What an owner's other deployments were asked is no business of everybody who may read this one."""
+    """Return whether the caller may see the total usage of the owner, which other readers may not."""
     return actor().name == owner or Permission.ADMIN in actor().everywhere
 
 

@@ -1,7 +1,8 @@
-"""Callbacks of a conversion that runs elsewhere: authenticated by the job's token alone, safe to repeat.
+"""Callbacks of a conversion that runs outside the service. Only the job's token authenticates them.
 
-The caller holds the job as a worker does, by a lease that each callback renews, so no other worker runs it at
-the same time. Once the job has ended, its token is used up: only the callback that ended it may be repeated.
+Callbacks can be repeated safely. The caller holds the job like a worker does, with a lease that each callback
+renews, so no other worker runs the job at the same time. Once the job has ended, its token is used up: only
+the callback that ended it may be repeated.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ _FIDELITY = {
 
 
 class ExportCallbacks:
-    """``lease_s``: how long the caller may be silent before a worker takes the job over."""
+    """Callbacks for export jobs. After ``lease_s`` without a callback, a worker may take the job over."""
 
     def __init__(
         self,
@@ -49,11 +50,11 @@ class ExportCallbacks:
         self._max_package_bytes = max_package_bytes
 
     def authorised(self, job_id: str, token: str) -> Document:
-        """The job that the token is of.
+        """Return the job that the token belongs to.
 
         Raises:
             MalformedId.
-            Unauthorized: there is no such job, or it has another token.
+            Unauthorized: there is no such job, or its token is a different one.
         """
         job = self._exports.get(parse_uuid("export job", job_id))
         expected = (job or {}).get("callback_token_sha256", "")
@@ -64,10 +65,10 @@ class ExportCallbacks:
         return job
 
     def running(self, job: Document, *, percent: float | None, message: str | None) -> Document:
-        """Take the job, or hold on to it, and show its progress.
+        """Claim the job or renew its lease, and store its progress.
 
         Raises:
-            Conflict: it has ended, or a worker has it.
+            Conflict: the job has ended, or a worker holds it.
         """
         self._require_open(job)
         token = self._held(job)
@@ -77,7 +78,11 @@ class ExportCallbacks:
         return self._again(job)
 
     def failed(self, job: Document, *, code: str, message: str) -> Document:
-        """Raises: Conflict: it has ended otherwise, or a worker has it."""
+        """Mark the job as failed.
+
+        Raises:
+            Conflict: the job has ended in another way, or a worker holds it.
+        """
         outcome = {"status": ExportStatus.FAILED, "error_code": code, "error_message": message}
         if job.get("callback") == outcome:
             return job
@@ -94,10 +99,10 @@ class ExportCallbacks:
         return self._again(job)
 
     def completed(self, job: Document) -> Document:
-        """Confirm the package that was sent.
+        """Confirm that the job is completed by the package that was uploaded.
 
         Raises:
-            Conflict: there is none, or the job has ended otherwise.
+            Conflict: there is no package, or the job has ended in another way.
         """
         if _sent_package(job):
             return job
@@ -109,12 +114,12 @@ class ExportCallbacks:
         )
 
     def store_package(self, job: Document, pieces: Iterator[bytes], sha256: str | None) -> Document:
-        """Store the package and complete the job with it. It was not compared here, so it is not verified.
+        """Store the package and complete the job. The package is not compared here, so it is not verified.
 
         Raises:
-            Conflict: the job has ended otherwise, or a worker has it.
-            InvalidField: it is no zip.
-            FileTooLarge, IncompleteUpload: as of any upload.
+            Conflict: the job has ended in another way, or a worker holds it.
+            InvalidField: the body is not a zip.
+            FileTooLarge, IncompleteUpload: as for any upload.
         """
         if not _sent_package(job):
             self._require_open(job)
@@ -144,7 +149,11 @@ class ExportCallbacks:
         return self._again(job)
 
     def _held(self, job: Document) -> str:
-        """The token of the lease by which the caller holds the job. Raises: Conflict: a worker has it."""
+        """Return the token of the caller's lease on the job; claim the job if the caller has no lease.
+
+        Raises:
+            Conflict: a worker holds the job.
+        """
         lease = job.get("lease")
         if (
             lease is not None

@@ -1,6 +1,6 @@
-"""Which models become which formats: from the list of exporters, and from what the running workers report.
+"""Which models convert to which formats, from the list of exporters and the reports of the running workers.
 
-Nothing here says what is possible but FRAMEWORKS, and that only as what a framework's models are uploaded.
+The only list kept here is FRAMEWORKS: the kinds of checkpoint in which each framework's models are uploaded.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from exporters.options import Specification
 from model_service.errors import UnsupportedOption
 from model_service.services.exports.toolchains import Toolchains
 
-# Framework → the kinds of checkpoints of ``exporters.base.FAMILIES`` that its models come as, its own first.
+# Framework → kinds of checkpoint of its models (see ``exporters.base.FAMILIES``), its own kind first.
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "ultralytics": ("ultralytics",),
     "timm": ("state_dict", "pt2", "torchscript"),
@@ -25,7 +25,7 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "lightgbm": ("lightgbm",),
     "onnx": ("onnx",),
 }
-# Other names that models are registered with.
+# Alternative framework names in registered models.
 _ALIASES = {
     "scikit-learn": "sklearn",
     "scikit_learn": "sklearn",
@@ -45,9 +45,10 @@ _QUALITIES = ("excellent", "good", "fair")  # by the number of limitations
 
 @dataclass(frozen=True)
 class Capability:
-    """``quality`` is excellent without ``limitations``, good with one, fair with more.
+    """Whether and how well models of one framework convert to one format.
 
-    ``reason``: why it cannot be made now.
+    ``quality`` is "excellent" without ``limitations``, "good" with one, "fair" with more. ``reason``: why the
+    format is not available now.
     """
 
     supported: bool
@@ -73,7 +74,11 @@ class CapabilityService:
         self._toolchains = toolchains
 
     def of(self, framework: str) -> Framework:
-        """Raises: UnsupportedOption: no framework that is known here."""
+        """Return the capabilities for one framework.
+
+        Raises:
+            UnsupportedOption: the framework is unknown.
+        """
         if framework not in FRAMEWORKS:
             raise UnsupportedOption(
                 f"{framework[:40]!r} is no framework that is known here: it is one of "
@@ -89,12 +94,12 @@ class CapabilityService:
 
     @staticmethod
     def check_possible(framework: str | None, filename: str, export_format: str) -> None:
-        """Refuse a format that no exporter makes of a framework's models, or of a file with such a name.
+        """Reject a format that no exporter produces for this framework's models or for this file name.
 
-        A framework that is not known here is not refused: the worker looks into the file.
+        An unknown framework is not rejected: the worker inspects the file.
 
         Raises:
-            UnsupportedOption: ``details.allowed`` lists the formats that are possible.
+            UnsupportedOption: ``details.allowed`` lists the possible formats.
         """
         name = (framework or "").casefold()
         kinds = FRAMEWORKS.get(_ALIASES.get(name, name))
@@ -116,7 +121,7 @@ class CapabilityService:
 
     @staticmethod
     def options() -> dict[str, Any]:
-        """Format → option → its type, default and allowed values."""
+        """Return format → option → its type, default and allowed values."""
         return {spec.name: spec.to_json()["options"] for spec in registry.specifications()}
 
     def _describe(self, framework: str, reports: Sequence[dict[str, Any]]) -> Framework:
@@ -150,7 +155,7 @@ def _capability(
 
 
 def _limitations(spec: Specification, native: bool) -> list[str]:
-    """What a converted model may lack in comparison with its source, one sentence each."""
+    """Return what a converted model may lack compared with its source, one sentence each."""
     found = {
         "It is converted in two steps, by way of ONNX.": not native,
         "The format has no dynamic axes: every size is fixed when it is converted.": spec.fixes_sizes,
@@ -162,7 +167,7 @@ def _limitations(spec: Specification, native: bool) -> list[str]:
 def _why_not(
     framework: str, name: str, kinds: Sequence[str], reports: Sequence[dict[str, Any]]
 ) -> str | None:
-    """Why no running worker makes the format of such checkpoints; None where one does."""
+    """Return why no running worker converts such checkpoints to the format; None if one does."""
     if not kinds:
         return "No exporter leads from models of this framework to this format."
     if not reports:

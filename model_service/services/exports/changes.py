@@ -1,4 +1,4 @@
-"""What is done to an export job that exists: cancelled, made the default of its source."""
+"""Changes of an existing export job: cancel it, make it the default export of its source."""
 
 from model_service.actor import Permission, actor, require
 from model_service.errors import Conflict
@@ -9,7 +9,7 @@ from model_service.storage.common.audit import Audit
 from model_service.storage.common.db import Database, Document, Session
 from model_service.storage.exports.exports import DefaultTaken, Exports, source_blobs
 
-# Each time another one was faster; so many at once are not met.
+# Each retry means that another caller was faster. So many conflicts in a row do not occur in practice.
 _TRIES = 10
 
 
@@ -22,13 +22,13 @@ class ExportChanges:
         self._audit = Audit(database)
 
     def cancel(self, job_id: str) -> Document:
-        """End a job that waits or runs. Its worker kills the conversion within about a second.
+        """Cancel a pending or running job. Its worker kills the conversion within about a second.
 
-        One that is cancelled already stays as it is.
+        A job that is already cancelled is returned unchanged.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            Conflict: it was completed, or it failed.
+            Conflict: the job was completed or has failed.
         """
         job = self._writable(job_id)
 
@@ -48,11 +48,11 @@ class ExportChanges:
         return after
 
     def set_default(self, job_id: str) -> Document:
-        """Make it the one export that its model's version is deployed from, instead of the one that was.
+        """Make the job the default export of its model version, in place of the previous default.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            Conflict: it is not completed.
+            Conflict: the job is not completed.
         """
         job = self._writable(job_id)
 

@@ -1,4 +1,4 @@
-"""What happens to an export job, as it happens: its log, its progress, its end."""
+"""Live events of an export job: log lines, progress, end."""
 
 import time
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from model_service.states import ExportStatus
 from model_service.storage.common.db import Document
 from model_service.storage.exports.exports import Exports
 
-# How often MongoDB is asked for each stream: while something happens, and while nothing does.
+# Interval between two MongoDB queries of a stream, while events arrive and while there are none.
 _BUSY_S, _QUIET_S = 0.2, 1.0
-# Something is sent at least this often, which finds clients that are gone.
+# Maximum time between two messages of a stream. Sending detects clients that have disconnected.
 HEARTBEAT_S = 5.0
-# A stream keeps a thread. A client that still listens after this long connects again by itself.
+# A stream occupies a thread. A client that still listens after this time reconnects by itself.
 LONGEST_S = 600.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """``id``: how many lines the log had, and one more for the end; a listener that comes back names it."""
+    """``id``: the number of log lines so far, plus one for the end. A client that reconnects sends it."""
 
     id: int
     name: str
@@ -32,9 +32,9 @@ class ExportEvents:
         self._service = service
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[Event | None] | None:
-        """The events after that one, until the job ends; None in between where nothing happened for a while.
+        """Iterate over the events after number ``after`` until the job ends; yields None as a heartbeat.
 
-        No iterator at all when the end was told with ``after``.
+        Returns None instead of an iterator if ``after`` already includes the end.
 
         Raises:
             MalformedId, NotFound.
@@ -69,7 +69,7 @@ class ExportEvents:
 
 
 def _lines(job: Document, seen: int) -> Iterator[tuple[int, str]]:
-    """The lines of the log after ``seen`` with their numbers, as far as they are kept."""
+    """Return the log lines after number ``seen`` with their numbers, as far as they are kept."""
     first = job.get("log_count", 0) - len(job["log"]) + 1
     yield from ((number, line) for number, line in enumerate(job["log"], first) if number > seen)
 

@@ -1,4 +1,4 @@
-"""Export jobs: asked for, found, and what a finished one gives."""
+"""Create, find and retry export jobs, and open their packages."""
 
 import base64
 import hashlib
@@ -74,18 +74,18 @@ class ExportService:
     ) -> Document:
         """Store a pending job and wake a worker.
 
-        Where the same was exported with the same tools before, it is a completed one with that package.
+        If an equal export by the same tools exists, the new job is completed at once with that package.
 
         Args:
-            reuse: False: convert it in any case.
+            reuse: False converts in any case.
 
         Raises:
-            MalformedId, NotFound: of the model, its file or the training job.
-            NotPermitted: by somebody who may not write the model.
-            UnsupportedOption: the format or an option of it is not offered, or the model's framework cannot
-                become that format; ``details.allowed`` is what is offered.
-            InvalidField: no source, or two.
-            ExportLimitReached: the caller has as many as their tier allows.
+            MalformedId, NotFound: the id is malformed, or the model, file or training job does not exist.
+            NotPermitted: the caller may not write the model.
+            UnsupportedOption: the format or an option is not offered, or the model's framework cannot be
+                converted to that format; ``details.allowed`` lists what is offered.
+            InvalidField: no source is given, or two.
+            ExportLimitReached: the caller has as many exports as their tier allows.
         """
         if (model_id is None) == (training_job_id is None):
             raise InvalidField.of("model_id", "exactly one of model_id and training_job_id names the source")
@@ -106,11 +106,11 @@ class ExportService:
         return self._idempotency.run(once, make, self.get)
 
     def retry(self, job_id: str, once: Once | None = None) -> Document:
-        """Ask again for what failed or was cancelled, as a new job: what ended stays as it ended.
+        """Repeat a failed or cancelled export as a new job. The ended job is not changed.
 
         Raises:
             MalformedId, NotFound, NotPermitted, ExportLimitReached.
-            Conflict: it has not ended, or it was completed; or its source file is gone.
+            Conflict: the job has not ended, or it was completed; or its source file is gone.
         """
 
         def make(note: Note) -> Document:
@@ -139,7 +139,7 @@ class ExportService:
             note(document["_id"], session)
             if equal is None:
                 self._limits.check(session)
-            # A pending job holds on to its source: a deleted model can still be converted to the end.
+            # A pending job holds a reference to its source, so a model deleted meanwhile is still converted.
             held = source_blobs(document) if equal is None else [equal["package"]["file_id"]]
             if not self._blobs.retain_all(held, session):
                 raise gone()
@@ -159,7 +159,7 @@ class ExportService:
         return document
 
     def callback_token(self, job_id: str) -> str:
-        """The token with which a converter elsewhere answers for this job; returned to the job's creator."""
+        """Return the token by which an external converter authenticates; the job's creator receives it."""
         digest = hmac.digest(self._signing.key("export-callback"), job_id.encode(), "sha256")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -171,13 +171,13 @@ class ExportService:
         return job
 
     def search(self, filters: dict[str, Any], *, page: int, limit: int) -> Page:
-        """Those that match and that the caller may read, newest first.
+        """Return the matching jobs that the caller may read, newest first.
 
         Args:
-            filters: fields and their values; ``model_id`` may be a reference, and None is no filter.
+            filters: fields and their values; ``model_id`` may be a reference; None means no filter.
 
         Raises:
-            MalformedId, InvalidRequest, NotFound: of the model.
+            MalformedId, InvalidRequest, NotFound: the model's id is malformed or the model does not exist.
         """
         query = readable() | {field: value for field, value in filters.items() if value is not None}
         if "model_id" in query:
@@ -186,26 +186,30 @@ class ExportService:
         return Page(items, page, limit, total)
 
     def of_model(self, reference: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
-        """Raises: MalformedId, InvalidRequest, NotFound: of the model."""
+        """Return the export jobs of one model.
+
+        Raises:
+            MalformedId, InvalidRequest, NotFound: the model's id is malformed or the model does not exist.
+        """
         model_id = self._models.get(reference)["_id"]
         return self.search(filters | {"model_id": str(model_id)}, page=page, limit=limit)
 
     def of_training_job(self, job_id: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
-        """Of every model that came from that run; ``is_default`` is of the run.
+        """Return the export jobs of all models of a training job; ``is_default`` means the run's default.
 
         Raises:
-            MalformedId, NotFound: of the training job.
+            MalformedId, NotFound: the id is malformed or the training job does not exist.
         """
         wanted = filters | {"is_training_default": filters.get("is_default"), "is_default": None}
         training_job_id = self._origins.training_job(job_id)["_id"]
         return self.search(wanted | {"training_job_id": training_job_id}, page=page, limit=limit)
 
     def open_package(self, job_id: str) -> StoredFile:
-        """The package as a zip; of a job whose verification failed too, for diagnosis.
+        """Open the package as a zip. A job whose verification failed has one too, for diagnosis.
 
         Raises:
             MalformedId, NotFound.
-            Conflict: the job left no package, or not yet.
+            Conflict: the job has no package, or not yet.
         """
         job = self.get(job_id)
         if "package" not in job:

@@ -1,4 +1,4 @@
-"""How many exports somebody may ask for, by the user's tier."""
+"""Limits of a user's exports, by tier."""
 
 from math import ceil
 
@@ -8,7 +8,7 @@ from model_service.storage.common.db import Session, now
 from model_service.storage.exports.quotas import DAY, ExportQuotas
 from model_service.tiers import Tiers
 
-# A conversion takes about that long.
+# Typical duration of a conversion.
 _RETRY_S = 60
 
 
@@ -18,10 +18,10 @@ class ExportLimits:
         self._tiers = tiers
 
     def check(self, session: Session) -> None:
-        """Call it in the transaction that stores an export of the caller, before it is stored.
+        """Check the caller's limits. Call it in the transaction that stores an export, before the insert.
 
         Raises:
-            ExportLimitReached: they have as many as their tier allows.
+            ExportLimitReached: the caller has as many exports as their tier allows.
         """
         who = actor()
         tier = self._tiers.tier_of(who.name, who.tier)

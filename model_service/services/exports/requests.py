@@ -1,4 +1,4 @@
-"""What an export is asked for with: checked before a job exists, and stored as its document."""
+"""Validation of export requests before a job exists, and the job document that stores them."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ from model_service.states import ExportStatus
 from model_service.storage.common.db import Document, now
 
 FORMATS = tuple(specification.name for specification in registry.specifications())
-# Parts of export_config that describe the model rather than the format; every package carries them.
+# Parts of export_config that describe the model rather than the format; every package contains them.
 PROCESSING = ("classes", "preprocessing", "postprocessing")
-# What a job was asked for with.
+# The fields of a job that come from its request.
 _ASKED = (
     *("model_id", "model_name", "namespace", "model_version", "framework", "task_type", "training_job_id"),
     *("export_format", "export_config", "processing", "optimization_config", "validation_config"),
     *("source", "version_tag"),
 )
 _FILE = ("path", "file_id", "size_bytes", "checksum")
-# A file of a model version that is no part of the model: inputs on which its exports are compared too.
+# A file of a model version that is not part of the model: additional inputs for comparing its exports.
 SAMPLE_INPUTS = "sample_inputs.npz"
 
 
@@ -34,10 +34,10 @@ def checked(
     optimization_config: Document | None,
     validation_config: Document | None,
 ) -> tuple[Document, Document]:
-    """The format's options with their defaults filled in, and the processing.
+    """Return the format's options with their defaults filled in, and the processing.
 
     Raises:
-        UnsupportedOption: the format or an option of it is not offered; ``details.allowed`` is.
+        UnsupportedOption: the format or an option is not offered; ``details.allowed`` lists what is.
     """
     options = dict(export_config)
     processing = {part: options.pop(part, None) for part in PROCESSING}
@@ -58,7 +58,7 @@ def checked(
 
 
 def is_wanted(validation_config: Document | None) -> bool:
-    """``{"enabled": false}`` asks for nothing, whatever else is in it."""
+    """Return whether validation is requested; ``{"enabled": false}`` disables it."""
     return bool(validation_config and validation_config.get("enabled") is not False)
 
 
@@ -70,7 +70,7 @@ def new_job(
     version_tag: str | None,
     validation_config: Document | None = None,
 ) -> Document:
-    """A pending job for the caller; its version is given when it is stored."""
+    """Create a pending job for the caller. Its version is assigned when it is stored."""
     asked = {
         "model_id": model["_id"],
         "model_name": model["name"],
@@ -91,9 +91,9 @@ def new_job(
 
 
 def again(job: Document) -> Document:
-    """A pending job for what an ended one was asked for: the same source, the same options."""
+    """Create a pending job with the request of an ended one: the same source, the same options."""
     asked = {field: job[field] for field in _ASKED}
-    # One undertaking has one trace.
+    # A retry keeps the trace id of the first job.
     return _pending(asked) | {"trace_id": job["trace_id"], "retry_of": job["_id"]}
 
 
@@ -119,16 +119,16 @@ def _pending(asked: Document) -> Document:
 
 
 def source_of(model: Document) -> Document:
-    """What the job fetches: the primary file, or where the version has several, all of them.
+    """Return the source that the job fetches: the primary file, or all files if the version has several.
 
-    The checksum of several is that of the lines ``CHECKSUM  PATH``, in the order of the paths.
+    The checksum of several files is the sha256 of the lines ``CHECKSUM  PATH``, sorted by path.
     """
     samples = [file for file in model["files"] if file["path"] == SAMPLE_INPUTS]
     others = [file for file in model["files"] if file["path"] != SAMPLE_INPUTS]
     if not samples or not others:
         return _files_of(model["file_metadata"], model["files"])
     primary = model["file_metadata"]
-    if primary.get("path", primary["filename"]) == SAMPLE_INPUTS:  # it was uploaded first
+    if primary.get("path", primary["filename"]) == SAMPLE_INPUTS:  # the sample inputs were uploaded first
         primary = {"filename": others[0]["path"].rpartition("/")[2], **others[0]}
     reference = {key: samples[0][key] for key in ("file_id", "size_bytes", "checksum")}
     return {**_files_of(primary, others), "sample_inputs": reference}
@@ -149,7 +149,10 @@ def _files_of(primary: Document, stored: list[Document]) -> Document:
 
 
 def _digest(asked: Document) -> str:
-    """Of everything but the tools that decides about a package's bytes. Of one model: its name is in them."""
+    """Return the digest of everything except the tools that determines a package's bytes.
+
+    The model's id is included because the package contains its name.
+    """
     source = {key: asked["source"].get(key) for key in ("checksum", "filename", "primary")}
     if "sample_inputs" in asked["source"]:
         source["sample_inputs"] = asked["source"]["sample_inputs"]["checksum"]

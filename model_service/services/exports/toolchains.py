@@ -1,4 +1,4 @@
-"""What the running workers can convert, and with which versions of which tools: as they report it."""
+"""The toolchains of the running workers: what they can convert, with which versions of which tools."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ class Toolchains:
         self._workers = workers
 
     def digests(self) -> list[str]:
-        """Of the toolchains that an export asked for now may be made with; none where no worker runs."""
+        """Return the digests of the toolchains that may convert a new export; empty if no worker runs."""
         return sorted({report["digest"] for report in self.reports()})
 
     def reports(self) -> list[dict[str, Any]]:
-        """What each running worker said of its tools, as ``jobs.toolchain.Toolchain.to_json`` does."""
+        """Return the toolchain report of each running worker, see ``jobs.toolchain.Toolchain.to_json``."""
         return [worker["toolchain"] for worker in self._workers.alive(ALIVE_S) if worker.get("toolchain")]

@@ -1,4 +1,4 @@
-"""Changing one file of a version or dataset: the edit, the rule, the trash and the references at once."""
+"""Change one file of a version or dataset: edit, consent, trash and blob references in one transaction."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -15,7 +15,7 @@ from model_service.storage.common.file_entries import FilesEdit
 
 
 class Outcome(Enum):
-    """What storing a file did: nothing was at its path, something was, or its bytes were there already."""
+    """Result of storing a file: a new path, other bytes at the path, or the same bytes as before."""
 
     CREATED = "created"
     REPLACED = "replaced"
@@ -23,7 +23,7 @@ class Outcome(Enum):
 
 
 class Stored(NamedTuple):
-    """The document after storing a file, with those of its files that this concerned."""
+    """The document after storing a file, with at least those of its files that the change affects."""
 
     document: Document
     outcome: Outcome
@@ -45,14 +45,14 @@ class FileChanges:
         action: str,
         consent: Consent,
     ) -> Stored:
-        """Change the file at a path; the files that this takes away go to the trash with their blobs.
+        """Change the file at a path; files that the change removes go to the trash with their blobs.
 
-        The caller that stores a file has counted a reference to its blob.
+        A caller that stores a file has already counted a reference to its blob.
 
         Raises:
-            NotFound, NotPermitted, Conflict: the document is gone, or takes no files.
-            WouldReplace, ConfirmationRequired: the caller did not agree to it.
-            what ``edit`` raises.
+            NotFound, NotPermitted, Conflict: the document is gone, or its files cannot be changed.
+            WouldReplace, ConfirmationRequired: the caller did not consent to the change.
+            Any error that ``edit`` raises.
         """
         wanted: FilesEdit | None = None
 
@@ -64,14 +64,14 @@ class FileChanges:
             return wanted
 
         change = self.holder.change_file(document_id, path, checked, session, action=action)
-        if change is None or wanted is None:  # deleted meanwhile
+        if change is None or wanted is None:  # the document was deleted meanwhile
             raise NotFound(self.holder.kind, str(document_id))
         put = wanted.put
         lost = lost_files(change.before, wanted)
         replaced_by = put["checksum"] if put is not None else None
         self._removed.put(self.holder.kind, change.before, lost, session, replaced_by=replaced_by)
         if put is not None and not is_new(change.before, wanted):
-            self._blobs.release(put["file_id"], session)  # it was counted a second time
+            self._blobs.release(put["file_id"], session)  # the caller counted a second reference
         if change.after is change.before:
             return Stored(change.after, Outcome.UNCHANGED)
         created = put is not None and file_at(change.before, path) is None

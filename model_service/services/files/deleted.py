@@ -1,4 +1,4 @@
-"""The trash of files: what was replaced or removed of a version or dataset, and bringing it back."""
+"""The trash of files: list, restore and purge replaced or removed files of a version or dataset."""
 
 from model_service.errors import MalformedId, NotFound
 from model_service.services.common.paging import Page
@@ -13,7 +13,7 @@ from model_service.storage.common.db import Database, Document, Session, object_
 
 
 class DeletedFiles:
-    """The trash of one kind of documents, as ``HeldFiles``."""
+    """The trash of files for one kind of document, as ``HeldFiles``."""
 
     def __init__(self, database: Database, holder: Holder, blobs: Blobs) -> None:
         self._database = database
@@ -23,7 +23,7 @@ class DeletedFiles:
         self._changes = FileChanges(holder, self._removed, blobs)
 
     def page(self, reference: str, page: int, limit: int) -> Page:
-        """The files that were replaced or removed and can be restored, the last removed first.
+        """Return the replaced or removed files that can be restored, most recently removed first.
 
         Raises:
             MalformedId, NotFound.
@@ -33,13 +33,13 @@ class DeletedFiles:
         return Page(items, page, limit, total)
 
     def restore(self, reference: str, removed_id: str, *, consent: Consent = NOTHING) -> tuple[Stored, str]:
-        """Bring a removed file back to its path; what is there by then goes to the trash in its turn.
+        """Restore a removed file to its path; a file that is there now goes to the trash.
 
-        Returns also the path.
+        Returns the stored file and its path.
 
         Raises:
             MalformedId, NotFound, NotPermitted, WouldReplace, ConfirmationRequired.
-            Conflict: the document is archived, or full.
+            Conflict: the document is archived, or has the maximum number of files.
         """
         document, removed = self._writable_removed(reference, removed_id)
         entry, was_primary = removed["file"], removed["was_primary"]
@@ -61,7 +61,7 @@ class DeletedFiles:
             return self._database.transaction(work), new.path
 
     def purge(self, reference: str, removed_id: str) -> Document:
-        """Remove a file from the trash for good. Returns what it was.
+        """Remove a file from the trash permanently. Returns its trash entry.
 
         Raises:
             MalformedId, NotFound, NotPermitted.

@@ -1,4 +1,4 @@
-"""What storing or removing one file makes of a version's files, and which one is the primary one then."""
+"""How storing or removing one file changes a version's files and its primary file."""
 
 from model_service.errors import Conflict
 from model_service.services.files.files import NewFile
@@ -7,7 +7,7 @@ from model_service.storage.common.db import Document
 from model_service.storage.common.file_entries import FilesEdit
 
 MAX_FILES = 10_000
-# A version is one document, and MongoDB's documents end at 16 MiB.
+# A version is one MongoDB document, and these are limited to 16 MiB.
 MAX_PATHS_BYTES = 8 * 1024 * 1024
 
 
@@ -16,16 +16,16 @@ def file_at(document: Document, path: str) -> Document | None:
 
 
 def with_file(before: Document, entry: Document, new: NewFile) -> FilesEdit:
-    """A version gets this file at its path, in the place of what is there; the same bytes stay as they are.
+    """Return the edit that puts a file at its path and replaces a file there; equal bytes change nothing.
 
     Raises:
-        Conflict: it has as many files as a version may, or too many long paths.
+        Conflict: the version has the maximum number of files, or of bytes in paths.
     """
     path = entry["path"]
     primary = before["file_metadata"]
     there = file_at(before, path)
     if there is not None and there["checksum"] == entry["checksum"]:
-        entry = there  # sent again: nothing of it changes
+        entry = there  # the same bytes again: the entry stays unchanged
     present = {file["path"] for file in before["files"]}
     replaced = {_primary_path(before)} if new.replaces_primary and primary is not None else set()
     removed = (replaced & present) - {path}
@@ -46,7 +46,7 @@ def with_file(before: Document, entry: Document, new: NewFile) -> FilesEdit:
 
 
 def without_file(before: Document, path: str) -> FilesEdit:
-    """A version loses the file at a path; the only one that is left is the primary one."""
+    """Return the edit that removes the file at a path; a single file that is left becomes the primary one."""
     left = [file for file in before["files"] if file["path"] != path]
     primary = before["file_metadata"]
     if primary is not None and _primary_path(before) == path:
@@ -57,7 +57,7 @@ def without_file(before: Document, path: str) -> FilesEdit:
 
 
 def is_new(before: Document, edit: FilesEdit) -> bool:
-    """Whether the edit puts other bytes at its path than there are."""
+    """Return whether the edit puts different bytes at its path."""
     put = edit.put
     there = file_at(before, put["path"]) if put is not None else None
     return there is None or put is None or there["checksum"] != put["checksum"]

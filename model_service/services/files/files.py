@@ -1,4 +1,4 @@
-"""A stored file that can be sent, and a new one that comes in."""
+"""A stored file ready for download, and a description of a new file to store."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from model_service.storage.blobs.blobs import Blob, Blobs
 
 @dataclass(frozen=True)
 class StoredFile:
-    """``read(start, stop)`` gives the bytes ``[start, stop)`` in pieces; nothing is read before that."""
+    """A file for download. ``read(start, stop)`` yields the bytes ``[start, stop)`` and reads them lazily."""
 
     filename: str
     sha256: str
@@ -37,13 +37,13 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class NewFile:
-    """Where a file goes in its version, and what it is there.
+    """Path and role of a new file in its version.
 
     Args:
-        path: a checked one.
-        primary: make it the primary file; else it is only where there is no other.
-        replaces_primary: instead of the present primary file, wherever that is.
-        filename, file_format: of the primary file; None: as the path tells.
+        path: a validated path.
+        primary: make it the primary file; otherwise it becomes primary only if the version has none.
+        replaces_primary: replace the present primary file, whatever its path.
+        filename, file_format: name and format of the primary file; None: derived from the path.
     """
 
     path: str
@@ -63,16 +63,16 @@ class NewFile:
         primary: bool = False,
         file_format: str | None = None,
     ) -> "NewFile":
-        """A file at a path. Raises: InvalidField: no path, or no known format."""
+        """Describe a file at a path. Raises: InvalidField: the path is invalid or the format unknown."""
         checked = check_format(file_format) if file_format else None
         return cls(check_new_path(path), media_type(content_type), primary, file_format=checked)
 
     @classmethod
     def of_holder(cls, holder: str, filename: str | None, file_format: str | None = None) -> "NewFile":
-        """The own file of what has that name, instead of the one it had.
+        """Describe the primary file of a model or dataset named ``holder``; it replaces the present one.
 
         Raises:
-            InvalidField: no known format.
+            InvalidField: the format is unknown.
         """
         checked = check_format(file_format) if file_format else None
         name = download_name(filename, holder.rpartition("/")[2], checked)
@@ -87,7 +87,7 @@ class NewFile:
 
 
 def require_announced(what: str, sha256: str, announced: str | None) -> None:
-    """Raises: IncompleteUpload: ``what`` has another sha256 than was announced."""
+    """Raises: IncompleteUpload: ``sha256`` differs from the announced one; ``what`` starts the message."""
     if announced is not None and announced.lower() != sha256:
         raise IncompleteUpload(
             f"{what} sha256 {sha256}, not the announced one.", expected=announced, actual=sha256

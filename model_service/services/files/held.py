@@ -1,6 +1,6 @@
-"""The files of a model version, or of a dataset: at paths, one of them the primary one that a download gives.
+"""The files of a model version or dataset, stored at paths. A download returns the primary file.
 
-The primary file is the one that was sent as the holder's own, or was asked to be, or is the only one.
+The primary file is the one uploaded as the holder's own file, the one chosen as primary, or the only file.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from model_service.storage.blobs.removed_files import RemovedFiles
 from model_service.storage.common.db import Database, Document, Session
 from model_service.storage.common.file_entries import FilesEdit
 
-# Whether a request's conditions hold for the file at its path: its sha256, or None where there is none.
+# Whether a request's conditions hold for the file at its path: given its sha256, or None if there is no file.
 Condition = Callable[[str | None], bool]
 
 
@@ -37,7 +37,7 @@ def unconditional(sha256: str | None) -> bool:
 
 
 class HeldFiles:
-    """The files of one kind of documents; the ``holder`` says which, and who may change them."""
+    """The files of one kind of document; ``holder`` determines the kind and who may change the files."""
 
     def __init__(self, database: Database, holder: Holder, blobs: Blobs, *, max_file_size: int) -> None:
         self._database = database
@@ -47,13 +47,13 @@ class HeldFiles:
         self.max_file_size = max_file_size
 
     def writable(self, reference: str, path: str | None = None) -> Document:
-        """A document that takes a file, asked before its bytes are read.
+        """Return a document that accepts files; checked before a file's bytes are read.
 
-        Of its files it has those at least that a change at the path may concern.
+        The document contains at least those of its files that a change at the path may affect.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            Conflict: it is archived.
+            Conflict: the document is archived.
         """
         document = self._holder.get_for_file(reference, path)
         self._holder.require_takes_files(document, reference)
@@ -70,23 +70,24 @@ class HeldFiles:
         consent: Callable[[], Consent] = lambda: NOTHING,
         ask_first: bool = True,
     ) -> Stored:
-        """Stream a file in and publish it at its path, as far as ``services.models.replacement`` allows.
+        """Stream a file in and publish it at its path, by the rules of ``services.models.replacement``.
 
-        A file whose announced sha256 is refused, or is the stored one's, is not stored at all.
+        If a file's announced sha256 is rejected or equals the stored file's, nothing is stored.
 
         Args:
-            document: a ``writable`` one.
-            pieces: the bytes, in any sizes.
-            sha256: 64 hexadecimal digits that the bytes must have, where the sender knows them.
-            consent: what the sender agreed to; a form may tell it behind its file.
-            ask_first: refuse by the announced sha256, before the bytes are read.
+            document: the result of ``writable``.
+            pieces: the bytes, in pieces of any size.
+            sha256: the 64 hexadecimal digits that the bytes must have, if the client announced them.
+            consent: returns what the client consented to; a form may send it after the file.
+            ask_first: check the announced sha256 before the bytes are read.
 
         Raises:
-            NotFound, NotPermitted, Conflict: as of ``writable``, meanwhile; the version is full.
-            WouldReplace, ConfirmationRequired: nothing is kept.
-            FileTooLarge: more than MAX_FILE_SIZE. Nothing is kept.
-            IncompleteUpload: empty, or not the bytes that ``sha256`` announced. Nothing is kept.
-            PreconditionFailed: ``condition`` does not hold when the bytes are there. Nothing is kept.
+            NotFound, NotPermitted, Conflict: as ``writable``, if the document changed meanwhile; or the
+                version has the maximum number of files.
+            WouldReplace, ConfirmationRequired: nothing is stored.
+            FileTooLarge: more than MAX_FILE_SIZE. Nothing is stored.
+            IncompleteUpload: no bytes, or not the ones that ``sha256`` announced. Nothing is stored.
+            PreconditionFailed: ``condition`` does not hold once the bytes are there. Nothing is stored.
         """
         check_condition(condition, file_at(document, new.path))
         if ask_first and sha256 is not None and self.announced(document, new, sha256, consent()):
@@ -108,10 +109,10 @@ class HeldFiles:
         return self.publish(document, written, new, condition=condition, consent=agreed)
 
     def announced(self, document: Document, new: NewFile, sha256: str, consent: Consent) -> bool:
-        """Whether a file of this sha256 would change nothing, asked before its bytes are sent.
+        """Return whether a file with this sha256 would change nothing; called before its bytes are sent.
 
         Raises:
-            Conflict, WouldReplace, ConfirmationRequired: it would be refused.
+            Conflict, WouldReplace, ConfirmationRequired: the file would be rejected.
         """
         entry = {"path": new.path, "checksum": f"sha256:{sha256.lower()}", "file_id": None, "size_bytes": 0}
         edit = with_file(document, entry, new)
@@ -120,7 +121,7 @@ class HeldFiles:
         return unchanged and not is_new(document, edit)
 
     def _require_same(self, pieces: Iterable[bytes], sha256: str) -> None:
-        """Read bytes that are stored already. Raises: IncompleteUpload, FileTooLarge: they are other ones."""
+        """Read bytes that are stored already. Raises: IncompleteUpload, FileTooLarge: the bytes differ."""
         digest, size = hashlib.sha256(), 0
         for piece in pieces:
             digest.update(piece)
@@ -140,16 +141,16 @@ class HeldFiles:
         also: Callable[[Blob, Session], None] | None = None,
         keep: bool = False,
     ) -> Stored:
-        """Make written bytes the file at a path, in one transaction.
+        """Publish written bytes as the file at a path, in one transaction.
 
-        Returns the document as it is then, with those of its files that this concerned.
+        Returns the changed document, with at least those of its files that the change affects.
 
         Args:
-            also: what else belongs into the transaction; what it raises ends it.
-            keep: leave the bytes where they are when it fails, for another try.
+            also: runs in the same transaction; an error that it raises aborts the transaction.
+            keep: if publishing fails, keep the written bytes for another attempt.
 
         Raises:
-            as ``store``; the bytes are removed then.
+            As ``store``; the written bytes are then removed, unless ``keep``.
         """
         done = Stored(document, Outcome.UNCHANGED)
 
@@ -183,7 +184,7 @@ class HeldFiles:
         condition: Condition = unconditional,
         consent: Consent = NOTHING,
     ) -> Document:
-        """Move the file at a path to the trash. Returns the document without it, as ``publish`` does.
+        """Move the file at a path to the trash. Returns the changed document, as ``publish`` does.
 
         Raises:
             MalformedId, InvalidField, NotFound, NotPermitted, PreconditionFailed, ConfirmationRequired.
@@ -208,19 +209,23 @@ class HeldFiles:
             return self._database.transaction(work).document
 
     def get_with_file(self, reference: str) -> Document:
-        """Raises: MalformedId, NotFound: no such document, or it has no file yet."""
+        """Return a document that has a primary file.
+
+        Raises:
+            MalformedId, NotFound: there is no such document, or it has no file yet.
+        """
         document = self._holder.get(reference)
         if document["file_metadata"] is None:
             raise NoFile(reference, self._holder.kind)
         return document
 
     def open_primary(self, document: Document) -> StoredFile:
-        """The primary file of a document that has one."""
+        """Open the primary file of a document that has one."""
         file = document["file_metadata"]
         return StoredFile.of(blob_of(file), file["filename"], self._blobs)
 
     def open(self, document: Document, path: str) -> StoredFile:
-        """Raises: InvalidField: no path. NotFound: no file at it."""
+        """Open the file at a path. Raises: InvalidField: invalid path. NotFound: no file there."""
         path = check_path(path)
         file = file_at(document, path)
         if file is None:
@@ -229,7 +234,7 @@ class HeldFiles:
         return StoredFile.of(blob_of(file), path.rpartition("/")[2], self._blobs, content_type)
 
     def archive(self, document: Document) -> FileArchive:
-        """All files of a document. Raises: NoFile: it has none."""
+        """Return all files of a document as a zip. Raises: NoFile: it has none."""
         if not document["files"]:
             raise NoFile(str(document["_id"]), self._holder.kind)
         return FileArchive.of(document, self._blobs)

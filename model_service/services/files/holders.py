@@ -1,4 +1,4 @@
-"""What has files: model versions and datasets. ``HeldFiles`` stores, opens and removes them for either."""
+"""Holders of files: model versions and datasets. ``HeldFiles`` works with either."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +20,7 @@ Edit = Callable[[Document], FilesEdit]
 
 
 class Holder(Protocol):
-    """One kind of documents with ``files``, ``file_metadata`` and ``size_bytes``."""
+    """One kind of document with ``files``, ``file_metadata`` and ``size_bytes``."""
 
     kind: Kind
 
@@ -28,21 +28,21 @@ class Holder(Protocol):
         """Raises: MalformedId, NotFound."""
 
     def get_for_file(self, reference: str, path: str | None) -> Document:
-        """As ``get``, with those of its files at least that a change at the path may concern."""
+        """Like ``get``, with at least those of its files that a change at the path may affect."""
 
     def require_takes_files(self, document: Document, reference: str) -> None:
-        """Raises: NotFound, NotPermitted, Conflict: its files cannot be changed, or not by the caller."""
+        """Raises: NotFound, NotPermitted, Conflict: nobody may change its files, or not this caller."""
 
     def changing(self, document_id: Any) -> AbstractContextManager[object]:
-        """Held around the transaction that changes the document."""
+        """Return a context manager that encloses the transaction that changes the document."""
 
     def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
-        """What depends on its files, at most MAX_NAMED of each kind."""
+        """Return the documents that depend on its files, at most MAX_NAMED of each kind."""
 
     def change_file(
         self, document_id: Any, path: str, edit: Edit, session: Session, *, action: str
     ) -> Change | None:
-        """Change the file at a path by what ``edit`` makes of it; None when there is no document."""
+        """Change the file at a path as ``edit`` decides; None if there is no such document."""
 
 
 class ModelHolder:
@@ -107,7 +107,7 @@ class DatasetHolder:
         require(Permission.WRITE, document["name"])
 
     def changing(self, document_id: Any) -> AbstractContextManager[object]:
-        return nullcontext()  # no cache holds a dataset
+        return nullcontext()  # datasets are not cached
 
     def dependents(self, document: Document, session: Session | None) -> list[Dependent]:
         users = self._dependents.users_of(document["_id"], session, MAX_NAMED)

@@ -1,4 +1,4 @@
-"""What files are called: paths inside a version, names of downloads, formats."""
+"""Names of files: paths inside a version, download names, formats, media types."""
 
 import re
 import unicodedata
@@ -31,30 +31,30 @@ FORMATS = {
     ".zip": "zip",
 }
 BINARY = "binary"
-# What a download of that format is called where its sender gave it no name.
+# Extension of a download by format, for a file that was uploaded without a name.
 EXTENSIONS = {name: suffix for suffix, name in reversed(FORMATS.items())} | {
     BINARY: ".bin",
     "pickle": ".pkl",
     "torchscript": ".ts",
 }
-# A file system's limit is 255 bytes a name; the rest is left for the suffix of a temporary file.
+# File systems allow 255 bytes in a name; the rest is left for the suffix of a temporary file.
 MAX_NAME_BYTES = 200
-# Characters that change the direction of the text around them, so that a name can be shown as another one.
+# Characters that change the text direction, which can make a name look like a different one.
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Control characters, halves of surrogate pairs, line and paragraph separators.
+# Control characters, surrogates, line and paragraph separators.
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _NOT_ON_WINDOWS = frozenset('<>:"|?*')
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}")
-# What a client sends when it was told nothing: no statement about the file.
+# Media types that clients send by default, which say nothing about the file.
 _MEANINGLESS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 
 def check_new_path(path: str) -> str:
-    """The path of a file that is about to be stored; ``check_path`` also reads the paths of older files.
+    """Validate the path of a new file. ``check_path`` also accepts paths of files stored earlier.
 
     Raises:
-        InvalidField: as ``check_path``; a line separator, a character that reverses the text around it, or
-            U+FFFD, by which an HTTP server replaces what is not UTF-8.
+        InvalidField: as ``check_path``; or a line separator, a character that changes the text direction, or
+            U+FFFD, which an HTTP server puts in place of invalid UTF-8.
     """
     normal = check_path(path)
     if "\ufffd" in normal:
@@ -66,13 +66,13 @@ def check_new_path(path: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """A file's path in its version, in Unicode's composed form (NFC), so that a name has one spelling.
+    """Validate a file's path in its version and normalise it to NFC, so that a name has one spelling.
 
-    It never meets a disk here, but it will meet one where it is downloaded to. Case is kept and matters.
+    The service does not use paths on its own disk, but clients do after a download. Paths are case-sensitive.
 
     Raises:
         InvalidField: empty, absolute, too long, a segment that is empty or ``.`` or ``..``, a backslash, a
-            control character or half of a surrogate pair.
+            control character or a surrogate.
     """
     normal = unicodedata.normalize("NFC", path)
     problem = None
@@ -88,11 +88,11 @@ def check_path(path: str) -> str:
 
 
 def safe_filename(name: str | None) -> str:
-    """The last component of a client's path, in NFC, as a name that every file system takes.
+    """Return the last component of a client's path, in NFC, as a name that is valid on every file system.
 
-    Letters of all scripts stay. Removed are control characters, characters that change the direction of the
-    text, what Windows does not allow in names, and dots and spaces at both ends. A name of more than
-    MAX_NAME_BYTES of UTF-8 is shortened in front of its suffix. Empty where nothing is left.
+    Letters of all scripts are kept. Removed are control characters, characters that change the text
+    direction, characters that Windows forbids in names, and dots and spaces at both ends. A name of more than
+    MAX_NAME_BYTES of UTF-8 is shortened before its suffix. The result may be empty.
     """
     last = (name or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
     dropped = _BIDI_CONTROLS | _NOT_ON_WINDOWS
@@ -101,19 +101,19 @@ def safe_filename(name: str | None) -> str:
     )
     safe = unicodedata.normalize("NFC", kept).strip(". ")
     suffix = PurePosixPath(safe).suffix
-    if len(suffix.encode()) > MAX_NAME_BYTES // 4:  # a sentence with a dot in it
+    if len(suffix.encode()) > MAX_NAME_BYTES // 4:  # not a suffix but text after a dot
         suffix = ""
     stem = safe.removesuffix(suffix).encode()[: MAX_NAME_BYTES - len(suffix.encode())]
     return stem.decode(errors="ignore") + suffix
 
 
 def format_of(name: str) -> str:
-    """The format that a file's extension tells; ``binary`` where it tells none."""
+    """Return the format by the file's extension; ``binary`` if the extension is unknown."""
     return FORMATS.get(PurePosixPath(name).suffix.lower(), BINARY)
 
 
 def check_format(file_format: str) -> str:
-    """Raises: InvalidField: none that we know."""
+    """Validate a format's name. Raises: InvalidField: the format is unknown."""
     if file_format not in EXTENSIONS:
         allowed = ", ".join(sorted(EXTENSIONS))
         raise InvalidField.of(
@@ -123,18 +123,18 @@ def check_format(file_format: str) -> str:
 
 
 def download_name(filename: str | None, model_name: str, file_format: str | None) -> str:
-    """As its sender called it; else the model's name, with the extension of the format."""
+    """Return the name given at upload; without one, the model's name with the format's extension."""
     return safe_filename(filename) or f"{safe_filename(model_name)}{EXTENSIONS[file_format or BINARY]}"
 
 
 def media_type(sent: str | None) -> str:
-    """The media type a client sent, if it says anything; a browser is never told more than that."""
+    """Return the media type that a client sent, without parameters, if it is valid and meaningful."""
     kind = (sent or "").partition(";")[0].strip().lower()
     return kind if _MEDIA_TYPE.fullmatch(kind) and kind not in _MEANINGLESS else OCTET_STREAM
 
 
 def content_disposition(filename: str) -> str:
-    """The header's value for any name, after RFC 6266 §4.3: in ASCII, and as it is where that differs."""
+    """Return the header value for any name (RFC 6266 §4.3): in ASCII, plus UTF-8 if that differs."""
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", filename)
     if plain == filename:
         return f'attachment; filename="{plain}"'

@@ -1,4 +1,4 @@
-"""Uploads in parts: in any order, in parallel, repeatable, to be resumed by another process or machine."""
+"""Uploads in parts. Parts can be sent in any order, in parallel and repeatedly, and from any client."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -32,7 +32,7 @@ MAX_PART_BYTES = 512 * CHUNK_BYTES
 
 @dataclass(frozen=True)
 class PartUpload:
-    """One upload as it stands. Parts count from 0."""
+    """The state of one upload in parts. Parts are numbered from 0."""
 
     document: Document
 
@@ -100,8 +100,8 @@ class PartUploadService:
 
         Raises:
             FileTooLarge: more than MAX_FILE_SIZE.
-            InvalidField: no such parts.
-            WouldReplace, ConfirmationRequired: the announced ``sha256`` would be refused in the end.
+            InvalidField: the part size is not possible.
+            WouldReplace, ConfirmationRequired: a file with the announced ``sha256`` would be rejected.
         """
         if size_bytes > self._files.max_file_size:
             raise FileTooLarge(self._files.max_file_size)
@@ -138,7 +138,7 @@ class PartUploadService:
         return self._idempotency.run(once, store, self.get)
 
     def get(self, upload_id: str) -> PartUpload:
-        """Raises: MalformedId, NotPermitted. NotFound: there is none, or it has expired."""
+        """Return an upload. Raises: MalformedId, NotPermitted. NotFound: none, or it has expired."""
         parsed = object_id(upload_id)
         if parsed is None:
             raise MalformedId("upload", upload_id)
@@ -151,16 +151,16 @@ class PartUploadService:
     def put_part(
         self, upload_id: str, n: int, pieces: Iterable[bytes], *, sha256: str, length: int | None
     ) -> Document:
-        """Store a part. Sent again, it takes the place of what was there; the same bytes change nothing.
+        """Store a part. A part that is sent again replaces the stored one; equal bytes change nothing.
 
         Args:
             sha256: 64 hexadecimal digits of the part.
-            length: the bytes that ``pieces`` will give, where that is known beforehand.
+            length: the number of bytes in ``pieces``, if it is known beforehand.
 
         Raises:
-            MalformedId, NotFound: of the upload, or it has no such part.
-            IncompleteUpload: not the bytes that were announced, or not as many as this part has.
-            Conflict: the upload takes no parts any more, or the part is being sent again at the same time.
+            MalformedId, NotFound: there is no such upload, or it has no such part.
+            IncompleteUpload: the bytes differ from the announced ones, or the part has another size.
+            Conflict: the upload accepts no more parts, or another request sends the same part now.
         """
         upload = self.get(upload_id)
         if not 0 <= n < upload.parts:
@@ -195,21 +195,21 @@ class PartUploadService:
         return {"sha256": actual, "size_bytes": size}
 
     def complete(self, upload_id: str, *, sha256: str | None, consent: Consent = NOTHING) -> PartUpload:
-        """Read what is stored, compare it with what was announced, and publish it as the model's file.
+        """Read the stored parts, compare them with the announced checksums and publish them as a file.
 
-        May be called again, after whatever became of the first call: a completed upload stays as it is. Where
-        another call is at it at this moment, the upload is answered as ``completing``.
+        The call can be repeated, whatever its first result: a completed upload is returned unchanged.
+        While another call completes the upload, its state is returned as ``completing``.
 
         Args:
-            sha256: of the whole file, where it was not told at the beginning.
-            consent: in addition to what the upload was opened with.
+            sha256: of the whole file, if it was not announced when the upload was created.
+            consent: in addition to the consent given when the upload was created.
 
         Raises:
-            Conflict: parts are missing, or are damaged and have to be sent again: ``details.missing``; the
-                upload was aborted; the model is archived.
-            WouldReplace, ConfirmationRequired: the parts stay, for a call that agrees.
-            IncompleteUpload: all parts are as they were sent, and not the file that was announced.
-            MalformedId, NotFound, NotPermitted: of the upload or its model.
+            Conflict: parts are missing or damaged and must be sent again (``details.missing``); the upload
+                was aborted; the model is archived.
+            WouldReplace, ConfirmationRequired: the parts are kept, for a call with the consent.
+            IncompleteUpload: all parts are as they were sent, but the whole is not the announced file.
+            MalformedId, NotFound, NotPermitted: the upload or its model cannot be found or written.
         """
         upload = self.get(upload_id)
         if upload.state is UploadState.COMPLETED:
@@ -229,13 +229,13 @@ class PartUploadService:
             self._uploads.reopen(upload.id, token, found.parts)
             raise _incomplete(found.parts, "are damaged") from None
         except BaseException:
-            # No effect where it was committed all the same, or where it is somebody else's turn.
+            # No effect if the completion was committed after all, or if another call holds the lease now.
             self._uploads.reopen(upload.id, token)
             raise
         return self.get(upload_id)
 
     def _verified(self, upload: PartUpload, token: str, announced: str | None) -> Blob:
-        """What the stored chunks come to. Raises: DamagedParts, IncompleteUpload, Conflict."""
+        """Return the blob of the stored chunks. Raises: DamagedParts, IncompleteUpload, Conflict."""
         blob = read_back(
             self._blobs.chunks,
             upload.document,
@@ -254,7 +254,7 @@ class PartUploadService:
         self, upload: PartUpload, model: Document, written: Blob, token: str, consent: Consent
     ) -> None:
         new = NewFile(**upload.document["new"])
-        opened = upload.document.get("consent", {})  # none in an upload that an earlier version opened
+        opened = upload.document.get("consent", {})  # missing in uploads of earlier versions of the service
         consent |= Consent(opened.get("replace", False), frozenset(opened.get("confirmed", ())))
 
         def finish(stored: Blob, session: Session) -> None:
@@ -265,15 +265,15 @@ class PartUploadService:
         done = self._files.publish(model, written, new, consent=consent, also=finish, keep=True)
         file = file_at(done.document, new.path)
         if file is None or file["file_id"] != upload.id:
-            # Equal bytes were there: these chunks are gone, and what a late writer may leave is the sweep's.
+            # An equal blob existed: these chunks are deleted. The sweep removes chunks that late writers add.
             self._uploads.leave_to_sweep(upload.id)
 
     def abort(self, upload_id: str) -> None:
-        """Give the upload up and remove its parts.
+        """Abort the upload and remove its parts.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            Conflict: it is completed, or is being completed.
+            Conflict: the upload is completed, or is being completed.
         """
         upload = self.get(upload_id)
         if not self._uploads.abort(upload.id):
@@ -285,7 +285,7 @@ class PartUploadService:
 
 
 def part_size(size_bytes: int, wanted: int | None) -> int:
-    """The bytes of every part but the last. Raises: InvalidField."""
+    """Return the size in bytes of every part but the last. Raises: InvalidField."""
     if wanted is None:
         part = DEFAULT_PART_BYTES
         while part * MAX_PARTS < size_bytes:

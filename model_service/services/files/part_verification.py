@@ -1,4 +1,4 @@
-"""Whether the parts of an upload, as they are stored, are what was announced."""
+"""Comparison of an upload's stored parts with their announced checksums."""
 
 import hashlib
 import time
@@ -11,7 +11,7 @@ from model_service.storage.common.db import Document
 
 
 class DamagedParts(Exception):
-    """The stored bytes of these parts are not those that were acknowledged."""
+    """The stored bytes of these parts differ from the acknowledged ones."""
 
     def __init__(self, parts: list[int]) -> None:
         super().__init__(parts)
@@ -19,10 +19,10 @@ class DamagedParts(Exception):
 
 
 def require_sha256(n: int, pieces: Iterable[bytes], announced: str) -> None:
-    """Read the bytes of a part to their end; none is stored.
+    """Read and hash the bytes of a part without storing them.
 
     Raises:
-        IncompleteUpload: they have another sha256.
+        IncompleteUpload: the sha256 differs.
     """
     digest = hashlib.sha256()
     for piece in pieces:
@@ -31,11 +31,11 @@ def require_sha256(n: int, pieces: Iterable[bytes], announced: str) -> None:
 
 
 def read_back(chunks: Chunks, upload: Document, keep: Callable[[], None], keep_every_s: float) -> Blob:
-    """The blob that the stored parts are together, each compared with its own sha256 on the way.
+    """Read the stored parts, compare each with its sha256, and return the blob of the whole.
 
     Args:
-        upload: whose parts are all there.
-        keep: called about every ``keep_every_s``, and when all is read: what it raises ends the reading.
+        upload: an upload with all its parts.
+        keep: called about every ``keep_every_s`` and at the end; an error that it raises ends the reading.
 
     Raises:
         DamagedParts.

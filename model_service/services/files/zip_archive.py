@@ -1,7 +1,7 @@
-"""A whole version as one zip, written as it is read: its length is known before its first byte.
+"""A whole version as one zip, generated while it is sent. Its length is known before the first byte.
 
-Nothing is compressed, since weights do not get smaller, and no time is in it, so that equal files give an
-equal zip. The entries' checksums follow their data, as in any zip that is written to a stream.
+Nothing is compressed, since weights hardly get smaller. It contains no time stamps, so equal files give an
+equal zip. The entries' checksums follow their data, as in every zip that is written to a stream.
 """
 
 import hashlib
@@ -14,21 +14,21 @@ from model_service.services.files.names import safe_filename
 from model_service.storage.blobs.blobs import Blobs, blob_of
 from model_service.storage.common.db import Document
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can name
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can store
 _MODE = 0o644 << 16
 _UNIX = 3
-# What zipfile writes around the data of one entry, and at the end; zip64 forms past ZIP64_LIMIT.
+# Bytes that zipfile writes around the data of an entry, and at the end; zip64 forms above ZIP64_LIMIT.
 _LOCAL_HEADER, _LOCAL_ZIP64 = 30, 20
 _DESCRIPTOR, _DESCRIPTOR_ZIP64 = 16, 24
 _CENTRAL, _CENTRAL_ZIP64, _CENTRAL_ZIP64_FIELD = 46, 4, 8
 _END, _END_ZIP64 = 22, 56 + 20
-# zipfile takes the zip64 form for what is within 5 % of the limit.
+# zipfile uses the zip64 form from 5 % below the limit.
 _ZIP64_FROM = ZIP64_LIMIT / 1.05
 
 
 @dataclass(frozen=True)
 class FileArchive:
-    """``etag`` tells one content from another; the bytes also depend on the writer of the zip."""
+    """The files of a version as a zip. ``etag`` identifies the content; the bytes also depend on zipfile."""
 
     filename: str
     size_bytes: int
@@ -61,7 +61,7 @@ class FileArchive:
 
 
 class _Sink:
-    """A file that cannot be seeked, and that keeps what is written until it is taken."""
+    """A write-only file without seek that keeps written bytes until ``take``."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -82,7 +82,7 @@ class _Sink:
 
 
 def zip_size(files: list[tuple[str, int]]) -> int:
-    """The bytes of a zip of these paths and sizes, in this order."""
+    """Return the size in bytes of a zip of these paths and file sizes, in this order."""
     offset = central = 0
     for path, size in files:
         name = len(path.encode())

@@ -1,4 +1,4 @@
-"""Aliases: names that move. An alias of a name is on one of its versions, or on none."""
+"""Aliases: movable labels. An alias of a name is on at most one of its versions."""
 
 from collections.abc import Callable
 
@@ -20,18 +20,18 @@ class AliasService:
         self._service = service
 
     def of_name(self, name: str) -> list[Document]:
-        """The versions of a name that have aliases, the highest first. An unknown name has none."""
+        """Return the versions of a name that have aliases, highest first; empty for an unknown name."""
         return self._models.with_aliases(name) if may_read(name) else []
 
     def set(self, reference: str, alias: str) -> Document:
-        """Give the alias to this version, and take it from the version of its name that has it.
+        """Put the alias on this version, and take it from the version of the name that had it.
 
-        Of several who move it at once, each does in turn: it is never on two versions, and once it is on one
-        never on none. Returns the version that has it now.
+        Concurrent calls run one after the other. The alias is never on two versions, and once set it is
+        always on one. Returns the version that has it now.
 
         Raises:
             MalformedId, NotFound.
-            InvalidField: it is no alias.
+            InvalidField: the alias is malformed.
             Conflict: the version is archived, or has MAX_ALIASES.
         """
         check_alias(alias)
@@ -63,16 +63,16 @@ class AliasService:
                 try:
                     changed = self._database.transaction(work)
                 except DuplicateAlias:
-                    continue  # another version got it meanwhile: it is taken from there
+                    continue  # another version got the alias meanwhile: the next attempt takes it from there
                 changing.update(model["_id"] for model in changed)
             return changed[-1]
 
     def remove(self, reference: str, alias: str) -> Document:
-        """Take the alias from this version, archived or not. Returns the version.
+        """Remove the alias from this version, archived or not. Returns the version.
 
         Raises:
             MalformedId.
-            NotFound: no such model, or it does not have this alias.
+            NotFound: there is no such model, or it does not have this alias.
         """
 
         def edit(before: Document) -> Document:

@@ -1,4 +1,4 @@
-"""Many small changes in one request: each succeeds or fails alone."""
+"""Many small changes in one request. Each succeeds or fails independently."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ MAX_TAGS = 100
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one operation: ``model_id`` where it was carried out, ``error`` where not."""
+    """Result of one operation: ``model_id`` if it succeeded, ``error`` if not."""
 
     model_id: Any = None
     error: ModelServiceError | None = None
 
 
 class BatchService:
-    """The operations are those of the single routes, with their rules and their permissions."""
+    """Operations with the same rules and permissions as the single routes."""
 
     def __init__(self, models: ModelService, aliases: AliasService, trash: TrashService) -> None:
         self._operations: dict[str, Callable[..., Any]] = {
@@ -35,10 +35,10 @@ class BatchService:
         }
 
     def run(self, operations: Iterable[Document]) -> list[Outcome]:
-        """Carry them out in their order, each in a transaction of its own.
+        """Run the operations in order, each in its own transaction.
 
         Args:
-            operations: ``{op, id, ...}``, with what its ``op`` takes besides.
+            operations: ``{op, id, ...}``, with the further arguments of its ``op``.
         """
         return [self._run_one(dict(operation)) for operation in operations]
 

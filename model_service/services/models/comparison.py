@@ -1,4 +1,4 @@
-"""What differs between two models: key by key, nested ones by their dotted paths."""
+"""Differences between two models, key by key; nested keys are dotted paths."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 from model_service.services.models.models import ModelService
 from model_service.storage.common.db import Document
 
-# Fields that are compared as a whole; those of the versions themselves (id, number, times) always differ.
+# Fields that are compared as a whole. Fields that always differ (id, number, times) are left out.
 _FIELDS = (
     *("name", "algorithm", "framework", "task_type", "status", "description", "created_by"),
     *("aliases", "parent_model_id", "training_job_id", "dataset_ids"),
@@ -19,7 +19,7 @@ class ComparisonService:
         self._models = models
 
     def compare(self, reference: str, other: str) -> Document:
-        """From the first to the second: what was added, removed and changed.
+        """Return what was added, removed and changed from the first model to the second.
 
         Raises:
             MalformedId, NotFound.
@@ -43,7 +43,7 @@ def _plain_change(before: Any, after: Any) -> Document:
 
 
 def _numeric_change(before: Any, after: Any) -> Document:
-    """With the difference where both are finite numbers, and its share of the first where that is not 0."""
+    """Add ``delta`` if both values are finite numbers, and ``relative_delta`` if the first is not 0."""
     change = _plain_change(before, after)
     if all(_is_finite(value) for value in (before, after)):
         change["delta"] = after - before
@@ -63,10 +63,10 @@ def difference(
     *,
     flat: bool = False,
 ) -> Document:
-    """``{added: {key: value}, removed: {key: value}, changed: {key: {from, to}}}``.
+    """Return ``{added: {key: value}, removed: {key: value}, changed: {key: {from, to}}}``.
 
     Args:
-        flat: take the keys as they are, dots and all; their values are no objects.
+        flat: use the keys unchanged, including dots; the values are not objects.
     """
     old, new = (value if flat else dict(_flatten(value)) for value in (before, after))
     return {
@@ -75,7 +75,7 @@ def difference(
         "changed": {
             key: change(value, new[key])
             for key, value in old.items()
-            # True == 1 in Python, and a reader sees the difference.
+            # In Python True == 1, but the JSON values differ.
             if key in new and (value != new[key] or isinstance(value, bool) != isinstance(new[key], bool))
         },
     }
@@ -91,7 +91,7 @@ def _flatten(value: Document, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _fields(model: Document) -> Document:
-    """Those that have a value. Ids are text, as in every answer."""
+    """Return the compared fields that have a value. Ids are strings, as in responses."""
     found = {field: model.get(field) for field in _FIELDS}
     if found["parent_model_id"] is not None:
         found["parent_model_id"] = str(found["parent_model_id"])
@@ -100,7 +100,7 @@ def _fields(model: Document) -> Document:
 
 
 def _dataset_info(model: Document) -> Document:
-    """Without the features, which are part of the signature."""
+    """Return the dataset info without the features, which are compared as part of the signature."""
     return {key: value for key, value in model["dataset_info"].items() if key != "features"}
 
 
@@ -116,6 +116,6 @@ def _files(model: Document) -> Document:
 
 
 def _signature(model: Document) -> Document:
-    """What it takes and gives: its ``signature``, and the features its data has."""
+    """Return the model's inputs and outputs: its ``signature``, and the features of its data."""
     features = model["dataset_info"].get("features")
     return (model.get("signature") or {}) | ({} if features is None else {"features": features})

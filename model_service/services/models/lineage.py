@@ -1,4 +1,4 @@
-"""Where a model comes from, and what came of it."""
+"""Lineage: ancestors and descendants of a model, its training job and its datasets."""
 
 from model_service.actor import actor, may_read
 from model_service.errors import NotFound
@@ -8,7 +8,7 @@ from model_service.storage.common.db import Document
 from model_service.storage.models.lineage import Lineage
 
 MAX_ANCESTORS = 1000
-# Each generation of descendants is one query.
+# Each generation of descendants takes one query.
 MAX_GENERATIONS = 100
 
 
@@ -19,10 +19,10 @@ class LineageService:
         self._origins = origins
 
     def of(self, reference: str, limit: int) -> Document:
-        """The model, its ancestors, nearest first, and up to ``limit`` descendants, nearest generation first.
+        """Return the model, its ancestors and up to ``limit`` descendants, nearest first.
 
-        Each with its ``depth``: 1 is a parent or a child. Also the run that it came from, and the datasets
-        that it or its run names. What the caller may not read is left out, and so is what was made from it.
+        Each has its ``depth``; 1 is a parent or a child. The result includes the model's training job, and
+        the datasets of both. Documents that the caller may not read are left out, with their descendants.
 
         Raises:
             MalformedId, NotFound.

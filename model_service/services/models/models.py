@@ -1,4 +1,4 @@
-"""Model versions: the rules of the registry. Their files are in ``services.files.held``."""
+"""Model versions: create, read, change and delete. Their files are in ``services.files.held``."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -17,7 +17,7 @@ from model_service.storage.models.hot_models import HotModel
 from model_service.storage.models.models import Change, Models
 from model_service.storage.models.trash import Trash
 
-# What a version takes over from the one it is made from, where it is not sent.
+# Fields that a new version inherits from its parent unless the request sends them.
 INHERITED = (
     "algorithm",
     "description",
@@ -55,11 +55,11 @@ class ModelService:
     def register(self, fields: Document, once: Once | None = None) -> Document:
         """Store a new version. Without a ``version`` it gets the next minor one of its name, from v1.0 on.
 
-        ``breaking_changes`` gives it the next major one. A number is given once, for good.
+        With ``breaking_changes`` it gets the next major one. A number is never given twice.
 
         Raises:
             InvalidField: the version is not ``v1`` or ``v1.0``.
-            NotFound: ``parent_model_id``, ``training_job_id`` or one of ``dataset_ids`` names nothing.
+            NotFound: ``parent_model_id``, ``training_job_id`` or one of ``dataset_ids`` does not exist.
             Conflict: the name has or had this version.
         """
         require(Permission.WRITE, fields["name"])
@@ -78,16 +78,16 @@ class ModelService:
     def new_version(
         self, reference: str, changes: Document, *, copy_files: bool, once: Once | None = None
     ) -> Document:
-        """Make a version from another one of its name: its fields, with these changes, and it as the parent.
+        """Create a version from another one of its name: its parent's fields with these changes.
 
-        It gets the next minor version of its parent's major one; ``breaking_changes``, the next major one.
+        It gets the next minor version in its parent's major one; with ``breaking_changes`` the next major.
 
         Args:
-            copy_files: give it its parent's files too, which are stored once however many versions have them.
+            copy_files: also give it its parent's files. Files shared by several versions are stored once.
 
         Raises:
             MalformedId, NotFound.
-            InvalidField, Conflict: as of ``register``.
+            InvalidField, Conflict: as ``register``.
         """
         return self._idempotency.run(
             once,
@@ -126,11 +126,11 @@ class ModelService:
         return document
 
     def missing(self, reference: str) -> NotFound:
-        """The error for a model that is not there, or that the caller may not read."""
+        """Return the error for a model that does not exist, or that the caller may not read."""
         return self._suggestions.missing("model", reference)
 
     def answer(self, reference: str, render: Callable[[Document], bytes]) -> HotModel:
-        """The model as it is answered: ``render(document)``, not older than any acknowledged change.
+        """Return the rendered response of the model, at least as new as the last acknowledged change.
 
         Raises:
             MalformedId, NotFound.
@@ -146,7 +146,7 @@ class ModelService:
         return found
 
     def id_of(self, reference: str) -> Any:
-        """The stored id that is meant; one that is given as such need not be there.
+        """Return the stored id of a reference. If the reference is an id, the model need not exist.
 
         Raises:
             MalformedId, NotFound.
@@ -157,15 +157,15 @@ class ModelService:
     def update(
         self, reference: str, changes: Document, *, revisions: Collection[int] | None = None
     ) -> Document:
-        """Change the fields that are sent. Returns the model as it is then.
+        """Change the fields that are sent. Returns the changed model.
 
         Args:
-            revisions: only where the model has one of these, whatever others do at the same time.
+            revisions: change the model only if it has one of these revisions, checked atomically.
 
         Raises:
             MalformedId, NotFound.
             PreconditionFailed: it has another revision; ``details.etag`` is the present one's.
-            Conflict: its status does not change into that one; ``details.allowed`` are those it does.
+            Conflict: the change of status is not allowed; ``details.allowed`` lists the allowed ones.
         """
 
         changes = self._origins.resolved(changes)
@@ -181,10 +181,10 @@ class ModelService:
     def change(
         self, reference: str, edit: Callable[[Document], Document], *, action: str = "updated"
     ) -> Change:
-        """Change one model in a transaction of its own, by a caller who may write it; see ``Models.change``.
+        """Change one model in its own transaction if the caller may write it; see ``Models.change``.
 
         Raises:
-            MalformedId, NotFound, NotPermitted, and what ``edit`` raises.
+            MalformedId, NotFound, NotPermitted, and any error that ``edit`` raises.
         """
         model_id = self.id_of(reference)
 
@@ -201,12 +201,12 @@ class ModelService:
         return changed
 
     def delete(self, reference: str, *, purge: bool = False) -> str:
-        """Put the version into the trash, from where it can be restored with its files. Returns its id.
+        """Move the version to the trash, from where it can be restored with its files. Returns its id.
 
-        Exports made from it stay.
+        Its exports are kept.
 
         Args:
-            purge: remove it for good at once, whether it is in the trash already or not.
+            purge: remove it permanently and at once, whether or not it is in the trash already.
 
         Raises:
             MalformedId, NotFound.
@@ -235,7 +235,7 @@ class ModelService:
         return str(model_id)
 
     def _id_in_trash(self, reference: str) -> Any:
-        """The id of the deleted version that the reference names, unless it names another one still."""
+        """Return the id of the deleted version, unless the reference names an existing version."""
         query = query_of("model", reference)
         if self._models.find(query) is not None:
             return None

@@ -1,4 +1,4 @@
-"""The namespaces: who has roles in one is written at the user."""
+"""Namespaces and their models. Roles in a namespace are stored with the user."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from model_service.storage.models.namespaces import Namespaces
 
 @dataclass(frozen=True)
 class Namespace:
-    """``permissions`` are those of the caller."""
+    """One namespace. ``permissions`` are the caller's."""
 
     namespace: str
     models: int
@@ -21,7 +21,7 @@ class NamespaceService:
         self._namespaces = namespaces
 
     def readable(self) -> list[Namespace]:
-        """Those that the caller may read: the ones with models, and those in which they have a role."""
+        """Return the readable namespaces: those with models, and those in which the caller has a role."""
         who = actor()
         counts = self._namespaces.counts(who.readable_namespaces())
         granted = [name for name in who.in_namespaces if who.may(Permission.READ, name)]

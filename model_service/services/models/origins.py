@@ -1,4 +1,4 @@
-"""What a model came from: the training job and the datasets that it names exist, and stay while it does."""
+"""Origins of a model: its training job and datasets, which must exist as long as the model does."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,17 +20,17 @@ class Origins:
         self._suggestions = suggestions
 
     def training_job(self, job_id: str) -> Document:
-        """Raises: MalformedId. NotFound: there is none, or the caller may not read it."""
+        """Return a training job. Raises: MalformedId. NotFound: it is missing or not readable."""
         job = self._training_jobs.get(parse_uuid("training job", job_id))
         if job is None or not may_read(job["name"]):
             raise NotFound("training job", job_id)
         return job
 
     def newest_model_with_file(self, job_id: str) -> str:
-        """The id of the newest version that came from the training job, has a file and may be read.
+        """Return the id of the newest readable version of the training job that has a file.
 
         Raises:
-            MalformedId. NotFound: no such training job, or no such version of it.
+            MalformedId. NotFound: there is no such training job, or it has no such version.
         """
         job = self.training_job(job_id)
         model_id = self._training_jobs.newest_model_with_file(job["_id"], actor().readable_namespaces())
@@ -39,7 +39,7 @@ class Origins:
         return str(model_id)
 
     def dataset(self, reference: str) -> Document:
-        """Raises: MalformedId, InvalidRequest. NotFound: there is none, or the caller may not read it."""
+        """Return a dataset. Raises: MalformedId, InvalidRequest. NotFound: missing or not readable."""
         dataset = self._datasets.find(query_of("dataset", reference))
         if dataset is None:
             raise self._suggestions.missing("dataset", reference)
@@ -47,7 +47,7 @@ class Origins:
         return dataset
 
     def described(self, used: Iterable[Document]) -> list[Document]:
-        """``{dataset_id, role}`` with the dataset's name and version, of those that the caller may read."""
+        """Add the dataset's name and version to each ``{dataset_id, role}`` that the caller may read."""
         used = list(used)
         found = {dataset["_id"]: dataset for dataset in self._datasets.get_all(u["dataset_id"] for u in used)}
         return [
@@ -57,15 +57,15 @@ class Origins:
         ]
 
     def require_readable_dataset(self, dataset: Document, reference: str) -> None:
-        """Raises: NotFound: it does not exist for the caller."""
+        """Raises: NotFound: the caller may not read the dataset."""
         if not may_read(dataset["name"]):
             raise self._suggestions.missing("dataset", reference)
 
     def resolved(self, fields: Document) -> Document:
-        """A model's fields with what they say about its origin as it is stored.
+        """Return a model's fields with the references to its origins replaced by stored ids.
 
         Raises:
-            MalformedId, InvalidRequest, NotFound: of the training job or a dataset.
+            MalformedId, InvalidRequest, NotFound: the training job or a dataset cannot be found.
         """
         found: Document = {}
         if fields.get("training_job_id"):
@@ -77,17 +77,17 @@ class Origins:
 
     @staticmethod
     def named(model: Document) -> bool:
-        """Whether the model names any, so that ``hold`` has something to do."""
+        """Return whether the model has origins; without any, ``hold`` does nothing."""
         return bool(model.get("training_job_id") or model.get("dataset_ids"))
 
     def hold(self, model: Document, session: Session, before: Document | None = None) -> None:
-        """Call it in the transaction that stores the model: its origins are not removed at the same time.
+        """Lock the model's origins against deletion. Call it in the transaction that stores the model.
 
         Args:
-            before: the model as it was stored before; what it named then is held by that.
+            before: the model as stored before; its origins are locked already.
 
         Raises:
-            Conflict: one was removed since it was found.
+            Conflict: one was deleted since it was read.
         """
         before = before or {}
         job_id = model.get("training_job_id")
@@ -97,6 +97,6 @@ class Origins:
         self.hold_datasets(set(model.get("dataset_ids", ())) - set(before.get("dataset_ids", ())), session)
 
     def hold_datasets(self, dataset_ids: Iterable[Any], session: Session) -> None:
-        """Raises: Conflict: one was removed since it was found."""
+        """Lock datasets against deletion. Raises: Conflict: one was deleted since it was read."""
         if not self._datasets.hold(dataset_ids, session):
             raise Conflict("One of the datasets was deleted meanwhile.")

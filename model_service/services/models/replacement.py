@@ -1,11 +1,11 @@
-"""What may take the place of a published file: the one rule of every route that stores or removes one.
+"""Consent for replacing a published file: one rule for every route that stores or removes a file.
 
 - The same bytes at the same path change nothing.
-- A first file and a file at a new path need nothing.
+- A first file, or a file at a new path, needs no consent.
 - Other bytes at a path that has a file need ``replace``.
-- Where something depends on the version (an alias, an export, a deployment; of a dataset a training job or a
-  model), a file is replaced or removed, and the primary file is another one, only with a confirmation that
-  names each dependent.
+- If something depends on the version (an alias, an export, a deployment; for a dataset a training job or a
+  model), each dependent must be confirmed by name before a file is replaced or removed, or the primary file
+  changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from model_service.errors import ConfirmationRequired, WouldReplace
 from model_service.storage.common.db import Document, Session
 from model_service.storage.common.file_entries import FilesEdit
 
-# Of each kind of dependents, so many are named: a refusal stays readable.
+# Maximum number of named dependents of each kind, which keeps an error message readable.
 MAX_NAMED = 50
 # Stands for the dependents that the caller may not read.
 OTHERS = "others"
@@ -24,7 +24,7 @@ OTHERS = "others"
 
 @dataclass(frozen=True)
 class Consent:
-    """What the caller of a request agreed to: replacing files, and the dependents that it confirmed."""
+    """Consent of a request: whether files may be replaced, and the dependents that it confirmed."""
 
     replace: bool = False
     confirmed: frozenset[str] = frozenset()
@@ -38,14 +38,14 @@ NOTHING = Consent()
 
 @dataclass(frozen=True)
 class Dependent:
-    """``kind`` in the plural: ``aliases``; ``id`` is what a confirmation names."""
+    """A document that depends on the files. ``kind`` is plural (``aliases``); a confirmation names ``id``."""
 
     kind: str
     id: str
     name: str | None = None
 
 
-# The dependents of a document, read in the transaction that changes it.
+# Finds the dependents of a document, in the transaction that changes it.
 FindDependents = Callable[[Document, Session | None], Sequence[Dependent]]
 
 
@@ -56,14 +56,14 @@ def require_consent(
     find_dependents: FindDependents,
     session: Session | None,
 ) -> None:
-    """Refuse an edit of a holder's files that the caller did not agree to.
+    """Reject an edit of a holder's files without the consent that it needs.
 
     Args:
-        holder: as of ``find_for_file``, before the edit.
+        holder: the result of ``find_for_file``, before the edit.
 
     Raises:
-        WouldReplace: ``details`` has both checksums, and what would have to be confirmed as well.
-        ConfirmationRequired: ``details.confirm`` names what depends on the version.
+        WouldReplace: ``details`` has both checksums, and the dependents to confirm.
+        ConfirmationRequired: ``details.confirm`` names the dependents of the version.
     """
     lost = lost_files(holder, edit)
     before, after = _checksum(holder["file_metadata"]), _checksum(edit.primary)
@@ -78,7 +78,7 @@ def require_consent(
 
 
 def lost_files(holder: Document, edit: FilesEdit) -> list[Document]:
-    """The files that a holder no longer has after the edit, as they were."""
+    """Return the files that a holder loses by the edit, as they were."""
     put = edit.put
     return [
         file
@@ -111,7 +111,7 @@ def _unconfirmed(
     by_kind: dict[str, list[Any]] = {}
     for dependent in dependents:
         by_kind.setdefault(dependent.kind, []).append({"id": dependent.id, "name": dependent.name})
-    # One kind at a time: "aliases production; deployments 5b1c… (digits)".
+    # One kind after the other: "aliases production; deployments 5b1c… (digits)".
     named = "; ".join(
         f"{kind.replace('_', ' ')} {', '.join(_label(one) for one in found)}"
         for kind, found in by_kind.items()

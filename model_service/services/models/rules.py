@@ -1,6 +1,6 @@
-"""What must hold before a model is changed: who changes it, its revision, its status.
+"""Preconditions of a change: the caller's permission, the revision, the status transition.
 
-Revisions and transitions are of datasets and training jobs too.
+The checks of revisions and transitions also apply to datasets and training jobs.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +14,7 @@ from model_service.storage.common.db import Document
 
 
 def permitted(edit: Callable[[Document], Document], reference: str) -> Callable[[Document], Document]:
-    """``edit``, for a caller who may write the model. Raises: NotFound, NotPermitted."""
+    """Wrap ``edit`` to check that the caller may write the model. Raises: NotFound, NotPermitted."""
 
     def checked(before: Document) -> Document:
         require_writable(before, reference)
@@ -24,14 +24,14 @@ def permitted(edit: Callable[[Document], Document], reference: str) -> Callable[
 
 
 def require_writable(model: Document, reference: str) -> None:
-    """Raises: NotFound: it may not even be read. NotPermitted: read, not written."""
+    """Raises: NotFound: the caller may not read the model. NotPermitted: the caller may only read it."""
     if not may_read(model["name"]):
         raise NotFound("model", reference)
     require(Permission.WRITE, model["name"])
 
 
 def require_not_archived(model: Document) -> None:
-    """Raises: Conflict: an archived version keeps its files as they are, and takes no alias."""
+    """Raises: Conflict: the version is archived; its files and aliases cannot be changed."""
     if model["status"] == ModelStatus.ARCHIVED:
         raise Conflict(
             f"{model['name']} {model['version']} is archived: set its status to 'active' to change it.",
@@ -52,7 +52,7 @@ def check_revision(model: Document, revisions: Collection[int] | None) -> None:
 def check_transition(
     kind: str, status: StrEnum, wanted: str, transitions: Mapping[Any, Collection[StrEnum]]
 ) -> None:
-    """Raises: Conflict: that status does not follow this one."""
+    """Raises: Conflict: the transition from ``status`` to ``wanted`` is not allowed."""
     allowed = transitions[status]
     if wanted != status and wanted not in allowed:
         choice = " or ".join(repr(str(one)) for one in sorted(allowed)) or "nothing else"

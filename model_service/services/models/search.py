@@ -1,4 +1,4 @@
-"""The lists of the registry: filters, orders, pages and totals."""
+"""Search of model versions: filters, orders, pages and totals."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from model_service.storage.models.model_search import ModelSearch, Query, Thresh
 
 DEFAULT_SORT = "-created_at"
 MAX_SKIP = 100_000
-STUBS_FROM = 50  # below, a second look-up for what is not known yet costs more than knowing the rest saves
+STUBS_FROM = 50  # on shorter pages, a second query for uncached models costs more than whole documents
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a list is asked for.
+    """The parameters of a search.
 
     ``filters`` are those of ``storage.models.model_search.query_of`` without the namespaces, which are
-    the actor's. ``cursor`` is the ``next_cursor`` of the page before, in place of ``page``. Without ``total``
-    it is found out on numbered pages only.
+    the actor's. ``cursor`` is the ``next_cursor`` of the page before, and replaces ``page``. If ``total`` is
+    None, numbered pages have a total and cursor pages do not.
     """
 
     filters: Mapping[str, Any] = field(default_factory=dict)
@@ -41,8 +41,8 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """A page. The ``stubs`` of a long one have ``_id``, ``revision``, ``updated_at``, ``download_count`` and
-    little else; those of a short one are whole.
+    """A page. The ``stubs`` of a long page have ``_id``, ``revision``, ``updated_at``, ``download_count`` and
+    little else; on a short page they are whole documents.
     """
 
     stubs: list[Document]
@@ -56,11 +56,12 @@ class SearchService:
         self._models = models
 
     def search(self, wanted: Search) -> Found:
-        """The versions that match every filter and that the actor may read.
+        """Return the versions that match every filter and that the actor may read.
 
         Raises:
-            InvalidField: an unknown order, a cursor of another list or none at all, a page too far in.
-            MalformedId, NotFound: of ``parent_model_id``.
+            InvalidField: the order is unknown, the cursor invalid or of another list, or the page number is
+                too high.
+            MalformedId, NotFound: ``parent_model_id`` is malformed or does not exist.
         """
         order = _order(wanted)
         digest = _digest(wanted)
@@ -76,7 +77,7 @@ class SearchService:
         wants_total = wanted.total or (wanted.total is None and after is None)
         total_of_query = self._search.total(query) if wants_total else None
         try:
-            # One more than asked for says whether there is a next page.
+            # One more than requested, which shows whether there is a next page.
             found = self._search.find(
                 query, order, skip=skip, limit=wanted.limit + 1, after=after, stubs=wanted.limit >= STUBS_FROM
             )
@@ -95,7 +96,7 @@ class SearchService:
         return Found(stubs, total, cursor)
 
     def load(self, model_ids: list[Any]) -> list[Document]:
-        """The documents of a page's stubs, in any order; without those that were deleted meanwhile."""
+        """Return the documents of a page's stubs, in any order, without those deleted meanwhile."""
         return self._search.load(model_ids)
 
     def _query(self, wanted: Search, order: Order) -> Query | None:
@@ -122,7 +123,7 @@ def _order(wanted: Search) -> Order:
 
 
 def _digest(wanted: Search) -> str:
-    """Of everything that makes a list another one."""
+    """Return a digest of all parameters that determine the list."""
     parts = [wanted.filters, wanted.least, wanted.most, wanted.sort]
     text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS, default=str)
     return hashlib.sha256(text).hexdigest()[:16]

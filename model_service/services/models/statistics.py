@@ -1,4 +1,4 @@
-"""What the registry holds and how much it is used. Nothing here reads the models one by one."""
+"""Statistics of the registry's content and use, from counters instead of the models themselves."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ MAX_DAYS = downloads.MAX_DAYS
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the namespaces that the caller may read."""
+    """Statistics of the namespaces that the caller may read."""
 
     models: int
     by_algorithm: dict[str, int]
     by_status: dict[str, int]
     size_bytes: int
-    # Without what several models share; of the whole registry, so known only to who may read all of it.
+    # Shared bytes count once. Known for the whole registry only; None unless the caller may read all of it.
     stored_bytes: int | None
     created_today: int
     created_last_7_days: int
@@ -39,7 +39,7 @@ class StatisticsService:
         self._downloads = downloads
 
     def registry(self) -> Statistics:
-        """Right at the moment it is read: the counters change with the models."""
+        """Return the statistics. They are exact: the counters change in the models' transactions."""
         namespaces = actor().readable_namespaces()
         groups = self._counters.groups(namespaces)
         by_algorithm: Counter[str] = Counter()
@@ -62,5 +62,5 @@ class StatisticsService:
         )
 
     def downloads_by_day(self, days: int) -> list[tuple[date, int]]:
-        """Each of the last ``days`` days (UTC), today last."""
+        """Return the downloads of each of the last ``days`` days (UTC), today last."""
         return self._downloads.by_day(days, actor().readable_namespaces())

@@ -1,4 +1,4 @@
-"""Deleted versions: what may be seen of them, and bringing one back."""
+"""The trash of model versions: list and restore."""
 
 from model_service.actor import Permission, actor, may_read, require
 from model_service.errors import Conflict, NotFound
@@ -16,18 +16,18 @@ class TrashService:
         self._trash = trash
 
     def page(self, page: int, limit: int) -> Page:
-        """The deleted versions that the caller may read, the last deleted first."""
+        """Return the deleted versions that the caller may read, most recently deleted first."""
         namespaces = actor().readable_namespaces()
         items, total = self._trash.page(namespaces, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
     def restore(self, reference: str) -> Document:
-        """Bring a deleted version back, with those of its aliases that are still free.
+        """Restore a deleted version, with those of its aliases that are still free.
 
         Raises:
             MalformedId, InvalidRequest, NotPermitted.
-            NotFound: it is not in the trash.
-            Conflict: its name has that version again.
+            NotFound: the version is not in the trash.
+            Conflict: its version number is taken.
         """
         found = self._trash.find(query_of("model", reference))
         if found is None:

@@ -1,4 +1,4 @@
-"""New versions of models: which number they get, and how they are stored."""
+"""New model versions: their number and how they are stored."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ from model_service.storage.models.models import DuplicateVersion, Models, Retire
 
 @dataclass(frozen=True)
 class Wanted:
-    """That version; else the one after the highest of the name, or of one ``major`` version of it."""
+    """The wanted number: ``version``, or the next after the newest of the name or of its ``major`` one."""
 
     version: str | None = None
     breaking: bool = False
     major: int | None = None
 
     def number(self, newest: int | None) -> Document:
-        """Raises: InvalidField: ``version`` is none."""
+        """Return the version and its order. Raises: InvalidField: ``version`` is malformed."""
         version = self.version or following(newest, breaking=self.breaking)
         return {"version": version, "version_order": version_order(version)}
 
@@ -37,11 +37,11 @@ class NewVersions:
         self._origins = origins
 
     def create(self, fields: Document, wanted: Wanted, note: Note | None) -> Document:
-        """Store a document with these fields; it holds on to the files and origins that it names.
+        """Store a document with these fields, with references to its files and origins.
 
         Raises:
-            InvalidField: the version is none.
-            Conflict: the name has or had that version, or what it names was removed meanwhile.
+            InvalidField: the version is malformed.
+            Conflict: the name has or had that version, or a referenced file or origin was removed meanwhile.
         """
         document = _unnumbered(fields) | {"_id": self._models.new_id()}
         try:
@@ -62,7 +62,7 @@ class NewVersions:
         return document
 
     def _store(self, document: Document, wanted: Wanted, note: Note | None) -> None:
-        """Raises: DuplicateVersion: of a version that was asked for; else it gets one that is free."""
+        """Raises: DuplicateVersion: the requested version exists. Without one, a free number is used."""
         files = [file["file_id"] for file in document["files"]]
         below = None if wanted.major is None else (wanted.major + 1) * MINORS
 
@@ -88,7 +88,7 @@ class NewVersions:
 
 
 def number_taken(name: str, version: str | None, duplicate: DuplicateVersion) -> Conflict:
-    """The refusal of a number that was asked for."""
+    """Return the error for a requested version number that is taken."""
     taken = f"{name!r} has {version} already"
     if isinstance(duplicate, RetiredVersion):
         taken = f"{version} of {name!r} was deleted, and its number is not given again"
@@ -96,10 +96,10 @@ def number_taken(name: str, version: str | None, duplicate: DuplicateVersion) ->
 
 
 def new_document(fields: Document, version: str) -> Document:
-    """A model document as it is stored first, without its id.
+    """Return a model document as it is stored first, without its id.
 
     Raises:
-        InvalidField: ``version`` is none.
+        InvalidField: ``version`` is malformed.
     """
     return _unnumbered(fields) | Wanted(version).number(None)
 

@@ -1,4 +1,4 @@
-"""Deleting models whose time is over, many at once."""
+"""Bulk deletion of old models."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class CleanupService:
         self._trash = trash
 
     def old(self, status: ModelStatus, days: int) -> Iterator[Candidate]:
-        """The versions of a status that were created more than ``days`` days ago, oldest first.
+        """Return the versions of a status that were created more than ``days`` days ago, oldest first.
 
         Raises:
             NotPermitted.
@@ -39,7 +39,7 @@ class CleanupService:
             yield Candidate(model["_id"], model["name"], model["version"], model["created_at"], size)
 
     def delete(self, candidate: Candidate, status: ModelStatus, *, purge: bool) -> bool:
-        """Into the trash, from where it can be restored; with ``purge`` for good. False when it has changed.
+        """Move a version to the trash, or remove it with ``purge``. Returns False if its status has changed.
 
         Raises:
             NotPermitted.

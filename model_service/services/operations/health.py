@@ -1,7 +1,7 @@
-"""Whether the service can do its work, found out in about a second, whatever hangs.
+"""Health of the service, determined within about a second even if a dependency hangs.
 
-``healthy``; ``degraded`` where it works and something is to be looked at; ``unhealthy`` where it does not
-work. Redis and workers are no reason for the latter: without them jobs wait, and nothing is lost.
+``healthy``; ``degraded`` if the service works but an administrator should look at something; ``unhealthy`` if
+it does not work. Redis and workers never make it unhealthy: without them jobs wait, and nothing is lost.
 """
 
 import os
@@ -27,7 +27,7 @@ from model_service.storage.statistics.counters import Counters
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 HEALTHY = "healthy"
-# All questions to MongoDB together; Redis has a second of its own, at the same time.
+# Deadline for all MongoDB queries together. Redis has a second of its own, at the same time.
 _DATABASE_S = 0.9
 _SAMPLED_MODELS = 3
 _GAUGES_S = 5.0
@@ -50,7 +50,7 @@ class Health:
 
 @dataclass
 class Checks:
-    """``checks``: healthy, or what is wrong. ``fatal`` are those that make the service unhealthy."""
+    """Results of the checks. ``checks``: healthy, or the problem. ``fatal``: those that mean unhealthy."""
 
     checks: dict[str, str] = field(default_factory=dict)
     fatal: set[str] = field(default_factory=set)
@@ -103,7 +103,7 @@ class HealthService:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
 
     def check(self) -> Health:
-        """The short form."""
+        """Return the short health report."""
         redis = self._threads.submit(self._queue.ping)
         try:
             with deadline(_DATABASE_S):
@@ -115,7 +115,7 @@ class HealthService:
             return Health(False, False, redis.result(), False, None)
 
     def ready(self) -> bool:
-        """Whether a request can be answered: MongoDB is there."""
+        """Return whether requests can be served, which means that MongoDB responds."""
         try:
             with deadline(_DATABASE_S):
                 self._database.ping()
@@ -124,7 +124,7 @@ class HealthService:
         return True
 
     def detailed(self) -> Checks:
-        """The long form: every part, with what is wrong with it."""
+        """Return the full report: every part with its problem."""
         redis: Future[bool] = self._threads.submit(self._queue.ping)
         found = Checks()
         with deadline(_DATABASE_S):
@@ -144,7 +144,7 @@ class HealthService:
         return found
 
     def gauges(self) -> dict[str, float]:
-        """The figures for ``metrics.GAUGES``, at most some seconds old; empty while MongoDB is away."""
+        """Return the values of ``metrics.GAUGES``, at most 5 s old; most are missing without MongoDB."""
         with self._gauges_lock:
             read_at, gauges = self._gauges
             if time.monotonic() - read_at > _GAUGES_S:
@@ -174,7 +174,7 @@ class HealthService:
         return {name: float(value) for name, value in gauges.items() if value is not None}
 
     def _ask(self, found: Checks, name: str, question: Callable[[], Any], *, fatal: bool = False) -> bool:
-        """Whether there was an answer in time; the question says the rest itself."""
+        """Run a check, which reports its findings itself. Returns whether the database responded in time."""
         try:
             question()
         except DATABASE_ERRORS as exc:
@@ -221,7 +221,7 @@ class HealthService:
         found.say("workers", None if found.workers else "none is running: exports wait")
 
     def _cache(self) -> str | None:
-        """Whether the folder for cached files can be written, where there is one."""
+        """Return a problem if the cache folder exists but is not writable."""
         folder = self._settings.cache
         if self._settings.cache_max_bytes and folder.exists() and not os.access(folder, os.W_OK):
             return f"{folder} cannot be written"

@@ -1,4 +1,4 @@
-"""Whether everything that is stored is whole: every byte, every reference, every count."""
+"""Verification of all stored data: bytes, references and counts."""
 
 import hashlib
 import time
@@ -13,7 +13,7 @@ from model_service.storage.operations.maintenance import Maintenance
 from model_service.storage.statistics.counters import Counters
 
 TASK = "verify"
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
+Progress = Callable[[int, int], None]  # bytes done, bytes in total
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class IntegrityService:
         self._maintenance = Maintenance(database)
 
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Iterator[Problem]:
-        """Reads everything; a line for whatever is wrong, as it is found. Others may write meanwhile.
+        """Read everything and yield each problem when it is found. Concurrent writes are allowed.
 
         Args:
-            repair: correct counts. Bytes that are gone stay gone: the problem names who holds them.
+            repair: correct counts. Lost bytes cannot be repaired: the problem names their holders.
 
         Raises:
             NotPermitted.
@@ -65,7 +65,7 @@ class IntegrityService:
         done = 0
         for blob in self._integrity.blobs():
             damage = self._damage(blob)
-            if damage and self._integrity.stored(blob.id):  # not swept while it was read
+            if damage and self._integrity.stored(blob.id):  # not deleted while it was read
                 yield Problem(f"blob {blob.id} (sha256:{blob.sha256}): {damage}")
             done += blob.size_bytes
             if progress:

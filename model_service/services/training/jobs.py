@@ -1,4 +1,4 @@
-"""Training jobs: the runs that models came from. The service keeps their record; it does not run them."""
+"""Training jobs: records of the runs that models came from. The service does not run them."""
 
 import uuid
 from collections.abc import Collection
@@ -27,11 +27,11 @@ class TrainingJobService:
         self._idempotency = idempotency
 
     def create(self, fields: Document, once: Once | None = None) -> Document:
-        """Store a run, in whatever status it is: one that ended long ago too.
+        """Store a training job in any status, including a finished one.
 
         Raises:
-            NotFound: of a dataset.
-            InvalidField: it finished before it started.
+            NotFound: a dataset does not exist.
+            InvalidField: the job finished before it started.
         """
         require(Permission.WRITE, fields["name"])
         return self._idempotency.run(once, lambda note: self._create(fields, note), self.get)
@@ -60,13 +60,13 @@ class TrainingJobService:
         return self._origins.training_job(job_id)
 
     def page(self, filters: Document, page: int, limit: int) -> Page:
-        """Those that match and that the caller may read, newest first.
+        """Return the matching jobs that the caller may read, newest first.
 
         Args:
             filters: fields and their values; ``tags`` matches any of several, ``dataset_id`` in any role.
 
         Raises:
-            MalformedId, InvalidRequest, NotFound: of the dataset.
+            MalformedId, InvalidRequest, NotFound: the dataset cannot be found.
         """
         query = filters | readable()
         if "tags" in query:
@@ -77,16 +77,16 @@ class TrainingJobService:
         return Page(items, page, limit, total)
 
     def update(self, job_id: str, changes: Document, *, revisions: Collection[int] | None = None) -> Document:
-        """Change the fields that are sent; a status that is reached for the first time sets its time.
+        """Change the fields that are sent. Entering a status for the first time sets its time.
 
         Args:
-            revisions: only where the job has one of these, whatever others do at the same time.
+            revisions: change the job only if it has one of these revisions, checked atomically.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
             PreconditionFailed: it has another revision; ``details.etag`` is the present one's.
-            Conflict: its status does not become that one; ``details.allowed`` are those it does.
-            InvalidField: it would have finished before it started.
+            Conflict: the change of status is not allowed; ``details.allowed`` lists the allowed ones.
+            InvalidField: the job would finish before it starts.
         """
         job = self.get(job_id)
         require(Permission.WRITE, job["name"])
@@ -112,11 +112,11 @@ class TrainingJobService:
         return changed.after
 
     def delete(self, job_id: str) -> str:
-        """Forget a run that no model came from. Returns its id.
+        """Delete a training job without models. Returns its id.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            Conflict: a model, perhaps one in the trash, names it.
+            Conflict: a model, which may be in the trash, references it.
         """
         parsed = parse_uuid("training job", job_id)
         require(Permission.WRITE, self.get(job_id)["name"])
@@ -135,7 +135,7 @@ class TrainingJobService:
         return parsed
 
     def _resolved(self, datasets: list[Document]) -> list[Document]:
-        """The same with the stored ids. Raises: InvalidField: one dataset twice in one role."""
+        """Replace references by stored ids. Raises: InvalidField: a dataset has one role twice."""
         found = [
             {"dataset_id": self._origins.dataset(used["dataset_id"])["_id"], "role": used["role"]}
             for used in datasets
@@ -146,10 +146,10 @@ class TrainingJobService:
 
 
 def _times(job: Document, at: datetime, sent: Document | None = None) -> Document:
-    """When it started and finished, where its status says that it did and nobody said when.
+    """Return the missing start and finish time, if the status implies them and the request has none.
 
     Raises:
-        InvalidField: it finished before it started.
+        InvalidField: the job finished before it started.
     """
     found: Document = {}
     status = TrainingStatus(job["status"])

@@ -1,8 +1,8 @@
-"""The access_keys collection: keys of the registry's API. (``api_keys`` are those of deployed endpoints.)
+"""The access_keys collection: API keys of the registry. (``api_keys`` holds the keys of endpoints.)
 
 {_id, name, owner, scopes, namespaces: [...] or None for all, secrets: [{prefix (unique), sha256,
-expires_at}], expires_at, last_used_at, created_by, created_at}. The secrets are the present one and, after a
-rotation, the one before it until its grace time is over.
+expires_at}], expires_at, last_used_at, created_by, created_at}. ``secrets`` contains the present secret and,
+after a rotation, the previous one until its grace time ends.
 """
 
 from datetime import datetime, timedelta
@@ -36,14 +36,14 @@ class AccessKeys:
         return self._keys.find_one({"secrets.prefix": prefix})
 
     def page(self, owner: str | None, skip: int, limit: int) -> tuple[list[Document], int]:
-        """One page of an owner's keys, or of all, newest first, and how many there are in all."""
+        """Return a page of an owner's keys, or of all keys, newest first, and the total number."""
         query = {} if owner is None else {"owner": owner}
         found = self._keys.find(query, sort=[("created_at", -1), ("_id", -1)], skip=skip, limit=limit)
         total = self._keys.count_documents(query) if query else self._keys.estimated_document_count()
         return list(found), total
 
     def set_secrets(self, key_id: str, secrets: list[Document], session: Session) -> Document | None:
-        """Returns the key as it is then; None when there is none. Raises: DuplicatePrefix."""
+        """Replace the secrets. Returns the changed key, or None if there is none. Raises: DuplicatePrefix."""
         try:
             return self._keys.find_one_and_update(
                 {"_id": key_id},
@@ -58,11 +58,11 @@ class AccessKeys:
         return self._keys.delete_one({"_id": key_id}, session=session).deleted_count == 1
 
     def delete_of(self, owner: str, session: Session) -> int:
-        """Delete all of an owner's keys. Returns how many there were."""
+        """Delete all of an owner's keys and return their number."""
         return self._keys.delete_many({"owner": owner}, session=session).deleted_count
 
     def note_use(self, key: Document, every: timedelta) -> None:
-        """Note that it is in use; one write per ``every``, however many use it at once."""
+        """Record that the key is in use, with one write per ``every``, however often it is used."""
         last: datetime | None = key["last_used_at"]
         if last is None or now() - last >= every:
             self._uses.update_one(

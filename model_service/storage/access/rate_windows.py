@@ -1,7 +1,7 @@
-"""The rate windows that the inference servers share, in Redis: what each owner was asked in this minute.
+"""Rate limit windows in Redis that the inference servers share: requests per owner in the current minute.
 
-One hash per minute and owner: {process: how often it was asked there}. A process writes its own count as a
-whole, so that it may be written again, and reads what the others have; an old minute is forgotten by itself.
+One hash per minute and owner: {process: number of requests}. A process writes its own total, so that the
+write can be repeated, and reads those of the others. Old minutes expire.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# How long one exchange waits for Redis.
+# Timeout of one exchange with Redis.
 _TIMEOUT_S = 0.5
 _KEPT_S = 120
 
 
 class RateWindows:
-    """Connects when it is used, and imports redis no earlier: a serving process is ready sooner without.
+    """Connects on first use and imports redis only then, so that a serving process starts sooner.
 
     Without REDIS_URL every process counts alone.
     """
@@ -46,9 +46,9 @@ class RateWindows:
         return connect(self._settings, self._database, _TIMEOUT_S)
 
     def exchange(self, minute: int, own: Mapping[str, int]) -> dict[str, int] | None:
-        """Tell how often each owner's were asked here in this minute; what all others told of them.
+        """Write this process's counts of the minute and return the sum of the other processes' counts.
 
-        None while Redis cannot be reached. One round trip.
+        Both are by owner. Returns None while Redis is unreachable. Takes one round trip.
 
         Args:
             minute: since the epoch.
@@ -67,7 +67,7 @@ class RateWindows:
                 pipeline.expire(name, _KEPT_S)
                 pipeline.hvals(name)
             counts = pipeline.execute()[2::3]
-        except (RedisError, *DATABASE_ERRORS) as exc:  # the prefix of the keys is in MongoDB
+        except (RedisError, *DATABASE_ERRORS) as exc:  # MongoDB stores the prefix of the keys
             self._failed(exc)
             return None
         self.connected = True

@@ -1,4 +1,4 @@
-"""The revoked_sessions collection: sessions that were ended before their time, until that time."""
+"""The revoked_sessions collection: sessions that were ended early, until their tokens expire."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ class RevokedSessions:
         self._revoked = database.revoked_sessions
 
     def add(self, session_id: str, expires_at: datetime) -> None:
-        """The database forgets it soon after ``expires_at``, when nobody accepts the session any more."""
+        """Revoke a session. MongoDB deletes the entry soon after its token has expired at ``expires_at``."""
         self._revoked.update_one({"_id": session_id}, {"$set": {"expires_at": expires_at}}, upsert=True)
 
     def has(self, session_id: str) -> bool:
