@@ -159,7 +159,7 @@ class KeyService:
         return self._with_new_secret(store, self._random_part(None))
 
     def delete(self, key_id: str) -> None:
-        """Raises: NotFound: no such key, or it is not the caller's. NotPermitted: by another key."""
+        """Delete a key. Raises: NotFound: none, or not the caller's. NotPermitted: by another key."""
         key = self._manageable(key_id)
 
         def work(session: Session) -> bool:

@@ -160,7 +160,7 @@ _SHAPES: Mapping[str, type[_Stored]] = {
 
 
 def check_document(collection: str, document: Document) -> None:
-    """Raises: ValueError: names the invalid field and the problem."""
+    """Validate a document. Raises: ValueError: names the invalid field and the problem."""
     _check_plain(document)
     try:
         _SHAPES[collection].model_validate(document)

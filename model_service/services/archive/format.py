@@ -69,7 +69,11 @@ class Writer:
         self._mtime = mtime
 
     def member(self, name: str, size_bytes: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Raises: ArchiveDamaged: the pieces are not ``size_bytes`` long; the caller must stop the stream."""
+        """Yield a member's bytes in the stream.
+
+        Raises:
+            ArchiveDamaged: the pieces are not ``size_bytes`` long; the caller must stop the stream.
+        """
         yield self._header(name, size_bytes)
         digest, written = hashlib.sha256(), 0
         for piece in pieces:
@@ -107,7 +111,7 @@ class Member:
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def pieces(self) -> Iterator[bytes]:
-        """Raises: ArchiveDamaged: the stream ends within the member."""
+        """Yield the member's bytes. Raises: ArchiveDamaged: the stream ends within the member."""
         try:
             while piece := self._file.read(_READ_BYTES):
                 self._digest.update(piece)
@@ -139,7 +143,7 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Raises: ArchiveDamaged: an extended header is larger than 1 MiB."""
+        """Parse a header. Raises: ArchiveDamaged: an extended header is larger than 1 MiB."""
         header = super().frombuf(buf, encoding, errors)
         if header.type not in tarfile.REGULAR_TYPES and header.size > _MAX_JSON_BYTES:
             raise ArchiveDamaged(f"{header.name[:200]!r} is not a file")

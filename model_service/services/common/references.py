@@ -149,7 +149,7 @@ def following(newest: int | None, *, breaking: bool = False) -> str:
 
 
 def check_alias(alias: str) -> str:
-    """Raises: InvalidField: the alias is malformed, or looks like a version."""
+    """Return a valid alias. Raises: InvalidField: it is malformed, or looks like a version."""
     if ALIAS.fullmatch(alias) and alias != LATEST and not _VERSION_LIKE.fullmatch(alias):
         return alias
     message = "1 to 64 letters, digits, '_', '-' and '.'; not 'latest', and nothing like a version"

@@ -37,7 +37,7 @@ class Signing:
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def verify(self, purpose: str, fields: Sequence[str | int], expires_at: int, signature: str) -> None:
-        """Raises: SignatureInvalid: the signature is wrong or has expired."""
+        """Check a signature. Raises: SignatureInvalid: it is wrong or has expired."""
         expected = self.sign(purpose, fields, expires_at)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise SignatureInvalid("The URL's signature is wrong: it was made for another request.")

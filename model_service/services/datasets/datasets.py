@@ -69,7 +69,7 @@ class DatasetService:
             return document
 
     def get(self, reference: str) -> Document:
-        """Raises: MalformedId, InvalidRequest, NotFound."""
+        """Return a dataset version. Raises: MalformedId, InvalidRequest, NotFound."""
         return self._origins.dataset(reference)
 
     def page(self, filters: Document, page: int, limit: int) -> Page:

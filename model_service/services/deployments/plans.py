@@ -235,7 +235,7 @@ def _of(asked: Document, base: Document | None, part: str) -> Any:
 
 
 def _check(routing: Document) -> None:
-    """Raises: InvalidField: the fields contradict each other."""
+    """Check the routing as a whole. Raises: InvalidField: the fields contradict each other."""
     if routing["mode"] == SPLIT:
         if not any(member["weight"] for member in routing["members"]):
             raise InvalidField.of("traffic", "one member at least has a weight above 0")

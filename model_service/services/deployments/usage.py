@@ -165,7 +165,7 @@ def _may_know(owner: str) -> bool:
 def _interval(
     start: datetime | None, end: datetime | None, granularity: Granularity
 ) -> tuple[datetime, datetime]:
-    """Raises: InvalidField."""
+    """Return the start and end with their defaults. Raises: InvalidField."""
     step = _INTERVAL[granularity]
     end = now() if end is None else end
     if start is None:

@@ -164,7 +164,7 @@ class ExportService:
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def get(self, job_id: str) -> Document:
-        """Raises: MalformedId, NotFound."""
+        """Return an export job. Raises: MalformedId, NotFound."""
         job = self._exports.get(parse_uuid("export job", job_id))
         if job is None or not may_read(job["model_name"]):
             raise NotFound("export job", job_id)

@@ -87,7 +87,7 @@ class NewFile:
 
 
 def require_announced(what: str, sha256: str, announced: str | None) -> None:
-    """Raises: IncompleteUpload: ``sha256`` differs from the announced one; ``what`` starts the message."""
+    """Compare a sha256 with the announced one; ``what`` begins the error. Raises: IncompleteUpload."""
     if announced is not None and announced.lower() != sha256:
         raise IncompleteUpload(
             f"{what} sha256 {sha256}, not the announced one.", expected=announced, actual=sha256

@@ -241,7 +241,7 @@ class HeldFiles:
 
 
 def check_condition(condition: Condition, file: Document | None) -> None:
-    """Raises: PreconditionFailed."""
+    """Check a request's condition on the stored file. Raises: PreconditionFailed."""
     present = blob_of(file).sha256 if file is not None else None
     if not condition(present):
         raise PreconditionFailed(

@@ -25,13 +25,13 @@ class Holder(Protocol):
     kind: Kind
 
     def get(self, reference: str) -> Document:
-        """Raises: MalformedId, NotFound."""
+        """Return a document. Raises: MalformedId, NotFound."""
 
     def get_for_file(self, reference: str, path: str | None) -> Document:
         """Like ``get``, with at least those of its files that a change at the path may affect."""
 
     def require_takes_files(self, document: Document, reference: str) -> None:
-        """Raises: NotFound, NotPermitted, Conflict: nobody may change its files, or not this caller."""
+        """Check that the caller may change the files. Raises: NotFound, NotPermitted, Conflict."""
 
     def changing(self, document_id: Any) -> AbstractContextManager[object]:
         """Return a context manager that encloses the transaction that changes the document."""

@@ -119,7 +119,7 @@ class ModelService:
         return self._versions.create(fields, Wanted(wanted, breaking, major), note)
 
     def get(self, reference: str) -> Document:
-        """Raises: MalformedId, InvalidRequest, NotFound."""
+        """Return a model version. Raises: MalformedId, InvalidRequest, NotFound."""
         document = self._models.find(query_of("model", reference))
         if document is None or not may_read(document["name"]):
             raise self.missing(reference)

@@ -57,7 +57,7 @@ class Origins:
         ]
 
     def require_readable_dataset(self, dataset: Document, reference: str) -> None:
-        """Raises: NotFound: the caller may not read the dataset."""
+        """Check that the caller may read the dataset. Raises: NotFound."""
         if not may_read(dataset["name"]):
             raise self._suggestions.missing("dataset", reference)
 

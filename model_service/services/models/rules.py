@@ -24,14 +24,19 @@ def permitted(edit: Callable[[Document], Document], reference: str) -> Callable[
 
 
 def require_writable(model: Document, reference: str) -> None:
-    """Raises: NotFound: the caller may not read the model. NotPermitted: the caller may only read it."""
+    """Check that the caller may write the model.
+
+    Raises:
+        NotFound: the caller may not read the model.
+        NotPermitted: the caller may only read it.
+    """
     if not may_read(model["name"]):
         raise NotFound("model", reference)
     require(Permission.WRITE, model["name"])
 
 
 def require_not_archived(model: Document) -> None:
-    """Raises: Conflict: the version is archived; its files and aliases cannot be changed."""
+    """Check that files and aliases can be changed. Raises: Conflict: the version is archived."""
     if model["status"] == ModelStatus.ARCHIVED:
         raise Conflict(
             f"{model['name']} {model['version']} is archived: set its status to 'active' to change it.",
@@ -40,7 +45,7 @@ def require_not_archived(model: Document) -> None:
 
 
 def check_revision(model: Document, revisions: Collection[int] | None) -> None:
-    """Raises: PreconditionFailed."""
+    """Check that the revision is one of these. Raises: PreconditionFailed."""
     if revisions is not None and model["revision"] not in revisions:
         raise PreconditionFailed(
             "It changed since: read it again, and send its ETag in If-Match.",
@@ -52,7 +57,7 @@ def check_revision(model: Document, revisions: Collection[int] | None) -> None:
 def check_transition(
     kind: str, status: StrEnum, wanted: str, transitions: Mapping[Any, Collection[StrEnum]]
 ) -> None:
-    """Raises: Conflict: the transition from ``status`` to ``wanted`` is not allowed."""
+    """Check a change of status. Raises: Conflict: ``wanted`` may not follow ``status``."""
     allowed = transitions[status]
     if wanted != status and wanted not in allowed:
         choice = " or ".join(repr(str(one)) for one in sorted(allowed)) or "nothing else"

@@ -130,7 +130,7 @@ def _digest(wanted: Search) -> str:
 
 
 def _position(cursor: str, digest: str) -> Position:
-    """Raises: InvalidField."""
+    """Decode the cursor of the list with this digest. Raises: InvalidField."""
     of, *position = position_of(cursor) or [None]
     if of != digest:
         raise InvalidField.of("cursor", "it belongs to a list with other filters or another order")

@@ -62,7 +62,7 @@ class NewVersions:
         return document
 
     def _store(self, document: Document, wanted: Wanted, note: Note | None) -> None:
-        """Raises: DuplicateVersion: the requested version exists. Without one, a free number is used."""
+        """Store with the requested or the next number. Raises: DuplicateVersion: the requested one exists."""
         files = [file["file_id"] for file in document["files"]]
         below = None if wanted.major is None else (wanted.major + 1) * MINORS
 

@@ -56,7 +56,7 @@ class TrainingJobService:
         return document
 
     def get(self, job_id: str) -> Document:
-        """Raises: MalformedId, NotFound."""
+        """Return a training job. Raises: MalformedId, NotFound."""
         return self._origins.training_job(job_id)
 
     def page(self, filters: Document, page: int, limit: int) -> Page:
