@@ -23,7 +23,7 @@ class AccessKeys:
         self._uses = database.access_keys.with_options(write_concern=WriteConcern(w=1))
 
     def insert(self, key: Document, session: Session) -> None:
-        """Raises: DuplicatePrefix."""
+        """Store a new key. Raises: DuplicatePrefix."""
         try:
             self._keys.insert_one(key, session=session)
         except DuplicateKeyError:

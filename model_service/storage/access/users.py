@@ -1,7 +1,7 @@
-"""The users collection: who may sign in, and what they may do.
+"""The users collection: sign-in and permissions.
 
-{_id: the user's name, password (scrypt, see services.passwords) or None, roles, namespaces: [{namespace,
-roles}], disabled, epoch, created_at, updated_at}. A session belongs to one ``epoch``: a new one ends all
+{_id: the user's name, password (scrypt, services.access.passwords) or None, roles, namespaces: [{namespace,
+roles}], disabled, epoch, created_at, updated_at}. A session contains the user's ``epoch``: a new one ends all
 sessions.
 """
 
@@ -20,7 +20,7 @@ class Users:
         self._users = database.users
 
     def insert(self, user: Document, session: Session) -> None:
-        """Raises: DuplicateUser."""
+        """Store a new user. Raises: DuplicateUser."""
         try:
             self._users.insert_one(user, session=session)
         except DuplicateKeyError:
@@ -30,18 +30,18 @@ class Users:
         return self._users.find_one({"_id": name})
 
     def page(self, skip: int, limit: int) -> tuple[list[Document], int]:
-        """One page by name, and how many there are in all."""
+        """Return a page of users by name, and the total number."""
         found = self._users.find({}, sort=[("_id", 1)], skip=skip, limit=limit)
         return list(found), self._users.estimated_document_count()
 
     def update(self, name: str, changes: Document, session: Session) -> Document | None:
-        """Returns the user as it is then; None when there is none."""
+        """Update the user. Returns the changed user, or None if there is none."""
         return self._users.find_one_and_update(
             {"_id": name}, {"$set": changes}, return_document=ReturnDocument.AFTER, session=session
         )
 
     def hold(self, name: str, session: Session) -> bool:
-        """Whether there is this user, and will be until the transaction commits: its deletion must wait."""
+        """Lock the user against deletion until the transaction commits. Returns False if there is none."""
         return (
             self._users.update_one({"_id": name}, {"$inc": {"held": 1}}, session=session).matched_count == 1
         )

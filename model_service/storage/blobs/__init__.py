@@ -1,1 +1,1 @@
-"""Bytes in GridFS: blobs, references to them, uploads, the cache on the disk."""
+"""File bytes in GridFS: blobs, their references, uploads in parts, the disk cache."""

@@ -1,12 +1,12 @@
 """Content-addressed blobs in GridFS: stored once, counted by reference, published last.
 
-A write streams into chunks under a fresh id while it is hashed. Nobody can see it: a blob exists from the
-moment its files document does, and that is written in the same transaction as the document that refers to
-it. Bytes that are stored already are found by their sha256 then, and the new copy is dropped.
+A write streams bytes into chunks under a new id and hashes them. The blob is invisible until its files
+document is written, in the same transaction as the document that refers to it. If the transaction finds
+stored bytes with the same sha256, the new copy is dropped.
 
-GridFS itself has no transactions and leaves chunks behind when a writer dies, so every write is noted in
-``uploads`` before its first chunk; ``sweep`` removes what is noted there, and blobs that nothing refers to,
-once they are older than a safety window. A small blob needs no note: its chunk is part of the transaction.
+GridFS itself has no transactions and leaves chunks behind when a writer dies. So every write is recorded in
+``uploads`` before its first chunk. ``sweep`` removes recorded writes, and blobs without references, once they
+are older than a safety window. A small blob needs no record: its chunk is written in the transaction.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ from model_service.storage.blobs.disk_cache import DiskCache
 from model_service.storage.common.db import Database, Document, Session, now
 from model_service.storage.statistics.counters import Counters
 
-__all__ = ["CHUNK_BYTES", "BlobDamaged", "SizeLimitExceeded"]  # a blob's, wherever they are kept
+__all__ = ["CHUNK_BYTES", "BlobDamaged", "SizeLimitExceeded"]  # re-exported for users of blobs
 
-# What is written whole in the transaction that publishes it: no note, no leftover, three round trips fewer.
+# Blobs up to this size are written in the publishing transaction: no record, no leftover, 3 round trips less.
 INLINE_BYTES = 256 * 1024
 
 
@@ -42,21 +42,21 @@ class Blob:
     id: ObjectId
     sha256: str
     size_bytes: int
-    # All of a small blob that is not published yet.
+    # The bytes of a small blob that is not published yet.
     content: bytes | None = field(default=None, compare=False, repr=False)
 
     def reference(self) -> Document:
-        """How another document names this blob."""
+        """Return the fields by which another document references this blob."""
         return {"file_id": self.id, "size_bytes": self.size_bytes, "checksum": f"sha256:{self.sha256}"}
 
 
 def blob_of(reference: Document) -> Blob:
-    """The blob that a document's ``reference()`` names."""
+    """Return the blob of a ``reference()`` in a document."""
     return Blob(reference["file_id"], reference["checksum"].removeprefix("sha256:"), reference["size_bytes"])
 
 
 class WriteExpired(Exception):
-    """Chunks are gone: the sweep took them after its safety window, or MongoDB's primary died with them."""
+    """Chunks are gone: the sweep removed them after its safety window, or a failover of MongoDB lost them."""
 
 
 class Blobs:
@@ -67,9 +67,9 @@ class Blobs:
         self.chunks = Chunks(database)
 
     def write(self, pieces: Iterable[bytes], *, limit_bytes: int) -> Blob:
-        """Store the bytes unpublished, in constant memory; a few are kept until they are published.
+        """Store bytes without publishing them, in constant memory; a small blob stays in memory.
 
-        Whatever ends it early, an exception of ``pieces`` included, removes what was written.
+        On any error, including one of ``pieces``, the written bytes are removed.
 
         Raises:
             SizeLimitExceeded: more than ``limit_bytes``.
@@ -97,18 +97,18 @@ class Blobs:
         keep: bool = False,
         described: Document | None = None,
     ) -> Blob:
-        """Make the bytes visible in one transaction with the document that refers to them.
+        """Publish the blob in one transaction with the document that refers to it.
 
-        ``refer(stored, session)`` writes that reference, and may run more than once. ``stored`` has another
-        id than ``written`` when equal bytes were there already; the new copy is dropped then. What ``refer``
-        raises ends the transaction: nothing is stored, and the bytes are removed, unless the caller is to
-        ``keep`` them for another try.
+        ``refer(stored, session)`` writes that document, and may run more than once. If equal bytes are stored
+        already, ``stored`` has their id and not the one of ``written``, and the new copy is dropped. An error
+        of ``refer`` aborts the transaction: nothing is stored, and the bytes are removed, unless ``keep``
+        is set, which leaves them for another attempt.
 
         Args:
-            described: fields of ``storage.blobs.descriptions`` that the blob gets where its bytes are new.
+            described: fields of ``storage.blobs.descriptions`` for the blob, if its bytes are new.
 
         Raises:
-            WriteExpired: the sweep was faster, or a failover took chunks; the upload must be sent again.
+            WriteExpired: the sweep or a failover removed chunks; the client must send the upload again.
         """
 
         def work(session: Session) -> Blob:
@@ -121,7 +121,7 @@ class Blobs:
                 raise WriteExpired(f"chunks of blob {written.id} were lost before it was published")
             stored = self._db.transaction(work)
         except PyMongoError:
-            raise  # it may have been committed all the same: the sweep will know
+            raise  # it may have been committed after all: the sweep finds out
         except BaseException:
             if not keep:
                 self.discard(written)
@@ -149,14 +149,14 @@ class Blobs:
             return_document=ReturnDocument.AFTER,
             session=session,
         )
-        assert stored is not None  # an upsert that answers with the document after it
+        assert stored is not None  # an upsert that returns the document after it
         if stored["_id"] == blob.id:
             self._own_chunks(blob, session)
             self._counters.change_blobs(1, blob.size_bytes, session)
         return Blob(stored["_id"], blob.sha256, blob.size_bytes)
 
     def _own_chunks(self, blob: Blob, session: Session) -> None:
-        """Take the chunks from the sweep, or write the one that there is."""
+        """Remove the sweep's record of the chunks, or write the chunk of a small blob."""
         if blob.content is None:
             note = {"_id": blob.id, "swept": {"$exists": False}}
             noted = self._db.uploads.delete_one(note, session=session)
@@ -166,7 +166,7 @@ class Blobs:
             self._db.chunks.insert_one(chunk_document(blob.id, 0, [blob.content]), session=session)
 
     def discard(self, blob: Blob) -> None:
-        """Remove a blob that was written and will not be published."""
+        """Remove a written blob that will not be published."""
         if blob.content is None:
             self._discard(blob.id)
 
@@ -175,15 +175,15 @@ class Blobs:
         self._db.uploads.delete_one({"_id": blob_id})
 
     def retain(self, blob_id: ObjectId, session: Session) -> bool:
-        """One more reference to a published blob; False when it is gone."""
+        """Add a reference to a published blob. Returns False if it is gone."""
         return self.retain_all([blob_id], session)
 
     def release(self, blob_id: ObjectId, session: Session) -> None:
-        """One reference less; without any, the sweep takes the blob when the safety window has passed."""
+        """Remove a reference. Without references, the sweep deletes the blob after the safety window."""
         self.release_all([blob_id], session)
 
     def retain_all(self, blob_ids: Iterable[ObjectId], session: Session) -> bool:
-        """One more reference for every time a blob is named; False when one of them is gone."""
+        """Add a reference for each id, counting repeated ids. Returns False if one of the blobs is gone."""
         counts = Counter(blob_ids)
         updates = [UpdateOne({"_id": blob_id}, recounted(count)) for blob_id, count in counts.items()]
         if not updates:
@@ -191,7 +191,7 @@ class Blobs:
         return self._db.files.bulk_write(updates, ordered=False, session=session).matched_count == len(counts)
 
     def release_all(self, blob_ids: Iterable[ObjectId], session: Session) -> None:
-        """``release`` for every time a blob is named, in one round trip."""
+        """``release`` for each id, counting repeated ids, in one round trip."""
         updates = [
             UpdateOne({"_id": blob_id}, recounted(-count)) for blob_id, count in Counter(blob_ids).items()
         ]
@@ -199,7 +199,7 @@ class Blobs:
             self._db.files.bulk_write(updates, ordered=False, session=session)
 
     def read(self, blob_id: ObjectId, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes ``[start, stop)`` of a published blob, in small pieces.
+        """Yield the bytes ``[start, stop)`` of a published blob, in small pieces.
 
         Raises:
             BlobDamaged: a chunk is missing or short.
@@ -207,7 +207,7 @@ class Blobs:
         return self.chunks.read(blob_id, start, stop)
 
     def send(self, blob: Blob, start: int, stop: int) -> Iterator[bytes]:
-        """``read`` for a download: from the disk cache when the blob is there."""
+        """``read`` for a download: from the disk cache if the blob is there."""
         if self._cache is not None:
             cached = self._cache.read(blob.sha256, blob.size_bytes, start, stop)
             if cached is not None:
@@ -216,22 +216,22 @@ class Blobs:
         return self.read(blob.id, start, stop)
 
     def readable(self) -> bool:
-        """Whether the bucket's index answers: a blob can be found and read."""
+        """Return whether blobs can be found and read: the index of the chunks exists."""
         return any(index["key"] == {"files_id": 1, "n": 1} for index in self._db.chunks.list_indexes())
 
     def sweep(self, safety_s: float) -> int:
-        """Remove interrupted writes and unreferenced blobs older than ``safety_s``; how many went.
+        """Remove interrupted writes and unreferenced blobs older than ``safety_s``. Returns their number.
 
-        Every step may run twice, and a crash between two steps leaves the rest to the next sweep.
+        Every step can run twice. After a crash between two steps, the next sweep continues.
         """
         cutoff = now() - timedelta(seconds=safety_s)
         for document in self._db.files.find({"metadata.unreferenced_at": {"$lt": cutoff}}, {"_id": True}):
             self._unpublish(document["_id"], cutoff)
         removed = 0
-        # An upload in parts may take days, and says until when; a writer at that time gets the window too.
+        # An upload in parts may take days until its ``expires_at``; its last writer gets the window too.
         old = {"started_at": {"$lt": cutoff}, "expires_at": {"$not": {"$gte": cutoff}}}
         for upload in self._db.uploads.find(old, {"_id": True}):
-            # Claimed before a chunk goes: a write that publishes itself now either sees that, or was faster.
+            # Mark it before deleting chunks: a concurrent publish either sees the mark or has won.
             claimed = self._db.uploads.update_one(old | upload, {"$set": {"swept": True}})
             if claimed.matched_count:
                 self._discard(upload["_id"])
@@ -239,7 +239,7 @@ class Blobs:
         return removed
 
     def _unpublish(self, blob_id: ObjectId, cutoff: object) -> None:
-        """From a blob to a leftover, in one step: its chunks are never unaccounted for."""
+        """Turn a blob into a recorded leftover in one transaction, so that no chunk gets lost."""
 
         def work(session: Session) -> None:
             gone: Document | None = self._db.files.find_one_and_delete(
@@ -255,7 +255,7 @@ class Blobs:
 
 
 def recounted(difference: int) -> list[Document]:
-    """The update of a blob that gets so many references more; without any, the sweep's time runs."""
+    """Return the update that changes a blob's reference count; at 0, the sweep's safety window starts."""
     counted = {"$max": [0, {"$add": ["$metadata.references", difference]}]}
     unreferenced = {"$eq": ["$metadata.references", 0]}
     return [
@@ -265,7 +265,7 @@ def recounted(difference: int) -> list[Document]:
 
 
 def _begin(pieces: Iterator[bytes]) -> tuple[list[bytes], bool]:
-    """The first pieces, and whether they are all and few bytes."""
+    """Return the first pieces, and whether they are all and small enough to be inlined."""
     begun, size = [], 0
     for piece in pieces:
         begun.append(piece)

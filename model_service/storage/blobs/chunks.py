@@ -1,7 +1,7 @@
-"""The bytes of a blob as GridFS chunks: written while they are hashed, read a chunk ahead of the reader.
+"""The bytes of a blob as GridFS chunks: hashed while they are written, read one chunk ahead.
 
-A write keeps a bounded number of inserts under way, shared by all writes of the process; a read holds a chunk
-and perhaps the next one. So the memory of a transfer does not depend on its size or on its client.
+All writes of the process share a bounded number of concurrent inserts. A read holds one chunk and perhaps the
+next. So the memory of a transfer depends neither on its size nor on its client.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from pymongo.cursor import Cursor
 from model_service.storage.common.db import Database, Document
 
 CHUNK_BYTES = 2 * 1024 * 1024
-# What a read hands out at a time: small enough that what lies between us and a slow client is no burden.
+# Size of the pieces of a read: small enough that buffers for slow clients stay small.
 PIECE_BYTES = 256 * 1024
-# Inserts on their way at once, of all writes of a process: enough to hide the journal's latency.
+# Concurrent inserts of all writes in a process: enough to hide the journal's latency.
 _INSERTS = 4
-# Chunks on their way from the server at once, of all reads of a process, and chunks that were fetched before
-# they are asked for. A few fast readers gain by that; many keep the machine busy anyhow, and go without.
+# Concurrent reads of chunks in a process, and prefetched chunks of all reads. Prefetching helps a few fast
+# readers. Many readers keep the machine busy anyway, and read without it.
 _READS = 4
 _AHEAD = 4
 
@@ -33,11 +33,11 @@ Put = Callable[[int, list[memoryview]], object]
 
 
 class SizeLimitExceeded(Exception):
-    """The bytes written passed the limit; they are discarded."""
+    """More bytes than the limit; the written bytes are discarded."""
 
 
 class BlobDamaged(Exception):
-    """A published blob lacks a chunk, or a chunk its length."""
+    """A published blob lacks a chunk, or a chunk is too short."""
 
 
 class Chunks:
@@ -50,10 +50,10 @@ class Chunks:
         self._may_fetch = BoundedSemaphore(_AHEAD)
 
     def write(self, blob_id: ObjectId, pieces: Iterable[bytes], *, limit_bytes: int) -> tuple[str, int]:
-        """Store the bytes; their sha256 and size. Fails as ``each``.
+        """Store the bytes and return their sha256 and size. Raises as ``each``.
 
-        Nothing of it is safe before ``secure``: a journal write per chunk would be most of the time on a
-        slow disk.
+        The bytes are durable only after ``secure``: on a slow disk, journaling every chunk would take
+        most of the time.
         """
         return self.each(
             pieces,
@@ -62,11 +62,11 @@ class Chunks:
         )
 
     def secure(self, blob_id: ObjectId, size_bytes: int) -> bool:
-        """Have a majority journal all chunks of a blob; False when some were lost in a failover before.
+        """Wait until a majority has journaled all chunks. Returns False if a failover lost some before.
 
-        A write that changes nothing is acknowledged when everything before it in the primary's oplog is safe,
-        and this one goes where the chunks are (the shard key is files_id). What another primary acknowledged
-        and took along shows in the count: chunks are inserted whole and numbered uniquely.
+        A write without changes is acknowledged when all earlier oplog entries of the primary are durable,
+        and this one goes to the chunks' shard (shard key: files_id). Chunks lost with an earlier primary
+        show in the count, since chunks are inserted whole and numbered uniquely.
         """
         if not size_bytes:
             return True
@@ -76,10 +76,10 @@ class Chunks:
         ) == chunk_count(size_bytes)
 
     def each(self, pieces: Iterable[bytes], put: Put, *, limit_bytes: int, first: int = 0) -> tuple[str, int]:
-        """Call ``put(n, chunk)`` for the chunks from ``first`` on, in threads; the sha256 and size of all.
+        """Call ``put(n, chunk)`` in threads, numbered from ``first``; returns sha256 and size of the bytes.
 
-        What it raises, an exception of ``pieces`` or ``put`` included, leaves what was put for the caller
-        to remove; no ``put`` is under way any more then.
+        After an error, even of ``pieces`` or ``put``, the caller must remove the stored chunks. No ``put``
+        is running then.
 
         Raises:
             SizeLimitExceeded: more than ``limit_bytes``.
@@ -115,7 +115,7 @@ class Chunks:
         return future
 
     def read(self, blob_id: ObjectId, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes ``[start, stop)`` of a blob, in pieces of at most PIECE_BYTES.
+        """Yield the bytes ``[start, stop)`` of a blob, in pieces of at most PIECE_BYTES.
 
         Raises:
             BlobDamaged: a chunk is missing or short.
@@ -133,12 +133,12 @@ class Chunks:
             end = min(len(data), stop - offset)
             for begin in range(max(0, start - offset), end, PIECE_BYTES):
                 yield data[begin : min(begin + PIECE_BYTES, end)]
-            del data  # before the next one is fetched
+            del data  # before the next chunk is fetched
         if expected != last + 1:
             raise BlobDamaged(f"blob {blob_id}: chunk {expected} is missing or short")
 
     def _documents(self, blob_id: ObjectId, first: int, last: int) -> Iterator[Document]:
-        """The chunks in order; the next one is fetched while the reader is busy with the one before."""
+        """Yield the chunks in order; the next is fetched while the reader processes the present one."""
         with self._chunks.find(
             {"files_id": blob_id, "n": {"$gte": first, "$lte": last}},
             projection={"_id": False, "n": True, "data": True},
@@ -150,7 +150,7 @@ class Chunks:
             try:
                 for n in range(first, last + 1):
                     coming, ahead = ahead, None
-                    if coming is None:  # by the few threads too: it takes three times a chunk's memory
+                    if coming is None:  # in these few threads too: a fetch takes three times a chunk's memory
                         document = self._readers.submit(_next, cursor).result()
                     else:
                         document = self._fetched(coming)
@@ -159,12 +159,12 @@ class Chunks:
                     ahead = self._fetch(cursor) if n < last else None
                     yield document
             finally:
-                if ahead is not None:  # a cursor is one thread's at a time: wait before it is closed
+                if ahead is not None:  # only one thread may use a cursor: wait before it is closed
                     with suppress(Exception):
                         self._fetched(ahead)
 
     def _fetch(self, cursor: Cursor[Document]) -> "Future[Document | None] | None":
-        """The next chunk, on its way; None when as many as there may be are."""
+        """Start to fetch the next chunk; None if the limit of prefetched chunks is reached."""
         if not self._may_fetch.acquire(blocking=False):
             return None
         try:
@@ -185,18 +185,18 @@ def _next(cursor: Cursor[Document]) -> Document | None:
 
 
 def chunk_count(size_bytes: int) -> int:
-    """How many chunks so many bytes are."""
+    """Return the number of chunks of a blob of this size."""
     return -(-size_bytes // CHUNK_BYTES)
 
 
 def chunk_document(
     blob_id: ObjectId, n: int, data: Iterable[bytes | memoryview], **more: object
 ) -> RawBSONDocument:
-    """``{_id, files_id, n, data}`` as BSON, in the one copy that collects the pieces of ``data``.
+    """Return ``{_id, files_id, n, data}`` as BSON, copying the pieces of ``data`` once.
 
-    ``more`` fields come before the data. The driver sends a raw document as it is.
+    ``more`` fields come before the data. The driver sends a raw document unchanged.
 
-    An element is laid out as bsonspec.org says: type, name, NUL, value; ``data`` is binary of subtype 0.
+    An element is laid out as in bsonspec.org: type, name, NUL, value; ``data`` is binary of subtype 0.
     """
     pieces = list(data)
     size = sum(map(len, pieces))
@@ -214,7 +214,7 @@ def chunk_document(
 
 
 def in_chunks(pieces: Iterable[bytes]) -> Iterator[list[memoryview]]:
-    """The same bytes, uncopied, in groups of CHUNK_BYTES; the last may be shorter, and none is empty."""
+    """Group the bytes into chunks of CHUNK_BYTES without copies; the last may be shorter, none is empty."""
     group: list[memoryview] = []
     room = CHUNK_BYTES
     for piece in pieces:

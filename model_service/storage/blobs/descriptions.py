@@ -1,7 +1,7 @@
-"""A blob's ``filename``, ``contentType`` and ``metadata`` in GridFS: what its bytes are.
+"""Descriptions of blobs in GridFS: ``filename``, ``contentType`` and ``metadata``.
 
-For people and tools that look into the bucket; the service itself never reads it. Equal bytes are one blob,
-which keeps the description of the first document that stored them.
+They are for people and tools that inspect the bucket; the service never reads them. Equal bytes are one blob,
+with the description of the first document that stored them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from model_service.storage.common.db import Database, Document
 OCTET_STREAM = "application/octet-stream"
 _BATCH = 500
 _HOLDER = ("name", "algorithm", "version", "created_at", "files.path", "files.file_id", "files.content_type")
-# The documents that describe their blobs, and what is read of them.
+# The collections whose documents describe their blobs, and the fields read for that.
 _FIELDS = {
     "models": _HOLDER,
     "deleted_models": _HOLDER,
@@ -24,7 +24,7 @@ _FIELDS = {
 
 
 def of_file(holder: Document, path: str, content_type: str) -> Document:
-    """A file of a model version or of a dataset, as fields to set."""
+    """Return the description of a file of a model version or dataset, as fields to set."""
     return _described(
         path.rpartition("/")[2],
         content_type,
@@ -36,7 +36,7 @@ def of_file(holder: Document, path: str, content_type: str) -> Document:
 
 
 def of_package(job: Document) -> Document:
-    """The package of an export, as fields to set."""
+    """Return the description of an export's package, as fields to set."""
     return _described(
         package_name(job),
         "application/zip",
@@ -64,10 +64,10 @@ def _described(filename: str, content_type: str, *, name: str, created_at: Any, 
 
 
 def descriptions(collection: str, documents: Iterable[Document]) -> Iterator[UpdateOne]:
-    """The updates that describe the blobs of these documents, where nothing describes them yet."""
+    """Yield the updates that describe the blobs of these documents, unless they have a description."""
     for document in documents:
         if collection == "export_jobs":
-            if "package" in document and "model_name" in document:  # an archive may hold less
+            if "package" in document and "model_name" in document:  # imported documents may lack fields
                 yield _first(document["package"]["file_id"], of_package(document))
         elif collection in _FIELDS:
             for file in document.get("files") or []:
@@ -80,7 +80,7 @@ def _first(blob_id: Any, described: Document) -> UpdateOne:
 
 
 def describe_all(database: Database) -> None:
-    """Describe each blob without a description by the oldest document that has it. Safe to run again."""
+    """Describe each blob without a description by the oldest document that holds it. Can run again."""
     for name in _FIELDS:
         oldest_first = database.collection(name).find(
             {}, _FIELDS[name], sort=[("created_at", 1), ("_id", 1)], allow_disk_use=True

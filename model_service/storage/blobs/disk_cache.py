@@ -1,13 +1,13 @@
-"""Blobs that are read again and again, as files on the local disk, shared by the processes of a machine.
+"""Disk cache of blobs that are read repeatedly, shared by the processes of a machine.
 
     CACHE_DIR/
-        blobs/<sha256>      whole and verified; its modification time is its last use
-        filling/<sha256>    being written, locked by who writes it; renamed into blobs/ once it is verified
-        lock                held while room is made
+        blobs/<sha256>      complete and verified; its modification time is its last use
+        filling/<sha256>    being written, locked by its writer; renamed into blobs/ once it is verified
+        lock                held while space is freed
 
-A blob is taken in by a thread of its own when a process is asked for it a second time, so a download that
-happens once costs nothing. Whatever goes wrong here, a full disk included, only means that the bytes come
-from MongoDB. An evicted file that is being sent stays readable until it is closed.
+The second request for a blob in a process stores it in the cache, in a background thread, so a download that
+happens once costs nothing. After any error of the cache, even a full disk, the bytes come from MongoDB. A
+file that is evicted while it is sent stays readable until it is closed.
 """
 
 import fcntl
@@ -27,11 +27,11 @@ from model_service.metrics import CACHE_BYTES, CACHE_REQUESTS
 
 log = structlog.get_logger(__name__)
 
-# What granian sends fastest, as fast as nginx with sendfile: a piece stays in the processor's cache.
+# The size that granian sends fastest, as fast as nginx with sendfile: a piece fits the processor's cache.
 PIECE_BYTES = 256 * 1024
-# Digests a process remembers as asked for once.
+# Maximum number of blobs requested once that a process remembers.
 _REMEMBERED = 10_000
-# Of the disk: the cache shares it with MongoDB, which stops where there is none.
+# Free disk space that the cache leaves: it shares the disk with MongoDB, which stops without space.
 _SPARE_BYTES = 1 << 30
 
 Read = Callable[[], Iterator[bytes]]
@@ -39,7 +39,7 @@ Read = Callable[[], Iterator[bytes]]
 
 class DiskCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Nothing is made before the first blob is taken in. ``max_bytes=0``: never."""
+        """Creates folders only when the first blob is stored. ``max_bytes=0`` disables the cache."""
         self._folder = folder
         self._max_bytes = max_bytes
         self._asked: OrderedDict[str, None] = OrderedDict()
@@ -47,7 +47,7 @@ class DiskCache:
         self._filling = Lock()
 
     def read(self, sha256: str, size_bytes: int, start: int, stop: int) -> Iterator[bytes] | None:
-        """The bytes ``[start, stop)``, from a file that is open when this returns; None: not in the cache."""
+        """Return the bytes ``[start, stop)`` from a file that is open already; None: not in the cache."""
         if not self._max_bytes:
             return None
         file = self._open(sha256, size_bytes)
@@ -74,7 +74,7 @@ class DiskCache:
         return file
 
     def asked(self, sha256: str, size_bytes: int, read: Read) -> None:
-        """Note that a blob was missed; the second time, take it in beside, from what ``read()`` gives."""
+        """Record a cache miss. The second miss of a blob stores it in the background, from ``read()``."""
         if not 0 < size_bytes <= self._max_bytes:
             return
         with self._lock:
@@ -83,23 +83,23 @@ class DiskCache:
                 if len(self._asked) > _REMEMBERED:
                     self._asked.popitem(last=False)
                 return
-        if self._filling.acquire(blocking=False):  # one at a time; the next request tries again
+        if self._filling.acquire(blocking=False):  # one blob at a time; the next request tries again
             Thread(target=self._fill_aside, args=(sha256, size_bytes, read), daemon=True).start()
 
     def _fill_aside(self, sha256: str, size_bytes: int, read: Read) -> None:
         try:
             self.fill(sha256, size_bytes, read)
-        except Exception as exc:  # the download itself is not concerned
+        except Exception as exc:  # does not affect the download
             log.warning("cache.not_filled", file=sha256, reason=str(exc) or type(exc).__name__)
         finally:
             self._filling.release()
 
     def fill(self, sha256: str, size_bytes: int, read: Read) -> bool:
-        """Take a blob in; False when it is there, when another process does so, or when there is no room.
+        """Store a blob; False if it is cached, another process stores it, or the space is not enough.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written.
-            ValueError: the bytes are not those of ``sha256``.
+            ValueError: the sha256 of the bytes is wrong.
         """
         blobs, filling = self._folder / "blobs", self._folder / "filling"
         for folder in (blobs, filling):
@@ -112,25 +112,25 @@ class DiskCache:
             if (blobs / sha256).exists() or not self._make_room(descriptor, size_bytes):
                 return False
             _write_verified(descriptor, read(), sha256)
-            # Its length was claimed before its bytes came: after a power cut, only this keeps zeros out.
+            # The file has its length before its bytes: after a power loss, it could otherwise contain zeros.
             os.fsync(descriptor)
             aside.rename(blobs / sha256)
         finally:
-            with suppress(FileNotFoundError):  # renamed, unless something went wrong
+            with suppress(FileNotFoundError):  # renamed, unless an error occurred
                 aside.unlink()
             os.close(descriptor)
         CACHE_BYTES.labels(what="stored").inc(size_bytes)
         return True
 
     def _make_room(self, descriptor: int, size_bytes: int) -> bool:
-        """Remove what was not used for longest until ``size_bytes`` more fit, and claim them.
+        """Evict the least recently used files until ``size_bytes`` more fit, and reserve the space.
 
-        The claim is the length of the file that is being filled, which every other process counts.
+        The reservation is the length of the file in ``filling``, which every other process counts.
         """
         with self._exclusive():
             self._remove_leftovers()
             os.ftruncate(descriptor, 0)
-            # In this order: what is renamed meanwhile is counted twice, not missed.
+            # In this order a file that is renamed meanwhile is counted twice instead of never.
             claimed = sum(size for _, size, _ in _sizes(self._folder / "filling"))
             files = sorted(_sizes(self._folder / "blobs"))
             used = sum(size for _, size, _ in files)
@@ -148,7 +148,7 @@ class DiskCache:
             return True
 
     def _remove_leftovers(self) -> None:
-        """What a process that died was filling: nobody holds its lock."""
+        """Remove the unfinished files of dead processes: nobody holds their locks."""
         for path in (self._folder / "filling").iterdir():
             descriptor = _lock_new(path)
             if descriptor is not None:
@@ -166,11 +166,11 @@ class DiskCache:
 
 
 def _lock_new(path: Path) -> int | None:
-    """The file at ``path``, made where there is none, open and locked; None: somebody else holds it."""
+    """Open or create the file at ``path`` and lock it; None: another process or thread holds the lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Its holder may have renamed or removed it between our two calls.
+        # Its holder may have renamed or removed it between open and flock.
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
@@ -208,7 +208,7 @@ def _pieces(file: FileIO, start: int, stop: int) -> Iterator[bytes]:
 
 
 def _sizes(folder: Path) -> list[tuple[int, int, Path]]:
-    """(last use, size, path) of the files there; others may remove some meanwhile."""
+    """Return (last use, size, path) of the files in a folder; files removed meanwhile are left out."""
     found = []
     for path in folder.iterdir():
         with suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
-"""Room on the disks that are written to: of MongoDB, the file cache, the workspaces and the temporary folder.
+"""Free space on the disks of MongoDB, the file cache, the workspaces and the temporary folder.
 
-What is known is at most some seconds old and is renewed beside the requests, never by each of them.
+The sampled values are at most some seconds old. A background thread renews them, not every request.
 """
 
 import shutil
@@ -18,15 +18,15 @@ from model_service.storage.common.db import DATABASE_ERRORS, Database, deadline
 log = structlog.get_logger(__name__)
 
 MONGODB, CACHE, WORK, TEMP = "mongodb", "cache", "work", "temp"
-# A sample of this age is renewed in the background; one that is much older, before it is used.
+# A sample of this age is renewed in the background; a stale one is renewed before it is used.
 _FRESH_S, _STALE_S = 2.0, 30.0
 _MONGODB_S = 0.9
-# MongoDB writes each byte into its journal, its oplog and its data.
+# MongoDB writes each byte to its journal, its oplog and its data.
 _WRITTEN_TIMES = 3
 
 
 class DiskSpace:
-    """Thread-safe. One for each process."""
+    """Free disk space. Thread-safe. One instance per process."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._database = database
@@ -39,30 +39,30 @@ class DiskSpace:
         self._sampling = threading.Lock()
 
     def require_room(self, size_bytes: int = 0, *, known_for_s: float = _STALE_S) -> None:
-        """Check that MongoDB's disk keeps DISK_MIN_FREE after ``size_bytes`` more.
+        """Check that DISK_MIN_FREE stays free on MongoDB's disk after ``size_bytes`` more.
 
-        ``known_for_s`` is the age from which a sample is renewed before it is used.
+        A sample older than ``known_for_s`` is renewed before it is used.
 
         Raises:
-            DiskFull: it does not. A disk whose room is unknown is taken for large enough.
+            DiskFull: too little would stay free. A disk of unknown size is never full.
         """
         age_s = time.monotonic() - self._sampled_at
         if age_s > known_for_s:
             self.sample()
         elif age_s > _FRESH_S and not self._sampling.locked():
             threading.Thread(target=self.sample, name="disk space", daemon=True).start()
-        # Refused is only what a sample of this moment refuses, so that room that was made counts at once.
+        # Only a new sample can reject a write, so that freed space counts at once.
         written = size_bytes * _WRITTEN_TIMES
         if self._lacks(MONGODB, written) and self.sample() and self._lacks(MONGODB, written):
             raise DiskFull("MongoDB's disk", self._free[MONGODB], self._least, size_bytes)
 
     def short(self, *places: str) -> dict[str, int]:
-        """The bytes free at each of these places that has less than DISK_MIN_FREE, found out now."""
+        """Sample now and return the free bytes of those places that have less than DISK_MIN_FREE."""
         self.sample()
         return {place: self._free[place] for place in places if self._lacks(place, 0)}
 
     def free(self) -> dict[str, int]:
-        """The bytes free at each place that tells them, as the last sample found them."""
+        """Return the free bytes of each place with a known value, as of the last sample."""
         return dict(self._free)
 
     @property
@@ -70,7 +70,7 @@ class DiskSpace:
         return not self._lacks(MONGODB, 0)
 
     def sample(self) -> bool:
-        """Look at all disks, unless another thread does so; then wait for it. Always True."""
+        """Sample all disks, or wait for another thread's sample. Always returns True."""
         asked_at = time.monotonic()
         with self._sampling:
             if self._sampled_at < asked_at:
@@ -93,7 +93,7 @@ class DiskSpace:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Of the disk that has the folder, or would have it."""
+    """Return the free bytes of the folder's disk; the folder need not exist. None: unknown."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:

@@ -1,16 +1,16 @@
 """Uploads in parts: each part's chunks are written where the published blob will have them.
 
 A part is a whole number of chunks, so part ``n`` begins at chunk ``n * chunks_per_part`` of the blob, and
-nothing is copied when the upload is completed. ``part_uploads`` has a document per upload, by the blob's id:
+completing the upload copies nothing. ``part_uploads`` has a document per upload, by the blob's id:
 
     state          open → completing → completed, or aborted
     parts          n → {sha256, size_bytes} of every part whose chunks are all journaled
     writing        n → the attempt that writes this part now
-    attempts       how many attempts there were, of any part: a fencing number
-    completing     {token, until}: whose turn it is to complete it, by the database's own time
+    attempts       the number of attempts, for all parts together: a fencing number
+    completing     {token, until}: the lease of the request that completes it, by the database's clock
 
-Two writers of one part cannot mix: a chunk carries the number of its attempt and yields to a higher one only,
-and only the last attempt that began is noted.
+Two writers of one part cannot mix: a chunk has the number of its attempt and is replaced only by a higher
+one, and only the attempt that began last can record the part.
 """
 
 import uuid
@@ -44,7 +44,7 @@ class PartUploads:
         return ObjectId()
 
     def insert(self, document: Document, session: Session) -> None:
-        """Store a new upload, and keep the sweep from its chunks until it expires."""
+        """Store a new upload, and record its chunks for the sweep with its expiry."""
         note = {"_id": document["_id"], "started_at": now(), "expires_at": document["expires_at"]}
         self._db.uploads.insert_one(note, session=session)
         self._uploads.insert_one(document, session=session)
@@ -53,7 +53,7 @@ class PartUploads:
         return self._uploads.find_one({"_id": upload_id})
 
     def claim(self, upload_id: ObjectId, n: int) -> int | None:
-        """Begin an attempt at a part and forget what was noted of it. None: the upload takes no parts."""
+        """Begin an attempt at a part and delete the part's record. None: the upload accepts no parts."""
         claimed = self._uploads.find_one_and_update(
             {"_id": upload_id, "state": UploadState.OPEN, "expires_at": {"$gt": now()}},
             [
@@ -75,9 +75,9 @@ class PartUploads:
         *,
         limit_bytes: int,
     ) -> tuple[str, int]:
-        """Store the bytes as chunks from ``first_chunk`` on; their sha256 and how many they are.
+        """Store the bytes as chunks from ``first_chunk`` on, and return their sha256 and size.
 
-        What ends it early removes what this attempt wrote.
+        On any error, the chunks of this attempt are removed.
 
         Raises:
             SizeLimitExceeded: more than ``limit_bytes``.
@@ -106,13 +106,13 @@ class PartUploads:
                 raise Superseded from None
 
     def discard_attempt(self, upload_id: ObjectId, first_chunk: int, size_bytes: int, attempt: int) -> None:
-        """Remove what this attempt wrote of a part of that size."""
+        """Remove the chunks that this attempt wrote for a part of that size."""
         end = first_chunk + chunk_count(size_bytes)
         part = {"files_id": upload_id, "n": {"$gte": first_chunk, "$lt": end}}
         self._db.chunks.delete_many({**part, "attempt": attempt})
 
     def note_part(self, upload_id: ObjectId, n: int, attempt: int, sha256: str, size_bytes: int) -> bool:
-        """The part is there. False when a later attempt began, or the upload takes no parts any more."""
+        """Record a part as complete. False: a later attempt has begun, or the upload accepts no parts."""
         noted = self._uploads.update_one(
             {"_id": upload_id, "state": UploadState.OPEN, f"writing.{n}": attempt},
             {
@@ -123,9 +123,10 @@ class PartUploads:
         return noted.matched_count == 1
 
     def begin_completion(self, upload_id: ObjectId) -> str | None:
-        """A token for completing it; None when a part is missing, somebody else does, or it is too late.
+        """Return a token for completing the upload; None if parts are missing, another request completes
+        it, or it has expired.
 
-        The holder of the token renews it; another may take over a token that was not renewed.
+        The holder must renew the token. A token that was not renewed can be taken over.
         """
         token = str(uuid.uuid4())
         mine = self._uploads.update_one(
@@ -150,7 +151,7 @@ class PartUploads:
         return token if mine.matched_count else None
 
     def renew_completion(self, upload_id: ObjectId, token: str) -> bool:
-        """False when it is somebody else's turn."""
+        """Renew the completion token. Returns False if another request has taken over."""
         renewed = self._uploads.update_one(
             self._mine(upload_id, token),
             [{"$set": {"completing": {"token": token, "until": from_now(COMPLETING_LEASE_S)}}}],
@@ -158,14 +159,14 @@ class PartUploads:
         return renewed.matched_count == 1
 
     def reopen(self, upload_id: ObjectId, token: str, damaged: Iterable[int] = ()) -> None:
-        """Back to taking parts, without those that are damaged."""
+        """Accept parts again, and remove the records of the damaged ones."""
         unset = {"completing": "", **{f"parts.{n}": "" for n in damaged}}
         self._uploads.update_one(
             self._mine(upload_id, token), {"$set": {"state": UploadState.OPEN}, "$unset": unset}
         )
 
     def finish(self, upload_id: ObjectId, token: str, file: Document, session: Session) -> bool:
-        """Completed, in the transaction that publishes the blob. False when it is somebody else's turn."""
+        """Complete the upload in the transaction that publishes the blob. False: another one took over."""
         finished = self._uploads.update_one(
             self._mine(upload_id, token),
             {"$set": {"state": UploadState.COMPLETED, "file": file}, "$unset": {"completing": ""}},
@@ -174,9 +175,9 @@ class PartUploads:
         return finished.matched_count == 1
 
     def abort(self, upload_id: ObjectId) -> bool:
-        """Take no more parts and remove those that came. False when it is being completed, or was.
+        """Reject further parts and remove the stored ones. False if the upload is completed or completing.
 
-        A part that is written at this moment removes itself; the note stays for the sweep, in case it cannot.
+        A writer removes its own part when it notices; the record for the sweep stays in case it cannot.
         """
         aborted = self._uploads.update_one(
             {"_id": upload_id, "state": {"$in": [UploadState.OPEN, UploadState.ABORTED]}},
@@ -189,7 +190,7 @@ class PartUploads:
         return True
 
     def leave_to_sweep(self, upload_id: ObjectId) -> None:
-        """Whatever chunks are there after the safety window belong to nobody."""
+        """Let the sweep remove all chunks that exist under the id after the safety window."""
         self._db.uploads.update_one(
             {"_id": upload_id}, {"$set": {"started_at": now()}, "$unset": {"expires_at": ""}}, upsert=True
         )

@@ -1,7 +1,7 @@
-"""Which documents hold a blob: the one list that the archive and the verification read.
+"""The documents that hold blobs: the single list that the archive and the verification use.
 
-A blob's ``metadata.references`` counts exactly these. A sub-document of a stored blob has ``file_id`` and
-``checksum``; a model's ``file_metadata`` repeats one of its ``files`` and holds nothing.
+A blob's ``metadata.references`` counts exactly these. A sub-document for a stored blob has ``file_id`` and
+``checksum``. A model's ``file_metadata`` repeats one of its ``files`` and is not counted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from model_service.storage.common.db import Database, Document, Session, deadlin
 
 _FILES = {"$ifNull": ["$files.file_id", []]}
 _PACKAGE = {"$cond": [{"$ifNull": ["$package.file_id", False]}, ["$package.file_id"], []]}
-# Every revision of a deployment holds its members' packages and its shadow's; ``routing`` repeats the newest.
+# Every revision of a deployment holds the packages of its members and shadow; ``routing`` repeats the newest.
 _REVISIONS = {
     "$reduce": {
         "input": {"$ifNull": ["$revisions.routing", []]},
@@ -48,9 +48,9 @@ _SOURCE = {
 }
 _UNFINISHED = [status.value for status in ExportStatus if not status.final]
 
-_AGGREGATE_S = 1800.0  # over millions of documents, sorted on disk
+_AGGREGATE_S = 1800.0  # for millions of documents, sorted on disk
 
-# Collection → an expression for the ids of the blobs that one of its documents holds.
+# Collection → an expression for the ids of the blobs that a document holds.
 HOLDERS: dict[str, Any] = {
     "models": _FILES,
     "deleted_models": _FILES,
@@ -58,7 +58,7 @@ HOLDERS: dict[str, Any] = {
     "removed_files": ["$file.file_id"],
     "export_jobs": {
         "$concatArrays": [
-            # The source, one file or several, is let go when the job ends.
+            # A job releases its source, one file or several, when it ends.
             {"$cond": [{"$in": ["$status", _UNFINISHED]}, _SOURCE, []]},
             _PACKAGE,
         ]
@@ -73,9 +73,9 @@ def held_blobs(
     collections: Iterable[str] = HOLDERS,
     among: Document | None = None,
 ) -> Iterator[Document]:
-    """``{_id: file_id, count, holder: {kind, id}}`` of every held blob, sorted by its id.
+    """Yield ``{_id: file_id, count, holder: {kind, id}}`` for every held blob, sorted by its id.
 
-    ``holder`` is one of the ``count`` that hold it. ``among`` is a query that narrows every collection.
+    ``holder`` is one of the ``count`` holders. ``among`` is a query that restricts every collection.
     """
     names = [name for name in collections if name in HOLDERS]
     if not names:
@@ -101,9 +101,9 @@ def _holdings(name: str, among: Document | None) -> list[Document]:
 
 
 def references_in(value: Any) -> Iterator[Document]:
-    """Every sub-document that names a blob, wherever it is in a document.
+    """Yield every sub-document that references a blob, anywhere in a document.
 
-    What a client says in JSON of its own is none, whatever it is called there: JSON has no such ids.
+    JSON from a client never matches, whatever its field names, since JSON has no such ids.
     """
     if isinstance(value, Mapping):
         if isinstance(value.get("file_id"), ObjectId) and isinstance(value.get("checksum"), str):

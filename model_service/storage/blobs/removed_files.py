@@ -1,10 +1,10 @@
-"""The removed_files collection: the trash of replaced and removed files, each with its reference to its blob.
+"""The removed_files collection: the trash of replaced and removed files, with references to their blobs.
 
 {_id, kind, holder_id, name, version, namespace, file, was_primary, format, replaced_by, removed_at,
 removed_by}
 
-``file`` is the entry that the version had, and its reference to the blob moves here with it: nothing is
-counted. ``replaced_by`` is the checksum of the file that took its place; None: it was removed.
+``file`` is the version's former entry. Its reference to the blob moves here with it, so the count stays.
+``replaced_by`` is the checksum of the file that replaced it; None: it was removed.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from model_service.storage.common.db import Database, Document, Session, now
 from model_service.storage.common.pages import page_of
 
 LAST_REMOVED_FIRST = [("removed_at", -1), ("_id", -1)]
-# Blobs released in one transaction, which must not take long.
+# Limits the number of blobs released in one transaction, which must be short.
 RELEASED_AT_ONCE = 1000
 
 
@@ -38,7 +38,7 @@ class RemovedFiles:
         *,
         replaced_by: str | None,
     ) -> None:
-        """Move files of a holder here, as the holder was before the change."""
+        """Move files of a holder to the trash. ``holder`` is the document before the change."""
         primary = holder["file_metadata"] or {}
         at, who = now(), actor().name
         entries = [
@@ -63,7 +63,7 @@ class RemovedFiles:
             self._removed.insert_many(entries, session=session)
 
     def page(self, kind: str, holder_id: Any, skip: int, limit: int) -> tuple[list[Document], int]:
-        """One page of a holder's, the last removed first, and how many there are."""
+        """Return a page of a holder's removed files, last removed first, and their number."""
         query = {"kind": kind, "holder_id": holder_id}
         return page_of(self._removed, query, skip, limit, order=LAST_REMOVED_FIRST)
 
@@ -71,23 +71,23 @@ class RemovedFiles:
         return self._removed.find_one({"_id": removed_id, "kind": kind, "holder_id": holder_id})
 
     def take(self, removed_id: Any, session: Session) -> bool:
-        """Remove the entry and leave the reference to its blob to the caller; False: it is gone."""
+        """Remove the entry; the reference to its blob passes to the caller. False: it is gone."""
         return self._removed.delete_one({"_id": removed_id}, session=session).deleted_count == 1
 
     def purge(self, removed_id: Any) -> bool:
-        """Remove the entry for good and release its blob; False: it is gone."""
+        """Remove the entry permanently and release its blob. False: it is gone."""
         return self._db.transaction(lambda session: self._purge({"_id": removed_id}, session)) == 1
 
     def purge_of(self, kind: str, holder_id: Any, session: Session) -> bool:
-        """Remove up to RELEASED_AT_ONCE entries of a holder for good; False: it has none."""
+        """Remove up to RELEASED_AT_ONCE entries of a holder permanently; False: it has none."""
         return self._purge({"kind": kind, "holder_id": holder_id}, session) > 0
 
     def purge_removed(self, older_than_s: float) -> int:
-        """Remove for good what was removed longer ago; how many went. May run twice at once."""
+        """Permanently remove entries older than this and return their number. Safe to run concurrently."""
         return self._purge_all({"removed_at": {"$lt": now() - timedelta(seconds=older_than_s)}})
 
     def purge_all(self, kind: str, holder_id: Any) -> None:
-        """Remove all entries of a holder that is gone for good."""
+        """Remove all entries of a holder that no longer exists."""
         self._purge_all({"kind": kind, "holder_id": holder_id})
 
     def _purge_all(self, query: Document) -> int:

@@ -1,7 +1,7 @@
-"""Files that a scan has to look at yet, by model, and what it found.
+"""Models with files to scan, and the scan verdicts.
 
-A finding is about bytes: it is kept with the blob, and copied to the entry of every file that has it. The
-note that a model has files to be scanned is written in the transaction that stores them.
+A verdict is about bytes: it is stored with the blob, and copied to the entry of every file with these bytes.
+The note that a model has files to scan is written in the transaction that stores them.
 """
 
 from datetime import UTC, datetime
@@ -24,12 +24,12 @@ class Scans:
         self._files = database.files
 
     def note(self, model_id: Any, session: Session | None = None) -> None:
-        """A file of this model was stored. Nobody waits for its scan: a worker finds the note."""
+        """Record that a file of this model was stored, so that a worker scans it later."""
         noted = {"$inc": {"asked": 1}, "$set": {"attempts": 0}, "$setOnInsert": {"leased_until": _NEVER}}
         self._notes.update_one({"_id": model_id}, noted, upsert=True, session=session)
 
     def look_again(self, model_ids: list[Any], session: Session) -> None:
-        """Forget what these models say of their files, and note them to be scanned."""
+        """Delete the verdicts on these models' files and record the models for a new scan."""
         self._models[0].update_many(
             {"_id": {"$in": model_ids}}, {"$unset": {"files.$[].scan": ""}}, session=session
         )
@@ -37,13 +37,13 @@ class Scans:
             self.note(model_id, session)
 
     def waiting(self) -> list[str]:
-        """The models that nobody scans and somebody should."""
+        """Return the models that wait for a scan and that no worker has leased."""
         free = {"$expr": {"$lt": ["$leased_until", "$$NOW"]}}
         found = self._notes.find(free, {"_id": True}, sort=[("leased_until", 1)], limit=_AT_ONCE)
         return [str(note["_id"]) for note in found]
 
     def begin(self, model_id: str, lease_s: float) -> Document | None:
-        """Take the model for that long; None when it is not to be had. ``attempts`` counts this one."""
+        """Lease the model for this time and count an attempt. None if it is leased or does not wait."""
         free = {"_id": ObjectId(model_id), "$expr": {"$lt": ["$leased_until", "$$NOW"]}}
         attempts = {"$add": ["$attempts", 1]}
         return self._notes.find_one_and_update(
@@ -53,16 +53,16 @@ class Scans:
         )
 
     def end(self, note: Document) -> None:
-        """All its files were scanned; where one came in meanwhile, the model waits again."""
+        """Finish the scan of a model; if a file arrived meanwhile, the model waits again."""
         self._notes.delete_one({"_id": note["_id"], "asked": note["asked"]})
         self.put_back(note)
 
     def put_back(self, note: Document) -> None:
-        """The model waits again."""
+        """Let the model wait again."""
         self._notes.update_one({"_id": note["_id"]}, {"$set": {"leased_until": _NEVER}})
 
     def unscanned(self, model_id: Any) -> list[Document]:
-        """The entries of the model's files that no scan has looked at; of one in the trash too."""
+        """Return the entries of the model's unscanned files; models in the trash are included."""
         for models in self._models:
             found = models.find_one({"_id": model_id}, {"files": True})
             if found is not None:
@@ -70,18 +70,18 @@ class Scans:
         return []
 
     def finding(self, blob_id: Any) -> Document | None:
-        """What a scan of these bytes found before."""
+        """Return the stored verdict on these bytes."""
         found = self._files.find_one({"_id": blob_id}, {"metadata.scan": True})
         scan: Document | None = found and found["metadata"].get("scan")
         return scan
 
     def record(self, model_id: Any, file: Document, finding: Document) -> None:
-        """Show the finding with the file, if it is still the same one, and keep it with its bytes.
+        """Store the verdict at the file's entry, if the file is unchanged, and with its bytes.
 
-        One without ``scanners`` came to nothing and is not kept: where the same bytes are stored next, they
-        are looked at again.
+        A verdict without ``scanners`` is not stored with the bytes: equal bytes are scanned again if a model
+        stores them next.
 
-        The model's revision stays: it was not changed. ``scans`` tells caches that it is answered otherwise.
+        The model's revision stays the same, as the model did not change. ``scans`` invalidates caches.
         """
         if finding.get("scanners"):
             self._files.update_one({"_id": file["file_id"]}, {"$set": {"metadata.scan": finding}})

@@ -1,1 +1,1 @@
-"""The connection, the collections and their indexes, and what several stores share."""
+"""The connection, the collections and their indexes, and code that several stores share."""

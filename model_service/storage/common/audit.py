@@ -1,4 +1,4 @@
-"""The audit log: who changed what, written in the transaction of the change."""
+"""The audit log: who changed what. Entries are written in the transaction of the change."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from pymongo import DESCENDING
 from model_service.actor import actor
 from model_service.storage.common.db import Database, Document, Session, now
 
-# Where a page ends: the moment of its last entry, and the entry's id.
+# The end of a page: time and id of its last entry.
 Position = tuple[datetime, Any]
 
 
@@ -27,12 +27,12 @@ class Audit:
         name: str | None = None,
         details: Document | None = None,
     ) -> None:
-        """Note a change of the caller; see ``entry``."""
+        """Record a change by the caller; see ``entry``."""
         entry = self.entry(action, kind, subject_id, name=name, details=details)
         self._audit.insert_one(entry, session=session)
 
     def record_all(self, entries: list[Document], session: Session) -> None:
-        """Note several changes in one round trip."""
+        """Record several changes in one round trip."""
         self._audit.insert_many(entries, session=session)
 
     @staticmethod
@@ -44,13 +44,13 @@ class Audit:
         name: str | None = None,
         details: Document | None = None,
     ) -> Document:
-        """What is noted about a change of the caller.
+        """Return the entry for a change by the caller.
 
         Args:
-            action: a verb in the past: ``created``, ``updated``, ``deleted``, ``alias_set``.
-            kind: the resource, in the singular: ``model``, ``dataset``, ``user``.
-            name: the resource's own, with its namespace.
-            details: what changed; never a secret.
+            action: a verb in the past tense: ``created``, ``updated``, ``deleted``, ``alias_set``.
+            kind: the resource type, singular: ``model``, ``dataset``, ``user``.
+            name: the resource's name with its namespace.
+            details: the changed values; never a secret.
         """
         who = actor()
         return {
@@ -73,7 +73,7 @@ class Audit:
         after: Position | None,
         limit: int,
     ) -> list[Document]:
-        """The entries with these values, written in ``[since, until)``, newest first, after ``after``."""
+        """Return entries with these values, of ``[since, until)`` and older than ``after``, newest first."""
         query = dict(fields)
         period = {operator: at for operator, at in (("$gte", since), ("$lt", until)) if at is not None}
         if period:

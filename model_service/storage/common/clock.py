@@ -1,8 +1,8 @@
-"""Times by the database's own clock, so that the clocks of the machines need not agree."""
+"""Times by the database's clock, so that the machines' clocks need not agree."""
 
 from model_service.storage.common.db import Document
 
 
 def from_now(seconds: float) -> Document:
-    """The expression for the time that is so far away; a negative one has passed."""
+    """Return the expression for the time this many seconds from now; a negative value is in the past."""
     return {"$add": ["$$NOW", round(seconds * 1000)]}

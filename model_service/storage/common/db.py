@@ -8,46 +8,46 @@ datasets           one document per version,    │     unique on (name, version
     └─ files[].file_id ─────────────────────────┤
 removed_files      the trash of their files, by │     kind and holder_id
     └─ file.file_id ────────────────────────────┤
-version_numbers    those of removed versions,   │     by kind, name and version_order
-                   which are not given again    │
+version_numbers    numbers of removed versions, │     by kind, name and version_order
+                   which are never given again  │
 training_jobs      the run a model came from    │
     └─ datasets[].dataset_id → datasets         │
-export_jobs        one conversion and its truth │     unique on (model_id, version)
+export_jobs        one conversion and its state │     unique on (model_id, version)
     ├─ model_id → models                        │     one default of a model_id
     ├─ source.file_id, source.files[].file_id ──┤
     └─ package.file_id ─────────────────────────┤
-export_quotas      meets those who ask at once  │
+export_quotas      serialises a user's requests │
 deployments        where packages are served    │
     ├─ …members[].export_job_id → export_jobs   │
     └─ revisions[]…members[].package.file_id ───┤
-deployment_quotas  meets those who add at once  │
-deployment_history what happened to it          │
-deployment_logs    what its servers tell, for 30 days
+deployment_quotas  serialises a user's additions│
+deployment_history events of each deployment    │
+deployment_logs    log entries of its servers, for 30 days
 api_keys           sha256 of each endpoint key → deployments
                                                 ▼
 BUCKET.files       one document per blob: GridFS's own fields, and metadata
-                   {sha256 (unique), references, unreferenced_at}, and who stored
-                   it first: storage.blob_descriptions
+                   {sha256 (unique), references, unreferenced_at}, and the first
+                   document that stored it: storage.blobs.descriptions
 BUCKET.chunks      its bytes, 2 MiB each; shard key files_id
-usage              what deployments were asked, by hour, member and version
-usage_months       and all of an owner's together, by month
-uploads            blob writes under way, and what an interrupted one left for the sweep
-part_uploads       uploads in parts, by the id of their blob: which parts are there; ends with expires_at
-secrets            what the service signs with, made once
-users              who may sign in, their passwords' scrypt and their roles
-access_keys        keys of the registry's API: whose, what they may do, sha256 of their secrets
-revoked_sessions   sessions that were ended early; forgotten at expires_at
+usage              requests to deployments, by hour, member and version
+usage_months       requests to all deployments of an owner, by month
+uploads            blob writes in progress, and leftovers of interrupted ones for the sweep
+part_uploads       uploads in parts, by the id of their blob: the stored parts; deleted after expires_at
+secrets            signing secrets, generated once
+users              users, the scrypt hashes of their passwords, their roles
+access_keys        API keys of the registry: owner, permissions, sha256 of their secrets
+revoked_sessions   sessions that were ended early; deleted at expires_at
 audit              who changed what, in the transaction of the change
-idempotency_keys   which request of a client made what, for a day
+idempotency_keys   the resource that each request of a client created, for a day
 model_counters     the statistics: models, bytes, creations by (namespace, algorithm, status, slot)
 blob_counters      blobs and their bytes, by slot
-download_counters  downloads by (namespace, slot), in all, by day and by hour
-leases             who sweeps, and which archives are under way; ends with expires_at
-maintenance        how the last sweep and the last verification ended
-schema             the schema version of all that is stored, and how far a running migration is
-scans              models with files that no scan has looked at yet; {scan} of a blob is in its metadata
-workers            the workers that live, what they can convert, and what confines their conversions
-inference_servers  the serving processes that live, their model hosts, and what confines these
+download_counters  downloads by (namespace, slot), in total, by day and by hour
+leases             the running sweep and the archives in progress; deleted after expires_at
+maintenance        results of the last sweep and the last verification
+schema             the schema version of all documents, and the progress of a running migration
+scans              models with unscanned files; {scan} of a blob is in its metadata
+workers            running workers, what they can convert, and the confinement of their conversions
+inference_servers  running serving processes, their model hosts, and the confinement of these
 """
 
 from collections.abc import Callable, Iterator
@@ -91,14 +91,14 @@ Session = ClientSession
 StoredId = ObjectId
 T = TypeVar("T")
 
-# What the driver raises when MongoDB is away: api/http/errors.py turns it into an answer.
+# The driver's errors when MongoDB is unreachable: api/http/errors.py converts them to a response.
 DATABASE_ERRORS = (PyMongoError,)
 CONNECTION_ERRORS = (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError)
 
 _JOURNALED = WriteConcern(w="majority", wtimeout=30_000)
-# MongoDB 5.0: the first with reads of one snapshot outside transactions.
+# MongoDB 5.0, the first version with snapshot reads outside transactions.
 _OLDEST_WIRE_VERSION = 13
-# What the service does in its database; all of it is in MongoDB's role readWrite.
+# The actions that the service needs in its database; MongoDB's role readWrite includes them all.
 _NEEDED_ACTIONS = frozenset(
     {
         "find",
@@ -116,15 +116,15 @@ _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 
 
 def deadline(seconds: float) -> AbstractContextManager[None]:
-    """All of a block's operations together end within this time, or raise one of DATABASE_ERRORS.
+    """Limit the total time of a block's operations; exceeding it raises one of DATABASE_ERRORS.
 
-    It overrides the connection's own time limits both ways: a probe gives up sooner, an aggregation later.
+    It overrides the connection's own timeouts in both directions: a probe fails sooner, an aggregation later.
     """
     return pymongo.timeout(seconds)
 
 
 class _OperationCount(CommandListener):
-    """Counts the commands that are sent. Their names are the driver's, so they are few."""
+    """Counts commands by name. The driver defines the names, so they are few."""
 
     def __init__(self) -> None:
         self._counters: dict[str, Counter] = {}
@@ -144,7 +144,7 @@ class _OperationCount(CommandListener):
 
 
 class Database:
-    """One connection pool to MongoDB. Acknowledged means journaled by a majority."""
+    """One connection pool to MongoDB. Acknowledged writes are journaled by a majority."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.mongodb_url is None:
@@ -164,7 +164,7 @@ class Database:
             )
         except (PyMongoError, ValueError) as exc:
             raise SettingsError(f"MONGODB_URL is no address of a MongoDB: {exc}") from None
-        except OSError as exc:  # of tlsCAFile or another file that it names
+        except OSError as exc:  # tlsCAFile or another file in the URL
             raise SettingsError(f"MONGODB_URL: {exc.filename} cannot be read: {exc.strerror}") from None
         self._database = self.client.get_database(
             settings.mongodb_db,
@@ -212,7 +212,7 @@ class Database:
         return self._database.name
 
     def collection(self, name: str) -> Collection[Document]:
-        """For what goes over all collections alike: archives and their verification."""
+        """Return a collection by name, for code that handles all collections alike, such as archives."""
         return self._database[name]
 
     def collection_names(self) -> list[str]:
@@ -220,22 +220,22 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
-        """Reads in this session see all collections as they were at one moment, for about five minutes.
+        """Open a session whose reads see all collections at one moment, for about five minutes.
 
-        Raises: one of DATABASE_ERRORS at a read that comes too late.
+        Raises: one of DATABASE_ERRORS at a read after that time.
         """
         with self.client.start_session(snapshot=True) as session:
             yield session
 
     @cached_property
     def installation_id(self) -> str:
-        """What tells this installation from others on the same Redis: made once, with the database."""
+        """An id that distinguishes installations on one Redis: generated once and stored in the database."""
         from model_service.storage.common.secrets import Secrets  # it imports this module
 
         return Secrets(self).get("installation").hex()[:16]
 
     def check(self) -> None:
-        """Raises: SettingsError: the server is not usable. Unreachable: it does not answer now."""
+        """Check the server. Raises: SettingsError: it is not usable. Unreachable: it does not respond now."""
         address = redact_url(self._url)
         try:
             hello = self.client.admin.command("hello")
@@ -259,11 +259,11 @@ class Database:
             )
 
     def _check_rights(self) -> None:
-        """Raises: OperationFailure: a user is needed. SettingsError: ours lacks a right."""
+        """Raises: OperationFailure: the server requires a user. SettingsError: our user lacks a right."""
         name = self._database.name
         told = self.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
         if not told["authenticatedUsers"]:
-            self._database.list_collection_names()  # refused where users are needed
+            self._database.list_collection_names()  # rejected if the server requires a user
             return
         held: set[str] = set()
         for privilege in told["authenticatedUserPrivileges"]:
@@ -284,7 +284,7 @@ class Database:
                 f"MONGODB_URL: {address} has a certificate that is not trusted (see tlsCAFile)"
             )
         if not self.client.topology_description.server_descriptions():
-            # The driver drops servers that answer as members of another set, or of none.
+            # The driver drops servers that report another replica set, or none.
             return SettingsError(
                 f"MONGODB_URL: {address} is no member of the replica set that replicaSet names. Correct it. "
                 "A standalone server has no transactions: start it with --replSet and run rs.initiate()."
@@ -292,28 +292,28 @@ class Database:
         return Unreachable(f"MONGODB_URL: no answer from {address}: {_reason(exc)}")
 
     def ensure_indexes(self) -> None:
-        """Make what is missing. Safe to call from several processes at once."""
+        """Create missing indexes. Safe to call from several processes at once."""
         for name, indexes in INDEXES.items():
             self._database[name].create_indexes(indexes)
         self.files.create_indexes(BLOB_INDEXES)
-        # Weights do not compress. Where that cannot be said, the collection is there already, or made below.
+        # Weights do not compress. On an error the collection exists already, or is created below without it.
         with suppress(OperationFailure, CollectionInvalid):
             self._database.create_collection(self.chunks.name, storageEngine=UNCOMPRESSED)
         self.chunks.create_indexes(CHUNK_INDEXES)
 
     def ping(self) -> None:
-        """Raises: one of CONNECTION_ERRORS."""
+        """Contact the server. Raises: one of CONNECTION_ERRORS."""
         self.client.admin.command("ping")
 
     def free_disk_bytes(self) -> int | None:
-        """The room for MongoDB's data: what is free on its disk, and free inside its files; None: unknown.
+        """Return the free bytes for MongoDB's data, on its disk and inside its files; None: unknown.
 
-        Deleting makes room inside the files alone, which the journal cannot use: that room counts up to as
-        much as is free on the disk.
+        Deleted documents free space inside the files, which the journal cannot use. That space counts only up
+        to the amount that is free on the disk.
         """
         try:
             stats = self._database.command("dbStats", freeStorage=1)
-        except OperationFailure:  # a server that does not know the option
+        except OperationFailure:  # the server does not know the option
             stats = self._database.command("dbStats")
         total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")
         if total is None or used is None:
@@ -322,9 +322,9 @@ class Database:
         return free + min(free, int(stats.get("totalFreeStorageSize", 0)))
 
     def transaction(self, work: Callable[[Session], T]) -> T:
-        """Run ``work`` until it commits; it may run again, so it does nothing but database writes."""
+        """Run ``work`` until it commits. It may run several times, so it must only write to the database."""
         with self.client.start_session() as session:
-            # A transaction asks nothing of its collections: without this its commit has the server's default.
+            # A transaction ignores its collections' settings: without these, the server's defaults apply.
             return session.with_transaction(
                 work,
                 read_concern=ReadConcern("snapshot"),
@@ -345,12 +345,12 @@ def _refusal(exc: OperationFailure) -> str:
 
 
 def _reason(exc: PyMongoError) -> str:
-    """The driver's words without the topology it appends, which repeats the address many times."""
+    """Return the driver's message without the topology, which repeats the address many times."""
     return str(exc).partition(", Timeout:")[0][:300]
 
 
 def check_database(settings: Settings) -> None:
-    """Raises: SettingsError: MongoDB is not what the service needs. Unreachable: it does not answer."""
+    """Check MongoDB. Raises: SettingsError: it is not usable. Unreachable: it does not respond now."""
     database = Database(settings)
     try:
         database.check()
@@ -359,7 +359,7 @@ def check_database(settings: Settings) -> None:
 
 
 def object_id(value: str) -> ObjectId | None:
-    """The id, or None when ``value`` is no 24-digit hexadecimal id."""
+    """Return the id, or None if ``value`` is not a 24-digit hexadecimal id."""
     try:
         return ObjectId(value)
     except InvalidId:
@@ -367,6 +367,6 @@ def object_id(value: str) -> ObjectId | None:
 
 
 def now() -> datetime:
-    """UTC, to the millisecond, as MongoDB keeps it: what is answered now is what is read later."""
+    """Return the time in UTC, in milliseconds as MongoDB stores it, so that responses equal later reads."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,7 +1,7 @@
-"""One file of a document that may hold thousands: changed without the others crossing the wire.
+"""Changes of one file entry in a document that may have thousands, without transferring the others.
 
-A version's files are a list in its document. Storing one of ten thousand reads what concerns it and writes an
-update that MongoDB applies there, so that neither what is sent nor the oplog's entry grows with the others.
+A version's files are a list in its document. Storing one of ten thousand files reads only affected entries
+and writes an update that MongoDB applies itself. Neither the traffic nor the oplog grows with the others.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from pymongo.collection import Collection
 
 from model_service.storage.common.db import Document, Session, now
 
-# Few enough to come along whatever they are: what is left when one goes may become the primary file.
+# Up to two files are always read: if one is removed, the remaining one may become the primary file.
 _FEW = 2
 
 
 @dataclass(frozen=True)
 class FilesEdit:
-    """A file that is put at its path, paths that are removed, and the primary file then."""
+    """An edit: a file to put at its path, paths to remove, and the resulting primary file."""
 
     primary: Document | None
     put: Document | None = None
@@ -28,10 +28,10 @@ class FilesEdit:
 def find_for_file(
     collection: Collection[Document], stages: list[Document], path: str | None, session: Session | None = None
 ) -> Document | None:
-    """The document that the stages give, with those of its ``files`` that a change at the path may concern.
+    """Return the document that the stages select, with the ``files`` that a change at the path may affect.
 
-    They are the one at the path, the primary one, and all where there are no more than two. ``file_count``
-    and ``path_bytes`` are of all of them.
+    These are the file at the path, the primary file, and all files if there are at most two. ``file_count``
+    and ``path_bytes`` are of all files.
     """
     concerned = {
         "$or": [
@@ -56,13 +56,13 @@ def change_files(
     edit: Callable[[Document], FilesEdit],
     session: Session,
 ) -> tuple[Document, Document] | None:
-    """Change the file at a path, and the primary one where that follows; None when there is no document.
+    """Change the file at a path, and the primary file if it follows; None if there is no document.
 
     Args:
-        edit: gets the document as of ``find_for_file``. What it raises ends the transaction.
+        edit: receives the result of ``find_for_file``. An error that it raises aborts the transaction.
 
     Returns:
-        the document before and after, with these files; the same one twice where nothing changes.
+        the document before and after, with these files; the same object twice if nothing changes.
     """
     before = find_for_file(collection, [{"$match": {"_id": document_id}}], path, session)
     if before is None:
@@ -82,7 +82,7 @@ def change_files(
 
 
 def change_details(before: Document, after: Document, path: str) -> Document:
-    """For the audit log: the file at the path, and those that it replaced or that were removed."""
+    """Return audit details: the file at the path, and the files that were replaced or removed."""
     kept = {(file["path"], file["checksum"]) for file in after["files"]}
     removed = [
         {"path": file["path"], "checksum": file["checksum"]}
@@ -94,7 +94,7 @@ def change_details(before: Document, after: Document, path: str) -> Document:
 
 
 def _changed(files: list[Document], edit: FilesEdit) -> list[Document]:
-    """What the update makes of these: a file takes the place of what was at its path, or comes last."""
+    """Apply the edit to a list of files: a file replaces the one at its path, or is appended."""
     kept = [file for file in files if file["path"] not in edit.removed]
     put = edit.put
     if put is None:
@@ -105,7 +105,7 @@ def _changed(files: list[Document], edit: FilesEdit) -> list[Document]:
 
 
 def _expression(before: Document, edit: FilesEdit) -> Any:
-    """``_changed`` for MongoDB. A path may begin with ``$``, so that nothing of it stands there unquoted."""
+    """``_changed`` as a MongoDB expression. A path may begin with ``$``, so every path is a ``$literal``."""
     kept: Any = "$files"
     if edit.removed:
         gone = {"$in": ["$$file.path", {"$literal": sorted(edit.removed)}]}

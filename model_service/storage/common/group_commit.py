@@ -1,10 +1,10 @@
-"""Group commit: what several threads want to store at the same moment goes into one transaction.
+"""Group commit: concurrent writes of several threads share one transaction.
 
-A transaction costs a wait for the journal and a handful of round trips, whether it stores one document or
-thirty. The first thread leads: it commits its own item at once, alone. Threads that come meanwhile wait, and
-when the leader is done, one of them leads for all that wait. So no thread waits for company, and the more
-there are, the less each costs. Databases have done this with their logs for decades; here it spares the
-driver too.
+A transaction waits for the journal and takes several round trips, whether it stores one document or thirty.
+The first thread is the leader and commits its own item at once, alone. Threads that arrive meanwhile wait.
+When the leader is done, one of them becomes the leader and commits for all that wait. So no thread waits for
+others to arrive, and the cost per item falls with the load. Databases do this with their logs; here it also
+saves work in the driver.
 """
 
 import threading
@@ -26,11 +26,11 @@ class _Waiting(Generic[T]):
 
 
 class GroupCommit(Generic[T]):
-    """Safe to use from any thread.
+    """Commits items in groups. Safe to use from any thread.
 
     Args:
-        commit: stores the items, and says for each of them what was wrong with it alone, or None. What it
-            raises is every item's error.
+        commit: stores the items, and returns for each the error of that item alone, or None. If it raises,
+            the error applies to every item.
     """
 
     def __init__(self, commit: Callable[[Sequence[T]], Sequence[Exception | None]]) -> None:
@@ -40,7 +40,7 @@ class GroupCommit(Generic[T]):
         self._led = False
 
     def run(self, item: T) -> None:
-        """Return when the item is committed. Raises: what ``commit`` gave for it."""
+        """Return when the item is committed. Raises: the error of ``commit`` for this item."""
         mine = _Waiting(item)
         with self._lock:
             self._queue.append(mine)
@@ -53,7 +53,7 @@ class GroupCommit(Generic[T]):
             raise mine.error
 
     def _lead(self) -> None:
-        """Commit for the first in the queue, this thread's own item among them, and hand over."""
+        """Commit the first items of the queue, including this thread's own, and pass on the lead."""
         with self._lock:
             group = [self._queue.popleft() for _ in range(min(MOST_AT_ONCE, len(self._queue)))]
         errors: Sequence[BaseException | None]

@@ -1,7 +1,7 @@
-"""The idempotency_keys collection: which request made what, so that its repetition makes nothing.
+"""The idempotency_keys collection: the result of each request, so that a repetition creates nothing.
 
-A note is written in the transaction that makes the thing, so that there is never one without the other; the
-database forgets it after a day.
+A note is written in the transaction that creates the resource, so neither exists without the other. MongoDB
+deletes it after a day.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from model_service.storage.common.db import Database, Document, Session, now
 
 
 class AlreadyNoted(Exception):
-    """The request was carried out meanwhile."""
+    """A concurrent request with the same key has committed."""
 
 
 class IdempotencyKeys:
@@ -23,10 +23,10 @@ class IdempotencyKeys:
         return self._keys.find_one({"_id": note_id})
 
     def note(self, note_id: str, fingerprint: str, resource_id: Any, session: Session) -> None:
-        """The first write of its transaction: of two at once, one waits here and then fails.
+        """Record the request, as the first write of its transaction: a concurrent one waits here and fails.
 
         Raises:
-            AlreadyNoted: the other one has committed.
+            AlreadyNoted: the concurrent request has committed.
         """
         note = {"_id": note_id, "fingerprint": fingerprint, "resource_id": resource_id, "created_at": now()}
         try:

@@ -1,14 +1,14 @@
-"""The indexes of every collection; ``Database.ensure_indexes`` makes those that are missing."""
+"""The indexes of every collection; ``Database.ensure_indexes`` creates missing ones."""
 
 from typing import Any
 
 from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-# How long the repetition of a creating request is recognised.
+# How long an idempotency key is remembered.
 IDEMPOTENCY_KEPT_S = 24 * 3600
 
-# What a model came from; most models say nothing about it, and cost these indexes nothing.
+# The origins of models. Most models have none, and partial indexes do not contain those.
 _ORIGINS: dict[str, dict[str, Any]] = {
     "training_job_id": {"training_job_id": {"$gt": ""}},
     "dataset_ids": {"dataset_ids": {"$exists": True}},
@@ -22,7 +22,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             unique=True,
             partialFilterExpression={"aliases": {"$exists": True}},
         ),
-        # One for each order of a list, and for each filter with the order that lists have by default.
+        # One for each order of a list, and one for each filter with the default order of lists.
         *(
             IndexModel([(field, DESCENDING), ("_id", DESCENDING)])
             for field in ("created_at", "updated_at", "download_count", "size_bytes")
@@ -37,7 +37,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         *(
             IndexModel(
                 [(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
-                partialFilterExpression={field: {"$gt": least}},  # most have none
+                partialFilterExpression={field: {"$gt": least}},  # most models have no value
             )
             for field, least in (("aliases", ""), ("parent_model_id", ObjectId("0" * 24)))
         ),
@@ -97,9 +97,9 @@ INDEXES: dict[str, list[IndexModel]] = {
     "idempotency_keys": [IndexModel([("created_at", ASCENDING)], expireAfterSeconds=IDEMPOTENCY_KEPT_S)],
     "export_jobs": [
         IndexModel([("model_id", ASCENDING), ("version", DESCENDING)], unique=True),
-        # A source has one default at most.
+        # A source has at most one default export.
         IndexModel([("model_id", ASCENDING)], unique=True, partialFilterExpression={"is_default": True}),
-        # The same of a training job, whose models may be several.
+        # The same for a training job, which may have several models.
         IndexModel(
             [("training_job_id", ASCENDING), ("training_version", DESCENDING)],
             unique=True,
@@ -135,7 +135,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             )
         ),
         IndexModel([("routing.shadow.export_job_id", ASCENDING)], sparse=True),
-        # Names that were derived are unique among themselves; one that was chosen may be taken many times.
+        # Names derived from a display name are unique among themselves; a chosen name may occur repeatedly.
         IndexModel([("name", ASCENDING)], unique=True, partialFilterExpression={"display_name": {"$gt": ""}}),
         IndexModel(
             [("display_name", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
@@ -183,11 +183,11 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
 }
 
-# Of the GridFS bucket, whose collections' names are a setting.
+# Indexes of the GridFS bucket, whose collection names depend on a setting.
 BLOB_INDEXES = [
     IndexModel([("metadata.sha256", ASCENDING)], unique=True),
     IndexModel([("metadata.unreferenced_at", ASCENDING)], sparse=True),
 ]
-# The storage of the chunks, as ``create_collection`` takes it.
+# Storage options of the chunks, for ``create_collection``.
 UNCOMPRESSED = {"wiredTiger": {"configString": "block_compressor=none"}}
 CHUNK_INDEXES = [IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)]

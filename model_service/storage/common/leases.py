@@ -1,7 +1,7 @@
-"""Leases: who does a thing that only one may do, and who needs the sweep to hold still.
+"""Leases: exclusive tasks, and archives during which the sweep must pause.
 
-One document each, whose times are the database's own, so clocks need not agree. A holder that dies loses
-its lease when it runs out.
+Each lease is a document with times by the database's clock, so the machines' clocks need not agree. The lease
+of a dead holder expires.
 """
 
 import time
@@ -22,7 +22,7 @@ _ARCHIVE_S = 900.0
 
 @dataclass
 class HeldLease:
-    """A lease somebody has; ``renew`` it well before it runs out."""
+    """A held lease. The holder must ``renew`` it well before it expires."""
 
     name: str
     ttl_s: float
@@ -34,7 +34,7 @@ class Leases:
         self._leases = database.leases
 
     def acquire(self, name: str, ttl_s: float) -> HeldLease | None:
-        """The lease ``name``, or None while somebody else has it."""
+        """Acquire the lease ``name``; None if another holder has it."""
         lease = HeldLease(name, ttl_s)
         free = {"$lt": ["$expires_at", "$$NOW"]}  # a missing time is less than any
         taken = [
@@ -49,12 +49,12 @@ class Leases:
             owner = self._leases.find_one_and_update(
                 {"_id": name}, taken, upsert=True, return_document=ReturnDocument.AFTER
             )
-        except DuplicateKeyError:  # somebody else made it just now
+        except DuplicateKeyError:  # another process created it at this moment
             return None
         return lease if owner and owner["token"] == lease.token else None
 
     def renew(self, lease: HeldLease) -> bool:
-        """False when it ran out and somebody else has it."""
+        """Renew the lease. Returns False if it expired and another holder has it."""
         mine = {"_id": lease.name, "token": lease.token}
         later = [{"$set": {"expires_at": from_now(lease.ttl_s)}}]
         return self._leases.update_one(mine, later).matched_count == 1
@@ -64,9 +64,9 @@ class Leases:
 
     @contextmanager
     def archive(self) -> Iterator[Callable[[], None]]:
-        """Keeps the sweep from blobs for as long as the block lasts and calls what it is given, often."""
+        """Keep the sweep from deleting blobs during the block, which must call the yielded function often."""
         lease = self.acquire(f"{ARCHIVE}{uuid.uuid4()}", _ARCHIVE_S)
-        assert lease is not None  # a name of its own
+        assert lease is not None  # the name is unique
         renewed = time.monotonic()
 
         def keep() -> None:
@@ -81,6 +81,6 @@ class Leases:
             self.release(lease)
 
     def archiving(self) -> bool:
-        """Whether an archive is being written or read: blobs it counts on must stay."""
+        """Return whether an archive is being written or read, which needs all its blobs."""
         running = {"_id": {"$regex": f"^{ARCHIVE}"}, "$expr": {"$gte": ["$expires_at", "$$NOW"]}}
         return self._leases.find_one(running, {"_id": True}) is not None

@@ -1,4 +1,4 @@
-"""The distinct names in a collection, read from its index on ``name`` alone."""
+"""The distinct names in a collection, read only from its index on ``name``."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ _MOST = 1000
 
 
 def names_near(collection: Collection[Document], name: str) -> list[str]:
-    """Up to 1,000 names of the collection; where there are more, also up to 1,000 from its first letters on.
+    """Return up to 1,000 names; in a larger collection, also up to 1,000 from the name's first 2 letters on.
 
-    Each is one key of the index, so that the cost does not grow with the number of documents.
+    Each name is one index key, so the cost does not grow with the number of documents.
     """
     names = _names_from(collection, "")
     return names if len(names) < _MOST else [*names, *_names_from(collection, name[:2])]

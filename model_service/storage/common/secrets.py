@@ -1,4 +1,4 @@
-"""Secrets that the service makes for itself, once, and every process of it shares."""
+"""Secrets that the service generates once and that all its processes share."""
 
 import secrets
 
@@ -15,7 +15,7 @@ class Secrets:
         self._secrets = database.secrets
 
     def get(self, name: str) -> bytes:
-        """The secret of that name: the first process to ask makes it, and all that ask get the same."""
+        """Return the secret of that name. The first caller generates it; all callers get the same."""
         made = {"value": secrets.token_bytes(SECRET_BYTES), "created_at": now()}
         while True:
             try:
@@ -23,6 +23,6 @@ class Secrets:
                     {"_id": name}, {"$setOnInsert": made}, upsert=True, return_document=ReturnDocument.AFTER
                 )
             except DuplicateKeyError:
-                continue  # two upserts at once: the other one's is there now
-            assert stored is not None  # an upsert that answers with the document after it
+                continue  # concurrent upserts: the other one has stored a secret
+            assert stored is not None  # an upsert that returns the document after it
             return bytes(stored["value"])

@@ -1,7 +1,7 @@
-"""Redis, which several installations may share: keys, queues and channels begin with the installation's id.
+"""Redis with a prefix: installations may share a Redis, so all names begin with the installation's id.
 
-The prefix is added to every command as it is sent, so that RQ's keys have it too. A command whose keys are
-not known here is refused, so that none can be sent without.
+The prefix is added to every command when it is sent, so RQ's keys have it too. A command whose keys are
+not known here is rejected, so that no command is sent without the prefix.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redis.retry import Retry
 from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
 from model_service.storage.common.db import Database
 
-# The prefix is known when the first command is sent: MongoDB has it.
+# The prefix is read from MongoDB when the first command is sent.
 Prefix = Callable[[], str]
 _CHECK_S = 3.0
 
@@ -35,7 +35,7 @@ _ONE_KEY = frozenset(
 )
 _TWO_KEYS = frozenset({"BLMOVE", "LMOVE", "RENAME"})
 _ONLY_KEYS = frozenset({"DEL", "EXISTS", "MGET", "UNLINK", "WATCH"})
-_KEYS_AND_TIMEOUT = frozenset({"BLPOP"})  # answered with the key and the value
+_KEYS_AND_TIMEOUT = frozenset({"BLPOP"})  # returns the key and the value
 _NO_KEY = frozenset({"CLIENT", "CONFIG", "INFO", "PING", "SCRIPT", "TIME", "UNWATCH"})
 _SCRIPTS = frozenset({"EVAL", "EVALSHA"})
 
@@ -45,10 +45,10 @@ def redis_prefix(database: Database) -> str:
 
 
 def connect(settings: Settings, database: Database, timeout_s: float | None) -> Redis:
-    """A client that connects when it is used, and waits ``timeout_s`` for an answer, once; None: for ever.
+    """Return a client that connects on first use, with one attempt of ``timeout_s``; None: no timeout.
 
     Raises:
-        SettingsError: REDIS_URL is missing or no address.
+        SettingsError: REDIS_URL is missing or malformed.
     """
     options: dict[str, Any] = {}
     if timeout_s is not None:
@@ -61,7 +61,7 @@ def connect(settings: Settings, database: Database, timeout_s: float | None) -> 
 
 
 def redis_url(settings: Settings) -> str:
-    """Raises: SettingsError: REDIS_URL is missing or no address."""
+    """Return REDIS_URL. Raises: SettingsError: it is missing or malformed."""
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL is not set: name a server, or use 'model-service up'")
     url = settings.redis_url.get_secret_value()
@@ -73,7 +73,7 @@ def redis_url(settings: Settings) -> str:
 
 
 def check_redis(settings: Settings) -> None:
-    """Raises: SettingsError: Redis is not set or refuses us. Unreachable: it does not answer now."""
+    """Connect once. Raises: SettingsError: no URL, or Redis rejects us. Unreachable: it does not respond."""
     url = redis_url(settings)
     address = redact_url(url)
     try:
@@ -91,12 +91,12 @@ def check_redis(settings: Settings) -> None:
                 f"REDIS_URL: {address} has a certificate that is not trusted (see ssl_ca_certs)"
             ) from None
         raise Unreachable(f"REDIS_URL: no answer from {address}") from None
-    except OSError as exc:  # of a file that it names
+    except OSError as exc:  # of a file in the URL
         raise SettingsError(f"REDIS_URL: {exc.filename} cannot be read: {exc.strerror}") from None
 
 
 def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:
-    """The command with its keys prefixed."""
+    """Return the command with prefixed keys."""
     command = str(arguments[0]).partition(" ")[0].upper()
     if command in _NO_KEY:
         return arguments

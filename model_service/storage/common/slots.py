@@ -1,4 +1,4 @@
-"""Counters in documents that several transactions increment at once."""
+"""Counters spread over several documents, which concurrent transactions increment."""
 
 import itertools
 import os
@@ -10,22 +10,22 @@ from pymongo.collection import Collection
 
 from model_service.storage.common.db import Document, Session
 
-# Written by a rebuild alone, so that its correction meets no writer. Two at once conflict there, and the
-# second sees what the first corrected.
+# Only a rebuild writes this slot, so that its correction conflicts with no other writer. Two concurrent
+# rebuilds conflict here, and the second one sees the first one's correction.
 CORRECTION_SLOT = -1
 
 
 def counters_of(namespaces: list[str] | None) -> Document:
-    """What the counters of these namespaces match, or of all; a document of another kind never does."""
+    """Return the filter for the counters of these namespaces, or of all; other documents never match."""
     return {"_id.namespace": {"$gte": ""} if namespaces is None else {"$in": namespaces}}
 
 
 class Slots:
-    """Which of several documents a thread increments, so that it meets no other there."""
+    """Chooses the document that a thread increments, so that threads do not conflict."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._next = itertools.count(os.getpid() * 16)  # the threads of processes side by side
+        self._next = itertools.count(os.getpid() * 16)  # adjacent slots for the threads of a process
         self._thread = threading.local()
 
     def current(self) -> int:
@@ -33,17 +33,17 @@ class Slots:
         return self.change() if slot is None else slot
 
     def change(self) -> int:
-        """Another one, after a conflict: a process that was killed holds its slot until MongoDB ends the
-        transaction that it left behind, which takes up to 90 s."""
+        """Choose another slot after a conflict. A killed process blocks its slot until MongoDB aborts its
+        transaction, which takes up to 90 s."""
         slot: int = next(self._next) % self._count
         self._thread.slot = slot
         return slot
 
 
 def increment(collection: Collection[Document], key: Any, counts: dict[str, int], session: Session) -> None:
-    """Add to a counters document, in a transaction; what is zero is not written, and no document for it.
+    """Add to a counters document in a transaction. Zeros are not written and create no document.
 
-    Where another transaction makes or changes the same document meanwhile, this one conflicts and runs again.
+    If a concurrent transaction creates or changes the same document, this one conflicts and runs again.
     """
     increments = {field: count for field, count in counts.items() if count}
     if increments:
@@ -51,7 +51,7 @@ def increment(collection: Collection[Document], key: Any, counts: dict[str, int]
 
 
 def day_key(day: date) -> str:
-    """A field's name: sorts as the days do, and has no dot."""
+    """Return a field name that sorts like the days and contains no dot."""
     return f"{day.year:04}{day.month:02}{day.day:02}"
 
 
@@ -60,6 +60,6 @@ def hour_key(moment: datetime) -> str:
 
 
 def since(field: str, first: str) -> Document:
-    """The expression for what an object holds under ``first`` and the keys after it."""
+    """Return the expression for the entries of an object whose keys are ``first`` or higher."""
     entries = {"$objectToArray": {"$ifNull": [f"${field}", {}]}}
     return {"$arrayToObject": {"$filter": {"input": entries, "cond": {"$gte": ["$$this.k", first]}}}}

@@ -1,4 +1,4 @@
-"""The datasets collection: one document per dataset version, with its files as a model's."""
+"""The datasets collection: one document per dataset version, with files like a model's."""
 
 from typing import Any
 
@@ -25,15 +25,15 @@ class Datasets(Records):
         return ObjectId()
 
     def find(self, query: Document) -> Document | None:
-        """The one that matches; of several, the highest version."""
+        """Return the matching document; if several match, the highest version."""
         return self._records.find_one(query, sort=[("version_order", -1)])
 
     def newest_version_order(self, name: str) -> int | None:
-        """The highest version that the name has or ever had."""
+        """Return the highest version that the name has or ever had."""
         return self._numbers.newest(self._records, name)
 
     def insert(self, document: Document, session: Session, *, details: Document | None = None) -> None:
-        """As of ``Records``. Raises also: RetiredVersion: another version of its name had that number."""
+        """As ``Records``. Raises also: RetiredVersion: a removed version of the name had this number."""
         if self._numbers.given([document], session):
             raise RetiredVersion
         super().insert(document, session, details=details)
@@ -49,11 +49,11 @@ class Datasets(Records):
 
     @staticmethod
     def aliases_of(name: str) -> list[str]:
-        """Datasets have none."""
+        """Return an empty list: datasets have no aliases."""
         return []
 
     def is_used(self, dataset_id: Any, session: Session) -> bool:
-        """Whether a training job, or a model, in the trash too, names it."""
+        """Return whether a training job or a model references it; models in the trash count."""
         users = (
             (self._training_jobs, "datasets.dataset_id"),
             (self._models, "dataset_ids"),
@@ -65,7 +65,7 @@ class Datasets(Records):
         )
 
     def training_jobs_with(self, dataset_id: Any, namespaces: list[str] | None, limit: int) -> list[Document]:
-        """The newest runs that used it in any role, in these namespaces or in all."""
+        """Return the newest training jobs that used it in any role, in these namespaces or in all."""
         query = within(namespaces) | {"datasets.dataset_id": dataset_id}
         fields = dict.fromkeys(("name", "status", "datasets", "created_at"), True)
         return list(self._training_jobs.find(query, fields, sort=NEWEST_FIRST, limit=limit))
@@ -73,7 +73,7 @@ class Datasets(Records):
     def models_from(
         self, dataset_id: Any, job_ids: list[str], namespaces: list[str] | None, limit: int
     ) -> list[Document]:
-        """The newest model versions that name it, or that came from one of these runs."""
+        """Return the newest model versions that reference it, or that came from these training jobs."""
         origins: list[Document] = [{"dataset_ids": dataset_id}]
         if job_ids:
             origins.append({"training_job_id": {"$in": job_ids}})

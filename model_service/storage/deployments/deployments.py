@@ -1,7 +1,7 @@
-"""The deployments collection; what is in its documents is told in ``storage.deployments.documents``.
+"""The deployments collection; ``storage.deployments.documents`` describes its documents.
 
-The inference servers read it (``served``) and write how it went; both sides change a document in transactions
-that read it first, so that of two changes at once the later one sees the earlier.
+Inference servers read it (``served``) and record results. Both sides change a document in transactions that
+read it first, so that of two concurrent changes the later one sees the earlier.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from model_service.storage.deployments.keys import DeploymentKeys
 from model_service.storage.deployments.logs import DeploymentLogs
 from model_service.storage.deployments.served import ServedDeployments
 
-_MOST_ALIKE = 100  # equal names with a number behind them; more get an id
+_MOST_ALIKE = 100  # limit for the number at the end of a name; beyond it, names get an id
 _COMING = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
 
 
@@ -46,9 +46,9 @@ class Deployments:
         self._served = ServedDeployments(database)
 
     def insert(self, document: Document, key: Document, session: Session) -> bool:
-        """Store a new deployment with its first key; False when a package of it is gone.
+        """Store a new deployment with its first key. Returns False if one of its packages is gone.
 
-        A name that was derived from a display name gets a number where another deployment has it.
+        A name derived from a display name gets a number if another deployment has the name.
         """
         if not self._blobs.retain_all(packages_of(document["revisions"]), session):
             return False
@@ -62,11 +62,11 @@ class Deployments:
         return self._deployments.find_one({"_id": deployment_id}, session=session)
 
     def named(self, query: Document, namespaces: list[str] | None) -> list[Document]:
-        """Up to ten that match and lie in these namespaces, or in any, the newest first."""
+        """Return the newest matches, up to ten, in these namespaces, or in any."""
         return list(self._deployments.find(within(namespaces) | query, sort=NEWEST_FIRST, limit=10))
 
     def newest_names(self, namespaces: list[str] | None) -> list[str]:
-        """The names of the 200 newest in these namespaces, or of all."""
+        """Return the names of the 200 newest deployments in these namespaces, or of all."""
         found = self._deployments.find(within(namespaces), {"name": True}, sort=NEWEST_FIRST, limit=200)
         return [deployment["name"] for deployment in found]
 
@@ -74,9 +74,9 @@ class Deployments:
         return page_of(self._deployments, query, skip, limit, fields={"revisions": False})
 
     def free_name(self, name: str, session: Session) -> str:
-        """``name``, or with the lowest number that makes it unique: ``name-2``.
+        """Return ``name``, or ``name-2`` and so on with the lowest free number.
 
-        Two transactions that derive one name conflict in a unique index, and the later one runs again.
+        Two transactions that derive the same name conflict in a unique index, and the later one runs again.
         """
         names = [name, *(f"{name}-{number}" for number in range(2, _MOST_ALIKE))]
         found = self._deployments.find({"name": {"$in": names}}, {"name": True}, session=session)
@@ -84,15 +84,15 @@ class Deployments:
         return next((each for each in names if each not in taken), f"{name}-{ObjectId()}")
 
     def hold(self, deployment_id: str, session: Session) -> Document | None:
-        """The deployment, which nobody can delete before the transaction commits; None when it is gone."""
+        """Return the deployment and lock it against deletion until the commit; None if it is gone."""
         return self._deployments.find_one_and_update(
             {"_id": deployment_id}, {"$set": {"updated_at": now()}}, session=session
         )
 
     def move(self, deployment_id: str, to: DeploymentStatus, **changes: Any) -> Document | None:
-        """Change the status by compare-and-set and write it into the history.
+        """Change the status by compare-and-set and record it in the history.
 
-        None when the deployment is gone, or in a status that ``to`` may not follow.
+        Returns None if the deployment is gone, or if its status does not allow the change.
         """
 
         def work(session: Session) -> Document | None:
@@ -110,7 +110,7 @@ class Deployments:
         changes: Document,
         data: Document,
     ) -> Document | None:
-        """``move`` as part of a transaction. Returns the document as it was."""
+        """``move`` within a transaction. Returns the document before the change."""
         sources = [status for status, targets in DEPLOYMENT_TRANSITIONS.items() if to in targets]
         before = self._deployments.find_one_and_update(
             {"_id": deployment_id, "status": {"$in": sources}},
@@ -125,9 +125,9 @@ class Deployments:
     def revise(
         self, before: Document, routing: Document, config: Document, session: Session, **changes: Any
     ) -> Document | None:
-        """Make another revision of what this transaction has read, which the servers then load aside.
+        """Create a new revision of a document read in this transaction; servers load it in the background.
 
-        One that failed is tried again. Returns the document after it; None when a package is gone.
+        A failed deployment starts again. Returns the document after the change; None if a package is gone.
         """
         at, number = now(), before["revision"] + 1
         entry = new_revision(number, routing, config, actor().name, at)
@@ -157,9 +157,9 @@ class Deployments:
     def restore(
         self, before: Document, entry: Document, session: Session, *, reason: str | None, data: Document
     ) -> Document | None:
-        """Make an earlier revision the newest again; the present one is not gone back to by itself.
+        """Make an earlier revision the newest again, and mark the present one as rolled back.
 
-        Returns the document after it; None when a package is gone.
+        Returns the document after the change; None if a package is gone.
         """
         revisions = marked(before["revisions"], before["revision"], rolled_back=True)
         config = restored_config(entry, before)
@@ -181,7 +181,7 @@ class Deployments:
         return after
 
     def set_scaling(self, before: Document, scaling: Document, session: Session) -> Document:
-        """How many replicas there are is of no revision: to go back to one does not change it."""
+        """Change the number of replicas. It belongs to no revision, so a rollback does not change it."""
         at, config = now(), before["config"] | {"auto_scaling": scaling}
         changes = {
             "config": config,
@@ -194,7 +194,7 @@ class Deployments:
         return before | changes
 
     def delete(self, deployment_id: str, session: Session) -> Document | None:
-        """Remove it with its keys, and let its packages go; its history stays."""
+        """Remove the deployment with its keys and release its packages; its history stays."""
         gone = self._deployments.find_one_and_delete({"_id": deployment_id}, session=session)
         if gone is not None:
             self._keys.delete_of(deployment_id, session)
@@ -203,16 +203,16 @@ class Deployments:
             self._history.record(deployment_id, "deleted", gone["status"], None, told, session)
         return gone
 
-    # What the inference servers ask and tell.
+    # Queries and reports of the inference servers.
 
     def served(self) -> list[Document]:
-        """What an inference server is to host; see ``storage.deployments.served``."""
+        """Return the deployments for an inference server; see ``storage.deployments.served``."""
         return self._served.read()
 
     def made_live(self, deployment_id: str, revision: int) -> bool:
-        """Say that a server serves this revision. True for the first to say so; later ones change nothing.
+        """Record that a server serves this revision. True for the first report; others change nothing.
 
-        False also where the revision is no longer the newest, or nobody is to serve the deployment.
+        Returns False too if the revision is no longer the newest, or the deployment is not to be served.
         """
 
         def work(session: Session) -> bool:
@@ -239,10 +239,10 @@ class Deployments:
         return self._db.transaction(work)
 
     def update_failed(self, deployment_id: str, revision: int, message: str) -> bool:
-        """Say that this revision's packages are proven to be bad. True for the first to say so.
+        """Record that this revision's packages are bad. Returns True for the first report.
 
-        What is active goes on serving the revision before; what is not becomes ``failed``. False where the
-        revision is no longer the newest, or another server serves it.
+        An active deployment keeps serving its previous revision; any other becomes ``failed``. False if
+        the revision is no longer the newest, or if another server serves it.
         """
 
         def work(session: Session) -> bool:
@@ -262,7 +262,7 @@ class Deployments:
                 "revisions": marked(before["revisions"], revision, failed=True),
                 "updated_at": now(),
             }
-            # The crashes were this revision's: the one that comes back for it has none.
+            # The load attempts belong to this revision. The next one starts without any.
             update = {"$set": changes, "$unset": {"load_attempts": ""}}
             self._deployments.update_one({"_id": deployment_id}, update, session=session)
             event = "update_failed" if serving else "failed"
@@ -273,12 +273,12 @@ class Deployments:
         return self._db.transaction(work)
 
     def roll_back_to_former(self, deployment_id: str, revision: int, reason: str, data: Document) -> bool:
-        """Go back, by a new revision, to the newest earlier one that was served with other traffic.
+        """Roll back, with a new revision, to the newest earlier one that was served with other traffic.
 
-        False where this revision is no longer the newest, or there is nothing to go back to.
+        Returns False if this revision is no longer the newest, or there is no earlier one.
 
         Args:
-            data: what was measured; for the history.
+            data: the measured values, for the history.
         """
 
         def work(session: Session) -> bool:
@@ -293,9 +293,9 @@ class Deployments:
         return self._db.transaction(work)
 
     def suspend(self, deployment_id: str, revision: int, reason: str) -> bool:
-        """Serve it no more until somebody activates or revises it; ``reason`` becomes its error message.
+        """Stop serving the deployment until it is activated or revised; ``reason`` becomes its error message.
 
-        False where it has another revision by now, or is served no more.
+        Returns False if it has another revision by now, or is not served any more.
         """
 
         def work(session: Session) -> bool:
@@ -311,13 +311,13 @@ class Deployments:
         return self._db.transaction(work)
 
     def log(self, entries: Sequence[Document]) -> None:
-        """Keep what a server has to tell; see ``storage.deployments.logs``."""
+        """Store a server's log entries; see ``storage.deployments.logs``."""
         self._logs.insert(entries)
 
     def set_load_attempts(self, deployment_id: str, server: str, attempts: int) -> None:
-        """How many loads an inference server began and did not end. ``server`` is a name without dots.
+        """Store how many loads a server began without finishing. ``server`` is a name without dots.
 
-        It outlives the server, so that a package that kills it is not tried for ever.
+        The number outlives the server, so that a package that crashes it is not loaded again and again.
         """
         field = f"load_attempts.{server}"
         change = {"$set": {field: attempts}} if attempts else {"$unset": {field: ""}}

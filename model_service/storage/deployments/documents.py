@@ -1,15 +1,15 @@
-"""What a deployment's document is made of: its configuration, its revisions, the packages they hold.
+"""The document of a deployment: its configuration, its revisions, and their packages.
 
 {_id, user_id, name, display_name, description, deployment_type, status, namespace, export_job_id, model_name,
 model_version (of the first member), config, routing, revision, revisions: [{revision, routing, config,
 created_at, created_by, live_at, rolled_back, failed}], live_revision, error_message, request_count,
 error_count, last_request_at, total_inference_time_ms, created_at, updated_at, deployed_at, deactivated_at}
 
-``display_name`` is what ``name`` was derived from; null, or missing, where the name was given as it is.
+``display_name`` is the name that ``name`` was derived from; null or missing if ``name`` was given directly.
 
 ``routing`` is {mode, members: [{name, export_job_id, model_name, model_version, format, package, weight,
 inputs}], sticky_header, shadow: a member and its ``share``, rollback}. ``config`` and ``routing`` repeat
-those of the newest revision; the revisions alone hold the packages, a reference for each time they name one.
+those of the newest revision. Only the revisions hold packages, one reference for each occurrence.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from model_service.storage.common.db import Document
 KEPT_REVISIONS = 5
 DEFAULT_CONFIG: Document = {
     "gpu_enabled": False,
-    # And ``initial_replicas``, where it was sent.
+    # Also ``initial_replicas``, if it was sent.
     "auto_scaling": {"min_replicas": 1, "max_replicas": 1, "target_utilization": 70},
     "batching": {"max_batch_size": 16, "max_delay_ms": 0},
     "max_concurrency": 64,
@@ -30,7 +30,7 @@ DEFAULT_WEIGHT = 100
 
 
 def new_revision(number: int, routing: Document, config: Document, by: str, at: Any) -> Document:
-    """One that no server has made live yet."""
+    """Return a revision that no server serves yet."""
     return {
         "revision": number,
         "routing": routing,
@@ -44,13 +44,13 @@ def new_revision(number: int, routing: Document, config: Document, by: str, at: 
 
 
 def of_first_member(routing: Document) -> Document:
-    """What the document says of its first member."""
+    """Return the fields of the document that describe its first member."""
     first = routing["members"][0]
     return {field: first[field] for field in ("export_job_id", "model_name", "model_version")}
 
 
 def packages_of(revisions: Iterable[Document]) -> list[Any]:
-    """The ids of the blobs that these revisions hold, each as often as it is named."""
+    """Return the ids of the blobs that these revisions hold, once for each occurrence."""
     return [
         member["package"]["file_id"]
         for revision in revisions
@@ -60,8 +60,8 @@ def packages_of(revisions: Iterable[Document]) -> list[Any]:
 
 
 def kept(revisions: list[Document], live: int | None) -> list[Document]:
-    """The newest KEPT_REVISIONS; instead of the oldest of them those that are needed, where they are older:
-    the live one, and the one that is gone back to by itself.
+    """Return the newest KEPT_REVISIONS. If the live revision or the target of an automatic rollback is older,
+    it takes the place of the oldest of these.
     """
     back = former(revisions[-1] | {"revisions": revisions})
     needed = {live} if back is None else {live, back["revision"]}
@@ -74,10 +74,11 @@ def marked(revisions: list[Document], number: int, **fields: Any) -> list[Docume
 
 
 def former(document: Document) -> Document | None:
-    """The newest earlier revision that was served with other traffic, and was not rolled back from.
+    """Return the newest earlier revision with other traffic that was served and not rolled back from.
 
-    None when there is none. A revision with the traffic of one that was rolled back is as bad as that, unless
-    that traffic was served again since: somebody went back to it, or only its ``config`` was to blame.
+    Returns None if there is none. A revision with the same traffic as one that was rolled back from is
+    skipped too, unless that traffic was served again since: then a user chose it again, or only its
+    ``config`` was bad.
     """
     judged = [_traffic(document)]
     revisions: list[Document] = document["revisions"]
@@ -93,7 +94,7 @@ def former(document: Document) -> Document | None:
 
 
 def restored_config(entry: Document, document: Document) -> Document:
-    """The revision's, with as many replicas as there are now."""
+    """Return the revision's configuration with the present number of replicas."""
     config: Document = entry["config"] | {"auto_scaling": document["config"]["auto_scaling"]}
     return config
 

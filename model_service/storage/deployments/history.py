@@ -1,4 +1,4 @@
-"""The deployment_history collection: what happened to a deployment; it outlives the deployment.
+"""The deployment_history collection: the events of a deployment, which outlive it.
 
 {deployment_target_id, event_type, event_data, status_before, status_after, created_at, created_by_user_id}.
 """
@@ -23,12 +23,12 @@ class DeploymentHistory:
         *,
         by: str | None = None,
     ) -> None:
-        """Note an event in the transaction that makes it.
+        """Record an event in the transaction that causes it.
 
         Args:
-            before, after: the status; None where there is none: not yet, or no longer.
-            data: what is worth telling; what is None in it is left out.
-            by: who made the change: the caller.
+            before, after: the status; None before the deployment's creation or after its deletion.
+            data: details; values of None are left out.
+            by: the user who made the change; default: the caller.
         """
         self._history.insert_one(
             {
@@ -44,9 +44,9 @@ class DeploymentHistory:
         )
 
     def deleted(self, deployment_id: str) -> Document | None:
-        """What is known of a deployment that is gone, {_id, name, model_name, user_id}; None: it never was.
+        """Return {_id, name, model_name, user_id} of a deleted deployment; None: it never existed.
 
-        Of what was deleted by an older version of the service, only the ``_id``.
+        For a deployment deleted by an older version of the service, only ``_id``.
         """
         query = {"deployment_target_id": deployment_id, "event_type": "deleted"}
         event = self._history.find_one(query, sort=NEWEST_FIRST)
@@ -55,6 +55,6 @@ class DeploymentHistory:
     def page(
         self, deployment_id: str, event: str | None, skip: int, limit: int
     ) -> tuple[list[Document], int]:
-        """One page, newest first, and how many there are in all."""
+        """Return a page of events, newest first, and their total number."""
         query = {"deployment_target_id": deployment_id} | ({} if event is None else {"event_type": event})
         return page_of(self._history, query, skip, limit, order=NEWEST_FIRST)

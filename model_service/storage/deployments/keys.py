@@ -1,7 +1,7 @@
-"""The api_keys collection: keys of endpoints. (``access_keys`` are those of the registry's own API.)
+"""The api_keys collection: keys of endpoints. (``access_keys`` holds the API keys of the registry.)
 
 {_id, deployment_id, name, prefix, sha256, created_at, expires_at or None, last_used_at or None}, and
-``rotated`` where another key has taken its place. One that has expired is shown for a week, then forgotten.
+``rotated`` if another key has replaced it. Expired keys are listed for a week, then deleted.
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ class DeploymentKeys:
         self._keys.insert_one(key, session=session)
 
     def of(self, deployment_id: str) -> list[Document]:
-        """All of a deployment's, newest first."""
+        """Return all keys of a deployment, newest first."""
         return list(self._keys.find({"deployment_id": deployment_id}, sort=[("created_at", -1), ("_id", -1)]))
 
     def get(self, deployment_id: str, key_id: str, session: Session | None = None) -> Document | None:
@@ -27,12 +27,12 @@ class DeploymentKeys:
         return self._keys.find_one({"deployment_id": deployment_id, "sha256": sha256})
 
     def count(self, deployment_id: str, session: Session) -> int:
-        """Of those that work."""
+        """Return the number of valid keys."""
         working = {"$or": [{"expires_at": None}, {"expires_at": {"$gt": now()}}]}
         return self._keys.count_documents({"deployment_id": deployment_id} | working, session=session)
 
     def replaced(self, key_id: str, until: datetime, session: Session) -> None:
-        """Have a key that was rotated work no longer than until then."""
+        """Mark a key as rotated and let it expire at ``until``."""
         changes = {"expires_at": until, "rotated": True}
         self._keys.update_one({"_id": key_id}, {"$set": changes}, session=session)
 

@@ -1,4 +1,4 @@
-"""The deployment_logs collection: what the inference servers tell of a deployment, for thirty days.
+"""The deployment_logs collection: log entries of the inference servers, kept for 30 days.
 
 {deployment_id, at, level, event, message, server, details}.
 """
@@ -21,7 +21,7 @@ class DeploymentLogs:
             self._logs.insert_many(entries, ordered=False)
 
     def newest(self, deployment_id: str, level: str | None, limit: int) -> list[Document]:
-        """The newest entries of this level or a graver one, newest first; None: of every level."""
+        """Return the newest entries of this severity or higher, newest first; None: of every level."""
         query: Document = {"deployment_id": deployment_id}
         if level is not None:
             query["level"] = {"$in": list(LEVELS[LEVELS.index(level) :])}

@@ -1,4 +1,4 @@
-"""How many deployments of a user are served or about to be: counted in the deployments themselves."""
+"""The number of a user's deployments that are served or starting, counted in the deployments."""
 
 from model_service.states import SERVED
 from model_service.storage.common.db import Database, Session
@@ -10,7 +10,7 @@ class DeploymentQuotas:
         self._quotas = database.deployment_quotas
 
     def hold(self, user_id: str, session: Session) -> None:
-        """Of two transactions that add an active deployment of this user, the later one counts again."""
+        """Serialise transactions that add an active deployment of this user: the later one counts again."""
         self._quotas.update_one({"_id": user_id}, {"$inc": {"asked": 1}}, upsert=True, session=session)
 
     def active(self, user_id: str, session: Session) -> int:

@@ -1,4 +1,4 @@
-"""The deployments that an inference server is to host, as each of its processes asks twice a second."""
+"""The deployments for inference servers, whose processes read them twice a second."""
 
 from datetime import timedelta
 
@@ -9,33 +9,33 @@ _WANTED: Document = {
     "status": {"$in": SERVED},
     "deployment_type": DeploymentType.PLATFORM_ENDPOINT,
 }
-# Whatever changes what a server does with a deployment changes one of these.
+# Every change that matters to a server changes one of these.
 _MARKS = ("status", "revision", "live_revision", "updated_at", "load_attempts")
-# Two changes within a millisecond have the same marks: what was read so soon after one is read again.
+# Two changes within a millisecond have the same marks, so a document changed recently is read again.
 _SETTLED = timedelta(seconds=1)
 
 
 class ServedDeployments:
-    """Reads a deployment whole only when it has changed since it was read last."""
+    """Reads a whole deployment only if it has changed since the last read."""
 
     def __init__(self, database: Database) -> None:
         self._deployments = database.deployments
         self._keys = database.api_keys
         self._users = database.users
-        # By id. Not those that are too young to be believed the next time.
+        # By id. Documents that changed too recently to be reused are left out.
         self._known: dict[str, Document] = {}
 
     def read(self) -> list[Document]:
-        """Each with its ``keys``, {_id, deployment_id, sha256, expires_at}, and its ``owner_tier`` or None.
+        """Return each with ``keys``, {_id, deployment_id, sha256, expires_at}, and ``owner_tier`` or None.
 
-        Keys and tiers are read each time: no change of them has to be noted in the deployment.
+        Keys and tiers are read each time, so that their changes need no mark in the deployment.
         """
         settled = now() - _SETTLED
         marks = {mark["_id"]: mark for mark in self._deployments.find(_WANTED, _MARKS)}
         known = {key: self._known[key] for key, mark in marks.items() if _mark(self._known.get(key)) == mark}
         known |= {each["_id"]: each for each in self._whole([key for key in marks if key not in known])}
         self._known = {key: each for key, each in known.items() if each["updated_at"] < settled}
-        deployments = [known[key] for key in marks if key in known]  # in one order, whatever has changed
+        deployments = [known[key] for key in marks if key in known]  # always in the same order
         keys = self._keys_of(list(known))
         tiers = self._tiers_of({each["user_id"] for each in deployments})
         return [

@@ -1,18 +1,18 @@
-"""What the inference servers count. Nothing is counted twice and nothing is lost, however often it is sent.
+"""Usage counted by the inference servers. Each batch counts exactly once, however often it is sent.
 
 usage         {deployment_id, hour, member, model_version (unique together), requests, client_errors (4xx),
                errors (5xx), inference_ms, bytes_in, bytes_out, h: {bucket of latency: requests},
                flushes: {process: number}}
-usage_months  {_id: {owner, month}, requests, flushed_by: [{process, number}]}: what the quota is counted by
+usage_months  {_id: {owner, month}, requests, flushed_by: [{process, number}]}: the base of the quota
 deployments   request_count, error_count, total_inference_time_ms, last_request_at, usage_flushes
 
-A process numbers its batches, and sends one until MongoDB has acknowledged it before it sends the next. Each
-document notes with the increment which batch it had last from that process, and takes no batch
-again: a write whose answer was lost is simply sent again. Processes come and go; within an hour they are few,
-and a month remembers those that wrote last: it could count a batch again that stays in doubt while
-``_REMEMBERED_PROCESSES`` others write. A deployment's document, which lives longer than any process, notes
-the last batches of all instead, and could count one again that stays in doubt for longer than
-``_REMEMBERED`` others take.
+A process numbers its batches, and repeats each until MongoDB has acknowledged it before it sends the next.
+With the increment, each document records the last batch of the process, and rejects a batch that it has. So a
+write whose response was lost is simply sent again. The processes of an hour are few. A month remembers the
+processes that wrote last: a batch could count twice only if it stays unacknowledged while
+``_REMEMBERED_PROCESSES`` other processes write. A deployment's document outlives all processes and remembers
+the last batches of all: one could count twice only if it stays unacknowledged while ``_REMEMBERED`` others
+are written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,14 +30,14 @@ from model_service.storage.common.indexes import INDEXES
 _DUPLICATE_KEY = 11000
 _REMEMBERED = 32
 _REMEMBERED_PROCESSES = 256
-# Of an answer about usage: some 4 MB of JSON.
+# Limit of rows in a response: about 4 MB of JSON.
 MOST_ROWS = 10_000
 _SUMS = ("requests", "client_errors", "errors", "inference_ms", "bytes_in", "bytes_out")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The n-th of a process, from 1; ``process`` has no dots and dollars."""
+    """The n-th batch of a process, from 1; ``process`` contains no dots or dollars."""
 
     process: str
     number: int
@@ -53,7 +53,7 @@ class UsageKey:
 
 @dataclass
 class Counts:
-    """``histogram``: requests by the buckets of ``model_service.latency``."""
+    """Counted usage. ``histogram``: requests by the buckets of ``model_service.latency``."""
 
     last_request_at: datetime
     requests: int = 0
@@ -80,11 +80,11 @@ class UsageCounts:
         self._indexed = False
 
     def add(self, counted: Mapping[UsageKey, Counts], batch: Batch) -> None:
-        """Add to the hours and to the deployments' totals. A batch that fails is sent again as it was.
+        """Add to the hours and to the deployments' totals. The caller repeats a failed batch unchanged.
 
         Raises: one of DATABASE_ERRORS: some of it may be written.
         """
-        if not self._indexed:  # the registry may have never run here, and without it nothing is unique
+        if not self._indexed:  # the unique index prevents double counts; the registry may never have run
             self._usage.create_indexes(INDEXES[self._usage.name])
             self._indexed = True
         _add_once(self._usage, [_hourly(key, counts, batch) for key, counts in counted.items()])
@@ -113,20 +113,20 @@ class UsageCounts:
             self._deployments.bulk_write(writes, ordered=False)
 
     def add_months(self, requests: Mapping[tuple[str, datetime], int], batch: Batch) -> None:
-        """Add to what an owner's deployments were asked in the month that begins then. As ``add``."""
+        """Add requests to an owner's month, by the month's first moment. Errors as ``add``."""
         updates = [_monthly(_month(*key), count, batch) for key, count in requests.items()]
         _add_once(self._months, updates)
 
     def months(self, owners: Iterable[str], month: datetime) -> dict[str, int]:
-        """The requests of each owner in the month that begins then; one that is not there had none."""
+        """Return the requests of each owner in the month that begins then; owners without any are missing."""
         wanted = {"_id": {"$in": [_month(owner, month) for owner in owners]}}
         return {row["_id"]["owner"]: row["requests"] for row in self._months.find(wanted, {"requests": True})}
 
     def by_interval(self, deployment_id: str, start: datetime, end: datetime, unit: str) -> list[Document]:
-        """What was counted from ``start`` (inclusive) to ``end``, by member, version and ``unit``.
+        """Return the usage from ``start`` (inclusive) to ``end``, by member, version and ``unit``.
 
-        Returns {at, member, model_version, the sums, histogram}, by ``at``, then member and version:
-        MOST_ROWS, and one more where there are more.
+        Rows are {at, member, model_version, the sums, histogram}, sorted by the first three. There are
+        at most MOST_ROWS + 1; the last one shows that there are too many.
 
         Args:
             unit: "hour" or "day".
@@ -154,27 +154,27 @@ class UsageCounts:
         ]
 
     def note_key_uses(self, key_ids: Iterable[str], at: datetime) -> None:
-        """Say of these keys of endpoints that they were used then. A key that is gone stays gone."""
+        """Record the use of these endpoint keys. Deleted keys are not created again."""
         self._keys.update_many({"_id": {"$in": list(key_ids)}}, {"$max": {"last_used_at": at}})
 
 
 def month_of(moment: datetime) -> datetime:
-    """When its month (UTC) began."""
+    """Return the beginning of the month (UTC) of a time."""
     return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def next_month(moment: datetime) -> datetime:
-    """When the month after its own begins."""
+    """Return the beginning of the month after the one of a time."""
     return month_of(month_of(moment) + timedelta(days=31))
 
 
 def _month(owner: str, month: datetime) -> Document:
-    """The order of its fields is part of an id."""
+    """Return the id of a month. The order of its fields is significant."""
     return {"owner": owner, "month": month}
 
 
 def _hourly(key: UsageKey, counts: Counts, batch: Batch) -> tuple[Document, Document]:
-    """The filter, without this batch, and what adds it."""
+    """Return the filter, which excludes documents with this batch, and the update that adds it."""
     hour = {
         "deployment_id": key.deployment_id,
         "hour": key.hour,
@@ -191,7 +191,7 @@ def _hourly(key: UsageKey, counts: Counts, batch: Batch) -> tuple[Document, Docu
 
 
 def _monthly(month: Document, requests: int, batch: Batch) -> tuple[Document, list[Document]]:
-    """As ``_hourly``; the process goes behind those that wrote before, which takes MongoDB longer."""
+    """As ``_hourly``; moves the process to the end of the list, which takes MongoDB longer."""
     had = {"process": batch.process, "number": {"$gte": batch.number}}
     written = {"$ifNull": ["$flushed_by", []]}
     others = {"$filter": {"input": written, "cond": {"$ne": ["$$this.process", batch.process]}}}
@@ -206,11 +206,11 @@ def _monthly(month: Document, requests: int, batch: Batch) -> tuple[Document, li
 def _add_once(
     collection: Collection[Document], updates: Sequence[tuple[Document, Document | list[Document]]]
 ) -> None:
-    """Add to the documents that these filters name, each of which a unique index holds; make what is missing.
+    """Update the documents that these filters match by a unique index, and create missing ones.
 
-    A document that has this batch does not match, so that the upsert tries to make it again and the unique
-    index refuses: as it does where another process makes the document at the same moment. To update it once
-    more, without making it, is right in both cases.
+    A document with this batch does not match, so the upsert tries to create it again and fails at the unique
+    index. The same happens if another process creates the document at the same moment. In both cases, the
+    right reaction is to repeat the update without upsert.
     """
     if not updates:
         return

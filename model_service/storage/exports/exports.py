@@ -1,8 +1,8 @@
-"""The export_jobs collection: the truth of every conversion.
+"""The export_jobs collection: the authoritative state of every conversion.
 
-A worker owns a running job by its lease: who, until when, and a token that is new with every claim. Each
-write of a worker names the token, so that one whose lease was taken over can no longer change anything.
-All times of a lease are the database's, so the workers' clocks need not agree.
+A worker owns a running job by its lease: worker, expiry, and a token that is new in every claim. Every write
+of a worker includes the token, so a worker whose lease was taken over cannot change anything. All times of a
+lease are by the database's clock, so the workers' clocks need not agree.
 """
 
 import uuid
@@ -18,7 +18,7 @@ from model_service.storage.common.db import Database, Document, Session, now
 from model_service.storage.common.pages import page_of
 
 LOG_LINES = 200
-# A try that ends in one of these steps has not read the model, which cannot have ended its worker.
+# An attempt that ends in one of these steps has not read the model, which cannot have killed the worker.
 _UNREAD_STEPS = ["fetch", "start"]
 _MOST_UNREAD = 10
 PROGRESS = (
@@ -28,12 +28,12 @@ PROGRESS = (
 
 
 class DefaultTaken(Exception):
-    """Two exports became the default of one source at once: the later one has to look again."""
+    """Two exports became the default of one source concurrently: the later one must try again."""
 
 
 def unowned(grace_s: float = 0) -> Document:
-    """No lease, or one that ran out ``grace_s`` ago."""
-    return {"$expr": {"$lt": ["$lease.expires_at", from_now(-grace_s)]}}  # a missing lease is less than any
+    """Return the filter for jobs without a lease, or whose lease expired ``grace_s`` ago."""
+    return {"$expr": {"$lt": ["$lease.expires_at", from_now(-grace_s)]}}  # a missing lease compares as less
 
 
 def may_become(status: ExportStatus) -> Document:
@@ -42,12 +42,12 @@ def may_become(status: ExportStatus) -> Document:
 
 
 def claimable(max_attempts: int) -> Document:
-    """Jobs without a worker that have tries left."""
+    """Return the filter for jobs without a worker that have attempts left."""
     return {"attempts": {"$lt": max_attempts}, **may_become(ExportStatus.RUNNING), **unowned()}
 
 
 def unread() -> Document:
-    """Running jobs whose try has not read the model, while such tries are not counted yet."""
+    """Return the filter for running jobs whose attempt has not read the model and is not counted yet."""
     return {
         "status": ExportStatus.RUNNING,
         "progress_step": {"$in": _UNREAD_STEPS},
@@ -56,7 +56,7 @@ def unread() -> Document:
 
 
 def _if_unread(then: int, otherwise: int) -> Document:
-    """``unread`` as an expression of the document."""
+    """Return ``unread`` as an expression on the document."""
     conditions = [
         {"$eq": ["$status", ExportStatus.RUNNING]},
         {"$in": ["$progress_step", _UNREAD_STEPS]},
@@ -66,14 +66,14 @@ def _if_unread(then: int, otherwise: int) -> Document:
 
 
 def source_blobs(job: Document) -> list[Any]:
-    """The ids of the blobs that a job holds on to until it ends; one that is at two paths is there twice."""
+    """Return the ids of the blobs that a job holds until it ends; a file at two paths occurs twice."""
     source = job["source"]
     files = source.get("files", [source])
     samples = [source["sample_inputs"]] if "sample_inputs" in source else []
     return [file["file_id"] for file in (*files, *samples)]
 
 
-# What an export measured and left, which another one of the same request may be answered with.
+# The results of an export, which an equal export request can reuse.
 _RESULTS = (
     *("exported_model_path", "model_size_bytes", "optimization_stats", "validation_metrics", "fidelity"),
     *("inputs", "outputs", "batch", "table", "performance", "environment", "package", "toolchain"),
@@ -81,7 +81,7 @@ _RESULTS = (
 
 
 def answered_from(equal: Document) -> Document:
-    """The results of an equal export, as those of a job that is completed with them. It holds the package."""
+    """Return the results of an equal export for a job that is completed with them, including the package."""
     at = now()
     return {
         **{field: equal[field] for field in _RESULTS if field in equal},
@@ -100,7 +100,7 @@ class Exports:
         self._jobs = database.export_jobs
 
     def insert(self, document: Document, session: Session) -> None:
-        """Store a new job under the next version numbers of its model and of its training job."""
+        """Store a new job with the next version numbers of its model and its training job."""
         document["version"] = self._next("version", "model_id", document["model_id"], session)
         training_job_id = document.get("training_job_id")
         if training_job_id is not None:
@@ -120,12 +120,12 @@ class Exports:
         return page_of(self._jobs, query, skip, limit, fields={"log": False, "source.files": False})
 
     def progress(self, job_id: str) -> Document | None:
-        """What changes while a job runs, and its log."""
+        """Return the fields that change while a job runs, and its log."""
         fields = dict.fromkeys(PROGRESS, True)
         return self._jobs.find_one({"_id": job_id}, fields)
 
     def find_equal(self, job: Document, toolchains: Iterable[str]) -> Document | None:
-        """The newest completed export of the same request by one of these toolchains."""
+        """Return the newest completed export of the same request by one of these toolchains."""
         return self._jobs.find_one(
             {
                 "request_digest": job["request_digest"],
@@ -137,9 +137,10 @@ class Exports:
         )
 
     def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> Document | None:
-        """Take a job that waits, or whose worker's lease ran out; None when it is not to be had.
+        """Claim a job that waits, or whose worker's lease has expired; None if it cannot be claimed.
 
-        A try that lost its worker before the model was read is not counted, ``_MOST_UNREAD`` times.
+        An attempt that lost its worker before it read the model is not counted, at most
+        ``_MOST_UNREAD`` times.
         """
         lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": from_now(lease_s)}
         return self._jobs.find_one_and_update(
@@ -163,19 +164,19 @@ class Exports:
         )
 
     def renew(self, job_id: str, token: str, lease_s: float) -> bool:
-        """Hold on to the job; False when it is no longer ours."""
+        """Renew the lease. Returns False if another worker has the job."""
         renewed = self._jobs.update_one(
             _owned(job_id, token), [{"$set": {"lease.expires_at": from_now(lease_s)}}]
         )
         return renewed.matched_count == 1
 
     def report(self, job_id: str, token: str, *, percent: float, message: str, **fields: Any) -> None:
-        """Progress, shown and kept in the log, and other fields that are known by then."""
+        """Store the progress, add it to the log, and set further fields that are known by then."""
         shown = {"progress_percent": percent, "progress_message": message, "updated_at": now(), **fields}
         self._jobs.update_one(_owned(job_id, token), {"$set": shown, **logged(message)})
 
     def complete(self, job_id: str, token: str, results: Document, session: Session) -> bool:
-        """False when the job is no longer ours: nothing was changed."""
+        """Complete the job. Returns False if the lease is lost; nothing was changed then."""
         at = now()
         done = {
             "status": ExportStatus.COMPLETED,
@@ -202,7 +203,7 @@ class Exports:
         session: Session,
         results: Document | None = None,
     ) -> bool:
-        """False when the job is no longer ours: nothing was changed."""
+        """Mark the job as failed. Returns False if the lease is lost; nothing was changed then."""
         changed = self._jobs.update_one(
             _owned(job_id, token, ExportStatus.FAILED),
             {
@@ -215,7 +216,7 @@ class Exports:
         return changed.modified_count == 1
 
     def cancel(self, job_id: str, by: str, session: Session) -> Document | None:
-        """End a job that has not ended; None when it has. Its worker notices at its lease, and stops."""
+        """Cancel an unfinished job; None if it has ended. Its worker notices at its lease, and stops."""
         at = now()
         ended = {
             "status": ExportStatus.CANCELLED,
@@ -231,12 +232,12 @@ class Exports:
         )
 
     def set_default(self, job: Document, session: Session) -> bool:
-        """Make a completed job the default of its model, and of its training job; False: not completed.
+        """Make a completed job the default of its model and of its training job; False: it is not completed.
 
-        The former defaults of both no longer are.
+        The previous defaults of both lose the mark.
 
         Raises:
-            DefaultTaken: another one became it at the same moment.
+            DefaultTaken: another export became the default concurrently.
         """
         marks = {"is_default": "model_id"}
         if job.get("training_job_id") is not None:
@@ -254,7 +255,7 @@ class Exports:
         return changed.matched_count == 1
 
     def hand_back(self, job_id: str, token: str, *, counted: bool = False) -> None:
-        """The job waits again. An orderly stop of the worker is no failed try; ``counted`` is one."""
+        """Return the job to waiting. The attempt counts only with ``counted``, not for an orderly stop."""
         uncount = {} if counted else {"$inc": {"attempts": -1}}
         self._jobs.update_one(
             _owned(job_id, token, ExportStatus.PENDING),
@@ -274,7 +275,7 @@ def failure(code: str, message: str) -> Document:
 
 
 def logged(line: str) -> Document:
-    """The update that adds a line to the log. ``log_count`` counts those that it no longer keeps, too."""
+    """Return the update that appends a line to the log. ``log_count`` includes lines no longer kept."""
     stamped = f"{now():%H:%M:%S} {line}"
     return {
         "$push": {"log": {"$each": [stamped], "$slice": -LOG_LINES}},
@@ -283,5 +284,5 @@ def logged(line: str) -> Document:
 
 
 def _owned(job_id: str, token: str, to: ExportStatus = ExportStatus.RUNNING) -> Document:
-    """The job, if this lease still holds it and its status may become ``to``."""
+    """Return the filter for the job if this lease holds it and its status may become ``to``."""
     return {"_id": job_id, "lease.token": token, **may_become(to)}

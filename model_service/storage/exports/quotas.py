@@ -1,4 +1,4 @@
-"""How many exports a user has under way and asked for: counted in the jobs themselves."""
+"""The number of a user's running and requested exports, counted in the jobs."""
 
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ class ExportQuotas:
         self._quotas = database.export_quotas
 
     def hold(self, user_id: str, session: Session) -> None:
-        """Of two transactions that add an export of this user, the later one has to count again."""
+        """Serialise transactions that add an export of this user: the later one counts again."""
         self._quotas.update_one({"_id": user_id}, {"$inc": {"asked": 1}}, upsert=True, session=session)
 
     def under_way(self, user_id: str, session: Session) -> int:
@@ -23,7 +23,7 @@ class ExportQuotas:
         return self._jobs.count_documents(query, session=session)
 
     def of_a_day(self, user_id: str, session: Session) -> tuple[int, datetime | None]:
-        """Those of the last 24 hours that no stored export answered, and when the first of them was."""
+        """Return the number of exports of the last 24 hours without reused ones, and the first one's time."""
         query = {"user_id": user_id, "created_at": {"$gt": now() - DAY}, "reused_from": None}
         count = self._jobs.count_documents(query, session=session)
         first = self._jobs.find_one(query, {"created_at": True}, sort=[("created_at", 1)], session=session)

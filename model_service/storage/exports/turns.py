@@ -1,4 +1,4 @@
-"""Which export job runs next, and which have lost their worker."""
+"""The order of waiting export jobs, and the recovery of jobs from lost workers."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ from model_service.states import ExportStatus
 from model_service.storage.common.db import Database, Document, Session, now
 from model_service.storage.exports.exports import claimable, failure, logged, may_become, unowned, unread
 
-_TURNS = 200  # how many starts back users take turns
+_TURNS = 200  # number of recent job starts that determine whose turn it is
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST = "its worker was lost; it waits for another"
 
@@ -16,12 +16,12 @@ class ExportTurns:
         self._jobs = database.export_jobs
 
     def waiting(self, max_attempts: int) -> list[str]:
-        """Jobs without a worker that have tries left, oldest first."""
+        """Return the jobs without a worker that have attempts left, oldest first."""
         found = self._jobs.find(claimable(max_attempts), {"_id": True}, sort=[("created_at", 1)], limit=1000)
         return [job["_id"] for job in found]
 
     def next_in_turn(self, max_attempts: int) -> str | None:
-        """The job to run next: the oldest that waits, of the user whose last job started longest ago."""
+        """Return the next job: the oldest waiting one of the user whose last job started longest ago."""
         first_of = {
             "$group": {"_id": "$user_id", "job_id": {"$first": "$_id"}, "since": {"$first": "$created_at"}}
         }
@@ -42,11 +42,11 @@ class ExportTurns:
         return str(chosen["job_id"])
 
     def take_from_lost_workers(self, max_attempts: int, *, spared: str, grace_s: float) -> None:
-        """Jobs whose worker has been silent for ``grace_s`` too long wait again, and say so.
+        """Return jobs to waiting if their lease expired more than ``grace_s`` ago, and log it.
 
-        A try that has not read the model is not counted.
+        An attempt that has not read the model is not counted.
 
-        ``spared``: the worker that asks. It knows what it runs, and its lease may only wait for the database.
+        ``spared`` is the calling worker. It knows which jobs it runs; its lease may only wait for MongoDB.
         """
         lost = {"status": ExportStatus.RUNNING, "worker": {"$ne": spared}, **unowned(grace_s)}
         waits = {
@@ -61,9 +61,9 @@ class ExportTurns:
         self._jobs.update_many(lost | {"attempts": {"$lt": max_attempts}}, change)
 
     def exhausted(self, max_attempts: int, *, grace_s: float) -> list[Document]:
-        """Jobs that have used up their tries, and whose last worker has been silent for ``grace_s`` too long.
+        """Return jobs without attempts left whose last lease expired more than ``grace_s`` ago.
 
-        The grace lets a worker renew its lease first when it was the database that was away.
+        The grace lets a worker renew its lease first after an outage of the database.
         """
         query = {
             "attempts": {"$gte": max_attempts},
@@ -73,7 +73,7 @@ class ExportTurns:
         return list(self._jobs.find(query, limit=1000))
 
     def give_up(self, job: Document, code: str, message: str, session: Session) -> bool:
-        """Fail an exhausted job; False when it was taken up or renewed meanwhile."""
+        """Fail an exhausted job. Returns False if it was claimed or renewed meanwhile."""
         unchanged = {"_id": job["_id"], "attempts": job["attempts"], "lease": job.get("lease")}
         changed = self._jobs.update_one(
             unchanged,

@@ -1,8 +1,8 @@
-"""Migrations: ordered steps that bring stored data to the form that this version reads.
+"""Migrations: ordered steps that bring stored data to the schema of this version.
 
-The database states its version in ``schema``, an archive in its manifest; data without a statement is of a
-version before there were migrations and has version 0. To change the form of stored documents, add a module
-``mNNNN_name.py`` with a ``MIGRATION`` and list it here. See ``base.Migration`` for what a step must be.
+A database has its schema version in ``schema``, an archive in its manifest. Data without one is older than
+migrations and has version 0. To change the form of stored documents, add a module ``mNNNN_name.py`` with a
+``MIGRATION`` and list it here. See ``base.Migration`` for the requirements of a step.
 """
 
 from collections.abc import Sequence
@@ -41,19 +41,19 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0004_scan_verdicts.MIGRATION,
 )
 LATEST = MIGRATIONS[-1].version
-# The schema version of each collection whose documents ever changed their form; of any other it is 0.
+# The schema version of each collection whose documents ever changed; for others it is 0.
 COLLECTIONS = collection_versions(MIGRATIONS)
 
 log = structlog.get_logger(__name__)
 
 
 def prepare(database: Database, report: Report | None = None, *, lease_s: float = LEASE_S) -> None:
-    """Make the database usable for this version: first its documents, then its indexes and counters.
+    """Prepare the database for this version: migrate documents, create indexes and counters.
 
     Every process calls it before anything else. The first one migrates; the others wait for it.
 
     Args:
-        report: gets a line for a person every two seconds while a migration runs. None: the log.
+        report: receives a line of text every two seconds while a migration runs. None: the log.
 
     Raises:
         DataTooNew.
@@ -64,10 +64,10 @@ def prepare(database: Database, report: Report | None = None, *, lease_s: float 
 
 
 def prepare_database(settings: Settings) -> None:
-    """As ``prepare``, over a connection of its own.
+    """As ``prepare``, with its own connection.
 
     Raises:
-        SettingsError: MongoDB cannot be reached, or is not what the service needs.
+        SettingsError: MongoDB is unreachable, or does not meet the requirements.
         DataTooNew.
     """
     database = Database(settings)
@@ -81,7 +81,7 @@ def prepare_database(settings: Settings) -> None:
 def upgrade(
     database: Database, collection: str, documents: Sequence[Document], version: int
 ) -> list[Document]:
-    """Documents of an archive of this schema version, in the form of today."""
+    """Return documents of an archive of this schema version in the present form."""
     upgraded = list(documents)
     for migration in MIGRATIONS:
         if migration.version > version and collection in migration.documents:
@@ -90,7 +90,7 @@ def upgrade(
 
 
 def derive(database: Database, version: int) -> None:
-    """Fill the collections that follow from others, after a restore of an archive of this schema version."""
+    """Fill derived collections after the restore of an archive of this schema version."""
     for migration in MIGRATIONS:
         if migration.version > version and migration.derive is not None:
             migration.derive(database)

@@ -1,4 +1,4 @@
-"""The parts of a migration: what a step declares, and the errors of the runner."""
+"""The declaration of a migration step, and the errors of the runner."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,27 +6,27 @@ from dataclasses import dataclass, field
 from model_service.config import SettingsError
 from model_service.storage.common.db import Database, Document
 
-# The name under which a migration and the schema list ``BUCKET.files``, whose own name is a setting.
+# The name of ``BUCKET.files`` in migrations and the schema, since the bucket's name is a setting.
 BLOBS = "blobs"
 
-# Returns the new form of each document, in the same order, and leaves its argument unchanged. A document that
-# has the new form already is returned as it is: a step that was interrupted runs again. It gets a page of
-# documents, so that what it needs from other collections is one query for all of them.
+# Returns the new form of each document, in order, and keeps its argument unchanged. A document of the
+# new form is returned unchanged, as an interrupted step runs again. It receives a page of documents, so that
+# one query can read what all of them need from another collection.
 Upgrade = Callable[[Database, Sequence[Document]], Sequence[Document]]
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One step. Steps are never changed or removed after a release; a new one is added at the end.
+    """One step. Steps are never changed or removed after a release; new ones are added at the end.
 
     Args:
-        version: the schema version that the data has after it; the first step is 1.
-        name: what it does, as progress shows it: a noun phrase.
-        documents: collection → how to upgrade its documents. The documents of an archive take the same way.
-            A document that gets another ``_id`` replaces the one with the old id.
-        derive: fills a collection that follows from others, after the documents have been upgraded. It runs
-            again after a restore of an older archive, beside running writers, so it must be idempotent and
-            must only add: upserts, ``$max``, ``$setOnInsert``.
+        version: the schema version of the data after the step; the first step is 1.
+        name: what the step does, as shown with its progress: a noun phrase.
+        documents: collection → function that upgrades its documents, also those of an archive. A document
+            with a new ``_id`` replaces the one with the old id.
+        derive: fills a derived collection, after the documents have been upgraded. It runs again after a
+            restore of an older archive, concurrently with writers, so it must be idempotent and must only
+            add: upserts, ``$max``, ``$setOnInsert``.
         obsolete_indexes: collection → names of indexes that no longer exist in ``storage.common.indexes``.
     """
 
@@ -42,4 +42,4 @@ class DataTooNew(SettingsError):
 
 
 class LeaseLost(Exception):
-    """Another process may be migrating now: this one has to look again."""
+    """Another process may be migrating now: this one must read the state again."""

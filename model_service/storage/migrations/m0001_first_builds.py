@@ -1,8 +1,8 @@
-"""Version 1: the documents of the builds that all call themselves 0.1.0, in the form of the last of them.
+"""Version 1: the documents of all builds with the version 0.1.0, in the form of the last of these builds.
 
-Models of the first build have no revision, no namespace and no fields to search by. Its export jobs do not
-say who asked for them. A deployment of the first builds serves one package, in a field of its own, and has
-one key; since then it has revisions, and its keys have names.
+Models of the first build have no revision, namespace or search fields. Its export jobs do not record the
+user. A deployment of the first builds serves one package, in its own field, with one key. Later builds have
+revisions and named keys.
 """
 
 import uuid
@@ -15,7 +15,7 @@ from model_service.storage.deployments.documents import DEFAULT_CONFIG, DEFAULT_
 from model_service.storage.migrations.base import Migration
 from model_service.storage.models.search import derived_fields
 
-# Who asked for what is stored, where the build did not note it.
+# The user of a document, if the build did not record it.
 _UNKNOWN = "unknown"
 _KEYS = uuid.UUID("5f1a4b0e-6f0c-4b52-9d1e-0d3a3f6c7c11")
 
@@ -41,7 +41,7 @@ def _upgrade_jobs(database: Database, jobs: Sequence[Document]) -> list[Document
 
 
 def _with_job_fields(old: Document) -> Document:
-    """Nothing is equal to a request without a digest, and no callback token has an empty sha256."""
+    """Add missing fields. An empty digest equals no request's, and an empty sha256 no callback token's."""
     absent: Document = {
         "user_id": _UNKNOWN,
         "namespace": namespace_of(old["model_name"]),
@@ -111,7 +111,7 @@ def _with_revisions(old: Document, job: Document) -> Document:
 
 def _upgrade_keys(database: Database, keys: Sequence[Document]) -> list[Document]:
     named = {"name": "default", "expires_at": None, "last_used_at": None}
-    # The same id each time: an interrupted step never leaves a key twice.
+    # The id is deterministic, so that an interrupted step never leaves a key twice.
     return [
         key if "name" in key else named | key | {"_id": str(uuid.uuid5(_KEYS, str(key["_id"])))}
         for key in keys

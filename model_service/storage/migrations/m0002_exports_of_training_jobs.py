@@ -1,4 +1,4 @@
-"""Version 2: exports are numbered per training job too, and blobs say what they are."""
+"""Version 2: exports also have numbers per training job, and blobs have descriptions."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ _FIELDS = (
 
 
 def _upgrade_exports(database: Database, jobs: Sequence[Document]) -> list[Document]:
-    """An archive's documents come in batches: those before are stored already, and keep their numbers."""
+    """Number the exports. Stored ones, as of an archive's earlier batches, keep their numbers."""
     old = [job for job in jobs if "is_training_default" not in job]
     sources = list({job["training_job_id"] for job in old if job.get("training_job_id")})
     stored = database.export_jobs.find({"training_job_id": {"$in": sources}}, _FIELDS)
@@ -33,7 +33,7 @@ def _upgrade_exports(database: Database, jobs: Sequence[Document]) -> list[Docum
 
 
 def _numbered(jobs: list[Document]) -> Iterator[tuple[str, Document]]:
-    """Numbers for the exports of one training job, in the order of their creation, and its default."""
+    """Yield numbers for the exports of one training job, in order of creation, and mark its default."""
     taken = {job["training_version"] for job in jobs if "training_version" in job}
     newest = None
     if not any(job.get("is_training_default") for job in jobs):

@@ -1,6 +1,6 @@
-"""Version 3: the numbers of removed versions are noted, so that none is given a second time.
+"""Version 3: the numbers of removed versions are recorded, so that none is given again.
 
-Before, the number of a purged version was free again. The trash, the audit log and the export jobs tell which
+Before, the number of a purged version was free again. The trash, the audit log and the export jobs show which
 numbers were given.
 """
 
@@ -38,7 +38,7 @@ def _note_known_numbers(database: Database) -> None:
 
 
 def _known_numbers(database: Database) -> Iterator[tuple[str, str, str, Any]]:
-    """``kind, name, version, id`` of versions that exist or existed."""
+    """Yield ``kind, name, version, id`` of versions that exist or existed."""
     for model in database.deleted_models.find({}, {"name": True, "version": True}, sort=[("_id", 1)]):
         yield "model", model["name"], model["version"], model["_id"]
     created = {"kind": {"$in": ["model", "dataset"]}, "action": "created"}

@@ -1,6 +1,6 @@
-"""Version 4: files whose finding has no verdict are scanned again.
+"""Version 4: files with a scan result without a verdict are scanned again.
 
-Before, a scan called every file safe in which it met no pickle: programs, scripts, archives behind a pickle.
+Before, a scan called every file without a pickle safe: programs, scripts, archives behind a pickle.
 """
 
 from itertools import islice
@@ -10,7 +10,7 @@ from model_service.storage.common.db import Database
 from model_service.storage.migrations.base import Migration
 
 _BATCH = 1000
-_IN_ORDER = [("_id", 1)]  # of the whole collection, once
+_IN_ORDER = [("_id", 1)]  # one pass over the whole collection
 _OLD = {"scan": {"$exists": True}, "scan.verdict": {"$exists": False}}
 
 

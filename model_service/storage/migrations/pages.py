@@ -1,4 +1,4 @@
-"""Upgrading the documents of a collection, a page at a time, in bulk writes."""
+"""Upgrade of a collection's documents, in pages and bulk writes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,9 +21,9 @@ def collection_of(database: Database, name: str) -> Collection[Document]:
 def upgrade_collection(
     database: Database, name: str, upgrade: Upgrade, *, after: Any, done: Callable[[int, Any], None]
 ) -> None:
-    """Upgrade every document, in the order of ``_id``, those past ``after`` if that is not None.
+    """Upgrade every document after the id ``after`` (None: all), in the order of ``_id``.
 
-    ``done`` is called after each page with how many documents it had and its last id.
+    ``done`` is called after each page with its number of documents and its last id.
     """
     collection = collection_of(database, name)
     for page in pages(collection, after):
@@ -35,10 +35,10 @@ def upgrade_collection(
 
 
 def changes(old: Document, new: Document) -> Iterator[Write]:
-    """The writes that make ``new`` of the stored ``old``.
+    """Yield the writes that turn the stored ``old`` into ``new``.
 
-    An update names the values that it replaces: where another process has changed them since they were read,
-    it changes nothing.
+    An update matches only the values that it replaces: if another process has changed them since they were
+    read, it changes nothing.
     """
     if old is new:
         return
@@ -62,16 +62,16 @@ def changes(old: Document, new: Document) -> Iterator[Write]:
 
 
 def _same(old: Document, new: Document, field: str) -> bool:
-    """By what is stored: for Python 1, 1.0 and True are equal."""
+    """Compare by stored form, since 1, 1.0 and True are equal in Python."""
     return field in old and encode({"": old[field]}) == encode({"": new[field]})
 
 
 def pages(collection: Collection[Document], after: Any = None) -> Iterator[Sequence[Document]]:
-    """Every document, in the order of ``_id``; those past ``after`` if that is not None."""
+    """Yield every document after the id ``after`` (None: all), in the order of ``_id``."""
     while True:
         found = collection.find({}, sort=[("_id", 1)], hint=[("_id", 1)], limit=PAGE + 1)
         if after is not None:
-            # Unlike $gt, this bound compares ids of different types as well. It includes the id itself.
+            # Unlike $gt, this bound also compares ids of different types. It includes the id itself.
             found = found.min([("_id", after)])
         page = [document for document in found if after is None or document["_id"] != after]
         if not page:

@@ -1,4 +1,4 @@
-"""Running what is missing: once, under a lease, before the first request of any process."""
+"""Runs missing migrations: once, under a lease, before the first request of any process."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ _LOOK_S = 0.25
 
 
 class Runner:
-    """``migrations`` in their order; ``report`` gets a line for a person every two seconds."""
+    """Runs ``migrations`` in order; ``report`` receives a line of text every two seconds."""
 
     def __init__(
         self, database: Database, migrations: Sequence[Migration], report: Report, *, lease_s: float = LEASE_S
@@ -39,7 +39,7 @@ class Runner:
         self._reported = 0.0
 
     def run(self) -> None:
-        """Return when the data has the newest version: already, by this process, or by another one.
+        """Return when the data has the latest version, whichever process migrated it.
 
         Raises:
             DataTooNew.
@@ -64,7 +64,7 @@ class Runner:
         return stored is not None and stored["schema_version"] == self._latest
 
     def _migrate(self, check: Callable[[], None]) -> None:
-        stored = self._schema.read()  # again: another process may have migrated before this one got the lease
+        stored = self._schema.read()  # again: another process may have migrated before this one has the lease
         if stored is None:
             self._schema.reached(0)
         version = stored["schema_version"] if stored else 0
@@ -124,7 +124,7 @@ class Runner:
 
     @contextmanager
     def _kept(self, lease: HeldLease) -> Iterator[Callable[[], None]]:
-        """Renews the lease meanwhile. Gives a function that raises LeaseLost when another process has it."""
+        """Renew the lease during the block. Yields a function that raises LeaseLost if the lease is lost."""
         ended, lost = threading.Event(), threading.Event()
 
         def renew() -> None:
@@ -150,13 +150,13 @@ class Runner:
         try:
             return self._leases.renew(lease)
         except Exception:
-            # MongoDB is away for a moment: the migration's own writes say whether it stays away.
+            # MongoDB is unreachable for a moment: the migration's own writes fail if it stays so.
             log.warning("migration.lease_not_renewed", exc_info=True)
             return True
 
 
 def collection_versions(migrations: Sequence[Migration]) -> dict[str, int]:
-    """The version of the last step that changes the documents of each collection."""
+    """Return for each collection the version of the last step that changes its documents."""
     return {name: each.version for each in migrations for name in each.documents}
 
 

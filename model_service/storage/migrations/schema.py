@@ -1,8 +1,8 @@
-"""The schema document: which version the stored data has, and how far a running migration is.
+"""The schema document: the version of the stored data, and the progress of a running migration.
 
 ``schema`` has one document: {_id: "schema", schema_version, collections: {collection: version of the last
 step that changed its documents}, service_version, updated_at, migration}. ``migration`` is null, or {version,
-latest, name, collection, done, total, after, at} of the step that runs or was interrupted.
+latest, name, collection, done, total, after, at} of the running or interrupted step.
 """
 
 from contextlib import suppress
@@ -15,12 +15,12 @@ from model_service.storage.common.db import Database, Document, now
 from model_service.storage.migrations.base import DataTooNew
 
 _ID = "schema"
-# Collections that say nothing about whether an earlier version has stored data here.
+# Collections that do not show whether an earlier version has stored data here.
 _BESIDE = frozenset({"schema", "leases"})
 
 
 class Progress(NamedTuple):
-    """How far a migration is, for a person."""
+    """Progress of a migration, with a readable text."""
 
     version: int
     latest: int
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
 
 
 class Schema:
-    """``collections``: the version of each collection at ``latest``."""
+    """Reads and writes the schema document. ``collections``: each collection's version at ``latest``."""
 
     def __init__(self, database: Database, latest: int, collections: dict[str, int]) -> None:
         self._db = database
@@ -43,7 +43,7 @@ class Schema:
         self._collections = collections
 
     def read(self) -> Document | None:
-        """None: a new database, or one of a version before there were migrations.
+        """Return the document. None: the database is new, or older than migrations.
 
         Raises:
             DataTooNew.
@@ -59,7 +59,7 @@ class Schema:
         return found
 
     def is_new_database(self) -> bool:
-        """Whether nothing is stored at all."""
+        """Return whether the database contains no data."""
         return all(
             self._db.collection(name).find_one({}, {"_id": True}, sort=[("_id", 1)]) is None
             for name in self._db.collection_names()
@@ -67,7 +67,7 @@ class Schema:
         )
 
     def reached(self, version: int) -> None:
-        """Note that the data has this version now. A higher one that is stored stays."""
+        """Record that the data has this version now. A higher stored version stays."""
         at = {name: min(changed, version) for name, changed in self._collections.items()}
         reached = {
             "schema_version": version,
@@ -82,13 +82,13 @@ class Schema:
             )
 
     def note(self, progress: Progress, after: Any = None) -> None:
-        """Note how far the running migration is; an interrupted one goes on there."""
+        """Record the progress of the running migration, from which an interrupted one continues."""
         fields = progress._asdict() | {"after": after, "at": now()}
         self._db.schema.update_one({"_id": _ID}, {"$set": {"migration": fields}})
 
 
 def too_new(what: str, version: int, writer: str, latest: int) -> DataTooNew:
-    """``writer`` is the version of the service that wrote it."""
+    """Return the error for data that ``writer``, a newer version of the service, wrote."""
     return DataTooNew(
         f"{what} has schema version {version}, written by model-service {writer}; this is {__version__}, "
         f"which reads versions up to {latest}. Install model-service {writer} or newer, or restore a backup "

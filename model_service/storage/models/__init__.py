@@ -1,1 +1,1 @@
-"""Model versions, and what is found and derived from them."""
+"""Model versions, their search, and the data derived from them."""

@@ -1,4 +1,4 @@
-"""New model versions, stored together where they come together."""
+"""Creation of model versions; concurrent ones share a transaction."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from model_service.storage.models.models import DuplicateVersion, RetiredVersion
 from model_service.storage.models.version_numbers import VersionNumbers
 from model_service.storage.statistics.counters import Counters
 
-# The fields of a version's number, given the highest order that the name has, or None.
+# Returns the version fields, given the highest order of the name, or None.
 Number = Callable[[int | None], Document]
 
 _DUPLICATE_KEY = 11000
@@ -35,30 +35,30 @@ class Creations:
         self._group = GroupCommit(self._commit)
 
     def create(self, document: Document, number: Number | None) -> None:
-        """Store a new document with which nothing else changes, in one transaction with others that come now.
+        """Store a new document that needs no other change, in a transaction shared with concurrent calls.
 
         Args:
-            document: as of ``Models.insert``, without aliases.
-            number: gives it its version, which is set on it; None where it has one.
+            document: as for ``Models.insert``, without aliases.
+            number: returns the version fields, which are set on the document; None if it has a version.
 
         Raises:
-            DuplicateVersion: its name has that version already.
-            RetiredVersion: another version of its name had that number.
-            ModelServiceError: what ``number`` raises.
+            DuplicateVersion: the name has that version already.
+            RetiredVersion: a removed version of the name had that number.
+            ModelServiceError: an error of ``number``.
         """
         derive(document)
         audit = self._audit.entry("created", "model", document["_id"], name=document["name"])
         self._group.run(_Creation(document, number, audit))
 
     def _commit(self, creations: Sequence[_Creation]) -> list[Exception | None]:
-        """All together, or, where one of them cannot be stored, each for itself."""
+        """Store all together or, if one of them cannot be stored, each separately."""
         while True:
             try:
                 self._give_numbers(creations)
                 self._db.transaction(lambda session: self._insert(creations, session))
                 return [None] * len(creations)
             except CONNECTION_ERRORS:
-                raise  # it may have been committed all the same
+                raise  # it may have been committed after all
             except Exception as error:
                 if _may_be_committed(error):
                     raise
@@ -78,13 +78,13 @@ class Creations:
             creation.audit["details"] = {"version": document["version"]}
 
     def _newest(self, names: Collection[str]) -> dict[str, int]:
-        """The highest order that each name has or ever had: a seek each."""
+        """Return the highest order that each name has or ever had, with one index seek each."""
         highest: list[Document] = [
             {"$match": {"name": {"$in": sorted(names)}}},
             {"$sort": {"name": 1, "version_order": -1}},
             {"$group": {"_id": "$name", "order": {"$first": "$version_order"}}},
         ]
-        # The removed ones second: what is removed in between is found there.
+        # Removed versions are read second, since they include versions removed in between.
         removed = self._numbers.union(names)
         newest: dict[str, int] = {}
         if names:

@@ -1,4 +1,4 @@
-"""What depends on the files of a model or dataset version: read before they are replaced or removed."""
+"""Dependents of a model or dataset version, read before its files are replaced or removed."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from model_service.states import ExportStatus
 from model_service.storage.common.db import Database, Document, Session
 
 _USELESS = [ExportStatus.FAILED, ExportStatus.CANCELLED]
-# Of a version's exports, those whose deployments are looked for.
+# Maximum number of a version's exports whose deployments are searched.
 _EXPORTS = 1000
 _NAMED = {"name": True}
 
@@ -19,7 +19,7 @@ class Dependents:
         self._models = database.models
 
     def exports_of(self, model_id: Any, session: Session | None) -> list[Document]:
-        """The exports of a model version that are completed or under way, the newest first."""
+        """Return the exports of a model version that are completed or not finished, newest first."""
         query = {"model_id": model_id, "status": {"$nin": _USELESS}}
         fields = {"export_format": True}
         return list(
@@ -27,7 +27,7 @@ class Dependents:
         )
 
     def deployments_of(self, job_ids: list[str], session: Session | None, limit: int) -> list[Document]:
-        """The deployments that serve or shadow one of these exports."""
+        """Return the deployments that serve or shadow one of these exports."""
         wanted = {"$in": job_ids}
         serving = [{"routing.members.export_job_id": wanted}, {"routing.shadow.export_job_id": wanted}]
         if not job_ids:
@@ -35,7 +35,7 @@ class Dependents:
         return list(self._deployments.find({"$or": serving}, _NAMED, limit=limit, session=session))
 
     def users_of(self, dataset_id: Any, session: Session | None, limit: int) -> list[tuple[str, Document]]:
-        """``training_jobs`` and ``models`` that name a dataset version."""
+        """Return ``training_jobs`` and ``models`` that reference a dataset version."""
         users = (
             ("training_jobs", self._training_jobs, {"datasets.dataset_id": dataset_id}),
             ("models", self._models, {"dataset_ids": dataset_id}),

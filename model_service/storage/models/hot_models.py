@@ -1,16 +1,16 @@
-"""The answers about models that are asked for again and again, for a moment in Redis.
+"""Short-lived cache in Redis of responses for frequently read models.
 
-What is promised: once a change was acknowledged, no process answers with what was before it.
+Guarantee: after a change was acknowledged, no process returns the state before it.
 
-- A process reads Redis only for a model that it was asked for lately: one that is read once costs nothing.
-- A process that finds nothing leaves a lease there, reads MongoDB, and stores the answer only where its
-  lease still is. A change deletes the key after its commit and before its acknowledgement, the lease too:
-  what was read before the commit is never put back.
-- An answer lives ``ttl_s`` from the lease on, so from before it was read. A change that cannot reach Redis is
-  acknowledged when that time has passed: processes that still read Redis find nothing old there then.
-- A process that dies between its commit and the deletion acknowledged nothing; others may see the old answer
+- A process reads Redis only for models requested recently, so a single read costs nothing.
+- On a miss, a process stores a lease in Redis, reads MongoDB, and stores the response if its lease is still
+  there. A change deletes the key, and the lease, after its commit and before its acknowledgement: data read
+  before the commit is never stored afterwards.
+- A response expires ``ttl_s`` after its lease, which precedes the read. A change that cannot reach Redis is
+  acknowledged after that time: processes that still reach Redis find nothing old there then.
+- A process that dies between commit and deletion has acknowledged nothing. Others may return the old response
   for the rest of ``ttl_s``.
-- Without Redis every read is MongoDB's; after a failure it is left alone for ``RETRY_S``.
+- Without Redis, MongoDB serves every read. After a failure Redis is not used for ``RETRY_S``.
 """
 
 import itertools
@@ -30,12 +30,12 @@ from model_service.storage.common.shared_redis import connect
 
 log = structlog.get_logger(__name__)
 
-# How long a request waits for Redis, and how long others do not even try after it did in vain.
+# Timeout of a Redis operation, and how long a process avoids Redis after a failure.
 TIMEOUT_S = 0.5
 RETRY_S = 5.0
-# Ids that a process remembers to have been asked for: twice as many at most.
+# Number of recently requested ids that a process remembers; at most twice as many.
 REMEMBERED = 4096
-# Redis also carries the queue: a large answer stays out of its memory.
+# Redis also holds the queue, so large responses are not cached.
 MAX_BODY_BYTES = 64 * 1024
 
 _STORE = """
@@ -47,7 +47,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class HotModel:
-    """One model as it is answered, and what decides who may see it."""
+    """The rendered response of one model, and the fields that decide who may read it."""
 
     name: str
     revision: int
@@ -67,7 +67,7 @@ class HotModel:
 
 
 class HotModels:
-    """Safe to use from any thread; connects when it is used."""
+    """Cache of responses. Safe to use from any thread; connects on first use."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._ttl_s = settings.metadata_cache_s if settings.redis_url is not None else 0.0
@@ -81,10 +81,10 @@ class HotModels:
             self._store = self._redis.register_script(_STORE)
 
     def read(self, model_id: str, load: Callable[[], HotModel | None]) -> HotModel | None:
-        """The model's answer; where it is not in Redis, what ``load`` reads from MongoDB.
+        """Return the cached response, or the result of ``load``, which reads MongoDB.
 
         Args:
-            model_id: the stored id, never a reference, which may come to mean another model.
+            model_id: the stored id, not a reference, whose target may change.
         """
         if not self._ttl_s or not self._is_hot(model_id) or time.monotonic() < self._down_until:
             return load()
@@ -107,11 +107,11 @@ class HotModels:
         return model
 
     def forget(self, model_ids: Iterable[Any], *, settle: bool = True) -> None:
-        """Drop the answers about models that have just changed: after the commit, whatever came of it.
+        """Delete the responses of changed models: after the commit, whether or not it succeeded.
 
         Args:
-            settle: where Redis cannot be reached, let ``settle`` wait until nobody can have the old answers
-                any more.
+            settle: if Redis is unreachable, make ``settle`` wait until no process can return the old
+                responses.
         """
         keys = [self._key(str(model_id)) for model_id in model_ids]
         if not self._ttl_s or not keys:
@@ -126,7 +126,7 @@ class HotModels:
             _stale_until.set(time.monotonic() + self._ttl_s)
 
     def _is_hot(self, model_id: str) -> bool:
-        """Whether this process was asked for it lately. Remembers that it was."""
+        """Return whether this process has had a recent request for the model, and record this one."""
         if model_id in self._asked:
             return True
         hot = model_id in self._asked_before
@@ -143,12 +143,12 @@ class HotModels:
         log.warning("hot_models.redis_unreachable", error=str(exc), retry_s=RETRY_S)
 
 
-# Until when an answer from before a change of this request may still be found somewhere.
+# Until when a response from before a change of this request may still be cached.
 _stale_until: ContextVar[float | None] = ContextVar("stale_until", default=None)
 
 
 def settle() -> None:
-    """Called before a request is answered: wait until nobody can have what it made stale.
+    """Wait until no cache can return what this request made stale; called before the response is sent.
 
     Returns at once unless a change could not reach Redis.
     """

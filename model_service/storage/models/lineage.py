@@ -1,13 +1,13 @@
-"""What a model was made from, and what was made from it: along ``parent_model_id``."""
+"""Ancestors and descendants of a model along ``parent_model_id``."""
 
 from bson import ObjectId
 
 from model_service.storage.common.db import Database, Document
 from model_service.storage.common.pages import within
 
-# Of a model in a lineage, what is read.
+# The fields read for each model of a lineage.
 FIELDS = ("name", "version", "status", "parent_model_id", "training_job_id", "created_at")
-# One lookup may hold 100 MB in the server, and a document is at most some 600 kB.
+# A lookup may use 100 MB in the server, and a document has at most some 600 kB.
 STEP = 100
 
 
@@ -16,7 +16,7 @@ class Lineage:
         self._models = database.models
 
     def ancestors(self, model: Document, max_depth: int) -> list[Document]:
-        """The parent, its parent, and so on while they are there: nearest first."""
+        """Return the parent, its parent, and so on as far as they exist, nearest first."""
         chain: list[Document] = []
         while len(chain) < max_depth and (above := self._above(chain[-1] if chain else model)):
             chain += above
@@ -49,6 +49,6 @@ class Lineage:
         )
 
     def children(self, parents: list[ObjectId], namespaces: list[str] | None, limit: int) -> list[Document]:
-        """What was made from these, oldest first, in these namespaces or in all."""
+        """Return the children of these models, oldest first, in these namespaces or in all."""
         query = within(namespaces) | {"parent_model_id": {"$in": parents}}
         return list(self._models.find(query, dict.fromkeys(FIELDS, True), sort=[("_id", 1)], limit=limit))

@@ -1,4 +1,4 @@
-"""The orders of a list of model versions, and a place in each from which a list can go on."""
+"""The sort orders of lists of model versions, and the cursor positions in them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from model_service.storage.models.search import metric_field, metric_key
 METRIC = "metrics."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-# Each ends with what makes it total; the directions are those of the ascending order.
+# Each ends with a key that makes the order total; the directions are those of the ascending order.
 _KEYS: dict[str, list[tuple[str, int]]] = {
     "created_at": [("created_at", 1), ("_id", 1)],
     "updated_at": [("updated_at", 1), ("_id", 1)],
@@ -21,11 +21,11 @@ _KEYS: dict[str, list[tuple[str, int]]] = {
     "version": [("version_order", 1)],  # of one name
 }
 SORTS = (*_KEYS, f"{METRIC}NAME")
-Position = list[Any]  # JSON: a value for each of an order's keys
+Position = list[Any]  # JSON: a value for each key of the order
 
 
 class InvalidPosition(Exception):
-    """Not a position of that order."""
+    """The value is not a position of that order."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Order:
 
     @property
     def metric(self) -> str | None:
-        """The metric it goes by. It leaves out what lacks that metric: ask for it in the query too."""
+        """The metric to sort by. The order excludes models without it, so the query must require it too."""
         return self.name.removeprefix(METRIC) if self.name.startswith(METRIC) else None
 
     @property
@@ -44,14 +44,14 @@ class Order:
         return [(field, -direction if self.descending else direction) for field, direction in keys]
 
     def position(self, document: Document) -> Position:
-        """Of a stored document that has at least the fields of ``keys``."""
+        """Return the position of a stored document, which must have the fields of ``keys``."""
         if self.metric is not None:
             kind, _, name = metric_field(self.metric).partition(".")
             return [document[kind][name].hex()]
         return [_CODECS[field][0](document[field]) for field, _ in self.keys]
 
     def ranges_after(self, position: Position) -> list[Document]:
-        """What lies after the position, in ranges that one index scan each answers.
+        """Return filters for the documents after the position; one index scan serves each.
 
         Raises:
             InvalidPosition.
@@ -75,7 +75,7 @@ class Order:
 
 
 def order_of(sort: str) -> Order | None:
-    """``-`` before the name is descending; None where there is no such order."""
+    """Parse an order; a leading ``-`` means descending. None if there is no such order."""
     name = sort.removeprefix("-")
     known = name in _KEYS or (name.startswith(METRIC) and name != METRIC)
     return Order(name, descending=sort.startswith("-")) if known else None
@@ -119,7 +119,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-# How a field's value is written in JSON, and read from it.
+# How a field's value is written to JSON and read from it.
 _CODECS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "created_at": (_milliseconds, _moment),
     "updated_at": (_milliseconds, _moment),

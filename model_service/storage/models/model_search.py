@@ -1,7 +1,7 @@
-"""Lists of model versions: what matches, in which order, from where on, and how many there are.
+"""Queries for lists of model versions: filter, order, position and total.
 
-Every list is one query that an index answers in the list's order, or a sort of the little that a selective
-index found. A cursor's page begins with a range, never with a skip: the last one costs what the first does.
+For every list, an index returns the order of the list, or MongoDB sorts the few results of a selective index.
+A page after a cursor begins with a range instead of a skip: the last page costs as much as the first.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,17 +22,17 @@ from model_service.storage.models.search import (
     words,
 )
 
-COUNTED = 10_000  # a registry of up to so many is counted for every total; so is what one predicate matches
-ESTIMATED_FROM = 20_000  # in a larger one the sample decides from here on,
-SURE_SAMPLED = 5  # if it has so many
-READ = 100  # of what has the rarest of several predicates, so many are read to see how many have the others
+COUNTED = 10_000  # totals are counted exactly in a registry of up to this size, or up to this many matches
+ESTIMATED_FROM = 20_000  # a larger total is estimated from the sample
+SURE_SAMPLED = 5  # if at least this many documents of the sample match
+READ = 100  # number of matches of the rarest predicate that are checked for the other predicates
 FIND_MS = 10_000
-# What was counted holds until a model changes. Of changes this young another may still be under way.
+# A stored total is valid until a model changes. A change younger than this may hide another uncommitted one.
 SETTLED_S = 1.0
 KEPT_S = 60.0
 KEPT_TOTALS = 1_000
-_COUNTS = 8  # at once, of all lists of the process
-MAX_BRANCHES = 40  # of a cursor's $or; past it the page is sorted in memory
+_COUNTS = 8  # concurrent counts of a process
+MAX_BRANCHES = 40  # of a cursor's $or; with more, the page is sorted in memory
 STUB = ("revision", "updated_at", "download_count", "scans")
 _SHOWN = dict.fromkeys(DERIVED, False)
 _SHOWN_WITH_METRICS = {field: False for field in DERIVED if field != METRIC_ORDER}
@@ -41,7 +41,7 @@ _ANY_OF = {"tags": "tags", "namespaces": "namespace"}
 
 @dataclass(frozen=True)
 class Threshold:
-    """Bounds of a metric, both of them in; None is no bound."""
+    """Inclusive bounds of a metric; None means no bound."""
 
     metric: str
     least: float | None = None
@@ -64,20 +64,20 @@ class Total:
 
 @dataclass(frozen=True)
 class Query:
-    """What a document must match: every predicate, and of each field's alternatives one."""
+    """The conditions of a list: every predicate, and one of the alternatives of each field."""
 
     predicates: list[Document]
     alternatives: list[tuple[str, list[str]]]
 
     def parts(self) -> list[Document]:
-        """Predicates about one field each."""
+        """Return predicates of one field each."""
         return self.predicates + [{field: {"$in": values}} for field, values in self.alternatives]
 
     def document(self) -> Document:
         return _all(self.parts())
 
     def within(self, ranges: list[Document]) -> Document:
-        """In one of the ranges too. Each branch is one scan in the list's order; mongod merges them."""
+        """Add the ranges. Each branch is one index scan in the list's order; MongoDB merges them."""
         choices = [[{field: value} for value in values] for field, values in self.alternatives]
         branches = [_all([*self.predicates, *choice]) for choice in product(*choices, ranges)]
         if len(branches) > MAX_BRANCHES:
@@ -86,11 +86,11 @@ class Query:
 
 
 def query_of(filters: Mapping[str, Any], thresholds: Iterable[Threshold]) -> Query | None:
-    """The query of a list; None where nothing can match.
+    """Return the query of a list; None if nothing can match.
 
     Args:
         filters: ``q``; ``tags``, ``namespaces`` (any of them); ``all_tags``; ``alias``; ``created_after`` and
-            ``updated_after`` (from then on), ``…_before`` (until before then); any other is a field's value.
+            ``updated_after`` (inclusive), ``…_before`` (exclusive); any other is the value of a field.
     """
     predicates: list[Document] = []
     alternatives: list[tuple[str, list[str]]] = []
@@ -131,14 +131,14 @@ class ModelSearch:
     def find(
         self, query: Query, order: Order, *, skip: int, limit: int, after: list[Any] | None, stubs: bool
     ) -> list[Document]:
-        """What matches, in order, from a position of ``order`` on or after ``skip`` of them.
+        """Return the matches in order, beginning after a position or ``skip``.
 
         Args:
-            stubs: only what tells two states of a document apart and what its position in the order needs;
-                else all but what only the search reads.
+            stubs: return only the fields that identify a document's state and its position in the order;
+                otherwise all fields except those that only the search reads.
 
         Raises:
-            InvalidPosition: ``after`` is none of this order.
+            InvalidPosition: ``after`` is not a position of this order.
         """
         query = self._rarest_word_first(query)
         wanted = query.document() if after is None else query.within(order.ranges_after(after))
@@ -149,7 +149,7 @@ class ModelSearch:
         return list(cursor.batch_size(limit).max_time_ms(FIND_MS))
 
     def _rarest_word_first(self, query: Query) -> Query:
-        """The index is asked for the rarest word alone; mongod would keep its choice for other words too."""
+        """Let the index find only the rarest word, since MongoDB would reuse its plan for other words too."""
         terms = [predicate for predicate in query.predicates if "terms" in predicate]
         if len(terms) < 2:
             return query
@@ -161,13 +161,13 @@ class ModelSearch:
         return Query([rarest, {"$expr": {"$and": others}}, *rest], query.alternatives)
 
     def load(self, model_ids: list[Any]) -> list[Document]:
-        """Those of the documents that are there, in any order, without what only the search reads of them."""
+        """Return the documents that exist, in any order, without the fields that only the search reads."""
         return list(self._models.find({"_id": {"$in": model_ids}}, _SHOWN, batch_size=len(model_ids) + 1))
 
     def total(self, query: Query) -> Callable[[], Total]:
-        """How many match: counted where that is quick, else estimated. What is returned waits for it.
+        """Return a function that waits for the total: counted if that is fast, otherwise estimated.
 
-        In a large registry it is counted from now on, beside what the caller does until it asks.
+        In a large registry, counting starts now and runs in parallel with the caller.
         """
         of_all = self._models.estimated_document_count()
         parts = query.parts()
@@ -199,7 +199,7 @@ class ModelSearch:
         return total
 
     def _state(self, of_all: int) -> State:
-        """What differs after any change of a model; None while one is so recent that it may hide another."""
+        """Return a value that changes with every model; None if a recent change may hide another."""
         newest = self._models.find_one({}, ["updated_at"], sort=[("updated_at", -1), ("_id", -1)])
         at = now()
         if newest is None or (at - newest["updated_at"]).total_seconds() < SETTLED_S:
@@ -207,7 +207,7 @@ class ModelSearch:
         return of_all, newest["_id"], newest["updated_at"], int(at.timestamp() // KEPT_S)
 
     def _total_of_several(self, parts: list[Document], of_all: int) -> Total:
-        """Few match: of those that match the rarest predicate some are read."""
+        """Return the total for several predicates, by reading some matches of the rarest one."""
         sampled = [self._sample.matching([part]) for part in parts]
         (_, share), rarest = min(zip(sampled, parts, strict=True), key=lambda one: one[0][0])
         stages: list[Document] = [
@@ -223,15 +223,15 @@ class ModelSearch:
         return Total(int(max(found, found / READ * share * of_all)), True)
 
     def _count(self, query: Document, limit: int = 0) -> int:
-        """``count_documents``, which is an aggregation and takes twice as long as the command does."""
+        """Count by the count command, which takes half as long as the aggregation of ``count_documents``."""
         command: Document = {"count": self._models.name, "query": query, "limit": limit, "maxTimeMS": FIND_MS}
         if not query:
-            command["hint"] = "_id_"  # else the answer would be a figure that a crash leaves wrong
+            command["hint"] = "_id_"  # otherwise the result is metadata that a crash can leave wrong
         return int(self._models.database.command(command)["n"])
 
 
 def _all(documents: list[Document]) -> Document:
-    """One document with every predicate, flat where no two are about the same field."""
+    """Combine the predicates in one document, flat if no two have the same field."""
     fields = [field for document in documents for field in document]
     if len(set(fields)) < len(fields):
         return {"$and": documents}

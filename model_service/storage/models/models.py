@@ -1,9 +1,9 @@
-"""The models collection: one document per model version, and the one way to change one.
+"""The models collection: one document per model version, and the only way to change one.
 
 Every change of a model document goes through ``insert``, ``change`` or ``remove``, in a transaction of the
-caller, because more than the document depends on it: its ``revision`` counts the changes, the search reads
-fields that are derived from it, the statistics count it, and the audit log says who did it. Around the
-transaction the caller holds ``changing(ids)``, which keeps the caches of answers from showing what was.
+caller, because it involves more than the document: the ``revision`` counts the changes, the search reads
+derived fields, the statistics count the model, the audit log records who changed it. The caller encloses the
+transaction in ``changing(ids)``, which keeps response caches from returning the old state.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,9 +27,9 @@ from model_service.storage.models.version_numbers import VersionNumbers
 from model_service.storage.statistics.counters import Counters
 from model_service.storage.statistics.downloads import Downloads
 
-# What the search stores beside a document's own fields: an answer and the trash have no use for it.
+# Fields for the search, in addition to the document's own: responses and the trash do not contain them.
 DERIVED = ("terms", "metric_order")
-# Indexed partially: a document without them costs those indexes nothing.
+# Fields with partial indexes, which do not contain documents without the field.
 ABSENT_WHEN_EMPTY = ("aliases", "dataset_ids")
 
 
@@ -42,7 +42,7 @@ class RetiredVersion(DuplicateVersion):
 
 
 class DuplicateAlias(Exception):
-    """Another transaction gave the alias to another version of the name meanwhile."""
+    """A concurrent transaction gave the alias to another version of the name."""
 
 
 class Change(NamedTuple):
@@ -52,7 +52,7 @@ class Change(NamedTuple):
 
 class Models:
     def __init__(self, database: Database, hot: HotModels | None = None) -> None:
-        """``hot`` is the cache that must forget what changes; who only reads needs none."""
+        """``hot`` is the cache to invalidate on changes; a reader needs none."""
         self._hot = hot
         self._models = database.models
         self._statistics = Counters(database)
@@ -67,9 +67,9 @@ class Models:
 
     @contextmanager
     def changing(self, *model_ids: ObjectId) -> Iterator[set[ObjectId]]:
-        """Hold this around the transaction that changes these models: no cache answers with what they were.
+        """Enclose the transaction that changes these models, so that no cache returns their old state.
 
-        Models that turn out to be changed too are added to the set that it gives.
+        Further changed models must be added to the set that it yields.
         """
         changed = set(model_ids)
         try:
@@ -82,7 +82,7 @@ class Models:
         return self._models.find_one({"_id": model_id}, session=session)
 
     def answer(self, model_id: ObjectId, render: Callable[[Document], bytes]) -> HotModel | None:
-        """The document as ``render`` makes it, remembered for a moment where it is asked for often."""
+        """Return the document as rendered by ``render``; responses for frequently read models are cached."""
 
         def load() -> HotModel | None:
             found = self.get(model_id)
@@ -91,29 +91,29 @@ class Models:
         return load() if self._hot is None else self._hot.read(str(model_id), load)
 
     def find(self, query: Document, session: Session | None = None) -> Document | None:
-        """The one that matches; of several versions of a name, the highest."""
+        """Return the matching document; if several versions match, the highest."""
         order = None if "_id" in query else [("version_order", -1)]
         return self._models.find_one(query, sort=order, session=session)
 
     def newest_version_order(self, name: str, *, below: int | None = None) -> int | None:
-        """The highest version that the name has or ever had, of those below a bound."""
+        """Return the highest version that the name has or ever had, below a bound if given."""
         return self._numbers.newest(self._models, name, below=below)
 
     def with_aliases(self, name: str) -> list[Document]:
-        """The versions of a name that have aliases, the highest first."""
+        """Return the versions of a name that have aliases, highest first."""
         return list(self._models.find({"name": name, "aliases": {"$exists": True}}).sort("version_order", -1))
 
     def names_near(self, name: str) -> list[str]:
         return names_near(self._models, name)
 
     def aliases_of(self, name: str) -> list[str]:
-        """Up to 100 aliases of the name's versions."""
+        """Return up to 100 aliases of the name's versions."""
         query = {"name": name, "aliases": {"$exists": True}}
         found = self._models.find(query, {"aliases": True}, limit=100)
         return [alias for model in found for alias in model["aliases"]]
 
     def free_aliases(self, name: str, aliases: list[str], session: Session) -> list[str]:
-        """Those that no version of the name has."""
+        """Return the aliases that no version of the name has."""
         holders = self._models.find(
             {"name": name, "aliases": {"$in": aliases}}, {"aliases": True}, session=session
         )
@@ -121,19 +121,19 @@ class Models:
         return [alias for alias in aliases if alias not in taken]
 
     def count(self) -> int:
-        """About how many, without reading them."""
+        """Return the approximate number of models, without reading them."""
         return self._models.estimated_document_count()
 
     def insert(self, document: Document, session: Session, *, action: str = "created") -> None:
-        """Store a new document; what is derived from it is set on it too.
+        """Store a new document; derived fields are also set on ``document``.
 
         Args:
             document: complete, with its ``_id`` and ``revision``.
 
         Raises:
-            DuplicateVersion: its name has that version already.
-            RetiredVersion: another version of its name had that number.
-            DuplicateAlias: its name has one of its aliases already.
+            DuplicateVersion: the name has that version already.
+            RetiredVersion: a removed version of the name had that number.
+            DuplicateAlias: another version of the name has one of the aliases.
         """
         derive(document)
         if self._numbers.given([document], session):
@@ -156,16 +156,15 @@ class Models:
         action: str = "updated",
         details: Document | None = None,
     ) -> Change | None:
-        """Change a document by what ``edit`` makes of it; None when there is none.
+        """Change a document as ``edit`` decides; None if there is none.
 
-        A change that changes nothing is none: the revision stays and nothing is written. Two transactions
-        that change the same document cannot both commit: the later one is refused, and runs again.
+        If no value changes, nothing is written and the revision stays. Two transactions that change the same
+        document cannot both commit: the later one is aborted, and runs again.
 
         Args:
-            edit: the fields that get another value, from the document as it is; a field that gets None is
-                kept as None, except those of ABSENT_WHEN_EMPTY, which are left out. What it raises ends the
-                transaction.
-            action, details: for the audit log; without ``details``, the names of the changed fields.
+            edit: returns the fields with new values, given the present document. None is stored as null, but
+                empty fields of ABSENT_WHEN_EMPTY are removed. An error that it raises aborts the transaction.
+            action, details: for the audit log; default of ``details``: the names of the changed fields.
 
         Raises:
             DuplicateAlias: another version of the name has one of its new aliases.
@@ -202,7 +201,7 @@ class Models:
         return Change(before, after)
 
     def find_for_file(self, query: Document, path: str | None) -> Document | None:
-        """As ``find``, with the files that a change at the path may concern; see there."""
+        """Like ``find``, with the files that a change at the path may affect; see ``file_entries``."""
         order = [] if "_id" in query else [{"$sort": {"version_order": -1}}]
         return find_for_file(self._models, [{"$match": query}, *order, {"$limit": 1}], path)
 
@@ -215,7 +214,7 @@ class Models:
         *,
         action: str,
     ) -> Change | None:
-        """Change the file at a path; see ``change_files``. The search reads nothing of files."""
+        """Change the file at a path; see ``change_files``. Search fields do not depend on files."""
         changed = change_files(self._models, model_id, path, edit, session)
         if changed is None:
             return None
@@ -228,14 +227,14 @@ class Models:
         return Change(before, after)
 
     def created_before(self, moment: datetime, status: str) -> Iterator[Document]:
-        """The versions of a status created before, oldest first. The caller may delete them on the way."""
+        """Yield versions of a status created before ``moment``, oldest first. The caller may delete them."""
         query = {"status": status, "created_at": {"$lt": moment}}
         fields = dict.fromkeys(("name", "version", "created_at", "files"), True)
         with self._models.find(query, fields, sort=[("created_at", 1), ("_id", 1)]) as found:
             yield from found
 
     def remove(self, model_id: ObjectId, session: Session) -> Document | None:
-        """Take a document out, and leave the rest of it to the caller; None when there is none."""
+        """Remove the document and return it, for the caller to store or discard; None if there is none."""
         gone = self._models.find_one_and_delete({"_id": model_id}, session=session)
         if gone is not None:
             self._numbers.note(gone, session)
@@ -249,14 +248,14 @@ class Models:
         )
 
     def count_download(self, model: Document) -> None:
-        """Count the beginning of a download: no change of the model, whose revision stays."""
+        """Count the start of a download, which does not change the model's revision."""
         self.downloads.count(model)
         if self._hot is not None:
             self._hot.forget([model["_id"]], settle=False)
 
 
 def derive(document: Document) -> None:
-    """Set what follows from a new document's own fields, and leave out what is absent when it is empty."""
+    """Set the derived fields of a new document, and remove empty fields of ABSENT_WHEN_EMPTY."""
     for field in ABSENT_WHEN_EMPTY:
         if not document.get(field, True):
             del document[field]
@@ -270,5 +269,5 @@ def _duplicate(exc: DuplicateKeyError) -> Exception:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether the database would keep them alike; to Python, 1, 1.0 and True are equal."""
+    """Compare by stored form, since 1, 1.0 and True are equal in Python."""
     return bson_encode({"": one}) == bson_encode({"": other})

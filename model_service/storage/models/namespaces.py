@@ -1,4 +1,4 @@
-"""The namespaces that hold models, from the statistics' counters."""
+"""The namespaces with models, from the statistics counters."""
 
 from model_service.storage.common.db import Database, Document
 from model_service.storage.common.slots import counters_of
@@ -9,9 +9,9 @@ class Namespaces:
         self._counters = database.model_counters
 
     def counts(self, namespaces: list[str] | None) -> dict[str, Document]:
-        """``models`` and ``size_bytes`` of these namespaces, or of all; those without a model are left out.
+        """Return ``models`` and ``size_bytes`` of these namespaces or of all, without empty ones.
 
-        Reads the counters, a document per group and slot, and no model.
+        Reads the counters, one document per group and slot, and no models.
         """
         rows = self._counters.aggregate(
             [

@@ -1,7 +1,7 @@
-"""A random sample of the model versions, kept in the process: how common is what lists ask for?
+"""A random sample of the model versions in memory, to estimate how common a predicate is.
 
-Where a list matches too many to count, its total is estimated from this; and where a list has several
-predicates, this tells which of them few versions match.
+If a list has too many matches to count, its total is estimated from the sample. If a list has several
+predicates, the sample shows which of them is the rarest.
 """
 
 import operator
@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from model_service.storage.common.db import Document
 from model_service.storage.models.search import METRIC_ORDER
 
-# At most so many, and less than the 5 % up to which mongod picks documents at random instead of reading all.
+# Maximum size, and a share below the 5 % up to which MongoDB picks random documents instead of reading all.
 SAMPLE = 2_000
 SAMPLED_PART = 21
 KEPT_S = 300.0
@@ -34,7 +34,7 @@ Members = set[int] | frozenset[int]
 
 
 class ModelSample:
-    """Safe to use from any thread; one of them renews it while the others go on with the old one."""
+    """The sample. Safe to use from any thread; one renews it while the others use the old one."""
 
     def __init__(self, models: Collection[Document]) -> None:
         self._models = models
@@ -43,7 +43,7 @@ class ModelSample:
         self._renewing = threading.Lock()
 
     def matching(self, predicates: Iterable[Document]) -> tuple[int, float]:
-        """How many of the sample match all of the predicates, each about one field, and what part that is."""
+        """Return how many sampled documents match all predicates (of one field each), and their share."""
         sampled = self._current()
         sets = [sampled.members(*item) for predicate in predicates for item in predicate.items()]
         fewest, *others = sorted(sets, key=len)
@@ -66,7 +66,7 @@ class ModelSample:
 
 
 class _Sampled:
-    """Which of some documents have which value: a look-up for what is equal, a scan for what is in bounds."""
+    """Indexes the sampled documents by value: a look-up for equality, a scan for bounds."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self.size = 0
@@ -90,7 +90,7 @@ class _Sampled:
             self._having[field, value].add(number)
 
     def members(self, field: str, condition: Any) -> Members:
-        """As MongoDB's operators match, of those that the lists use."""
+        """Return the matching documents; supports those MongoDB operators that lists use."""
         if not isinstance(condition, dict):
             return self._having.get((field, condition), frozenset())
         if "$in" in condition:

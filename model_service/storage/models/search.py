@@ -1,11 +1,11 @@
-"""What the search reads of a model document beyond its fields: words, and metrics in a comparable form.
+"""Derived search fields of a model document: word stems, and metrics in a comparable form.
 
-``terms`` are the stems of the words people look for. They replace MongoDB's text index, which cannot be
-combined with a sort by time and a cursor, and of which a collection has only one.
+``terms`` are the stems of searchable words. They replace MongoDB's text index, which cannot be combined with
+a sort by time and a cursor, and of which a collection can have only one.
 
-``metric_order`` holds a key of 20 bytes for each numeric metric: the value as a float64 whose bytes compare
-like the number, then the document's id. The keys are a total order without ties, so that one wildcard index
-answers a threshold, a sort and a cursor on any metric, without knowing the metrics' names beforehand.
+``metric_order`` has a 20-byte key for each numeric metric: the value as a float64 whose bytes sort like the
+number, then the document's id. The keys form a total order without ties, so one wildcard index serves
+thresholds, sorting and cursors on any metric, without knowing the names of metrics in advance.
 """
 
 import math
@@ -40,7 +40,7 @@ _local = threading.local()
 
 
 def derived_fields(document: Document) -> Document:
-    """The fields to store beside a model document's own, new on every insert and every change.
+    """Return the derived fields of a model document, computed on every insert and change.
 
     Args:
         document: complete, with its ``_id``.
@@ -49,16 +49,16 @@ def derived_fields(document: Document) -> Document:
 
 
 def words(text: str) -> list[str]:
-    """The stems of a text's words, in their order, without repetition: what ``terms`` holds of it.
+    """Return the stems of a text's words in order, without repetition, as stored in ``terms``.
 
-    A compound (``fraud_detection_v2``) is its parts, so that ``fraud-detection`` finds it too.
+    A compound (``fraud_detection_v2``) is split into its parts, so that ``fraud-detection`` finds it too.
     """
     found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return list(dict.fromkeys(_stem(word[:MAX_TERM_CHARS]) for word in found if word not in _STOP_WORDS))
 
 
 def metric_field(path: str) -> str:
-    """Where the key of a metric is stored. Dots in a key and dots of nesting are not told apart."""
+    """Return the field of a metric's key. Dots in names and dots of nesting are not distinguished."""
     escaped = path.replace("%", "%25").replace(".", "%2E").replace("$", "%24")
     return f"{METRIC_ORDER}.{escaped or '%'}"
 
@@ -68,17 +68,17 @@ def metric_key(value: float, model_id: ObjectId) -> bytes:
 
 
 def metric_at_least(value: float) -> bytes:
-    """Not above the key of any document with that value."""
+    """Return a bound that is not above the key of any document with that value."""
     return _comparable(value) + _LOWEST
 
 
 def metric_at_most(value: float) -> bytes:
-    """Not below the key of any document with that value."""
+    """Return a bound that is not below the key of any document with that value."""
     return _comparable(value) + _HIGHEST
 
 
 def numeric_metrics(metrics: Any) -> dict[str, float]:
-    """The numbers by their dotted paths; ``accuracy`` is the test's where there is no other."""
+    """Return the numeric metrics by dotted path; ``accuracy`` defaults to ``test_accuracy``."""
     found: dict[str, float] = {}
     for path, value in _flatten(metrics, ""):
         if len(found) == MAX_METRICS:
@@ -90,7 +90,7 @@ def numeric_metrics(metrics: Any) -> dict[str, float]:
 
 
 def _terms(document: Document) -> list[str]:
-    """Of names and tags first: where there are too many words, the description's last ones are left out."""
+    """Return the words of names and tags, then of the description, up to MAX_TERMS."""
     texts = [document.get(field) for field in _SHORT_FIELDS]
     texts += [*document.get("tags", ()), document.get("description")]
     found = dict.fromkeys(word for text in texts if text for word in words(text))
@@ -112,21 +112,21 @@ def _flatten(value: Any, path: str) -> Iterator[tuple[str, float]]:
                 yield from _flatten(inner, f"{path}.{key}" if path else key)
         case bool():
             return
-        case "Infinity" | "-Infinity":  # as JSON writes them
+        case "Infinity" | "-Infinity":  # their form in JSON
             yield from _flatten(float(value), path)
         case int() | float() if len(path) <= MAX_PATH_CHARS and not math.isnan(value):
             yield path, float(value)
 
 
 def _comparable(value: float) -> bytes:
-    """8 bytes that sort like the numbers: the sign bit flipped, and all the others too below zero."""
+    """Return 8 bytes that sort like the numbers: sign bit flipped; all bits flipped for negative numbers."""
     (bits,) = struct.unpack(">Q", struct.pack(">d", value + 0.0))  # -0.0 + 0.0 is 0.0
     return struct.pack(">Q", bits ^ (2**64 - 1 if bits >> 63 else 1 << 63))
 
 
 @lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
-    """A stemmer keeps state while it works: each thread has its own."""
+    """Return the stem of a word. A stemmer keeps state while it works, so each thread has its own."""
     stemmer = getattr(_local, "stemmer", None)
     if stemmer is None:
         stemmer = _local.stemmer = snowballstemmer.stemmer("english")

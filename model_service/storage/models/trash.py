@@ -1,7 +1,7 @@
-"""The deleted_models collection: where a deleted version waits, with its hold on its blobs, to be restored.
+"""The deleted_models collection: deleted versions that can be restored, with references to their blobs.
 
-A version is in ``models`` or here, never in both: it moves in one transaction. So no other query needs to
-know that there is a trash.
+A version is in ``models`` or here, never in both, as it moves in one transaction. So other queries need not
+consider the trash.
 """
 
 from datetime import timedelta
@@ -33,15 +33,15 @@ class Trash:
         return self._deleted.find_one({"_id": model_id}, session=session)
 
     def find(self, query: Document) -> Document | None:
-        """The one that matches; of several, the highest version, and of those the last deleted."""
+        """Return the matching document; if several match, the highest version, then the last deleted."""
         return self._deleted.find_one(query, sort=[("version_order", -1), ("deleted_at", -1)])
 
     def page(self, namespaces: list[str] | None, skip: int, limit: int) -> tuple[list[Document], int]:
-        """One page of these namespaces, or of all, the last deleted first, and how many there are."""
+        """Return a page of these namespaces or of all, last deleted first, and the total number."""
         return page_of(self._deleted, within(namespaces), skip, limit, order=LAST_DELETED_FIRST)
 
     def put(self, model_id: ObjectId, session: Session) -> Document | None:
-        """Move a model here; None when there is none."""
+        """Move a model to the trash; None if there is none."""
         model = self._models.remove(model_id, session)
         if model is None:
             return None
@@ -50,13 +50,13 @@ class Trash:
         return model
 
     def take(self, model_id: ObjectId, session: Session) -> Document | None:
-        """Move a model back: as it was, with those of its aliases that no other version has now.
+        """Move a model back, with those of its aliases that no other version has now.
 
-        None when there is none, or when a purge has begun to let go of its files.
+        Returns None if it is not in the trash, or if a purge has begun to release its files.
 
         Raises:
-            DuplicateVersion: its name has that version again.
-            DuplicateAlias: an alias was given away meanwhile; try again.
+            DuplicateVersion: the name has that version again.
+            DuplicateAlias: another version got an alias meanwhile; try again.
         """
         whole = {"_id": model_id, "purging": {"$exists": False}}
         model = self._deleted.find_one_and_delete(whole, session=session)
@@ -71,10 +71,10 @@ class Trash:
         return model
 
     def purge(self, model_id: ObjectId) -> Document | None:
-        """Remove a deleted model for good and let go of its blobs; None when it is not here.
+        """Remove a deleted model permanently and release its blobs; None if it is not in the trash.
 
-        In several steps where it has very many files: each lets go of what it takes off the document, so that
-        it may be interrupted and run again.
+        Very many files take several transactions. Each releases the files that it removes from the
+        document, so an interrupted purge can run again.
         """
         while True:
             gone, complete = self._db.transaction(lambda session: self._purge_step(model_id, session))
@@ -99,7 +99,7 @@ class Trash:
         return model, True
 
     def purge_deleted(self, older_than_s: float) -> int:
-        """Remove for good whatever was deleted longer ago; how many went. May run twice at once."""
+        """Permanently remove models deleted earlier than this; returns their number. Can run concurrently."""
         cutoff = now() - timedelta(seconds=older_than_s)
         expired = self._deleted.find({"deleted_at": {"$lt": cutoff}}, {"_id": True})
         return sum(self.purge(model["_id"]) is not None for model in expired)

@@ -1,8 +1,8 @@
-"""The version_numbers collection: the numbers of removed versions, so that none is given a second time.
+"""The version_numbers collection: the numbers of removed versions, so that none is given again.
 
-A number is taken by its document in ``models`` or ``datasets``. The transaction that removes the document
-notes the number here, and the note stays when the version is restored or purged: ``subject_id`` is the only
-version that may have the number again.
+The document in ``models`` or ``datasets`` holds a number while it exists. The transaction that removes the
+document records the number here, and the record stays after the version is restored or purged. Only version
+``subject_id`` may have the number again.
 """
 
 from collections.abc import Iterable
@@ -22,23 +22,23 @@ class VersionNumbers:
         self._kind = kind
 
     def note(self, removed: Document, session: Session | None) -> None:
-        """Note the number of a version, in the transaction that removes it."""
+        """Record the number of a version, in the transaction that removes it."""
         key, fields = noted(self._kind, removed["name"], removed["version_order"], removed["_id"])
         self._numbers.update_one(key, {"$set": fields}, upsert=True, session=session)
 
     def given(self, documents: Iterable[Document], session: Session | None = None) -> list[Document]:
-        """The documents whose number belongs to another, removed version of their name."""
+        """Return the documents whose number belongs to another, removed version of their name."""
         wanted = {_id_of(self._kind, one["name"], one["version_order"]): one for one in documents}
         found = self._numbers.find({"_id": {"$in": list(wanted)}}, {"subject_id": True}, session=session)
         owned = ((wanted[number["_id"]], number["subject_id"]) for number in found)
         return [document for document, owner in owned if document["_id"] != owner]
 
     def newest(self, alive: Collection[Document], name: str, *, below: int | None = None) -> int | None:
-        """The highest number that a name has in ``alive`` or ever had, of those below a bound."""
+        """Return the highest number that a name has in ``alive`` or ever had, below a bound if given."""
         wanted: Document = {"name": name}
         if below is not None:
             wanted["version_order"] = {"$lt": below}
-        # The removed ones second: what is removed in between is found there.
+        # Removed versions are read second, since they include versions removed in between.
         queries = ((alive, wanted), (self._numbers, {"kind": self._kind, **wanted}))
         highest = [
             int(found["version_order"])
@@ -48,7 +48,7 @@ class VersionNumbers:
         return max(highest, default=None)
 
     def union(self, names: Iterable[str]) -> Document:
-        """An aggregation stage that adds ``{_id: name, order}`` with each name's highest removed number."""
+        """Return an aggregation stage that adds ``{_id: name, order}`` with the highest removed numbers."""
         highest: list[Document] = [
             {"$match": {"kind": self._kind, "name": {"$in": sorted(names)}}},
             {"$sort": {"kind": 1, "name": 1, "version_order": -1}},
@@ -62,6 +62,6 @@ def _id_of(kind: str, name: str, version_order: int) -> str:
 
 
 def noted(kind: str, name: str, version_order: int, subject_id: Any) -> tuple[Document, Document]:
-    """The query of a number's note, and the note's fields."""
+    """Return the filter for a number's record, and the fields of the record."""
     fields = {"kind": kind, "name": name, "version_order": version_order, "subject_id": subject_id}
     return {"_id": _id_of(kind, name, version_order)}, fields | {"at": now()}

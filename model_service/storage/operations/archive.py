@@ -1,4 +1,4 @@
-"""Whole collections in and out: documents as lines of Extended JSON, blobs named by their digests."""
+"""Export and import of collections: documents as lines of Extended JSON, blobs by their digests."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from model_service.storage.common.db import Database, Document, Session
 from model_service.storage.migrations import derive, upgrade
 from model_service.storage.models.version_numbers import VersionNumbers
 
-# What a model is and comes from; the rest of an instance stays where it is.
+# Models and their origins; other collections belong to one instance.
 REGISTRY = ("datasets", "training_jobs", "models")
-# Made anew, of this moment, or a secret of this instance alone.
+# Collections that are rebuilt, only valid now, or secret to this instance.
 _NOT_ARCHIVED = frozenset(
     {
         "uploads",
@@ -39,7 +39,7 @@ _NEVER_IN_BOTH = {"models": "deleted_models", "deleted_models": "models"}
 _NUMBERED = {"models": "model", "datasets": "dataset"}
 _FIRST = (*REGISTRY, "deleted_models", "export_jobs", "deployments")
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # MongoDB's own limit
-# Of a line: Extended JSON takes up to some ten times what BSON does, for lists of small numbers.
+# Limit of a line: Extended JSON takes up to ten times the space of BSON, for lists of small numbers.
 MAX_LINE_BYTES = 12 * MAX_DOCUMENT_BYTES
 _READ_BATCH = 500
 _LOOKUP_BATCH = 1000
@@ -49,7 +49,7 @@ _JSON = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True)
 
 
 class UnknownHolder(Exception):
-    """A collection names blobs and is not listed in ``HOLDERS``: an archive of it would lose them."""
+    """A collection that references blobs is missing in ``HOLDERS``: its archive would lack them."""
 
 
 class BlobsMissing(Exception):
@@ -68,13 +68,13 @@ def to_line(document: Document) -> bytes:
 
 
 def from_line(line: bytes) -> Document:
-    """Raises: ValueError: not a document of Extended JSON, or none that MongoDB could keep."""
+    """Parse a document. Raises: ValueError: not Extended JSON, or MongoDB cannot store it."""
     try:
         document = json_util.loads(line, json_options=_JSON)
         if not isinstance(document, dict) or "_id" not in document:
             raise ValueError("not a document")
         size = len(encode(document))
-    except Exception as exc:  # each of BSON's types has errors of its own; Python's, those of nesting
+    except Exception as exc:  # BSON types raise various errors; deep nesting raises RecursionError
         raise ValueError(str(exc)[:200]) from exc
     if size > MAX_DOCUMENT_BYTES:
         raise ValueError(f"a document of {size:,} bytes")
@@ -82,7 +82,7 @@ def from_line(line: bytes) -> Document:
 
 
 def pack_blob(blob: Blob) -> bytes:
-    """What ``unpack_blobs`` reads: 52 bytes, since there may be a million."""
+    """Return a record for ``unpack_blobs``: 52 bytes, since there may be a million."""
     return blob.id.binary + bytes.fromhex(blob.sha256) + blob.size_bytes.to_bytes(8, "big")
 
 
@@ -96,7 +96,7 @@ class ArchiveStore:
         self._db = database
 
     def collections(self) -> list[str]:
-        """All that a backup holds, those first that others refer to."""
+        """Return the collections of a backup; referenced collections come first."""
         own = {self._db.files.name, self._db.chunks.name}
         there = [
             name
@@ -106,12 +106,12 @@ class ArchiveStore:
         return sorted(there, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
 
     def empty(self) -> bool:
-        """Whether nothing is stored that a restore could meet. The audit log may have begun."""
+        """Return whether there are no documents that a restore could conflict with; ignores audit entries."""
         names = (name for name in self.collections() if name != "audit")
         return all(self._db.collection(name).find_one({}, {"_id": True}) is None for name in names)
 
     def documents(self, name: str, session: Session) -> Iterator[bytes]:
-        """Every document of a collection as a line, by ``_id``.
+        """Yield every document of a collection as a line, sorted by ``_id``.
 
         Raises:
             UnknownHolder.
@@ -124,7 +124,7 @@ class ArchiveStore:
                 yield to_line(document)
 
     def blobs_of(self, collections: Iterable[str], session: Session) -> Iterator[Blob]:
-        """Every blob that documents of these collections hold.
+        """Yield every blob that documents of these collections hold.
 
         Raises:
             BlobsMissing: one is not stored.
@@ -149,7 +149,7 @@ class ArchiveStore:
             yield Blob(file["_id"], file["metadata"]["sha256"], file["length"])
 
     def touch(self, blob: Blob) -> None:
-        """For a blob that nothing holds, the sweep's patience begins again."""
+        """Restart the sweep's safety window of a blob without references."""
         unheld = {"_id": blob.id, "metadata.unreferenced_at": {"$exists": True}}
         self._db.files.update_one(unheld, [{"$set": {"metadata.unreferenced_at": "$$NOW"}}])
 
@@ -158,7 +158,7 @@ class ArchiveStore:
         return Blob(file["_id"], sha256, file["length"]) if file else None
 
     def missing_blobs(self, documents: Sequence[Document]) -> list[str]:
-        """The digests that these documents name and nothing stored has, or not in that length."""
+        """Return the digests of referenced blobs that are not stored, or have another length."""
         named = {
             (reference["checksum"].removeprefix("sha256:"), reference.get("size_bytes"))
             for document in documents
@@ -170,7 +170,7 @@ class ArchiveStore:
         return sorted(digest for digest, _ in named - stored)
 
     def taken(self, name: str, documents: Sequence[Document], keys: Sequence[str]) -> list[Document]:
-        """Those whose unique key another document has already, and those as of ``_elsewhere``."""
+        """Return documents whose unique key another document has, and those of ``_elsewhere``."""
         wanted = [{key: document.get(key) for key in keys} for document in documents]
         projection = dict.fromkeys(keys, True)
         there = self._db.collection(name).find({"$or": wanted}, projection)
@@ -186,9 +186,9 @@ class ArchiveStore:
     def _elsewhere(
         self, name: str, documents: Sequence[Document], session: Session | None = None
     ) -> set[bytes]:
-        """The ids of those that are in the trash, or, of what comes from a trash, are not: never in both.
+        """Return the ids of documents that are in the other collection of models and trash already.
 
-        Also of those whose version number belongs to another, removed version here.
+        Includes documents whose version number belongs to another, removed version here.
         """
         found: list[Document] = []
         if other := _NEVER_IN_BOTH.get(name):
@@ -199,11 +199,11 @@ class ArchiveStore:
         return {_key(document) for document in found}
 
     def upgrade(self, name: str, documents: Sequence[Document], version: int) -> list[Document]:
-        """Documents of an archive of this schema version, as this version stores them."""
+        """Return documents of an archive of this schema version in the present form."""
         return upgrade(self._db, name, documents, version)
 
     def derive(self, version: int) -> None:
-        """Fill what follows from other collections and archives of this schema version do not have."""
+        """Fill derived collections that archives of this schema version do not contain."""
         derive(self._db, version)
 
     def insert(
@@ -212,9 +212,9 @@ class ArchiveStore:
         documents: Sequence[Document],
         note: Callable[[Sequence[Document], Session], Any],
     ) -> Inserted:
-        """Insert those that are not there yet and count what they hold, in one transaction with ``note``.
+        """Insert new documents and count their references, in one transaction with ``note``.
 
-        One that conflicts with another document is left out and told.
+        A document that conflicts with another one is left out and returned as a conflict.
 
         Raises:
             BlobsMissing: a document holds a blob that is not stored.
@@ -252,7 +252,7 @@ class ArchiveStore:
         return total
 
     def _point_at_stored_blobs(self, documents: Sequence[Document], session: Session) -> None:
-        """The same bytes may have another id here."""
+        """Replace blob ids, since the same bytes may have another id here."""
         references = [reference for document in documents for reference in references_in(document)]
         digests = {digest for document in documents for digest in _digests(document)}
         wanted = {"metadata.sha256": {"$in": list(digests)}}
@@ -285,7 +285,7 @@ class ArchiveStore:
 
 
 def _key(document: Document) -> bytes:
-    """Its id, which may be a document itself."""
+    """Return the encoded id, since an id may be a document itself and so not hashable."""
     return encode({"_id": document["_id"]})
 
 

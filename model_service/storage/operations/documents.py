@@ -1,8 +1,8 @@
-"""The type of the documents of every collection, and their validation.
+"""The document types of all collections, and their validation.
 
-The fields named here are those that readers rely on; a document may have others. ``NotRequired`` fields are
-absent until something has happened (a worker has claimed the job), or where most documents have none. A
-change of a required field needs a migration: see ``storage.migrations``.
+The types contain the fields that readers rely on; a document may have more. ``NotRequired`` fields are absent
+until an event (a worker has claimed the job), or because most documents have no value. A change of a required
+field needs a migration: see ``storage.migrations``.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class PrimaryFile(BlobReference):
 
 
 class Described(TypedDict):
-    """What models, datasets and training jobs have in common."""
+    """Fields that models, datasets and training jobs have in common."""
 
     name: str
     namespace: str
@@ -198,7 +198,7 @@ class ExportJob(TypedDict):
     log_count: int
     created_at: datetime
     updated_at: datetime
-    unread_tries: NotRequired[int]  # not in attempts
+    unread_tries: NotRequired[int]  # not included in attempts
     lease: NotRequired[Lease]
     package: NotRequired[BlobReference]
     callback: NotRequired[JSONObject]
@@ -398,7 +398,7 @@ class BlobMetadata(TypedDict):
 
 
 class Blob(TypedDict):
-    """A file of GridFS."""
+    """A file in GridFS."""
 
     _id: StoredId
     length: int
@@ -474,7 +474,7 @@ class LivingProcess(TypedDict):
     at: datetime
 
 
-# Every collection but the chunks, whose bytes the verification reads.
+# Every collection except the chunks, whose bytes the verification reads.
 DOCUMENT_TYPES: Mapping[str, Any] = {
     "models": Model,
     "deleted_models": DeletedModel,
@@ -513,7 +513,7 @@ DOCUMENT_TYPES: Mapping[str, Any] = {
 
 
 def check_document(collection: str, document: Mapping[str, Any]) -> None:
-    """Raises: ValueError: which field is missing or wrong, and how; one line."""
+    """Validate a document. Raises: ValueError: one line with the missing or wrong field and the problem."""
     try:
         _adapter(collection).validate_python(document, strict=True)
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""The inference servers that live, and what confines their model hosts."""
+"""The running inference servers, and the confinement of their model hosts."""
 
 from model_service.storage.common.db import Database
 from model_service.storage.operations.presence import Presence

@@ -1,6 +1,6 @@
-"""What the stored documents say about the stored bytes, and whether that is so.
+"""Integrity checks: stored documents against blobs and their reference counts.
 
-Everything here streams: two cursors in the order of blob ids are merged, and nothing is collected.
+Everything is streamed: two cursors sorted by blob id are merged, and nothing is collected in memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ _PAGE = 500
 
 @dataclass(frozen=True)
 class Holding:
-    """A blob whose count is wrong, or that documents hold and is not ``stored``; one of its holders."""
+    """A blob with a wrong count, or a held one that is not ``stored``, with one of its holders."""
 
     blob_id: ObjectId
     counted: int
@@ -35,7 +35,7 @@ class Integrity:
         self._db = database
 
     def blobs(self) -> Iterator[Blob]:
-        """Every blob, a page at a time: reading them takes longer than a cursor lives."""
+        """Yield every blob, a page at a time, since reading them takes longer than a cursor lives."""
         after: Document = {}
         while True:
             page = list(self._db.files.find(after, _BLOB_FIELDS, sort=[("_id", 1)], limit=_PAGE))
@@ -49,7 +49,7 @@ class Integrity:
         return self._db.files.find_one({"_id": blob_id}, {"_id": True}) is not None
 
     def wrong_holdings(self) -> Iterator[Holding]:
-        """Where the documents and the counts disagree, at one moment."""
+        """Yield the blobs whose counts and documents disagree, in one snapshot."""
         with self._db.snapshot() as session:
             files = self._db.files.find({}, _COUNT_FIELDS, sort=[("_id", 1)], session=session)
             for blob_id, file, held in _paired(files, held_blobs(self._db, session)):
@@ -60,7 +60,7 @@ class Integrity:
                     yield Holding(blob_id, counted, count, file is not None, holder)
 
     def wrong_documents(self) -> Iterator[str]:
-        """Documents that are not of their collection's type: which, which field, and how."""
+        """Yield an error for each document that does not match its collection's type."""
         for name in DOCUMENT_TYPES:
             for document in _all_of(collection_of(self._db, name)):
                 try:
@@ -69,10 +69,10 @@ class Integrity:
                     yield f"{name} {document['_id']}: {exc}"
 
     def stray_chunks(self) -> Iterator[ObjectId]:
-        """Ids of chunks that belong to no blob, and to no upload the sweep knows of."""
+        """Yield the ids of chunks that belong neither to a blob nor to a recorded upload."""
         with self._db.snapshot() as session:
             distinct: list[Document] = [
-                {"$sort": {"files_id": 1, "n": 1}},  # lets the group walk the index from id to id
+                {"$sort": {"files_id": 1, "n": 1}},  # lets $group seek from id to id in the index
                 {"$group": {"_id": "$files_id"}},
                 {"$sort": {"_id": 1}},
             ]
@@ -88,9 +88,9 @@ class Integrity:
             yield from found
 
     def correct_count(self, blob_id: ObjectId, difference: int) -> int | None:
-        """Add to a count what a snapshot found missing; the new count, or None when the blob is gone.
+        """Correct a count by a difference found in a snapshot. Returns the new count; None: the blob is gone.
 
-        Correct beside running writers: a change of the references changes the count by the same.
+        This is correct with concurrent writers, since they change references and count by the same amount.
         """
         after = self._db.files.find_one_and_update(
             {"_id": blob_id}, recounted(difference), return_document=ReturnDocument.AFTER
@@ -98,7 +98,7 @@ class Integrity:
         return None if after is None else int(after["metadata"]["references"])
 
     def sample(self, models: int) -> list[str]:
-        """What is wrong with the files of some models taken at random; quick whatever is stored."""
+        """Return problems with the files of some random models; fast for any amount of data."""
         wrong = []
         for model in self._db.models.aggregate([{"$sample": {"size": models}}, {"$project": {"files": 1}}]):
             for file in model.get("files", [])[:3]:
@@ -124,7 +124,7 @@ _COUNT_FIELDS = {"metadata.references": True}
 def _paired(
     left: Iterable[Document], right: Iterable[Document]
 ) -> Iterator[tuple[ObjectId, Document | None, Document | None]]:
-    """Both sides by ``_id``, each in its order: an id with what either side has of it."""
+    """Merge two sorted sides by ``_id``: yields each id with the document of either side, if any."""
     lefts, rights = iter(left), iter(right)
     one, other = next(lefts, None), next(rights, None)
     while one is not None or other is not None:

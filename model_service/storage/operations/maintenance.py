@@ -1,4 +1,4 @@
-"""How the last sweep and the last verification ended, for the answer about the service's health."""
+"""The results of the last sweep and the last verification, for health reports."""
 
 from model_service.storage.common.clock import from_now
 from model_service.storage.common.db import Database, Document, now
@@ -9,14 +9,14 @@ class Maintenance:
         self._maintenance = database.maintenance
 
     def ended(self, task: str, result: Document) -> None:
-        """Note the end of a run, instead of the one before."""
+        """Record the end of a run, replacing the previous one."""
         self._maintenance.replace_one({"_id": task}, {"at": now(), **result}, upsert=True)
 
     def last(self, task: str) -> Document | None:
-        """Its last run: ``at``, and what ``ended`` was given."""
+        """Return the last run: ``at``, and the result given to ``ended``."""
         return self._maintenance.find_one({"_id": task}, {"_id": False})
 
     def due(self, task: str, interval_s: float) -> bool:
-        """Whether its last end is that long ago, by the database's clock, or it never ran."""
+        """Return whether the task never ran or ended that long ago, by the database's clock."""
         recent = {"_id": task, "$expr": {"$gt": ["$at", from_now(-interval_s)]}}
         return self._maintenance.find_one(recent, {"_id": True}) is None

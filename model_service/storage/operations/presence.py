@@ -1,4 +1,4 @@
-"""The processes of a kind that live. Each says so every few seconds, and is forgotten ten minutes after."""
+"""Heartbeats of running processes. Each reports every few seconds; entries expire after ten minutes."""
 
 from pymongo import WriteConcern
 from pymongo.collection import Collection
@@ -6,17 +6,17 @@ from pymongo.collection import Collection
 from model_service.storage.common.clock import from_now
 from model_service.storage.common.db import Document
 
-# A process that said nothing for so long is gone.
+# A process without a report for this time is considered gone.
 ALIVE_S = 20.0
 
 
 class Presence:
     def __init__(self, collection: Collection[Document]) -> None:
-        # Repeated in a moment: a lost one costs nothing.
+        # Reports repeat soon, so a lost one does no harm.
         self._collection = collection.with_options(write_concern=WriteConcern(w=1))
 
     def report(self, name: str, state: Document) -> None:
-        """This process lives, and ``state`` is what there is to say of it."""
+        """Report that this process runs, with its ``state``."""
         said = {field: {"$literal": value} for field, value in state.items()}
         self._collection.update_one({"_id": name}, [{"$set": {**said, "at": "$$NOW"}}], upsert=True)
 
@@ -24,6 +24,6 @@ class Presence:
         self._collection.delete_one({"_id": name})
 
     def alive(self, within_s: float) -> list[Document]:
-        """Those that said so within that time, by the database's clock."""
+        """Return the processes that reported within that time, by the database's clock."""
         recent = {"$expr": {"$gte": ["$at", from_now(-within_s)]}}
         return list(self._collection.find(recent, sort=[("_id", 1)], limit=1000))

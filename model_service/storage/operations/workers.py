@@ -1,7 +1,7 @@
-"""The workers that live.
+"""The running workers.
 
-RQ keeps such a list in Redis, but hears from an idle worker only every few minutes, and from one that
-converts not at all.
+RQ keeps such a list in Redis, but an idle worker reports to it only every few minutes, and a converting one
+not at all.
 """
 
 from model_service.storage.common.db import Database

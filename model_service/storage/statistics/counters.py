@@ -1,13 +1,13 @@
-"""The statistics of the registry, kept as counters in the transaction of every change.
+"""The statistics of the registry, as counters that change in the transaction of every change.
 
 ``model_counters`` has one document per (namespace, algorithm, status, slot): ``models``, ``bytes`` (of their
-files) and ``created``, how many of them were created on which day. ``blob_counters`` has one per slot:
-``blobs`` and ``bytes``, each stored once however many models share it. A value is the sum over the slots: two
-transactions that change one document conflict, and one of them runs again, so every thread has a slot of its
-own to write to. A slot alone may be negative; a sum is not.
+files) and ``created``, the number created on each day. ``blob_counters`` has one per slot: ``blobs`` and
+``bytes``, each blob counted once however many models share it. A value is a sum over slots: transactions
+that change the same document conflict, and one of them runs again, so every thread writes to its own slot. A
+single slot may be negative; a sum never is.
 
-Because the counters change with what they count or not at all, at any moment of the database's history they
-are what a recount at that moment would give, whichever process was killed when.
+The counters change only together with what they count. So they always equal a recount, whichever process
+was killed when.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ from model_service.storage.statistics.downloads import Downloads
 from model_service.storage.statistics.recount import BLOBS, Counts, Key, recount
 
 SLOTS = 64
-# Days, today included, on which creations are counted apart; ``prune`` removes those further back.
+# Days, including today, with a separate count of creations; ``prune`` removes older ones.
 CREATED_DAYS = 9
 _REBUILT = "rebuilt"
 _ALL = counters_of(None)
@@ -31,7 +31,7 @@ _ALL = counters_of(None)
 
 @dataclass(frozen=True)
 class GroupCount:
-    """What the models of one algorithm and status come to."""
+    """The counts of the models of one algorithm and status."""
 
     algorithm: str
     status: str
@@ -47,16 +47,16 @@ class Counters:
         self._slots = Slots(SLOTS)
 
     def change(self, before: Document | None, after: Document | None, session: Session) -> None:
-        """Count a change of one model, in its transaction: last there, for others write these documents too.
+        """Count a change of one model, at the end of its transaction, since others write the counters too.
 
         Args:
-            before: the document as it was; None when it is new.
-            after: the document as it is now; None when it is gone.
+            before: the document before the change; None if it is new.
+            after: the document after the change; None if it is removed.
         """
         self._count([(before, -1), (after, +1)], session)
 
     def add(self, models: Iterable[Document], session: Session) -> None:
-        """Count new models, in their transaction: as ``change`` would, with fewer writes."""
+        """Count new models in their transaction, like ``change`` but with fewer writes."""
         self._count([(model, +1) for model in models], session)
 
     def _count(self, models: Iterable[tuple[Document | None, int]], session: Session) -> None:
@@ -69,7 +69,7 @@ class Counters:
             self._add_to_own(key, counts, session)
 
     def change_blobs(self, blobs: int, size_bytes: int, session: Session) -> None:
-        """Count blobs that are published (positive) or no longer (negative), in their transaction."""
+        """Count published blobs (positive) or removed ones (negative), in their transaction."""
         self._add_to_own(BLOBS, {"blobs": blobs, "bytes": size_bytes}, session)
 
     def _add_to_own(self, key: Key, counts: dict[str, int], session: Session) -> None:
@@ -80,7 +80,7 @@ class Counters:
             raise
 
     def _add(self, key: Key, slot: int, counts: dict[str, int], session: Session) -> None:
-        # The order of its fields is part of an id.
+        # The order of the fields is significant in an id.
         group: Document = {"namespace": key[0], "algorithm": key[1], "status": key[2], "slot": slot}
         if key == BLOBS:
             increment(self._db.blob_counters, {"slot": slot}, counts, session)
@@ -88,9 +88,9 @@ class Counters:
             increment(self._db.model_counters, group, counts, session)
 
     def groups(self, namespaces: list[str] | None = None) -> list[GroupCount]:
-        """Every algorithm and status that has models, in these namespaces; None for all. Largest first.
+        """Return every algorithm and status with models in these namespaces; None: all. Largest first.
 
-        Reads a document per group and slot, and no model.
+        Reads one document per group and slot, and no models.
         """
         today = now().date()
         days = [f"$created.{day_key(today - timedelta(days=back))}" for back in range(7)]
@@ -117,24 +117,23 @@ class Counters:
         ]  # fmt: skip
 
     def blobs(self) -> tuple[int, int]:
-        """How many blobs are stored, and their bytes: each once."""
+        """Return the number of stored blobs and their bytes, each counted once."""
         rows = list(self._db.blob_counters.find({"_id.slot": {"$gte": CORRECTION_SLOT}}))
         return sum(row.get("blobs", 0) for row in rows), sum(row.get("bytes", 0) for row in rows)
 
     def ensure(self) -> None:
-        """Count what a database holds that was never counted. Safe to call from several processes."""
+        """Count the content of a database that was never counted. Safe to call from several processes."""
         if self._db.model_counters.find_one({"_id": _REBUILT}) is None:
             self.rebuild()
 
     def rebuild(self) -> int:
-        """Recount everything and correct the counters; how many groups were wrong.
+        """Recount everything and correct the counters. Returns how many groups were wrong.
 
-        Writers go on meanwhile. The recount and the counters are read from one snapshot, so what they differ
-        by is wrong for good, and is added as an increment beside the writers' own slots: whatever they count
-        in the meantime stays counted. Two rebuilds at once conflict, and the second sees what the first
-        corrected.
+        Writers continue meanwhile. Recount and counters are read from one snapshot, so their difference
+        is a permanent error, and is added as an increment in a slot that no writer uses: what writers count
+        meanwhile stays counted. Two concurrent rebuilds conflict; the second sees the first one's correction.
 
-        It is one transaction, which MongoDB ends after 60 s (``transactionLifetimeLimitSeconds``): time for
+        It is one transaction, aborted after 60 s (``transactionLifetimeLimitSeconds``), which is enough for
         some ten million models.
         """
 
@@ -156,7 +155,7 @@ class Counters:
         return wrong
 
     def _kept(self, session: Session) -> Counts:
-        """The counts as the counters have them."""
+        """Return the counts that the counters have."""
         counts: Counts = defaultdict(lambda: defaultdict(int))
         oldest = day_key(_first_day())
         for document in self._db.model_counters.find(_ALL, session=session):
@@ -173,10 +172,10 @@ class Counters:
         return counts
 
     def prune(self) -> None:
-        """Forget the days that no answer looks at, and groups that are empty. For a daily job."""
+        """Remove days that no report shows, and empty groups. For a daily job."""
         kept = since("created", day_key(_first_day()))
         self._db.model_counters.update_many(_ALL, [{"$set": {"created": kept}}])
-        # An increment that comes later makes the document again.
+        # A later increment creates the document again.
         empty = {"models": {"$in": [0, None]}, "bytes": {"$in": [0, None]}, "created": {}}
         self._db.model_counters.delete_many(_ALL | empty)
 

@@ -1,13 +1,13 @@
-"""How often what was downloaded: on each model, and by day and hour for each namespace.
+"""Download counts, for each model, and by day and hour for each namespace.
 
-A download is counted before its first byte is sent, so that what was answered was counted, also when the
-process is killed afterwards. Downloads that begin at the same time are written together, by the first of
-them: the cost of a write is shared by as many requests as wait for it. ``download_counters`` has one document
-per (namespace, slot): ``total``, ``days`` and ``hours``.
+A download is counted before its first byte is sent, so each download that a client received counts, even if
+the process is killed afterwards. The first of several concurrent downloads writes all, so they share
+the cost of a write. ``download_counters`` has one document per (namespace, slot): ``total``, ``days`` and
+``hours``.
 
-It is no transaction, and does not wait for the journal: a transaction that a killed process leaves behind
-holds its documents for up to 90 s, and a model that is downloaded all the time would be among them. The total
-is written first, so it is never less than what the models say.
+Counting uses no transaction and no journal wait: a transaction that a killed process leaves behind
+locks its documents for up to 90 s, and a model that is downloaded often would be one of them. The total
+is written first, so it is never less than the sum of the models.
 """
 
 import os
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 SLOTS = 16
 MAX_DAYS = 366
 HOURS_KEPT = 48
-# What downloads wait for their count, at most.
+# Maximum time that a download waits for its count.
 TIMEOUT_S = 2.0
 _ALL = counters_of(None)
 
@@ -61,7 +61,7 @@ class Downloads:
         self._writing = threading.Lock()
 
     def count(self, model: Document) -> None:
-        """Count the beginning of a download, which does not fail for it: an error is logged."""
+        """Count the start of a download. An error is logged and does not fail the download."""
         with self._adding:
             batch = self._batch
             batch.downloads[model.get("namespace", ""), model["_id"]] += 1
@@ -104,7 +104,7 @@ class Downloads:
         )
 
     def recent(self, namespaces: list[str] | None = None) -> tuple[int, int, int]:
-        """In all, today (UTC), and in this hour and the 23 before it."""
+        """Return the downloads in total, today (UTC), and in this hour and the 23 before it."""
         moment = now()
         hours = [f"$hours.{hour_key(moment - timedelta(hours=back))}" for back in range(24)]
         today = f"$days.{day_key(moment.date())}"
@@ -112,7 +112,7 @@ class Downloads:
         return sums["total"], sums["today"], sums["hours"]
 
     def by_day(self, days: int, namespaces: list[str] | None = None) -> list[tuple[date, int]]:
-        """Each of the last ``days`` days (UTC), today last."""
+        """Return the downloads of each of the last ``days`` days (UTC), today last."""
         today = now().date()
         wanted = [today - timedelta(days=back) for back in reversed(range(days))]
         sums = self._sums({day_key(day): [f"$days.{day_key(day)}"] for day in wanted}, namespaces)
@@ -129,9 +129,9 @@ class Downloads:
         return {name: found.get(name, 0) for name in fields}
 
     def rebuild(self) -> None:
-        """Raise the totals to what the models say, where those were counted elsewhere: after an import.
+        """Raise the totals to the models' counts if those are higher, as after an import.
 
-        A total may be larger than that: models are deleted, and were downloaded all the same.
+        A total may be larger than that, since it includes downloads of deleted models.
         """
 
         def work(session: Session) -> None:
@@ -146,7 +146,7 @@ class Downloads:
         self._db.transaction(work)
 
     def prune(self) -> None:
-        """Forget the hours and days that no answer looks at. For a daily job."""
+        """Remove hours and days that no report shows. For a daily job."""
         moment = now()
         kept = {
             "days": since("days", day_key(moment.date() - timedelta(days=MAX_DAYS))),

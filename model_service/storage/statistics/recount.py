@@ -1,4 +1,4 @@
-"""What the counters should say, from the models and blobs themselves."""
+"""Recount of the counters' values from the models and blobs themselves."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from pymongo.collection import Collection
 
 from model_service.storage.common.db import Database, Document, Session
 
-# Documents in one aggregation: each answers well within the driver's patience.
+# Documents in one aggregation: few enough to finish well within the driver's timeout.
 BATCH = 100_000
 
 Key = tuple[str, str, str]  # namespace, algorithm, status
 Counts = dict[Key, dict[str, int]]
-# The one group of all blobs; no model's, whose algorithm is never empty.
+# The group of all blobs. It cannot be a group of models, whose algorithm is never empty.
 BLOBS: Key = ("", "", "")
 
 _SUM_OF_MODELS: Document = {
@@ -34,7 +34,7 @@ _DOWNLOADS: Document = {
 
 
 def recount(database: Database, *, created_since: str, session: Session) -> Counts:
-    """The sums over every model and blob; creations by day from ``created_since`` (``YYYYMMDD``) on."""
+    """Return the sums over all models and blobs; creations by day since ``created_since`` (``YYYYMMDD``)."""
     counts: Counts = defaultdict(lambda: defaultdict(int))
     for row in _sums(database.models, _SUM_OF_MODELS, session):
         group = row["_id"]
@@ -50,7 +50,7 @@ def recount(database: Database, *, created_since: str, session: Session) -> Coun
 
 
 def downloads_of_models(database: Database, session: Session) -> dict[str, int]:
-    """The sum of ``download_count`` in each namespace."""
+    """Return the sum of ``download_count`` in each namespace."""
     downloads: dict[str, int] = defaultdict(int)
     for row in _sums(database.models, _DOWNLOADS, session):
         downloads[row["_id"]] += row["downloads"]
@@ -58,7 +58,7 @@ def downloads_of_models(database: Database, session: Session) -> dict[str, int]:
 
 
 def _sums(collection: Collection[Document], group: Document, session: Session) -> Iterator[Document]:
-    """The groups of one batch of documents after the other, in the order of their ids."""
+    """Yield the groups of one batch of documents after the other, in the order of their ids."""
     after: Any = {}
     while True:
         pipeline: list[Document] = [

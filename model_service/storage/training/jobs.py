@@ -1,4 +1,4 @@
-"""The training_jobs collection: the runs that models came from."""
+"""The training_jobs collection: records of the runs that models came from."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ class TrainingJobs(Records):
         self._deleted_models = database.deleted_models
 
     def has_models(self, job_id: str, session: Session) -> bool:
-        """Whether a model version, in the trash too, came from this run."""
+        """Return whether a model version came from this training job; the trash counts too."""
         return any(
             collection.find_one({"training_job_id": job_id}, {"_id": True}, session=session) is not None
             for collection in (self._models, self._deleted_models)
         )
 
     def newest_model_with_file(self, job_id: str, namespaces: list[str] | None) -> Any | None:
-        """The id of the newest version that came from this run and has a file, in these namespaces or all."""
+        """Return the id of the job's newest version with a file, in these namespaces or in all."""
         found = self._models.find_one(
             {"training_job_id": job_id, "file_metadata": {"$ne": None}} | within(namespaces),
             {"_id": True},

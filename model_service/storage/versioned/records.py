@@ -1,7 +1,7 @@
-"""A collection of documents with a name and a revision, and the one way to change one.
+"""A collection of documents with a name and a revision, and the only way to change one.
 
-Datasets and training jobs are kept so. Every change goes through ``insert``, ``change`` or ``remove``, in a
-transaction of the caller, so that the revision counts it and the audit log says who made it.
+It stores datasets and training jobs. Every change goes through ``insert``, ``change`` or ``remove``, in a
+transaction of the caller, so that the revision counts it and the audit log records who made it.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,19 +29,19 @@ class Records:
         return self._records.find_one({"_id": record_id}, session=session)
 
     def get_all(self, record_ids: Iterable[Any]) -> list[Document]:
-        """Those that are there, in the order of their ids."""
+        """Return the existing documents with these ids, in the order of ids."""
         wanted = {"_id": {"$in": list(record_ids)}}
         return list(self._records.find(wanted, sort=[("_id", 1)]))
 
     def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
-        """One page, newest first, and how many match in all; see ``page_of``."""
+        """Return a page, newest first, and the number of matches; see ``page_of``."""
         return page_of(self._records, query, skip, limit)
 
     def insert(self, document: Document, session: Session, *, details: Document | None = None) -> None:
-        """Store a new document, complete with its ``_id``; its namespace and first revision are set on it.
+        """Store a new document with its ``_id``; the namespace and revision 1 are set on ``document``.
 
         Raises:
-            DuplicateVersion: of a collection that has unique versions.
+            DuplicateVersion: the version exists, in a collection with unique versions.
         """
         document |= {"namespace": namespace_of(document["name"]), "revision": 1}
         try:
@@ -51,7 +51,7 @@ class Records:
         self._record("created", document, session, details or {})
 
     def change(self, record_id: Any, edit: Callable[[Document], Document], session: Session) -> Change | None:
-        """Change a document by what ``edit`` makes of it; None when there is none. See ``Models.change``."""
+        """Change a document as ``edit`` decides; None if there is none. See ``Models.change``."""
         before = self.get(record_id, session)
         if before is None:
             return None
@@ -70,7 +70,7 @@ class Records:
         return Change(before, after)
 
     def find_for_file(self, query: Document, path: str | None) -> Document | None:
-        """As ``find`` of what has files, with those that a change at the path may concern; see there."""
+        """Like ``find``, with the files that a change at the path may affect; see ``file_entries``."""
         stages: list[Document] = [{"$match": query}, {"$sort": {"version_order": -1}}, {"$limit": 1}]
         return find_for_file(self._records, stages, path)
 
@@ -83,7 +83,7 @@ class Records:
         *,
         action: str,
     ) -> Change | None:
-        """Change the file at a path of what has files; see ``change_files``."""
+        """Change the file at a path, in a collection with files; see ``change_files``."""
         changed = change_files(self._records, record_id, path, edit, session)
         if changed is None:
             return None
@@ -93,17 +93,17 @@ class Records:
         return Change(before, after)
 
     def remove(self, record_id: Any, session: Session) -> Document | None:
-        """Take a document out; what becomes of what it holds is the caller's. None when there is none."""
+        """Remove a document and return it; the caller handles what it references. None if there is none."""
         gone = self._records.find_one_and_delete({"_id": record_id}, session=session)
         if gone is not None:
             self._record("deleted", gone, session, {})
         return gone
 
     def hold(self, record_ids: Iterable[Any], session: Session) -> bool:
-        """Whether all of these are there, and will be when the transaction commits.
+        """Lock documents against removal until the commit. Returns False if one of them is missing.
 
-        A transaction only conflicts with others over what it writes, so it writes: somebody who removes one
-        of them at the same time, having found that nothing refers to it, has to look again.
+        A transaction conflicts only with writes to the same documents, so this writes to them. A concurrent
+        removal, which has found no references, then conflicts and has to run again.
         """
         wanted = set(record_ids)
         if not wanted:
