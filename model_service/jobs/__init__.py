@@ -1,1 +1,1 @@
-"""What the workers do. A job is a function of an id; its truth is the document with that id in MongoDB."""
+"""The workers. A job is a function of an id; the document with that id in MongoDB is its state."""

@@ -13,7 +13,7 @@ def main() -> int:
         settings = read_settings()
         configure_logging(settings)
         if settings.worker_metrics_port is not None:
-            # One per host: file names hold process ids, and containers may share a data folder.
+            # One folder per host: file names contain process ids, and containers may share a data folder.
             count_in(settings.home / "metrics" / socket.gethostname())
         from model_service.jobs.worker import run
 

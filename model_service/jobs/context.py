@@ -1,4 +1,4 @@
-"""What a job may use. The worker's main makes it once; a job finds it in ``CONTEXT``."""
+"""The context of jobs. The worker creates it once, and jobs read it from ``CONTEXT``."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass

@@ -1,9 +1,8 @@
-"""The child process that converts: ``python -m exporters run -``, one per job, started ahead of time.
+"""The converter: a child process for one conversion, ``python -m exporters run -``, started in advance.
 
-The child holds nothing that is worth stealing: an empty environment, a workspace of its own, limits on
-memory, file size and processor time, and, where the platform allows it, no network and no file but its own.
-It imports the framework before its request comes, so that a job does not wait for that. It dies with this
-process.
+The child has nothing worth stealing: an empty environment, its own workspace, limits on memory, file size
+and processor time, and, where the platform allows it, no network and no access to other files. It imports the
+framework before its request arrives, so that no job waits for that. It ends with this process.
 """
 
 import contextlib
@@ -37,7 +36,7 @@ _MAX_EVENT_BYTES = 16 << 20
 
 
 class ConversionError(Exception):
-    """The conversion ended without a result: ``code`` and message are the job's."""
+    """The conversion ended without a result: ``code`` and message are stored in the job."""
 
     def __init__(self, code: str, message: str, details: Event | None = None) -> None:
         super().__init__(message)
@@ -47,19 +46,19 @@ class ConversionError(Exception):
 
 
 class ConverterBroken(Exception):
-    """The child ended before it had read the model: our fault, not the model's."""
+    """The child ended before it read the model: the service is at fault, not the model."""
 
 
 class ConverterKilled(ConverterBroken):
-    """A signal ended it, which says nothing about the next child."""
+    """A signal ended the child, which does not mean that the next child fails."""
 
 
 class Abandoned(Exception):
-    """The job was taken away while its conversion ran; the child was killed."""
+    """The job was lost or stopped during its conversion; the child is killed."""
 
 
 class Child:
-    """One process and its workspace."""
+    """One converter process and its workspace."""
 
     def __init__(self, settings: Settings, work: Path) -> None:
         self.workspace = Path(tempfile.mkdtemp(dir=work))
@@ -89,13 +88,13 @@ class Child:
         on_progress: Callable[[Event], None],
         abandoned: Callable[[], bool],
     ) -> Event:
-        """Send the request once the child is ready, follow the events, return the result.
+        """Send the request when the child is ready, process its events, and return the result.
 
         Raises:
-            ConversionError: the child said why it failed, died, or ran out of time.
-            ConverterBroken: it ended before it began to read the model.
-            ConverterKilled: by a signal.
-            Abandoned: ``abandoned()`` became true.
+            ConversionError: the child reported a failure, crashed, or exceeded the time limit.
+            ConverterBroken: the child ended before it began to read the model.
+            ConverterKilled: the same, by a signal.
+            Abandoned: ``abandoned()`` returned True.
         """
         events = self._events(time.monotonic() + timeout_s, abandoned)
         ready = next(events, {})
@@ -153,13 +152,13 @@ class Child:
 
     def _early_end(self, what: str) -> ConverterBroken:
         status = None
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on, with its output closed or wrong
+        with contextlib.suppress(subprocess.TimeoutExpired):  # still running, its output closed or invalid
             status = self.process.wait(_LAST_WORD_S)
         kind = ConverterKilled if status is not None and status < 0 else ConverterBroken
         return kind(f"the converter {what}: {self._last_words()}")
 
     def _death(self) -> ConversionError:
-        """Why there will be no more events. What this child says is not to be trusted: it is ended."""
+        """Kill the child and return why there are no more events; the child itself cannot be trusted."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_LAST_WORD_S)
         self._kill()
@@ -173,12 +172,12 @@ class Child:
         return ConversionError("converter_crashed", message)
 
     def _last_words(self) -> str:
-        """The end of its standard error. It may quote the model's file: for our log, not for an answer."""
+        """Return the end of its stderr. It may quote the model's file: for our log, not for a response."""
         self._stderr.seek(0)
         return " | ".join(line.decode(errors="replace").rstrip() for line in deque(self._stderr, _LAST_LINES))
 
     def close(self) -> None:
-        """Kill whatever is left of it and remove its workspace."""
+        """Kill the remaining processes and remove the workspace."""
         self._kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self._stderr):
@@ -200,7 +199,7 @@ def _parse(line: bytes) -> Event | None:
 
 
 class Converter:
-    """Hands out children, one ready ahead of time."""
+    """Provides children, with one started in advance."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -217,7 +216,7 @@ class Converter:
             self._spare = Child(self._settings, self._work)
 
     def take(self) -> Child:
-        """A child of its own for one job; the caller closes it."""
+        """Return a child for one job; the caller closes it."""
         spare, self._spare = self._spare, None
         if spare is not None:
             if spare.process.poll() is None:
@@ -227,7 +226,7 @@ class Converter:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder of this worker's, for as long as the block lasts; a dead worker's is cleared away."""
+        """Yield a temporary folder of this worker; the folders of dead workers are removed at start."""
         with tempfile.TemporaryDirectory(dir=self._work, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
 
@@ -239,7 +238,7 @@ class Converter:
 
 
 def _remove_abandoned(work: Path) -> None:
-    """The folders of workers that are gone: nobody holds their lock, in whatever container they ran."""
+    """Remove the folders of dead workers: their locks are free, in whatever container they ran."""
     for folder in work.glob("worker-*"):
         with contextlib.suppress(OSError), (folder / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""One export: fetch the source, convert and prove it in a child process, publish the package."""
+"""One export: fetch the source, convert and verify it in a child process, publish the package."""
 
 import errno
 import json
@@ -26,22 +26,22 @@ from model_service.storage.exports.turns import ExportTurns
 
 log = structlog.get_logger(__name__)
 
-# The child's own steps fill the middle of the bar; fetching and publishing are its ends.
+# Progress: fetching and publishing are the ends of the bar; the child's steps fill the part between.
 _FETCHED, _CONVERTED = 5.0, 95.0
-_MOST_CHILDREN = 10  # of one try: what is killed before it has read the model is replaced
-_PUBLISH_LIMIT = 1 << 50  # the child's EXPORT_DISK has bounded the package already
+_MOST_CHILDREN = 10  # per attempt: a child that is killed before it read the model is replaced
+_PUBLISH_LIMIT = 1 << 50  # no limit: the child's EXPORT_DISK has limited the package already
 
 
 class _JobLost(Exception):
-    """Another worker has the job, or it was cancelled: nothing of this try may be stored."""
+    """Another worker has the job, or it was cancelled: this attempt must store nothing."""
 
 
 def export(job_id: str) -> None:
-    """Run one export job: ``job_id`` says that one waits, and whose turn it is is decided here."""
+    """Run an export job. ``job_id`` only shows that one waits; ``_claim`` chooses the job to run."""
     context = CONTEXT.get()
     settings = context.settings
     if short := context.disk.short(WORK, MONGODB):
-        # The job stays pending, and the reconciler enqueues it again until there is room.
+        # The job stays pending, and the reconciler enqueues it again until there is space.
         log.warning("export.waits_for_disk", job_id=job_id, free_bytes=short, least=settings.disk_min_free)
         return
     job = _claim(context)
@@ -54,7 +54,7 @@ def export(job_id: str) -> None:
 
 
 def _claim(context: Context) -> Document | None:
-    """The job whose turn it is; None when none waits."""
+    """Claim the next job; None if no job waits."""
     settings = context.settings
     turns = ExportTurns(context.database)
     while job_id := turns.next_in_turn(settings.job_max_attempts):
@@ -70,7 +70,7 @@ def _claim(context: Context) -> Document | None:
 
 
 def _export(context: Context, job: Document) -> str:
-    """Run the claimed job. Return how it ended: completed, reused, failed, abandoned or interrupted."""
+    """Run the claimed job. Returns its outcome: completed, reused, failed, abandoned or interrupted."""
     job_id, token = job["_id"], job["lease"]["token"]
     try:
         if _answered_from_an_equal_one(context, job):
@@ -84,7 +84,7 @@ def _export(context: Context, job: Document) -> str:
             context.exports.hand_back(job_id, token)
         return "abandoned"
     except CONNECTION_ERRORS as exc:
-        # Not the model's fault: the lease runs out and the reconciler hands the job out again.
+        # Not the model's fault: the lease expires and the reconciler enqueues the job again.
         log.warning("export.interrupted", job_id=job_id, error=str(exc))
         return "interrupted"
     except Exception as exc:
@@ -100,7 +100,7 @@ def _export(context: Context, job: Document) -> str:
 
 
 def _try_again(context: Context, job: Document, failure: ConversionError) -> str:
-    """The job waits for another try; after JOB_MAX_ATTEMPTS it fails. Return how this one ended."""
+    """Return the job to waiting, or fail it after JOB_MAX_ATTEMPTS. Returns this attempt's outcome."""
     if job["attempts"] < context.settings.job_max_attempts:
         context.exports.hand_back(job["_id"], job["lease"]["token"], counted=True)
         return "interrupted"
@@ -117,7 +117,7 @@ def _disk_full(job: Document) -> ConversionError:
 
 
 def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
-    """Whether the same request was converted with the same tools since this one was asked."""
+    """Complete the job with an equal stored export by the same tools. Returns whether there is one."""
     if context.toolchain is None or not job.get("reuse") or "request_digest" not in job:
         return False
     equal = context.exports.find_equal(job, [context.toolchain.digest])
@@ -126,7 +126,7 @@ def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
 
     def work(session: Session) -> None:
         if not context.blobs.retain(equal["package"]["file_id"], session):
-            raise _JobLost  # no export loses its package; were it so, the next try converts
+            raise _JobLost  # cannot happen, since exports keep their packages; the next attempt would convert
         if not context.exports.complete(job["_id"], job["lease"]["token"], answered_from(equal), session):
             raise _JobLost
         context.blobs.release_all(source_blobs(job), session)
@@ -136,10 +136,10 @@ def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
 
 
 def _run_in_a_child(context: Context, job: Document, lease: Lease) -> bool:
-    """As ``_run``.
+    """Run the conversion, replacing children that are killed before they read the model. See ``_run``.
 
     Raises:
-        ConverterBroken: no child has read the model.
+        ConverterBroken: no child read the model.
     """
     more = _MOST_CHILDREN
     while True:
@@ -154,7 +154,7 @@ def _run_in_a_child(context: Context, job: Document, lease: Lease) -> bool:
 
 
 def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
-    """Return whether the export is verified and stored; if not, the job holds the reason."""
+    """Return whether the export was verified and stored; otherwise the job has the reason."""
     job_id, token = job["_id"], job["lease"]["token"]
     report = context.exports.report
     pid = child.process.pid
@@ -168,7 +168,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
 
         def on_progress(event: Event) -> None:
             percent = _FETCHED + event["percent"] / 100 * (_CONVERTED - _FETCHED)
-            with suppress(*CONNECTION_ERRORS):  # a conversion goes on while MongoDB is away
+            with suppress(*CONNECTION_ERRORS):  # a conversion continues while MongoDB is unreachable
                 step = str(event.get("step", ""))[:40]
                 report(job_id, token, percent=round(percent, 1), message=event["message"], progress_step=step)
 
@@ -182,7 +182,7 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
         if failure.details.get("limit") == "disk" and context.disk.short(WORK):
             raise OSError(errno.ENOSPC, failure.message) from failure
         log.info("export.failed", job_id=job_id, code=failure.code)
-        # A package that failed its verification is kept: somebody has to find out why.
+        # A package that failed its verification is kept for diagnosis.
         kept = failure.code == "verification_failed" and (package / packages.MANIFEST).is_file()
         _fail(context, job, failure, _store(context, package) if kept else None)
         return False
@@ -239,7 +239,7 @@ def _results(job: Document, result: Event) -> Document:
 
 
 def _interface(package: Path) -> Document:
-    """What the artefact takes and gives, for those who ask it later."""
+    """Return the inputs and outputs of the artefact, for its endpoints."""
     metadata = json.loads((package / packages.METADATA).read_bytes())
     fields = ("name", "dtype", "shape")
     return {
@@ -251,7 +251,7 @@ def _interface(package: Path) -> Document:
 
 
 def _store(context: Context, package: Path) -> Blob:
-    """The package as a zip among the blobs, not yet published."""
+    """Store the package as a zip in an unpublished blob."""
     archive = package.with_suffix(".zip")
     packages.pack(package, archive)
     with archive.open("rb") as file:
@@ -276,10 +276,10 @@ def _fail(context: Context, job: Document, failure: ConversionError, package: Bl
 def _end(
     context: Context, job: Document, package: Blob | None, finish: Callable[[Document, Session], bool]
 ) -> None:
-    """Finish the job, publish its package and let go of its source, all in one transaction.
+    """Finish the job, publish its package and release its source in one transaction.
 
     Raises:
-        _JobLost: ``finish`` found the job no longer ours; nothing was stored.
+        _JobLost: ``finish`` found that the lease is lost; nothing was stored.
     """
 
     def refer(stored: Blob | None, session: Session) -> None:

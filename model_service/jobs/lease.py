@@ -1,4 +1,4 @@
-"""Holding on to a claimed job while it is worked on."""
+"""Renewal of the lease of a claimed job while it runs."""
 
 import threading
 from types import TracebackType
@@ -10,15 +10,15 @@ from model_service.storage.exports.exports import Exports
 log = structlog.get_logger(__name__)
 
 
-# How long a conversion goes on after its job was cancelled, at most.
+# A conversion runs on for at most this time after its job was cancelled.
 _LOOK_S = 1.0
 
 
 class Lease:
-    """Renews the lease of one job in the background for as long as the ``with`` block lasts.
+    """Renews the lease of one job in a background thread during the ``with`` block.
 
-    ``lost`` is set once the job is no longer ours: cancelled, or taken over by another worker. A database
-    that is away for a while is not a loss: whether somebody took the job is known when it is back.
+    ``lost`` is set when the job was cancelled or taken over by another worker. An unreachable database does
+    not set it: only when it is back is it known whether another worker took the job.
     """
 
     def __init__(self, exports: Exports, job_id: str, token: str, lease_s: float) -> None:
@@ -36,7 +36,7 @@ class Lease:
                 if not self._exports.renew(self._job_id, self._token, self._lease_s):
                     self.lost.set()
                     return
-            except Exception as exc:  # this thread must outlive whatever one attempt meets
+            except Exception as exc:  # this thread must survive every error of one attempt
                 log.warning("lease.not_renewed", job_id=self._job_id, error=str(exc))
 
     def __enter__(self) -> "Lease":

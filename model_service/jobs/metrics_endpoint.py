@@ -1,4 +1,4 @@
-"""``GET /metrics`` of the workers of this host, on ``WORKER_METRICS_PORT``."""
+"""``GET /metrics`` for the workers of this host, on ``WORKER_METRICS_PORT``."""
 
 import socket
 import threading
@@ -10,10 +10,10 @@ from model_service.metrics import CONTENT_TYPE, exposition, fold_dead
 
 
 class MetricsEndpoint:
-    """A thread that answers. The workers of a host share the port, and each answers for all of them."""
+    """A server thread. The workers of a host share the port, and each returns the metrics of all of them."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises: SettingsError: another program has the port."""
+        """Listen on the port. Raises: SettingsError: another program uses it."""
         fold_dead()
         host, port = settings.host, settings.worker_metrics_port or 0
         try:
@@ -42,10 +42,10 @@ class _SharedPort(WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    timeout = 5  # an idle connection does not keep the next scrape waiting for longer
+    timeout = 5  # seconds that an idle connection may delay the next scrape
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Log nothing: a scrape is no event."""
+        """Log nothing: scrapes are not worth a log entry."""
 
 
 def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:

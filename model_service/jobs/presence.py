@@ -1,4 +1,4 @@
-"""A worker saying that it lives, what it can convert, and what confines its conversions."""
+"""Heartbeats of a worker, with its toolchain and the confinement of its conversions."""
 
 import json
 import os
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S = 5.0
 _PROBE_S = 30
-# What a converter does to itself first, in a process that then ends.
+# The confinement that a converter applies to itself first, tried in a short-lived process.
 _PROBE = """
 import json, pathlib, sys
 from exporters.sandbox import landlock, limits
@@ -46,7 +46,7 @@ class Presence:
 
 
 def _sandbox() -> dict[str, str]:
-    """``network`` and ``files``: ``isolated``, or ``open: <reason>``."""
+    """Return ``network`` and ``files``, each ``isolated`` or ``open: <reason>``."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             answer = subprocess.run(

@@ -1,7 +1,7 @@
-"""The queue: it carries ids and may lose them. The only module that imports rq.
+"""The job queue in Redis. It carries ids and may lose them. Only this module imports rq.
 
-Redis is a trigger. A job that was never enqueued, or was lost with Redis, is found by the reconciler in
-MongoDB and enqueued again; one that is enqueued twice is claimed once.
+Redis only triggers jobs. The reconciler finds jobs that were never enqueued, or were lost with Redis, in
+MongoDB and enqueues them again. A job that is enqueued twice is claimed once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,27 +20,27 @@ from model_service.storage.common.shared_redis import connect
 log = structlog.get_logger(__name__)
 
 EXPORTS, SCANS = "exports", "scans"
-# In this order: a person waits for an export, and a scan runs in the background.
+# Priority order: users wait for exports, while scans run in the background.
 _NAMES = (EXPORTS, SCANS)
-# A request waits for Redis: not for long, and not twice.
+# Timeout of Redis in a request, without a retry.
 _TIMEOUT_S = 1.0
 
 
 class Queue:
-    """Safe to use from any thread; connects when it is used."""
+    """The queue. Safe to use from any thread; connects on first use."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
-        """Raises: SettingsError: REDIS_URL is missing or no address."""
+        """Raises: SettingsError: REDIS_URL is missing or malformed."""
         self._settings, self._database = settings, database
         self._redis = connect(settings, database, _TIMEOUT_S)
 
     def enqueue(self, name: str, function: Callable[[str], None], job_id: str) -> None:
-        """Ask a worker to run ``function(job_id)``. When Redis is away the reconciler asks again."""
+        """Enqueue ``function(job_id)``. If Redis is unreachable, the reconciler enqueues it later."""
         with self._tolerated():
             _push(self._rq(name), function, job_id)
 
     def enqueue_missing(self, name: str, function: Callable[[str], None], job_ids: Sequence[str]) -> None:
-        """The same for each of them that does not wait already."""
+        """Enqueue those of the jobs that are not in the queue."""
         if not job_ids:
             return
         with self._tolerated():
@@ -51,7 +51,7 @@ class Queue:
                     _push(queue, function, job_id)
 
     def waiting(self, name: str) -> list[str]:
-        """The ids that wait, first come first."""
+        """Return the waiting ids, first in first."""
         return list(self._rq(name).job_ids)
 
     def ping(self) -> bool:
@@ -62,14 +62,14 @@ class Queue:
 
     def work(self, stopping: Event) -> None:
         """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``."""
-        connection = connect(self._settings, self._database, None)  # it waits for jobs
+        connection = connect(self._settings, self._database, None)  # no timeout, since it waits for jobs
         queues = [rq.Queue(name, connection=connection, serializer=JSONSerializer) for name in _NAMES]
         worker = _Worker(queues, connection=connection, serializer=JSONSerializer)
         worker.stopping = stopping
         worker.work(logging_level="WARNING")
 
     def _rq(self, name: str) -> rq.Queue:
-        # JSON, not RQ's pickle: write access to Redis must not run code in a worker.
+        # JSON instead of RQ's pickle: write access to Redis must not allow running code in a worker.
         return rq.Queue(name, connection=self._redis, serializer=JSONSerializer)
 
     @contextmanager
@@ -85,10 +85,10 @@ def _push(queue: rq.Queue, function: Callable[[str], None], job_id: str) -> None
 
 
 class _Worker(rq.SimpleWorker):
-    """RQ's own, in one process: a conversion has a child of its own and needs no forked work-horse."""
+    """RQ's worker in a single process: a conversion has its own child, so no fork per job is needed."""
 
     stopping: Event
-    max_connection_wait_time = 2  # RQ's own would sleep up to a minute after Redis is back
+    max_connection_wait_time = 2  # RQ's default sleeps up to a minute after Redis is back
 
     def handle_warm_shutdown_request(self) -> None:
         self.stopping.set()

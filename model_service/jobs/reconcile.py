@@ -1,4 +1,4 @@
-"""What keeps MongoDB and the queue together: jobs that Redis lost, workers that died."""
+"""The reconciler: enqueues jobs that the queue lost, and recovers jobs from dead workers."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ INTERVAL_S = 2.0
 
 
 class Reconciler:
-    """A background thread of every worker. Several at once do no harm: a job is claimed only once."""
+    """A background thread of every worker. Several may run, since a job is claimed only once."""
 
     def __init__(self, context: Context, queue: Queue) -> None:
         self._context = context
@@ -38,9 +38,9 @@ class Reconciler:
         self._thread.join()
 
     def reconcile(self) -> None:
-        """Enqueue what waits and what lost its worker, and fail what lost it too often.
+        """Enqueue waiting jobs and jobs of lost workers, and fail jobs that lost too many workers.
 
-        A job that is enqueued twice is run once.
+        A job that is enqueued twice runs once.
         """
         settings = self._context.settings
         most = settings.job_max_attempts
@@ -68,7 +68,7 @@ class Reconciler:
             try:
                 self.reconcile()
             except CONNECTION_ERRORS as exc:
-                # Once MongoDB is back, every worker has the time of a lease to renew its own.
+                # Once MongoDB is back, every worker has one lease duration to renew its leases.
                 self._workers_renew_until = time.monotonic() + self._context.settings.job_lease_s
                 log.warning("reconciler.database_away", error=str(exc))
             except Exception:

@@ -1,5 +1,5 @@
-"""A look at uploaded files: whether loading them could run code. It warns; what may be loaded is decided
-elsewhere, by allow-lists and in the sandbox. Nobody's upload waits for it, and no finding refuses one.
+"""Scan of uploaded files: could loading them run code? The verdict is a warning. Allow-lists and the sandbox
+decide what is loaded. No upload waits for its scan, and no verdict rejects one.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _TIME_S = 120
 _MEMORY_BYTES = 2_000_000_000
 _POLL_S = 0.1
 _MAX_FINDING_BYTES = 64 * 1024
-# Reads an untrusted file: confined as a conversion is, before it looks at the first byte.
+# Reads an untrusted file, so it confines itself like a conversion before it reads the first byte.
 _SCAN = """
 import json, pathlib, sys
 from exporters.sandbox import landlock, limits
@@ -47,14 +47,14 @@ print(json.dumps(scan(folder / sys.argv[2])))
 
 
 class _Stopping(Exception):
-    """The worker is being stopped."""
+    """The worker is stopping."""
 
 
 def scan(model_id: str) -> None:
-    """Scan the files of a model that were not scanned yet, unless somebody else does."""
+    """Scan the unscanned files of a model, unless another worker has leased the model."""
     context = CONTEXT.get()
     if context.disk.short(WORK):
-        return  # its note stays, and the reconciler enqueues it again until there is room
+        return  # the model keeps waiting, and the reconciler enqueues it again until there is space
     scans = Scans(context.database)
     models = Models(context.database, HotModels(context.settings, context.database))
     note = scans.begin(model_id, _LEASE_S)
@@ -73,7 +73,7 @@ def scan(model_id: str) -> None:
     except _Stopping:
         scans.put_back(note)
     except CONNECTION_ERRORS as exc:
-        log.warning("scan.interrupted", model_id=model_id, error=str(exc))  # its lease runs out
+        log.warning("scan.interrupted", model_id=model_id, error=str(exc))  # its lease expires
     except Exception as exc:
         if is_disk_full(exc):
             scans.put_back(note)
@@ -83,7 +83,7 @@ def scan(model_id: str) -> None:
 def _scan(context: Context, file: Document) -> Document:
     if file["size_bytes"] > context.settings.export_disk:
         return _unknown("The file is larger than EXPORT_DISK.")
-    # The suffix is a hint at what the file is meant to be; nothing else of the client's name is used.
+    # The suffix is a hint at the file's type; nothing else of the client's file name is used.
     name = f"file{Path(file['path']).suffix[:20]}"
     with context.converter.scratch() as folder:
         blob = blob_of(file)
@@ -99,7 +99,7 @@ def _scan(context: Context, file: Document) -> Document:
 
 
 def _ask(context: Context, folder: Path, name: str) -> Document:
-    """What the scanner says of a file in the folder, from a process that may do nothing else.
+    """Run the scanner on a file in the folder, in a confined process, and return its verdict.
 
     Raises:
         _Stopping.
@@ -142,7 +142,7 @@ def _ask(context: Context, folder: Path, name: str) -> Document:
 
 
 def _unknown(reason: str) -> Document:
-    """What ``exporters.sources.scan`` answers, of a file that it could not look at."""
+    """Return a verdict in the form of ``exporters.sources.scan``, for a file that could not be scanned."""
     return {
         "verdict": "unknown",
         "reason": reason,

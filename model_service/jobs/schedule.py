@@ -1,4 +1,4 @@
-"""What a worker does again and again, beside its jobs."""
+"""Periodic tasks of a worker."""
 
 import threading
 from collections.abc import Callable
@@ -11,9 +11,9 @@ log = structlog.get_logger(__name__)
 
 
 class Periodic:
-    """Runs a task at once and then every ``interval_s``, in a thread of its own, until it is stopped.
+    """Runs a task at once and then every ``interval_s``, in its own thread, until it is stopped.
 
-    A task that fails is logged and runs again next time.
+    If the task fails, the error is logged and the task runs again next time.
     """
 
     def __init__(self, name: str, interval_s: float, task: Callable[[], object]) -> None:
@@ -27,7 +27,7 @@ class Periodic:
         self._thread.start()
 
     def stop(self) -> None:
-        """No new run begins; one that is under way is not waited for, since it may be killed at any step."""
+        """Start no new run, and do not wait for a running one, which must be safe to kill at any step."""
         self._stop.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""The source of an export, fetched into its conversion's workspace."""
+"""Fetches the source of an export into the workspace of its conversion."""
 
 import errno
 from pathlib import Path, PurePosixPath
@@ -7,25 +7,25 @@ from model_service.jobs.converter import ConversionError
 from model_service.storage.blobs.blobs import BlobDamaged, Blobs, blob_of
 from model_service.storage.common.db import Document
 
-# In a folder of several files, this one says that the folder as a whole is the model.
+# A folder with this file is a model as a whole.
 _FOLDER_MARK = "config.json"
-# What is no model without its folder; an ONNX file or a program beside it is one.
+# Suffixes of files that are no model without their folder; an ONNX file or program in it is a model itself.
 _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 _PARTS = _WEIGHTS | {".json", ".txt", ".model", ".md", ""}
 
 
 def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool = False) -> Path:
-    """Write the source's files, and return what is converted.
+    """Write the source's files, and return the path to convert.
 
-    One file is ``source`` with its extension. Several lie in the folder ``source`` at their paths. What is
-    converted is the primary file, with the others where its external data is looked for; or, where that is
-    a part of a folder with a ``config.json``, as of Hugging Face, this folder.
+    A single file is ``source`` with its extension. Several files go to the folder ``source`` at their paths.
+    The result is the primary file, next to which its external data is found. If the primary file is part of a
+    folder with a ``config.json``, as in Hugging Face models, the result is that folder.
 
     Args:
-        architecture: the request says what network the primary file's weights are of: they are no folder's.
+        architecture: the request names the network for the primary file's weights, so it is used alone.
 
     Raises:
-        ConversionError: a stored file lacks bytes, or the paths are no files of one folder here.
+        ConversionError: a stored file lacks bytes, or the paths cannot be files in one folder here.
     """
     if "files" not in source:
         path = workspace / f"source{Path(source['filename']).suffix}"
@@ -41,7 +41,7 @@ def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool
         raise _no_folder("one of them is a file and a folder at once") from exc
     except OSError as exc:
         if exc.errno != errno.ENAMETOOLONG:
-            raise  # the disk is full, or broken: nobody's model is to blame
+            raise  # the disk is full or broken, which is not the model's fault
         raise _no_folder("one of their names is too long for a file") from exc
     primary = _inside(folder, source["primary"])
     whole = (primary.parent / _FOLDER_MARK).is_file() and primary.suffix in _PARTS
@@ -49,7 +49,7 @@ def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool
 
 
 def fetch_samples(blobs: Blobs, source: Document, workspace: Path) -> Path | None:
-    """Write the sample inputs that are stored with the model; None where there are none.
+    """Write the sample inputs that are stored with the model; None if there are none.
 
     Raises:
         ConversionError: the stored file lacks bytes.
@@ -62,7 +62,7 @@ def fetch_samples(blobs: Blobs, source: Document, workspace: Path) -> Path | Non
 
 
 def _inside(folder: Path, path: str) -> Path:
-    """``check_path`` let this path in; that a path leads nowhere else is not taken on trust all the same."""
+    """Join a path to the folder. ``check_path`` has validated it, but it is checked again for safety."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or any(part in {"..", "."} or "\0" in part for part in parts):
         raise _no_folder("a path leads out of it")

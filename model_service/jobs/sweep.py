@@ -1,7 +1,7 @@
-"""Removing what has had its time: the trash, uploads that nobody finished, bytes that nothing refers to.
+"""The sweeper: removes expired trash, unfinished uploads and unreferenced bytes.
 
-One worker at a time sweeps. Every step may run twice and may be cut short; what one of them meets is no
-reason for the others not to run.
+One worker at a time sweeps. Every step may run twice and may be interrupted. An error in one step does not
+prevent the others.
 """
 
 import time
@@ -26,18 +26,18 @@ log = structlog.get_logger(__name__)
 
 TASK = "sweep"
 INTERVAL_S = 600.0
-# How often a worker looks whether a sweep is due.
+# Interval at which a worker checks whether a sweep is due.
 LOOK_S = 30.0
 _LEASE_S = 900.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """``run`` returns how many it removed, or None where it does not count."""
+    """``run`` returns the number of removed items, or None if it does not count them."""
 
     name: str
     run: Callable[[], int | None]
-    # Archives count on the blobs that their snapshot saw.
+    # Archives need the blobs that their snapshot contains.
     while_archiving: bool = True
 
 
@@ -61,11 +61,11 @@ class Sweeper:
         self._steps = steps
 
     def sweep_if_due(self) -> Document | None:
-        """A sweep, when the last one is long enough ago and nobody else is at it."""
+        """Sweep if the last sweep is long enough ago and no other worker sweeps."""
         return self.sweep() if self._maintenance.due(TASK, INTERVAL_S) else None
 
     def sweep(self) -> Document | None:
-        """What was removed, by step, and the errors; None while somebody else sweeps."""
+        """Return the removed items and errors by step; None while another worker sweeps."""
         lease = self._leases.acquire(TASK, _LEASE_S)
         if lease is None:
             return None

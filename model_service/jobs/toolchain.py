@@ -1,8 +1,8 @@
-"""What this worker's converter can make, and with which versions of which tools.
+"""The toolchain of this worker's converter: available formats, and the versions of the tools.
 
-A format is available where the modules that it needs were imported in a process of the exporters. That takes
-seconds for each framework, so a file keeps which modules were imported, with the digest of all installed
-packages. A failure is not kept: a missing system library may be installed later.
+A format is available if the modules that it needs were imported in a process of the exporters. That takes
+seconds for each framework, so a file stores the imported modules, with the digest of all installed packages.
+A failure is not stored, since a missing system library may be installed later.
 """
 
 import json
@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 _PROBE_S = 60
 _IMPORTS_S = 1800
 _FILE = "model-service-imports.json"
-# Run by the converter's interpreter. Arguments: digest → the modules imported before, as JSON; "import", to
-# import the others.
+# Run by the converter's interpreter. Arguments: digest → modules imported before, as JSON; "import" to import
+# the others.
 _PROBE = """
 import hashlib, json, os, platform, sys
 from importlib import metadata
@@ -60,11 +60,11 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Toolchain:
-    """``digest``: of every package that is installed, so that equal ones convert alike.
+    """A worker's tools. ``digest``: of all installed packages, so equal digests convert alike.
 
-    ``formats``: format → family of sources → why this worker cannot make it; None where it can.
-    ``libraries``: of ``exporters.base.LIBRARIES``, why this worker cannot load such checkpoints.
-    ``complete``: every module was tried; until then the reasons say which were not.
+    ``formats``: format → family of sources → why this worker cannot convert it; None if it can.
+    ``libraries``: for ``exporters.base.LIBRARIES``, why this worker cannot load such checkpoints.
+    ``complete``: every module was tried; until then, the reasons name those that were not.
     """
 
     digest: str
@@ -78,11 +78,12 @@ class Toolchain:
 
 
 def find_toolchain(folder: Path, *, importing: bool) -> Toolchain | None:
-    """What the converter can make here; None where it cannot be asked, and the log says why.
+    """Return the converter's toolchain; None if it cannot be determined, for the reason in the log.
 
     Args:
-        folder: where to remember what was imported, where the environment itself cannot be written.
-        importing: import what is not remembered; else it is reported as not tried yet, within seconds.
+        folder: where to store the imported modules if the environment is not writable.
+        importing: import modules that are not stored as imported; otherwise report them as not tried yet,
+            within seconds.
     """
     paths = (Path(sys.prefix) / _FILE, folder / _FILE)
     command = [sys.executable, "-I", "-c", _PROBE, json.dumps(_remembered(paths))]

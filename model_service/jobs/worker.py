@@ -1,4 +1,4 @@
-"""A worker's parts, put together; ``__main__`` starts it."""
+"""Builds and runs a worker; ``__main__`` starts it."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ from model_service.storage.operations.workers import Workers
 
 
 def run(settings: Settings) -> int:
-    """Run jobs until SIGTERM or SIGINT. Return the exit code.
+    """Run jobs until SIGTERM or SIGINT. Returns the exit code.
 
     Raises:
         SettingsError: a setting is wrong, or MongoDB or Redis cannot be used.
@@ -76,7 +76,7 @@ def run(settings: Settings) -> int:
 
 
 def _complete_toolchain(context: Context, presence: Presence) -> None:
-    """Import the frameworks that were not imported since they were installed, while jobs are done already."""
+    """Import frameworks that were not imported since their installation, while jobs already run."""
     if context.toolchain is None or context.toolchain.complete:
         return
     toolchain = find_toolchain(context.settings.home, importing=True)
