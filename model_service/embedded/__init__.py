@@ -1,4 +1,4 @@
-"""A real MongoDB and a real Redis for a machine that has none, and the launcher behind `model-service up`."""
+"""The launcher behind `model-service up`, and a real MongoDB and Redis for machines without them."""
 
 from model_service.embedded.servers import Addresses, servers
 

@@ -1,4 +1,4 @@
-"""Where the real servers are: on the PATH, or in a Python package that carries them."""
+"""Finds mongod and redis-server: on the PATH, or in an installed Python package that contains them."""
 
 import re
 import shutil
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from model_service.embedded.errors import MissingBinary
 
-# The oldest that the storage layer takes (``storage.common.db``).
+# The oldest version that the storage layer supports (``storage.common.db``).
 _OLDEST_MONGOD = (5, 0)
 
 
 def find_mongod() -> Path:
-    """Raises MissingBinary."""
+    """Return the path of a mongod 5.0 or newer. Raises MissingBinary."""
     on_path = shutil.which("mongod")
     if on_path and _mongod_version(on_path) >= _OLDEST_MONGOD:
         return Path(on_path)
@@ -28,7 +28,7 @@ def find_mongod() -> Path:
 
 
 def find_redis_server() -> Path:
-    """Raises MissingBinary."""
+    """Return the path of a redis-server. Raises MissingBinary."""
     on_path = shutil.which("redis-server")
     if on_path:
         return Path(on_path)
@@ -42,7 +42,7 @@ def find_redis_server() -> Path:
 
 
 def _mongod_version(executable: str) -> tuple[int, int]:
-    """(0, 0) for a binary that cannot run here, for one a missing library stops."""
+    """Return the version; (0, 0) if the binary cannot run, for example because a library is missing."""
     try:
         answer = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -52,7 +52,7 @@ def _mongod_version(executable: str) -> tuple[int, int]:
 
 
 def _carried(path: str, *packages: str) -> Path | None:
-    """The file from the first of ``packages`` that is installed; none of them is imported."""
+    """Return the file from the first installed package of ``packages``, without importing it."""
     for package in packages:
         try:
             listed = files(package) or []

@@ -1,4 +1,4 @@
-"""One supervised process through all its restarts: how to start it, what it logs, when to try again."""
+"""One supervised process across its restarts: command, log lines, readiness and backoff."""
 
 import math
 import os
@@ -21,25 +21,25 @@ _LONGEST_LINE_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Process:
-    """What to run. ``ready`` is polled from the supervisor's only thread: it must answer within a second."""
+    """A command to run. ``ready`` is polled in the supervisor's only thread, so it must return within 1 s."""
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
-    ready: Callable[[], bool] | None = None  # None: ready when it has lived for a second
-    readable: Callable[[str], str | None] = str  # a line of its log as the console takes it; None drops it
+    ready: Callable[[], bool] | None = None  # None: ready when it has run for a second
+    readable: Callable[[str], str | None] = str  # converts a log line for the console; None drops it
 
 
 class Child:
-    """Either running (``member`` is set), or dead and to be started at ``due`` (of time.monotonic)."""
+    """A process, either running (``member`` is set) or to be started at ``due`` (time.monotonic)."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.member: Member | None = None
         self.output_fd = -1  # while it runs
         self.ready = False
-        self.deaths = 0  # since it last lived for _STEADY_S
-        self.due = math.inf  # not asked for yet
+        self.deaths = 0  # since it last ran for _STEADY_S
+        self.due = math.inf  # not started yet
         self.tail: deque[str] = deque(maxlen=15)
         self._started = 0.0
         self._partial = b""
@@ -49,7 +49,7 @@ class Child:
         return self.process.name
 
     def start(self, family: Family) -> None:
-        """Raises OSError: not executable."""
+        """Start the process. Raises OSError: the file is not executable."""
         self.output_fd, theirs = os.pipe()
         try:
             self.member = family.spawn(self.process.argv, self.process.env, theirs)
@@ -65,7 +65,7 @@ class Child:
         self.due = self._started
 
     def probe(self) -> None:
-        """Sets ``ready``, and when to ask again."""
+        """Update ``ready`` and the time of the next probe."""
         if self.process.ready is None:
             self.ready = time.monotonic() - self._started >= _SETTLED_S
         else:
@@ -73,7 +73,7 @@ class Child:
         self.due = time.monotonic() + _PROBE_EVERY_S
 
     def bury(self) -> str:
-        """After its death: the backoff. Returns what to tell."""
+        """Schedule the restart of a dead process. Returns the message for the log."""
         assert self.member is not None
         assert self.member.code is not None
         how = _ending(self.member.code)
@@ -88,10 +88,10 @@ class Child:
         return f"{how}; starts again in {delay:.1f} s"
 
     def read(self) -> list[str] | None:
-        """The log lines completed by one read; None at the end of the log.
+        """Return the log lines completed by one read; None at the end of the log.
 
         Raises:
-            BlockingIOError: nothing to read at present.
+            BlockingIOError: no data is available now.
         """
         data = os.read(self.output_fd, _LONGEST_LINE_BYTES)
         if not data and not self._partial:

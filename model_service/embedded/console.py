@@ -1,4 +1,4 @@
-"""The logs of the supervised processes on one stream: text for a person, or JSON lines for a program."""
+"""The logs of the supervised processes on one stream: text for people, or JSON lines for programs."""
 
 import contextlib
 import json
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-_COLOURS = (36, 33, 32, 35, 34)  # the terminal's cyan, yellow, green, magenta, blue
+_COLOURS = (36, 33, 32, 35, 34)  # terminal codes of cyan, yellow, green, magenta, blue
 _LEVEL_COLOURS = {"warning": 33, "error": 31, "critical": 31}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 class Console:
-    """Lines with the name of the process they come from, coloured on a terminal.
+    """Writes lines with the name of their process, coloured on a terminal.
 
-    Never raises: when nobody reads any more, the processes still have to be stopped in order.
+    Never raises: if the reader is gone, the processes must still be stopped in order.
 
     Args:
         as_text: ``name | text`` instead of JSON objects with ``process``.
@@ -49,9 +49,9 @@ class Console:
 
 
 def human(line: str) -> str:
-    """A log line for a person: ``12:30:00 event key=value``; a traceback follows on lines of its own.
+    """Format a log line as ``12:30:00 event key=value``; a traceback follows on its own lines.
 
-    Control characters are dropped: part of a log is what strangers sent, and terminals obey it.
+    Control characters are removed: logs contain text from clients, which terminals would interpret.
     """
     entry = _parse(line)
     if entry is None:
@@ -64,7 +64,7 @@ def human(line: str) -> str:
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """The fields of a structured log line; None for any other."""
+    """Return the fields of a structured log line; None for any other line."""
     if not line.startswith("{"):
         return None
     try:

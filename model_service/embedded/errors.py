@@ -1,8 +1,8 @@
-"""What stops an embedded server or `model-service up`. The message is for the person at the terminal."""
+"""Errors of the embedded servers and `model-service up`. The message is for the user at the terminal."""
 
 
 class EmbeddedError(Exception):
-    """Something here prevents the start; the message says what, and what to do next."""
+    """The start is impossible; the message contains the reason and the next step."""
 
     exit_code = 1
 
@@ -16,25 +16,25 @@ class DataFolderInUse(EmbeddedError):
 
 
 class DataFolderUnusable(EmbeddedError):
-    """The data folder cannot be made or written."""
+    """The data folder cannot be created or written."""
 
 
 class PortInUse(EmbeddedError):
-    """A port that was asked for cannot be listened on."""
+    """A requested port cannot be listened on."""
 
 
 class StartFailed(EmbeddedError):
-    """A process never became ready; the message ends with the last lines of its log."""
+    """A process did not become ready; the message ends with the last lines of its log."""
 
 
 class Misconfigured(EmbeddedError):
-    """A process ended with exit code 2: its settings are wrong, and it would end again."""
+    """A process ended with exit code 2: its settings are wrong, so a restart would not help."""
 
     exit_code = 2
 
 
 class GuardLost(EmbeddedError):
-    """The guard was killed, and the kernel ended what it had started."""
+    """The guard was killed, and the kernel ended the processes that it had started."""
 
     def __init__(self) -> None:
         super().__init__("The guard process was killed, so everything was stopped. Start it again.")

@@ -1,4 +1,4 @@
-"""The processes of one run, as their launcher sees them: the guard starts and ends them, and says when."""
+"""The launcher's client of the guard, which starts and ends processes and reports their exits."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ _GRACE_S = 4.0
 
 @dataclass
 class Member:
-    """One process. ``code`` is set when it has ended, and so has everything that it had started."""
+    """One process. ``code`` is set when it and everything that it started have ended."""
 
     pid: int
     code: int | None = None
@@ -38,18 +38,18 @@ class Family:
         self._partial = b""
 
     def fileno(self) -> int:
-        """For a selector: readable when ``receive`` has something to read."""
+        """Return the descriptor for a selector; it is readable when ``receive`` has data to read."""
         return self._control.fileno()
 
     def environment(self) -> dict[str, str]:
-        """For the processes of this run: their temporary files end with the run."""
+        """Return the environment for processes of this run; it places temporary files in the run's folder."""
         return os.environ | {"TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"}
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str], output: int) -> Member:
         """Start a process whose stdout and stderr are the descriptor ``output``.
 
         Raises:
-            OSError: not executable.
+            OSError: the file is not executable.
         """
         message = json.dumps({"spawn": list(argv), "env": dict(env)}).encode() + b"\n"
         with self._guard_expected():
@@ -63,13 +63,13 @@ class Family:
                     raise OSError(answer["refused"], os.strerror(answer["refused"]), argv[0])
 
     def end(self, members: Iterable[Member], grace_s: float) -> None:
-        """Ask for SIGTERM now and SIGKILL after ``grace_s``. Returns at once: ``code`` is set later."""
+        """Request SIGTERM now and SIGKILL after ``grace_s``. Returns at once; ``code`` is set later."""
         pids = [member.pid for member in members if member.code is None]
         with self._guard_expected():
             self._control.sendall(json.dumps({"end": pids, "grace_s": grace_s}).encode() + b"\n")
 
     def receive(self) -> None:
-        """Wait for news from the guard and take them in."""
+        """Wait for messages from the guard and process them."""
         self._read()
 
     def _read(self) -> list[dict[str, Any]]:
@@ -98,14 +98,14 @@ class Family:
 def guarded(
     data_dir: Path, lock: int, *, remove: Sequence[Path] = (), grace_s: float = _GRACE_S
 ) -> Iterator[Family]:
-    """A guard for as long as the block lasts; at its end, or when this process is killed, nothing is left.
+    """Run a guard during the block. At its end, or if this process is killed, all processes are ended.
 
     The guard and its children inherit the descriptor ``lock``, and with it the lock on ``data_dir``: no other
-    launcher gets that before they are gone. The files of ``remove`` are removed as well. Between SIGTERM
-    and SIGKILL are ``grace_s``.
+    launcher can acquire it before they have ended. The files in ``remove`` are removed as well. SIGKILL
+    follows SIGTERM after ``grace_s``.
     """
     folder = data_dir / "run"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run whose launcher and guard were both killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a run whose launcher and guard were both killed
     folder.mkdir(mode=0o700)
     ours, theirs = socket.socketpair()
     removals = [word for path in [folder, *remove] for word in ("--remove", str(path))]
@@ -123,11 +123,11 @@ def guarded(
     finally:
         ours.close()
         guard.wait()
-        shutil.rmtree(folder, ignore_errors=True)  # the guard did it, unless it was killed
+        shutil.rmtree(folder, ignore_errors=True)  # in case the guard was killed before it did this
 
 
 def is_alive(pid: int) -> bool:
-    """A zombie is gone: it runs nothing and holds nothing, and waits for its parent alone."""
+    """Return whether the process runs. A zombie does not: it only waits for its parent."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""One launcher per data folder: an flock on DATA/lock, which also tells who holds it."""
+"""One launcher per data folder: an flock on DATA/lock, whose content names the holder."""
 
 import fcntl
 import json
@@ -12,23 +12,23 @@ from typing import Any
 from model_service.embedded import family
 from model_service.embedded.errors import DataFolderInUse, DataFolderUnusable
 
-# After a launcher was killed, its guard and the processes hold the lock until they are gone.
+# After a launcher was killed, its guard and processes hold the lock until they have ended.
 _CLEANUP_S = 10.0
-_PATIENCE_S = 1.0  # with one that looks alive: it may be about to end
+_PATIENCE_S = 1.0  # wait for a launcher that is alive, since it may be about to end
 
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[int]:
-    """Makes ``data_dir`` (0700) if it is not there, and locks it. Yields the lock's descriptor.
+    """Create ``data_dir`` (0700) if needed, and lock it. Yields the lock's descriptor.
 
     Raises:
-        DataFolderInUse: a launcher that is alive has it; the message names its process id.
-        DataFolderUnusable: it cannot be made or written.
+        DataFolderInUse: a running launcher has the lock; the message contains its process id.
+        DataFolderUnusable: the folder cannot be created or written.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         data_dir.chmod(0o700)
-        # flock, not fcntl's record locks: those are not inherited, and any close of the file drops them.
+        # flock instead of fcntl's record locks: they are not inherited, and any close of the file drops them.
         fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise DataFolderUnusable(
@@ -64,7 +64,7 @@ def _acquire(fd: int, data_dir: Path) -> None:
 
 
 def _holder(fd: int) -> dict[str, Any]:
-    """Empty while the holder has yet to write, and after a clean end."""
+    """Return the holder; empty before the holder has written it, and after a clean end."""
     try:
         noted = json.loads(os.pread(fd, 4096, 0))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A real mongod as a replica set of one member, so that transactions and change streams exist everywhere."""
+"""A real mongod as a replica set of one member, which provides transactions and change streams."""
 
 import json
 import os
@@ -18,12 +18,12 @@ _LEVELS = {"W": "warning", "E": "error", "F": "critical"}
 
 
 def argv(folder: Path, port: int, cache_gb: float | None = None) -> list[str]:
-    """Journaled without a flag: since 4.0 a replica set always is, and 6.1 refuses ``--journal``.
+    """Return the mongod command. A replica set always journals since 4.0, and 6.1 rejects ``--journal``.
 
-    Weights do not compress: trying to, in the journal and in the oplog, costs half of an upload's time.
+    Weights do not compress: the attempt, in the journal and in the oplog, takes half of an upload's time.
 
     Args:
-        cache_gb: an eighth of the machine's memory where it is None.
+        cache_gb: size of the cache; None: an eighth of the machine's memory.
 
     Raises:
         MissingBinary: no mongod on this machine.
@@ -39,7 +39,7 @@ def argv(folder: Path, port: int, cache_gb: float | None = None) -> list[str]:
         *("--wiredTigerCacheSizeGB", str(cache_gb or _default_cache_gb())),
         *("--wiredTigerJournalCompressor", "none"),
         *("--wiredTigerCollectionBlockCompressor", "none"),
-        # Of a process that was killed in one: until then its documents cannot be written by anybody else.
+        # A transaction of a killed process locks its documents until this time has passed.
         *("--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION_S}"),
     ]
 
@@ -50,21 +50,21 @@ def _default_cache_gb() -> float:
 
 
 def url(port: int) -> str:
-    """With ``replicaSet``: while mongod restarts, a driver waits for its primary instead of failing."""
+    """Return a URL with ``replicaSet``: while mongod restarts, drivers wait for a primary and do not fail."""
     return f"mongodb://127.0.0.1:{port}/?replicaSet={_SET}"
 
 
 def is_primary(port: int) -> bool:
-    """Whether mongod takes writes. Makes the replica set on the first call, and follows a changed port.
+    """Return whether mongod accepts writes. Creates the replica set at first, and adapts it to a new port.
 
-    Answers within about half a second, so that it can be polled.
+    Returns within about half a second, so that it can be polled.
     """
     client: MongoClient[dict[str, Any]] = MongoClient(
         "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=300, socketTimeoutMS=500
     )
     try:
         hello = client.admin.command("hello")
-        if hello.get("isreplicaset"):  # started with --replSet, but in no set: none made, or not found in it
+        if hello.get("isreplicaset"):  # started with --replSet, but no set exists or it lacks this address
             _claim(client, f"127.0.0.1:{port}")
         return bool(hello.get("isWritablePrimary"))
     except PyMongoError:
@@ -78,16 +78,16 @@ def _claim(client: MongoClient[dict[str, Any]], host: str) -> None:
     if stored is None:
         client.admin.command("replSetInitiate", {"_id": _SET, "members": [{"_id": 0, "host": host}]})
         return
-    # The set knows its member by an address. After a start on another port mongod does not find itself in it:
-    # force, because there is no primary that could agree. (mongod first asks at the old address whether it is
-    # there itself; should a stranger accept that and say nothing, it gives up only after 30 s.)
+    # The set stores its member's address. After a start on another port, mongod does not find itself in it.
+    # Use force, as no primary can agree. (mongod first tries the old address to see if it is itself there;
+    # if another program accepts the connection without an answer, that takes 30 s.)
     stored["members"][0]["host"] = host
     stored["version"] += 1
     client.admin.command("replSetReconfig", stored, force=True)
 
 
 def readable(line: str) -> str | None:
-    """A line of mongod's JSON log with the fields of our own logs; None for the many that only inform."""
+    """Convert a line of mongod's JSON log to the fields of our logs; None for mere information."""
     try:
         entry = json.loads(line)
         level = _LEVELS.get(entry["s"])

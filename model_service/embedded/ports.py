@@ -1,4 +1,4 @@
-"""Ports: a free one that stays the same from run to run, and whether one can be listened on."""
+"""Ports: choose a free one and keep it between runs; check that one can be listened on."""
 
 import random
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from model_service.embedded.errors import PortInUse
 from model_service.listening import explain, require_free
 
-# Below every system's ephemeral range (Linux: from 32768). A port inside it could be taken by any outgoing
-# connection while its server restarts, even by a client that connects to itself.
+# Below the ephemeral range of every system (Linux: from 32768). Outgoing connections could take a port inside
+# it while its server restarts, even a connection of a client to itself.
 _FIRST, _LAST = 20_000, 31_999
 
 
 def remembered_port(file: Path) -> int:
-    """The loopback port noted in ``file`` if it is still free, else another one, which is noted."""
+    """Return the loopback port stored in ``file`` if it is still free, otherwise store another one."""
     if file.exists():
         noted = file.read_text().strip()
         if noted.isdecimal() and int(noted) in range(_FIRST, _LAST + 1) and _is_free(int(noted)):
@@ -26,7 +26,7 @@ def remembered_port(file: Path) -> int:
 
 
 def require_port(host: str, port: int, flag: str) -> None:
-    """Raises PortInUse: nothing can listen on ``host:port``; the message names ``flag``, which changes it."""
+    """Check that ``host:port`` is free. Raises PortInUse: the message names ``flag``, which sets the port."""
     try:
         require_free(host, port)
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""A real redis-server on loopback. It carries ids only, yet keeps them through a restart."""
+"""A real redis-server on loopback. It only holds ids, and keeps them across restarts."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from model_service.embedded.binaries import find_redis_server
 
 
 def argv(folder: Path, port: int) -> list[str]:
-    """Raises MissingBinary: no redis-server on this machine."""
+    """Return the redis-server command. Raises MissingBinary: no redis-server on this machine."""
     folder.mkdir(mode=0o700, exist_ok=True)
     return [
         str(find_redis_server()),
@@ -20,7 +20,7 @@ def argv(folder: Path, port: int) -> list[str]:
         *("--dir", str(folder)),
         *("--appendonly", "yes"),
         *("--appendfsync", "everysec"),
-        *("--save", ""),  # no snapshots: a failed one would make Redis refuse every write
+        *("--save", ""),  # no snapshots: after a failed one, Redis would reject every write
         *("--maxmemory-policy", "noeviction"),
         *("--daemonize", "no"),
         *("--loglevel", "warning"),
@@ -32,7 +32,7 @@ def url(port: int) -> str:
 
 
 def answers(port: int) -> bool:
-    """False as well while Redis still loads its file."""
+    """Return whether Redis responds; False also while it loads its file."""
     client = Redis(
         host="127.0.0.1",
         port=port,

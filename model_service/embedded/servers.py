@@ -1,4 +1,4 @@
-"""mongod and Redis alone, for as long as a block lasts: what the tests run on."""
+"""Only mongod and Redis, for the duration of a block: the servers for the tests."""
 
 import select
 import time
@@ -18,7 +18,7 @@ _START_S = 60.0
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where things listen; the two servers of HTTP are None where only the databases run."""
+    """Addresses of the servers; the two HTTP servers are None if only the databases run."""
 
     mongodb_url: str
     redis_url: str
@@ -28,7 +28,7 @@ class Addresses:
 
 @contextmanager
 def servers(data_dir: Path, *, cache_gb: float | None = 0.25) -> Iterator[Addresses]:
-    """Starts both, waits until they take writes, and ends them after the block. Logs: ``data_dir/*.log``.
+    """Start both, wait until they accept writes, and end them after the block. Logs: ``data_dir/*.log``.
 
     Raises:
         DataFolderInUse, DataFolderUnusable, MissingBinary, PortInUse, StartFailed.
@@ -47,7 +47,7 @@ def servers(data_dir: Path, *, cache_gb: float | None = 0.25) -> Iterator[Addres
 
 
 def _start(family: Family, argv: list[str], log: Path) -> Callable[[Callable[[], bool]], None]:
-    """Returns a function that waits until the probe given to it holds, or raises StartFailed."""
+    """Start a server. Returns a function that waits until a probe returns True, or raises StartFailed."""
     with log.open("ab") as output:
         member = family.spawn(argv, family.environment(), output.fileno())
 

@@ -1,7 +1,7 @@
-"""Starts processes in order, shows their logs, restarts what dies, and stops everything in reverse order.
+"""Starts processes in order, shows their logs, restarts dead ones, and stops all in reverse order.
 
-One thread and one selector: whatever happens (a line, a death, a signal) wakes the same loop, so nothing
-here needs a lock. Several processes form a stage; a stage starts when all of the one before are ready.
+One thread and one selector: every event (a log line, a death, a signal) wakes the same loop, so nothing here
+needs a lock. Several processes form a stage; a stage starts when all processes of the previous one are ready.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from model_service.embedded.errors import Misconfigured, StartFailed
 from model_service.embedded.family import Family
 from model_service.signals import waking
 
-_WRONG_SETTINGS = 2  # an exit code: of our programs, of argparse, of mongod
+_WRONG_SETTINGS = 2  # an exit code of our programs, of argparse and of mongod
 _TRIES = 5
 _START_S = 180.0
-# In a line of a log: no start is late while data of an earlier version is migrated.
+# Appears in log lines: the start timeout is extended while data of an earlier version is migrated.
 _MIGRATING = "migration.running"
-_STAGE_GRACE_S = 3.5  # two stages, and the kill after each, are over within 10 s
+_STAGE_GRACE_S = 3.5  # two stages, each with SIGKILL at its end, stop within 10 s
 _IDLE_S = 60.0
 
 
@@ -50,15 +50,15 @@ class Supervisor:
         self._start_by = math.inf
 
     def run(self) -> None:
-        """Returns after SIGINT, SIGTERM or SIGHUP, when every process is gone. Main thread only.
+        """Return after SIGINT, SIGTERM or SIGHUP, when every process has ended. Main thread only.
 
         Raises:
-            StartFailed: one of them did not become ready; every process is gone.
-            Misconfigured: one of them cannot work as it is configured, at the start or at a restart.
-            GuardLost: the guard was killed, and they with it.
+            StartFailed: a process did not become ready; every process has ended.
+            Misconfigured: the settings of a process are wrong, found at the start or at a restart.
+            GuardLost: the guard was killed, and all processes with it.
         """
         stops = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants to outlive the terminal
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup must survive the terminal
             stops.append(signal.SIGHUP)
         self._selector.register(self._family, selectors.EVENT_READ, self._family)
         with self._selector, waking(self._selector, stops, self._ask_to_stop):
@@ -93,7 +93,7 @@ class Supervisor:
                 raise StartFailed(_explain(child, f"was not ready after {_START_S:.0f} s"))
 
     def _turn(self) -> None:
-        """One round: wait for something to happen, then do what is due."""
+        """Run one round of the loop: wait for an event, then do what is due."""
         now = time.monotonic()
         pending = [child.due - now for child in self._children if child.member is None or not child.ready]
         self._pump(max(0.0, min([_IDLE_S, *pending])))
@@ -110,7 +110,7 @@ class Supervisor:
                 child.probe()
 
     def _pump(self, timeout_s: float) -> None:
-        """Waits for log lines, an end or a signal, at most ``timeout_s``, and shows the lines."""
+        """Wait for log lines, an exit or a signal, at most ``timeout_s``, and show the lines."""
         for key, _ in self._selector.select(timeout_s):
             if isinstance(key.data, Child):
                 self._show(key.data)
@@ -145,12 +145,12 @@ class Supervisor:
         self._console.write(child.name, [child.bury()])
 
     def _close_log(self, child: Child) -> None:
-        """Shows what a dead process still had to say."""
+        """Show the remaining log lines of a dead process."""
         watched = self._selector.get_map()
         with contextlib.suppress(BlockingIOError):
             while child.output_fd in watched:
                 self._show(child)
-        if child.output_fd in watched:  # something that left its session still writes to it
+        if child.output_fd in watched:  # a process that left the session still writes to it
             self._selector.unregister(child.output_fd)
 
     def _stop(self, stage: Sequence[Child]) -> None:

@@ -1,4 +1,4 @@
-"""``model-service up``: the whole service on this machine, until it is told to stop."""
+"""``model-service up``: runs the whole service on this machine until it is stopped."""
 
 import http.client
 import json
@@ -22,13 +22,13 @@ from model_service.storage.common.db import check_database
 from model_service.storage.common.shared_redis import check_redis
 from model_service.tiers import Tiers
 
-_LOGS_FD = 2  # the logs on stderr, so that stdout has the addresses and nothing else
+_LOGS_FD = 2  # logs go to stderr, so that stdout contains only the addresses
 _PROBE_S = 0.5
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to start, databases first, and where it will be found."""
+    """The processes to start, databases first, and their addresses."""
 
     databases: list[Process]
     services: list[Process]
@@ -36,16 +36,17 @@ class _Plan:
 
 
 def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None] | None = None) -> int:
-    """Starts what is missing, supervises it, and returns an exit code after SIGINT, SIGTERM or SIGHUP.
+    """Start missing servers and the service, supervise them, and return the exit code after a signal.
 
-    ``ready`` is called once, from the loop that supervises: it must return soon. While everything runs,
-    ``data_dir/up.json`` has the addresses and the process ids; it appears when all are ready.
+    The signals are SIGINT, SIGTERM and SIGHUP. ``ready`` is called once, from the supervising loop, so it
+    must return soon. When all processes are ready, ``data_dir/up.json`` is written with the addresses and
+    process ids; it is removed at the end.
     """
-    os.umask(0o077)  # inherited by every process: what they write is for this user alone
+    os.umask(0o077)  # all processes inherit it: only this user can read their files
     try:
         with locked(data_dir) as lock:
             report = data_dir / "up.json"
-            report.unlink(missing_ok=True)  # of a run whose launcher and guard were killed
+            report.unlink(missing_ok=True)  # left by a run whose launcher and guard were killed
             with guarded(data_dir, lock, remove=[report]) as family:
                 plan = _plan(settings, data_dir, family.environment())
                 names = [process.name for process in [*plan.databases, *plan.services]]
@@ -76,10 +77,10 @@ def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None
 
 
 def _plan(settings: Settings, data_dir: Path, env: Mapping[str, str]) -> _Plan:
-    """Checks all that can be known beforehand, so that nothing is started in vain.
+    """Check all settings that can be checked in advance, and return what to start.
 
     Raises:
-        EmbeddedError, SettingsError: what is wrong.
+        EmbeddedError, SettingsError: a check failed.
     """
     Tiers.read(settings)
     if settings.port == settings.inference_port:
@@ -125,7 +126,7 @@ def _services(
         **env,
         "MONGODB_URL": addresses.mongodb_url,
         "REDIS_URL": addresses.redis_url,
-        "LOG_FORMAT": "json",  # the console makes text of it
+        "LOG_FORMAT": "json",  # the console converts it to text
         "HOST": settings.host,
         "PORT": str(settings.port),
         "INFERENCE_PORT": str(settings.inference_port),
@@ -148,7 +149,7 @@ def _services(
 
 
 def _logs_as_text(settings: Settings) -> bool:
-    """What LOG_FORMAT says; where it is not set, text on a terminal."""
+    """Return the choice of LOG_FORMAT; if it is not set, text on a terminal."""
     if "log_format" in settings.model_fields_set:
         return settings.log_format == "text"
     return os.isatty(_LOGS_FD)
@@ -166,12 +167,12 @@ def _answers(host: str, port: int, path: str) -> bool:
 
 
 def _reachable(host: str) -> str:
-    """An address to connect to, for one to listen on."""
+    """Return an address to connect to, for an address that a server listens on."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
 
 
 def _write_report(report: Path, addresses: Addresses, pids: Mapping[str, int]) -> None:
-    """0600, as the umask says: a MONGODB_URL that was given may have a password."""
+    """Write up.json with mode 0600 (by the umask), since a configured MONGODB_URL may contain a password."""
     content = {
         "api": addresses.api,
         "inference": addresses.inference,
@@ -184,7 +185,7 @@ def _write_report(report: Path, addresses: Addresses, pids: Mapping[str, int]) -
     try:
         aside.write_text(json.dumps(content, indent=2) + "\n")
         aside.replace(report)
-    except OSError as exc:  # a full disk is no reason to stop the service
+    except OSError as exc:  # a full disk must not stop the service
         print(f"model-service up: {report} cannot be written: {exc.strerror}", file=sys.stderr)
 
 
