@@ -1,3 +1,3 @@
-"""Model Service: keeps models, exports them, proves the result and serves it."""
+"""Model Service: stores models, exports them, verifies the exports and serves them."""
 
 __version__ = "0.2.0"

@@ -1,7 +1,7 @@
-"""Who acts: bound to a request or a job, asked by the rules, written into the audit log.
+"""The actor: the caller of a request or a job, used by permission checks and the audit log.
 
-Outside a request the service itself acts, and may do everything. A name like ``vision/yolo`` lies in the
-namespace ``vision``; one without a slash lies in the namespace ``""``.
+Outside a request the actor is the service itself, with all permissions. A name like ``vision/yolo`` is in the
+namespace ``vision``; a name without a slash is in the namespace ``""``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,9 +41,11 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 @dataclass(frozen=True)
 class Actor:
-    """Args:
-    key_id: of the API key that was sent, which may be allowed less than its owner.
-    tier: of the user; None: as DEFAULT_TIER says.
+    """A caller with its permissions.
+
+    Args:
+        key_id: id of the API key in the request, which may have fewer permissions than its owner.
+        tier: the user's tier; None: DEFAULT_TIER.
     """
 
     name: str
@@ -56,20 +58,20 @@ class Actor:
         return permission in self.everywhere or permission in self.in_namespaces.get(namespace, ())
 
     def may_somewhere(self, permission: Permission) -> bool:
-        """Whether there is any namespace in which it has the permission."""
+        """Return whether the actor has the permission in any namespace."""
         return permission in self.everywhere or any(
             permission in granted for granted in self.in_namespaces.values()
         )
 
     def readable_namespaces(self) -> list[str] | None:
-        """Where it may read; None where that is everywhere."""
+        """Return the namespaces that the actor may read; None: all."""
         if Permission.READ in self.everywhere:
             return None
         return sorted(name for name, granted in self.in_namespaces.items() if Permission.READ in granted)
 
 
 SERVICE = Actor("service", everywhere=ALL)
-# The holder of API_KEY, and callers of a service that asks for no key: no user can have these names.
+# The holder of API_KEY, and the callers of a service without authentication. Users cannot have these names.
 ADMINISTRATOR = Actor("administrator", everywhere=ALL)
 ANONYMOUS = Actor("anonymous", everywhere=ALL)
 RESERVED_NAMES = frozenset({SERVICE.name, ADMINISTRATOR.name, ANONYMOUS.name, "signed-url", "me"})
@@ -77,7 +79,7 @@ _current: ContextVar[Actor] = ContextVar("actor", default=SERVICE)
 
 
 def actor() -> Actor:
-    """Who acts now."""
+    """Return the current actor."""
     return _current.get()
 
 
@@ -91,12 +93,12 @@ def acting_as(who: Actor) -> Iterator[None]:
 
 
 def creator(sent: str | None) -> str | None:
-    """``created_by`` of a new record: the caller, where callers are known; else as it was sent."""
+    """Return ``created_by`` for a new record: the caller, or the sent value without authentication."""
     return sent if actor().name in (SERVICE.name, ANONYMOUS.name) else actor().name
 
 
 def maker() -> str:
-    """How a signed URL names the caller who makes it: ``key:ID`` or ``user:NAME``."""
+    """Return the name that a signed URL has for the caller who signs it: ``key:ID`` or ``user:NAME``."""
     who = actor()
     return f"key:{who.key_id}" if who.key_id else f"user:{who.name}"
 
@@ -106,15 +108,15 @@ def namespace_of(name: str) -> str:
 
 
 def may_read(name: str) -> bool:
-    """Whether the thing of that name exists at all for the caller: what may not be read is not found."""
+    """Return whether the caller may read objects of that name; unreadable ones are reported as missing."""
     return actor().may(Permission.READ, namespace_of(name))
 
 
 def require(permission: Permission, name: str | None = None) -> None:
-    """The caller must have the permission for the object of that name; without a name, everywhere.
+    """Check that the caller has the permission for the object of that name; without a name, everywhere.
 
     Raises:
-        NotPermitted: they do not.
+        NotPermitted: the caller does not have it.
     """
     who = actor()
     if permission in who.everywhere or (name is not None and who.may(permission, namespace_of(name))):

@@ -1,4 +1,4 @@
-"""The registry's application: built here, ruled elsewhere."""
+"""The registry's application factory, which only connects the parts."""
 
 import time
 
@@ -89,12 +89,12 @@ _RESOURCES = (
     audit,
 )
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Of a JSON body; an upload reads its own stream, up to MAX_FILE_SIZE.
+# Limit of a JSON body. An upload is read as a stream, up to MAX_FILE_SIZE.
 MAX_JSON_BYTES = 1024 * 1024
 
 
 def create_app(settings: Settings) -> Flask:
-    """The WSGI application over its own connection to MongoDB."""
+    """Create the WSGI application with its own connection to MongoDB."""
     app = OpenAPI(
         __name__,
         info=Info(title=TITLE, description=DESCRIPTION, version=__version__),

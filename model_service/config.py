@@ -1,7 +1,7 @@
-"""The settings: one frozen object, read from the environment, passed to whatever needs it.
+"""The settings: one frozen object, read from the environment and passed to the code that needs it.
 
-Every field is an environment variable of the same name in capitals; docs/configuration.md lists them, and a
-test holds the two together. A wrong value stops the start with one line: which variable, and what is allowed.
+Every field is an environment variable with the same name in capitals; docs/configuration.md lists them, and a
+test compares the two. A wrong value prevents the start with one line: the variable and the allowed values.
 """
 
 import ipaddress
@@ -44,7 +44,7 @@ _UNITS = {
 
 
 def parse_size(value: Any) -> int:
-    """Bytes from ``500MB`` (10^6), ``4GiB`` (2^30) or a plain number of bytes.
+    """Return the bytes of ``500MB`` (10^6), ``4GiB`` (2^30) or a plain number of bytes.
 
     Raises:
         ValueError: not a size.
@@ -83,7 +83,7 @@ def _check_rate_limit(value: str) -> str:
 
 
 def _check_byte_limit(value: str) -> str:
-    """The same with the size as a number of bytes."""
+    """Validate a limit of bytes per period, and return it with the size as a number of bytes."""
     size, _, period = value.strip().partition(" ")
     try:
         return _check_rate_limit(f"{parse_size(size)} {period}")
@@ -93,14 +93,14 @@ def _check_byte_limit(value: str) -> str:
 
 @dataclass(frozen=True)
 class ExportLimit:
-    """Of one tier: exports at a time, and in 24 hours."""
+    """Export limits of one tier: concurrent, and within 24 hours."""
 
     concurrent: int
     per_day: int
 
 
 def _parse_limits(value: str) -> dict[Tier, ExportLimit]:
-    """Raises: ValueError."""
+    """Parse EXPORT_LIMITS. Raises: ValueError."""
     found = {}
     for part in filter(None, (part.strip() for part in value.split(","))):
         match = _EXPORT_LIMIT.fullmatch(part)
@@ -134,38 +134,38 @@ StoreName = Annotated[
     str, pattern(r"^[A-Za-z0-9_-]{1,38}$", "1 to 38 letters (A-Z, a-z), digits, '_' and '-'")
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
-# A comma-separated list, kept as it was written; ``Settings.allowed_origins`` takes it apart.
+# A comma-separated list, stored as it was written; ``Settings.allowed_origins`` splits it.
 Origins = Annotated[str, AfterValidator(_check_origins)]
-# Without a slash at its end.
+# Without a trailing slash.
 PublicUrl = Annotated[str, AfterValidator(_check_url)]
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
-# The bytes of a period: ``500000000000 per hour``.
+# A number of bytes per period: ``500000000000 per hour``.
 ByteLimit = Annotated[str, AfterValidator(_check_byte_limit)]
-# As Origins: ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` take them apart.
+# Stored as they were written; ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` split them.
 ExportLimits = Annotated[str, AfterValidator(_check_limits)]
 Modules = Annotated[str, AfterValidator(_check_modules)]
-# In any case: "info" is INFO.
+# Case-insensitive: "info" is INFO.
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"],
     BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
 ]
 
 
-# In what OpenSSL says, and with it each library: the certificate of the other side is not trusted.
+# Appears in errors of OpenSSL, and so of all libraries, if the server's certificate is not trusted.
 CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one line that names it and says what is allowed.
+    """A setting is missing or wrong; the message is one line with its name and the allowed values.
 
-    ``exit_code`` is that of a program that it stops. Starting the program again does not help.
+    ``exit_code`` is the exit code of a program that stops because of it. A restart does not help.
     """
 
     exit_code = 2
 
 
 class Unreachable(SettingsError):
-    """The server that a setting names does not answer. It may later, so a supervisor tries again."""
+    """The server that a setting names does not respond. It may later, so a supervisor tries again."""
 
     exit_code = os.EX_TEMPFAIL
 
@@ -189,7 +189,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = "json"
     mongodb_log_level: LogLevel = "WARNING"
 
-    # Who may use it
+    # Access control
     enable_auth: bool = False
     api_key: SecretStr | None = Field(None, min_length=16)
     allow_anonymous: bool = False
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     rate_limit_login: RateLimit = "10 per minute"
     rate_limit_wrong_keys: RateLimit = "60 per minute"
 
-    # Where things are kept
+    # Storage
     mongodb_url: SecretStr | None = None
     mongodb_db: StoreName = "tensorfleet"
     gridfs_bucket: StoreName = "models"
@@ -263,53 +263,53 @@ class Settings(BaseSettings):
 
     @cached_property
     def home(self) -> Path:
-        """The data folder, absolute."""
+        """The absolute path of the data folder."""
         return self.model_service_home.expanduser().resolve()
 
     @cached_property
     def allowed_origins(self) -> list[str]:
-        """Of the pages that browsers let call this service; empty: of none but its own."""
+        """Origins of web pages that may call the service from a browser; empty: only the service's own."""
         return _origins(self.cors_origins)
 
     @cached_property
     def allowed_modules(self) -> list[str]:
-        """Packages whose classes a checkpoint may name as its architecture."""
+        """Packages whose classes may be the architecture of a checkpoint."""
         return _names(self.export_allowed_modules)
 
     @cached_property
     def trusted_namespaces(self) -> frozenset[str]:
-        """Whose models of bounded cost the inference server's own process runs, with ENABLE_AUTH."""
+        """Namespaces whose models of bounded cost the inference server's own process runs (ENABLE_AUTH)."""
         return frozenset(_names(self.inference_trusted_namespaces))
 
     @cached_property
     def limits_of_exports(self) -> dict[Tier, ExportLimit]:
-        """By tier, instead of what the tiers file says; one that is not there has no limit."""
+        """Export limits by tier, which override the tiers file; a tier that is missing here has no limit."""
         return _parse_limits(self.export_limits)
 
     @cached_property
     def limits_rates(self) -> bool:
-        """Whether anybody is counted: by default not where one user works on their own machine."""
+        """Whether request rates are limited; by default not for a single user on their own machine."""
         if self.rate_limits == "auto":
             return self.enable_auth or not is_loopback(self.host)
         return self.rate_limits == "on"
 
     @cached_property
     def wrong_key_limit(self) -> tuple[int, float]:
-        """RATE_LIMIT_WRONG_KEYS: how many, in how many seconds."""
+        """RATE_LIMIT_WRONG_KEYS as a number of requests and a period in seconds."""
         amount, count, unit = _PERIOD.fullmatch(self.rate_limit_wrong_keys.strip().lower()).groups()  # type: ignore[union-attr]
         return int(amount), int(count or 1) * _SECONDS[unit]
 
     @cached_property
     def cache(self) -> Path:
-        """The folder of the disk cache, absolute."""
+        """The absolute path of the disk cache."""
         return self.cache_dir.expanduser().resolve() if self.cache_dir else self.home / "cache"
 
     def inference_address(self, registry_url: str) -> str:
-        """The inference server's address for clients, without a slash at its end.
+        """Return the inference server's URL for clients, without a trailing slash.
 
         Args:
-            registry_url: the registry's address for the same clients. Its host is the inference server's too
-                where that one listens on every address and INFERENCE_URL does not name one.
+            registry_url: the registry's URL for the same clients. The inference server has its host if it
+                listens on every address and INFERENCE_URL is not set.
         """
         if self.inference_url is not None:
             return self.inference_url
@@ -319,17 +319,17 @@ class Settings(BaseSettings):
         return http_url(host, self.inference_port)
 
 
-# What a server listens on for every address of its machine.
+# The host values with which a server listens on every address of its machine.
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 
 
 def http_url(host: str, port: int) -> str:
-    """``http://host:port``; an IPv6 address in brackets."""
+    """Return ``http://host:port``, with an IPv6 address in brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the name or address is of this machine alone."""
+    """Return whether the name or address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -339,10 +339,10 @@ def is_loopback(host: str) -> bool:
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """Settings from the environment; ``overrides`` win over it.
+    """Read the settings from the environment; ``overrides`` take precedence.
 
     Raises:
-        SettingsError: one line that says which variable is wrong and what is allowed.
+        SettingsError: one line with the wrong variable and the allowed values.
     """
     try:
         return Settings(**overrides)
@@ -351,7 +351,7 @@ def read_settings(**overrides: Any) -> Settings:
 
 
 def require_folder(folder: Path, variable: str) -> None:
-    """Make ``folder`` (0700) unless it is there. Raises: SettingsError: not possible, or not writable."""
+    """Create ``folder`` (0700) if it is missing. Raises: SettingsError: impossible, or not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
@@ -371,7 +371,7 @@ def _explain(error: Any) -> str:
 
 
 def redact_url(url: str) -> str:
-    """``scheme://host:port`` alone, for messages and logs. A password may hold any character, ``/`` too."""
+    """Return only ``scheme://host:port``, for messages and logs. A password may contain ``/``."""
     scheme, _, rest = url.partition("://")
     host = re.split(r"[/?#]", rest.rpartition("@")[2])[0]
     return f"{scheme}://{host}"

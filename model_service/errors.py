@@ -1,4 +1,4 @@
-"""Every error the service answers with: its code, its HTTP status and what it means.
+"""Every error that the service returns: its code, its HTTP status and its meaning.
 
     ModelServiceError
     ├── InvalidRequest        your input
@@ -13,7 +13,7 @@
     └── ServiceFailure        our service
         └── ServiceUnavailable  DamagedBlob  DiskFull
 
-The fourth family, "your model", is not an HTTP answer: it is the ``error_code`` of a failed job, from
+The fourth family, "your model", is no HTTP response: it is the ``error_code`` of a failed job, from
 ``exporters.errors``.
 """
 
@@ -27,7 +27,7 @@ def _a(noun: str) -> str:
 
 
 class ModelServiceError(Exception):
-    """The root. ``details`` is JSON that a program can act on; the message is for a person."""
+    """The base class. ``details`` is JSON for programs; the message is for people."""
 
     code = "internal_error"
     status = 500
@@ -52,19 +52,19 @@ class MalformedId(InvalidRequest):
 
 
 class InvalidJSON(InvalidRequest):
-    """The body is not JSON, or does not say that it is."""
+    """The body is not JSON, or its Content-Type is not JSON."""
 
     code = "invalid_json"
 
 
 class InvalidArchive(InvalidRequest):
-    """Cut short, changed, or no archive of this service; nothing of it is visible."""
+    """Truncated, changed, or not an archive of this service; nothing of it is visible."""
 
     code = "invalid_archive"
 
 
 class IncompleteUpload(InvalidRequest):
-    """The body ended before its announced length; nothing was kept."""
+    """The body ended before its announced length; nothing was stored."""
 
     code = "incomplete_upload"
 
@@ -91,7 +91,7 @@ class UnsupportedEncoding(InvalidRequest):
 
 
 class LengthRequired(InvalidRequest):
-    """A raw upload with neither a length nor a checksum."""
+    """A raw upload without a length or a checksum."""
 
     code = "length_required"
     status = 411
@@ -108,12 +108,12 @@ class InvalidField(InvalidRequest):
 
     @classmethod
     def of(cls, field: str, message: str, *, wrong: str | None = None) -> "InvalidField":
-        """One field: ``message`` says what it must be, ``wrong`` what it is."""
+        """Create the error for one field: ``message`` is the requirement, ``wrong`` the present value."""
         return cls(f"{wrong or field}: {message}.", [{"field": field, "message": message}])
 
 
 class UnsupportedOption(InvalidRequest):
-    """An export option or deployment type that is not offered; ``details.allowed`` lists what is."""
+    """The export option or deployment type is not offered; ``details.allowed`` lists what is."""
 
     code = "unsupported_option"
     status = 422
@@ -124,14 +124,14 @@ class NotFound(InvalidRequest):
     status = 404
 
     def __init__(self, kind: str, wanted: str, hint: str = "", suggestions: Sequence[str] = ()) -> None:
-        """``suggestions``: names close to ``wanted``, each of which the caller may read."""
+        """``suggestions``: names similar to ``wanted`` that the caller may read."""
         details = {"did_you_mean": list(suggestions)} if suggestions else {}
         message = f"There is no {kind} {wanted!r}."
         super().__init__(f"{message} {hint}".rstrip(), kind=kind, id=wanted, **details)
 
 
 class NoFile(InvalidRequest):
-    """The model is registered, and nothing was uploaded for it yet."""
+    """The model is registered, but no file was uploaded yet."""
 
     code = "no_file"
     status = 404
@@ -141,26 +141,26 @@ class NoFile(InvalidRequest):
 
 
 class Conflict(InvalidRequest):
-    """The request is right, but not in the present state."""
+    """The request is valid, but not in the present state."""
 
     code = "conflict"
     status = 409
 
 
 class NotVerified(Conflict):
-    """Only an export that was proven equal to its source is deployed."""
+    """The export was not verified against its source, so it cannot be deployed."""
 
     code = "not_verified"
 
 
 class WouldReplace(Conflict):
-    """Other bytes are published there, and the request lacks ``replace``; ``details`` has both checksums."""
+    """The path has other bytes, and the request lacks ``replace``; ``details`` has both checksums."""
 
     code = "would_replace"
 
 
 class ConfirmationRequired(Conflict):
-    """Something depends on the version; ``details.confirm`` names what the request has to confirm."""
+    """Something depends on the version; ``details.confirm`` names what the request must confirm."""
 
     code = "confirmation_required"
 
@@ -187,7 +187,7 @@ class RangeNotSatisfiable(InvalidRequest):
 
 
 class IdempotencyKeyReused(InvalidRequest):
-    """The key came with another request before."""
+    """The key was used before with another request."""
 
     code = "idempotency_key_reused"
     status = 422
@@ -205,7 +205,7 @@ class NotPermitted(ModelServiceError):
 
 
 class SignatureInvalid(NotPermitted):
-    """A signed URL that expired, or was made for another request."""
+    """The signed URL has expired, or is for another request."""
 
     code = "signature_invalid"
 
@@ -216,7 +216,7 @@ class Unauthorized(NotPermitted):
 
 
 class RateLimited(NotPermitted):
-    """More requests than the limit allows; the same one may pass in ``retry_after_s``."""
+    """More requests than the limit allows; the same request may succeed after ``retry_after_s``."""
 
     code = "rate_limited"
     status = 429
@@ -232,7 +232,7 @@ class RateLimited(NotPermitted):
 
 
 class QuotaExceeded(NotPermitted):
-    """The deployments of a user were asked as often as the user's tier allows in a month."""
+    """A user's deployments have received all requests of the month that the user's tier allows."""
 
     code = "quota_exceeded"
     status = 429
@@ -249,7 +249,7 @@ class QuotaExceeded(NotPermitted):
 
 
 class ExportLimitReached(NotPermitted):
-    """The user's tier allows no more exports now; ``details`` says how many it does."""
+    """The user's tier allows no more exports now; ``details`` has the limit."""
 
     code = "export_limit_reached"
     status = 429
@@ -269,7 +269,7 @@ class ExportLimitReached(NotPermitted):
 
 
 class DeploymentLimitReached(NotPermitted):
-    """The owner's tier allows no more active deployments; waiting does not help, so it is no 429."""
+    """The owner's tier allows no more active deployments. Waiting does not help, so the status is not 429."""
 
     code = "deployment_limit_reached"
 
@@ -284,17 +284,17 @@ class DeploymentLimitReached(NotPermitted):
 
 
 class ServiceFailure(ModelServiceError):
-    """A fault of ours. The message never carries a traceback; the log has it under the request id."""
+    """A fault of the service. The message has no traceback; the log has it under the request id."""
 
 
 class DamagedBlob(ServiceFailure):
-    """A stored file lacks bytes, so no whole archive can be made; ``model-service verify`` tells which."""
+    """A stored file lacks bytes, so no complete archive is possible; ``model-service verify`` names it."""
 
     code = "blob_damaged"
 
 
 class DiskFull(ServiceFailure):
-    """A disk has less room than DISK_MIN_FREE: requests that store are refused, all others go on."""
+    """A disk has less space than DISK_MIN_FREE: requests that store data fail, all others work."""
 
     code = "disk_full"
     status = 507
@@ -311,12 +311,12 @@ class DiskFull(ServiceFailure):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a local disk, or the share of it that this user has, was full."""
+    """Return whether a local disk, or this user's quota on it, was full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class ServiceUnavailable(ServiceFailure):
-    """MongoDB cannot be reached right now; the same request may work in ``retry_after_s``."""
+    """MongoDB is unreachable now; the same request may succeed after ``retry_after_s``."""
 
     code = "service_unavailable"
     status = 503

@@ -1,19 +1,20 @@
-"""The guard: a small process that starts the processes of a run, and ends all of them when its launcher ends.
+"""The guard: a small process that starts the processes of a run and ends all of them when its launcher ends.
 
 It is a subreaper (PR_SET_CHILD_SUBREAPER): Linux makes every orphan among its descendants its child, so no
-process can leave its tree, whatever its environment, its session or its parent. It signals by pidfd, because
-a process id may have been given to another process. Its own children also get a parent-death signal, for the
-case that the guard itself is killed.
+process can leave its tree, whatever its environment, its session or its parent. It sends signals by pidfd,
+because a process id may have been reused by another process. Its own children also get a parent-death signal,
+in case the guard itself is killed.
 
-``embedded/family.py`` runs it as a program. It talks with the launcher over a socket, one JSON object a line:
+``embedded/family.py`` runs it as a program. It talks to the launcher over a socket, with one JSON object a
+line:
 
     launcher → guard   {"spawn": [argument, …], "env": {…}} and the descriptor of the process' output
                        {"end": [pid, …], "grace_s": seconds}
     guard → launcher   {"spawned": pid} or {"refused": errno}
-                       {"exited": pid, "code": exit code}    nothing that the process had started is left
+                       {"exited": pid, "code": exit code}    sent when all its descendants have ended too
 
-When the socket closes, the guard ends all its descendants, removes the run's files, and exits. It and its
-children hold the data folder's lock until then.
+When the socket closes, the guard ends all its descendants, removes the run's files, and exits. Until then, it
+and its children hold the data folder's lock.
 """
 
 import argparse
@@ -38,28 +39,28 @@ from model_service.signals import die_with_parent, waking
 
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK_S = 0.05
-_KILL_S = 3.0  # how long SIGKILL may take; only a process stuck in the kernel needs longer
+_KILL_S = 3.0  # maximum time of SIGKILL; only a process stuck in the kernel needs longer
 _READ_BYTES = 65_536
 
 
 class Guard:
-    """Single-threaded: ``waking`` turns the death of a child into something to read in the selector."""
+    """Single-threaded: ``waking`` makes the selector return when a child dies."""
 
     def __init__(self, control: socket.socket, *, lock: int, grace_s: float) -> None:
         self._control = control
         self._lock = lock
         self._grace_s = grace_s
         self._selector = selectors.DefaultSelector()
-        self._children: dict[int, subprocess.Popen[bytes]] = {}  # started here, and alive
-        self._deadlines: dict[int, float] = {}  # of processes that are being ended: when SIGKILL follows
-        self._codes: dict[int, int] = {}  # of those that are dead, while something they started is alive
+        self._children: dict[int, subprocess.Popen[bytes]] = {}  # started here and running
+        self._deadlines: dict[int, float] = {}  # of processes that are being ended: the time of SIGKILL
+        self._codes: dict[int, int] = {}  # exit codes of dead processes with running descendants
         self._terminated: set[psutil.Process] = set()
         self._partial = b""
         self._descriptors: list[int] = []
-        self._closing: float | None = None  # the launcher is gone: when SIGKILL follows for everything
+        self._closing: float | None = None  # set when the launcher is gone: the time of SIGKILL for all
 
     def run(self) -> None:
-        """Returns when the launcher is gone and no descendant is left."""
+        """Return when the launcher is gone and no descendant is left."""
         self._selector.register(self._control, selectors.EVENT_READ, self._control)
         with self._selector, waking(self._selector, [], lambda: None):
             while self._closing is None or self._is_ending():
@@ -102,7 +103,7 @@ class Guard:
                 self._deadlines |= {pid: deadline for pid in message["end"] if pid in self._children}
 
     def _spawn(self, argv: list[str], env: dict[str, str], output: int) -> None:
-        """In a session of its own: the terminal's Ctrl-C does not reach it."""
+        """Start a process in its own session, so that the terminal's Ctrl-C does not reach it."""
         try:
             child = subprocess.Popen(
                 argv,
@@ -112,7 +113,7 @@ class Guard:
                 stderr=output,
                 pass_fds=[self._lock],
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # safe: the guard has one thread
+                preexec_fn=die_with_parent,  # safe, since the guard has one thread
             )
         except OSError as exc:
             self._tell({"refused": exc.errno})
@@ -123,7 +124,7 @@ class Guard:
             os.close(output)
 
     def _reap(self) -> None:
-        """Of all children, adopted ones too. What a process leaves when it dies unasked is killed at once."""
+        """Reap dead children, including adopted ones. After an unexpected exit, descendants are killed."""
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = found
@@ -146,11 +147,11 @@ class Guard:
                 self._tell({"exited": pid, "code": self._codes.pop(pid)})
 
     def _owners(self) -> list[tuple[psutil.Process, int | None]]:
-        """Each descendant with the process that it belongs to.
+        """Return each descendant with the process that it belongs to.
 
-        That is the one of our own children that it descends from; for an orphan, the one that leads its
-        session. None for an orphan in a session of its own: it is ended with the next process that dies,
-        which most likely was its parent.
+        That is the child of the guard that it descends from; for an orphan, the leader of its session. It is
+        None for an orphan in its own session, which is ended with the next process that dies, most likely its
+        former parent.
         """
         parents = {process: _parent(process) for process in _descendants()}
         by_pid = {process.pid: process for process in parents}
@@ -165,10 +166,10 @@ class Guard:
         return owners
 
     def _end(self, processes: list[psutil.Process], deadline: float) -> None:
-        """One round: SIGTERM for the topmost, SIGKILL for all after ``deadline``.
+        """Run one round: SIGTERM for the topmost processes, or SIGKILL for all after ``deadline``.
 
-        SIGTERM goes to the topmost alone, which end their own children in order: a worker whose conversion
-        was ended behind its back would report the conversion as failed.
+        SIGTERM goes only to the topmost processes, which end their own children in order: a worker whose
+        conversion was ended by another process would report the conversion as failed.
         """
         if time.monotonic() >= deadline:
             _send(processes, signal.SIGKILL)
@@ -179,13 +180,13 @@ class Guard:
         self._terminated |= topmost
 
     def _tell(self, message: dict[str, Any]) -> None:
-        """A launcher that is gone is noticed elsewhere."""
+        """Send a message to the launcher. If the launcher is gone, ``_receive`` notices it."""
         with contextlib.suppress(OSError):
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _descendants() -> list[psutil.Process]:
-    """Zombies excepted: they run nothing and hold nothing."""
+    """Return all descendants except zombies, which run nothing and hold nothing."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -216,14 +217,14 @@ def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
                 continue
             descriptor = os.pidfd_open(process.pid)
             try:
-                if process.is_running():  # compares start times: the descriptor is of the process that we saw
+                if process.is_running():  # compares start times: the descriptor is of the same process
                     signal.pidfd_send_signal(descriptor, number)
             finally:
                 os.close(descriptor)
 
 
 def _ignore_signals() -> None:
-    """Those of the terminal are meant for the launcher. Children do not inherit a handler, unlike SIG_IGN."""
+    """Ignore the terminal's signals, which are for the launcher. Children would inherit SIG_IGN."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, frame: None)

@@ -1,13 +1,13 @@
-"""A histogram of latencies: its buckets, and the percentiles that can be read from it.
+"""Latency histograms: their buckets, and percentiles computed from them.
 
-A histogram is one count for each of ``LATENCY_BOUNDS_MS``, of what took at most that long and longer than the
-bound before, and a last one of what took longer than all of them.
+A histogram has one count for each of ``LATENCY_BOUNDS_MS``, of latencies up to it and above the previous
+one, and a last count of latencies above all bounds.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
-# Four to a decade, in milliseconds. Stored counts are by position: changing these changes what they mean.
+# Four per decade, in milliseconds. Stored counts are by position, so a change here changes their meaning.
 LATENCY_BOUNDS_MS = (
     *(0.1, 0.18, 0.32, 0.56),
     *(1.0, 1.8, 3.2, 5.6),
@@ -24,10 +24,10 @@ def bucket_of(milliseconds: float) -> int:
 
 
 def percentile_ms(histogram: Sequence[int], share: float) -> float | None:
-    """The latency that ``share`` of them (0 to 1) did not exceed; None of an empty histogram.
+    """Return the latency that a ``share`` (0 to 1) did not exceed; None for an empty histogram.
 
-    Latencies are taken to lie evenly within their bucket, as Prometheus' ``histogram_quantile`` does, so it
-    is off by less than a bucket's width. What is past the last bound is answered with that bound.
+    Latencies are assumed to be evenly distributed in their bucket, as in Prometheus' ``histogram_quantile``,
+    so the error is less than a bucket's width. Above the last bound, the result is that bound.
     """
     total = sum(histogram)
     if not total:

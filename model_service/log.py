@@ -1,6 +1,6 @@
-"""Structured logs on stderr: one JSON object a line, or text for a person.
+"""Structured logs on stderr: one JSON object a line, or text for people.
 
-What libraries log (rq, granian, the MongoDB driver) comes out in the same form.
+Messages of libraries (rq, granian, the MongoDB driver) have the same form.
 """
 
 import json
@@ -14,12 +14,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from model_service.config import Settings
 
-# Of libraries: their own chatter is of no use to an operator.
+# Log level of libraries, whose lower levels do not help an operator.
 _LIBRARIES = "WARNING"
 
 
 def configure_logging(settings: Settings) -> None:
-    """For the whole process. Safe to call again, as a forked process does."""
+    """Configure logging for the whole process. Can be called again, for example in a forked process."""
     as_text = settings.log_format == "text"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -63,7 +63,7 @@ def _configure_libraries(settings: Settings, shared: list[Processor], renderer: 
 
 
 def _unpack_driver_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """The MongoDB driver writes its messages as JSON already: they become fields."""
+    """Convert the MongoDB driver's JSON messages to fields."""
     if str(event.get("logger", "")).startswith("pymongo.") and str(event["event"]).startswith("{"):
         try:
             fields: dict[str, Any] = json.loads(str(event["event"]))
@@ -77,7 +77,7 @@ def _unpack_driver_message(_: WrappedLogger, __: str, event: EventDict) -> Event
 def _dump(value: Any, **_: Any) -> bytes:
     try:
         return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # an integer past 64 bits, a lone surrogate
+    except TypeError:  # an integer above 64 bits, or a lone surrogate
         return json.dumps(value, default=str).encode()
 
 

@@ -1,7 +1,7 @@
-"""Every Prometheus metric. Labels are bounded: a route's pattern, never a path; no id.
+"""Every Prometheus metric. Labels are bounded: a route's pattern instead of its path, and no ids.
 
-The processes of one server write to the folder that ``metrics_folder`` chose, and any of them answers for
-all; without a folder a process answers for itself.
+The processes of one server write to the folder chosen by ``metrics_folder``, and each returns the metrics of
+all. Without a folder, a process returns only its own.
 """
 
 import fcntl
@@ -66,13 +66,13 @@ _seen: set[str] = set()
 
 
 def bounded(value: str) -> str:
-    """A label from a user's text: the first hundred different ones, then ``other``."""
+    """Return a label for a user's text: the first hundred different texts, then ``other``."""
     if len(_seen) < _MAX_LABEL_VALUES:
         _seen.add(value)
     return value if value in _seen else "other"
 
 
-# The registry's figures, asked of MongoDB when somebody scrapes: equal from every process.
+# The registry's values, read from MongoDB at each scrape, and so equal in every process.
 GAUGES = {
     "model_service_models_total": "Model versions registered now",
     "active_models_total": "Model versions with the status active",
@@ -86,7 +86,7 @@ GAUGES = {
     "model_service_last_sweep_timestamp_seconds": "When the last sweep ended",
     "model_service_last_verify_problems": "What the last verification found",
 }
-# One measurement under two names.
+# Metrics that are exposed under two names.
 _ALIASES = {
     "model_downloads": "model_service_downloads",
     "model_service_request_duration_seconds": "api_request_duration_seconds",
@@ -118,7 +118,7 @@ def _renamed(metric: Metric, alias: str) -> Metric:
 
 
 def exposition(gauges: Mapping[str, float] | None = None) -> bytes:
-    """Everything for Prometheus; ``gauges`` are values of ``GAUGES``."""
+    """Return all metrics for Prometheus; ``gauges`` are values of ``GAUGES``."""
     folder = os.environ.get(VARIABLE)
     registry = CollectorRegistry()
     if folder is None:
@@ -131,10 +131,10 @@ def exposition(gauges: Mapping[str, float] | None = None) -> bytes:
 
 
 def fold_dead() -> None:
-    """Put what processes that are gone have counted into one file a kind, instead of one a process.
+    """Add up the counts of dead processes in one file for each kind of metric.
 
-    Without it a server whose processes are replaced now and then collects files without end, and every
-    scrape reads all of them; with the files simply removed the counters would go back.
+    Otherwise a server whose processes are replaced from time to time would collect more and more files, and
+    every scrape would read them all. If the files were simply removed, the counters would decrease.
     """
     folder = os.environ.get(VARIABLE)
     dead = [path for path in Path(folder).glob("*.db") if _is_dead(path)] if folder else []
@@ -178,7 +178,7 @@ def _is_dead(path: Path) -> bool:
 
 @contextmanager
 def _locked(folder: str, how: int) -> Iterator[None]:
-    """A scrape must not see a count twice, nor miss it, while it moves from file to file."""
+    """Lock the folder, so that a scrape sees each count once while it moves from file to file."""
     with (Path(folder) / "lock").open("ab") as lock:
         fcntl.flock(lock, how)
         yield

@@ -1,6 +1,6 @@
-"""The folder in which the processes of one server count together.
+"""The folder in which the processes of one server share their metrics.
 
-prometheus_client decides at its import whether its values live in memory or in files of this folder. The
+On import, prometheus_client decides whether its values are in memory or in files of this folder. The
 program that starts a server's processes chooses the folder before anything imports ``model_service.metrics``.
 """
 
@@ -15,7 +15,7 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def count_in(folder: Path) -> None:
-    """Let this process, and those that it starts, keep their counters and histograms in ``folder``.
+    """Store the counters and histograms of this process, and of those that it starts, in ``folder``.
 
     Raises:
         RuntimeError: prometheus_client is imported already, so its values stay in this process's memory.

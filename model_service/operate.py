@@ -1,7 +1,7 @@
-"""What an operator does beside the running service: backup, restore, verification and cleanup.
+"""Commands for operators outside the running service: backup, restore, verification and cleanup.
 
-These work on MONGODB_URL itself, with every permission: a holder of that address has them anyway. They need
-neither the registry's server nor Redis, so they also work when those do not.
+They use MONGODB_URL directly, with every permission, which a holder of that URL has anyway. They need neither
+the registry's server nor Redis, so they also work when those do not.
 """
 
 import json
@@ -36,14 +36,14 @@ class Operator:
 
 @contextmanager
 def operator(report: Callable[[str], None]) -> Iterator[Operator]:
-    """The services over a connection of their own, by the environment's settings.
+    """Yield the services over their own connection, with the settings of the environment.
 
-    Without MONGODB_URL, those of a ``model-service up`` that runs on the same data folder. Data of an earlier
-    version is migrated first; ``report`` gets the progress, a line at a time.
+    If MONGODB_URL is not set, the servers of a ``model-service up`` on the same data folder are used. Data of
+    an earlier version is migrated first; ``report`` receives the progress, a line at a time.
 
     Raises:
         DataTooNew.
-        SettingsError: a wrong setting, or MongoDB cannot be reached.
+        SettingsError: a setting is wrong, or MongoDB cannot be reached.
     """
     settings = _with_running_servers(read_settings())
     configure_logging(settings.model_copy(update={"log_level": "WARNING", "log_format": "text"}))

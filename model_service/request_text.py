@@ -1,6 +1,6 @@
-"""Text that a request may hold: Unicode, without NUL and without halves of surrogate pairs.
+"""Validation of text in requests: Unicode without NUL and without lone surrogates.
 
-MongoDB stores no other text as a key, and what is no UTF-8 would silently become another name.
+MongoDB stores no other text as a key, and invalid UTF-8 would silently become another name.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from model_service.errors import InvalidField
 
 
 def text_problem(text: str) -> str | None:
-    """What is wrong with decoded text; None if nothing is."""
+    """Return the problem with decoded text; None if it is valid."""
     if "\0" in text:
         return "has a NUL character"
     if text.isascii():
@@ -23,16 +23,16 @@ def text_problem(text: str) -> str | None:
 
 
 def require_text(field: str, text: str) -> None:
-    """Raises: InvalidField: NUL, or half of a surrogate pair."""
+    """Validate decoded text. Raises: InvalidField: it has NUL or a lone surrogate."""
     if (problem := text_problem(text)) is not None:
         raise _invalid(field, problem)
 
 
 def check_query(query: str) -> None:
-    """Check a URL's query string as it was sent.
+    """Validate the query string of a URL as it was sent.
 
     Raises:
-        InvalidField: a name or a value is not UTF-8 or has a NUL character; names the parameter.
+        InvalidField: a name or value is not UTF-8 or has a NUL character; names the parameter.
     """
     if "%" not in query and "\0" not in query and query.isascii():
         return
@@ -45,13 +45,13 @@ def check_query(query: str) -> None:
 
 
 def check_path(path: bytes) -> None:
-    """Check a URL's path, percent-decoded. Raises: InvalidField: as ``check_query``."""
+    """Validate the percent-decoded path of a URL. Raises: InvalidField: as ``check_query``."""
     if (problem := _problem_of_bytes(path)) is not None:
         raise _invalid("path", problem, "the URL's path")
 
 
 def check_headers(headers: Iterable[tuple[str, str]]) -> None:
-    """Raises: InvalidField: a header's value has a NUL character; names the header."""
+    """Validate headers. Raises: InvalidField: a value has a NUL character; names the header."""
     for name, value in headers:
         if "\0" in value:
             raise _invalid(name, "has a NUL character")

@@ -1,6 +1,6 @@
-"""Sentences for pydantic's errors: what a field must be, in words that a person knows.
+"""Readable sentences for pydantic's errors: what a field must be.
 
-``pattern`` declares a regular expression together with the sentence that is shown in its place.
+``pattern`` declares a regular expression with the sentence that is shown instead of it.
 """
 
 import re
@@ -15,21 +15,21 @@ _UNITS = {"List": "item", "Set": "item", "Tuple": "item", "Dictionary": "entry"}
 
 
 def as_field(message: str) -> str:
-    """An exporter's message with its options as fields of a request: ``export_config.inputs``."""
+    """Convert the options in an exporter's message to fields of a request: ``export_config.inputs``."""
     return _OPTION.sub(r"export_config.\1", message).replace("inputs=[{", '"inputs": [{')
 
 
 def pattern(regex: str, sentence: str) -> Any:
-    """A pydantic ``Field`` with that pattern, described by the sentence."""
+    """Return a pydantic ``Field`` with that pattern, described by the sentence."""
     _PATTERNS[regex] = sentence
     return Field(pattern=regex, description=sentence)
 
 
 def explain(problem: Mapping[str, Any]) -> str:
-    """What the field of one of pydantic's errors must be; no full stop at its end.
+    """Return what the field of a pydantic error must be, without a full stop at the end.
 
     Args:
-        problem: of ``ValidationError.errors()``, with its context.
+        problem: an item of ``ValidationError.errors()``, with its context.
     """
     context = problem.get("ctx", {})
     match problem["type"]:

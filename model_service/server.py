@@ -1,4 +1,4 @@
-"""granian, as both of our HTTP servers run it."""
+"""granian, with the options that both of our HTTP servers use."""
 
 import inspect
 import resource
@@ -21,19 +21,19 @@ from model_service.listening import BACKLOG
 
 log = structlog.get_logger(__name__)
 
-# A connection without a request costs a file descriptor and some kilobytes, and no thread. A server process
-# that has this many accepts no other until one ends; the kernel keeps BACKLOG of them waiting.
+# A connection without a request costs a file descriptor and some kilobytes, but no thread. A process with so
+# many accepts no other until one ends; the kernel lets BACKLOG more wait.
 _MOST_CONNECTIONS = 16_384
 _OTHER_FILES = 512
-# How long a request's header may take, from the connection's start or from the answer before: what is idle
-# longer is closed. HTTP/1 only: granian waits without limit for the first byte that tells HTTP/2 from it.
+# Timeout of a request's header, from the connection's start or the previous response: longer idle connections
+# are closed. HTTP/1 only, since granian has no timeout for the first byte, which shows whether it is HTTP/2.
 _PROTOCOL: Any = {"http": HTTPModes.http1, "http1_settings": HTTP1Settings(header_read_timeout=5000)}
-# Its lines go the way of all others; its own form of them is for a terminal.
+# Its log lines are propagated like all others; its own format is for terminals.
 _LOGGERS = {"loggers": {"_granian": {"propagate": True}, "granian.access": {"propagate": True}}}
 
 
 def most_connections() -> int:
-    """How many connections a process may have; raises its limit of open files as far as it goes."""
+    """Return the maximum number of connections of a process, after raising its limit of open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_CONNECTIONS + _OTHER_FILES
     limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
@@ -45,10 +45,10 @@ def most_connections() -> int:
 
 
 def check_granian() -> None:
-    """Check that the installed granian has the private names that this module replaces, and uses them.
+    """Check that the installed granian has and uses the private names that this module replaces.
 
     Raises:
-        SettingsError: it does not, so slow bodies would block other requests, or the port would be another.
+        SettingsError: it does not, so slow bodies would block other requests, or the port would differ.
     """
     wrap = getattr(mp, "_wsgi_call_wrap", None)
     parameters = list(inspect.signature(wrap).parameters) if wrap else []
@@ -66,27 +66,28 @@ def check_granian() -> None:
 
 
 def _names(owner: type, method: str) -> set[str]:
-    """The names that the method's code refers to; none where the class has no such method."""
+    """Return the names that the method's code refers to; empty if the class has no such method."""
     code = getattr(inspect.unwrap(getattr(owner, method, None)), "__code__", None)  # type: ignore[arg-type]
     return set(code.co_names) if code else set()
 
 
 def call_through(make: Callable[[Any], Any]) -> None:
-    """Wrap how granian calls the WSGI application, in one of its processes and before that loads it.
+    """Wrap granian's call of the WSGI application, in a granian process before it loads the application.
 
     Args:
-        make: takes granian's function of a protocol and an environ, and returns another one. The protocol,
-            out of reach of a WSGI application, can send a response while another thread reads the body.
+        make: receives granian's function of a protocol and an environ, and returns the replacement. The
+            protocol, which WSGI applications cannot access, can send a response while another thread reads
+            the body.
     """
     wrap = mp._wsgi_call_wrap  # type: ignore[attr-defined]
     mp._wsgi_call_wrap = lambda *arguments: make(wrap(*arguments))  # type: ignore[attr-defined]
 
 
 def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> None:
-    """Serve the WSGI application that ``target`` (``module:factory``) makes, until SIGTERM or SIGINT.
+    """Serve the WSGI application that ``target`` (``module:factory``) creates, until SIGTERM or SIGINT.
 
-    granian holds back a client that sends faster than we read, or reads slower than we send; a handler keeps
-    one of the ``threads`` all that time.
+    granian slows down a client that sends faster than we read or reads slower than we send. The handler keeps
+    one of the ``threads`` for all that time.
     """
     log.info("server.starting", address=f"{host}:{port}", processes=workers, threads=threads)
     Granian(
@@ -111,7 +112,7 @@ def serve(target: str, *, host: str, port: int, workers: int, threads: int) -> N
 
 
 class _OnSocket(Server):
-    """granian's server for a loop that runs already, on a socket that listens already."""
+    """granian's server for a running event loop, on a socket that listens already."""
 
     def __init__(self, listener: socket.socket, **options: Any) -> None:
         super().__init__(backlog=BACKLOG, backpressure=most_connections(), **options)
@@ -123,7 +124,10 @@ class _OnSocket(Server):
 
 
 def embedded(application: Callable[[Any, Any], Awaitable[None]], listener: socket.socket) -> Server:
-    """For the RSGI ``application`` in this process: await its ``serve()``; ``stop()`` lets requests end."""
+    """Return a server for the RSGI ``application`` in this process.
+
+    Await its ``serve()``; ``stop()`` lets running requests end.
+    """
     return _OnSocket(
         listener,
         target=application,

@@ -1,4 +1,4 @@
-"""Signals for a process that waits in a selector, and the signal at the end of a parent."""
+"""Signals for a process that waits in a selector, and the parent-death signal."""
 
 import contextlib
 import ctypes
@@ -14,7 +14,7 @@ _LIBC = ctypes.CDLL(None)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends. On Linux; nothing elsewhere."""
+    """Let the kernel kill this process when the thread that started it ends. Linux only; else no effect."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -23,8 +23,11 @@ def die_with_parent() -> None:
 def waking(
     selector: selectors.BaseSelector, stops: Sequence[int], ask_to_stop: Callable[[], None]
 ) -> Iterator[None]:
-    """``stops`` call ``ask_to_stop``, and they and SIGCHLD end a ``select``, which alone would sleep through
-    them: it returns a key whose data is a socket to be read empty. Main thread only."""
+    """Call ``ask_to_stop`` on the signals ``stops``, and end ``select`` on these and on SIGCHLD.
+
+    Without this, ``select`` continues after a signal. It returns a key whose data is a socket to read until
+    it is empty. Main thread only.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         ask_to_stop()

@@ -1,4 +1,4 @@
-"""The status enums, and which status may follow which."""
+"""The status enums, and their allowed transitions."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ class ModelStatus(StrEnum):
 
 
 class UploadState(StrEnum):
-    """Of an upload in parts. COMPLETING goes back to OPEN when what arrived is not what was announced."""
+    """State of an upload in parts. COMPLETING returns to OPEN if the completion fails."""
 
     OPEN = "open"
     COMPLETING = "completing"
@@ -31,7 +31,7 @@ class ExportStatus(StrEnum):
 
 
 class Tier(StrEnum):
-    """What a user has subscribed to; ``model_service.tiers`` says what that allows."""
+    """The plan of a user; ``model_service.tiers`` has its limits."""
 
     FREE = "free"
     PRO = "pro"
@@ -81,7 +81,7 @@ class DeploymentStatus(StrEnum):
     FAILED = "failed"
 
 
-# Of the deployments that inference servers host, or are about to.
+# The statuses of deployments that inference servers serve or start.
 SERVED = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE)
 
 MODEL_TRANSITIONS: dict[ModelStatus, frozenset[ModelStatus]] = {
@@ -102,8 +102,8 @@ TRAINING_TRANSITIONS: dict[TrainingStatus, frozenset[TrainingStatus]] = {
     TrainingStatus.CANCELLED: frozenset(),
 }
 
-# RUNNING → RUNNING is a second try: another worker takes over a job whose lease ran out.
-# RUNNING → PENDING is an orderly stop of the worker.
+# RUNNING → RUNNING is another attempt: a worker takes over a job whose lease has expired.
+# RUNNING → PENDING is an orderly stop of the worker, or an attempt that is repeated.
 EXPORT_TRANSITIONS: dict[ExportStatus, frozenset[ExportStatus]] = {
     ExportStatus.PENDING: frozenset({ExportStatus.RUNNING, ExportStatus.CANCELLED}),
     ExportStatus.RUNNING: frozenset(
@@ -132,7 +132,7 @@ DEPLOYMENT_TRANSITIONS: dict[DeploymentStatus, frozenset[DeploymentStatus]] = {
     DeploymentStatus.DEPLOYING: frozenset(
         {DeploymentStatus.ACTIVE, DeploymentStatus.FAILED, DeploymentStatus.INACTIVE}
     ),
-    # Never from ACTIVE to FAILED: one server's trouble is not the deployment's.
+    # Never from ACTIVE to FAILED: a problem of one server is not one of the deployment.
     DeploymentStatus.ACTIVE: frozenset({DeploymentStatus.INACTIVE}),
     DeploymentStatus.INACTIVE: frozenset({DeploymentStatus.DEPLOYING}),
     DeploymentStatus.FAILED: frozenset({DeploymentStatus.DEPLOYING}),

@@ -1,4 +1,4 @@
-"""What a tier allows, from TIERS_FILE or the file beside this one; and which tier somebody has."""
+"""The limits of each tier, from TIERS_FILE or the packaged file, and the tier of a user."""
 
 import tomllib
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ def _limit(value: Any) -> Any:
     return value
 
 
-# At most what MongoDB can count.
+# The maximum is the largest number that MongoDB can count.
 Limit = Annotated[Annotated[int, Field(ge=1, lt=2**53)] | None, BeforeValidator(_limit)]
 Price = Annotated[float, Field(ge=0, strict=True)]
 
 
 class TierLimits(BaseModel):
-    """Of one tier. A limit that is None is none. Prices are in the operator's currency."""
+    """The limits of one tier. None means no limit. Prices are in the operator's currency."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -49,7 +49,7 @@ _FILE = TypeAdapter(dict[Tier, TierLimits])
 
 
 class Tiers:
-    """Both the registry and the inference servers ask it."""
+    """The tiers, used by the registry and the inference servers."""
 
     def __init__(self, limits: Mapping[Tier, TierLimits], default: Tier | None = None) -> None:
         self._limits = dict(limits)
@@ -57,13 +57,13 @@ class Tiers:
 
     @classmethod
     def read(cls, settings: Settings) -> "Tiers":
-        """Read once, at the start.
+        """Read the tiers file, once at the start.
 
         Raises:
-            SettingsError: one line that names the file, the field and what is allowed.
+            SettingsError: one line with the file, the field and the allowed values.
         """
         limits = _read(settings.tiers_file)
-        if settings.export_limits:  # says it for all tiers; one that it does not name has no limit
+        if settings.export_limits:  # applies to all tiers; a tier that it does not name has no limit
             for tier, given in limits.items():
                 own = settings.limits_of_exports.get(tier)
                 changes = {
@@ -74,18 +74,18 @@ class Tiers:
         return cls(limits, settings.default_tier)
 
     def of(self, tier: Tier | None) -> TierLimits:
-        """What it allows; None: everything."""
+        """Return the limits of a tier; None: no limits."""
         return UNLIMITED if tier is None else self._limits[tier]
 
     def tier_of(self, name: str, own: Tier | None) -> Tier | None:
-        """The user's own tier, otherwise DEFAULT_TIER, which also holds for anonymous callers.
+        """Return the user's own tier or, without one, DEFAULT_TIER, which also applies to anonymous callers.
 
-        None: no limits, as for the service itself and the administrator.
+        Returns None (no limits) for the service itself and the administrator.
         """
         return None if name in _UNLIMITED_NAMES else (own or self._default)
 
     def of_user(self, name: str, user: Mapping[str, Any] | None) -> Tier | None:
-        """``tier_of`` a name whose document in ``users`` is this; None: there is none."""
+        """Return ``tier_of`` a name with this document in ``users``; None: there is no document."""
         own = user.get("tier") if user else None
         return self.tier_of(name, Tier(own) if own else None)
 

@@ -1,6 +1,6 @@
-"""Counts wrong credentials by client address, so that guessing is slowed.
+"""Counts wrong credentials by client address, to slow down guessing.
 
-A credential is looked up before it is counted: right ones from the same address are never refused.
+A credential is checked before it is counted: correct ones from the same address are never rejected.
 """
 
 import ipaddress
@@ -13,29 +13,29 @@ from threading import Lock
 from model_service.config import Settings
 from model_service.errors import RateLimited
 
-# Addresses that a process remembers; beyond, it forgets the one whose window began first.
+# Maximum number of addresses that a process remembers; after that, it forgets the oldest window.
 _MOST_ADDRESSES = 10_000
 
 
 class WrongKeys:
-    """One process's counts. All methods may be called by any thread."""
+    """The counts of one process. Thread-safe."""
 
     def __init__(self, limit: str, amount: int, window_s: float, clock: Callable[[], float] = time.monotonic):
         self._limit, self._amount, self._window_s, self._clock = limit, amount, window_s, clock
         self._lock = Lock()
-        # Address → end of its window and count; in the order in which the windows began.
+        # Address → end of its window, and count; in the order in which the windows began.
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     @classmethod
     def of(cls, settings: Settings) -> "WrongKeys | None":
-        """None where RATE_LIMITS is off."""
+        """Return the counter; None if RATE_LIMITS is off."""
         if settings.rate_limits == "off":
             return None
         amount, window_s = settings.wrong_key_limit
         return cls(settings.rate_limit_wrong_keys, amount, window_s)
 
     def note(self, address: str) -> None:
-        """Count a wrong credential. Raises: RateLimited: there were too many from the address."""
+        """Count a wrong credential. Raises: RateLimited: too many came from the address."""
         address = _network(address)
         moment = self._clock()
         with self._lock:
@@ -54,7 +54,7 @@ class WrongKeys:
 
 
 def _network(address: str) -> str:
-    """An IPv4 address, or the /64 of an IPv6 address, which one client owns as a whole."""
+    """Return an IPv4 address, or the /64 of an IPv6 address, which belongs to one client."""
     if ":" not in address:
         return address
     try:
