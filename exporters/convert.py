@@ -29,7 +29,7 @@ _DONE = {
 class _Attempt:
     folder: Path
     artefact: Artefact
-    runner: runners.Runner | None  # None: it does not run here
+    runner: runners.Runner | None  # None: the artefact does not run here
     fidelity: dict[str, Any]
 
 

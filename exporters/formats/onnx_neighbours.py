@@ -15,7 +15,7 @@ from . import onnx_kinds
 from .onnx_kinds import Convert
 from .onnx_nodes import Nodes
 
-_MOST_COLUMNS = 64  # each has operators of its own
+_MOST_COLUMNS = 64  # a larger search needs too many operators
 _NOTHING, _ONE = np.array(0.0), np.array(1.0)
 
 

@@ -1,4 +1,4 @@
-"""Write the nodes of one estimator into the graph that skl2onnx builds."""
+"""Add the nodes of one estimator to the graph that skl2onnx builds."""
 
 from typing import Any
 

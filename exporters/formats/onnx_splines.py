@@ -32,7 +32,7 @@ def _splines(scope: Any, operator: Any, container: Any) -> None:
     if model.extrapolation == "periodic":
         values = _into_period(node, rows, low, high - low)
     found = _evaluated(node, values, knots, np.array([one.c for one in splines], np.float64), degree)
-    if model.extrapolation == "error":  # scikit-learn rejects such rows
+    if model.extrapolation == "error":  # scikit-learn rejects rows beyond the knots
         outside = node("Or", node("Less", rows, low), node("Greater", rows, high))
         found = node("Where", _third_axis(node, outside), np.array(np.nan), found)
     elif model.extrapolation in ("constant", "linear"):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 class Tokenizer:
-    """``declared`` is the completed ``preprocessing.tokenizer`` of metadata.json, ``folder`` the package."""
+    """Tokenizes texts. ``declared``: the completed ``preprocessing.tokenizer``; ``folder``: the package."""
 
     def __init__(self, declared: Mapping[str, Any], folder: Path) -> None:
         from tokenizers import Tokenizer as Backend

@@ -127,7 +127,7 @@ def _pieces(text: str, shortest: int, longest: int) -> Iterator[str]:
 
 
 class Vectorizers:
-    """All ``parts`` of a package's vectorizer.json. ``declared``: ``vectorizer`` of metadata.json."""
+    """Counts the terms of all ``parts`` of vectorizer.json. ``declared``: ``vectorizer`` of metadata.json."""
 
     def __init__(self, declared: Mapping[str, Any], folder: Path) -> None:
         document = json.loads((folder / declared["file"]).read_text(encoding="utf-8"))

@@ -238,7 +238,7 @@ def tools() -> dict[str, str]:
 
 
 def _require_a_number(reports: Sequence[dict[str, Any]]) -> None:
-    """Fail the outputs that are empty, or nothing but NaN and infinity, in every case."""
+    """Fail the outputs that are empty, or only NaN and infinity, in every case."""
     for name in dict.fromkeys(name for report in reports for name in report["outputs"]):
         found = [report for report in reports if name in report["outputs"]]
         if all(report["outputs"][name]["reason"] in (_NO_NUMBER, _EMPTY) for report in found):

@@ -107,7 +107,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
 }
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _OF_THIS_PROCESS = ((62, 129), (234, 131))  # kill and tgkill: abort() and raise() use the latter
-_PRLIMIT = (302, 261)  # glibc's getrlimit names process 0, which is the caller
+_PRLIMIT = (302, 261)  # glibc's getrlimit passes process 0, the caller
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
 
 

@@ -37,7 +37,7 @@ _MODULES = (
 
 @dataclass(frozen=True)
 class Language:
-    """``files`` are relative to the language's folder, here and in the package; the wrapper comes first."""
+    """A language. ``files`` are relative to its folder, here and in the package; the wrapper comes first."""
 
     files: tuple[str, ...]
     formats: frozenset[str]

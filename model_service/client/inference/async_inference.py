@@ -1,4 +1,4 @@
-"""Predictions for programs on asyncio. Needs aiohttp: pip install "model-service[async]"."""
+"""The asyncio client for predictions. Needs aiohttp: pip install "model-service[async]"."""
 
 import asyncio
 import time

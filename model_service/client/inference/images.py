@@ -34,11 +34,11 @@ def is_image(value: Any) -> bool:
 
 
 def encoded(image: Any) -> tuple[bytes, str]:
-    """The bytes of an image file and their media type, for
+    """Return the bytes of an image file and their media type, for
 
-    - the path of a file, or its bytes: as they are;
-    - a picture of Pillow, or a ``uint8[H, W]``, ``uint8[H, W, 3]`` (RGB) or ``uint8[H, W, 4]`` (RGBA) array:
-      a PNG, which changes no pixel.
+    - the path of a file, or its bytes: unchanged;
+    - a Pillow image, or a ``uint8[H, W]``, ``uint8[H, W, 3]`` (RGB) or ``uint8[H, W, 4]`` (RGBA) array: a
+      PNG, which changes no pixel.
 
     Raises:
         NoSuchFile: there is no file at that path.

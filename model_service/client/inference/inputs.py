@@ -19,7 +19,7 @@ NPZ = "application/x-npz"
 
 
 def encode(inputs: Any) -> tuple[bytes, str]:
-    """The body and its Content-Type, for
+    """Return the body and its Content-Type, for
 
     - an array, or the bytes of a ``.npy`` file: binary, for a model with one input;
     - a dict of arrays and lists by input name, or the bytes of a ``.npz`` file: binary;

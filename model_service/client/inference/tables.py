@@ -12,7 +12,7 @@ FILES: Mapping[str, str] = {".csv": "text/csv", ".parquet": "application/vnd.apa
 
 
 def encode(records: Any) -> tuple[bytes, str]:
-    """The body and its Content-Type, for
+    """Return the body and its Content-Type, for
 
     - a list of records, each a dict of values by column; or one record;
     - a data frame of pandas or polars;

@@ -1,1 +1,1 @@
-"""HTTP: calls, retries, transfers in parts, events."""
+"""The client's HTTP: calls, retries, uploads in parts, events."""

@@ -1,4 +1,4 @@
-"""Server-sent events, as the service sends them: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""Server-sent events of the service: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 import json
 from collections.abc import Iterator

@@ -69,7 +69,7 @@ class Loaded:
 
 
 class Model:
-    """One package behind a lane of the engine."""
+    """One package with its lane of the engine."""
 
     def __init__(
         self,

@@ -79,7 +79,7 @@ class IndexedModel(BaseModel):
 
 
 class InferenceRequest(BaseModel):
-    """Exactly one of inputs, image, images, text, texts and the forms of a table."""
+    """An inference request has exactly one of inputs, image, images, text, texts and the forms of a table."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -3,8 +3,8 @@
 The folders:
 
     <home>/hosts/
-    └── front-XXXX/       of a serving process, locked (flock) while it lives
-        └── 0/            of a trust group: all that its model host may read
+    └── front-XXXX/       a serving process, locked (flock) while it lives
+        └── 0/            a trust group: everything that its model host may read
             └── 17/       a package
 """
 

@@ -1,4 +1,4 @@
-"""Content-Encoding of requests and answers: gzip, and deflate, which is zlib's format (RFC 9110, 8.4)."""
+"""Content-Encoding of requests and responses: gzip, and deflate, zlib's format (RFC 9110, 8.4)."""
 
 from __future__ import annotations
 
