@@ -126,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _fail(events: Events, exc: Exception) -> int:
     error = as_limit(exc) or exc
-    # an error of this software: the log gets the traceback, the owner does not
+    # An error of this software: the log gets the traceback, the owner does not
     if not isinstance(error, ExportError):
         import traceback
 

@@ -19,7 +19,7 @@ Arrays: TypeAlias = "dict[str, npt.NDArray[np.generic]]"
 VERIFIED = "verified"
 FAILED = "failed"
 NOT_EXECUTED = (
-    # the artefact cannot run where it was created, so it is not known whether it is right
+    # The artefact cannot run where it was created, so it is not known whether it is right
     "converted_not_executed"
 )
 
@@ -149,7 +149,7 @@ class Source:
     operators: frozenset[str] = frozenset()  # of a network, with its framework's names in lower case
     steps: tuple[float, ...] = ()  # the constant scales of its quantizers
     samples: Arrays | None = None  # inputs that the model's owner stored with it, checked against ``inputs``
-    # the names of the classes of the scores, if the checkpoint has them
+    # The names of the classes of the scores, if the checkpoint has them
     classes: tuple[str, ...] | None = None
     attachments: tuple[Path, ...] = ()  # files that users of the model need too: a tokenizer's, a processor's
     table: Any = None  # sources.tables.Table of an estimator whose columns have names
@@ -159,13 +159,13 @@ class Source:
     draw: Callable[[Mapping[str, tuple[int, ...]], int], Arrays] | None = None
     # Inputs that test this model better than random ones, by class, typical ones first; created on demand.
     probes: Callable[[], Iterable[tuple[str, Arrays]]] = tuple
-    # the coverage of the probes, once they are created
+    # The coverage of the probes, once they are created
     coverage: Mapping[str, int] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] | None = (
         None  # the declaration of its checkpoint, for a request without one
     )
     postprocessing: Mapping[str, Any] | None = None
-    # outputs that hold the class with the best score
+    # Outputs that hold the class with the best score
     labels: Mapping[str, Labels] = field(default_factory=dict)
     # Outputs, float[N, columns], whose columns have units of their own, like a transformer's.
     units: frozenset[str] = frozenset()

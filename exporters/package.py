@@ -137,7 +137,7 @@ def pack(folder: Path, zip_path: Path) -> None:
             info.external_attr = _MODE << 16
             info.create_system = 3
             info.compress_type = zipfile.ZIP_DEFLATED if Path(name).suffix in _TEXT else zipfile.ZIP_STORED
-            # from this, zipfile determines whether it needs zip64
+            # From this, zipfile determines whether it needs zip64
             info.file_size = (folder / name).stat().st_size
             with (folder / name).open("rb") as source, archive.open(info, "w") as target:
                 shutil.copyfileobj(source, target, _CHUNK_BYTES)

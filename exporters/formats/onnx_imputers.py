@@ -109,7 +109,9 @@ def _distances(
 
 
 def _search(node: Nodes, distances: str, lacking: npt.NDArray[np.bool_], model: Any) -> tuple[str, str]:
-    """Return (places, weights), [N, neighbours], among the rows that have the column; weight 0: none left."""
+    """Return (places, weights), [N, neighbours], of rows with the column; weight 0 if too few share a
+    column.
+    """
     if lacking.any():
         distances = node("Where", lacking[None], np.array(np.inf), distances)
     count = min(int(model.n_neighbors), int((~lacking).sum()))

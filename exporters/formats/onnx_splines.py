@@ -59,7 +59,7 @@ def _evaluated(node: Nodes, rows: str, knots: Table, coefficients: Table, degree
     """
     columns, count, functions = coefficients.shape
     inner = knots[:, degree + 1 : knots.shape[1] - degree - 1]
-    # with a single interval, this end is never passed
+    # With a single interval, this end is never passed
     inner = np.hstack([inner, np.full((columns, 1), np.inf)])
     passed = node("Cast", node("GreaterOrEqual", _third_axis(node, rows), inner), to="int64")
     interval = node("ReduceSum", passed, np.array([2]), keepdims=0)

@@ -66,9 +66,7 @@ def is_mask(spec: TensorSpec, source: Source) -> bool:
 
 
 def _masks(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
-    """Yield masks with rows that are masked completely, padded right and left, of one element, and not
-    masked.
-    """
+    """Yield masks with rows that are completely, partly or not masked; see the patterns."""
     mask = base.inputs[spec.name]
     length = mask.shape[-1]
     place = np.arange(length)

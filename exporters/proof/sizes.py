@@ -19,7 +19,7 @@ _BATCH_SIZES = (3, 1, 2, 7)
 # onnxruntime 1.31 aborts the process on an empty batch of these.
 _RECURRENT = {"lstm", "gru", "rnn", "rnn_tanh", "rnn_relu"}
 _OTHER_SIZES = (16, 24, 32, 64, 128, 224, 256)
-# Limits of all inputs of a probe together: if it is larger than the base, and if it is eight times as large.
+# The most elements of a probe's inputs: of one larger than the base, and of one eight times as large.
 _MOST_ELEMENTS = 1 << 21
 _FEW_ELEMENTS = 1 << 16
 
@@ -156,7 +156,7 @@ class _Axis:
     prober: Prober
     limit: int  # of the elements of a larger probe
     ratio: bool = False
-    # returns an error in the outputs, or None
+    # Returns an error in the outputs, or None
     accepts: Callable[[int, Case], str | None] = lambda size, case: None
     known: dict[int, Case | None] = field(default_factory=dict)  # size → its case, or None if rejected
     step: int = 1

@@ -174,7 +174,7 @@ def compare_outputs(
             reports[name] = _compare_derived(name, actual, precision, derived)
             continue
         found, label = actual.get(name), labels.get(name)
-        # a file may declare any classes
+        # A file may declare any classes
         if label is None or expected[label.scores].shape[1] != len(label.classes):
             reports[name] = _compare(array, found, precision, usual.get(name))
             continue

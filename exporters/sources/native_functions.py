@@ -18,7 +18,7 @@ def check_functions(part: Any) -> None:
     if isinstance(part, partial):
         require_code(_is_check(part), "a function with arguments")
     if _is_check(state.get("func")):
-        # in histogram gradient boosting with categories, this function returns its input
+        # In histogram gradient boosting with categories, this function returns its input
         state["func"] = None
     if kind in ("FunctionTransformer", "TransformedTargetRegressor"):
         given = [state.get(name) for name in ("func", "inverse_func")]

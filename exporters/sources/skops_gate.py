@@ -135,7 +135,7 @@ def _trusted(schema: Any, archive: zipfile.ZipFile) -> set[str]:
 
 
 def _is_check(entry: dict[str, Any], others: set[Any]) -> bool:
-    """Return whether a partial calls ``check_array``. ``others``: the ids of all other entries."""
+    """Return whether a partial calls ``check_array``. ``others``: ids of entries of anything else."""
     content = entry.get("content")
     function = content.get("func") if isinstance(content, dict) else None
     return isinstance(function, dict) and _named(function) == _CHECK and function.get("__id__") not in others

@@ -18,7 +18,7 @@ from .trees import LEAF, Tree, fitted_trees
 Rows = npt.NDArray[np.floating[Any]]
 _MOST_SPLITS = 10_000  # with rows of their own
 _FEW_SPLITS = 3_000  # up to this number, each split has several rows
-# per split, each from another row: both sides of a split may return the same output for one row
+# Per split, each from another row: both sides of a split may return the same output for one row
 _MOST_TURNS = 12
 _MOST_CODES = 10_000  # pairs of a split and a category
 NOT_INVERTED = (AttributeError, IndexError, TypeError, ValueError)

@@ -41,7 +41,7 @@ class Language:
 
     files: tuple[str, ...]
     formats: frozenset[str]
-    # path in the language's folder → file that is copied unchanged
+    # Path in the language's folder → file that is copied unchanged
     copied: Mapping[str, Path] = field(default_factory=dict)
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)  # file → the formats that need it
     why_not: Mapping[str, str] = field(default_factory=dict)  # format → why there is no wrapper

@@ -142,7 +142,7 @@ class DeploymentCalls(Calls):
         return self._act(deployment_id, "deactivate", {})
 
     def rollback_deployment(self, deployment_id: str, revision: int | None = None) -> Deployment:
-        """Return to the routing of an earlier revision, as a new revision.
+        """Restore an earlier revision, as a new revision.
 
         Args:
             revision: one of its last five; by default the newest with other traffic.

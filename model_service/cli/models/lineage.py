@@ -65,7 +65,7 @@ def compare(context: typer.Context, model_id: ModelId, other_id: Other, as_json:
         *(("dataset info", *row) for row in _changes(found.get("dataset_info", _NONE))),
         *(("signature", *row) for row in _changes(found["signature"])),
     ]
-    # repeating the same name would need too much space
+    # Repeating the same name would need too much space
     names = (found["from"]["version"], found["to"]["version"])
     if found["from"]["name"] != found["to"]["name"]:
         names = (before, after)

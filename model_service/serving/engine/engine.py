@@ -187,7 +187,7 @@ class Lane:
         self._waiting: deque[_Request] = deque()
         self._running = 0  # batches in threads, running or ready to run
         self._turns = FairSemaphore(engine.lanes)
-        # after a batch that ended a model host, because the responsible input is unknown
+        # After a batch that ended a model host, because the responsible input is unknown
         self._alone_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -336,7 +336,7 @@ class Lane:
                     outcome = _outcome(wanted, answer.outputs, answer.seconds)
             except ValueError as exc:
                 outcome = exc
-            # requests that were cancelled before the run have no part in it
+            # Requests that were cancelled before the run have no part in it
             self._done(wanted or batch, outcome)
 
         self._engine.began()

@@ -80,7 +80,7 @@ class Host:
         self._kept: list[Document] | None = None
         self._told: list[Document] = []
         self.ready = threading.Event()
-        # the time.monotonic() of the last successful query of the served deployments
+        # The time.monotonic() of the last successful query of the served deployments
         self.known_of = -math.inf
 
     def start(self) -> None:

@@ -234,7 +234,7 @@ class InferenceHandler:
         tally: _Tally,
         take: Callable[[int], None],
     ) -> Answer:
-        # the time that a client takes to send is not counted as the model's
+        # The time that a client takes to send is not counted as the model's
         began = tally.began = time.perf_counter()
         large = len(body) > _LARGE_BYTES or adapter.is_packed(body, scope)
         decoded = await _call(adapter.read, body, scope, self._bodies.most_bytes, aside=large)

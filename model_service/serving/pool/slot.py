@@ -86,8 +86,7 @@ class Slot:
             self.popen.send_signal(number)
 
     def bury(self) -> tuple[str, float]:
-        """Clean up after the process's end; return how it ended, and the pause before the next one in
-        seconds.
+        """Clean up after the process's end; return how it ended, and the seconds until the next one.
 
         A process that worked is replaced immediately; the pause grows with each one that does not last.
         """
