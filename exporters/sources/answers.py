@@ -3,13 +3,13 @@
 The names are those of skl2onnx and onnxmltools. Floats have the estimator's own dtype:
 
 ==============  ============================================================================================
-a classifier    ``probabilities`` float[batch, classes], or ``scores`` where it has none, which come first
-                as a classifier's scores do everywhere here; then ``label`` int64[batch]. A class that is no
-                integer is labelled by its place in ``classes_``, whose names are the source's ``classes``
+a classifier    ``probabilities`` float[batch, classes], or ``scores`` if it has none; then ``label``
+                int64[batch]. The label of a class that is no integer is its index in ``classes_``, whose
+                names are the source's ``classes``
 a regressor     ``variable`` float[batch, targets]
 a transformer   ``variable`` float[batch, columns]
-a clusterer or  ``scores`` float[batch, k], the distances from the centres or the decision function, and
-outlier finder  where it has either; ``label`` int64[batch]
+a clusterer or  ``scores`` float[batch, k], the distances from the centres or the decision function, if it
+outlier finder  has either; ``label`` int64[batch]
 ==============  ============================================================================================
 """
 

@@ -2,7 +2,7 @@
 
     <home>/serving/
     ├── <sha256 of the package>/     verified, on disk to the last byte, then renamed to this name
-    └── .fetch-XXXX/ .removed-XXXX/  on the way in and out
+    └── .fetch-XXXX/ .removed-XXXX/  temporary: downloads and removals
 
 The processes of a machine share the folder. A process that loads or serves a package holds a lock (flock) on
 its folder; the kernel releases it when the process ends. Within a process, one thread uses the store.
