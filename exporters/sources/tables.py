@@ -116,7 +116,7 @@ def takes(
 
 
 def of(estimator: Any) -> Table | None:
-    """Return the table of an estimator; None if its columns have no names, or all are read as numbers.
+    """Return the table of an estimator; None if its columns have no names of their own.
 
     Raises:
         InvalidSource: strings that cannot be replaced by indices of categories, with the cause.

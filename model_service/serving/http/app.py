@@ -73,7 +73,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class ManagedElsewhere(InvalidRequest):
-    """The request would load or unload a model, which only the registry does through deployments."""
+    """The request would unload a model, which is done through its deployment in the registry."""
 
     code = "managed_by_the_registry"
 

@@ -26,7 +26,7 @@ class PortTaken(Exception):
 
 
 class Listeners:
-    """Opens no socket yet. Raises PortTaken."""
+    """The open sockets; none at first. Raises PortTaken."""
 
     def __init__(self, host: str, port: int) -> None:
         try:

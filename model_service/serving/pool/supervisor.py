@@ -120,7 +120,7 @@ class Pool:
             self._listeners = Listeners(hello["host"], hello["port"])
             self._scaler = Scaler(hello["max_processes"] if sys.platform == "linux" else 1)
             tell("info", "pool.started", address=f"{hello['host']}:{hello['port']}")
-            self._serve(slot)  # if it is the only process, /health reports its progress
+            self._serve(slot)  # the first one serves immediately: /health reports its progress
         if "ready" in message:
             slot.ready = self._proven = True
             seconds = round(time.monotonic() - slot.started, 3)
