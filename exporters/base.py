@@ -66,8 +66,9 @@ Progress = Callable[[str, float, str], None]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. An integer in ``shape`` is fixed; for a name, the caller chooses the size at run
-    time.
+    """One input or output. An integer in ``shape`` is fixed.
+
+    For a name, the caller chooses the size at run time.
     """
 
     name: str

@@ -211,8 +211,9 @@ def _compare(source: Source, asked: list[Case], artefact: Artefact, runner: runn
 def _without_running(
     source: Source, asked: list[Case], artefact: Artefact, folder: Path, why_not: str
 ) -> dict[str, Any]:
-    """Return the fidelity of an artefact that does not run here, with its stand-in's; a wrong one is a
-    failure.
+    """Return the fidelity report of an artefact that does not run here.
+
+    If it has a stand-in, the stand-in is compared, and a wrong one fails the export.
     """
     fidelity = verify.not_executed(why_not)
     if artefact.stand_in is None:

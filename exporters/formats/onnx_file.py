@@ -79,8 +79,9 @@ def _size_bytes(tensor: Any) -> int:
 
 
 def _rename(dim: Any, source: Source) -> None:
-    """Rename an output's axis by the names of the inputs' axes; an axis that depends on a fixed one is left
-    open.
+    """Rename an output's axis by the names of the inputs' axes.
+
+    An axis that depends on a fixed one is left open.
     """
     if not dim.dim_param:
         return

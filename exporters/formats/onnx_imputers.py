@@ -109,8 +109,9 @@ def _distances(
 
 
 def _search(node: Nodes, distances: str, lacking: npt.NDArray[np.bool_], model: Any) -> tuple[str, str]:
-    """Return (places, weights), [N, neighbours], of rows with the column; weight 0 if too few share a
-    column.
+    """Return (places, weights), [N, neighbours], of the nearest rows that have the column.
+
+    A weight is 0 if too few rows share a column with the input.
     """
     if lacking.any():
         distances = node("Where", lacking[None], np.array(np.inf), distances)

@@ -75,8 +75,9 @@ class Nodes:
         self.finish(scores, operator, output=1)
 
     def finish_label(self, place: str, operator: Any) -> None:
-        """Set the first output to the class at each ``place`` int64[N], or to the place if there are no
-        classes.
+        """Set the first output to the label of each ``place`` int64[N].
+
+        The label is the class at that index of ``classes_``, or the index itself if there are no classes.
         """
         classes = np.asarray(getattr(operator.raw_operator, "classes_", []))
         if classes.dtype.kind in "iu" and len(classes):

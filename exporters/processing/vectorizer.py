@@ -135,7 +135,8 @@ class Vectorizers:
         self._parts = [Vectorizer(part) for part in document["parts"]]
 
     def __call__(self, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
-        """Return float32[texts, terms of all parts] for the model's input. Raises ValueError as
-        ``counts``.
+        """Return float32[texts, terms of all parts] for the model's input.
+
+        Raises ValueError as ``counts``.
         """
         return {self._input: np.hstack([part.counts(texts) for part in self._parts])}

@@ -55,8 +55,9 @@ def rows(inputs: Arrays) -> int:
 
 
 def _worst(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the failing output of one case, or, if all pass, the output whose element is nearest to its
-    tolerance.
+    """Return the failing output of one case.
+
+    If all pass, return the output whose element is nearest to its tolerance.
     """
     if "error" in report:
         return {"case": report["case"], "error": report["error"]}

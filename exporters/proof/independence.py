@@ -110,7 +110,8 @@ def _nan(array: _Rows) -> _Rows:
 
 
 def _filled(array: _Rows, choose: Callable[[_Rows], Any]) -> _Rows:
-    """Return a row filled with one value of the array; for a dtype without an order, such as text, its first
-    row.
+    """Return a row filled with one value of the array.
+
+    For a dtype without an order, such as text, return its first row.
     """
     return np.full_like(array[:1], choose(array)) if array.dtype.kind in "biuf" and array.size else array[:1]

@@ -190,8 +190,9 @@ class _Axis:
         return len(self.works()) > 1
 
     def takes(self, size: int) -> bool:
-        """Return whether the source accepts a size. False also if the size is not allowed or too large to
-        try.
+        """Return whether the source accepts a size.
+
+        The result is also False if the size is not allowed or too large to try.
         """
         if size not in self.known and self._may_ask(size):
             label = ",".join(f"{name}={value}" for name, value in self._moved(size).items())

@@ -68,8 +68,9 @@ def _multiples(size: int, step: float) -> npt.NDArray[np.float64]:
 
 
 def _ranges(size: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
-    """Yield both ends of a range and ties in it, counted from its end and from zero; more ranges if it is
-    small.
+    """Yield both ends of a range and ties in it, counted from its end and from zero.
+
+    A small input gets several ranges.
     """
     random = np.random.default_rng(seed)
     for _ in range(max(1, min(16, _FEW_ELEMENTS // max(size, 1)))):

@@ -194,9 +194,7 @@ def compare_outputs(
 def _compare_derived(
     name: str, actual: Mapping[str, npt.NDArray[Any]], precision: str | None, derived: Derived
 ) -> dict[str, Any]:
-    """Compare with the output computed from the artefact's other outputs, which are compared with the
-    source's.
-    """
+    """Compare with the output computed from the artefact's other outputs (compared separately)."""
     found = actual.get(name)
     try:
         array = derived[name](actual)
@@ -329,8 +327,9 @@ def _cosine(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> fl
 
 
 def _top1(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float | None:
-    """Return the share of rows whose largest element is at the same index; for scores, ``float[...,
-    classes]``.
+    """Return the share of rows whose largest element is at the same index.
+
+    The arrays are scores, ``float[..., classes]``; None for other arrays.
     """
     if expected.dtype.kind != "f" or expected.ndim < 2 or expected.shape[-1] < 2:
         return None

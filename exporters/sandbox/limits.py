@@ -41,8 +41,9 @@ def check(limits: Mapping[str, Any] | None) -> dict[str, int]:
 
 
 def isolate_network() -> str:
-    """Leave the network. Return ``isolated``, or ``open: <reason>``. Works only before a second thread
-    starts.
+    """Leave the network. Return ``isolated``, or ``open: <reason>``.
+
+    Works only before a second thread starts.
     """
     if sys.platform != "linux":
         return f"open: not supported on {sys.platform}"

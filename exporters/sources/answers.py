@@ -122,8 +122,9 @@ def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
         return lambda rows: {"label": label(rows)}
 
     def scores(rows: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
-        """Return one score per class. For two classes scikit-learn returns the second's; the first's is its
-        negative.
+        """Return one score per class.
+
+        For two classes, scikit-learn returns only the second one's score; the first one's is its negative.
         """
         found: npt.NDArray[Any] = _columns(estimator.decision_function(rows))
         return np.hstack([-found, found]) if len(classes) == 2 and found.shape[1] == 1 else found

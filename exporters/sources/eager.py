@@ -79,9 +79,7 @@ def load(kind: str, network: Network) -> Source:
             return tensors(call(*flat))
 
     class Traced(Named):
-        """Returns outputs without names, as a trace has none: nested as in the network, or a tuple for a
-        dict.
-        """
+        """Returns outputs without names, as a trace has none: nested like the network's, or a tuple."""
 
         def forward(self, *flat: Any) -> Any:
             value = call(*flat)

@@ -264,8 +264,9 @@ def _above_zero(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _width(estimator: Any) -> Any:
-    """Return the number of columns; a pipeline reads it from its first step only, which may be
-    "passthrough".
+    """Return the number of columns.
+
+    A pipeline reads it from its first step only, which may be "passthrough".
     """
     while hasattr(estimator, "steps"):
         estimator = next((step for _, step in estimator.steps if not isinstance(step, str) and step), None)

@@ -200,8 +200,9 @@ def _model_class(document: Mapping[str, Any], config: Any) -> Any:
 
 
 def _with_weights(model_class: Any, config: Any, weights: dict[str, Any]) -> Any:
-    """Load the weights by ``from_pretrained``, which handles renamed weights; without a path it reads no
-    file.
+    """Load the weights by ``from_pretrained``, which handles renamed weights.
+
+    Without a path it reads no file.
     """
     import torch
 

@@ -128,9 +128,7 @@ def _categories(part: Any) -> list[Any]:
 
 
 def _check_order(estimator: Any) -> None:
-    """Check the encoder: with categories, columns are encoded and reordered, and their number must not
-    change.
-    """
+    """Check the encoder of categories: it encodes and reorders columns, and must keep their number."""
     before = getattr(estimator, "_preprocessor", None)
     if before is None:
         return

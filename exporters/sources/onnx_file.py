@@ -181,8 +181,9 @@ def _calculate(node: ast.expr, sizes: Mapping[str, int]) -> int:
 
 
 def _integers(model: Any, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[int, int]]:
-    """Return each integer input's range: the rows of the table that it indexes, a byte's range, or 0 and
-    1.
+    """Return the range of each integer input.
+
+    It is that of the rows of the table that it indexes, of a byte, or 0 and 1.
     """
     consumers: dict[str, list[Any]] = {}
     for node in model.graph.node:

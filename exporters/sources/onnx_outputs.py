@@ -70,8 +70,9 @@ def _labels_of(node: Any) -> list[Label]:
 
 
 def _labels_of_classifier(nodes: Iterable[Any]) -> list[Label]:
-    """Return the labels of the model's only classifier; none if it has several, like the parts of an
-    ensemble.
+    """Return the labels of the model's only classifier.
+
+    The list is empty if it has several classifiers, like the parts of an ensemble.
     """
     found = [labels for node in nodes if node.domain == _ML and (labels := _labels_of(node))]
     return found[0] if len(found) == 1 else []

@@ -96,9 +96,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
 
 
 def _read(path: Path) -> Any:
-    """Call ``torch.export.load`` without its fallback to an older, pickled layout that the gate did not
-    check.
-    """
+    """Load the program without torch's fallback to an older, pickled layout, which the gate did not check."""
     from torch.export.pt2_archive._package import load_pt2
 
     try:

@@ -162,8 +162,9 @@ def _made(
     start: npt.NDArray[np.float64],
     columns: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Return float64[turns * splits, k, columns]: rows that reach each split, with its ``values`` [splits,
-    k].
+    """Return rows that reach each split, with its ``values`` [splits, k].
+
+    The result is float64[turns * splits, k, columns].
     """
     made = np.empty((turns * len(splits), values.shape[1], start.shape[1]), np.float64)
     for number in range(len(made)):

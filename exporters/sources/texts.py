@@ -36,8 +36,9 @@ _MOST_WORDS = 40  # of a typical text
 
 @dataclass(frozen=True)
 class Texts:
-    """``counting``: those of the ``vectorizers``, whose counts are concatenated. ``program`` takes the
-    counts.
+    """The vectorizers of an estimator. ``program`` is the estimator that takes their counts.
+
+    ``counting``: for each of the ``vectorizers``, the counter whose counts are concatenated.
     """
 
     vectorizers: tuple[Any, ...]
@@ -76,8 +77,9 @@ class Texts:
     def answered(
         self, by_texts: Callable[[Any], Arrays], by_counts: Callable[[Rows], Arrays]
     ) -> Callable[[Rows], Arrays]:
-        """Return a function that uses the original estimator for rows of known texts, and the program for
-        others.
+        """Return a function from rows to outputs.
+
+        It calls the original estimator for rows of known texts, and the program for other rows.
         """
 
         def answer(rows: Rows) -> Arrays:

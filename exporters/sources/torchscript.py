@@ -13,8 +13,11 @@ from .tensors import flatten_outputs, to_numpy, to_torch
 
 
 def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
-    """Load the module as a source. Raises InvalidSource, UnsafeCheckpoint; UnsupportedOption for
-    ``inputs``.
+    """Load the module as a source.
+
+    Raises:
+        InvalidSource, UnsafeCheckpoint: as ``read``.
+        UnsupportedOption: ``inputs`` is missing or wrong.
     """
     import torch
 

@@ -57,7 +57,7 @@ class DatasetCalls(Calls):
         return self._transport.json("DELETE", _url(dataset_id))
 
     def dataset_usage(self, dataset_id: str, *, limit: int | None = None) -> dict[str, Any]:
-        """Return the newest ``training_jobs`` that used it, with its ``roles``, and ``models`` created from
+        """Return the newest ``training_jobs`` that used it, with its ``roles``, and ``models`` made from
         it.
         """
         return self._transport.json("GET", f"{_url(dataset_id)}/usage", query={"limit": limit})

@@ -56,8 +56,11 @@ class DeploymentCalls(Calls):
         return Deployment.from_json(self._transport.create(DEPLOYMENTS, given))
 
     def get_deployment(self, deployment_id: str) -> Deployment:
-        """Return a deployment. Raises NotFound; Conflict if several have this name, with
-        ``details["ids"]``.
+        """Return a deployment.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: several have this name; ``details["ids"]`` lists them.
         """
         return Deployment.from_json(self._transport.json("GET", deployment_url(deployment_id)))
 
@@ -121,9 +124,7 @@ class DeploymentCalls(Calls):
         max_replicas: int | None = None,
         target_utilization: int | None = None,
     ) -> Deployment:
-        """Set the number of ``replicas``, or limits between which the pool keeps ``target_utilization``
-        percent.
-        """
+        """Set the number of ``replicas``, or its limits and the ``target_utilization`` in percent."""
         bounds = {
             "replicas": replicas,
             "min_replicas": min_replicas,

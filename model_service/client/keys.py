@@ -49,8 +49,9 @@ class KeyCalls(Calls):
         return self._page(KEYS, "keys", Key, {"owner": owner, "page": page, "limit": limit})
 
     def rotate_key(self, key_id: str, *, grace_s: int = 0) -> Key:
-        """Replace the key's text, which is returned only here; the old one works for ``grace_s`` more
-        seconds.
+        """Replace the key's text, which is returned only here.
+
+        The old one works for ``grace_s`` more seconds.
         """
         return Key.from_json(
             self._transport.json("POST", f"{_url(key_id)}/rotate", data={"grace_s": grace_s})

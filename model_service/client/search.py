@@ -73,7 +73,7 @@ class SearchCalls(Calls):
         return self._transport.json("GET", "/api/v1/statistics")
 
     def download_statistics(self, *, days: int | None = None) -> dict[str, Any]:
-        """Return the downloads of each of the last ``days`` days (30 by default), today last, and their
+        """Return the downloads of each of the last ``days`` days (by default 30), today last, and the
         total.
         """
         return self._transport.json("GET", "/api/v1/statistics/downloads", query={"days": days})

@@ -18,9 +18,7 @@ PasswordStdin = Annotated[
 
 
 def asked_password(from_stdin: bool, prompt: str = "Password", *, twice: bool = False) -> str:
-    """Read a password from a hidden prompt or standard input, never from an argument, which others can
-    see.
-    """
+    """Read a password from a hidden prompt or standard input, never from an argument."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))

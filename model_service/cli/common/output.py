@@ -54,9 +54,7 @@ def footer(page: Page[Any]) -> str:
 
 @contextmanager
 def waiting(what: str, afterwards: str) -> Iterator[None]:
-    """While the command waits for ``what``: after a timeout or Ctrl-C, print that it continues, and
-    ``afterwards``.
-    """
+    """Wait for ``what``. After a timeout or Ctrl-C, print that it continues, and ``afterwards``."""
     try:
         yield
     except WaitTimedOut as exc:

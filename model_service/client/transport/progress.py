@@ -41,9 +41,7 @@ class _RichBar:
         from rich.text import Text
 
         class Speed(progress.TransferSpeedColumn):
-            """Shows nothing instead of rich's ``?`` while the speed is unknown, for example after a single
-            step.
-            """
+            """Shows nothing instead of rich's ``?`` while the speed is unknown, as after a single step."""
 
             def render(self, task: progress.Task) -> Text:
                 return super().render(task) if task.finished_speed or task.speed else Text()

@@ -32,8 +32,9 @@ class Kills:
         self._callers: dict[str, float] = {}
 
     def note(self, inputs: Arrays, caller: str, how: str) -> None:
-        """Record an input that ended a process. ``caller``: the id of a key, or empty, for example for a
-        shadow.
+        """Record an input that ended a process.
+
+        ``caller``: the id of a key, or empty, for example for a shadow.
         """
         now = self._clock()
         with self._lock:

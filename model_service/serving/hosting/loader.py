@@ -37,8 +37,9 @@ class Outcome:
 
 
 class Loader:
-    """``server`` names this server, also after a restart, without dots. ``notify``: called after each
-    load.
+    """Loads packages. ``server`` names this server, without dots; a restarted server has the same name.
+
+    ``notify``: called after each load.
     """
 
     def __init__(

@@ -162,8 +162,9 @@ class Dispatcher:
         self._finish(run, outcome)
 
     def _overdue(self, process: HostProcess, run: Run) -> None:
-        """End a run whose time is over. It counts from the run's start, because runs wait for others in the
-        host.
+        """End a run whose time is over.
+
+        The time counts from the run's start in the host, where it may have waited for another run.
         """
         connection = run.connection
         if connection is None:

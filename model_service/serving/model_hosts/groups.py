@@ -118,9 +118,7 @@ class ModelHosts:
         os.close(self._locked)
 
     def _forget_aside(self, *arguments: Any) -> None:
-        """Unload in a new thread: the garbage collector may call this in a thread that holds one of the
-        locks.
-        """
+        """Unload in a new thread: garbage collection may call this in a thread that holds a lock."""
         threading.Thread(target=self._forget, args=arguments, name="model-forgotten", daemon=True).start()
 
     def _forget(self, key: tuple[str, bool], group: _Group, number: int) -> None:

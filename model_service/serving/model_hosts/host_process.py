@@ -26,8 +26,9 @@ _LAST_WORDS_BYTES = 2000
 
 @dataclass(frozen=True)
 class Limits:
-    """``memory_bytes``: the memory that a host may allocate. ``tensor_bytes``: inputs and outputs of one
-    run.
+    """The limits of a model host.
+
+    ``memory_bytes``: the memory that it may allocate. ``tensor_bytes``: inputs and outputs of one run.
     """
 
     memory_bytes: int
@@ -92,8 +93,9 @@ class HostProcess:
     def connection(
         self, loop: asyncio.AbstractEventLoop, answered: Callable[[Connection], None]
     ) -> Connection:
-        """Return an idle connection of this loop, or a new one; on the loop's thread. Raises
-        channel.Closed.
+        """Return an idle connection of this loop, or a new one.
+
+        Called on the loop's thread. Raises channel.Closed.
         """
         idle = self._idle[loop]
         if idle:

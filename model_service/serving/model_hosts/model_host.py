@@ -39,8 +39,9 @@ class _Package:
 
 
 class ModelHost:
-    """``name``: of its trust group. ``folder``: the folder that it may read; its packages are linked
-    there.
+    """A model host. ``name`` is that of its trust group.
+
+    ``folder``: the only folder that it may read; its packages are linked there.
     """
 
     def __init__(self, name: str, program: Sequence[str], folder: Path, limits: Limits, *, gpu: bool) -> None:

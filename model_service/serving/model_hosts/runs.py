@@ -25,8 +25,9 @@ class RunStopped(Exception):
 
 
 class RunKilled(Exception):
-    """The run ended the host's process, or the process was killed because of the run. The text has the
-    reason.
+    """The run ended the host's process, or the process was killed because of the run.
+
+    The text has the reason.
     """
 
 

@@ -80,7 +80,7 @@ class Control:
     def follow(
         self, obey: Callable[[dict[str, Any], socket.socket | None], None], *, lost: Callable[[], None]
     ) -> None:
-        """Start the reading thread, which calls ``obey`` for each message, and ``lost`` at the supervisor's
+        """Start the reading thread. It calls ``obey`` for each message, and ``lost`` at the supervisor's
         end.
         """
         threading.Thread(target=self._read, args=(obey, lost), name="control", daemon=True).start()

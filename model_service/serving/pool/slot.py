@@ -61,8 +61,9 @@ class Slot:
         self.started = time.monotonic()
 
     def messages(self) -> list[dict[str, Any]] | None:
-        """Return the received messages; None if the process closed its end. Call it when data is
-        available.
+        """Return the received messages; None if the process closed its end.
+
+        Call it when data is available.
         """
         assert self.control is not None
         try:

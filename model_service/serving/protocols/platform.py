@@ -202,9 +202,7 @@ def answer(
 
 
 def told(deployment_id: str, model_version: str, member: str, latency_ms: float) -> list[tuple[str, str]]:
-    """Return the headers with deployment, model and latency, for a response whose body has no place for
-    them.
-    """
+    """Return the headers with deployment, model and latency, for responses without JSON."""
     return [
         ("x-deployment-id", deployment_id),
         ("x-model-version", model_version),
@@ -274,8 +272,9 @@ def _text(part: forms.Part) -> str:
 
 
 def _written(given: Mapping[str, str]) -> dict[str, Any]:
-    """Convert text fields to numbers if numbers are expected. An invalid one stays a text, and is refused
-    later.
+    """Convert text fields to numbers if numbers are expected.
+
+    An invalid one stays a text, and is refused later.
     """
     return {name: _number(text) if name in _CHOICES else text for name, text in given.items()}
 
@@ -294,9 +293,7 @@ def _are_texts(given: Any) -> bool:
 
 
 def _several(kind: str, given: Any) -> list[Any]:
-    """Return the items of ``images``, ``texts`` and ``inputs`` of texts, or the one of ``image`` or
-    ``text``.
-    """
+    """Return the items of ``images``, ``texts``, ``inputs`` of texts, ``image`` or ``text``."""
     if kind in ("image", "text"):
         given = [given]
     if not isinstance(given, list) or not given:

@@ -51,8 +51,9 @@ _JSON_NAMES = {str: "text", type(None): "null", list: "lists", dict: "objects"}
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One input of a model. ``fixed``: no axis has a size that the caller chooses. ``code``: struct's
-    letter.
+    """One input of a model. ``fixed``: no axis has a size that the caller chooses.
+
+    ``code``: struct's letter.
     """
 
     name: str

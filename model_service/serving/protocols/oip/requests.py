@@ -23,8 +23,9 @@ _MAX_AXES = 64
 
 
 class Wanted(NamedTuple):
-    """A requested output. ``classes``: return this number of best classes instead of the tensor; 0: the
-    tensor.
+    """A requested output.
+
+    ``classes``: the number of best classes to return instead of the tensor; 0: return the tensor.
     """
 
     name: str
@@ -34,8 +35,9 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class Request:
-    """``wanted`` None: all outputs, ``binary`` or not. ``labels``: the class names, if classes are
-    requested.
+    """A decoded request.
+
+    ``wanted`` None: all outputs, ``binary`` or not. ``labels``: the class names, if classes are requested.
     """
 
     inputs: Arrays
