@@ -187,7 +187,8 @@ class Lane:
         self._waiting: deque[_Request] = deque()
         self._running = 0  # batches in threads, running or ready to run
         self._turns = FairSemaphore(engine.lanes)
-        # After a batch that ended a model host, because the responsible input is unknown
+        # Until this time requests run alone: a batch ended a model host, and its responsible input is
+        # unknown.
         self._alone_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 

@@ -19,7 +19,7 @@ Sources = Mapping[str, str]
 
 
 class Ensemble:
-    """Its inputs are those that no member produces; its outputs are those of the last member."""
+    """A chain of members. Its inputs are those that no member produces; its outputs the last member's."""
 
     def __init__(self, name: str, steps: Sequence[tuple[Model, Sources | None]]) -> None:
         """Connect the steps. Raises LoadFailed if an input has no source, or the source does not fit."""

@@ -1,4 +1,4 @@
-"""Decides from the results of a revision whether the deployment must be rolled back automatically.
+"""Automatic rollback: decide from the results of a revision whether to return to the previous one.
 
 One guard watches one live revision in one process; the first process with enough requests decides. It counts
 results that depend on the model. Errors of the client (4xx) are left out, because they are fast and would

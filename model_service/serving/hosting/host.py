@@ -50,7 +50,7 @@ class Failure:
 
 
 class Host:
-    """``server`` names this server, without dots; a restarted server has the same name."""
+    """Hosts deployments. ``server`` names this server, without dots, and is the same after a restart."""
 
     def __init__(
         self,
@@ -281,7 +281,7 @@ class Host:
         )
 
     def _is_awaited(self, deployment_id: str) -> bool:
-        """Return whether it keeps the server from being ready: not after MAX_LOAD_ATTEMPTS failures."""
+        """Return whether the server waits for it to be ready: not after MAX_LOAD_ATTEMPTS failures."""
         failure = self._failures.get(deployment_id)
         given_up = failure is not None and failure.times >= MAX_LOAD_ATTEMPTS
         served = self._served is not None and deployment_id in self._served

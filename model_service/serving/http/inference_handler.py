@@ -76,7 +76,7 @@ class ProtocolAdapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecodedBody:
-    """``slow``: ``of`` decodes images or texts, or the response does: not for the event loop."""
+    """A decoded body. ``slow``: images or texts take too long to decode or encode on the event loop."""
 
     model: str | None
     of: Callable[[Member], Any]
@@ -276,7 +276,9 @@ class InferenceHandler:
 
 
 def _require_room(hosted: LoadedDeployment) -> None:
-    """Raises TooManyAtOnce. A body that has not arrived takes no slot: slow senders exclude nobody."""
+    """Raises TooManyAtOnce. A body that has not arrived takes no slot, so slow senders block no other
+    client.
+    """
     if hosted.flight.requests >= hosted.max_concurrency:
         raise TooManyAtOnce(
             f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."

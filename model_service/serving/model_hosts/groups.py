@@ -136,7 +136,7 @@ class ModelHosts:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the folders of ended processes, which nobody locks."""
+    """Remove the folders of ended processes, which are not locked."""
     for folder in parent.glob("front-*"):
         try:
             if time.time() - folder.stat().st_mtime < _YOUNG_S:
