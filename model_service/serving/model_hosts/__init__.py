@@ -1,9 +1,9 @@
 """Model hosts: processes that load and run models, apart from the front, which has the network and the keys.
 
     front (InferenceApp, Engine, Lane)                      model host, one for each trust group
-    groups.ModelHosts      which group a package is of
+    groups.ModelHosts      the trust group of a package
     model_host.ModelHost   starts, kills, restarts it  ───  process: confines itself, then
-    runs.HostedModel       a Lane's way into it             worker: loads packages, runs models
+    runs.HostedModel       its interface for a Lane             worker: loads packages, runs models
     dispatcher.Dispatcher  sends runs, reads answers
     connection.Connection  one run at a time           ───  a thread each
     tensors in shared memory (memory.py), messages by a Unix socket (channel.py)
