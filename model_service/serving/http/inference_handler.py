@@ -276,7 +276,7 @@ class InferenceHandler:
 
 
 def _require_room(hosted: LoadedDeployment) -> None:
-    """Raises TooManyAtOnce. A body takes no slot before it has arrived, so slow senders block nobody."""
+    """Raises TooManyAtOnce. A body takes no slot before it has arrived, so slow senders block no others."""
     if hosted.flight.requests >= hosted.max_concurrency:
         raise TooManyAtOnce(
             f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."

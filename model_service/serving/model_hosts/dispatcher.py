@@ -172,7 +172,7 @@ class Dispatcher:
         now = time.monotonic()
         began = connection.memory.began_ns / 1e9
         started = now if began <= 0 else min(max(began, run.sent), now)
-        # an upper limit, whatever start the host reports
+        # An upper limit, whatever start the host reports.
         due = min(started, run.sent + run.timeout_s) + run.timeout_s
         if due > now + 1e-3:
             run.timer = run.loop.call_later(due - now, self._overdue, process, run)
