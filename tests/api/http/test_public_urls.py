@@ -69,7 +69,7 @@ def test_urls_are_built_in_one_place() -> None:
     """No other module asks where it is, or sends a path of its own as a link."""
     builds = re.compile(
         r"\b(host_url|url_root|base_url|script_root|root_path|url_for)\b"
-        r"|Location\"\] = (?!link\()|\burl=(f?\"|')|redirect\((f?\"|')"
+        r"|Location\"\] = (?!link\()|(?<!-)\burl=(f?\"|')|redirect\((f?\"|')"
     )
     found = {
         f"{path.name}: {line.strip()}"

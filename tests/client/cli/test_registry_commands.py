@@ -53,7 +53,7 @@ def test_register_search_alias_download(service_url: str, tmp_path: Path) -> Non
 
 
 def test_the_tour_in_the_readme(service_url: str, tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     commands, code = re.findall(
         r"```(?:bash|python)\n(.*?)```", readme.partition("## A tour of the registry")[2], re.DOTALL
     )[:2]
