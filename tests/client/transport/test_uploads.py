@@ -232,6 +232,7 @@ def test_ctrl_c_in_a_large_upload_says_that_the_same_goes_on_and_it_does(
             if self.labels[-1] == "large.bin" and done > 4.2 * part and not self.pressed:
                 self.pressed = True
                 os.kill(os.getpid(), signal.SIGINT)  # to the process, as Ctrl-C
+                time.sleep(1)  # all parts wait for the bar, and the main thread is interrupted meanwhile
 
         def close(self) -> None:
             pass
