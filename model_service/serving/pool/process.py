@@ -49,7 +49,7 @@ class Application(Protocol):
         """Write pending data, within a few seconds."""
         ...
 
-    def load(self) -> tuple[float, list[tuple[int, int, float]]]:
+    def load(self) -> tuple[float, list[tuple[int, int, int, int]]]:
         """Return the load and the deployments' wishes.
 
         Returns:
