@@ -31,4 +31,5 @@ def serve(settings: Settings) -> None:
     from model_service.app import create_app
 
     app: Any = create_app(settings) if serves() else None
-    run_simple(settings.host, settings.port, app, threaded=True, use_reloader=True)
+    # Werkzeug prefers watchdog where it is installed, and does not notice changes with its release 7.
+    run_simple(settings.host, settings.port, app, threaded=True, use_reloader=True, reloader_type="stat")
