@@ -1,7 +1,7 @@
 """What others notice of a model that runs away, beside one that burns as much processor time and behaves.
 
 Two models are asked at a steady rate, one in the front and one in a model host of its own, while a third
-one in another host misbehaves. Those that do are of the tests, and stored past the export.
+one in another host misbehaves. The misbehaving models come from the tests, and are stored without an export.
 """
 
 import http.client

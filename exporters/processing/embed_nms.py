@@ -4,8 +4,8 @@ The network gets an additional first output, ``detections``, float32[batch, N, 6
 the input, the confidence, and the id of the class; best first, rows of zeros after the last.
 
 The network's own outputs are kept. An artefact's boxes are compared with its source's number by number, and
-its detections with those that the host computes from the artefact's boxes: a score that differs in its last
-digit may change which of two boxes is dropped.
+its detections with the detections that the host computes from the artefact's boxes: a score that differs in
+its last digit may change which of two boxes is dropped.
 
 The graph has matrix operators only, which every format supports. It uses the best CANDIDATES boxes of an
 image. A box is dropped if a better, kept box overlaps it too much. This is applied to all boxes at once,

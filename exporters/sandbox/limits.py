@@ -51,7 +51,7 @@ def isolate_network() -> str:
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
         return f"open: {os.strerror(ctypes.get_errno())}"
-    # Keep the user's identity: without a map the user is nobody, and some libraries need a home.
+    # Keep the user's identity: without a map the user id is unknown, and some libraries need a home.
     with contextlib.suppress(OSError):
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")

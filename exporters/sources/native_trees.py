@@ -83,7 +83,7 @@ def check_members(estimator: Any) -> None:
 
 
 def _widths_of_members(estimator: Any, count: int) -> list[int]:
-    """Return how many columns each tree reads: all, or those that an isolation forest chose for it."""
+    """Return how many columns each tree reads: all, or the columns that an isolation forest chose for it."""
     width = estimator.n_features_in_
     if type(estimator).__name__ != "IsolationForest" or estimator._max_features == width:
         return [width] * count

@@ -64,7 +64,7 @@ class Toolchain:
 
     ``formats``: format → family of sources → why this worker cannot convert it; None if it can.
     ``libraries``: for ``exporters.base.LIBRARIES``, why this worker cannot load such checkpoints.
-    ``complete``: every module was tried; until then, the reasons name those that were not.
+    ``complete``: every module was tried; until then, the reasons name the untried modules.
     """
 
     digest: str

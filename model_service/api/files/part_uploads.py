@@ -69,7 +69,7 @@ def create_upload(path: ModelPath, body: NewUpload) -> Response:
 def get_upload(path: UploadPath, query: UploadQuery) -> Response:
     """Read the progress of an upload in parts.
 
-    Returns the state, the parts that have arrived, with their checksums, and those that are missing.
+    Returns the state, the parts that have arrived, with their checksums, and the missing parts.
     `with_urls=true` adds a signed URL for each missing part.
     """
     return answer(_view(services().part_uploads.get(path.upload_id), with_urls=query.with_urls))

@@ -24,7 +24,7 @@ def get_lineage(path: ModelPath, query: LineageQuery) -> Response:
 
     `ancestors` follow `parent_model_id`, nearest first. `descendants`, at most `limit`, are the versions
     made from this one, nearest generation first; `truncated` is true if there are more. `training_job` and
-    `datasets` are those that the version came from.
+    `datasets` are the datasets that the version came from.
     """
     return answer(ModelLineage.model_validate(services().lineage.of(path.model_id, query.limit)))
 
