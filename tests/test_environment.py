@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,11 @@ LEFT_OUT = {
 
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed() -> Iterator[metadata.Distribution]:
+    """What the environment holds: setuptools, once imported, adds a folder of copies to ``sys.path``."""
+    yield from metadata.distributions(path=[sysconfig.get_path("purelib")])
 
 
 def pins(*files: str) -> dict[str, str]:
@@ -83,7 +89,7 @@ def test_what_the_products_packages_require_is_installed_with_them() -> None:
 def test_the_tests_add_their_tools_to_the_environment_and_nothing_else() -> None:
     product, tools = pins(*PRODUCT), pins(*TOOLS)
     assert set(product) & set(tools) == set()
-    here = {normal(found.name): found.version.partition("+")[0] for found in metadata.distributions()}
+    here = {normal(found.name): found.version.partition("+")[0] for found in installed()}
     for name in (OURS, *OF_THE_ENVIRONMENT):
         here.pop(name, None)
     assert here == product | tools
@@ -91,9 +97,7 @@ def test_the_tests_add_their_tools_to_the_environment_and_nothing_else() -> None
 
 def test_nothing_but_an_installed_package_acts_when_python_starts() -> None:
     """A ``.pth`` file of the tests would make work here what does not work for a user."""
-    owned = {
-        path.name for found in metadata.distributions() for path in found.files or () if path.suffix == ".pth"
-    }
+    owned = {path.name for found in installed() for path in found.files or () if path.suffix == ".pth"}
     present = {path.name for folder in sys.path for path in Path(folder).glob("*.pth")}
     assert present - owned == set()
 

@@ -15,6 +15,7 @@ from model_service.storage.common.db import Database
 from model_service.storage.operations.workers import ALIVE_S, Workers
 from tests.e2e.conftest import free_ports
 from tests.embedded.waiting import wait_for
+from tests.exposition import samples
 from tests.factories import new_model
 from tests.jobs.test_scan import uploaded
 from tests.processes import running
@@ -41,8 +42,7 @@ class Scraped:
     def value(self, series: str) -> float:
         with urllib3.PoolManager(retries=False, timeout=30) as http:
             text = http.request("GET", self._url + "/metrics").data.decode()
-        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        return float(values.get(series, 0))
+        return samples(text).get(series, 0)
 
 
 def test_api_processes_count_together(settings: Settings, database: Database, tmp_path: Path) -> None:

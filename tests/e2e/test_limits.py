@@ -19,6 +19,7 @@ from model_service.cli.app import app
 from model_service.client import ClientError
 from tests.api.people import PASSWORD, ROOT_KEY
 from tests.e2e.conftest import Stack, running
+from tests.exposition import samples
 from tests.factories import scaling_program
 
 
@@ -59,7 +60,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 def refused_requests(stack: Stack) -> list[str]:
     """The samples of requests that a limit refused."""
     metrics = urllib3.request("GET", f"{stack.report['api']}/metrics").data.decode()
-    return [line for line in metrics.splitlines() if 'status="429"' in line]
+    return [series for series in samples(metrics) if 'status="429"' in series]
 
 
 def use_people(run: Shell) -> None:

@@ -10,6 +10,7 @@ from model_service.config import Settings, read_settings
 from model_service.storage.blobs.chunks import CHUNK_BYTES
 from model_service.storage.common.db import Database
 from tests.embedded.waiting import wait_for
+from tests.exposition import samples
 
 CONTENT = os.urandom(CHUNK_BYTES + 1000)
 
@@ -49,9 +50,8 @@ def test_head_and_a_match_send_nothing(http: FlaskClient, url: str) -> None:
 
 def test_the_cache_is_counted(http: FlaskClient, url: str) -> None:
     def hits() -> float:
-        lines = http.get("/metrics").text.splitlines()
-        name = 'model_service_file_cache_requests_total{outcome="hit"} '
-        return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+        series = 'model_service_file_cache_requests_total{outcome="hit"}'
+        return samples(http.get("/metrics").text)[series]
 
     assert http.get(url).data == CONTENT
     before = hits()

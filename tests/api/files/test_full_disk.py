@@ -17,6 +17,7 @@ from model_service.api.http.disk import GOES_ON
 from model_service.app import create_app
 from model_service.config import Settings, read_settings
 from model_service.embedded import servers as embedded_servers
+from tests.exposition import samples
 from tests.factories import new_model
 
 MODELS = "/api/v1/models"
@@ -206,7 +207,6 @@ def test_looking_at_the_disks_costs_requests_nothing(small: FlaskClient) -> None
     after = small.get("/metrics").text
 
     def looks(text: str) -> float:
-        line = next(line for line in text.splitlines() if 'operation="dbStats"' in line)
-        return float(line.rpartition(" ")[2])
+        return next(value for series, value in samples(text).items() if 'operation="dbStats"' in series)
 
     assert looks(after) - looks(before) <= 15

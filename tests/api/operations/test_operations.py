@@ -25,6 +25,7 @@ from model_service.storage.common.db import Database
 from model_service.storage.operations.inference_servers import InferenceServers
 from model_service.storage.operations.maintenance import Maintenance
 from model_service.storage.operations.workers import Workers
+from tests.exposition import samples
 from tests.factories import new_model
 from tests.processes import environment
 
@@ -174,15 +175,22 @@ def test_metrics_have_both_sets_of_names(
     http.post(f"/api/v1/models/{model_id}/upload", data=b"x" * 1000)
     http.get(f"/api/v1/models/{model_id}/download")
     exposed = http.get("/metrics").text
-    values = dict(line.rsplit(" ", 1) for line in exposed.splitlines() if not line.startswith("#"))
-    assert float(values["model_service_models_total"]) == float(values["active_models_total"]) == 2
-    assert float(values["storage_usage_bytes"]) == 1000
+    values = samples(exposed)
+    assert values["model_service_models_total"] == values["active_models_total"] == 2
+    assert values["storage_usage_bytes"] == 1000
     for name in ("model_downloads_total", "model_service_downloads_total", "model_registrations_total"):
-        assert float(values[f'{name}{{algorithm="convnet"}}']) >= 1, name
+        assert values[f'{name}{{algorithm="convnet"}}'] >= 1, name
     for name in ("api_request_duration_seconds", "model_service_request_duration_seconds"):
         assert f'{name}_count{{endpoint="/api/v1/models",method="POST"}}' in values
-    assert float(values['model_service_mongodb_operations_total{operation="insert"}']) >= 1
+    assert values['model_service_mongodb_operations_total{operation="insert"}'] >= 1
     assert model_id not in exposed
+
+
+def test_a_label_may_hold_an_end_of_line_of_unicode(http: FlaskClient) -> None:
+    algorithm = "two\u2028lines\x85of\nothers"
+    metrics.REGISTRATIONS.labels(algorithm=algorithm).inc()
+    escaped = algorithm.replace("\n", "\\n")
+    assert samples(http.get("/metrics").text)[f'model_registrations_total{{algorithm="{escaped}"}}'] >= 1
 
 
 def test_what_users_call_their_algorithms_makes_a_bounded_number_of_series(

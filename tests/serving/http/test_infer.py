@@ -2,7 +2,6 @@
 
 import http.client
 import io
-import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from structlog.testing import capture_logs
 from model_service.serving.http import app
 from model_service.serving.http.app import _target_of, target_of
 from model_service.storage.deployments.usage import UsageCounts
+from tests.exposition import samples
 from tests.serving.conftest import KEY, Endpoint, World, wait_for
 
 X = [[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]
@@ -182,10 +182,7 @@ def test_every_answer_has_its_request_id(served: Endpoint, sent: str, kept: bool
 def inferences(served: Endpoint, status: int) -> float:
     """How many answers with this status the metrics tell of."""
     text = served.request("GET", "/metrics").data.decode()
-    found = re.search(
-        rf'^model_service_inference_requests_total{{status="{status}"}} (\S+)', text, re.MULTILINE
-    )
-    return float(found[1]) if found else 0.0
+    return samples(text).get(f'model_service_inference_requests_total{{status="{status}"}}', 0)
 
 
 def test_a_fault_of_ours_is_logged_and_counted(served: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.exposition import samples
 from tests.serving.conftest import wait_for
 
 
@@ -146,11 +146,8 @@ def test_what_a_dead_process_counted_stays_counted(serving: Pool) -> None:
     for pid in pids:
         os.kill(int(pid), signal.SIGKILL)
     serving.wait_for_ready(2 + len(pids))
-    counted = re.search(
-        r'model_service_inference_requests_total\{status="200"\} (\S+)', serving.ask("/metrics")
-    )
-    assert counted is not None
-    assert float(counted[1]) == 20
+    counted = samples(serving.ask("/metrics"))
+    assert counted['model_service_inference_requests_total{status="200"}'] == 20
 
 
 def test_clients_whose_connections_stay_open_follow_the_pool_up_and_down(serving: Pool) -> None:
