@@ -24,6 +24,7 @@ ANYWHERE = {
     "request_text",
     "wrong_keys",
     "signals",
+    "processes",
     "listening",
     "__init__",
 }

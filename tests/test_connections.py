@@ -16,11 +16,11 @@ import urllib3
 from model_service.config import Settings
 from model_service.storage.common.db import Database
 from tests.e2e.conftest import free_ports
-from tests.embedded.waiting import wait_for
 from tests.factories import new_model
 from tests.flood import flooded
 from tests.processes import running
 from tests.serving.conftest import KEY, World, package_zip, world  # noqa: F401 - fixtures
+from tests.waiting import wait_for
 
 _MANY = 2_000
 _SERVERS = {"api": ("model_service.api", "port"), "inference": ("model_service.serving", "inference_port")}

@@ -10,7 +10,7 @@ import psutil
 import urllib3
 
 from model_service.embedded import Addresses
-from tests.embedded.waiting import wait_for
+from tests.waiting import wait_for
 
 MAIN = Path(__file__).parents[1] / "main.py"
 

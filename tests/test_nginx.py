@@ -15,10 +15,10 @@ import urllib3
 from model_service.config import Settings
 from model_service.storage.common.db import Database
 from tests.e2e.conftest import free_ports
-from tests.embedded.waiting import wait_for
 from tests.processes import running
 from tests.test_connections import Client, answers, connections, head, is_closed
 from tests.test_docs import ROOT
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 

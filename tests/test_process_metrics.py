@@ -14,11 +14,11 @@ from model_service.services import build_services
 from model_service.storage.common.db import Database
 from model_service.storage.operations.workers import ALIVE_S, Workers
 from tests.e2e.conftest import free_ports
-from tests.embedded.waiting import wait_for
 from tests.exposition import samples
 from tests.factories import new_model
 from tests.jobs.test_scan import uploaded
 from tests.processes import running
+from tests.waiting import wait_for
 
 _START_S = 60
 

@@ -23,7 +23,7 @@ from model_service.embedded.lock import locked
 from model_service.embedded.ports import remembered_port
 from model_service.storage.common.db import check_database
 from model_service.storage.common.shared_redis import check_redis
-from tests.embedded.waiting import wait_for, wait_until_gone
+from tests.waiting import wait_for, wait_until_gone
 
 WRONG, AWAY = 2, os.EX_TEMPFAIL
 PROGRAMS = ("api", "jobs", "serving")

@@ -2,12 +2,12 @@
 
 import math
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from model_service import processes
 from model_service.embedded.console import human
 from model_service.embedded.family import Family, Member
 
@@ -76,7 +76,7 @@ class Child:
         """Schedule the restart of a dead process. Returns the message for the log."""
         assert self.member is not None
         assert self.member.code is not None
-        how = _ending(self.member.code)
+        how = f"ended ({processes.ending(self.member.code)})"
         os.close(self.output_fd)
         self.member = None
         self.ready = False
@@ -107,9 +107,3 @@ class Child:
         ]
         self.tail.extend(map(human, lines))
         return lines
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"

@@ -23,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from model_service import processes
 from model_service.config import Settings
 
 log = structlog.get_logger(__name__)
@@ -70,14 +71,12 @@ class Child:
         }
         sandbox = ["--isolate-network", "--confine", str(self.workspace)]
         flags = [word for flag, value in numbers.items() for word in (flag, str(value))]
-        self.process = subprocess.Popen(
+        self.process = processes.start(
             [sys.executable, "-I", "-m", "exporters", "run", "-", *sandbox, *flags],
+            self.workspace,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            cwd=self.workspace,
-            env={"HOME": str(self.workspace), "TMPDIR": str(self.workspace), "LANG": "C.UTF-8"},
-            start_new_session=True,
         )
 
     def convert(
@@ -161,12 +160,12 @@ class Child:
         """Kill the child and return why there are no more events; the child itself cannot be trusted."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_LAST_WORD_S)
-        self._kill()
+        processes.kill_group(self.process)
         status = self.process.wait()
         if status == -signal.SIGKILL:
             message = "The conversion was killed, for lack of memory (EXPORT_MEMORY) or of time."
             return ConversionError("limit_exceeded", message)
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        how = processes.ending(status)
         log.warning("converter.crashed", how=how, last_words=self._last_words())
         message = f"The converter crashed on this model ({how}); the worker's log has its last words."
         return ConversionError("converter_crashed", message)
@@ -178,16 +177,12 @@ class Child:
 
     def close(self) -> None:
         """Kill the remaining processes and remove the workspace."""
-        self._kill()
+        processes.kill_group(self.process)
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
         shutil.rmtree(self.workspace, ignore_errors=True)
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def _parse(line: bytes) -> Event | None:

@@ -2,10 +2,7 @@
 decide what is loaded. No upload waits for its scan, and no verdict rejects one.
 """
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from model_service import processes
 from model_service.errors import is_disk_full
 from model_service.jobs.context import CONTEXT, Context
 from model_service.metrics import SCANS
@@ -107,14 +105,12 @@ def _ask(context: Context, folder: Path, name: str) -> Document:
     arguments = [str(folder), name, str(_MEMORY_BYTES), str(_TIME_S)]
     answer, errors = folder / "answer", folder / "errors"
     with answer.open("wb") as output, errors.open("wb") as complaints:
-        process = subprocess.Popen(
+        process = processes.start(
             [sys.executable, "-I", "-c", _SCAN, *arguments],
+            folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=complaints,
-            cwd=folder,
-            env={"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"},
-            start_new_session=True,
         )
         deadline = time.monotonic() + _TIME_S
         try:
@@ -125,8 +121,7 @@ def _ask(context: Context, folder: Path, name: str) -> Document:
                     return _unknown("The scan took too long.")
                 time.sleep(_POLL_S)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            processes.kill_group(process)
             process.wait()
     said = answer.read_bytes()[: _MAX_FINDING_BYTES + 1]
     if process.returncode != 0:

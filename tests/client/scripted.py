@@ -1,13 +1,14 @@
 """A real HTTP server that behaves as badly as a test asks: what the service itself cannot be made to show."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.waiting import wait_for
 
 
 @dataclass
@@ -32,10 +33,7 @@ class Scripted:
     requests: list[Request] = field(default_factory=list)
 
     def wait_for_requests(self, count: int, deadline_s: float = 30) -> None:
-        deadline = time.monotonic() + deadline_s
-        while len(self.requests) < count:
-            assert time.monotonic() < deadline, f"{len(self.requests)} of {count} requests came"
-            time.sleep(0.01)
+        wait_for(lambda: len(self.requests) >= count, f"{count} requests", deadline_s=deadline_s)
 
 
 def answers(status: int, body: bytes = b"{}", **headers: str) -> Step:

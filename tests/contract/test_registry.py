@@ -8,9 +8,9 @@ import pytest
 from model_service.config import Settings
 from model_service.storage.common.db import Database
 from tests.e2e.conftest import free_ports
-from tests.embedded.waiting import wait_for
 from tests.processes import running
 from tests.test_connections import answers
+from tests.waiting import wait_for
 
 _KEY = "correct horse battery staple"
 

@@ -1,38 +1,27 @@
 """The whole service as a user starts it: ``model-service up``, in a data folder of its own."""
 
+import functools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from model_service.client import ClientError, ModelServiceClient
+from tests import waiting
 
-T = TypeVar("T")
-DEADLINE_S = 60
 NAMES = ("mongod", "redis", "api", "worker", "inference")
 
-
-def wait_for(condition: Callable[[], T], what: str) -> T:
-    """The first true value; a service that is away for a moment counts as false."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            if value := condition():
-                return value
-        except (ClientError, OSError):
-            pass
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
+# A service that is away for a moment counts as false.
+wait_for = functools.partial(waiting.wait_for, ignoring=(ClientError, OSError))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.embedded.waiting import wait_for
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 

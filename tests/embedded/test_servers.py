@@ -16,7 +16,7 @@ from redis import Redis
 
 from model_service.embedded import Addresses, servers
 from model_service.embedded.errors import DataFolderInUse
-from tests.embedded.waiting import wait_for, wait_until_gone
+from tests.waiting import wait_for, wait_until_gone
 
 MAJORITY = WriteConcern("majority", j=True)
 HOLD = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.embedded.waiting import wait_for, wait_until_gone
+from tests.waiting import wait_for, wait_until_gone
 
 Launch = Callable[[list[dict[str, str]]], subprocess.Popen[str]]
 

@@ -19,7 +19,7 @@ import pytest
 from model_service.embedded import Addresses
 from model_service.embedded.lock import locked
 from model_service.embedded.ports import require_port
-from tests.embedded.waiting import wait_for, wait_until_gone
+from tests.waiting import wait_for, wait_until_gone
 
 PROGRAM = """
 import pathlib, sys

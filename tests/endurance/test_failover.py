@@ -22,8 +22,8 @@ from model_service.config import Settings
 from model_service.embedded import mongo
 from model_service.embedded.ports import remembered_port
 from tests.api.files.test_crash import Service
-from tests.embedded.waiting import wait_for
 from tests.factories import new_model
+from tests.waiting import wait_for
 
 _CLIENTS = 4
 _MOST_ERRORS = 10

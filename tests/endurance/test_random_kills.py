@@ -22,8 +22,8 @@ import pytest
 import urllib3
 
 from tests.embedded.test_up import command, environment, state
-from tests.embedded.waiting import wait_for
 from tests.factories import new_model, scaling_program
+from tests.waiting import wait_for
 
 _KILLS = 200
 _SECONDS = 600

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from model_service.services import Services
 from model_service.services.files.files import NewFile
 from model_service.storage.exports.turns import ExportTurns
 from tests.factories import model_fields, scaling_program, scaling_script
+from tests.waiting import wait_for
 
 DEADLINE_S = 60
 
@@ -50,14 +50,6 @@ def new_job(services: Services, content: bytes, filename: str = "model.pt2", **c
 
 def children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "exporters" in child.cmdline()]
-
-
-def wait_for(condition: Any, what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-    return found
 
 
 def test_an_export_is_proven_and_its_package_can_be_had(

@@ -14,7 +14,8 @@ from model_service.services.files.files import NewFile
 from model_service.storage.operations.integrity import Integrity
 from tests.api.finished import complete
 from tests.factories import scaling_program
-from tests.jobs.test_export import DEADLINE_S, _in_context, children, new_job, wait_for
+from tests.jobs.test_export import DEADLINE_S, _in_context, children, new_job
+from tests.waiting import wait_for
 
 
 def test_the_conversion_of_a_cancelled_job_is_killed_soon(context: Context, services: Services) -> None:

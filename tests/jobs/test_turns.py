@@ -13,9 +13,10 @@ from model_service.services import Services
 from model_service.storage.blobs.scans import Scans
 from model_service.storage.exports.turns import ExportTurns
 from tests.factories import scaling_program
-from tests.jobs.test_export import new_job, wait_for
+from tests.jobs.test_export import new_job
 from tests.jobs.test_scan import uploaded
 from tests.processes import worker
+from tests.waiting import wait_for
 
 
 def started(context: Context) -> str | None:

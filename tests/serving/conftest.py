@@ -6,12 +6,11 @@ import json
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import urllib3
@@ -41,19 +40,9 @@ from model_service.storage.deployments.usage import UsageCounts
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
 from tests.factories import scaling_program
+from tests.waiting import wait_for
 
 KEY = "pk_of-the-test"
-DEADLINE_S = 60
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], what: str) -> T:
-    """The first true value of the condition."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
-    return value
 
 
 def made_package(folder: Path) -> bytes:

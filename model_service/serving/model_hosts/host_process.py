@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_service import processes
 from model_service.serving.model_hosts import channel
 from model_service.serving.model_hosts.connection import Connection
 from model_service.serving.model_hosts.runs import Run
@@ -56,15 +56,13 @@ class HostProcess:
         command += [word for flag, value in numbers.items() for word in (flag, str(value))]
         try:
             with theirs:
-                self.popen = subprocess.Popen(
+                self.popen = processes.start(
                     command,
+                    folder,
                     stdin=subprocess.DEVNULL,
                     stdout=words,
                     stderr=words,
-                    cwd=folder,
-                    env={"HOME": str(folder), "LANG": "C.UTF-8"},
                     pass_fds=[theirs.fileno()],
-                    start_new_session=True,
                 )
         except OSError:
             self._control.close()
@@ -136,13 +134,11 @@ class HostProcess:
         self.culprit = self.culprit or culprit
         self.runs_are_innocent = self.runs_are_innocent or runs_are_innocent
         if self.popen.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.popen.kill()
+            processes.kill_group(self.popen)
 
     def wait(self) -> str:
         """Wait until the process has ended, and return how."""
-        code = self.popen.wait()
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return processes.ending(self.popen.wait())
 
     def close(self) -> str:
         """Close after the end, and return the first of its output. It may quote a model: for the log only."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from model_service import processes
 from model_service.serving.pool.scaling import Wish
 
 _LONGEST_DELAY_S = 30.0
@@ -95,7 +96,7 @@ class Slot:
         assert self.control is not None
         self.control.close()
         self.control = None
-        ending = _ending(self.popen.returncode)
+        ending = processes.ending(self.popen.returncode)
         self.popen = None
         lasted = self.ready and time.monotonic() - self.started >= _STEADY_S
         self.deaths = 1 if lasted else self.deaths + 1
@@ -104,9 +105,3 @@ class Slot:
         self.died = time.monotonic()
         self.due = self.died + pause_s
         return ending, pause_s
-
-
-def _ending(returncode: int) -> str:
-    if returncode < 0:
-        return signal.Signals(-returncode).name
-    return f"exit code {returncode}"

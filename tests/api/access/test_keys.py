@@ -13,8 +13,8 @@ from model_service.config import Settings
 from model_service.storage.access.keys import AccessKeys
 from model_service.storage.common.db import Database, now
 from tests.api.people import ROOT_KEY, Caller, People, secured
-from tests.embedded.waiting import wait_for
 from tests.factories import new_model
+from tests.waiting import wait_for
 
 
 @pytest.fixture

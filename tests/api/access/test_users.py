@@ -16,7 +16,7 @@ from model_service.services.access import passwords
 from model_service.services.access.principals import REMEMBERED_S
 from model_service.storage.common.db import Database
 from tests.api.people import PASSWORD, Caller, People, secured
-from tests.embedded.waiting import wait_for
+from tests.waiting import wait_for
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from model_service.config import Settings, read_settings
 from model_service.storage.blobs.chunks import CHUNK_BYTES
 from model_service.storage.common.db import Database
-from tests.embedded.waiting import wait_for
 from tests.exposition import samples
+from tests.waiting import wait_for
 
 CONTENT = os.urandom(CHUNK_BYTES + 1000)
 

@@ -6,9 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from model_service.embedded import family
 from model_service.storage.common.db import Database
 from model_service.storage.statistics.counters import Counters
 from tests.factories import new_model
+from tests.waiting import wait_for
 
 CLIENTS = 8
 DEADLINE_S = 60
@@ -70,13 +70,6 @@ class Service:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         wait_for(lambda: not [pid for pid in pids if family.is_alive(pid)], "its processes to be gone")
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 def live(service: Service, number: int, acknowledged: Counter[str], stop: threading.Event) -> None:

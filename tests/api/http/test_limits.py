@@ -15,8 +15,8 @@ from model_service.config import Settings, read_settings
 from model_service.embedded import redis
 from model_service.embedded.ports import remembered_port
 from tests.api.people import PASSWORD, Caller, People, secured
-from tests.embedded.waiting import wait_for
 from tests.factories import new_model
+from tests.waiting import wait_for
 
 MODELS = "/api/v1/models"
 

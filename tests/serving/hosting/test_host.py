@@ -14,7 +14,8 @@ from pymongo.errors import AutoReconnect
 from exporters import package as packages
 from model_service.serving.hosting.loader import MAX_LOAD_ATTEMPTS
 from model_service.storage.common.db import Document
-from tests.serving.conftest import Endpoint, World, ended, wait_for
+from tests.serving.conftest import Endpoint, World, ended
+from tests.waiting import wait_for
 
 Rewrite = Callable[[str, bytes], bytes]
 

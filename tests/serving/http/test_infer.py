@@ -14,7 +14,8 @@ from model_service.serving.http import app
 from model_service.serving.http.app import _target_of, target_of
 from model_service.storage.deployments.usage import UsageCounts
 from tests.exposition import samples
-from tests.serving.conftest import KEY, Endpoint, World, wait_for
+from tests.serving.conftest import KEY, Endpoint, World
+from tests.waiting import wait_for
 
 X = [[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]
 TWICE = [[2.0, 4.0, 6.0], [1.0, -2.0, 0.0]]

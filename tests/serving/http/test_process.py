@@ -14,7 +14,8 @@ import pytest
 import urllib3
 
 from model_service.config import Settings
-from tests.serving.conftest import KEY, World, wait_for
+from tests.serving.conftest import KEY, World
+from tests.waiting import wait_for
 
 
 @dataclass

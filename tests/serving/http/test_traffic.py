@@ -20,7 +20,8 @@ from model_service.serving.hosting.loaded_deployment import LoadedDeployment
 from model_service.serving.http import inference_handler
 from model_service.serving.http.adapters import PlatformAdapter
 from model_service.serving.protocols import Answer
-from tests.serving.conftest import KEY, Endpoint, Reply, World, wait_for
+from tests.serving.conftest import KEY, Endpoint, Reply, World
+from tests.waiting import wait_for
 
 X = [[1.0, 2.0, 3.0]]
 Listen = Callable[..., Endpoint]

@@ -22,8 +22,9 @@ import pytest
 from model_service.config import Settings
 from model_service.serving.engine.kills import SUSPENDING_CALLERS
 from model_service.serving.model_hosts.groups import ModelHosts
-from tests.serving.conftest import KEY, Endpoint, Reply, World, wait_for
+from tests.serving.conftest import KEY, Endpoint, Reply, World
 from tests.serving.model_hosts import hostile, hostile_host
+from tests.waiting import wait_for
 
 Listen = Callable[..., Endpoint]
 Rewrite = Callable[[str, bytes], bytes]

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.exposition import samples
-from tests.serving.conftest import wait_for
+from tests.waiting import wait_for
 
 
 @dataclass

@@ -22,7 +22,7 @@ from model_service.storage.blobs.blobs import (
     WriteExpired,
 )
 from model_service.storage.common.db import Database, Session
-from tests.embedded.waiting import wait_for
+from tests.waiting import wait_for
 
 CONTENT = os.urandom(2 * CHUNK_BYTES + 12_345)
 NO_LIMIT = 1 << 40

@@ -14,7 +14,7 @@ from model_service.storage.blobs.blobs import Blob, Blobs
 from model_service.storage.blobs.chunks import CHUNK_BYTES
 from model_service.storage.blobs.disk_cache import DiskCache
 from model_service.storage.common.db import Database
-from tests.embedded.waiting import wait_for
+from tests.waiting import wait_for
 
 SPAWN = multiprocessing.get_context("spawn")
 CONTENT = os.urandom(CHUNK_BYTES + 54_321)

@@ -17,6 +17,7 @@ from model_service.storage.common.group_commit import MOST_AT_ONCE, GroupCommit
 from model_service.storage.models.creations import Creations
 from model_service.storage.statistics.counters import Counters
 from tests.factories import model_fields
+from tests.waiting import wait_for
 
 WAIT_S = 30
 
@@ -41,15 +42,6 @@ def waiting(group: GroupCommit[int], count: int) -> bool:
         return len(group._queue) == count
 
 
-def until(condition: Callable[[], bool]) -> None:
-    poll = threading.Event()
-    for _ in range(WAIT_S * 100):
-        if condition():
-            return
-        poll.wait(0.01)
-    raise AssertionError("it never came to that")
-
-
 def test_what_comes_meanwhile_goes_together() -> None:
     store = Store()
     group = GroupCommit(store.commit)
@@ -57,7 +49,7 @@ def test_what_comes_meanwhile_goes_together() -> None:
         first = pool.submit(group.run, 0)
         assert store.entered.wait(WAIT_S)
         others = [pool.submit(group.run, item) for item in range(1, 40)]
-        until(lambda: waiting(group, 39))
+        wait_for(lambda: waiting(group, 39), "39 that wait")
         store.go.set()
         for future in (first, *others):
             future.result(WAIT_S)
@@ -127,7 +119,7 @@ def all_at_once(
         first = pool.submit(services.models.register, model_fields(name="first"))
         assert held.wait(WAIT_S)
         yield pool.submit
-        until(lambda: len(group._queue) == count)
+        wait_for(lambda: len(group._queue) == count, f"{count} in the queue")
         release.wait()
         first.result(WAIT_S)
 

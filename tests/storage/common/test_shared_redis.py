@@ -18,9 +18,9 @@ from model_service.storage.common.db import Database
 from model_service.storage.common.shared_redis import connect
 from model_service.storage.models.hot_models import HotModel, HotModels
 from tests.api.people import People, secured
-from tests.embedded.waiting import wait_for
 from tests.factories import new_model
 from tests.processes import worker
+from tests.waiting import wait_for
 
 
 @pytest.fixture
