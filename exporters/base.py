@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from .options import Specification
 
@@ -205,21 +206,38 @@ class Artefact:
     stand_in: str | None = None
 
 
-class Exporter(Protocol):
-    """A conversion to one format: a module with these names, listed in ``registry``.
+class Exporter(ABC):
+    """A conversion to one format, ``EXPORTER`` of its module, which ``registry`` lists.
 
-    Several modules may convert to one format, from different families of sources: they share its
-    SPECIFICATION. A module may have more names, which ``registry`` uses: ``requires(options)``, the modules
-    that an export with these options imports, instead of REQUIRES; ``ADVICE``, how to install missing
-    modules; ``NOT_OF``, families whose ONNX has operators that the format lacks, so that they are not
-    converted through ONNX; and ``presented(source, options)``, the source as the artefact presents it if the
-    options change it: narrower ranges of dynamic axes, or another order of colours.
+    Several exporters may convert to one format, from different families of sources: they share its
+    specification. No framework is imported outside of the methods.
     """
 
-    SPECIFICATION: Specification
-    TAKES: tuple[str, ...]  # families of sources
-    REQUIRES: tuple[str, ...]  # the modules that its conversion and its runner import
+    specification: ClassVar[Specification]
+    takes: ClassVar[tuple[str, ...]]
+    """Families of sources."""
+    modules: ClassVar[tuple[str, ...]]
+    """What the conversion and its runner import."""
+    not_of: ClassVar[tuple[str, ...]] = ()
+    """Families whose ONNX has operators that the format lacks: they are not converted through ONNX."""
+    advice: ClassVar[str] = "pip install 'model-service[formats]'."
+    """How to install missing modules."""
 
+    def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the modules that an export with these options imports, instead of ``modules``."""
+        return self.modules
+
+    def presented(self, source: Source, options: Mapping[str, Any]) -> Source:
+        """Return the source as the artefact presents it, for the comparison.
+
+        Options may narrow the ranges of dynamic axes, or change the order of colours.
+
+        Raises:
+            UnsupportedOption: the options contradict the source.
+        """
+        return source
+
+    @abstractmethod
     def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
         """Return the converters to try, best first; the next one is tried if verification fails.
 
@@ -227,6 +245,7 @@ class Exporter(Protocol):
             UnsupportedOption: the options contradict the source.
         """
 
+    @abstractmethod
     def convert(
         self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
     ) -> Artefact:

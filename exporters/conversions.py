@@ -33,8 +33,8 @@ def _of_route(route: tuple[Exporter, ...], source: Source, options: Mapping[str,
             for name in last.converters(source, options)
         ]
     first = route[0]
-    own = first.SPECIFICATION.options
-    between = first.SPECIFICATION.validate({name: value for name, value in options.items() if name in own})
+    own = first.specification.options
+    between = first.specification.validate({name: value for name, value in options.items() if name in own})
     return [
         Conversion(f"onnx-{name}", partial(_by_onnx, route, source, between, options, name))
         for name in first.converters(source, between)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from . import imports
 from .base import FAMILIES, LIBRARIES, ONNX, Exporter, Source
@@ -24,8 +24,6 @@ _MODULES = (
     "exporters.formats.onnx_to_onnx",
 )
 
-_INSTALL = "pip install 'model-service[formats]'."
-
 Routes = dict[str, dict[str, Exporter]]
 """Format → family of sources → exporter."""
 
@@ -38,26 +36,26 @@ def load(modules: Iterable[str]) -> Routes:
     """
     found: Routes = {}
     for module in modules:
-        exporter = cast(Exporter, import_module(module))
-        name = exporter.SPECIFICATION.name
+        exporter: Exporter = import_module(module).EXPORTER
+        name = exporter.specification.name
         routes = found.setdefault(name, {})
-        for family in exporter.TAKES:
+        for family in exporter.takes:
             if family in routes:
                 raise ValueError(f"{module} makes {name!r} of {family!r}, and another exporter does already")
             routes[family] = exporter
-        if any(other.SPECIFICATION is not exporter.SPECIFICATION for other in routes.values()):
+        if any(other.specification is not exporter.specification for other in routes.values()):
             raise ValueError(f"{module} has a specification of its own for {name!r}")
     return found
 
 
 def specifications() -> tuple[Specification, ...]:
     """Return every format, installed or not. Imports no framework."""
-    return tuple(_any(routes).SPECIFICATION for routes in load(_MODULES).values())
+    return tuple(_any(routes).specification for routes in load(_MODULES).values())
 
 
 def specification(name: str) -> Specification:
     """Return a format's specification. Raises UnsupportedOption for an unknown format."""
-    return _any(_find(name)).SPECIFICATION
+    return _any(_find(name)).specification
 
 
 def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> list[tuple[Exporter, ...]]:
@@ -88,8 +86,7 @@ def presented(route: tuple[Exporter, ...], source: Source, options: Mapping[str,
     Raises:
         UnsupportedOption: the options contradict the source.
     """
-    present = getattr(route[-1], "presented", None)
-    return source if present is None else cast(Source, present(source, options))
+    return route[-1].presented(source, options)
 
 
 def kinds(name: str) -> list[str]:
@@ -113,7 +110,7 @@ def why_unavailable(
 def why_not_loaded(library: str, found: Mapping[str, str | None] | None = None) -> str | None:
     """Return why checkpoints of one of ``base.LIBRARIES`` cannot be loaded here. ``found``: see above."""
     missing = _missing(LIBRARIES[library], found)
-    return _what_is_wrong(f"A checkpoint of {library}", missing, _INSTALL) if missing else None
+    return _what_is_wrong(f"A checkpoint of {library}", missing, Exporter.advice) if missing else None
 
 
 def modules() -> list[str]:
@@ -129,7 +126,7 @@ def steps(name: str, family: str) -> int:
 
 def requirements(name: str) -> list[str]:
     """Return the modules that the conversions to a format import."""
-    return sorted({module for exporter in _find(name).values() for module in exporter.REQUIRES})
+    return sorted({module for exporter in _find(name).values() for module in exporter.modules})
 
 
 def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
@@ -137,7 +134,7 @@ def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
     ends = _find(name)
     ways: list[tuple[Exporter, ...]] = [(ends[family],)] if family in ends else []
     to_onnx = formats[ONNX].get(family)
-    by_onnx = ONNX in ends and name != ONNX and family not in (ONNX, *getattr(ends[ONNX], "NOT_OF", ()))
+    by_onnx = ONNX in ends and name != ONNX and family not in (ONNX, *ends[ONNX].not_of)
     if by_onnx and to_onnx is not None:
         ways.append((to_onnx, ends[ONNX]))
     return ways
@@ -145,9 +142,8 @@ def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
 
 def _needed(way: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     last = way[-1]
-    requires = getattr(last, "requires", None) if options is not None else None
-    needed = [module for exporter in way[:-1] for module in exporter.REQUIRES]
-    needed += requires(options) if requires is not None else last.REQUIRES
+    needed = [module for exporter in way[:-1] for module in exporter.modules]
+    needed += last.modules if options is None else last.requires(options)
     return tuple(dict.fromkeys(needed))
 
 
@@ -159,7 +155,7 @@ def _missing(modules: Iterable[str], found: Mapping[str, str | None] | None = No
 
 def _advice(way: tuple[Exporter, ...], missing: Mapping[str, str]) -> str:
     last = way[-1]
-    return _what_is_wrong(last.SPECIFICATION.name, missing, getattr(last, "ADVICE", _INSTALL))
+    return _what_is_wrong(last.specification.name, missing, last.advice)
 
 
 def _what_is_wrong(name: str, missing: Mapping[str, str], advice: str) -> str:

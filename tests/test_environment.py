@@ -60,7 +60,7 @@ def imported() -> Iterator[tuple[str, str]]:
                     yield top, str(path.relative_to(ROOT))
     for spec in registry.specifications():
         for name in registry.requirements(spec.name):
-            yield name.partition(".")[0], f"REQUIRES of {spec.name}"
+            yield name.partition(".")[0], f"modules of {spec.name}"
 
 
 def test_all_that_the_product_imports_is_installed_by_its_own_requirements() -> None:

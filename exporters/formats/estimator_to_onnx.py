@@ -18,12 +18,7 @@ from typing import Any
 from ..base import ESTIMATOR, Artefact, Case, Source
 from ..errors import ConversionFailed, UnsupportedOption, converting
 from . import onnx_file, torch_graph
-from .torch_to_onnx import DEFAULT_OPSET, SPECIFICATION, check_names, presented
-
-__all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented"]
-
-TAKES = (ESTIMATOR,)
-REQUIRES = ("sklearn", "skl2onnx", "onnxmltools", "onnx", "onnxruntime")
+from .torch_to_onnx import DEFAULT_OPSET, ToOnnx, check_names
 
 FLOAT32 = "float32"
 FLOAT64 = "float64"
@@ -34,58 +29,64 @@ _STRING = 8
 _SYNONYMS = {"scores": ("probabilities",), "variable": ("GPmean",)}
 
 
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    import skl2onnx
+class EstimatorToOnnx(ToOnnx):
+    takes = (ESTIMATOR,)
+    modules = ("sklearn", "skl2onnx", "onnxmltools", "onnx", "onnxruntime")
 
-    from ..sources import trees
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        import skl2onnx
 
-    highest = skl2onnx.__max_supported_opset__
-    if (options["opset_version"] or DEFAULT_OPSET) > highest:
-        raise UnsupportedOption(
-            f"opset_version={options['opset_version']} cannot be made of an estimator. Use 13 to {highest}.",
-            allowed=[13, highest],
-            option="opset_version",
-        )
-    if source.inputs[0].dtype == FLOAT64:
-        return (FLOAT64,)
-    # A preceding step in float32 may round a value to the other side of a threshold.
-    return (FLOAT64, FLOAT32) if trees.follow_other_steps(source.program) else (FLOAT32, FLOAT64)
+        from ..sources import trees
 
+        highest = skl2onnx.__max_supported_opset__
+        if (options["opset_version"] or DEFAULT_OPSET) > highest:
+            raise UnsupportedOption(
+                f"opset_version={options['opset_version']} cannot be made of an estimator. "
+                f"Use 13 to {highest}.",
+                allowed=[13, highest],
+                option="opset_version",
+            )
+        if source.inputs[0].dtype == FLOAT64:
+            return (FLOAT64,)
+        # A preceding step in float32 may round a value to the other side of a threshold.
+        return (FLOAT64, FLOAT32) if trees.follow_other_steps(source.program) else (FLOAT32, FLOAT64)
 
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.onnx`` into ``folder``.
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.onnx`` into ``folder``.
 
-    Raises:
-        ConversionFailed: no converter for this estimator, or none for it in float64.
-    """
-    from . import onnx_doubles, onnx_trees, onnx_types
+        Raises:
+            ConversionFailed: no converter for this estimator, or none for it in float64.
+        """
+        from . import onnx_doubles, onnx_trees, onnx_types
 
-    check_names(source, example, options)
-    opset = options["opset_version"] or DEFAULT_OPSET
-    takes_float64 = source.inputs[0].dtype == FLOAT64
-    failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
-    advice = f" {onnx_doubles.ADVICE}" if takes_float64 else ""
-    with converting(failure, converter, advice), torch_graph.quiet(), _unrounded_and_mixed():
-        model = _convert(source, opset, converter)
-        _declare(model, opset)
-        nodes = onnx_trees.repair(model, source.program, double=converter == FLOAT64)
-        if converter == FLOAT64:
-            onnx_types.widen(model)
-        _finish(model, source, example, converter)
-        if options["simplify"]:
-            model = onnx_file.simplify(model)
-        files = onnx_file.write(model, folder, source)
+        check_names(source, example, options)
+        opset = options["opset_version"] or DEFAULT_OPSET
+        takes_float64 = source.inputs[0].dtype == FLOAT64
+        failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
+        advice = f" {onnx_doubles.ADVICE}" if takes_float64 else ""
+        with converting(failure, converter, advice), torch_graph.quiet(), _unrounded_and_mixed():
+            model = _convert(source, opset, converter)
+            _declare(model, opset)
+            nodes = onnx_trees.repair(model, source.program, double=converter == FLOAT64)
+            if converter == FLOAT64:
+                onnx_types.widen(model)
+            _finish(model, source, example, converter)
+            if options["simplify"]:
+                model = onnx_file.simplify(model)
+            files = onnx_file.write(model, folder, source)
+            if takes_float64:
+                onnx_doubles.require_kernels(folder / files[0])
+        details: dict[str, Any] = {"opset_version": onnx_file.opset(model)}
+        if nodes:
+            details["tree_nodes_compared"] = nodes
         if takes_float64:
-            onnx_doubles.require_kernels(folder / files[0])
-    details: dict[str, Any] = {"opset_version": onnx_file.opset(model)}
-    if nodes:
-        details["tree_nodes_compared"] = nodes
-    if takes_float64:
-        details["float32_operators"] = onnx_doubles.float32_operators(model)
-    return Artefact(files, converter, details)
+            details["float32_operators"] = onnx_doubles.float32_operators(model)
+        return Artefact(files, converter, details)
+
+
+EXPORTER = EstimatorToOnnx()
 
 
 def _convert(source: Source, opset: int, converter: str) -> Any:

@@ -10,12 +10,7 @@ from typing import Any
 from ..base import ONNX, Artefact, Case, Source
 from ..errors import ConversionFailed, converting
 from . import onnx_file, torch_graph
-from .torch_to_onnx import SPECIFICATION, check_names, optimizes, presented
-
-__all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented"]
-
-TAKES = (ONNX,)
-REQUIRES = ("onnx", "onnxscript", "onnxruntime")
+from .torch_to_onnx import ToOnnx, check_names, optimizes
 
 _OPTIMIZED = "optimized"
 _AS_IS = "as-is"
@@ -25,47 +20,52 @@ _ONNX_CONVERTER = "onnx-version-converter"
 _ONNXSCRIPT_CONVERTER = "onnxscript-version-converter"
 
 
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    import onnx
+class OnnxToOnnx(ToOnnx):
+    takes = (ONNX,)
+    modules = ("onnx", "onnxscript", "onnxruntime")
 
-    wanted = options["opset_version"]
-    opset = onnx_file.opset(onnx.load(str(source.program), load_external_data=False))
-    if wanted and wanted != opset:
-        return (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER)
-    usual = (_OPTIMIZED, _AS_IS) if optimizes(options) or options["simplify"] else (_AS_IS,)
-    return (*usual, _ONNX_CONVERTER) if 0 < opset < _OLDEST else usual
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        import onnx
+
+        wanted = options["opset_version"]
+        opset = onnx_file.opset(onnx.load(str(source.program), load_external_data=False))
+        if wanted and wanted != opset:
+            return (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER)
+        usual = (_OPTIMIZED, _AS_IS) if optimizes(options) or options["simplify"] else (_AS_IS,)
+        return (*usual, _ONNX_CONVERTER) if 0 < opset < _OLDEST else usual
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.onnx`` (and ``model.onnx.data`` beyond protobuf's 2 GB) into ``folder``.
+
+        Raises:
+            ConversionFailed: an operator that the other opset does not have.
+        """
+        import onnx
+
+        check_names(source, example, options)
+        wanted = options["opset_version"] or (_NEWER if converter == _ONNX_CONVERTER else None)
+        what = f"brought to opset {wanted}" if wanted else "rewritten"
+        with converting(f"The ONNX model cannot be {what}", converter), torch_graph.quiet():
+            model = onnx.load(str(source.program))
+            del model.training_info[:]
+            _take_back_inputs(model)
+            if converter in (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER):
+                if onnx_file.opset(model) < _OLDEST:
+                    model = _from_old_opset(model, example, wanted or _NEWER)
+                else:
+                    model = _to_opset(model, wanted or _NEWER, converter)
+            if converter != _AS_IS and (optimizes(options) or options["simplify"]):
+                model = onnx_file.simplify(model)
+            opset = onnx_file.opset(model)
+            if wanted and opset != wanted:
+                raise ConversionFailed(f"The model cannot be expressed at opset {wanted}, only at {opset}.")
+            files = onnx_file.write(model, folder, source)
+        return Artefact(files, converter, {"opset_version": opset})
 
 
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.onnx`` (and ``model.onnx.data`` beyond protobuf's 2 GB) into ``folder``.
-
-    Raises:
-        ConversionFailed: an operator that the other opset does not have.
-    """
-    import onnx
-
-    check_names(source, example, options)
-    wanted = options["opset_version"] or (_NEWER if converter == _ONNX_CONVERTER else None)
-    what = f"brought to opset {wanted}" if wanted else "rewritten"
-    with converting(f"The ONNX model cannot be {what}", converter), torch_graph.quiet():
-        model = onnx.load(str(source.program))
-        del model.training_info[:]
-        _take_back_inputs(model)
-        if converter in (_ONNX_CONVERTER, _ONNXSCRIPT_CONVERTER):
-            if onnx_file.opset(model) < _OLDEST:
-                model = _from_old_opset(model, example, wanted or _NEWER)
-            else:
-                model = _to_opset(model, wanted or _NEWER, converter)
-        if converter != _AS_IS and (optimizes(options) or options["simplify"]):
-            model = onnx_file.simplify(model)
-        opset = onnx_file.opset(model)
-        if wanted and opset != wanted:
-            raise ConversionFailed(f"The model cannot be expressed at opset {wanted}, only at {opset}.")
-        files = onnx_file.write(model, folder, source)
-    return Artefact(files, converter, {"opset_version": opset})
+EXPORTER = OnnxToOnnx()
 
 
 def _take_back_inputs(model: Any) -> None:

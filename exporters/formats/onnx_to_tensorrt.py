@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import ESTIMATOR, ONNX, Artefact, Case, Dimension, Source
+from ..base import ESTIMATOR, ONNX, Artefact, Case, Dimension, Exporter, Source
 from ..errors import ConversionFailed, MissingDependency, UnsupportedOption, as_limit
 from ..options import Option, Specification
 from ..package import write_json
@@ -79,101 +79,105 @@ SPECIFICATION = Specification(
     embeds=True,
     runs_on="a machine with an NVIDIA GPU",
 )
-TAKES = (ONNX,)
-NOT_OF = (ESTIMATOR,)  # TensorRT has no operator of ai.onnx.ml
-REQUIRES = ("onnx", "onnxruntime", "tensorrt", "cuda")
-ADVICE = (
-    "install them on a machine with an NVIDIA GPU (pip install tensorrt cuda-python), or set build_on_target "
-    "to get a package that builds the engine on its target."
-)
 
 
-def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """See ``Exporter.requires``."""
-    return ("onnx", "onnxruntime") if options["build_on_target"] else REQUIRES
+class OnnxToTensorRT(Exporter):
+    specification = SPECIFICATION
+    takes = (ONNX,)
+    not_of = (ESTIMATOR,)  # TensorRT has no operator of ai.onnx.ml
+    modules = ("onnx", "onnxruntime", "tensorrt", "cuda")
+    advice = (
+        "install them on a machine with an NVIDIA GPU (pip install tensorrt cuda-python), or set "
+        "build_on_target to get a package that builds the engine on its target."
+    )
 
+    def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("onnx", "onnxruntime") if options["build_on_target"] else self.modules
 
-def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """See ``Exporter.presented``: an engine accepts only its profile, and an axis of one size is fixed."""
-    given: Mapping[str, list[int]] = options["profile"] or {}
-    unknown = sorted(set(given) - set(source.dimensions))
-    if unknown:
-        raise UnsupportedOption(
-            f"The model has no dynamic axis {unknown[0]!r}; it has {', '.join(source.dimensions) or 'none'}.",
-            allowed=list(source.dimensions),
-            option="profile",
-        )
-    ranges: dict[str, Dimension] = {}
-    for name, dimension in source.dimensions.items():
-        low, usual, high = given.get(name) or _bounds(name, dimension, options["max_batch_size"])
-        if not (dimension.allows(low) and dimension.allows(high) and low <= high):
-            most = "any size" if dimension.maximum is None else dimension.maximum
+    def presented(self, source: Source, options: Mapping[str, Any]) -> Source:
+        """See ``Exporter.presented``: an engine accepts its profile only; an axis of one size is fixed."""
+        given: Mapping[str, list[int]] = options["profile"] or {}
+        unknown = sorted(set(given) - set(source.dimensions))
+        if unknown:
             raise UnsupportedOption(
-                f"The axis {name!r} goes from {dimension.minimum} to {most} in the model, not from {low} to "
-                f"{high}.",
-                allowed=[dimension.minimum, dimension.maximum],
-                option="profile" if name in given else "max_batch_size",
+                f"The model has no dynamic axis {unknown[0]!r}; "
+                f"it has {', '.join(source.dimensions) or 'none'}.",
+                allowed=list(source.dimensions),
+                option="profile",
             )
-        ranges[name] = Dimension(low, high, usual)
-    smallest = {name: one.minimum for name, one in ranges.items()}
+        ranges: dict[str, Dimension] = {}
+        for name, dimension in source.dimensions.items():
+            low, usual, high = given.get(name) or _bounds(name, dimension, options["max_batch_size"])
+            if not (dimension.allows(low) and dimension.allows(high) and low <= high):
+                most = "any size" if dimension.maximum is None else dimension.maximum
+                raise UnsupportedOption(
+                    f"The axis {name!r} goes from {dimension.minimum} to {most} in the model, "
+                    f"not from {low} to {high}.",
+                    allowed=[dimension.minimum, dimension.maximum],
+                    option="profile" if name in given else "max_batch_size",
+                )
+            ranges[name] = Dimension(low, high, usual)
+        smallest = {name: one.minimum for name, one in ranges.items()}
 
-    def shapes(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-        return source.shapes({**smallest, **sizes})
+        def shapes(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+            return source.shapes({**smallest, **sizes})
 
-    low_shapes, high_shapes = shapes({}), shapes({name: one.maximum or 1 for name, one in ranges.items()})
-    inputs = []
-    for spec in source.inputs:
-        bounds = zip(spec.shape, low_shapes[spec.name], high_shapes[spec.name], strict=True)
-        inputs.append(replace(spec, shape=tuple(low if low == high else size for size, low, high in bounds)))
-    dynamic = {name: one for name, one in ranges.items() if one.minimum != one.maximum}
-    return replace(source, inputs=tuple(inputs), dimensions=dynamic, shapes=shapes)
+        low_shapes, high_shapes = shapes({}), shapes({name: one.maximum or 1 for name, one in ranges.items()})
+        inputs = []
+        for spec in source.inputs:
+            bounds = zip(spec.shape, low_shapes[spec.name], high_shapes[spec.name], strict=True)
+            inputs.append(
+                replace(spec, shape=tuple(low if low == high else size for size, low, high in bounds))
+            )
+        dynamic = {name: one for name, one in ranges.items() if one.minimum != one.maximum}
+        return replace(source, inputs=tuple(inputs), dimensions=dynamic, shapes=shapes)
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        return ("tensorrt",)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.onnx``, ``profile.json`` and ``build_engine.py`` into ``folder``.
+
+        Unless the engine is built on the target, ``model.engine`` and ``engine.json`` are written too.
+
+        Raises:
+            UnsupportedOption: int8 for a model that is not quantized.
+            ConversionFailed: TensorRT does not support this model.
+            MissingDependency: TensorRT finds no GPU here.
+        """
+        from ..proof.verify import TOLERANCES
+        from ..wrappers.tensorrt import build_engine
+
+        precision = options["precision"]
+        files = _write_onnx(source, folder, precision)
+        rtol, atol = TOLERANCES[_COMPUTES_IN[precision] or "float32"]
+        profile = {
+            "onnx_sha256": build_engine.digest(folder / onnx_file.NAME),
+            "precision": precision,
+            "workspace_size_gb": options["workspace_size_gb"],
+            "inputs": _profile(source),
+            "tolerance": {"rtol": rtol, "atol": atol},
+        }
+        write_json(folder / build_engine.PROFILE, profile)
+        shutil.copyfile(build_engine.__file__, folder / "build_engine.py")
+        files = (*files, build_engine.PROFILE, "build_engine.py")
+        details: dict[str, Any] = {"precision": precision, "profile": profile["inputs"]}
+        if options["build_on_target"]:
+            details["build_on_target"] = True
+            return Artefact(files, converter, details, _COMPUTES_IN[precision], stand_in=ONNX)
+        try:
+            details |= build_engine.build(folder / onnx_file.NAME, profile, folder / build_engine.ENGINE)
+        except build_engine.NotHere as exc:
+            raise MissingDependency(f"{exc} Or set build_on_target.", format=SPECIFICATION.name) from exc
+        except build_engine.BuildFailed as exc:
+            raise ConversionFailed(str(exc)) from exc
+        files = (build_engine.ENGINE, build_engine.RECORD, *files)
+        return Artefact(files, converter, details, _COMPUTES_IN[precision])
 
 
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    return ("tensorrt",)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.onnx``, ``profile.json`` and ``build_engine.py`` into ``folder``.
-
-    Unless the engine is built on the target, ``model.engine`` and ``engine.json`` are written too.
-
-    Raises:
-        UnsupportedOption: int8 for a model that is not quantized.
-        ConversionFailed: TensorRT does not support this model.
-        MissingDependency: TensorRT finds no GPU here.
-    """
-    from ..proof.verify import TOLERANCES
-    from ..wrappers.tensorrt import build_engine
-
-    precision = options["precision"]
-    files = _write_onnx(source, folder, precision)
-    rtol, atol = TOLERANCES[_COMPUTES_IN[precision] or "float32"]
-    profile = {
-        "onnx_sha256": build_engine.digest(folder / onnx_file.NAME),
-        "precision": precision,
-        "workspace_size_gb": options["workspace_size_gb"],
-        "inputs": _profile(source),
-        "tolerance": {"rtol": rtol, "atol": atol},
-    }
-    write_json(folder / build_engine.PROFILE, profile)
-    shutil.copyfile(build_engine.__file__, folder / "build_engine.py")
-    files = (*files, build_engine.PROFILE, "build_engine.py")
-    details: dict[str, Any] = {"precision": precision, "profile": profile["inputs"]}
-    if options["build_on_target"]:
-        details["build_on_target"] = True
-        return Artefact(files, converter, details, _COMPUTES_IN[precision], stand_in=ONNX)
-    try:
-        details |= build_engine.build(folder / onnx_file.NAME, profile, folder / build_engine.ENGINE)
-    except build_engine.NotHere as exc:
-        raise MissingDependency(f"{exc} Or set build_on_target.", format=SPECIFICATION.name) from exc
-    except build_engine.BuildFailed as exc:
-        raise ConversionFailed(str(exc)) from exc
-    files = (build_engine.ENGINE, build_engine.RECORD, *files)
-    return Artefact(files, converter, details, _COMPUTES_IN[precision])
+EXPORTER = OnnxToTensorRT()
 
 
 def _bounds(name: str, dimension: Dimension, max_batch_size: int | None) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import imports
-from ..base import Arrays, Artefact, Case, Source, TensorSpec
+from ..base import Arrays, Artefact, Case, Exporter, Source, TensorSpec
 from ..errors import ConversionFailed, UnsupportedOption
 from ..options import Option, Specification
 from ..runners.openvino import AXES_INFO, DTYPES, runtime
@@ -79,18 +79,26 @@ def precision(options: Mapping[str, Any]) -> str:
     return str(options["precision"] or arguments.get("data_type") or "FP32")
 
 
-def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """See ``Exporter.presented``: with reversed colour channels of images, if requested."""
-    images = _images(source, options)
-    if not images:
-        return source
+class ToOpenVINO(Exporter):
+    """A conversion to OpenVINO, of any family."""
 
-    def reference(arrays: Arrays) -> Arrays:
-        return source.reference(
-            {name: array[:, ::-1].copy() if name in images else array for name, array in arrays.items()}
-        )
+    specification = SPECIFICATION
 
-    return replace(source, reference=reference)
+    def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*self.modules, "nncf") if precision(options) == "INT8" else self.modules
+
+    def presented(self, source: Source, options: Mapping[str, Any]) -> Source:
+        """See ``Exporter.presented``: with reversed colour channels of images, if requested."""
+        images = _images(source, options)
+        if not images:
+            return source
+
+        def reference(arrays: Arrays) -> Arrays:
+            return source.reference(
+                {name: array[:, ::-1].copy() if name in images else array for name, array in arrays.items()}
+            )
+
+        return replace(source, reference=reference)
 
 
 def write(

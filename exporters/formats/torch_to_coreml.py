@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Dimension, Source
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Dimension, Exporter, Source
 from ..errors import converting
 from ..options import Option, Specification
 from . import coreml_package, torch_graph, torch_module
@@ -89,60 +89,67 @@ SPECIFICATION = Specification(
     runs_on="an Apple system",
 )
 
-TAKES = (PROGRAM, SCRIPT)
-REQUIRES = ("torch", "coremltools")
 
+class TorchToCoreML(Exporter):
+    specification = SPECIFICATION
+    takes = (PROGRAM, SCRIPT)
+    modules = ("torch", "coremltools")
 
-def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """See ``Exporter.presented``: with a maximum for every dynamic axis, or with every axis fixed."""
-    if options["fixed_sizes"] is not None:
-        from ..proof import cases
+    def presented(self, source: Source, options: Mapping[str, Any]) -> Source:
+        """See ``Exporter.presented``: with a maximum for every dynamic axis, or with every axis fixed."""
+        if options["fixed_sizes"] is not None:
+            from ..proof import cases
 
-        return cases.fixed(source, options["fixed_sizes"])
-    return replace(
-        source, dimensions={name: _bounded(name, size) for name, size in source.dimensions.items()}
-    )
-
-
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    if source.family == PROGRAM:
-        return (BY_PROGRAM, BY_SCRIPT, DECOMPOSED)
-    return (FROZEN, BY_SCRIPT) if source.dimensions else (FROZEN, BY_SCRIPT, DECOMPOSED)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.mlpackage`` into ``folder``.
-
-    Raises:
-        ConversionFailed: an operator that coremltools does not know, or a result with other inputs or outputs
-            than the source.
-    """
-    import coremltools
-
-    with converting(f"coremltools cannot convert this model ({converter})", converter), torch_graph.quiet():
-        coreml_package.register_operators()
-        model = coremltools.convert(
-            _graph(source, example, converter),
-            inputs=coreml_package.inputs(source, example),
-            outputs=coreml_package.outputs(example),
-            convert_to="mlprogram",
-            minimum_deployment_target=coremltools.target[options["minimum_deployment_target"]],
-            compute_precision=coremltools.precision[options["precision"].upper()],
-            compute_units=coremltools.ComputeUnit[options["compute_units"].upper()],
-            skip_model_load=True,
+            return cases.fixed(source, options["fixed_sizes"])
+        return replace(
+            source, dimensions={name: _bounded(name, size) for name, size in source.dimensions.items()}
         )
-        files = coreml_package.write(model, folder, source, example, options["compute_units"])
-        coreml_package.check(folder / files[0], source, example)
-    details = {name: options[name] for name in ("minimum_deployment_target", "compute_units", "precision")}
-    return Artefact(
-        files,
-        converter,
-        {**details, "dtypes": coreml_package.other_dtypes(source, example)},
-        options["precision"],
-    )
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        if source.family == PROGRAM:
+            return (BY_PROGRAM, BY_SCRIPT, DECOMPOSED)
+        return (FROZEN, BY_SCRIPT) if source.dimensions else (FROZEN, BY_SCRIPT, DECOMPOSED)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.mlpackage`` into ``folder``.
+
+        Raises:
+            ConversionFailed: coremltools does not know an operator, or its result has other inputs or outputs
+                than the source.
+        """
+        import coremltools
+
+        with (
+            converting(f"coremltools cannot convert this model ({converter})", converter),
+            torch_graph.quiet(),
+        ):
+            coreml_package.register_operators()
+            model = coremltools.convert(
+                _graph(source, example, converter),
+                inputs=coreml_package.inputs(source, example),
+                outputs=coreml_package.outputs(example),
+                convert_to="mlprogram",
+                minimum_deployment_target=coremltools.target[options["minimum_deployment_target"]],
+                compute_precision=coremltools.precision[options["precision"].upper()],
+                compute_units=coremltools.ComputeUnit[options["compute_units"].upper()],
+                skip_model_load=True,
+            )
+            files = coreml_package.write(model, folder, source, example, options["compute_units"])
+            coreml_package.check(folder / files[0], source, example)
+        details = {
+            name: options[name] for name in ("minimum_deployment_target", "compute_units", "precision")
+        }
+        return Artefact(
+            files,
+            converter,
+            {**details, "dtypes": coreml_package.other_dtypes(source, example)},
+            options["precision"],
+        )
+
+
+EXPORTER = TorchToCoreML()
 
 
 def _graph(source: Source, example: Case, converter: str) -> Any:

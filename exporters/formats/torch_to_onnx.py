@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Exporter, Source
 from ..errors import ConversionFailed, UnsupportedOption, converting
 from ..options import Option, Specification
 from . import onnx_file, torch_graph
@@ -56,29 +56,88 @@ SPECIFICATION = Specification(
     },
 )
 
-TAKES = (PROGRAM, SCRIPT)
-REQUIRES = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+class ToOnnx(Exporter):
+    """A conversion to ONNX, of any family."""
+
+    specification = SPECIFICATION
+
+    def presented(self, source: Source, options: Mapping[str, Any]) -> Source:
+        """See ``Exporter.presented``: without the dynamic axes that ``dynamic_axes`` does not name.
+
+        Raises:
+            UnsupportedOption: it names an axis that the source has fixed.
+        """
+        axes = options["dynamic_axes"]
+        if axes is None:
+            return source
+        _check_axes(source, axes)
+        kept = {
+            word
+            for spec in source.inputs
+            for axis in axes.get(spec.name, ())
+            for word in re.findall(r"[A-Za-z_]\w*", str(spec.shape[axis]))
+        }
+        if kept >= set(source.dimensions):
+            return source
+        return _with_dynamic(source, kept)
 
 
-def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """See ``Exporter.presented``: without the dynamic axes that ``dynamic_axes`` does not name.
+class TorchToOnnx(ToOnnx):
+    takes = (PROGRAM, SCRIPT)
+    modules = ("torch", "onnx", "onnxscript", "onnxruntime")
 
-    Raises:
-        UnsupportedOption: it names an axis that the source has fixed.
-    """
-    axes = options["dynamic_axes"]
-    if axes is None:
-        return source
-    _check_axes(source, axes)
-    kept = {
-        word
-        for spec in source.inputs
-        for axis in axes.get(spec.name, ())
-        for word in re.findall(r"[A-Za-z_]\w*", str(spec.shape[axis]))
-    }
-    if kept >= set(source.dimensions):
-        return source
-    return _with_dynamic(source, kept)
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        opset = options["opset_version"] or DEFAULT_OPSET
+        reachable = _TORCHSCRIPT_OPSETS[0] <= opset <= _TORCHSCRIPT_OPSETS[1]
+        if source.family == PROGRAM:
+            return (DYNAMO, TORCHSCRIPT, TRACED) if reachable else (DYNAMO,)
+        if not reachable:
+            raise UnsupportedOption(
+                f"opset_version={opset} cannot be made from TorchScript. Use {_TORCHSCRIPT_OPSETS[0]} to "
+                f"{_TORCHSCRIPT_OPSETS[1]}, or upload the model as .pt2.",
+                allowed=list(_TORCHSCRIPT_OPSETS),
+                option="opset_version",
+            )
+        return (TORCHSCRIPT,)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.onnx`` (and ``model.onnx.data`` beyond protobuf's 2 GB) into ``folder``.
+
+        Raises:
+            ConversionFailed: the exporter does not support the model, or not at this opset.
+        """
+        check_names(source, example, options)
+        failure = f"torch's {converter} exporter cannot convert this model"
+        precision = "bfloat16" if torch_graph.has_bfloat16(source) else None
+        with converting(failure, converter), torch_graph.quiet():
+            source = torch_graph.in_float32(source, example)
+            if converter == DYNAMO:
+                model = _by_dynamo(source, example, options)
+            else:
+                traced = converter == TRACED
+                script = (
+                    torch_graph.as_script(source, example)
+                    if traced
+                    else torch_graph.as_compiled_script(source)
+                )
+                model = _by_torchscript(script, source, example, options, folder)
+            opset, wanted = onnx_file.opset(model), options["opset_version"] or DEFAULT_OPSET
+            if opset != wanted:
+                raise ConversionFailed(
+                    f"torch's {converter} exporter cannot express this model at opset {wanted}: it needs "
+                    f"{opset}. Set opset_version to {opset}.",
+                    needed_opset=opset,
+                )
+            if options["simplify"]:
+                model = onnx_file.simplify(model)
+            files = onnx_file.write(model, folder, source)
+        return Artefact(files, converter, {"opset_version": opset}, precision)
+
+
+EXPORTER = TorchToOnnx()
 
 
 def _with_dynamic(source: Source, kept: set[str]) -> Source:
@@ -105,56 +164,6 @@ def _with_dynamic(source: Source, kept: set[str]) -> Source:
         dimensions={name: one for name, one in source.dimensions.items() if name not in sizes},
         shapes=lambda chosen: source.shapes({**sizes, **chosen}),
     )
-
-
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``. ``presented`` checks the axes."""
-    opset = options["opset_version"] or DEFAULT_OPSET
-    reachable = _TORCHSCRIPT_OPSETS[0] <= opset <= _TORCHSCRIPT_OPSETS[1]
-    if source.family == PROGRAM:
-        return (DYNAMO, TORCHSCRIPT, TRACED) if reachable else (DYNAMO,)
-    if not reachable:
-        raise UnsupportedOption(
-            f"opset_version={opset} cannot be made from TorchScript. Use {_TORCHSCRIPT_OPSETS[0]} to "
-            f"{_TORCHSCRIPT_OPSETS[1]}, or upload the model as .pt2.",
-            allowed=list(_TORCHSCRIPT_OPSETS),
-            option="opset_version",
-        )
-    return (TORCHSCRIPT,)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.onnx`` (and ``model.onnx.data`` beyond protobuf's 2 GB) into ``folder``.
-
-    Raises:
-        ConversionFailed: the exporter does not support the model, or not at this opset.
-    """
-    check_names(source, example, options)
-    failure = f"torch's {converter} exporter cannot convert this model"
-    precision = "bfloat16" if torch_graph.has_bfloat16(source) else None
-    with converting(failure, converter), torch_graph.quiet():
-        source = torch_graph.in_float32(source, example)
-        if converter == DYNAMO:
-            model = _by_dynamo(source, example, options)
-        else:
-            traced = converter == TRACED
-            script = (
-                torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)
-            )
-            model = _by_torchscript(script, source, example, options, folder)
-        opset, wanted = onnx_file.opset(model), options["opset_version"] or DEFAULT_OPSET
-        if opset != wanted:
-            raise ConversionFailed(
-                f"torch's {converter} exporter cannot express this model at opset {wanted}: it needs "
-                f"{opset}. Set opset_version to {opset}.",
-                needed_opset=opset,
-            )
-        if options["simplify"]:
-            model = onnx_file.simplify(model)
-        files = onnx_file.write(model, folder, source)
-    return Artefact(files, converter, {"opset_version": opset}, precision)
 
 
 def check_names(source: Source, example: Case, options: Mapping[str, Any]) -> None:

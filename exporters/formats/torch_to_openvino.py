@@ -13,38 +13,33 @@ from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
 from ..errors import converting
 from ..runners.openvino import runtime
 from . import openvino_file, torch_graph
-from .openvino_file import SPECIFICATION, precision, presented
-
-__all__ = ["REQUIRES", "SPECIFICATION", "TAKES", "convert", "converters", "presented", "requires"]
+from .openvino_file import ToOpenVINO
 
 FX = "fx"
 TORCHSCRIPT = "torchscript"
 
-TAKES = (PROGRAM, SCRIPT)
-REQUIRES = ("torch", "openvino")
+
+class TorchToOpenVINO(ToOpenVINO):
+    takes = (PROGRAM, SCRIPT)
+    modules = ("torch", "openvino")
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        return (FX, TORCHSCRIPT) if source.family == PROGRAM else (TORCHSCRIPT,)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.xml`` and ``model.bin`` into ``folder``.
+
+        Raises:
+            ConversionFailed: OpenVINO does not know an operator of the model, or loses an input or output.
+        """
+        with converting("OpenVINO cannot convert this model", converter), torch_graph.quiet():
+            model = _by_fx(source) if converter == FX else _by_torchscript(source, example)
+            return openvino_file.write(model, source, example, options, folder, converter)
 
 
-def requires(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """See ``Exporter.requires``."""
-    return (*REQUIRES, "nncf") if precision(options) == "INT8" else REQUIRES
-
-
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    return (FX, TORCHSCRIPT) if source.family == PROGRAM else (TORCHSCRIPT,)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.xml`` and ``model.bin`` into ``folder``.
-
-    Raises:
-        ConversionFailed: OpenVINO does not know an operator of the model, or loses an input or output.
-    """
-    with converting("OpenVINO cannot convert this model", converter), torch_graph.quiet():
-        model = _by_fx(source) if converter == FX else _by_torchscript(source, example)
-        return openvino_file.write(model, source, example, options, folder, converter)
+EXPORTER = TorchToOpenVINO()
 
 
 def _by_fx(source: Source) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Exporter, Source
 from ..errors import converting
 from ..options import Specification
 from . import torch_archive, torch_graph
@@ -21,33 +21,36 @@ _TS2EP_FROZEN = "ts2ep-frozen"
 
 SPECIFICATION = Specification(name="pt2", extension=".pt2", options={}, embeds=True)
 
-TAKES = (PROGRAM, SCRIPT)
-REQUIRES = ("torch",)
+
+class TorchToPt2(Exporter):
+    specification = SPECIFICATION
+    takes = (PROGRAM, SCRIPT)
+    modules = ("torch",)
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        return (_EXPORT,) if source.family == PROGRAM else (_TS2EP, _TS2EP_FROZEN)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.pt2`` into ``folder``; its example inputs are the golden ones.
+
+        Raises:
+            ConversionFailed: TorchScript that torch cannot convert to a program.
+        """
+        import torch
+
+        failure = "torch cannot make an exported program of this model"
+        advice = ". Where you have its Python source, torch.export.export makes one."
+        with converting(failure, converter, advice), torch_graph.quiet():
+            program = source.program
+            if converter != _EXPORT:
+                program = _from_script(source, example, frozen=converter == _TS2EP_FROZEN)
+            save(program, source, example, folder / NAME)
+        return Artefact((NAME,), converter, {"torch_version": torch.__version__.partition("+")[0]})
 
 
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    return (_EXPORT,) if source.family == PROGRAM else (_TS2EP, _TS2EP_FROZEN)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.pt2`` into ``folder``; its example inputs are the golden ones.
-
-    Raises:
-        ConversionFailed: TorchScript that torch cannot convert to a program.
-    """
-    import torch
-
-    failure = "torch cannot make an exported program of this model"
-    advice = ". Where you have its Python source, torch.export.export makes one."
-    with converting(failure, converter, advice), torch_graph.quiet():
-        program = source.program
-        if converter != _EXPORT:
-            program = _from_script(source, example, frozen=converter == _TS2EP_FROZEN)
-        save(program, source, example, folder / NAME)
-    return Artefact((NAME,), converter, {"torch_version": torch.__version__.partition("+")[0]})
+EXPORTER = TorchToPt2()
 
 
 def save(program: Any, source: Source, example: Case, path: Path) -> None:

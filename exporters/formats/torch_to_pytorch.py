@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Exporter, Source
 from ..errors import ConversionFailed, converting
 from ..options import Specification
 from . import torch_archive, torch_graph, torch_to_pt2
@@ -22,43 +22,46 @@ SCRIPT_NAME = "architecture.pt"
 
 SPECIFICATION = Specification(name="pytorch", extension=".safetensors", options={}, embeds=True)
 
-TAKES = (PROGRAM, SCRIPT)
-REQUIRES = ("torch", "safetensors")
+
+class TorchToPyTorch(Exporter):
+    specification = SPECIFICATION
+    takes = (PROGRAM, SCRIPT)
+    modules = ("torch", "safetensors")
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        return ("state-dict",)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write the weights and the architecture into ``folder``.
+
+        Raises:
+            ConversionFailed: the weights are constants in the code (frozen TorchScript), or there are none.
+        """
+        from safetensors.torch import save_file
+
+        state = source.program.state_dict if source.family == PROGRAM else source.program.state_dict()
+        if not state:
+            raise ConversionFailed(
+                "The model has no weights apart from its code: it was frozen, or has none. "
+                "Export it to pt2 or torchscript instead."
+            )
+        write = _write_program if source.family == PROGRAM else _write_script
+        with converting("torch cannot take this model apart", converter), torch_graph.quiet():
+            # The format does not support tied weights, one tensor under two names: each gets a copy.
+            weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+            save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+            architecture = write(source, example, folder)
+        parameters = _parameters(source)
+        details = {
+            "architecture_hash": _architecture_hash(folder / architecture, state),
+            "parameter_count": sum(parameter.numel() for parameter in parameters),
+        }
+        return Artefact((WEIGHTS, architecture), converter, details)
 
 
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    return ("state-dict",)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write the weights and the architecture into ``folder``.
-
-    Raises:
-        ConversionFailed: the weights are constants in the code (frozen TorchScript), or there are none.
-    """
-    from safetensors.torch import save_file
-
-    state = source.program.state_dict if source.family == PROGRAM else source.program.state_dict()
-    if not state:
-        raise ConversionFailed(
-            "The model has no weights apart from its code: it was frozen, or has none. Export it to pt2 or "
-            "torchscript instead."
-        )
-    write = _write_program if source.family == PROGRAM else _write_script
-    with converting("torch cannot take this model apart", converter), torch_graph.quiet():
-        # Tied weights are one tensor under two names, which the format does not support: each gets a copy.
-        weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        architecture = write(source, example, folder)
-    parameters = _parameters(source)
-    details = {
-        "architecture_hash": _architecture_hash(folder / architecture, state),
-        "parameter_count": sum(parameter.numel() for parameter in parameters),
-    }
-    return Artefact((WEIGHTS, architecture), converter, details)
+EXPORTER = TorchToPyTorch()
 
 
 def _write_program(source: Source, example: Case, folder: Path) -> str:

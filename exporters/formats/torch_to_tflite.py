@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Exporter, Source
 from ..errors import converting
 from ..options import Option, Specification
 from . import torch_graph, torch_module
@@ -51,39 +51,41 @@ SPECIFICATION = Specification(
     fixes_sizes=True,
 )
 
-TAKES = (PROGRAM, SCRIPT)
-REQUIRES = ("torch", "litert_torch", "ai_edge_litert", "ai_edge_quantizer")
-ADVICE = "pip install --no-deps -r requirements-formats.txt."
+
+class TorchToTFLite(Exporter):
+    specification = SPECIFICATION
+    takes = (PROGRAM, SCRIPT)
+    modules = ("torch", "litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+    advice = "pip install --no-deps -r requirements-formats.txt."
+
+    def presented(self, source: Source, options: Mapping[str, Any]) -> Source:
+        """See ``Exporter.presented``: with every axis fixed."""
+        from ..proof import cases
+
+        return cases.fixed(source, options["fixed_sizes"])
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        return (LITERT,)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.tflite`` into ``folder``; its only signature has the source's names.
+
+        Raises:
+            ConversionFailed: an operator that is not built in, or a shape that depends on values.
+        """
+        quantized = options["quantization"] == "dynamic"
+        with converting("litert-torch cannot convert this model", converter), torch_graph.quiet(), _silent():
+            model = _lower(torch_graph.in_float32(source, example), example)
+            if quantized:
+                model = _quantize(model)
+        (folder / _FILE).write_bytes(model)
+        precision = "int8" if quantized else "bfloat16" if torch_graph.has_bfloat16(source) else None
+        return Artefact((_FILE,), converter, {"quantization": options["quantization"]}, precision)
 
 
-def presented(source: Source, options: Mapping[str, Any]) -> Source:
-    """See ``Exporter.presented``: with every axis fixed."""
-    from ..proof import cases
-
-    return cases.fixed(source, options["fixed_sizes"])
-
-
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    return (LITERT,)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.tflite`` into ``folder``; its only signature has the source's names.
-
-    Raises:
-        ConversionFailed: an operator that is not built in, or a shape that depends on values.
-    """
-    quantized = options["quantization"] == "dynamic"
-    with converting("litert-torch cannot convert this model", converter), torch_graph.quiet(), _silent():
-        model = _lower(torch_graph.in_float32(source, example), example)
-        if quantized:
-            model = _quantize(model)
-    (folder / _FILE).write_bytes(model)
-    precision = "int8" if quantized else "bfloat16" if torch_graph.has_bfloat16(source) else None
-    return Artefact((_FILE,), converter, {"quantization": options["quantization"]}, precision)
+EXPORTER = TorchToTFLite()
 
 
 def _lower(source: Source, example: Case) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..base import PROGRAM, SCRIPT, Artefact, Case, Source
+from ..base import PROGRAM, SCRIPT, Artefact, Case, Exporter, Source
 from ..errors import UnsupportedOption, converting
 from ..options import Option, Specification
 from . import torch_archive, torch_graph
@@ -45,51 +45,56 @@ SPECIFICATION = Specification(
     },
 )
 
-TAKES = (PROGRAM, SCRIPT)
-REQUIRES = ("torch",)
+
+class TorchToTorchScript(Exporter):
+    specification = SPECIFICATION
+    takes = (PROGRAM, SCRIPT)
+    modules = ("torch",)
+
+    def converters(self, source: Source, options: Mapping[str, Any]) -> Iterable[str]:
+        method = options["method"]
+        if source.family == PROGRAM:
+            return {"script": (_COMPILED,), "trace": (_TRACED,)}.get(method, (_COMPILED, _TRACED))
+        if method == "trace":
+            raise UnsupportedOption(
+                "The model is TorchScript already, and a trace of it would only lose what it decides at run "
+                "time. Leave method out.",
+                allowed=["script"],
+                option="method",
+            )
+        return (_AS_IS,)
+
+    def convert(
+        self, source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
+    ) -> Artefact:
+        """Write ``model.torchscript.pt`` into ``folder``.
+
+        It returns one tensor, or a tuple in the order of the outputs. A TorchScript source keeps its outputs'
+        form.
+
+        Raises:
+            ConversionFailed: an operator that TorchScript does not know.
+        """
+        import torch
+
+        path = folder / NAME
+        extra = torch_graph.interface(source, example)
+        with converting("torch cannot make TorchScript of this model", converter), torch_graph.quiet():
+            traced = converter == _TRACED
+            module = (
+                torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)
+            )
+            if options["freeze"] or options["optimize_for_mobile"]:
+                module = torch.jit.freeze(module.eval())
+            if options["optimize_for_mobile"]:
+                _save_for_mobile(module, path, extra)
+            else:
+                torch.jit.save(module, str(path), _extra_files=extra)
+            torch_archive.strip_script(path)
+        return Artefact((NAME,), converter, {"torch_version": torch.__version__.partition("+")[0]})
 
 
-def converters(source: Source, options: Mapping[str, Any]) -> Iterable[str]:
-    """See ``Exporter.converters``."""
-    method = options["method"]
-    if source.family == PROGRAM:
-        return {"script": (_COMPILED,), "trace": (_TRACED,)}.get(method, (_COMPILED, _TRACED))
-    if method == "trace":
-        raise UnsupportedOption(
-            "The model is TorchScript already, and a trace of it would only lose what it decides at run "
-            "time. Leave method out.",
-            allowed=["script"],
-            option="method",
-        )
-    return (_AS_IS,)
-
-
-def convert(
-    source: Source, example: Case, options: Mapping[str, Any], folder: Path, converter: str
-) -> Artefact:
-    """Write ``model.torchscript.pt`` into ``folder``.
-
-    It returns one tensor, or a tuple in the order of the outputs. A TorchScript source keeps its outputs'
-    form.
-
-    Raises:
-        ConversionFailed: an operator that TorchScript does not know.
-    """
-    import torch
-
-    path = folder / NAME
-    extra = torch_graph.interface(source, example)
-    with converting("torch cannot make TorchScript of this model", converter), torch_graph.quiet():
-        traced = converter == _TRACED
-        module = torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)
-        if options["freeze"] or options["optimize_for_mobile"]:
-            module = torch.jit.freeze(module.eval())
-        if options["optimize_for_mobile"]:
-            _save_for_mobile(module, path, extra)
-        else:
-            torch.jit.save(module, str(path), _extra_files=extra)
-        torch_archive.strip_script(path)
-    return Artefact((NAME,), converter, {"torch_version": torch.__version__.partition("+")[0]})
+EXPORTER = TorchToTorchScript()
 
 
 def _save_for_mobile(module: Any, path: Path, extra: Mapping[str, str]) -> None:
