@@ -17,6 +17,16 @@ from model_service.storage.migrations import prepare
 from tests import plans
 
 
+LARGE_TIMEOUT_S = 2 * 3600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The limit of ``pyproject.toml`` is for the tests that run by default; the suites run for half an hour."""
+    for item in items:
+        if item.get_closest_marker("large") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LARGE_TIMEOUT_S))
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     with embedded_servers(tmp_path_factory.mktemp("servers")) as addresses:

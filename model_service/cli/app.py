@@ -67,7 +67,7 @@ class _Root(TyperGroup):
 app = typer.Typer(
     name="model-service",
     cls=_Root,
-    help="Register models, export them, prove the result and serve it.",
+    help="Register models, export them to other formats, and serve the verified exports.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -113,14 +113,14 @@ def _version(wanted: bool) -> None:
 def connect(
     context: typer.Context,
     url: Annotated[
-        str, typer.Option(metavar="URL", envvar="MODEL_SERVICE_URL", help="Where the service is.")
+        str, typer.Option(metavar="URL", envvar="MODEL_SERVICE_URL", help="The URL of the service.")
     ] = "http://127.0.0.1:8084",
     api_key: Annotated[
         str | None,
         typer.Option(
             metavar="KEY",
             envvar="MODEL_SERVICE_API_KEY",
-            help="A key, if the service asks for one; by default what `login` keeps.",
+            help="An API key, if the service requires one; by default the session of `login`.",
         ),
     ] = None,
     version: Annotated[
@@ -188,13 +188,13 @@ def _allowed(exc: ClientError) -> list[str]:
 def _advice(exc: ClientError) -> list[str]:
     """Return a hint with the command's option, which the service's own message cannot know."""
     if isinstance(exc, ConnectionFailed) and not isinstance(exc, TLSFailed):
-        return ["Start one with `model-service up`, or name it with --url URL or MODEL_SERVICE_URL."]
+        return ["Start the service with `model-service up`, or give its URL with --url or MODEL_SERVICE_URL."]
     if exc.code == "unsupported_option":
         return _option_advice(exc)
     if isinstance(exc, Unauthorized):
         sign_in = "sign in with `model-service login USER`"
         if exc.key_given:
-            return [f"Check the key that --api-key or MODEL_SERVICE_API_KEY gives, or {sign_in} again."]
+            return [f"Check the key in --api-key or MODEL_SERVICE_API_KEY, or {sign_in} again."]
         return [f"Give a key with --api-key KEY or MODEL_SERVICE_API_KEY, or {sign_in}."]
     return []
 
@@ -212,7 +212,7 @@ def _option_advice(exc: ClientError) -> list[str]:
 def _report(exc: Exception) -> str:
     frame = traceback.extract_tb(exc.__traceback__)[-1]
     place = f"{Path(frame.filename).name}:{frame.lineno}"
-    return f"{type(exc).__name__} in {place}: {exc}. This is a fault of model-service: please report it."
+    return f"{type(exc).__name__} in {place}: {exc}. This is a bug in model-service: please report it."
 
 
 def _fail(code: str, message: str) -> NoReturn:

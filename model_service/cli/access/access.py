@@ -26,10 +26,10 @@ def asked_password(from_stdin: bool, prompt: str = "Password", *, twice: bool = 
 
 def login(
     context: typer.Context,
-    user: Annotated[str, typer.Argument(metavar="USER", help="A user's name.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="The name of the user.")],
     password_stdin: PasswordStdin = False,
 ) -> None:
-    """Sign in: later commands to this service are yours, until the session ends."""
+    """Sign in: later commands to this service run as this user, until the session expires."""
     client = client_of(context)
     try:
         session = client.login(user, asked_password(password_stdin))
@@ -38,11 +38,11 @@ def login(
         raise
     session_store.keep(client.base_url, session)
     emit({}, False, f"Signed in as {session.user} until {session.expires_at:%Y-%m-%d %H:%M} UTC.")
-    typer.echo(f"The session is kept in {session_store.session_file()}.", err=True)
+    typer.echo(f"The session is stored in {session_store.session_file()}.", err=True)
 
 
 def logout(context: typer.Context) -> None:
-    """End the session, and forget it."""
+    """End the session, and remove it from this machine."""
     url = client_of(context).base_url
     token = session_store.stored_token(url)
     if token is not None:
@@ -54,7 +54,7 @@ def logout(context: typer.Context) -> None:
 
 
 def whoami(context: typer.Context, as_json: Json = False) -> None:
-    """Show who you are to the service, and what you may do."""
+    """Show your user and your permissions."""
     who = client_of(context).whoami()
     shown = {
         "name": who.name,
@@ -68,7 +68,7 @@ def whoami(context: typer.Context, as_json: Json = False) -> None:
 
 
 def namespaces(context: typer.Context, as_json: Json = False) -> None:
-    """List the namespaces that you may read, and what you may do in each."""
+    """List the namespaces that you can read, and your permissions in each."""
     found = client_of(context).list_namespaces()
     rows = (
         (each.namespace or "(none)", each.models, size(each.size_bytes), each.permissions) for each in found
@@ -81,19 +81,27 @@ def audit(
     context: typer.Context,
     limit: PageSize = None,
     cursor: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Go on where the list before ended.")
+        str | None, typer.Option(metavar="TEXT", help="The cursor of the previous page.")
     ] = None,
-    actor: Annotated[str | None, typer.Option(metavar="USER", help="Who did it.")] = None,
-    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Of what: model, user, key, …")] = None,
-    subject_id: Annotated[str | None, typer.Option(metavar="ID", help="Of this one only.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of this name only.")] = None,
+    actor: Annotated[str | None, typer.Option(metavar="USER", help="Only changes by this user.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="Only changes of this kind of object: model, user, key, …"),
+    ] = None,
+    subject_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only changes of the object with this id.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only changes of objects with this name.")
+    ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="2027-01-31T00:00:00Z, for example.")
+        str | None,
+        typer.Option(metavar="TIME", help="Changes from this time on, for example 2027-01-31T00:00:00Z."),
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="The same.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Changes before this time.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show who changed what, newest first; for administrators."""
+    """Show the audit log, newest first; for administrators."""
     filters = {
         "actor": actor,
         "kind": kind,

@@ -9,7 +9,7 @@ from model_service.cli.common.output import Json, PageNumber, PageSize, client_o
 from model_service.cli.common.tables import Listing, Record
 from model_service.client import Key
 
-app = typer.Typer(help="API keys: yours, or, for administrators, everybody's.", no_args_is_help=True)
+app = typer.Typer(help="API keys: your own; for administrators, those of all users.", no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, as `keys list` shows it.")]
 
@@ -17,26 +17,33 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, as `
 @app.command()
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The purpose of the key.")],
     scope: Annotated[
         list[str] | None,
         typer.Option(
             "--scope",
             metavar="SCOPE",
-            help="read, write, deploy or admin; by default read. Repeat for several.",
+            help="read, write, deploy or admin; by default read. Repeat it for several.",
         ),
     ] = None,
     namespace: Annotated[
         list[str] | None,
-        typer.Option("--namespace", metavar="NAME", help="Where it holds; by default wherever you may."),
+        typer.Option(
+            "--namespace",
+            metavar="NAME",
+            help="The namespace that the key is limited to; by default none. Repeat it for several.",
+        ),
     ] = None,
     days: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="How long it holds; by default for ever.")
+        float | None,
+        typer.Option(metavar="N", min=0, help="Days until the key expires; by default it does not expire."),
     ] = None,
-    owner: Annotated[str | None, typer.Option(metavar="USER", help="Whose it is; by default yours.")] = None,
+    owner: Annotated[
+        str | None, typer.Option(metavar="USER", help="The owner of the key; by default you.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key. Its text is shown once, now: keep it."""
+    """Create a key. Store its text: it is shown only once."""
     expires_at = in_days(days)
     key = client_of(context).create_key(
         name, scope or ["read"], namespaces=namespace, expires_at=expires_at, owner=owner
@@ -47,7 +54,7 @@ def create(
 @app.command("list")
 def list_keys(
     context: typer.Context,
-    owner: Annotated[str | None, typer.Option(metavar="USER", help="Of this user only.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="USER", help="Only keys of this user.")] = None,
     page: PageNumber = 1,
     limit: PageSize = None,
     as_json: Json = False,
@@ -77,17 +84,17 @@ def rotate(
     context: typer.Context,
     key_id: KeyId,
     grace: Annotated[
-        int, typer.Option(metavar="SECONDS", min=0, help="How long its present text works yet.")
+        int, typer.Option(metavar="SECONDS", min=0, help="How long the present text remains valid.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Give a key another text, shown once, now."""
+    """Replace the text of a key. Store the new text: it is shown only once."""
     _show_secret(client_of(context).rotate_key(key_id, grace_s=grace), as_json)
 
 
 @app.command()
 def revoke(context: typer.Context, key_id: KeyId, as_json: Json = False) -> None:
-    """Revoke a key: from now on it opens nothing."""
+    """Revoke a key: it is not valid any more."""
     emit(client_of(context).delete_key(key_id), as_json, f"Revoked {key_id}.")
 
 
@@ -102,4 +109,4 @@ def _show_secret(key: Key, as_json: bool) -> None:
         "key (shown once)": key.key,
     }
     emit(key.raw, as_json, Record(shown))
-    typer.echo("Keep the key now: it cannot be shown again.", err=True)
+    typer.echo("Store the key now: it cannot be shown again.", err=True)

@@ -10,23 +10,26 @@ from model_service.cli.common.output import Json, PageNumber, PageSize, client_o
 from model_service.cli.common.tables import Listing, Record
 from model_service.client import User
 
-app = typer.Typer(help="Who may do what; for administrators.", no_args_is_help=True)
+app = typer.Typer(help="Users and their roles; for administrators.", no_args_is_help=True)
 
 UserName = Annotated[str, typer.Argument(metavar="USER", help="The user's name.")]
 RoleNames = Annotated[
     list[str] | None,
-    typer.Option("--role", metavar="ROLE", help="reader, writer, deployer or admin, everywhere."),
+    typer.Option(
+        "--role", metavar="ROLE", help="A role in all namespaces: reader, writer, deployer or admin."
+    ),
 ]
 NamespaceRoles = Annotated[
     list[str] | None,
     typer.Option(
-        "--namespace-role", metavar="NAMESPACE=ROLE", help="A role in one namespace; repeat for several."
+        "--namespace-role", metavar="NAMESPACE=ROLE", help="A role in one namespace; repeat it for several."
     ),
 ]
 
 
 TierName = Annotated[
-    str | None, typer.Option("--tier", metavar="TIER", help="How many exports: free, pro or enterprise.")
+    str | None,
+    typer.Option("--tier", metavar="TIER", help="The limits of the user: free, pro or enterprise."),
 ]
 
 
@@ -37,20 +40,20 @@ def create(
     role: RoleNames = None,
     namespace_role: NamespaceRoles = None,
     machine: Annotated[
-        bool, typer.Option("--machine", help="Without a password: it has only the keys made for it.")
+        bool, typer.Option("--machine", help="Create the user without a password, for use with keys only.")
     ] = False,
     tier: TierName = None,
     password_stdin: PasswordStdin = False,
     as_json: Json = False,
 ) -> None:
-    """Make a user; its password is asked for."""
+    """Create a user. A prompt reads the password."""
     roles = _by_namespace(namespace_role)
     password = None if machine else asked_password(password_stdin, f"Password for {name}", twice=True)
     made = client_of(context).create_user(
         name, password=password, roles=role or (), namespaces=roles, tier=tier
     )
     if not (role or roles):
-        hint = f"{name} has no role and may do nothing: `model-service users update {name} --role reader`."
+        hint = f"{name} has no role and so no permission: `model-service users update {name} --role reader`."
         typer.echo(hint, err=True)
     _show(made, as_json)
 
@@ -88,16 +91,16 @@ def update(
     role: RoleNames = None,
     namespace_role: NamespaceRoles = None,
     disabled: Annotated[
-        bool | None, typer.Option("--disable/--enable", help="A disabled user can do nothing.")
+        bool | None, typer.Option("--disable/--enable", help="A disabled user cannot sign in or use keys.")
     ] = None,
     tier: TierName = None,
     new_password: Annotated[
-        bool, typer.Option("--password", help="Ask for another password; the user's sessions end.")
+        bool, typer.Option("--password", help="Read a new password from a prompt; the user's sessions end.")
     ] = False,
     password_stdin: PasswordStdin = False,
     as_json: Json = False,
 ) -> None:
-    """Change a user; --role replaces all its roles, --namespace-role all those in namespaces."""
+    """Change a user. --role replaces all roles, --namespace-role replaces all roles in namespaces."""
     fields = {
         "roles": role,
         "namespaces": None if namespace_role is None else _by_namespace(namespace_role),
@@ -122,7 +125,7 @@ def password(context: typer.Context) -> None:
 
 @app.command()
 def delete(context: typer.Context, name: UserName, as_json: Json = False) -> None:
-    """Remove a user and its keys; what it made stays."""
+    """Remove a user and its keys; the user's models and other objects stay."""
     emit(client_of(context).delete_user(name), as_json, f"Deleted {name}.")
 
 
@@ -132,7 +135,9 @@ def _by_namespace(given_roles: list[str] | None) -> dict[str, list[str]]:
     for text in given_roles or ():
         namespace, equals, role = text.partition("=")
         if not equals or not role:
-            raise typer.BadParameter(f"{text!r} is not like vision=writer", param_hint="--namespace-role")
+            raise typer.BadParameter(
+                f"{text!r} is not of the form vision=writer", param_hint="--namespace-role"
+            )
         roles.setdefault(namespace, []).append(role)
     return roles
 

@@ -14,12 +14,13 @@ MODEL_HELP = "An id, NAME@ALIAS, NAME/v1.2 or NAME/latest."
 Output = Annotated[
     Path,
     typer.Argument(
-        metavar="[OUTPUT]", help="The file to write, or a folder for it; by default its own name, here."
+        metavar="[OUTPUT]",
+        help="The file to write, or its folder; by default the stored name, in this folder.",
     ),
 ]
 ModelId = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-ModelFilter = Annotated[str | None, typer.Option(metavar="MODEL", help="Of this model only.")]
-JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
+ModelFilter = Annotated[str | None, typer.Option(metavar="MODEL", help="Only those of this model.")]
+JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object, or @FILE.")]
 
 
 def json_object(given: str | None) -> dict[str, Any] | None:
@@ -47,7 +48,7 @@ def options_of(words: Sequence[str] | None, config: dict[str, Any] | None) -> di
         name, equals, text = word.partition("=")
         if not (name and equals and text):
             raise typer.BadParameter(
-                f"{word!r} is not NAME=JSON, like opset_version=18", param_hint="--option"
+                f"{word!r} is not of the form NAME=JSON, like opset_version=18", param_hint="--option"
             )
         try:
             found[name] = json.loads(text)
@@ -83,4 +84,4 @@ def in_days(days: float | None) -> datetime | None:
     try:
         return None if days is None else datetime.now(UTC) + timedelta(days=days)
     except (OverflowError, ValueError):
-        raise typer.BadParameter("more days than the calendar has", param_hint="--days") from None
+        raise typer.BadParameter("the date is after the end of the calendar", param_hint="--days") from None

@@ -15,9 +15,11 @@ from rich.console import Console
 from model_service.cli.common.tables import Listing, Record, printable
 from model_service.client import ModelServiceClient, Page, WaitTimedOut
 
-Json = Annotated[bool, typer.Option("--json", help="Print the service's JSON.")]
-PageNumber = Annotated[int, typer.Option("--page", metavar="N", min=1, help="Which page, from 1.")]
-PageSize = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="How many on a page.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the JSON response of the service.")]
+PageNumber = Annotated[int, typer.Option("--page", metavar="N", min=1, help="The page number, from 1.")]
+PageSize = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="The number of entries per page.")
+]
 
 # A pipe has no width: nothing is wrapped or truncated.
 _PIPE_COLUMNS = 500
@@ -61,7 +63,7 @@ def waiting(what: str, afterwards: str) -> Iterator[None]:
         exc.add_note(afterwards)
         raise
     except KeyboardInterrupt:
-        typer.echo(f"\n{what} goes on. {afterwards}", err=True)
+        typer.echo(f"\n{what} continues. {afterwards}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -16,7 +16,8 @@ app = typer.Typer(help="Datasets and their files.", no_args_is_help=True)
 
 DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="An id, NAME/v1.2 or NAME/latest.")]
 PathInside = Annotated[
-    str | None, typer.Option("--path", metavar="PATH", help="A path in the dataset, of several files.")
+    str | None,
+    typer.Option("--path", metavar="PATH", help="The path of one file, in a dataset with several files."),
 ]
 Purpose = Annotated[
     str | None, typer.Option(metavar="PURPOSE", help="training, validation, test or calibration.")
@@ -26,21 +27,24 @@ Format = Annotated[
     typer.Option("--format", metavar="FORMAT", help="npz, csv, parquet, images, jsonl or other."),
 ]
 TaskType = Annotated[str | None, typer.Option(metavar="NAME", help="image_classification, for example.")]
-Description = Annotated[str | None, typer.Option(metavar="TEXT", help="What it is, in your words.")]
-Samples = Annotated[int | None, typer.Option(metavar="N", min=0, help="How many samples it has.")]
-JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
-Source = Annotated[str | None, typer.Option(metavar="TEXT", help="Where it comes from.")]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="A description of the dataset.")]
+Samples = Annotated[int | None, typer.Option(metavar="N", min=0, help="The number of samples.")]
+JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object, or @FILE.")]
+Source = Annotated[str | None, typer.Option(metavar="TEXT", help="The origin of the data.")]
 License = Annotated[str | None, typer.Option("--license", metavar="NAME", help="CC-BY-4.0, for example.")]
-Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat for several.")]
-CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="Who made it.")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat it for several.")]
+CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="The author.")]
 
 
 @app.command()
 def register(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name all its versions share.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of the dataset, which all its versions share.")
+    ],
     version: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="v1.0, for example; chosen when missing.")
+        str | None,
+        typer.Option(metavar="VERSION", help="The version, for example v1.0; by default the next one."),
     ] = None,
     purpose: Purpose = None,
     format_: Format = None,
@@ -55,7 +59,7 @@ def register(
     created_by: CreatedBy = None,
     file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Upload this file too."),
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Also upload this file."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -88,13 +92,15 @@ def register(
 def upload(
     context: typer.Context,
     dataset_id: DatasetId,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .npz file, for example.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to upload, for example a .npz file.")
+    ],
     path: PathInside = None,
     replace: Replace = False,
     confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a dataset's file, or with --path one of its files. Another one there needs --replace."""
+    """Upload a dataset's file, or with --path one of its files. To change a file, use --replace."""
     client = client_of(context)
     with file.open("rb"):
         dataset = client.get_dataset(dataset_id)  # reports a wrong id before the bytes are sent
@@ -105,7 +111,7 @@ def upload(
         return client.upload_dataset_file(dataset.id, file, path=path, replace=replace, confirm=names)
 
     if agreed(send, confirm).unchanged:
-        typer.echo(f"{dataset.name} {dataset.version} has this file already: nothing was sent.", err=True)
+        typer.echo(f"{dataset.name} {dataset.version} already has this file: nothing was sent.", err=True)
     _show(client.get_dataset(dataset.id), as_json)
 
 
@@ -114,7 +120,7 @@ def list_datasets(
     context: typer.Context,
     page: PageNumber = 1,
     limit: PageSize = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The versions of this dataset.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only versions of this dataset.")] = None,
     purpose: Purpose = None,
     format_: Format = None,
     task_type: TaskType = None,
@@ -213,12 +219,14 @@ def list_deleted_files(
 def restore_file(
     context: typer.Context,
     dataset_id: DatasetId,
-    file_id: Annotated[str, typer.Argument(metavar="FILE_ID", help="Its id, as `deleted-files` lists it.")],
+    file_id: Annotated[
+        str, typer.Argument(metavar="FILE_ID", help="The file's id, as `deleted-files` shows it.")
+    ],
     replace: Replace = False,
     confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Bring a replaced or deleted file back to its path."""
+    """Restore a replaced or deleted file to its path."""
     client = client_of(context)
     file = agreed(
         lambda names: client.restore_dataset_file(dataset_id, file_id, replace=replace, confirm=names),
@@ -253,13 +261,13 @@ def usage(context: typer.Context, dataset_id: DatasetId, as_json: Json = False) 
         ),
         *(("model", model["id"], model["name"], model["version"]) for model in found["models"]),
     ]
-    more = "There are more, older ones." if found["truncated"] else f"{len(rows)} in all."
+    more = "There are more, older entries." if found["truncated"] else f"{len(rows)} in all."
     emit(found, as_json, Listing(("kind", "id", "name", "role or version"), rows), more)
 
 
 @app.command()
 def delete(context: typer.Context, dataset_id: DatasetId, as_json: Json = False) -> None:
-    """Delete a dataset that nothing was made with, and its files."""
+    """Delete a dataset that no model and no training job uses, and its files."""
     emit(client_of(context).delete_dataset(dataset_id), as_json, f"Deleted {dataset_id}.")
 
 

@@ -13,7 +13,7 @@ from model_service.cli.deployments.kept_keys import forget_key, keep_key
 from model_service.cli.deployments.options import Serving, Waiting
 from model_service.client import Deployment, ModelServiceClient, WaitTimedOut
 
-app = typer.Typer(help="Exports that answer predictions.", no_args_is_help=True)
+app = typer.Typer(help="Deployments: exports that serve predictions.", no_args_is_help=True)
 
 _KEY = "key (shown once)"
 
@@ -25,7 +25,8 @@ def create(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[JOB_ID] NAME", help="A completed export, unless options say more; its name."
+            metavar="[JOB_ID] NAME",
+            help="A completed export and the deployment's name; only the name with --traffic, --model or --ensemble.",
         ),
     ],
     *,
@@ -34,11 +35,13 @@ def create(
     waiting: Waiting,
     as_json: Json = False,
 ) -> None:
-    """Deploy an export, or several. Its key is shown once, now: keep it."""
+    """Deploy one export or several. Store the key: it is shown only once."""
     fields = serving.fields()
     takes_job = not fields.keys() & {"traffic", "models", "ensemble"}
     if len(words) != 1 + takes_job:
-        needs = "an export's id and a name" if takes_job else "a name, as the options say which exports"
+        needs = (
+            "an export's id and a name" if takes_job else "only a name, because the options list the exports"
+        )
         raise typer.BadParameter(f"give {needs}", param_hint="[JOB_ID] NAME")
     client = client_of(context)
     created = client.create_deployment(words[0] if takes_job else None, words[-1], **fields)
@@ -59,7 +62,7 @@ def list_deployments(
         str | None,
         typer.Option(metavar="STATUS", help="pending, deploying, active, inactive or failed."),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of this name.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only those with this name.")] = None,
     as_json: Json = False,
 ) -> None:
     """List deployments, newest first."""
@@ -87,23 +90,23 @@ def update(
     deployment: options.Deployment,
     *,
     export_job_id: Annotated[
-        str | None, typer.Option("--export", metavar="JOB_ID", help="The export that answers from now on.")
+        str | None, typer.Option("--export", metavar="JOB_ID", help="The export to serve.")
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The new name.")] = None,
     serving: Serving,
     clear: options.Clear = None,
     revision: options.Revision = None,
     waiting: Waiting,
     as_json: Json = False,
 ) -> None:
-    """Change what is given. It answers as before until the servers have loaded what is new."""
+    """Change a deployment. The old revision serves until the servers have loaded the new one."""
     changes = {
         **given({"export_job_id": export_job_id, "name": name}),
         **serving.fields(),
         **options.cleared(clear),
     }
     if not changes:
-        raise typer.BadParameter("say what to change, as --config or --export")
+        raise typer.BadParameter("nothing to change: give --config, --export or another option")
     client = client_of(context)
     changed = client.update_deployment(deployment, revision=revision, **changes)
     _show(waiting.for_it(client, changed), as_json)
@@ -122,16 +125,21 @@ def scale(
     context: typer.Context,
     deployment: options.Deployment,
     replicas: Annotated[
-        int | None, typer.Argument(metavar="[REPLICAS]", min=1, help="Exactly so many servers.")
+        int | None, typer.Argument(metavar="[REPLICAS]", min=1, help="A fixed number of servers.")
     ] = None,
-    at_least: Annotated[int | None, typer.Option("--min", metavar="N", help="So many at least.")] = None,
-    at_most: Annotated[int | None, typer.Option("--max", metavar="N", help="So many at most.")] = None,
+    at_least: Annotated[
+        int | None, typer.Option("--min", metavar="N", help="The minimum number of servers.")
+    ] = None,
+    at_most: Annotated[
+        int | None, typer.Option("--max", metavar="N", help="The maximum number of servers.")
+    ] = None,
     target: Annotated[
-        int | None, typer.Option(metavar="PERCENT", help="As many between them as keep them so busy.")
+        int | None,
+        typer.Option(metavar="PERCENT", help="The target utilization for scaling between --min and --max."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say how many servers there are."""
+    """Set the number of servers."""
     bounds = {"min_replicas": at_least, "max_replicas": at_most, "target_utilization": target}
     if (replicas is None) == (not given(bounds)):
         raise typer.BadParameter("give the number of servers, or --min, --max and --target")
@@ -147,7 +155,7 @@ def activate(
     waiting: Waiting,
     as_json: Json = False,
 ) -> None:
-    """Start one that was switched off or failed."""
+    """Start a deployment that was deactivated or failed."""
     client = client_of(context)
     started = client.activate_deployment(deployment)
     _show(waiting.for_it(client, started), as_json)
@@ -155,7 +163,7 @@ def activate(
 
 @app.command()
 def deactivate(context: typer.Context, deployment: options.Deployment, as_json: Json = False) -> None:
-    """Switch one off; its keys and its history stay."""
+    """Stop serving a deployment; its keys and its history stay."""
     client = client_of(context)
     _show(client.deactivate_deployment(deployment), as_json)
 
@@ -167,12 +175,15 @@ def rollback(
     deployment: options.Deployment,
     *,
     revision: Annotated[
-        int | None, typer.Option(metavar="N", help="To this one; by default the last with other traffic.")
+        int | None,
+        typer.Option(
+            metavar="N", help="The revision to return to; by default the last one with other traffic."
+        ),
     ] = None,
     waiting: Waiting,
     as_json: Json = False,
 ) -> None:
-    """Go back to what an earlier revision served."""
+    """Serve the exports of an earlier revision again."""
     client = client_of(context)
     back = client.rollback_deployment(deployment, revision)
     _show(waiting.for_it(client, back), as_json)
@@ -183,11 +194,11 @@ def rollback(
 def promote(
     context: typer.Context,
     deployment: options.Deployment,
-    member: Annotated[str, typer.Argument(metavar="MEMBER", help="Its name there, as `get` shows it.")],
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="The member's name, as `get` shows it.")],
     waiting: Waiting,
     as_json: Json = False,
 ) -> None:
-    """Give a member of the traffic, or the shadow, all requests."""
+    """Send all requests to one member of the traffic split, or to the shadow."""
     client = client_of(context)
     promoted = client.promote_deployment(deployment, member)
     _show(waiting.for_it(client, promoted), as_json)

@@ -17,7 +17,7 @@ def keep_key(deployment_id: str, key: str) -> None:
     try:
         kept.put(key_file(), deployment_id, key)
     except OSError as exc:
-        typer.echo(f"The key is not kept: {file_problem(exc)}", err=True)
+        typer.echo(f"The key was not stored: {file_problem(exc)}", err=True)
 
 
 def kept_key(deployment_id: str) -> str | None:

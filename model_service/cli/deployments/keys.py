@@ -11,7 +11,7 @@ from model_service.cli.deployments import options as options
 from model_service.cli.deployments.kept_keys import keep_key
 from model_service.client import DeploymentKey
 
-app = typer.Typer(help="The keys that open a deployment's endpoint.", no_args_is_help=True)
+app = typer.Typer(help="The keys for a deployment's endpoint.", no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, as `keys list` shows it.")]
 
@@ -20,14 +20,15 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, as `
 def create(
     context: typer.Context,
     deployment: options.Deployment,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, or what for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The owner or the purpose of the key.")],
     days: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="How long it holds; by default for ever.")
+        float | None,
+        typer.Option(metavar="N", min=0, help="Days until the key expires; by default it does not expire."),
     ] = None,
     keep: options.Keep = False,
     as_json: Json = False,
 ) -> None:
-    """Make one more key. Its text is shown once, now: keep it."""
+    """Create another key. Store its text: it is shown only once."""
     client = client_of(context)
     expires_at = in_days(days)
     key = client.create_deployment_key(deployment, name, expires_at=expires_at)
@@ -54,12 +55,12 @@ def rotate(
     deployment: options.Deployment,
     key_id: KeyId,
     grace: Annotated[
-        int, typer.Option(metavar="SECONDS", min=0, help="How long the present one works yet.")
+        int, typer.Option(metavar="SECONDS", min=0, help="How long the present key remains valid.")
     ] = 0,
     keep: options.Keep = False,
     as_json: Json = False,
 ) -> None:
-    """Make a new key in place of one; it is shown once, now."""
+    """Replace a key by a new one. Store the new one: it is shown only once."""
     client = client_of(context)
     key = client.rotate_deployment_key(deployment, key_id, grace_s=grace)
     _show_secret(key, keep, as_json)
@@ -69,7 +70,7 @@ def rotate(
 def revoke(
     context: typer.Context, deployment: options.Deployment, key_id: KeyId, as_json: Json = False
 ) -> None:
-    """Revoke a key: from now on it opens nothing."""
+    """Revoke a key: it is not valid any more."""
     client = client_of(context)
     answer = client.revoke_deployment_key(deployment, key_id)
     emit(answer, as_json, f"Revoked {key_id}.")
@@ -85,4 +86,4 @@ def _show_secret(key: DeploymentKey, keep: bool, as_json: bool) -> None:
         "key (shown once)": key.key,
     }
     emit(key.raw, as_json, Record(shown))
-    typer.echo("Keep the key now: it cannot be shown again.", err=True)
+    typer.echo("Store the key now: it cannot be shown again.", err=True)

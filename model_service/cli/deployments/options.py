@@ -11,18 +11,21 @@ from model_service.cli.common.options import given, json_file, json_object
 from model_service.cli.common.output import waiting
 
 Deployment = Annotated[
-    str, typer.Argument(metavar="DEPLOYMENT", help="An id, or a name that no other deployment has.")
+    str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's id, or its name if it is unique.")
 ]
 Clear = Annotated[
     list[str] | None,
-    typer.Option(metavar="PART", help="shadow, rollback, sticky-header or description: none; repeat it."),
+    typer.Option(
+        metavar="PART", help="Remove shadow, rollback, sticky-header or description; repeat it for several."
+    ),
 ]
 Revision = Annotated[
-    int | None, typer.Option(metavar="N", help="Only if this is its revision still, as `get` shows it.")
+    int | None,
+    typer.Option(metavar="N", help="Change it only if this is still its revision, as `get` shows it."),
 ]
 Keep = Annotated[
     bool,
-    typer.Option("--keep-key", help="Keep its key on this machine, for `predict`, readable by you alone."),
+    typer.Option("--keep-key", help="Store the key on this machine for `predict`, readable only by you."),
 ]
 
 _CLEARABLE = frozenset({"shadow", "rollback", "sticky_header", "description"})
@@ -32,42 +35,59 @@ _CLEARABLE = frozenset({"shadow", "rollback", "sticky_header", "description"})
 class Serving:
     """Options for the exports and the configuration of a deployment."""
 
-    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A description of the deployment.")
+    ] = None
     config: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help='An object, or @FILE: {"batching": {"max_batch_size": 8}}.'),
+        typer.Option(metavar="JSON", help='A JSON object, or @FILE: {"batching": {"max_batch_size": 8}}.'),
     ] = None
     traffic: Annotated[
         list[str] | None,
-        typer.Option(metavar="JOB_ID=WEIGHT", help="An export and its share of the requests; repeat it."),
+        typer.Option(
+            metavar="JOB_ID=WEIGHT",
+            help="An export and its share of the requests; repeat it for each export.",
+        ),
     ] = None
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="NAME=JOB_ID", help="One of several models behind it; repeat it."),
+        typer.Option(
+            "--model",
+            metavar="NAME=JOB_ID",
+            help="One of several models, which requests select by name; repeat it.",
+        ),
     ] = None
     ensemble: Annotated[
         list[str] | None,
         typer.Option(
             metavar="JOB_ID",
-            help="An export of a chain, in its order; repeat it. Or @FILE: a JSON list of them with their "
-            "names and inputs.",
+            help="An export of an ensemble, in order; repeat it. Or @FILE: a JSON list of the members with "
+            "their names and inputs.",
         ),
     ] = None
     sticky_header: Annotated[
         str | None,
-        typer.Option(metavar="HEADER", help="Requests with the same value of it get the same export."),
+        typer.Option(
+            metavar="HEADER", help="Requests with the same value of this header go to the same export."
+        ),
     ] = None
     shadow: Annotated[
         str | None,
-        typer.Option(metavar="JOB_ID=SHARE", help="An export that gets copies of a share (0 to 1) of them."),
+        typer.Option(
+            metavar="JOB_ID=SHARE", help="An export that receives copies of a share (0 to 1) of the requests."
+        ),
     ] = None
     rollback: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help='When to go back by itself: {"max_error_rate": 0.05}, or @FILE.'),
+        typer.Option(
+            metavar="JSON", help='When to roll back automatically: {"max_error_rate": 0.05}, or @FILE.'
+        ),
     ] = None
     unverified: Annotated[
         bool,
-        typer.Option("--override-verification", help="Of what was not proven; this takes an administrator."),
+        typer.Option(
+            "--override-verification", help="Deploy an export that was not verified; administrators only."
+        ),
     ] = False
 
     def fields(self) -> dict[str, Any]:
@@ -103,8 +123,8 @@ class Serving:
 class Waiting:
     """Options for waiting until a change is served."""
 
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is served.")] = False
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long to wait.")] = 120
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the servers serve it.")] = False
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest time to wait.")] = 120
 
     def for_it(
         self, client: service.ModelServiceClient, deployment: service.Deployment
@@ -112,8 +132,8 @@ class Waiting:
         """Wait if requested, and return the deployment's state."""
         if not self.wait:
             return deployment
-        typer.echo(f"Deployment {deployment.id} is starting. Ctrl-C ends only the waiting.", err=True)
-        back = f"Look at it with `model-service deployments get {deployment.id}`."
+        typer.echo(f"Deployment {deployment.id} is starting. Ctrl-C only stops waiting for it.", err=True)
+        back = f"Show it with `model-service deployments get {deployment.id}`."
         with waiting(f"Deployment {deployment.id}", back):
             return client.wait_for_deployment(deployment, timeout_s=self.timeout)
 
@@ -131,7 +151,7 @@ def _ensemble(words: Sequence[str]) -> list[Any]:
     if not any(word.startswith("@") for word in words):
         return [{"export_job_id": job} for job in words]
     if len(words) > 1:
-        raise typer.BadParameter("give @FILE alone, with the whole chain", param_hint="--ensemble")
+        raise typer.BadParameter("give only @FILE, with all members", param_hint="--ensemble")
     members = json_file(words[0][1:])
     if not isinstance(members, list) or not members:
         example = '[{"export_job_id": "…", "name": "crop", "inputs": {"x": "image"}}]'
@@ -142,7 +162,7 @@ def _ensemble(words: Sequence[str]) -> list[Any]:
 def _pair(given: str, option: str) -> tuple[str, str]:
     first, equals, second = given.partition("=")
     if not (first and equals and second):
-        raise typer.BadParameter(f"{given!r} is no pair like A=B", param_hint=option)
+        raise typer.BadParameter(f"{given!r} is not a pair like A=B", param_hint=option)
     return first, second
 
 
@@ -150,4 +170,4 @@ def _number(kind: type[int] | type[float], text: str, option: str) -> float:
     try:
         return kind(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no number", param_hint=option) from None
+        raise typer.BadParameter(f"{text!r} is not a number", param_hint=option) from None

@@ -10,7 +10,7 @@ from model_service.cli.common.tables import Listing, Record, milliseconds, size
 from model_service.cli.deployments import options as options
 from model_service.client import DeploymentUsage, Usage
 
-_WHEN = "UTC, as 2026-11-21 or 2026-11-21T18:00:00."
+_WHEN = "In UTC, for example 2026-11-21 or 2026-11-21T18:00:00."
 _COLUMNS = ("at (UTC)", "answered by", "requests", "errors", "refused", "p50", "p95", "p99", "in", "out")
 
 
@@ -18,13 +18,13 @@ def history(
     context: typer.Context,
     deployment: options.Deployment,
     event: Annotated[
-        str | None, typer.Option(metavar="EVENT", help="deployed, updated, rolled_back, …: only these.")
+        str | None, typer.Option(metavar="EVENT", help="Only this event: deployed, updated, rolled_back, …")
     ] = None,
     page: PageNumber = 1,
     limit: PageSize = None,
     as_json: Json = False,
 ) -> None:
-    """Show what was done to a deployment, newest first."""
+    """Show the changes of a deployment, newest first."""
     client = client_of(context)
     found = client.deployment_history(deployment, event=event, page=page, limit=limit)
     rows = (
@@ -46,12 +46,14 @@ def logs(
     deployment: options.Deployment,
     level: Annotated[
         str | None,
-        typer.Option(metavar="LEVEL", help="debug, info, warning or error: these and the graver ones."),
+        typer.Option(metavar="LEVEL", help="The lowest level to show: debug, info, warning or error."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many at most.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The maximum number of entries.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the inference servers told of a deployment, newest first."""
+    """Show the inference servers' log of a deployment, newest first."""
     client = client_of(context)
     found = client.deployment_logs(deployment, level=level, limit=limit)
     rows = ((each.at, each.level, each.event, each.message, each.server) for each in found)
@@ -65,11 +67,11 @@ def usage(
     start: Annotated[datetime | None, typer.Option("--from", metavar="TIME", help=_WHEN)] = None,
     end: Annotated[datetime | None, typer.Option("--to", metavar="TIME", help=_WHEN)] = None,
     by_day: Annotated[
-        bool, typer.Option("--by-day", help="A line for each day; else for each hour.")
+        bool, typer.Option("--by-day", help="One line per day instead of one per hour.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a deployment was asked, by hour and version, and how long it took."""
+    """Show a deployment's requests and inference time, by hour and version."""
     client = client_of(context)
     found = client.deployment_usage(
         deployment,
@@ -103,6 +105,8 @@ def _month(found: DeploymentUsage) -> dict[str, object]:
     limit, costs = quota.get("requests_per_month"), any(price.values())
     return {
         "tier": quota.get("tier"),
-        "this month": quota and f"{quota['used']:,} of {limit or 'any number of'} requests",
-        "price": f"{price['of_requests']:.2f} for these, {price['per_month']:.2f} a month" if costs else None,
+        "this month": quota and f"{quota['used']:,} of {limit or 'unlimited'} requests",
+        "price": f"{price['of_requests']:.2f} for these requests, {price['per_month']:.2f} a month"
+        if costs
+        else None,
     }

@@ -42,14 +42,19 @@ def watch(
     context: typer.Context,
     deployment: Annotated[
         str | None,
-        typer.Argument(metavar="[DEPLOYMENT]", help="An id, or a name that it alone has; by default all."),
+        typer.Argument(
+            metavar="[DEPLOYMENT]",
+            help="The deployment's id, or its name if it is unique; by default all deployments.",
+        ),
     ] = None,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="How long from one look to the next.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="The time between updates.")
     ] = 2,
     until_active: Annotated[
         bool,
-        typer.Option("--until-active", help="End when it serves its newest revision; 1 when it failed."),
+        typer.Option(
+            "--until-active", help="Exit when the newest revision is served; exit code 1 if it failed."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

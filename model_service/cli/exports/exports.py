@@ -15,8 +15,10 @@ from model_service.client import ExportJob, JobFailed, ModelServiceClient
 app = typer.Typer(help="Conversions of models, each compared with its source.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The export's id.")]
-Config = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")]
+Config = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object, or @FILE.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0, help="The longest time to wait.")
+]
 
 
 @app.command()
@@ -29,19 +31,21 @@ def create(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            "--option", metavar="NAME=JSON", help="An option of the format: opset_version=18; repeat it."
+            "--option",
+            metavar="NAME=JSON",
+            help="An option of the format, for example opset_version=18; repeat it for several.",
         ),
     ] = None,
     export_config: Config = None,
     optimization_config: Config = None,
     validation_config: Config = None,
     version_tag: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A name of your own for this export.")
+        str | None, typer.Option(metavar="TEXT", help="A tag of your choice for this export.")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--no-reuse", help="Convert it, even where an equal export is stored.")
+        bool, typer.Option("--no-reuse", help="Convert the model even if an equal export is stored.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the export is done.")] = False,
     timeout: Timeout = 1800,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +61,7 @@ def create(
     given = {name: value for name, value in options.items() if value is not None}
     job = client.create_export(model_id, export_format, **given)
     if wait and not job.ended:
-        typer.echo(f"Export {job.id} is under way. Ctrl-C ends only the waiting.", err=True)
+        typer.echo(f"Export {job.id} is running. Ctrl-C only stops waiting for it.", err=True)
         _wait(client, job.id, timeout, as_json)
     else:
         _show(job, as_json)
@@ -74,14 +78,18 @@ def list_jobs(
         typer.Option(metavar="STATUS", help="pending, running, completed, failed or cancelled."),
     ] = None,
     training_job_id: Annotated[
-        str | None, typer.Option(metavar="JOB_ID", help="Of the models that came from this run.")
+        str | None, typer.Option(metavar="JOB_ID", help="Only exports of models of this training job.")
     ] = None,
     export_format: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="Of this one.")
+        str | None, typer.Option("--format", metavar="FORMAT", help="Only exports to this format.")
     ] = None,
-    version_tag: Annotated[str | None, typer.Option(metavar="TEXT", help="With this tag.")] = None,
-    default: Annotated[bool, typer.Option("--default", help="The defaults of their models alone.")] = False,
-    user_id: Annotated[str | None, typer.Option("--user", metavar="NAME", help="Asked for by them.")] = None,
+    version_tag: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only exports with this tag.")
+    ] = None,
+    default: Annotated[bool, typer.Option("--default", help="Only default exports.")] = False,
+    user_id: Annotated[
+        str | None, typer.Option("--user", metavar="NAME", help="Only exports that this user requested.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List exports, newest first."""
@@ -120,13 +128,13 @@ def get(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
 
 @app.command()
 def wait(context: typer.Context, job_id: JobId, timeout: Timeout = 1800, as_json: Json = False) -> None:
-    """Wait until an export is done; the exit code is 1 when it failed."""
+    """Wait until an export is done. The exit code is 1 if it failed."""
     _wait(client_of(context), job_id, timeout, as_json)
 
 
 @app.command()
 def cancel(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
-    """End an export that waits or runs."""
+    """Cancel an export that is waiting or running."""
     job = client_of(context).cancel_export(job_id)
     emit(job.raw, as_json, f"Export {job.id} is cancelled.")
 
@@ -135,11 +143,11 @@ def cancel(context: typer.Context, job_id: JobId, as_json: Json = False) -> None
 def retry(
     context: typer.Context,
     job_id: JobId,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the export is done.")] = False,
     timeout: Timeout = 1800,
     as_json: Json = False,
 ) -> None:
-    """Ask again for what failed or was cancelled; it is a new job."""
+    """Retry a failed or cancelled export as a new job."""
     job = client_of(context).retry_export(job_id)
     if wait and not job.ended:
         _wait(client_of(context), job.id, timeout, as_json)
@@ -152,12 +160,12 @@ def set_default(context: typer.Context, job_id: JobId, as_json: Json = False) ->
     """Make an export the default of its model's version."""
     job = client_of(context).set_default_export(job_id)
     model = " ".join(filter(None, (job.model_name, job.model_version)))
-    emit(job.raw, as_json, f"Export {job.id} is the default of {model}.")
+    emit(job.raw, as_json, f"Export {job.id} is now the default of {model}.")
 
 
 @app.command()
 def watch(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
-    """Print what happens to an export, line by line, until it ends."""
+    """Print the progress and the log of an export until it ends."""
     for event in client_of(context).export_events(job_id):
         if as_json:
             typer.echo(json.dumps({"id": event.id, "event": event.name, **event.data}))
@@ -169,11 +177,11 @@ def watch(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
 def capabilities(
     context: typer.Context,
     framework: Annotated[
-        str | None, typer.Argument(metavar="FRAMEWORK", help="timm, huggingface, sklearn, …; else all.")
+        str | None, typer.Argument(metavar="FRAMEWORK", help="timm, huggingface, sklearn, …; by default all.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Which models become which formats, and what the running workers can make now."""
+    """Show which formats each framework can be exported to, and which the running workers support."""
     found = client_of(context).export_capabilities(framework)
     data = {name: {key: each.raw for key, each in formats.items()} for name, formats in found.items()}
     one = found.get(framework) if framework is not None else None
@@ -195,7 +203,7 @@ def download(
 
 
 def _wait(client: ModelServiceClient, job_id: str, timeout_s: float, as_json: bool) -> None:
-    back = f"Wait for it with `model-service exports wait {job_id}`, or look with `exports get {job_id}`."
+    back = f"Wait for it with `model-service exports wait {job_id}`, or show it with `exports get {job_id}`."
     try:
         with waiting(f"Export {job_id}", back):
             done = client.wait_for_export(job_id, timeout_s=timeout_s)

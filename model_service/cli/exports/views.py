@@ -131,8 +131,8 @@ def matrix(found: Capabilities) -> tuple[Listing, str, Record]:
 
 _LEGEND = {
     "yes": "in one step",
-    "onnx": "by way of ONNX",
-    "off": "possible, but no running worker can make it now",
+    "onnx": "through ONNX",
+    "off": "possible, but no running worker supports it",
     "-": "not possible",
 }
 

@@ -12,9 +12,9 @@ from model_service.cli.common.tables import Listing, size
 from model_service.cli.files.uploading import Confirm, Replace, agreed, stored
 from model_service.client import DeletedFile, FileMetadata, Page
 
-app = typer.Typer(help="The files of a model, at paths.", no_args_is_help=True)
+app = typer.Typer(help="The files of a model.", no_args_is_help=True)
 
-InModel = Annotated[str, typer.Argument(metavar="PATH", help="Where it is in the model.")]
+InModel = Annotated[str, typer.Argument(metavar="PATH", help="The path of the file in the model.")]
 
 
 @app.command("list")
@@ -33,18 +33,18 @@ def list_files(context: typer.Context, model_id: ModelId, as_json: Json = False)
 def put(
     context: typer.Context,
     model_id: ModelId,
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A file, or a folder of them.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A file, or a folder with files.")],
     path: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Where to put it; by default under its own name.")
+        str | None, typer.Option(metavar="PATH", help="The path in the model; by default the file's name.")
     ] = None,
     primary: Annotated[
-        bool, typer.Option("--primary", help="Make it the file that `models download` gives.")
+        bool, typer.Option("--primary", help="Make it the primary file, which `models download` returns.")
     ] = False,
     replace: Replace = False,
     confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Store a file at a path, or every file of a folder; what is stored already is not sent again."""
+    """Upload a file to a path, or all files of a folder. Stored files are not sent again."""
     found = {path or source.name: source}
     if source.is_dir():
         if primary:
@@ -88,10 +88,10 @@ def get(
 def get_all(
     context: typer.Context,
     model_id: ModelId,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write them, at their paths.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to write the files to.")],
     as_json: Json = False,
 ) -> None:
-    """Download every file into a folder; one that is there already stays."""
+    """Download all files into a folder. Files that already exist there are not changed."""
     written = client_of(context).download_all(model_id, folder)
     report = {"paths": [str(path) for path in written]}
     emit(report, as_json, f"{folder}  {_count(written)}, checksums verified")
@@ -104,7 +104,7 @@ def download_zip(
     output: Output = Path(),
     as_json: Json = False,
 ) -> None:
-    """Download every file as one zip, and verify it."""
+    """Download all files as one zip, and verify it."""
     written = client_of(context).download_zip(model_id, output)
     size_bytes = written.stat().st_size
     report = {"path": str(written), "size_bytes": size_bytes}
@@ -124,7 +124,9 @@ def delete(
     deleted = agreed(lambda names: client.delete_file(model_id, path, confirm=names), confirm)
     emit(deleted, as_json, f"Deleted {deleted['path']}.")
     if not as_json:
-        typer.echo(f"`model-service models files deleted {model_id}` lists it for a restore.", err=True)
+        typer.echo(
+            f"`model-service models files deleted {model_id}` lists it, so that it can be restored.", err=True
+        )
 
 
 @app.command("deleted")
@@ -144,12 +146,12 @@ def list_deleted(
 def restore(
     context: typer.Context,
     model_id: ModelId,
-    file_id: Annotated[str, typer.Argument(metavar="FILE_ID", help="Its id, as `deleted` lists it.")],
+    file_id: Annotated[str, typer.Argument(metavar="FILE_ID", help="The file's id, as `deleted` shows it.")],
     replace: Replace = False,
     confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Bring a replaced or deleted file back to its path."""
+    """Restore a replaced or deleted file to its path."""
     client = client_of(context)
     file = agreed(
         lambda names: client.restore_file(model_id, file_id, replace=replace, confirm=names), confirm

@@ -12,14 +12,15 @@ from model_service.client import Conflict
 T = TypeVar("T")
 
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Replace a file that has other bytes; it goes to the trash.")
+    bool,
+    typer.Option("--replace", help="Replace a file that has other content; the old file goes to the trash."),
 ]
 Confirm = Annotated[
     list[str] | None,
     typer.Option(
         "--confirm",
         metavar="NAME",
-        help="What depends on the version, as the refusal names it; several with commas. A terminal asks.",
+        help="Dependents of the version that the error lists, separated by commas. In a terminal, a prompt asks instead.",
     ),
 ]
 
@@ -38,11 +39,11 @@ def agreed(send: Callable[[list[str]], T], confirm: list[str] | None) -> T:
             if refusal.code != "confirmation_required" or not sys.stdin.isatty():
                 raise
             typer.echo(printable(f"{in_commands(refusal.message)}"), err=True)
-            if not typer.confirm("Change it all the same?", err=True):
+            if not typer.confirm("Change it anyway?", err=True):
                 raise typer.Exit(1) from None
             return send([str(name) for name in refusal.details.get("confirm", [])])
     except KeyboardInterrupt as stop:
-        for note in getattr(stop, "__notes__", ["The same command starts again."]):
+        for note in getattr(stop, "__notes__", ["Run the same command again to start over."]):
             typer.echo(f"\n{printable(note)}", err=True)
         raise typer.Exit(130) from None
 

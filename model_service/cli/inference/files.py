@@ -44,7 +44,7 @@ def arrays(inputs: Any, output: Path) -> Any:
     import numpy as np
 
     if output.suffix not in {".npz", ".npy"}:
-        raise typer.BadParameter(f"{output} is no .npz and no .npy file", param_hint="--output")
+        raise typer.BadParameter(f"{output} is not a .npz or .npy file", param_hint="--output")
     if isinstance(inputs, bytes) and inputs.startswith((NPY_MAGIC, NPZ_MAGIC)):
         try:
             loaded = np.load(io.BytesIO(inputs), allow_pickle=False)
@@ -59,7 +59,7 @@ def arrays(inputs: Any, output: Path) -> Any:
     except (ValueError, OverflowError) as exc:
         raise typer.BadParameter(f"no array: {exc}", param_hint="INPUT") from None
     raise typer.BadParameter(
-        "an image, a text or records are answered with predictions, not arrays", param_hint="--output"
+        "for an image, a text or records the response has predictions, not arrays", param_hint="--output"
     )
 
 
@@ -69,7 +69,9 @@ def write(answer: Prediction, output: Path) -> None:
     if output.suffix == ".npy":
         if len(answer.outputs) != 1:
             names = ", ".join(answer.outputs)
-            raise typer.BadParameter(f"a .npy file holds one of {names}: name a .npz", param_hint="--output")
+            raise typer.BadParameter(
+                f"a .npy file can hold only one of {names}: give a .npz", param_hint="--output"
+            )
         np.save(output, *answer.outputs.values())
     else:
         output.write_bytes(npz(answer.outputs))

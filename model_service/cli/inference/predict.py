@@ -22,31 +22,37 @@ class Asked:
     """Options beside the input."""
 
     text: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A text, for a model that takes texts; no INPUT then.")
+        str | None,
+        typer.Option(metavar="TEXT", help="A text instead of INPUT, for a model that takes texts."),
     ] = None
     key: Annotated[
         str | None,
         typer.Option(
             metavar="KEY",
             envvar="MODEL_SERVICE_DEPLOYMENT_KEY",
-            help="The deployment's key, pk_…; by default what --keep-key kept.",
+            help="The deployment's key, pk_…; by default the one that --keep-key stored.",
         ),
     ] = None
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which one, of a deployment of several.")
+        str | None, typer.Option(metavar="NAME", help="The model to use, if the deployment has several.")
     ] = None
     confidence_threshold: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of a detector: boxes below it are left out.")
+        float | None,
+        typer.Option(metavar="SHARE", help="For detectors: the lowest confidence of a returned box."),
     ] = None
     iou_threshold: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of a detector: boxes that overlap more are one.")
+        float | None,
+        typer.Option(metavar="SHARE", help="For detectors: boxes that overlap more count as one."),
     ] = None
     max_detections: Annotated[
-        int | None, typer.Option(metavar="N", help="Of a detector: how many boxes at most.")
+        int | None, typer.Option(metavar="N", help="For detectors: the maximum number of boxes.")
     ] = None
-    top_k: Annotated[int | None, typer.Option(metavar="N", help="Of a classifier: how many classes.")] = None
+    top_k: Annotated[
+        int | None, typer.Option(metavar="N", help="For classifiers: the number of classes to return.")
+    ] = None
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.001, help="How long to wait for the answer.")
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.001, help="The longest time to wait for the response."),
     ] = None
 
     def options(self, kept_key: str | None) -> Options:
@@ -67,25 +73,25 @@ def predict(
     context: typer.Context,
     deployment: Annotated[
         str,
-        typer.Argument(metavar="DEPLOYMENT", help="An id, a name that it alone has, or an endpoint's URL."),
+        typer.Argument(
+            metavar="DEPLOYMENT", help="The deployment's id, its name if it is unique, or the endpoint's URL."
+        ),
     ],
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[INPUT]", help="An image, a .npy, .npz, .csv, .parquet or JSON file; - is stdin."
+            metavar="[INPUT]", help="An image, or a .npy, .npz, .csv, .parquet or JSON file; - for stdin."
         ),
     ] = None,
     *,
     asked: Asked,
     output: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Write the outputs of arrays, in binary, to this .npz or .npy file."
-        ),
+        typer.Option(metavar="FILE", help="Write the output arrays to this .npz or .npy file."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a deployment. JSON is a nested list, or an object of them by input name; the batch comes first.
+    """Get a prediction. JSON is a nested list, or an object of them by input name; the batch comes first.
 
     A .csv or a .parquet file, and JSON's list of objects, are rows of a model with named columns.
     """
@@ -119,9 +125,9 @@ def _ask(client: ModelServiceClient, target: str | Deployment, inputs: Any, opti
     except Unauthorized as exc:
         where = "--key or MODEL_SERVICE_DEPLOYMENT_KEY"
         exc.add_note(
-            f"The key that {where} gives, or --keep-key kept, is not this deployment's, or holds no longer."
+            f"The key that {where} gives, or --keep-key stored, is not a key of this deployment, or has expired."
             if options["api_key"]
-            else f"Give the key that `deployments create` showed with {where}, or make one with "
+            else f"Give the key that `deployments create` showed, with {where}, or create one with "
             "`deployments keys create`."
         )
         raise

@@ -14,7 +14,7 @@ _VALUES = 5
 def heading(answer: Prediction) -> str:
     latency = None if answer.latency_ms is None else f"{answer.latency_ms:.2f} ms"
     count = len(_columns(answer)[0][1])
-    rest = f"the first {_ROWS} of {count} rows, --json has all" if count > _ROWS else None
+    rest = f"the first {_ROWS} of {count} rows; --json prints all" if count > _ROWS else None
     version = answer.model_version and f"model {answer.model_version}"
     return ", ".join(filter(None, (version, latency, rest)))
 

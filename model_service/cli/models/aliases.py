@@ -8,23 +8,27 @@ from model_service.cli.common.options import ModelId
 from model_service.cli.common.output import Json, client_of, emit
 from model_service.cli.common.tables import Listing
 
-app = typer.Typer(help="Names that move from version to version.", no_args_is_help=True)
+app = typer.Typer(help="Aliases: movable labels for versions of a model.", no_args_is_help=True)
 
-AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="production, for example.")]
+AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias, for example production.")]
 
 
 @app.command("set")
 def set_alias(context: typer.Context, model_id: ModelId, alias: AliasName, as_json: Json = False) -> None:
-    """Give a version an alias; another version of its name that has it loses it in the same moment."""
+    """Set an alias on a version. If another version of the model has it, the alias moves in one step."""
     given = client_of(context).set_alias(model_id, alias)
     emit(given.raw, as_json, f"{given.reference} is {given.name} {given.version}, {given.model_id}.")
 
 
 @app.command()
 def remove(context: typer.Context, model_id: ModelId, alias: AliasName, as_json: Json = False) -> None:
-    """Take an alias from a version."""
+    """Remove an alias from a version."""
     removed = client_of(context).delete_alias(model_id, alias)
-    emit(removed, as_json, f"{removed['name']} {removed['version']} is not {removed['alias']} any more.")
+    emit(
+        removed,
+        as_json,
+        f"{removed['name']} {removed['version']} no longer has the alias {removed['alias']}.",
+    )
 
 
 @app.command("list")

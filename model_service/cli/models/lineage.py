@@ -20,11 +20,12 @@ def lineage(
     context: typer.Context,
     model_id: ModelId,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="How many descendants at most; by default 100.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="The maximum number of descendants; by default 100."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a model was made from, and what was made from it."""
+    """Show the ancestors and the descendants of a model."""
     found = client_of(context).model_lineage(model_id, limit=limit)
     models = [
         *((_kin(model, "parent", "ancestor"), model) for model in reversed(found["ancestors"])),
@@ -42,7 +43,7 @@ def lineage(
             "  ".join(filter(None, (used["name"], used["version"], used["role"], used["dataset_id"])))
             for used in found["datasets"]
         ),
-        "more": "There are more descendants: --limit shows them." if found["truncated"] else None,
+        "more": "There are more descendants: raise --limit to show them." if found["truncated"] else None,
     }
     emit(found, as_json, Listing(("id", "relation", "name", "version", "status"), rows), Record(origin))
 
@@ -52,7 +53,7 @@ def _kin(model: dict[str, Any], near: str, far: str) -> str:
 
 
 def compare(context: typer.Context, model_id: ModelId, other_id: Other, as_json: Json = False) -> None:
-    """Show what differs from one model to another."""
+    """Show the differences between two models."""
     found = client_of(context).compare_models(model_id, other_id)
     before, after = (f"{found[side]['name']} {found[side]['version']}" for side in ("from", "to"))
     rows = [

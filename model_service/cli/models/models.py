@@ -13,34 +13,48 @@ from model_service.client import ClientError, Model
 
 app = typer.Typer(help="Registered models and their files.", no_args_is_help=True)
 
-Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat for several.")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat it for several.")]
 Framework = Annotated[str | None, typer.Option(metavar="NAME", help="pytorch, for example.")]
 TaskType = Annotated[str | None, typer.Option(metavar="NAME", help="image_classification, for example.")]
 Status = Annotated[str | None, typer.Option(metavar="STATUS", help="active, deprecated or archived.")]
-Description = Annotated[str | None, typer.Option(metavar="TEXT", help="What it is, in your words.")]
-CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="Who made it.")]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="A description of the model.")]
+CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="The author.")]
 Version = Annotated[
-    str | None, typer.Option(metavar="VERSION", help="v1.0, for example; chosen when missing.")
+    str | None,
+    typer.Option(metavar="VERSION", help="The version, for example v1.0; by default the next one."),
 ]
 Breaking = Annotated[
-    bool, typer.Option("--breaking-changes", help="The next major version, instead of the next minor one.")
+    bool,
+    typer.Option("--breaking-changes", help="Choose the next major version instead of the next minor one."),
 ]
-TrainingJob = Annotated[str | None, typer.Option(metavar="JOB_ID", help="The training job it came from.")]
+TrainingJob = Annotated[
+    str | None, typer.Option(metavar="JOB_ID", help="The training job that produced the model.")
+]
 Dataset = Annotated[
-    list[str] | None, typer.Option("--dataset", metavar="DATASET", help="A dataset it was made from.")
+    list[str] | None,
+    typer.Option(
+        "--dataset", metavar="DATASET", help="A dataset that the model was made from; repeat it for several."
+    ),
 ]
 IdempotencyKey = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="The same again, within a day, registers nothing new.")
+    str | None,
+    typer.Option(
+        metavar="TEXT", help="A key for this request: a repetition within a day registers nothing new."
+    ),
 ]
 
 
 @app.command()
 def register(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name all its versions share.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of the model, which all its versions share.")
+    ],
     algorithm: Annotated[
         str | None,
-        typer.Argument(metavar="[ALGORITHM]", help="cnn, for example; by default the framework."),
+        typer.Argument(
+            metavar="[ALGORITHM]", help="The algorithm, for example cnn; by default the framework."
+        ),
     ] = None,
     version: Version = None,
     breaking_changes: Breaking = False,
@@ -55,13 +69,13 @@ def register(
     status: Status = None,
     parent_model_id: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The model it was made from."),
+        typer.Option(metavar="MODEL", help="The model that this one was made from."),
     ] = None,
     training_job_id: TrainingJob = None,
     dataset: Dataset = None,
     created_by: CreatedBy = None,
     idempotency_key: IdempotencyKey = None,
-    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Upload this file too.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Also upload this file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Register a model, and upload its file with --file."""
@@ -96,7 +110,7 @@ def register(
             agreed(lambda _: client.upload_model(model_id, file), None)
         except ClientError as exc:
             exc.add_note(
-                f"The model is registered as {model_id}, without its file: "
+                f"The model was registered as {model_id}, without its file: "
                 f"`model-service models upload {model_id} {file}`."
             )
             raise
@@ -109,7 +123,7 @@ def new_version(
     model_id: ModelId,
     version: Version = None,
     breaking_changes: Breaking = False,
-    copy_files: Annotated[bool, typer.Option("--copy-files", help="Give it the files too.")] = False,
+    copy_files: Annotated[bool, typer.Option("--copy-files", help="Copy the files too.")] = False,
     description: Description = None,
     metrics: JsonObject = None,
     hyperparameters: JsonObject = None,
@@ -120,7 +134,7 @@ def new_version(
     idempotency_key: IdempotencyKey = None,
     as_json: Json = False,
 ) -> None:
-    """Make a version from another: its fields, with those that are given in their place."""
+    """Create a version from another one: the same fields, except for those given as options."""
     changes = {
         "version": version,
         "description": description,
@@ -146,18 +160,20 @@ def new_version(
 def upload(
     context: typer.Context,
     model_id: ModelId,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt2 file, for example.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to upload, for example a .pt2 file.")
+    ],
     replace: Replace = False,
     confirm: Confirm = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a model's file. The same file is not sent again; another one needs --replace."""
+    """Upload a model's file. The same file is not sent again; to change a file, use --replace."""
     client = client_of(context)
     with file.open("rb"):
         model = client.get_model(model_id)  # reports a wrong id before the bytes are sent
     sent = agreed(lambda names: client.upload_model(model.id, file, replace=replace, confirm=names), confirm)
     if sent.unchanged:
-        typer.echo(f"{model.name} {model.version} has this file already: nothing was sent.", err=True)
+        typer.echo(f"{model.name} {model.version} already has this file: nothing was sent.", err=True)
     show_model(client.get_model(model.id), as_json)
 
 
@@ -185,11 +201,12 @@ def update(
     training_job_id: TrainingJob = None,
     dataset: Dataset = None,
     revision: Annotated[
-        int | None, typer.Option(metavar="N", help="Only if this is its revision still, as `get` shows it.")
+        int | None,
+        typer.Option(metavar="N", help="Change it only if this is still its revision, as `get` shows it."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Change fields of a model, each as a whole: --tag replaces all its tags."""
+    """Change fields of a model. Each field is replaced as a whole: --tag replaces all tags."""
     fields = {
         "description": description,
         "status": status,
@@ -229,14 +246,14 @@ def presign(
     context: typer.Context,
     model_id: ModelId,
     path: Annotated[
-        str | None, typer.Option(metavar="PATH", help="One of its files; by default the model's.")
+        str | None, typer.Option(metavar="PATH", help="The path of the file; by default the primary file.")
     ] = None,
     expires: Annotated[
-        int, typer.Option(metavar="SECONDS", min=1, help="How long it works; at most seven days.")
+        int, typer.Option(metavar="SECONDS", min=1, help="How long the URL is valid; at most seven days.")
     ] = 3600,
     as_json: Json = False,
 ) -> None:
-    """Print a URL that gives a file to anyone who has the URL, until it expires."""
+    """Print a signed URL: anyone who has it can download the file until it expires."""
     url = client_of(context).presign_file(model_id, path, expires_in_s=expires)
     emit({"url": url}, as_json, url)
 
@@ -245,15 +262,15 @@ def presign(
 def delete(
     context: typer.Context,
     model_id: ModelId,
-    purge: Annotated[bool, typer.Option("--purge", help="For good, from the trash too.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete permanently, also from the trash.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a model and its files into the trash."""
+    """Move a model and its files to the trash."""
     deleted = client_of(context).delete_model(model_id, purge=purge)
     deleted_id = deleted["deleted_id"]
     emit(deleted, as_json, f"Deleted {deleted_id}.")
     if not purge:
-        typer.echo(f"`model-service models restore {deleted_id}` brings it back.", err=True)
+        typer.echo(f"`model-service models restore {deleted_id}` restores it.", err=True)
 
 
 def show_model(model: Model, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 from model_service.cli.common.output import Json, client_of, emit
 from model_service.cli.common.tables import size
 
-app = typer.Typer(help="The whole registry as one archive.", no_args_is_help=True)
+app = typer.Typer(help="Export and import the whole registry as one archive.", no_args_is_help=True)
 
 
 @app.command("export")
@@ -26,18 +26,18 @@ def export_registry(
 @app.command("import")
 def import_registry(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that was exported.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that `registry export` wrote.")],
     on_conflict: Annotated[
         str,
         typer.Option(
             "--on-conflict",
             metavar="POLICY",
-            help="skip or fail, where a version belongs to another model there.",
+            help="skip or fail: what to do if a version exists there as another model.",
         ),
     ] = "skip",
     as_json: Json = False,
 ) -> None:
-    """Add what an archive holds; what is there already stays as it is."""
+    """Import an archive. Objects that already exist are not changed."""
     if on_conflict not in ("skip", "fail"):
         raise typer.BadParameter("skip or fail", param_hint="--on-conflict")
     imported = client_of(context).import_registry(file, on_conflict=on_conflict)
@@ -47,5 +47,5 @@ def import_registry(
         imported,
         as_json,
         f"Imported: {counts or 'nothing new'}; {size(imported['bytes_stored'])} of files."
-        + (f" {skipped} left out, whose version is another one here." if skipped else ""),
+        + (f" {skipped} skipped, because their versions exist as other models here." if skipped else ""),
     )

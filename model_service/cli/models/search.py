@@ -15,19 +15,29 @@ Bound = list[str] | None
 def find(
     context: typer.Context,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="WORD", help="Words, all of which it has, in any form.")
+        list[str] | None,
+        typer.Argument(metavar="WORD", help="Words that the model must contain, in any inflected form."),
     ] = None,
     page: PageNumber = 1,
     limit: PageSize = None,
     cursor: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Go on where a page without a number ended.")
+        str | None,
+        typer.Option(metavar="TEXT", help="The cursor of the previous page, for pages without a number."),
     ] = None,
     sort: Annotated[
         str | None,
-        typer.Option(metavar="FIELD", help="name, download_count, metrics.loss, …; -FIELD: descending."),
+        typer.Option(
+            metavar="FIELD",
+            help="The field to sort by: name, download_count, metrics.loss, …; -FIELD sorts descending.",
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The versions of this model.")] = None,
-    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="The part before the slash.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only versions of this model.")] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Only models in this namespace, the part of the name before the slash."
+        ),
+    ] = None,
     algorithm: Annotated[str | None, typer.Option(metavar="ALGORITHM", help="cnn, for example.")] = None,
     framework: Annotated[str | None, typer.Option(metavar="NAME", help="pytorch, for example.")] = None,
     task_type: Annotated[
@@ -36,32 +46,45 @@ def find(
     status: Annotated[
         str | None, typer.Option(metavar="STATUS", help="active, deprecated or archived.")
     ] = None,
-    alias: Annotated[str | None, typer.Option(metavar="ALIAS", help="That have this alias.")] = None,
+    alias: Annotated[str | None, typer.Option(metavar="ALIAS", help="Only versions with this alias.")] = None,
     tag: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; of several any one.")
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; if repeated, any of the tags.")
     ] = None,
     all_tags: Annotated[
-        list[str] | None, typer.Option("--all-tags", metavar="TAG", help="A tag; of several all.")
+        list[str] | None,
+        typer.Option("--all-tags", metavar="TAG", help="A tag; if repeated, all of the tags."),
     ] = None,
-    parent: Annotated[str | None, typer.Option(metavar="MODEL", help="Made from this model.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Only models made from this model.")
+    ] = None,
     training_job_id: Annotated[
-        str | None, typer.Option(metavar="JOB_ID", help="That came from this training job.")
+        str | None, typer.Option(metavar="JOB_ID", help="Only models of this training job.")
     ] = None,
-    created_by: Annotated[str | None, typer.Option(metavar="NAME", help="Who made it.")] = None,
+    created_by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only models of this author.")
+    ] = None,
     created_after: Annotated[
-        str | None, typer.Option(metavar="TIME", help="2027-01-31T00:00:00Z, for example.")
+        str | None,
+        typer.Option(metavar="TIME", help="Created at or after this time, for example 2027-01-31T00:00:00Z."),
     ] = None,
-    created_before: Annotated[str | None, typer.Option(metavar="TIME", help="The same.")] = None,
+    created_before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Created before this time.")
+    ] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="At least this accuracy, 0 to 1.")
+        float | None, typer.Option(metavar="NUMBER", help="The lowest accuracy, 0 to 1.")
     ] = None,
     least: Annotated[
-        Bound, typer.Option("--min", metavar="METRIC=NUMBER", help="At least this; repeat for several.")
+        Bound,
+        typer.Option(
+            "--min", metavar="METRIC=NUMBER", help="The lowest value of a metric; repeat it for several."
+        ),
     ] = None,
-    most: Annotated[Bound, typer.Option("--max", metavar="METRIC=NUMBER", help="At most this.")] = None,
+    most: Annotated[
+        Bound, typer.Option("--max", metavar="METRIC=NUMBER", help="The highest value of a metric.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find models: all of them, newest first, or those that match every word and option."""
+    """List models, newest first, or search those that match all words and options."""
     filters = {
         "q": " ".join(words or ()) or None,
         "sort": sort,
@@ -123,12 +146,12 @@ def _bounds(which: str, bounds: Bound) -> dict[str, Any]:
         except ValueError:
             equals = ""
         if not metric or not equals:
-            raise typer.BadParameter(f"{bound!r} is not like accuracy=0.9", param_hint=f"--{which}")
+            raise typer.BadParameter(f"{bound!r} is not of the form accuracy=0.9", param_hint=f"--{which}")
     return found
 
 
 def statistics(context: typer.Context, as_json: Json = False) -> None:
-    """Show how many models there are, how large they are and how much they are used."""
+    """Show the number of models, their size and their usage."""
     told = client_of(context).statistics()
     activity, usage = told["recent_activity"], told["storage_usage"]
     shown = {
@@ -140,6 +163,6 @@ def statistics(context: typer.Context, as_json: Json = False) -> None:
         "downloads": f"{told['total_downloads']}; {activity['downloads_last_24_hours']} in the last 24 hours",
         "size": size(usage["total_size_bytes"]),
         "stored": usage["stored_size_bytes"] is not None
-        and f"{size(usage['stored_size_bytes'])}, each content once",
+        and f"{size(usage['stored_size_bytes'])}, equal files count once",
     }
     emit(told, as_json, Record({name: value for name, value in shown.items() if value is not False}))

@@ -12,11 +12,11 @@ from model_service.cli.models.models import show_model
 def restore(
     context: typer.Context,
     model_id: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Its id, as `deleted` lists it, or NAME/v1.2.")
+        str, typer.Argument(metavar="MODEL", help="The model's id, as `deleted` shows it, or NAME/v1.2.")
     ],
     as_json: Json = False,
 ) -> None:
-    """Bring a deleted model back."""
+    """Restore a deleted model."""
     show_model(client_of(context).restore_model(model_id), as_json)
 
 

@@ -63,7 +63,7 @@ def _bar(label: str) -> Callable[[int, int], None]:
 def backup(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The archive to write, or - for stdout.")],
 ) -> None:
-    """Write everything the service holds into one archive, while it runs."""
+    """Back up all data of the service into one archive, while it runs."""
     with _operator() as services:
         from model_service.operate import Scope
 
@@ -99,18 +99,21 @@ def _write(pieces: Iterator[bytes], file: str) -> int:
 def restore(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The archive to read, or - for stdin.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Into a database that is not empty: what is there stays as it is.")
+        bool,
+        typer.Option(
+            "--force", help="Restore into a database that is not empty; existing data is not changed."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Put back what a backup holds, into an empty database."""
+    """Restore a backup into an empty database."""
     with _operator() as services, _opened(file) as source:
         from model_service.operate import DatabaseNotEmpty
 
         try:
             restored = services.archive.restore(source, force=force)
         except DatabaseNotEmpty as exc:
-            typer.echo(f"error: database_not_empty: {exc} --force adds to it what is missing.", err=True)
+            typer.echo(f"error: database_not_empty: {exc} --force adds only what is missing.", err=True)
             raise typer.Exit(1) from None
     counts = (
         ", ".join(f"{count} {name}" for name, count in restored.inserted.items() if count) or "nothing new"
@@ -132,7 +135,7 @@ def verify(
         bool, typer.Option("--repair", help="Correct reference counts and statistics.")
     ] = False,
 ) -> None:
-    """Read everything that is stored, and say what is wrong: a line each, and the exit code is 1."""
+    """Check all stored data, and print one line per problem. The exit code is 1 if there is one."""
     problems = repaired = 0
     with _operator() as services:
         for problem in services.integrity.verify(repair=repair, progress=_bar("Verifying")):
@@ -146,12 +149,16 @@ def verify(
 
 
 def cleanup(
-    days: Annotated[int, typer.Option("--days", metavar="N", min=0, help="Created longer ago.")] = 90,
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", min=0, help="Only models that are older than N days.")
+    ] = 90,
     status: Annotated[
         str, typer.Option("--status", metavar="STATUS", help="active, deprecated or archived.")
     ] = "archived",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
-    purge: Annotated[bool, typer.Option("--purge", help="For good, instead of into the trash.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Delete permanently instead of moving to the trash.")
+    ] = False,
 ) -> None:
     """Delete old models of a status. They can be restored from the trash unless --purge is given."""
     with _operator() as services:

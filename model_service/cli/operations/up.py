@@ -9,9 +9,7 @@ import typer
 def up(
     data_dir: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Where everything is kept [MODEL_SERVICE_HOME].", file_okay=False
-        ),
+        typer.Option(metavar="FOLDER", help="The folder for all data [MODEL_SERVICE_HOME].", file_okay=False),
     ] = None,
     port: Annotated[
         int | None, typer.Option(metavar="PORT", min=1, max=65535, help="The registry's port [PORT].")
@@ -21,7 +19,7 @@ def up(
         typer.Option(metavar="PORT", min=1, max=65535, help="The inference server's port [INFERENCE_PORT]."),
     ] = None,
 ) -> None:
-    """Run the whole service on this machine until Ctrl-C. MongoDB and Redis are started when none are set."""
+    """Run the whole service on this machine until Ctrl-C. MongoDB and Redis are started too if none are configured."""
     try:
         from model_service.config import SettingsError, read_settings
         from model_service.embedded.up import run

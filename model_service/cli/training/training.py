@@ -10,7 +10,7 @@ from model_service.cli.common.tables import Listing, Record
 from model_service.client import TrainingJob
 from model_service.states import DatasetPurpose
 
-app = typer.Typer(help="Training jobs: the runs that models came from.", no_args_is_help=True)
+app = typer.Typer(help="Training jobs: records of the runs that produced models.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The training job's id.")]
 Status = Annotated[
@@ -19,16 +19,16 @@ Status = Annotated[
 Algorithm = Annotated[str | None, typer.Option(metavar="ALGORITHM", help="cnn, for example.")]
 Framework = Annotated[str | None, typer.Option(metavar="NAME", help="pytorch, for example.")]
 TaskType = Annotated[str | None, typer.Option(metavar="NAME", help="image_classification, for example.")]
-Description = Annotated[str | None, typer.Option(metavar="TEXT", help="What it is, in your words.")]
-JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="An object, or @FILE.")]
-Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat for several.")]
-CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="Who ran it.")]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="A description of the run.")]
+JsonObject = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object, or @FILE.")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; repeat it for several.")]
+CreatedBy = Annotated[str | None, typer.Option(metavar="NAME", help="The person or system that ran it.")]
 Datasets = Annotated[
     list[str] | None,
     typer.Option(
         "--dataset",
         metavar="[ROLE=]DATASET",
-        help="A dataset it used, as training unless the role is named; repeat for several.",
+        help="A dataset that the run used; without a role it counts as training. Repeat it for several.",
     ),
 ]
 ROLES = [purpose.value for purpose in DatasetPurpose]
@@ -37,7 +37,7 @@ ROLES = [purpose.value for purpose in DatasetPurpose]
 @app.command()
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the run is called.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.")],
     status: Status = None,
     algorithm: Algorithm = None,
     framework: Framework = None,
@@ -48,15 +48,15 @@ def create(
     config: JsonObject = None,
     environment: JsonObject = None,
     dataset: Datasets = None,
-    repository: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the code of the run is.")
+    repository: Annotated[str | None, typer.Option(metavar="URL", help="The URL of the run's code.")] = None,
+    commit: Annotated[
+        str | None, typer.Option(metavar="COMMIT", help="The commit of the run's code.")
     ] = None,
-    commit: Annotated[str | None, typer.Option(metavar="COMMIT", help="Which state of the code.")] = None,
     tag: Tag = None,
     created_by: CreatedBy = None,
     as_json: Json = False,
 ) -> None:
-    """Note a run; models name it with the id that this prints."""
+    """Record a training run. Models refer to it with the id that this command prints."""
     fields = {
         "status": status,
         "algorithm": algorithm,
@@ -80,12 +80,14 @@ def list_jobs(
     context: typer.Context,
     page: PageNumber = 1,
     limit: PageSize = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of this name only.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs with this name.")] = None,
     status: Status = None,
     algorithm: Algorithm = None,
     framework: Framework = None,
     task_type: TaskType = None,
-    dataset_id: Annotated[str | None, typer.Option(metavar="DATASET", help="That used this dataset.")] = None,
+    dataset_id: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Only runs that used this dataset.")
+    ] = None,
     tag: Tag = None,
     created_by: CreatedBy = None,
     as_json: Json = False,
@@ -125,11 +127,11 @@ def update(
     status: Status = None,
     metrics: JsonObject = None,
     description: Description = None,
-    error: Annotated[str | None, typer.Option(metavar="TEXT", help="Why it failed.")] = None,
+    error: Annotated[str | None, typer.Option(metavar="TEXT", help="The reason of the failure.")] = None,
     tag: Tag = None,
     as_json: Json = False,
 ) -> None:
-    """Change a training job: its status as it goes on, its metrics; --tag replaces all its tags."""
+    """Change a training job, for example its status or metrics. --tag replaces all its tags."""
     fields = {
         "status": status,
         "metrics": json_object(metrics),
@@ -145,7 +147,7 @@ def update(
 
 @app.command()
 def delete(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
-    """Forget a training job that no model came from."""
+    """Delete a training job that no model refers to."""
     emit(client_of(context).delete_training_job(job_id), as_json, f"Deleted {job_id}.")
 
 
@@ -155,7 +157,9 @@ def _used(text: str) -> dict[str, str]:
     if not separator:
         return {"dataset_id": text}
     if role not in ROLES:
-        raise typer.BadParameter(f"{role!r} is no role: {', '.join(ROLES)}.", param_hint="--dataset")
+        raise typer.BadParameter(
+            f"{role!r} is not a role. Roles: {', '.join(ROLES)}.", param_hint="--dataset"
+        )
     return {"dataset_id": dataset_id, "role": role}
 
 
