@@ -102,7 +102,8 @@ def _export(context: Context, job: Document) -> str:
 def _try_again(context: Context, job: Document, failure: ConversionError) -> str:
     """Return the job to waiting, or fail it after JOB_MAX_ATTEMPTS. Returns this attempt's outcome."""
     if job["attempts"] < context.settings.job_max_attempts:
-        context.exports.hand_back(job["_id"], job["lease"]["token"], counted=True)
+        line = f"Attempt {job['attempts']} ended with {failure.code}; the job is tried again."
+        context.exports.hand_back(job["_id"], job["lease"]["token"], failed=line)
         return "interrupted"
     _fail(context, job, failure)
     return "failed"

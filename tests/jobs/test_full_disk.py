@@ -73,6 +73,7 @@ def test_a_job_that_fills_the_disk_is_tried_again_and_then_says_so(
     export(job_id)
     again = services.exports.get(job_id)
     assert (again["status"], again["attempts"]) == ("pending", 1)
+    assert again["log"][-1].endswith("Attempt 1 ended with disk_full; the job is tried again.")
     export(job_id)
     failed = services.exports.get(job_id)
     assert (failed["status"], failed["error_code"]) == ("failed", "disk_full")

@@ -254,12 +254,17 @@ class Exports:
             raise DefaultTaken from None
         return changed.matched_count == 1
 
-    def hand_back(self, job_id: str, token: str, *, counted: bool = False) -> None:
-        """Return the job to waiting. The attempt counts only with ``counted``, not for an orderly stop."""
-        uncount = {} if counted else {"$inc": {"attempts": -1}}
+    def hand_back(self, job_id: str, token: str, *, failed: str | None = None) -> None:
+        """Return the job to waiting.
+
+        Args:
+            failed: the line for the job's log on an attempt that failed. None: an orderly stop, whose attempt does
+                not count.
+        """
+        change = {"$inc": {"attempts": -1}} if failed is None else logged(failed)
         self._jobs.update_one(
             _owned(job_id, token, ExportStatus.PENDING),
-            {"$set": {"status": ExportStatus.PENDING}, "$unset": {"lease": ""}, **uncount},
+            {"$set": {"status": ExportStatus.PENDING}, "$unset": {"lease": ""}, **change},
         )
 
 

@@ -2,6 +2,8 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
+from model_service.api.schemas.models import Model
+from model_service.services.models.comparison import _FIELDS
 from tests.api.models.test_versions import MODELS, UNKNOWN, register, url
 from tests.factories import new_model
 
@@ -100,6 +102,18 @@ def test_a_comparison_names_what_differs(http: FlaskClient) -> None:
     same = http.get(f"{MODELS}/{first}/compare/{first}").json
     assert same["metrics"] == {"added": {}, "removed": {}, "changed": {}}
     assert http.get(f"{MODELS}/{first}/compare/{UNKNOWN}").status_code == 404
+
+
+# Each model has its own, or they follow from what is compared.
+NOT_COMPARED = {
+    *("id", "namespace", "version", "revision", "created_at", "updated_at", "download_count"),
+    *("size_bytes", "model_size", "file_metadata"),
+}
+
+
+def test_a_new_field_of_models_is_compared() -> None:
+    compared = {*_FIELDS, "metrics", "hyperparameters", "tags", "files", "dataset_info", "signature"}
+    assert set(Model.model_fields) == compared | NOT_COMPARED
 
 
 def test_every_field_that_differs_is_compared(http: FlaskClient) -> None:
