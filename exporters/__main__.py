@@ -57,41 +57,48 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m exporters", description="Convert a model, and prove that the result behaves like it."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="one conversion for a program: JSON lines on standard output")
+    run = commands.add_parser("run", help="run one conversion for a program: JSON lines on standard output")
     run.add_argument(
-        "request", metavar="REQUEST.json", help="a file, or - for a warm child that reads a line"
+        "request",
+        metavar="REQUEST.json",
+        help="a file, or - for a child process that is started in advance and reads one line",
     )
     run.add_argument(
-        "--isolate-network", action="store_true", help="leave the network before anything is read"
+        "--isolate-network", action="store_true", help="disable the network before anything is read"
     )
     run.add_argument(
-        "--confine", type=Path, metavar="DIR", help="reach no file but this folder's and the interpreter's"
+        "--confine",
+        type=Path,
+        metavar="DIR",
+        help="allow file access only to this folder and the interpreter's files",
     )
     for name in limits.NAMES:
         run.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
-    convert = commands.add_parser("convert", help="one conversion for a person")
+    convert = commands.add_parser("convert", help="run one conversion for a person")
     convert.add_argument(
         "model",
         type=Path,
         metavar="MODEL",
-        help="an exported program (.pt2), TorchScript, weights, ONNX, a checkpoint of Ultralytics, an "
-        "estimator, or a folder of Hugging Face",
+        help="an exported program (.pt2), TorchScript, weights, ONNX, an Ultralytics checkpoint, an "
+        "estimator, or a Hugging Face folder",
     )
     convert.add_argument("--to", required=True, metavar="FORMAT", help="one of `capabilities`")
-    convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="the package; empty or new")
+    convert.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="the folder of the package; empty or new"
+    )
     convert.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="NAME=JSON",
-        help="one of the format's; repeat for several",
+        help="an option of the format; repeat it for several",
     )
     convert.add_argument("--json", action="store_true", help="print the whole result as JSON")
     commands.add_parser(
-        "capabilities", help="the formats, whether they work here, and their options, as JSON"
+        "capabilities", help="print the formats, whether they work here, and their options, as JSON"
     )
-    verify = commands.add_parser("verify", help="check a package's files, and replay its golden inputs")
-    verify.add_argument("package", type=Path, metavar="PACKAGE", help="a folder or a zip")
+    verify = commands.add_parser("verify", help="check a package's files, and run its golden inputs")
+    verify.add_argument("package", type=Path, metavar="PACKAGE", help="a package: a folder or a zip")
     return parser
 
 
@@ -131,7 +138,9 @@ def _fail(events: Events, exc: Exception) -> int:
         import traceback
 
         traceback.print_exception(exc)
-        error = ExportError("The conversion failed by a fault of this software; its log has the traceback.")
+        error = ExportError(
+            "The conversion failed because of a bug in this software; the log has the traceback."
+        )
     events.emit("failed", code=error.code, message=error.message, details=error.details)
     return 1
 
@@ -196,8 +205,9 @@ def _in_child() -> int:
         return status
     name = signal.Signals(-status).name
     print(
-        f"error: conversion_failed: The converter died of {name}: its native code crashed, or the system "
-        "ended it, as it does when the memory is full. Try another format or converter, or more memory.",
+        f"error: conversion_failed: The converter was ended by {name}: its native code crashed, or "
+        "the system stopped it because the memory was full. Try another format or converter, or "
+        "more memory.",
         file=sys.stderr,
     )
     return 128 - status
@@ -210,7 +220,9 @@ def _option(item: str) -> tuple[str, Any]:
             return name, json.loads(value)
         except ValueError:
             pass
-    raise UnsupportedOption(f"--option {item} is not NAME=JSON, like opset_version=18.", allowed=None)
+    raise UnsupportedOption(
+        f"--option {item} is not of the form NAME=JSON, like opset_version=18.", allowed=None
+    )
 
 
 def _summary(result: ExportResult) -> str:
@@ -271,15 +283,15 @@ def _verify(arguments: argparse.Namespace) -> int:
             package.verify(folder)
             wrong = golden.replay(folder, runners.load(folder))
     except runners.NotExecutable as exc:
-        print(f"The package is whole. Its golden inputs were not replayed: {exc}")
+        print(f"The package is complete. Its golden inputs were not run: {exc}")
         return 0
     except (ExportError, OSError) as exc:
         print(f"{exc}", file=sys.stderr)
         return 1
     if wrong:
-        print(f"The golden inputs give other answers here: {', '.join(wrong)}.", file=sys.stderr)
+        print(f"The outputs for the golden inputs differ here: {', '.join(wrong)}.", file=sys.stderr)
         return 1
-    print("The package is whole, and its golden inputs give the answers of the source model.")
+    print("The package is complete, and its outputs for the golden inputs are those of the source model.")
     return 0
 
 

@@ -21,7 +21,7 @@ from .sandbox import limits
 PROCESSOR = "preprocessor_config.json"
 _DONE = {
     VERIFIED: "Verified: the artefact behaves like its source",
-    NOT_EXECUTED: "Converted; it does not run here, so nobody has compared it with its source",
+    NOT_EXECUTED: "Converted; it cannot run here, so it was not compared with its source",
 }
 
 
@@ -44,7 +44,9 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
     folder = request.output_dir
     if folder.exists() and any(folder.iterdir()):
         raise UnsupportedOption(
-            f"The output folder {folder.name!r} is not empty.", allowed=None, option="output_dir"
+            f"The output folder {folder.name!r} is not empty. Choose an empty or new folder.",
+            allowed=None,
+            option="output_dir",
         )
     steps: dict[str, float] = {}
     scratch = folder / ".work"
@@ -120,7 +122,7 @@ def _convert(
             routes, source, options
         )  # errors in the options are reported before the long part
     with _timed(steps, "reference"):
-        progress("reference", 20.0, "Asking the source model")
+        progress("reference", 20.0, "Running the source model")
         plan = cases.examine(source)
         source, asked = plan.source, plan.cases
         request = embed.name_classes(request, source, asked[0])
@@ -185,7 +187,7 @@ def _best(
     if first is not None:
         return _with_failure(first, format_name, source, asked)
     if failure is None:
-        raise ConversionFailed("No converter takes this model.")
+        raise ConversionFailed("No converter supports this model.")
     failure.details["converters_tried"] = tried
     raise failure
 
@@ -220,7 +222,7 @@ def _without_running(
         return fidelity
     runner, why_not_even = _open(artefact.stand_in, folder / artefact.files[0])
     if runner is None:
-        raise ConversionFailed(f"Not even the {artefact.stand_in} inside runs here: {why_not_even}")
+        raise ConversionFailed(f"The {artefact.stand_in} inside cannot run here either: {why_not_even}")
     proof = _compare(source, asked, artefact, runner)
     if proof["verdict"] == FAILED:
         return proof
@@ -235,7 +237,7 @@ def _open(format_name: str, path: Path) -> tuple[runners.Runner | None, str]:
         return None, str(exc)
     except Exception as exc:
         raise as_limit(exc) or ConversionFailed(
-            f"The conversion made a file that its own runtime does not load: {str(exc).strip()[:300]}"
+            f"The conversion produced a file that its own runtime cannot load: {str(exc).strip()[:300]}"
         ) from exc
 
 

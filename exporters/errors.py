@@ -88,7 +88,7 @@ def as_limit(exc: BaseException) -> LimitExceeded | None:
             return LimitExceeded("The conversion ran out of memory. Raise its memory limit.", limit="memory")
         if isinstance(current, OSError) and current.errno == errno.EFBIG:
             return LimitExceeded(
-                "The conversion wrote a file larger than it may. Raise its file size limit.", limit="file"
+                "The conversion wrote a file larger than allowed. Raise its file size limit.", limit="file"
             )
         if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT):
             return LimitExceeded("The disk is full. Free some space and export again.", limit="disk")
@@ -107,7 +107,7 @@ def reason(exc: BaseException) -> str:
 
 
 # Added to a converter's own reason.
-_ADVICE = " Another format, or another opset_version where the format has one, takes another converter."
+_ADVICE = " Another format, or another opset_version if the format has that option, uses another converter."
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 from .errors import MissingDependency, as_limit
 
 ABSENT = "is not installed"
-NOT_YET = "not imported yet since the last installation: that takes up to a minute"
+NOT_YET = "not yet imported since the last installation; importing takes up to a minute"
 _TIMEOUT_S = 300
 _CHILD = "import sys; from exporters import imports; imports.report(sys.argv[1:])"
 
@@ -87,7 +87,7 @@ def _in_child(modules: list[str]) -> tuple[Mapping[str, str | None], str | None]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_TIMEOUT_S)
         output: bytes | None = done.stdout
-        end = f"its process ended with {done.returncode}"
+        end = f"its process ended with exit code {done.returncode}"
     except subprocess.TimeoutExpired as exc:
         output = exc.stdout
         end = f"it took longer than {_TIMEOUT_S} s"

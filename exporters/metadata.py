@@ -92,7 +92,7 @@ def _meaning(spec: TensorSpec, declared: Mapping[str, Any] | None, first: bool) 
         return {"format": None, "description": None}
     if "nms" not in declared:
         kind = "probabilities" if declared["embedded"] else "logits" if declared["softmax"] else "scores"
-        return {"format": kind, "description": f"{spec.shape[-1]} {kind} per row, one of each class"}
+        return {"format": kind, "description": f"{spec.shape[-1]} {kind} per row, one for each class"}
     raw = declared["raw_output"]
     anchors, values = spec.shape[1:] if raw["layout"] == "anchors_values" else spec.shape[:0:-1]
     parts = {

@@ -53,15 +53,15 @@ SOURCE_OPTIONS: Mapping[str, Option] = {
     "inputs": Option(
         "array",
         None,
-        "Of a checkpoint that does not record its inputs: "
-        '[{"name": "input", "shape": ["batch", 3, 224, 224], "dtype": "float32"}]; a name in a shape is an '
-        "axis of any size.",
+        'For a checkpoint that does not record its inputs: [{"name": "input", "shape": '
+        '["batch", 3, 224, 224], "dtype": "float32"}]; a name in a shape is an axis of any '
+        "size.",
     ),
     "architecture": Option(
         "string",
         None,
-        "Of a checkpoint that has the weights alone: timm:NAME, hf:config.json beside it, or module:Class of "
-        "a package that the operator allows.",
+        "For a checkpoint with weights only: timm:NAME, hf:config.json next to it, or module:Class "
+        "of a package that the operator allows.",
     ),
 }
 
@@ -70,16 +70,17 @@ SOURCE_OPTIONS: Mapping[str, Option] = {
 EMBED_PREPROCESSING = Option(
     "boolean",
     False,
-    "Put the declared preprocessing of an image, but for its resize, and a classifier's softmax into the "
-    "graph: it then takes uint8[batch, height, width, 3] of RGB.",
+    "Embed the declared preprocessing of an image, without its resize, and a classifier's softmax "
+    "into the graph: it then takes uint8[batch, height, width, 3] in RGB.",
 )
 
 
 EMBED_POSTPROCESSING = Option(
     "boolean",
     False,
-    "Put a detector's declared non-maximum suppression into the graph: its first output is then detections, "
-    "float32[batch, N, 6] of x1, y1, x2, y2, confidence and class id. Its other outputs stay.",
+    "Embed a detector's declared non-maximum suppression into the graph: its first output is then "
+    "detections, float32[batch, N, 6] with x1, y1, x2, y2, confidence and class id. Its other "
+    "outputs stay.",
 )
 
 
@@ -122,7 +123,7 @@ class Specification:
             meant = f" Did you mean {close[0]!r}?" if close else ""
             known = ", ".join(sorted(self.options))
             raise UnsupportedOption(
-                f"{self.name} has no option {unknown[0]!r}.{meant} It takes {known}.",
+                f"{self.name} has no option {unknown[0]!r}.{meant} Its options: {known}.",
                 allowed=sorted(self.options),
                 option=unknown[0],
             )
@@ -130,7 +131,7 @@ class Specification:
             option = self.options[name]
             if not option.accepts(value):
                 raise UnsupportedOption(
-                    f"{name} takes {_wanted(option)}, not {json.dumps(value)[:80]}{option.why_not(value)}.",
+                    f"{name} must be {_wanted(option)}, not {json.dumps(value)[:80]}{option.why_not(value)}.",
                     allowed=option.explain(),
                     option=name,
                 )

@@ -102,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise PackageCorrupt(f"The package has no readable {MANIFEST}.", file=MANIFEST) from exc
     if version != FORMAT_VERSION:
         raise PackageCorrupt(
-            f"The package has the layout {version}, but only {FORMAT_VERSION} is understood. "
+            f"The package has the layout {version}, but this software only supports {FORMAT_VERSION}. "
             "Update this software.",
             file=MANIFEST,
         )
@@ -124,7 +124,7 @@ def verify(folder: Path) -> Manifest:
             raise PackageCorrupt(f"{name} is not in the package's manifest.", file=name)
         if _entry(folder / name) != manifest.files[name]:
             raise PackageCorrupt(
-                f"{name} is not what the package's manifest says: it was changed or cut short.", file=name
+                f"{name} does not match the package's manifest: it was changed or cut short.", file=name
             )
     return manifest
 
@@ -179,7 +179,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, le
     kind = stat.S_IFMT(member.external_attr >> 16)
     if unsafe or not name.parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise PackageCorrupt(
-            f"The package holds {member.filename[:80]!r}, which is refused.", file=member.filename[:80]
+            f"The package contains {member.filename[:80]!r}, which is not allowed.", file=member.filename[:80]
         )
     target = folder.joinpath(*name.parts)
     if member.is_dir():

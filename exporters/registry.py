@@ -41,10 +41,12 @@ def load(modules: Iterable[str]) -> Routes:
         routes = found.setdefault(name, {})
         for family in exporter.takes:
             if family in routes:
-                raise ValueError(f"{module} makes {name!r} of {family!r}, and another exporter does already")
+                raise ValueError(
+                    f"{module} converts {family!r} to {name!r}, but another exporter does so already"
+                )
             routes[family] = exporter
         if any(other.specification is not exporter.specification for other in routes.values()):
-            raise ValueError(f"{module} has a specification of its own for {name!r}")
+            raise ValueError(f"{module} declares a second specification of {name!r}")
     return found
 
 
@@ -70,7 +72,8 @@ def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> 
     ways = _ways(name, family)
     if not ways:
         raise UnsupportedOption(
-            f"There is no way to {name} from this kind of model; it is made of {', '.join(kinds(name))}.",
+            f"This kind of model cannot be converted to {name}; that format supports "
+            f"{', '.join(kinds(name))}.",
             allowed=kinds(name),
             option="format",
         )
@@ -165,7 +168,7 @@ def _what_is_wrong(name: str, missing: Mapping[str, str], advice: str) -> str:
         reason: [module for module in missing if missing[module] == reason] for reason in missing.values()
     }
     found = "; ".join(f"{', '.join(modules)} {reason}" for reason, modules in reasons.items())
-    return f"{name} needs what fails here: {found}."
+    return f"{name} needs packages that fail here: {found}."
 
 
 def _any(routes: dict[str, Exporter]) -> Exporter:
@@ -176,7 +179,7 @@ def _find(name: str) -> dict[str, Exporter]:
     formats = load(_MODULES)
     if name not in formats:
         raise UnsupportedOption(
-            f"There is no export format {name[:64]!r}; there is {', '.join(formats)}.",
+            f"There is no export format {name[:64]!r}; the formats are {', '.join(formats)}.",
             allowed=list(formats),
             option="format",
         )

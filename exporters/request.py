@@ -52,14 +52,14 @@ class ExportRequest:
                 raise UnsupportedOption(f"The request has an unknown field {name!r}.", allowed=known)
         for name in ("source", "output_dir", "format"):
             if not isinstance(data.get(name), str) or not data[name]:
-                raise UnsupportedOption(f"The request needs {name!r}, a text.", allowed=known)
+                raise UnsupportedOption(f"The request must have a text {name!r}.", allowed=known)
         for name, kind in _FIELD_TYPES.items():
             if data.get(name) is not None and not isinstance(data[name], kind):
                 raise UnsupportedOption(
-                    f"The request's {name!r} is not {with_article(_JSON_NAMES[kind])}.", allowed=known
+                    f"The request's {name!r} must be {with_article(_JSON_NAMES[kind])}.", allowed=known
                 )
         if not all(isinstance(item, str) for item in data.get("allowed_modules") or []):
-            raise UnsupportedOption("The request's 'allowed_modules' is not a list of texts.", allowed=known)
+            raise UnsupportedOption("The request's 'allowed_modules' must be a list of texts.", allowed=known)
         return cls(
             source=Path(data["source"]),
             output_dir=Path(data["output_dir"]),

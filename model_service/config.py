@@ -253,7 +253,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _nobody_gets_in_by_accident(self) -> "Settings":
         if self.enable_auth and self.api_key is None:
-            raise ValueError("ENABLE_AUTH=true needs API_KEY, a secret of 16 characters or more")
+            raise ValueError("ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters")
         if not self.enable_auth and not self.allow_anonymous and not is_loopback(self.host):
             raise ValueError(
                 f"HOST={self.host} is reachable from other machines: "
@@ -355,9 +355,9 @@ def require_folder(folder: Path, variable: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
-        raise SettingsError(f"{variable}: {folder} cannot be made: {exc.strerror}") from None
+        raise SettingsError(f"{variable}: {folder} cannot be created: {exc.strerror}") from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(f"{variable}: {folder} cannot be written by this user")
+        raise SettingsError(f"{variable}: this user cannot write to {folder}")
 
 
 def _explain(error: Any) -> str:

@@ -84,8 +84,9 @@ class UnsupportedEncoding(InvalidRequest):
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
-            f"A body with 'Content-Encoding: {encoding[:40]}' is not accepted: send it uncompressed, without "
-            "that header. To store a compressed file as it is, leave the header out.",
+            f"A body with 'Content-Encoding: {encoding[:40]}' is not accepted: send it "
+            "uncompressed, without that header. To store a file that is itself compressed, only "
+            "remove the header.",
             encoding=encoding[:40],
         )
 
@@ -194,7 +195,8 @@ class IdempotencyKeyReused(InvalidRequest):
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"The Idempotency-Key {key[:64]!r} was used for another request: a new request needs a new key.",
+            f"The Idempotency-Key {key[:64]!r} was used with another request: send a new key with a "
+            "new request.",
             key=key[:255],
         )
 
@@ -223,7 +225,7 @@ class RateLimited(NotPermitted):
 
     def __init__(self, limit: str, retry_after_s: int, **details: Any) -> None:
         super().__init__(
-            f"More requests than the limit, {limit}, allows: try again in {retry_after_s} s.",
+            f"The rate limit ({limit}) is exceeded: try again in {retry_after_s} s.",
             limit=limit,
             retry_after_s=retry_after_s,
             **details,
@@ -239,8 +241,9 @@ class QuotaExceeded(NotPermitted):
 
     def __init__(self, allowed: int, retry_after_s: int, **details: Any) -> None:
         super().__init__(
-            f"This endpoint's owner has used the {allowed:,} requests a month of their tier: try again when "
-            "the next month (UTC) begins. The owner can ask an administrator for another tier.",
+            f"The owner of this endpoint has used the {allowed:,} requests of this month that the "
+            "owner's tier allows: try again when the next month (UTC) begins. An administrator can "
+            "change the tier.",
             allowed=allowed,
             retry_after_s=retry_after_s,
             **details,
@@ -300,11 +303,16 @@ class DiskFull(ServiceFailure):
     status = 507
 
     def __init__(self, where: str, free_bytes: int, least_bytes: int, size_bytes: int = 0) -> None:
-        after = f" after the {size_bytes:,} bytes of this request, written three times" if size_bytes else ""
+        after = (
+            f" after the {size_bytes:,} bytes of this request, which is written three times"
+            if size_bytes
+            else ""
+        )
         super().__init__(
-            f"{where} has {free_bytes / 1e9:.3g} GB free, and {least_bytes / 1e9:.3g} GB (DISK_MIN_FREE) "
-            f"must stay free{after}: nothing was stored. Reads, deletions and signing in go on. Make room "
-            "on the disk, or delete models for good (many: 'model-service cleanup'); then send it again.",
+            f"{where} has {free_bytes / 1e9:.3g} GB free, and {least_bytes / 1e9:.3g} GB "
+            f"(DISK_MIN_FREE) must stay free{after}: nothing was stored. Reads, deletions and "
+            "sign-ins still work. Free some disk space, or permanently delete models (many: "
+            "'model-service cleanup'); then send it again.",
             free_bytes=free_bytes,
             least_bytes=least_bytes,
         )

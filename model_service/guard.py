@@ -231,7 +231,7 @@ def _ignore_signals() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Started by a launcher; see the top of this file.")
+    parser = argparse.ArgumentParser(description="Started by a launcher; see the docstring of this file.")
     parser.add_argument("--control", type=int, required=True, help="descriptor of the launcher's socket")
     parser.add_argument("--lock", type=int, required=True, help="descriptor of the data folder's lock")
     parser.add_argument("--grace-s", type=float, required=True, help="between SIGTERM and SIGKILL at the end")

@@ -36,5 +36,5 @@ def require_free(host: str, port: int, *, patience_s: float = 0.0) -> None:
 def explain(exc: OSError) -> str:
     """Return why the port cannot be listened on, and what to do, as the end of a sentence with the port."""
     if exc.errno == errno.EADDRINUSE:
-        return "is in use. Stop what listens there, or choose another one"
+        return "is in use. Stop the program that uses it, or choose another one"
     return f"cannot be used ({exc.strerror or exc}). Choose another one"

@@ -28,37 +28,41 @@ from model_service.metrics_folder import VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-REQUESTS = Counter("model_service_api_requests_total", "Requests answered", ["endpoint", "method", "status"])
+REQUESTS = Counter("model_service_api_requests_total", "Answered requests", ["endpoint", "method", "status"])
 REQUEST_DURATION = Histogram(
-    "model_service_request_duration_seconds", "Time until the answer's headers", ["endpoint", "method"]
+    "model_service_request_duration_seconds", "Time until the response's headers", ["endpoint", "method"]
 )
-REGISTRATIONS = Counter("model_registrations_total", "Model versions registered", ["algorithm"])
-DOWNLOADS = Counter("model_downloads_total", "Whole-file downloads begun", ["algorithm"])
+REGISTRATIONS = Counter("model_registrations_total", "Registered model versions", ["algorithm"])
+DOWNLOADS = Counter("model_downloads_total", "Whole-file downloads that began", ["algorithm"])
 MONGODB_OPERATIONS = Counter(
     "model_service_mongodb_operations_total", "Commands sent to MongoDB", ["operation"]
 )
 LOGINS = Counter("model_service_logins_total", "Sessions asked for with a password", ["outcome"])
 CACHE_REQUESTS = Counter(
-    "model_service_file_cache_requests_total", "Downloads that looked in the disk cache", ["outcome"]
+    "model_service_file_cache_requests_total", "Downloads that were looked up in the disk cache", ["outcome"]
 )
 CACHE_BYTES = Counter(
-    "model_service_file_cache_bytes_total", "Bytes stored in, sent from and evicted from it", ["what"]
+    "model_service_file_cache_bytes_total",
+    "Bytes stored in, sent from and evicted from the disk cache",
+    ["what"],
 )
-INFERENCES = Counter("model_service_inference_requests_total", "Inference requests answered", ["status"])
+INFERENCES = Counter("model_service_inference_requests_total", "Answered inference requests", ["status"])
 INFERENCE_DURATION = Histogram(
     "model_service_inference_duration_seconds",
-    "Time in the model",
+    "Time that the model ran",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-EXPORTS = Counter("model_service_exports_total", "Exports that ended in a worker", ["format", "outcome"])
+EXPORTS = Counter("model_service_exports_total", "Finished exports by result", ["format", "outcome"])
 EXPORT_DURATION = Histogram(
     "model_service_export_duration_seconds",
-    "From claiming an export until it ended",
+    "Time from claiming an export until it ended",
     ["format"],
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
 )
-SCANS = Counter("model_service_file_scans_total", "Uploaded files scanned", ["verdict"])
-SHADOWED = Counter("model_service_shadow_requests_total", "Requests that a shadow answered too", ["outcome"])
+SCANS = Counter("model_service_file_scans_total", "Scanned files", ["verdict"])
+SHADOWED = Counter(
+    "model_service_shadow_requests_total", "Requests that were copied to a shadow", ["outcome"]
+)
 
 
 _MAX_LABEL_VALUES = 100
@@ -76,15 +80,15 @@ def bounded(value: str) -> str:
 GAUGES = {
     "model_service_models_total": "Model versions registered now",
     "active_models_total": "Model versions with the status active",
-    "storage_usage_bytes": "Bytes of all stored files, equal ones once",
-    "model_service_workers": "Workers that live",
+    "storage_usage_bytes": "Bytes of all stored files; equal files count once",
+    "model_service_workers": "Live workers",
     "model_service_accepts_writes": "1, or 0 while MongoDB's disk has less than DISK_MIN_FREE",
-    "model_service_mongodb_disk_free_bytes": "Room for MongoDB's data",
-    "model_service_cache_disk_free_bytes": "Free on the disk of the file cache",
-    "model_service_work_disk_free_bytes": "Free on the disk of the API's and the workers' workspace",
-    "model_service_temp_disk_free_bytes": "Free on the disk of the temporary folder",
-    "model_service_last_sweep_timestamp_seconds": "When the last sweep ended",
-    "model_service_last_verify_problems": "What the last verification found",
+    "model_service_mongodb_disk_free_bytes": "Free space on MongoDB's disk",
+    "model_service_cache_disk_free_bytes": "Free space on the disk of the file cache",
+    "model_service_work_disk_free_bytes": "Free space on the disk of the API's and the workers' workspace",
+    "model_service_temp_disk_free_bytes": "Free space on the disk of the temporary folder",
+    "model_service_last_sweep_timestamp_seconds": "Time when the last sweep ended",
+    "model_service_last_verify_problems": "Problems that the last verification found",
 }
 # Metrics that are exposed under two names.
 _ALIASES = {

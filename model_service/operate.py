@@ -70,6 +70,7 @@ def _with_running_servers(settings: Settings) -> Settings:
         urls = {name: SecretStr(running[name]) for name in ("mongodb_url", "redis_url")}
     except (OSError, ValueError, KeyError):
         raise SettingsError(
-            f"MONGODB_URL is not set, and no 'model-service up' runs on {settings.home} (MODEL_SERVICE_HOME)"
+            f"MONGODB_URL is not set, and 'model-service up' is not running with {settings.home} "
+            "(MODEL_SERVICE_HOME)"
         ) from None
     return settings.model_copy(update=urls)

@@ -34,7 +34,7 @@ def explain(problem: Mapping[str, Any]) -> str:
     context = problem.get("ctx", {})
     match problem["type"]:
         case "string_pattern_mismatch":
-            return _PATTERNS.get(context["pattern"], "not in the form that this field has")
+            return _PATTERNS.get(context["pattern"], "does not have the format of this field")
         case "string_too_short":
             return _at_least(context["min_length"], "character")
         case "string_too_long":

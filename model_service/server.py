@@ -60,8 +60,8 @@ def check_granian() -> None:
     )
     if not is_known:
         raise SettingsError(
-            f"granian {granian_version} differs from the release that this version is tested with. "
-            "Install the right one: pip install 'model-service[server]'"
+            f"granian {granian_version} is not the release that this version is tested with. "
+            "Install that one: pip install 'model-service[server]'"
         )
 
 

@@ -104,19 +104,19 @@ def _read(given: Path | None) -> dict[Tier, TierLimits]:
         raise SettingsError(f"TIERS_FILE={path} is not TOML: {reason}") from None
     except ValidationError as exc:
         wrong = "; ".join(_explain(error) for error in exc.errors())
-        raise SettingsError(f"TIERS_FILE={path} is not allowed: {wrong}") from None
+        raise SettingsError(f"TIERS_FILE={path} is not valid: {wrong}") from None
     missing = [tier for tier in Tier if tier not in found]
     if missing:
         named = ", ".join(missing)
-        raise SettingsError(f"TIERS_FILE={path} lacks {named}: each tier needs a heading at least")
+        raise SettingsError(f"TIERS_FILE={path} lacks {named}: each tier needs at least a heading")
     return found
 
 
 def _explain(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] == "extra_forbidden":
-        return f"{where}: there is no such field; there are {', '.join(TierLimits.model_fields)}"
+        return f"{where}: there is no such field; the fields are {', '.join(TierLimits.model_fields)}"
     if error["loc"] and error["loc"][-1] == "[key]":
-        return f"[{where}]: there is no such tier; there are {', '.join(Tier)}"
+        return f"[{where}]: there is no such tier; the tiers are {', '.join(Tier)}"
     message = explain(error)
     return f"{where}={error['input']!r}: {message[:1].lower()}{message[1:]}"

@@ -36,7 +36,7 @@ def test_without_a_mongodb_it_names_up() -> None:
 
 def test_development_is_for_this_machine(servers: Addresses) -> None:
     said = refusal(FLASK_ENV="development", HOST="0.0.0.0", ALLOW_ANONYMOUS="true")
-    assert said == "FLASK_ENV=development is for this machine only, not for HOST=0.0.0.0"
+    assert said == "FLASK_ENV=development only works on this machine: HOST=0.0.0.0 must be a loopback address"
 
 
 def test_development_serves_changed_code_and_logs_everything(servers: Addresses, tmp_path: Path) -> None:

@@ -197,13 +197,13 @@ def test_a_standalone_mongod(servers: Addresses, tmp_path: Path, standalone: str
     env = environment(servers, tmp_path, MONGODB_URL=standalone)
     assert_each_says(env, "is a standalone server, which has no transactions. Start it with --replSet")
     of_no_set = refusal_of_mongodb(f"{standalone}?replicaSet=rs0")
-    assert "is no member of the replica set that replicaSet names" in of_no_set
+    assert "is not a member of the replica set that replicaSet names" in of_no_set
 
 
 def test_mongodb_users(secured: str) -> None:
     said = refusal_of_mongodb(f"mongodb://writer:wrong-secret@{secured}")
-    assert said.endswith("does not accept the user and password given")
-    assert refusal_of_mongodb(f"mongodb://{secured}").endswith("needs a user and a password")
+    assert said.endswith("does not accept the user and the password")
+    assert refusal_of_mongodb(f"mongodb://{secured}").endswith("requires a user and a password")
     assert refusal_of_mongodb(f"mongodb://reader:secret@{secured}").endswith(
         "the user reader may not createCollection, createIndex, insert, remove, update in the database "
         "tensorfleet: grant it the role readWrite there."
@@ -218,7 +218,7 @@ def test_a_file_of_mongodb_url_that_is_not_there(servers: Addresses) -> None:
 
 def test_redis_that_refuses(servers: Addresses, tmp_path: Path, locked_redis: str) -> None:
     env = environment(servers, tmp_path, REDIS_URL=f"redis://:wrong-secret@{locked_redis}/0")
-    assert_each_says(env, "does not accept the user and password given", programs=("api", "jobs"))
+    assert_each_says(env, "does not accept the user and the password", programs=("api", "jobs"))
     assert "does not accept" in refusal_of_redis(f"redis://{locked_redis}/0")
     assert "DB index is out of range" in refusal_of_redis(f"redis://:secret@{locked_redis}/99")
 
@@ -226,7 +226,9 @@ def test_redis_that_refuses(servers: Addresses, tmp_path: Path, locked_redis: st
 def test_a_data_folder_that_cannot_be_made(servers: Addresses, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     env = environment(servers, tmp_path)
-    assert_each_says(env, f"MODEL_SERVICE_HOME: {tmp_path}/home cannot be made", programs=("jobs", "serving"))
+    assert_each_says(
+        env, f"MODEL_SERVICE_HOME: {tmp_path}/home cannot be created", programs=("jobs", "serving")
+    )
 
 
 def test_a_port_that_is_in_use(servers: Addresses, tmp_path: Path) -> None:
@@ -236,13 +238,15 @@ def test_a_port_that_is_in_use(servers: Addresses, tmp_path: Path) -> None:
         listener.listen()
         port = str(listener.getsockname()[1])
         env = environment(servers, tmp_path, PORT=port, INFERENCE_PORT=port)
-        assert_each_says(env, f"PORT={port} is in use. Stop what listens there", programs=("api", "serving"))
+        assert_each_says(
+            env, f"PORT={port} is in use. Stop the program that uses it", programs=("api", "serving")
+        )
 
 
 def test_a_server_that_is_away_may_come_back(servers: Addresses, tmp_path: Path) -> None:
     env = environment(servers, tmp_path, MONGODB_URL=f"mongodb://127.0.0.1:{free_port()}/")
-    assert_each_says(env, "MONGODB_URL: no answer from", code=AWAY)
-    with pytest.raises(Unreachable, match="REDIS_URL: no answer from"):
+    assert_each_says(env, "MONGODB_URL: no response from", code=AWAY)
+    with pytest.raises(Unreachable, match="REDIS_URL: no response from"):
         check_redis(read_settings(redis_url=f"redis://127.0.0.1:{free_port()}/"))
 
 

@@ -86,7 +86,7 @@ def test_export_limits_stand_above_the_file() -> None:
         (("gpu_access = true", "gpu_access = 1"), "pro.gpu_access=1"),
         (("price_per_month = 500", "price_per_month = -1"), "enterprise.price_per_month=-1"),
         (("price_per_month = 500", "price_per_month = nan"), "enterprise.price_per_month=nan"),
-        (("[pro]", "[gold]"), "there is no such tier; there are free, pro, enterprise"),
+        (("[pro]", "[gold]"), "there is no such tier; the tiers are free, pro, enterprise"),
         (("[pro]", "[free.more]"), "free.more"),
         (("[pro]", "[pro"), "not TOML"),
     ],

@@ -162,15 +162,17 @@ def _compare(
 ) -> None:
     names = [feature.name for feature in found]
     if names != [spec.name for spec in wanted]:
-        raise ConversionFailed(f"coremltools made a model with other {what}: {', '.join(names)}.")
+        raise ConversionFailed(
+            f"coremltools produced a model with other {what}: {', '.join(names)}. Export another format."
+        )
     for spec, feature in zip(wanted, found, strict=True):
         array = feature.type.multiArrayType
         dtype = array.ArrayDataType.Name(array.dataType).lower()
         shape = shapes[spec.name] if spec.name in shapes else _open_shape(array)
         if dtype != dtype_of(spec.dtype) or not _fits(spec.shape, shape):
             raise ConversionFailed(
-                f"coremltools made {spec.name!r} of {what} a {dtype} of shape {list(shape)} instead of "
-                f"{spec.dtype} {list(spec.shape)}."
+                f"coremltools wrote {spec.name!r} of the {what} as {dtype} of shape {list(shape)} "
+                f"instead of {spec.dtype} {list(spec.shape)}. Export another format."
             )
 
 

@@ -41,8 +41,8 @@ class EstimatorToOnnx(ToOnnx):
         highest = skl2onnx.__max_supported_opset__
         if (options["opset_version"] or DEFAULT_OPSET) > highest:
             raise UnsupportedOption(
-                f"opset_version={options['opset_version']} cannot be made of an estimator. "
-                f"Use 13 to {highest}.",
+                f"opset_version={options['opset_version']} is not supported for estimators. Use 13 "
+                f"to {highest}.",
                 allowed=[13, highest],
                 option="opset_version",
             )
@@ -64,7 +64,7 @@ class EstimatorToOnnx(ToOnnx):
         check_names(source, example, options)
         opset = options["opset_version"] or DEFAULT_OPSET
         takes_float64 = source.inputs[0].dtype == FLOAT64
-        failure = f"A {type(source.program).__name__} cannot be converted in {converter}"
+        failure = f"A {type(source.program).__name__} cannot be converted with {converter}"
         advice = f" {onnx_doubles.ADVICE}" if takes_float64 else ""
         with converting(failure, converter, advice), torch_graph.quiet(), _unrounded_and_mixed():
             model = _convert(source, opset, converter)
@@ -113,7 +113,7 @@ def _convert(source: Source, opset: int, converter: str) -> Any:
                 )
             except NameError:  # skl2onnx's error for an option that this estimator does not have
                 continue
-    raise ConversionFailed("skl2onnx takes none of the options that this estimator needs.")
+    raise ConversionFailed("skl2onnx supports none of the options that this estimator needs.")
 
 
 def _last(estimator: Any) -> Any:
@@ -145,7 +145,7 @@ def _finish(model: Any, source: Source, example: Case, converter: str) -> None:
         if found is None and len(theirs) == len(example.expected) == 1:
             (found,) = theirs.values()
         if found is None:
-            raise ConversionFailed(f"The converter makes {', '.join(theirs)}, but not {name!r}.")
+            raise ConversionFailed(f"The converter produces {', '.join(theirs)}, but not {name!r}.")
         _rename(graph, found.name, f"{name}_raw")
         current = f"{name}_raw"
         if found.type.tensor_type.elem_type == _STRING:

@@ -55,7 +55,7 @@ def lightgbm(scope: Any, operator: Any, container: Any) -> None:
             shares = node("Sigmoid", node("Mul", score, slope))
         else:
             raise ConversionFailed(
-                f"There is no converter for LightGBM's objective {objective!r} of classes."
+                f"There is no converter for LightGBM's objective {objective!r} with classes."
             )
         node.classify(shares, operator)
         return

@@ -39,7 +39,7 @@ def calibrated(scope: Any, operator: Any, container: Any) -> None:
 
 def _one_calibrated(node: Nodes, scope: Any, operator: Any, container: Any, one: Any) -> str:
     if one.method not in ("sigmoid", "isotonic"):
-        raise ConversionFailed(f"There is no converter for calibration by {one.method!r}.")
+        raise ConversionFailed(f"There is no converter for the calibration method {one.method!r}.")
     scores = _scores(scope, operator, container, one.estimator)
     places = np.searchsorted(one.classes, one.estimator.classes_).tolist()
     count = len(one.classes)

@@ -49,7 +49,9 @@ class CategoryColumns:
         for column, sets in self._sets.items():
             known = np.unique(np.concatenate(list(sets.values())))
             if (len(known) + 2) * len(sets) > _MOST_CELLS:
-                raise ConversionFailed(f"The column {column} has more categories than a table here holds.")
+                raise ConversionFailed(
+                    f"The column {column} has more categories than a lookup table of this exporter can hold."
+                )
             table = np.zeros((len(known) + 2, len(sets)))
             for place, codes in enumerate(sets.values()):
                 table[np.searchsorted(known, codes), place] = 1.0
@@ -117,7 +119,7 @@ class _Reading:
         np.fill_diagonal(each, -1.0)
         depends = ~np.isnan(self._columns(session, each))
         if (depends.sum(axis=0) != 1).any():
-            raise ConversionFailed("A column of categories is not made of one column.")
+            raise ConversionFailed("A column of categories is not computed from a single column.")
         found: dict[int, Listed] = {}
         for column in np.flatnonzero(depends.any(axis=1)).tolist():
             rows = np.full((len(known) + 1, self._width), np.nan)

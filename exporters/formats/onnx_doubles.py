@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import ConversionFailed
 
-ADVICE = "Export without float64, or export pickle, which takes float64 and runs the estimator itself."
+ADVICE = "Export without float64, or export pickle, which supports float64 and runs the estimator itself."
 _DOUBLE, _FLOAT = "tensor(double)", "tensor(float)"
 
 

@@ -66,7 +66,9 @@ def _tables(encoder: Any) -> Iterator[Numbers]:
     start = 0
     for place, (known, width) in enumerate(zip(categories, widths(encoder), strict=True)):
         if len(known) * width > _MOST_CELLS:
-            raise ConversionFailed(f"A column has {len(known):,} categories: more than a table here holds.")
+            raise ConversionFailed(
+                f"A column has {len(known):,} categories, more than a lookup table of this exporter can hold."
+            )
         rows = np.array([[one[0] for one in categories]] * (len(known) + 1), dtype=np.float64)
         finite = known[np.isfinite(known.astype(float))]
         rows[:-1, place] = known

@@ -45,7 +45,9 @@ def selected(
     """
     table = np.concatenate(answers)
     if table.size > _MOST_CELLS:
-        raise ConversionFailed(f"Its {table.size:,} answers are more than a table of {_MOST_CELLS:,} holds.")
+        raise ConversionFailed(
+            f"Its {table.size:,} outputs are more than a table of {_MOST_CELLS:,} can hold."
+        )
     starts = np.cumsum([0, *map(len, answers)])
     ids = [np.arange(start, start + len(one)) for start, one in zip(starts, answers, strict=False)]
     met = _ensemble(node, rows, trees, ids, [np.ones(len(one)) for one in answers], len(table), dtype)
@@ -61,7 +63,7 @@ def _with_lines(node: Nodes, rows: str, trees: Sequence[Tree], targets: Sequence
     total, width = sum(map(len, places)), trees[0].width
     if total * width > _MOST_CELLS:
         raise ConversionFailed(
-            f"Its {total:,} linear leaves of {width:,} columns are more than a table holds."
+            f"Its {total:,} linear leaves of {width:,} columns are more than a table can hold."
         )
     slopes, reads = np.zeros((width, total)), np.zeros((width, total))
     constants, plain, to = np.zeros((1, total)), np.zeros((1, total)), np.zeros((total, count))

@@ -78,12 +78,15 @@ def _known(model: Any) -> npt.NDArray[np.float64]:
         ConversionFailed: another metric or weights, or too many numbers for the graph.
     """
     if model.metric != "nan_euclidean" or model.weights not in ("uniform", "distance"):
-        raise ConversionFailed("There is no converter for a KNNImputer with a metric or weights of its own.")
+        raise ConversionFailed(
+            "There is no converter for a KNNImputer with a custom metric or custom weights."
+        )
     points = np.asarray(model._fit_X, np.float64)
     if points.shape[1] > _MOST_COLUMNS or points.size > _MOST_NUMBERS:
         raise ConversionFailed(
-            f"There is no converter for a KNNImputer of {len(points):,} rows and {points.shape[1]} columns: "
-            f"at most {_MOST_COLUMNS} columns and {_MOST_NUMBERS:,} numbers. Fit it on fewer."
+            f"There is no converter for a KNNImputer of {len(points):,} rows and {points.shape[1]} "
+            f"columns: at most {_MOST_COLUMNS} columns and {_MOST_NUMBERS:,} numbers are supported. "
+            "Fit it on fewer."
         )
     return np.where(model._mask_fit_X, 0.0, points)
 
@@ -134,7 +137,9 @@ def _missing(node: Nodes, rows: str, model: Any) -> str:
     """Return a bool mask of the model's ``missing_values``."""
     absent = model.missing_values
     if not isinstance(absent, (int, float, np.number)):
-        raise ConversionFailed(f"There is no converter for a {type(model).__name__} of {absent!r}.")
+        raise ConversionFailed(
+            f"There is no converter for a {type(model).__name__} with {absent!r} as the missing value."
+        )
     return node("IsNaN", rows) if np.isnan(absent) else node("Equal", rows, np.array([float(absent)]))
 
 

@@ -36,7 +36,7 @@ def _kernel(node: Nodes, rows: str, points: npt.NDArray[Any], model: Any) -> str
     degree = 3.0 if given["degree"] is None else float(given["degree"])
     product = node("MatMul", rows, points.T)
     if getattr(model, "kernel_params", None):
-        raise ConversionFailed("There is no converter for a kernel with parameters of its own.")
+        raise ConversionFailed("There is no converter for a kernel with its own parameters.")
     if model.kernel == "linear":
         return product
     if model.kernel in ("poly", "polynomial"):

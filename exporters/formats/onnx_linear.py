@@ -94,9 +94,7 @@ def _pooled(scope: Any, operator: Any, container: Any) -> None:
     node = Nodes(scope, operator, container)
     model = operator.raw_operator
     if model.pooling_func is not np.mean:
-        raise ConversionFailed(
-            "There is no converter for a FeatureAgglomeration that pools by another function."
-        )
+        raise ConversionFailed("There is no converter for a FeatureAgglomeration with this pooling function.")
     _, places = np.unique(model.labels_, return_inverse=True)
     members = np.eye(places.max() + 1)[places]
     node.finish(node("MatMul", node.joined(operator), members / members.sum(axis=0)), operator)
@@ -121,7 +119,9 @@ def _constant_class(scope: Any, operator: Any, container: Any) -> None:
     node = Nodes(scope, operator, container)
     model, rows = operator.raw_operator, node.joined(operator)
     if model.strategy not in ("prior", "most_frequent", "constant"):
-        raise ConversionFailed(f"There is no converter for a DummyClassifier that is {model.strategy!r}.")
+        raise ConversionFailed(
+            f"There is no converter for a DummyClassifier with the strategy {model.strategy!r}."
+        )
     one_row = np.zeros((1, operator.inputs[0].type.shape[1] or 1))
     shares = _repeated(node, rows, model.predict_proba(one_row))
     place = int(np.flatnonzero(model.classes_ == model.predict(one_row)[0])[0])

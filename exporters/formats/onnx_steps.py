@@ -153,7 +153,9 @@ def quantiles(scope: Any, operator: Any, container: Any) -> None:
     node = Nodes(scope, operator, container)
     estimator, rows = operator.raw_operator, node.joined(operator)
     if estimator.output_distribution != "uniform":
-        raise ConversionFailed("There is no converter for a QuantileTransformer to another distribution.")
+        raise ConversionFailed(
+            "There is no converter for a QuantileTransformer with this output distribution."
+        )
     steps = np.diff(np.asarray(estimator.references_, np.float64))
     found = []
     for place, known in enumerate(np.asarray(estimator.quantiles_, np.float64).T):

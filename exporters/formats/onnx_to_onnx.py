@@ -46,7 +46,7 @@ class OnnxToOnnx(ToOnnx):
 
         check_names(source, example, options)
         wanted = options["opset_version"] or (_NEWER if converter == _ONNX_CONVERTER else None)
-        what = f"brought to opset {wanted}" if wanted else "rewritten"
+        what = f"converted to opset {wanted}" if wanted else "rewritten"
         with converting(f"The ONNX model cannot be {what}", converter), torch_graph.quiet():
             model = onnx.load(str(source.program))
             del model.training_info[:]

@@ -37,7 +37,7 @@ def _check(options: Mapping[str, Any]) -> None:
     most = (options["profile"] or {}).get("batch", [None])[-1]
     if None not in (most, options["max_batch_size"]) and most != options["max_batch_size"]:
         raise UnsupportedOption(
-            "max_batch_size and the profile of batch differ. Leave one of them out.",
+            "max_batch_size and the batch of profile differ. Remove one of them.",
             allowed=None,
             option="max_batch_size",
         )
@@ -50,29 +50,31 @@ SPECIFICATION = Specification(
         "precision": Option(
             "string",
             "fp32",
-            "fp32, fp16 (inputs and outputs stay as they are), or int8 of a model that is quantized already: "
-            "its graph has QuantizeLinear and DequantizeLinear, with the ranges that a calibration found.",
+            "Precision: fp32, fp16 (inputs and outputs keep their types), or int8 for a model that "
+            "is quantized already: its graph has QuantizeLinear and DequantizeLinear with "
+            "calibrated ranges.",
             ("fp32", "fp16", "int8"),
         ),
         "max_batch_size": Option(
             "integer",
             None,
-            f"The largest batch of a model with a dynamic one. Default: {_MAX_BATCH_SIZE}, or what the model "
-            "allows.",
+            f"The largest batch of a model with a dynamic batch. Default: {_MAX_BATCH_SIZE}, or "
+            "what the model allows.",
             (1, 65_536),
         ),
-        "workspace_size_gb": Option("integer", 4, "What the builder may use of the GPU's memory.", (1, 1024)),
+        "workspace_size_gb": Option("integer", 4, "The GPU memory that the builder may use.", (1, 1024)),
         "profile": Option(
             "object",
             None,
-            'Smallest, usual and largest size of a dynamic axis: {"batch": [1, 8, 32]}. Default: from the '
-            "smallest that the model allows to its largest, or twice what it was traced with.",
+            'Smallest, usual and largest size of a dynamic axis: {"batch": [1, 8, 32]}. Default: '
+            "the smallest and largest sizes that the model allows; without a largest size, twice "
+            "the traced one.",
         ),
         "build_on_target": Option(
             "boolean",
             False,
-            "Leave the engine to the machine that will run it: the package has the ONNX, the profile and "
-            "build_engine.py. Needs neither TensorRT nor a GPU here.",
+            "Build the engine on the machine that will run it: the package contains the ONNX, the "
+            "profile and build_engine.py. Needs no TensorRT and no GPU here.",
         ),
     },
     check=_check,
@@ -88,7 +90,7 @@ class OnnxToTensorRT(Exporter):
     modules = ("onnx", "onnxruntime", "tensorrt", "cuda")
     advice = (
         "install them on a machine with an NVIDIA GPU (pip install tensorrt cuda-python), or set "
-        "build_on_target to get a package that builds the engine on its target."
+        "build_on_target for a package that builds the engine on its target machine."
     )
 
     def requires(self, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -100,8 +102,8 @@ class OnnxToTensorRT(Exporter):
         unknown = sorted(set(given) - set(source.dimensions))
         if unknown:
             raise UnsupportedOption(
-                f"The model has no dynamic axis {unknown[0]!r}; "
-                f"it has {', '.join(source.dimensions) or 'none'}.",
+                f"The model has no dynamic axis {unknown[0]!r}; its dynamic axes: "
+                f"{', '.join(source.dimensions) or 'none'}.",
                 allowed=list(source.dimensions),
                 option="profile",
             )
@@ -111,8 +113,8 @@ class OnnxToTensorRT(Exporter):
             if not (dimension.allows(low) and dimension.allows(high) and low <= high):
                 most = "any size" if dimension.maximum is None else dimension.maximum
                 raise UnsupportedOption(
-                    f"The axis {name!r} goes from {dimension.minimum} to {most} in the model, "
-                    f"not from {low} to {high}.",
+                    f"The axis {name!r} goes from {dimension.minimum} to {most} in the model, not "
+                    f"from {low} to {high}.",
                     allowed=[dimension.minimum, dimension.maximum],
                     option="profile" if name in given else "max_batch_size",
                 )
@@ -222,7 +224,7 @@ def _write_onnx(source: Source, folder: Path, precision: str) -> tuple[str, ...]
         raise
     except Exception as exc:
         raise as_limit(exc) or ConversionFailed(
-            f"The ONNX cannot be made {precision}: {str(exc).strip()[:300]}"
+            f"The ONNX cannot be converted to {precision}: {str(exc).strip()[:300]}"
         ) from exc
 
 
@@ -239,7 +241,7 @@ def _half(model: Any) -> Any:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     if onnx_file.weights_bytes(model) > _MAX_INLINE_BYTES:
-        raise ConversionFailed("fp16 of a model past 2 GB is not made here. Ask for fp32.")
+        raise ConversionFailed("fp16 is not supported for models above 2 GB. Export with fp32.")
     model = convert_float_to_float16(model, keep_io_types=True)
     # The converter appends the inputs' casts after the nodes that need them.
     OnnxModel.graph_topological_sort(model.graph, is_deterministic=True)
@@ -250,8 +252,9 @@ def _require_quantized(model: Any) -> None:
     graphs = [model.graph.node, *(function.node for function in model.functions)]
     if not any(node.op_type == "QuantizeLinear" for nodes in graphs for node in nodes):
         raise UnsupportedOption(
-            "int8 needs a model that is quantized already: calibrate it with data of your own, save it as "
-            "ONNX with QuantizeLinear and DequantizeLinear, and upload that; or ask for fp16.",
+            "int8 needs a model that is quantized already: calibrate it with your own data, save "
+            "it as ONNX with QuantizeLinear and DequantizeLinear, and upload that; or export with "
+            "fp32.",
             allowed=["fp32", "fp16"],
             option="precision",
         )

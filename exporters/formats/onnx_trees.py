@@ -19,7 +19,7 @@ from . import onnx_categories
 _FLOAT, _DOUBLE = 1, 11  # onnx.TensorProto.DataType
 _DOMAIN = "ai.onnx.ml"
 _ENSEMBLES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
-_UNKNOWN = "The converter wrote trees that the model does not have: their nodes cannot be compared."
+_UNKNOWN = "The converter wrote trees that the model does not have, so their nodes cannot be compared."
 _STRICT = {b"BRANCH_LEQ": False, b"BRANCH_LT": True}  # mode of a node → whether an equal value goes right
 
 

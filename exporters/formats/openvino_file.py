@@ -30,16 +30,16 @@ def _check(options: Mapping[str, Any]) -> None:
     arguments = options["model_optimizer_args"] or {}
     for name, value in arguments.items():
         if name not in _ARGUMENTS:
-            raise _refused(f"has no {name!r}; it takes {' and '.join(_ARGUMENTS)}", list(_ARGUMENTS))
+            raise _refused(f"has no {name!r}; supported are {' and '.join(_ARGUMENTS)}", list(_ARGUMENTS))
         if name == "data_type" and value not in _PRECISIONS:
-            raise _refused(f"takes a data_type of {', '.join(_PRECISIONS)}", list(_PRECISIONS))
+            raise _refused(f"needs a data_type of {', '.join(_PRECISIONS)}", list(_PRECISIONS))
         if name == "reverse_input_channels" and not isinstance(value, bool):
-            raise _refused("takes true or false for reverse_input_channels", [True, False])
+            raise _refused("needs true or false for reverse_input_channels", [True, False])
     wanted = {options["precision"], arguments.get("data_type")} - {None}
     if len(wanted) > 1:
         raise UnsupportedOption(
-            "precision and the data_type of model_optimizer_args are the same setting, but differ. Leave "
-            "one of them out.",
+            "precision and the data_type of model_optimizer_args are the same setting, but differ. "
+            "Remove one of them.",
             allowed=list(_PRECISIONS),
             option="precision",
         )
@@ -57,16 +57,18 @@ SPECIFICATION = Specification(
         "precision": Option(
             "string",
             None,
-            "Of the weights: FP32 (default), FP16 (half the size), or INT8 (a quarter of it; one scale per "
-            "output channel, activations stay as they are, so no calibration data is needed).",
+            "Precision of the weights: FP32 (default), FP16 (half the size), or INT8 (a quarter of "
+            "the size; one scale per output channel, activations keep their precision, so no "
+            "calibration data is needed).",
             _PRECISIONS,
         ),
         "model_optimizer_args": Option(
             "object",
             None,
-            'As OpenVINO\'s model optimizer took them: {"data_type": "FP16", "reverse_input_channels": '
-            "true}. data_type is another name of precision; with reverse_input_channels the artefact takes "
-            "BGR images where the model takes RGB, or the other way round.",
+            'Arguments of OpenVINO\'s former model optimizer: {"data_type": "FP16", '
+            '"reverse_input_channels": true}. data_type is another name for precision. With '
+            "reverse_input_channels the artefact takes BGR images if the model takes RGB, and RGB "
+            "images if the model takes BGR.",
         ),
     },
     check=_check,
@@ -115,8 +117,8 @@ def write(
     model = _with_unused_inputs(openvino_repairs.repair(model), source)
     if len(model.inputs) != len(names) or len(model.outputs) != len(example.expected):
         raise ConversionFailed(
-            f"OpenVINO's model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, its source "
-            f"{len(names)} and {len(example.expected)}."
+            f"OpenVINO's model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, its "
+            f"source {len(names)} and {len(example.expected)}."
         )
     model.reshape(
         {
@@ -242,13 +244,13 @@ def _outputs(model: Any, source: Source, example: Case) -> list[TensorSpec]:
         dtype = port.element_type.get_type_name()
         if dtype not in DTYPES:
             raise ConversionFailed(
-                f"The output {spec.name!r} is {dtype}, which numpy does not have. Cast it to float32 in the "
-                "model."
+                f"The output {spec.name!r} is {dtype}, which numpy does not support. Cast it to "
+                "float32 in the model."
             )
         if port.partial_shape.rank.is_dynamic:
             raise ConversionFailed(
-                f"How many axes the output {spec.name!r} has depends on the values of an input, and OpenVINO "
-                "runs outputs of a fixed number only. Make those values constants of the model."
+                f"The number of axes of the output {spec.name!r} depends on the values of an input, "
+                "but OpenVINO needs a fixed number. Make those values constants of the model."
             )
         shape = tuple(
             size.get_length() if size.is_static else known if isinstance(known, str) else f"dim_{axis}"

@@ -48,7 +48,7 @@ SPECIFICATION = Specification(
         "minimum_deployment_target": Option(
             "string",
             "iOS15",
-            "The oldest system that has to run it.",
+            "The oldest system that must be able to run it.",
             _TARGETS,
             refused=dict.fromkeys(
                 (
@@ -68,21 +68,21 @@ SPECIFICATION = Specification(
         "compute_units": Option(
             "string",
             "all",
-            "What the app should let Core ML run it on.",
+            "The compute units that Core ML may use.",
             ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"),
         ),
         "precision": Option(
             "string",
             "float16",
-            "What it computes in; the Neural Engine takes float16 only.",
+            "Compute precision; the Neural Engine supports float16 only.",
             ("float16", "float32"),
         ),
         "fixed_sizes": Option(
             "object",
             None,
-            'Fix the axes that the model leaves open, by name: {"batch": 1}; the others become what the '
-            "model was traced with. Default: they stay open, as far as the model says, or to a batch of "
-            f"{_MAXIMUM_BATCH} and {_MAXIMUM_TIMES_EXAMPLE} times the traced size.",
+            'Fixed sizes of axes that the model leaves open, by name: {"batch": 1}; all others '
+            "become the traced sizes. Default: they stay open, within the model's limits, or up to "
+            f"a batch of {_MAXIMUM_BATCH} and {_MAXIMUM_TIMES_EXAMPLE} times the traced size.",
         ),
     },
     embeds=True,

@@ -33,25 +33,29 @@ SPECIFICATION = Specification(
         "opset_version": Option(
             "integer",
             None,
-            "The ONNX operator set to use; TorchScript reaches 20. Default: 18, of an ONNX source its own.",
+            "The ONNX operator set; TorchScript supports up to 20. Default: 18; for an ONNX source, its own.",
             (13, 23),
         ),
         "dynamic_axes": Option(
             "object",
             None,
-            'Axes whose size the caller chooses, per input: {"input": [0, 2, 3]}; the others become fixed, '
-            "those of outputs follow from the inputs'. Default: all that the source left dynamic.",
+            'Axes of any size, per input: {"input": [0, 2, 3]}; all others become fixed, and '
+            "those of outputs follow from the inputs. Default: all dynamic axes of the source.",
         ),
         "optimize": Option("boolean", True, "Fold constants and fuse operators while converting."),
-        "optimize_for_inference": Option("boolean", None, "Another name of optimize, which it overrules."),
+        "optimize_for_inference": Option(
+            "boolean", None, "Another name for optimize; if both are given, this one applies."
+        ),
         "simplify": Option(
-            "boolean", False, "Fold constants and drop what computes nothing once more after converting."
+            "boolean",
+            False,
+            "After the conversion, fold constants again and remove operators without effect.",
         ),
         "float64": Option(
             "boolean",
             False,
-            "Of an estimator: take float64, and answer with it where no trees do. For numbers whose "
-            "differences float32 loses, such as timestamps.",
+            "For estimators: take float64 inputs and return float64 outputs, except from trees. "
+            "For numbers whose differences float32 cannot represent, such as timestamps.",
         ),
     },
 )
@@ -94,8 +98,8 @@ class TorchToOnnx(ToOnnx):
             return (DYNAMO, TORCHSCRIPT, TRACED) if reachable else (DYNAMO,)
         if not reachable:
             raise UnsupportedOption(
-                f"opset_version={opset} cannot be made from TorchScript. Use {_TORCHSCRIPT_OPSETS[0]} to "
-                f"{_TORCHSCRIPT_OPSETS[1]}, or upload the model as .pt2.",
+                f"opset_version={opset} is not supported for TorchScript. Use "
+                f"{_TORCHSCRIPT_OPSETS[0]} to {_TORCHSCRIPT_OPSETS[1]}, or upload the model as .pt2.",
                 allowed=list(_TORCHSCRIPT_OPSETS),
                 option="opset_version",
             )
@@ -172,7 +176,8 @@ def check_names(source: Source, example: Case, options: Mapping[str, Any]) -> No
     for name in options["dynamic_axes"] or {}:
         if name not in names:
             raise UnsupportedOption(
-                f"dynamic_axes names {name!r}, but the model has {', '.join(map(repr, names))}.",
+                f"dynamic_axes contains {name!r}, but the inputs of the model are "
+                f"{', '.join(map(repr, names))}.",
                 allowed=names,
                 option="dynamic_axes",
             )
@@ -263,7 +268,7 @@ def _check_axes(source: Source, wanted: Mapping[str, Any] | None) -> None:
         open_axes = [axis for axis, size in enumerate(shapes.get(name, ())) if isinstance(size, str)]
         fixed = [axis for axis in axes if name in shapes and axis not in open_axes]
         if fixed:
-            how = _HOW_TO_OPEN.get(source.kind, "give it a name in the option inputs")
+            how = _HOW_TO_OPEN.get(source.kind, "name it in the option inputs")
             raise UnsupportedOption(
                 f"Axis {fixed[0]} of {name!r} is fixed in the model. To make it dynamic, {how}.",
                 allowed={

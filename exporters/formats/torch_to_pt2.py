@@ -40,8 +40,8 @@ class TorchToPt2(Exporter):
         """
         import torch
 
-        failure = "torch cannot make an exported program of this model"
-        advice = ". Where you have its Python source, torch.export.export makes one."
+        failure = "torch cannot create an exported program of this model"
+        advice = ". If you have its Python source, use torch.export.export."
         with converting(failure, converter, advice), torch_graph.quiet():
             program = source.program
             if converter != _EXPORT:

@@ -44,11 +44,11 @@ class TorchToPyTorch(Exporter):
         state = source.program.state_dict if source.family == PROGRAM else source.program.state_dict()
         if not state:
             raise ConversionFailed(
-                "The model has no weights apart from its code: it was frozen, or has none. "
-                "Export it to pt2 or torchscript instead."
+                "The model has no weights that can be separated from its code: it was frozen, or "
+                "has no weights. Export it to pt2 or torchscript instead."
             )
         write = _write_program if source.family == PROGRAM else _write_script
-        with converting("torch cannot take this model apart", converter), torch_graph.quiet():
+        with converting("torch cannot separate the weights from this model", converter), torch_graph.quiet():
             # The format does not support tied weights, one tensor under two names: each gets a copy.
             weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
             save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

@@ -30,7 +30,7 @@ SPECIFICATION = Specification(
             "dynamic: weights of int8, activations of float32.",
             ("none", "dynamic"),
             refused={
-                "full_integer": "it needs calibration data, which an export does not take; dynamic needs none"
+                "full_integer": "it needs calibration data, which exports do not accept; dynamic needs none"
             },
         ),
         "supported_ops": Option(
@@ -38,13 +38,15 @@ SPECIFICATION = Specification(
             ["TFLITE_BUILTINS"],
             "The operators that the artefact may use.",
             (["TFLITE_BUILTINS"],),
-            refused={"SELECT_TF_OPS": "litert-torch makes built-in operators only, never TensorFlow's"},
+            refused={
+                "SELECT_TF_OPS": "litert-torch produces built-in operators only, no TensorFlow operators"
+            },
         ),
         "fixed_sizes": Option(
             "object",
             {},
-            'Sizes of the axes that the model leaves open, by name: {"batch": 4}. Default: a batch of 1, the '
-            "other axes as the model was traced.",
+            'Sizes of axes that the model leaves open, by name: {"batch": 4}. Default: a batch '
+            "of 1, the traced sizes for all other axes.",
         ),
     },
     embeds=True,

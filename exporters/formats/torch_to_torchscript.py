@@ -26,21 +26,21 @@ SPECIFICATION = Specification(
         "method": Option(
             "string",
             None,
-            "script: compile the graph, so that every dynamic axis stays one. trace: write down one run. "
-            "Default: script, and trace where that fails.",
+            "script: compile the graph, which keeps every dynamic axis. trace: record one run. "
+            "Default: script; trace if script fails.",
             ("script", "trace"),
         ),
         "freeze": Option(
             "boolean",
             False,
-            "Make the weights constants and fold what can be folded: faster, but they are no parameters "
-            "any more.",
+            "Convert the weights to constants and fold constants: faster, but the weights are no "
+            "longer parameters.",
         ),
         "optimize_for_mobile": Option(
             "boolean",
             False,
-            "Freeze it, pack the weights for XNNPACK where this torch has that, and add the bytecode that "
-            "mobile interpreters read.",
+            "Freeze the model, pack the weights for XNNPACK if this torch supports it, and add the "
+            "bytecode for mobile interpreters.",
         ),
     },
 )
@@ -57,8 +57,8 @@ class TorchToTorchScript(Exporter):
             return {"script": (_COMPILED,), "trace": (_TRACED,)}.get(method, (_COMPILED, _TRACED))
         if method == "trace":
             raise UnsupportedOption(
-                "The model is TorchScript already, and a trace of it would only lose what it decides at run "
-                "time. Leave method out.",
+                "The model is TorchScript already; a trace would lose the decisions that it makes "
+                "at run time. Remove the option method.",
                 allowed=["script"],
                 option="method",
             )
@@ -79,7 +79,7 @@ class TorchToTorchScript(Exporter):
 
         path = folder / NAME
         extra = torch_graph.interface(source, example)
-        with converting("torch cannot make TorchScript of this model", converter), torch_graph.quiet():
+        with converting("torch cannot create TorchScript of this model", converter), torch_graph.quiet():
             traced = converter == _TRACED
             module = (
                 torch_graph.as_script(source, example) if traced else torch_graph.as_compiled_script(source)

@@ -25,7 +25,9 @@ def top_k(
             f"Classification needs scores of the shape [batch, classes], not {list(logits.shape)}."
         )
     if classes is not None and len(classes) != logits.shape[1]:
-        raise ValueError(f"The model scores {logits.shape[1]} classes, but {len(classes)} are named.")
+        raise ValueError(
+            f"The model scores {logits.shape[1]} classes, but {len(classes)} class names are declared."
+        )
     scores = probabilities(logits) if softmax else np.asarray(logits, dtype=np.float32)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return [

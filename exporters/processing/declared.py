@@ -134,7 +134,7 @@ _NORMALIZE: Section = {
         "a list of one number per channel", lambda v: 0 < len(v) <= 3 and all(map(finite, v)), [0.0]
     ),
     "std": list_of(
-        "a list of one number per channel, none 0",
+        "a list of one number per channel, all not 0",
         lambda v: 0 < len(v) <= 3 and all(finite(one) and one > 0 for one in v),
         [1.0],
     ),
@@ -197,7 +197,7 @@ def complete_preprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any]
     declared = _without_embedded("preprocessing", declared)
     if declared.get("tokenizer") is not None:
         if len(declared) > 1:
-            raise refused("preprocessing", "Text has a tokenizer and nothing else", ["tokenizer"])
+            raise refused("preprocessing", "Text supports a tokenizer and nothing else", ["tokenizer"])
         return {"tokenizer": section("preprocessing.tokenizer", declared["tokenizer"], _TOKENIZER)}
     resize, normalize = declared.get("resize"), declared.get("normalize")
     done = section("preprocessing.format", declared.get("format") or {}, _FORMAT)
@@ -220,11 +220,13 @@ def complete_postprocessing(declared: Mapping[str, Any] | None) -> dict[str, Any
     if "nms" not in declared:
         wrong = next((name for name in ("raw_output", "output_format") if name in declared), None)
         if wrong:
-            raise refused("postprocessing", f"{wrong} belongs to a detector: declare nms too", ["nms"])
+            raise refused("postprocessing", f"{wrong} is only valid for a detector: declare nms too", ["nms"])
         return {**section("postprocessing", scores, _SCORES), "embedded": False}
     if scores:
         raise refused(
-            "postprocessing", f"{next(iter(scores))} is not for a detector, which has nms", [*_POSTPROCESSING]
+            "postprocessing",
+            f"{next(iter(scores))} is not valid for a detector, which has nms",
+            [*_POSTPROCESSING],
         )
     done = {
         name: section(f"postprocessing.{name}", declared.get(name) or {}, fields)
@@ -247,8 +249,8 @@ def class_names(given: Any, option: str = "classes", field: str = "classes") -> 
     """
     if given is None or _LABELS.accepts(given):
         return given if given is None else list(given)
-    allowed = 'a list of names, or of {"id", "name"} with each id from 0 on once'
-    refusal = refused(option, f"{field} takes {allowed}", allowed)
+    allowed = 'a list of names, or of {"id", "name"} with every id from 0 on exactly once'
+    refusal = refused(option, f"{field} must be {allowed}", allowed)
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         raise refusal
     named = {one.get("id"): one.get("name") for one in given if type(one.get("id")) is int}
@@ -266,7 +268,7 @@ def labels(classes: list[str] | None, postprocessing: Mapping[str, Any] | None) 
     """
     named = class_names((postprocessing or {}).get("labels"), "postprocessing", "labels")
     if classes and named and classes != named:
-        raise refused("postprocessing", "labels and classes are two different lists; give one", ["classes"])
+        raise refused("postprocessing", "labels and classes are two different lists; remove one", ["classes"])
     return classes or named
 
 
@@ -280,7 +282,7 @@ def _check_resize(done: dict[str, Any]) -> dict[str, Any]:
     if done["interpolation"] == "bicubic" and not done["antialias"]:
         raise refused("preprocessing", "resize.interpolation=bicubic needs antialias=true", [True])
     if done["interpolation"] == "nearest" and done["antialias"]:
-        raise refused("preprocessing", "resize.interpolation=nearest has no antialias", [False])
+        raise refused("preprocessing", "resize.interpolation=nearest does not support antialias", [False])
     return done
 
 
@@ -288,12 +290,14 @@ def _normalize(given: Any, layout: Mapping[str, Any]) -> dict[str, Any]:
     done = section("preprocessing.normalize", given, _NORMALIZE)
     if layout["dtype"] == "uint8":
         raise refused(
-            "preprocessing", "normalize gives fractions, so format.dtype is not uint8", ["float32", "float16"]
+            "preprocessing",
+            "normalize produces fractions, so format.dtype cannot be uint8",
+            ["float32", "float16"],
         )
     channels = 1 if layout["color_space"] == "GRAY" else 3
     for name in ("mean", "std"):
         if len(done[name]) not in (1, channels):
-            raise refused("preprocessing", f"normalize.{name} takes {channels} numbers", channels)
+            raise refused("preprocessing", f"normalize.{name} needs {channels} numbers", channels)
         done[name] = [float(one) for one in done[name]] * (channels // len(done[name]))
     if done["scale"] is None:
         unit = max(map(abs, (*done["mean"], *done["std"]))) <= 1
@@ -303,5 +307,5 @@ def _normalize(given: Any, layout: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_embedded(part: str, declared: Mapping[str, Any]) -> dict[str, Any]:
     if declared.get("embedded"):
-        raise refused(part, "embedded is what an export finds; ask for it with embed_preprocessing", [False])
+        raise refused(part, "embedded is a result of an export; request it with embed_preprocessing", [False])
     return {name: value for name, value in declared.items() if name != "embedded" and value is not None}

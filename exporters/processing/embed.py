@@ -26,9 +26,9 @@ def complete(request: ExportRequest, options: Mapping[str, Any]) -> ExportReques
     before = declared.complete_preprocessing(request.preprocessing)
     if before is not None and (options.get("model_optimizer_args") or {}).get("reverse_input_channels"):
         raise UnsupportedOption(
-            "reverse_input_channels turns the colours that the artefact takes the other way round, and the "
-            "declared preprocessing would make those that the model takes. Leave reverse_input_channels out; "
-            "the preprocessing makes the model's colours from any image.",
+            "reverse_input_channels swaps the colour channels of the artefact's input, but the "
+            "declared preprocessing produces the model's own order. Remove reverse_input_channels; "
+            "the preprocessing converts any image to the model's order.",
             allowed=[False],
             option="model_optimizer_args",
         )
@@ -75,7 +75,7 @@ def check_source(source: Source, request: ExportRequest, options: Mapping[str, A
         shape = [size or "any" for size in made]
         takes = ", ".join(f"{one.name} {one.dtype}{list(one.shape)}" for one in source.inputs)
         raise UnsupportedOption(
-            f"The declared preprocessing makes {form['dtype']}{shape}, but the model takes {takes}.",
+            f"The declared preprocessing produces {form['dtype']}{shape}, but the model takes {takes}.",
             allowed=[one.to_json() for one in source.inputs],
             option="preprocessing",
         )
@@ -96,21 +96,23 @@ def with_suppression(
     option: dict[str, Any] = {"allowed": [False], "option": "embed_postprocessing"}
     if after is None or "nms" not in after:
         raise UnsupportedOption(
-            "embed_postprocessing puts a detector's non-maximum suppression into the graph, and the "
-            "postprocessing declares none. Declare postprocessing.nms, or leave embed_postprocessing out.",
+            "embed_postprocessing embeds a detector's non-maximum suppression into the graph, but "
+            "the postprocessing declares none. Declare postprocessing.nms, or remove "
+            "embed_postprocessing.",
             **option,
         )
     from . import embed_nms
 
     if source.family not in (PROGRAM, SCRIPT):
         raise UnsupportedOption(
-            "embed_postprocessing is for networks of torch. Export the checkpoint that this was made of.",
+            "embed_postprocessing is only supported for torch networks. Export the checkpoint that "
+            "this file was made from.",
             **option,
         )
     if after["nms"]["max_detections"] > embed_nms.MOST:
         raise UnsupportedOption(
-            f"A graph finds {embed_nms.MOST} detections at most; postprocessing.nms.max_detections is "
-            f"{after['nms']['max_detections']}.",
+            f"The graph returns at most {embed_nms.MOST} detections; "
+            f"postprocessing.nms.max_detections is {after['nms']['max_detections']}.",
             **{**option, "allowed": embed_nms.MOST},
         )
     shape = source.inputs[0].shape
@@ -165,7 +167,7 @@ def check_outputs(request: ExportRequest, case: Case) -> None:
     if after is None:
         if classes and (scores.ndim != 2 or scores.shape[1] != len(classes)):
             raise UnsupportedOption(
-                f"{len(classes)} classes are named, but {name!r} has the shape {list(scores.shape)}.",
+                f"{len(classes)} class names are declared, but {name!r} has the shape {list(scores.shape)}.",
                 allowed=scores.shape[-1] if scores.ndim else None,
                 option="classes",
             )
@@ -211,7 +213,8 @@ def embed(source: Source, request: ExportRequest, folder: Path) -> Source:
         extended = embed_onnx.extend(source, pixels, before, softmax, folder)
     else:
         raise UnsupportedOption(
-            "embed_preprocessing is for networks; this model is an estimator, which takes no images.",
+            "embed_preprocessing is only supported for networks; this model is an estimator, which "
+            "takes no images.",
             allowed=[False],
             option="embed_preprocessing",
         )
@@ -230,8 +233,8 @@ def embed(source: Source, request: ExportRequest, folder: Path) -> Source:
 
 def _nothing_to_embed() -> UnsupportedOption:
     return UnsupportedOption(
-        "embed_preprocessing puts the declared preprocessing of an image into the graph, and there is none. "
-        "Declare preprocessing, or leave embed_preprocessing out.",
+        "embed_preprocessing embeds the declared preprocessing of an image into the graph, but "
+        "none is declared. Declare preprocessing, or remove embed_preprocessing.",
         allowed=[False],
         option="embed_preprocessing",
     )
@@ -258,13 +261,14 @@ def _check_text(source: Source, file: str) -> None:
     other = [spec.name for spec in source.inputs if spec.name not in takes]
     if other:
         raise UnsupportedOption(
-            f"A tokenizer gives {', '.join(takes)}, but the model takes {', '.join(other)} too.",
+            f"A tokenizer produces {', '.join(takes)}, but the model also takes {', '.join(other)}.",
             allowed=list(takes),
             option="preprocessing",
         )
     if file not in [path.name for path in source.attachments]:
         raise UnsupportedOption(
-            f"The preprocessing names {file}, but the model came without it. Upload it beside the weights.",
+            f"The preprocessing refers to {file}, which was not uploaded with the model. Upload it "
+            "next to the weights.",
             allowed=[path.name for path in source.attachments],
             option="preprocessing",
         )

@@ -59,7 +59,9 @@ def section(path: str, given: Any, fields: Section) -> dict[str, Any]:
                 raise refused(part, f"{path} needs {name}: {field.allowed}", field.allowed)
             done[name] = field.default
         elif not field.accepts(value):
-            raise refused(part, f"{path}.{name} takes {field.allowed}, not {str(value)[:40]}", field.allowed)
+            raise refused(
+                part, f"{path}.{name} must be {field.allowed}, not {str(value)[:40]}", field.allowed
+            )
         else:
             done[name] = value
     return done
@@ -72,7 +74,7 @@ def known(path: str, given: Mapping[str, Any], names: Any) -> None:
         if name not in names:
             raise refused(
                 path.partition(".")[0],
-                f"{path}.{str(name)[:40]} is not supported; there is {', '.join(names)}",
+                f"{path}.{str(name)[:40]} is not supported; supported are {', '.join(names)}",
                 list(names),
             )
 

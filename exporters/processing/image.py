@@ -55,11 +55,11 @@ def read(picture: Picture) -> Pixels:
     """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or 0 in picture.shape:
-            raise ValueError(f"An image is uint8[H, W, 3], not {picture.dtype}{list(picture.shape)}.")
+            raise ValueError(f"An image must be uint8[H, W, 3], not {picture.dtype}{list(picture.shape)}.")
         if picture.ndim == 2:
             picture = picture[:, :, None]
         if picture.shape[2] not in (1, 3):
-            raise ValueError(f"An image has 1 or 3 channels, not {picture.shape[2]}.")
+            raise ValueError(f"An image must have 1 or 3 channels, not {picture.shape[2]}.")
         return np.broadcast_to(picture, (*picture.shape[:2], 3))
     return decode(picture if isinstance(picture, bytes) else Path(picture).read_bytes())
 
@@ -71,8 +71,9 @@ def decode(data: bytes) -> Pixels:
 
     if data.startswith(_PNG) and data[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] > b"\x08":
         raise ValueError(
-            f"The image has {data[_PNG_DEPTH_AT]} bits a channel, and the model takes 8: scale its pixels to "
-            "8 bits as for the images that the model was trained on, and save it again."
+            f"The image has {data[_PNG_DEPTH_AT]} bits per channel, but the model takes 8: scale "
+            "its pixels to 8 bits as for the images that the model was trained on, and save it "
+            "again."
         )
     try:
         with Pillow.open(io.BytesIO(data), formats=_FORMATS) as opened:
@@ -80,7 +81,8 @@ def decode(data: bytes) -> Pixels:
                 raise ValueError(f"The image has more than {MAX_PIXELS:,} pixels.")
             if opened.mode not in _MODES:
                 raise ValueError(
-                    f"The image has pixels of the kind {opened.mode!r}, not of 8 bits a channel."
+                    f"The image has pixels of mode {opened.mode!r}, not 8 bits per channel: convert "
+                    "it to 8 bits per channel."
                 )
             upright = ImageOps.exif_transpose(opened)
             return np.asarray(upright.convert("RGB"))

@@ -65,7 +65,7 @@ class Pipeline:
             return {spec["name"]: tokens[spec["name"]].astype(spec["dtype"]) for spec in self.inputs}, None
         prepared = [prepare(read(item), self.preprocessing or {}) for item in items]
         if len({array.shape for array, _ in prepared}) != 1:
-            raise ValueError("The images of one batch have to have one size, unless a resize is declared.")
+            raise ValueError("All images of a batch must have the same size, unless a resize is declared.")
         batch = np.concatenate([array for array, _ in prepared])
         return {self.inputs[0]["name"]: batch}, [geometry for _, geometry in prepared]
 

@@ -65,7 +65,7 @@ class Table:
         values = self._of_csv(data) if isinstance(data, str) else self._values(data)
         count = len(values[self._needed[0]])
         if not count:
-            raise ValueError("There are no rows.")
+            raise ValueError("The table has no rows.")
         found = np.zeros((count, len(self.columns)), dtype)
         for place, column in enumerate(self.columns):
             if column["dtype"] != "unused":
@@ -73,7 +73,7 @@ class Table:
                 with np.errstate(over="ignore"):
                     found[:, place] = numbers
                 if (np.isinf(found[:, place]) & np.isfinite(numbers)).any():
-                    raise ColumnError(column["name"], f"has a number that no {found.dtype} holds")
+                    raise ColumnError(column["name"], f"has a number that {found.dtype} cannot hold")
         return found
 
     def _values(self, data: Any) -> Mapping[str, Sequence[Any]]:
@@ -85,7 +85,7 @@ class Table:
         if isinstance(data, Mapping):
             data = [data]
         if not isinstance(data, Sequence) or not all(isinstance(record, Mapping) for record in data):
-            raise ValueError("Records are a list of objects, each with a value by column name.")
+            raise ValueError("Records must be a list of objects, each with a value by column name.")
         for record in data:
             if record.keys() != self._names:
                 self._check_names(record)
@@ -93,11 +93,11 @@ class Table:
 
     def _of_split(self, names: Any, rows: Any) -> Mapping[str, Sequence[Any]]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("'columns' is a list of names.")
+            raise ValueError("'columns' must be a list of names.")
         if not isinstance(rows, list) or not all(
             isinstance(row, list) and len(row) == len(names) for row in rows
         ):
-            raise ValueError("'data' is a list of rows, each with a value for each of 'columns'.")
+            raise ValueError("'data' must be a list of rows, each with a value for each of 'columns'.")
         self._check_names(names)
         return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
@@ -108,7 +108,7 @@ class Table:
             raise ValueError(f"The CSV cannot be read: {exc}.") from None
         self._check_names(names)
         if any(len(row) != len(names) for row in rows):
-            raise ValueError(f"The CSV has rows that do not have its {len(names)} columns.")
+            raise ValueError(f"The CSV has rows without exactly {len(names)} columns.")
         return {
             name: [_cell(row[place], self._codes.get(name)) for row in rows]
             for place, name in enumerate(names)
@@ -118,7 +118,7 @@ class Table:
         seen: set[str] = set()
         for name in given:
             if name in seen:
-                raise ColumnError(str(name), "is there twice")
+                raise ColumnError(str(name), "occurs twice")
             seen.add(name)
             if name not in self._known:
                 raise ColumnError(
@@ -134,18 +134,18 @@ class Table:
         for value in values:
             if _is_missing(value):
                 if not column["missing"]:
-                    raise ColumnError(name, "has a missing value, which the model does not take")
+                    raise ColumnError(name, "has a missing value, which the model does not accept")
                 found.append(np.nan)
             elif codes is None:
                 if not isinstance(value, (bool, int, float)):
-                    raise ColumnError(name, f"takes numbers, not {value!r:.100}")
+                    raise ColumnError(name, f"must have numbers, not {value!r:.100}")
                 found.append(_float(name, value))
             elif not isinstance(value, str):
-                raise ColumnError(name, f"takes texts, not {value!r:.100}")
+                raise ColumnError(name, f"must have texts, not {value!r:.100}")
             else:
                 code = codes.get(value, UNKNOWN)
                 if code == UNKNOWN and not column["unknown"]:
-                    raise ColumnError(name, f"has {value!r:.100}, which is none of the model's categories")
+                    raise ColumnError(name, f"has {value!r:.100}, which is not one of the model's categories")
                 found.append(code)
         return found
 
@@ -154,8 +154,8 @@ def _check_cells(text: bytes | str) -> None:
     newline, comma = (b"\n", b",") if isinstance(text, bytes) else ("\n", ",")
     if text.count(newline) + text.count(comma) > _MAX_CSV_CELLS:  # type: ignore[arg-type]
         raise ValueError(
-            f"The CSV has more than {_MAX_CSV_CELLS:,} cells: give fewer rows at a time, or a data frame "
-            "(to an endpoint: Parquet)."
+            f"The CSV has more than {_MAX_CSV_CELLS:,} cells: send fewer rows at a time, or a data "
+            "frame (to an endpoint: Parquet)."
         )
 
 
@@ -175,7 +175,7 @@ def _float(name: str, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ColumnError(name, "has an integer that no float holds") from None
+        raise ColumnError(name, "has an integer that a float cannot hold") from None
 
 
 def _cell(text: str, codes: Mapping[str, float] | None) -> Any:

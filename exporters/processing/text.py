@@ -39,7 +39,8 @@ class Tokenizer:
         encoded = self._backend.encode_batch(list(texts))
         if len({len(one.ids) for one in encoded}) > 1:
             raise ValueError(
-                "The texts have different numbers of tokens, and padding is none: ask one by one."
+                "The texts have different numbers of tokens, and no padding is declared: send one "
+                "text at a time."
             )
         return {
             "input_ids": np.array([one.ids for one in encoded], np.int64),

@@ -77,7 +77,7 @@ def _probes(prober: Prober) -> list[Case]:
         case = prober.probe_rows(label, inputs, kind)
         if kind == "typical" and label in prober.rejected:
             raise InvalidSource(
-                f"The model fails on values of the range that it was fitted on: {prober.rejected[label]}"
+                f"The model fails on values within the range that it was fitted on: {prober.rejected[label]}"
             )
         cases += [case] if case is not None else []
     return cases
@@ -138,13 +138,12 @@ def _require_repeatable(source: Source, case: Case) -> None:
         again = source.reference({name: array.copy() for name, array in case.inputs.items()})
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The model answers inputs once and rejects them the second time: {str(exc)[:300]}. Store sample "
-            "inputs that it takes."
+            "The model accepts inputs the first time and rejects them the second time: "
+            f"{str(exc)[:300]}. Store sample inputs that it accepts."
         ) from exc
     for name, first in case.expected.items():
         if not np.allclose(first, again[name], rtol=1e-3, atol=1e-6, equal_nan=True):
             raise InvalidSource(
-                f"The model answers the same inputs with a different {name!r} each time. Call "
-                "model.eval() before saving "
-                "it, and take random numbers out of its forward()."
+                f"The model returns a different {name!r} for the same inputs each time. Call "
+                "model.eval() before you save it, and remove random numbers from its forward()."
             )

@@ -48,8 +48,8 @@ def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str |
             most = replace(case, inputs=_taken(case.inputs, rows), expected=_taken(case.expected, rows))
     if most is None or not _rows(most):
         raise ConversionFailed(
-            "Two classes score the same in every row that was asked, so nothing proves the labels. Export "
-            "with sample inputs that the model can tell apart."
+            "Two classes have the same score in every row that was tried, so the labels cannot be "
+            "verified. Export with sample inputs that the model can tell apart."
         )
     return most
 
@@ -104,7 +104,7 @@ def replay(folder: Path, runner: Runner) -> list[str]:
     try:
         actual = runner.predict(case.inputs)
     except Exception as exc:
-        raise PackageCorrupt(f"The artefact does not run: {exc}") from exc
+        raise PackageCorrupt(f"The artefact cannot run: {exc}") from exc
     reports = compare_outputs(case.expected, actual, precision(folder), derived=_derived(folder))
     return [name for name, report in reports.items() if not report["passed"]]
 

@@ -60,12 +60,12 @@ def describe(
     return failure
 
 
-_KEPT = "Its package can be fetched for diagnosis, but not deployed."
+_KEPT = "Its package can be downloaded for diagnosis, but not deployed."
 
 
 def _difference(report: Mapping[str, Any]) -> str:
     if "error" in report:
-        return f"The artefact fails where its source works ({report['case']}): {report['error']}"
+        return f"The artefact fails on inputs that its source accepts ({report['case']}): {report['error']}"
     name, output = next((name, one) for name, one in report["outputs"].items() if not one["passed"])
     distance = f", by {output['max_abs']}" if output["max_abs"] is not None else ""
     return (
@@ -91,7 +91,7 @@ def _as_text(found: Failure, output: str) -> str:
     inputs = ", ".join(f"{name} = {array_as_text(array)}" for name, array in found.inputs.items())
     answer = _answer(found, output, array_as_text) or f"fails ({found.reason})"
     return (
-        f"The smallest input found: {inputs}; for {output!r} the source answers "
+        f"The smallest failing input that was found: {inputs}; for {output!r} the source returns "
         f"{array_as_text(found.expected[output])}, the artefact {answer}. "
     )
 
@@ -104,7 +104,7 @@ def _answer(found: Failure, output: str, show: Any) -> Any:
 def _advice(source: Source, format_name: str, artefact: Artefact, kind: str) -> str:
     """Return what the user can try, with the most promising remedy first."""
     if artefact.precision is not None:
-        return "Export with more precision: fp32."
+        return "Export with a higher precision: fp32."
     others = [
         spec.name
         for spec in registry.specifications()
@@ -113,7 +113,7 @@ def _advice(source: Source, format_name: str, artefact: Artefact, kind: str) -> 
     if source.family == ESTIMATOR and "pickle" in others:
         instead = "export pickle, which runs the estimator itself"
     else:
-        instead = f"export another format ({', '.join(others[:4])})" if others else "report it as a fault"
+        instead = f"export another format ({', '.join(others[:4])})" if others else "report it as a bug"
     if source.family == ESTIMATOR and source.inputs[0].dtype == "float64" and format_name == ONNX:
         narrow = ", ".join(artefact.details["float32_operators"])
         return (f"onnxruntime computes {narrow} in float32. " if narrow else "") + onnx_doubles.ADVICE

@@ -56,10 +56,10 @@ def require_all(prober: Prober, case: Case) -> None:
         if same_last and not same_first:
             array = case.expected[name]
             raise InvalidSource(
-                f"The batch is declared dynamic, but the output {name!r} has the shape {list(array.shape)} "
-                f"for {count} rows and does not read all of them: the model was traced with a fixed number "
-                "of rows, in a loop over them. Declare the batch as that number, or write the loop as one "
-                "operation.",
+                f"The batch is declared dynamic, but the output {name!r} has the shape "
+                f"{list(array.shape)} for {count} rows and does not depend on all of them: the "
+                "model was traced with a fixed number of rows, in a loop over them. Declare the "
+                "batch with that number, or write the loop as one operation.",
                 axis=_BATCH,
             )
 

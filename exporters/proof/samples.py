@@ -25,18 +25,18 @@ def attach(source: Source, path: Path | None) -> Source:
             arrays: Arrays = {name.removeprefix("input:"): archive[name] for name in archive.files}
     except (OSError, ValueError, BadZipFile, EOFError) as exc:
         raise InvalidSource(
-            "The sample inputs cannot be read. Save them with numpy.savez(path, **inputs)."
+            "The sample inputs are not readable. Save them with numpy.savez(path, **inputs)."
         ) from exc
     names = [spec.name for spec in source.inputs]
     for spec in source.inputs:
         array = arrays.get(spec.name)
         if array is None or str(array.dtype) != spec.dtype or not has_shape(array, spec):
             raise InvalidSource(
-                f"The sample inputs need {spec.name!r} as {spec.dtype} of shape {list(spec.shape)}; "
-                f"the model's inputs are {', '.join(names)}."
+                f"The sample inputs must contain {spec.name!r} as {spec.dtype} of shape "
+                f"{list(spec.shape)}; the model's inputs are {', '.join(names)}."
             )
         if not array.size and 0 not in spec.shape:
-            raise InvalidSource(f"The sample inputs have no value for {spec.name!r}. Store one row at least.")
+            raise InvalidSource(f"The sample inputs have no row for {spec.name!r}. Store at least one row.")
     return replace(source, samples={name: arrays[name] for name in names})
 
 

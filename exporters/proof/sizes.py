@@ -54,11 +54,11 @@ def base(prober: Prober, options: Mapping[str, list[int]]) -> tuple[dict[str, in
                 continue
             if prober.source.samples is None or is_finite(case):
                 return sizes, case
-    text = str(failure or "it answers with nothing but NaN").strip().splitlines()
+    text = str(failure or "all its outputs are NaN").strip().splitlines()
     raise InvalidSource(
         "The model fails on inputs of the declared shapes: "
-        f"{text[-1][:300] if text else 'no reason given'}. "
-        "Check that its inputs and their integer values are as declared, or store sample inputs with it.",
+        f"{text[-1][:300] if text else 'no reason given'}. Check the declared inputs and their "
+        "integer values, or store sample inputs with the model.",
     ) from failure
 
 
@@ -103,8 +103,8 @@ def explore(prober: Prober, base_sizes: Mapping[str, int], base_case: Case) -> t
         found |= dict.fromkeys(stuck, together)
     elif stuck:
         raise InvalidSource(
-            f"The axis {stuck[0]!r} is declared dynamic, but the model itself runs at one of its sizes only, "
-            f"{base_sizes[stuck[0]]}. Export it with that axis fixed.",
+            f"The axis {stuck[0]!r} is declared dynamic, but the model itself only runs with the "
+            f"size {base_sizes[stuck[0]]}. Export it with a fixed axis.",
             axis=stuck[0],
         )
     cases = [case for axis in dict.fromkeys(found.values()) for case in axis.cases()]

@@ -39,8 +39,8 @@ TOLERANCES: dict[str, tuple[float, float]] = {  # dtype or precision → rtol, a
 }
 _REASONS = {
     "int8": "weights or activations in 8 bits have 256 levels, and each layer adds its rounding",
-    "bfloat16": "bfloat16 has 8 bits, and a runtime without its operators computes in float32",
-    "float16": "float16 has 11 bits, one part in 2,048, and each layer adds its rounding",
+    "bfloat16": "bfloat16 has 8 significant bits, and a runtime without its operators computes in float32",
+    "float16": "float16 has 11 significant bits, one part in 2,048, and each layer adds its rounding",
     "float32": "runtimes add up float32 numbers in different orders, which changes their last digits",
     "float64": "runtimes add up float64 numbers in different orders, or pass them on as float32",
 }
@@ -61,7 +61,7 @@ _TOOLS = (
 # An all-zero output counts as zero below this: the noise of one float32 accumulation.
 _ZERO = 1e-6
 _NONE: Derived = {}
-_NO_NUMBER = "the source answers with nothing but NaN or infinity, which proves nothing"
+_NO_NUMBER = "every output of the source is NaN or infinity, so nothing can be compared"
 _EMPTY = "it is empty, so nothing was compared"
 _USUAL = ("base", "typical", "sizes", "samples")  # classes of cases
 Usual = Mapping[str, "float | npt.NDArray[np.float64]"]
@@ -199,7 +199,7 @@ def _compare_derived(
     try:
         array = derived[name](actual)
     except (KeyError, ValueError) as exc:
-        return _refused(f"the outputs that it follows from are wrong: {exc}")
+        return _refused(f"the outputs that it is computed from are wrong: {exc}")
     if found is not None and found.shape == array.shape:
         array, found = _ordered(array), _ordered(found)
     return {**_compare(array, found, precision), "rows_compared": int(array.any(axis=-1).sum())}
@@ -262,10 +262,10 @@ def _compare(
     if not np.array_equal(expected[~finite], actual[~finite], equal_nan=expected.dtype.kind == "f"):
         same = (expected == actual) | ((expected != expected) & (actual != actual))
         worst = findings.element(expected, actual, int(np.argmin(finite | same)))
-        return _refused("NaN or infinity where the source has another value", worst)
+        return _refused("NaN or infinity, but the source has another value", worst)
     if not np.isfinite(actual[finite]).all():
         worst = findings.element(expected, actual, int(np.argmax(finite & ~np.isfinite(actual))))
-        return _refused("NaN or infinity where the source has a number", worst)
+        return _refused("NaN or infinity, but the source has a number", worst)
     if not finite.any():
         return _refused(_NO_NUMBER) | {"passed": True}
     source = expected[finite].astype(np.float64)
@@ -290,7 +290,7 @@ def _compare(
         "cosine": _cosine(source, actual[finite].astype(np.float64)),
         "top1_agreement": _top1(expected, actual),
         "passed": within,
-        "reason": None if within else "further apart than the tolerance",
+        "reason": None if within else "the difference is larger than the tolerance",
         "worst": worst,
     }
 

@@ -125,16 +125,16 @@ def mismatch(specs: Sequence[TensorSpec], inputs: Arrays) -> str | None:
     """Return what is wrong with the inputs (a name, a dtype, a shape), for the caller; None if they fit."""
     names = {spec.name for spec in specs}
     if set(inputs) != names:
-        return f"The inputs are {_list(names)}, not {_list(inputs)}."
+        return f"The inputs must be {_list(names)}, not {_list(inputs)}."
     for spec in specs:
         array = inputs[spec.name]
         if str(array.dtype) != spec.dtype:
-            return f"The input {spec.name!r} is {spec.dtype}, not {array.dtype}."
+            return f"The input {spec.name!r} must be {spec.dtype}, not {array.dtype}."
         fits = len(array.shape) == len(spec.shape) and all(
             isinstance(want, str) or want == have for want, have in zip(spec.shape, array.shape, strict=True)
         )
         if not fits:
-            return f"The input {spec.name!r} has the shape {list(spec.shape)}, not {list(array.shape)}."
+            return f"The input {spec.name!r} must have the shape {list(spec.shape)}, not {list(array.shape)}."
     if unequal := unequal_axes(shared_axes(specs), inputs):
         return f"The input {unequal[0]!r} {unequal[1]}."
     return None
@@ -158,7 +158,7 @@ def unequal_axes(shared: SharedAxes, inputs: Arrays) -> tuple[str, str] | None:
         for other, axis in others:
             if inputs[other].shape[axis] != size:
                 return other, (
-                    f"has {inputs[other].shape[axis]} as the size of axis {axis}, {name!r}, and "
+                    f"has the size {inputs[other].shape[axis]} on axis {axis}, {name!r}, but "
                     f"{first!r} has {size}"
                 )
     return None

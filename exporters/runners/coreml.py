@@ -41,7 +41,7 @@ def load(path: Path, threads: int = 1) -> CoremlRunner:
     """
     if sys.platform != "darwin":
         raise NotExecutable(
-            "Core ML runs on Apple's systems only. Replay the package's golden inputs on a Mac: "
+            "Core ML only runs on Apple's systems. Run the package's golden inputs on a Mac: "
             "python runtimes/python/model_wrapper.py --replay"
         )
     import coremltools

@@ -50,7 +50,7 @@ def load(path: Path, threads: int = 1) -> EstimatorRunner:
     from ..sources import estimators
 
     if path.suffix != ".skops":
-        raise PackageCorrupt(f"{path.name} is no .skops file.", file=path.name)
+        raise PackageCorrupt(f"{path.name} is not a .skops file.", file=path.name)
     return EstimatorRunner(estimators.as_source(estimators.read(path), _input_dtype(path)))
 
 

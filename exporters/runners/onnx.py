@@ -51,7 +51,7 @@ class OnnxRunner:
             return dict(zip(self._names, self._session.run(self._names, inputs, options), strict=True))
         except (self._refused, ValueError) as exc:
             wrong = mismatch(self.inputs, inputs)
-            unknown = f"The model does not take these inputs: {str(exc).strip()[:300]}"
+            unknown = f"The model does not accept these inputs: {str(exc).strip()[:300]}"
             raise InputError(wrong or unknown) from exc
 
 

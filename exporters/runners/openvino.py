@@ -52,7 +52,7 @@ class OpenVinoRunner:
             raise InputError(wrong)
         for name, array in inputs.items():
             if not array.size:  # a quantized network would return its previous result
-                raise InputError(f"The input {name!r} is empty: OpenVINO runs on at least one row.")
+                raise InputError(f"The input {name!r} is empty: OpenVINO needs at least one row.")
         try:
             request = self._idle.get_nowait()
         except Empty:

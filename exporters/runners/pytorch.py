@@ -49,4 +49,6 @@ def _require_fit(state: dict[str, object], weights: dict[str, object]) -> None:
     ours, theirs = describe(state), describe(weights)
     wrong = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
     if wrong:
-        raise RuntimeError(f"The weights do not fit the architecture, first of all {min(wrong)!r}.")
+        raise RuntimeError(
+            f"The weights do not match the architecture; the first difference: {min(wrong)!r}."
+        )

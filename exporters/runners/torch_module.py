@@ -47,7 +47,7 @@ class TorchRunner:
                     raise
                 # The same network ran before, so the error comes from sizes or values.
                 reason = (str(exc).strip().splitlines() or ["no reason given"])[-1]
-                raise InputError(f"The model does not take these inputs: {reason[:300]}") from exc
+                raise InputError(f"The model does not accept these inputs: {reason[:300]}") from exc
         tensors = flatten_outputs(answer, ()).values()
         return {spec.name: to_numpy(value) for spec, value in zip(self.outputs, tensors, strict=True)}
 
@@ -59,7 +59,7 @@ def read_interface(text: str | bytes) -> tuple[tuple[TensorSpec, ...], tuple[Ten
         ValueError: the archive has none.
     """
     if not text:
-        raise ValueError("The archive has no interface.json: it was not made by an export.")
+        raise ValueError("The archive has no interface.json, so it was not written by an export.")
     document = json.loads(text)
     return (
         tuple(map(TensorSpec.from_json, document["inputs"])),

@@ -33,7 +33,7 @@ def check(limits: Mapping[str, Any] | None) -> dict[str, int]:
     for name, value in given.items():
         if name not in NAMES or not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise UnsupportedOption(
-                f"The limit {name}={value} is not one of {', '.join(NAMES)} with a positive whole number.",
+                f"The limit {name}={value} must be one of {', '.join(NAMES)} with a positive whole number.",
                 allowed=list(NAMES),
                 option="limits",
             )
@@ -96,4 +96,6 @@ def _set(which: int, soft: int, hard: int) -> None:
 
 
 def _out_of_time(signum: int, frame: object) -> None:
-    raise LimitExceeded("The conversion used up its processor time. Raise its time limit.", limit="cpu")
+    raise LimitExceeded(
+        "The conversion used all the processor time that it may use. Raise its time limit.", limit="cpu"
+    )

@@ -127,8 +127,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust = Trust()) -> Sour
     kind = _kind(contents.read(path))
     if options.get("float64") and FAMILIES[kind.name] != ESTIMATOR:
         raise UnsupportedOption(
-            "The option float64 is for estimators of scikit-learn, XGBoost and LightGBM: the inputs of a "
-            "network have the dtypes that it was saved with. Leave it out.",
+            "The option float64 is only for estimators of scikit-learn, XGBoost and LightGBM: the "
+            "inputs of a network have the dtypes that it was saved with. Remove it.",
             allowed=[False],
             option="float64",
         )
@@ -147,17 +147,18 @@ def _kind(found: Contents) -> _Kind:
 
 def _unknown(found: Contents) -> InvalidSource | UnsafeCheckpoint:
     if found.is_folder:
-        return InvalidSource("The folder has no config.json: it is no Hugging Face model.")
+        return InvalidSource(
+            "The folder has no config.json, so it is not a Hugging Face model. Upload the config.json too."
+        )
     if found.pickled is not None:
         return UnsafeCheckpoint(
-            "The file is a Python pickle of objects: loading it would run code in it. Save the weights alone "
-            f"(torch.save(model.state_dict(), path)) and name their architecture. Or: {SAVE_AS_PROGRAM}"
+            "The file is a Python pickle of objects: loading it would run code in it. Save only "
+            "the weights (torch.save(model.state_dict(), path)) and name their architecture. Or: "
+            f"{SAVE_AS_PROGRAM}"
         )
     if found.is_archive:
-        return InvalidSource(
-            f"The file is an archive, but not of a model that is understood here. {SAVE_AS_PROGRAM}"
-        )
+        return InvalidSource(f"The file is an archive, but not a supported kind of model. {SAVE_AS_PROGRAM}")
     return InvalidSource(
-        "The file is no model that is understood here (an exported program, TorchScript, weights, ONNX, an "
-        f"estimator or a folder of Hugging Face), or it was cut short. {SAVE_AS_PROGRAM}"
+        "The file is not a supported kind of model (an exported program, TorchScript, weights, "
+        f"ONNX, an estimator or a Hugging Face folder), or it was cut short. {SAVE_AS_PROGRAM}"
     )

@@ -97,14 +97,15 @@ def of(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
         }
     if hasattr(estimator, "transform"):
         return lambda rows: {"variable": _columns(estimator.transform(rows))}
-    raise InvalidSource(f"A {type(estimator).__name__} neither predicts nor transforms.")
+    raise InvalidSource(f"A {type(estimator).__name__} can neither predict nor transform.")
 
 
 def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
     classes = estimator.classes_
     if isinstance(classes, list) or np.asarray(classes).ndim != 1:
         raise InvalidSource(
-            f"The {type(estimator).__name__} gives several labels for a row. Save one estimator for each."
+            f"The {type(estimator).__name__} returns several labels per row. Save a separate "
+            "estimator for each label."
         )
     classes = np.asarray(classes)
     places = {label: place for place, label in enumerate(classes.tolist())}

@@ -74,9 +74,10 @@ def parse(text: str | None) -> Architecture:
     """Parse the option. Raises UnsupportedOption if it is missing or has another form."""
     if not text:
         raise UnsupportedOption(
-            "The file holds weights without the network they are of. Name it with the option architecture: "
-            "timm:NAME for a model of timm, hf:config.json for a Hugging Face configuration beside the "
-            "weights, or package.module:Class of a package that the operator allows.",
+            "The file contains weights without a network. Name the network with the option "
+            "architecture: timm:NAME for a model of timm, hf:config.json for a Hugging Face "
+            "configuration next to the weights, or package.module:Class of a package that the "
+            "operator allows.",
             allowed=list(_FORMS),
             option="architecture",
         )
@@ -90,7 +91,9 @@ def parse(text: str | None) -> Architecture:
     else:
         known = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", head) is not None
     if not colon or not known:
-        raise _refused(f"The architecture {text[:80]!r} is not of the form {', '.join(_FORMS)}.", _FORMS)
+        raise _refused(
+            f"The architecture {text[:80]!r} must have one of the forms {', '.join(_FORMS)}.", _FORMS
+        )
     arguments = {key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)}
     return Architecture(scheme, name, arguments)
 
@@ -112,7 +115,7 @@ def load_weights(module: Any, weights: Mapping[str, Any], name: str) -> None:
         module.load_state_dict(weights)
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The weights do not fit {name}: {str(exc).strip()[:300]}"
+            f"The weights do not match {name}: {str(exc).strip()[:300]}"
         ) from exc
 
 
@@ -128,8 +131,8 @@ def require_match(
     ]
     if parts:
         raise InvalidSource(
-            f"The weights are not those of {name}: {'; '.join(parts)}. Name the architecture they were "
-            "trained with, and its arguments.",
+            f"The weights do not belong to {name}: {'; '.join(parts)}. Name the architecture that "
+            "they were trained with, and its arguments.",
             missing=found["missing"][:_SHOWN],
             unexpected=found["unexpected"][:_SHOWN],
             shapes=found["of another shape"][:_SHOWN],
@@ -144,13 +147,13 @@ def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[
     name = architecture.name
     if not timm.is_model(name.partition(".")[0]):
         similar = difflib.get_close_matches(name, timm.list_models(), 8)
-        shown = f"; there is {', '.join(similar)}" if similar else ""
+        shown = f"; similar names: {', '.join(similar)}" if similar else ""
         raise _refused(f"timm has no model {name!r}{shown}.", similar)
     refused = [key for key in architecture.arguments if key not in TIMM_ARGUMENTS]
     if refused:
         allowed = sorted(TIMM_ARGUMENTS)
         raise _refused(
-            f"{refused[0][:80]} cannot be set for a model of timm; {', '.join(allowed)} can.", allowed
+            f"{refused[0][:80]} cannot be set for a model of timm; only {', '.join(allowed)} can.", allowed
         )
     configuration = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     arguments = {**_told_by(weights, configuration), **architecture.arguments}
@@ -202,9 +205,9 @@ def _of_class(
     try:
         found = getattr(import_module(module_name), name, None)
     except ImportError as exc:
-        raise _refused(f"{module_name} cannot be imported at the worker: {str(exc)[:200]}.", None) from exc
+        raise _refused(f"{module_name} cannot be imported in the worker: {str(exc)[:200]}.", None) from exc
     if not isinstance(found, type) or not issubclass(found, torch.nn.Module):
-        raise _refused(f"{module_name} has no torch.nn.Module of the name {name}.", None)
+        raise _refused(f"{module_name} has no torch.nn.Module with the name {name}.", None)
     module = _make(f"{module_name}:{name}", lambda: found(**architecture.arguments))
     load_weights(module, weights, f"{module_name}:{name}")
     parameters = [
@@ -224,7 +227,7 @@ def _make(name: str, create: Callable[[], Any]) -> Any:
         return create()
     except Exception as exc:
         raise as_limit(exc) or _refused(
-            f"{name} cannot be made with these arguments: {str(exc).strip()[:300]}", None
+            f"{name} cannot be created with these arguments: {str(exc).strip()[:300]}", None
         ) from exc
 
 

@@ -207,7 +207,7 @@ def _integers(text: str) -> npt.NDArray[np.int64]:
 
 def _require(condition: bool) -> None:
     if not condition:
-        raise ValueError("not as LightGBM writes it")
+        raise ValueError("not in the form that LightGBM writes")
 
 
 def _classes(estimator: Any, booster: Any) -> Any:
@@ -230,6 +230,7 @@ def _read(path: Path) -> bytes:
 def _damaged(framework: str, advice: str) -> InvalidSource:
     installed = import_module(framework.lower()).__version__
     return InvalidSource(
-        f"{framework} cannot read the model file: it was cut short, or written by a newer {framework} than "
-        f"{installed}, which is installed here. Save it with {framework} {installed} or older: {advice}."
+        f"{framework} cannot read the model file: it was cut short, or written by a newer "
+        f"{framework} than the installed {installed}. Save it with {framework} {installed} or "
+        f"older: {advice}."
     )

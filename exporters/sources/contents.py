@@ -43,9 +43,7 @@ def read(path: Path) -> Contents:
     if not path.is_file():
         raise InvalidSource(f"There is no file {path.name}.")
     if path.stat().st_size == 0:
-        raise InvalidSource(
-            "The model file is empty: nothing was ever written into it, or not to the end. Save it again."
-        )
+        raise InvalidSource("The model file is empty, or its end was never written. Save it again.")
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         if not zipfile.is_zipfile(path):
@@ -60,8 +58,8 @@ def read(path: Path) -> Contents:
                     pickled = _globals(io.BytesIO(data.read(_PICKLE_LIMIT_BYTES)))
     except (NotImplementedError, RuntimeError) as exc:
         raise InvalidSource(
-            f"The archive of the model file is not supported: {exc}. Write it without encryption, stored or "
-            "deflated."
+            f"The archive of the model file is not supported: {exc}. Write it without encryption, "
+            "stored or deflated."
         ) from exc
     except (zipfile.BadZipFile, OSError, ValueError) as exc:
         raise InvalidSource("The archive of the model file is damaged. Upload it again.") from exc

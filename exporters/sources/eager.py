@@ -144,8 +144,9 @@ def _example(
     text = str(failure).strip().splitlines()
     shown = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in specs)
     raise InvalidSource(
-        f"The model fails on inputs of the shapes {shown}: {text[-1][:300] if text else 'no reason given'}. "
-        "Tell what it takes with the option inputs."
+        f"The model fails on inputs of the shapes {shown}: "
+        f"{text[-1][:300] if text else 'no reason given'}. Declare its inputs with the option "
+        "inputs."
     ) from failure
 
 
@@ -205,7 +206,7 @@ def _capture(
                 return SCRIPT, torch.jit.trace(traced, example, check_trace=False)
         except Exception as exc:
             raise as_limit(exc) or InvalidSource(
-                f"Neither torch.export nor a trace can follow this model: {reason(failure or exc)}"
+                f"Neither torch.export nor a trace can record this model: {reason(failure or exc)}"
             ) from exc
 
 

@@ -141,11 +141,11 @@ sklearn.feature_selection._mutual_info mutual_info_classif mutual_info_regressio
 
 # Classes that no package can hold, and their replacements.
 _INSTEAD = {
-    "HashingVectorizer": "it keeps no terms, and its rows of hashes are too wide for a tensor. Fit a "
-    "TfidfVectorizer or a CountVectorizer, with max_features where there are many terms.",
-    "FeatureHasher": "it takes dictionaries or lists of texts, and a tensor holds neither. Fit a pipeline "
-    "with a ColumnTransformer and a OneHotEncoder on a data frame.",
-    "DictVectorizer": "it takes dictionaries, and a tensor holds none. Fit a pipeline with a "
+    "HashingVectorizer": "it stores no terms, and its rows of hashes are too wide for a tensor. Fit a "
+    "TfidfVectorizer or a CountVectorizer, with max_features if there are many terms.",
+    "FeatureHasher": "its inputs are dictionaries or lists of texts, which a tensor cannot hold. Fit a "
+    "pipeline with a ColumnTransformer and a OneHotEncoder on a data frame.",
+    "DictVectorizer": "its inputs are dictionaries, which a tensor cannot hold. Fit a pipeline with a "
     "ColumnTransformer and a OneHotEncoder on a data frame.",
 }
 

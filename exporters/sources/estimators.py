@@ -41,7 +41,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """
     if options.get("inputs") is not None:
         raise UnsupportedOption(
-            "The option inputs is for checkpoints that do not record them: an estimator knows its columns.",
+            "The option inputs is only for checkpoints that do not record their inputs; an "
+            "estimator records its columns. Remove it.",
             allowed=None,
             option="inputs",
         )
@@ -51,7 +52,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     source = as_source(estimator, "float64", "float32" if _answers_float32(estimator) else "float64")
     if source.inputs[0].dtype != "float64":
         raise UnsupportedOption(
-            f"The {type(estimator).__name__} itself takes no float64. Export it without float64.",
+            f"The {type(estimator).__name__} itself does not support float64. Export it without float64.",
             allowed=[False],
             option="float64",
         )
@@ -114,9 +115,9 @@ def _unusable(estimator: Any, exc: Exception) -> InvalidSource:
 
     return InvalidSource(
         f"The {type(estimator).__name__} in the file cannot be used ({type(exc).__name__}: "
-        f"{str(exc)[:200]}). It is not whole, another version of its library wrote it, or this kind of "
-        f"estimator is not supported. Fit it and save it with scikit-learn {sklearn.__version__}, which is "
-        "installed here; if that fails too, use another estimator."
+        f"{str(exc)[:200]}). It is incomplete, another version of its library wrote it, or this "
+        "kind of estimator is not supported. Fit it and save it with the installed scikit-learn "
+        f"{sklearn.__version__}; if that fails too, use another estimator."
     )
 
 
@@ -156,8 +157,8 @@ def _as_source(estimator: Any, dtype: str, answered: str) -> Source:
     width = _width(estimator) if words is None else words.width
     if not isinstance(width, (int, np.integer)) or width < 1:
         raise InvalidSource(
-            f"The file holds a {type(estimator).__name__}, which is no fitted estimator. Call fit() and save "
-            "the estimator or the whole pipeline."
+            f"The file contains a {type(estimator).__name__}, which is not a fitted estimator. Call "
+            "fit() and save the estimator or the whole pipeline."
         )
     table = tables.of(estimator) if words is None else None
     answer = answers.of(estimator)

@@ -49,7 +49,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """
     if options.get("architecture") is not None:
         raise UnsupportedOption(
-            "The option architecture is for weights alone: a Hugging Face folder has its config.json.",
+            "The option architecture is only for weights without a network: a Hugging Face folder "
+            "has its config.json. Remove it.",
             allowed=None,
             option="architecture",
         )
@@ -91,10 +92,10 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as exc:
         raise as_limit(exc) or InvalidSource(
-            f"{path.name} is missing, or cannot be read. Upload what save_pretrained wrote."
+            f"{path.name} is missing or not readable. Upload all files that save_pretrained wrote."
         ) from exc
     if not isinstance(document, dict):
-        raise InvalidSource(f"{path.name} is no JSON object. Upload what save_pretrained wrote.")
+        raise InvalidSource(f"{path.name} is not a JSON object. Upload all files that save_pretrained wrote.")
     return document
 
 
@@ -108,14 +109,14 @@ def _weights(folder: Path) -> dict[str, Any]:
         names = [name for name in ("pytorch_model.bin",) if (folder / name).exists()]
     if not names:
         raise InvalidSource(
-            "The folder has no model.safetensors. Write it with model.save_pretrained(folder) and upload all "
-            "of it."
+            "The folder has no model.safetensors. Write it with model.save_pretrained(folder) and "
+            "upload all of it."
         )
     weights: dict[str, Any] = {}
     for name in names:
         if not _is_file_of(folder, name):
             raise InvalidSource(
-                f"The folder has no file {name[:80]!r}, which its index names. Upload it too."
+                f"The folder has no file {name[:80]!r}, which its index refers to. Upload it too."
             )
         weights |= state_dict.read(folder / name)
     return weights
@@ -132,22 +133,21 @@ def _configuration(document: Mapping[str, Any]) -> Any:
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if _CODE in document:
             raise UnsafeCheckpoint(
-                "The model needs code that came with it (auto_map in config.json), which is not run. "
-                f"{SAVE_AS_PROGRAM}"
+                f"The model needs its own code (auto_map in config.json), which is not run. {SAVE_AS_PROGRAM}"
             )
         raise InvalidSource(
-            f"config.json names the model_type {str(kind)[:80]!r}, which this version of transformers does "
-            "not have."
+            f"config.json has the model_type {str(kind)[:80]!r}, which the installed transformers "
+            "does not support."
         )
     if document.get("quantization_config"):
         raise InvalidSource(
-            "The weights are quantized. Upload the model as it was before, and quantize while exporting."
+            "The weights are quantized. Upload the model before quantization, and quantize in the export."
         )
     try:
         return CONFIG_MAPPING[kind].from_dict(_cleaned(document))
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"config.json is not one of a {kind} model: {str(exc).strip()[:300]}"
+            f"config.json does not describe a {kind} model: {str(exc).strip()[:300]}"
         ) from exc
 
 
@@ -193,8 +193,8 @@ def _model_class(document: Mapping[str, Any], config: Any) -> Any:
     wanted = (document.get("architectures") or [base if isinstance(base, str) else base[0]])[0]
     if wanted not in known:
         raise InvalidSource(
-            f"config.json names the architecture {str(wanted)[:80]!r}; of {config.model_type} there is "
-            f"{', '.join(known) or 'none'}."
+            f"config.json names the architecture {str(wanted)[:80]!r}; supported for "
+            f"{config.model_type}: {', '.join(known) or 'none'}."
         )
     return getattr(transformers, wanted)
 
@@ -219,7 +219,7 @@ def _with_weights(model_class: Any, config: Any, weights: dict[str, Any]) -> Any
         )
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"transformers cannot build {model_class.__name__} from config.json: {str(exc).strip()[:300]}"
+            f"transformers cannot create {model_class.__name__} from config.json: {str(exc).strip()[:300]}"
         ) from exc
     shapes = [
         f"{name} {list(theirs)} instead of {list(own)}" for name, theirs, own in found["mismatched_keys"]

@@ -36,8 +36,8 @@ def describe(module: Any, processor: Mapping[str, Any]) -> Network:
         network = _sound(network, main, config)
     else:
         raise InvalidSource(
-            f"{type(module).__name__} takes {main!r}, whose shape its configuration does not tell. "
-            f"{SAVE_AS_PROGRAM}"
+            f"{type(module).__name__} takes {main!r}, but its configuration does not give the "
+            f"shape. {SAVE_AS_PROGRAM}"
         )
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in taken:
         network = _decoder(network)
@@ -57,7 +57,7 @@ def choose(network: Network, given: Any) -> tuple[TensorSpec, ...]:
     named = [str(entry.get("name")) if isinstance(entry, dict) else "" for entry in given]
     unknown = [name for name in named if name not in taken]
     if unknown:
-        raise declared.wrong(f"names {unknown[0]!r}; the model takes {', '.join(own)}")
+        raise declared.wrong(f"contains {unknown[0]!r}; the model takes {', '.join(own)}")
     filled = [{"dtype": own.get(entry["name"], "float32"), **entry} for entry in given]
     return declared.parse(filled, named, type(network.module).__name__)
 

@@ -21,8 +21,9 @@ def parse(given: Any, arguments: Sequence[str], model: str) -> tuple[TensorSpec,
     """
     if not given:
         raise UnsupportedOption(
-            f"{model} does not record the shapes of its inputs ({', '.join(arguments)}). Tell them with the "
-            f"option inputs, for example {EXAMPLE}; a name in a shape is an axis of any size.",
+            f"{model} does not record the shapes of its inputs ({', '.join(arguments)}). Declare "
+            f"them with the option inputs, for example {EXAMPLE}; a name in a shape is an axis of "
+            "any size.",
             allowed=EXAMPLE,
             option="inputs",
         )
@@ -31,7 +32,7 @@ def parse(given: Any, arguments: Sequence[str], model: str) -> tuple[TensorSpec,
     specs = []
     for entry, argument in zip(given, arguments, strict=True):
         if not isinstance(entry, dict) or set(entry) - {"name", "shape", "dtype"} or "shape" not in entry:
-            raise wrong("needs entries of name, shape and dtype")
+            raise wrong("needs entries with name, shape and dtype")
         name, dtype, shape = entry.get("name", argument), entry.get("dtype", "float32"), entry["shape"]
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
             raise wrong("has a name that is not a plain identifier")

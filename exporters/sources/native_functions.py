@@ -39,7 +39,7 @@ def check_functions(part: Any) -> None:
         check_tokens(state.get("token_pattern"))
         words = state.get("vocabulary_", {})
         places = sorted(words.values()) if isinstance(words, dict) else None
-        require(places == list(range(len(words))), "a vocabulary whose columns are out of range")
+        require(places == list(range(len(words))), "a vocabulary with columns that are out of range")
     elif kind == "IsotonicRegression" and "X_thresholds_" in state and "f_" not in state:
         part._build_f(part.X_thresholds_, part.y_thresholds_)  # as its __setstate__ does
 
@@ -48,9 +48,10 @@ def check_tokens(pattern: Any) -> None:
     """Raises UnsafeCheckpoint for a vectorizer's ``token_pattern`` that may search for hours."""
     if pattern is not None and not (isinstance(pattern, str) and is_quick(pattern)):
         raise UnsafeCheckpoint(
-            f"The vectorizer splits texts by the token_pattern {str(pattern)[:80]!r}, which is refused: some "
-            "patterns never finish. Use characters with one repetition at most, the last one, like the "
-            r"default (?u)\b\w\w+\b, and where it ends with \b begin with \b; fit again.",
+            f"The vectorizer splits texts with the token_pattern {str(pattern)[:80]!r}, which is "
+            "not supported, because some patterns never finish. Use at most one repetition, as the "
+            "last element, like the default (?u)\\b\\w\\w+\\b; a pattern that ends with \\b must "
+            "begin with \\b. Then fit again.",
             refused="token_pattern",
         )
 

@@ -16,7 +16,7 @@ def check_neighbours(estimator: Any) -> None:
         and points.dtype.kind in "fiu"
         and points.shape == (estimator.n_samples_fit_, estimator.n_features_in_)
     )
-    require(fits, "neighbours of other columns than its estimator")
+    require(fits, "neighbours with other columns than their estimator")
     if type(estimator).__name__ not in ("KNeighborsClassifier", "RadiusNeighborsClassifier"):
         return
     labels, classes = estimator._y, estimator.classes_
@@ -28,14 +28,14 @@ def check_neighbours(estimator: Any) -> None:
         and labels.shape == ((len(points), len(classes)) if estimator.outputs_2d_ else (len(points),))
         and all(isinstance(one, np.ndarray) and one.ndim == 1 for one in classes)
     )
-    require(fits, "neighbours of impossible classes")
+    require(fits, "neighbours with impossible classes")
     columns = labels.reshape(len(points), -1).T
     fits = all(
         ((column >= 0) & (column < len(one))).all() for column, one in zip(columns, classes, strict=True)
     )
-    require(fits, "neighbours of impossible classes")
+    require(fits, "neighbours with impossible classes")
     if type(estimator).__name__ == "KNeighborsClassifier":
-        require(0 < estimator.n_neighbors <= len(points), "fewer neighbours than it asks for")
+        require(0 < estimator.n_neighbors <= len(points), "fewer neighbours than it needs")
 
 
 def rebuild_search(estimator: Any) -> None:

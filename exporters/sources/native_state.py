@@ -42,7 +42,7 @@ def check(estimator: Any) -> None:
             _check_support_vectors(part)
         elif kind == "lightgbm.sklearn" and getattr(part, "_Booster", None) is not None:
             fits = part._n_features == part._n_features_in == part._Booster.num_feature()
-            require(fits, "trees of other columns than their estimator")
+            require(fits, "trees with other columns than their estimator")
         elif kind.startswith("sklearn.neighbors.") and hasattr(part, "_fit_method"):
             native_neighbours.check_neighbours(part)
             native_neighbours.rebuild_search(part)
@@ -52,7 +52,7 @@ def check(estimator: Any) -> None:
             fits = kind == "sklearn.tree._classes" and type(part.tree_).__module__ == "sklearn.tree._tree"
             require(
                 fits and part.tree_.n_features == part.n_features_in_,
-                "a tree of other columns than its estimator",
+                "a tree with other columns than its estimator",
             )
     for part in list(walk(estimator)):
         fitted = type(part).__module__ == "sklearn.ensemble._gb" and hasattr(part, "estimators_")
@@ -85,13 +85,13 @@ def _check_support_vectors(machine: Any) -> None:
     total = int(np.sum(per_class)) if classifies else count
     support = machine.support_
     known = machine.kernel in ("linear", "poly", "rbf", "sigmoid") and "_impl" not in vars(machine)
-    require(known, "a support vector machine of another kernel or kind")
+    require(known, "a support vector machine with another kernel or kind")
     require(
         isinstance(support, np.ndarray)
         and support.dtype.kind == "i"
         and support.shape == (count,)
         and ((support >= 0) & (support < machine.shape_fit_[0])).all(),
-        "support vectors that were not among its samples",
+        "support vectors that are not among its samples",
     )
     fits = (
         vectors.ndim == 2
@@ -103,7 +103,7 @@ def _check_support_vectors(machine: Any) -> None:
         and machine._intercept_.shape == (pairs,)
         and all(len(part) in (0, pairs, 2) for part in (machine._probA, machine._probB))
     )
-    require(fits, "a support vector machine of impossible sizes")
+    require(fits, "a support vector machine with impossible sizes")
 
 
 def _check_spline(spline: Any) -> None:
@@ -118,7 +118,7 @@ def _check_spline(spline: Any) -> None:
         and bool(np.isfinite(knots).all() and (np.diff(knots) >= 0).all())
         and isinstance(state.get("extrapolate"), bool)
     )
-    require(fits, "a spline of impossible knots or coefficients")
+    require(fits, "a spline with impossible knots or coefficients")
     made = type(spline).construct_fast(knots, table, degree, extrapolate=state["extrapolate"])
     state.clear()
     state.update(made.__dict__)

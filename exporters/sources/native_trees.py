@@ -23,14 +23,14 @@ MEMBERS = {
 
 def check_tree(tree: Any) -> None:
     """Check that children come after their parents, as every builder writes them, so that no loop exists."""
-    require(0 < tree.node_count <= tree.capacity, "a tree that counts more nodes than it has")
+    require(0 < tree.node_count <= tree.capacity, "a tree whose node count is larger than its nodes")
     nodes = tree.__getstate__()["nodes"]
     inner = nodes["left_child"] != -1
     position = np.arange(len(nodes))
     for side in ("left_child", "right_child"):
         child = nodes[side]
         fits = np.where(inner, (child > position) & (child < len(nodes)), child == -1)
-        require(fits.all(), "a tree whose branches leave it")
+        require(fits.all(), "a tree whose branches point outside it")
     feature = nodes["feature"][inner]
     require(((feature >= 0) & (feature < tree.n_features)).all(), "a tree that compares columns out of range")
 
@@ -40,12 +40,12 @@ def check_predictor(predictor: Any) -> None:
 
     nodes = predictor.nodes
     require(isinstance(nodes, np.ndarray) and nodes.ndim == 1 and len(nodes), "a tree without nodes")
-    require(nodes.dtype == PREDICTOR_RECORD_DTYPE, "a tree of unusual nodes")
+    require(nodes.dtype == PREDICTOR_RECORD_DTYPE, "a tree with unusual nodes")
     inner = nodes["is_leaf"] == 0
     position = np.arange(len(nodes))[inner]
     for side in ("left", "right"):
         child = nodes[side][inner].astype(np.int64)
-        require(((child > position) & (child < len(nodes))).all(), "a tree whose branches leave it")
+        require(((child > position) & (child < len(nodes))).all(), "a tree whose branches point outside it")
     categorical = inner & (nodes["is_categorical"] != 0)
     bitsets = nodes["bitset_idx"][categorical]
     for name in ("raw_left_cat_bitsets", "binned_left_cat_bitsets"):
@@ -67,10 +67,10 @@ def check_members(estimator: Any) -> None:
         type(member).__module__ == "sklearn.tree._classes" and type(member).__name__ in kinds
         for member in members
     )
-    require(trees, "a member that is no tree of its ensemble")
+    require(trees, "a member that is not a tree of its ensemble")
     widths = _widths_of_members(estimator, len(members))
     fits = [getattr(member, "n_features_in_", None) for member in members] == widths
-    require(fits and len(members), "a tree of other columns than its ensemble")
+    require(fits and len(members), "a tree with other columns than its ensemble")
     if type(estimator).__module__ == "sklearn.ensemble._gb":
         classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
         stages = (estimator.n_estimators_, estimator.n_trees_per_iteration_)
@@ -79,7 +79,7 @@ def check_members(estimator: Any) -> None:
             and estimator.estimators_.shape == stages
             and estimator.n_trees_per_iteration_ == (classes if classes > 2 else 1)
         )
-        require(fits, "other trees than its stages have")
+        require(fits, "another number of trees than its stages need")
 
 
 def _widths_of_members(estimator: Any, count: int) -> list[int]:
@@ -91,17 +91,17 @@ def _widths_of_members(estimator: Any, count: int) -> list[int]:
     fits = all(
         one.ndim == 1 and one.dtype.kind in "iu" and ((one >= 0) & (one < width)).all() for one in chosen
     )
-    require(fits, "a tree of columns out of range")
+    require(fits, "a tree with columns out of range")
     return [len(one) for one in chosen]
 
 
 def check_first_guess(estimator: Any) -> None:
     """Check ``init_`` after everything else: it is called, and the trees add to its output in place."""
     stages = any(type(part).__module__ == "sklearn.ensemble._gb" for part in walk(estimator.init_))
-    require(not stages, "a first guess made in stages itself")
+    require(not stages, "an initial estimator that consists of stages itself")
     guess = estimator._raw_predict_init(np.zeros((2, estimator.n_features_in_), np.float32))
     fits = isinstance(guess, np.ndarray) and guess.shape == (2, estimator.n_trees_per_iteration_)
-    require(fits, "a first guess of another width than its stages")
+    require(fits, "an initial estimator with another width than its stages")
 
 
 def check_bins(estimator: Any) -> None:
@@ -116,7 +116,7 @@ def check_bins(estimator: Any) -> None:
         and categorical.shape == (width,)
         and len(bins.bin_thresholds_) == width
     )
-    require(fits, "bins of other columns than its estimator")
+    require(fits, "bins for other columns than its estimator")
     for column in np.flatnonzero(categorical):
         known = np.asarray(bins.bin_thresholds_[column], float)
         require(known.ndim == 1 and ((known >= 0) & (known < 256)).all(), "categories out of range")
@@ -136,13 +136,14 @@ def _check_order(estimator: Any) -> None:
     require(
         type(before).__name__ == "ColumnTransformer"
         and kinds == [("encoder", "OrdinalEncoder"), ("numerical", "FunctionTransformer")],
-        "columns that are changed on the way to a tree",
+        "columns that are transformed before they reach a tree",
     )
     if any(np.asarray(one).dtype.kind == "O" for part in walk(before) for one in _categories(part)):
         raise InvalidSource(
-            f"The {type(estimator).__name__} has categories of strings of its own. Encode them with an "
-            "OrdinalEncoder in a ColumnTransformer, name them in categorical_features, and fit again."
+            f"The {type(estimator).__name__} encodes categories of strings itself. Encode them with "
+            "an OrdinalEncoder in a ColumnTransformer, list them in categorical_features, and fit "
+            "again."
         )
     rows = before.transform(np.full((2, estimator.n_features_in_), np.nan))
     fits = isinstance(rows, np.ndarray) and rows.shape == (2, estimator.n_features_in_)
-    require(fits and rows.dtype == np.float64, "columns that are changed on the way to a tree")
+    require(fits and rows.dtype == np.float64, "columns that are transformed before they reach a tree")

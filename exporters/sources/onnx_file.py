@@ -39,7 +39,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     if options.get("inputs") is not None or options.get("architecture") is not None:
         name = "inputs" if options.get("inputs") is not None else "architecture"
         raise UnsupportedOption(
-            f"The option {name} is for checkpoints that do not record it: an ONNX file does.",
+            f"The option {name} is only for checkpoints that do not record it; an ONNX file does. Remove it.",
             allowed=None,
             option=name,
         )
@@ -49,7 +49,9 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     given |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     values = [value for value in model.graph.input if value.name not in given]
     if not values:
-        raise InvalidSource("The ONNX model takes no input, so there is nothing to ask it.")
+        raise InvalidSource(
+            "The ONNX model takes no input, so it cannot be verified. Give it at least one input."
+        )
     symbols = _name_axes(values)
     inputs = tuple(_spec(value, symbols) for value in values)
     outputs = onnx_outputs.as_tensors(model)
@@ -89,7 +91,8 @@ def _file(path: Path) -> Path:
     found = sorted(path.glob("*.onnx"))
     if len(found) != 1:
         raise InvalidSource(
-            f"The folder has {len(found)} .onnx files; a source is one model with the data it names."
+            f"The folder has {len(found)} .onnx files; upload one model with the data files that it "
+            "refers to."
         )
     return found[0]
 
@@ -139,12 +142,12 @@ def _spec(value: Any, symbols: Mapping[str | Axis, str]) -> TensorSpec:
 
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
-        raise InvalidSource(f"The input {value.name!r} of the ONNX model is no tensor of a known rank.")
+        raise InvalidSource(f"The input {value.name!r} of the ONNX model is not a tensor of a known rank.")
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "none"
     if dtype not in _DTYPES:
         raise InvalidSource(
-            f"The input {value.name!r} of the ONNX model is {_NAMES.get(dtype, dtype)}, not one of "
-            f"{', '.join(_DTYPES)}."
+            f"The input {value.name!r} of the ONNX model is {_NAMES.get(dtype, dtype)}; supported "
+            f"are {', '.join(_DTYPES)}."
         )
     shape = []
     for axis, dim in enumerate(tensor.shape.dim):

@@ -15,7 +15,7 @@ from ..errors import InvalidSource, UnsafeCheckpoint, as_limit
 # onnxruntime's own domains. Functions that the file defines are built from their operators.
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 _REFUSED_OPERATORS = {"EPContext"}
-_ADVICE = "Write the model again with onnx.save_model(model, path), or with its data beside it."
+_ADVICE = "Write the model again with onnx.save_model(model, path), together with its data files."
 
 
 def read(path: Path) -> Any:
@@ -32,11 +32,11 @@ def read(path: Path) -> Any:
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(f"The ONNX file is damaged or was cut short. {_ADVICE}") from exc
     if not model.HasField("graph"):
-        raise InvalidSource("The ONNX file has no graph: it is no model.")
+        raise InvalidSource("The ONNX file has no graph, so it is not a model.")
     if model.training_info:
         raise UnsafeCheckpoint(
-            "The ONNX file carries graphs for training (training_info), which are refused: they are not "
-            "exported, and hide what is in them. Export the model for inference.",
+            "The ONNX file contains training graphs (training_info), which are refused because "
+            "they are not exported and could hide anything. Export the model for inference.",
             part="training_info",
         )
     _check_operators(model)
@@ -49,7 +49,7 @@ def read(path: Path) -> Any:
         text = str(exc).replace(str(path), path.name)
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         raise as_limit(exc) or InvalidSource(
-            f"The ONNX file breaks the specification: {(lines or ['no reason given'])[0][:300]}"
+            f"The ONNX file violates the specification: {(lines or ['no reason given'])[0][:300]}"
         ) from exc
     return model
 
@@ -61,8 +61,9 @@ def _check_operators(model: Any) -> None:
         if not known or node.op_type in _REFUSED_OPERATORS:
             name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             raise UnsafeCheckpoint(
-                f"The ONNX file uses the operator {name[:80]}, which is refused: it is not ONNX's and needs "
-                "native code of somebody's library. Export the model with standard operators.",
+                f"The ONNX file uses the operator {name[:80]}, which is refused: it is not an ONNX "
+                "operator and needs the native code of a library. Export the model with standard "
+                "operators.",
                 part=name[:80],
             )
 
@@ -83,22 +84,22 @@ def _check_external(tensor: Any, folder: Path) -> None:
         raise _outside(location)
     if not path.is_file():
         raise InvalidSource(
-            f"The ONNX file keeps weights in {location[:80]!r}, which is missing: upload both in one folder."
+            f"The ONNX file stores weights in {location[:80]!r}, which is missing: upload both in one folder."
         )
     try:
         offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
     except ValueError:
-        raise InvalidSource(f"The ONNX file says nonsense of its external data. {_ADVICE}") from None
+        raise InvalidSource(f"The ONNX file has invalid entries for its external data. {_ADVICE}") from None
     if offset < 0 or length < 0 or offset + length > path.stat().st_size:
         raise InvalidSource(
-            f"{location[:80]!r} ends before the weights that the ONNX file keeps there. Upload it again."
+            f"{location[:80]!r} ends before the weights that the ONNX file stores there. Upload it again."
         )
 
 
 def _outside(location: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
-        f"The ONNX file keeps weights in {location[:80]!r}, which is refused: it is outside the model's "
-        f"folder. {_ADVICE}",
+        f"The ONNX file stores weights in {location[:80]!r}, which is refused: it is outside the "
+        f"model's folder. {_ADVICE}",
         part=location[:80],
     )
 

@@ -50,8 +50,9 @@ def as_tensors(model: Any) -> Outputs:
     for output in model.graph.output:
         if not output.type.HasField("tensor_type"):
             raise InvalidSource(
-                f"The output {output.name!r} of the ONNX model is a {output.type.WhichOneof('value')}, and "
-                "only tensors can be exported. Return its parts as outputs of their own."
+                f"The output {output.name!r} of the ONNX model is a "
+                f"{output.type.WhichOneof('value')}, but only tensors can be exported. Return its "
+                "parts as separate outputs."
             )
         if output.type.tensor_type.elem_type == onnx.TensorProto.STRING:
             decoders[output.name] = _of_text(output.name, labels)
@@ -87,8 +88,8 @@ def _of_dictionaries(labels: list[Label]) -> Decoder:
 def _of_text(name: str, labels: list[Label]) -> Decoder:
     if not labels or not all(isinstance(label, str) for label in labels):
         raise InvalidSource(
-            f"The output {name!r} of the ONNX model is text that is no class of a classifier, and only "
-            "numbers can be exported. Return the place in a list instead."
+            f"The output {name!r} of the ONNX model is text but not the class of a classifier, and "
+            "only numbers can be exported. Return the index in a list instead."
         )
     places = {label: place for place, label in enumerate(labels)}
     return lambda found: np.vectorize(places.__getitem__, otypes=[np.int64])(found)

@@ -46,13 +46,16 @@ class Reference:
             failure = exc
         if self.program != path and (run := _tried(_in_onnxruntime, self.program)):
             self._decoders = {}
-            return run, "the source model in onnxruntime, but for its ZipMap, which does not run there"
+            return (
+                run,
+                "the source model in onnxruntime, without its ZipMap, which onnxruntime cannot run there",
+            )
         if run := _tried(_in_numpy, path):
             return run, "the source model in ONNX's reference implementation: onnxruntime cannot run it"
         text = str(failure).replace(str(path), path.name).strip()
         raise InvalidSource(
-            f"Neither onnxruntime nor ONNX's reference implementation runs the model: {text[:300]}. "
-            "Export it again, with operators and dtypes of the ONNX standard."
+            "Neither onnxruntime nor ONNX's reference implementation can run the model: "
+            f"{text[:300]}. Export it again, with operators and dtypes of the ONNX standard."
         ) from failure
 
 

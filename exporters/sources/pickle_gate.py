@@ -44,8 +44,8 @@ _DICTIONARIES = (dict, OrderedDict, defaultdict)
 # The state of these classes is passed to native code, and checked like their native model files.
 _OWN_SETSTATE = {("xgboost.core", "Booster"), ("lightgbm.basic", "Booster"), ("sklearn.tree._tree", "Tree")}
 _ADVICE = (
-    "Save it again with skops.io.dump(estimator, 'model.skops'), or with the estimator's own format. An "
-    "operator who trusts every file can set ALLOW_UNSAFE_CHECKPOINTS=true."
+    "Save it again with skops.io.dump(estimator, 'model.skops'), or in the estimator's own format. "
+    "An operator who trusts every file can set ALLOW_UNSAFE_CHECKPOINTS=true."
 )
 
 
@@ -66,8 +66,9 @@ def load(file: IO[bytes]) -> Any:
         raise refusal(str(exc)) from exc
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The pickle cannot be read ({type(exc).__name__}: {str(exc)[:200]}): it was cut short, or holds "
-            "what is not supported here. Upload it again, or save the estimator with skops.io.dump."
+            f"The pickle is not readable ({type(exc).__name__}: {str(exc)[:200]}): it was cut "
+            "short, or contains something that is not supported. Upload it again, or save the "
+            "estimator with skops.io.dump."
         ) from exc
 
 
@@ -112,7 +113,7 @@ class _Gate(pickle._Unpickler):
             return getattr(import_module(known[0]), known[1])
         except (ImportError, AttributeError) as exc:
             raise InvalidSource(
-                f"The pickle needs {module}.{name}, which the versions installed here do not have."
+                f"The pickle needs {module}.{name}, which the installed versions do not have."
             ) from exc
 
     def get_extension(self, code: int) -> None:
@@ -209,7 +210,7 @@ def require_attributes(cls: type, state: Any) -> None:
     for name in state:
         hidden = inspect.getattr_static(cls, name, None)
         if name.startswith("__") or inspect.isroutine(hidden) or isinstance(hidden, (classmethod, property)):
-            raise Rejected(f"an attribute {name[:60]!r} in place of a method of {_name(cls)}")
+            raise Rejected(f"an attribute {name[:60]!r} that replaces a method of {_name(cls)}")
 
 
 def _require_handle(state: dict[str, Any]) -> None:
@@ -221,7 +222,7 @@ def _require_handle(state: dict[str, Any]) -> None:
 
 def _require_state(state: Any) -> None:
     if type(state) is not dict or not all(type(name) is str for name in state):
-        raise Rejected("a state that is no plain dictionary")
+        raise Rejected("a state that is not a plain dictionary")
 
 
 def _guarded(opcode: bytes, position: Callable[[Any], Any], kinds: tuple[type, ...]) -> None:

@@ -27,7 +27,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """
     if options.get("inputs") is not None:
         raise UnsupportedOption(
-            "The option inputs is for checkpoints that do not record them: an exported program does.",
+            "The option inputs is only for checkpoints that do not record their inputs; an "
+            "exported program does. Remove it.",
             allowed=None,
             option="inputs",
         )
@@ -113,7 +114,7 @@ def _require_eval(program: Any) -> None:
         position = _TRAINING_FLAG.get(str(node.target))
         if position is not None and len(node.args) > position and node.args[position] is True:
             raise InvalidSource(
-                "The program was exported in training mode, where its answers are random. Call "
+                "The program was exported in training mode, so its outputs are random. Call "
                 "model.eval() before torch.export.export and upload the new file."
             )
 

@@ -83,13 +83,13 @@ def check(path: Path) -> None:
         if samples:
             torch.load(io.BytesIO(samples), weights_only=True)
     except pickle.UnpicklingError as exc:
-        raise _refusal("example inputs that are more than tensors") from exc
+        raise _refusal("example inputs other than tensors") from exc
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as exc:
         raise as_limit(exc) or InvalidSource("The .pt2 file is damaged. Upload it again.") from exc
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The .pt2 file is not laid out as torch.export.save of torch 2.13 does it ({reason(exc)}). "
-            f"{SAVE_AS_PROGRAM}"
+            f"The .pt2 file does not have the layout that torch.export.save of torch 2.13 writes "
+            f"({reason(exc)}). {SAVE_AS_PROGRAM}"
         ) from exc
 
 
@@ -100,7 +100,7 @@ def check_parts(names: Collection[str], read: Callable[[str], bytes]) -> None:
         UnsafeCheckpoint, InvalidSource: as ``check``.
         ValueError, KeyError, TypeError, AttributeError, RecursionError: it is no program of torch.export.
     """
-    _require(len({name.lower() for name in names}) == len(names), "two parts of one name")
+    _require(len({name.lower() for name in names}) == len(names), "two parts with the same name")
     for name in names:
         _require(_MEMBERS.fullmatch(name), f"the part {name}")
     for payload in (json.loads(read(name)) for name in names if name.endswith("_config.json")):

@@ -59,9 +59,9 @@ def scan(path: Path) -> dict[str, Any]:
             )
         found: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        found = _unknown(f"The scanners were not done after {_TIMEOUT_S} s.")
+        found = _unknown(f"The scanners did not finish within {_TIMEOUT_S} s.")
     except (OSError, ValueError):
-        found = _unknown("The scanners ended without an answer: the file is too large or malformed.")
+        found = _unknown("The scanners ended without a result: the file is too large or malformed.")
     return {"format": kind_of(path), "globals": [], "issues": [], "scanners": _versions()} | found
 
 
@@ -92,7 +92,7 @@ def _look(path: Path) -> dict[str, Any]:
     for label, data, complete in _pickles(path, issues):
         whole = whole and complete
         if not complete:
-            issues.append(f"{label}: only its first {len(data):,} bytes were looked at.")
+            issues.append(f"{label}: only its first {len(data):,} bytes were read.")
         for advise in (_picklescan, _fickling):
             bad, found, said = advise(label, data, complete)
             harmful = harmful or bad
@@ -102,7 +102,7 @@ def _look(path: Path) -> dict[str, Any]:
             issues.append(f"{label}: {wrong}")
     if _JOBLIB in names:
         issues.append(
-            "Arrays of joblib stand between the instructions: what follows the first was not looked at."
+            "joblib arrays are stored between the instructions: the part after the first array was not read."
         )
     strange = [name for name in names if not _is_data(name)]
     kind = kind_of(path)
@@ -113,8 +113,8 @@ def _look(path: Path) -> dict[str, Any]:
         issues.append(str(exc))
     safe = False if harmful else True if whole and not issues and not strange else None
     if strange and not harmful:
-        issues.append(f"It names {strange[0][:80]}, which is not known as data.")
-    reason = f"It was read whole as data of the kind {kind}." if safe else issues[0]
+        issues.append(f"It refers to {strange[0][:80]}, which is not a known data type.")
+    reason = f"It was read completely as data of the kind {kind}." if safe else issues[0]
     return verdict(safe, reason) | {
         "globals": sorted(names)[:_GLOBALS],
         "issues": list(dict.fromkeys(issues))[:_ISSUES],
@@ -130,7 +130,7 @@ def _end(data: bytes) -> str | None:
     except ValueError:
         return "the pickle has no end."
     more = len(data) - file.tell()
-    return f"{more:,} bytes stand behind the end of the pickle." if more else None
+    return f"{more:,} bytes follow the end of the pickle." if more else None
 
 
 def _is_data(name: str) -> bool:
@@ -172,7 +172,7 @@ def _pickles_inside(
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if len(members) > _MEMBERS:
-                issues.append(f"Only the first {_MEMBERS:,} of {len(members):,} parts were looked at.")
+                issues.append(f"Only the first {_MEMBERS:,} of {len(members):,} parts were read.")
             for member in members[:_MEMBERS]:
                 with archive.open(member) as part:
                     data = part.read(4096)
@@ -186,7 +186,7 @@ def _pickles_inside(
                 if not inner:
                     yield name, data, whole
                 elif within or not whole:
-                    issues.append(f"The archive {name} in the archive was not looked at.")
+                    issues.append(f"The archive {name} inside the archive was not read.")
                 else:
                     yield from _pickles_inside(io.BytesIO(data), f"{name}/", issues, left)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as exc:
@@ -216,12 +216,12 @@ def _picklescan(label: str, data: bytes, complete: bool) -> tuple[bool, list[str
     try:
         result = scan_pickle_bytes(io.BytesIO(data), label)
     except Exception as exc:
-        return False, [], [f"{label}: picklescan does not understand it ({type(exc).__name__})."]
+        return False, [], [f"{label}: picklescan cannot parse it ({type(exc).__name__})."]
     found = [f"{one.module}.{one.name}" for one in result.globals]
     bad = [f"{one.module}.{one.name}" for one in result.globals if one.safety == SafetyLevel.Dangerous]
-    said = [f"{label}: picklescan calls {name} dangerous." for name in bad]
+    said = [f"{label}: picklescan reports {name} as dangerous." for name in bad]
     if result.scan_err and complete and _JOBLIB not in found:
-        said.append(f"{label}: picklescan cannot read it to its end.")
+        said.append(f"{label}: picklescan cannot read it to the end.")
     return bool(bad), found, said
 
 
@@ -250,7 +250,7 @@ def _main(path: str, own: str) -> int:
     try:
         found = _look(Path(path))
     except (MemoryError, RecursionError):
-        found = _unknown("The scanners gave up: too large or too deep.")
+        found = _unknown("The scanners stopped: too large or too deeply nested.")
     sys.stdout.write(json.dumps(found))
     return 0
 

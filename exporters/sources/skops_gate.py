@@ -92,8 +92,8 @@ def load(path: Path) -> Any:
         raise InvalidSource("The .skops file is damaged. Upload it again.") from exc
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The .skops file cannot be read: {str(exc).strip()[:200]}. Write it with the versions of "
-            "scikit-learn and skops that are installed here or older."
+            f"The .skops file is not readable: {str(exc).strip()[:200]}. Write it with the "
+            "installed versions of scikit-learn and skops, or older ones."
         ) from exc
 
 
@@ -109,9 +109,11 @@ def check(path: Path) -> set[str]:
         if sum(member.file_size for member in members) > LIMIT_BYTES:
             raise InvalidSource(f"The .skops file unpacks to more than {LIMIT_BYTES:,} bytes.")
         if len({member.filename for member in members}) != len(members):
-            raise InvalidSource("The .skops file holds one name twice, which skops.io.dump never writes.")
+            raise InvalidSource(
+                "The .skops file contains the same name twice, which skops.io.dump never writes."
+            )
         if archive.getinfo("schema.json").file_size > _SCHEMA_LIMIT_BYTES:
-            raise InvalidSource("The schema of the .skops file is larger than anything real.")
+            raise InvalidSource("The schema of the .skops file is too large.")
         schema = json.loads(archive.read("schema.json"))
         return _trusted(schema, archive)
 
@@ -145,7 +147,7 @@ def _named(entry: dict[str, Any]) -> tuple[Any, Any, Any]:
     return entry.get("__module__"), entry.get("__class__"), entry.get("__loader__")
 
 
-_ADVICE = "Only estimators of scikit-learn, XGBoost and LightGBM, and their parts, are loaded."
+_ADVICE = "Only estimators of scikit-learn, XGBoost and LightGBM, and their parts, can be loaded."
 
 
 def _refusal(what: str) -> UnsafeCheckpoint:
@@ -170,7 +172,7 @@ def _check_booster(entry: dict[str, Any], schema: Any, archive: zipfile.ZipFile)
     numbers = [one.get("__id__") for one in _entries(schema) if one.get("__loader__") != "CachedNode"]
     ours = [one["__id__"] for one in (entry, content, model) if one.get("__id__") is not None]
     if any(numbers.count(one) > 1 for one in ours):
-        raise _refusal("a Booster that is there twice")
+        raise _refusal("a Booster that occurs twice")
     if loader == "JsonNode":
         boosters.check_lightgbm(json.loads(model["content"]))
     else:

@@ -53,8 +53,8 @@ def _read_safetensors(path: Path) -> Any:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The safetensors file cannot be read: {str(exc)[:200]}. Upload it again if it was cut short; "
-            "save weights in dtypes that torch has."
+            f"The safetensors file is not readable: {str(exc)[:200]}. If it was cut short, upload "
+            "it again; save weights in dtypes that torch supports."
         ) from exc
 
 
@@ -67,7 +67,7 @@ def _read_pickled(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise UnsafeCheckpoint(
-            f"The file holds more than weights, and loading that could run code in it. {_ADVICE}"
+            f"The file contains more than weights, and loading it could run code. {_ADVICE}"
         ) from exc
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
@@ -79,12 +79,13 @@ def _plain(found: Any) -> dict[str, Any]:
     import torch
 
     if not isinstance(found, dict) or not found:
-        raise InvalidSource(f"The file holds no dictionary of weights. {_ADVICE}")
+        raise InvalidSource(f"The file contains no dictionary of weights. {_ADVICE}")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InvalidSource(
-                f"The file holds {str(name)[:80]!r}, a {type(value).__name__}, where the weights should be. "
-                f"They are looked for at its top, or under {', '.join(_WRAPPERS)}. {_ADVICE}"
+                f"The file contains {str(name)[:80]!r}, a {type(value).__name__}, instead of "
+                f"weights. Weights must be at the top level, or under {', '.join(_WRAPPERS)}. "
+                f"{_ADVICE}"
             )
     weights: dict[str, Any] = dict(found)
     for prefix in _PREFIXES:

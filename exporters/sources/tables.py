@@ -202,8 +202,8 @@ def _in_order(name: str, lists: list[list[Any]]) -> tuple[str, ...]:
     """Return all texts of a column in an order that keeps the order of each part's categories."""
     if not all(isinstance(text, str) for texts in lists for text in texts):
         raise InvalidSource(
-            f"The column {name!r} mixes texts with other values in its categories. Convert all of them to "
-            "texts, fit and save again."
+            f"The column {name!r} mixes texts and other values in its categories. Convert all of "
+            "them to texts, fit and save again."
         )
     union = sorted({text for texts in lists for text in texts})
     if not all(texts == sorted(texts) for texts in lists):
@@ -211,8 +211,8 @@ def _in_order(name: str, lists: list[list[Any]]) -> tuple[str, ...]:
         union = [*longest, *(text for text in union if text not in longest)]
     if any([text for text in union if text in texts] != texts for texts in lists):
         raise InvalidSource(
-            f"Two encoders of the column {name!r} have its categories in different orders. Give both the "
-            "same order, fit and save again."
+            f"Two encoders of the column {name!r} list its categories in different orders. Give "
+            "both the same order, fit and save again."
         )
     return tuple(union)
 
@@ -267,8 +267,8 @@ def _refuse_others(estimator: Any, readers: list[tuple[Any, Places]]) -> None:
             continue
         if isinstance(getattr(part, "categories_", []), list) and any(map(_are_texts, _values(part))):
             raise InvalidSource(
-                f"A {type(part).__name__} encodes strings that another step of the pipeline made. Encode the "
-                "columns of strings first, in a ColumnTransformer."
+                f"A {type(part).__name__} encodes strings that another step of the pipeline "
+                "produces. Encode the columns of strings first, in a ColumnTransformer."
             )
 
 

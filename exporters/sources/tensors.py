@@ -52,7 +52,7 @@ def flatten_outputs(value: Any, inputs: Collection[str]) -> dict[str, Any]:
     named = dict(pairs)
     if not pairs or len(named) != len(pairs):
         raise InvalidSource(
-            "The model returns no tensor, or two under one name. Return a tensor or a flat dictionary."
+            "The model returns no tensor, or two with the same name. Return a tensor or a flat dictionary."
         )
     return named
 

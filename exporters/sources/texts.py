@@ -64,9 +64,9 @@ class Texts:
             wrong = np.flatnonzero((ours != theirs).any(axis=1))
             if len(wrong):
                 raise InvalidSource(
-                    f"The terms of the text {texts[wrong[0]][:80]!r} are counted otherwise than by the "
-                    f"model's {type(vectorizer).__name__}, whose dtype is {vectorizer.dtype}. Fit it with "
-                    "its default dtype."
+                    f"The model's {type(vectorizer).__name__} counts the terms of the text "
+                    f"{texts[wrong[0]][:80]!r} differently, because its dtype is {vectorizer.dtype}. "
+                    "Fit it with its default dtype."
                 )
             blocks.append(ours)
         rows = np.hstack(blocks)
@@ -163,8 +163,8 @@ def of(estimator: Any) -> Texts | None:
     total = sum(len(declared[place]["terms"]) for place in unique)
     if total > _MOST_TERMS:
         raise InvalidSource(
-            f"The vectorizers know {total:,} terms; a row of counts has {_MOST_TERMS:,} at most. Fit with "
-            "max_features or a larger min_df."
+            f"The vectorizers know {total:,} terms, but a row of counts can have at most "
+            f"{_MOST_TERMS:,}. Fit with max_features or a larger min_df."
         )
     ends = np.cumsum([len(declared[place]["terms"]) for place in unique]).tolist()
     starts = dict(zip(unique, [0, *ends[:-1]], strict=True))
@@ -205,17 +205,18 @@ def _declared(vectorizer: Any) -> dict[str, Any]:
     places = vectorizer.vocabulary_
     shortest, longest = vectorizer.ngram_range
     if not places or not all(isinstance(term, str) for term in places):
-        raise InvalidSource("A vectorizer has no terms, or terms that are no texts. Fit it on texts.")
+        raise InvalidSource("A vectorizer has no terms, or terms that are not texts. Fit it on texts.")
     if not 1 <= shortest <= longest <= _LONGEST_TERM:
         raise InvalidSource(
-            f"A vectorizer's ngram_range is {vectorizer.ngram_range}; it lies within 1 and {_LONGEST_TERM}. "
-            "Fit with a smaller one."
+            f"A vectorizer's ngram_range is {vectorizer.ngram_range}; only ranges within 1 and "
+            f"{_LONGEST_TERM} are supported. Fit with a smaller one."
         )
     by_word = vectorizer.analyzer == "word"
     if callable(vectorizer.analyzer) or vectorizer.preprocessor or vectorizer.tokenizer:
         raise InvalidSource(
-            "A vectorizer calls a function of its own (analyzer, preprocessor or tokenizer), which a package "
-            "does not have. Fit it with the analyzer 'word', 'char' or 'char_wb' and its options."
+            "A vectorizer calls a custom function (analyzer, preprocessor or tokenizer), which a "
+            "package cannot contain. Fit it with the analyzer 'word', 'char' or 'char_wb' and its "
+            "options."
         )
     check_tokens(vectorizer.token_pattern if by_word else None)
     stop_words = vectorizer.get_stop_words() if by_word else None
@@ -253,12 +254,13 @@ def _require_front(part: Any) -> None:
     for holder in parts(part):
         if hasattr(holder, "transformers_") and any(map(_is_fitted, parts(holder))):
             raise InvalidSource(
-                "A vectorizer in a ColumnTransformer reads a column of texts beside others, which is not "
-                "supported. Put the vectorizer at the front of a pipeline of its own that takes texts alone."
+                "A vectorizer in a ColumnTransformer reads a column of texts next to other "
+                "columns, which is not supported. Put the vectorizer at the front of a separate "
+                "pipeline that takes texts only."
             )
         steps = [step for _, step in getattr(holder, "steps", ()) if not is_passthrough(step)]
         if any(_is_fitted(one) for step in steps[1:] for one in parts(step)):
             raise InvalidSource(
-                "A vectorizer reads what another step of the pipeline made. Put it at the front, where it "
-                "reads the texts as they come in."
+                "A vectorizer reads the output of another step of the pipeline. Put it at the "
+                "front, where it reads the original texts."
             )

@@ -70,8 +70,8 @@ def read(path: Path, extra: dict[str, str] | None = None) -> Any:
         module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra).eval()
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            "torch cannot read the TorchScript file: it was cut short, or written by a newer torch. Save "
-            "it again with torch.jit.save and upload that."
+            "torch cannot read the TorchScript file: it was cut short, or written by a newer "
+            "torch. Save it again with torch.jit.save and upload that."
         ) from exc
     torchscript_gate.check_graph(module)
     return module

@@ -42,12 +42,13 @@ def check_archive(path: Path) -> None:
         names = reader.get_all_records()
         if len({name.lower() for name in names}) != len(names):
             raise UnsafeCheckpoint(
-                "The TorchScript file holds two parts of one name, which is refused: torch could read "
-                "another one than was checked. Save the model again with torch.jit.save."
+                "The TorchScript file contains two parts with the same name, which is refused: "
+                "torch could read the part that was not checked. Save the model again with "
+                "torch.jit.save."
             )
         if "model.json" in {name.lower() for name in names}:
             raise InvalidSource(
-                "The TorchScript file is of a torch before 1.2. Save it again with a newer one."
+                "The TorchScript file was written by a torch before 1.2. Save it again with a newer version."
             )
         for name in names:
             if name.lower().endswith(_READ_BY_TORCH):
@@ -90,7 +91,7 @@ def check_graph(module: Any) -> None:
                     raise _refusal(
                         f"uses {kind[:80]}",
                         kind[:80],
-                        "it can reach beyond the model, or is not known to be safe",
+                        "it can access more than the model, or is not known to be safe",
                     )
 
 

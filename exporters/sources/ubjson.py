@@ -52,7 +52,7 @@ class _Reader:
         kind, count = self._header()
         if kind is not None:
             if count is None or kind not in _NUMBERS:
-                raise ValueError("an array of no known type")
+                raise ValueError("an array without a known type")
             return self._numbers(kind, count)
         if count is not None:
             return [self.value(depth + 1) for _ in range(count)]
@@ -64,7 +64,7 @@ class _Reader:
     def _object(self, depth: int) -> dict[str, Any]:
         kind, count = self._header()
         if kind is not None:
-            raise ValueError("an object of one type")
+            raise ValueError("an object with a single type")
         found: dict[str, Any] = {}
         while len(found) < count if count is not None else not self._ends(b"}"):
             name = self._text()

@@ -55,8 +55,9 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
         raise
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
-            f"The Ultralytics checkpoint cannot be used: {type(exc).__name__}: {str(exc).strip()[:200]}. It "
-            "may be damaged, or of a newer Ultralytics than is installed here."
+            f"The Ultralytics checkpoint cannot be used: {type(exc).__name__}: "
+            f"{str(exc).strip()[:200]}. It may be damaged, or written by a newer Ultralytics than "
+            "the installed one."
         ) from exc
     source = eager.load("ultralytics", eager.Network(exported, (spec,), classes=names))
     return replace(source, preprocessing=before, postprocessing=after)
@@ -77,7 +78,9 @@ def _prepare(model: Any) -> tuple[str, Any]:
 
     task = _TASKS.get(model.stands_for[1])
     if task is None:
-        raise InvalidSource(f"A {model.stands_for[1]} is not exported; {', '.join(_TASKS.values())} are.")
+        raise InvalidSource(
+            f"A {model.stands_for[1]} is not supported; supported are {', '.join(_TASKS.values())}."
+        )
     ultralytics_gate.revive(model)
     model.__dict__.pop("criterion", None)
     with quiet():
@@ -91,9 +94,9 @@ def _input(options: Mapping[str, Any], checkpoint: Mapping[str, Any], model: Any
         fits = len(spec.shape) == 4 and spec.shape[1] == 3 and spec.dtype == "float32"
         if not fits or not all(isinstance(side, int) and side % step == 0 for side in spec.shape[2:]):
             raise UnsupportedOption(
-                "A network of Ultralytics takes float32 images of the shape [batch, 3, height, width], where "
-                f"height and width are multiples of {step}, not names: its grid is made for one size. Send "
-                f"{_EXAMPLE}.",
+                "An Ultralytics network takes float32 images of the shape [batch, 3, height, "
+                f"width], where height and width are numbers that are multiples of {step}, not "
+                f"names, because its grid has one fixed size. Send {_EXAMPLE}.",
                 allowed=_EXAMPLE,
                 option="inputs",
             )
@@ -102,12 +105,14 @@ def _input(options: Mapping[str, Any], checkpoint: Mapping[str, Any], model: Any
     if isinstance(trained, ultralytics_gate.StandIn):  # a namespace
         trained = trained.__dict__
     if not isinstance(trained, dict):
-        raise InvalidSource("The checkpoint's train_args are no dictionary. Save it with YOLO(...).save().")
+        raise InvalidSource(
+            "The train_args of the checkpoint are not a dictionary. Save it with YOLO(...).save()."
+        )
     size = trained.get("imgsz") or (224 if task == "classify" else 640)
     height, width = size if isinstance(size, (list, tuple)) and len(size) == 2 else (size, size)
     if not all(type(side) is int and 1 <= side <= 8192 for side in (height, width)):
         raise InvalidSource(
-            f"The checkpoint was trained with the image size {str(size)[:60]}, which makes no sense."
+            f"The checkpoint was trained with the image size {str(size)[:60]}, which is not valid."
         )
     stride = _stride(model)
     sides: list[Any] = [height, width]

@@ -95,18 +95,19 @@ def read(path: Path) -> tuple[dict[str, Any], Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         refused = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - set(allowed))
-        what = refused[0] if refused else "an instruction that is not needed to store a network"
+        what = refused[0] if refused else "an instruction that storing a network does not need"
         raise UnsafeCheckpoint(
-            f"The Ultralytics checkpoint contains {what[:120]}, which is refused: loading it could run code. "
-            f"Only networks of the layers that Ultralytics' own models have are loaded. {SAVE_AS_PROGRAM}",
+            f"The Ultralytics checkpoint contains {what[:120]}, which is refused: loading it could "
+            "run code. Only networks with the layers of Ultralytics' own models can be loaded. "
+            f"{SAVE_AS_PROGRAM}",
             refused=what[:120],
         ) from exc
     if not isinstance(checkpoint, dict):
-        raise InvalidSource("The file is no Ultralytics checkpoint: it holds no dictionary.")
+        raise InvalidSource("The file is not an Ultralytics checkpoint: it contains no dictionary.")
     model = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(model, StandIn) or model.stands_for[0] != "ultralytics.nn.tasks":
         raise InvalidSource(
-            "The Ultralytics checkpoint holds no network. Save it with YOLO(...).save('model.pt')."
+            "The Ultralytics checkpoint contains no network. Save it with YOLO(...).save('model.pt')."
         )
     return checkpoint, model
 

@@ -110,24 +110,26 @@ def require(path: Path, kind: str | None) -> None:
         NotUnderstood.
     """
     if kind in _PROGRAMS.values():
-        raise NotUnderstood(f"It is {kind}, and no model.", harmful=True)
+        raise NotUnderstood(f"It is {kind}, not a model.", harmful=True)
     if kind is not None and kind.startswith("pickle"):
         if zipfile.is_zipfile(path):
-            raise NotUnderstood("An archive follows the pickle: readers differ on which of them the file is.")
+            raise NotUnderstood(
+                "An archive follows the pickle, so programs can differ on which of the two they read."
+            )
         return
     check = _CHECKS.get(kind or "")
     if check is None:
         raise NotUnderstood(
-            f"Files of the kind {kind} are not read here." if kind else "The kind of file is not known."
+            f"Files of the kind {kind} are not read." if kind else "The kind of file is not known."
         )
     try:
         check(path)
     except NotUnderstood:
         raise
     except ExportError as exc:
-        raise NotUnderstood(f"The gate of its kind refuses it: {str(exc)[:200]}") from exc
+        raise NotUnderstood(f"The check for its kind of file rejects it: {str(exc)[:200]}") from exc
     except (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise NotUnderstood(f"It is no whole file of the kind {kind}.") from exc
+        raise NotUnderstood(f"It is not a complete file of the kind {kind}.") from exc
 
 
 def _whole(path: Path) -> bytes:
@@ -158,7 +160,7 @@ def _require_npy(file: IO[bytes]) -> None:
     length = int.from_bytes(head[8:10] if head[6] == 1 else head[8:12], "little")
     header = head[10 : 12 + length].decode("latin-1")
     if "fortran_order" not in header or not _NPY_TYPE.search(header):
-        raise NotUnderstood("An array holds objects, or fields of several types.")
+        raise NotUnderstood("An array contains objects, or fields of several types.")
 
 
 def _safetensors(path: Path) -> None:
@@ -190,16 +192,20 @@ def _onnx(path: Path) -> None:
 def _hdf5(path: Path) -> None:
     with path.open("rb") as file:
         if _LAMBDA.search(file.read(_READ_BYTES)):
-            raise NotUnderstood("A Lambda layer of Keras holds code that loading it runs.", harmful=True)
-    raise NotUnderstood("Files of Keras are not read here.")
+            raise NotUnderstood(
+                "A Lambda layer of Keras contains code that runs when it is loaded.", harmful=True
+            )
+    raise NotUnderstood("Keras files are not read.")
 
 
 def _keras(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         config = archive.read("config.json") if "config.json" in archive.namelist() else b""
     if _LAMBDA.search(config):
-        raise NotUnderstood("A Lambda layer of Keras holds code that loading it runs.", harmful=True)
-    raise NotUnderstood("Files of Keras are not read here.")
+        raise NotUnderstood(
+            "A Lambda layer of Keras contains code that runs when it is loaded.", harmful=True
+        )
+    raise NotUnderstood("Keras files are not read.")
 
 
 def _torchscript(path: Path) -> None:
@@ -211,7 +217,7 @@ def _torch(path: Path) -> None:
         for name in archive.namelist():
             inside = name.partition("/")[2] or name
             if not (inside.endswith(".pkl") or _TORCH_PART.fullmatch(inside)):
-                raise NotUnderstood(f"The part {name[:80]!r} is of no known kind.")
+                raise NotUnderstood(f"The part {name[:80]!r} is not of a known kind.")
 
 
 def _npz(path: Path) -> None:
@@ -231,7 +237,7 @@ def _skops(path: Path) -> None:
                 with archive.open(name) as part:
                     _require_npy(part)
             elif name != "schema.json" and not name.endswith((".npz", ".bin")):
-                raise NotUnderstood(f"The part {name[:80]!r} is of no known kind.")
+                raise NotUnderstood(f"The part {name[:80]!r} is not of a known kind.")
 
 
 def _pt2(path: Path) -> None:
@@ -251,9 +257,9 @@ def _one_archive(path: Path) -> zipfile.ZipFile:
         file.seek(-22, 2)
         last = file.read(4)
     if first != b"PK\x03\x04" or min(one.header_offset for one in members) or last != b"PK\x05\x06":
-        raise NotUnderstood("There is something before or behind the archive.")
+        raise NotUnderstood("There are bytes before or after the archive.")
     if len({one.filename.lower() for one in members}) != len(members):
-        raise NotUnderstood("Two parts of the archive have one name.")
+        raise NotUnderstood("Two parts of the archive have the same name.")
     return archive
 
 

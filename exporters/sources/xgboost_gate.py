@@ -145,4 +145,4 @@ def _integer(text: Any) -> int:
 
 def _require(condition: bool, what: str) -> None:
     if not condition:
-        raise ValueError(f"XGBoost writes no such {what}")
+        raise ValueError(f"not as XGBoost writes it: {what}")

@@ -56,7 +56,10 @@ class Language:
 
     def refusal(self, format_name: str, dtypes: Collection[str]) -> str:
         lacking = sorted(self.lacks.get(format_name, frozenset()).intersection(dtypes))
-        return self.why_not.get(format_name) or f"The runtime's package for it takes no {', '.join(lacking)}."
+        return (
+            self.why_not.get(format_name)
+            or f"The runtime's package for it does not support {', '.join(lacking)}."
+        )
 
     @property
     def wrapper(self) -> str:
@@ -66,10 +69,10 @@ class Language:
         return [file for file in self.files if format_name in self.only.get(file, self.formats)]
 
 
-_OF_PYTHON = "Python alone can open it: the file holds weights or objects of Python's, not a program."
-_OF_TORCH = "torch alone loads an exported program, from Python. Export torchscript or onnx."
-_OF_APPLE = "Core ML exists on Apple's systems only. Export onnx or tflite."
-_OF_NVIDIA = "TensorRT runs on NVIDIA's GPUs, which such a device does not have. Export onnx."
+_OF_PYTHON = "Only Python can open it: the file contains weights or Python objects, not a program."
+_OF_TORCH = "Only torch can load an exported program, from Python. Export torchscript or onnx."
+_OF_APPLE = "Core ML only exists on Apple's systems. Export onnx or tflite."
+_OF_NVIDIA = "TensorRT only runs on NVIDIA GPUs, which such a device does not have. Export onnx."
 LANGUAGES: Mapping[str, Language] = {
     "python": Language(
         ("model_wrapper.py", "example.py", "requirements.txt"),
@@ -82,7 +85,7 @@ LANGUAGES: Mapping[str, Language] = {
         ("model_wrapper.cpp", "model_wrapper.h", "processing.cpp", "replay.cpp", "CMakeLists.txt"),
         frozenset({"onnx", "openvino", "torchscript", "tflite", "tensorrt"}),
         why_not={
-            "coreml": "Core ML is an Objective-C framework; the Swift wrapper opens it.",
+            "coreml": "Core ML is an Objective-C framework; use the Swift wrapper.",
             "pt2": _OF_TORCH,
             "pytorch": _OF_PYTHON,
             "pickle": _OF_PYTHON,
@@ -191,7 +194,8 @@ def write(
 
 def _wrong_size(name: str, label: str, dimension: Dimension) -> str:
     return (
-        f"The axis {label} of the input {name} has a size that the model does not take: {text_of(dimension)}."
+        f"The axis {label} of the input {name} has a size that the model does not accept: "
+        f"{text_of(dimension)}."
     )
 
 

@@ -122,5 +122,5 @@ class AuditLog:
         try:
             entries = tuple(AuditEntry.from_json(entry) for entry in data["entries"])
         except (KeyError, TypeError) as exc:
-            raise UnexpectedAnswer(f"The service's answer is no audit log: {exc!r}.") from exc
+            raise UnexpectedAnswer(f"The service's response is not an audit log: {exc!r}.") from exc
         return cls(entries=entries, next_cursor=data.get("next_cursor"), raw=data)

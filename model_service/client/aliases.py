@@ -27,7 +27,7 @@ class AliasCalls(Calls):
         """Return the aliases of a name, those of its highest version first."""
         answer = self._transport.json("GET", "/api/v1/aliases", query={"name": name})
         if not isinstance(answer.get("aliases"), list):
-            raise UnexpectedAnswer("The service's answer is no list of aliases.")
+            raise UnexpectedAnswer("The service's response is not a list of aliases.")
         return [Alias.from_json(alias) for alias in answer["aliases"]]
 
 

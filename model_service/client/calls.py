@@ -52,6 +52,8 @@ def wait(
             return job
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise WaitTimedOut(job, f"{job.id} is still {job.status} after {timeout_s:g} s; it goes on.")
+            raise WaitTimedOut(
+                job, f"{job.id} is still {job.status} after {timeout_s:g} s; it continues to run."
+            )
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.3, _LONGEST_POLL_S)

@@ -110,7 +110,7 @@ class DatasetCalls(Calls):
     def list_dataset_files(self, dataset_id: str) -> list[FileMetadata]:
         answer = self._transport.json("GET", f"{_url(dataset_id)}/files")
         if not isinstance(answer.get("files"), list):
-            raise UnexpectedAnswer("The service's answer is no list of files.")
+            raise UnexpectedAnswer("The service's response is not a list of files.")
         return [FileMetadata.from_json(file) for file in answer["files"]]
 
     def delete_dataset_file(

@@ -48,9 +48,9 @@ class DeploymentCalls(Calls):
         """
         routes = {"export_job_id": export_job_id, "traffic": traffic, "models": models, "ensemble": ensemble}
         if not name:
-            raise InvalidArgument("A deployment takes a name.")
+            raise InvalidArgument("A deployment needs a name.")
         if sum(route is not None for route in routes.values()) != 1:
-            raise InvalidArgument(f"A deployment takes exactly one of {', '.join(routes)}.")
+            raise InvalidArgument(f"A deployment needs exactly one of {', '.join(routes)}.")
         data = {"name": name, **routes, "override_verification": override_verification, **fields}
         given = {field: value for field, value in data.items() if value is not None}
         return Deployment.from_json(self._transport.create(DEPLOYMENTS, given))
@@ -221,7 +221,7 @@ class DeploymentCalls(Calls):
         seen = wait(lambda: self.get_deployment(deployment_id), ended, timeout_s)
         if seen.gave_up(wanted) or not seen.serves(wanted):
             reason = seen.error_message or "the service gave no reason."
-            what = f"Revision {wanted} of deployment {seen.id} was given up"
+            what = f"Revision {wanted} of deployment {seen.id} failed to load and was abandoned"
             if not seen.gave_up(wanted):
                 what = f"Deployment {seen.id} is {seen.status}"
             raise DeploymentFailed(seen, f"{what}: {reason}", "deployment_failed")

@@ -175,14 +175,14 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
 
 
 _BY_PROXY = {
-    401: "It asks for a sign-in of its own, which the client does not have.",
-    403: "It does not let this request through.",
-    407: "It asks for a sign-in of its own, which the client does not have.",
-    413: "The body is larger than it lets through: raise its limit (nginx: client_max_body_size), or upload "
-    "the file in parts, as the client does above 64 MiB.",
+    401: "It requires a sign-in of its own, which the client does not support.",
+    403: "It does not allow this request.",
+    407: "It requires a sign-in of its own, which the client does not support.",
+    413: "The body is larger than the proxy allows: raise its limit (nginx: client_max_body_size), or "
+    "upload the file in parts, as the client does above 64 MiB.",
     502: "It cannot reach the service behind it: is it running?",
-    503: "It has no service behind it at the moment.",
-    504: "The service behind it did not answer in the time that it allows: raise its timeout (nginx: "
+    503: "The service behind it is not available at the moment.",
+    504: "The service behind it did not respond within the proxy's timeout: raise it (nginx: "
     "proxy_read_timeout).",
 }
 
@@ -214,4 +214,4 @@ def from_answer(status: int, body: bytes, request_id: str | None, server: str | 
 def _of_proxy(status: int, server: str | None) -> str:
     named = f" ({server[:60]})" if server else ""
     what = _BY_PROXY.get(status, "Its log has the reason.")
-    return f"A proxy{named} answered {status} in place of the service. {what}"
+    return f"A proxy{named} responded with {status} instead of the service. {what}"

@@ -127,10 +127,12 @@ class ExportCalls(Calls):
             if response.status == 204:  # ``after`` is the event of its end
                 return
             if not response.headers.get("Content-Type", "").startswith(EVENTS):
-                raise UnexpectedAnswer("The service has no events of this export to send.")
+                raise UnexpectedAnswer("The service has no events for this export.")
             yield from parse(response)
         except HTTPError as exc:
-            raise ConnectionFailed(f"The events of export {job_id} broke off: {exc}.") from exc
+            raise ConnectionFailed(
+                f"The connection that sends the events of export {job_id} broke: {exc}."
+            ) from exc
         finally:
             response.close()
 

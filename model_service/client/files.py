@@ -99,7 +99,7 @@ class FileCalls(Calls):
         """Return the id of the version ``model_id`` (an alias may move at any time), and its files."""
         answer = self._transport.json("GET", f"{model_url(model_id)}/files")
         if not isinstance(answer.get("files"), list) or not isinstance(answer.get("model_id"), str):
-            raise UnexpectedAnswer("The service's answer is no list of files.")
+            raise UnexpectedAnswer("The service's response is not a list of files.")
         return answer["model_id"], [FileMetadata.from_json(file) for file in answer["files"]]
 
     def delete_file(self, model_id: str, path: str, *, confirm: Sequence[str] = ()) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class FileCalls(Calls):
         url = f"{model_url(model_id)}/download" if path is None else _file_url(model_id, path)
         answer = self._transport.json("POST", f"{url}/presign", data={"expires_in_s": expires_in_s})
         if not isinstance(answer.get("url"), str):
-            raise UnexpectedAnswer("The service signed a URL and did not say it.")
+            raise UnexpectedAnswer("The service's response has no signed URL.")
         return str(answer["url"])
 
     def download_model(
@@ -217,5 +217,5 @@ def _segments(path: str) -> list[str]:
     """Split a path. Raises UnexpectedAnswer for an invalid path, which could leave the folder."""
     segments = path.split("/")
     if any(each in {"", ".", ".."} or "\\" in each or ":" in each[1:2] or "\0" in each for each in segments):
-        raise UnexpectedAnswer(f"The service names a file {path!r}, which could lead out of the folder.")
+        raise UnexpectedAnswer(f"The service lists a file {path!r} that would be written outside the folder.")
     return segments

@@ -127,5 +127,5 @@ class ModelCalls(Calls):
 
 def _registered(answer: Mapping[str, Any]) -> str:
     if not isinstance(answer.get("model_id"), str):
-        raise UnexpectedAnswer("The service registered a model and did not say its id.")
+        raise UnexpectedAnswer("The service registered a model, but its response has no id.")
     return str(answer["model_id"])

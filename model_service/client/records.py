@@ -29,7 +29,7 @@ class Record:
                     known[name] = parse(known[name])
             return cls(raw=data, **known)
         except (TypeError, ValueError, AttributeError) as exc:
-            raise UnexpectedAnswer(f"The service's answer is no {cls.__name__}: {exc}.") from exc
+            raise UnexpectedAnswer(f"The service's response is not a {cls.__name__}: {exc}.") from exc
 
     def __getitem__(self, name: str) -> Any:
         return self.raw[name]
@@ -72,4 +72,4 @@ class Page(Generic[Item]):
             items = tuple(item.from_json(each) for each in data[key])
             return cls(items=items, raw=data, **shape, total_is_estimate=estimate, next_cursor=cursor)
         except (KeyError, TypeError, ValueError) as exc:
-            raise UnexpectedAnswer(f"The service's answer is no page of {key}: {exc!r}.") from exc
+            raise UnexpectedAnswer(f"The service's response is not a page of {key}: {exc!r}.") from exc

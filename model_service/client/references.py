@@ -20,6 +20,8 @@ def url_of(kind: Literal["models", "datasets", "deployments"], reference: str) -
     bare = reference.removeprefix(f"{kind}:/")
     if "/" in bare and not _VERSIONED.fullmatch(bare):
         if kind == "deployments":
-            raise InvalidArgument(f"{reference!r} is not a deployment's id or name: neither holds a '/'.")
-        raise InvalidArgument(f"{reference!r} names no version: {_EXAMPLES[kind].format(bare)}.")
+            raise InvalidArgument(
+                f"{reference!r} is not the id or name of a deployment: neither contains a '/'."
+            )
+        raise InvalidArgument(f"{reference!r} has no version: write {_EXAMPLES[kind].format(bare)}.")
     return f"/api/v1/{kind}/{segment(reference)}"

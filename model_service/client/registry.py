@@ -50,7 +50,9 @@ class RegistryCalls(Calls):
                 last = (last + chunk)[-_END_BYTES:]
                 bar.update(file.tell())
         except HTTPError as exc:
-            raise TransferFailed(f"The export broke after {file.tell():,} bytes: start it again.") from exc
+            raise TransferFailed(
+                f"The connection broke after {file.tell():,} bytes of the export: start it again."
+            ) from exc
         finally:
             response.close()
         if _END not in last:

@@ -65,7 +65,7 @@ class SearchCalls(Calls):
     def _first(self, which: str, limit: int | None) -> list[Model]:
         answer = self._transport.json("GET", f"{MODELS}/{which}", query={"limit": limit})
         if not isinstance(answer.get("models"), list):
-            raise UnexpectedAnswer("The service's answer is no list of models.")
+            raise UnexpectedAnswer("The service's response is not a list of models.")
         return [Model.from_json(model) for model in answer["models"]]
 
     def statistics(self) -> dict[str, Any]:

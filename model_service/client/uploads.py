@@ -95,8 +95,8 @@ class Uploads:
                     stored[place] = self._send(source, place, digests[place], False)
             except KeyboardInterrupt as stop:
                 stop.add_note(
-                    f"{len(stored) - kept} files were stored, {kept} were there already: the same again "
-                    f"sends the other {len(paths) - len(stored)}."
+                    f"{len(stored) - kept} files were stored, {kept} were already there: repeat the "
+                    f"call to send the other {len(paths) - len(stored)}."
                 )
                 raise
         return [stored[place] for place in paths]
@@ -105,7 +105,7 @@ class Uploads:
         """Return the files of the version, by path."""
         answer = self.transport.json("GET", f"{self.base}/files")
         if not isinstance(answer.get("files"), list):
-            raise UnexpectedAnswer("The service's answer is no list of files.")
+            raise UnexpectedAnswer("The service's response is not a list of files.")
         files = [FileMetadata.from_json({**file, "unchanged": True}) for file in answer["files"]]
         return {file.path: file for file in files if file.path is not None}
 
@@ -169,7 +169,7 @@ def path_segments(path: str) -> str:
     """Return a file's path as segments of a URL. Raises InvalidArgument for segments that URLs remove."""
     given = path.split("/")
     if not path or any(each in {"", ".", ".."} for each in given):
-        raise InvalidArgument(f"{path!r} is no path of a file.")
+        raise InvalidArgument(f"{path!r} is not a valid path of a file.")
     return "/".join(quote(each, safe="") for each in given)
 
 
@@ -180,5 +180,7 @@ def _verified(answer: Mapping[str, Any], field: str, digest: str, name: str) -> 
         {**stored, "unchanged": unchanged} if isinstance(stored, dict) else stored
     )
     if metadata.checksum != f"sha256:{digest}":
-        raise ChecksumMismatch(f"The service stored {name} with other bytes than were sent: upload it again.")
+        raise ChecksumMismatch(
+            f"The bytes of {name} that the service stored differ from those sent: upload it again."
+        )
     return metadata

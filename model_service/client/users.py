@@ -85,7 +85,7 @@ class UserCalls(Calls):
         """Return the namespaces that this credential can read, and its permissions in each."""
         answer = self._transport.json("GET", "/api/v1/namespaces")
         if not isinstance(answer.get("namespaces"), list):
-            raise UnexpectedAnswer("The service's answer is no list of namespaces.")
+            raise UnexpectedAnswer("The service's response is not a list of namespaces.")
         return [Namespace.from_json(each) for each in answer["namespaces"]]
 
     def read_audit_log(

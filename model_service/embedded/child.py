@@ -85,7 +85,7 @@ class Child:
         self.deaths += 1
         delay = min(_FIRST_DELAY_S * 2 ** (self.deaths - 1), _LONGEST_DELAY_S)
         self.due = time.monotonic() + delay
-        return f"{how}; starts again in {delay:.1f} s"
+        return f"{how}; restarts in {delay:.1f} s"
 
     def read(self) -> list[str] | None:
         """Return the log lines completed by one read; None at the end of the log.

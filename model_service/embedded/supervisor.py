@@ -87,7 +87,7 @@ class Supervisor:
     def _give_up(self, stage: Sequence[Child], *, late: bool) -> None:
         for child in self._children:
             if child.deaths >= _TRIES:
-                raise StartFailed(_explain(child, f"ended {child.deaths} times before it was ready"))
+                raise StartFailed(_explain(child, f"ended {child.deaths} times during its start"))
         for child in stage:
             if late and not child.ready:
                 raise StartFailed(_explain(child, f"was not ready after {_START_S:.0f} s"))
@@ -132,7 +132,7 @@ class Supervisor:
         try:
             child.start(self._family)
         except OSError as exc:
-            raise StartFailed(f"{child.name} cannot be run: {exc}") from None
+            raise StartFailed(f"{child.name} cannot be started: {exc}") from None
         self._selector.register(child.output_fd, selectors.EVENT_READ, child)
         if self._all_ready:
             self._on_changed(self._pids())

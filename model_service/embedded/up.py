@@ -67,7 +67,7 @@ def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None
                 finally:
                     report.unlink(missing_ok=True)
     except Unreachable as exc:
-        hint = "Start that server, or unset the variable to have one started here."
+        hint = "Start that server, or unset the variable: then model-service starts one here."
         print(f"model-service up: {exc}. {hint}", file=sys.stderr)
         return 1
     except (EmbeddedError, SettingsError) as exc:
@@ -85,7 +85,7 @@ def _plan(settings: Settings, data_dir: Path, env: Mapping[str, str]) -> _Plan:
     Tiers.read(settings)
     if settings.port == settings.inference_port:
         raise PortInUse(
-            f"Port {settings.port} cannot be used twice. Choose another one with --inference-port."
+            f"Port {settings.port} is used for both servers. Choose another one with --inference-port."
         )
     require_port(settings.host, settings.port, "--port")
     require_port(settings.inference_host, settings.inference_port, "--inference-port")

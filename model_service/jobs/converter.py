@@ -163,11 +163,17 @@ class Child:
         processes.kill_group(self.process)
         status = self.process.wait()
         if status == -signal.SIGKILL:
-            message = "The conversion was killed, for lack of memory (EXPORT_MEMORY) or of time."
+            message = (
+                "The conversion was killed because it used too much memory (EXPORT_MEMORY) or time. "
+                "Raise the limit, or export a smaller model."
+            )
             return ConversionError("limit_exceeded", message)
         how = processes.ending(status)
         log.warning("converter.crashed", how=how, last_words=self._last_words())
-        message = f"The converter crashed on this model ({how}); the worker's log has its last words."
+        message = (
+            f"The converter crashed on this model ({how}); the worker's log has its last output. Try "
+            "another format or converter."
+        )
         return ConversionError("converter_crashed", message)
 
     def _last_words(self) -> str:

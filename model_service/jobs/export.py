@@ -92,7 +92,7 @@ def _export(context: Context, job: Document) -> str:
             log.warning("export.disk_full", job_id=job_id, attempt=job["attempts"])
             return _try_again(context, job, _disk_full(job))
         log.exception("export.broken", job_id=job_id)
-        message = "The service failed while it ran this export; its log has the reason under the job's id."
+        message = "The service failed while it ran this export; its log has the cause under the job's id."
         return _try_again(context, job, ConversionError("internal_error", message))
     finally:
         if not context.stopping.is_set():
@@ -112,8 +112,8 @@ def _try_again(context: Context, job: Document, failure: ConversionError) -> str
 def _disk_full(job: Document) -> ConversionError:
     return ConversionError(
         "disk_full",
-        f"The worker's disk was full in each of {job['attempts']} tries: make room in its workspace "
-        "(MODEL_SERVICE_HOME/work) and retry the export.",
+        f"The worker's disk was full in each of {job['attempts']} attempts: free space in its "
+        "workspace (MODEL_SERVICE_HOME/work) and retry the export.",
     )
 
 

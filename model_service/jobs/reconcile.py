@@ -53,8 +53,9 @@ class Reconciler:
 
     def _give_up(self, job: Document) -> None:
         message = (
-            f"The worker was lost {job['attempts']} times while it converted this model. It may need more "
-            "memory than EXPORT_MEMORY or the machine allows; see the job's log."
+            f"The worker was lost {job['attempts']} times while it converted this model. The "
+            "conversion may need more memory than EXPORT_MEMORY or the machine allows; see the "
+            "job's log."
         )
 
         def work(session: Session) -> None:

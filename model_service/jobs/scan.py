@@ -63,7 +63,7 @@ def scan(model_id: str) -> None:
             finding = scans.finding(file["file_id"])
             if finding is None:
                 tried = note["attempts"] > _MOST_ATTEMPTS
-                finding = _unknown("The scan did not come to an end.") if tried else _scan(context, file)
+                finding = _unknown("The scan did not finish.") if tried else _scan(context, file)
                 SCANS.labels(verdict=finding["verdict"]).inc()
             with models.changing(note["_id"]):
                 scans.record(note["_id"], file, finding)
@@ -132,7 +132,7 @@ def _ask(context: Context, folder: Path, name: str) -> Document:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        return _unknown("The scanner gave no answer.")
+        return _unknown("The scanner returned no result.")
     return found | {"scanned_at": now()}
 
 

@@ -38,11 +38,11 @@ def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(blobs, file, path)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as exc:
-        raise _no_folder("one of them is a file and a folder at once") from exc
+        raise _no_folder("one path is used for both a file and a folder") from exc
     except OSError as exc:
         if exc.errno != errno.ENAMETOOLONG:
             raise  # the disk is full or broken, which is not the model's fault
-        raise _no_folder("one of their names is too long for a file") from exc
+        raise _no_folder("one of the names is too long for a file") from exc
     primary = _inside(folder, source["primary"])
     whole = (primary.parent / _FOLDER_MARK).is_file() and primary.suffix in _PARTS
     return primary.parent if whole and not (architecture and primary.suffix in _WEIGHTS) else primary
@@ -65,7 +65,7 @@ def _inside(folder: Path, path: str) -> Path:
     """Join a path to the folder. ``check_path`` has validated it, but it is checked again for safety."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or any(part in {"..", "."} or "\0" in part for part in parts):
-        raise _no_folder("a path leads out of it")
+        raise _no_folder("a path points outside the folder")
     return folder.joinpath(*parts)
 
 
@@ -81,4 +81,7 @@ def _write(blobs: Blobs, reference: Document, path: Path) -> None:
 
 
 def _no_folder(why: str) -> ConversionError:
-    return ConversionError("invalid_source", f"The model's files cannot be laid into one folder: {why}.")
+    return ConversionError(
+        "invalid_source",
+        f"The model's files cannot be written into one folder: {why}. Rename the file and export again.",
+    )

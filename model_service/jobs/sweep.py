@@ -85,7 +85,7 @@ class Sweeper:
 
     def _run(self, step: Step, result: Document) -> None:
         if not step.while_archiving and self._leases.archiving():
-            result["errors"][step.name] = "put off: an archive is being made"
+            result["errors"][step.name] = "postponed: an archive is being written"
             return
         try:
             result["removed"][step.name] = step.run() or 0

@@ -8,7 +8,7 @@ from model_service.serving.pool.supervisor import Pool
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model_service.serving", description=__doc__)
-    parser.add_argument("--application", help="module:factory of what every process serves")
+    parser.add_argument("--application", help="module:factory of the application that every process serves")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "model_service.serving.pool.process"]
     if arguments.application:

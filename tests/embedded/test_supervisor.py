@@ -189,7 +189,7 @@ def test_a_process_that_cannot_start_ends_the_rest_and_shows_its_log(launch: Lau
     )
     output, _ = launcher.communicate(timeout=30)
     assert launcher.returncode == 1
-    summary = output.partition("service ended 5 times before it was ready")[2]
+    summary = output.partition("service ended 5 times during its start")[2]
     assert "PORT=abc is not allowed" in summary
     wait_until_gone([grandchild(tmp_path)], deadline_s=0)
 
@@ -204,7 +204,7 @@ def test_wrong_settings_end_everything_at_once(launch: Launch, tmp_path: Path) -
     output, _ = launcher.communicate(timeout=30)
     assert launcher.returncode == 2
     assert output.splitlines()[-1] == "service: PORT=abc is not allowed"
-    assert "starts again" not in output
+    assert "restarts in" not in output
 
 
 def test_settings_that_are_wrong_at_a_restart_end_everything(launch: Launch, tmp_path: Path) -> None:

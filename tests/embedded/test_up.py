@@ -71,7 +71,7 @@ def test_an_unreachable_url_is_named_without_its_password(
     url = f"{scheme}://someone:s3cret@127.0.0.1:{silent_port}/"
     said = refusal(tmp_path / "data", **good | {variable: url})
     assert len(said.splitlines()) == 1
-    assert f"{variable}: no answer from {scheme}://127.0.0.1:{silent_port}" in said
+    assert f"{variable}: no response from {scheme}://127.0.0.1:{silent_port}" in said
     assert "s3cret" not in said
     assert "someone" not in said
 
@@ -95,7 +95,7 @@ def test_a_missing_tiers_file_is_named(tmp_path: Path) -> None:
 def test_a_mongodb_of_another_replica_set_is_named(tmp_path: Path, servers: Addresses) -> None:
     url = f"{servers.mongodb_url.partition('?')[0]}?replicaSet=another"
     said = refusal(tmp_path / "data", code=2, MONGODB_URL=url, REDIS_URL=servers.redis_url)
-    assert "is no member of the replica set that replicaSet names" in said
+    assert "is not a member of the replica set that replicaSet names" in said
     assert len(said.splitlines()) == 1
 
 

@@ -225,7 +225,7 @@ def test_an_unknown_format_is_refused_with_the_list() -> None:
 def test_two_formats_with_one_name_are_refused() -> None:
     module = "exporters.formats.torch_to_onnx"
 
-    with pytest.raises(ValueError, match="another exporter does already"):
+    with pytest.raises(ValueError, match="another exporter does so already"):
         registry.load((module, module))
 
 

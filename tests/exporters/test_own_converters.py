@@ -259,7 +259,7 @@ def test_splines_that_read_past_their_knots_are_refused(name: str, value: Any, t
     vars(transformer.bsplines_[2])[name] = value
     joblib.dump(transformer, tmp_path / "model.joblib")
 
-    with pytest.raises(UnsafeCheckpoint, match="a spline of impossible knots or coefficients"):
+    with pytest.raises(UnsafeCheckpoint, match="a spline with impossible knots or coefficients"):
         sources.load(tmp_path / "model.joblib", {})
 
 

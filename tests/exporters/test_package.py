@@ -32,7 +32,7 @@ def test_a_changed_file_is_named(folder: Path) -> None:
     data[100] ^= 1
     (folder / "model.onnx").write_bytes(data)
 
-    with pytest.raises(PackageCorrupt, match=r"model\.onnx is not what") as caught:
+    with pytest.raises(PackageCorrupt, match=r"model\.onnx does not match") as caught:
         package.verify(folder)
 
     assert caught.value.details["file"] == "model.onnx"

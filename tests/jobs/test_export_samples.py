@@ -64,7 +64,7 @@ def test_sample_inputs_that_do_not_fit_fail_the_job_with_what_does(
     export(job_id)
     job = services.exports.get(job_id)
     assert (job["status"], job["error_code"]) == ("failed", "invalid_source")
-    assert "The sample inputs need 'x' as float32" in job["error_message"]
+    assert "The sample inputs must contain 'x' as float32" in job["error_message"]
     assert wrong_references(database) == []
 
 

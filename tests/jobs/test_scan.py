@@ -155,7 +155,7 @@ def test_what_always_kills_its_worker_is_given_up(context: Context, services: Se
     scan(model_id)
     (found,) = findings(services, model_id)
     assert found is not None
-    assert "did not come to an end" in found["issues"][0]
+    assert "did not finish" in found["issues"][0]
 
 
 def test_a_model_that_is_gone_is_no_longer_noted(context: Context, services: Services) -> None:

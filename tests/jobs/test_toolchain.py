@@ -72,18 +72,18 @@ def test_what_cannot_be_imported_is_not_available_and_says_why(tmp_path: Path) -
 
     first = find(importing=False)
     assert first["complete"] is False
-    assert "not imported yet" in first["formats"]["onnx"]["program"]
+    assert "not yet imported" in first["formats"]["onnx"]["program"]
 
     found = find(importing=True)
     assert found["complete"] is True
     assert found["formats"]["onnx"]["program"] is None
     assert "ModuleNotFoundError: No module named 'a_package_that_is_missing'" in found["libraries"]["timm"]
-    assert "its process ended with -6" in found["formats"]["openvino"]["program"]
+    assert "its process ended with exit code -6" in found["formats"]["openvino"]["program"]
     assert "OSError: libc10_cuda.so" in found["formats"]["tflite"]["program"]
     assert found["libraries"]["huggingface"] is None
 
     again = find(importing=False)  # what failed is tried again, the rest is remembered
     assert again["complete"] is False
     assert again["formats"]["onnx"]["program"] is None
-    assert "timm not imported yet" in again["libraries"]["timm"]
+    assert "timm not yet imported" in again["libraries"]["timm"]
     assert (environment / "model-service-imports.json").exists()

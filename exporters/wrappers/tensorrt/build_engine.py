@@ -60,7 +60,7 @@ def environment() -> dict[str, str]:
             "gpu": gpu.decode() if isinstance(gpu, bytes) else str(gpu),
         }
     except RuntimeError as exc:
-        raise NotHere(f"There is no NVIDIA GPU that CUDA can use here: {exc}") from exc
+        raise NotHere(f"CUDA finds no usable NVIDIA GPU here: {exc}") from exc
 
 
 def build(onnx: Path, profile: dict[str, Any], engine: Path) -> dict[str, Any]:
@@ -90,10 +90,10 @@ def build(onnx: Path, profile: dict[str, Any], engine: Path) -> dict[str, Any]:
         for name, bounds in profile["inputs"].items():
             shapes.set_shape(name, tuple(bounds["min"]), tuple(bounds["opt"]), tuple(bounds["max"]))
         if config.add_optimization_profile(shapes) < 0:
-            raise BuildFailed(f"TensorRT refuses the optimization profile {profile['inputs']}.")
+            raise BuildFailed(f"TensorRT rejects the optimization profile {profile['inputs']}.")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BuildFailed("TensorRT built no engine; what it printed says why.")
+        raise BuildFailed("TensorRT built no engine; its output above has the cause.")
     data = bytes(plan)
     engine.parent.mkdir(parents=True, exist_ok=True)
     engine.write_bytes(data)
@@ -112,12 +112,12 @@ class Engine:
         for what in ("compute_capability", "tensorrt"):
             if record[what] != here[what]:
                 raise NotHere(
-                    f"The engine was built for {what} {record[what]}, and here is {here[what]}. Build it "
-                    "again with build_engine.py."
+                    f"The engine was built for {what} {record[what]}, but this machine has "
+                    f"{here[what]}. Build it again with build_engine.py."
                 )
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != record["engine_sha256"]:
-            raise BuildFailed(f"{path.name} is not the engine that {RECORD} tells of.")
+            raise BuildFailed(f"{path.name} is not the engine that {RECORD} describes.")
         trt = _tensorrt()
         self._cudart = _cudart()
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
@@ -157,7 +157,7 @@ class Engine:
                 answers[name] = np.empty(shape, dtype)
                 self._address(name, answers[name].nbytes)
             if not self._context.execute_async_v3(stream_handle=int(self._stream)):
-                raise RuntimeError("TensorRT could not run the engine; what it printed says why.")
+                raise RuntimeError("TensorRT could not run the engine; its output above has the cause.")
             _call(self._cudart.cudaStreamSynchronize(self._stream))
             for name, array in answers.items():
                 address, _ = self._memory[name]
@@ -186,11 +186,11 @@ def check(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
     try:
         profile = json.loads((folder / PROFILE).read_bytes())
         if digest(folder / ONNX) != profile["onnx_sha256"]:
-            raise BuildFailed(f"{ONNX} is not the one that {PROFILE} belongs to.")
+            raise BuildFailed(f"{ONNX} does not match {PROFILE}.")
         with np.load(folder / "golden.npz", allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, KeyError) as exc:
-        raise BuildFailed(f"The package is not whole: {exc}") from exc
+        raise BuildFailed(f"The package is incomplete: {exc}") from exc
     given = {name[6:]: array for name, array in arrays.items() if name.startswith("input:")}
     expected = {name[7:]: array for name, array in arrays.items() if name.startswith("output:")}
     for name, bounds in profile["inputs"].items():
@@ -235,14 +235,14 @@ def differences(
 def main(argv: list[str] | None = None) -> int:
     """The command line; see the top of this file."""
     parser = argparse.ArgumentParser(description="Build this package's TensorRT engine on this machine.")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the engine goes; default: engine")
-    parser.add_argument("--check", action="store_true", help="only look whether the files here are whole")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the engine; default: engine")
+    parser.add_argument("--check", action="store_true", help="only check whether the files here are complete")
     arguments = parser.parse_args(argv)
     folder = Path(__file__).resolve().parent
     try:
         profile, given, expected = check(folder)
         if arguments.check:
-            print("The files are whole, and the golden inputs fit the profile.")
+            print("The files are complete, and the golden inputs fit the profile.")
             return 0
         engine = (arguments.out or folder / "engine") / ENGINE
         record = build(folder / ONNX, profile, engine)

@@ -26,7 +26,7 @@ _COME_BACK_MS = 2000
     "/jobs/<job_id>/events",
     responses={
         200: {"description": "Events: log, progress, ended", "content": {MIMETYPE: {}}},
-        204: {"description": "The end was told with the event that Last-Event-ID names"},
+        204: {"description": "The client already has the last event (its Last-Event-ID)"},
     },
 )
 @policy(Permission.READ, rate="poll")

@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 FILE_RESPONSES: ResponseDict = {
     200: {"description": "The file", **_BYTES},
-    206: {"description": "The part of it that Range asks for", **_BYTES},
-    304: {"description": "The file is the one that If-None-Match names"},
+    206: {"description": "The requested range of the file", **_BYTES},
+    304: {"description": "Not modified: the file is the one in If-None-Match"},
 }
 
 
@@ -32,7 +32,10 @@ def send_file(file: StoredFile) -> Response:
         ServiceUnavailable: too many transfers are under way.
     """
     if request.if_match and not request.if_match.contains(file.sha256):
-        raise PreconditionFailed("The file is no longer the one that If-Match names.", etag=file.sha256)
+        raise PreconditionFailed(
+            "The file has changed: its ETag is not the one in If-Match. Download it again from its start.",
+            etag=file.sha256,
+        )
     response = Response(mimetype=file.content_type)
     response.set_etag(file.sha256)
     response.headers["Accept-Ranges"] = "bytes"
@@ -58,7 +61,9 @@ def _range(file: StoredFile, response: Response) -> tuple[int, int]:
     start, stop = wanted.ranges[0]
     start, stop = max(0, size + start) if start < 0 else start, min(size, stop or size)
     if start >= size:
-        raise RangeNotSatisfiable(f"The file has {size} bytes; the range begins past them.", size_bytes=size)
+        raise RangeNotSatisfiable(
+            f"The file has {size} bytes; the requested range starts after its end.", size_bytes=size
+        )
     response.status_code = 206
     response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     return start, stop

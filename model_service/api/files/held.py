@@ -148,7 +148,7 @@ def restore_deleted(
 
 def purge_deleted(files: DeletedFiles, reference: str, file_id: str) -> Response:
     files.purge(reference, file_id)
-    return answer(Deleted(message="File removed for good", deleted_id=file_id))
+    return answer(Deleted(message="File permanently deleted", deleted_id=file_id))
 
 
 def files_by_path(holder: JSONObject) -> list[StoredFile]:

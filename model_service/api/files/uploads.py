@@ -57,8 +57,8 @@ def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:
     if not is_form:
         if request.content_length is None and sha256 is None:
             raise LengthRequired(
-                "An upload of unknown length cannot be told from a broken one: send Content-Length, or the "
-                "file's sha256 in X-Content-SHA256."
+                "The length of the upload is unknown, so a broken connection could not be "
+                "detected: send Content-Length, or the file's sha256 in X-Content-SHA256."
             )
         return IncomingFile(_body(request), _sent_name(request), sha256)
     fields: dict[str, str] = {}
@@ -86,8 +86,8 @@ def _sent_name(request: Request) -> str | None:
     if not name:
         raise InvalidField.of(
             "X-Filename",
-            "ASCII; any other name is percent-encoded, as UTF-8''%D0%BC.onnx, or sent as ?filename=",
-            wrong="The file name in X-Filename cannot be read",
+            "ASCII only; percent-encode other names, as in UTF-8''%D0%BC.onnx, or send them as ?filename=",
+            wrong="The file name in X-Filename is not readable",
         )
     require_text("X-Filename", name)
     return name
@@ -102,7 +102,7 @@ def _body(request: Request) -> Iterator[bytes]:
             piece = stream.read(READ_BYTES if received else _FIRST_READ_BYTES)
         except OSError as exc:
             raise IncompleteUpload(
-                "The connection broke before the body had arrived. Nothing was stored."
+                "The connection broke before the whole body arrived. Nothing was stored; send it again."
             ) from exc
         if not piece:
             break
@@ -111,7 +111,7 @@ def _body(request: Request) -> Iterator[bytes]:
         yield piece
     if expected is not None and received != expected:
         raise IncompleteUpload(
-            f"{received:,} of {expected:,} announced bytes arrived. Nothing was stored.",
+            f"Only {received:,} of {expected:,} announced bytes arrived. Nothing was stored; send it again.",
             expected_bytes=expected,
             received_bytes=received,
         )
@@ -120,7 +120,7 @@ def _body(request: Request) -> Iterator[bytes]:
 def _form_events(request: Request) -> Iterator[Field | File | Data]:
     boundary = request.mimetype_params.get("boundary", "")
     if not boundary:
-        raise InvalidRequest("The multipart form names no boundary in its Content-Type.")
+        raise InvalidRequest("The Content-Type of the multipart form has no boundary.")
     decoder = MultipartDecoder(
         boundary.encode("latin-1", "replace"), max_form_memory_size=_FORM_BUFFER_BYTES, max_parts=_FORM_PARTS
     )
@@ -133,10 +133,11 @@ def _form_events(request: Request) -> Iterator[Field | File | Data]:
         decoder.receive_data(None)
         decoder.next_event()
     except RequestEntityTooLarge:
-        raise InvalidRequest("The multipart form has too many parts, or one without an end.") from None
+        raise InvalidRequest("The multipart form has too many parts, or a part without an end.") from None
     except UnicodeDecodeError:
         raise InvalidRequest(
-            "A header of the form is not UTF-8: send the file's name in UTF-8, or as filename*=UTF-8''…."
+            "A header of the form is not UTF-8: encode the file's name in UTF-8, or send it as "
+            "filename*=UTF-8''…."
         ) from None
     except ValueError:
         raise IncompleteUpload(
@@ -173,7 +174,7 @@ def _next_file(events: Iterator[Field | File | Data]) -> File:
     for event in events:
         if isinstance(event, File) and event.name == FIELD:
             return event
-    raise InvalidRequest(f"The form has no file in the field '{FIELD}'.")
+    raise InvalidRequest(f"The form has no file in its field '{FIELD}'.")
 
 
 def _file_data(events: Iterator[Field | File | Data]) -> Iterator[bytes]:
@@ -182,7 +183,9 @@ def _file_data(events: Iterator[Field | File | Data]) -> Iterator[bytes]:
     for event in events:
         match event:
             case File():
-                raise InvalidRequest(f"The form has more than one file; send one, in the field '{FIELD}'.")
+                raise InvalidRequest(
+                    f"The form has more than one file; send a single file, in the field '{FIELD}'."
+                )
             case Field():
                 in_file = False
             case Data() if in_file:

@@ -70,8 +70,8 @@ def _identified(wrong_keys: WrongKeys | None) -> Actor:
     credential = sent_credential()
     if not credential:
         raise Unauthorized(
-            "This service asks who you are: send a key in the header 'X-API-Key', or a key or a session's "
-            "token as a bearer token."
+            "This service requires a credential: send a key in the header 'X-API-Key', or a key or "
+            "a session's token as a bearer token."
         )
     try:
         return services().principals.actor(credential)

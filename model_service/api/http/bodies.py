@@ -102,8 +102,9 @@ class Bodies:
 
     def too_slow(self) -> BodyTimeout:
         return BodyTimeout(
-            f"The body arrived slower than {self.least_rate:,} bytes a second (BODY_MIN_RATE) over "
-            f"{self.grace_s:g} s, or too slowly for the room that other requests need (API_BODIES)."
+            f"The body arrived too slowly: less than {self.least_rate:,} bytes a second "
+            f"(BODY_MIN_RATE) for {self.grace_s:g} s, or less than the service allows while other "
+            "requests wait (API_BODIES)."
         )
 
     def _make_room(self) -> None:
@@ -111,7 +112,7 @@ class Bodies:
         for body in list(self.waiting)[:1]:
             if body.waits_since < time.monotonic() - _PATIENCE_S and self._cut(body, patient=False):
                 return
-        message = "As many requests with a body as API_BODIES allows are under way; try again."
+        message = "The service is receiving as many request bodies as API_BODIES allows; try again."
         raise ServiceUnavailable(message, _RETRY_AFTER_S)
 
     def _watch(self) -> None:

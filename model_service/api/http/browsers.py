@@ -26,8 +26,9 @@ def require_no_other_page(request: Request, settings: Settings) -> None:
     host = urlsplit(f"//{request.host}").hostname or ""
     if not settings.allow_anonymous and not is_loopback(host):
         raise NotPermitted(
-            f"This service is for its own machine, and was asked for as {host[:100]!r}: use 'localhost', or "
-            "set ENABLE_AUTH=true, or ALLOW_ANONYMOUS=true to let anybody in."
+            "Without authentication, this service accepts requests from its own machine only, and "
+            f"the Host of this request is {host[:100]!r}: use 'localhost', set ENABLE_AUTH=true, or "
+            "set ALLOW_ANONYMOUS=true to let anybody in."
         )
     origin = request.headers.get("Origin")
     if origin is None or request.method in _READING:
@@ -38,5 +39,6 @@ def require_no_other_page(request: Request, settings: Settings) -> None:
         own.add(urlsplit(settings.public_url).netloc)
     if origin not in allowed and "*" not in allowed and urlsplit(origin).netloc not in own:
         raise NotPermitted(
-            f"A page of {origin[:100]!r} may change nothing here: CORS_ORIGINS does not name it."
+            f"Pages of {origin[:100]!r} may not change anything here: add the origin to "
+            "CORS_ORIGINS to allow it."
         )

@@ -32,8 +32,8 @@ from model_service.sentences import explain
 log = structlog.get_logger(__name__)
 
 _HTTP_HINTS = {
-    404: "there is no such route; /docs lists them.",
-    405: "this route does not take that method; /docs lists what it takes.",
+    404: "there is no such route; /docs lists all routes.",
+    405: "this route does not support that method; /docs lists the methods.",
     413: "the JSON body is too large.",
 }
 
@@ -79,8 +79,8 @@ def _respond_to_http(error: HTTPException) -> Response:
 
 def _respond_to_lost_connection(error: Exception) -> Response:
     log.warning("mongodb.unreachable", error=str(error))
-    doubt = "." if reads(request) else "; a change may or may not have been made."
-    return _respond(ServiceUnavailable(f"The database cannot be reached{doubt}"))
+    doubt = "." if reads(request) else "; the change may or may not have been made."
+    return _respond(ServiceUnavailable(f"The database is unreachable{doubt}"))
 
 
 def _respond_to_a_local_failure(error: OSError) -> Response:
@@ -94,7 +94,7 @@ def _respond_to_a_local_failure(error: OSError) -> Response:
 def _respond_to_the_unexpected(error: Exception) -> Response:
     log.error("request.failed", path=request.path, exc_info=error)
     return _respond(
-        ServiceFailure("The service failed on this request. Its log has the reason under the request id.")
+        ServiceFailure("An internal error occurred. The service's log has the cause under the request id.")
     )
 
 

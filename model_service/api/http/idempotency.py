@@ -29,7 +29,7 @@ def requested_once(*, without: str | None = None) -> Once | None:
     if key is None:
         return None
     if not _SANE.fullmatch(key):
-        raise InvalidRequest(f"{HEADER} takes 1 to 255 visible ASCII characters: a UUID is a good one.")
+        raise InvalidRequest(f"{HEADER} must be 1 to 255 visible ASCII characters, for example a UUID.")
     fields = request.get_json()
     if isinstance(request, JSONRequest) and request.body_is_absent:
         fields = None

@@ -120,7 +120,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidField.of(ascii(twice)[1:-1], "the key is in the JSON object more than once")
+        raise InvalidField.of(ascii(twice)[1:-1], "the key occurs more than once in the JSON object")
     return found
 
 
@@ -131,5 +131,5 @@ def _integer(digits: str) -> int:
 
 def _refuse_constant(name: str) -> Any:
     raise InvalidJSON(
-        f'The body is not valid JSON, which has no {name}: send the string "{name}", which metrics may have.'
+        f'The body is not valid JSON: JSON has no {name}. In metrics, send the string "{name}" instead.'
     )

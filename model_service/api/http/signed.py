@@ -69,20 +69,22 @@ def _bearer(by: str, permissions: frozenset[Permission]) -> Actor:
     try:
         who = services().principals.maker(by)
     except Unauthorized:
-        raise SignatureInvalid("The key or the user that made this URL is no longer valid.") from None
+        raise SignatureInvalid("The key or the user that created this URL is no longer valid.") from None
     bearer = Actor(
         "signed-url",
         everywhere=who.everywhere & permissions,
         in_namespaces={name: granted & permissions for name, granted in who.in_namespaces.items()},
     )
     if not all(bearer.may_somewhere(permission) for permission in permissions):
-        raise SignatureInvalid("The key or the user that made this URL may no longer do this.")
+        raise SignatureInvalid(
+            "The key or the user that created this URL no longer has the permission for this request."
+        )
     return bearer
 
 
 def _number(text: str, what: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 12:
-        raise SignatureInvalid(f"The URL's {what} is no number: it was changed, or cut.")
+        raise SignatureInvalid(f"The {what} in the URL is not a number: the URL was changed or cut short.")
     return int(text)
 
 

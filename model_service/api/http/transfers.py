@@ -29,7 +29,7 @@ class TransferSlots:
         """
         if not self._free.acquire(blocking=False):
             raise ServiceUnavailable(
-                "As many transfers as API_THREADS allows are under way; try again.",
+                "As many transfers are running as API_THREADS allows; try again.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         return self._free.release
@@ -65,7 +65,7 @@ class StreamSlots:
         """Raises: ServiceUnavailable: all of them are taken."""
         if not self._free.acquire(blocking=False):
             raise ServiceUnavailable(
-                "As many event streams as API_THREADS allows are open: try again, or read the job instead.",
+                "As many event streams are open as API_THREADS allows: try again, or poll the job instead.",
                 retry_after_s=_RETRY_AFTER_S,
             )
 

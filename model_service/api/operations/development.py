@@ -20,7 +20,10 @@ def serves() -> bool:
 def for_development(settings: Settings) -> Settings:
     """With debug logs. Raises: SettingsError: other machines could reach this server."""
     if not is_loopback(settings.host):
-        raise SettingsError(f"FLASK_ENV=development is for this machine only, not for HOST={settings.host}")
+        raise SettingsError(
+            f"FLASK_ENV=development only works on this machine: HOST={settings.host} must be a loopback "
+            "address"
+        )
     return settings.model_copy(update={"log_level": "DEBUG"})
 
 

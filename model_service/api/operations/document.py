@@ -22,9 +22,9 @@ _REFERENCE = "#/components/schemas/{model}"
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
 # The library documents its 422 as a list of errors; ours is one, as every other.
 _ANY_ROUTE = {
-    "422": {"description": "A field is wrong: details.fields names each", **_ERROR},
-    "4XX": {"description": "The request cannot be answered: error.code says why", **_ERROR},
-    "5XX": {"description": "The service cannot answer now", **_ERROR},
+    "422": {"description": "A field is invalid: details.fields lists each one", **_ERROR},
+    "4XX": {"description": "The request was rejected: error.code has the reason", **_ERROR},
+    "5XX": {"description": "The service is temporarily unavailable", **_ERROR},
 }
 # What ``request_text`` and ``request_body`` refuse on every route. A body's text is stripped before its
 # length is checked.

@@ -37,7 +37,9 @@ class AsyncInferenceClient:
             import aiohttp
             from yarl import URL
         except ImportError as exc:
-            raise InvalidArgument('This takes aiohttp: pip install "model-service[async]".') from exc
+            raise InvalidArgument(
+                'AsyncPredictor needs aiohttp: pip install "model-service[async]".'
+            ) from exc
         self._aiohttp, self._url = aiohttp, URL
         self._api_key, self._timeout_s, self._connections = api_key, timeout, connections
         self._session: aiohttp.ClientSession | None = None
@@ -124,7 +126,7 @@ class AsyncInferenceClient:
         except TimeoutError:
             return Failure(late(url), again=False)
         except self._aiohttp.ClientError as exc:
-            broken = ConnectionFailed(f"{address_of(url)} broke the connection.")
+            broken = ConnectionFailed(f"{address_of(url)} closed the connection during the response.")
             broken.__cause__ = exc
             return Failure(broken, is_repeatable(method, headers))
         if status < 300:

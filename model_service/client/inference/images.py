@@ -59,7 +59,8 @@ def encoded(image: Any) -> tuple[bytes, str]:
     except OSError:  # a mode that PNG does not have, such as CMYK
         if picture.mode in _WIDE_MODES:
             raise InvalidArgument(
-                f"The picture has {picture.mode!r} pixels, not 8 bits a channel: scale it to 8 bits first."
+                f"The picture has pixels of mode {picture.mode!r}, not 8 bits per channel: convert "
+                "it to 8 bits first."
             ) from None
         picture.convert("RGB").save(file, "PNG", compress_level=1)
     return file.getvalue(), "image/png"
@@ -68,7 +69,7 @@ def encoded(image: Any) -> tuple[bytes, str]:
 def _known(content: bytes, name: str) -> tuple[bytes, str]:
     kind = content_type(content)
     if kind is None:
-        raise InvalidArgument(f"{name} is no PNG, JPEG, WebP, BMP, GIF or TIFF image.")
+        raise InvalidArgument(f"{name} is not a PNG, JPEG, WebP, BMP, GIF or TIFF image.")
     return content, kind
 
 
@@ -86,11 +87,11 @@ def _picture(pixels: Any) -> Any:
     ):
         what = f"a {dtype} array of shape {list(shape)}" if shape is not None else type(pixels).__name__
         raise InvalidArgument(
-            "An image is a path, the bytes of a file, a picture of Pillow or a uint8 array of shape "
-            f"[H, W] or [H, W, 3], and not {what}."
+            "An image must be a path, the bytes of a file, a Pillow image or a uint8 array of "
+            f"shape [H, W] or [H, W, 3], not {what}."
         )
     try:
         from PIL import Image
     except ImportError as exc:
-        raise InvalidArgument("To send pixels as an image takes Pillow: pip install pillow.") from exc
+        raise InvalidArgument("Sending pixels as an image needs Pillow: pip install pillow.") from exc
     return Image.fromarray(pixels)

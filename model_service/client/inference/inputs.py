@@ -32,7 +32,8 @@ def encode(inputs: Any) -> tuple[bytes, str]:
         if inputs.startswith((NPY_MAGIC, NPZ_MAGIC)):
             return inputs, NPY if inputs.startswith(NPY_MAGIC) else NPZ
         raise InvalidArgument(
-            "These bytes are no .npy or .npz file, and no image: give an array, lists, or a dict of them."
+            "These bytes are neither a .npy or .npz file nor an image: give an array, lists, or a "
+            "dict of them."
         )
     if has_array(inputs):
         return (npz(inputs), NPZ) if isinstance(inputs, Mapping) else (_npy(inputs), NPY)
@@ -40,7 +41,7 @@ def encode(inputs: Any) -> tuple[bytes, str]:
         return json.dumps({"inputs": inputs}, default=_plain, allow_nan=False).encode(), "application/json"
     except (TypeError, ValueError) as exc:
         raise InvalidArgument(
-            f"These inputs cannot be sent as JSON: {exc}. A numpy array on its own is sent as it is."
+            f"These inputs cannot be sent as JSON: {exc}. A single numpy array can be sent without JSON."
         ) from exc
 
 
@@ -60,7 +61,7 @@ def _npy(value: Any) -> bytes:
     try:
         npy.write_array(file, array, allow_pickle=False)
     except ValueError as exc:
-        raise InvalidArgument(f"Only an array of numbers can be sent, this one is {array.dtype}.") from exc
+        raise InvalidArgument(f"Only arrays of numbers can be sent; this array is {array.dtype}.") from exc
     return file.getvalue()
 
 

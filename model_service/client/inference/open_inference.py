@@ -52,7 +52,9 @@ class Signature:
         try:
             return cls({each["name"]: each["datatype"] for each in json.loads(body)["inputs"]})
         except (KeyError, TypeError, ValueError) as exc:
-            raise UnexpectedAnswer(f"What answers there does not say what its model takes: {exc!r}.") from exc
+            raise UnexpectedAnswer(
+                f"The response of this address does not describe a model's inputs: {exc!r}."
+            ) from exc
 
     def fit(self, given: "Array | Mapping[str, Any]") -> dict[str, "Array"]:
         """Return the inputs by name; numbers are converted to the model's dtype if only precision is lost.
@@ -66,7 +68,10 @@ class Signature:
         if not isinstance(given, Mapping):
             if len(self.inputs) != 1:
                 names = ", ".join(map(repr, self.inputs))
-                raise InvalidArgument(f"This model has {len(self.inputs)} inputs; name them: {names}.")
+                raise InvalidArgument(
+                    f"This model has {len(self.inputs)} inputs; give a dict with an array for each of "
+                    f"{names}."
+                )
             given = {next(iter(self.inputs)): given}
         return {name: _fitted(array(value), self.inputs.get(name)) for name, value in given.items()}
 
@@ -82,13 +87,13 @@ def array(value: Any) -> "Array":
     try:
         made = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as exc:
-        raise InvalidArgument(f"This input is no array: {exc}.") from exc
+        raise InvalidArgument(f"This input is not an array: {exc}.") from exc
     if made.dtype.kind == "O":
         is_sendable = all(isinstance(each, str | bytes) for each in made.flat)
     else:
         is_sendable = made.dtype.name in _DATATYPES or made.dtype.kind in "US"
     if not is_sendable:
-        raise InvalidArgument(f"Only numbers and texts can be sent, this is an array of {made.dtype}.")
+        raise InvalidArgument(f"Only numbers and texts can be sent; this array is {made.dtype}.")
     return made
 
 
@@ -140,7 +145,7 @@ def decode(body: bytes, json_bytes: str | None) -> tuple[dict[str, Any], dict[st
                 outputs[each["name"]] = _tensor(content, each["datatype"]).reshape(each["shape"])
                 end += size
     except (KeyError, TypeError, ValueError, AttributeError, struct.error) as exc:
-        raise UnexpectedAnswer(f"The endpoint's answer is no prediction: {exc!r}.") from exc
+        raise UnexpectedAnswer(f"The endpoint's response is not a prediction: {exc!r}.") from exc
     return answer, outputs
 
 
@@ -194,7 +199,7 @@ def _read_texts(content: bytes) -> Iterator[bytes]:
         (length,) = struct.unpack_from("<I", content, at)
         text = content[at + 4 : at + 4 + length]
         if len(text) != length:
-            raise ValueError("a text is cut short")
+            raise ValueError("a text is truncated")
         yield text
         at += 4 + length
 

@@ -88,7 +88,7 @@ class Endpoint:
         match = _URL.fullmatch(url)
         if match is None or not _is_address(match["base"]):
             raise InvalidArgument(
-                f"{url!r} is no endpoint's address, like http://127.0.0.1:8085/v1/infer/ID."
+                f"{url!r} is not the address of an endpoint, like http://127.0.0.1:8085/v1/infer/ID."
             )
         name, model = unquote(match["name"]), match["model"] and unquote(match["model"])
         return cls(match["base"], name, model)
@@ -133,7 +133,7 @@ class Question:
         """Check the arguments. Raises InvalidArgument for none or several of the four, or invalid options."""
         unknown = options.keys() - Options.__annotations__.keys()
         if unknown:
-            raise TypeError(f"predict() takes no {min(unknown)!r}.")
+            raise TypeError(f"predict() has no parameter {min(unknown)!r}.")
         image, predictions = options.get("image"), options.get("predictions")
         if inputs is not None and image is None and images.is_image(inputs):
             inputs, image = None, inputs
@@ -141,7 +141,7 @@ class Question:
         contents |= {"text": options.get("text"), "records": options.get("records")}
         given = [(what, content) for what, content in contents.items() if content is not None]
         if len(given) != 1:
-            raise InvalidArgument("Give one of inputs, an image, a text and records.")
+            raise InvalidArgument("Give exactly one of inputs, image, text and records.")
         choices = {
             "confidence_threshold": options.get("confidence_threshold"),
             "iou_threshold": options.get("iou_threshold"),
@@ -150,7 +150,9 @@ class Question:
         }
         chosen = {name: value for name, value in choices.items() if value is not None}
         if chosen and predictions is False:
-            raise InvalidArgument(f"{next(iter(chosen))} is of the predictions: leave predictions=False out.")
+            raise InvalidArgument(
+                f"{next(iter(chosen))} applies to predictions only: remove predictions=False."
+            )
         return cls(*given[0], chosen, bool(predictions or chosen))
 
     @property
@@ -214,7 +216,9 @@ def _plain(headers: Mapping[str, str], body: bytes) -> Prediction:
     except ValueError:
         answer = None
     if not isinstance(answer, dict) or answer.keys().isdisjoint({"outputs", "predictions"}):
-        raise UnexpectedAnswer("What answers there is no endpoint of Model Service: check the address.")
+        raise UnexpectedAnswer(
+            "The server at this address is not an endpoint of Model Service: check the address."
+        )
     return Prediction.from_json(answer)
 
 

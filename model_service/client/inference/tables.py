@@ -32,7 +32,7 @@ def encode(records: Any) -> tuple[bytes, str]:
     rows = [records] if isinstance(records, Mapping) else records
     if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
         raise InvalidArgument(
-            "records is a list of dicts by column, a data frame, or the path of a .csv or .parquet file."
+            "records must be a list of dicts by column, a data frame, or the path of a .csv or .parquet file."
         )
     try:
         found = [{name: _cell(value) for name, value in row.items()} for row in rows]
@@ -44,7 +44,7 @@ def encode(records: Any) -> tuple[bytes, str]:
 def _file(path: Path) -> tuple[bytes, str]:
     content_type = FILES.get(path.suffix.lower())
     if content_type is None:
-        raise InvalidArgument(f"{path} is no .csv and no .parquet file.")
+        raise InvalidArgument(f"{path} is not a .csv or .parquet file.")
     try:
         return path.read_bytes(), content_type
     except OSError as exc:

@@ -60,7 +60,7 @@ class Transport:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidArgument(f"{base_url!r} is not an address like http://127.0.0.1:8084.")
         if "@" in parts.netloc:
-            raise InvalidArgument("The address carries a user or password: give a key as api_key instead.")
+            raise InvalidArgument("The address contains a user or password: pass a key as api_key instead.")
         self.base_url = base_url.rstrip("/")
         self.use_key(api_key)
         self.timeout_s = timeout_s
@@ -114,7 +114,9 @@ class Transport:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise UnexpectedAnswer(f"What answers at {self.base_url} is no Model Service: check the address.")
+            raise UnexpectedAnswer(
+                f"The server at {self.base_url} is not a Model Service: check the address."
+            )
         return answer
 
     def send(
@@ -247,12 +249,12 @@ def no_host(url: str) -> ConnectionFailed:
 
 def nothing_answers(url: str) -> ConnectionFailed:
     return ConnectionFailed(
-        f"Nothing answers at {address_of(url)}: is the service running, and is that its address?"
+        f"Cannot connect to {address_of(url)}: is the service running, and is that its address?"
     )
 
 
 def late(url: str) -> ConnectionFailed:
-    return ConnectionFailed(f"{address_of(url)} gave no answer in time.")
+    return ConnectionFailed(f"{address_of(url)} did not respond in time.")
 
 
 def no_tls(url: str, reason: str) -> TLSFailed:
@@ -261,8 +263,9 @@ def no_tls(url: str, reason: str) -> TLSFailed:
     if "CERTIFICATE_VERIFY_FAILED" in reason or "certificate verify failed" in reason:
         why = _WHY_UNTRUSTED.search(reason)
         return TLSFailed(
-            f"The certificate of {address} is not trusted{f': {why[1].strip()}' if why else ''}. Name "
-            "the file of your certificate authority in the variable SSL_CERT_FILE, and check the address."
+            f"The certificate of {address} is not trusted{f': {why[1].strip()}' if why else ''}. "
+            "Set the variable SSL_CERT_FILE to the file of your certificate authority, and check "
+            "the address."
         )
     if any(sign in reason for sign in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")):
         plain = address.replace("https://", "http://", 1)
@@ -281,6 +284,6 @@ def _unreachable(url: str, exc: HTTPError, *, in_doubt: bool) -> ConnectionFaile
         return TLSFailed(https_expected(url))
     if not isinstance(exc, BROKEN):
         return ConnectionFailed(f"No connection to {address_of(url)}: {exc}.")
-    reason = "gave no answer in time" if isinstance(exc, ReadTimeoutError) else "broke the connection"
-    doubt = " The request may have been processed: look before you repeat it." if in_doubt else ""
+    reason = "did not respond in time" if isinstance(exc, ReadTimeoutError) else "broke the connection"
+    doubt = " The request may have been processed: check before you repeat it." if in_doubt else ""
     return ConnectionFailed(f"{address_of(url)} {reason}.{doubt}")

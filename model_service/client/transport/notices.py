@@ -54,7 +54,7 @@ class Watch:
                 now = time.monotonic()
                 for token, (since, due, what) in self._open.items():
                     if due <= now:
-                        log.info("waiting: no answer to %s for %.0f s.", what, now - since)
+                        log.info("waiting: no response to %s for %.0f s.", what, now - since)
                         self._open[token] = (since, _next(since, now), what)
                 dues = [due for _, due, _ in self._open.values()]
                 self._changed.wait(max(min(dues) - now, 0.01) if dues else None)

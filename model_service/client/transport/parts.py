@@ -74,8 +74,8 @@ def upload_in_parts(
             file = sending.run()
         except KeyboardInterrupt as stop:
             stop.add_note(
-                f"{sending.stored_bytes:,} of {source.size_bytes:,} bytes of {source.name} are with the "
-                "service: the same again sends the rest."
+                f"The service has {sending.stored_bytes:,} of {source.size_bytes:,} bytes of "
+                f"{source.name}: repeat the call to send the rest."
             )
             raise
         except ChecksumMismatch:
@@ -122,7 +122,7 @@ class _Upload:
             self._part_bytes, self._parts = int(upload["part_size_bytes"]), int(upload["parts"])
             self._received = {part["n"]: part["checksum"] for part in upload["received"]}
         except (KeyError, TypeError, ValueError) as exc:
-            raise UnexpectedAnswer(f"The service's answer is no upload: {exc!r}.") from exc
+            raise UnexpectedAnswer(f"The service's response is not an upload: {exc!r}.") from exc
         self._lock = threading.Lock()
         self._sent: dict[int, int] = {}
         self._file: Any = None
@@ -245,7 +245,8 @@ class _Upload:
     def _stored(self) -> dict[str, Any]:
         if not isinstance(self._file, dict) or self._file.get("checksum") != f"sha256:{self._digest}":
             raise ChecksumMismatch(
-                f"The service stored {self._source.name} with other bytes than were sent: upload it again."
+                f"The bytes of {self._source.name} that the service stored differ from those sent: "
+                "upload it again."
             )
         return self._file
 

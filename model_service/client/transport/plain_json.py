@@ -22,7 +22,7 @@ def encode(data: Any) -> bytes:
     try:
         return json.dumps(_plain(data, ""), allow_nan=False).encode()
     except RecursionError:
-        raise InvalidArgument("These values are nested too deep, or contain themselves.") from None
+        raise InvalidArgument("These values are nested too deeply, or contain themselves.") from None
 
 
 def with_numbers(value: Any) -> Any:
@@ -69,7 +69,7 @@ def _key(key: Any, path: str) -> str:
     if plain is None or isinstance(plain, bool | int | float):
         return json.dumps(plain)
     raise InvalidArgument(
-        f"{path or 'The data'} has a key of the type {type(key).__name__}, which JSON has not."
+        f"{path or 'The data'} has a key of the type {type(key).__name__}, which JSON does not support."
     )
 
 

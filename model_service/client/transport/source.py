@@ -37,7 +37,8 @@ class Source:
                 piece = self.file.read(min(CHUNK_BYTES, end - offset))
             if not piece:
                 raise TransferFailed(
-                    f"The file ended after {offset:,} of {self.size_bytes:,} bytes: is it still written?"
+                    f"The file ended after {offset:,} of {self.size_bytes:,} bytes: is another "
+                    "program still writing it?"
                 )
             yield piece
             offset += len(piece)
@@ -60,7 +61,7 @@ def opened(source: Uploadable, filename: str | None) -> Iterator[Source]:
             yield _source(file, filename or path.name)
         return
     if not source.seekable():
-        raise InvalidArgument("Only a seekable file can be uploaded: its length is announced first.")
+        raise InvalidArgument("Only a seekable file can be uploaded, because its length is sent first.")
     yield _source(source, filename or Path(str(getattr(source, "name", "model.bin"))).name)
 
 

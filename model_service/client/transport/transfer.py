@@ -69,13 +69,15 @@ def upload(
                 raise
             raise changed(source) from refusal
         except KeyboardInterrupt as stop:
-            stop.add_note(f"Nothing of {source.name} was stored: the same again sends it from its start.")
+            stop.add_note(
+                f"No bytes of {source.name} were stored: repeat the call to send it from the start."
+            )
             raise
 
 
 def changed(source: Source) -> ChecksumMismatch:
     return ChecksumMismatch(
-        f"{source.name} changed while it was sent, or was damaged on the way: upload it again."
+        f"{source.name} changed while it was sent, or was damaged in transit: upload it again."
     )
 
 
@@ -132,13 +134,15 @@ def download_zip(transport: Transport, url: str, output_path: str | os.PathLike[
                     file.write(chunk)
                     shown.update(file.tell())
             except (*BROKEN, SSLError) as exc:
-                raise TransferFailed(f"The download broke after {file.tell():,} bytes: try again.") from exc
+                raise TransferFailed(
+                    f"The connection broke after {file.tell():,} bytes of the download: try again."
+                ) from exc
         try:
             damaged = ZipFile(file).testzip()
         except BadZipFile as exc:
             raise TransferFailed(f"{output.name} ended early and was removed: download it again.") from exc
         if damaged is not None:
-            raise ChecksumMismatch(f"{damaged} arrived damaged: download it again.")
+            raise ChecksumMismatch(f"{damaged} was damaged in transit: download it again.")
     return output
 
 
@@ -154,7 +158,9 @@ def named_output(transport: Transport, url: str, output: Path) -> Path:
     found = _ANY_NAME.search(disposition) or _PLAIN_NAME.search(disposition)
     name = unquote(found[1]) if found else ""
     if name in {"", ".", ".."} or any(char in "/\\:" or ord(char) < ord(" ") for char in name):
-        raise UnexpectedAnswer(f"The service gives no name for a file in {output}: name the file to write.")
+        raise UnexpectedAnswer(
+            f"The service gives no name for a file in {output}: give the path of the file to write."
+        )
     return output / name
 
 
@@ -168,7 +174,7 @@ def written_aside(output: Path) -> Iterator[BinaryIO]:
         OSError: the file cannot be written.
     """
     if output.is_dir():
-        raise InvalidArgument(f"{output} is a folder: name the file to write.")
+        raise InvalidArgument(f"{output} is a folder: give the path of the file to write.")
     if not output.parent.is_dir():
         raise NoSuchFile(f"There is no folder {output.parent} to write {output.name} into.")
     partial = output.with_name(f".model-service-{secrets.token_hex(6)}.part")
@@ -203,15 +209,17 @@ class _Download:
                 farthest = max(farthest, self._received)
                 if breaks == ATTEMPTS:
                     raise TransferFailed(
-                        f"The download broke {breaks} times after {self._received:,} of {self._total:,} "
-                        "bytes: nothing was kept, try again."
+                        f"The download broke {breaks} times, last after {self._received:,} of "
+                        f"{self._total:,} bytes: nothing was kept, try again."
                     )
                 time.sleep(backoff_s(breaks))
                 response = self._ask()
                 if not self._continues(response):
                     self._begin(response)
         if f"sha256:{self._digest.hexdigest()}" != self._checksum:
-            raise ChecksumMismatch(f"{self._label} arrived damaged and was removed: download it again.")
+            raise ChecksumMismatch(
+                f"{self._label} was damaged in transit and was removed: download it again."
+            )
 
     def _ask(self) -> BaseHTTPResponse:
         # A compressed response would have another length and other bytes than those of the checksum.
@@ -227,7 +235,7 @@ class _Download:
         if response.headers.get("Content-Range", "").startswith(f"bytes {self._received}-"):
             return True
         response.close()
-        raise UnexpectedAnswer("The server answered with another part of the file than was asked for.")
+        raise UnexpectedAnswer("The server sent another range of the file than requested.")
 
     def _begin(self, response: BaseHTTPResponse) -> None:
         """Start a file. Raises UnexpectedAnswer without length and checksum: truncation must be detected."""
@@ -236,7 +244,9 @@ class _Download:
         self._checksum = response.headers.get("X-File-Checksum", "").lower()
         if not length.isdecimal() or not re.fullmatch(r"sha256:[0-9a-f]{64}", self._checksum):
             response.close()
-            raise UnexpectedAnswer("The server sent no length or no checksum: the file cannot be verified.")
+            raise UnexpectedAnswer(
+                "The response has no length or no checksum, so the file cannot be verified."
+            )
         self._total, self._received, self._digest = int(length), 0, sha256()
         self._file.seek(0)
         self._file.truncate()

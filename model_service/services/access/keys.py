@@ -103,7 +103,11 @@ class KeyService:
             made = self.get(key_id)
             text = f"{PREFIX}{made['secrets'][-1]['prefix']}_{random_part}"
             if made["secrets"][-1]["sha256"] != _sha256(text):
-                raise Conflict("The key was rotated since: its text is another one.", id=key_id)
+                raise Conflict(
+                    "The key was rotated after this request: the key text of the first response is no "
+                    "longer valid.",
+                    id=key_id,
+                )
             return made, text
 
         return self._idempotency.run(
@@ -217,7 +221,7 @@ class KeyService:
         who = actor()
         if Permission.ADMIN not in who.everywhere:
             if who.key_id is not None:
-                raise NotPermitted("A key makes no other key: sign in, or ask an administrator.")
+                raise NotPermitted("An API key cannot create other keys: sign in, or ask an administrator.")
             if wanted not in (None, who.name):
                 require(Permission.ADMIN)
         if wanted is None and who.name in RESERVED_NAMES:
@@ -228,7 +232,7 @@ class KeyService:
         key = self.get(key_id)
         who = actor()
         if who.key_id not in (None, key_id) and Permission.ADMIN not in who.everywhere:
-            raise NotPermitted("A key manages no key but itself: sign in, or ask an administrator.")
+            raise NotPermitted("An API key can manage only itself: sign in, or ask an administrator.")
         return key
 
     def _random_part(self, once: Once | None) -> str:
@@ -307,4 +311,6 @@ def _granted(scopes: list[str]) -> frozenset[Permission]:
 
 
 def _refused() -> Unauthorized:
-    return Unauthorized("The API key is wrong: send it in the header 'X-API-Key' or as a bearer token.")
+    return Unauthorized(
+        "The API key is not valid: send a valid one in the header 'X-API-Key' or as a bearer token."
+    )

@@ -93,4 +93,6 @@ class Principals:
             return self._keys.actor(credential)
         if credential.count(".") == 2:
             return self._sessions.actor(credential)
-        raise Unauthorized("The API key is wrong: send it in the header 'X-API-Key' or as a bearer token.")
+        raise Unauthorized(
+            "The API key is not valid: send a valid one in the header 'X-API-Key' or as a bearer token."
+        )

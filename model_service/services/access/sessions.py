@@ -54,7 +54,7 @@ class SessionService:
         if not matches(password, user["password"] if user is not None and usable else None) or user is None:
             LOGINS.labels(outcome="refused").inc()
             log.warning("session.refused", user=name[:64])
-            raise Unauthorized("There is no user with this name and password.")
+            raise Unauthorized("The user name or the password is wrong.")
         at = now()
         expires_at = (at + self._length).replace(microsecond=0)
         claims = {
@@ -91,7 +91,7 @@ class SessionService:
             claims = self._claims(token)
         except Unauthorized:
             raise NotPermitted(
-                "There is no session to end: the request came with another credential."
+                "There is no session to end: the request has another kind of credential."
             ) from None
         self._revoked.add(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
 
@@ -109,4 +109,6 @@ class SessionService:
 
 
 def _over() -> Unauthorized:
-    return Unauthorized("The session is over or is none: sign in again with POST /api/v1/sessions.")
+    return Unauthorized(
+        "The session has expired or does not exist: sign in again with POST /api/v1/sessions."
+    )

@@ -65,7 +65,7 @@ class UserService:
         require(Permission.ADMIN)
         if name in RESERVED_NAMES:
             raise InvalidField(
-                f"{name!r} is a name that the service uses itself.",
+                f"{name!r} is reserved for the service: choose another name.",
                 [{"field": "name", "message": "reserved"}],
             )
         at = now()
@@ -90,7 +90,7 @@ class UserService:
             try:
                 self._database.transaction(work)
             except DuplicateUser:
-                raise Conflict(f"There is a user {name!r} already.", name=name) from None
+                raise Conflict(f"A user {name!r} already exists.", name=name) from None
             return user
 
         return self._idempotency.run(once, create, self.get)
@@ -140,9 +140,9 @@ class UserService:
         who = actor()
         user = self._users.get(who.name) if who.key_id is None else None
         if user is None:
-            raise NotPermitted("Only a user who signed in with a password has one to change.")
+            raise NotPermitted("Only a user who signed in with a password can change it.")
         if not matches(current, user["password"]):
-            raise NotPermitted("The present password is another one.")
+            raise NotPermitted("The present password is wrong.")
         changes = {"password": hashed(wanted), "epoch": _new_epoch()}
         self._update(who.name, changes, "password_changed", {})
 

@@ -144,7 +144,7 @@ class ArchiveService:
                     spool.blob_bytes += blob.size_bytes
                     blobs.write(pack_blob(blob))
         except BlobsMissing as exc:
-            raise DamagedBlob(f"{exc}; 'model-service verify' names all that is wrong.") from exc
+            raise DamagedBlob(f"{exc}; 'model-service verify' lists every damaged file.") from exc
         blobs.seek(0)
         return spool
 
@@ -171,7 +171,7 @@ class ArchiveService:
         try:
             yield from self._blobs.read(blob.id, 0, blob.size_bytes)
         except BlobDamaged as exc:
-            raise DamagedBlob(f"{exc}; 'model-service verify' names the models that hold it.") from exc
+            raise DamagedBlob(f"{exc}; 'model-service verify' lists the models that use it.") from exc
 
     def import_registry(self, stream: Stream, conflicts: Conflicts) -> Imported:
         """Add the documents of a registry's archive to this registry. Existing documents are not changed.
@@ -205,7 +205,9 @@ class ArchiveService:
         """
         require(Permission.ADMIN)
         if not force and not self._store.empty():
-            raise DatabaseNotEmpty("This database is not empty: a backup is restored into an empty one.")
+            raise DatabaseNotEmpty(
+                "This database is not empty: a backup can only be restored into an empty one."
+            )
         with self._leases.archive() as keep:
             importer = Importer(self._store, self._blobs, self._work, keep)
             try:

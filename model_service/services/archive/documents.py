@@ -32,19 +32,19 @@ Text = str | None
 
 def _path(path: str) -> str:
     if check_path(path) != path:
-        raise ValueError("not in Unicode's composed form")
+        raise ValueError("not in Unicode's composed form (NFC)")
     return path
 
 
 def _media_type(sent: str) -> str:
     if media_type(sent) != sent:
-        raise ValueError("no media type")
+        raise ValueError("not a media type")
     return sent
 
 
 def _uuid(text: str) -> str:
     if parse_uuid("training job", text) != text:
-        raise ValueError("no id of a training job")
+        raise ValueError("not the id of a training job")
     return text
 
 
@@ -95,14 +95,14 @@ class _Holder(_Described):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "_Holder":
         if version_order(self.version) != self.version_order:
-            raise ValueError("its version_order is not its version's")
+            raise ValueError("version_order does not match version")
         paths = {file.path for file in self.files}
         if len(paths) < len(self.files):
-            raise ValueError("two files at one path")
+            raise ValueError("two files have the same path")
         held = {(file.checksum, file.size_bytes) for file in self.files}
         primary = self.file_metadata
         if primary is not None and (primary.checksum, primary.size_bytes) not in held:
-            raise ValueError("its file_metadata is none of its files")
+            raise ValueError("file_metadata is not one of the files")
         return self
 
 

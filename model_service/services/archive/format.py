@@ -128,7 +128,7 @@ class Member:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise ArchiveDamaged(f"{self.name} is not an object of JSON")
+            raise ArchiveDamaged(f"{self.name} is not a JSON object")
         return content
 
     def finish(self) -> str:
@@ -175,10 +175,10 @@ def read_members(stream: Stream) -> Iterator[Member]:
                 yield member
                 chain.add(member.name, member.size_bytes, member.finish())
     except (tarfile.TarError, EOFError) as exc:
-        raise ArchiveDamaged(f"this is no whole tar stream: {exc}") from exc
-    raise ArchiveDamaged("the archive was cut short: it has no end.json")
+        raise ArchiveDamaged(f"this is not a complete tar stream: {exc}") from exc
+    raise ArchiveDamaged("the archive is truncated: it has no end.json")
 
 
 def _check_end(end: dict[str, Any], chain: Chain) -> None:
     if end.get("members") != chain.members or end.get("sha256") != chain.hexdigest():
-        raise ArchiveDamaged("the archive does not have the members that its end.json says")
+        raise ArchiveDamaged("the members of the archive are not those that its end.json lists")

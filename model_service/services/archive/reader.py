@@ -161,13 +161,14 @@ class Importer:
             elif match := DOCUMENTS.fullmatch(member.name):
                 if allowed is not None and match[1] not in allowed:
                     raise ArchiveDamaged(
-                        f"it holds {match[1]}, no part of a registry: 'model-service restore' takes backups"
+                        f"it contains {match[1]}, which an import does not accept: use "
+                        "'model-service restore' for backups"
                     )
                 self._take_documents(member, match[1], aside)
             elif match := BLOB.fullmatch(member.name):
                 self._take_blob(member, match[1])
             else:
-                raise ArchiveDamaged(f"{member.name[:200]!r} does not belong into an archive")
+                raise ArchiveDamaged(f"{member.name[:200]!r} is not a member of an archive of this service")
 
     def _take_documents(self, member: Member, collection: str, aside: _Aside) -> None:
         offset = aside.file.seek(0, 2)
@@ -210,7 +211,7 @@ class Importer:
                 _check_document(name, document)
             if name in _KEYS and (missing := self._store.missing_blobs(batch)):
                 raise InvalidArchive(
-                    f"The blob {missing[0]} is not in the archive as its documents name it. "
+                    f"The blob {missing[0]}, which the documents refer to, is not in the archive. "
                     "Nothing was imported."
                 )
             if conflicts is Conflicts.FAIL and name in _KEYS:
@@ -219,7 +220,9 @@ class Importer:
     def _refuse_conflicts(self, name: str, batch: Sequence[Document]) -> None:
         if taken := self._store.taken(name, batch, _KEYS[name]):
             first = _label(name, taken[0])
-            raise Conflict(f"{first} is another one here. Nothing was imported.", first=first)
+            raise Conflict(
+                f"{first} differs from the one that is stored here. Nothing was imported.", first=first
+            )
 
     def _insert(self, name: str, batch: Sequence[Document], note: Note | None) -> None:
         for document in batch:
@@ -242,10 +245,10 @@ class Importer:
 
 def _check_manifest(member: Member) -> dict[str, Any]:
     if member.name != MANIFEST:
-        raise ArchiveDamaged("this is no archive of this service: it does not begin with a manifest")
+        raise ArchiveDamaged("this is not an archive of this service: it does not begin with a manifest")
     manifest = member.json()
     if manifest.get("format") != FORMAT:
-        raise ArchiveDamaged("this is no archive of this service")
+        raise ArchiveDamaged("this is not an archive of this service")
     if manifest.get("format_version") != FORMAT_VERSION:
         version = str(manifest.get("format_version"))[:20]
         raise ArchiveDamaged(f"its format version is {version}; this version reads {FORMAT_VERSION}")
@@ -269,14 +272,14 @@ def _schema_version(manifest: dict[str, Any]) -> int:
 
 def _check_digest(member: Member, found: str, expected: str) -> None:
     if found != expected:
-        raise ArchiveDamaged(f"{member.name} has the sha256 {found}")
+        raise ArchiveDamaged(f"the sha256 of {member.name} is {found}")
 
 
 def _parse(line: bytes) -> Document:
     try:
         return from_line(line)
     except ValueError as exc:
-        raise InvalidArchive(f"A document of the archive cannot be read: {exc}.") from exc
+        raise InvalidArchive(f"A document of the archive is not readable: {exc}.") from exc
 
 
 def _check_document(name: str, document: Document) -> None:

@@ -86,7 +86,8 @@ def parse_reference(kind: Kind, text: str) -> Reference | None:
     name, alias, version = match.group("name", "alias", "version")
     if alias is not None and kind == "dataset":
         raise InvalidRequest(
-            f"Datasets have no aliases: name {text[:300]!r} as {name}/v1.2 or {name}/{LATEST}.", id=text[:300]
+            f"Datasets have no aliases: write {name}/v1.2 or {name}/{LATEST} instead of {text[:300]!r}.",
+            id=text[:300],
         )
     if alias is not None or version == LATEST:
         return Reference(name, alias)
@@ -119,7 +120,7 @@ def _form_hint(kind: Kind, text: str) -> str:
     if not re.fullmatch(NAME, text):
         return f"Use {_FORMS[kind]}."
     alias = f"{text}@ALIAS, " if kind == "model" else ""
-    return f"If it is a name, name a version too: {alias}{text}/v1.2 or {text}/{LATEST}."
+    return f"If it is a name, say which version: {alias}{text}/v1.2 or {text}/{LATEST}."
 
 
 def version_order(version: str) -> int:
@@ -131,7 +132,9 @@ def version_order(version: str) -> int:
     match = VERSION.fullmatch(version)
     if match is None:
         raise InvalidField.of(
-            "version", "v and a number, or v and two: v1, v1.0", wrong=f"{version[:40]!r} is no version"
+            "version",
+            "'v' and one or two numbers, like v1 or v1.0",
+            wrong=f"{version[:40]!r} is not a version",
         )
     return _order(match)
 
@@ -152,8 +155,8 @@ def check_alias(alias: str) -> str:
     """Return a valid alias. Raises: InvalidField: it is malformed, or looks like a version."""
     if ALIAS.fullmatch(alias) and alias != LATEST and not _VERSION_LIKE.fullmatch(alias):
         return alias
-    message = "1 to 64 letters, digits, '_', '-' and '.'; not 'latest', and nothing like a version"
-    raise InvalidField.of("alias", message, wrong=f"{alias[:70]!r} is no alias")
+    message = "1 to 64 letters, digits, '_', '-' and '.'; not 'latest', and not like a version"
+    raise InvalidField.of("alias", message, wrong=f"{alias[:70]!r} is not an alias")
 
 
 def _order(match: re.Match[str]) -> int:

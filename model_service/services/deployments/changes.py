@@ -81,7 +81,8 @@ class DeploymentChanges:
             kind = fields.get("deployment_type", before["deployment_type"])
             if kind != before["deployment_type"]:
                 raise Conflict(
-                    f"It is a {before['deployment_type']}, and does not become a {kind}: make one."
+                    f"The type of a deployment cannot change from {before['deployment_type']} to "
+                    f"{kind}: create a new deployment."
                 )
             base, base_config = base_of(before)
             plan = self._plans.routing(
@@ -275,10 +276,10 @@ def _earlier(deployment: Document, number: int | None) -> Document:
         entry = next(earlier, None) if number != deployment["revision"] else None
     if entry is None:
         kept = [each["revision"] for each in deployment["revisions"]]
-        wanted = "one that was served with other traffic" if number is None else f"revision {number}"
+        wanted = "a revision with other traffic" if number is None else f"revision {number}"
         raise Conflict(
-            f"There is no going back to {wanted}: it is at revision {deployment['revision']}, and "
-            f"{', '.join(map(str, kept))} are kept.",
+            f"Revision {wanted} is not available: the deployment is at revision "
+            f"{deployment['revision']}, and {', '.join(map(str, kept))} are kept.",
             revision=deployment["revision"],
             revisions=kept,
         )
@@ -288,7 +289,8 @@ def _earlier(deployment: Document, number: int | None) -> Document:
 def _promoted(routing: Document, name: str) -> Document:
     if routing["mode"] != SPLIT:
         raise Conflict(
-            f"Requests are not split there but go by {routing['mode']!r}: put another export instead.",
+            f"This deployment does not split its traffic; it routes requests by {routing['mode']!r}: "
+            "give another export instead.",
             mode=routing["mode"],
         )
     shadow = routing["shadow"]

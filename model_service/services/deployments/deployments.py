@@ -70,7 +70,7 @@ class DeploymentService:
         """
         kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
         if kind not in OFFERED:
-            raise UnsupportedOption(f"Deployments of type {kind} are not offered.", allowed=list(OFFERED))
+            raise UnsupportedOption(f"Deployments of type {kind} are not supported.", allowed=list(OFFERED))
 
         def make(note: Note) -> tuple[Document, str]:
             plan = self._plans.routing(fields, override=fields.get("override_verification", False))
@@ -93,7 +93,8 @@ class DeploymentService:
             deployment, text = self.get(deployment_id), new_text(self._signing, deployment_id, once)
             if self._keys.with_digest(deployment_id, sha256_of(text)) is None:
                 raise Conflict(
-                    "The key that this request made was revoked since: make a new one.", id=deployment_id
+                    "The key that this request created was revoked meanwhile: create a new one.",
+                    id=deployment_id,
                 )
             return deployment, text
 
@@ -147,7 +148,7 @@ class DeploymentService:
         if len(named) > 1:
             ids = [each["_id"] for each in named]
             raise Conflict(
-                f"{len(named)} deployments have the name {reference!r}: give an id, {' or '.join(ids)}.",
+                f"{len(named)} deployments have the name {reference!r}: use an id, {' or '.join(ids)}.",
                 ids=ids,
             )
         return named[0] if named else None

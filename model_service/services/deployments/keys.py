@@ -126,7 +126,7 @@ class DeploymentKeyService:
         def make(note: Note) -> tuple[Document, str]:
             old = self._present(deployment, wanted)
             if old.get("rotated") or (old["expires_at"] is not None and old["expires_at"] <= now()):
-                raise Conflict("The key was rotated before, or has expired: make a new one.", id=wanted)
+                raise Conflict("The key was already rotated, or has expired: create a new one.", id=wanted)
             key, text = self._new(deployment, old["name"], old["expires_at"], once)
 
             def work(session: Session) -> None:
@@ -135,7 +135,7 @@ class DeploymentKeyService:
                 if present is None:
                     raise NotFound("key", wanted)
                 if present.get("rotated"):
-                    raise Conflict("The key was rotated before: make a new one.", id=wanted)
+                    raise Conflict("The key was already rotated: create a new one.", id=wanted)
                 ends = [now() + timedelta(seconds=grace_s), present["expires_at"]]
                 until = min(end for end in ends if end is not None)
                 self._keys.replaced(wanted, until, session)
@@ -183,7 +183,9 @@ class DeploymentKeyService:
     def _again(self, deployment: Document, key_id: str, once: Once | None) -> tuple[Document, str]:
         key = self._keys.get(deployment["_id"], key_id)
         if key is None:
-            raise Conflict("The key that this request made was revoked since: make a new one.", id=key_id)
+            raise Conflict(
+                "The key that this request created was revoked meanwhile: create a new one.", id=key_id
+            )
         return key, new_text(self._signing, key_id, once)
 
     def _insert(self, deployment: Document, key: Document, session: Session) -> None:

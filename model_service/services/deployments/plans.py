@@ -64,8 +64,8 @@ class DeploymentPlans:
         tier = self._tiers.of_user(owner, self._users.get(owner))
         if not self._tiers.of(tier).gpu_access:
             raise NotPermitted(
-                f"The tier {tier!s} of {owner!r} has no GPUs: leave gpu_enabled out, or ask an administrator "
-                "for another tier.",
+                f"The tier {tier!s} of {owner!r} includes no GPUs: remove gpu_enabled, or ask an "
+                "administrator for another tier.",
                 tier=tier,
                 field="config.gpu_enabled",
             )
@@ -110,7 +110,7 @@ class DeploymentPlans:
     ) -> tuple[str, list[Document]]:
         given = [source for source in SOURCES if asked.get(source) is not None]
         if len(given) > 1 or (not given and base is None):
-            message = f"exactly one of {', '.join(SOURCES)} says what is deployed"
+            message = f"exactly one of {', '.join(SOURCES)} must be given"
             raise InvalidField.of(given[-1] if given else SOURCES[0], message)
         if not given:
             assert base is not None
@@ -133,7 +133,7 @@ class DeploymentPlans:
         taken = [each["name"] for each in wanted if each.get("name")]
         twice = [name for name in taken if taken.count(name) > 1]
         if twice:
-            raise InvalidField.of("name", f"two members are named {twice[0]!r}")
+            raise InvalidField.of("name", f"two members have the name {twice[0]!r}")
         members = []
         for each in wanted:
             job = chosen.job(each["export_job_id"])
@@ -176,8 +176,8 @@ class _Chosen:
             if job["namespace"] != self._namespace:
                 raise InvalidField.of(
                     "export_job_id",
-                    f"of the namespace {job['namespace']!r}; the exports of one deployment lie in one "
-                    f"namespace, and here it is {self._namespace!r}",
+                    f"in the namespace {job['namespace']!r}; all exports of a deployment must be in "
+                    f"one namespace, here {self._namespace!r}",
                     wrong=f"export job {job_id}",
                 )
             if job["_id"] not in self._passed:
@@ -195,10 +195,10 @@ class _Chosen:
             self.unverified.append({"export_job_id": job["_id"], "status": status, "verdict": verdict})
             return
         reason = (
-            "it left no package to deploy"
+            "it has no package to deploy"
             if self._override
-            else "only a completed export that was verified "
-            "against its source is deployed" + (", unless an administrator overrides that" * overridable)
+            else "only a completed export that was verified against its source can be deployed"
+            + (", unless an administrator overrides that" * overridable)
         )
         raise NotVerified(
             f"Export job {job['_id']} is {status} with verdict {verdict}: {reason}.",
@@ -238,15 +238,17 @@ def _check(routing: Document) -> None:
     """Check the routing as a whole. Raises: InvalidField: the fields contradict each other."""
     if routing["mode"] == SPLIT:
         if not any(member["weight"] for member in routing["members"]):
-            raise InvalidField.of("traffic", "one member at least has a weight above 0")
+            raise InvalidField.of("traffic", "at least one member needs a weight above 0")
     else:
         for part in ("sticky_header", "shadow"):
             if routing[part] is not None:
-                message = f"only where requests are split between exports, not with {routing['mode']!r}"
+                message = (
+                    f"only supported when requests are split between exports, not with {routing['mode']!r}"
+                )
                 raise InvalidField.of(part, message)
     rule = routing["rollback"]
     if rule is not None and rule["max_error_rate"] is None and rule["max_p95_ms"] is None:
-        raise InvalidField.of("rollback", "max_error_rate, max_p95_ms or both say when to go back")
+        raise InvalidField.of("rollback", "needs max_error_rate, max_p95_ms or both")
 
 
 def _check_chain(members: list[Document], jobs: list[Document]) -> None:
@@ -262,13 +264,13 @@ def _check_chain(members: list[Document], jobs: list[Document]) -> None:
         takes = _names(job.get("inputs"))
         for name, source in (member["inputs"] or {}).items():
             if takes and name not in takes:
-                message = f"{member['name']!r} takes {_listed(takes)}, not {name!r}"
+                message = f"{member['name']!r} has the inputs {_listed(takes)}, not {name!r}"
                 raise InvalidField.of("ensemble", message)
             known = source in made or source.startswith(tuple(unknown))
             if source.startswith(prefixes) and not known:
                 message = (
-                    f"{member['name']!r} takes {name!r} from {source!r}, which nothing before it makes: "
-                    f"there is {_listed(made) or 'nothing'}"
+                    f"{member['name']!r} takes {name!r} from {source!r}, but no earlier "
+                    f"member has that output; the outputs so far: {_listed(made) or 'none'}"
                 )
                 raise InvalidField.of("ensemble", message)
         outputs = _names(job.get("outputs"))

@@ -19,7 +19,7 @@ _INTERVAL: dict[Granularity, timedelta] = {"hour": timedelta(hours=1), "day": ti
 # Number of intervals: the default, and the maximum.
 _SHOWN: dict[Granularity, int] = {"hour": 24, "day": 30}
 _MOST: dict[Granularity, int] = {"hour": 31 * 24, "day": 366}
-_FURTHER: dict[Granularity, str] = {"hour": "; granularity=day goes further", "day": ""}
+_FURTHER: dict[Granularity, str] = {"hour": "; use granularity=day for a longer time", "day": ""}
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # older than any count, and within the calendar's range
 
 
@@ -133,7 +133,8 @@ class UsageService:
         rows = self._counts.by_interval(deployment["_id"], start, end, granularity)
         if len(rows) > MOST_ROWS:
             message = (
-                f"later: members, versions and {granularity}s since then make more than {MOST_ROWS:,} rows"
+                f"start later: the members, versions and {granularity}s since then make more than "
+                f"{MOST_ROWS:,} rows"
             )
             raise InvalidField.of("from", message + _FURTHER[granularity])
         total = Sums.of(rows)
@@ -172,9 +173,9 @@ def _interval(
         start = max(end, _EARLIEST) - (_SHOWN[granularity] - 1) * step
     start = _floor(start, granularity)
     if start >= end:
-        raise InvalidField.of("from", f"before {end.isoformat()}, where the usage that is asked for ends")
+        raise InvalidField.of("from", f"must be before {end.isoformat()}, the end of the requested usage")
     if end - start > _MOST[granularity] * step:
-        message = f"at most {_MOST[granularity]} {granularity}s before 'to'"
+        message = f"must be at most {_MOST[granularity]} {granularity}s before 'to'"
         raise InvalidField.of("from", message + _FURTHER[granularity])
     return start, end
 

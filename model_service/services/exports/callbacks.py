@@ -23,7 +23,7 @@ WORKER = "callback"
 _ZIP = b"PK\x03\x04"
 _FIDELITY = {
     "verdict": NOT_EXECUTED,
-    "reason": "The package was made elsewhere. This service has not compared it with its source.",
+    "reason": "The package was built elsewhere. This service has not compared it with its source.",
     "outputs": {},
     "cases": [],
 }
@@ -60,7 +60,8 @@ class ExportCallbacks:
         expected = (job or {}).get("callback_token_sha256", "")
         if job is None or not hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), expected):
             raise Unauthorized(
-                "This needs the job's callback_token, as a bearer token or in the header 'X-Callback-Token'."
+                "This request needs the job's callback_token, as a bearer token or in the header "
+                "'X-Callback-Token'."
             )
         return job
 
@@ -108,8 +109,8 @@ class ExportCallbacks:
             return job
         self._require_open(job)
         raise Conflict(
-            f"Export job {job['_id']} has no package yet: send it with "
-            f"PUT /api/v1/export/jobs/{job['_id']}/package, which completes the job.",
+            f"Export job {job['_id']} has no package yet: upload it with PUT "
+            f"/api/v1/export/jobs/{job['_id']}/package, which completes the job.",
             status=job["status"],
         )
 
@@ -192,7 +193,7 @@ def _sent_package(job: Document) -> bool:
 
 def _used(job: Document) -> Conflict:
     return Conflict(
-        f"Export job {job['_id']} is {job['status']} already: its callback_token is used up.",
+        f"Export job {job['_id']} is already {job['status']}, so its callback_token is no longer valid.",
         status=job["status"],
     )
 
@@ -204,6 +205,6 @@ def _zip(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if len(begin) >= len(_ZIP):
             break
     if not begin.startswith(_ZIP):
-        raise InvalidField.of("body", "a package is a zip, as 'python -m exporters' makes it")
+        raise InvalidField.of("body", "must be a zip, as 'python -m exporters' writes it")
     yield begin
     yield from pieces

@@ -81,8 +81,7 @@ class CapabilityService:
         """
         if framework not in FRAMEWORKS:
             raise UnsupportedOption(
-                f"{framework[:40]!r} is no framework that is known here: it is one of "
-                f"{', '.join(FRAMEWORKS)}.",
+                f"The framework {framework[:40]!r} is not known: use one of {', '.join(FRAMEWORKS)}.",
                 allowed=list(FRAMEWORKS),
                 option="framework",
             )
@@ -113,7 +112,7 @@ class CapabilityService:
         ]
         if export_format not in possible:
             raise UnsupportedOption(
-                f"A {framework} model cannot be exported to {export_format}: it can be to "
+                f"A {framework} model cannot be exported to {export_format}; possible formats: "
                 f"{', '.join(possible)}.",
                 allowed=possible,
                 option="export_format",
@@ -157,9 +156,9 @@ def _capability(
 def _limitations(spec: Specification, native: bool) -> list[str]:
     """Return what a converted model may lack compared with its source, one sentence each."""
     found = {
-        "It is converted in two steps, by way of ONNX.": not native,
-        "The format has no dynamic axes: every size is fixed when it is converted.": spec.fixes_sizes,
-        f"Only {spec.runs_on} can execute it; elsewhere it is converted and not verified.": spec.runs_on,
+        "It is converted in two steps, through ONNX.": not native,
+        "The format has no dynamic axes: every size is fixed at the conversion.": spec.fixes_sizes,
+        f"Only {spec.runs_on} can run it; on other platforms it is converted and not verified.": spec.runs_on,
     }
     return [sentence for sentence, holds in found.items() if holds]
 
@@ -169,10 +168,10 @@ def _why_not(
 ) -> str | None:
     """Return why no running worker converts such checkpoints to the format; None if one does."""
     if not kinds:
-        return "No exporter leads from models of this framework to this format."
+        return "No exporter converts models of this framework to this format."
     if not reports:
-        return "No worker is running, or none that says what it can: an export would wait."
-    unknown = f"The running workers do not know {name}: they are of another version."
+        return "No worker that reports its formats is running: an export would wait."
+    unknown = f"The running workers do not know {name}: they have another version of the software."
     reasons = []
     for report in reports:
         libraries = report.get("libraries", {})

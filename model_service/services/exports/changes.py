@@ -42,7 +42,7 @@ class ExportChanges:
         after = self._database.transaction(work) or self._service.get(job_id)
         if after["status"] != ExportStatus.CANCELLED:
             raise Conflict(
-                f"Export job {job_id} is {after['status']} already: there is nothing to cancel.",
+                f"Export job {job_id} is already {after['status']} and cannot be cancelled.",
                 status=after["status"],
             )
         return after
@@ -59,7 +59,7 @@ class ExportChanges:
         def work(session: Session) -> None:
             if not self._exports.set_default(job, session):
                 raise Conflict(
-                    f"Export job {job_id} is {job['status']}: only a completed one becomes the default.",
+                    f"Export job {job_id} is {job['status']}: only a completed one can become the default.",
                     status=job["status"],
                 )
             self._record("set_default", job, session)

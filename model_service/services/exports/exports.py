@@ -88,7 +88,7 @@ class ExportService:
             ExportLimitReached: the caller has as many exports as their tier allows.
         """
         if (model_id is None) == (training_job_id is None):
-            raise InvalidField.of("model_id", "exactly one of model_id and training_job_id names the source")
+            raise InvalidField.of("model_id", "needs exactly one of model_id and training_job_id")
         options, processing = checked(export_format, export_config, optimization_config, validation_config)
 
         def make(note: Note) -> Document:
@@ -118,10 +118,10 @@ class ExportService:
             require(Permission.WRITE, job["model_name"])
             if job["status"] not in (ExportStatus.FAILED, ExportStatus.CANCELLED):
                 raise Conflict(
-                    f"Export job {job_id} is {job['status']}: only a failed or cancelled one is tried again.",
+                    f"Export job {job_id} is {job['status']}: only a failed or cancelled one can be retried.",
                     status=job["status"],
                 )
-            gone = Conflict("The file that was exported is gone: upload it again, and ask for a new export.")
+            gone = Conflict("The exported file no longer exists: upload it again, and create a new export.")
             return self._store(again(job) | {"reuse": True}, note, lambda: gone)
 
         return self._idempotency.run(once, make, self.get)

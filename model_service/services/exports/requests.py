@@ -42,10 +42,10 @@ def checked(
     options = dict(export_config)
     processing = {part: options.pop(part, None) for part in PROCESSING}
     if optimization_config:
-        message = "optimization_config offers nothing yet: leave it out."
+        message = "optimization_config is not supported yet: remove it."
         raise UnsupportedOption(message, field="optimization_config", allowed=[])
     if is_wanted(validation_config):
-        message = 'validation_config offers nothing yet: leave it out, or send {"enabled": false}.'
+        message = 'validation_config is not supported yet: remove it, or send {"enabled": false}.'
         raise UnsupportedOption(message, field="validation_config", allowed=[])
     try:
         known = registry.specification(export_format).validate(options)

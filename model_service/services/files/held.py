@@ -245,5 +245,5 @@ def check_condition(condition: Condition, file: Document | None) -> None:
     present = blob_of(file).sha256 if file is not None else None
     if not condition(present):
         raise PreconditionFailed(
-            "The file at this path is another one, or not there: look at it and decide again.", etag=present
+            "The file at this path has changed or was removed: read it and decide again.", etag=present
         )

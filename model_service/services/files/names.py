@@ -58,10 +58,12 @@ def check_new_path(path: str) -> str:
     """
     normal = check_path(path)
     if "\ufffd" in normal:
-        raise InvalidField.of("path", "UTF-8, and not U+FFFD", wrong=f"{path[:100]!r} is no path of a file")
+        raise InvalidField.of(
+            "path", "UTF-8, without U+FFFD", wrong=f"{path[:100]!r} is not a path of a file"
+        )
     if any(unicodedata.category(char) in _UNPRINTABLE or char in _BIDI_CONTROLS for char in normal):
         problem = "no line separators and no characters that change the direction of the text"
-        raise InvalidField.of("path", problem, wrong=f"{path[:100]!r} is no path of a file")
+        raise InvalidField.of("path", problem, wrong=f"{path[:100]!r} is not a path of a file")
     return normal
 
 
@@ -81,9 +83,9 @@ def check_path(path: str) -> str:
     elif any(unicodedata.category(char) in {"Cc", "Cs"} or char == "\\" for char in normal):
         problem = "no control characters and no backslash"
     elif any(segment in {"", ".", ".."} for segment in normal.split("/")):
-        problem = "relative, and none of its segments empty, '.' or '..'"
+        problem = "relative, and no segment is empty, '.' or '..'"
     if problem:
-        raise InvalidField.of("path", problem, wrong=f"{path[:100]!r} is no path of a file")
+        raise InvalidField.of("path", problem, wrong=f"{path[:100]!r} is not a path of a file")
     return normal
 
 
@@ -117,7 +119,7 @@ def check_format(file_format: str) -> str:
     if file_format not in EXTENSIONS:
         allowed = ", ".join(sorted(EXTENSIONS))
         raise InvalidField.of(
-            "format", f"one of {allowed}", wrong=f"{file_format[:40]!r} is no format that is known here"
+            "format", f"one of {allowed}", wrong=f"{file_format[:40]!r} is not a known format"
         )
     return file_format
 

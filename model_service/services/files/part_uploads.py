@@ -248,7 +248,7 @@ class PartUploadService:
 
     def _renew(self, upload: PartUpload, token: str) -> None:
         if not self._uploads.renew_completion(upload.id, token):
-            raise Conflict("Another request completes this upload.", state=UploadState.COMPLETING)
+            raise Conflict("Another request is completing this upload.", state=UploadState.COMPLETING)
 
     def _publish(
         self, upload: PartUpload, model: Document, written: Blob, token: str, consent: Consent
@@ -260,7 +260,7 @@ class PartUploadService:
         def finish(stored: Blob, session: Session) -> None:
             file = {"path": new.path, **stored.reference(), "content_type": new.content_type}
             if not self._uploads.finish(upload.id, token, file, session):
-                raise Conflict("Another request completes this upload.", state=UploadState.COMPLETING)
+                raise Conflict("Another request is completing this upload.", state=UploadState.COMPLETING)
 
         done = self._files.publish(model, written, new, consent=consent, also=finish, keep=True)
         file = file_at(done.document, new.path)
@@ -306,8 +306,10 @@ def _incomplete(parts: list[int], what: str) -> Conflict:
 
 def _wrong_size(n: int, size: int | None, expected: int) -> IncompleteUpload:
     found = "more" if size is None else f"{size:,}"
-    return IncompleteUpload(f"Part {n} has {expected:,} bytes, and {found} came.", expected_bytes=expected)
+    return IncompleteUpload(
+        f"Part {n} must have {expected:,} bytes, but {found} arrived.", expected_bytes=expected
+    )
 
 
 def _twice(n: int) -> Conflict:
-    return Conflict(f"Part {n} is being sent again by another request.", part=n)
+    return Conflict(f"Another request is sending part {n}.", part=n)

@@ -95,8 +95,8 @@ def _would_replace(holder: Document, put: Document, present: Document, needed: l
     if present["checksum"] == put["checksum"]:
         sent = f"the same bytes were sent for {put['path']}"
     return WouldReplace(
-        f"{label} has {path} with {present['checksum']}; {sent}. Nothing was changed: replace=true "
-        "replaces the present file, which goes to the trash; a new version keeps both.",
+        f"{label} already has {path} with {present['checksum']}; {sent}. Nothing was changed: with "
+        "replace=true the present file moves to the trash; a new version keeps both.",
         path=path,
         checksum=present["checksum"],
         sent_path=put["path"],
@@ -117,8 +117,8 @@ def _unconfirmed(
         for kind, found in by_kind.items()
     )
     return ConfirmationRequired(
-        f"{holder['name']} {holder['version']} is in use: {named}. Nothing was changed: a new version leaves "
-        f"them as they are; to change this one, confirm each: confirm={','.join(needed)}.",
+        f"{holder['name']} {holder['version']} is in use: {named}. Nothing was changed: create a "
+        f"new version instead; or, to change this one, confirm each: confirm={','.join(needed)}.",
         confirm=needed,
         unconfirmed=missing,
         dependents=by_kind,

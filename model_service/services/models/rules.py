@@ -48,7 +48,7 @@ def check_revision(model: Document, revisions: Collection[int] | None) -> None:
     """Check that the revision is one of these. Raises: PreconditionFailed."""
     if revisions is not None and model["revision"] not in revisions:
         raise PreconditionFailed(
-            "It changed since: read it again, and send its ETag in If-Match.",
+            "It has changed: read it again, and send its ETag in If-Match.",
             etag=f'"r{model["revision"]}"',
             revision=model["revision"],
         )
@@ -62,7 +62,7 @@ def check_transition(
     if wanted != status and wanted not in allowed:
         choice = " or ".join(repr(str(one)) for one in sorted(allowed)) or "nothing else"
         raise Conflict(
-            f"A {kind} that is {status!s} becomes {choice}, not {wanted!s}.",
+            f"A {kind} that is {status!s} can become {choice}, not {wanted!s}.",
             status=status,
             allowed=sorted(allowed),
         )

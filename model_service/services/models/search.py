@@ -69,7 +69,7 @@ class SearchService:
         skip = 0 if after is not None else (wanted.page - 1) * wanted.limit
         if skip > MAX_SKIP:
             raise InvalidField.of(
-                "page", f"at most {MAX_SKIP:,} versions in; follow next_cursor to go further"
+                "page", f"at most {MAX_SKIP:,} versions from the start; use next_cursor to go further"
             )
         query = self._query(wanted, order)
         if query is None:
@@ -118,7 +118,7 @@ def _order(wanted: Search) -> Order:
     if order is None:
         raise InvalidField.of("sort", f"one of {', '.join(SORTS)}, with a '-' in front for descending")
     if order.name == "version" and "name" not in wanted.filters:
-        raise InvalidField.of("sort", "'version' orders the versions of one name: send 'name' too")
+        raise InvalidField.of("sort", "'version' sorts the versions of one name: send 'name' too")
     return order
 
 
@@ -133,5 +133,5 @@ def _position(cursor: str, digest: str) -> Position:
     """Decode the cursor of the list with this digest. Raises: InvalidField."""
     of, *position = position_of(cursor) or [None]
     if of != digest:
-        raise InvalidField.of("cursor", "it belongs to a list with other filters or another order")
+        raise InvalidField.of("cursor", "the cursor belongs to a list with other filters or another order")
     return position

@@ -47,7 +47,8 @@ class TrashService:
                     restored = self._database.transaction(work)
             except DuplicateVersion:
                 raise Conflict(
-                    f"{found['name']} {found['version']} cannot be restored: its version is taken."
+                    f"{found['name']} {found['version']} cannot be restored: another model has this "
+                    "version now."
                 ) from None
             except DuplicateAlias:
                 continue

@@ -70,7 +70,7 @@ class NewVersions:
             if note is not None:
                 note(document["_id"], session)
             if not self._blobs.retain_all(files, session):
-                raise Conflict("The parent's files changed meanwhile. Ask again.")
+                raise Conflict("The parent's files changed meanwhile. Send the request again.")
             self._origins.hold(document, session)
             self._models.insert(document, session)
 
@@ -89,10 +89,10 @@ class NewVersions:
 
 def number_taken(name: str, version: str | None, duplicate: DuplicateVersion) -> Conflict:
     """Return the error for a requested version number that is taken."""
-    taken = f"{name!r} has {version} already"
+    taken = f"{name!r} already has {version}"
     if isinstance(duplicate, RetiredVersion):
-        taken = f"{version} of {name!r} was deleted, and its number is not given again"
-    return Conflict(f"{taken}; without 'version' it gets the next.", name=name, version=version)
+        taken = f"{version} of {name!r} was deleted, and a version number is not used twice"
+    return Conflict(f"{taken}; without 'version' the next number is chosen.", name=name, version=version)
 
 
 def new_document(fields: Document, version: str) -> Document:

@@ -194,7 +194,7 @@ class HealthService:
         problems = [f"{left / 1e9:.1f} GB free ({place})" for left, place in low]
         if not self._disk.accepts_writes:
             least = f"{settings.disk_min_free / 1e9:.3g} GB"
-            problems.append(f"writes are refused with 507 until {least} (DISK_MIN_FREE) are free at mongodb")
+            problems.append(f"writes are rejected with 507 until {least} (DISK_MIN_FREE) are free at mongodb")
         fatal = any(left < settings.disk_min_free for left, _ in low)
         found.say("disk_space", "; ".join(problems) or None, fatal=fatal)
 
@@ -218,11 +218,11 @@ class HealthService:
     def _count_workers(self, found: Checks) -> None:
         found.workers = self._workers.alive(ALIVE_S)
         found.inference_servers = self._inference_servers.alive(ALIVE_S)
-        found.say("workers", None if found.workers else "none is running: exports wait")
+        found.say("workers", None if found.workers else "no worker is running: exports wait")
 
     def _cache(self) -> str | None:
         """Return a problem if the cache folder exists but is not writable."""
         folder = self._settings.cache
         if self._settings.cache_max_bytes and folder.exists() and not os.access(folder, os.W_OK):
-            return f"{folder} cannot be written"
+            return f"cannot write to {folder}"
         return None

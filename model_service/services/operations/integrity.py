@@ -61,7 +61,7 @@ class IntegrityService:
         for blob_id in self._integrity.stray_chunks():
             yield Problem(f"chunks of {blob_id} belong to no file and to no upload")
         if repair and (groups := self._counters.rebuild()):
-            yield Problem(f"the statistics of {groups} groups were not what a recount gives", repaired=True)
+            yield Problem(f"the statistics of {groups} groups differed from a recount", repaired=True)
         done = 0
         for blob in self._integrity.blobs():
             damage = self._damage(blob)
@@ -75,7 +75,7 @@ class IntegrityService:
         if not holding.stored:
             others = f" and {holding.held - 1} more" if holding.held > 1 else ""
             return Problem(f"{holding.holder}{others}: the blob {holding.blob_id} is not stored")
-        times = f"is counted {holding.counted} times and held {holding.held} times"
+        times = f"its reference count is {holding.counted}, but {holding.held} documents use it"
         difference = holding.held - holding.counted
         fixed = repair and self._integrity.correct_count(holding.blob_id, difference) is not None
         return Problem(f"blob {holding.blob_id} {times}", repaired=fixed)
@@ -88,5 +88,5 @@ class IntegrityService:
         except BlobDamaged as exc:
             return str(exc).partition(": ")[2] or str(exc)
         if digest.hexdigest() != blob.sha256:
-            return f"its bytes have the sha256 {digest.hexdigest()}"
+            return f"the sha256 of its bytes is {digest.hexdigest()}"
         return None

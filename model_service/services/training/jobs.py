@@ -125,7 +125,7 @@ class TrainingJobService:
             gone = self._jobs.remove(parsed, session)
             if self._jobs.has_models(parsed, session):
                 raise Conflict(
-                    "Models came from this training job: delete them first, from the trash too.",
+                    "Models refer to this training job: delete them first, from the trash too.",
                     training_job_id=parsed,
                 )
             return gone
@@ -141,7 +141,7 @@ class TrainingJobService:
             for used in datasets
         ]
         if len({(used["dataset_id"], used["role"]) for used in found}) < len(found):
-            raise InvalidField.of("datasets", "a dataset has a role once")
+            raise InvalidField.of("datasets", "the same dataset may occur only once in a role")
         return found
 
 

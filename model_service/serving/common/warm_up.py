@@ -81,7 +81,9 @@ def warmed_up(folder: Path, threads: int, *, gpu: bool = False) -> WarmedUp:
         runner = _runner(folder, case, threads, gpu)
         differing = golden.replay(folder, runner)
         if differing:
-            raise LoadFailed(f"The golden inputs give other answers on this machine: {', '.join(differing)}.")
+            raise LoadFailed(
+                f"The outputs for the golden inputs differ on this machine: {', '.join(differing)}."
+            )
         # Measured again here: older packages have no such measurement, and the machine differs.
         independent = rows_are_independent(runner, case, golden.precision(folder))
         return WarmedUp(runner, _cost(runner, case), not independent, most_rows(runner))

@@ -37,7 +37,7 @@ def split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
     total = sum(rows)
     for name, array in outputs.items():
         if not array.ndim or array.shape[0] != total:
-            raise ValueError(f"The output {name!r} has not the {total} rows of its inputs.")
+            raise ValueError(f"The output {name!r} does not have the {total} rows of its inputs.")
     ends = np.cumsum(rows).tolist()
     return [
         {name: array[end - count : end] for name, array in outputs.items()}

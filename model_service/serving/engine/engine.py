@@ -391,7 +391,7 @@ class Lane:
                 exc = ModelOutOfMemory(exc.message)
             case HostLost():
                 exc = ServiceUnavailable(
-                    "The process that runs the model ended twice while it had this request: try again."
+                    "The process that runs the model ended twice during this request: try again."
                 )
         if not request.answer.done():
             request.answer.set_exception(exc)

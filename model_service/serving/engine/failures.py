@@ -21,8 +21,8 @@ class ModelCrashed(ServiceFailure):
 
     def __init__(self, how: str) -> None:
         super().__init__(
-            f"The model crashed on this input ({how}). The same input is refused for an hour, or until the "
-            "deployment has another revision.",
+            f"The model crashed on this input ({how}). The same input is rejected for an hour, or "
+            "until the deployment has a new revision.",
             how=how,
         )
 
@@ -35,8 +35,8 @@ class ModelOutOfMemory(ServiceFailure):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The model needs more memory for this input than it may use: {reason[:300]} Send less at a "
-            "time. INFERENCE_MEMORY and INFERENCE_TENSORS are the limits."
+            f"The model needs more memory for this input than allowed: {reason[:300]} Send fewer "
+            "rows per request. The limits are INFERENCE_MEMORY and INFERENCE_TENSORS."
         )
 
 
@@ -48,7 +48,7 @@ class InputRefused(InvalidRequest):
 
     def __init__(self, how: str) -> None:
         super().__init__(
-            f"This input ended the model's process before ({how}): it is not run again. It is accepted after "
-            "an hour, or when the deployment has another revision.",
+            f"This input crashed the model's process before ({how}), so it is not run again. It is "
+            "accepted after an hour, or when the deployment has a new revision.",
             how=how,
         )

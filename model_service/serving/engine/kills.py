@@ -59,8 +59,9 @@ class Kills:
         if callers < SUSPENDING_CALLERS:
             return None
         return (
-            f"Suspended: requests of {callers} keys ended the model's process within an hour. Activate the "
-            "deployment to serve it again, with another version of the model if this one is at fault."
+            f"Suspended: requests of {callers} keys crashed the model's process within an hour. "
+            "Activate the deployment to serve it again; if this version of the model is at fault, "
+            "deploy another one."
         )
 
 

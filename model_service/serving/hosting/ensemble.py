@@ -91,17 +91,17 @@ def _bound(steps: Sequence[tuple[Model, Sources | None]]) -> list[_Step]:
         sources = dict(given) if given else _by_themselves(model, [spec.name for spec in before], bound)
         unknown = sources.keys() - {spec.name for spec in model.inputs}
         if unknown:
-            raise LoadFailed(f"{model.name} takes no {sorted(unknown)[0]!r}.")
+            raise LoadFailed(f"{model.name} has no input {sorted(unknown)[0]!r}.")
         for spec in model.inputs:
             source = sources.setdefault(spec.name, spec.name)
             if source.startswith(makers) and source not in made:
                 raise LoadFailed(
-                    f"{model.name} takes {spec.name!r} from {source!r}, which nothing before it makes: "
-                    f"there is {', '.join(made) or 'nothing'}."
+                    f"{model.name} takes {spec.name!r} from {source!r}, but no earlier member has "
+                    f"that output; the outputs so far: {', '.join(made) or 'none'}."
                 )
             if source in made and not _fits(made[source], spec):
                 raise LoadFailed(
-                    f"{source!r} is {_told(made[source])}, but {model.name} takes {_told(spec)} as "
+                    f"{source!r} is {_type_text(made[source])}, but {model.name} takes {_type_text(spec)} as "
                     f"{spec.name!r}."
                 )
         bound.append(_Step(model, sources))
@@ -145,5 +145,5 @@ def _fits(made: TensorSpec, taken: TensorSpec) -> bool:
     )
 
 
-def _told(spec: TensorSpec) -> str:
+def _type_text(spec: TensorSpec) -> str:
     return f"{spec.dtype}[{', '.join(map(str, spec.shape))}]"

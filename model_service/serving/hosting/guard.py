@@ -38,10 +38,10 @@ class Violation:
         what = (
             f"failed {self.value:.1%} of {self.requests:,} requests, more than the {self.limit:.1%}"
             if self.measure == "error_rate"
-            else f"answered 95% of {self.requests:,} requests within {self.value:,.1f} ms, later than the "
+            else f"answered 95% of {self.requests:,} requests within {self.value:,.1f} ms, more than the "
             f"{self.limit:,.1f} ms"
         )
-        return f"{who} {what} that the deployment's rollback allows, within {self.window_s} s."
+        return f"{who} {what} allowed by the deployment's rollback rule, within {self.window_s} s."
 
 
 class _Seen:

@@ -231,9 +231,7 @@ class Host:
             return
         shadow.told, shadow.told_at = dict(counts), time.monotonic()
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in shadow.told.items())
-        message = (
-            f"Of the answers of the shadow {shadow.model.model_version} since revision {hosted.revision}: "
-        )
+        message = f"Results of the shadow {shadow.model.model_version} since revision {hosted.revision}: "
         self._tell(hosted.id, "info", "shadow", f"{message}{outcomes}.", **shadow.told)
 
     def _settle(self, outcome: Outcome) -> None:

@@ -121,8 +121,9 @@ class Loader:
         crashes = self.crashes(deployment)
         if crashes >= MAX_LOAD_ATTEMPTS:
             raise LoadFailed(
-                f"It crashed the inference server while loading, {crashes} times: it is not tried again. The "
-                "server may lack memory for it; delete the deployment and deploy it anew to try."
+                f"It crashed the inference server {crashes} times while loading, so it is not "
+                "loaded again. The server may have too little memory for it; to retry, delete the "
+                "deployment and create it again."
             )
         if deployment["status"] == DeploymentStatus.PENDING:
             self._deployments.move(deployment_id, DeploymentStatus.DEPLOYING)

@@ -126,7 +126,7 @@ class InferenceApp:
         except Exception:
             log.exception("inference.failed", path=scope.path[:300], request_id=asked_as)
             failure = ServiceFailure(
-                "The service failed on this request. Its log has the reason under the request id."
+                "An internal error occurred. The server's log has the cause under the request id."
             )
             status, answer = failure.status, _failure(failure, asked_as, scope.path)
         if target.verb in ("platform", "infer"):
@@ -206,7 +206,7 @@ class InferenceApp:
                 found = documents.statistics(hosted.statistics(target.name))
             case "unload":
                 raise ManagedElsewhere(
-                    "A model is unloaded by deactivating or deleting its deployment in the registry."
+                    "Models cannot be unloaded here: deactivate or delete the deployment in the registry."
                 )
             case "ready":
                 found = documents.model_ready(target.name)

@@ -91,11 +91,11 @@ class InferenceRequest(BaseModel):
     records: list[dict[str, Any]] | None = None
     dataframe_records: list[dict[str, Any]] | None = None
     dataframe_split: dict[str, Any] | None = None
-    model: str | None = Field(None, description="of a deployment with several models")
-    confidence_threshold: float | None = Field(None, description="of a detector; so the next two")
+    model: str | None = Field(None, description="for a deployment with several models")
+    confidence_threshold: float | None = Field(None, description="for a detector, as are the next two")
     iou_threshold: float | None = None
     max_detections: int | None = None
-    top_k: int | None = Field(None, description="of a classifier")
+    top_k: int | None = Field(None, description="for a classifier")
 
 
 class InferenceAnswer(BaseModel):
@@ -179,13 +179,13 @@ def _operation(
     summary: str, answer: dict[str, Any], error: type[BaseModel], *, key: bool = False, **more: Any
 ) -> dict[str, Any]:
     """``key``: the request needs a deployment's key."""
-    failed = {"description": "The request is refused: the error says why", "content": _json(error)}
+    failed = {"description": "The request was rejected: the error has the reason", "content": _json(error)}
     return {
         "summary": summary,
         "responses": {
             "200": {"description": "OK", "content": answer},
             "4XX": failed,
-            "5XX": failed | {"description": "The service cannot answer now"},
+            "5XX": failed | {"description": "The service is temporarily unavailable"},
         },
         **({"security": [{"bearer": []}, {"api_key": []}]} if key else {"security": []}),
         **more,
@@ -194,7 +194,7 @@ def _operation(
 
 def _readiness(summary: str, model: type[BaseModel]) -> dict[str, Any]:
     operation = _operation(summary, _json(model), model)
-    operation["responses"]["503"] = {"description": "Not yet", "content": _json(model)}
+    operation["responses"]["503"] = {"description": "The server is not ready yet", "content": _json(model)}
     return operation
 
 
@@ -211,15 +211,15 @@ def _models() -> dict[str, Any]:
     ):
         for suffix, summary, answer in (
             ("", "Metadata of a deployment's model", ModelMetadata),
-            ("/ready", "Whether it is loaded", ModelReady),
-            ("/config", "Its configuration, in Triton's form", ModelConfig),
-            ("/stats", "Its statistics since the load", Statistics),
+            ("/ready", "Whether the model is loaded", ModelReady),
+            ("/config", "The model's configuration, in Triton's format", ModelConfig),
+            ("/stats", "The model's statistics since it was loaded", Statistics),
         ):
             shown = _operation(summary, _json(answer), OpenError, key=True, parameters=parameters)
             paths[prefix + suffix] = {"get": shown}
         paths[f"{prefix}/infer"] = {
             "post": _operation(
-                "Infer, in JSON or with binary tensors",
+                "Run the model on JSON or binary tensors",
                 _json(OpenAnswer) | {"application/octet-stream": _BINARY},
                 OpenError,
                 key=True,
@@ -235,7 +235,7 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/infer/{deployment_id}": {
             "post": _operation(
-                "Infer, by a deployment's id or name",
+                "Run a deployment's model, by the deployment's id or name",
                 _json(InferenceAnswer) | dict.fromkeys(("application/x-npy", "application/x-npz"), _BINARY),
                 Error,
                 key=True,
@@ -246,26 +246,32 @@ def _paths() -> dict[str, Any]:
         **{
             path: {"get": _operation(summary, _json(Health), Error)}
             for path, summary in (
-                ("/health", "What this process serves"),
-                ("/health/live", "The same"),
+                ("/health", "Health of this process"),
+                ("/health/live", "The same as /health"),
             )
         },
-        "/health/ready": {"get": _readiness("The same; 503 until the first load is over", Health)},
+        "/health/ready": {"get": _readiness("Readiness; 503 until the first load is complete", Health)},
         "/metrics": {
-            "get": _operation("For Prometheus", {"text/plain": {"schema": {"type": "string"}}}, Error)
+            "get": _operation("Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}, Error)
         },
         "/openapi.json": {
-            "get": _operation("This document", {"application/json": {"schema": {"type": "object"}}}, Error)
+            "get": _operation(
+                "This OpenAPI document", {"application/json": {"schema": {"type": "object"}}}, Error
+            )
         },
-        "/v2": {"get": _operation("The server", _json(Server), OpenError)},
-        "/v2/health/live": {"get": _operation("Whether it answers", _json(Live), OpenError)},
-        "/v2/health/ready": {"get": _readiness("Whether all is loaded", Ready)},
+        "/v2": {
+            "get": _operation("Name, version and protocol extensions of the server", _json(Server), OpenError)
+        },
+        "/v2/health/live": {"get": _operation("Whether the server is alive", _json(Live), OpenError)},
+        "/v2/health/ready": {"get": _readiness("Whether everything is loaded", Ready)},
         "/v2/models/stats": {
-            "get": _operation("Statistics of all models that the key opens", _json(Statistics), OpenError)
+            "get": _operation(
+                "Statistics of all models that the key gives access to", _json(Statistics), OpenError
+            )
         },
         "/v2/repository/index": {
             "post": _operation(
-                "The models that the key opens",
+                "The models that the key gives access to",
                 {"application/json": {"schema": {"type": "array", "items": _reference(IndexedModel)}}},
                 OpenError,
             )

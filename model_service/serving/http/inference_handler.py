@@ -115,7 +115,9 @@ class _Memory:
         def take(size_bytes: int) -> None:
             nonlocal held_bytes
             if flight.held_bytes + size_bytes > self._left_bytes:
-                raise ServiceUnavailable("The bodies of other requests fill the memory: try again.")
+                raise ServiceUnavailable(
+                    "The bodies of other requests use all the memory for requests: try again."
+                )
             held_bytes += size_bytes
             flight.held_bytes += size_bytes
             self._left_bytes -= size_bytes
@@ -169,7 +171,7 @@ class InferenceHandler:
             ):
                 self._wrong_keys.note(client_address(scope, self._proxies))
             raise Unauthorized(
-                "This endpoint needs its key: 'Authorization: Bearer pk_…' or 'X-API-Key: pk_…'."
+                "This endpoint requires its key: 'Authorization: Bearer pk_…' or 'X-API-Key: pk_…'."
             )
         return key_id
 
@@ -279,7 +281,7 @@ def _require_room(hosted: LoadedDeployment) -> None:
     """Raises TooManyAtOnce. A body takes no slot before it has arrived, so slow senders block no others."""
     if hosted.flight.requests >= hosted.max_concurrency:
         raise TooManyAtOnce(
-            f"The deployment answers {hosted.max_concurrency} requests at a time: try again in a second."
+            f"The deployment runs at most {hosted.max_concurrency} requests at a time: try again in a second."
         )
 
 

@@ -57,22 +57,22 @@ async def read_body(
         if length is None or int(length) > _WHOLE_BYTES:
             body = await _read_limited(protocol, limits, timeout_s, take)
             if length is not None and len(body) < int(length):
-                raise IncompleteUpload(f"{len(body):,} of {int(length):,} announced bytes arrived.")
+                raise IncompleteUpload(f"Only {len(body):,} of {int(length):,} announced bytes arrived.")
             return body
         take(int(length))
         async with asyncio.timeout(limits.allowed_s(int(length), timeout_s)):
             return bytes(await protocol())
     except TimeoutError:
         raise BodyTimeout(
-            f"The body did not arrive within {timeout_s:g} s, or came slower than {limits.least_rate:,} "
-            f"bytes a second (BODY_MIN_RATE) over {limits.grace_s:g} s."
+            f"The body did not arrive within {timeout_s:g} s, or arrived more slowly than "
+            f"{limits.least_rate:,} bytes a second (BODY_MIN_RATE) for {limits.grace_s:g} s."
         ) from None
     except ModelServiceError:
         raise
     except (
         Exception
     ) as exc:  # granian's errors of a broken connection or a wrong encoding have no common class
-        raise IncompleteUpload(f"The body broke off: {exc}.") from None
+        raise IncompleteUpload(f"The connection broke during the body: {exc}.") from None
 
 
 async def _read_limited(

@@ -70,9 +70,9 @@ def parsed(content: bytes) -> dict[str, Any]:
     try:
         message = orjson.loads(content)
     except ValueError:
-        raise Closed("what came is no JSON") from None
+        raise Closed("the message is not JSON") from None
     if not isinstance(message, dict):
-        raise Closed("what came is no object")
+        raise Closed("the message is not a JSON object")
     return message
 
 

@@ -112,7 +112,7 @@ class SharedMemory:
             BadDescription: an impossible dtype, shape or position.
         """
         if not isinstance(described, list) or len(described) > _MOST_ARRAYS:
-            raise BadDescription("no list of arrays")
+            raise BadDescription("not a list of arrays")
         found: Arrays = {}
         for each in described:
             name, dtype, shape, offset, size = _checked(each)
@@ -133,12 +133,14 @@ class SharedMemory:
         if end <= len(self._map):
             return
         if end > self._limit_bytes or os.fstat(self.descriptor).st_size < end:
-            raise BadDescription("an array outside the memory")
+            raise BadDescription("an array outside the shared memory")
         self._map = self._mapped()
 
     def _reserve(self, end: int) -> None:
         if end > self._limit_bytes:
-            raise MemoryError(f"tensors of {end:,} bytes, more than the {self._limit_bytes:,} of a request")
+            raise MemoryError(
+                f"tensors of {end:,} bytes, more than the {self._limit_bytes:,} allowed for a request"
+            )
         if end > len(self._map):
             if os.fstat(self.descriptor).st_size < end:
                 os.ftruncate(self.descriptor, end)
@@ -184,7 +186,7 @@ def _name_of(dtype: np.dtype[Any]) -> str:
     """Return the cached name of a dtype, which numpy computes slowly. Raises TypeError if not exchanged."""
     name = str(dtype)
     if _dtype(name) is None:
-        raise TypeError(f"an array of {name} is not sent to or from a model host")
+        raise TypeError(f"an array of {name} cannot be sent to or from a model host")
     return name
 
 
@@ -205,9 +207,9 @@ def _text(content: bytes, shape: tuple[int, ...]) -> Array:
     except ValueError:
         values = None
     if not isinstance(values, list) or len(values) != math.prod(shape):
-        raise BadDescription("texts that are none")
+        raise BadDescription("texts that are not strings")
     if not all(value.__class__ is str for value in values):
-        raise BadDescription("texts that are none")
+        raise BadDescription("texts that are not strings")
     return np.array(values, dtype=object).reshape(shape)
 
 
@@ -216,7 +218,7 @@ def _checked(each: Any) -> tuple[str, str, tuple[int, ...], int, int]:
         case [str() as name, str() as dtype, list() as sizes, int() as offset, int() as size]:
             pass
         case _:
-            raise BadDescription("no description of an array")
+            raise BadDescription("not a description of an array")
     kind = _dtype(dtype)
     if kind is None and dtype != _TEXT:
         raise BadDescription("an unknown type")
@@ -225,7 +227,7 @@ def _checked(each: Any) -> tuple[str, str, tuple[int, ...], int, int]:
     if offset < START or offset % _ALIGNMENT or size < 0:
         raise BadDescription("an impossible place")
     if kind is not None and math.prod(sizes) * kind.itemsize != size:
-        raise BadDescription("a size that is not the shape's")
+        raise BadDescription("a size that does not match the shape")
     return name, dtype, tuple(sizes), offset, size
 
 

@@ -125,7 +125,7 @@ class ModelHost:
         with self._ready:
             self._ready.wait_for(lambda: self._runs.process is not None or self._closed, _LOAD_S)
             if self._runs.process is None:
-                raise OSError("The model host does not start; the server's log says why.")
+                raise OSError("The model host does not start; the server's log has the cause.")
             return self._runs.process
 
     def _loaded(self, process: HostProcess, package: _Package) -> dict[str, Any] | None:
@@ -140,13 +140,13 @@ class ModelHost:
             answer = connection.ask(package.message, _LOAD_S)
         except TimeoutError:
             process.kill(runs_are_innocent=True)
-            raise LoadFailed(f"It did not load within {_LOAD_S:g} s.") from None
+            raise LoadFailed(f"The model did not load within {_LOAD_S:g} s.") from None
         except channel.Closed:
             if process.culprit is None and not self._closed:
                 package.crashes += 1
             if package.crashes >= _LOAD_ATTEMPTS:
                 raise LoadFailed(
-                    "It ended the process that loaded it, twice: it is not tried again."
+                    "The model crashed its process twice while it was loaded, so it is not loaded again."
                 ) from None
             process.kill()
             process.popen.wait()
@@ -170,7 +170,9 @@ class ModelHost:
             most = answer["most_rows"]
             most_rows = None if most is None else max(1, int(most))
         except (KeyError, TypeError, ValueError):
-            raise LoadFailed("Its process answered something else than a model.") from None
+            raise LoadFailed(
+                "The model's process sent an unexpected message while the model was loaded."
+            ) from None
         model = HostedModel(self._runs, number, inputs, outputs)
         return WarmedUp(model, cost, answer["mixes_rows"] is not False, most_rows)
 
@@ -249,7 +251,7 @@ def _specification(document: Any) -> TensorSpec:
     spec = TensorSpec.from_json(document)
     shape_fits = all(size.__class__ in (int, str) for size in spec.shape)
     if not isinstance(spec.name, str) or not isinstance(spec.dtype, str) or not shape_fits:
-        raise ValueError("no specification of a tensor")
+        raise ValueError("not a specification of a tensor")
     return spec
 
 

@@ -15,9 +15,11 @@ from model_service.serving.model_hosts import confinement
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--control", type=int, required=True, help="file descriptor of the front's socket")
-    parser.add_argument("--folder", type=Path, required=True, help="where its packages are")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of its packages")
     parser.add_argument("--memory-bytes", type=int, required=True)
-    parser.add_argument("--shared-bytes", type=int, required=True, help="of the tensors of one run")
+    parser.add_argument(
+        "--shared-bytes", type=int, required=True, help="largest size of the tensors of one run, in bytes"
+    )
     parser.add_argument("--gpu", action="store_true")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of the terminal: the front decides

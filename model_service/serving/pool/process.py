@@ -190,7 +190,7 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model_service.serving.pool.process", description=__doc__)
-    parser.add_argument("--index", type=int, required=True, help="the same for every process in its place")
+    parser.add_argument("--index", type=int, required=True, help="the same for every process in its slot")
     parser.add_argument(
         "--control", type=int, required=True, help="file descriptor of the supervisor's socket"
     )

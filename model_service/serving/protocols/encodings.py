@@ -39,11 +39,11 @@ def unpack(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     try:
         content = stream.decompress(body, limit_bytes + 1)
     except zlib.error as exc:
-        raise InvalidRequest(f"The body is no {name} data: {exc}.") from None
+        raise InvalidRequest(f"The body is not {name} data: {exc}.") from None
     if len(content) > limit_bytes:
         raise FileTooLarge(limit_bytes, setting="MAX_INFERENCE_BODY")
     if not stream.eof or stream.unused_data:
-        raise InvalidRequest(f"The body is not one whole stream of {name} data.")
+        raise InvalidRequest(f"The body is not one complete stream of {name} data.")
     return content
 
 

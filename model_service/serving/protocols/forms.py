@@ -58,7 +58,7 @@ def read(body: bytes, content_type: str) -> list[Part]:
     except HTTPException:
         raise InvalidRequest(f"A form has at most {_MAX_PARTS} parts, with short headers.") from None
     except (ValueError, LookupError) as exc:
-        raise InvalidRequest(f"The body is not a whole form: {str(exc)[:200]}.") from None
+        raise InvalidRequest(f"The body is not a complete form: {str(exc)[:200]}.") from None
     return parts
 
 

@@ -81,7 +81,9 @@ def table(field: str, given: Any, model: Model, limit_bytes: int) -> Arrays:
             or has a value that it does not accept.
     """
     if not isinstance(given, _TABLE_TYPES.get(field, (list, dict))):
-        raise tensors.invalid(field, "is a table: a list of records, or an object of 'columns' and 'data'")
+        raise tensors.invalid(
+            field, "must be a table: a list of records, or an object with 'columns' and 'data'"
+        )
     try:
         rows: Any = given
         if field == "parquet":
@@ -101,11 +103,11 @@ def decoded(field: str, text: Any) -> bytes:
         InvalidField: it is neither.
     """
     if not isinstance(text, str):
-        raise tensors.invalid(field, "is a text: the base64 of an image file")
+        raise tensors.invalid(field, "must be a text: the base64 of an image file")
     if text.startswith("data:"):
         kind, comma, text = text.partition(",")
         if not comma or not kind.endswith(";base64"):
-            raise tensors.invalid(field, "a data: URL has to say ;base64, and then the data")
+            raise tensors.invalid(field, "a data: URL must have ;base64, followed by the data")
     try:
         data = text.encode("ascii")
         if b"\n" in data or b" " in data:
@@ -119,7 +121,7 @@ def _check_takes(field: str, what: str, model: Model) -> None:
     takes = model.pipeline.takes
     if takes != what:
         instead = takes or f"tensors, as 'inputs': {tensors.quoted(spec.name for spec in model.inputs)}"
-        raise tensors.invalid(field, f"this model takes no {what}; send {instead}")
+        raise tensors.invalid(field, f"this model does not take {what}; send {instead}")
 
 
 def _prepare(
@@ -128,8 +130,8 @@ def _prepare(
     if size_bytes > limit_bytes:
         raise tensors.invalid(
             field,
-            f"{len(items)} of them are {size_bytes:,} bytes for the model, more than MAX_INFERENCE_BODY, "
-            f"{limit_bytes:,}: send fewer at a time",
+            f"{len(items)} of them take {size_bytes:,} bytes for the model, more than "
+            f"MAX_INFERENCE_BODY, {limit_bytes:,}: send fewer per request",
         )
     try:
         inputs, geometries = model.pipeline.prepare(items)

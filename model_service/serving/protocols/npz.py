@@ -49,11 +49,13 @@ def read_npy(data: bytes | memoryview) -> Array:
         width = {b"\x01\x00": 2, b"\x02\x00": 4}[bytes(data[6:8])]
         start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
         if bytes(data[:6]) != NPY_MAGIC or start > _MAX_NPY_HEADER:
-            raise ValueError("its header is none")
+            raise ValueError("its header is not valid")
         shape, fortran_order, dtype = _header(bytes(data[:start]))
         return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
     except Exception as exc:  # numpy passes the header to Python's parsers, which fail in many ways
-        raise InvalidJSON(f"The body is not a whole .npy file of a plain array: {str(exc)[:200]}.") from None
+        raise InvalidJSON(
+            f"The body is not a complete .npy file of a plain array: {str(exc)[:200]}."
+        ) from None
 
 
 @lru_cache(maxsize=256)
@@ -77,7 +79,7 @@ def read_npz(body: bytes, limit_bytes: int) -> Arrays:
     try:
         members = _members(body, limit_bytes)
     except (struct.error, ValueError, IndexError, zlib.error) as exc:
-        raise InvalidJSON(f"The body is not a whole .npz file: {exc}.") from None
+        raise InvalidJSON(f"The body is not a complete .npz file: {exc}.") from None
     return {name: read_npy(data) for name, data in members.items()}
 
 
@@ -118,7 +120,7 @@ def _members(body: bytes, limit_bytes: int) -> dict[str, bytes | memoryview]:
         start = at + _ENTRY.size
         name = body[start : start + names].decode().removesuffix(".npy")
         if name in found:
-            raise ValueError(f"two members are called {name[:100]!r}")
+            raise ValueError(f"two members have the name {name[:100]!r}")
         found[name] = _content(view, local, method, packed_bytes, size_bytes, crc)
         at = start + names + extra + comment
     return found
@@ -129,12 +131,12 @@ def _content(
 ) -> bytes | memoryview:
     """Return the bytes of a member. Its local header is only used to find where they begin."""
     if view[local : local + 4] != ZIP_MAGIC:
-        raise ValueError("a member is not where it should be")
+        raise ValueError("a member is not at its recorded offset")
     names, extra = struct.unpack_from("<2H", view, local + 26)
     start = local + _LOCAL_BYTES + names + extra
     data: bytes | memoryview = view[start : start + packed_bytes]
     if len(data) != packed_bytes:
-        raise ValueError("a member is cut short")
+        raise ValueError("a member is truncated")
     if method == _DEFLATED:
         data = zlib.decompressobj(-15).decompress(data, size_bytes + 1)
     if len(data) != size_bytes or zlib.crc32(data) != crc:

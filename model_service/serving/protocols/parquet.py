@@ -25,7 +25,7 @@ def read(body: bytes, limit_bytes: int) -> Any:
         import polars
     except ImportError:
         raise UnsupportedOption(
-            "Parquet needs polars, which this server does not have: send CSV or records.",
+            "Parquet needs polars, which is not installed on this server: send CSV or records.",
             allowed=["application/json", "text/csv"],
             option="Content-Type",
         ) from None
@@ -36,18 +36,24 @@ def read(body: bytes, limit_bytes: int) -> Any:
             if dtype.is_nested() or dtype in (polars.Binary, polars.Object, polars.Unknown):
                 raise ColumnError(name, f"has the type {dtype!s:.100}; send numbers or texts")
         if (size := unpacked_bytes(body)) > limit_bytes:
-            raise ValueError(f"The file unpacks to {size:,} bytes, of {limit_bytes:,}: send fewer at a time.")
+            raise ValueError(
+                f"The unpacked file has {size:,} bytes, more than {limit_bytes:,}: send fewer rows per "
+                "request."
+            )
         columns = len(schema)
         rows = int(lazy.select(polars.len()).collect().item())
         if rows * columns * _VALUE_BYTES > limit_bytes:
-            raise ValueError(f"The file has {rows:,} rows of {columns:,} columns: send fewer at a time.")
+            raise ValueError(
+                f"The file has {rows:,} rows of {columns:,} columns: send fewer rows per request."
+            )
         texts, categories = polars.col(polars.String), polars.col(polars.Categorical)
         lengths = [texts.str.len_bytes(), categories.cat.len_bytes()]  # a cast would repeat the texts
         sums = lazy.select(each.cast(polars.UInt64).sum() for each in lengths).collect()
         size = sum(sums.row(0)) if sums.width else 0
         if size > limit_bytes:
             raise ValueError(
-                f"The file's texts have {size:,} bytes, of {limit_bytes:,}: send fewer at a time."
+                f"The file's texts have {size:,} bytes, more than {limit_bytes:,}: send fewer rows "
+                "per request."
             )
         return lazy.collect()
     except ValueError:
@@ -55,4 +61,4 @@ def read(body: bytes, limit_bytes: int) -> Any:
     except BaseException as exc:  # a panic of polars is no Exception
         if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
             raise
-        raise ValueError(f"The Parquet file cannot be read: {str(exc)[:200]}") from None
+        raise ValueError(f"The Parquet file is not readable: {str(exc)[:200]}") from None

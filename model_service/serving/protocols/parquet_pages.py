@@ -92,7 +92,7 @@ class _Thrift:
     def _byte(self) -> int:
         self._left -= 1
         if self._left < 0:
-            raise ValueError("The file has too many columns and pages: send fewer at a time.")
+            raise ValueError("The file has too many columns and pages: send fewer rows per request.")
         if self.at < 0:
             raise ValueError(_DAMAGED)
         self.at += 1

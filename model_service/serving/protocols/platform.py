@@ -69,7 +69,7 @@ class Decoded:
         """
         name = self.fields.get("model")
         if name is not None and not isinstance(name, str):
-            raise tensors.invalid("model", "is the name of a model of this deployment")
+            raise tensors.invalid("model", "must be the name of a model of this deployment")
         return name
 
     @property
@@ -112,7 +112,7 @@ class Decoded:
             return "inputs"
         given = [name for name in _CONTENTS if name in self.fields]
         if len(given) != 1:
-            what = "missing: send" if not given else f"{' and '.join(given)} were sent: send one of"
+            what = "missing: send" if not given else f"{' and '.join(given)} were sent: send only one of"
             raise tensors.invalid(
                 given[0] if given else "inputs",
                 f"{what} 'inputs' as {{name: values}}, an 'image', a 'text' or 'records'",
@@ -165,7 +165,7 @@ def decode(
         fields = {**fields, **_written(query)}
     if not fields.keys() <= _FIELDS:
         unknown = sorted(fields.keys() - _FIELDS)[0]
-        raise tensors.invalid(unknown[:100], f"unknown; there is {tensors.quoted(sorted(_FIELDS))}")
+        raise tensors.invalid(unknown[:100], f"unknown; the fields are {tensors.quoted(sorted(_FIELDS))}")
     return Decoded(fields, limit_bytes)
 
 
@@ -249,7 +249,7 @@ def _form(parts: Sequence[forms.Part]) -> dict[str, Any]:
             images.append(part.content)
         elif part.filename is not None:
             raise tensors.invalid(
-                part.name[:100], "is neither a .npy file of an input nor a file called 'image'"
+                part.name[:100], "is neither a .npy file of an input nor a file with the name 'image'"
             )
         elif part.name in ("text", "texts"):
             texts.append(_text(part))
@@ -268,7 +268,7 @@ def _text(part: forms.Part) -> str:
     try:
         return part.content.decode()
     except UnicodeDecodeError:
-        raise tensors.invalid(part.name[:100], "is no text in UTF-8") from None
+        raise tensors.invalid(part.name[:100], "is not UTF-8 text") from None
 
 
 def _written(given: Mapping[str, str]) -> dict[str, Any]:
@@ -297,11 +297,11 @@ def _several(kind: str, given: Any) -> list[Any]:
     if kind in ("image", "text"):
         given = [given]
     if not isinstance(given, list) or not given:
-        raise tensors.invalid(kind, "is a list, and not empty")
+        raise tensors.invalid(kind, "must be a list with at least one item")
     if kind in ("text", "texts", "inputs"):
         wrong = next((place for place, one in enumerate(given) if not isinstance(one, str)), None)
         if wrong is not None:
-            raise tensors.invalid(f"{kind}.{wrong}", "is no text")
+            raise tensors.invalid(f"{kind}.{wrong}", "must be a text")
     return given
 
 
@@ -314,10 +314,14 @@ def _overrides(fields: Mapping[str, Any], model: Model) -> dict[str, Any]:
     allowed = {} if declared is None else DETECTOR_CHOICES if "nms" in declared else CLASSIFIER_CHOICES
     for name, value in found.items():
         if name not in allowed:
-            there = f"only {tensors.quoted(allowed)}" if allowed else "none, as it declares no postprocessing"
+            there = (
+                f"only {tensors.quoted(allowed)}"
+                if allowed
+                else "none, because it declares no postprocessing"
+            )
             raise tensors.invalid(name, f"not for this model, which takes {there}")
         if not allowed[name].accepts(value):
-            raise tensors.invalid(name, f"takes {allowed[name].allowed}")
+            raise tensors.invalid(name, f"must be {allowed[name].allowed}")
     return found
 
 
@@ -333,7 +337,7 @@ def _answers(accept: str, model: Model) -> str:
             if len(model.outputs) == 1:
                 return npz.NPY
             raise UnsupportedOption(
-                f"The model has {len(model.outputs)} outputs, which no .npy file holds: accept {npz.NPZ}.",
+                f"The model has {len(model.outputs)} outputs, but a .npy file holds one: accept {npz.NPZ}.",
                 allowed=[JSON, npz.NPZ],
                 option="Accept",
             )

@@ -110,7 +110,9 @@ def named(specs: tuple[TensorSpec, ...], values: Any) -> Arrays:
     wanted = expected(specs)
     if not isinstance(values, dict):
         if len(wanted) != 1:
-            raise invalid("inputs", f"this model has {len(wanted)} inputs; name them: {quoted(wanted)}")
+            raise invalid(
+                "inputs", f"this model has {len(wanted)} inputs; send an object with {quoted(wanted)}"
+            )
         values = dict.fromkeys(wanted, values)
     elif not values.keys() <= wanted.keys():
         unknown = sorted(values.keys() - wanted.keys())[0]
@@ -175,7 +177,7 @@ def pack(wanted: Expected, flat: Sequence[Any], field: str) -> Array:
     """Convert JSON's numbers to a read-only array with one axis. Raises InvalidField, as ``tensor``."""
     code = wanted.code
     if code is None:
-        raise invalid(field, f"numbers in JSON are no {wanted.text} tensor")
+        raise invalid(field, f"JSON numbers cannot be converted to a {wanted.text} tensor")
     try:
         if code == "?" and not {0, 1}.issuperset(flat):
             raise OverflowError
@@ -199,7 +201,7 @@ def check_shape(wanted: Expected, shape: tuple[int, ...], field: str) -> None:
     """Raises InvalidField if the shape is not the model's, or empty."""
     if not wanted.fits(shape):
         takes = ", ".join(str(size) for size in wanted.shape)
-        raise invalid(field, f"has shape {list(shape)}, the model takes [{takes}]")
+        raise invalid(field, f"has the shape {list(shape)}, but the model takes [{takes}]")
     if 0 in shape:
         raise invalid(field, "is empty")
 
@@ -207,7 +209,7 @@ def check_shape(wanted: Expected, shape: tuple[int, ...], field: str) -> None:
 def check_bools(array: Array, field: str) -> None:
     """Raises InvalidField for bytes other than 0 and 1, which compiled code assumes."""
     if array.view(np.uint8).max() > 1:
-        raise invalid(field, "a bool is 0 or 1")
+        raise invalid(field, "a bool must be 0 or 1")
 
 
 def load(text: bytes | memoryview) -> dict[str, Any]:
@@ -228,7 +230,7 @@ def load(text: bytes | memoryview) -> dict[str, Any]:
     except orjson.JSONDecodeError as exc:
         parsed = _with_nan(bytes(text), exc)
     if parsed.__class__ is not dict:
-        raise invalid("inputs", "missing: the body is a JSON object with {'inputs': …}")
+        raise invalid("inputs", "missing: the body must be a JSON object with {'inputs': …}")
     found: dict[str, Any] = parsed
     return found
 
@@ -298,10 +300,10 @@ def _unpackable(wanted: Expected, flat: Sequence[Any], field: str) -> InvalidFie
     for value in flat:
         if value.__class__ not in _NUMBERS:
             what = _JSON_NAMES.get(type(value), type(value).__name__)
-            return invalid(field, f"not a {wanted.text} tensor: it holds {what}")
+            return invalid(field, f"not a {wanted.text} tensor: it contains {what}")
     if wanted.dtype.kind != "f" and any(value.__class__ is float for value in flat):
-        return invalid(field, f"not a {wanted.text} tensor: it holds fractions")
-    return invalid(field, f"holds values that {wanted.text} cannot")
+        return invalid(field, f"not a {wanted.text} tensor: it contains fractions")
+    return invalid(field, f"contains values outside the range of {wanted.text}")
 
 
 def _cast(given: Array, wanted: np.dtype[Any], field: str) -> Array:
@@ -320,7 +322,7 @@ def _cast(given: Array, wanted: np.dtype[Any], field: str) -> Array:
         outside = int(given.min()) < low or int(given.max()) > high
         cast = given if outside else given.astype(wanted)
     if outside:
-        raise invalid(field, f"holds values that {wanted} cannot")
+        raise invalid(field, f"contains values outside the range of {wanted}")
     return cast
 
 

@@ -161,7 +161,7 @@ class Blobs:
             note = {"_id": blob.id, "swept": {"$exists": False}}
             noted = self._db.uploads.delete_one(note, session=session)
             if noted.deleted_count == 0:
-                raise WriteExpired(f"blob {blob.id} was swept before it was published")
+                raise WriteExpired(f"blob {blob.id} was removed by a sweep before it was published")
         elif blob.content:
             self._db.chunks.insert_one(chunk_document(blob.id, 0, [blob.content]), session=session)
 

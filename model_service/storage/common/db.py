@@ -149,7 +149,8 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         if settings.mongodb_url is None:
             raise SettingsError(
-                "MONGODB_URL is not set: name a server, or run 'model-service up', which starts one"
+                "MONGODB_URL is not set: set it to a running server, or run 'model-service up', "
+                "which starts one"
             )
         self._url = settings.mongodb_url.get_secret_value()
         try:
@@ -163,7 +164,7 @@ class Database:
                 socketTimeoutMS=15_000,
             )
         except (PyMongoError, ValueError) as exc:
-            raise SettingsError(f"MONGODB_URL is no address of a MongoDB: {exc}") from None
+            raise SettingsError(f"MONGODB_URL is not the address of a MongoDB: {exc}") from None
         except OSError as exc:  # tlsCAFile or another file in the URL
             raise SettingsError(f"MONGODB_URL: {exc.filename} cannot be read: {exc.strerror}") from None
         self._database = self.client.get_database(
@@ -274,8 +275,8 @@ class Database:
         if missing := _NEEDED_ACTIONS - held:
             user = told["authenticatedUsers"][0]["user"]
             raise SettingsError(
-                f"MONGODB_URL: the user {user} may not {', '.join(sorted(missing))} in the database {name}: "
-                "grant it the role readWrite there."
+                f"MONGODB_URL: the user {user} lacks permission for {', '.join(sorted(missing))} in "
+                f"the database {name}: grant it the role readWrite there."
             )
 
     def _unreachable(self, address: str, exc: PyMongoError) -> SettingsError:
@@ -286,10 +287,11 @@ class Database:
         if not self.client.topology_description.server_descriptions():
             # The driver drops servers that report another replica set, or none.
             return SettingsError(
-                f"MONGODB_URL: {address} is no member of the replica set that replicaSet names. Correct it. "
-                "A standalone server has no transactions: start it with --replSet and run rs.initiate()."
+                f"MONGODB_URL: {address} is not a member of the replica set that replicaSet names. "
+                "Correct it. A standalone server has no transactions: start it with --replSet and "
+                "run rs.initiate()."
             )
-        return Unreachable(f"MONGODB_URL: no answer from {address}: {_reason(exc)}")
+        return Unreachable(f"MONGODB_URL: no response from {address}: {_reason(exc)}")
 
     def ensure_indexes(self) -> None:
         """Create missing indexes. Safe to call from several processes at once."""
@@ -338,9 +340,9 @@ class Database:
 
 def _refusal(exc: OperationFailure) -> str:
     if exc.code == _UNAUTHORIZED:
-        return "needs a user and a password"
+        return "requires a user and a password"
     if exc.code == _AUTHENTICATION_FAILED:
-        return "does not accept the user and password given"
+        return "does not accept the user and the password"
     return f"cannot be used: {_reason(exc)}"
 
 

@@ -63,12 +63,14 @@ def connect(settings: Settings, database: Database, timeout_s: float | None) -> 
 def redis_url(settings: Settings) -> str:
     """Return REDIS_URL. Raises: SettingsError: it is missing or malformed."""
     if settings.redis_url is None:
-        raise SettingsError("REDIS_URL is not set: name a server, or use 'model-service up'")
+        raise SettingsError(
+            "REDIS_URL is not set: set it to a running server, or run 'model-service up', which starts one"
+        )
     url = settings.redis_url.get_secret_value()
     try:
         Redis.from_url(url)
     except ValueError as exc:
-        raise SettingsError(f"REDIS_URL is no address of a Redis: {exc}") from None
+        raise SettingsError(f"REDIS_URL is not the address of a Redis: {exc}") from None
     return url
 
 
@@ -82,7 +84,7 @@ def check_redis(settings: Settings) -> None:
         ) as client:
             client.ping()
     except AuthenticationError:
-        raise SettingsError(f"REDIS_URL: {address} does not accept the user and password given") from None
+        raise SettingsError(f"REDIS_URL: {address} does not accept the user and the password") from None
     except (ResponseError, InvalidResponse) as exc:
         raise SettingsError(f"REDIS_URL: {address} cannot be used: {exc}") from None
     except RedisError as exc:
@@ -90,7 +92,7 @@ def check_redis(settings: Settings) -> None:
             raise SettingsError(
                 f"REDIS_URL: {address} has a certificate that is not trusted (see ssl_ca_certs)"
             ) from None
-        raise Unreachable(f"REDIS_URL: no answer from {address}") from None
+        raise Unreachable(f"REDIS_URL: no response from {address}") from None
     except OSError as exc:  # of a file in the URL
         raise SettingsError(f"REDIS_URL: {exc.filename} cannot be read: {exc.strerror}") from None
 
@@ -111,7 +113,7 @@ def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:
     elif command in _SCRIPTS:
         first, last = 3, 3 + int(arguments[2])
     else:
-        raise NotImplementedError(f"{command} is sent to Redis, and shared_redis does not know its keys.")
+        raise NotImplementedError(f"shared_redis does not know the keys of the command {command}.")
     start = prefix().encode()
     keys = [start + _bytes(key) for key in arguments[first:last]]
     return (*arguments[:first], *keys, *arguments[last:])

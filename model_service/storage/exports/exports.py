@@ -88,7 +88,7 @@ def answered_from(equal: Document) -> Document:
         "reused_from": equal.get("reused_from") or equal["_id"],
         "status": ExportStatus.COMPLETED,
         "progress_percent": 100.0,
-        "progress_message": "answered from an equal export",
+        "progress_message": "reused from an equal export",
         "started_at": at,
         "completed_at": at,
         "updated_at": at,

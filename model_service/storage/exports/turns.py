@@ -8,7 +8,7 @@ from model_service.storage.exports.exports import claimable, failure, logged, ma
 
 _TURNS = 200  # number of recent job starts that determine whose turn it is
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_LOST = "its worker was lost; it waits for another"
+_LOST = "its worker was lost; waiting for another worker"
 
 
 class ExportTurns:

@@ -120,7 +120,9 @@ class ArchiveStore:
         with found:
             for document in found:
                 if name not in HOLDERS and next(references_in(document), None) is not None:
-                    raise UnknownHolder(f"{name} {document['_id']} names a blob; HOLDERS does not list it")
+                    raise UnknownHolder(
+                        f"{name} {document['_id']} refers to a blob, but HOLDERS does not list it"
+                    )
                 yield to_line(document)
 
     def blobs_of(self, collections: Iterable[str], session: Session) -> Iterator[Blob]:
@@ -145,7 +147,9 @@ class ArchiveStore:
             file = found.get(held["_id"])
             if file is None:
                 holder = held["holder"]
-                raise BlobsMissing(f"{holder['kind']} {holder['id']} holds blob {held['_id']}, which is gone")
+                raise BlobsMissing(
+                    f"{holder['kind']} {holder['id']} refers to blob {held['_id']}, which does not exist"
+                )
             yield Blob(file["_id"], file["metadata"]["sha256"], file["length"])
 
     def touch(self, blob: Blob) -> None:
@@ -281,7 +285,9 @@ class ArchiveStore:
             session=session,
         )
         if counted.matched_count != len(held):
-            raise BlobsMissing(f"documents of {name} hold blobs that are neither stored nor in the archive")
+            raise BlobsMissing(
+                f"documents of {name} refer to blobs that are neither stored nor in the archive"
+            )
 
 
 def _key(document: Document) -> bytes:

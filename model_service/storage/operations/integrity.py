@@ -108,7 +108,7 @@ class Integrity:
                 if found is None or found["length"] != file["size_bytes"]:
                     wrong.append(f"model {model['_id']}: its file is not stored")
                 elif self._db.chunks.find_one(end, {"_id": True}) is None:
-                    wrong.append(f"model {model['_id']}: its file lacks its end")
+                    wrong.append(f"model {model['_id']}: the end of its file is missing")
         return wrong
 
 

@@ -40,7 +40,7 @@ def test_a_removed_number_is_never_given_again(http: FlaskClient, collection: st
     for spelling in ("v1.0", "v1"):
         refused = made(http, collection, version=spelling)
         assert (refused.status_code, refused.json["error"]["code"]) == (409, "conflict")
-        assert "not given again" in refused.json["error"]["message"]
+        assert "not used twice" in refused.json["error"]["message"]
     assert made(http, collection, name="other", version="v1.0").status_code == 201
 
 

@@ -101,7 +101,7 @@ def test_an_answer_of_a_proxy_names_it(script: Scripted, status: int, words: str
     with ModelServiceClient(script.url) as client, pytest.raises(ServiceError) as caught:
         client.delete_model("m")
     assert "nginx/1.25" in caught.value.message
-    assert f"answered {status} in place of the service" in caught.value.message
+    assert f"responded with {status} instead of the service" in caught.value.message
     assert words in caught.value.message
     assert caught.value.code == f"http_{status}"
 

@@ -136,7 +136,7 @@ def test_a_wrong_key_and_none_are_told_apart(script: Scripted, ask: Ask, key: st
         (("-", "--output", "y.txt"), b"[[1]]", ".npz"),
         (("-", "--output", "y.npz"), b"\x89PNG\r\n\x1a\n", "predictions"),
         (("-", "--output", "y.npz"), b"PK\x03\x04", "damaged"),
-        (("-", "--output", "y.npz"), b"[[1], [1, 2]]", "no array"),
+        (("-", "--output", "y.npz"), b"[[1], [1, 2]]", "not an array"),
         (("--text", "x", "--output", "y.npz"), b"", "predictions"),
     ],
     ids=["nothing", "both", "noise", "suffix", "image", "damaged", "ragged", "text"],

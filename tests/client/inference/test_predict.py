@@ -148,7 +148,7 @@ def test_any_address_of_an_endpoint_will_do(script: Scripted, predict: Predict, 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/api/v1/models", "http://127.0.0.1:9/v1/infer/"])
 def test_an_address_of_none_is_refused(predict: Predict, address: str) -> None:
-    with pytest.raises(InvalidArgument, match="no endpoint's address"):
+    with pytest.raises(InvalidArgument, match="not the address of an endpoint"):
         predict(address, X)
 
 
@@ -231,9 +231,9 @@ def test_records_are_rows_a_data_frame_or_a_file(script: Scripted, predict: Pred
         ({"image": b"PK\x03\x04"}, "no PNG"),
         ({"image": "/no/such/file.png"}, "no file /no/such/file.png"),
         ({"inputs": X, "top_k": 3, "predictions": False}, "predictions=False"),
-        ({"inputs": np.array([object()])}, "array of object"),
-        ({"inputs": np.array([1j])}, "array of complex128"),
-        ({"inputs": b"neither"}, "no .npy or .npz file, and no image"),
+        ({"inputs": np.array([object()])}, "this array is object"),
+        ({"inputs": np.array([1j])}, "this array is complex128"),
+        ({"inputs": b"neither"}, "neither a .npy or .npz file nor an image"),
     ],
 )
 def test_what_cannot_be_sent_is_said_before_anything_is_computed(

@@ -94,7 +94,7 @@ def test_silence_ends_with_the_time_that_was_given(script: Scripted, predict: Pr
 
     script.steps = [silent]
     try:
-        with pytest.raises(ConnectionFailed, match="no answer in time"):
+        with pytest.raises(ConnectionFailed, match="did not respond in time"):
             predict(endpoint(script), [[1.0]], timeout_s=0.3)
     finally:
         over.set()

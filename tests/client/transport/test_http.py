@@ -124,7 +124,7 @@ def test_a_service_that_is_just_starting_is_waited_for() -> None:
 
 def test_something_else_at_the_address_is_said_to_be_no_model_service(script: Scripted) -> None:
     script.steps = [answers(200, b"<html>It works!</html>")]
-    with pytest.raises(UnexpectedAnswer, match="no Model Service"):
+    with pytest.raises(UnexpectedAnswer, match="not a Model Service"):
         ModelServiceClient(script.url).get_model("m1")
 
 

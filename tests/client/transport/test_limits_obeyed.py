@@ -82,7 +82,7 @@ def test_the_command_line_says_that_there_is_no_answer_yet(script: Scripted) -> 
     script.steps = [late]
     done = run(script.url, "models", "list")
     assert done.returncode == 0
-    assert f"waiting: no answer to GET {script.url}/api/v1/models for 2 s." in done.stderr
+    assert f"waiting: no response to GET {script.url}/api/v1/models for 2 s." in done.stderr
 
 
 def test_a_read_that_the_database_fails_is_no_change(script: Scripted) -> None:

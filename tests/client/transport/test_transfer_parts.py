@@ -237,7 +237,7 @@ def test_what_is_there_already_is_not_fetched_again(
 def test_a_path_that_leads_out_of_the_folder_is_refused(script: Scripted, tmp_path: Path, path: str) -> None:
     file = {"path": path, "file_id": "f", "size_bytes": 1, "checksum": "sha256:0"}
     script.steps = [answers(200, json.dumps({"model_id": "m1", "files": [file]}).encode())]
-    with pytest.raises(UnexpectedAnswer, match="out of the folder"):
+    with pytest.raises(UnexpectedAnswer, match="outside the folder"):
         ModelServiceClient(script.url).download_all("m1", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     assert len(script.requests) == 1

@@ -241,7 +241,7 @@ def test_ctrl_c_in_a_large_upload_says_that_the_same_goes_on_and_it_does(
         client.upload_file(model_id, file, progress=Interrupting())
     assert Interrupting.labels == ["hashing large.bin", "large.bin"]
     (note,) = stop.value.__notes__
-    assert "the same again sends the rest" in note
+    assert "repeat the call to send the rest" in note
     assert f"of {5 * part:,} bytes of large.bin" in note
     requests.clear()
     assert client.upload_file(model_id, file).size_bytes == 5 * part
@@ -265,7 +265,7 @@ def test_ctrl_c_in_the_upload_of_a_folder_says_that_the_same_goes_on_and_it_does
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same again sends the other" in errors
+    assert "repeat the call to send the other" in errors
     there = len(client.list_files(model_id))
     assert 3 <= there < 400
     done = run("models", "files", "put", model_id, str(folder), url=service_url)

@@ -132,7 +132,7 @@ def test_reversed_channels_contradict_a_declared_preprocessing(tmp_path: Path) -
     options = {"model_optimizer_args": {"reverse_input_channels": True}}
     declared = {"resize": {"method": "resize", "size": [8, 8]}, "format": {"color_space": "RGB"}}
 
-    with pytest.raises(UnsupportedOption, match="Leave reverse_input_channels out"):
+    with pytest.raises(UnsupportedOption, match="Remove reverse_input_channels"):
         run(ExportRequest(source, tmp_path / "out", "openvino", options=options, preprocessing=declared))
 
 

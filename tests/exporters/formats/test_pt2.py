@@ -91,7 +91,7 @@ def test_torchscript_that_decides_at_run_time_is_refused_with_advice(tmp_path: P
     torch.jit.save(torch.jit.script(Branching()), tmp_path / "model.pt")
     options = {"inputs": [{"shape": ["batch", 3]}]}
 
-    with pytest.raises(ConversionFailed, match=r"torch\.export\.export makes one"):
+    with pytest.raises(ConversionFailed, match=r"use torch\.export\.export"):
         run(ExportRequest(tmp_path / "model.pt", tmp_path / "out", "pt2", options))
 
 

@@ -91,7 +91,9 @@ def test_weights_of_something_else_are_refused(exported: Export, tmp_path: Path)
     weights["layers.0.weight"] = weights["layers.0.weight"].T.contiguous()
     save_file(weights, tmp_path / "model.safetensors")
 
-    with pytest.raises(RuntimeError, match=r"do not fit the architecture, first of all 'layers\.0\.weight'"):
+    with pytest.raises(
+        RuntimeError, match=r"do not match the architecture; the first difference: 'layers\.0\.weight'"
+    ):
         runners.open_artefact("pytorch", tmp_path / "model.safetensors")
 
 
@@ -99,5 +101,5 @@ def test_a_frozen_model_has_no_weights_to_give(checkpoint: Callable[[str], Path]
     torch.jit.save(torch.jit.freeze(torch.jit.load(checkpoint("conv-torchscript")).eval()), tmp_path / "m.pt")
     options = {"inputs": [{"name": "image", "shape": ["batch", 1, 8, 8]}]}
 
-    with pytest.raises(ConversionFailed, match="no weights apart from its code"):
+    with pytest.raises(ConversionFailed, match="no weights that can be separated from its code"):
         run(ExportRequest(tmp_path / "m.pt", tmp_path / "out", "pytorch", options))

@@ -114,7 +114,7 @@ def test_dynamic_quantization_stores_weights_of_int8(tflite: Convert) -> None:
         ("quantization", "full_integer", "none, dynamic.*calibration data"),
         ("quantization", "int4", "one of none, dynamic, not .int4.\\.$"),
         ("supported_ops", ["TFLITE_BUILTINS", "SELECT_TF_OPS"], "built-in operators only"),
-        ("fixed_sizes", [1], "takes an object"),
+        ("fixed_sizes", [1], "must be an object"),
     ],
 )
 def test_what_is_not_offered_is_refused_with_the_reason(option: str, value: object, message: str) -> None:
@@ -166,7 +166,7 @@ def test_weights_that_are_not_contiguous_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("picture", np.zeros((1, 1, 8, 8), np.float32), "The inputs are 'image'"),
+        ("picture", np.zeros((1, 1, 8, 8), np.float32), "The inputs must be 'image'"),
         ("image", np.zeros((1, 1, 8, 8)), "is float32, not float64"),
         ("image", np.zeros((2, 1, 8, 8), np.float32), r"has the shape \[1, 1, 8, 8\], not \[2, 1, 8, 8\]"),
     ],

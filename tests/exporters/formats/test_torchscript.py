@@ -108,7 +108,7 @@ def test_mobile_interpreters_find_their_bytecode(checkpoint: Callable[[str], Pat
 def test_torchscript_cannot_be_traced_again(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     options = {"method": "trace", "inputs": [{"shape": ["batch", 1, 8, 8]}]}
 
-    with pytest.raises(UnsupportedOption, match="Leave method out") as caught:
+    with pytest.raises(UnsupportedOption, match="Remove the option method") as caught:
         run(ExportRequest(checkpoint("conv-torchscript"), tmp_path / "out", "torchscript", options))
 
     assert caught.value.allowed == ["script"]
@@ -134,7 +134,7 @@ def test_a_model_that_torchscript_cannot_express_says_why(tmp_path: Path) -> Non
 
     source = save_program(Branching(), 4, tmp_path / "model.pt2")
 
-    with pytest.raises(ConversionFailed, match="cannot make TorchScript") as caught:
+    with pytest.raises(ConversionFailed, match="cannot create TorchScript") as caught:
         run(ExportRequest(source, tmp_path / "out", "torchscript", {"method": "script"}))
 
     assert [entry["converter"] for entry in caught.value.details["converters_tried"]] == ["compiled"]

@@ -70,5 +70,5 @@ def test_the_generated_wrapper_classifies_the_same_way(
 def test_labels_that_do_not_fit_the_model_are_refused(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(UnsupportedOption, match="2 classes are named, but 'output' has the shape"):
+    with pytest.raises(UnsupportedOption, match="2 class names are declared, but 'output' has the shape"):
         run(ExportRequest(checkpoint("mlp-pt2"), tmp_path / "out", "onnx", classes=["a", "b"]))

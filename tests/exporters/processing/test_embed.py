@@ -139,8 +139,8 @@ def test_an_onnx_file_gets_its_nodes_in_front(declared: dict[str, Any], tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"preprocessing": None}, "there is none"),
-        ({"preprocessing": {"tokenizer": {}}}, "there is none"),
+        ({"preprocessing": None}, "none is declared"),
+        ({"preprocessing": {"tokenizer": {}}}, "none is declared"),
         ({"preprocessing": {"resize": {"method": "resize", "size": [8, 16]}}}, "makes float32"),
         ({"preprocessing": {"format": {"dtype": "float16"}}}, "makes float16"),
         ({"preprocessing": {"format": {"color_space": "GRAY"}}}, "'any', 'any'"),

@@ -134,7 +134,7 @@ def test_what_cannot_be_embedded_is_refused(source: Path, tmp_path: Path) -> Non
     for change, message in (
         ({"postprocessing": None}, "declares none"),
         ({"postprocessing": {"softmax": True}}, "declares none"),
-        ({"postprocessing": many}, "1000 detections at most"),
+        ({"postprocessing": many}, "at most 1000 detections"),
     ):
         with pytest.raises(UnsupportedOption, match=message) as caught:
             run(request(source, tmp_path, "onnx", **change))

@@ -165,7 +165,7 @@ def _png_of_16_bits(colour_type: int, channels: int) -> bytes:
 def test_an_image_of_16_bits_a_channel_is_refused_whatever_its_channels(data: bytes) -> None:
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()
-    with pytest.raises(ValueError, match="16 bits a channel"):
+    with pytest.raises(ValueError, match="16 bits per channel"):
         reference.read(data)
 
 

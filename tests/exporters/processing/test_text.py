@@ -103,5 +103,5 @@ def test_a_model_without_a_tokenizer_cannot_declare_one(folder: Path, tmp_path: 
     for name in ("config.json", "model.safetensors"):
         (bare / name).write_bytes((folder / name).read_bytes())
 
-    with pytest.raises(UnsupportedOption, match="came without it"):
+    with pytest.raises(UnsupportedOption, match="was not uploaded with the model"):
         run(ExportRequest(bare, tmp_path / "out", "onnx", preprocessing={"tokenizer": {}}))

@@ -132,7 +132,7 @@ def test_a_refusal_shows_the_smallest_failing_input_and_both_answers(
     assert "SimpleImputer" in failure["advice"]
     for part in (
         "missing values",
-        "The smallest input found: input = [[",
+        "The smallest failing input that was found: input = [[",
         "nan",
         "the artefact [[",
         "export pickle",

@@ -225,7 +225,7 @@ class Fixed(nn.Module):
 
 
 def test_an_axis_of_one_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSource, match=r"'wide' .* one of its sizes only, 16"):
+    with pytest.raises(InvalidSource, match=r"'wide' .* only runs with the size 16"):
         run(ExportRequest(traced(tmp_path, Fixed(), torch.randn(2, 16)), tmp_path / "out", "onnx",
                           inputs_of("batch", "wide")))  # fmt: skip
 

@@ -183,7 +183,7 @@ def test_torchscript_that_writes_files_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(Writer().eval()), tmp_path / "model.pt")
     options = {"inputs": [{"shape": ["batch", 6]}]}
 
-    with pytest.raises(UnsafeCheckpoint, match="reach beyond the model"):
+    with pytest.raises(UnsafeCheckpoint, match="access more than the model"):
         run(ExportRequest(tmp_path / "model.pt", tmp_path / "out", "onnx", options=options))
 
 

@@ -163,7 +163,7 @@ def test_what_was_not_fitted_says_so(tmp_path: Path) -> None:
 def test_the_columns_of_an_estimator_are_not_the_requests_to_choose(tmp_path: Path) -> None:
     _pickle(LogisticRegression().fit(X, Y), tmp_path / "model.pkl")
 
-    with pytest.raises(UnsupportedOption, match="an estimator knows its columns"):
+    with pytest.raises(UnsupportedOption, match="an estimator records its columns"):
         sources.load(tmp_path / "model.pkl", {"inputs": [{"shape": ["batch", 4]}]})
 
 
@@ -257,7 +257,7 @@ def test_a_skops_file_has_no_attribute_in_place_of_a_method(tmp_path: Path) -> N
     estimator.predict = "other"
     skops.io.dump(estimator, tmp_path / "model.skops")
 
-    with pytest.raises(UnsafeCheckpoint, match="in place of a method"):
+    with pytest.raises(UnsafeCheckpoint, match="that replaces a method"):
         sources.load(tmp_path / "model.skops", {})
 
 
@@ -266,5 +266,5 @@ def test_an_estimator_that_is_not_whole_says_so(tmp_path: Path) -> None:
     del estimator.classes_
     _pickle(estimator, tmp_path / "model.pkl")
 
-    with pytest.raises(InvalidSource, match="not whole"):
+    with pytest.raises(InvalidSource, match="incomplete"):
         sources.load(tmp_path / "model.pkl", {})

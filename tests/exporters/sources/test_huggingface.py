@@ -242,7 +242,7 @@ def test_a_model_that_is_nothing_but_code_is_refused(folder: Folder) -> None:
     marker = path / "ran"
     (path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
 
-    with pytest.raises(UnsafeCheckpoint, match="code that came with it"):
+    with pytest.raises(UnsafeCheckpoint, match="its own code"):
         sources.load(path, {})
 
     assert not marker.exists()

@@ -260,9 +260,9 @@ def _future(model: onnx.ModelProto) -> bytes:
     ("change", "message"),
     [
         (_cut, "damaged or was cut short"),
-        (_undefined, "breaks the specification"),
+        (_undefined, "violates the specification"),
         (_no_input, "takes no input"),
-        (_text, "is text, not one of"),
+        (_text, "is text; supported are"),
         (_future, "opset"),
     ],
     ids=["cut", "undefined value", "no input", "text", "unknown opset"],

@@ -168,7 +168,7 @@ def test_a_class_of_another_package_is_not_imported(modules: list[str] | None, t
         ("timm:hf-hub:someone/model", "not of the form"),
         ("hf:../other/config.json", "not of the form"),
         (f"{NETS}:SYSTEM.x", "not of the form"),
-        (f"{NETS}:SYSTEM", "no torch.nn.Module of the name SYSTEM"),
+        (f"{NETS}:SYSTEM", "no torch.nn.Module with the name SYSTEM"),
         (f"{NETS}:Scale?size=4", "unexpected keyword argument 'size'"),
         ("timm:resnet17", r"there is .*resnet18"),
         ("timm:resnet18?checkpoint_path=/etc/passwd", "checkpoint_path cannot be set"),
@@ -270,7 +270,7 @@ def test_weights_that_are_only_unsupported_are_not_called_damaged(tmp_path: Path
     header = b'{"w":{"dtype":"F7","shape":[1],"data_offsets":[0,1]}}'
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
 
-    with pytest.raises(InvalidSource, match="dtypes that torch has") as caught:
+    with pytest.raises(InvalidSource, match="dtypes that torch supports") as caught:
         _export(tmp_path / "m.safetensors", SCALE, ALLOWED)
 
     assert "damaged" not in caught.value.message

@@ -115,7 +115,7 @@ def test_what_runs_while_torch_loads_is_refused_unread(code: str, name: str, tmp
 def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "model.pt", "y = x", "code/__torch__/m.py", "code/__torch__/M.py")
 
-    with pytest.raises(UnsafeCheckpoint, match="two parts of one name"):
+    with pytest.raises(UnsafeCheckpoint, match="two parts with the same name"):
         read(path)
 
 

@@ -173,5 +173,5 @@ def test_inputs_have_the_size_that_the_grid_is_made_for(entry: dict[str, Any], t
 def test_training_arguments_of_another_type_are_refused(given: Any, tmp_path: Path) -> None:
     path = save(network("classify"), tmp_path / "model.pt", train_args=given)
 
-    with pytest.raises(InvalidSource, match="train_args are no dictionary"):
+    with pytest.raises(InvalidSource, match="train_args of the checkpoint are not a dictionary"):
         sources.load(path, {})

@@ -33,12 +33,15 @@ _RELATIVE, _OF_THE_LARGEST = 2e-3, 2e-4
 CAUSES = {
     "not on the list of what is loaded": ("contains",),
     "no converter": ("There is no", "Unable to find a shape calculator", "is supported yet", "iplemented"),
-    "its trees cannot be compared": ("none of the model's own",),
-    "the converter fails": ("cannot be converted", "The converter makes"),
+    "its trees cannot be compared": ("trees that the model does not have",),
+    "the converter fails": ("cannot be converted", "The converter produces"),
     "wrong, and found so": ("does not behave like its source",),
-    "fails in the runtime, and found so": ("fails where its source works", "its own runtime does not load"),
-    "answers no single row": ("neither predicts nor transforms",),
-    "no input of columns": ("which is no fitted estimator",),
+    "fails in the runtime, and found so": (
+        "fails on inputs that its source accepts",
+        "its own runtime cannot load",
+    ),
+    "answers no single row": ("can neither predict nor transform",),
+    "no input of columns": ("which is not a fitted estimator",),
     "several labels for a row": ("several labels",),
 }
 

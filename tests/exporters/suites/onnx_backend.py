@@ -135,18 +135,18 @@ CAUSES = {
     _CRASH: "the target's runtime crashes",
     "depends on the values of an input": "an output without a fixed rank",
     "draws random": "the model draws random numbers",
-    "is text, not one of": "an input is text",
-    "is no tensor": "an input or output is a sequence, an optional or a map",
-    "and only tensors": "an input or output is a sequence, an optional or a map",
+    "is text; supported are": "an input is text",
+    "is not a tensor": "an input or output is a sequence, an optional or a map",
+    "but only tensors": "an input or output is a sequence, an optional or a map",
     "takes no input": "the model takes no input",
-    "nothing but NaN": "the answer has no number",
+    "all its outputs are NaN": "the answer has no number",
     "nothing was compared": "the answer is empty",
     "each time": "the model draws random numbers",
     "fails on inputs of the declared shapes": "the model rejects the inputs",
     "has no operator": "the target has no such operator",
     "cannot read this model": "the target does not read the model",
     "does not behave like its source": "the artefact differs, and is refused",
-    "fails where its source works": "the artefact fails, and is refused",
+    "fails on inputs that its source accepts": "the artefact fails, and is refused",
 }
 
 

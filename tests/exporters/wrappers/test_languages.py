@@ -40,6 +40,6 @@ def test_which_pairs_there_are() -> None:
 def test_a_dtype_that_a_language_cannot_pass_is_the_reason() -> None:
     assert "swift" not in wrappers.paths("onnx", {"float32", "float64"})
     assert wrappers.why_not("onnx", {"float64"}) == {
-        "swift": "The runtime's package for it takes no float64."
+        "swift": "The runtime's package for it does not support float64."
     }
     assert "swift" in wrappers.paths("tflite", {"float64"})

@@ -60,7 +60,7 @@ def test_a_missing_chunk_is_named(database: Database, blobs: Blobs, integrity: I
     (problem,) = found(integrity, repair=True)
     assert str(blob) in problem
     assert "missing" in problem
-    assert Integrity(database).sample(5) == [f"model {model['_id']}: its file lacks its end"]
+    assert Integrity(database).sample(5) == [f"model {model['_id']}: the end of its file is missing"]
 
 
 def test_a_changed_byte_is_found(database: Database, blobs: Blobs, integrity: IntegrityService) -> None:
@@ -70,7 +70,7 @@ def test_a_changed_byte_is_found(database: Database, blobs: Blobs, integrity: In
     changed = b"\0" + chunk["data"][1:]
     database.chunks.update_one({"_id": chunk["_id"]}, {"$set": {"data": changed}})
     (problem,) = found(integrity)
-    assert "its bytes have the sha256" in problem
+    assert "the sha256 of its bytes is" in problem
 
 
 def test_a_lost_blob_is_told_with_who_holds_it(
@@ -96,7 +96,7 @@ def test_wrong_counts_are_repaired(
         register(database, blobs, f"m{n}", b"bytes")
     database.files.update_one({}, {"$set": {"metadata.references": counted}})
     (problem,) = found(integrity)
-    assert f"counted {counted} times and held 2 times" in problem
+    assert f"its reference count is {counted}, but 2 documents use it" in problem
     assert found(integrity, repair=True) == [f"{problem} (repaired)"]
     assert found(integrity) == []
 
@@ -115,9 +115,7 @@ def test_a_blob_without_a_holder_is_left_to_the_sweep(
 def test_statistics_are_repaired(database: Database, blobs: Blobs, integrity: IntegrityService) -> None:
     register(database, blobs, "m", b"bytes")
     database.models.insert_one(model_document(name="uncounted", algorithm="other"))
-    assert found(integrity, repair=True) == [
-        "the statistics of 1 groups were not what a recount gives (repaired)"
-    ]
+    assert found(integrity, repair=True) == ["the statistics of 1 groups differed from a recount (repaired)"]
     assert found(integrity, repair=True) == []
 
 

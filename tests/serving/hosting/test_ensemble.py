@@ -52,9 +52,9 @@ def test_a_member_takes_from_any_before_it_and_from_the_request(engine: Engine) 
 
 def test_what_does_not_fit_is_refused_when_it_is_loaded(engine: Engine) -> None:
     first = model("first", Linear(2.0), engine)
-    with pytest.raises(LoadFailed, match=r"takes 'x' from 'first\.z', which nothing before it makes"):
+    with pytest.raises(LoadFailed, match=r"takes 'x' from 'first\.z', but no earlier member has that output"):
         Ensemble("chain", [(first, None), (model("second", Linear(1.0), engine), {"x": "first.z"})])
-    with pytest.raises(LoadFailed, match="takes no 'w'"):
+    with pytest.raises(LoadFailed, match="has no input 'w'"):
         Ensemble("chain", [(first, None), (model("second", Linear(1.0), engine), {"w": "first.y"})])
     wide = model("second", Linear(1.0, width=4), engine)
     with pytest.raises(LoadFailed, match=r"float32\[batch, 3\], but second takes float32\[batch, 4\]"):

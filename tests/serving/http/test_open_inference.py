@@ -108,14 +108,14 @@ def test_statistics_count_what_ran(client: Any) -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda client: client.infer("endpoint", asked(X, binary=True)), "needs its key"),
+        (lambda client: client.infer("endpoint", asked(X, binary=True)), "requires its key"),
         (lambda client: client.infer("another", asked(X, binary=True), headers=auth()), "another"),
         (lambda client: client.infer("endpoint", asked(X[:, :2], binary=True), headers=auth()), "shape"),
         (
             lambda client: client.infer("endpoint", asked(X, binary=True), "v9", headers=auth()),
             "there is no 'v9'",
         ),
-        (lambda client: client.get_model_metadata("endpoint"), "needs its key"),
+        (lambda client: client.get_model_metadata("endpoint"), "requires its key"),
         (lambda client: client.unload_model("endpoint", headers=auth()), "deactivating"),
     ],
 )

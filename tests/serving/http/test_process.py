@@ -99,7 +99,7 @@ def test_a_package_that_kills_the_server_is_given_up(
         server.kill()
         server.start()
     wait_for(lambda: world.status(deadly) == "failed", "the deployment to be given up")
-    assert "crashed the inference server while loading" in world.document(deadly)["error_message"]
+    assert "while loading, so it is not loaded again" in world.document(deadly)["error_message"]
     harmless = world.deploy(rewrite("README.md", b"another package"))
     wait_for(lambda: world.status(harmless) == "active", "the server to serve others")
 

@@ -131,14 +131,14 @@ def test_the_open_inference_protocol_takes_bytes(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("tensor", "words"),
     [
-        (_text(1, data=[3]), "inputs.text.data.0: is no text"),
-        (_text(2, data=["oil", None]), "inputs.text.data.1: is no text"),
+        (_text(1, data=[3]), "inputs.text.data.0: must be a text"),
+        (_text(2, data=["oil", None]), "inputs.text.data.1: must be a text"),
         (_text(2, data=["oil"]), "there are 1 texts"),
         (_text(0, data=[]), "is empty"),
         (_text(1), "a list of texts"),
         (_text(1, shape=[1, 2], data=["oil"]), "inputs.text.shape"),
         (_text(1, shape="1", data=["oil"]), "inputs.text.shape"),
-        (_text(1, name="input", data=["oil"]), "texts are 'text'"),
+        (_text(1, name="input", data=["oil"]), "send texts as 'text'"),
     ],
 )
 def test_wrong_bytes_in_json_are_named(endpoint: Endpoint, tensor: dict[str, Any], words: str) -> None:
@@ -153,7 +153,7 @@ def test_wrong_bytes_in_json_are_named(endpoint: Endpoint, tensor: dict[str, Any
     [
         (1, b"\x04\0\0\0oil", "inputs.text.0: is longer"),
         (2, _bytes(b"oil") + b"\x01\0", "inputs.text.1: is longer"),
-        (2, _bytes(b"oil", b"\xff"), "inputs.text.1: is no text in UTF-8"),
+        (2, _bytes(b"oil", b"\xff"), "inputs.text.1: is not UTF-8 text"),
         (3, _bytes(b"oil", b""), "there are 2 texts"),
     ],
 )

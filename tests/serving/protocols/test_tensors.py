@@ -182,7 +182,7 @@ def test_inputs_of_one_batch_have_equally_many_rows() -> None:
     right = {"a": [[1, 2]] * 3, "b": [[1.0]] * 3, "c": [[1.0]] * 5, "d": [1.0], "e": [1.0, 2.0]}
     assert tensors.named(specs, right)["c"].shape == (5, 1)
     for wrong, field in (({"b": [[1.0]]}, "inputs.b"), ({"c": [[1.0, 2.0]]}, "inputs.c")):
-        with pytest.raises(InvalidField, match="size of axis") as refusal:
+        with pytest.raises(InvalidField, match="on axis") as refusal:
             tensors.named(specs, right | wrong)
         assert [each["field"] for each in refusal.value.details["fields"]] == [field]
 

@@ -81,7 +81,7 @@ def decode(
         inputs = _inputs(given, body, end, expected, model.pipeline.missing)
     id_ = asked.get("id")
     if id_ is not None and id_.__class__ is not str:
-        raise tensors.invalid("id", "is a text")
+        raise tensors.invalid("id", "must be a text")
     parameters = _parameters(asked, "parameters")
     binary = _flag(parameters, "binary_data_output", "parameters", False)
     outputs = asked.get("outputs")
@@ -95,7 +95,7 @@ def _length(given: str | int, body_bytes: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 16) or int(text) > body_bytes:
         raise tensors.invalid(
             "Inference-Header-Content-Length",
-            f"is {text[:40]!r}, and not a number of bytes that the body of {body_bytes:,} has",
+            f"is {text[:40]!r}, which is not a valid size for a body of {body_bytes:,} bytes",
         )
     return int(text)
 
@@ -103,20 +103,24 @@ def _length(given: str | int, body_bytes: int) -> int:
 def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs, missing: frozenset[str]) -> Arrays:
     """Decode the inputs. ``at``: the first raw tensor's offset. ``missing``: inputs in which null is NaN."""
     if given.__class__ is not list:
-        raise tensors.invalid("inputs", "missing: a list of {name, datatype, shape, data}")
+        raise tensors.invalid("inputs", "missing: send a list of {name, datatype, shape, data}")
     inputs: Arrays = {}
     for each in given:
         if each.__class__ is not dict:
-            raise tensors.invalid("inputs", "holds something that is not {name, datatype, shape, data}")
+            raise tensors.invalid("inputs", "contains an item that is not {name, datatype, shape, data}")
         name = each.get("name")
         one = expected.get(name) if name.__class__ is str else None
         if one is None or name in inputs:
-            wrong = "is there twice" if one else f"is no input; the model's are {tensors.quoted(expected)}"
+            wrong = (
+                "occurs twice"
+                if one
+                else f"is not an input; the model's inputs are {tensors.quoted(expected)}"
+            )
             raise tensors.invalid("inputs", f"{str(name)[:100]!r} {wrong}")
         datatype = each.get("datatype")
         if datatype.__class__ is not str or DTYPES.get(datatype) is not one.dtype:
             raise tensors.invalid(
-                f"inputs.{name}.datatype", f"is {str(datatype)[:20]!r}, the model takes {named(one.text)}"
+                f"inputs.{name}.datatype", f"is {str(datatype)[:20]!r}, but the model takes {named(one.text)}"
             )
         shape = _shape(each.get("shape"), one)
         parameters = _parameters(each, f"inputs.{name}.parameters")
@@ -144,7 +148,7 @@ def _shape(given: Any, one: Expected) -> tuple[int, ...]:
         return one.shape  # type: ignore[return-value]  # fixed: no names in it
     whole = given.__class__ is list and len(given) <= _MAX_AXES
     if not whole or not all(size.__class__ is int and size >= 0 for size in given):
-        raise tensors.invalid(f"inputs.{one.name}.shape", "is a list of sizes")
+        raise tensors.invalid(f"inputs.{one.name}.shape", "must be a list of sizes")
     shape = tuple(given)
     tensors.check_shape(one, shape, f"inputs.{one.name}")
     return shape
@@ -159,7 +163,7 @@ def _raw(body: bytes, at: int, size: Any, shape: tuple[int, ...], one: Expected)
         )
     if at + size > len(body):
         raise tensors.invalid(
-            f"inputs.{one.name}", f"{size:,} bytes are announced, and {len(body) - at:,} are there"
+            f"inputs.{one.name}", f"{size:,} bytes are announced, but {len(body) - at:,} arrived"
         )
     array: Array = np.frombuffer(body, one.dtype, count, at)
     if not array.flags.aligned:  # compiled code may crash on unaligned addresses
@@ -173,11 +177,11 @@ def _listed(data: Any, shape: tuple[int, ...], one: Expected) -> Array:
     """Convert JSON's numbers, in one list, or nested like the shape."""
     field = f"inputs.{one.name}.data"
     if data.__class__ is not list:
-        raise tensors.invalid(field, "missing: a list of numbers, or parameters.binary_data_size")
+        raise tensors.invalid(field, "missing: send a list of numbers, or parameters.binary_data_size")
     if data and data[0].__class__ is list:
         array = tensors.packed(one, data, field)
         if array.shape != shape:
-            raise tensors.invalid(field, f"has the shape {list(array.shape)}, and not {list(shape)}")
+            raise tensors.invalid(field, f"has the shape {list(array.shape)}, not {list(shape)}")
         return array
     if len(data) != prod(shape):
         raise tensors.invalid(field, f"{len(data)} numbers do not fill the shape {list(shape)}")
@@ -187,7 +191,7 @@ def _listed(data: Any, shape: tuple[int, ...], one: Expected) -> Array:
 def _raw_request(body: bytes, expected: ExpectedInputs) -> Request:
     """Decode a body that is one tensor; its only unknown axis follows from the length."""
     if len(expected) != 1:
-        raise tensors.invalid("inputs", "a body without JSON is for models with one input")
+        raise tensors.invalid("inputs", "a body without JSON is only accepted for models with one input")
     (one,) = expected.values()
     unit = one.dtype.itemsize * prod(size for size in one.shape if isinstance(size, int))
     unknown = sum(isinstance(size, str) for size in one.shape)
@@ -195,7 +199,7 @@ def _raw_request(body: bytes, expected: ExpectedInputs) -> Request:
     if rest or not rows or unknown > 1 or (rows != 1 and not unknown):
         takes = ", ".join(map(str, one.shape))
         raise tensors.invalid(
-            f"inputs.{one.name}", f"{len(body):,} bytes do not tell a shape of {one.text}[{takes}]"
+            f"inputs.{one.name}", f"the shape {one.text}[{takes}] cannot be derived from {len(body):,} bytes"
         )
     shape = tuple(rows if isinstance(size, str) else size for size in one.shape)
     return Request({one.name: _raw(body, 0, len(body), shape, one)}, None, {}, None, True, None)
@@ -203,23 +207,23 @@ def _raw_request(body: bytes, expected: ExpectedInputs) -> Request:
 
 def _wanted(given: Any, binary: bool, specs: Sequence[TensorSpec]) -> tuple[Wanted, ...]:
     if given.__class__ is not list:
-        raise tensors.invalid("outputs", "is a list of {name, parameters}")
+        raise tensors.invalid("outputs", "must be a list of {name, parameters}")
     names = [spec.name for spec in specs]
     wanted: dict[str, Wanted] = {}
     for each in given:
         name = each.get("name") if each.__class__ is dict else None
         if name.__class__ is not str or name not in names or name in wanted:
             what = (
-                "is there twice"
+                "occurs twice"
                 if name in names
-                else f"is no output; the model's are {tensors.quoted(names)}"
+                else f"is not an output; the model's outputs are {tensors.quoted(names)}"
             )
             raise tensors.invalid("outputs", f"{str(name)[:100]!r} {what}")
         field = f"outputs.{name}.parameters"
         parameters = _parameters(each, field)
         classes = parameters.get("classification", 0)
         if classes.__class__ is not int or classes < 0:
-            raise tensors.invalid(f"{field}.classification", "is how many of the best classes are wanted")
+            raise tensors.invalid(f"{field}.classification", "must be the number of best classes to return")
         wanted[name] = Wanted(name, _flag(parameters, "binary_data", field, binary), classes)
     return tuple(wanted.values())
 
@@ -232,9 +236,9 @@ def _parameters(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     if parameters is None:
         return _NONE
     if parameters.__class__ is not dict:
-        raise tensors.invalid(field, "is an object")
+        raise tensors.invalid(field, "must be an object")
     if "shared_memory_region" in parameters:
-        raise tensors.invalid(field, "shared memory is not offered; send the tensor with the request")
+        raise tensors.invalid(field, "shared memory is not supported; send the tensor in the request")
     found: Mapping[str, Any] = parameters
     return found
 
@@ -242,5 +246,5 @@ def _parameters(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:
 def _flag(parameters: Mapping[str, Any], name: str, field: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if value.__class__ is not bool:
-        raise tensors.invalid(f"{field}.{name}", "is true or false")
+        raise tensors.invalid(f"{field}.{name}", "must be true or false")
     return bool(value)

@@ -51,12 +51,14 @@ def read(
         InvalidField: another name, shape or size, an element that is no text, or too many texts.
     """
     if given.get("name") != NAME:
-        raise tensors.invalid("inputs", f"{str(given.get('name'))[:100]!r} is no input; texts are {NAME!r}")
+        raise tensors.invalid(
+            "inputs", f"{str(given.get('name'))[:100]!r} is not an input; send texts as {NAME!r}"
+        )
     if not may_hold_texts(body):
-        raise tensors.invalid(f"inputs.{NAME}.datatype", "is written with escapes")
+        raise tensors.invalid(f"inputs.{NAME}.datatype", "must be written without escapes")
     shape = given.get("shape")
     if not isinstance(shape, list) or not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-        raise tensors.invalid(f"inputs.{NAME}.shape", "is [texts] or [texts, 1]")
+        raise tensors.invalid(f"inputs.{NAME}.shape", "must be [texts] or [texts, 1]")
     if size is None:
         texts = _listed(given.get("data"))
         end = len(body)
@@ -76,11 +78,11 @@ def _listed(data: Any) -> list[str]:
     """Read JSON: a list of texts, or of lists of one text each."""
     field = f"inputs.{NAME}.data"
     if not isinstance(data, list):
-        raise tensors.invalid(field, "missing: a list of texts, or parameters.binary_data_size")
+        raise tensors.invalid(field, "missing: send a list of texts, or parameters.binary_data_size")
     found = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data]
     wrong = next((place for place, one in enumerate(found) if not isinstance(one, str)), None)
     if wrong is not None:
-        raise tensors.invalid(f"{field}.{wrong}", "is no text")
+        raise tensors.invalid(f"{field}.{wrong}", "must be a text")
     return found
 
 
@@ -89,7 +91,8 @@ def _unpacked(body: bytes, at: int, size: Any) -> list[str]:
     field = f"inputs.{NAME}"
     if size.__class__ is not int or not 0 <= size <= len(body) - at:
         raise tensors.invalid(
-            f"{field}.parameters.binary_data_size", f"is {str(size)[:40]}; {len(body) - at:,} bytes are there"
+            f"{field}.parameters.binary_data_size",
+            f"is {str(size)[:40]}, but {len(body) - at:,} bytes arrived",
         )
     texts: list[str] = []
     end = at + size
@@ -101,6 +104,6 @@ def _unpacked(body: bytes, at: int, size: Any) -> list[str]:
         try:
             texts.append(body[start:stop].decode())
         except UnicodeDecodeError:
-            raise tensors.invalid(f"{field}.{len(texts)}", "is no text in UTF-8") from None
+            raise tensors.invalid(f"{field}.{len(texts)}", "is not UTF-8 text") from None
         at = stop
     return texts
