@@ -31,7 +31,7 @@ def create(
         typer.Option(
             "--namespace",
             metavar="NAME",
-            help="The namespace that the key is limited to; by default none. Repeat it for several.",
+            help="A namespace that the key is limited to; by default all of yours.",
         ),
     ] = None,
     days: Annotated[

@@ -26,7 +26,7 @@ def create(
         list[str],
         typer.Argument(
             metavar="[JOB_ID] NAME",
-            help="A completed export and the deployment's name; only the name with --traffic, --model or --ensemble.",
+            help="The export to deploy, unless options list exports, and the deployment's name.",
         ),
     ],
     *,

@@ -20,7 +20,7 @@ Confirm = Annotated[
     typer.Option(
         "--confirm",
         metavar="NAME",
-        help="Dependents of the version that the error lists, separated by commas. In a terminal, a prompt asks instead.",
+        help="Dependents of the version, as the error lists them, separated by commas. Terminals prompt.",
     ),
 ]
 

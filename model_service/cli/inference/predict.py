@@ -125,7 +125,7 @@ def _ask(client: ModelServiceClient, target: str | Deployment, inputs: Any, opti
     except Unauthorized as exc:
         where = "--key or MODEL_SERVICE_DEPLOYMENT_KEY"
         exc.add_note(
-            f"The key that {where} gives, or --keep-key stored, is not a key of this deployment, or has expired."
+            f"The key in {where}, or stored by --keep-key, is not valid for this deployment, or has expired."
             if options["api_key"]
             else f"Give the key that `deployments create` showed, with {where}, or create one with "
             "`deployments keys create`."

@@ -110,8 +110,8 @@ def register(
             agreed(lambda _: client.upload_model(model_id, file), None)
         except ClientError as exc:
             exc.add_note(
-                f"The model was registered as {model_id}, without its file: "
-                f"`model-service models upload {model_id} {file}`."
+                f"The model was registered as {model_id}, but its file was not uploaded. "
+                f"Upload it with `model-service models upload {model_id} {file}`."
             )
             raise
     show_model(client.get_model(model_id), as_json)

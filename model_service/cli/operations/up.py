@@ -19,7 +19,7 @@ def up(
         typer.Option(metavar="PORT", min=1, max=65535, help="The inference server's port [INFERENCE_PORT]."),
     ] = None,
 ) -> None:
-    """Run the whole service on this machine until Ctrl-C. MongoDB and Redis are started too if none are configured."""
+    """Run the whole service on this machine until Ctrl-C. Starts MongoDB and Redis unless configured."""
     try:
         from model_service.config import SettingsError, read_settings
         from model_service.embedded.up import run
