@@ -293,7 +293,7 @@ def test_an_ensembles_names_and_inputs_come_from_a_file(
         ("[", "not JSON"),
         ("{}", "not a JSON list like"),
         ("[]", "not a JSON list like"),
-        ('[{"export_job_id": "j1"}]', "@FILE alone"),
+        ('[{"export_job_id": "j1"}]', "only @FILE"),
     ],
     ids=["missing", "cut", "object", "empty", "with another"],
 )
@@ -302,7 +302,7 @@ def test_a_file_of_no_ensemble_is_refused(tmp_path: Path, content: str | None, s
     if content is not None:
         chain.write_text(content)
     words = ["deployments", "create", "digits", "--ensemble", f"@{chain}"]
-    if said == "@FILE alone":
+    if said == "only @FILE":
         words += ["--ensemble", "j2"]
     done = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert done.exit_code == 2
@@ -317,7 +317,7 @@ def test_a_key_that_cannot_be_kept_is_told_all_the_same(
     done = CliRunner().invoke(cli, ["deployments", "create", jobs[0], "digits", "--keep-key"], env=env)
     assert done.exit_code == 0, done.stderr
     assert "pk_" in done.stdout
-    assert "not kept" in done.stderr
+    assert "not stored" in done.stderr
 
 
 def test_a_person_sees_what_serves_and_what_it_was_asked(

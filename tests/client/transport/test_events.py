@@ -178,7 +178,7 @@ def test_the_commands_on_a_job(service_url: str, database: Database, job_id: str
     again = result("exports", "retry", job_id, url=service_url)["id"]
     complete(database, again)
     chosen = run("exports", "set-default", again, url=service_url)
-    assert chosen.stdout == f"Export {again} is the default of digits v1.0.\n"
+    assert chosen.stdout == f"Export {again} is now the default of digits v1.0.\n"
     listed = result("exports", "list", "--default", "--format", "onnx", url=service_url)
     assert [job["id"] for job in listed["jobs"]] == [again]
     table = run("exports", "capabilities", "timm", url=service_url)

@@ -167,7 +167,7 @@ def test_the_command_says_what_to_do_and_does_it(service_url: str, tmp_path: Pat
     source.write_bytes(b"first")
     model = result("models", "register", "digits", "cnn", "--file", str(source), url=service_url)
     again = run("models", "upload", model["id"], str(source), url=service_url)
-    assert (again.returncode, "has this file already" in again.stderr) == (0, True)
+    assert (again.returncode, "already has this file" in again.stderr) == (0, True)
     source.write_bytes(b"other")
     refused = run("models", "upload", model["id"], str(source), url=service_url)
     assert (refused.returncode, refused.stderr.partition(":")[2][:15]) == (1, " would_replace:")
