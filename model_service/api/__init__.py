@@ -1,1 +1,1 @@
-"""HTTP only: parse the request, call one service, answer."""
+"""HTTP only: parse the request, call one service function, build the response."""

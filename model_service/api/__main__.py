@@ -1,6 +1,6 @@
 """The registry's server: ``python -m model_service.api``.
 
-The imports that need prometheus_client stand in the functions: see ``metrics_folder``.
+Imports that need prometheus_client are inside the functions: see ``metrics_folder``.
 """
 
 import sys
@@ -13,7 +13,7 @@ from model_service.log import configure_logging
 from model_service.metrics_folder import counting_together
 from model_service.signals import die_with_parent
 
-_PATIENCE_S = 2.0  # with a former server that is about to end
+_PATIENCE_S = 2.0  # while an earlier server is still ending
 
 
 def application() -> object:

@@ -26,7 +26,7 @@ api = APIBlueprint("users", __name__, url_prefix="/api/v1/users", abp_tags=[Tag(
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with their secret as text, for the service that hashes it."""
+    """Return the fields with the secret as plain text, for the service that hashes it."""
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in fields.items()
@@ -51,7 +51,7 @@ def create_user(body: NewUser) -> Response:
 def list_users(query: Paged) -> Response:
     """List users.
 
-    A page in the order of their names. For administrators.
+    A page, sorted by name. For administrators.
     """
     page = services().users.search(query.page, page_limit(query))
     users = [User.model_validate(item) for item in page.items]

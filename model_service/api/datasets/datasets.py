@@ -105,7 +105,7 @@ def delete_dataset(path: DatasetPath) -> Response:
     """Delete a dataset version.
 
     Removes the version and its files at once; there is no trash for datasets. 409 while a training job or a
-    model refers to it, also a model in the trash. The version number is not given again.
+    model refers to it, also a model in the trash. The version number is not used again.
     """
     deleted_id = services().datasets.delete(path.dataset_id)
     return answer(Deleted(message="Dataset deleted successfully", deleted_id=deleted_id))
@@ -114,9 +114,9 @@ def delete_dataset(path: DatasetPath) -> Response:
 @api.get("/<dataset_ref:dataset_id>/usage", responses={200: DatasetUsage})
 @policy(Permission.READ)
 def get_dataset_usage(path: DatasetPath, query: UsageQuery) -> Response:
-    """List what used a dataset version.
+    """List the uses of a dataset version.
 
-    Training jobs that used it, with its roles there, and models that name it or came from one of these
+    Training jobs that used it, with its roles there, and models that refer to it or came from one of these
     jobs: the newest `limit` (100, at most 200) of each. `truncated` is true if there are more.
     """
     found = services().datasets.usage(path.dataset_id, query.limit)

@@ -1,4 +1,4 @@
-"""The files of a dataset version: at paths, all in one zip, and the primary one as the dataset's own file."""
+"""The files of a dataset version: by path, all as one zip, and the primary file."""
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -171,7 +171,7 @@ def delete_dataset_file(path: DatasetFilePath, query: ConfirmQuery) -> Response:
 def list_deleted_dataset_files(path: DatasetPath, query: DeletedFilesQuery) -> Response:
     """List replaced and deleted files of a dataset.
 
-    A page of the files that can be restored, the last removed first, with checksum, `replaced_by`,
+    A page of the files that can be restored, most recently removed first, with checksum, `replaced_by`,
     `removed_at` and `purged_after`.
     """
     return deleted_page(services().deleted_dataset_files, path.dataset_id, query)
@@ -185,8 +185,8 @@ def list_deleted_dataset_files(path: DatasetPath, query: DeletedFilesQuery) -> R
 def restore_deleted_dataset_file(path: DeletedDatasetFilePath, query: ConsentQuery) -> Response:
     """Restore a replaced or deleted dataset file.
 
-    Brings the file back to its path. If another file is at the path by now, `replace=true` moves that one
-    to the trash.
+    Restores the file to its path. If another file is at the path now, `replace=true` moves that file to the
+    trash.
     """
     return _file_answer(
         *restore_deleted(services().deleted_dataset_files, path.dataset_id, path.file_id, query)
@@ -196,8 +196,8 @@ def restore_deleted_dataset_file(path: DeletedDatasetFilePath, query: ConsentQue
 @api.delete("/<dataset_ref:dataset_id>/deleted-files/<file_id>", responses={200: Deleted})
 @policy(Permission.WRITE)
 def purge_deleted_dataset_file(path: DeletedDatasetFilePath) -> Response:
-    """Remove a deleted dataset file for good.
+    """Permanently delete a file from a dataset's trash.
 
-    Removes the file from the trash of the dataset. It cannot be restored afterwards.
+    The file cannot be restored afterwards.
     """
     return purge_deleted(services().deleted_dataset_files, path.dataset_id, path.file_id)

@@ -90,8 +90,8 @@ def get_deployment(path: DeploymentPath) -> Response:
 def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
     """Replace the definition of a deployment.
 
-    What is not sent gets its default. Creates a revision, which is loaded while the one before continues to
-    serve. `If-Match` is supported.
+    Fields that are not sent get their defaults. Creates a revision, which is loaded while the previous one
+    continues to serve. `If-Match` is supported.
     """
     changed = services().deployment_changes.replace(
         path.deployment_id, body.fields(), revisions=demanded_revisions()
@@ -104,9 +104,9 @@ def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
 def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
     """Change some fields of a deployment.
 
-    `config` is merged deeply; `null` clears `sticky_header`, `shadow`, `rollback` and `description`.
-    Creates a revision, which is loaded while the one before continues to serve; if it fails, the one before
-    stays and `error_message` says why. `If-Match` is supported.
+    `config` is merged deeply; `null` clears `sticky_header`, `shadow`, `rollback` and `description`. Creates
+    a revision, which is loaded while the previous one continues to serve; if loading fails, the previous one
+    stays and `error_message` has the reason. `If-Match` is supported.
     """
     changed = services().deployment_changes.patch(
         path.deployment_id, body.fields(), revisions=demanded_revisions()
@@ -144,8 +144,8 @@ def list_deployment_history(path: DeploymentPath, query: HistoryQuery) -> Respon
 def list_deployment_logs(path: DeploymentPath, query: LogQuery) -> Response:
     """List the log of a deployment.
 
-    What the inference servers logged about it in the last 30 days, newest first. `level` selects that level
-    and more severe ones.
+    The inference servers' entries about it of the last 30 days, newest first. `level` selects that level and
+    more severe ones.
     """
     found = services().deployments.logs(path.deployment_id, query.level, limit=page_limit(query))
     return answer(DeploymentLog(logs=[DeploymentLogEntry.model_validate(entry) for entry in found]))

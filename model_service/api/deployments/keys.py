@@ -58,7 +58,7 @@ def list_deployment_keys(path: DeploymentPath) -> Response:
 def rotate_deployment_key(path: DeploymentKeyPath, body: Rotation) -> Response:
     """Replace an endpoint key.
 
-    Creates a key in place of this one and returns its text once. The old key works for `grace_s` more
+    Creates a key that replaces this one, and returns its text once. The old key works for `grace_s` more
     seconds (0). `Idempotency-Key` is supported.
     """
     once = requested_once()

@@ -1,4 +1,4 @@
-"""/api/v1/export/jobs/{id}/callback and …/package: what a conversion that runs elsewhere sends."""
+"""/api/v1/export/jobs/{id}/callback and …/package: reports of a conversion that runs elsewhere."""
 
 from typing import Any
 

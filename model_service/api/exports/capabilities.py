@@ -22,10 +22,10 @@ api = APIBlueprint("capabilities", __name__, url_prefix="/api/v1/export", abp_ta
 @api.get("/capabilities", responses={200: Capabilities})
 @policy(Permission.READ)
 def get_capabilities(query: CapabilityQuery) -> Response:
-    """List which models can become which formats.
+    """List which models can be exported to which formats.
 
-    For one `framework` or all: the formats, whether they are reached directly, their limitations, and
-    `available`, whether a running worker has the tools, with the reason if none has. `options` are those of
+    For one `framework` or all: the formats, whether the conversion is direct, its limitations, and
+    `available`: whether a running worker has the tools, with the reason if none has. `options` are those of
     every format.
     """
     capabilities = services().capabilities

@@ -1,4 +1,4 @@
-"""What happens to an export job, as server-sent events.
+"""The events of an export job, as server-sent events.
 
 The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -45,7 +45,7 @@ def stream_export_events(path: JobPath) -> Response:
     slots = context().streams
     slots.take()
     try:
-        give_back = context().transfers.take()  # a stream is one of those who keep a thread, too
+        give_back = context().transfers.take()  # streams count as transfers, because each holds a thread
     except ServiceUnavailable:
         slots.give_back()
         raise
@@ -53,7 +53,7 @@ def stream_export_events(path: JobPath) -> Response:
     response.call_on_close(slots.give_back)
     response.call_on_close(give_back)
     response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep them back
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the events
     return response
 
 

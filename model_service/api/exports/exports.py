@@ -26,7 +26,7 @@ api = APIBlueprint("exports", __name__, url_prefix="/api/v1/export", abp_tags=[T
 
 
 def export_json(job: dict[str, Any]) -> dict[str, Any]:
-    """The stored job, and its blobs as the seed's paths."""
+    """Return the stored job as JSON, with its blobs as paths in the form of the seed."""
     files = "files.zip" if "primary" in job.get("source", {}) else "download"
     paths: dict[str, Any] = {"checkpoint_path": f"/api/v1/models/{job['model_id']}/{files}"}
     if "package" in job:
@@ -41,7 +41,7 @@ def _answer(job: dict[str, Any]) -> Response:
 
 
 def _created(job: dict[str, Any], once: Once | None) -> Response:
-    """202; 200 for one that an equal export has answered."""
+    """Return 202, or 200 if an equal export is reused."""
     token = {"callback_token": services().exports.callback_token(job["_id"])}
     status = 200 if job.get("reused_from") else 202
     return mark(answer(CreatedExport.model_validate(export_json(job) | token), status), once)
@@ -57,9 +57,9 @@ def answer_page(page: Page) -> Response:
 def create_export(body: NewExport) -> Response:
     """Create an export job.
 
-    Needs `export_format` and `model_id`, or `training_job_id` for the newest model with a file that came
-    from that run. 202: a worker will run the job. 200: an equal export, made with the same installed tools,
-    is stored already and answers at once (`reused_from`); `"reuse": false` converts in any case.
+    Needs `export_format` and `model_id`, or `training_job_id` for the newest model with a file that came from
+    that run. 202: a worker will run the job. 200: an equal export, made with the same installed tools, is
+    stored already and is returned at once (`reused_from`); `"reuse": false` converts in any case.
     `Idempotency-Key` is supported.
     """
     once = requested_once()
@@ -104,8 +104,8 @@ def download_package(path: JobPath) -> Response:
 def cancel_export(path: JobPath) -> Response:
     """Cancel an export job.
 
-    Ends a job that is pending or running; a running conversion is killed within about a second. A cancelled
-    job stays cancelled (200); a job that ended otherwise is a 409.
+    Cancels a job that is pending or running; a running conversion is killed within about a second. For a
+    cancelled job the response is 200 again; a job that completed or failed is a 409.
     """
     return _answer(services().export_changes.cancel(path.job_id))
 
@@ -129,7 +129,7 @@ def retry_export(path: JobPath) -> Response:
 def set_default_export(path: JobPath) -> Response:
     """Make an export the default.
 
-    The completed export becomes the default of its model's version, and of its training job if it has one,
-    in place of the earlier default.
+    The completed export becomes the default of its model's version, and of its training job if it has one. It
+    replaces the earlier default.
     """
     return _answer(services().export_changes.set_default(path.job_id))

@@ -1,4 +1,4 @@
-"""Sending a stored file: ``Range``, ``If-Range``, ``If-None-Match``, and the bytes as they are read."""
+"""Send a stored file as a stream, with ``Range``, ``If-Range`` and ``If-None-Match``."""
 
 import time
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ FILE_RESPONSES: ResponseDict = {
 
 
 def send_file(file: StoredFile) -> Response:
-    """The file as an attachment; for HEAD the headers alone, and nothing is read.
+    """Send the file as an attachment. For HEAD only the headers are sent, and nothing is read.
 
     Raises:
-        PreconditionFailed: ``If-Match`` names another file.
-        RangeNotSatisfiable: the range begins past the end.
-        ServiceUnavailable: too many transfers are under way.
+        PreconditionFailed: ``If-Match`` has another checksum.
+        RangeNotSatisfiable: the range starts after the end of the file.
+        ServiceUnavailable: all transfer slots are taken.
     """
     if request.if_match and not request.if_match.contains(file.sha256):
         raise PreconditionFailed(
@@ -55,7 +55,7 @@ def send_file(file: StoredFile) -> Response:
 
 def _range(file: StoredFile, response: Response) -> tuple[int, int]:
     wanted, size = request.range, file.size_bytes
-    # Several ranges at once are answered whole, as RFC 9110 §14.2 allows.
+    # A request for several ranges gets the whole file, as RFC 9110 §14.2 allows.
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1 or not _still_wanted(file):
         return 0, size
     start, stop = wanted.ranges[0]
@@ -70,14 +70,15 @@ def _range(file: StoredFile, response: Response) -> tuple[int, int]:
 
 
 def _still_wanted(file: StoredFile) -> bool:
-    """``If-Range``: a part only of the very same bytes, which a weak validator or a date cannot tell."""
+    """Evaluate ``If-Range``: only the file's strong ETag matches; weak validators and dates do not."""
     return request.headers.get("If-Range", f'"{file.sha256}"') == f'"{file.sha256}"'
 
 
 def in_time(read: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """Ends the connection, rather than the body, when the download takes longer than DOWNLOAD_TIMEOUT.
+    """Close the connection in the middle of the body if the download takes longer than DOWNLOAD_TIMEOUT.
 
-    The time is looked at whenever the client has taken a piece; one that takes none keeps its slot.
+    The time is checked whenever the client has received a piece; a client that receives nothing keeps its
+    slot.
     """
     deadline = time.monotonic() + context().settings.download_timeout
 

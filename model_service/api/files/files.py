@@ -1,4 +1,4 @@
-"""The files of a model version: at paths, all in one zip, and the primary one as the model's own file."""
+"""The files of a model version: by path, all as one zip, and the primary file."""
 
 import string
 import time
@@ -203,7 +203,7 @@ def delete_file(path: FilePath, query: ConfirmQuery) -> Response:
 def list_deleted_files(path: ModelPath, query: DeletedFilesQuery) -> Response:
     """List replaced and deleted files of a version.
 
-    A page of the files that can be restored, the last removed first, with checksum, `replaced_by`,
+    A page of the files that can be restored, most recently removed first, with checksum, `replaced_by`,
     `removed_at` and `purged_after`.
     """
     return deleted_page(services().deleted_files, path.model_id, query)
@@ -216,8 +216,8 @@ def list_deleted_files(path: ModelPath, query: DeletedFilesQuery) -> Response:
 def restore_deleted_file(path: DeletedFilePath, query: ConsentQuery) -> Response:
     """Restore a replaced or deleted file.
 
-    Brings the file back to its path. If another file is at the path by now, `replace=true` moves that one
-    to the trash. If something depends on the version, `confirm` must name it.
+    Restores the file to its path. If another file is at the path now, `replace=true` moves that file to the
+    trash. If something depends on the version, `confirm` must name it.
     """
     return _file_answer(*restore_deleted(services().deleted_files, path.model_id, path.file_id, query))
 
@@ -225,9 +225,9 @@ def restore_deleted_file(path: DeletedFilePath, query: ConsentQuery) -> Response
 @api.delete("/<model_ref:model_id>/deleted-files/<file_id>", responses={200: Deleted})
 @policy(Permission.WRITE)
 def purge_deleted_file(path: DeletedFilePath) -> Response:
-    """Remove a deleted file for good.
+    """Permanently delete a file from a version's trash.
 
-    Removes the file from the trash of the version. It cannot be restored afterwards.
+    The file cannot be restored afterwards.
     """
     return purge_deleted(services().deleted_files, path.model_id, path.file_id)
 
@@ -260,7 +260,7 @@ def _send(model: JSONObject, file: OpenFile, *, counted: bool) -> Response:
 
 
 def _described(response: Response, model: JSONObject) -> Response:
-    # Free text in a header: percent-encoded where it is not plain ASCII.
+    # Free text in a header is percent-encoded unless it is plain ASCII.
     response.headers["X-Model-Algorithm"] = quote(model["algorithm"], safe=string.punctuation + " ")
     response.headers["X-Model-Version"] = model["version"]
     return response

@@ -1,4 +1,4 @@
-"""What the routes of a model's files and of a dataset's share: receiving one, and sending all of them."""
+"""Shared by the routes of a model's files and of a dataset's files: receive one file, send all files."""
 
 from datetime import timedelta
 
@@ -51,7 +51,7 @@ def _receive(
     *,
     condition: Condition = unconditional,
 ) -> Stored:
-    """Store what is coming in while holding a transfer slot. Returns the document with it."""
+    """Store the request's file while holding a transfer slot. Return the document with the file."""
     with context().transfers.carrying(incoming.pieces) as pieces:
         return files.store(
             document,
@@ -65,10 +65,10 @@ def _receive(
 
 
 def _consent(query: ConsentQuery, incoming: IncomingFile) -> Consent:
-    """What the URL says, the form's fields, and an If-Match that names the file to be replaced.
+    """Return the consent in the URL, the form's fields and an If-Match with the present file's checksum.
 
     Raises:
-        InvalidField: a form's field has a wrong value.
+        InvalidField: a field of the form has a wrong value.
     """
     agreed = Consent(query.replace or _names_the_present_file(), frozenset(query.confirm or ()))
     fields = incoming.fields or {}
@@ -85,14 +85,14 @@ def consent_of(sent: ConsentQuery | NewUpload | Completion) -> Consent:
 
 
 def _names_the_present_file() -> bool:
-    """If-Match with a checksum: the request replaces that very file, or nothing."""
+    """Return whether If-Match has the checksum of the present file: then the request may replace it."""
     return request.method == "PUT" and bool(request.if_match) and not request.if_match.star_tag
 
 
 def upload_primary(
     files: HeldFiles, reference: str, query: PrimaryQuery, raw: FileBody
 ) -> tuple[Stored, FileMetadata]:
-    """Store the request's file as the holder's own. Returns what that did, and what the file is."""
+    """Store the request's file as the primary file. Return the outcome and the file."""
     holder = files.writable(reference)
     incoming = incoming_file(raw, files.max_file_size)
     new = NewFile.of_holder(holder["name"], query.filename or incoming.filename, query.format)
@@ -103,7 +103,7 @@ def upload_primary(
 def store_at(
     files: HeldFiles, reference: str, path: str, query: StoreQuery, raw: FileBody
 ) -> tuple[Stored, StoredFile]:
-    """Store the request's file at a path, under its conditions. Returns what that did, and the file."""
+    """Store the request's file at a path, under its conditions. Return the outcome and the file."""
     new = NewFile.at(path, content_type=request.content_type, primary=query.primary, file_format=query.format)
     holder = files.writable(reference, new.path)
     incoming = incoming_file(raw, files.max_file_size)
@@ -112,7 +112,7 @@ def store_at(
 
 
 def status_of(stored: Stored) -> int:
-    """Of an answer to a file that was stored at a path."""
+    """Return the HTTP status of a response to a stored file."""
     return 201 if stored.outcome is Outcome.CREATED else 200
 
 
@@ -141,7 +141,7 @@ def deleted_page(files: DeletedFiles, reference: str, query: DeletedFilesQuery) 
 def restore_deleted(
     files: DeletedFiles, reference: str, file_id: str, query: ConsentQuery
 ) -> tuple[Stored, StoredFile]:
-    """Bring a file back from the trash. Returns what that did, and the file."""
+    """Restore a file from the trash. Return the outcome and the file."""
     stored, path = files.restore(reference, file_id, consent=consent_of(query))
     return stored, StoredFile.model_validate(file_at(stored.document, path))
 
@@ -156,13 +156,13 @@ def files_by_path(holder: JSONObject) -> list[StoredFile]:
 
 
 def with_file_tag(response: Response, file: StoredFile) -> Response:
-    """A file's ETag is its sha256."""
+    """Set the ETag of the response to the file's sha256."""
     response.set_etag(file.checksum.removeprefix("sha256:"))
     return response
 
 
 def send_archive(archive: FileArchive) -> Response:
-    """All files as one zip; for HEAD the headers alone."""
+    """Send all files as one zip; for HEAD only the headers."""
     response = Response(mimetype="application/zip")
     response.set_etag(archive.etag, weak=True)
     response.headers["Content-Disposition"] = content_disposition(archive.filename)
@@ -177,7 +177,7 @@ def send_archive(archive: FileArchive) -> Response:
 
 
 def file_condition(sha256: str | None) -> bool:
-    """If-Match and If-None-Match of a request that changes the file at a path."""
+    """Return the If-Match and If-None-Match of a request that changes the file at a path."""
     wanted, unwanted = request.if_match, request.if_none_match
     if wanted and (sha256 is None or not wanted.contains(sha256)):
         return False

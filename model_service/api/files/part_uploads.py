@@ -1,4 +1,4 @@
-"""Uploads in parts: /api/v1/models/{id}/uploads opens one, /api/v1/uploads/{id} is it."""
+"""Uploads in parts: /api/v1/models/{id}/uploads creates one, /api/v1/uploads/{id} refers to it."""
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag

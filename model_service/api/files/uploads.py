@@ -1,4 +1,4 @@
-"""A request's file as an iterator of its bytes, raw body or form: never whole in memory or on disk."""
+"""Read the file of a request, from the raw body or a form, as an iterator of bytes with bounded memory."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from model_service.errors import FileTooLarge, IncompleteUpload, InvalidField, I
 from model_service.request_text import require_text
 
 READ_BYTES = 1 << 20
-# What an upload sends before it takes a transfer slot.
+# An upload sends this much before it takes a transfer slot.
 _FIRST_READ_BYTES = 64 * 1024
 FIELD = "file"
-# How old the last look at the disk may be while a body arrives: other uploads fill it at the same time.
+# The free disk space is checked this often while a body arrives, because other uploads fill the disk too.
 _LOOK_S = 0.25
-# Boundaries and part headers of a form around the one file it carries.
+# Room for boundaries and part headers of a form, besides its one file.
 _FORM_OVERHEAD_BYTES = 64 * 1024
-# What the parser may hold while it looks for the end of a header or a boundary.
+# The most bytes that the parser buffers while it looks for the end of a header or a boundary.
 _FORM_BUFFER_BYTES = 4 * READ_BYTES
 _FORM_PARTS = 100
 _FIELD_BYTES = 16 * 1024
@@ -29,7 +29,7 @@ _FIELD_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class IncomingFile:
-    """``fields`` are those of a form; the ones behind its file are there when ``pieces`` has ended."""
+    """A file and the fields of its form. Fields after the file are available when ``pieces`` is exhausted."""
 
     pieces: Iterator[bytes]
     filename: str | None
@@ -38,17 +38,17 @@ class IncomingFile:
 
 
 class FileBody(RawModel):
-    """For the OpenAPI document: what an upload may be sent as."""
+    """The kinds of upload bodies, for the OpenAPI document."""
 
     mimetypes = ["application/octet-stream", "multipart/form-data"]  # noqa: RUF012 - as the base declares it
 
 
 def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:
-    """The file that a request carries; nothing of the body is read before ``pieces`` is.
+    """Return the file of a request. Nothing of the body is read before ``pieces`` is iterated.
 
     Raises:
-        FileTooLarge: its announced length passes the limit.
-        LengthRequired: nothing would tell a broken raw body from a whole one.
+        FileTooLarge: its announced length exceeds the limit.
+        LengthRequired: a raw body without a length or checksum, so a broken connection could not be detected.
     """
     sha256 = request.headers.get("X-Content-SHA256")
     is_form = request.mimetype == "multipart/form-data"
@@ -69,10 +69,10 @@ def incoming_file(request: Request, limit_bytes: int) -> IncomingFile:
 
 
 def _sent_name(request: Request) -> str | None:
-    """The name in ``X-Filename``: plain ASCII, or any in the form of RFC 8187, ``UTF-8''%D0%BC.onnx``.
+    """Return the name in ``X-Filename``: plain ASCII, or the form of RFC 8187, ``UTF-8''%D0%BC.onnx``.
 
     Raises:
-        InvalidField: other bytes than ASCII, which the HTTP server replaces by nothing, or no such form.
+        InvalidField: not ASCII (the HTTP server drops such bytes), or not of that form.
     """
     value = request.headers.get("X-Filename")
     if value is None:
@@ -148,7 +148,7 @@ def _form_events(request: Request) -> Iterator[Field | File | Data]:
 def _with_fields(
     events: Iterator[Field | File | Data], fields: dict[str, str]
 ) -> Iterator[Field | File | Data]:
-    """The events, while the fields among them are noted, as far as they are short text."""
+    """Yield the parser's events, and store short text fields in ``fields``."""
     name: str | None = None
     value = b""
     for event in events:
@@ -178,7 +178,7 @@ def _next_file(events: Iterator[Field | File | Data]) -> File:
 
 
 def _file_data(events: Iterator[Field | File | Data]) -> Iterator[bytes]:
-    """The data of the file whose head was just met; what other fields carry is passed over."""
+    """Return the data of the file that just began; the data of other fields is skipped."""
     in_file = True
     for event in events:
         match event:

@@ -1,1 +1,1 @@
-"""What every route shares: context, errors, limits, permissions, bodies, transfers."""
+"""Shared by all routes: context, errors, limits, permissions, bodies, transfers."""

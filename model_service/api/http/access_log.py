@@ -1,7 +1,7 @@
-"""One log line for each request, written when its last byte is on the way.
+"""One log line per request, written when the last byte of the response is sent.
 
-It names the route's pattern, not the path, so that lines of one kind can be counted; the ids are in the
-answers' own lines, under the same ``request_id``.
+The line has the pattern of the route instead of the path, so that lines can be counted by route. Ids are in
+the log lines of the services, with the same ``request_id``.
 """
 
 import re
@@ -15,18 +15,18 @@ log = structlog.get_logger(__name__)
 
 
 def route() -> str:
-    """The pattern of the request's route, as clients know it: ``/api/v1/models/<model_id>``."""
+    """Return the pattern of the request's route as clients know it: ``/api/v1/models/<model_id>``."""
     return _pattern(request.url_rule.rule) if request.url_rule else "unmatched"
 
 
 @cache
 def _pattern(rule: str) -> str:
-    """Without the names of our converters: ``<model_ref:model_id>``."""
+    """Remove the names of converters from a pattern such as ``<model_ref:model_id>``."""
     return re.sub(r"<\w+:", "<", rule)
 
 
 def register_access_log(app: Flask) -> None:
-    """Needs ``g.started``, a ``time.perf_counter()``."""
+    """Register the access log. Needs ``g.started``, a ``time.perf_counter()``."""
 
     @app.after_request
     def log_request(response: Response) -> Response:
@@ -40,7 +40,7 @@ def register_access_log(app: Flask) -> None:
         if not response.is_streamed:
             log.info("api_request", **fields, duration_ms=_ms_since(started))
             return response
-        bound = structlog.contextvars.get_contextvars()  # another request's by then, perhaps
+        bound = structlog.contextvars.get_contextvars()  # the context can belong to another request by then
 
         def log_end() -> None:
             log.info("api_request", **{**bound, **fields}, duration_ms=_ms_since(started))

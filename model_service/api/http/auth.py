@@ -1,7 +1,8 @@
-"""Who calls, and whether they may call this: bound to the request for everything behind it to ask.
+"""Authentication and the permission check of the route. The result is bound to the request.
 
-A signed URL stands for itself. Else, with ENABLE_AUTH, a request says who it is by API_KEY, by a key of the
-API, or by a session's token, in ``X-API-Key`` or as a bearer token; without, anybody may do everything.
+A signed URL is its own credential. Otherwise, with ENABLE_AUTH, a request needs API_KEY, an API key or a
+session's token, in ``X-API-Key`` or as a bearer token. Without ENABLE_AUTH, every request has all
+permissions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ def register_auth(app: Flask, settings: Settings) -> None:
         who = signed_actor()
         if who is None:
             if is_open(request):
-                return None  # the service itself answers, and shows nothing of anybody's
+                return None  # the service itself acts; the response contains no data of users
             if settings.enable_auth:
                 who = _identified(wrong_keys)
             else:
@@ -57,7 +58,7 @@ def register_auth(app: Flask, settings: Settings) -> None:
 
 
 def sent_credential() -> str:
-    """The key or token that the request came with; empty without one."""
+    """Return the key or token of the request; empty if it has none."""
     key = request.headers.get("X-API-Key")
     if key:
         return key
@@ -66,7 +67,7 @@ def sent_credential() -> str:
 
 
 def _identified(wrong_keys: WrongKeys | None) -> Actor:
-    """Raises: Unauthorized. RateLimited: too many wrong credentials came from the address."""
+    """Return the actor of the request. Raises: Unauthorized. RateLimited: too many wrong credentials."""
     credential = sent_credential()
     if not credential:
         raise Unauthorized(
@@ -82,7 +83,7 @@ def _identified(wrong_keys: WrongKeys | None) -> Actor:
 
 
 def _check(who: Actor) -> None:
-    """Raises: NotPermitted: they may do this nowhere."""
+    """Raises: NotPermitted: the actor has the permission in no namespace."""
     asked = current_policy(request)
     if asked is None or isinstance(asked.needs, Caller) or asked.needs in who.everywhere:
         return
@@ -94,7 +95,7 @@ def _check(who: Actor) -> None:
 
 
 class _Acting(Iterator[bytes]):
-    """The pieces of an answer, each made as the caller: the request itself is over by then."""
+    """Iterate a response as the actor of its request, because the request context has ended by then."""
 
     def __init__(self, who: Actor, pieces: Iterable[bytes]) -> None:
         self._who = who

@@ -1,11 +1,11 @@
-"""Request bodies that arrive slowly, or never, delay no other request.
+"""Slow request bodies must not delay other requests.
 
-granian's ``wsgi.input`` blocks its thread until the client has sent the bytes. So granian has API_BODIES
-threads beside API_THREADS, and one that does anything but wait for bytes needs one of API_THREADS permits.
-A body that arrives slower than BODY_MIN_RATE is cut off.
+granian's ``wsgi.input`` blocks its thread until the client has sent the bytes. So granian gets API_BODIES
+threads in addition to API_THREADS, and a thread needs one of API_THREADS permits for any work other than
+waiting for bytes. A body that arrives slower than BODY_MIN_RATE is aborted.
 
-Only the end of its connection ends a blocked read, and granian closes a connection whose body is being read
-only when the response breaks off. So a response that cuts off a body announces one byte more than it has.
+A blocked read ends only when its connection ends, and granian closes a connection whose body is being read
+only when the response breaks off. So a response that aborts a body announces one byte more than it has.
 """
 
 import math
@@ -32,34 +32,35 @@ Refusal = tuple[int, Headers, bytes]
 _CLOSE = ("Connection", "close")
 _GONE = object()
 _POKE = "POKE"
-# The largest read: a whole one has to arrive at BODY_MIN_RATE, so a stalled upload is noticed after that.
+# The largest read. It must arrive at BODY_MIN_RATE as a whole, so a stalled upload is noticed after that
+# time.
 _MOST_READ_BYTES = 256 * 1024
-# A read that took less than this is followed by one of twice the size, any other by the smallest.
+# A read that took less than this is followed by one of twice the size, any other read by the smallest.
 _FAST_S = 1.0
 _LOOK_S = 0.5
-# How much of a refused body is read, so that the connection can be used again, and for how long.
+# How many bytes of a rejected body are read, and for how long, so that the connection can be reused.
 _DRAINED_BYTES = 64 * 1024
 _DRAIN_S = 1.0
-# With API_BODIES requests, a client that has not sent for this long makes room for another one.
+# When API_BODIES requests are open, a client that has sent nothing for this long is aborted for another one.
 _PATIENCE_S = 1.0
 _RETRY_AFTER_S = 5
-# How long granian has to send a response before it breaks off.
+# The time that granian has to send a response before the connection is closed.
 _FLUSH_S = 0.1
 _CUTTERS = 32
 
 
 class Bodies:
-    """Between granian and the WSGI application. ``run``: granian's call of the application."""
+    """WSGI middleware between granian and the application. ``run`` is granian's call of the application."""
 
     def __init__(self, run: Run, settings: Settings) -> None:
         self._run = run
         self._most = settings.api_bodies
         self.least_rate = settings.body_min_rate
         self.grace_s = settings.body_grace_s
-        # The threads that do anything but wait for a client's bytes.
+        # Permits for threads that do anything other than waiting for a client's bytes.
         self.running = Semaphore(settings.api_threads)
         self._without_body = Semaphore(settings.api_threads + streams(settings.api_threads))
-        # Reads under way, the longest first. Removing one gives the right to end it.
+        # Reads in progress, the longest first. The thread that removes one may abort it.
         self.waiting: dict[Body, object] = {}
         self._held = 0
         self._lock = Lock()
@@ -108,7 +109,7 @@ class Bodies:
         )
 
     def _make_room(self) -> None:
-        """Raises: ServiceUnavailable: no client is that slow."""
+        """Abort the slowest body. Raises: ServiceUnavailable: no client is slow enough."""
         for body in list(self.waiting)[:1]:
             if body.waits_since < time.monotonic() - _PATIENCE_S and self._cut(body, patient=False):
                 return
@@ -122,8 +123,10 @@ class Bodies:
                 self._poke()
 
     def _cut_late_ones(self) -> None:
-        """One after the other, within _LOOK_S. Many that began together would end, and perhaps come again,
-        together, and delay other requests; so they are spread over half of the grace.
+        """Abort late bodies one after the other, within _LOOK_S.
+
+        Many requests that began together would be aborted together, perhaps be repeated together, and delay
+        other requests; so the aborts are spread over half of the grace time.
         """
         bodies, now = list(self.waiting), time.monotonic()
         most = math.ceil(len(bodies) * 2 * _LOOK_S / self.grace_s)
@@ -135,15 +138,17 @@ class Bodies:
             time.sleep(_LOOK_S)
 
     def _poke(self) -> None:
-        """Send a request to this server. granian starts threads when requests arrive, now and then one too
-        few. Where all threads wait for clients, a request would wait until the next one arrives.
+        """Send a request to this server, so that granian starts a thread.
+
+        granian starts threads when requests arrive, and sometimes one too few. If all threads wait for
+        clients, a request would wait until the next one arrives.
         """
         with suppress(OSError), socket.create_connection(self._address, timeout=1) as connection:
             connection.sendall(f"{_POKE} / HTTP/1.1\r\nHost: {self._address[0]}\r\n\r\n".encode())
             connection.recv(1)
 
     def _cut(self, body: "Body", *, patient: bool) -> bool:
-        """Whether it is cut off. ``patient``: wait for others to be."""
+        """Abort a read; return whether it was aborted. ``patient``: wait for other aborts first."""
         if not self._cutting.acquire(blocking=patient):
             return False
         if self.waiting.pop(body, _GONE) is _GONE:
@@ -158,13 +163,13 @@ class Bodies:
 
         try:
             Thread(target=cut, name="cut off", daemon=True).start()
-        except RuntimeError:  # the system allows no other thread
+        except RuntimeError:  # the system allows no more threads
             cut()
         return True
 
 
 class Body(RawIOBase):
-    """A request's ``wsgi.input``, and the protocol that the response to it goes through."""
+    """The ``wsgi.input`` of one request, and the protocol object of its response."""
 
     def __init__(self, bodies: Bodies, protocol: Any, environ: Environ) -> None:
         self._bodies = bodies
@@ -189,10 +194,10 @@ class Body(RawIOBase):
         return len(data)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As many bytes as asked for; fewer where the body ends or its connection breaks.
+        """Return the requested number of bytes; fewer if the body ends or its connection breaks.
 
         Raises:
-            BodyTimeout: they arrive too slowly, or other requests need the room.
+            BodyTimeout: the bytes arrive too slowly, or other requests need the thread.
         """
         wanted = sys.maxsize if size is None or size < 0 else size
         pieces = []
@@ -213,7 +218,7 @@ class Body(RawIOBase):
         return piece
 
     def _wait(self, size: int, allowed_s: float) -> tuple[bytes, float]:
-        """The bytes, and how many seconds they took. Raises: BodyTimeout."""
+        """Return the bytes and the seconds that they took. Raises: BodyTimeout."""
         bodies = self._bodies
         began = self.waits_since = time.monotonic()
         self.deadline = began + allowed_s
@@ -230,7 +235,7 @@ class Body(RawIOBase):
         return piece, took_s
 
     def break_off(self) -> None:
-        """End the connection, and with it the read that waits. The client gets the whole document first."""
+        """End the connection, and so the blocked read. The client first receives the whole response."""
         status, headers, content = self._refusal or _refusal(self._environ, self._bodies.too_slow())
         length = ("Content-Length", str(len(content) + 1))
         self._protocol.response_iter(status, [*headers, length, _CLOSE], _broken(content))
@@ -238,7 +243,7 @@ class Body(RawIOBase):
     def drop(self) -> None:
         self._stream = None
 
-    # granian's protocol
+    # granian's protocol object
 
     def response_bytes(self, status: int, headers: Headers, content: bytes) -> None:
         if self._is_read(status, headers, content):
@@ -260,7 +265,7 @@ class Body(RawIOBase):
             self._protocol.response_iter(status, [*headers, _CLOSE], content)
 
     def _is_read(self, status: int, headers: Headers, content: bytes) -> bool:
-        """Whether the whole body is read, after what can be read of it at once."""
+        """Return whether the whole body is read, after reading what has already arrived."""
         if self._ended or self._left is None or self._left > _DRAINED_BYTES or "HTTP_EXPECT" in self._environ:
             return self._ended
         self._refusal = (status, [each for each in headers if each[0].lower() != "content-length"], content)
@@ -284,7 +289,7 @@ def _broken(content: bytes) -> Iterator[bytes]:
 
 
 def _next(content: Any) -> Callable[[], bytes | None]:
-    """Of granian's response iterator, which is none of Python's."""
+    """Return the next piece of granian's response iterator, which is not a Python iterator."""
 
     def following() -> bytes | None:
         try:

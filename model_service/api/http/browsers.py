@@ -1,9 +1,10 @@
-"""What pages of others may not do with a service that asks nobody who they are.
+"""Protection against foreign web pages when the service requires no credential.
 
-Anyone who reaches it can use it, and a browser on its machine does, on behalf of any page that is open there.
-CORS keeps a page from reading answers, not from sending: a form, or a body of plain text, is sent without a
-question. And a page whose name comes to mean 127.0.0.1 (DNS rebinding) is no other page to the browser: it
-reads everything. What gives them away is in the request: ``Origin``, and the name in ``Host``.
+Without credentials, anyone who reaches the service can use it, and so can a browser on its machine for any
+page that is open there. CORS prevents a page from reading responses but not from sending requests: forms and
+plain-text bodies are sent without a preflight. And with DNS rebinding, a foreign page can have a host name
+that resolves to 127.0.0.1, and read responses too. Such requests are recognised by ``Origin`` and by the name
+in ``Host``.
 """
 
 from urllib.parse import urlsplit
@@ -17,11 +18,11 @@ _READING = frozenset({"GET", "HEAD"})
 
 
 def require_no_other_page(request: Request, settings: Settings) -> None:
-    """Only where there is no credential: a page of others has none, and none is added by the browser.
+    """Reject requests of foreign pages. Only needed without credentials, since a browser adds none by itself.
 
     Raises:
-        NotPermitted: a page sent it that is neither ours nor one of CORS_ORIGINS, or asked for this machine
-            by a name that is not its own.
+        NotPermitted: ``Origin`` is neither this service nor in CORS_ORIGINS, or ``Host`` is not a name of
+            this machine.
     """
     host = urlsplit(f"//{request.host}").hostname or ""
     if not settings.allow_anonymous and not is_loopback(host):

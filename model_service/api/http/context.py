@@ -1,4 +1,4 @@
-"""What a view needs of its application and its request."""
+"""Access to the application and the request for views."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -37,7 +37,7 @@ def answer(body: BaseModel, status: int = 200) -> Response:
 
 
 def page_limit(query: Limited) -> int:
-    """Raises: InvalidField: more than MAX_PAGE_SIZE."""
+    """Return the page size. Raises: InvalidField: more than MAX_PAGE_SIZE."""
     most = context().settings.max_page_size
     if query.limit is None:
         return min(DEFAULT_LIMIT, most)

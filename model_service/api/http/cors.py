@@ -1,7 +1,7 @@
-"""Which pages browsers let call this service: those of CORS_ORIGINS, and none by default.
+"""CORS: pages of the origins in CORS_ORIGINS may call this service from a browser; none by default.
 
-No cookie and no other credential that a browser adds by itself means anything here, so none is asked for: a
-page sends a key or a token of its own, and ``*`` gives nobody more than a script on their own machine has.
+The service does not use cookies or other credentials that a browser adds by itself, so none are allowed: a
+page must send its own key or token. So ``*`` permits no more than a script on the user's machine can do.
 """
 
 from flask import Flask
@@ -9,7 +9,7 @@ from flask_cors import CORS
 
 from model_service.config import Settings
 
-# What a page's script may read of an answer, besides the few headers that it always may.
+# Response headers that a page's script may read, in addition to those that it always may.
 _EXPOSED = [
     "Accept-Ranges",
     "Content-Disposition",

@@ -1,14 +1,14 @@
-"""507 where MongoDB's disk is nearly full: what stores is refused, what reads, ends or removes goes on."""
+"""Reject requests that store data (507) while MongoDB's disk is nearly full; reads and deletions work."""
 
 from flask import Flask, request
 
 from model_service.api.http.context import services
 
 _STORING = frozenset({"POST", "PUT", "PATCH"})
-# POST requests that store next to nothing, or with which a person makes room.
+# POST requests that store next to nothing, or that free disk space.
 GOES_ON = frozenset(
     {
-        "batch.change_models",  # asks itself: it may delete
+        "batch.change_models",  # checks the disk itself, because it may delete
         "deployment_actions.deactivate_deployment",
         "exports.cancel",
         "exports.cancel_export",
@@ -20,7 +20,7 @@ GOES_ON = frozenset(
 
 
 def register_disk(app: Flask) -> None:
-    """After whatever refuses requests for other reasons."""
+    """Register the check. Call this after all checks that reject requests for other reasons."""
 
     @app.before_request
     def refuse_where_the_disk_is_full() -> None:

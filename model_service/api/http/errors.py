@@ -1,4 +1,4 @@
-"""The one place that turns an error into an answer."""
+"""The only place that converts an error to a response."""
 
 from collections.abc import Iterable
 from typing import NoReturn
@@ -63,7 +63,7 @@ def _respond(error: ModelServiceError) -> Response:
 
 
 def _respond_to_http(error: HTTPException) -> Response:
-    """Flask's own: an unknown route, a wrong method."""
+    """Convert Flask's own errors: an unknown route, a wrong method."""
     hint = _HTTP_HINTS.get(error.code or 500) or error.description
     body = ErrorBody(
         code=error.name.lower().replace(" ", "_"),
@@ -99,10 +99,10 @@ def _respond_to_the_unexpected(error: Exception) -> Response:
 
 
 def refuse_invalid_request(error: ValidationError) -> NoReturn:
-    """What flask-openapi3 calls with pydantic's verdict on path, query or body.
+    """Convert pydantic's errors on path, query or body, for flask-openapi3.
 
     Raises:
-        InvalidJSON: there is no body, and it has fields that are required.
+        InvalidJSON: there is no body, but it has required fields.
         InvalidField: with the name of each wrong field.
     """
     problems = error.errors(include_url=False, include_input=False)

@@ -16,11 +16,10 @@ _SANE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def requested_once(*, without: str | None = None) -> Once | None:
-    """What the request says about its repetition; None when it says nothing. Reads the JSON body.
+    """Return the request's key and a digest of its content; None without a key. Reads the JSON body.
 
     Args:
-        without: a field that is no part of what is remembered of the body: a password could be guessed from
-            it.
+        without: a field that is left out of the digest, such as a password, which could be guessed from it.
 
     Raises:
         InvalidRequest: the key is empty, longer than 255 characters, or not plain ASCII.
@@ -40,7 +39,7 @@ def requested_once(*, without: str | None = None) -> Once | None:
 
 
 def mark(response: Response, once: Once | None) -> Response:
-    """Say in the answer whether it is a repetition's."""
+    """Add the header Idempotency-Replayed to a repeated response."""
     if once is not None and once.replayed:
         response.headers[REPLAYED] = "true"
     return response

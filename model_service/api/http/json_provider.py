@@ -1,4 +1,4 @@
-"""JSON by orjson: strict (no NaN, no broken Unicode, a bounded depth) and several times faster than json."""
+"""JSON with orjson: strict (no NaN, no invalid Unicode, bounded depth) and several times faster than json."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""How often anybody may call: per user or key, and per address for callers that are not known.
+"""Rate limits: per user or key, and per address for unknown callers.
 
-A request belongs to one class (a read, a poll, a change, an upload, a download, a part, a login) and is
-counted in one window of it: one round trip to Redis. Each route counts for itself. Transfers are counted by
-their bytes too, over all routes. Without Redis every process counts alone until it is back (flask-limiter's
-in-memory fallback).
+Each request belongs to one class (read, poll, change, upload, download, part, login) and is counted in one
+window of that class, with one round trip to Redis. Each route is counted separately. Transfers are also
+counted by bytes, over all routes together. Without Redis, each process counts on its own until Redis is back
+(flask-limiter's in-memory fallback).
 """
 
 import math
@@ -28,22 +28,22 @@ from model_service.errors import RateLimited
 
 T = TypeVar("T")
 
-# In front of REDIS_URL's scheme, it makes flask-limiter take the storage below.
+# The prefix of REDIS_URL's scheme that selects the storage class below in flask-limiter.
 _OURS = "model-service+"
-# How long a request waits for a Redis that hangs, once; then it is left alone for a while.
+# A request waits this long for a Redis that does not respond, once; then Redis is not used for a while.
 _REDIS_TIMEOUT_S = 0.5
 
-# The classes whose requests and answers are counted by their bytes too.
+# The classes whose requests and responses are also counted by bytes.
 _TRANSFERS = frozenset({"upload", "download", "parts"})
-# A range that begins past the first byte goes on with a download that was counted.
+# A range that begins after the first byte continues a download that was counted.
 _CONTINUES = re.compile(r"bytes=0*[1-9][0-9]*-[0-9]*")
 
 
 def register_limits(app: Flask, settings: Settings, key_prefix: Callable[[], str]) -> None:
-    """After the caller is known.
+    """Register the limits. Call this after the authentication is registered.
 
     Args:
-        key_prefix: returns what keys in Redis begin with; called when the first request is counted.
+        key_prefix: returns the prefix of keys in Redis; called when the first request is counted.
     """
     if not settings.limits_rates:
         return
@@ -84,8 +84,10 @@ def register_limits(app: Flask, settings: Settings, key_prefix: Callable[[], str
 
 
 def _register_bytes(app: Flask, limiter: Limiter, limit: RateLimitItem) -> None:
-    """The budget of bytes that a caller sends and fetches: it is looked at before a transfer, and what the
-    transfer was is taken from it afterwards. One that is larger than the budget goes through once.
+    """Register the byte budgets of callers.
+
+    The budget is checked before a transfer, and the transferred bytes are subtracted afterwards. A single
+    transfer that is larger than the budget is allowed.
     """
 
     @app.before_request
@@ -113,7 +115,7 @@ def _budget() -> tuple[str, str]:
 
 
 def _tolerant(ask: Callable[[], T], otherwise: T) -> T:
-    """What Redis says, or ``otherwise`` while it is away."""
+    """Return the result of a call to Redis, or ``otherwise`` while Redis is unavailable."""
     try:
         return ask()
     except RedisError:
@@ -131,7 +133,7 @@ class _Window(NamedTuple):
 
 
 def _window(limiter: Limiter) -> _Window | None:
-    """Of this request; None where it is not counted, or where Redis was lost since it was."""
+    """Return the window of this request; None if it is not counted, or if Redis was lost meanwhile."""
     limit = limiter.current_limit
     if limit is None:
         return None
@@ -155,7 +157,7 @@ def _storage(settings: Settings) -> str:
 
 
 def _caller() -> str:
-    """Whose requests are counted together: a key's, a user's, else an address's."""
+    """Return whose requests are counted together: a key's, a user's, or otherwise an address's."""
     who = actor()
     if _class() == "login" or is_open(request) or who.name in _NOBODY:
         return f"address:{request.remote_addr}"
@@ -176,15 +178,15 @@ def _class() -> RateClass:
 
 
 def _is_exempt() -> bool:
-    """Probes, scrapers and the documentation; what browsers ask before they ask."""
+    """Return whether the request is not limited: probes, metrics, documentation and CORS preflights."""
     return _class() == "uncounted" or (is_open(request) and _class() != "login")
 
 
 class OneTrip(RedisStorage):
-    """Redis, told and asked at once: the window's count and its end come with the increment.
+    """Redis storage with one round trip: the increment also returns the window's count and end.
 
-    What ``incr`` learned is kept for the same thread's next questions about the same window, which are those
-    about the headers of the answer.
+    The result of ``incr`` is cached for the same thread's next calls on the same window, which read the
+    values for the response headers.
     """
 
     STORAGE_SCHEME = [_OURS + scheme for scheme in ("redis", "rediss", "unix")]  # noqa: RUF012 - as in the base

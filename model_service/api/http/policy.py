@@ -1,11 +1,11 @@
-"""What a route asks of its caller, and in which class its requests are counted: declared at its view.
+"""The policy of a route, declared at its view: the required permission and the rate class of its requests.
 
     @api.put("/<model_ref:model_id>/files/<path:path>")
     @policy(Permission.WRITE, rate="upload")
     def store_file(...)
 
-An application that has a view without a policy does not start. A policy says what the caller must be allowed
-in some namespace; whether it is allowed in the namespace of the very thing is for the services to ask.
+An application that has a view without a policy does not start. A policy requires a permission in any
+namespace; the services check it for the namespace of the requested object.
 """
 
 from collections.abc import Callable
@@ -18,26 +18,25 @@ from flask import Flask, Request, current_app
 from model_service.actor import Permission
 
 View = TypeVar("View", bound=Callable[..., Any])
-# How often: see RATE_LIMIT_... in the settings; "uncounted" is never refused.
+# Rate classes: see RATE_LIMIT_... in the settings; "uncounted" has no limit.
 RateClass = Literal["default", "read", "poll", "upload", "download", "parts", "login", "uncounted"]
 READING = frozenset({"GET", "HEAD"})
-# Pages of the API reference, which are views of a library.
+# Pages of the API reference; a library provides their views.
 _PAGES = frozenset({"openapi", "scalar"})
 
 
 class Caller(Enum):
-    """Who may call a route that needs no permission."""
+    """The callers of a route that needs no permission."""
 
-    ANYONE = "anyone"  # probes, scrapers, readers of the documentation, and callers with a token in the body
-    IDENTIFIED = "identified"  # the services look at what is the caller's own
+    ANYONE = "anyone"  # probes, metrics, the documentation, and callers with a token in the body
+    IDENTIFIED = "identified"  # the services restrict the result to the caller's own objects
 
 
 @dataclass(frozen=True)
 class Policy:
-    """
-    Args:
-        everywhere: the permission must be held in all namespaces.
-        rate: None: "read" for GET and HEAD, else "default".
+    """Args:
+    everywhere: the permission must be held in all namespaces.
+    rate: None: "read" for GET and HEAD, otherwise "default".
     """
 
     needs: Permission | Caller
@@ -48,7 +47,7 @@ class Policy:
 def policy(
     needs: Permission | Caller, *, everywhere: bool = False, rate: RateClass | None = None
 ) -> Callable[[View], View]:
-    """Declare a view's policy; below the decorator that makes it a route."""
+    """Declare the policy of a view. Goes below the decorator that registers the route."""
 
     def declare(view: View) -> View:
         cast(Any, view).policy = Policy(needs, everywhere, rate)
@@ -72,17 +71,17 @@ def policy_of(app: Flask, endpoint: str) -> Policy | None:
 
 
 def current_policy(request: Request) -> Policy | None:
-    """None where the request has no route: it is answered by a 404 or 405."""
+    """Return the policy of the request's route; None if it has no route, which becomes a 404 or 405."""
     return policy_of(current_app, request.endpoint) if request.endpoint else None
 
 
 def is_open(request: Request) -> bool:
-    """Whether no credential is asked for. Browsers ask what they may (OPTIONS) without one."""
+    """Return whether the request needs no credential. CORS preflights (OPTIONS) are sent without one."""
     found = current_policy(request)
     return request.method == "OPTIONS" or (found is not None and found.needs is Caller.ANYONE)
 
 
 def reads(request: Request) -> bool:
-    """Whether the request changes nothing. A signed URL shows what its maker may read, whatever made it."""
+    """Return whether the request changes nothing. Creating a signed URL for reading counts as reading."""
     found = current_policy(request)
     return request.method in READING or (found is not None and found.needs is Permission.READ)

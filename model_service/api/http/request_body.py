@@ -1,6 +1,6 @@
-"""The bodies of requests. JSON that could not be stored as it was sent is refused, with the field's name.
+"""Request bodies. JSON that cannot be stored unchanged is rejected, with the name of the field.
 
-A JSON body that is not there is an empty object, so that a body with only optional fields may be left out.
+A missing JSON body counts as an empty object, so a body with only optional fields may be left out.
 """
 
 import json
@@ -12,7 +12,7 @@ from flask import Flask, Request, request
 from model_service.errors import InvalidField, InvalidJSON, UnsupportedEncoding
 from model_service.request_text import check_headers, check_path, check_query, text_problem
 
-# MongoDB takes 100 levels. The free objects of a body have a limit of their own (``schemas.common``).
+# MongoDB allows 100 levels. Free objects in a body have a limit of their own (``schemas.common``).
 MAX_BODY_DEPTH = 64
 _INT64 = range(-(2**63), 2**63)
 _MOST_DIGITS = len(str(2**63))
@@ -22,7 +22,7 @@ Problem = tuple[str, str]
 
 
 def register_text(app: Flask) -> None:
-    """Refuse a URL or a header that has a NUL character or is not UTF-8, before anything reads it."""
+    """Reject a URL or header with a NUL character or invalid UTF-8, before anything reads it."""
 
     @app.before_request
     def refuse_what_is_no_text() -> None:
@@ -32,7 +32,7 @@ def register_text(app: Flask) -> None:
 
 
 def register_encodings(app: Flask) -> None:
-    """Refuse compressed bodies on every route: an upload would be stored compressed."""
+    """Reject compressed bodies on every route: an upload would be stored compressed."""
 
     @app.before_request
     def refuse_encoded() -> None:
@@ -48,11 +48,11 @@ class JSONRequest(Request):
     _read: Any = None
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
-        """The body's JSON object. The arguments are Flask's and change nothing.
+        """Return the JSON object of the body. The arguments are Flask's and have no effect.
 
         Raises:
-            InvalidJSON: no JSON object, or not declared as JSON.
-            InvalidField: a value cannot be stored as it was sent.
+            InvalidJSON: not a JSON object, or the Content-Type is not JSON.
+            InvalidField: a value cannot be stored unchanged.
         """
         if self._read is None:
             self._read = self._read_body()
@@ -92,7 +92,7 @@ def read_object(data: bytes) -> dict[str, Any]:
 
 
 def _find_problem(value: Any, deepest: int, path: str = "") -> Problem | None:
-    """Where JSON cannot be stored in MongoDB as it is, and why; None where it can."""
+    """Return the first place in the JSON that MongoDB cannot store unchanged, and the reason; or None."""
     if deepest < 0:
         return path.partition(".")[0], _NESTED
     match value:
@@ -125,7 +125,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    """Exact as far as it matters: Python reads no integer of thousands of digits."""
+    """Parse the first digits of an integer; Python rejects thousands of digits, which are too large anyway."""
     return int(digits[: _MOST_DIGITS + 2])
 
 

@@ -1,4 +1,4 @@
-"""An id for every request: the caller's where it sent a sane one, in every answer and log line."""
+"""An id for every request, in every response and log line: the client's own if it is valid, or a new one."""
 
 import re
 import uuid
@@ -17,7 +17,7 @@ def request_id() -> str:
 
 
 def sane_id(sent: str) -> str:
-    """The client's id, or a new one."""
+    """Return the client's id if it is valid, otherwise a new one."""
     return sent if _SANE.fullmatch(sent) else str(uuid.uuid4())
 
 

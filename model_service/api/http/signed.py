@@ -1,8 +1,8 @@
-"""Signed URLs: one request to one file or one part, by anyone who has the URL, until it expires.
+"""Signed URLs: each allows one request to one file or part, to anyone who has the URL, until it expires.
 
-The signature is in the query, beside what it covers and the path does not say. It is verified before anything
-else looks at the request; ``register_auth`` asks ``signed_actor()`` first. ``by`` names who made the URL,
-which allows what they may do now: it ends when their key is revoked or their role is taken away.
+The query contains the signature and the signed values that are not in the path. It is verified before any
+other check; ``register_auth`` calls ``signed_actor()`` first. ``by`` is the creator of the URL. The URL
+allows what the creator may do now, so it ends when the creator's key is revoked or the role is removed.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ from model_service.errors import SignatureInvalid, Unauthorized
 
 Fields = list[str | int]
 
-# Each route that takes a signature: its purpose, and what must be signed of its path.
+# Each route that accepts a signature: its purpose, and the signed parts of its path.
 _SIGNED: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
     "files.download_file": ("download", lambda args: [args["model_id"], args["path"], _sha256()]),
     "part_uploads.put_part": ("part", lambda args: [args["upload_id"], _number(args["n"], "part's number")]),
 }
-# What the bearer may do: no more than the one request that was signed, and no more than its maker.
+# The permissions of the bearer: only for the signed request, and never more than its creator has.
 _PERMISSIONS = {
     "download": frozenset({Permission.READ}),
     "part": frozenset({Permission.READ, Permission.WRITE}),
@@ -32,7 +32,7 @@ _PERMISSIONS = {
 
 
 def register_signed(app: Flask) -> None:
-    """Before whatever asks for a credential."""
+    """Register the verification. Call this before the authentication is registered."""
 
     @app.before_request
     def verify() -> None:
@@ -40,11 +40,10 @@ def register_signed(app: Flask) -> None:
 
 
 def verify_signed_request() -> bool:
-    """Whether this request is one that was signed; ``signed_actor()`` is who acts then.
+    """Return whether this request has a valid signature; ``signed_actor()`` then returns its actor.
 
     Raises:
-        SignatureInvalid: it carries a signature to a route that takes one, and that is expired or of another
-            request.
+        SignatureInvalid: the route accepts signatures, but this one has expired or is for another request.
     """
     signature = request.args.get("signature")
     route = _SIGNED.get(request.endpoint or "")
@@ -63,7 +62,7 @@ def _by(fields: Fields, by: str) -> Fields:
 
 
 def _bearer(by: str, permissions: frozenset[Permission]) -> Actor:
-    """Raises: SignatureInvalid: the URL's maker may no longer do this anywhere."""
+    """Raises: SignatureInvalid: the creator of the URL no longer has the permission in any namespace."""
     if not context().settings.enable_auth:
         return Actor("signed-url", everywhere=permissions)
     try:
@@ -89,13 +88,13 @@ def _number(text: str, what: str) -> int:
 
 
 def signed_actor() -> Actor | None:
-    """Who acts by a signature that was verified; None: the request has none and needs a credential."""
+    """Return the actor of a verified signature; None: the request has none and needs a credential."""
     found: Actor | None = g.get("signed_actor")
     return found
 
 
 def signed_sha256() -> str | None:
-    """Of the one file that a signed download may give; None without a signature."""
+    """Return the checksum of the only file that a signed download may return; None without a signature."""
     return _sha256() if signed_actor() is not None else None
 
 
@@ -104,7 +103,7 @@ def _sha256() -> str:
 
 
 def download_url(model_id: str, path: str, sha256: str, expires: int) -> str:
-    """An absolute URL to these bytes at this path; it ends when another file is stored there."""
+    """Return an absolute URL for these bytes at this path; it ends when another file is stored there."""
     by = maker()
     signature = services().signing.sign("download", _by([model_id, path, sha256], by), expires)
     query = urlencode({"sha256": sha256, "expires": expires, "by": by, "signature": signature})
@@ -112,7 +111,7 @@ def download_url(model_id: str, path: str, sha256: str, expires: int) -> str:
 
 
 def part_url(upload_id: str, n: int, expires: int) -> str:
-    """An absolute URL to send this part to."""
+    """Return an absolute URL for sending this part."""
     by = maker()
     signature = services().signing.sign("part", _by([upload_id, n], by), expires)
     query = urlencode({"expires": expires, "by": by, "signature": signature})

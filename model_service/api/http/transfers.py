@@ -1,7 +1,7 @@
-"""How many uploads, downloads and event streams a process carries at once.
+"""Limits on concurrent uploads, downloads and event streams in a process.
 
-Each keeps a thread for as long as its client takes. Some threads are kept free of them, so that a
-registry with many slow clients still answers everybody else.
+Each one holds a thread for as long as its client takes. Some threads are reserved for other requests, so that
+a registry with many slow clients still responds.
 """
 
 import ctypes
@@ -22,10 +22,10 @@ class TransferSlots:
         self._free = BoundedSemaphore(max(1, threads - RESERVED_THREADS))
 
     def take(self) -> Callable[[], None]:
-        """Take a slot and return what gives it back.
+        """Take a slot and return a function that releases it.
 
         Raises:
-            ServiceUnavailable: all of them are taken.
+            ServiceUnavailable: all slots are taken.
         """
         if not self._free.acquire(blocking=False):
             raise ServiceUnavailable(
@@ -36,9 +36,9 @@ class TransferSlots:
 
     @contextmanager
     def carrying(self, pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-        """An upload. It takes a slot when its first piece is there: a client that sends nothing takes none.
+        """Iterate an upload. It takes a slot with its first piece: a client that sends nothing takes none.
 
-        Iterating the pieces raises ServiceUnavailable where all slots are taken.
+        Iterating the pieces raises ServiceUnavailable if all slots are taken.
         """
         taken: list[Callable[[], None]] = []
 
@@ -56,13 +56,13 @@ class TransferSlots:
 
 
 class StreamSlots:
-    """How many streams a process carries at once: each keeps a thread, of which there is one more for it."""
+    """Limit on concurrent streams in a process. For each one, there is an extra thread."""
 
     def __init__(self, threads: int) -> None:
         self._free = BoundedSemaphore(streams(threads))
 
     def take(self) -> None:
-        """Raises: ServiceUnavailable: all of them are taken."""
+        """Take a slot for a stream. Raises: ServiceUnavailable: all slots are taken."""
         if not self._free.acquire(blocking=False):
             raise ServiceUnavailable(
                 "As many event streams are open as API_THREADS allows: try again, or poll the job instead.",
@@ -74,14 +74,14 @@ class StreamSlots:
 
 
 def streams(threads: int) -> int:
-    """How many event streams there are beside so many other requests."""
+    """Return the number of event streams that are allowed for this number of other requests."""
     return max(1, threads // 4)
 
 
 def share_freed_memory() -> None:
-    """Have the threads share what malloc keeps of a transfer's freed buffers.
+    """Let all threads share the memory that malloc keeps after a transfer's buffers were freed.
 
-    glibc's would keep some for each thread that ever had one. Another libc is left as it is.
+    glibc would keep some memory for each thread that ever had a buffer. Other C libraries are not changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,8 +1,8 @@
-"""Every URL that leaves the service is built here.
+"""Construction of all URLs that the service returns.
 
-With PUBLIC_URL it begins with that address. Without, it begins with the address that the client used: the
-request's own, or the one that the proxies counted by TRUSTED_PROXIES report in X-Forwarded-Host, -Proto and
--Prefix.
+With PUBLIC_URL, they begin with that address. Without it, they begin with the address that the client used:
+that of the request, or the one that the proxies counted by TRUSTED_PROXIES report in X-Forwarded-Host, -Proto
+and -Prefix.
 """
 
 import re
@@ -16,12 +16,12 @@ from werkzeug.routing import RequestRedirect
 
 from model_service.api.http.context import context
 
-# A proxy's path, as it may stand in a link: anything else, such as //another.example, is ignored.
+# The path of a proxy in a form that is safe in a link; anything else, such as //another.example, is ignored.
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~][A-Za-z0-9._~-]*)+")
 
 
 def accept_slashes(app: Flask) -> None:
-    """Make every route answer with and without a slash at its end, those of the documentation's pages too."""
+    """Accept every route with and without a slash at its end, also those of the documentation pages."""
     app.url_map.strict_slashes = False
     for rule in app.url_map.iter_rules():
         rule.strict_slashes = False
@@ -35,8 +35,9 @@ def accept_slashes(app: Flask) -> None:
 
 
 def register_fixed_paths(app: Flask) -> None:
-    """Keep a path without parameters, such as /models/batch, apart from /models/{model_id}: a method that it
-    lacks is a 405, and OPTIONS names those that it has.
+    """Keep a path without parameters, such as /models/batch, separate from /models/{model_id}.
+
+    A method that the fixed path does not support is a 405, and OPTIONS lists those that it supports.
     """
     methods: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
@@ -57,24 +58,24 @@ def register_fixed_paths(app: Flask) -> None:
 
 
 def trust_proxies(app: Flask, hops: int) -> None:
-    """Take the caller's address, and ours as they know it, from what that many proxies in front write."""
+    """Read the client's address, and the service's own as clients know it, from this number of proxies."""
     if hops:
         fixed = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
         app.wsgi_app = fixed  # type: ignore[method-assign]
 
 
 def link(path: str) -> str:
-    """A reference to a path of the service: a URL with PUBLIC_URL, else the path as the client knows it."""
+    """Return a link: a URL with PUBLIC_URL, otherwise the path as the client knows it."""
     return (context().settings.public_url or _prefix()) + path
 
 
 def absolute(path: str) -> str:
-    """The URL of a path of the service, to be passed on to others."""
+    """Return an absolute URL to a path of the service, which can be given to others."""
     return (context().settings.public_url or f"{request.host_url.rstrip('/')}{_prefix()}") + path
 
 
 def canonical() -> Response | None:
-    """A redirect to the route that the path means, ``/health`` for ``//health``; None where it is exact."""
+    """Redirect to the canonical path: ``/health`` for ``//health``; None if the path is canonical."""
     error = request.routing_exception
     if not isinstance(error, RequestRedirect):
         return None

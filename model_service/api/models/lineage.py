@@ -1,4 +1,4 @@
-"""How models relate: what they were made from, and what differs."""
+"""Relations of models: lineage and comparison."""
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -34,7 +34,7 @@ def get_lineage(path: ModelPath, query: LineageQuery) -> Response:
 def compare_models(path: ComparisonPath) -> Response:
     """Compare two model versions.
 
-    Returns what differs from the first version to the second, as `added`, `removed` and `changed`, for
+    Returns the differences between the first version and the second, as `added`, `removed` and `changed`, for
     fields, metrics, hyperparameters, tags, files, dataset information and signature. Numeric metrics have
     `delta` and `relative_delta`.
     """

@@ -29,7 +29,7 @@ api = APIBlueprint("models", __name__, url_prefix="/api/v1/models", abp_tags=[Ta
 
 
 def registered(model: dict[str, Any], once: Once | None) -> Response:
-    """The answer to whatever made a version: the same to its repetition."""
+    """Return the response to a request that created a version; a repeated request gets the same one."""
     if once is None or not once.replayed:
         REGISTRATIONS.labels(algorithm=bounded(model["algorithm"])).inc()
     body = Registered(
@@ -51,9 +51,9 @@ def answer_model(model: dict[str, Any]) -> Response:
 def register_model(body: NewModel) -> Response:
     """Register a model version.
 
-    Needs `name` and `algorithm`. Without `version` the name gets its next minor version, from `v1.0` on;
-    with `breaking_changes` the next major one. A version number is given once: 409 if the name has or had
-    it. `parent_model_id`, `training_job_id` and `dataset_ids` must exist (404). With `Idempotency-Key`, a
+    Needs `name` and `algorithm`. Without `version` the name gets its next minor version, from `v1.0` on; with
+    `breaking_changes` the next major one. A version number is used only once: 409 if the name has or had it.
+    `parent_model_id`, `training_job_id` and `dataset_ids` must exist (404). With `Idempotency-Key`, a
     repeated request creates nothing and gets the first response.
     """
     once = requested_once()
@@ -121,7 +121,7 @@ def delete_model(path: ModelPath, query: DeleteQuery) -> Response:
     """Delete a model version.
 
     Moves the version and its files to the trash, where it can be restored for `DELETED_KEEP_DAYS`. With
-    `purge=true` it is removed for good, from the trash too. Exports made from it stay.
+    `purge=true` it is permanently deleted, also from the trash. Exports made from it stay.
     """
     deleted_id = services().models.delete(path.model_id, purge=query.purge)
     return answer(Deleted(message="Model deleted successfully", deleted_id=deleted_id))

@@ -1,7 +1,7 @@
-"""Model documents as they are answered, one or a hundred.
+"""Conversion of model documents to JSON responses.
 
-``schemas.models.Model`` says what an answer holds; this makes it without validating what was stored:
-for a list of a hundred that would cost more than everything else together. A test holds the two together.
+``schemas.models.Model`` declares the response; this module builds it without validating the stored document,
+because validation would dominate the time of a list of a hundred models. A test compares the two.
 """
 
 import threading
@@ -17,7 +17,7 @@ from model_service.api.schemas.statistics import size_text
 
 
 def _defaults(answer: type[BaseModel], *made_here: str) -> dict[str, Any]:
-    """The fields of an answer with what they are where a document has none."""
+    """Return the default values of response fields that a document does not have."""
     fields = answer.model_fields.items()
     return {
         name: None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
@@ -27,7 +27,7 @@ def _defaults(answer: type[BaseModel], *made_here: str) -> dict[str, Any]:
 
 
 Document = dict[str, Any]
-PRESENTED = "presented_models"  # the application's extension
+PRESENTED = "presented_models"  # the key in ``app.extensions``
 PRESENTED_BYTES = 16 * 1024 * 1024
 _MODEL = _defaults(Model, "id", "model_size", "files", "file_metadata")
 _FILE = _defaults(StoredPath)
@@ -35,7 +35,7 @@ _PRIMARY_FILE = _defaults(FileMetadata)
 
 
 def model_json(document: dict[str, Any]) -> dict[str, Any]:
-    """What ``Model`` shows of a stored document, ready for ``to_json``."""
+    """Return the fields of ``Model`` for a stored document, ready for ``to_json``."""
     primary = document.get("file_metadata")
     return {
         "id": document["_id"],
@@ -52,7 +52,7 @@ def _read(document: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_json(body: Any) -> bytes:
-    """Ids of the database become text, times RFC 3339 in UTC."""
+    """Convert database ids to text, and times to RFC 3339 in UTC."""
     return orjson.dumps(body, default=str, option=orjson.OPT_UTC_Z)
 
 
@@ -69,15 +69,15 @@ def json_response(body: bytes, status: int = 200) -> Response:
 
 
 def presented() -> "PresentedModels":
-    """The application's own."""
+    """Return the application's cache."""
     return cast(PresentedModels, current_app.extensions[PRESENTED])
 
 
 class PresentedModels:
-    """What models were answered with lately, for lists: a revision is answered in the same way every time.
+    """LRU cache of model responses for lists: a revision always has the same response.
 
-    Lists ask MongoDB for ids and revisions, and for the documents of those alone that are not here. Safe to
-    use from any thread.
+    Lists read only ids and revisions from MongoDB, and the documents that are not in this cache. Safe to use
+    from any thread.
     """
 
     def __init__(self) -> None:
@@ -86,10 +86,10 @@ class PresentedModels:
         self._lock = threading.Lock()
 
     def of(self, stubs: list[Document], load: Callable[[list[Any]], list[Document]]) -> list[bytes]:
-        """The answers about what a list found, in its order; without what was deleted meanwhile.
+        """Return the responses for the models that a list found, in its order; deleted ones are left out.
 
         Args:
-            stubs: as of ``services.models.search.Found``.
+            stubs: as in ``services.models.search.Found``.
             load: reads the documents with these ids, in any order.
         """
         bodies: dict[Any, bytes] = {}
@@ -121,5 +121,5 @@ class PresentedModels:
 
 
 def _state(document: Document) -> Any:
-    """Downloads are counted, and files scanned, without a new revision."""
+    """Return what changes without a new revision: the download count and the scan result."""
     return document["revision"], document["download_count"], document["updated_at"], document.get("scans")

@@ -1,9 +1,8 @@
-"""How a path names a model, a dataset or a deployment: by its id, or by a reference such as
-``vision/digits@production``.
+"""Path parameters for models, datasets and deployments: an id or a reference like ``digits@production``.
 
-A reference holds slashes. Clients percent-encode them, but a WSGI server decodes the path before the router
-reads it. So a reference is not one path segment, and each kind has a converter: ``<model_ref:model_id>``.
-``services.common.references`` parses what a converter accepts.
+A reference can contain slashes. Clients percent-encode them, but a WSGI server decodes the path before the
+router reads it. So a reference is not one path segment, and each kind has a converter:
+``<model_ref:model_id>``. ``services.common.references`` parses the text that a converter accepts.
 """
 
 from flask import Flask
@@ -16,7 +15,7 @@ _VERSION = r"(?:@[A-Za-z0-9_.\-]+|/latest|/v?[0-9]+(?:\.[0-9]+)?)"
 
 
 def _versioned(scheme: str) -> str:
-    """The forms that hold a slash first; else one segment."""
+    """Return the pattern: first the forms that contain a slash, otherwise one segment."""
     return (
         rf"(?:{scheme}(?:{_WORD}/)?{_WORD}{_VERSION}|(?:{_NO_ID}{_WORD}/)?{_WORD}{_VERSION}"
         rf"|(?:{scheme})?[^/]+)"
@@ -39,7 +38,7 @@ class DeploymentRefConverter(BaseConverter):
 
 
 def register_references(app: Flask) -> None:
-    """Register the converters, before the first blueprint that uses them."""
+    """Register the converters. Call this before the first blueprint that uses them."""
     app.url_map.converters["dataset_ref"] = DatasetRefConverter
     app.url_map.converters["model_ref"] = ModelRefConverter
     app.url_map.converters["deployment_ref"] = DeploymentRefConverter

@@ -1,4 +1,4 @@
-"""/api/v1/registry: the whole registry as one archive."""
+"""/api/v1/registry: export and import of the whole registry as one archive."""
 
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ MIMETYPE = "application/x-tar"
 
 
 class ArchiveBody(RawModel):
-    """For the OpenAPI document: what an import is sent as."""
+    """The body of an import, for the OpenAPI document."""
 
     mimetypes = [MIMETYPE]  # noqa: RUF012 - as the base declares it
 
@@ -27,8 +27,8 @@ class ArchiveBody(RawModel):
 def export_registry() -> Response:
     """Export the whole registry.
 
-    Streams all models, datasets and training jobs with their files as one tar archive, as of one moment.
-    Its last entry has a digest, so an incomplete archive is refused by an import. For administrators.
+    Streams all models, datasets and training jobs with their files as one tar archive, a consistent snapshot.
+    Its last entry has a digest, so an import rejects an incomplete archive. For administrators.
     """
     give_back = context().transfers.take()
     try:
@@ -48,9 +48,9 @@ def export_registry() -> Response:
 def import_registry(query: ImportQuery, raw: ArchiveBody) -> Response:
     """Import an exported registry.
 
-    The raw body is the archive. It adds what is missing; what exists stays as it is. If a name and version
+    The raw body is the archive. Missing objects are added; existing ones do not change. If a name and version
     belong to another model here, `on_conflict` decides: `skip` or `fail` (409). Nothing becomes visible
-    before the whole archive was checked, and a repeated import changes nothing. For administrators.
+    before the whole archive is checked, and a repeated import changes nothing. For administrators.
     """
     give_back = context().transfers.take()
     try:
@@ -61,7 +61,7 @@ def import_registry(query: ImportQuery, raw: ArchiveBody) -> Response:
 
 
 class _Body:
-    """The request's body as a stream. A broken connection looks like its end, which the archive notices."""
+    """The request's body as a stream. A broken connection looks like the end, which the archive detects."""
 
     def __init__(self, raw: RawModel) -> None:
         self._stream = raw.environ["wsgi.input"]

@@ -1,4 +1,4 @@
-"""A model's ETag, ``"r<revision>"``, and the conditions that requests put on it."""
+"""A model's ETag, ``"r<revision>"``, and the conditional headers of requests."""
 
 import re
 
@@ -8,12 +8,12 @@ _TAG = re.compile(r"r([0-9]{1,18})")
 
 
 def etag(revision: int) -> str:
-    """Without its quotes."""
+    """Return the ETag of a revision, without its quotes."""
     return f"r{revision}"
 
 
 def demanded_revisions() -> frozenset[int] | None:
-    """What ``If-Match`` allows; None where it is not sent, or ``*``. Another's tag matches nothing."""
+    """Return the revisions that ``If-Match`` allows; None without it, or with ``*``."""
     wanted = request.if_match
     if not wanted or wanted.star_tag:
         return None
@@ -22,7 +22,7 @@ def demanded_revisions() -> frozenset[int] | None:
 
 
 def not_modified(revision: int) -> Response | None:
-    """304, where ``If-None-Match`` names the revision."""
+    """Return a 304 if ``If-None-Match`` has the revision."""
     if not request.if_none_match.contains_weak(etag(revision)):
         return None
     return tagged(Response(status=304), revision)

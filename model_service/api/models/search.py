@@ -1,4 +1,4 @@
-"""The lists of /api/v1/models: one rule under both of its names."""
+"""The lists of /api/v1/models and /api/v1/models/search: one view function for both."""
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -50,7 +50,7 @@ def _answer(query: ModelQuery) -> Response:
 
 
 def answer_models(stubs: list[Document], **more: object) -> Response:
-    """``{"models": […]}`` and whatever else belongs to the answer."""
+    """Return ``{"models": […]}`` with the other fields of the response."""
     models = b",".join(presented().of(stubs, services().search.load))
     rest = b"".join(b',"%s":%s' % (name.encode(), to_json(value)) for name, value in more.items())
     return json_response(b'{"models":[%s]%s}' % (models, rest))

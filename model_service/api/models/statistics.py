@@ -1,4 +1,4 @@
-"""/api/v1/models/{statistics,popular,recent}, /api/v1/statistics: what is there, and how much it is used."""
+"""/api/v1/models/{statistics,popular,recent} and /api/v1/statistics: counts and usage of models."""
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag

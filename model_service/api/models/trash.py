@@ -1,4 +1,4 @@
-"""Deleted models: seen, and brought back."""
+"""Deleted models: list and restore."""
 
 from datetime import timedelta
 
@@ -22,8 +22,8 @@ api = APIBlueprint("trash", __name__, url_prefix="/api/v1/models", abp_tags=[Tag
 def list_deleted_models(query: DeletedModelQuery) -> Response:
     """List deleted model versions.
 
-    A page of the versions in the trash, newest first, with `deleted_at`, `deleted_by` and `purged_after`,
-    the time from which they may be removed for good.
+    A page of the versions in the trash, newest first, with `deleted_at`, `deleted_by` and `purged_after`, the
+    time after which they may be permanently deleted.
     """
     page = services().trash.page(query.page, page_limit(query))
     kept = timedelta(days=context().settings.deleted_keep_days)
@@ -44,7 +44,7 @@ def list_deleted_models(query: DeletedModelQuery) -> Response:
 def restore_model(path: ModelPath) -> Response:
     """Restore a deleted model version.
 
-    Brings the version back from the trash by its id, with its files and those of its aliases that no other
-    version has taken. 409 if its name has that version again.
+    Restores the version from the trash by its id, with its files and those of its aliases that no other
+    version has now. 409 if the name has that version again.
     """
     return answer_model(services().trash.restore(path.model_id))

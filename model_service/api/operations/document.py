@@ -1,6 +1,6 @@
-"""The OpenAPI document: what flask-openapi3 makes of the routes, completed to what the service accepts.
+"""The OpenAPI document: flask-openapi3's output for the routes, completed with all rules of the service.
 
-The library's model of a schema lacks keywords, so the bodies of requests are described by their classes.
+The library's model of a schema lacks keywords, so request bodies are described by their classes.
 """
 
 import re
@@ -20,13 +20,13 @@ _PARAMETER = re.compile(r"<(?:[a-z_]+:)?([a-z_]+)>")
 JSON_VALUE = "JSONValue"
 _REFERENCE = "#/components/schemas/{model}"
 _ERROR = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-# The library documents its 422 as a list of errors; ours is one, as every other.
+# The library documents its 422 as a list of errors; the service returns one error, as for other statuses.
 _ANY_ROUTE = {
     "422": {"description": "A field is invalid: details.fields lists each one", **_ERROR},
     "4XX": {"description": "The request was rejected: error.code has the reason", **_ERROR},
     "5XX": {"description": "The service is temporarily unavailable", **_ERROR},
 }
-# What ``request_text`` and ``request_body`` refuse on every route. A body's text is stripped before its
+# The rules of ``request_text`` and ``request_body`` for every route. Text in a body is stripped before its
 # length is checked.
 _TEXT = r"^[^\u0000]*$"
 _NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
@@ -63,13 +63,14 @@ def _bodies(file: dict[str, Any]) -> dict[str, Any]:
 
 
 _BODIES = _bodies(_BINARY | {"minLength": 1})
-# A file beside others may be empty.
+# A file in a form with other parts may be empty.
 _BODIES_AT_A_PATH = _bodies(_BINARY)
 
 
 def register_apis(app: OpenAPI, apis: Iterable[APIBlueprint]) -> None:
-    """Register the resources. Two of them may have a path with different methods, of which the library by
-    itself documents the later one's alone.
+    """Register the resources.
+
+    Two of them may have the same path with different methods; the library alone documents only the last one.
     """
     for api in apis:
         before = dict(app.paths)
@@ -80,13 +81,13 @@ def register_apis(app: OpenAPI, apis: Iterable[APIBlueprint]) -> None:
 
 
 def register_pages(app: OpenAPI) -> None:
-    """The API reference and its document under /docs."""
+    """Register the API reference and its document under /docs."""
     register_page(app)
     app.view_functions["openapi.doc_url"] = lambda: openapi_document(app)
 
 
 def openapi_document(app: OpenAPI) -> dict[str, Any]:
-    """The routes, as they are reached at the address that the client used."""
+    """Return the document, with URLs for the address that the client used."""
     document: dict[str, Any] = app.api_doc
     schemas = document["components"]["schemas"]
     schemas[JSON_VALUE] = _VALUE
@@ -121,7 +122,7 @@ def _subclasses(parent: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _bounded(schema: Any, text: str) -> Any:
-    """The schema with the limits of text and integers that hold everywhere.
+    """Return the schema with the limits on text and integers that apply everywhere.
 
     Args:
         text: the pattern of text that must not be empty.
@@ -149,7 +150,7 @@ def _bounded(schema: Any, text: str) -> Any:
 
 
 def _complete_parameters(operation: dict[str, Any], path: str) -> None:
-    """Nothing in a URL is null. A list's ``limit`` ends at MAX_PAGE_SIZE."""
+    """Complete the parameters: nothing in a URL is null, and a list's ``limit`` is at most MAX_PAGE_SIZE."""
     for parameter in operation.get("parameters", []):
         schema = without_null(parameter["schema"])
         if schema.get("description", "").startswith("at most MAX_PAGE_SIZE"):
@@ -167,7 +168,7 @@ def _complete_parameters(operation: dict[str, Any], path: str) -> None:
 
 
 def _complete_body(operation: dict[str, Any], schemas: dict[str, Any], path: str) -> None:
-    """A JSON body may be left out where it may be empty."""
+    """Mark a JSON body as optional if it may be empty."""
     body = operation.get("requestBody", {})
     content = body.get("content", {})
     bodies = _BODIES_AT_A_PATH if path.endswith("/files/{path}") else _BODIES

@@ -1,4 +1,4 @@
-"""/health, /metrics and the OpenAPI document: what operators and tools ask for."""
+"""/health, /metrics and the OpenAPI document, for operators and tools."""
 
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -25,7 +25,7 @@ from model_service.metrics import CONTENT_TYPE, exposition
 from model_service.services.operations.health import Checks
 
 api = APIBlueprint("operations", __name__, abp_tags=[Tag(name="operations")])
-# Names models and workers: not for those who hold no key, as the rest here is.
+# It names models and workers, so it needs a key, as the other routes here do not.
 diagnostics = APIBlueprint("diagnostics", __name__, abp_tags=[Tag(name="operations")])
 documents = Blueprint("documents", __name__)
 
@@ -56,7 +56,7 @@ def health() -> Response:
 def live() -> Response:
     """Check whether this process responds.
 
-    Asks no other process: a restart would not bring MongoDB back. Needs no credential.
+    Does not check MongoDB or Redis: restarting this process would not repair them. Needs no credential.
     """
     return answer(Alive(status="alive"))
 
@@ -79,8 +79,8 @@ def detailed_health() -> Response:
     """Read the state of every part of the service.
 
     `checks` and `issues` for each part; workers and inference servers with their sandboxes; the last sweep
-    and the last verification. 503 if the service cannot do its work. Needs a credential that may read
-    everything.
+    and the last verification. 503 if the service cannot work. Needs a credential with read permission in all
+    namespaces.
     """
     found = services().health.detailed()
     return answer(_detailed(found), 503 if found.status == "unhealthy" else 200)

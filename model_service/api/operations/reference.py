@@ -1,4 +1,4 @@
-"""The API reference for people: its page, and the summaries, descriptions and examples of the document.
+"""The API reference page, and the summaries, descriptions and examples of the OpenAPI document.
 
 Summaries and descriptions are the views' docstrings. Examples are in ``examples.json``, by the name of the
 schema; a test validates each against its schema.
@@ -24,8 +24,8 @@ Register models and their files, export them to other formats, and serve verifie
 - Every error is `{"success": false, "error": {"code", "message", "details"}, "request_id"}`.
 """.strip()
 
-# The page makes no request to another host: its settings ask for none, and the policy allows none. Its script
-# sets styles and compiles JSON schemas.
+# The page sends no request to another host: its settings contain none, and the content security policy allows
+# none. Its script sets styles and compiles JSON schemas.
 _POLICY = "; ".join(
     [
         "default-src 'self' HERE",
@@ -66,7 +66,7 @@ _CONFIGURATION = {
 
 
 def register_page(app: OpenAPI) -> None:
-    """The page under /docs, with links that a proxy's path does not break."""
+    """Register the page under /docs, with links that work behind a proxy with a path."""
     app.jinja_env.globals |= {"link": link, "absolute": absolute}
     app.config["OPENAPI_HTML_STRING"] = (
         '<meta http-equiv="refresh" content="0; url={{ link("/docs/scalar") }}">'
@@ -76,7 +76,7 @@ def register_page(app: OpenAPI) -> None:
 
 
 def explain(operation: dict[str, Any]) -> None:
-    """Add the examples to an operation of the document, and take the library's line breaks from its text."""
+    """Add the examples to an operation, and remove the line breaks that the library adds to its text."""
     operation["summary"] = operation["summary"].removesuffix(".")
     text = operation.get("description", "").replace("<br/>", "\n").strip()
     operation["description"] = text.replace("``", "`")

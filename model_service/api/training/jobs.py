@@ -33,7 +33,7 @@ def _answer(job: dict[str, Any], status: int = 200) -> Response:
 def create_training_job(body: NewTrainingJob) -> Response:
     """Create the record of a training run.
 
-    The service does not train: it stores what the program that trains reports. A finished run can be
+    The service does not train: it stores the reports of the program that trains. A finished run can be
     recorded as well. Datasets must exist (404). `Idempotency-Key` is supported.
     """
     once = requested_once()
@@ -76,7 +76,9 @@ def patch_training_job(path: JobPath, body: TrainingChanges) -> Response:
     follow the present one is a 409 with `details.allowed`. `started_at` and `finished_at` are set by the
     status unless they are sent. `If-Match` is supported.
     """
-    changes = body.model_dump(include=body.model_fields_set)  # whole: what is nested gets its defaults
+    changes = body.model_dump(
+        include=body.model_fields_set
+    )  # the whole body: nested fields get their defaults
     return _answer(services().training_jobs.update(path.job_id, changes, revisions=demanded_revisions()))
 
 
