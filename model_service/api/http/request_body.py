@@ -125,7 +125,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    """Parse the first digits of an integer; Python rejects thousands of digits, which are too large anyway."""
+    """Parse the first digits of an integer; Python rejects thousands of digits, too large anyway."""
     return int(digits[: _MOST_DIGITS + 2])
 
 

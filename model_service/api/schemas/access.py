@@ -61,7 +61,7 @@ class NewUser(Body):
     roles: Roles = []
     namespaces: NamespaceRoles = {}
     disabled: bool = False
-    tier: Tier | None = Field(None, description="how many exports it may ask for; null: DEFAULT_TIER")
+    tier: Tier | None = Field(None, description="the limits of the user; null: DEFAULT_TIER")
 
 
 class UserChanges(Body):
@@ -134,7 +134,7 @@ class NewKey(Body):
 
 
 class Rotation(Body):
-    grace_s: int = Field(0, ge=0, le=30 * 86_400, description="how long the present text works yet")
+    grace_s: int = Field(0, ge=0, le=30 * 86_400, description="how long the present text remains valid")
 
 
 class KeyQuery(Paged):

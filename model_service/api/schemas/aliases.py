@@ -26,7 +26,7 @@ class Alias(BaseModel):
     name: str
     version: str
     model_id: Id
-    reference: str = Field(description="what finds that version while the alias is there")
+    reference: str = Field(description="finds this version as long as it has the alias")
 
     @classmethod
     def of(cls, model: dict[str, Any], alias: str) -> "Alias":

@@ -60,14 +60,14 @@ class Batch(Body):
 
 class BatchItem(BaseModel):
     index: int
-    id: str = Field(description="of the model; where it failed, what was sent")
+    id: str = Field(description="of the model; for a failed operation, the text that was sent")
     ok: bool
-    status: int = Field(description="what the request of its own would have been answered with")
+    status: int = Field(description="the HTTP status that a separate request would get")
     error: ErrorBody | None = None
 
 
 class BatchAnswer(BaseModel):
-    success: bool = Field(description="all of them")
+    success: bool = Field(description="whether all operations succeeded")
     succeeded: int
     failed: int
     results: list[BatchItem]

@@ -13,18 +13,18 @@ class CapabilityQuery(Query):
         None,
         max_length=40,
         json_schema_extra={"enum": list(FRAMEWORKS)},
-        description="timm, huggingface, …; else all",
+        description="timm, huggingface, …; by default all",
     )
 
 
 class FormatCapability(BaseModel, from_attributes=True):
     supported: bool
-    available: bool = Field(description="whether a running worker can make it now")
+    available: bool = Field(description="whether a running worker supports it")
     quality: Literal["excellent", "good", "fair"] | None = Field(
-        description="without limitations, with one, with more"
+        description="depends on the number of limitations: none, one, or more"
     )
     limitations: list[str] = Field(description="one sentence each")
-    native: bool = Field(description="in one step")
+    native: bool = Field(description="whether the conversion is direct")
     preprocessing_embedded: bool = Field(description="whether embed_preprocessing is offered")
     reason: str | None = Field(description="why it is not available")
     sources: list[str] = Field(description="the kinds of checkpoints")
@@ -37,7 +37,7 @@ class FrameworkCapabilities(BaseModel, from_attributes=True):
 
 
 class OneFramework(FrameworkCapabilities):
-    workers: int = Field(description="how many say what they can")
+    workers: int = Field(description="the number of running workers that report their formats")
     options: dict[str, JSONObject] = Field(description="by format")
 
 

@@ -38,20 +38,20 @@ class DatasetFilePath(DatasetPath):
 
 
 class DeletedDatasetFilePath(DatasetPath):
-    file_id: ObjectIdText = Field(description="as the list of deleted files names it")
+    file_id: ObjectIdText = Field(description="the id in the list of deleted files")
 
 
 class DatasetFields(Body):
     description: str | None = Field(None, max_length=10_000)
     purpose: DatasetPurpose | None = Field(
-        None, description="what it is for; a training job may use it otherwise"
+        None, description="the purpose; a training job may use the dataset in another role"
     )
     format: DatasetFormat | None = None
     task_type: Text | None = None
     num_samples: int | None = Field(None, ge=0, lt=2**63)
-    dataset_schema: Storable = Field({}, alias="schema", description="its inputs and labels")
-    statistics: Storable = Field({}, description="such as means, or how often each label is there")
-    source: str | None = Field(None, max_length=2000, description="where it comes from")
+    dataset_schema: Storable = Field({}, alias="schema", description="the inputs and labels")
+    statistics: Storable = Field({}, description="for example means, or the frequency of each label")
+    source: str | None = Field(None, max_length=2000, description="the origin of the data")
     license: Text | None = None
     tags: Tags = []
 
@@ -59,7 +59,7 @@ class DatasetFields(Body):
 class NewDataset(DatasetFields):
     name: QualifiedName
     version: VersionText | None = Field(
-        None, max_length=20, description="'v1.0'; without it the next minor version"
+        None, max_length=20, description="for example 'v1.0'; by default the next minor version"
     )
     created_by: Text | None = None
 
@@ -74,7 +74,7 @@ class DatasetQuery(Paged):
     format: DatasetFormat | None = None
     task_type: Text | None = None
     created_by: Text | None = None
-    tags: Separated = Field(None, description="comma-separated; any of them")
+    tags: Separated = Field(None, description="comma-separated; at least one must match")
 
     def filters(self) -> dict[str, Any]:
         return self.model_dump(exclude={"page", "limit"}, exclude_none=True)
@@ -85,7 +85,7 @@ class Dataset(Answer):
     name: str
     namespace: str = Field(description="the part of the name before its slash")
     version: str
-    revision: int = Field(description="counts the changes; the ETag is made of it")
+    revision: int = Field(description="the number of changes; part of the ETag")
     description: str | None
     purpose: DatasetPurpose | None
     format: DatasetFormat | None
@@ -110,7 +110,7 @@ class DatasetPage(BaseModel):
 
 
 class UsageQuery(Query):
-    limit: int = Field(100, ge=1, le=200, description="of each kind, the newest")
+    limit: int = Field(100, ge=1, le=200, description="the maximum per kind; the newest are returned")
 
 
 class UsingJob(Answer):
@@ -136,7 +136,7 @@ class DatasetUsage(BaseModel):
     version: str
     training_jobs: list[UsingJob]
     models: list[UsingModel]
-    truncated: bool = Field(description="there are more, older ones")
+    truncated: bool = Field(description="whether there are more, older entries")
 
 
 class DatasetUploaded(BaseModel):
@@ -144,7 +144,7 @@ class DatasetUploaded(BaseModel):
     message: str = "Dataset file stored"
     dataset_id: Id
     file_metadata: FileMetadata
-    unchanged: bool = Field(False, description="the same bytes were there already")
+    unchanged: bool = Field(False, description="whether the same bytes were already stored")
 
 
 class DatasetInfo(BaseModel):
@@ -167,4 +167,4 @@ class DatasetFileStored(BaseModel):
     dataset_id: Id
     revision: int
     file: StoredFile
-    unchanged: bool = Field(False, description="the same bytes were there already")
+    unchanged: bool = Field(False, description="whether the same bytes were already stored")

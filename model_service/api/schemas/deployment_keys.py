@@ -28,7 +28,7 @@ class DeploymentKey(Answer):
 
 
 class CreatedDeploymentKey(DeploymentKey):
-    key: str = Field(description="shown this once; only its hash is kept")
+    key: str = Field(description="shown only in this response; only its hash is stored")
 
 
 class DeploymentKeyList(BaseModel):

@@ -34,7 +34,7 @@ MOST_MEMBERS = 32
 
 ExportId = Annotated[UuidText, Field(max_length=64)]
 Replicas = Annotated[int, Field(ge=1, le=64)]
-Percent = Annotated[int, Field(ge=1, le=100, description="percent: more than that for a while is scaled up")]
+Percent = Annotated[int, Field(ge=1, le=100, description="percent; a higher load for some time adds servers")]
 DisplayName = Annotated[
     str,
     Field(min_length=1, max_length=255),
@@ -77,7 +77,7 @@ class AutoScaling(Body):
     max_replicas: Annotated[Replicas | None, NotNull] = None
     target_utilization: Annotated[Percent | None, NotNull] = None
     initial_replicas: Annotated[Replicas | None, NotNull] = Field(
-        None, description="servers to begin with, before the load is known; by default min_replicas"
+        None, description="the number of servers at the start; by default min_replicas"
     )
 
 
@@ -85,10 +85,10 @@ class Batching(Body):
     """What is not sent stays; at first 16 and 0."""
 
     max_batch_size: Annotated[int | None, NotNull] = Field(
-        None, ge=1, le=1024, description="requests in one run; 1: each alone"
+        None, ge=1, le=1024, description="the most requests in one run; 1: no batching"
     )
     max_delay_ms: Annotated[float | None, NotNull] = Field(
-        None, ge=0, le=1000, description="how long a request may wait for others"
+        None, ge=0, le=1000, description="how long a request may wait for a batch"
     )
 
 
@@ -99,20 +99,23 @@ class DeploymentConfig(Body):
     replicas: Annotated[Replicas | None, NotNull] = Field(
         None,
         exclude=True,
-        description="alone: this many servers at all times; with auto_scaling: its initial_replicas",
+        description="without auto_scaling: a fixed number of servers; with it: initial_replicas",
     )
     inference_framework: Annotated[Literal["model-service", "triton"] | None, NotNull] = Field(
         None,
         exclude=True,
-        description="either is this service's inference server, which speaks Triton's protocol",
+        description="both select this service's inference server, which supports Triton's protocol",
     )
     auto_scaling: Annotated[AutoScaling | None, NotNull] = None
     batching: Annotated[Batching | None, NotNull] = None
     max_concurrency: Annotated[int | None, NotNull] = Field(
-        None, ge=1, le=10_000, description="requests in a process at a time, 64; beyond: 429"
+        None,
+        ge=1,
+        le=10_000,
+        description="the most concurrent requests in a process, by default 64; further ones get 429",
     )
     timeout_ms: Annotated[int | None, NotNull] = Field(
-        None, ge=1, le=600_000, description="deadline of a request, 30000; beyond: 504"
+        None, ge=1, le=600_000, description="the time limit of a request, by default 30000; then 504"
     )
 
     @model_validator(mode="after")
@@ -141,13 +144,13 @@ class EnsembleMember(Body):
     export_job_id: ExportId
     name: Name | None = None
     inputs: Annotated[dict[Text, Text], Field(max_length=64)] | None = Field(
-        None, description="input → 'member.output' of one before it, or an input of the request"
+        None, description="input → 'member.output' of an earlier member, or an input of the request"
     )
 
 
 class ShadowTraffic(Body):
     export_job_id: ExportId
-    share: float = Field(ge=0, le=1, description="of the requests that it answers too, unseen")
+    share: float = Field(ge=0, le=1, description="of the requests that are copied to the shadow")
 
 
 class RollbackRule(Body):
@@ -155,7 +158,9 @@ class RollbackRule(Body):
 
     max_error_rate: float | None = Field(None, ge=0, lt=1)
     max_p95_ms: float | None = Field(None, gt=0)
-    min_requests: int = Field(50, ge=1, le=1_000_000, description="in the window, before anything is judged")
+    min_requests: int = Field(
+        50, ge=1, le=1_000_000, description="the number of requests in the window that a decision needs"
+    )
     window_s: int = Field(60, ge=1, le=3600)
 
 
@@ -169,13 +174,13 @@ class DeploymentFields(Body):
     models: Annotated[dict[Name, ExportId], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     ensemble: Annotated[list[EnsembleMember], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     sticky_header: Header | None = Field(
-        None, description="requests with equal values of it go to the same member"
+        None, description="requests with the same value of this header go to the same member"
     )
     shadow: ShadowTraffic | None = None
     rollback: RollbackRule | None = None
     description: str | None = Field(None, max_length=1000)
     config: DeploymentConfig = Field(default_factory=DeploymentConfig.model_construct)
-    override_verification: bool = Field(False, description="by an administrator; the history says so")
+    override_verification: bool = Field(False, description="administrators only; recorded in the history")
 
     def fields(self) -> dict[str, Any]:
         """What was sent; of the parts that are replaced as a whole, with their defaults."""
@@ -218,7 +223,7 @@ class Scaling(Body):
 
 
 class Rollback(Body):
-    revision: int | None = Field(None, ge=1, description="by default the newest with other traffic")
+    revision: int | None = Field(None, ge=1, description="by default the newest revision with other traffic")
 
 
 class Promotion(Body):
@@ -242,7 +247,7 @@ class HistoryQuery(Paged):
 
 class LogQuery(Limited):
     level: Literal["debug", "info", "warning", "error"] | None = Field(
-        None, description="of this level or a graver one"
+        None, description="this level and more severe ones"
     )
 
 
@@ -287,7 +292,7 @@ class Revision(Answer):
     config: JSONObject
     created_at: datetime
     created_by: str
-    live_at: datetime | None = Field(None, description="when a server first served it")
+    live_at: datetime | None = Field(None, description="the time when a server first served it")
     rolled_back: bool = False
     failed: bool = False
 
@@ -298,7 +303,7 @@ class Deployment(Answer):
     export_job_id: str
     deployment_type: DeploymentType
     name: str
-    display_name: str = Field(description="the name as it was sent")
+    display_name: str = Field(description="the name that was sent")
     description: str | None
     config: JSONObject
     routing: Routing
@@ -319,7 +324,7 @@ class Deployment(Answer):
     deactivated_at: datetime | None = None
     updated_at: datetime
 
-    @computed_field(description="the same in other terms")  # type: ignore[prop-decorator]
+    @computed_field(description="the same status in other words")  # type: ignore[prop-decorator]
     @property
     def deployment_config(self) -> JSONObject:
         scaling = self.config["auto_scaling"]
@@ -337,11 +342,11 @@ class Deployment(Answer):
 
 
 class WholeDeployment(Deployment):
-    revisions: list[Revision] = Field(description="those that are kept, the present one last")
+    revisions: list[Revision] = Field(description="the stored revisions, the present one last")
 
 
 class CreatedDeployment(WholeDeployment):
-    api_key: str = Field(description="shown this once; only its hash is kept")
+    api_key: str = Field(description="shown only in this response; only its hash is stored")
 
 
 class DeploymentPage(BaseModel):

@@ -45,7 +45,7 @@ class NewExport(Body):
     optimization_config: Storable | None = None
     validation_config: Storable | None = None
     version_tag: str | None = Field(None, max_length=100)
-    reuse: bool = Field(True, description="answer with the stored export where an equal one is there")
+    reuse: bool = Field(True, description="return an equal stored export if there is one")
 
     @model_validator(mode="before")
     @classmethod
@@ -71,7 +71,7 @@ class ExportQuery(Paged):
     export_format: str | None = Field(None, max_length=40)
     version_tag: str | None = Field(None, max_length=100)
     is_default: bool | None = None
-    user_id: str | None = Field(None, max_length=128, description="who asked for it")
+    user_id: str | None = Field(None, max_length=128, description="the user who requested the export")
     trace_id: str | None = Field(None, max_length=64)
 
     def filters(self) -> dict[str, Any]:
@@ -101,8 +101,10 @@ class ExportJob(Answer):
     version: int
     version_tag: str | None
     is_default: bool
-    training_version: int | None = Field(None, description="counts the exports of the training job")
-    is_training_default: bool = Field(False, description="the default of the training job")
+    training_version: int | None = Field(
+        None, description="the number of this export among those of the training job"
+    )
+    is_training_default: bool = Field(False, description="whether it is the default of the training job")
     export_format: str
     framework: str | None
     task_type: str | None
@@ -115,9 +117,9 @@ class ExportJob(Answer):
     progress_step: str | None = None
     attempts: int
     worker: str | None = None
-    process_id: int | None = Field(None, description="of the conversion, on its worker's machine")
-    retry_of: str | None = Field(None, description="the job that this one tries again")
-    reused_from: str | None = Field(None, description="the equal export whose package this one has")
+    process_id: int | None = Field(None, description="of the conversion process, on the worker's machine")
+    retry_of: str | None = Field(None, description="the job that this one retries")
+    reused_from: str | None = Field(None, description="the equal export whose package is reused")
     checkpoint_path: str
     exported_model_path: str | None = None
     export_package_path: str | None = None
@@ -130,10 +132,11 @@ class ExportJob(Answer):
     inputs: list[JSONObject] | None = None
     outputs: list[JSONObject] | None = None
     batch: JSONObject | None = Field(
-        None, description="dynamic, size, and independent_rows: whether a row's outputs depend on it alone"
+        None,
+        description="dynamic, size, and independent_rows: whether the outputs of a row depend on that row only",
     )
     table: JSONObject | None = Field(
-        None, description="of an estimator fitted on a data frame: its columns, in the order of the input's"
+        None, description="for an estimator fitted on a data frame: its columns, in the input's order"
     )
     performance: JSONObject | None = None
     environment: JSONObject | None = None
@@ -157,7 +160,7 @@ class Callback(Body):
 
 
 class CreatedExport(ExportJob):
-    callback_token: str = Field(description="for the job's callbacks; only in this response")
+    callback_token: str = Field(description="the credential for the job's callbacks; only in this response")
 
 
 class ExportPage(BaseModel):

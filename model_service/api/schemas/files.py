@@ -46,26 +46,28 @@ class FilePath(ModelPath):
 class ConfirmQuery(Query):
     confirm: Confirmed = Field(
         None,
-        description="what depends on the version, as details.confirm of a refusal names it; comma-separated",
+        description="dependents of the version, as listed in details.confirm of the error; comma-separated",
     )
 
 
 class ConsentQuery(ConfirmQuery):
-    replace: bool = Field(False, description="put the file in the place of another one")
+    replace: bool = Field(False, description="replace another file at the path")
 
 
 class FormatQuery(ConsentQuery):
     format: FormatText | None = Field(
-        None, max_length=40, description="'pickle', 'onnx', …; else the name tells it"
+        None, max_length=40, description="'pickle', 'onnx', …; by default it follows from the name"
     )
 
 
 class PrimaryQuery(FormatQuery):
-    filename: str | None = Field(None, max_length=1024, description="the file's name; wins over X-Filename")
+    filename: str | None = Field(
+        None, max_length=1024, description="the file's name; takes precedence over X-Filename"
+    )
 
 
 class StoreQuery(FormatQuery):
-    primary: bool = Field(False, description="make it the file that /download gives")
+    primary: bool = Field(False, description="make it the primary file, which /download returns")
 
 
 class StoredFile(Answer):
@@ -92,7 +94,7 @@ class FileStored(BaseModel):
     model_id: Id
     revision: int
     file: StoredFile
-    unchanged: bool = Field(False, description="the same bytes were there already")
+    unchanged: bool = Field(False, description="whether the same bytes were already stored")
 
 
 class FileDeleted(BaseModel):
@@ -108,7 +110,7 @@ class DeletedFilesQuery(Paged):
 
 
 class DeletedFilePath(ModelPath):
-    file_id: ObjectIdText = Field(description="as the list of deleted files names it")
+    file_id: ObjectIdText = Field(description="the id in the list of deleted files")
 
 
 class DeletedFile(BaseModel):
@@ -122,7 +124,7 @@ class DeletedFile(BaseModel):
     was_primary: bool
     removed_at: datetime
     removed_by: str
-    purged_after: datetime = Field(description="when it is removed for good")
+    purged_after: datetime = Field(description="the time after which it is permanently deleted")
 
 
 class DeletedFilePage(BaseModel):
@@ -135,7 +137,7 @@ class Uploaded(BaseModel):
     message: str = "Model file stored"
     model_id: Id
     file_metadata: FileMetadata
-    unchanged: bool = Field(False, description="the same bytes were there already")
+    unchanged: bool = Field(False, description="whether the same bytes were already stored")
 
 
 class ModelInfo(BaseModel):
@@ -174,13 +176,13 @@ class NewUpload(Body):
     content_type: str | None = Field(None, max_length=130)
     format: FormatText | None = Field(None, max_length=40)
     primary: bool = False
-    replace: bool = Field(False, description="put the file in the place of another one")
-    confirm: Confirmed = Field(None, description="what depends on the version")
-    with_urls: bool = Field(False, description="answer with a signed URL for each part")
+    replace: bool = Field(False, description="replace another file at the path")
+    confirm: Confirmed = Field(None, description="dependents of the version")
+    with_urls: bool = Field(False, description="return a signed URL for each part")
 
 
 class Completion(Body):
-    sha256: Sha256 | None = Field(None, description="of the whole file, where it was not announced before")
+    sha256: Sha256 | None = Field(None, description="of the whole file, if it was not announced before")
     replace: bool = False
     confirm: Confirmed = None
 
@@ -222,4 +224,4 @@ class Upload(BaseModel):
     expires_at: datetime
     received: list[Part]
     missing: list[MissingPart]
-    file: StoredFile | None = Field(None, description="once it is completed")
+    file: StoredFile | None = Field(None, description="the published file, after the upload is completed")

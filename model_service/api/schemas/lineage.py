@@ -22,7 +22,7 @@ class LineageModel(Answer):
     parent_model_id: OptionalId
     training_job_id: str | None = None
     created_at: datetime
-    depth: int = Field(description="how many generations away")
+    depth: int = Field(description="the number of generations between them")
 
 
 class LineageTrainingJob(Answer):
@@ -36,17 +36,21 @@ class LineageDataset(Answer):
     dataset_id: Id
     name: str
     version: str
-    role: str | None = Field(description="in the run; null where the model itself names it")
+    role: str | None = Field(
+        description="the role in the run; null if the model itself refers to the dataset"
+    )
 
 
 class ModelLineage(BaseModel):
     model: LineageModel
-    ancestors: list[LineageModel] = Field(description="nearest first, those that are not deleted")
+    ancestors: list[LineageModel] = Field(description="nearest first, without deleted ones")
     descendants: list[LineageModel] = Field(description="nearest generation first")
-    truncated: bool = Field(description="there are more descendants: ask for one of them, or for more")
-    training_job_id: str | None = Field(description="the run that made it")
+    truncated: bool = Field(
+        description="whether there are more descendants: raise limit, or request the lineage of a descendant"
+    )
+    training_job_id: str | None = Field(description="the run that produced the model")
     training_job: LineageTrainingJob | None
-    datasets: list[LineageDataset] = Field(description="that the model or its run names")
+    datasets: list[LineageDataset] = Field(description="the datasets that the model or its run refers to")
 
 
 class ComparisonPath(ModelPath):
@@ -63,7 +67,7 @@ class Difference(BaseModel):
     added: JSONObject
     removed: JSONObject
     changed: dict[str, dict[str, Any]] = Field(
-        description="{key: {from, to}}; of numeric metrics also delta and relative_delta"
+        description="{key: {from, to}}; numeric metrics also have delta and relative_delta"
     )
 
 
@@ -77,7 +81,9 @@ class Comparison(BaseModel):
 
     from_: ComparedModel = Field(alias="from")
     to: ComparedModel
-    fields: Difference = Field(description="algorithm, framework, status and the like, each as a whole")
+    fields: Difference = Field(
+        description="algorithm, framework, status and others, each compared as a whole"
+    )
     metrics: Difference
     hyperparameters: Difference
     tags: TagDifference

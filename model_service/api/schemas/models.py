@@ -37,10 +37,10 @@ class ModelFields(Body):
     hyperparameters: Storable = {}
     metrics: Storable = {}
     dataset_info: Storable = {}
-    signature: Storable | None = Field(None, description="what it takes and gives")
-    training_job_id: OptionalUuid | None = Field(None, description="the run it came from")
+    signature: Storable | None = Field(None, description="the inputs and outputs of the model")
+    training_job_id: OptionalUuid | None = Field(None, description="the run that produced the model")
     dataset_ids: list[Annotated[DatasetReference, Field(max_length=300)]] = Field(
-        [], max_length=100, description="what it was made from, beside those"
+        [], max_length=100, description="further datasets that the model was made from"
     )
     tags: Tags = []
     status: ModelStatus = ModelStatus.ACTIVE
@@ -50,7 +50,7 @@ class NewModel(ModelFields):
     name: QualifiedName
     algorithm: Text
     version: VersionText | None = Field(
-        None, max_length=20, description="'v1.0'; without it the next minor version"
+        None, max_length=20, description="for example 'v1.0'; by default the next minor version"
     )
     breaking_changes: bool = Field(False, description="without 'version': the next major version, 'v2.0'")
     parent_model_id: Annotated[OptionalModelReference, Field(max_length=300)] | None = Field(
@@ -69,15 +69,17 @@ class NewVersion(ModelChanges):
     """What differs from the version it is made from; what is not sent is as it is there."""
 
     version: VersionText | None = Field(
-        None, max_length=20, description="'v1.0'; without it the next minor version"
+        None, max_length=20, description="for example 'v1.0'; by default the next minor version"
     )
     breaking_changes: bool = Field(False, description="without 'version': the next major version, 'v2.0'")
     created_by: Text | None = None
-    copy_files: bool = Field(False, description="give it the files too; they are stored once all the same")
+    copy_files: bool = Field(False, description="also copy the files; no bytes are duplicated")
 
 
 class DeleteQuery(Query):
-    purge: bool = Field(False, description="for good, from the trash too; else it can be restored")
+    purge: bool = Field(
+        False, description="delete permanently, also from the trash; otherwise it can be restored"
+    )
 
 
 class FileMetadata(Answer):
@@ -106,7 +108,7 @@ class Model(Answer):
     name: str
     namespace: str = Field(description="the part of the name before its slash")
     version: str
-    revision: int = Field(description="counts the changes; the ETag is made of it")
+    revision: int = Field(description="the number of changes; part of the ETag")
     aliases: list[str] = []
     algorithm: str
     framework: str | None
@@ -126,7 +128,7 @@ class Model(Answer):
     updated_at: datetime
     download_count: int
     size_bytes: int = Field(0, description="of all its files")
-    model_size: str = Field("0 B", description="the same for a person: '1.0 MB'")
+    model_size: str = Field("0 B", description="size_bytes as text, for example '1.0 MB'")
     files: list[StoredPath]
     file_metadata: FileMetadata | None
 

@@ -39,15 +39,17 @@ class HealthMetrics(BaseModel):
 class Worker(BaseModel):
     name: str
     last_seen: datetime
-    sandbox: dict[str, str] = Field(description="what confines its conversions: isolated, or open and why")
+    sandbox: dict[str, str] = Field(
+        description="the sandbox of conversions: 'isolated', or 'open' with the reason"
+    )
 
 
 class ModelHost(BaseModel):
-    group: str = Field(description="whose models it runs: a namespace, an owner, or all")
-    pid: int | None = Field(description="none while it starts")
+    group: str = Field(description="the trust group of its models: a namespace, an owner, or all")
+    pid: int | None = Field(description="null while it starts")
     restarts: int
     confined: dict[str, str] = Field(
-        description="what confines its network, files and system_calls: isolated, or open and why"
+        description="the sandbox of network, files and system_calls: 'isolated', or 'open' with the reason"
     )
 
 
@@ -64,7 +66,7 @@ class DetailedHealth(BaseModel):
     version: str
     status: Literal["healthy", "degraded", "unhealthy"]
     timestamp: datetime
-    checks: dict[str, str] = Field(description="'healthy', or what is wrong")
+    checks: dict[str, str] = Field(description="'healthy', or the problem")
     metrics: HealthMetrics
     issues: list[str] = Field(description="the checks that are not healthy")
     workers: list[Worker]
@@ -75,7 +77,7 @@ class DetailedHealth(BaseModel):
 
 class ImportQuery(Query):
     on_conflict: Conflicts = Field(
-        Conflicts.SKIP, description="where a name and version belong to another model here"
+        Conflicts.SKIP, description="what to do if a name and version belong to another model here"
     )
 
 
@@ -92,7 +94,7 @@ class ImportedBlobs(BaseModel):
 class ImportResult(BaseModel):
     success: Literal[True] = True
     inserted: dict[str, int] = Field(description="by collection")
-    existing: dict[str, int] = Field(description="were here already and stayed as they were")
+    existing: dict[str, int] = Field(description="already existed and were not changed")
     conflicts: ImportedConflicts
     blobs: ImportedBlobs
     bytes_stored: int

@@ -29,7 +29,9 @@ class ModelQuery(Paged):
 
     model_config = ConfigDict(extra="allow")
 
-    q: str | None = Field(None, min_length=1, max_length=500, description="all of these words, in any form")
+    q: str | None = Field(
+        None, min_length=1, max_length=500, description="words that must all occur, in any inflected form"
+    )
     name: QualifiedName | None = None
     namespace: Name | None = None
     algorithm: Text | None = None
@@ -37,15 +39,15 @@ class ModelQuery(Paged):
     task_type: Text | None = None
     status: ModelStatus | None = None
     created_by: Text | None = None
-    tags: Separated = Field(None, description="comma-separated; any of them")
-    all_tags: Separated = Field(None, description="comma-separated; all of them")
+    tags: Separated = Field(None, description="comma-separated; at least one must match")
+    all_tags: Separated = Field(None, description="comma-separated; all must match")
     alias: Text | None = None
     parent_model_id: ModelReference | None = Field(
         None, max_length=300, description="or a reference to a model"
     )
     training_job_id: Text | None = None
-    created_after: Moment | None = Field(None, description="from then on; RFC 3339")
-    created_before: Moment | None = Field(None, description="until before then; RFC 3339")
+    created_after: Moment | None = Field(None, description="at or after this time; RFC 3339")
+    created_before: Moment | None = Field(None, description="before this time; RFC 3339")
     updated_after: Moment | None = None
     updated_before: Moment | None = None
     min_accuracy: FiniteFloat | None = Field(
@@ -60,8 +62,8 @@ class ModelQuery(Paged):
         description="created_at, updated_at, name, version (of one name), download_count, size_bytes or"
         " metrics.NAME, which leaves out what lacks it; a '-' in front is descending",
     )
-    cursor: str | None = Field(None, max_length=2000, description="next_cursor of the page before")
-    total: bool | None = Field(None, description="count what matches; by default on numbered pages only")
+    cursor: str | None = Field(None, max_length=2000, description="next_cursor of the previous page")
+    total: bool | None = Field(None, description="return the total count; by default only on numbered pages")
 
     def search(self, limit: int) -> Search:
         """Raises: InvalidField: an unknown parameter, or a bound that is no number."""
@@ -83,11 +85,13 @@ class ModelQuery(Paged):
 
 
 class ModelPagination(BaseModel):
-    page: int | None = Field(description="null on a cursor's page")
+    page: int | None = Field(description="null if the page was requested by cursor")
     limit: int
-    total: int | None = Field(description="null where it was not counted")
+    total: int | None = Field(description="null if it was not counted")
     pages: int | None
-    total_is_estimate: bool = Field(description="too many match for them to be counted")
+    total_is_estimate: bool = Field(
+        description="whether total is an estimate, because there are too many matches to count"
+    )
     next_cursor: str | None = Field(description="null on the last page")
 
 

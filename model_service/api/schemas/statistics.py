@@ -18,7 +18,7 @@ class StorageUsage(BaseModel):
     total_size_gb: float
     average_model_size_mb: float
     stored_size_bytes: int | None = Field(
-        description="of everything stored, each content once; null for who may not read everything"
+        description="of all stored files, equal ones once; null without read permission in all namespaces"
     )
 
 
@@ -29,9 +29,9 @@ class StorageStats(BaseModel):
 
 class RecentActivity(BaseModel):
     models_added_last_7_days: int = Field(
-        description="of those that are there: today and six days before (UTC)"
+        description="of models that exist now: today and the six days before (UTC)"
     )
-    downloads_last_24_hours: int = Field(description="in this hour and the 23 before it")
+    downloads_last_24_hours: int = Field(description="in this hour and the 23 hours before")
     models_created_today: int
     models_downloaded_today: int
 
@@ -85,7 +85,7 @@ class DownloadsOfDay(BaseModel):
 
 
 class DownloadStatistics(BaseModel):
-    days: list[DownloadsOfDay] = Field(description="one for each day (UTC), today last")
+    days: list[DownloadsOfDay] = Field(description="one entry per day (UTC), today last")
     total: int = Field(description="of these days")
 
 

@@ -36,7 +36,7 @@ class UsedDataset(Body):
 class Code(Body):
     """Where the code of the run is."""
 
-    repository: str | None = Field(None, max_length=2000, description="its address")
+    repository: str | None = Field(None, max_length=2000, description="the URL of the repository")
     commit: Text | None = None
     path: str | None = Field(None, max_length=1024, description="of the script in it")
 
@@ -49,7 +49,7 @@ class TrainingFields(Body):
     hyperparameters: Storable = {}
     metrics: Storable = {}
     config: Storable = {}
-    environment: Storable = Field({}, description="versions, hardware: what the run depended on")
+    environment: Storable = Field({}, description="versions and hardware that the run depended on")
     datasets: list[UsedDataset] = Field([], max_length=100)
     code: Code | None = None
     tags: Tags = []
@@ -77,9 +77,9 @@ class TrainingQuery(Paged):
     framework: Text | None = None
     task_type: Text | None = None
     created_by: Text | None = None
-    tags: Separated = Field(None, description="comma-separated; any of them")
+    tags: Separated = Field(None, description="comma-separated; at least one must match")
     dataset_id: DatasetReference | None = Field(
-        None, max_length=300, description="in any role; or a reference"
+        None, max_length=300, description="a dataset's id or reference; in any role"
     )
 
     def filters(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class TrainingJob(Answer):
     id: Id = Field(validation_alias=AliasChoices("_id", "id"))
     name: str
     namespace: str = Field(description="the part of the name before its slash")
-    revision: int = Field(description="counts the changes; the ETag is made of it")
+    revision: int = Field(description="the number of changes; part of the ETag")
     description: str | None
     algorithm: str | None
     framework: str | None

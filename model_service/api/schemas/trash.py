@@ -15,7 +15,7 @@ class DeletedModelQuery(Paged):
 class DeletedModel(Model):
     deleted_at: datetime
     deleted_by: str
-    purged_after: datetime = Field(description="when it is removed for good")
+    purged_after: datetime = Field(description="the time after which it is permanently deleted")
 
 
 class DeletedModelPage(BaseModel):

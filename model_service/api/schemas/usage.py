@@ -12,7 +12,7 @@ from model_service.states import Tier
 
 class UsageQuery(Query):
     from_: Moment | None = Field(
-        None, alias="from", description="by default a day, or by day 30, before 'to'"
+        None, alias="from", description="by default 24 hours before 'to', or 30 days if granularity is day"
     )
     to: Moment | None = Field(None, description="by default now")
     granularity: Granularity = "hour"
@@ -28,11 +28,11 @@ class Latency(BaseModel):
 
 class Counted(BaseModel):
     requests: int
-    client_errors: int = Field(description="answered with 4xx")
-    errors: int = Field(description="answered with 5xx")
+    client_errors: int = Field(description="responses with a status 4xx")
+    errors: int = Field(description="responses with a status 5xx")
     bytes_in: int
     bytes_out: int
-    inference_time_ms: float = Field(description="in the model")
+    inference_time_ms: float = Field(description="total time that the model ran")
     latency_ms: Latency
 
     @classmethod
@@ -50,7 +50,7 @@ class Counted(BaseModel):
 
 
 class UsageOfInterval(Counted):
-    at: datetime = Field(description="when the hour or the day (UTC) begins")
+    at: datetime = Field(description="the start of the hour or day (UTC)")
     member: str
     model_version: str
 
@@ -72,8 +72,8 @@ class QuotaOfOwner(BaseModel, from_attributes=True):
 
 class PriceEstimate(BaseModel, from_attributes=True):
     per_1000_requests: float
-    per_month: float = Field(description="of the tier, whatever is asked")
-    of_requests: float = Field(description="of the requests that are shown")
+    per_month: float = Field(description="the fixed price of the tier")
+    of_requests: float = Field(description="the price of the requests shown")
 
 
 class DeploymentUsage(BaseModel):
@@ -81,9 +81,11 @@ class DeploymentUsage(BaseModel):
     from_: datetime = Field(serialization_alias="from")
     to: datetime
     granularity: Granularity
-    usage: list[UsageOfInterval] = Field(description="by time, member and version; nothing where nothing was")
+    usage: list[UsageOfInterval] = Field(
+        description="by time, member and version; periods without requests are left out"
+    )
     total: Counted
-    quota: QuotaOfOwner | None = Field(description="null for who is neither the owner nor an administrator")
+    quota: QuotaOfOwner | None = Field(description="null unless the caller is the owner or an administrator")
     price: PriceEstimate | None
 
     @classmethod
