@@ -30,7 +30,7 @@ from model_service.services.access.passwords import MAX_LENGTH, MIN_LENGTH
 from model_service.states import Tier
 
 Password = Annotated[SecretStr, Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH)]
-# What somebody types to sign in; it need not have been allowed as a password.
+# A password for signing in. It may be older than the present rules for passwords.
 Typed = Annotated[SecretStr, Field(max_length=MAX_LENGTH)]
 Namespace = Annotated[
     str,
@@ -65,7 +65,7 @@ class NewUser(Body):
 
 
 class UserChanges(Body):
-    """What is not sent stays. ``password: null`` takes the password away."""
+    """Fields that are not sent do not change. ``password: null`` removes the password."""
 
     password: Password | None = None
     roles: Annotated[Roles | None, NotNull] = None
@@ -95,7 +95,7 @@ class UserPage(BaseModel):
 
 
 class Whoami(BaseModel):
-    """The caller, and the permissions of the credential that it sent."""
+    """The caller, and the permissions of the request's credential."""
 
     name: str
     permissions: list[Permission]
@@ -159,7 +159,7 @@ class Key(Answer):
 
 
 class CreatedKey(Key):
-    """The text of the key, which is shown this once."""
+    """The key with its text, which is shown only in this response."""
 
     key: str
 

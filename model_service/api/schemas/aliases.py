@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from model_service.api.schemas.common import Id, QualifiedName, Query, documented
 from model_service.api.schemas.models import ModelPath
 
-# As services.references.check_alias.
+# The same rule as in ``services.common.references.check_alias``.
 AliasText = Annotated[
     str, documented(r"^(?!latest$)(?!\.{1,2}$)(?![vV]?[0-9]+(\.[0-9]+)?$)[A-Za-z0-9_.\-]{1,64}$")
 ]

@@ -18,7 +18,7 @@ class TagOperation(Body):
 
     @model_validator(mode="after")
     def _check_new_tags(self) -> Self:
-        """What is stored already can be removed, whatever it is."""
+        """Check new tags only: stored tags may be older than the rules, and can be removed."""
         if self.op == "tag":
             for tag in self.tags:
                 check_tag(tag)

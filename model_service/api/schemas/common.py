@@ -1,4 +1,4 @@
-"""What every resource's requests and answers are made of."""
+"""Types and base classes shared by the requests and responses of all resources."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ MAX_OBJECT_BYTES = 128 * 1024
 
 
 def check_object(value: dict[str, Any]) -> dict[str, Any]:
-    """A free object of a body, most of which ``request_body`` has checked.
+    """Check a free object of a body. ``request_body`` has already checked that it can be stored.
 
     Raises:
         ValueError: nested too deep, a key that MongoDB reads as a reference, or larger than MAX_OBJECT_BYTES.
@@ -51,7 +51,7 @@ def _check_keys(value: Any, deepest: int) -> None:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
     if isinstance(value, dict):
         for key in value:
-            if key.startswith("$"):  # $ref would come back as a reference
+            if key.startswith("$"):  # MongoDB would read $ref as a reference
                 raise ValueError(f"the key {key[:40]!r} starts with '$'")
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
@@ -62,21 +62,21 @@ _NUMBER = re.compile(r"[-+]?[0-9.]+")
 
 
 def _split(value: Any) -> Any:
-    """``tags=a, b`` and ``tags=a&tags=b`` alike; what names nothing is no filter."""
+    """Split ``tags=a, b`` and ``tags=a&tags=b`` in the same way; None if the text has no item."""
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        return value  # no such list: its type says so
+        return value  # the validation of the type reports it
     return [part for text in value for one in text.split(",") if (part := one.strip())] or None
 
 
 def _no_number(value: Any) -> Any:
-    """RFC 3339 alone: a number would be seconds or milliseconds, by its size."""
+    """Reject numbers, which pydantic would read as seconds or milliseconds depending on their size."""
     if isinstance(value, (int, float)) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
         raise ValueError("a time in RFC 3339, like 2026-11-29T12:00:00Z")
     return value
 
 
 def _stored(moment: datetime) -> datetime:
-    """UTC, to the millisecond: as the database keeps it."""
+    """Convert a time to UTC and milliseconds, the precision of the database."""
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:
@@ -88,7 +88,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_s
 
 
 class _NotNull:
-    """A field that may be left out and may not be null; the OpenAPI document says so."""
+    """A field that may be left out but may not be null, also in the OpenAPI document."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return no_info_after_validator_function(self._check, handler(source))
@@ -106,7 +106,7 @@ class _NotNull:
 
 
 def without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema without the choice of null."""
+    """Remove null from the choices of a JSON schema."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     if len(choices) == len(schema.get("anyOf", ())):
         return schema
@@ -120,11 +120,11 @@ NotNull = _NotNull()
 
 
 def documented(regex: str) -> Any:
-    """A pattern for the OpenAPI document alone: the service checks it with an error of its own."""
+    """A pattern for the OpenAPI document only: the service checks it and has its own error."""
     return Field(json_schema_extra={"pattern": regex})
 
 
-# Of a reference without its scheme; as in services.references.
+# The name in a reference, without its scheme; as in ``services.common.references``.
 _NAME = r"([A-Za-z0-9][A-Za-z0-9_.\-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}"
 _ID = r"[0-9a-fA-F]{24}"
 _VERSION = r"v?(0|[1-9][0-9]{0,11})(\.(0|[1-9][0-9]{0,5}))?"
@@ -136,7 +136,7 @@ DatasetReference = Annotated[
     str,
     documented(rf"^(datasets:/)?({_ID}|{_NAME}(/latest|/{_VERSION}))$"),
 ]
-# Empty text names nothing, as null.
+# Empty text means no reference, like null.
 OptionalModelReference = Annotated[
     str, documented(rf"^((models:/)?({_ID}|{_NAME}(@[A-Za-z0-9_.\-]{{1,64}}|/latest|/{_VERSION})))?$")
 ]
@@ -173,12 +173,12 @@ def check_tag(tag: str) -> str:
 
 
 Tag = Annotated[Text, AfterValidator(check_tag), documented(r"^[^,\u0000]*[^,\s\u0000][^,\u0000]*$")]
-# Each tag once, in the order in which they were sent.
+# Duplicate tags are removed; the order stays.
 Tags = Annotated[list[Tag], Field(max_length=100), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
 Separated = Annotated[Annotated[list[Text], Field(max_length=20)] | None, BeforeValidator(_split)]
 Confirmed = Annotated[Annotated[list[Text], Field(max_length=300)] | None, BeforeValidator(_split)]
 JSONObject = dict[str, Any]
-# ``Body`` strips the text of its fields, and would strip the keys of a free object too.
+# ``Body`` strips text, but the keys of a free object must not change.
 _Key = Annotated[str, StringConstraints(strip_whitespace=False)]
 # ``api.operations.document`` describes its keys and values.
 Storable = Annotated[
@@ -193,13 +193,13 @@ Storable = Annotated[
         }
     ),
 ]
-# Ids are text in every answer, whatever the database keeps.
+# Ids are text in every response; the database has other types.
 Id = Annotated[str, BeforeValidator(str)]
 OptionalId = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]
 
 
 def _take_only_numbers(schema: Any) -> None:
-    """Have each boolean and number in a core schema take only JSON's own: no text, no true for 1."""
+    """Make booleans and numbers in a core schema strict: text is not a number, and true is not 1."""
     parts = schema.values() if isinstance(schema, dict) else schema
     for part in list(parts):
         if isinstance(part, dict | list):
@@ -222,7 +222,7 @@ def _a_number(value: Any) -> Any:
 
 
 class Body(BaseModel):
-    """A request's JSON. An unknown field is a mistake that we name rather than ignore."""
+    """Base class of JSON request bodies. Unknown fields are an error."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -252,7 +252,7 @@ class Body(BaseModel):
 
 
 def unknown_field(schema: str, where: Sequence[int | str]) -> str:
-    """What to say of a field that the schema does not have; it lists those that it has, at the top level.
+    """Return the error message for an unknown field; at the top level it lists the known fields.
 
     Args:
         schema: the name of the class of the body or query.
@@ -278,7 +278,7 @@ class Query(BaseModel):
     @classmethod
     @cache
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """flask-openapi3 asks for this on every request; making it costs a millisecond."""
+        """Cache the schema: flask-openapi3 reads it on every request, and building it takes a millisecond."""
         return super().model_json_schema(*args, **kwargs)
 
 
@@ -291,7 +291,7 @@ class Paged(Limited):
 
 
 class Answer(BaseModel):
-    """Read from a stored document: ``_id`` becomes ``id``, what is not named here stays inside."""
+    """Base class of responses built from a stored document. ``_id`` becomes ``id``."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 

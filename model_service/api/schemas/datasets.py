@@ -65,7 +65,7 @@ class NewDataset(DatasetFields):
 
 
 class DatasetChanges(DatasetFields):
-    """Only the fields that are sent change: the defaults here are never stored."""
+    """Only fields that are sent change; the defaults here are never stored."""
 
 
 class DatasetQuery(Paged):

@@ -1,4 +1,4 @@
-"""Deployments: what is asked of them, and what they are."""
+"""Requests and responses of deployments."""
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -52,7 +52,7 @@ Header = Annotated[
 ]
 
 
-# The service refuses the other types with an error of its own.
+# The service rejects all other types with its own error.
 Offered = Annotated[DeploymentType, WithJsonSchema({"type": "string", "enum": list(OFFERED)})]
 
 
@@ -60,7 +60,7 @@ class DeploymentPath(BaseModel):
     deployment_id: str
 
 
-# The design documents of the service use two sets of names for the same fields.
+# The service's design documents use two names for some fields; both are accepted.
 _SCALING_NAMES = {
     "min": "min_replicas",
     "max": "max_replicas",
@@ -69,7 +69,7 @@ _SCALING_NAMES = {
 
 
 class AutoScaling(Body):
-    """What is not sent stays; at first 1 to 1, at 70 percent. Also: min, max, target_cpu_utilization."""
+    """Unsent fields do not change. Defaults: 1, 1, 70. Aliases: min, max, target_cpu_utilization."""
 
     OTHER_NAMES = _SCALING_NAMES
 
@@ -82,7 +82,7 @@ class AutoScaling(Body):
 
 
 class Batching(Body):
-    """What is not sent stays; at first 16 and 0."""
+    """Fields that are not sent do not change. Defaults: 16 and 0."""
 
     max_batch_size: Annotated[int | None, NotNull] = Field(
         None, ge=1, le=1024, description="the most requests in one run; 1: no batching"
@@ -93,7 +93,7 @@ class Batching(Body):
 
 
 class DeploymentConfig(Body):
-    """What is not sent stays, or is as by default."""
+    """Fields that are not sent do not change; in a new deployment they have their defaults."""
 
     gpu_enabled: Annotated[bool | None, NotNull] = None
     replicas: Annotated[Replicas | None, NotNull] = Field(
@@ -120,7 +120,7 @@ class DeploymentConfig(Body):
 
     @model_validator(mode="after")
     def _place_replicas(self) -> Self:
-        """Raises: ValueError: ``replicas`` and another ``initial_replicas``."""
+        """Raises: ValueError: ``replicas`` and ``initial_replicas`` differ."""
         if self.replicas is None:
             return self
         scaling = self.auto_scaling
@@ -154,7 +154,7 @@ class ShadowTraffic(Body):
 
 
 class RollbackRule(Body):
-    """When the revision before is taken up again by itself."""
+    """The rule for an automatic rollback to the previous revision."""
 
     max_error_rate: float | None = Field(None, ge=0, lt=1)
     max_p95_ms: float | None = Field(None, gt=0)
@@ -165,7 +165,7 @@ class RollbackRule(Body):
 
 
 class DeploymentFields(Body):
-    """Exactly one of export_job_id, traffic, models and ensemble says what is deployed."""
+    """Exactly one of export_job_id, traffic, models and ensemble is required."""
 
     OTHER_NAMES: ClassVar = {"deployment_config": "config"}
 
@@ -183,7 +183,7 @@ class DeploymentFields(Body):
     override_verification: bool = Field(False, description="administrators only; recorded in the history")
 
     def fields(self) -> dict[str, Any]:
-        """What was sent; of the parts that are replaced as a whole, with their defaults."""
+        """Return the fields that were sent. Parts that are replaced as a whole include their defaults."""
         sent = self.model_dump(exclude_unset=True)
         whole = self.model_dump(include={"traffic", "ensemble", "rollback", "shadow"})
         return sent | {part: value for part, value in whole.items() if part in sent}
@@ -196,7 +196,7 @@ class NewDeployment(DeploymentFields):
     @model_validator(mode="before")
     @classmethod
     def _leave_config_of_other_types(cls, data: Any) -> Any:
-        """DeploymentConfig is of a platform endpoint; the service refuses the types that are not offered."""
+        """Check the configuration of a platform endpoint; the service rejects other types."""
         kind = data.get("deployment_type") if isinstance(data, dict) else None
         if kind is None or kind == DeploymentType.PLATFORM_ENDPOINT:
             return data
@@ -204,14 +204,14 @@ class NewDeployment(DeploymentFields):
 
 
 class DeploymentPatch(DeploymentFields):
-    """What is not sent stays; ``config`` is merged deeply, null clears what may be empty."""
+    """Fields that are not sent do not change; ``config`` is merged deeply, null clears optional fields."""
 
     name: Annotated[DisplayName | None, NotNull] = None
     deployment_type: Annotated[Offered | None, NotNull] = None
 
 
 class Scaling(Body):
-    """Either ``replicas``, or what of the others is to change. Also: min, max, target_cpu_utilization."""
+    """Either ``replicas`` or some of the others. Aliases: min, max, target_cpu_utilization."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
     OTHER_NAMES = _SCALING_NAMES

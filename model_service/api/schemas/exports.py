@@ -25,7 +25,7 @@ class JobPath(BaseModel):
     job_id: UuidText
 
 
-# Parts of the request that the design documents also show inside export_config.
+# Fields that the design documents also show inside export_config.
 _IN_CONFIG = {
     "format": "export_format",
     "optimization": "optimization_config",
@@ -34,7 +34,7 @@ _IN_CONFIG = {
 
 
 class NewExport(Body):
-    """Also: format, optimization and validation, here or inside export_config."""
+    """Aliases, here or inside export_config: format, optimization and validation."""
 
     OTHER_NAMES = _IN_CONFIG
 
@@ -50,7 +50,7 @@ class NewExport(Body):
     @model_validator(mode="before")
     @classmethod
     def _lift_from_config(cls, data: Any) -> Any:
-        """Raises: ValueError: ``export_config`` and the field beside it differ."""
+        """Raises: ValueError: a field and its copy in ``export_config`` differ."""
         config = data.get("export_config") if isinstance(data, dict) else None
         if not isinstance(config, dict) or not _IN_CONFIG.keys() & config.keys():
             return data
@@ -79,7 +79,7 @@ class ExportQuery(Paged):
 
 
 class ExportsOfQuery(Paged):
-    """Of one model or one training job, whose default ``is_default`` asks for."""
+    """Filters for the exports of one model or training job. ``is_default`` selects its default export."""
 
     status: ExportStatus | None = None
     export_format: str | None = Field(None, max_length=40)
@@ -133,10 +133,10 @@ class ExportJob(Answer):
     outputs: list[JSONObject] | None = None
     batch: JSONObject | None = Field(
         None,
-        description="dynamic, size, and independent_rows: whether the outputs of a row depend on that row only",
+        description="dynamic, size, and independent_rows: whether a row's outputs depend only on that row",
     )
     table: JSONObject | None = Field(
-        None, description="for an estimator fitted on a data frame: its columns, in the input's order"
+        None, description="for an estimator fitted on a data frame: its columns in the input's order"
     )
     performance: JSONObject | None = None
     environment: JSONObject | None = None

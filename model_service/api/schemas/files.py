@@ -1,4 +1,4 @@
-"""The files of a model version: at paths, by signed URLs, in parts."""
+"""Files of a model version: files by path, signed URLs, uploads in parts."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ from model_service.services.files.names import EXTENSIONS, OCTET_STREAM
 from model_service.states import UploadState
 
 MAX_SIGNED_S = 7 * 24 * 3600
-# As services.file_names checks them.
+# The same rules as in ``services.files.names``.
 _SEGMENT = r"(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffd]+"
 PathText = Annotated[
     str,
@@ -114,7 +114,7 @@ class DeletedFilePath(ModelPath):
 
 
 class DeletedFile(BaseModel):
-    """``replaced_by`` is the checksum of the file that took its place; null where it was deleted."""
+    """``replaced_by`` is the checksum of the file that replaced this one; null if it was deleted."""
 
     id: Id
     path: str
@@ -161,7 +161,7 @@ class SignedURL(BaseModel):
 
 
 class NewUpload(Body):
-    """``path`` puts the file there; ``filename`` makes it the model's file, as /upload does."""
+    """``path`` is the path of the file; ``filename`` instead makes it the primary file, as /upload does."""
 
     path: PathText | None = Field(None, max_length=1024)
     filename: str | None = Field(None, max_length=1024)
@@ -212,7 +212,7 @@ class MissingPart(BaseModel):
 
 
 class Upload(BaseModel):
-    """``received`` and ``missing`` are in the order of the file."""
+    """``received`` and ``missing`` are sorted by part number."""
 
     upload_id: Id
     model_id: Id

@@ -60,13 +60,13 @@ class NewModel(ModelFields):
 
 
 class ModelChanges(ModelFields):
-    """Only the fields that are sent change: the defaults here are never stored."""
+    """Only fields that are sent change; the defaults here are never stored."""
 
     algorithm: Text = ""
 
 
 class NewVersion(ModelChanges):
-    """What differs from the version it is made from; what is not sent is as it is there."""
+    """Changes against the parent version; fields that are not sent are copied from it."""
 
     version: VersionText | None = Field(
         None, max_length=20, description="for example 'v1.0'; by default the next minor version"

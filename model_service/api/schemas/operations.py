@@ -29,7 +29,7 @@ class Alive(BaseModel):
 
 
 class HealthMetrics(BaseModel):
-    """None while MongoDB does not answer."""
+    """The values are null while MongoDB is unreachable."""
 
     total_models: int | None
     active_models: int | None
@@ -54,7 +54,7 @@ class ModelHost(BaseModel):
 
 
 class InferenceServer(BaseModel):
-    """One process of it."""
+    """One process of the inference server."""
 
     name: str
     last_seen: datetime

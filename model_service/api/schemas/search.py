@@ -1,4 +1,4 @@
-"""What a list of model versions is asked for, and how it is answered."""
+"""Parameters and responses of the lists of model versions."""
 
 import math
 
@@ -25,7 +25,7 @@ _NOT_FILTERS = {"page", "limit", "sort", "cursor", "total", "min_accuracy"}
 
 
 class ModelQuery(Paged):
-    """The filters, all of which must hold. Beyond these, ``min_NAME`` and ``max_NAME`` bound any metric."""
+    """Filters, which must all match. In addition, ``min_NAME`` and ``max_NAME`` bound any metric."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -66,7 +66,7 @@ class ModelQuery(Paged):
     total: bool | None = Field(None, description="return the total count; by default only on numbered pages")
 
     def search(self, limit: int) -> Search:
-        """Raises: InvalidField: an unknown parameter, or a bound that is no number."""
+        """Raises: InvalidField: an unknown parameter, or a bound that is not a number."""
         filters = {
             name: value
             for name in type(self).model_fields

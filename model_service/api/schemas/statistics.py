@@ -1,4 +1,4 @@
-"""Statistics. Two forms of them exist; each answer holds both."""
+"""Statistics. Two forms of the fields exist; each response contains both."""
 
 import datetime
 from typing import Annotated
@@ -98,7 +98,7 @@ class ModelList(BaseModel):
 
 
 def size_text(size_bytes: float) -> str:
-    """``2.3 GB``: for a person; a GB is 10^9 bytes."""
+    """Return a size as text, such as ``2.3 GB``; a GB is 10^9 bytes."""
     power = 0
     while round(size_bytes, 1) >= 1000 and power < len(_UNITS) - 1:
         size_bytes /= 1000

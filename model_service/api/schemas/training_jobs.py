@@ -34,7 +34,7 @@ class UsedDataset(Body):
 
 
 class Code(Body):
-    """Where the code of the run is."""
+    """The source code of the run."""
 
     repository: str | None = Field(None, max_length=2000, description="the URL of the repository")
     commit: Text | None = None
@@ -65,7 +65,7 @@ class NewTrainingJob(TrainingFields):
 
 
 class TrainingChanges(TrainingFields):
-    """Only the fields that are sent change: the defaults here are never stored."""
+    """Only fields that are sent change; the defaults here are never stored."""
 
     algorithm: Text | None = None
 

@@ -19,7 +19,7 @@ class UsageQuery(Query):
 
 
 class Latency(BaseModel):
-    """Of whole requests at the server, read from a histogram; null where there was none."""
+    """Latency of whole requests in the server, from a histogram; null without requests."""
 
     p50: float | None
     p95: float | None
@@ -60,7 +60,7 @@ class UsageOfInterval(Counted):
 
 
 class QuotaOfOwner(BaseModel, from_attributes=True):
-    """Of all deployments of the owner together. A limit that is null is none."""
+    """Quota of all deployments of the owner together. A null limit means no limit."""
 
     tier: Tier | None
     requests_per_month: int | None
