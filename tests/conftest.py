@@ -16,12 +16,11 @@ from model_service.storage.common.db import Database
 from model_service.storage.migrations import prepare
 from tests import plans
 
-
 LARGE_TIMEOUT_S = 2 * 3600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The limit of ``pyproject.toml`` is for the tests that run by default; the suites run for half an hour."""
+    """Give large tests a longer time limit than ``pyproject.toml`` gives: the suites run for half an hour."""
     for item in items:
         if item.get_closest_marker("large") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LARGE_TIMEOUT_S))

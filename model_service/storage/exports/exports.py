@@ -258,7 +258,7 @@ class Exports:
         """Return the job to waiting.
 
         Args:
-            failed: the line for the job's log on an attempt that failed. None: an orderly stop, whose attempt does
+            failed: the line for the job's log on a failed attempt. None: an orderly stop, whose attempt does
                 not count.
         """
         change = {"$inc": {"attempts": -1}} if failed is None else logged(failed)

@@ -119,7 +119,9 @@ def test_a_csv_file_is_sent_as_it_is(script: Scripted, ask: Ask, tmp_path: Path)
     assert script.requests[0].body == file.read_bytes()
 
 
-@pytest.mark.parametrize(("key", "advice"), [("pk_wrong", "not valid for this deployment"), ("", "keys create")])
+@pytest.mark.parametrize(
+    ("key", "advice"), [("pk_wrong", "not valid for this deployment"), ("", "keys create")]
+)
 def test_a_wrong_key_and_none_are_told_apart(script: Scripted, ask: Ask, key: str, advice: str) -> None:
     script.steps = [says(401, "Wrong key.")]
     done = ask(f"{script.url}/v1/infer/d1", "-", given=b"[[1]]", MODEL_SERVICE_DEPLOYMENT_KEY=key)
