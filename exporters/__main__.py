@@ -20,7 +20,7 @@ from .errors import ExportError, InvalidSource, PackageCorrupt, UnsupportedOptio
 from .request import ExportRequest, ExportResult
 from .sandbox import landlock, limits
 
-_NOT_ASKED = "open: not asked for"
+_NOT_REQUESTED = "open: not asked for"
 _BAR_WIDTH = 30
 _CHILD = "MODEL_SERVICE_CONVERTING"  # set in the child process of ``convert``
 
@@ -103,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    network = limits.isolate_network() if arguments.isolate_network else _NOT_ASKED
-    files = landlock.confine_to(arguments.confine) if arguments.confine else _NOT_ASKED
+    network = limits.isolate_network() if arguments.isolate_network else _NOT_REQUESTED
+    files = landlock.confine_to(arguments.confine) if arguments.confine else _NOT_REQUESTED
     limits.die_with_parent()
     events = Events()
     try:

@@ -53,17 +53,17 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
     scratch.mkdir(parents=True)
     try:
         with _frameworks_unscanned():
-            attempt, source, asked, request = _convert(request, scratch, steps, progress)
+            attempt, source, all_cases, request = _convert(request, scratch, steps, progress)
         performance: dict[str, Any] = {}
         if attempt.runner is not None and attempt.fidelity["verdict"] != FAILED:
             with _timed(steps, "measure"):
                 progress("measure", 80.0, "Measuring the artefact")
-                performance = measure.measure(attempt.runner, asked, attempt.artefact.details)
+                performance = measure.measure(attempt.runner, all_cases, attempt.artefact.details)
         with _timed(steps, "package"):
             progress("package", 90.0, "Writing the package")
             if _ignored_processor(source, request):
                 progress("package", 90.0, f"Not applied: {PROCESSOR} of the checkpoint; see README.md")
-            base = golden.choose(asked, source.labels, attempt.artefact.precision)
+            base = golden.choose(all_cases, source.labels, attempt.artefact.precision)
             _write_package(request, folder, source, attempt, base, performance)
             shutil.rmtree(scratch)
             manifest = package.write_manifest(folder)
@@ -124,14 +124,14 @@ def _convert(
     with _timed(steps, "reference"):
         progress("reference", 20.0, "Running the source model")
         plan = cases.examine(source)
-        source, asked = plan.source, plan.cases
-        request = embed.name_classes(request, source, asked[0])
-        embed.check_outputs(request, asked[0])
+        source, all_cases = plan.source, plan.cases
+        request = embed.name_classes(request, source, all_cases[0])
+        embed.check_outputs(request, all_cases[0])
     with _timed(steps, "convert"):
         possible = conversions.of_routes(routes, source, options)
-        attempt = _best(request.format, possible, source, asked, scratch, progress)
+        attempt = _best(request.format, possible, source, all_cases, scratch, progress)
         attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
-    return attempt, source, asked, request
+    return attempt, source, all_cases, request
 
 
 def _as_declared(request: ExportRequest, source: Source, options: Mapping[str, Any]) -> ExportRequest:
@@ -151,7 +151,7 @@ def _best(
     format_name: str,
     possible: list[conversions.Conversion],
     source: Source,
-    asked: list[Case],
+    all_cases: list[Case],
     scratch: Path,
     progress: Progress,
 ) -> _Attempt:
@@ -165,7 +165,7 @@ def _best(
         folder = scratch / conversion.name
         folder.mkdir()
         try:
-            artefact = conversion.convert(asked[0], folder)
+            artefact = conversion.convert(all_cases[0], folder)
             runner, why_not = _open(format_name, folder / artefact.files[0])
         except ConversionFailed as exc:
             failure = failure or exc
@@ -173,9 +173,9 @@ def _best(
             continue
         progress("verify", percent + 15.0, "Comparing the artefact with its source")
         if runner is None:
-            fidelity = _without_running(source, asked, artefact, folder, why_not)
+            fidelity = _without_running(source, all_cases, artefact, folder, why_not)
         else:
-            fidelity = _compare(source, asked, artefact, runner)
+            fidelity = _compare(source, all_cases, artefact, runner)
         tried.append({"converter": conversion.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         if source.coverage:
@@ -185,33 +185,41 @@ def _best(
             return attempt
         first = first or attempt
     if first is not None:
-        return _with_failure(first, format_name, source, asked)
+        return _with_failure(first, format_name, source, all_cases)
     if failure is None:
         raise ConversionFailed("No converter supports this model.")
     failure.details["converters_tried"] = tried
     raise failure
 
 
-def _with_failure(attempt: _Attempt, format_name: str, source: Source, asked: list[Case]) -> _Attempt:
+def _with_failure(attempt: _Attempt, format_name: str, source: Source, all_cases: list[Case]) -> _Attempt:
     """Add ``failure`` to fidelity.json: the smallest input on which the artefact is wrong."""
     runner, artefact = attempt.runner, attempt.artefact
     if runner is None:  # its stand-in was compared
         runner, _ = _open(artefact.stand_in or format_name, attempt.folder / artefact.files[0])
     if runner is not None:
         attempt.fidelity["failure"] = refusal.describe(
-            source, asked, format_name, artefact, runner, attempt.fidelity
+            source, all_cases, format_name, artefact, runner, attempt.fidelity
         )
     return attempt
 
 
-def _compare(source: Source, asked: list[Case], artefact: Artefact, runner: runners.Runner) -> dict[str, Any]:
+def _compare(
+    source: Source, all_cases: list[Case], artefact: Artefact, runner: runners.Runner
+) -> dict[str, Any]:
     return verify.compare(
-        asked, runner.predict, artefact.precision, source.labels, source.derived, source.run_by, source.units
+        all_cases,
+        runner.predict,
+        artefact.precision,
+        source.labels,
+        source.derived,
+        source.run_by,
+        source.units,
     )
 
 
 def _without_running(
-    source: Source, asked: list[Case], artefact: Artefact, folder: Path, why_not: str
+    source: Source, all_cases: list[Case], artefact: Artefact, folder: Path, why_not: str
 ) -> dict[str, Any]:
     """Return the fidelity report of an artefact that does not run here.
 
@@ -223,7 +231,7 @@ def _without_running(
     runner, why_not_even = _open(artefact.stand_in, folder / artefact.files[0])
     if runner is None:
         raise ConversionFailed(f"The {artefact.stand_in} inside cannot run here either: {why_not_even}")
-    proof = _compare(source, asked, artefact, runner)
+    proof = _compare(source, all_cases, artefact, runner)
     if proof["verdict"] == FAILED:
         return proof
     return fidelity | {"stand_in": {"format": artefact.stand_in, **proof}}

@@ -69,17 +69,17 @@ def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> 
         UnsupportedOption: no such format, or no conversion to it from this family.
         MissingDependency: no conversion's toolchain can be imported.
     """
-    ways = _ways(name, family)
-    if not ways:
+    paths = _paths(name, family)
+    if not paths:
         raise UnsupportedOption(
             f"This kind of model cannot be converted to {name}; that format supports "
             f"{', '.join(kinds(name))}.",
             allowed=kinds(name),
             option="format",
         )
-    possible = [way for way in ways if not _missing(_needed(way, options))]
+    possible = [path for path in paths if not _missing(_needed(path, options))]
     if not possible:
-        raise MissingDependency(_advice(ways[0], _missing(_needed(ways[0], options))), format=name)
+        raise MissingDependency(_advice(paths[0], _missing(_needed(paths[0], options))), format=name)
     return possible
 
 
@@ -94,7 +94,7 @@ def presented(route: tuple[Exporter, ...], source: Source, options: Mapping[str,
 
 def kinds(name: str) -> list[str]:
     """Return the kinds of checkpoints that can be converted to a format."""
-    return [kind for kind, family in FAMILIES.items() if _ways(name, family)]
+    return [kind for kind, family in FAMILIES.items() if _paths(name, family)]
 
 
 def why_unavailable(
@@ -105,9 +105,9 @@ def why_unavailable(
     ``found``: the result of ``imports.failures`` for ``modules()``; None: import them into this process.
     """
     families = dict.fromkeys(FAMILIES.values()) if family is None else [family]
-    ways = [way for one in families for way in _ways(name, one)]
-    missing = [_missing(_needed(way), found) for way in ways]
-    return None if not all(missing) else _advice(ways[0], missing[0]) if ways else None
+    paths = [path for one in families for path in _paths(name, one)]
+    missing = [_missing(_needed(path), found) for path in paths]
+    return None if not all(missing) else _advice(paths[0], missing[0]) if paths else None
 
 
 def why_not_loaded(library: str, found: Mapping[str, str | None] | None = None) -> str | None:
@@ -124,7 +124,7 @@ def modules() -> list[str]:
 
 def steps(name: str, family: str) -> int:
     """Return the smallest number of steps to a format from such sources; 0: it cannot be converted."""
-    return min(map(len, _ways(name, family)), default=0)
+    return min(map(len, _paths(name, family)), default=0)
 
 
 def requirements(name: str) -> list[str]:
@@ -132,20 +132,20 @@ def requirements(name: str) -> list[str]:
     return sorted({module for exporter in _find(name).values() for module in exporter.modules})
 
 
-def _ways(name: str, family: str) -> list[tuple[Exporter, ...]]:
+def _paths(name: str, family: str) -> list[tuple[Exporter, ...]]:
     formats = load(_MODULES)
     ends = _find(name)
-    ways: list[tuple[Exporter, ...]] = [(ends[family],)] if family in ends else []
+    paths: list[tuple[Exporter, ...]] = [(ends[family],)] if family in ends else []
     to_onnx = formats[ONNX].get(family)
     by_onnx = ONNX in ends and name != ONNX and family not in (ONNX, *ends[ONNX].not_of)
     if by_onnx and to_onnx is not None:
-        ways.append((to_onnx, ends[ONNX]))
-    return ways
+        paths.append((to_onnx, ends[ONNX]))
+    return paths
 
 
-def _needed(way: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    last = way[-1]
-    needed = [module for exporter in way[:-1] for module in exporter.modules]
+def _needed(path: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    last = path[-1]
+    needed = [module for exporter in path[:-1] for module in exporter.modules]
     needed += last.modules if options is None else last.requires(options)
     return tuple(dict.fromkeys(needed))
 
@@ -156,8 +156,8 @@ def _missing(modules: Iterable[str], found: Mapping[str, str | None] | None = No
     return {module: reason for module, reason in reasons.items() if reason is not None}
 
 
-def _advice(way: tuple[Exporter, ...], missing: Mapping[str, str]) -> str:
-    last = way[-1]
+def _advice(path: tuple[Exporter, ...], missing: Mapping[str, str]) -> str:
+    last = path[-1]
     return _what_is_wrong(last.specification.name, missing, last.advice)
 
 

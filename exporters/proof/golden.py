@@ -24,7 +24,7 @@ from ..runners import Runner
 from .verify import best_classes, compare_outputs
 
 
-def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str | None = None) -> Case:
+def choose(all_cases: Sequence[Case], labels: Mapping[str, Labels], precision: str | None = None) -> Case:
     """Return the base case; if its labels are ambiguous, the rows of another case whose labels are not.
 
     A label is ambiguous if two classes score the same within the tolerance. The result has as many rows as
@@ -33,12 +33,12 @@ def choose(asked: Sequence[Case], labels: Mapping[str, Labels], precision: str |
     Raises:
         ConversionFailed: there is no such row.
     """
-    base = asked[0]
+    base = all_cases[0]
     if not labels:
         return base
     wanted = _rows(base)
     most: Case | None = None
-    for case in asked:
+    for case in all_cases:
         several = [
             best_classes(case.expected[one.scores], precision).sum(axis=1) > 1 for one in labels.values()
         ]

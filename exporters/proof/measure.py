@@ -16,13 +16,13 @@ _CALLS = 11
 _DURATION_S = 0.3
 
 
-def measure(runner: runners.Runner, asked: Sequence[Case], details: Mapping[str, Any]) -> dict[str, Any]:
+def measure(runner: runners.Runner, all_cases: Sequence[Case], details: Mapping[str, Any]) -> dict[str, Any]:
     """Measure the latency of the smallest compared batch, on one core, or for a TensorRT engine on its GPU.
 
     Args:
         details: the artefact's details; ``gpu`` names the graphics processor that it runs on.
     """
-    with_rows = [case for case in asked if case.kind != EMPTY]
+    with_rows = [case for case in all_cases if case.kind != EMPTY]
     smallest = min(with_rows, key=lambda case: sum(array.size for array in case.inputs.values()))
     batch = next((array.shape[0] for array in smallest.inputs.values() if array.ndim), 1)
     runner.predict(smallest.inputs)

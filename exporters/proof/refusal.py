@@ -22,7 +22,7 @@ _ADVICE = {
 
 def describe(
     source: Source,
-    asked: Sequence[Case],
+    all_cases: Sequence[Case],
     format_name: str,
     artefact: Artefact,
     runner: Runner,
@@ -30,10 +30,12 @@ def describe(
 ) -> dict[str, Any]:
     """Return the first failing case as JSON, with the smallest failing input and a ``message``."""
     case, report = next(
-        (case, report) for case, report in zip(asked, fidelity["cases"], strict=True) if not report["passed"]
+        (case, report)
+        for case, report in zip(all_cases, fidelity["cases"], strict=True)
+        if not report["passed"]
     )
     name = next((name for name, output in report["outputs"].items() if not output["passed"]), None)
-    usual = verify.usual(asked, source.units)
+    usual = verify.usual(all_cases, source.units)
 
     def check(expected: Any, actual: Any) -> str | None:
         found = verify.compare_outputs(

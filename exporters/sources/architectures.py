@@ -156,7 +156,7 @@ def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[
             f"{refused[0][:80]} cannot be set for a model of timm; only {', '.join(allowed)} can.", allowed
         )
     configuration = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
-    arguments = {**_told_by(weights, configuration), **architecture.arguments}
+    arguments = {**_arguments_of(weights, configuration), **architecture.arguments}
     module = _make(
         f"timm's {name}", lambda: timm.create_model(name, pretrained=False, exportable=True, **arguments)
     )
@@ -173,7 +173,7 @@ def _timm(architecture: Architecture, weights: dict[str, Any], options: Mapping[
     )
 
 
-def _told_by(weights: Mapping[str, Any], configuration: Any) -> dict[str, Any]:
+def _arguments_of(weights: Mapping[str, Any], configuration: Any) -> dict[str, Any]:
     """Return ``num_classes`` and ``in_chans``, from the shapes of the last and the first layer."""
     found: dict[str, Any] = {}
     last, first = (

@@ -36,7 +36,7 @@ def application() -> object:
 def main() -> int:
     try:
         settings = read_settings()
-        if development.is_wanted():
+        if development.is_enabled():
             settings = development.for_development(settings)
         configure_logging(settings)
         with counting_together() if settings.api_workers > 1 else nullcontext():
@@ -64,7 +64,7 @@ def _serve(settings: Settings) -> None:
         require_free(settings.host, settings.port, patience_s=_PATIENCE_S)
     except OSError as exc:
         raise SettingsError(f"HOST={settings.host} PORT={settings.port} {explain(exc)}") from None
-    if development.is_wanted():
+    if development.is_enabled():
         return development.serve(settings)
     return serve(
         "model_service.api.__main__:application",

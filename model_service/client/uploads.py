@@ -23,7 +23,7 @@ from model_service.client.types import FileMetadata
 
 PARTS_FROM_BYTES = 64 * 1024 * 1024
 # A smaller file is sent without a check: requesting its digest takes as long.
-ASK_FROM_BYTES = 256 * 1024
+COMPARE_FIRST_BYTES = 256 * 1024
 # Hashing less takes too little time for a progress bar.
 _SHOWN_FROM_BYTES = 64 * 1024 * 1024
 
@@ -52,7 +52,7 @@ class Uploads:
             if source.size_bytes == 0:
                 raise InvalidArgument(f"{source.name} is empty: nothing was sent.")
             digest = hashed(source, self.bar)
-            present = self._own_file() if source.size_bytes >= ASK_FROM_BYTES else None
+            present = self._own_file() if source.size_bytes >= COMPARE_FIRST_BYTES else None
             if present is not None and present.filename == source.name and _same(present, digest):
                 return present
             if self.in_parts and source.size_bytes > PARTS_FROM_BYTES:
@@ -70,7 +70,7 @@ class Uploads:
         with opened(source, None) as opened_source:
             place = path or opened_source.name
             digest = hashed(opened_source, self.bar)
-            if opened_source.size_bytes >= ASK_FROM_BYTES:
+            if opened_source.size_bytes >= COMPARE_FIRST_BYTES:
                 present = self._own_file() if primary else self.files().get(place)
                 if present is not None and present.path == place and _same(present, digest):
                     return present

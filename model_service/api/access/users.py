@@ -66,16 +66,16 @@ def whoami() -> Response:
     Returns the user, the permissions everywhere and per namespace, and the key, if the request was made
     with one.
     """
-    who = actor()
+    caller = actor()
     body = Whoami(
-        name=who.name,
-        permissions=sorted(who.everywhere),
+        name=caller.name,
+        permissions=sorted(caller.everywhere),
         namespaces={
             namespace: sorted(permissions, key=list(Permission).index)
-            for namespace, permissions in sorted(who.in_namespaces.items())
+            for namespace, permissions in sorted(caller.in_namespaces.items())
         },
-        tier=who.tier,
-        key_id=who.key_id,
+        tier=caller.tier,
+        key_id=caller.key_id,
     )
     return answer(body)
 

@@ -29,19 +29,19 @@ def register_auth(app: Flask, settings: Settings) -> None:
     def bind_actor() -> Response | None:
         if (redirected := canonical()) is not None:
             return redirected
-        who = signed_actor()
-        if who is None:
+        caller = signed_actor()
+        if caller is None:
             if is_open(request):
                 return None  # the service itself acts; the response contains no data of users
             if settings.enable_auth:
-                who = _identified(wrong_keys)
+                caller = _identified(wrong_keys)
             else:
                 require_no_other_page(request, settings)
-                who = ANONYMOUS
-            _check(who)
+                caller = ANONYMOUS
+            _check(caller)
         stack = g.acting = ExitStack()
-        stack.enter_context(acting_as(who))
-        structlog.contextvars.bind_contextvars(user=who.name)
+        stack.enter_context(acting_as(caller))
+        structlog.contextvars.bind_contextvars(user=caller.name)
         return None
 
     @app.after_request
@@ -82,32 +82,32 @@ def _identified(wrong_keys: WrongKeys | None) -> Actor:
         raise
 
 
-def _check(who: Actor) -> None:
+def _check(caller: Actor) -> None:
     """Raises: NotPermitted: the actor has the permission in no namespace."""
-    asked = current_policy(request)
-    if asked is None or isinstance(asked.needs, Caller) or asked.needs in who.everywhere:
+    required = current_policy(request)
+    if required is None or isinstance(required.needs, Caller) or required.needs in caller.everywhere:
         return
-    if asked.everywhere or not who.may_somewhere(asked.needs):
+    if required.everywhere or not caller.may_somewhere(required.needs):
         raise NotPermitted(
-            f"{who.name!r} lacks the permission {asked.needs.value!r}. An administrator can grant it.",
-            permission=asked.needs.value,
+            f"{caller.name!r} lacks the permission {required.needs.value!r}. An administrator can grant it.",
+            permission=required.needs.value,
         )
 
 
 class _Acting(Iterator[bytes]):
     """Iterate a response as the actor of its request, because the request context has ended by then."""
 
-    def __init__(self, who: Actor, pieces: Iterable[bytes]) -> None:
-        self._who = who
+    def __init__(self, caller: Actor, pieces: Iterable[bytes]) -> None:
+        self._caller = caller
         self._pieces = pieces
         self._iterator = iter(pieces)
 
     def __next__(self) -> bytes:
-        with acting_as(self._who):
+        with acting_as(self._caller):
             return next(self._iterator)
 
     def close(self) -> None:
         close = getattr(self._pieces, "close", None)
         if close is not None:
-            with acting_as(self._who):
+            with acting_as(self._caller):
                 close()

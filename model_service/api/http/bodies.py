@@ -18,7 +18,7 @@ from io import RawIOBase
 from threading import Lock, Semaphore, Thread
 from typing import Any
 
-from model_service.api.http.request_id import HEADER, sane_id
+from model_service.api.http.request_id import HEADER, valid_id
 from model_service.api.http.transfers import streams
 from model_service.api.schemas.common import Error, ErrorBody
 from model_service.config import WILDCARDS, Settings
@@ -31,7 +31,7 @@ Refusal = tuple[int, Headers, bytes]
 
 _CLOSE = ("Connection", "close")
 _GONE = object()
-_POKE = "POKE"
+_WAKE = "POKE"
 # The largest read. It must arrive at BODY_MIN_RATE as a whole, so a stalled upload is noticed after that
 # time.
 _MOST_READ_BYTES = 256 * 1024
@@ -71,7 +71,7 @@ class Bodies:
 
     def __call__(self, protocol: Any, environ: Environ) -> None:
         if "HTTP_TRANSFER_ENCODING" not in environ and environ.get("CONTENT_LENGTH", "0") == "0":
-            if environ["REQUEST_METHOD"] == _POKE:
+            if environ["REQUEST_METHOD"] == _WAKE:
                 protocol.response_bytes(204, [_CLOSE], b"")
                 return
             with self._without_body:
@@ -120,7 +120,7 @@ class Bodies:
         while True:
             self._cut_late_ones()
             if self.waiting:
-                self._poke()
+                self._wake()
 
     def _cut_late_ones(self) -> None:
         """Abort late bodies one after the other, within _LOOK_S.
@@ -137,14 +137,14 @@ class Bodies:
         if not late:
             time.sleep(_LOOK_S)
 
-    def _poke(self) -> None:
+    def _wake(self) -> None:
         """Send a request to this server, so that granian starts a thread.
 
         granian starts threads when requests arrive, and sometimes one too few. If all threads wait for
         clients, a request would wait until the next one arrives.
         """
         with suppress(OSError), socket.create_connection(self._address, timeout=1) as connection:
-            connection.sendall(f"{_POKE} / HTTP/1.1\r\nHost: {self._address[0]}\r\n\r\n".encode())
+            connection.sendall(f"{_WAKE} / HTTP/1.1\r\nHost: {self._address[0]}\r\n\r\n".encode())
             connection.recv(1)
 
     def _cut(self, body: "Body", *, patient: bool) -> bool:
@@ -277,7 +277,7 @@ class Body(RawIOBase):
 
 
 def _refusal(environ: Environ, error: ModelServiceError) -> Refusal:
-    request_id = sane_id(environ.get("HTTP_X_REQUEST_ID", ""))
+    request_id = valid_id(environ.get("HTTP_X_REQUEST_ID", ""))
     body = ErrorBody(code=error.code, message=error.message, details=error.details)
     content = Error(error=body, request_id=request_id).model_dump_json().encode()
     return error.status, [("Content-Type", "application/json"), (HEADER, request_id)], content

@@ -12,7 +12,7 @@ from model_service.services.common.idempotency import Once
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
-_SANE = re.compile(r"[\x21-\x7e]{1,255}")
+_VALID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def requested_once(*, without: str | None = None) -> Once | None:
@@ -27,7 +27,7 @@ def requested_once(*, without: str | None = None) -> Once | None:
     key = request.headers.get(HEADER)
     if key is None:
         return None
-    if not _SANE.fullmatch(key):
+    if not _VALID.fullmatch(key):
         raise InvalidRequest(f"{HEADER} must be 1 to 255 visible ASCII characters, for example a UUID.")
     fields = request.get_json()
     if isinstance(request, JSONRequest) and request.body_is_absent:

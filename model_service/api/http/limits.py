@@ -74,7 +74,7 @@ def register_limits(app: Flask, settings: Settings, key_prefix: Callable[[], str
         return current_app.handle_user_exception(RateLimited(error.description, wait_s))
 
     @app.after_request
-    def tell(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         window = _window(limiter)
         if window is not None:
             response.headers["X-RateLimit-Limit"] = str(window.amount)
@@ -114,10 +114,10 @@ def _budget() -> tuple[str, str]:
     return "bytes", _caller()
 
 
-def _tolerant(ask: Callable[[], T], otherwise: T) -> T:
+def _tolerant(call: Callable[[], T], otherwise: T) -> T:
     """Return the result of a call to Redis, or ``otherwise`` while Redis is unavailable."""
     try:
-        return ask()
+        return call()
     except RedisError:
         return otherwise
 
@@ -158,13 +158,13 @@ def _storage(settings: Settings) -> str:
 
 def _caller() -> str:
     """Return whose requests are counted together: a key's, a user's, or otherwise an address's."""
-    who = actor()
-    if _class() == "login" or is_open(request) or who.name in _NOBODY:
+    caller = actor()
+    if _class() == "login" or is_open(request) or caller.name in _SHARED_NAMES:
         return f"address:{request.remote_addr}"
-    return f"key:{who.key_id}" if who.key_id else f"user:{who.name}"
+    return f"key:{caller.key_id}" if caller.key_id else f"user:{caller.name}"
 
 
-_NOBODY = frozenset({"anonymous", "signed-url"})
+_SHARED_NAMES = frozenset({"anonymous", "signed-url"})
 
 
 def _class() -> RateClass:

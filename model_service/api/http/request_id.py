@@ -7,18 +7,18 @@ import structlog
 from flask import Flask, Response, g, request
 
 HEADER = "X-Request-ID"
-_SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VALID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def request_id() -> str:
     if "request_id" not in g:
-        g.request_id = sane_id(request.headers.get(HEADER, ""))
+        g.request_id = valid_id(request.headers.get(HEADER, ""))
     return str(g.request_id)
 
 
-def sane_id(sent: str) -> str:
+def valid_id(sent: str) -> str:
     """Return the client's id if it is valid, otherwise a new one."""
-    return sent if _SANE.fullmatch(sent) else str(uuid.uuid4())
+    return sent if _VALID.fullmatch(sent) else str(uuid.uuid4())
 
 
 def register_request_id(app: Flask) -> None:

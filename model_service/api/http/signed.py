@@ -66,13 +66,13 @@ def _bearer(by: str, permissions: frozenset[Permission]) -> Actor:
     if not context().settings.enable_auth:
         return Actor("signed-url", everywhere=permissions)
     try:
-        who = services().principals.maker(by)
+        creator = services().principals.maker(by)
     except Unauthorized:
         raise SignatureInvalid("The key or the user that created this URL is no longer valid.") from None
     bearer = Actor(
         "signed-url",
-        everywhere=who.everywhere & permissions,
-        in_namespaces={name: granted & permissions for name, granted in who.in_namespaces.items()},
+        everywhere=creator.everywhere & permissions,
+        in_namespaces={name: granted & permissions for name, granted in creator.in_namespaces.items()},
     )
     if not all(bearer.may_somewhere(permission) for permission in permissions):
         raise SignatureInvalid(

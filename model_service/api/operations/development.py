@@ -8,7 +8,7 @@ from model_service.config import Settings, SettingsError, is_loopback
 _RELOADED = "WERKZEUG_RUN_MAIN"  # werkzeug sets it in the process that serves, which its parent restarts
 
 
-def is_wanted() -> bool:
+def is_enabled() -> bool:
     return os.environ.get("FLASK_ENV") == "development"
 
 

@@ -102,7 +102,7 @@ def openapi_document(app: OpenAPI) -> dict[str, Any]:
         (_PARAMETER.sub(r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in rule.methods or ()
-        if (asked := policy_of(app, rule.endpoint)) is not None and asked.needs is Caller.ANYONE
+        if (found := policy_of(app, rule.endpoint)) is not None and found.needs is Caller.ANYONE
     }
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

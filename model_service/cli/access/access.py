@@ -17,7 +17,7 @@ PasswordStdin = Annotated[
 ]
 
 
-def asked_password(from_stdin: bool, prompt: str = "Password", *, twice: bool = False) -> str:
+def read_password(from_stdin: bool, prompt: str = "Password", *, twice: bool = False) -> str:
     """Read a password from a hidden prompt or standard input, never from an argument."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
@@ -32,7 +32,7 @@ def login(
     """Sign in: later commands to this service run as this user, until the session expires."""
     client = client_of(context)
     try:
-        session = client.login(user, asked_password(password_stdin))
+        session = client.login(user, read_password(password_stdin))
     except Unauthorized as exc:
         exc.add_note("Nothing was kept.")
         raise

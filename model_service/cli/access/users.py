@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from model_service.cli.access.access import PasswordStdin, asked_password
+from model_service.cli.access.access import PasswordStdin, read_password
 from model_service.cli.common.options import given
 from model_service.cli.common.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.common.tables import Listing, Record
@@ -48,7 +48,7 @@ def create(
 ) -> None:
     """Create a user. A prompt reads the password."""
     roles = _by_namespace(namespace_role)
-    password = None if machine else asked_password(password_stdin, f"Password for {name}", twice=True)
+    password = None if machine else read_password(password_stdin, f"Password for {name}", twice=True)
     made = client_of(context).create_user(
         name, password=password, roles=role or (), namespaces=roles, tier=tier
     )
@@ -109,7 +109,7 @@ def update(
     }
     changes = given(fields)
     if new_password or password_stdin:
-        changes["password"] = asked_password(password_stdin, f"New password for {name}", twice=True)
+        changes["password"] = read_password(password_stdin, f"New password for {name}", twice=True)
     if not changes:
         raise typer.BadParameter("nothing to change: give --role, --disable, --password or another option")
     _show(client_of(context).update_user(name, **changes), as_json)
@@ -118,8 +118,8 @@ def update(
 @app.command()
 def password(context: typer.Context) -> None:
     """Change your own password. All of your sessions end."""
-    current = asked_password(False, "Current password")
-    client_of(context).change_password(current, asked_password(False, "New password", twice=True))
+    current = read_password(False, "Current password")
+    client_of(context).change_password(current, read_password(False, "New password", twice=True))
     typer.echo("Password changed: sign in again with `model-service login`.", err=True)
 
 

@@ -24,14 +24,14 @@ _SPARE = ("requests", "revision")
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Sample:
     """A deployment and its counts of this hour, read at ``at`` on the monotonic clock."""
 
     deployment: Deployment
     hour: Usage | None
     at: float
 
-    def rate(self, before: "_Look | None") -> float | None:
+    def rate(self, before: "_Sample | None") -> float | None:
         """Return the requests per second since the previous sample; None for the first one."""
         if before is None or self.at <= before.at:
             return None
@@ -60,7 +60,7 @@ def watch(
 ) -> None:
     """Show status, requests a second, and this hour's latency and errors, until Ctrl-C.
 
-    With --json, a line for each look.
+    With --json, a line for each sample.
     """
     client = client_of(context)
     deployment_id = None if deployment is None else client.get_deployment(deployment).id
@@ -86,22 +86,24 @@ def _follow(
     """Show the state until Ctrl-C, or until all are settled if requested; return the last state."""
     console = Console(markup=False, highlight=False, emoji=False)
     live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
-    before: dict[str, _Look] = {}
+    before: dict[str, _Sample] = {}
     if live is not None:
         live.start()
     try:
         while True:
-            looks = list(_look(client, deployment_id))
-            rates = {look.deployment.id: look.rate(before.get(look.deployment.id)) for look in looks}
-            before = {look.deployment.id: look for look in looks}
+            samples = list(_samples(client, deployment_id))
+            rates = {
+                sample.deployment.id: sample.rate(before.get(sample.deployment.id)) for sample in samples
+            }
+            before = {sample.deployment.id: sample for sample in samples}
             if as_json:
-                sys.stdout.write(json.dumps(_as_json(looks, rates)) + "\n")
+                sys.stdout.write(json.dumps(_as_json(samples, rates)) + "\n")
                 sys.stdout.flush()
             elif live is not None:
-                live.update(_table(looks, rates), refresh=True)
+                live.update(_table(samples, rates), refresh=True)
             else:
-                emit({}, False, _table(looks, rates))
-            seen = [look.deployment for look in looks]
+                emit({}, False, _table(samples, rates))
+            seen = [sample.deployment for sample in samples]
             if until_active and all(_is_settled(each) for each in seen):
                 return seen
             time.sleep(interval_s)
@@ -110,7 +112,7 @@ def _follow(
             live.stop()
 
 
-def _look(client: ModelServiceClient, deployment_id: str | None) -> Iterator[_Look]:
+def _samples(client: ModelServiceClient, deployment_id: str | None) -> Iterator[_Sample]:
     if deployment_id is None:
         seen = list(client.list_deployments(limit=_MOST))
     else:
@@ -122,7 +124,7 @@ def _look(client: ModelServiceClient, deployment_id: str | None) -> Iterator[_Lo
             hour = client.deployment_usage(each.id, start=start).total if each.request_count else None
         except ServiceError:  # it was deleted meanwhile, or the key may not read its usage
             hour = None
-        yield _Look(each, hour, at)
+        yield _Sample(each, hour, at)
 
 
 def _is_settled(deployment: Deployment) -> bool:
@@ -134,20 +136,20 @@ def _has_failed(deployment: Deployment) -> bool:
     return is_off or deployment.gave_up(deployment.revision)
 
 
-def _table(looks: list[_Look], rates: dict[str, float | None]) -> Listing:
+def _table(samples: list[_Sample], rates: dict[str, float | None]) -> Listing:
     rows = [
         (
-            look.deployment.id,
-            look.deployment.name,
-            look.deployment.status,
-            _revision(look.deployment),
-            "" if rates[look.deployment.id] is None else f"{rates[look.deployment.id]:.1f}",
-            milliseconds(look.hour.latency_ms.get("p50")) if look.hour else "",
-            milliseconds(look.hour.latency_ms.get("p95")) if look.hour else "",
-            look.hour.errors if look.hour else 0,
-            look.deployment.request_count,
+            sample.deployment.id,
+            sample.deployment.name,
+            sample.deployment.status,
+            _revision(sample.deployment),
+            "" if rates[sample.deployment.id] is None else f"{rates[sample.deployment.id]:.1f}",
+            milliseconds(sample.hour.latency_ms.get("p50")) if sample.hour else "",
+            milliseconds(sample.hour.latency_ms.get("p95")) if sample.hour else "",
+            sample.hour.errors if sample.hour else 0,
+            sample.deployment.request_count,
         )
-        for look in looks
+        for sample in samples
     ]
     return Listing(_COLUMNS, rows, spare=_SPARE)
 
@@ -158,21 +160,21 @@ def _revision(deployment: Deployment) -> str:
     return f"{deployment.live_revision} → {deployment.revision}"
 
 
-def _as_json(looks: list[_Look], rates: dict[str, float | None]) -> dict[str, Any]:
+def _as_json(samples: list[_Sample], rates: dict[str, float | None]) -> dict[str, Any]:
     return {
         "at": datetime.now(UTC).isoformat(),
         "deployments": [
             {
-                "id": look.deployment.id,
-                "name": look.deployment.name,
-                "status": look.deployment.status,
-                "revision": look.deployment.revision,
-                "live_revision": look.deployment.live_revision,
-                "requests_per_s": rates[look.deployment.id],
-                "request_count": look.deployment.request_count,
-                "latency_ms": look.hour.latency_ms if look.hour else None,
-                "errors": look.hour.errors if look.hour else 0,
+                "id": sample.deployment.id,
+                "name": sample.deployment.name,
+                "status": sample.deployment.status,
+                "revision": sample.deployment.revision,
+                "live_revision": sample.deployment.live_revision,
+                "requests_per_s": rates[sample.deployment.id],
+                "request_count": sample.deployment.request_count,
+                "latency_ms": sample.hour.latency_ms if sample.hour else None,
+                "errors": sample.hour.errors if sample.hour else 0,
             }
-            for look in looks
+            for sample in samples
         ],
     }

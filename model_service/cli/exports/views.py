@@ -60,11 +60,11 @@ def _outputs(job: ExportJob) -> list[str]:
     """Format each output with its largest difference from the source's."""
     compared = (job.fidelity or {}).get("outputs") or {}
     outputs = job.raw.get("outputs") or [{"name": name} for name in compared]
-    told = (
+    rows = (
         (_interface(each) if "dtype" in each else each["name"], _difference(compared.get(each["name"])))
         for each in outputs
     )
-    return ["  ".join(filter(None, each)) for each in told]
+    return ["  ".join(filter(None, each)) for each in rows]
 
 
 def _difference(output: Any) -> str:
@@ -116,8 +116,8 @@ def _latency(performance: Any) -> str | None:
     if not isinstance(performance, dict) or performance.get("inference_latency_ms") is None:
         return None
     rate = performance.get("throughput_fps")
-    told = f", {rate:g} inputs/s" if isinstance(rate, int | float) else ""
-    return f"{milliseconds(performance['inference_latency_ms'])}{told}, on the worker"
+    rows = f", {rate:g} inputs/s" if isinstance(rate, int | float) else ""
+    return f"{milliseconds(performance['inference_latency_ms'])}{rows}, on the worker"
 
 
 def matrix(found: Capabilities) -> tuple[Listing, str, Record]:

@@ -18,7 +18,7 @@ from model_service.client.inference.sync_inference import Options
 
 
 @dataclass(frozen=True)
-class Asked:
+class Choices:
     """Options beside the input."""
 
     text: Annotated[
@@ -84,7 +84,7 @@ def predict(
         ),
     ] = None,
     *,
-    asked: Asked,
+    choices: Choices,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the output arrays to this .npz or .npy file."),
@@ -95,14 +95,14 @@ def predict(
 
     A .csv or a .parquet file, and JSON's list of objects, are rows of a model with named columns.
     """
-    if (source is None) == (asked.text is None):
+    if (source is None) == (choices.text is None):
         raise typer.BadParameter("give an input, or --text", param_hint="INPUT")
     inputs, records = (None, None) if source is None else files.read(source)
     client = client_of(context)
     target, key = _target(client, deployment)
     if output is not None:
         inputs = files.arrays(inputs, output)
-    answer = _ask(client, target, inputs, asked.options(key) | {"records": records})
+    answer = _predict(client, target, inputs, choices.options(key) | {"records": records})
     if output is not None:
         files.write(answer, output)
     elif as_json:
@@ -119,7 +119,9 @@ def _target(client: ModelServiceClient, deployment: str) -> tuple[str | Deployme
     return found, kept_key(found.id)
 
 
-def _ask(client: ModelServiceClient, target: str | Deployment, inputs: Any, options: Options) -> Prediction:
+def _predict(
+    client: ModelServiceClient, target: str | Deployment, inputs: Any, options: Options
+) -> Prediction:
     try:
         return client.predict(target, inputs, **options)
     except Unauthorized as exc:

@@ -147,22 +147,22 @@ def _bounds(which: str, bounds: Bound) -> dict[str, Any]:
             equals = ""
         if not metric or not equals:
             raise typer.BadParameter(f"{bound!r} is not of the form accuracy=0.9", param_hint=f"--{which}")
-    return found
+    return stats
 
 
 def statistics(context: typer.Context, as_json: Json = False) -> None:
     """Show the number of models, their size and their usage."""
-    told = client_of(context).statistics()
-    activity, usage = told["recent_activity"], told["storage_usage"]
+    stats = client_of(context).statistics()
+    activity, usage = stats["recent_activity"], stats["storage_usage"]
     shown = {
-        "models": told["total_models"],
-        "by algorithm": told["models_by_algorithm"],
-        "by status": told["models_by_status"],
+        "models": stats["total_models"],
+        "by algorithm": stats["models_by_algorithm"],
+        "by status": stats["models_by_status"],
         "registered": f"{activity['models_created_today']} today, "
         f"{activity['models_added_last_7_days']} in the last 7 days",
-        "downloads": f"{told['total_downloads']}; {activity['downloads_last_24_hours']} in the last 24 hours",
+        "downloads": f"{stats['total_downloads']}; {activity['downloads_last_24_hours']} in the last 24 hours",
         "size": size(usage["total_size_bytes"]),
         "stored": usage["stored_size_bytes"] is not None
         and f"{size(usage['stored_size_bytes'])}, equal files count once",
     }
-    emit(told, as_json, Record({name: value for name, value in shown.items() if value is not False}))
+    emit(stats, as_json, Record({name: value for name, value in shown.items() if value is not False}))

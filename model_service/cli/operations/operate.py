@@ -142,8 +142,8 @@ def verify(
             typer.echo(printable(str(problem)))
             problems += not problem.repaired
             repaired += problem.repaired
-    said = f"{problems} problems" if problems else "Everything is whole."
-    typer.echo(f"{said}{f', {repaired} repaired' if repaired else ''}", err=True)
+    summary = f"{problems} problems" if problems else "Everything is whole."
+    typer.echo(f"{summary}{f', {repaired} repaired' if repaired else ''}", err=True)
     if problems:
         raise typer.Exit(1)
 

@@ -44,7 +44,7 @@ class AsyncInferenceClient:
         self._api_key, self._timeout_s, self._connections = api_key, timeout, connections
         self._session: aiohttp.ClientSession | None = None
         self._signatures: dict[Endpoint, Signature] = {}
-        self._asking: defaultdict[Endpoint, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._signature_locks: defaultdict[Endpoint, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def predict(
         self, deployment: str | Deployment, inputs: Any = None, **options: Unpack[Options]
@@ -60,15 +60,15 @@ class AsyncInferenceClient:
         if not question.is_binary:
             # An image may have to be read or compressed first.
             request = await asyncio.to_thread(question.to, endpoint, None)
-            return await self._ask(request, headers, deadline)
+            return await self._infer(request, headers, deadline)
         known = self._signatures.get(endpoint)
         signature = known or await self._first_signature(endpoint, headers, deadline)
         try:
-            return await self._ask(question.to(endpoint, signature), headers, deadline)
+            return await self._infer(question.to(endpoint, signature), headers, deadline)
         except InvalidRequest:
             if known is None or await self._signature(endpoint, headers, deadline) == known:
                 raise
-        return await self._ask(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
+        return await self._infer(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -86,7 +86,7 @@ class AsyncInferenceClient:
     ) -> Signature:
         """Read the signature once for concurrent first calls; each waits until its own deadline."""
         try:
-            async with asyncio.timeout(deadline - time.monotonic()), self._asking[endpoint]:
+            async with asyncio.timeout(deadline - time.monotonic()), self._signature_locks[endpoint]:
                 return self._signatures.get(endpoint) or await self._signature(endpoint, headers, deadline)
         except TimeoutError:
             raise late(endpoint.base) from None
@@ -96,7 +96,7 @@ class AsyncInferenceClient:
         self._signatures[endpoint] = signature = Signature.from_body(body)
         return signature
 
-    async def _ask(self, request: Request, headers: Mapping[str, str], deadline: float) -> Prediction:
+    async def _infer(self, request: Request, headers: Mapping[str, str], deadline: float) -> Prediction:
         sent = {**request.headers, **headers}
         answered, body = await self._send("POST", request.url, request.body, sent, deadline)
         return request.read(answered, body)
@@ -116,7 +116,7 @@ class AsyncInferenceClient:
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> tuple[Mapping[str, str], bytes] | Failure:
         try:
-            status, answered, content = await self._exchange(method, url, body, headers, deadline)
+            status, answered, content = await self._round_trip(method, url, body, headers, deadline)
         except (self._aiohttp.ClientConnectorDNSError, self._aiohttp.InvalidURL):
             return Failure(no_host(url), again=False)
         except (self._aiohttp.ClientSSLError, self._aiohttp.ClientConnectorCertificateError) as exc:
@@ -135,7 +135,7 @@ class AsyncInferenceClient:
             method, url, sent=headers, status=status, answered=answered, content=content, deadline=deadline
         )
 
-    async def _exchange(
+    async def _round_trip(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> tuple[int, Mapping[str, str], bytes]:
         if self._session is None:

@@ -113,8 +113,8 @@ def encode(inputs: Mapping[str, "Array"]) -> tuple[bytes, int]:
             }
         )
         raw.append(content)
-    asked = {"inputs": described, "parameters": {"binary_data_output": True}}
-    text = json.dumps(asked, separators=(",", ":")).encode()
+    fields = {"inputs": described, "parameters": {"binary_data_output": True}}
+    text = json.dumps(fields, separators=(",", ":")).encode()
     return b"".join([text, *raw]), len(text)
 
 

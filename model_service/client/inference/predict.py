@@ -71,16 +71,16 @@ class PredictCalls(DeploymentCalls):
         headers = headers_of(deployment, options)
         deadline = time.monotonic() + (options.get("timeout_s") or self._transport.timeout_s)
         if not question.is_binary:
-            return self._ask(question.to(endpoint, None), headers, deadline)
+            return self._infer(question.to(endpoint, None), headers, deadline)
         known = self._signatures.get(endpoint)
         signature = known or self._signature(endpoint, headers, deadline)
         try:
-            return self._ask(question.to(endpoint, signature), headers, deadline)
+            return self._infer(question.to(endpoint, signature), headers, deadline)
         except InvalidRequest:
             # The endpoint may have another model by now. If not, the error is raised.
             if known is None or self._signature(endpoint, headers, deadline) == known:
                 raise
-        return self._ask(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
+        return self._infer(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
 
     def _endpoint(self, deployment: str | Deployment) -> Endpoint:
         """Return the endpoint. That of an id never changes; a name is looked up again after a while."""
@@ -100,7 +100,7 @@ class PredictCalls(DeploymentCalls):
         self._signatures[endpoint] = signature
         return signature
 
-    def _ask(self, request: Request, headers: Mapping[str, str], deadline: float) -> Prediction:
+    def _infer(self, request: Request, headers: Mapping[str, str], deadline: float) -> Prediction:
         answer = self._transport.send(
             "POST", request.url, headers={**request.headers, **headers}, body=request.body, deadline=deadline
         )

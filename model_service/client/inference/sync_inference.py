@@ -97,8 +97,10 @@ class Endpoint:
         return self if model is None else Endpoint(self.base, self.name, model)
 
     def plain(self, query: Mapping[str, Any]) -> str:
-        asked = {**query, **({} if self.model is None else {"model": self.model})}
-        return f"{self.base}/v1/infer/{segment(self.name)}" + (f"?{urlencode(asked)}" if asked else "")
+        parameters = {**query, **({} if self.model is None else {"model": self.model})}
+        return f"{self.base}/v1/infer/{segment(self.name)}" + (
+            f"?{urlencode(parameters)}" if parameters else ""
+        )
 
     @property
     def protocol(self) -> str:
@@ -201,13 +203,13 @@ def headers_of(deployment: str | Deployment, options: Options, api_key: str | No
 
 def _binary(headers: Mapping[str, str], body: bytes) -> Prediction:
     answer, outputs = open_inference.decode(body, headers.get(JSON_BYTES))
-    told = {
+    parameters = {
         "deployment_id": headers.get("X-Deployment-Id") or answer.get("model_name"),
         "model_version": answer.get("model_version"),
         "member": headers.get("X-Member"),
         "latency_ms": headers.get("X-Latency-Ms"),
     }
-    return Prediction.from_json({**(answer.get("parameters") or {}), **told, "outputs": outputs})
+    return Prediction.from_json({**(answer.get("parameters") or {}), **parameters, "outputs": outputs})
 
 
 def _plain(headers: Mapping[str, str], body: bytes) -> Prediction:

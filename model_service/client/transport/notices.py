@@ -16,7 +16,7 @@ log = logging.getLogger("model_service.client")
 PATIENCE_S = 2.0
 
 
-def tell_pause(where: str, reason: str, pause_s: float) -> None:
+def log_pause(where: str, reason: str, pause_s: float) -> None:
     """Log that the client pauses before it retries a request."""
     log.warning("waiting: %s: %s Trying again in %.0f s.", where, reason, max(pause_s, 1))
 

@@ -29,7 +29,7 @@ from model_service.client.errors import (
     UnexpectedAnswer,
     from_answer,
 )
-from model_service.client.transport.notices import PATIENCE_S, tell_pause
+from model_service.client.transport.notices import PATIENCE_S, log_pause
 
 ATTEMPTS = 5
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -47,11 +47,11 @@ _KEY_HEADERS = ("X-API-Key", "Authorization")
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed try. ``again``: a retry is safe. ``asked_s``: the wait that the response requests."""
+    """A failed try. ``again``: a retry is safe. ``retry_after_s``: from the response."""
 
     error: ClientError
     again: bool
-    asked_s: float | None = None
+    retry_after_s: float | None = None
 
 
 class Tries:
@@ -80,9 +80,9 @@ class Tries:
 
     def pause_s(self, failure: Failure) -> float:
         """Return the pause before the next try, and log it. Raises the error if no other try can help."""
-        is_limit = isinstance(failure.error, TooManyRequests) and failure.asked_s is not None
+        is_limit = isinstance(failure.error, TooManyRequests) and failure.retry_after_s is not None
         self._failed += 0 if is_limit else 1
-        pause_s = failure.asked_s or backoff_s(self._failed)
+        pause_s = failure.retry_after_s or backoff_s(self._failed)
         if is_limit:
             self._left_s -= pause_s
         is_in_time = self._deadline is None or time.monotonic() + pause_s < self._deadline
@@ -90,7 +90,7 @@ class Tries:
         if not (failure.again and self._failed < self._attempts and is_in_time and is_patient):
             raise failure.error
         if is_limit or time.monotonic() - self._began >= PATIENCE_S:
-            tell_pause(self._where, failure.error.message, pause_s)
+            log_pause(self._where, failure.error.message, pause_s)
         return pause_s
 
 
@@ -125,10 +125,12 @@ def refused(
     error = from_answer(status, content, answered.get("X-Request-ID"), answered.get("Server"))
     if isinstance(error, Unauthorized):
         error.key_given = not sent.keys().isdisjoint(_KEY_HEADERS)
-    asked_s = _retry_after_s(answered.get("Retry-After"))
+    retry_after_s = _retry_after_s(answered.get("Retry-After"))
     if status == 502:
-        return Failure(error, is_repeatable(method, sent), asked_s)
-    return Failure(error, status in {429, 503} and (deadline is None or asked_s is not None), asked_s)
+        return Failure(error, is_repeatable(method, sent), retry_after_s)
+    return Failure(
+        error, status in {429, 503} and (deadline is None or retry_after_s is not None), retry_after_s
+    )
 
 
 def https_expected(url: str) -> str:

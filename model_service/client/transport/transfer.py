@@ -201,7 +201,7 @@ class _Download:
 
     def run(self) -> None:
         farthest = breaks = 0
-        response = self._ask()
+        response = self._request()
         self._begin(response)
         with closing(self._make_bar(self._label, self._total, "bytes")) as bar:
             while not self._read(response, bar):
@@ -213,7 +213,7 @@ class _Download:
                         f"{self._total:,} bytes: nothing was kept, try again."
                     )
                 time.sleep(backoff_s(breaks))
-                response = self._ask()
+                response = self._request()
                 if not self._continues(response):
                     self._begin(response)
         if f"sha256:{self._digest.hexdigest()}" != self._checksum:
@@ -221,7 +221,7 @@ class _Download:
                 f"{self._label} was damaged in transit and was removed: download it again."
             )
 
-    def _ask(self) -> BaseHTTPResponse:
+    def _request(self) -> BaseHTTPResponse:
         # A compressed response would have another length and other bytes than those of the checksum.
         headers = {"Accept-Encoding": "identity"}
         if self._received:

@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S = 0.5
 _LATELY_S = 3.0
-_SHADOW_TOLD_S = 60.0
+_SHADOW_LOG_S = 60.0
 _PROVEN = (LoadFailed, PackageCorrupt, BlobDamaged)
 
 
@@ -78,10 +78,10 @@ class Host:
         self._loading: set[str] = set()
         self._awaited: set[str] | None = None
         self._kept: list[Document] | None = None
-        self._told: list[Document] = []
+        self._log_entries: list[Document] = []
         self.ready = threading.Event()
         # The time.monotonic() of the last successful query of the served deployments
-        self.known_of = -math.inf
+        self.read_at = -math.inf
 
     def start(self) -> None:
         self._loader.start()
@@ -112,7 +112,7 @@ class Host:
     @property
     def connected(self) -> bool:
         """Return whether MongoDB answered recently: one that hangs raises no error for a long time."""
-        return time.monotonic() < self.known_of + _LATELY_S
+        return time.monotonic() < self.read_at + _LATELY_S
 
     @property
     def failing(self) -> list[str]:
@@ -127,7 +127,7 @@ class Host:
             try:
                 self._sync()
             except CONNECTION_ERRORS as exc:
-                self.known_of = -math.inf
+                self.read_at = -math.inf
                 log.warning("serving.database_away", error=str(exc))
             except Exception:
                 log.exception("serving.sync_failed")
@@ -139,9 +139,9 @@ class Host:
         # Before the query, so that it returns data written after these loads ended.
         while (outcome := self._loader.outcome()) is not None:
             self._settle(outcome)
-        asked_at = time.monotonic()
+        started_at = time.monotonic()
         found = self._deployments.served()
-        self.known_of = asked_at  # not later: changes during the query may be missing
+        self.read_at = started_at  # not later: changes during the query may be missing
         served = [to_serve(deployment) for deployment in found]
         self._served_names = frozenset(deployment["name"] for deployment in served)
         self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
@@ -153,7 +153,7 @@ class Host:
         for hosted in self.hosted():
             self._each(hosted.id, partial(self._judge, hosted))
             self._each(hosted.id, partial(self._suspend, hosted))
-            self._tell_of_shadow(hosted)
+            self._log_shadow(hosted)
         self._awaited = {each for each in self._awaited if self._is_awaited(each)}
         if not self._awaited:
             self.ready.set()
@@ -162,9 +162,9 @@ class Host:
         if references != self._kept:
             self._loader.keep_only(references)
             self._kept = references
-        if self._told:
-            self._deployments.log(self._told)
-            self._told = []
+        if self._log_entries:
+            self._deployments.log(self._log_entries)
+            self._log_entries = []
 
     def _each(self, deployment_id: str, work: Callable[[], None]) -> None:
         """Run one deployment's work; its errors do not prevent others from being served."""
@@ -215,24 +215,24 @@ class Host:
             return
         reason, data = str(violation), {**asdict(violation), "server": self._server}
         if self._deployments.roll_back_to_former(hosted.id, hosted.revision, reason, data):
-            self._tell(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
+            self._log_event(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
 
     def _suspend(self, hosted: LoadedDeployment) -> None:
         """Stop serving a deployment if several callers' requests ended its model's process."""
         reason = hosted.kills.verdict()
         if reason is not None and self._deployments.suspend(hosted.id, hosted.revision, reason):
-            self._tell(hosted.id, "error", "suspended", reason, revision=hosted.revision)
+            self._log_event(hosted.id, "error", "suspended", reason, revision=hosted.revision)
 
-    def _tell_of_shadow(self, hosted: LoadedDeployment) -> None:
+    def _log_shadow(self, hosted: LoadedDeployment) -> None:
         """Log the shadow's counts once a minute, if they changed."""
         shadow = hosted.shadow
-        due = shadow is not None and time.monotonic() > shadow.told_at + _SHADOW_TOLD_S
-        if shadow is None or not due or (counts := shadow.counts) == shadow.told:
+        due = shadow is not None and time.monotonic() > shadow.logged_at + _SHADOW_LOG_S
+        if shadow is None or not due or (counts := shadow.counts) == shadow.logged_counts:
             return
-        shadow.told, shadow.told_at = dict(counts), time.monotonic()
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in shadow.told.items())
+        shadow.logged_counts, shadow.logged_at = dict(counts), time.monotonic()
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in shadow.logged_counts.items())
         message = f"Results of the shadow {shadow.model.model_version} since revision {hosted.revision}: "
-        self._tell(hosted.id, "info", "shadow", f"{message}{outcomes}.", **shadow.told)
+        self._log_event(hosted.id, "info", "shadow", f"{message}{outcomes}.", **shadow.logged_counts)
 
     def _settle(self, outcome: Outcome) -> None:
         deployment_id, revision = outcome.deployment["_id"], outcome.deployment["revision"]
@@ -247,7 +247,9 @@ class Host:
                 self._replace(self._hosted | {deployment_id: hosted})
                 self._failures = {key: each for key, each in self._failures.items() if key != deployment_id}
                 versions = ", ".join(member.model_version for member in hosted.route.members)
-                self._tell(deployment_id, "info", "loaded", f"Revision {revision} is served: {versions}.")
+                self._log_event(
+                    deployment_id, "info", "loaded", f"Revision {revision} is served: {versions}."
+                )
             case error:
                 self._note_failure(deployment_id, revision, error)
 
@@ -259,14 +261,14 @@ class Host:
         failure = Failure(revision, times, time.monotonic() + retry_in_s)
         self._failures = {**self._failures, deployment_id: failure}
         log.warning("serving.load_failed", deployment_id=deployment_id, exc_info=None if proven else error)
-        self._tell(deployment_id, "error", "load_failed", str(error), retry_in_s=retry_in_s)
+        self._log_event(deployment_id, "error", "load_failed", str(error), retry_in_s=retry_in_s)
         if proven:
             self._deployments.update_failed(deployment_id, revision, str(error))
 
-    def _tell(self, deployment_id: str, level: str, event: str, message: str, **details: Any) -> None:
+    def _log_event(self, deployment_id: str, level: str, event: str, message: str, **details: Any) -> None:
         """Add an entry to the deployment's own log; the next round writes it."""
         log.info(f"serving.{event}", deployment_id=deployment_id, message=message, **details)
-        self._told.append(
+        self._log_entries.append(
             {
                 "deployment_id": deployment_id,
                 "at": now(),
@@ -281,6 +283,6 @@ class Host:
     def _is_awaited(self, deployment_id: str) -> bool:
         """Return whether the server waits for it to be ready: not after MAX_LOAD_ATTEMPTS failures."""
         failure = self._failures.get(deployment_id)
-        given_up = failure is not None and failure.times >= MAX_LOAD_ATTEMPTS
+        abandoned = failure is not None and failure.times >= MAX_LOAD_ATTEMPTS
         served = self._served is not None and deployment_id in self._served
-        return served and deployment_id not in self._hosted and not given_up
+        return served and deployment_id not in self._hosted and not abandoned

@@ -28,8 +28,8 @@ class Shadow:
         self.share = share
         self.counts = {"agreed": 0, "differed": 0, "failed": 0, "skipped": 0}
         # The last counts in the deployment's log, and their time (time.monotonic()).
-        self.told = dict(self.counts)
-        self.told_at = 0.0
+        self.logged_counts = dict(self.counts)
+        self.logged_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, inputs: Arrays, outputs: Arrays) -> None:

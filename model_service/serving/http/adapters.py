@@ -92,5 +92,7 @@ class OpenInferenceAdapter:
             model_version=member.model_version,
             accept_encoding=scope.headers.get("accept-encoding"),
         )
-        answer.headers.extend(platform.told(hosted.id, member.model_version, member.name, seconds * 1000))
+        answer.headers.extend(
+            platform.result_headers(hosted.id, member.model_version, member.name, seconds * 1000)
+        )
         return answer

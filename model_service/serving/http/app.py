@@ -115,26 +115,26 @@ class InferenceApp:
     async def __call__(self, scope: Any, protocol: Any) -> None:
         if scope.proto != "http":
             return
-        asked_as = request_id(scope)
+        current_id = request_id(scope)
         target = target_of(scope.path)
         try:
             status, answer = await self._answer(target, scope, protocol)
         except ClientGone:
             status, answer = CLIENT_GONE, Answer(JSON, [], b"")
         except ModelServiceError as error:
-            status, answer = error.status, _failure(error, asked_as, scope.path)
+            status, answer = error.status, _failure(error, current_id, scope.path)
         except Exception:
-            log.exception("inference.failed", path=scope.path[:300], request_id=asked_as)
+            log.exception("inference.failed", path=scope.path[:300], request_id=current_id)
             failure = ServiceFailure(
                 "An internal error occurred. The server's log has the cause under the request id."
             )
-            status, answer = failure.status, _failure(failure, asked_as, scope.path)
+            status, answer = failure.status, _failure(failure, current_id, scope.path)
         if target.verb in ("platform", "infer"):
             INFERENCES.labels(status).inc()
         closes = status >= 400 and status != CLIENT_GONE and not await is_read(scope, protocol)
         if closes:
             answer.headers.append(_CLOSE)
-        send(protocol, status, answer, asked_as)
+        send(protocol, status, answer, current_id)
         if closes:
             await linger(protocol)
 
@@ -152,7 +152,7 @@ class InferenceApp:
             adapter = OpenInferenceAdapter(target.name)
             return 200, await self._handler.answer(hosted, adapter, target.version, scope, protocol)
         self._handler.authorize(hosted, scope)
-        return 200, self._tell(verb, target, hosted)
+        return 200, self._describe(verb, target, hosted)
 
     async def _hosted(self, name: str, headers: Any) -> LoadedDeployment:
         """Return the deployment; of several with one name, the one that the key opens."""
@@ -168,14 +168,14 @@ class InferenceApp:
             NotFound: MongoDB has none of this name.
             ServiceUnavailable: its load takes long.
         """
-        asked = time.monotonic()
+        started = time.monotonic()
         self._patient += 1
         try:
-            while self._patient <= _MOST_PATIENT and time.monotonic() < asked + _PATIENCE_S:
+            while self._patient <= _MOST_PATIENT and time.monotonic() < started + _PATIENCE_S:
                 await asyncio.sleep(_LOOK_S)
                 if found := self._host.find(name):
                     return found
-                if self._host.known_of > asked and not self._host.expects(name):
+                if self._host.read_at > started and not self._host.expects(name):
                     break
         finally:
             self._patient -= 1
@@ -183,7 +183,7 @@ class InferenceApp:
             raise ServiceUnavailable(f"Deployment {name[:100]} is not loaded here yet; try again.")
         raise NotFound("active deployment", name[:100])
 
-    def _tell(self, verb: str, target: Target, hosted: LoadedDeployment) -> Answer:
+    def _describe(self, verb: str, target: Target, hosted: LoadedDeployment) -> Answer:
         """Return a document of the Open Inference Protocol about a model."""
         member = (
             hosted.route.members[0] if target.version is None else hosted.route.choose(target.version, {})
@@ -294,6 +294,6 @@ def _failure(error: ModelServiceError, request_id: str, path: str) -> Answer:
             headers = (("retry-after", str(error.retry_after_s)),)
     body: dict[str, Any] = {"error": error.message}
     if not path.startswith("/v2"):
-        told = {"code": error.code, "message": error.message, "details": error.details}
-        body = {"success": False, "error": told, "request_id": request_id}
+        details = {"code": error.code, "message": error.message, "details": error.details}
+        body = {"success": False, "error": details, "request_id": request_id}
     return Answer(JSON, list(headers), tensors.dump(body))

@@ -20,7 +20,7 @@ _DRAINED_BYTES = 64 * 1024
 _DRAIN_S = 1.0
 # A longer body is read in pieces, so that it uses memory only as it arrives.
 _WHOLE_BYTES = 1 << 20
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ async def linger(pieces: AsyncIterator[bytes]) -> None:
 def request_id(scope: Any) -> str:
     """Return the caller's id if it is valid, otherwise a new one."""
     sent = scope.headers.get(_REQUEST_ID)
-    return sent if sent is not None and _SANE_ID.fullmatch(sent) else os.urandom(16).hex()
+    return sent if sent is not None and _VALID_ID.fullmatch(sent) else os.urandom(16).hex()
 
 
 def client_address(scope: Any, proxies: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
-def tell(level: str, event: str, **fields: Any) -> None:
+def log_line(level: str, event: str, **fields: Any) -> None:
     """Write one line to stderr in the form of LOG_FORMAT, if LOG_LEVEL includes the level."""
     wanted = (os.environ.get("LOG_LEVEL") or "INFO").upper()
     if wanted in _LEVELS and _LEVELS.index(level.upper()) < _LEVELS.index(wanted):

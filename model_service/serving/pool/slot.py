@@ -31,13 +31,13 @@ class Slot:
         self.started = 0.0
         self.died = 0.0
         self.ended = False  # removed from the pool: no process follows
-        self.asked_to_end: float | None = None
+        self.stop_requested_at: float | None = None
         self._reset()
 
     def _reset(self) -> None:
         self.ready = False
         self.serving = False  # it has received its listener
-        self.heard = time.monotonic()
+        self.last_message_at = time.monotonic()
         self.utilization = 0.0
         self.wishes: list[Wish] | None = None  # not received yet
         self._partial = b""
@@ -73,7 +73,7 @@ class Slot:
             return None
         if not data:
             return None
-        self.heard = time.monotonic()
+        self.last_message_at = time.monotonic()
         *lines, self._partial = (self._partial + data).split(b"\n")
         return [json.loads(line) for line in lines]
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from model_service.metrics_folder import counting_together
 from model_service.serving.pool.listeners import Listeners, PortTaken
-from model_service.serving.pool.plain_log import tell
+from model_service.serving.pool.plain_log import log_line
 from model_service.serving.pool.scaling import Scaler, Wish
 from model_service.serving.pool.slot import Slot
 from model_service.signals import waking
@@ -99,7 +99,7 @@ class Pool:
             slot.start(self._command)
         except OSError as exc:
             slot.due = time.monotonic() + 1.0
-            tell("error", "pool.start_failed", process=slot.index, error=str(exc))
+            log_line("error", "pool.start_failed", process=slot.index, error=str(exc))
             return
         self._selector.register(_control(slot), selectors.EVENT_READ, slot)
 
@@ -119,12 +119,12 @@ class Pool:
         if (hello := message.get("hello")) is not None and self._listeners is None:
             self._listeners = Listeners(hello["host"], hello["port"])
             self._scaler = Scaler(hello["max_processes"] if sys.platform == "linux" else 1)
-            tell("info", "pool.started", address=f"{hello['host']}:{hello['port']}")
+            log_line("info", "pool.started", address=f"{hello['host']}:{hello['port']}")
             self._serve(slot)  # the first one serves immediately: /health reports its progress
         if "ready" in message:
             slot.ready = self._proven = True
             seconds = round(time.monotonic() - slot.started, 3)
-            tell("info", "pool.process_ready", process=slot.index, pid=_pid(slot), after_s=seconds)
+            log_line("info", "pool.process_ready", process=slot.index, pid=_pid(slot), after_s=seconds)
         if "wishes" in message:
             slot.utilization = message["utilization"]
             slot.wishes = [Wish(*wish) for wish in message["wishes"]]
@@ -135,7 +135,7 @@ class Pool:
         try:
             listener = slot.listener = slot.listener or self._listeners.open()
         except OSError as exc:
-            tell("error", "pool.listen_failed", process=slot.index, error=str(exc))
+            log_line("error", "pool.listen_failed", process=slot.index, error=str(exc))
             slot.signal(signal.SIGTERM)
             return
         slot.serving = True
@@ -150,15 +150,15 @@ class Pool:
         if self._listeners is None:
             return
         now = time.monotonic()
-        somebody = any(slot.serving for slot in self._slots)
+        any_serving = any(slot.serving for slot in self._slots)
         for slot in self._slots:
             patience_s = _VACANT_S if slot.popen is None else _SUCCEEDING_S
             if slot.listener is not None and not slot.serving and now - slot.died > patience_s:
                 self._listeners.close(slot.listener)  # connections are refused instead of kept waiting
                 slot.listener = None
-            if slot.popen is None or slot.serving or slot.asked_to_end is not None:
+            if slot.popen is None or slot.serving or slot.stop_requested_at is not None:
                 continue
-            alone = not somebody and now - slot.started > _ALONE_S
+            alone = not any_serving and now - slot.started > _ALONE_S
             if (slot.ready and not self._is_shrinking()) or alone:
                 self._serve(slot)
         if self._leaving is not None and now >= self._leaving[1]:
@@ -167,33 +167,33 @@ class Pool:
             slot.send({"do": "drain"})
 
     def _is_shrinking(self) -> bool:
-        return any(slot.asked_to_end is not None for slot in self._slots)
+        return any(slot.stop_requested_at is not None for slot in self._slots)
 
     def _end_what_hangs(self) -> None:
         now = time.monotonic()
         for slot in self._slots:
             if slot.popen is None:
                 continue
-            late = slot.asked_to_end is not None and now - slot.asked_to_end > _DRAINED_S
-            if late or now - slot.heard > _SILENT_S:
-                tell("warning", "pool.process_hangs", process=slot.index, pid=_pid(slot))
+            late = slot.stop_requested_at is not None and now - slot.stop_requested_at > _DRAINED_S
+            if late or now - slot.last_message_at > _SILENT_S:
+                log_line("warning", "pool.process_hangs", process=slot.index, pid=_pid(slot))
                 slot.signal(signal.SIGKILL)
-                slot.heard = now
+                slot.last_message_at = now
 
     def _resize(self) -> None:
         if self._scaler is None or time.monotonic() - self._measured < _TURN_S:
             return
         self._measured = time.monotonic()
-        staying = [slot for slot in self._slots if slot.asked_to_end is None]
-        told = [slot for slot in staying if slot.ready and slot.wishes is not None]
-        if not told:
+        staying = [slot for slot in self._slots if slot.stop_requested_at is None]
+        reporting = [slot for slot in staying if slot.ready and slot.wishes is not None]
+        if not reporting:
             return
-        newest = max(told, key=lambda slot: slot.heard)
-        loads = [slot.utilization for slot in told]
+        newest = max(reporting, key=lambda slot: slot.last_message_at)
+        loads = [slot.utilization for slot in reporting]
         size = self._scaler.size(self._measured, loads, newest.wishes or [])
         if size != self._size:
             load = round(sum(loads) / len(loads), 2)
-            tell("info", "pool.resized", processes=size, before=self._size, utilization=load)
+            log_line("info", "pool.resized", processes=size, before=self._size, utilization=load)
             self._size = size
         taken = {slot.index for slot in self._slots}
         for _ in range(size - len(staying)):
@@ -218,7 +218,7 @@ class Pool:
             slot = next(slot for slot in staying if slot.listener is last)
             self._listeners.route_to(len(self._listeners) - 1)
             self._leaving = (slot, now + _UNROUTED_S)
-        slot.asked_to_end = now
+        slot.stop_requested_at = now
 
     def _forget(self, slot: Slot) -> None:
         slot.ended = True
@@ -233,13 +233,13 @@ class Pool:
         ending, pause_s = slot.bury()
         if self._leaving is not None and self._leaving[0] is slot:
             self._leaving = None
-        if slot.asked_to_end is None:
-            tell(
+        if slot.stop_requested_at is None:
+            log_line(
                 "warning", "pool.process_died", process=slot.index, pid=pid, ending=ending, again_in_s=pause_s
             )
             return
         self._forget(slot)
-        tell("info", "pool.process_given_back", process=slot.index, pid=pid)
+        log_line("info", "pool.process_given_back", process=slot.index, pid=pid)
 
     def _stop(self) -> None:
         """Stop all processes; running requests have up to STOP_S."""

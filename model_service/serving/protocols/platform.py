@@ -192,7 +192,7 @@ def answer(
             content["outputs"] = outputs
         content["predictions"] = predictions
         return encodings.packed(Answer(JSON, [], tensors.dump(content)), accept_encoding)
-    headers = told(deployment_id, model_version, member, latency_ms)
+    headers = result_headers(deployment_id, model_version, member, latency_ms)
     if request.answers == npz.NPY:
         (only,) = outputs.values()
         body = npz.write_npy(only)
@@ -201,7 +201,9 @@ def answer(
     return encodings.packed(Answer(request.answers, headers, body), accept_encoding)
 
 
-def told(deployment_id: str, model_version: str, member: str, latency_ms: float) -> list[tuple[str, str]]:
+def result_headers(
+    deployment_id: str, model_version: str, member: str, latency_ms: float
+) -> list[tuple[str, str]]:
     """Return the headers with deployment, model and latency, for responses without JSON."""
     return [
         ("x-deployment-id", deployment_id),
