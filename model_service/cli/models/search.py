@@ -147,7 +147,7 @@ def _bounds(which: str, bounds: Bound) -> dict[str, Any]:
             equals = ""
         if not metric or not equals:
             raise typer.BadParameter(f"{bound!r} is not of the form accuracy=0.9", param_hint=f"--{which}")
-    return stats
+    return found
 
 
 def statistics(context: typer.Context, as_json: Json = False) -> None:
@@ -160,7 +160,8 @@ def statistics(context: typer.Context, as_json: Json = False) -> None:
         "by status": stats["models_by_status"],
         "registered": f"{activity['models_created_today']} today, "
         f"{activity['models_added_last_7_days']} in the last 7 days",
-        "downloads": f"{stats['total_downloads']}; {activity['downloads_last_24_hours']} in the last 24 hours",
+        "downloads": f"{stats['total_downloads']}; "
+        f"{activity['downloads_last_24_hours']} in the last 24 hours",
         "size": size(usage["total_size_bytes"]),
         "stored": usage["stored_size_bytes"] is not None
         and f"{size(usage['stored_size_bytes'])}, equal files count once",
