@@ -69,4 +69,4 @@ def _problem_of_bytes(sent: bytes) -> str | None:
 
 def _invalid(field: str, problem: str, where: str | None = None) -> InvalidField:
     shown = ascii(field[:100])[1:-1]
-    return InvalidField.of(shown, f"text in UTF-8 without NUL; it {problem}", wrong=where or shown)
+    return InvalidField.of(shown, f"must be UTF-8 text without NUL; it {problem}", wrong=where or shown)

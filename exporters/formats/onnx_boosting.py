@@ -35,7 +35,7 @@ def lightgbm(scope: Any, operator: Any, container: Any) -> None:
     outputs = int(described["num_tree_per_iteration"])
     found = list(trees.fitted_trees(model))
     if not found:
-        raise ConversionFailed("The model has no tree.")
+        raise ConversionFailed("The model has no tree. Fit it with at least one iteration.")
     targets = [place % outputs for place in range(len(found))]
     score = node(
         "Cast", summed(node, node.joined(operator), found, targets, outputs, dtype=node.dtype), to=node.dtype

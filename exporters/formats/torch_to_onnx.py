@@ -145,7 +145,7 @@ EXPORTER = TorchToOnnx()
 
 
 def _with_dynamic(source: Source, kept: set[str]) -> Source:
-    """Fix the other axes: a batch of 1, other sizes as traced, or sizes at which the model runs."""
+    """Make all other axes fixed: a batch of 1, otherwise traced sizes, or sizes that the model accepts."""
     from ..proof import cases
 
     shapes = {spec.name: spec.shape for spec in cases.fixed(source, {}).inputs}

@@ -66,7 +66,7 @@ def is_mask(spec: TensorSpec, source: Source) -> bool:
 
 
 def _masks(prober: Prober, base: Case, spec: TensorSpec) -> Iterator[Case]:
-    """Yield masks with rows that are completely, partly or not masked; see the patterns."""
+    """Yield masks whose rows are completely, partly or not masked."""
     mask = base.inputs[spec.name]
     length = mask.shape[-1]
     place = np.arange(length)

@@ -194,7 +194,7 @@ def compare_outputs(
 def _compare_derived(
     name: str, actual: Mapping[str, npt.NDArray[Any]], precision: str | None, derived: Derived
 ) -> dict[str, Any]:
-    """Compare with the output computed from the artefact's other outputs (compared separately)."""
+    """Compare an output with the value that follows from the artefact's other outputs."""
     found = actual.get(name)
     try:
         array = derived[name](actual)

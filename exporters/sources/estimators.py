@@ -35,7 +35,7 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """Load the estimator of a file as a source.
 
     Raises:
-        UnsafeCheckpoint, InvalidSource: as the gates.
+        UnsafeCheckpoint, InvalidSource: the gate of this kind of file rejects it.
         InvalidSource: not fitted, or no estimator.
         UnsupportedOption: the option ``inputs``, or ``float64`` for an estimator without float64.
     """
@@ -69,7 +69,7 @@ def read(path: Path, trust: Trust = Trust()) -> Any:  # noqa: B008 - frozen
     """Return the checked estimator of the file.
 
     Raises:
-        UnsafeCheckpoint, InvalidSource: as the gates.
+        UnsafeCheckpoint, InvalidSource: the gate of this kind of file rejects it.
     """
     import joblib
     import sklearn.exceptions

@@ -136,7 +136,7 @@ class Texts:
         return self.counts([" ".join(terms[start : start + step]) for start in range(0, len(terms), step)])
 
     def _mixed(self) -> list[str]:
-        """Return known terms in another case, repeated, beside unknown words and between punctuation."""
+        """Return known terms in another case, repeated, next to unknown words, and between punctuation."""
         first, last = self.counting[0].terms[0], self.counting[-1].terms[-1]
         both = (first, last)
         return [

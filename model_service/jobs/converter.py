@@ -157,7 +157,7 @@ class Child:
         return kind(f"the converter {what}: {self._last_words()}")
 
     def _death(self) -> ConversionError:
-        """Kill the child and return why there are no more events; the child itself cannot be trusted."""
+        """Kill the child and return why its events ended. The child's own messages are not trusted."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_LAST_WORD_S)
         processes.kill_group(self.process)

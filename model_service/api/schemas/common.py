@@ -168,7 +168,7 @@ Text = Annotated[str, Field(min_length=1, max_length=128)]
 def check_tag(tag: str) -> str:
     """Raises: ValueError: a comma, which separates tags in filters."""
     if "," in tag:
-        raise ValueError("a tag has no comma: send several tags as several items of the list")
+        raise ValueError("a tag must not contain a comma: send several tags as separate items of the list")
     return tag
 
 

@@ -48,7 +48,9 @@ def put(
     found = {path or source.name: source}
     if source.is_dir():
         if primary:
-            raise typer.BadParameter("one file is the primary one, not a folder", param_hint="--primary")
+            raise typer.BadParameter(
+                "only a single file can be the primary file, not a folder", param_hint="--primary"
+            )
         under = f"{path.rstrip('/')}/" if path else ""
         inside = sorted(file for file in source.rglob("*") if file.is_file())
         found = {under + file.relative_to(source).as_posix(): file for file in inside}

@@ -91,9 +91,9 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Get a prediction. JSON is a nested list, or an object of them by input name; the batch comes first.
+    """Get a prediction. JSON is a nested list with the batch first, or an object with one per input.
 
-    A .csv or a .parquet file, and JSON's list of objects, are rows of a model with named columns.
+    A .csv or .parquet file, or a JSON list of objects, has the rows for a model with named columns.
     """
     if (source is None) == (choices.text is None):
         raise typer.BadParameter("give an input, or --text", param_hint="INPUT")

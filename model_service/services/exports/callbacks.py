@@ -167,7 +167,8 @@ class ExportCallbacks:
         )
         if claimed is None:
             raise Conflict(
-                f"Export job {job['_id']} is run by a worker of this service.", worker=job.get("worker")
+                f"Export job {job['_id']} is run by a worker of this service, so callbacks are rejected.",
+                worker=job.get("worker"),
             )
         return str(claimed["lease"]["token"])
 

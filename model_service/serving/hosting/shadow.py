@@ -21,7 +21,7 @@ _RTOL, _ATOL = 1e-2, 1e-3
 
 
 class Shadow:
-    """``share``: of the requests, from 0 to 1. Called on the event loop only."""
+    """A member that gets a copy of a ``share`` (0 to 1) of the requests. For the event loop only."""
 
     def __init__(self, model: Model, share: float) -> None:
         self.model = model

@@ -24,7 +24,7 @@ def unpack(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     Raises:
         UnsupportedOption: another encoding.
         FileTooLarge: it decompresses to more than the limit.
-        InvalidRequest: truncated, or not such data.
+        InvalidRequest: the data is truncated, or not in that encoding.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):

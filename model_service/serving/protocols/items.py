@@ -130,7 +130,7 @@ def _prepare(
     if size_bytes > limit_bytes:
         raise tensors.invalid(
             field,
-            f"{len(items)} of them take {size_bytes:,} bytes for the model, more than "
+            f"{len(items)} of them need {size_bytes:,} bytes as tensors, more than "
             f"MAX_INFERENCE_BODY, {limit_bytes:,}: send fewer per request",
         )
     try:

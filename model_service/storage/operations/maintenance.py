@@ -17,6 +17,6 @@ class Maintenance:
         return self._maintenance.find_one({"_id": task}, {"_id": False})
 
     def due(self, task: str, interval_s: float) -> bool:
-        """Return whether the task never ran or ended that long ago, by the database's clock."""
+        """Return whether the task never ran, or ended at least that long ago by the database's clock."""
         recent = {"_id": task, "$expr": {"$gt": ["$at", from_now(-interval_s)]}}
         return self._maintenance.find_one(recent, {"_id": True}) is None

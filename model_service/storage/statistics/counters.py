@@ -47,7 +47,7 @@ class Counters:
         self._slots = Slots(SLOTS)
 
     def change(self, before: Document | None, after: Document | None, session: Session) -> None:
-        """Count a change of one model, at the end of its transaction, since others write the counters too.
+        """Count a change of one model. Call it at the end of the transaction: others write the counters too.
 
         Args:
             before: the document before the change; None if it is new.
