@@ -26,7 +26,7 @@ MODELS = "/api/v1/models"
         (MODELS, new_model(algorithm="a" * 200), "algorithm", "at most 128 characters"),
         (MODELS, new_model(name="my model"), "name", "a name, or a namespace and a name"),
         (MODELS, new_model(tags=["x"] * 101), "tags", "at most 100 items"),
-        (MODELS, new_model(tags=["a,b"]), "tags.0", "several items of the list"),
+        (MODELS, new_model(tags=["a,b"]), "tags.0", "separate items of the list"),
         (MODELS, new_model(metrics={"$a": 1}), "metrics", "starts with '$'"),
     ],
 )
