@@ -18,8 +18,9 @@ from pymongo import MongoClient, WriteConcern
 from model_service.actor import namespace_of
 from model_service.api.schemas.models import NewModel
 from model_service.config import Settings
-from model_service.services.models.versions import new_document
+from model_service.services.models.versions import Wanted
 from model_service.storage.common.db import Database, deadline
+from model_service.storage.models.documents import new_model
 from model_service.storage.models.search import derived_fields
 from model_service.storage.statistics.counters import Counters
 
@@ -86,10 +87,9 @@ def versions_of(number: int, versions: int) -> Iterator[dict[str, Any]]:
             "size_bytes": chance.randrange(10**4, 10**9),
             "checksum": f"sha256:{chance.randbytes(32).hex()}",
         }
-        document = new_document(fields, f"v1.{minor}") | {
-            "_id": ObjectId(),
-            "created_at": created,
-            "updated_at": created,
+        document = {
+            **new_model(fields, ObjectId(), created),
+            **Wanted(f"v1.{minor}").number(None),
             "namespace": namespace_of(fields["name"]),
             "download_count": int(chance.paretovariate(1)) - 1,
             "files": [{"path": "model.pkl", **file, "content_type": "application/octet-stream"}],

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# A stored document of any collection, as a test reads or writes it.
+Document = dict[str, Any]
+
+
 def new_model(**fields: Any) -> dict[str, Any]:
     """A registration's JSON."""
     return {

@@ -111,6 +111,9 @@ ORDER = {
         "operations",
     ),
 }
+# The module of a storage package with the types of its documents. The connection names the types of all
+# collections, so any package may import these modules, and they import only one another.
+DOCUMENTS = "documents"
 # Packages that only one room may know.
 OWNERS = {
     "pymongo": {"storage", "embedded"},
@@ -179,8 +182,46 @@ def against_the_order(layer: str, root: Path = ROOT) -> list[str]:
         allowed = ORDER[layer][: ORDER[layer].index(package) + 1]
         for imported in imports(path, root=root):
             parts = imported.split(".")
-            if parts[:2] == ["model_service", layer] and parts[2] in ORDER[layer] and parts[2] not in allowed:
+            if parts[:2] != ["model_service", layer] or (layer, parts[3:4]) == ("storage", [DOCUMENTS]):
+                continue
+            if parts[2] in ORDER[layer] and parts[2] not in allowed:
                 wrong.append(f"{path.relative_to(root)} imports {imported}")
+    return wrong
+
+
+def documents_with_imports(root: Path = ROOT) -> list[str]:
+    """Imports of the modules of document types, which must not lead back to a package that uses them."""
+    return [
+        f"{path.relative_to(root)} imports {imported}"
+        for path in sorted((root / "model_service" / "storage").glob(f"*/{DOCUMENTS}.py"))
+        for imported in imports(path, root=root)
+        if (parts := imported.split("."))[0] == "model_service"
+        and parts[1] not in ANYWHERE
+        and parts[3:4] != [DOCUMENTS]
+    ]
+
+
+def untyped_collections(root: Path = ROOT) -> list[str]:
+    """Collections without a type of their documents, and collections opened beside those that have one."""
+    storage = root / "model_service" / "storage"
+    declarations = storage / "common" / "collections.py"
+    types = {
+        imported.rpartition(".")[2]
+        for imported in imports(declarations, root=root)
+        if imported.split(".")[3:4] == [DOCUMENTS]
+    }
+    wrong = [
+        f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}"
+        for node in ast.walk(ast.parse(declarations.read_text()))
+        if isinstance(node, ast.AnnAssign) and "Collection" in ast.unparse(node.annotation)
+        if not isinstance(node.annotation, ast.Subscript) or ast.unparse(node.annotation.slice) not in types
+    ]
+    for path in sorted(storage.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
+                opened = ast.unparse(node.value)
+                if opened.startswith("self._database[") and isinstance(node.targets[0], ast.Attribute):
+                    wrong.append(f"{ast.unparse(node.targets[0])} = {opened}")
     return wrong
 
 
@@ -219,6 +260,35 @@ def test_a_wrong_import_is_found(
     path.parent.mkdir(parents=True)
     path.write_text(f"from {imported} import Something\n")
     assert check(root=tmp_path) == [f"model_service/{where} imports {imported}.Something"]
+
+
+def test_every_collection_has_a_type() -> None:
+    assert untyped_collections() == []
+    assert documents_with_imports() == []
+
+
+def test_a_collection_without_a_type_is_found(tmp_path: Path) -> None:
+    common = tmp_path / "model_service" / "storage" / "common"
+    common.mkdir(parents=True)
+    (common / "documents.py").write_text("from model_service.storage.common.db import Database\n")
+    (common / "collections.py").write_text(
+        "from model_service.storage.common.documents import Note, Fields\n"
+        "class Collections:\n"
+        "    notes: Collection[Note]\n"
+        "    users: Collection[dict[str, object]]\n"
+        "    scans: Collection[Any]\n"
+        "    leases: Collection\n"
+    )
+    (common / "db.py").write_text("class Database:\n    def open(self): self.jobs = self._database['jobs']\n")
+    assert untyped_collections(tmp_path) == [
+        "users: Collection[dict[str, object]]",
+        "scans: Collection[Any]",
+        "leases: Collection",
+        "self.jobs = self._database['jobs']",
+    ]
+    assert documents_with_imports(tmp_path) == [
+        "model_service/storage/common/documents.py imports model_service.storage.common.db.Database"
+    ]
 
 
 def test_a_room_keeps_its_library_to_itself() -> None:

@@ -20,7 +20,9 @@ from model_service.sentences import as_field
 from model_service.storage.blobs.blobs import Blob
 from model_service.storage.blobs.descriptions import of_package
 from model_service.storage.blobs.disk_space import MONGODB, WORK
-from model_service.storage.common.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.common.db import CONNECTION_ERRORS, Session
+from model_service.storage.common.documents import Fields
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import answered_from, source_blobs
 from model_service.storage.exports.turns import ExportTurns
 
@@ -53,7 +55,7 @@ def export(job_id: str) -> None:
     EXPORTS.labels(format=job["export_format"], outcome=outcome).inc()
 
 
-def _claim(context: Context) -> Document | None:
+def _claim(context: Context) -> ExportJob | None:
     """Claim the next job; None if no job waits."""
     settings = context.settings
     turns = ExportTurns(context.database)
@@ -69,7 +71,7 @@ def _claim(context: Context) -> Document | None:
     return None
 
 
-def _export(context: Context, job: Document) -> str:
+def _export(context: Context, job: ExportJob) -> str:
     """Run the claimed job. Returns its outcome: completed, reused, failed, abandoned or interrupted."""
     job_id, token = job["_id"], job["lease"]["token"]
     try:
@@ -99,7 +101,7 @@ def _export(context: Context, job: Document) -> str:
             context.converter.prewarm()
 
 
-def _try_again(context: Context, job: Document, failure: ConversionError) -> str:
+def _try_again(context: Context, job: ExportJob, failure: ConversionError) -> str:
     """Return the job to waiting, or fail it after JOB_MAX_ATTEMPTS. Returns this attempt's outcome."""
     if job["attempts"] < context.settings.job_max_attempts:
         line = f"Attempt {job['attempts']} ended with {failure.code}; the job is tried again."
@@ -109,7 +111,7 @@ def _try_again(context: Context, job: Document, failure: ConversionError) -> str
     return "failed"
 
 
-def _disk_full(job: Document) -> ConversionError:
+def _disk_full(job: ExportJob) -> ConversionError:
     return ConversionError(
         "disk_full",
         f"The worker's disk was full in each of {job['attempts']} attempts: free space in its "
@@ -117,7 +119,7 @@ def _disk_full(job: Document) -> ConversionError:
     )
 
 
-def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
+def _answered_from_an_equal_one(context: Context, job: ExportJob) -> bool:
     """Complete the job with an equal stored export by the same tools. Returns whether there is one."""
     if context.toolchain is None or not job.get("reuse") or "request_digest" not in job:
         return False
@@ -136,7 +138,7 @@ def _answered_from_an_equal_one(context: Context, job: Document) -> bool:
     return True
 
 
-def _run_in_a_child(context: Context, job: Document, lease: Lease) -> bool:
+def _run_in_a_child(context: Context, job: ExportJob, lease: Lease) -> bool:
     """Run the conversion, replacing children that are killed before they read the model. See ``_run``.
 
     Raises:
@@ -154,7 +156,7 @@ def _run_in_a_child(context: Context, job: Document, lease: Lease) -> bool:
                 log.warning("converter.killed", job_id=job["_id"], error=str(exc))
 
 
-def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
+def _run(context: Context, job: ExportJob, child: Child, lease: Lease) -> bool:
     """Return whether the export was verified and stored; otherwise the job has the reason."""
     job_id, token = job["_id"], job["lease"]["token"]
     report = context.exports.report
@@ -188,21 +190,21 @@ def _run(context: Context, job: Document, child: Child, lease: Lease) -> bool:
         _fail(context, job, failure, _store(context, package) if kept else None)
         return False
     report(job_id, token, percent=_CONVERTED, message="storing the package", progress_step="store")
-    results = _results(job, result) | _interface(package)
+    results = {**_results(job, result), **_interface(package)}
     if context.toolchain is not None:
         results["toolchain"] = context.toolchain.digest
     _end(
         context,
         job,
         _store(context, package),
-        lambda reference, session: context.exports.complete(job_id, token, results | reference, session),
+        lambda reference, session: context.exports.complete(job_id, token, {**results, **reference}, session),
     )
     log.info("export.completed", job_id=job_id)
     return True
 
 
 def _request(
-    context: Context, job: Document, source: Path, samples: Path | None, package: Path
+    context: Context, job: ExportJob, source: Path, samples: Path | None, package: Path
 ) -> dict[str, Any]:
     return {
         "source": str(source),
@@ -223,7 +225,7 @@ def _request(
     }
 
 
-def _results(job: Document, result: Event) -> Document:
+def _results(job: ExportJob, result: Event) -> Fields:
     original, exported = job["source"]["size_bytes"], result["artefact_size_bytes"]
     return {
         "model_size_bytes": exported,
@@ -239,7 +241,7 @@ def _results(job: Document, result: Event) -> Document:
     }
 
 
-def _interface(package: Path) -> Document:
+def _interface(package: Path) -> Fields:
     """Return the inputs and outputs of the artefact, for its endpoints."""
     metadata = json.loads((package / packages.METADATA).read_bytes())
     fields = ("name", "dtype", "shape")
@@ -259,9 +261,9 @@ def _store(context: Context, package: Path) -> Blob:
         return context.blobs.write(iter(lambda: file.read(1 << 20), b""), limit_bytes=_PUBLISH_LIMIT)
 
 
-def _fail(context: Context, job: Document, failure: ConversionError, package: Blob | None = None) -> None:
-    def fail(reference: Document, session: Session) -> bool:
-        results = reference | {"fidelity": failure.details.get("fidelity")}
+def _fail(context: Context, job: ExportJob, failure: ConversionError, package: Blob | None = None) -> None:
+    def fail(reference: Fields, session: Session) -> bool:
+        results = {**reference, "fidelity": failure.details.get("fidelity")}
         return context.exports.fail(
             job["_id"],
             job["lease"]["token"],
@@ -275,7 +277,7 @@ def _fail(context: Context, job: Document, failure: ConversionError, package: Bl
 
 
 def _end(
-    context: Context, job: Document, package: Blob | None, finish: Callable[[Document, Session], bool]
+    context: Context, job: ExportJob, package: Blob | None, finish: Callable[[Fields, Session], bool]
 ) -> None:
     """Finish the job, publish its package and release its source in one transaction.
 

@@ -10,7 +10,8 @@ from model_service.jobs.export import export
 from model_service.jobs.queue import EXPORTS, SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.storage.blobs.scans import Scans
-from model_service.storage.common.db import CONNECTION_ERRORS, Document, Session
+from model_service.storage.common.db import CONNECTION_ERRORS, Session
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import source_blobs
 from model_service.storage.exports.turns import ExportTurns
 
@@ -51,7 +52,7 @@ class Reconciler:
         self._queue.enqueue_missing(EXPORTS, export, self._turns.waiting(most))
         self._queue.enqueue_missing(SCANS, scan, Scans(self._context.database).waiting())
 
-    def _give_up(self, job: Document) -> None:
+    def _give_up(self, job: ExportJob) -> None:
         message = (
             f"The worker was lost {job['attempts']} times while it converted this model. The "
             "conversion may need more memory than EXPORT_MEMORY or the machine allows; see the "

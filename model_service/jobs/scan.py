@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -18,7 +18,8 @@ from model_service.metrics import SCANS
 from model_service.storage.blobs.blobs import BlobDamaged, blob_of
 from model_service.storage.blobs.disk_space import WORK
 from model_service.storage.blobs.scans import Scans
-from model_service.storage.common.db import CONNECTION_ERRORS, Document, now
+from model_service.storage.common.db import CONNECTION_ERRORS, now
+from model_service.storage.common.documents import StoredFile, Verdict
 from model_service.storage.models.hot_models import HotModels
 from model_service.storage.models.models import Models
 
@@ -78,7 +79,7 @@ def scan(model_id: str) -> None:
         log.exception("scan.broken", model_id=model_id)
 
 
-def _scan(context: Context, file: Document) -> Document:
+def _scan(context: Context, file: StoredFile) -> Verdict:
     if file["size_bytes"] > context.settings.export_disk:
         return _unknown("The file is larger than EXPORT_DISK.")
     # The suffix is a hint at the file's type; nothing else of the client's file name is used.
@@ -96,7 +97,7 @@ def _scan(context: Context, file: Document) -> Document:
     return found
 
 
-def _ask(context: Context, folder: Path, name: str) -> Document:
+def _ask(context: Context, folder: Path, name: str) -> Verdict:
     """Run the scanner on a file in the folder, in a confined process, and return its verdict.
 
     Raises:
@@ -133,10 +134,10 @@ def _ask(context: Context, folder: Path, name: str) -> Document:
         found = None
     if not isinstance(found, dict):
         return _unknown("The scanner returned no result.")
-    return found | {"scanned_at": now()}
+    return cast(Verdict, found | {"scanned_at": now()})
 
 
-def _unknown(reason: str) -> Document:
+def _unknown(reason: str) -> Verdict:
     """Return a verdict in the form of ``exporters.sources.scan``, for a file that could not be scanned."""
     return {
         "verdict": "unknown",

@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from model_service.jobs.converter import ConversionError
 from model_service.storage.blobs.blobs import BlobDamaged, Blobs, blob_of
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import BlobReference
+from model_service.storage.exports.documents import ExportSource, whole_file
 
 # A folder with this file is a model as a whole.
 _FOLDER_MARK = "config.json"
@@ -14,7 +15,7 @@ _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 _PARTS = _WEIGHTS | {".json", ".txt", ".model", ".md", ""}
 
 
-def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool = False) -> Path:
+def fetch(blobs: Blobs, source: ExportSource, workspace: Path, *, architecture: bool = False) -> Path:
     """Write the source's files, and return the path to convert.
 
     A single file is ``source`` with its extension. Several files go to the folder ``source`` at their paths.
@@ -29,7 +30,7 @@ def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool
     """
     if "files" not in source:
         path = workspace / f"source{Path(source['filename']).suffix}"
-        _write(blobs, source, path)
+        _write(blobs, whole_file(source), path)
         return path
     folder = workspace / "source"
     try:
@@ -48,7 +49,7 @@ def fetch(blobs: Blobs, source: Document, workspace: Path, *, architecture: bool
     return primary.parent if whole and not (architecture and primary.suffix in _WEIGHTS) else primary
 
 
-def fetch_samples(blobs: Blobs, source: Document, workspace: Path) -> Path | None:
+def fetch_samples(blobs: Blobs, source: ExportSource, workspace: Path) -> Path | None:
     """Write the sample inputs that are stored with the model; None if there are none.
 
     Raises:
@@ -69,7 +70,7 @@ def _inside(folder: Path, path: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _write(blobs: Blobs, reference: Document, path: Path) -> None:
+def _write(blobs: Blobs, reference: BlobReference, path: Path) -> None:
     blob = blob_of(reference)
     try:
         with path.open("xb") as file:

@@ -7,13 +7,15 @@ prevent the others.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NotRequired
 
 import structlog
+from typing_extensions import TypedDict
 
 from model_service.config import Settings
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import CONNECTION_ERRORS, Database, Document
+from model_service.storage.common.db import CONNECTION_ERRORS, Database
 from model_service.storage.common.leases import Leases
 from model_service.storage.models.hot_models import HotModels
 from model_service.storage.models.models import Models
@@ -54,24 +56,32 @@ def make_sweeper(settings: Settings, database: Database, blobs: Blobs) -> "Sweep
     return Sweeper(Leases(database), Maintenance(database), steps)
 
 
+class SweepResult(TypedDict):
+    """The removed items and the errors, by step."""
+
+    removed: dict[str, int]
+    errors: dict[str, str]
+    duration_s: NotRequired[float]
+
+
 class Sweeper:
     def __init__(self, leases: Leases, maintenance: Maintenance, steps: list[Step]) -> None:
         self._leases = leases
         self._maintenance = maintenance
         self._steps = steps
 
-    def sweep_if_due(self) -> Document | None:
+    def sweep_if_due(self) -> SweepResult | None:
         """Sweep if the last sweep is long enough ago and no other worker sweeps."""
         return self.sweep() if self._maintenance.due(TASK, INTERVAL_S) else None
 
-    def sweep(self) -> Document | None:
+    def sweep(self) -> SweepResult | None:
         """Return the removed items and errors by step; None while another worker sweeps."""
         lease = self._leases.acquire(TASK, _LEASE_S)
         if lease is None:
             return None
         try:
             began = time.monotonic()
-            result: Document = {"removed": {}, "errors": {}}
+            result: SweepResult = {"removed": {}, "errors": {}}
             for step in self._steps:
                 self._run(step, result)
                 self._leases.renew(lease)
@@ -83,7 +93,7 @@ class Sweeper:
             log.info("sweep.removed", **result["removed"])
         return result
 
-    def _run(self, step: Step, result: Document) -> None:
+    def _run(self, step: Step, result: SweepResult) -> None:
         if not step.while_archiving and self._leases.archiving():
             result["errors"][step.name] = "postponed: an archive is being written"
             return

@@ -59,6 +59,7 @@ from model_service.storage.common.idempotency import IdempotencyKeys
 from model_service.storage.common.secrets import Secrets
 from model_service.storage.common.shared_redis import check_redis
 from model_service.storage.datasets.datasets import Datasets
+from model_service.storage.datasets.documents import Dataset
 from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.quotas import DeploymentQuotas
 from model_service.storage.deployments.usage import UsageCounts
@@ -67,6 +68,7 @@ from model_service.storage.exports.quotas import ExportQuotas
 from model_service.storage.migrations import prepare_database
 from model_service.storage.models.creations import Creations
 from model_service.storage.models.dependents import Dependents
+from model_service.storage.models.documents import Model
 from model_service.storage.models.hot_models import HotModels
 from model_service.storage.models.lineage import Lineage
 from model_service.storage.models.model_search import ModelSearch
@@ -87,8 +89,8 @@ class Services:
     batch: BatchService
     lineage: LineageService
     comparison: ComparisonService
-    files: HeldFiles
-    deleted_files: DeletedFiles
+    files: HeldFiles[Model]
+    deleted_files: DeletedFiles[Model]
     part_uploads: PartUploadService
     exports: ExportService
     export_changes: ExportChanges
@@ -107,8 +109,8 @@ class Services:
     integrity: IntegrityService
     training_jobs: TrainingJobService
     datasets: DatasetService
-    dataset_files: HeldFiles
-    deleted_dataset_files: DeletedFiles
+    dataset_files: HeldFiles[Dataset]
+    deleted_dataset_files: DeletedFiles[Dataset]
     search: SearchService
     principals: Principals
     users: UserService

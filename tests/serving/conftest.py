@@ -33,13 +33,13 @@ from model_service.serving.http.rsgi import BodyLimits
 from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.storage.access.rate_windows import RateWindows
 from model_service.storage.blobs.blobs import Blob, Blobs
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
 from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision
 from model_service.storage.deployments.usage import UsageCounts
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
-from tests.factories import scaling_program
+from tests.factories import Document, scaling_program
 from tests.waiting import wait_for
 
 KEY = "pk_of-the-test"

@@ -1,5 +1,8 @@
 """/api/v1/keys"""
 
+from collections.abc import Mapping
+from typing import Any
+
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
@@ -15,12 +18,12 @@ from model_service.api.schemas.access import (
     NewKey,
     Rotation,
 )
-from model_service.api.schemas.common import Deleted, JSONObject, Pagination
+from model_service.api.schemas.common import Deleted, Pagination
 
 api = APIBlueprint("keys", __name__, url_prefix="/api/v1/keys", abp_tags=[Tag(name="access")])
 
 
-def _created(stored: JSONObject, text: str) -> CreatedKey:
+def _created(stored: Mapping[str, Any], text: str) -> CreatedKey:
     return CreatedKey(**Key.of(stored).model_dump(), key=text)
 
 

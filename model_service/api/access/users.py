@@ -1,6 +1,6 @@
 """/api/v1/users"""
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -21,6 +21,7 @@ from model_service.api.schemas.access import (
     Whoami,
 )
 from model_service.api.schemas.common import Deleted, Paged, Pagination
+from model_service.services.access.users import UserChanges as ChangedUser
 
 api = APIBlueprint("users", __name__, url_prefix="/api/v1/users", abp_tags=[Tag(name="access")])
 
@@ -111,7 +112,7 @@ def update_user(path: UserPath, body: UserChanges) -> Response:
     A new password, or `disabled`, ends the user's sessions; `disabled` stops the user's keys as well. Takes
     effect in every process within 2 seconds. For administrators.
     """
-    changes = _plain(body.model_dump(exclude_unset=True))
+    changes = cast(ChangedUser, _plain(body.model_dump(exclude_unset=True)))
     return answer(User.model_validate(services().users.update(path.name, changes)))
 
 

@@ -1,6 +1,7 @@
 """/api/v1/datasets"""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -24,11 +25,12 @@ from model_service.api.schemas.datasets import (
     UsingJob,
     UsingModel,
 )
+from model_service.services.datasets.datasets import SentDataset
 
 api = APIBlueprint("datasets", __name__, url_prefix="/api/v1/datasets", abp_tags=[Tag(name="datasets")])
 
 
-def _answer(dataset: dict[str, Any], status: int = 200) -> Response:
+def _answer(dataset: Mapping[str, Any], status: int = 200) -> Response:
     body = Dataset.model_validate(dataset).model_dump_json(by_alias=True)
     return tagged(Response(body, status, mimetype="application/json"), dataset["revision"])
 
@@ -42,7 +44,7 @@ def register_dataset(body: NewDataset) -> Response:
     is supported.
     """
     once = requested_once()
-    dataset = services().datasets.register(body.model_dump(by_alias=True), once)
+    dataset = services().datasets.register(cast(SentDataset, body.model_dump(by_alias=True)), once)
     response = _answer(dataset, 201)
     response.headers["Location"] = link(f"/api/v1/datasets/{dataset['_id']}")
     return mark(response, once)
@@ -121,7 +123,7 @@ def get_dataset_usage(path: DatasetPath, query: UsageQuery) -> Response:
     """
     found = services().datasets.usage(path.dataset_id, query.limit)
     usage = DatasetUsage(
-        dataset_id=found["dataset"]["_id"],
+        dataset_id=str(found["dataset"]["_id"]),
         name=found["dataset"]["name"],
         version=found["dataset"]["version"],
         training_jobs=[UsingJob.model_validate(job) for job in found["training_jobs"]],

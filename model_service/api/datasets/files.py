@@ -44,6 +44,7 @@ from model_service.api.schemas.files import (
 )
 from model_service.api.schemas.models import FileMetadata
 from model_service.services.files.changes import Outcome, Stored
+from model_service.services.files.holders import H
 
 api = APIBlueprint("dataset_files", __name__, url_prefix="/api/v1/datasets", abp_tags=[Tag(name="datasets")])
 
@@ -59,7 +60,9 @@ def upload_dataset(path: DatasetPath, query: PrimaryQuery, raw: FileBody) -> Res
     """
     stored, metadata = upload_primary(services().dataset_files, path.dataset_id, query, raw)
     unchanged = stored.outcome is Outcome.UNCHANGED
-    body = DatasetUploaded(dataset_id=stored.document["_id"], file_metadata=metadata, unchanged=unchanged)
+    body = DatasetUploaded(
+        dataset_id=str(stored.document["_id"]), file_metadata=metadata, unchanged=unchanged
+    )
     return answer(body, 200 if unchanged else 201)
 
 
@@ -84,7 +87,7 @@ def dataset_info(path: DatasetPath) -> Response:
     """
     dataset = services().dataset_files.get_with_file(path.dataset_id)
     info = DatasetInfo(
-        dataset_id=dataset["_id"],
+        dataset_id=str(dataset["_id"]),
         name=dataset["name"],
         version=dataset["version"],
         file_metadata=FileMetadata.model_validate(dataset["file_metadata"]),
@@ -102,7 +105,7 @@ def list_dataset_files(path: DatasetPath) -> Response:
     """
     dataset = services().datasets.get(path.dataset_id)
     files = files_by_path(dataset)
-    return answer(DatasetFiles(dataset_id=dataset["_id"], files=files, size_bytes=dataset["size_bytes"]))
+    return answer(DatasetFiles(dataset_id=str(dataset["_id"]), files=files, size_bytes=dataset["size_bytes"]))
 
 
 @api.get("/<dataset_ref:dataset_id>/files.zip", responses=ZIP_RESPONSES)
@@ -132,10 +135,10 @@ def store_dataset_file(path: DatasetFilePath, query: StoreQuery, raw: FileBody) 
     return _file_answer(*store_at(services().dataset_files, path.dataset_id, path.path, query, raw))
 
 
-def _file_answer(stored: Stored, file: StoredFile) -> Response:
+def _file_answer(stored: Stored[H], file: StoredFile) -> Response:
     document = stored.document
     body = DatasetFileStored(
-        dataset_id=document["_id"],
+        dataset_id=str(document["_id"]),
         revision=document["revision"],
         file=file,
         unchanged=stored.outcome is Outcome.UNCHANGED,

@@ -1,5 +1,7 @@
 """/api/v1/deployments/{id}/…: scale, activate, deactivate, rollback, promote"""
 
+from typing import cast
+
 from flask import Response
 from flask_openapi3 import APIBlueprint
 
@@ -16,6 +18,7 @@ from model_service.api.schemas.deployments import (
     Scaling,
     WholeDeployment,
 )
+from model_service.services.deployments.plans import SentScaling
 
 api = APIBlueprint("deployment_actions", __name__, url_prefix=URL, abp_tags=[TAG])
 
@@ -28,7 +31,7 @@ def scale_deployment(path: DeploymentPath, body: Scaling) -> Response:
     Either `replicas`, or some of `min_replicas`, `max_replicas` and `target_utilization` (percent). Creates
     no revision.
     """
-    scaling = body.model_dump(exclude_unset=True)
+    scaling = cast(SentScaling, body.model_dump(exclude_unset=True))
     return answer_deployment(services().deployment_changes.scale(path.deployment_id, scaling))
 
 

@@ -1,6 +1,7 @@
 """/api/v1/deployments"""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -28,20 +29,23 @@ from model_service.api.schemas.deployments import (
     NewDeployment,
     WholeDeployment,
 )
+from model_service.services.deployments.plans import SentDeployment
 
 URL = "/api/v1/deployments"
 TAG = Tag(name="deployments")
 api = APIBlueprint("deployments", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
-def _addressed(stored: dict[str, Any]) -> dict[str, Any]:
-    return stored | {
+def _addressed(stored: Any) -> dict[str, Any]:
+    """Add the URL and the shown name to a stored deployment."""
+    return {
+        **stored,
         "endpoint_url": services().deployments.endpoint_url(stored, absolute("")),
         "display_name": stored.get("display_name") or stored["name"],
     }
 
 
-def answer_deployment(stored: dict[str, Any]) -> Response:
+def answer_deployment(stored: Mapping[str, Any]) -> Response:
     return tagged(answer(WholeDeployment.model_validate(_addressed(stored))), stored["revision"])
 
 
@@ -56,7 +60,7 @@ def create_deployment(body: NewDeployment) -> Response:
     `Idempotency-Key` is supported and returns the same key.
     """
     once = requested_once()
-    stored, text = services().deployments.create(body.fields(), once)
+    stored, text = services().deployments.create(cast(SentDeployment, body.fields()), once)
     response = answer(CreatedDeployment.model_validate(_addressed(stored) | {"api_key": text}), 202)
     response.headers["Location"] = link(f"{URL}/{stored['_id']}")
     return mark(tagged(response, stored["revision"]), once)
@@ -94,7 +98,7 @@ def replace_deployment(path: DeploymentPath, body: NewDeployment) -> Response:
     continues to serve. `If-Match` is supported.
     """
     changed = services().deployment_changes.replace(
-        path.deployment_id, body.fields(), revisions=demanded_revisions()
+        path.deployment_id, cast(SentDeployment, body.fields()), revisions=demanded_revisions()
     )
     return answer_deployment(changed)
 
@@ -109,7 +113,7 @@ def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
     stays and `error_message` has the reason. `If-Match` is supported.
     """
     changed = services().deployment_changes.patch(
-        path.deployment_id, body.fields(), revisions=demanded_revisions()
+        path.deployment_id, cast(SentDeployment, body.fields()), revisions=demanded_revisions()
     )
     return answer_deployment(changed)
 

@@ -1,5 +1,6 @@
 """/api/v1/deployments/{id}/keys"""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -25,8 +26,8 @@ from model_service.services.common.idempotency import Once
 api = APIBlueprint("deployment_keys", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
-def _created(stored: dict[str, Any], text: str, once: Once | None) -> Response:
-    return mark(answer(CreatedDeploymentKey.model_validate(stored | {"key": text}), 201), once)
+def _created(stored: Mapping[str, Any], text: str, once: Once | None) -> Response:
+    return mark(answer(CreatedDeploymentKey.model_validate({**stored, "key": text}), 201), once)
 
 
 @api.post("/<deployment_ref:deployment_id>/keys", responses={201: CreatedDeploymentKey})

@@ -1,5 +1,6 @@
 """/api/v1/export/jobs/{id}/callback and …/package: reports of a conversion that runs elsewhere."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, request
@@ -14,13 +15,13 @@ from model_service.api.schemas.exports import Callback, ExportJob, JobPath
 api = APIBlueprint("export_callbacks", __name__, url_prefix="/api/v1/export", abp_tags=[Tag(name="exports")])
 
 
-def _authorised(job_id: str) -> dict[str, Any]:
+def _authorised(job_id: str) -> Any:
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     token = bearer.strip() if scheme.lower() == "bearer" else ""
     return services().export_callbacks.authorised(job_id, request.headers.get("X-Callback-Token", token))
 
 
-def _answer(job: dict[str, Any]) -> Response:
+def _answer(job: Mapping[str, Any]) -> Response:
     return answer(ExportJob.model_validate(export_json(job)))
 
 

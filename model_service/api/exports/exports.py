@@ -1,5 +1,6 @@
 """/api/v1/export"""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -25,7 +26,7 @@ from model_service.services.common.paging import Page
 api = APIBlueprint("exports", __name__, url_prefix="/api/v1/export", abp_tags=[Tag(name="exports")])
 
 
-def export_json(job: dict[str, Any]) -> dict[str, Any]:
+def export_json(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stored job as JSON, with its blobs as paths in the form of the seed."""
     files = "files.zip" if "primary" in job.get("source", {}) else "download"
     paths: dict[str, Any] = {"checkpoint_path": f"/api/v1/models/{job['model_id']}/{files}"}
@@ -33,21 +34,21 @@ def export_json(job: dict[str, Any]) -> dict[str, Any]:
         paths["export_package_path"] = f"/api/v1/export/jobs/{job['_id']}/download"
         paths["export_package_size_bytes"] = job["package"]["size_bytes"]
         paths["export_package_checksum"] = job["package"]["checksum"]
-    return job | paths
+    return {**job, **paths}
 
 
-def _answer(job: dict[str, Any]) -> Response:
+def _answer(job: Mapping[str, Any]) -> Response:
     return answer(ExportJob.model_validate(export_json(job)))
 
 
-def _created(job: dict[str, Any], once: Once | None) -> Response:
+def _created(job: Mapping[str, Any], once: Once | None) -> Response:
     """Return 202, or 200 if an equal export is reused."""
     token = {"callback_token": services().exports.callback_token(job["_id"])}
     status = 200 if job.get("reused_from") else 202
     return mark(answer(CreatedExport.model_validate(export_json(job) | token), status), once)
 
 
-def answer_page(page: Page) -> Response:
+def answer_page(page: Page[Any]) -> Response:
     jobs = [ExportJob.model_validate(export_json(job)) for job in page.items]
     return answer(ExportPage(jobs=jobs, pagination=Pagination.of(page)))
 

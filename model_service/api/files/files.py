@@ -2,6 +2,8 @@
 
 import string
 import time
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from flask import Response, request
@@ -27,7 +29,7 @@ from model_service.api.http.context import answer, services
 from model_service.api.http.policy import policy
 from model_service.api.http.signed import download_url, moment, signed_sha256
 from model_service.api.http.urls import link
-from model_service.api.schemas.common import Deleted, JSONObject
+from model_service.api.schemas.common import Deleted
 from model_service.api.schemas.files import (
     ConfirmQuery,
     ConsentQuery,
@@ -52,6 +54,7 @@ from model_service.errors import SignatureInvalid
 from model_service.metrics import DOWNLOADS, bounded
 from model_service.services.files.changes import Outcome, Stored
 from model_service.services.files.files import StoredFile as OpenFile
+from model_service.services.files.holders import H
 from model_service.services.files.names import check_path
 
 api = APIBlueprint("files", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="files")])
@@ -70,7 +73,7 @@ def upload_model(path: ModelPath, query: PrimaryQuery, raw: FileBody) -> Respons
     """
     stored, metadata = upload_primary(services().files, path.model_id, query, raw)
     unchanged = stored.outcome is Outcome.UNCHANGED
-    body = Uploaded(model_id=stored.document["_id"], file_metadata=metadata, unchanged=unchanged)
+    body = Uploaded(model_id=str(stored.document["_id"]), file_metadata=metadata, unchanged=unchanged)
     return answer(body, 200 if unchanged else 201)
 
 
@@ -95,7 +98,7 @@ def model_info(path: ModelPath) -> Response:
     """
     model = services().files.get_with_file(path.model_id)
     info = ModelInfo(
-        model_id=model["_id"],
+        model_id=str(model["_id"]),
         name=model["name"],
         version=model["version"],
         algorithm=model["algorithm"],
@@ -116,6 +119,7 @@ def presign_download(path: ModelPath, body: PresignRequest) -> Response:
     """
     model = services().files.get_with_file(path.model_id)
     metadata = model["file_metadata"]
+    assert metadata is not None  # get_with_file has checked it
     return _presigned(model, metadata.get("path", metadata["filename"]), body)
 
 
@@ -130,7 +134,7 @@ def list_files(path: ModelPath) -> Response:
     model = services().models.get(path.model_id)
     files = files_by_path(model)
     size_bytes = sum(file.size_bytes for file in files)
-    return answer(FileList(model_id=model["_id"], files=files, size_bytes=size_bytes))
+    return answer(FileList(model_id=str(model["_id"]), files=files, size_bytes=size_bytes))
 
 
 @api.get("/<model_ref:model_id>/files.zip", responses=ZIP_RESPONSES)
@@ -160,10 +164,10 @@ def store_file(path: FilePath, query: StoreQuery, raw: FileBody) -> Response:
     return _file_answer(*store_at(services().files, path.model_id, path.path, query, raw))
 
 
-def _file_answer(stored: Stored, file: StoredFile) -> Response:
+def _file_answer(stored: Stored[H], file: StoredFile) -> Response:
     document = stored.document
     body = FileStored(
-        model_id=document["_id"],
+        model_id=str(document["_id"]),
         revision=document["revision"],
         file=file,
         unchanged=stored.outcome is Outcome.UNCHANGED,
@@ -244,7 +248,7 @@ def presign_file(path: FilePath, body: PresignRequest) -> Response:
     return _presigned(services().models.get(path.model_id), path.path, body)
 
 
-def _presigned(model: JSONObject, path: str, body: PresignRequest) -> Response:
+def _presigned(model: Any, path: str, body: PresignRequest) -> Response:
     path = check_path(path)
     sha256 = services().files.open(model, path).sha256
     expires = int(time.time()) + body.expires_in_s
@@ -252,21 +256,21 @@ def _presigned(model: JSONObject, path: str, body: PresignRequest) -> Response:
     return answer(SignedURL(url=url, expires_at=moment(expires)))
 
 
-def _send(model: JSONObject, file: OpenFile, *, counted: bool) -> Response:
+def _send(model: Any, file: OpenFile, *, counted: bool) -> Response:
     response = _described(send_file(file), model)
     if counted and request.method == "GET" and response.status_code == 200:
         _count(model, response)
     return response
 
 
-def _described(response: Response, model: JSONObject) -> Response:
+def _described(response: Response, model: Any) -> Response:
     # Free text in a header is percent-encoded unless it is plain ASCII.
     response.headers["X-Model-Algorithm"] = quote(model["algorithm"], safe=string.punctuation + " ")
     response.headers["X-Model-Version"] = model["version"]
     return response
 
 
-def _count(model: JSONObject, response: Response) -> None:
+def _count(model: Any, response: Response) -> None:
     try:
         services().models.count_download(model)
     except BaseException:
@@ -275,5 +279,5 @@ def _count(model: JSONObject, response: Response) -> None:
     DOWNLOADS.labels(algorithm=bounded(model["algorithm"])).inc()
 
 
-def _is_at(primary: JSONObject, path: str) -> bool:
+def _is_at(primary: Mapping[str, Any], path: str) -> bool:
     return bool(primary.get("path", primary["filename"]) == check_path(path))

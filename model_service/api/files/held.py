@@ -1,6 +1,8 @@
 """Shared by the routes of a model's files and of a dataset's files: receive one file, send all files."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from flask import Response, request
 from flask_openapi3.types import ResponseDict
@@ -30,6 +32,7 @@ from model_service.services.files.deleted import DeletedFiles
 from model_service.services.files.edits import file_at
 from model_service.services.files.files import NewFile
 from model_service.services.files.held import Condition, HeldFiles, unconditional
+from model_service.services.files.holders import H
 from model_service.services.files.names import check_path, content_disposition
 from model_service.services.files.zip_archive import FileArchive
 from model_service.services.models.replacement import Consent
@@ -43,14 +46,14 @@ ZIP_RESPONSES: ResponseDict = {
 
 
 def _receive(
-    files: HeldFiles,
-    document: JSONObject,
+    files: HeldFiles[H],
+    document: H,
     incoming: IncomingFile,
     new: NewFile,
     query: ConsentQuery,
     *,
     condition: Condition = unconditional,
-) -> Stored:
+) -> Stored[H]:
     """Store the request's file while holding a transfer slot. Return the document with the file."""
     with context().transfers.carrying(incoming.pieces) as pieces:
         return files.store(
@@ -90,8 +93,8 @@ def _names_the_present_file() -> bool:
 
 
 def upload_primary(
-    files: HeldFiles, reference: str, query: PrimaryQuery, raw: FileBody
-) -> tuple[Stored, FileMetadata]:
+    files: HeldFiles[H], reference: str, query: PrimaryQuery, raw: FileBody
+) -> tuple[Stored[H], FileMetadata]:
     """Store the request's file as the primary file. Return the outcome and the file."""
     holder = files.writable(reference)
     incoming = incoming_file(raw, files.max_file_size)
@@ -101,8 +104,8 @@ def upload_primary(
 
 
 def store_at(
-    files: HeldFiles, reference: str, path: str, query: StoreQuery, raw: FileBody
-) -> tuple[Stored, StoredFile]:
+    files: HeldFiles[H], reference: str, path: str, query: StoreQuery, raw: FileBody
+) -> tuple[Stored[H], StoredFile]:
     """Store the request's file at a path, under its conditions. Return the outcome and the file."""
     new = NewFile.at(path, content_type=request.content_type, primary=query.primary, file_format=query.format)
     holder = files.writable(reference, new.path)
@@ -111,27 +114,33 @@ def store_at(
     return stored, StoredFile.model_validate(file_at(stored.document, new.path))
 
 
-def status_of(stored: Stored) -> int:
+def status_of(stored: Stored[H]) -> int:
     """Return the HTTP status of a response to a stored file."""
     return 201 if stored.outcome is Outcome.CREATED else 200
 
 
-def delete_at(files: HeldFiles, reference: str, path: str, query: ConfirmQuery) -> Response:
+def delete_at(files: HeldFiles[H], reference: str, path: str, query: ConfirmQuery) -> Response:
     """Remove the file at a path, under the request's conditions."""
     consent = Consent(confirmed=frozenset(query.confirm or ()))
     holder = files.remove(reference, path, condition=file_condition, consent=consent)
-    return answer(FileDeleted(deleted_id=holder["_id"], path=check_path(path), revision=holder["revision"]))
+    body = FileDeleted(deleted_id=str(holder["_id"]), path=check_path(path), revision=holder["revision"])
+    return answer(body)
 
 
-def deleted_page(files: DeletedFiles, reference: str, query: DeletedFilesQuery) -> Response:
+def deleted_page(files: DeletedFiles[H], reference: str, query: DeletedFilesQuery) -> Response:
     page = files.page(reference, query.page, page_limit(query))
     kept = timedelta(days=context().settings.deleted_keep_days)
     shown = [
         DeletedFile(
-            id=entry["_id"],
+            id=str(entry["_id"]),
             purged_after=entry["removed_at"] + kept,
-            **{key: entry["file"][key] for key in ("path", "size_bytes", "checksum")},
-            **{key: entry[key] for key in ("replaced_by", "was_primary", "removed_at", "removed_by")},
+            path=entry["file"]["path"],
+            size_bytes=entry["file"]["size_bytes"],
+            checksum=entry["file"]["checksum"],
+            replaced_by=entry["replaced_by"],
+            was_primary=entry["was_primary"],
+            removed_at=entry["removed_at"],
+            removed_by=entry["removed_by"],
         )
         for entry in page.items
     ]
@@ -139,19 +148,19 @@ def deleted_page(files: DeletedFiles, reference: str, query: DeletedFilesQuery) 
 
 
 def restore_deleted(
-    files: DeletedFiles, reference: str, file_id: str, query: ConsentQuery
-) -> tuple[Stored, StoredFile]:
+    files: DeletedFiles[H], reference: str, file_id: str, query: ConsentQuery
+) -> tuple[Stored[H], StoredFile]:
     """Restore a file from the trash. Return the outcome and the file."""
     stored, path = files.restore(reference, file_id, consent=consent_of(query))
     return stored, StoredFile.model_validate(file_at(stored.document, path))
 
 
-def purge_deleted(files: DeletedFiles, reference: str, file_id: str) -> Response:
+def purge_deleted(files: DeletedFiles[H], reference: str, file_id: str) -> Response:
     files.purge(reference, file_id)
     return answer(Deleted(message="File permanently deleted", deleted_id=file_id))
 
 
-def files_by_path(holder: JSONObject) -> list[StoredFile]:
+def files_by_path(holder: Mapping[str, Any]) -> list[StoredFile]:
     return sorted((StoredFile.model_validate(file) for file in holder["files"]), key=lambda file: file.path)
 
 

@@ -1,5 +1,8 @@
 """Uploads in parts: /api/v1/models/{id}/uploads creates one, /api/v1/uploads/{id} refers to it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
@@ -11,7 +14,7 @@ from model_service.api.http.idempotency import mark, requested_once
 from model_service.api.http.policy import policy
 from model_service.api.http.signed import part_url
 from model_service.api.http.urls import link
-from model_service.api.schemas.common import Deleted, JSONObject
+from model_service.api.schemas.common import Deleted
 from model_service.api.schemas.files import (
     Completion,
     MissingPart,
@@ -134,7 +137,7 @@ def _view(upload: PartUpload, *, with_urls: bool) -> Upload:
 
     return Upload(
         upload_id=upload_id,
-        model_id=document["model_id"],
+        model_id=str(document["model_id"]),
         path=document["new"]["path"],
         state=upload.state,
         size_bytes=document["size_bytes"],
@@ -147,5 +150,5 @@ def _view(upload: PartUpload, *, with_urls: bool) -> Upload:
     )
 
 
-def _part(n: int, part: JSONObject) -> Part:
+def _part(n: int, part: Mapping[str, Any]) -> Part:
     return Part(n=n, size_bytes=part["size_bytes"], checksum=f"sha256:{part['sha256']}")

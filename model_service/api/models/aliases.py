@@ -67,6 +67,6 @@ def remove_alias(path: AliasPath) -> Response:
     """
     model = services().aliases.remove(path.model_id, path.alias)
     removed = AliasRemoved(
-        alias=path.alias, name=model["name"], version=model["version"], model_id=model["_id"]
+        alias=path.alias, name=model["name"], version=model["version"], model_id=str(model["_id"])
     )
     return tagged(answer(removed), model["revision"])

@@ -1,5 +1,7 @@
 """/api/v1/models/batch"""
 
+from typing import cast
+
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
@@ -8,7 +10,7 @@ from model_service.api.http.context import answer, services
 from model_service.api.http.policy import policy
 from model_service.api.schemas.batch import Batch, BatchAnswer, BatchItem
 from model_service.api.schemas.common import ErrorBody
-from model_service.services.models.batch import Outcome
+from model_service.services.models.batch import Operation, Outcome
 
 api = APIBlueprint("batch", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
 
@@ -24,7 +26,7 @@ def change_models(body: Batch) -> Response:
     the `status` and `error` that its own request would have had. Operations: `tag`, `untag`, `status`,
     `delete`, `restore`, `alias`.
     """
-    operations = [operation.model_dump() for operation in body.operations]
+    operations = [cast(Operation, operation.model_dump()) for operation in body.operations]
     if any(operation["op"] not in _MAKES_ROOM for operation in operations):
         services().disk.require_room()
     outcomes = services().batch.run(operations)

@@ -1,6 +1,7 @@
 """/api/v1/models"""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -24,11 +25,12 @@ from model_service.api.schemas.models import (
 )
 from model_service.metrics import REGISTRATIONS, bounded
 from model_service.services.common.idempotency import Once
+from model_service.services.models.models import SentModel
 
 api = APIBlueprint("models", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
 
 
-def registered(model: dict[str, Any], once: Once | None) -> Response:
+def registered(model: Mapping[str, Any], once: Once | None) -> Response:
     """Return the response to a request that created a version; a repeated request gets the same one."""
     if once is None or not once.replayed:
         REGISTRATIONS.labels(algorithm=bounded(model["algorithm"])).inc()
@@ -42,7 +44,7 @@ def registered(model: dict[str, Any], once: Once | None) -> Response:
     return mark(response, once)
 
 
-def answer_model(model: dict[str, Any]) -> Response:
+def answer_model(model: Mapping[str, Any]) -> Response:
     return tagged(answer_json(model_json(model)), model["revision"])
 
 
@@ -57,7 +59,7 @@ def register_model(body: NewModel) -> Response:
     repeated request creates nothing and gets the first response.
     """
     once = requested_once()
-    return registered(services().models.register(body.model_dump(), once), once)
+    return registered(services().models.register(cast(SentModel, body.model_dump()), once), once)
 
 
 @api.post("/<model_ref:model_id>/versions", responses={201: Registered})
@@ -71,7 +73,7 @@ def create_model_version(path: ModelPath, body: NewVersion) -> Response:
     `Idempotency-Key` is supported.
     """
     once = requested_once()
-    changes = body.model_dump(exclude_unset=True, exclude={"copy_files"})
+    changes = cast(SentModel, body.model_dump(exclude_unset=True, exclude={"copy_files"}))
     model = services().models.new_version(path.model_id, changes, copy_files=body.copy_files, once=once)
     return registered(model, once)
 
@@ -111,7 +113,7 @@ def patch_model(path: ModelPath, body: ModelChanges) -> Response:
 
 
 def _change(path: ModelPath, body: ModelChanges) -> Response:
-    changes = body.model_dump(exclude_unset=True)
+    changes = cast(SentModel, body.model_dump(exclude_unset=True))
     return answer_model(services().models.update(path.model_id, changes, revisions=demanded_revisions()))
 
 

@@ -5,7 +5,7 @@ because validation would dominate the time of a list of a hundred models. A test
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import orjson
@@ -26,7 +26,7 @@ def _defaults(answer: type[BaseModel], *made_here: str) -> dict[str, Any]:
     }
 
 
-Document = dict[str, Any]
+Stored = Mapping[str, Any]
 PRESENTED = "presented_models"  # the key in ``app.extensions``
 PRESENTED_BYTES = 16 * 1024 * 1024
 _MODEL = _defaults(Model, "id", "model_size", "files", "file_metadata")
@@ -34,7 +34,7 @@ _FILE = _defaults(StoredPath)
 _PRIMARY_FILE = _defaults(FileMetadata)
 
 
-def model_json(document: dict[str, Any]) -> dict[str, Any]:
+def model_json(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of ``Model`` for a stored document, ready for ``to_json``."""
     primary = document.get("file_metadata")
     return {
@@ -46,7 +46,7 @@ def model_json(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(document: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _read(document: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     read = document.get
     return {name: read(name, default) for name, default in defaults.items()}
 
@@ -56,7 +56,7 @@ def to_json(body: Any) -> bytes:
     return orjson.dumps(body, default=str, option=orjson.OPT_UTC_Z)
 
 
-def model_bytes(document: dict[str, Any]) -> bytes:
+def model_bytes(document: Mapping[str, Any]) -> bytes:
     return to_json(model_json(document))
 
 
@@ -85,7 +85,7 @@ class PresentedModels:
         self._size_bytes = 0
         self._lock = threading.Lock()
 
-    def of(self, stubs: list[Document], load: Callable[[list[Any]], list[Document]]) -> list[bytes]:
+    def of(self, stubs: Sequence[Stored], load: Callable[[list[Any]], Sequence[Stored]]) -> list[bytes]:
         """Return the responses for the models that a list found, in its order; deleted ones are left out.
 
         Args:
@@ -104,7 +104,7 @@ class PresentedModels:
             bodies[document["_id"]] = self._present(document)
         return [bodies[stub["_id"]] for stub in stubs if stub["_id"] in bodies]
 
-    def _present(self, document: Document) -> bytes:
+    def _present(self, document: Stored) -> bytes:
         body = model_bytes(document)
         with self._lock:
             self._forget(document["_id"])
@@ -120,6 +120,6 @@ class PresentedModels:
             self._size_bytes -= len(before[1])
 
 
-def _state(document: Document) -> Any:
+def _state(document: Stored) -> Any:
     """Return what changes without a new revision: the download count and the scan result."""
     return document["revision"], document["download_count"], document["updated_at"], document.get("scans")

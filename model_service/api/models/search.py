@@ -1,12 +1,15 @@
 """The lists of /api/v1/models and /api/v1/models/search: one view function for both."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.actor import Permission
 from model_service.api.http.context import page_limit, services
 from model_service.api.http.policy import policy
-from model_service.api.models.presentation import Document, json_response, presented, to_json
+from model_service.api.models.presentation import json_response, presented, to_json
 from model_service.api.schemas.search import ModelPage, ModelPagination, ModelQuery
 
 api = APIBlueprint("search", __name__, url_prefix="/api/v1/models", abp_tags=[Tag(name="models")])
@@ -49,7 +52,7 @@ def _answer(query: ModelQuery) -> Response:
     return answer_models(found.stubs, pagination=pagination.model_dump())
 
 
-def answer_models(stubs: list[Document], **more: object) -> Response:
+def answer_models(stubs: Sequence[Mapping[str, Any]], **more: object) -> Response:
     """Return ``{"models": […]}`` with the other fields of the response."""
     models = b",".join(presented().of(stubs, services().search.load))
     rest = b"".join(b',"%s":%s' % (name.encode(), to_json(value)) for name, value in more.items())

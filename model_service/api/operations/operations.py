@@ -19,6 +19,7 @@ from model_service.api.schemas.operations import (
     Health,
     HealthMetrics,
     InferenceServer,
+    ModelHost,
     Worker,
 )
 from model_service.metrics import CONTENT_TYPE, exposition
@@ -105,12 +106,14 @@ def _detailed(found: Checks) -> DetailedHealth:
         ],
         inference_servers=[
             InferenceServer(
-                name=server["_id"], last_seen=server["at"], model_hosts=server.get("model_hosts", [])
+                name=server["_id"],
+                last_seen=server["at"],
+                model_hosts=[ModelHost.model_validate(host) for host in server.get("model_hosts", [])],
             )
             for server in found.inference_servers
         ],
-        last_sweep=found.last_sweep,
-        last_verify=found.last_verify,
+        last_sweep=None if found.last_sweep is None else {**found.last_sweep},
+        last_verify=None if found.last_verify is None else {**found.last_verify},
     )
 
 

@@ -1,5 +1,6 @@
 """Users, sessions, keys, namespaces and the audit log."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -154,8 +155,8 @@ class Key(Answer):
     created_at: datetime
 
     @classmethod
-    def of(cls, stored: JSONObject) -> "Key":
-        return cls.model_validate(stored | {"prefix": stored["secrets"][-1]["prefix"]})
+    def of(cls, stored: Mapping[str, Any]) -> "Key":
+        return cls.model_validate({**stored, "prefix": stored["secrets"][-1]["prefix"]})
 
 
 class CreatedKey(Key):

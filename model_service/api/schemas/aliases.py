@@ -1,5 +1,6 @@
 """Aliases."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -29,7 +30,7 @@ class Alias(BaseModel):
     reference: str = Field(description="finds this version as long as it has the alias")
 
     @classmethod
-    def of(cls, model: dict[str, Any], alias: str) -> "Alias":
+    def of(cls, model: Mapping[str, Any], alias: str) -> "Alias":
         return cls(
             alias=alias,
             name=model["name"],

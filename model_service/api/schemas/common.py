@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import orjson
 from pydantic import (
@@ -296,6 +296,9 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
 
+Item = TypeVar("Item")
+
+
 class Pagination(BaseModel):
     page: int
     limit: int
@@ -303,7 +306,7 @@ class Pagination(BaseModel):
     pages: int
 
     @classmethod
-    def of(cls, page: Page) -> "Pagination":
+    def of(cls, page: Page[Item]) -> "Pagination":
         return cls(page=page.page, limit=page.limit, total=page.total, pages=page.pages)
 
 

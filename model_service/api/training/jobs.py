@@ -1,6 +1,7 @@
 """/api/v1/training"""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
@@ -20,11 +21,12 @@ from model_service.api.schemas.training_jobs import (
     TrainingPage,
     TrainingQuery,
 )
+from model_service.services.training.jobs import SentTrainingJob
 
 api = APIBlueprint("training", __name__, url_prefix="/api/v1/training", abp_tags=[Tag(name="training")])
 
 
-def _answer(job: dict[str, Any], status: int = 200) -> Response:
+def _answer(job: Mapping[str, Any], status: int = 200) -> Response:
     return tagged(answer(TrainingJob.model_validate(job), status), job["revision"])
 
 
@@ -37,7 +39,7 @@ def create_training_job(body: NewTrainingJob) -> Response:
     recorded as well. Datasets must exist (404). `Idempotency-Key` is supported.
     """
     once = requested_once()
-    job = services().training_jobs.create(body.model_dump(), once)
+    job = services().training_jobs.create(cast(SentTrainingJob, body.model_dump()), once)
     response = _answer(job, 201)
     response.headers["Location"] = link(f"/api/v1/training/{job['_id']}")
     return mark(response, once)
@@ -76,9 +78,8 @@ def patch_training_job(path: JobPath, body: TrainingChanges) -> Response:
     follow the present one is a 409 with `details.allowed`. `started_at` and `finished_at` are set by the
     status unless they are sent. `If-Match` is supported.
     """
-    changes = body.model_dump(
-        include=body.model_fields_set
-    )  # the whole body: nested fields get their defaults
+    # The whole body: nested fields get their defaults.
+    changes = cast(SentTrainingJob, body.model_dump(include=body.model_fields_set))
     return _answer(services().training_jobs.update(path.job_id, changes, revisions=demanded_revisions()))
 
 

@@ -8,12 +8,13 @@ from model_service.actor import Permission, require
 from model_service.errors import InvalidField
 from model_service.services.common.paging import cursor_of, position_of
 from model_service.storage.common.audit import Audit, Position
-from model_service.storage.common.db import Document, object_id
+from model_service.storage.common.db import object_id
+from model_service.storage.common.documents import AuditEntry
 
 
 @dataclass(frozen=True)
 class AuditPage:
-    entries: list[Document]
+    entries: list[AuditEntry]
     next_cursor: str | None
 
 
@@ -48,13 +49,15 @@ class AuditService:
         return AuditPage(entries, _cursor(entries[-1]) if more else None)
 
 
-def _cursor(entry: Document) -> str:
+def _cursor(entry: AuditEntry) -> str:
     return cursor_of([round(entry["at"].timestamp() * 1000), str(entry["_id"])])
 
 
 def _position(cursor: str) -> Position:
     try:
         at_ms, entry_id = position_of(cursor)
+        if not isinstance(at_ms, int | float | str):
+            raise TypeError
         at, last = datetime.fromtimestamp(int(at_ms) / 1000, UTC), object_id(str(entry_id))
     except (ValueError, TypeError, OverflowError, OSError):
         last = None

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -20,10 +19,12 @@ from model_service.services.access.users import actor_of
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page
 from model_service.services.common.signing import Signing
+from model_service.storage.access.documents import AccessKey, KeySecret, new_access_key
 from model_service.storage.access.keys import AccessKeys, DuplicatePrefix
 from model_service.storage.access.users import Users
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
 
 PREFIX = "ms_"
 USE_NOTED_EVERY = timedelta(minutes=1)
@@ -59,7 +60,7 @@ class KeyService:
         expires_at: datetime | None,
         owner: str | None,
         once: Once | None = None,
-    ) -> tuple[Document, str]:
+    ) -> tuple[AccessKey, str]:
         """Create a key for the caller or, as an administrator, for ``owner``. Returns it with its text.
 
         With ``once`` the secret is derived from the idempotency key, so that a repetition returns it too.
@@ -74,32 +75,34 @@ class KeyService:
         if expires_at is not None and expires_at <= now():
             message = "must be in the future"
             raise InvalidField(f"expires_at {message}.", [{"field": "expires_at", "message": message}])
-        key = {
-            "_id": str(uuid.uuid4()),
-            "name": name,
-            "owner": owner,
-            "scopes": sorted(set(scopes)),
-            "namespaces": None if namespaces is None else sorted(set(namespaces)),
-            "secrets": [],
-            "expires_at": expires_at,
-            "last_used_at": None,
-            "created_by": actor().name,
-            "created_at": now(),
+        key = new_access_key(
+            name,
+            owner,
+            sorted(set(scopes)),
+            None if namespaces is None else sorted(set(namespaces)),
+            expires_at=expires_at,
+            created_by=actor().name,
+            at=now(),
+        )
+        shown = {
+            "owner": key["owner"],
+            "scopes": key["scopes"],
+            "namespaces": key["namespaces"],
+            "expires_at": key["expires_at"],
         }
-        shown = {field: key[field] for field in ("owner", "scopes", "namespaces", "expires_at")}
 
         random_part = self._random_part(once)
 
-        def store(secret: Document, note: Note, session: Session) -> Document:
+        def store(secret: KeySecret, note: Note, session: Session) -> AccessKey:
             note(key["_id"], session)
             if owner != ADMINISTRATOR.name and not self._users.hold(owner, session):
                 raise NotFound("user", owner)
-            stored = key | {"secrets": [secret]}
+            stored: AccessKey = {**key, "secrets": [secret]}
             self._keys.insert(stored, session)
             self._record("created", stored, session, shown)
             return stored
 
-        def again(key_id: str) -> tuple[Document, str]:
+        def again(key_id: str) -> tuple[AccessKey, str]:
             made = self.get(key_id)
             text = f"{PREFIX}{made['secrets'][-1]['prefix']}_{random_part}"
             if made["secrets"][-1]["sha256"] != _sha256(text):
@@ -118,14 +121,14 @@ class KeyService:
             again,
         )
 
-    def get(self, key_id: str) -> Document:
+    def get(self, key_id: str) -> AccessKey:
         """Return a key. Raises: NotFound: there is none, or another user owns it."""
         key = self._keys.get(key_id)
         if key is None or not _may_see(key):
             raise NotFound("key", key_id)
         return key
 
-    def search(self, owner: str | None, page: int, limit: int) -> Page:
+    def search(self, owner: str | None, page: int, limit: int) -> Page[AccessKey]:
         """Return the caller's keys, newest first; for an administrator those of all users, or of ``owner``.
 
         Raises:
@@ -139,7 +142,7 @@ class KeyService:
         items, total = self._keys.page(owner, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def rotate(self, key_id: str, grace_s: int) -> tuple[Document, str]:
+    def rotate(self, key_id: str, grace_s: int) -> tuple[AccessKey, str]:
         """Replace the key's secret; the present one is valid for ``grace_s`` more. A key may rotate itself.
 
         Raises:
@@ -148,12 +151,12 @@ class KeyService:
         """
         self._manageable(key_id)
 
-        def store(secret: Document, session: Session) -> Document:
+        def store(secret: KeySecret, session: Session) -> AccessKey:
             # Read in the transaction, so that a concurrent rotation cannot restore a secret that was ended.
             key = self._keys.get(key_id, session)
-            kept = []
+            kept: list[KeySecret] = []
             if key is not None and grace_s > 0:
-                kept = [key["secrets"][-1] | {"expires_at": now() + timedelta(seconds=grace_s)}]
+                kept = [{**key["secrets"][-1], "expires_at": now() + timedelta(seconds=grace_s)}]
             key = self._keys.set_secrets(key_id, [*kept, secret], session)
             if key is None:
                 raise NotFound("key", key_id)
@@ -202,7 +205,7 @@ class KeyService:
             raise _refused()
         return _restricted(self._owning(key["owner"]), key)
 
-    def _found(self, text: str) -> Document:
+    def _found(self, text: str) -> AccessKey:
         match = _KEY.fullmatch(text)
         key = self._keys.with_prefix(match[1]) if match else None
         if key is None:
@@ -228,7 +231,7 @@ class KeyService:
             return ADMINISTRATOR.name  # a key created without authentication is for later use
         return wanted or who.name
 
-    def _manageable(self, key_id: str) -> Document:
+    def _manageable(self, key_id: str) -> AccessKey:
         key = self.get(key_id)
         who = actor()
         if who.key_id not in (None, key_id) and Permission.ADMIN not in who.everywhere:
@@ -243,14 +246,14 @@ class KeyService:
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def _with_new_secret(
-        self, store: Callable[[Document, Session], Document], random_part: str
-    ) -> tuple[Document, str]:
+        self, store: Callable[[KeySecret, Session], AccessKey], random_part: str
+    ) -> tuple[AccessKey, str]:
         while True:
             prefix = secrets.token_hex(4)
             text = f"{PREFIX}{prefix}_{random_part}"
-            secret: Document = {"prefix": prefix, "sha256": _sha256(text), "expires_at": None}
+            secret: KeySecret = {"prefix": prefix, "sha256": _sha256(text), "expires_at": None}
 
-            def work(session: Session, secret: Document = secret) -> Document:
+            def work(session: Session, secret: KeySecret = secret) -> AccessKey:
                 return store(secret, session)
 
             try:
@@ -260,11 +263,11 @@ class KeyService:
             self._forget()
             return key, text
 
-    def _record(self, action: str, key: Document, session: Session, details: Document) -> None:
+    def _record(self, action: str, key: AccessKey, session: Session, details: Fields) -> None:
         self._audit.record(action, "key", key["_id"], session=session, name=key["name"], details=details)
 
 
-def _may_see(key: Document) -> bool:
+def _may_see(key: AccessKey) -> bool:
     return key["owner"] == actor().name or Permission.ADMIN in actor().everywhere
 
 
@@ -272,7 +275,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _usable_until(key: Document, text: str) -> datetime | None:
+def _usable_until(key: AccessKey, text: str) -> datetime | None:
     """Return when this secret or its key expires. Raises: Unauthorized: wrong secret, or expired."""
     digest = _sha256(text)
     at = now()
@@ -285,7 +288,7 @@ def _usable_until(key: Document, text: str) -> datetime | None:
     raise _refused()
 
 
-def _restricted(owner: Actor, key: Document) -> Actor:
+def _restricted(owner: Actor, key: AccessKey) -> Actor:
     """Return the key's actor: its owner's permissions within the key's scopes and namespaces."""
     scopes = _granted(key["scopes"])
     everywhere, only = owner.everywhere & scopes, key["namespaces"]

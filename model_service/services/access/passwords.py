@@ -10,7 +10,7 @@ import secrets
 import unicodedata
 from threading import BoundedSemaphore
 
-from model_service.storage.common.db import Document
+from model_service.storage.access.documents import PasswordHash
 
 MIN_LENGTH = 12
 MAX_LENGTH = 1024
@@ -21,13 +21,13 @@ _SALT_BYTES = 16
 _computing = BoundedSemaphore(2)
 
 
-def hashed(password: str) -> Document:
+def hashed(password: str) -> PasswordHash:
     """Return what is stored for a password."""
     salt = secrets.token_bytes(_SALT_BYTES)
     return {"scrypt": _scrypt(password, salt, _N, _R, _P), "salt": salt, "n": _N, "r": _R, "p": _P}
 
 
-def matches(password: str, stored: Document | None) -> bool:
+def matches(password: str, stored: PasswordHash | None) -> bool:
     """Return whether the password is correct. If none is stored, take as long and return False."""
     kept = stored or _NOBODYS
     found = _scrypt(password, kept["salt"], kept["n"], kept["r"], kept["p"])
@@ -42,4 +42,4 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
         return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=256 * n * r + 2**20, dklen=32)
 
 
-_NOBODYS: Document = {"scrypt": bytes(32), "salt": bytes(_SALT_BYTES), "n": _N, "r": _R, "p": _P}
+_NOBODYS: PasswordHash = {"scrypt": bytes(32), "salt": bytes(_SALT_BYTES), "n": _N, "r": _R, "p": _P}

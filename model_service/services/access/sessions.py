@@ -7,10 +7,11 @@ is ended early is stored as revoked until its token expires.
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import cast
 
 import jwt
 import structlog
+from typing_extensions import TypedDict
 
 from model_service.actor import Actor
 from model_service.errors import NotPermitted, Unauthorized
@@ -27,6 +28,14 @@ log = structlog.get_logger(__name__)
 _PURPOSE = "session"
 _ALGORITHM = "HS256"
 _CLAIMS = ["sub", "jti", "iat", "exp", "epoch"]
+
+
+class _Claims(TypedDict):
+    sub: str
+    jti: str
+    iat: int
+    exp: int
+    epoch: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class SessionService:
             raise Unauthorized("The user name or the password is wrong.")
         at = now()
         expires_at = (at + self._length).replace(microsecond=0)
-        claims = {
+        claims: _Claims = {
             "sub": name,
             "jti": uuid.uuid4().hex,
             "iat": int(at.timestamp()),
@@ -65,7 +74,7 @@ class SessionService:
             "epoch": user["epoch"],
         }
         LOGINS.labels(outcome="opened").inc()
-        token = jwt.encode(claims, self._signing.key(_PURPOSE), algorithm=_ALGORITHM)
+        token = jwt.encode(dict(claims), self._signing.key(_PURPOSE), algorithm=_ALGORITHM)
         return SessionToken(token, name, expires_at)
 
     def actor(self, token: str) -> tuple[Actor, datetime]:
@@ -95,9 +104,9 @@ class SessionService:
             ) from None
         self._revoked.add(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _claims(self, token: str) -> _Claims:
         try:
-            claims: dict[str, Any] = jwt.decode(
+            claims = jwt.decode(
                 token,
                 self._signing.key(_PURPOSE),
                 algorithms=[_ALGORITHM],
@@ -105,7 +114,7 @@ class SessionService:
             )
         except jwt.InvalidTokenError:
             raise _over() from None
-        return claims
+        return cast(_Claims, claims)  # the signature shows that this service wrote them
 
 
 def _over() -> Unauthorized:

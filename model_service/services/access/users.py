@@ -5,7 +5,8 @@ API_KEY always authenticates an administrator where authentication is enabled, s
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from model_service.actor import (
     RESERVED_NAMES,
@@ -21,10 +22,22 @@ from model_service.services.access.passwords import hashed, matches
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page
 from model_service.states import Tier
+from model_service.storage.access.documents import RolesInNamespace, User, new_user
 from model_service.storage.access.keys import AccessKeys
 from model_service.storage.access.users import DuplicateUser, Users
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
+
+
+class UserChanges(TypedDict, total=False):
+    """The fields of a user that a request changes; a password of None removes it."""
+
+    password: str | None
+    roles: list[Role]
+    namespaces: dict[str, list[Role]]
+    disabled: bool
+    tier: Tier | None
 
 
 class UserService:
@@ -54,7 +67,7 @@ class UserService:
         disabled: bool,
         tier: Tier | None = None,
         once: Once | None = None,
-    ) -> Document:
+    ) -> User:
         """Add a user. A user without a password cannot sign in and uses keys that an administrator creates.
 
         Raises:
@@ -68,24 +81,23 @@ class UserService:
                 f"{name!r} is reserved for the service: choose another name.",
                 [{"field": "name", "message": "reserved"}],
             )
-        at = now()
-        user = {
-            "_id": name,
-            "password": None if password is None else hashed(password),
-            "roles": sorted(set(roles)),
-            "namespaces": stored_namespaces(namespaces),
-            "disabled": disabled,
-            "tier": tier,
-            "epoch": _new_epoch(),
-            "created_at": at,
-            "updated_at": at,
-        }
+        user = new_user(
+            name,
+            None if password is None else hashed(password),
+            sorted(set(roles)),
+            stored_namespaces(namespaces),
+            disabled=disabled,
+            tier=tier,
+            epoch=_new_epoch(),
+            at=now(),
+        )
 
-        def create(note: Note) -> Document:
+        def create(note: Note) -> User:
             def work(session: Session) -> None:
                 note(name, session)
                 self._users.insert(user, session)
-                self._record("created", user, session, {"roles": user["roles"], "namespaces": namespaces})
+                details = {"roles": user["roles"], "namespaces": user["namespaces"]}
+                self._record("created", name, session, details)
 
             try:
                 self._database.transaction(work)
@@ -95,7 +107,7 @@ class UserService:
 
         return self._idempotency.run(once, create, self.get)
 
-    def get(self, name: str) -> Document:
+    def get(self, name: str) -> User:
         """Return a user. Raises: NotPermitted: the caller is not an administrator. NotFound."""
         require(Permission.ADMIN)
         user = self._users.get(name)
@@ -103,13 +115,13 @@ class UserService:
             raise NotFound("user", name)
         return user
 
-    def search(self, page: int, limit: int) -> Page:
+    def search(self, page: int, limit: int) -> Page[User]:
         """Return all users by name. Raises: NotPermitted: the caller is not an administrator."""
         require(Permission.ADMIN)
         items, total = self._users.page((page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def update(self, name: str, changes: Document) -> Document:
+    def update(self, name: str, changes: UserChanges) -> User:
         """Change the fields that are sent; ``password: None`` removes the password.
 
         A new password, or disabling the user, ends the user's sessions.
@@ -119,16 +131,19 @@ class UserService:
             NotFound.
         """
         require(Permission.ADMIN)
-        stored = dict(changes)
-        if "password" in stored:
-            stored["password"] = None if stored["password"] is None else hashed(stored["password"])
-        if "roles" in stored:
-            stored["roles"] = sorted(set(stored["roles"]))
-        if "namespaces" in stored:
-            stored["namespaces"] = stored_namespaces(stored["namespaces"])
-        if "password" in stored or stored.get("disabled"):
+        stored: dict[str, object] = dict(changes)
+        if "password" in changes:
+            password = changes["password"]
+            stored["password"] = None if password is None else hashed(password)
+        if "roles" in changes:
+            stored["roles"] = sorted(set(changes["roles"]))
+        if "namespaces" in changes:
+            stored["namespaces"] = stored_namespaces(changes["namespaces"])
+        if "password" in changes or changes.get("disabled"):
             stored["epoch"] = _new_epoch()
         shown = {field: value for field, value in changes.items() if field != "password"}
+        if "namespaces" in changes:
+            shown["namespaces"] = stored["namespaces"]
         return self._update(name, stored, "updated", shown | {"fields": sorted(changes)})
 
     def change_own_password(self, current: str, wanted: str) -> None:
@@ -159,7 +174,7 @@ class UserService:
             if not self._users.delete(name, session):
                 return False
             keys = self._keys.delete_of(name, session)
-            self._record("deleted", {"_id": name}, session, {"keys": keys})
+            self._record("deleted", name, session, {"keys": keys})
             return True
 
         found = self._database.transaction(work)
@@ -167,11 +182,11 @@ class UserService:
         if not found:
             raise NotFound("user", name)
 
-    def _update(self, name: str, changes: Document, action: str, shown: Document) -> Document:
-        def work(session: Session) -> Document | None:
-            user = self._users.update(name, changes | {"updated_at": now()}, session)
+    def _update(self, name: str, changes: Fields, action: str, shown: Fields) -> User:
+        def work(session: Session) -> User | None:
+            user = self._users.update(name, {**changes, "updated_at": now()}, session)
             if user is not None:
-                self._record(action, user, session, shown)
+                self._record(action, name, session, shown)
             return user
 
         user = self._database.transaction(work)
@@ -180,14 +195,12 @@ class UserService:
             raise NotFound("user", name)
         return user
 
-    def _record(self, action: str, user: Document, session: Session, details: Document) -> None:
-        # A namespace is free text and may contain a dot, so it cannot be a key: write it as it is stored.
-        if "namespaces" in details:
-            details = details | {"namespaces": stored_namespaces(details["namespaces"])}
-        self._audit.record(action, "user", user["_id"], session=session, name=user["_id"], details=details)
+    def _record(self, action: str, name: str, session: Session, details: Fields) -> None:
+        """Record a change. Namespaces must have their stored form: they may have dots, so cannot be keys."""
+        self._audit.record(action, "user", name, session=session, name=name, details=details)
 
 
-def stored_namespaces(namespaces: Mapping[str, list[Role]]) -> list[Document]:
+def stored_namespaces(namespaces: Mapping[str, list[Role]]) -> list[RolesInNamespace]:
     return [
         {"namespace": namespace, "roles": sorted(set(roles))}
         for namespace, roles in sorted(namespaces.items())
@@ -195,17 +208,17 @@ def stored_namespaces(namespaces: Mapping[str, list[Role]]) -> list[Document]:
     ]
 
 
-def actor_of(user: Document) -> Actor:
+def actor_of(user: User) -> Actor:
     """Return the actor for a session of this user."""
     return Actor(
         user["_id"],
         everywhere=_permissions(user["roles"]),
         in_namespaces={entry["namespace"]: _permissions(entry["roles"]) for entry in user["namespaces"]},
-        tier=Tier(user["tier"]) if user.get("tier") else None,
+        tier=Tier(tier) if (tier := user.get("tier")) else None,
     )
 
 
-def _permissions(roles: list[Any]) -> frozenset[Permission]:
+def _permissions(roles: list[str]) -> frozenset[Permission]:
     return frozenset[Permission]().union(*(ROLE_PERMISSIONS[Role(role)] for role in roles))
 
 

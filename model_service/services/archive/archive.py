@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from model_service import __version__
 from model_service.actor import Permission, require
@@ -29,9 +29,11 @@ from model_service.services.archive.reader import Conflicts, Imported, Importer
 from model_service.storage.blobs.blobs import Blob, BlobDamaged, Blobs
 from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import AnyDocument
 from model_service.storage.common.leases import Leases
 from model_service.storage.migrations import COLLECTIONS, LATEST
+from model_service.storage.models.documents import Model
 from model_service.storage.operations.archive import (
     REGISTRY,
     ArchiveStore,
@@ -189,11 +191,12 @@ class ArchiveService:
         self._audit.record("imported", "registry", "registry", session=None, details=imported.to_json())
         return imported
 
-    def _count(self, name: str, documents: Sequence[Document], session: Session) -> None:
+    def _count(self, name: str, documents: Sequence[AnyDocument], session: Session) -> None:
         if name == "models":
-            self._counters.add(documents, session)
+            models = [cast(Model, document) for document in documents]
+            self._counters.add(models, session)
             # A scan verdict from another instance cannot be trusted.
-            self._scans.look_again([model["_id"] for model in documents if model["files"]], session)
+            self._scans.look_again([model["_id"] for model in models if model["files"]], session)
 
     def restore(self, stream: Stream, *, force: bool = False) -> Imported:
         """Restore a backup and rebuild the statistics. ``force``: add it to a database that is not empty.

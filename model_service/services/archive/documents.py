@@ -8,9 +8,10 @@ file that is shorter than its stated size.
 from collections.abc import Mapping
 from datetime import datetime
 from types import NoneType
-from typing import Annotated, Any
+from typing import Annotated, NotRequired, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from model_service.errors import InvalidRequest
 from model_service.sentences import explain
@@ -18,16 +19,16 @@ from model_service.services.common.ids import parse_uuid
 from model_service.services.common.references import NAME, check_alias, version_order
 from model_service.services.files.names import check_path, media_type
 from model_service.states import DatasetFormat, DatasetPurpose, ModelStatus, TrainingStatus
-from model_service.storage.common.db import Document, StoredId
+from model_service.storage.common.documents import NOT_STORED, AnyDocument, JSONObject, StoredId
 
 MAX_DEPTH = 64
 # Exact types, since BSON's code is a subclass of str. Its long integers are a subclass of int.
-_PLAIN = frozenset({NoneType, str, float, datetime, StoredId})
+_PLAIN = frozenset({NoneType, str, float, datetime, type(NOT_STORED)})
 
-JSONObject = dict[str, Any]
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Text = str | None
+H = TypeVar("H", bound="_Holder")
 
 
 def _path(path: str) -> str:
@@ -48,30 +49,32 @@ def _uuid(text: str) -> str:
     return text
 
 
-class _Stored(BaseModel):
-    """Strict: values are not converted. Fields that are not declared are kept."""
-
-    model_config = ConfigDict(strict=True, extra="allow", arbitrary_types_allowed=True)
+# Values are not converted. Fields that are not declared are kept.
+_strict = with_config(ConfigDict(strict=True))
 
 
-class _Blob(_Stored):
+@_strict
+class _Blob(TypedDict):
     file_id: StoredId
     size_bytes: Count
     checksum: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
+@_strict
 class _File(_Blob):
     path: Annotated[str, AfterValidator(_path)]
-    content_type: Annotated[str, AfterValidator(_media_type)] | None = None
+    content_type: NotRequired[Annotated[str, AfterValidator(_media_type)] | None]
 
 
+@_strict
 class _Primary(_Blob):
     filename: str
     format: str
-    path: str | None = None
+    path: NotRequired[str | None]
 
 
-class _Described(_Stored):
+@_strict
+class _Described(TypedDict):
     """Fields of all kinds of documents."""
 
     name: Name
@@ -84,60 +87,65 @@ class _Described(_Stored):
     updated_at: datetime
 
 
+@_strict
 class _Holder(_Described):
     version: str
     version_order: Count
     files: list[_File]
     file_metadata: _Primary | None
-    size_bytes: Count = 0
-    id: StoredId = Field(alias="_id")
-
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> "_Holder":
-        if version_order(self.version) != self.version_order:
-            raise ValueError("version_order does not match version")
-        paths = {file.path for file in self.files}
-        if len(paths) < len(self.files):
-            raise ValueError("two files have the same path")
-        held = {(file.checksum, file.size_bytes) for file in self.files}
-        primary = self.file_metadata
-        if primary is not None and (primary.checksum, primary.size_bytes) not in held:
-            raise ValueError("file_metadata is not one of the files")
-        return self
+    size_bytes: NotRequired[Count]
+    _id: StoredId
 
 
+def _agrees_with_itself(holder: H) -> H:
+    if version_order(holder["version"]) != holder["version_order"]:
+        raise ValueError("version_order does not match version")
+    paths = {file["path"] for file in holder["files"]}
+    if len(paths) < len(holder["files"]):
+        raise ValueError("two files have the same path")
+    held = {(file["checksum"], file["size_bytes"]) for file in holder["files"]}
+    primary = holder["file_metadata"]
+    if primary is not None and (primary["checksum"], primary["size_bytes"]) not in held:
+        raise ValueError("file_metadata is not one of the files")
+    return holder
+
+
+@_strict
 class _Model(_Holder):
     algorithm: str
     framework: Text
     hyperparameters: JSONObject
     metrics: JSONObject
     dataset_info: JSONObject
-    signature: JSONObject | None = None
+    signature: NotRequired[JSONObject | None]
     status: Annotated[ModelStatus, Field(strict=False)]
-    aliases: list[Annotated[str, AfterValidator(check_alias)]] = []
+    aliases: NotRequired[list[Annotated[str, AfterValidator(check_alias)]]]
     parent_model_id: StoredId | None
-    training_job_id: Text = None
-    dataset_ids: list[StoredId] = []
+    training_job_id: NotRequired[Text]
+    dataset_ids: NotRequired[list[StoredId]]
     download_count: Count
 
 
+@_strict
 class _Dataset(_Holder):
     purpose: Annotated[DatasetPurpose | None, Field(strict=False)]
     format: Annotated[DatasetFormat | None, Field(strict=False)]
     num_samples: Count | None
-    dataset_schema: JSONObject = Field(alias="schema")
+    schema: JSONObject
     statistics: JSONObject
     source: Text
     license: Text
 
 
-class _UsedDataset(_Stored):
+@_strict
+class _UsedDataset(TypedDict):
     dataset_id: StoredId
     role: Annotated[DatasetPurpose, Field(strict=False)]
 
 
+@_strict
 class _TrainingJob(_Described):
-    id: Annotated[str, AfterValidator(_uuid)] = Field(alias="_id")
+    _id: Annotated[str, AfterValidator(_uuid)]
     algorithm: Text
     framework: Text
     status: Annotated[TrainingStatus, Field(strict=False)]
@@ -152,18 +160,18 @@ class _TrainingJob(_Described):
     finished_at: datetime | None
 
 
-_SHAPES: Mapping[str, type[_Stored]] = {
-    "models": _Model,
-    "datasets": _Dataset,
-    "training_jobs": _TrainingJob,
+_SHAPES: Mapping[str, TypeAdapter[_Described]] = {
+    "models": TypeAdapter(Annotated[_Model, AfterValidator(_agrees_with_itself)]),
+    "datasets": TypeAdapter(Annotated[_Dataset, AfterValidator(_agrees_with_itself)]),
+    "training_jobs": TypeAdapter(_TrainingJob),
 }
 
 
-def check_document(collection: str, document: Document) -> None:
+def check_document(collection: str, document: AnyDocument) -> None:
     """Validate a document. Raises: ValueError: names the invalid field and the problem."""
     _check_plain(document)
     try:
-        _SHAPES[collection].model_validate(document)
+        _SHAPES[collection].validate_python(document)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -172,7 +180,7 @@ def check_document(collection: str, document: Document) -> None:
         raise ValueError(exc.message) from None
 
 
-def _check_plain(value: Any, depth: int = 0) -> None:
+def _check_plain(value: object, depth: int = 0) -> None:
     """Accept JSON with times and ids: no code, no regular expression, no reference to another collection."""
     if depth > MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")

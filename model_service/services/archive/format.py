@@ -14,9 +14,9 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol, Self
+from typing import IO, Protocol, Self
 
 FORMAT = "model-service-archive"
 FORMAT_VERSION = 1
@@ -85,11 +85,11 @@ class Writer:
         yield bytes(-written % tarfile.BLOCKSIZE)
         self._chain.add(name, size_bytes, digest.hexdigest())
 
-    def json(self, name: str, content: dict[str, Any]) -> Iterator[bytes]:
+    def json(self, name: str, content: Mapping[str, object]) -> Iterator[bytes]:
         text = json.dumps(content, indent=1).encode()
         return self.member(name, len(text), [text])
 
-    def end(self, content: dict[str, Any]) -> Iterator[bytes]:
+    def end(self, content: Mapping[str, object]) -> Iterator[bytes]:
         yield from self.json(
             END, {**content, "members": self._chain.members, "sha256": self._chain.hexdigest()}
         )
@@ -108,7 +108,7 @@ class Member:
     name: str
     size_bytes: int
     _file: IO[bytes]
-    _digest: Any = field(default_factory=hashlib.sha256)
+    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the member's bytes. Raises: ArchiveDamaged: the stream ends within the member."""
@@ -119,7 +119,7 @@ class Member:
         except (tarfile.TarError, EOFError) as exc:
             raise ArchiveDamaged(f"the archive ends in the middle of {self.name}") from exc
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> dict[str, object]:
         """Parse the member as JSON. Raises: ArchiveDamaged: it is not a JSON object."""
         if self.size_bytes > _MAX_JSON_BYTES:
             raise ArchiveDamaged(f"{self.name} is too large")
@@ -179,6 +179,6 @@ def read_members(stream: Stream) -> Iterator[Member]:
     raise ArchiveDamaged("the archive is truncated: it has no end.json")
 
 
-def _check_end(end: dict[str, Any], chain: Chain) -> None:
+def _check_end(end: Mapping[str, object], chain: Chain) -> None:
     if end.get("members") != chain.members or end.get("sha256") != chain.hexdigest():
         raise ArchiveDamaged("the members of the archive are not those that its end.json lists")

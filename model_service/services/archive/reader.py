@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, cast
 
 from model_service.actor import namespace_of
 from model_service.errors import Conflict, InvalidArchive
@@ -30,9 +30,10 @@ from model_service.services.archive.format import (
     read_members,
 )
 from model_service.storage.blobs.blobs import Blob, Blobs
-from model_service.storage.common.db import Document, Session
+from model_service.storage.common.db import Session
+from model_service.storage.common.documents import AnyDocument, Described, FileHolder
 from model_service.storage.migrations import LATEST, too_new
-from model_service.storage.models.models import DERIVED
+from model_service.storage.models.documents import DERIVED, UnlistedModel
 from model_service.storage.models.search import derived_fields
 from model_service.storage.operations.archive import (
     MAX_LINE_BYTES,
@@ -48,7 +49,7 @@ _NO_LIMIT = 1 << 50
 _MAX_CONFLICTS_TOLD = 100
 # Unique keys that another document may have taken here, besides the id.
 _KEYS = {"models": ("name", "version"), "datasets": ("name", "version")}
-Note = Callable[[str, Sequence[Document], Session], None]
+Note = Callable[[str, Sequence[AnyDocument], Session], None]
 
 
 class Conflicts(StrEnum):
@@ -68,7 +69,7 @@ class Imported:
     blobs_existing: int = 0
     bytes_stored: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "inserted": dict(self.inserted),
             "existing": dict(self.existing),
@@ -85,10 +86,10 @@ class _Aside:
     file: IO[bytes]
     parts: list[tuple[str, int, int]] = field(default_factory=list)  # collection, offset, size
 
-    def batches(self) -> Iterator[tuple[str, list[Document]]]:
+    def batches(self) -> Iterator[tuple[str, list[AnyDocument]]]:
         for name, offset, size in self.parts:
             self.file.seek(offset)
-            batch: list[Document] = []
+            batch: list[AnyDocument] = []
             batch_bytes = 0
             while self.file.tell() < offset + size:
                 line = self.file.readline(MAX_LINE_BYTES)
@@ -139,7 +140,7 @@ class Importer:
             self._store.derive(self._version)
         return self._result
 
-    def _batches(self, aside: _Aside) -> Iterator[tuple[str, list[Document]]]:
+    def _batches(self, aside: _Aside) -> Iterator[tuple[str, list[AnyDocument]]]:
         """Yield the documents, migrated to the schema of this version."""
         for name, batch in aside.batches():
             self._keep()
@@ -152,7 +153,7 @@ class Importer:
                 ) from exc
 
     def _take(self, stream: Stream, aside: _Aside, allowed: Container[str] | None) -> None:
-        manifest: dict[str, Any] | None = None
+        manifest: dict[str, object] | None = None
         for member in read_members(stream):
             self._keep()
             if manifest is None:
@@ -217,18 +218,18 @@ class Importer:
             if conflicts is Conflicts.FAIL and name in _KEYS:
                 self._refuse_conflicts(name, batch)
 
-    def _refuse_conflicts(self, name: str, batch: Sequence[Document]) -> None:
+    def _refuse_conflicts(self, name: str, batch: Sequence[AnyDocument]) -> None:
         if taken := self._store.taken(name, batch, _KEYS[name]):
             first = _label(name, taken[0])
             raise Conflict(
                 f"{first} differs from the one that is stored here. Nothing was imported.", first=first
             )
 
-    def _insert(self, name: str, batch: Sequence[Document], note: Note | None) -> None:
+    def _insert(self, name: str, batch: Sequence[AnyDocument], note: Note | None) -> None:
         for document in batch:
             _derive(name, document)
 
-        def note_new(documents: Sequence[Document], session: Session) -> None:
+        def note_new(documents: Sequence[AnyDocument], session: Session) -> None:
             if note is not None:
                 note(name, documents, session)
 
@@ -243,7 +244,7 @@ class Importer:
         self._result.conflicts += [_label(name, document) for document in inserted.conflicts[:room]]
 
 
-def _check_manifest(member: Member) -> dict[str, Any]:
+def _check_manifest(member: Member) -> dict[str, object]:
     if member.name != MANIFEST:
         raise ArchiveDamaged("this is not an archive of this service: it does not begin with a manifest")
     manifest = member.json()
@@ -255,7 +256,7 @@ def _check_manifest(member: Member) -> dict[str, Any]:
     return manifest
 
 
-def _schema_version(manifest: dict[str, Any]) -> int:
+def _schema_version(manifest: dict[str, object]) -> int:
     """Return the schema version of the archive's documents; 0 if it is older than migrations.
 
     Raises:
@@ -275,14 +276,14 @@ def _check_digest(member: Member, found: str, expected: str) -> None:
         raise ArchiveDamaged(f"the sha256 of {member.name} is {found}")
 
 
-def _parse(line: bytes) -> Document:
+def _parse(line: bytes) -> AnyDocument:
     try:
         return from_line(line)
     except ValueError as exc:
         raise InvalidArchive(f"A document of the archive is not readable: {exc}.") from exc
 
 
-def _check_document(name: str, document: Document) -> None:
+def _check_document(name: str, document: AnyDocument) -> None:
     for field_name in DERIVED:
         document.pop(field_name, None)
     try:
@@ -291,16 +292,17 @@ def _check_document(name: str, document: Document) -> None:
         raise InvalidArchive(f"{_label(name, document)}: {exc}. Nothing was imported.") from exc
 
 
-def _derive(name: str, document: Document) -> None:
+def _derive(name: str, document: AnyDocument) -> None:
     """Recompute derived fields, which are never taken from an archive."""
     if name in REGISTRY:
-        document["namespace"] = namespace_of(document["name"])
+        document["namespace"] = namespace_of(cast(Described, document)["name"])
     if name in _KEYS:
-        document["size_bytes"] = sum(file["size_bytes"] for file in document["files"])
+        files = cast(FileHolder, document)["files"]
+        document["size_bytes"] = sum(file["size_bytes"] for file in files)
     if name == "models":
-        document.update(derived_fields(document))
+        document |= derived_fields(cast(UnlistedModel, document))
 
 
-def _label(name: str, document: Document) -> str:
+def _label(name: str, document: AnyDocument) -> str:
     key = " ".join(str(document[field])[:100] for field in _KEYS.get(name, ()) if field in document)
     return f"{name} {key or str(document['_id'])[:100]}"

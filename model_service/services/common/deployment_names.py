@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from model_service.storage.deployments.documents import DeploymentName
+
 # ``api.schemas.common.Name``: the names that ``/v2/models/{name}`` accepts.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 _MAX_SLUG = 100  # leaves room for a number at the end
@@ -21,7 +23,7 @@ def slug_of(display_name: str) -> str:
     return "-".join(words).lstrip("_.-")[:_MAX_SLUG].rstrip("-") or _FALLBACK
 
 
-def named(sent: str) -> dict[str, str | None]:
+def named(sent: str) -> DeploymentName:
     """Return ``name`` and ``display_name`` to store. The caller must make a derived name unique."""
     return (
         {"name": sent, "display_name": None}

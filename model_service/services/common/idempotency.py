@@ -19,7 +19,7 @@ shows the view which, and ``api.idempotency.mark(response, once)`` marks the res
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from model_service.actor import actor
 from model_service.errors import IdempotencyKeyReused
@@ -27,7 +27,7 @@ from model_service.storage.common.db import Session
 from model_service.storage.common.idempotency import AlreadyNoted, IdempotencyKeys
 
 T = TypeVar("T")
-Note = Callable[[Any, Session], None]
+Note = Callable[[object, Session], None]
 
 
 @dataclass

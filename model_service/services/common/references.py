@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from typing_extensions import TypedDict
+
 from model_service.errors import InvalidField, InvalidRequest, MalformedId
 from model_service.services.common.deployment_names import is_plain
 from model_service.states import ModelStatus
-from model_service.storage.common.db import Document, object_id
+from model_service.storage.common.db import object_id
+from model_service.storage.common.documents import Fields, StoredId
 
 Kind = Literal["model", "dataset", "deployment"]
 
@@ -38,6 +41,24 @@ _FORMS: dict[Kind, str] = {
 }
 
 
+class DeploymentQuery(TypedDict, total=False):
+    """The filter for the deployments of an id, a name or a display name."""
+
+    _id: str
+    name: str
+    display_name: str
+
+
+class VersionQuery(TypedDict, total=False):
+    """The filter for the documents of an id or a reference."""
+
+    _id: StoredId
+    name: str
+    aliases: str
+    version_order: int
+    status: Fields
+
+
 @dataclass(frozen=True)
 class Reference:
     """A version of a name: by ``alias``, by ``version_order``, or the latest if neither is given."""
@@ -46,13 +67,15 @@ class Reference:
     alias: str | None = None
     version_order: int | None = None
 
-    def query(self, kind: Kind) -> Document:
+    def query(self, kind: Kind) -> VersionQuery:
         """Return the filter for the documents; if several match, the highest version is meant."""
         if self.alias is not None:
             return {"name": self.name, "aliases": self.alias}
         if self.version_order is not None:
             return {"name": self.name, "version_order": self.version_order}
-        return {"name": self.name, **({"status": {"$ne": ModelStatus.ARCHIVED}} if kind == "model" else {})}
+        if kind == "model":
+            return {"name": self.name, "status": {"$ne": ModelStatus.ARCHIVED}}
+        return {"name": self.name}
 
     def of(self, name: str) -> "Reference":
         """Return a reference to the same version or alias of another name."""
@@ -97,23 +120,27 @@ def parse_reference(kind: Kind, text: str) -> Reference | None:
     return Reference(name, version_order=_order(parsed))
 
 
-def query_of(kind: Kind, text: str) -> Document:
+def query_of(kind: Kind, text: str) -> VersionQuery:
     """Return the filter for the model or dataset of an id or a reference.
 
     Raises:
         MalformedId, InvalidRequest: the text is neither.
     """
     reference = parse_reference(kind, text)
-    return {"_id": object_id(without_scheme(kind, text))} if reference is None else reference.query(kind)
+    if reference is not None:
+        return reference.query(kind)
+    document_id = object_id(without_scheme(kind, text))
+    assert document_id is not None  # a text that is not an id is a reference
+    return {"_id": document_id}
 
 
-def deployment_query(text: str) -> Document:
+def deployment_query(text: str) -> DeploymentQuery:
     """Return the filter for the deployment with an id, or for all with a name or display name."""
     bare = without_scheme("deployment", text)
     try:
         return {"_id": str(UUID(bare))}
     except ValueError:
-        return {"name" if is_plain(bare) else "display_name": bare}
+        return {"name": bare} if is_plain(bare) else {"display_name": bare}
 
 
 def _form_hint(kind: Kind, text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 from model_service.actor import actor, may_read
 from model_service.errors import NotFound
 from model_service.services.common.references import Kind, Reference, parse_reference, without_scheme
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import Fields, FileHolder
 
 _MOST = 3
 
@@ -19,7 +19,7 @@ _MOST = 3
 class Versions(Protocol):
     """The stored models or datasets."""
 
-    def find(self, query: Document) -> Document | None: ...
+    def find(self, query: Fields) -> FileHolder | None: ...
 
     def names_near(self, name: str) -> list[str]:
         """Return a bounded number of names, including names with the same beginning."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 
-from model_service.actor import Permission, actor, creator, require
+from typing_extensions import TypedDict
+
+from model_service.actor import Permission, actor, creator, namespace_of, require
 from model_service.errors import Conflict, NotFound
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page, readable
@@ -12,9 +14,44 @@ from model_service.services.models.rules import check_revision
 from model_service.services.models.versions import number_taken
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields, JSONObject, StoredId
 from model_service.storage.datasets.datasets import Datasets
+from model_service.storage.datasets.documents import Dataset, new_dataset
+from model_service.storage.models.documents import Model
 from model_service.storage.models.models import Change, DuplicateVersion
+from model_service.storage.training.documents import TrainingJob
+
+
+class SentDataset(TypedDict, total=False):
+    """The fields of a dataset version in a request."""
+
+    name: str
+    version: str | None
+    description: str | None
+    task_type: str | None
+    tags: list[str]
+    purpose: str | None
+    format: str | None
+    num_samples: int | None
+    schema: JSONObject
+    statistics: JSONObject
+    source: str | None
+    license: str | None
+    created_by: str | None
+
+
+class UsingJob(TrainingJob):
+    """A training job with the roles of the dataset in it."""
+
+    roles: list[str]
+
+
+class DatasetUsage(TypedDict):
+    dataset: Dataset
+    training_jobs: list[UsingJob]
+    models: list[Model]
+    truncated: bool
 
 
 class DatasetService:
@@ -28,7 +65,7 @@ class DatasetService:
         self._removed_files = RemovedFiles(database, blobs)
         self._idempotency = idempotency
 
-    def register(self, fields: Document, once: Once | None = None) -> Document:
+    def register(self, fields: SentDataset, once: Once | None = None) -> Dataset:
         """Store a new version without files; if no ``version`` is given, it gets the next minor one.
 
         Raises:
@@ -39,24 +76,20 @@ class DatasetService:
         require(Permission.WRITE, fields["name"])
         return self._idempotency.run(once, lambda note: self._register(fields, note), self.get)
 
-    def _register(self, fields: Document, note: Note) -> Document:
+    def _register(self, fields: SentDataset, note: Note) -> Dataset:
         name, wanted = fields["name"], fields["version"]
         while True:
             version = wanted or following(self._datasets.newest_version_order(name))
-            at = now()
-            document = fields | {
+            numbered = {
+                **fields,
                 "_id": self._datasets.new_id(),
                 "created_by": creator(fields.get("created_by")),
                 "version": version,
                 "version_order": version_order(version),
-                "files": [],
-                "file_metadata": None,
-                "size_bytes": 0,
-                "created_at": at,
-                "updated_at": at,
             }
+            document = new_dataset(numbered, namespace_of(name), now())
 
-            def work(session: Session, document: Document = document) -> None:
+            def work(session: Session, document: Dataset = document) -> None:
                 note(document["_id"], session)
                 self._datasets.insert(document, session, details={"version": document["version"]})
 
@@ -68,21 +101,19 @@ class DatasetService:
                 continue  # another request took the number meanwhile
             return document
 
-    def get(self, reference: str) -> Document:
+    def get(self, reference: str) -> Dataset:
         """Return a dataset version. Raises: MalformedId, InvalidRequest, NotFound."""
         return self._origins.dataset(reference)
 
-    def page(self, filters: Document, page: int, limit: int) -> Page:
+    def page(self, filters: Fields, page: int, limit: int) -> Page[Dataset]:
         """Return the matching versions that the caller may read, newest first; ``tags`` matches any."""
-        query = filters | readable()
+        query = {**filters, **readable()}
         if "tags" in query:
             query["tags"] = {"$in": query["tags"]}
         items, total = self._datasets.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def update(
-        self, reference: str, changes: Document, *, revisions: Collection[int] | None = None
-    ) -> Document:
+    def update(self, reference: str, changes: Fields, *, revisions: Collection[int] | None = None) -> Dataset:
         """Change the fields that are sent. Returns the changed dataset.
 
         Args:
@@ -95,11 +126,11 @@ class DatasetService:
         dataset = self.get(reference)
         require(Permission.WRITE, dataset["name"])
 
-        def edit(before: Document) -> Document:
+        def edit(before: Dataset) -> Fields:
             check_revision(before, revisions)
             return changes
 
-        def work(session: Session) -> Change | None:
+        def work(session: Session) -> Change[Dataset] | None:
             return self._datasets.change(dataset["_id"], edit, session)
 
         changed = self._database.transaction(work)
@@ -117,7 +148,7 @@ class DatasetService:
         dataset = self.get(reference)
         require(Permission.WRITE, dataset["name"])
 
-        def work(session: Session) -> Document | None:
+        def work(session: Session) -> Dataset | None:
             gone = self._datasets.remove(dataset["_id"], session)
             if self._datasets.is_used(dataset["_id"], session):
                 raise Conflict(
@@ -133,7 +164,7 @@ class DatasetService:
         self._removed_files.purge_all("dataset", dataset["_id"])
         return str(dataset["_id"])
 
-    def usage(self, reference: str, limit: int) -> Document:
+    def usage(self, reference: str, limit: int) -> DatasetUsage:
         """Return the newest training jobs that used it, with its roles there, and the models made from it.
 
         At most ``limit`` of each, of those that the caller may read. A model is made from a dataset if it
@@ -149,11 +180,11 @@ class DatasetService:
         models = self._datasets.models_from(dataset_id, [job["_id"] for job in shown], namespaces, limit + 1)
         return {
             "dataset": dataset,
-            "training_jobs": [job | {"roles": _roles(job, dataset_id)} for job in shown],
+            "training_jobs": [{**job, "roles": _roles(job, dataset_id)} for job in shown],
             "models": models[:limit],
             "truncated": len(jobs) > limit or len(models) > limit,
         }
 
 
-def _roles(job: Document, dataset_id: object) -> list[str]:
+def _roles(job: TrainingJob, dataset_id: StoredId) -> list[str]:
     return [used["role"] for used in job["datasets"] if used["dataset_id"] == dataset_id]

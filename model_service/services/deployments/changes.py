@@ -5,6 +5,7 @@ previous revision keeps serving. Every change reads the deployment in its own tr
 """
 
 from collections.abc import Callable, Collection
+from typing import cast
 
 from model_service.actor import Permission, require
 from model_service.errors import Conflict, InvalidField, NotFound
@@ -12,16 +13,30 @@ from model_service.services.common.deployment_names import named
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.deployments.deployments import DeploymentService
 from model_service.services.deployments.limits import DeploymentLimits
-from model_service.services.deployments.plans import SPLIT, DeploymentPlans, Plan, merged
+from model_service.services.deployments.plans import (
+    SPLIT,
+    DeploymentPlans,
+    Plan,
+    SentDeployment,
+    SentScaling,
+)
 from model_service.services.models.rules import check_revision, check_transition
 from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields, changed
 from model_service.storage.deployments.deployments import Deployments
-from model_service.storage.deployments.documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, former
+from model_service.storage.deployments.documents import (
+    DEFAULT_CONFIG,
+    DEFAULT_WEIGHT,
+    Deployment,
+    DeploymentConfig,
+    Member,
+    Revision,
+    Routing,
+    former,
+)
 from model_service.storage.deployments.history import DeploymentHistory
-
-_DESCRIPTIVE = ("description",)
 
 
 class DeploymentChanges:
@@ -43,15 +58,19 @@ class DeploymentChanges:
         self._history = DeploymentHistory(database)
         self._audit = Audit(database)
 
-    def replace(self, deployment_id: str, fields: Document, *, revisions: Collection[int] | None) -> Document:
+    def replace(
+        self, deployment_id: str, fields: SentDeployment, *, revisions: Collection[int] | None
+    ) -> Deployment:
         """Replace the whole deployment, with the fields of ``DeploymentService.create``.
 
         Raises: as ``patch``.
         """
-        whole = {"description": None, **fields}
+        whole: SentDeployment = {"description": None, **fields}
         return self._revise(deployment_id, whole, revisions, lambda before: (None, DEFAULT_CONFIG))
 
-    def patch(self, deployment_id: str, fields: Document, *, revisions: Collection[int] | None) -> Document:
+    def patch(
+        self, deployment_id: str, fields: SentDeployment, *, revisions: Collection[int] | None
+    ) -> Deployment:
         """Change the fields that are sent and keep the others; ``config`` is merged deeply.
 
         Args:
@@ -71,11 +90,11 @@ class DeploymentChanges:
     def _revise(
         self,
         deployment_id: str,
-        fields: Document,
+        fields: SentDeployment,
         revisions: Collection[int] | None,
-        base_of: Callable[[Document], tuple[Document | None, Document]],
-    ) -> Document:
-        def work(session: Session) -> Document:
+        base_of: Callable[[Deployment], tuple[Routing | None, DeploymentConfig]],
+    ) -> Deployment:
+        def work(session: Session) -> Deployment:
             before = self._changeable(deployment_id, session)
             check_revision(before, revisions)
             kind = fields.get("deployment_type", before["deployment_type"])
@@ -89,29 +108,32 @@ class DeploymentChanges:
                 fields, base=base, present=before, override=fields.get("override_verification", False)
             )
             config = self._plans.config(fields.get("config", {}), base_config, before["user_id"])
-            changes = {field: fields[field] for field in _DESCRIPTIVE if field in fields}
+            changes: dict[str, object] = {}
+            if "description" in fields:
+                changes["description"] = fields["description"]
             changes |= self._renamed(before, fields, session)
             wanted = {"routing": plan.routing, "config": config, **changes}
-            changed = sorted(field for field, value in wanted.items() if value != before.get(field))
-            if not changed:
+            present: Fields = before
+            differing = sorted(field for field, value in wanted.items() if value != present.get(field))
+            if not differing:
                 return before
-            after = self._revised(before, plan, config, session, **changes)
-            self._record("updated", after, session, {"fields": changed, "revision": after["revision"]})
+            after = self._revised(before, plan, config, session, changes)
+            self._record("updated", after, session, {"fields": differing, "revision": after["revision"]})
             return after
 
         return self._database.transaction(work)
 
-    def _renamed(self, before: Document, fields: Document, session: Session) -> Document:
+    def _renamed(self, before: Deployment, fields: SentDeployment, session: Session) -> Fields:
         """Return the name and display name to store; empty if the sent name is the present one."""
         sent = fields.get("name")
         if sent is None or sent in (before["name"], before.get("display_name")):
             return {}
         names = named(sent)
         if names["display_name"] is not None:
-            names["name"] = self._deployments.free_name(str(names["name"]), session)
-        return dict(names)
+            names["name"] = self._deployments.free_name(names["name"], session)
+        return names
 
-    def scale(self, deployment_id: str, scaling: Document) -> Document:
+    def scale(self, deployment_id: str, scaling: SentScaling) -> Deployment:
         """Set the number of servers by ``replicas`` or by fields of ``auto_scaling``. Creates no revision.
 
         Raises:
@@ -125,10 +147,9 @@ class DeploymentChanges:
             replicas = scaling["replicas"]
             scaling = {"min_replicas": replicas, "max_replicas": replicas}
 
-        def work(session: Session) -> Document:
+        def work(session: Session) -> Deployment:
             before = self._changeable(deployment_id, session)
-            asked = {"auto_scaling": scaling}
-            config = self._plans.config(asked, before["config"], before["user_id"])
+            config = self._plans.config({"auto_scaling": scaling}, before["config"], before["user_id"])
             if config == before["config"]:
                 return before
             after = self._deployments.set_scaling(before, config["auto_scaling"], session)
@@ -137,25 +158,25 @@ class DeploymentChanges:
 
         return self._database.transaction(work)
 
-    def activate(self, deployment_id: str) -> Document:
+    def activate(self, deployment_id: str) -> Deployment:
         """Serve an inactive or failed deployment again. One that is active or starting is not changed.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
             DeploymentLimitReached: its owner has as many active deployments as their tier allows.
         """
-        changes: Document = {"deactivated_at": None, "error_message": None, "load_attempts": {}}
+        changes: dict[str, object] = {"deactivated_at": None, "error_message": None, "load_attempts": {}}
         to = DeploymentStatus.DEPLOYING
         return self._switch(deployment_id, to, SERVED, "reactivated", changes)
 
-    def deactivate(self, deployment_id: str) -> Document:
+    def deactivate(self, deployment_id: str) -> Deployment:
         """Stop serving the deployment and keep its keys and packages. An inactive deployment is not changed.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
             Conflict: the deployment has failed.
         """
-        changes: Document = {"deactivated_at": now()}
+        changes: dict[str, object] = {"deactivated_at": now()}
         to = DeploymentStatus.INACTIVE
         return self._switch(deployment_id, to, (to,), "deactivated", changes)
 
@@ -165,9 +186,9 @@ class DeploymentChanges:
         to: DeploymentStatus,
         already: Collection[DeploymentStatus],
         event: str,
-        changes: Document,
-    ) -> Document:
-        def work(session: Session) -> Document:
+        changes: Fields,
+    ) -> Deployment:
+        def work(session: Session) -> Deployment:
             before = self._changeable(deployment_id, session)
             status = DeploymentStatus(before["status"])
             if status in already:
@@ -175,10 +196,10 @@ class DeploymentChanges:
             check_transition("deployment", status, to, DEPLOYMENT_TRANSITIONS)
             if to in SERVED:
                 self._limits.check(before["user_id"], session)
-            changed, told = {**changes, "updated_at": now()}, {"revision": before["revision"]}
-            self._deployments.shift(before["_id"], to, event, session, changes=changed, data=told)
+            at, told = {**changes, "updated_at": now()}, {"revision": before["revision"]}
+            self._deployments.shift(before["_id"], to, event, session, changes=at, data=told)
             self._record(event, before, session, told)
-            return before | changed | {"status": to}
+            return changed(before, {**at, "status": to})
 
         return self._database.transaction(work)
 
@@ -189,7 +210,7 @@ class DeploymentChanges:
         *,
         revisions: Collection[int] | None,
         once: Once | None = None,
-    ) -> Document:
+    ) -> Deployment:
         """Make an earlier revision the newest again; None: the newest that was served with other traffic.
 
         Raises:
@@ -197,8 +218,8 @@ class DeploymentChanges:
             Conflict: there is no such revision; ``details.revisions`` lists the kept revisions.
         """
 
-        def make(note: Note) -> Document:
-            def work(session: Session) -> Document:
+        def make(note: Note) -> Deployment:
+            def work(session: Session) -> Deployment:
                 before = self._changeable(deployment_id, session)
                 note(before["_id"], session)
                 check_revision(before, revisions)
@@ -213,7 +234,7 @@ class DeploymentChanges:
 
         return self._idempotency.run(once, make, self._service.get)
 
-    def promote(self, deployment_id: str, member: str, *, revisions: Collection[int] | None) -> Document:
+    def promote(self, deployment_id: str, member: str, *, revisions: Collection[int] | None) -> Deployment:
         """Route all requests to one member of a traffic split, or to its shadow.
 
         Raises:
@@ -222,7 +243,7 @@ class DeploymentChanges:
             Conflict: the deployment does not split traffic.
         """
 
-        def work(session: Session) -> Document:
+        def work(session: Session) -> Deployment:
             before = self._changeable(deployment_id, session)
             check_revision(before, revisions)
             routing = _promoted(before["routing"], member)
@@ -236,7 +257,7 @@ class DeploymentChanges:
 
         return self._database.transaction(work)
 
-    def _changeable(self, deployment_id: str, session: Session) -> Document:
+    def _changeable(self, deployment_id: str, session: Session) -> Deployment:
         """Return the deployment as the transaction reads it. A concurrent change makes one of both retry."""
         found = self._service.get(deployment_id)
         require(Permission.DEPLOY, found["model_name"])
@@ -246,10 +267,15 @@ class DeploymentChanges:
         return deployment
 
     def _revised(
-        self, before: Document, plan: Plan, config: Document, session: Session, **changes: object
-    ) -> Document:
+        self,
+        before: Deployment,
+        plan: Plan,
+        config: DeploymentConfig,
+        session: Session,
+        changes: Fields | None = None,
+    ) -> Deployment:
         self._check_room(before, session)
-        after = self._deployments.revise(before, plan.routing, config, session, **changes)
+        after = self._deployments.revise(before, plan.routing, config, session, more=changes)
         if after is None:
             raise NotFound("package of export job", ", ".join(plan.export_job_ids))
         if plan.unverified:
@@ -259,18 +285,18 @@ class DeploymentChanges:
             self._record("verification_overridden", after, session, told)
         return after
 
-    def _check_room(self, before: Document, session: Session) -> None:
+    def _check_room(self, before: Deployment, session: Session) -> None:
         """Check the owner's limit if the deployment has failed, since a new revision starts it again."""
         if before["status"] == DeploymentStatus.FAILED:
             self._limits.check(before["user_id"], session)
 
-    def _record(self, action: str, deployment: Document, session: Session, details: Document) -> None:
+    def _record(self, action: str, deployment: Deployment, session: Session, details: Fields) -> None:
         subject, name = deployment["_id"], deployment["model_name"]
         self._audit.record(action, "deployment", subject, session=session, name=name, details=details)
 
 
-def _earlier(deployment: Document, number: int | None) -> Document:
-    entry = former(deployment)
+def _earlier(deployment: Deployment, number: int | None) -> Revision:
+    entry = former(deployment, deployment["revisions"])
     if number is not None:
         earlier = (each for each in deployment["revisions"] if each["revision"] == number)
         entry = next(earlier, None) if number != deployment["revision"] else None
@@ -286,7 +312,7 @@ def _earlier(deployment: Document, number: int | None) -> Document:
     return entry
 
 
-def _promoted(routing: Document, name: str) -> Document:
+def _promoted(routing: Routing, name: str) -> Routing:
     if routing["mode"] != SPLIT:
         raise Conflict(
             f"This deployment does not split its traffic; it routes requests by {routing['mode']!r}: "
@@ -298,8 +324,8 @@ def _promoted(routing: Document, name: str) -> Document:
     if not found:
         names = ", ".join(repr(each["name"]) for each in (*routing["members"], shadow) if each)
         raise InvalidField.of("member", f"one of {names}", wrong=repr(name))
-    chosen = {field: value for field, value in found[0].items() if field != "share"}
+    chosen = cast(Member, {field: value for field, value in found[0].items() if field != "share"})
     left = None if shadow and shadow["export_job_id"] == chosen["export_job_id"] else shadow
     if routing["members"] == [chosen]:
         return routing
-    return merged(routing, {"members": [chosen | {"weight": DEFAULT_WEIGHT}], "shadow": left})
+    return {**routing, "members": [{**chosen, "weight": DEFAULT_WEIGHT}], "shadow": left}

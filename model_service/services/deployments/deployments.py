@@ -3,7 +3,7 @@
 import uuid
 from typing import NoReturn
 
-from model_service.actor import Permission, actor, may_read, namespace_of, require
+from model_service.actor import Permission, actor, may_read, require
 from model_service.config import Settings
 from model_service.deployers import AVAILABLE, deployer_for
 from model_service.errors import Conflict, NotFound, UnsupportedOption
@@ -15,12 +15,20 @@ from model_service.services.common.signing import Signing
 from model_service.services.common.suggestions import Suggestions
 from model_service.services.deployments.keys import FIRST_KEY, new_key, new_text, sha256_of
 from model_service.services.deployments.limits import DeploymentLimits
-from model_service.services.deployments.plans import DeploymentPlans, Plan
-from model_service.states import DeploymentStatus, DeploymentType
+from model_service.services.deployments.plans import DeploymentPlans, Plan, SentDeployment
+from model_service.states import DeploymentType
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
 from model_service.storage.deployments.deployments import Deployments
-from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision, of_first_member
+from model_service.storage.deployments.documents import (
+    DEFAULT_CONFIG,
+    DeletedDeployment,
+    Deployment,
+    DeploymentEvent,
+    DeploymentLogEntry,
+    new_deployment,
+)
 from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
 from model_service.storage.deployments.logs import DeploymentLogs
@@ -54,7 +62,7 @@ class DeploymentService:
         self._logs = DeploymentLogs(database)
         self._audit = Audit(database)
 
-    def create(self, fields: Document, once: Once | None = None) -> tuple[Document, str]:
+    def create(self, fields: SentDeployment, once: Once | None = None) -> tuple[Deployment, str]:
         """Store a pending deployment for its target to deploy. Returns it with its key, which is not stored.
 
         With ``once`` the key is derived from the idempotency key, so that a repeated request returns it too.
@@ -72,10 +80,19 @@ class DeploymentService:
         if kind not in OFFERED:
             raise UnsupportedOption(f"Deployments of type {kind} are not supported.", allowed=list(OFFERED))
 
-        def make(note: Note) -> tuple[Document, str]:
+        def make(note: Note) -> tuple[Deployment, str]:
             plan = self._plans.routing(fields, override=fields.get("override_verification", False))
             config = self._plans.config(fields.get("config", {}), DEFAULT_CONFIG, actor().name)
-            deployment = self._new_deployment(kind, fields, plan, config)
+            deployment = new_deployment(
+                str(uuid.uuid4()),
+                actor().name,
+                named(fields["name"]),
+                fields.get("description"),
+                kind,
+                plan.routing,
+                config,
+                now(),
+            )
             text = new_text(self._signing, deployment["_id"], once)
             key = new_key(str(uuid.uuid4()), text, deployment["_id"], FIRST_KEY, None)
 
@@ -89,7 +106,7 @@ class DeploymentService:
             self._database.transaction(work)
             return deployment, text
 
-        def made(deployment_id: str) -> tuple[Document, str]:
+        def made(deployment_id: str) -> tuple[Deployment, str]:
             deployment, text = self.get(deployment_id), new_text(self._signing, deployment_id, once)
             if self._keys.with_digest(deployment_id, sha256_of(text)) is None:
                 raise Conflict(
@@ -100,37 +117,7 @@ class DeploymentService:
 
         return self._idempotency.run(once, make, made)
 
-    def _new_deployment(
-        self, kind: DeploymentType, fields: Document, plan: Plan, config: Document
-    ) -> Document:
-        deployment_id, at, owner = str(uuid.uuid4()), now(), actor().name
-        first = of_first_member(plan.routing)
-        return {
-            "_id": deployment_id,
-            "user_id": owner,
-            **named(fields["name"]),
-            "description": fields.get("description"),
-            "deployment_type": kind,
-            "status": DeploymentStatus.PENDING,
-            "namespace": namespace_of(first["model_name"]),
-            **first,
-            "config": config,
-            "routing": plan.routing,
-            "revision": 1,
-            "revisions": [new_revision(1, plan.routing, config, owner, at)],
-            "live_revision": None,
-            "error_message": None,
-            "request_count": 0,
-            "error_count": 0,
-            "last_request_at": None,
-            "total_inference_time_ms": 0.0,
-            "created_at": at,
-            "updated_at": at,
-            "deployed_at": None,
-            "deactivated_at": None,
-        }
-
-    def get(self, deployment_id: str) -> Document:
+    def get(self, deployment_id: str) -> Deployment:
         """Return a deployment by id, or by a name or display name that no other readable deployment has.
 
         Raises:
@@ -139,7 +126,7 @@ class DeploymentService:
         """
         return self._find(deployment_id) or self._raise_missing(deployment_id)
 
-    def _find(self, reference: str) -> Document | None:
+    def _find(self, reference: str) -> Deployment | None:
         query = deployment_query(reference)
         if "_id" in query:
             found = self._deployments.get(query["_id"])
@@ -156,7 +143,7 @@ class DeploymentService:
     def _raise_missing(self, reference: str) -> NoReturn:
         raise self._suggestions.missing("deployment", reference)
 
-    def get_or_deleted(self, deployment_id: str) -> Document:
+    def get_or_deleted(self, deployment_id: str) -> Deployment | DeletedDeployment:
         """Like ``get``, but a deleted deployment is found by its id too, as its history describes it.
 
         The callers who could read the deployment still can, by its ``model_name``. If that is unknown, only
@@ -165,13 +152,13 @@ class DeploymentService:
         Raises:
             NotFound, Conflict.
         """
-        found = self._find(deployment_id)
+        found: Deployment | DeletedDeployment | None = self._find(deployment_id)
         if found is None and "_id" in (query := deployment_query(deployment_id)):
             deleted = self._history.deleted(query["_id"])
             found = deleted if deleted is not None and _is_readable(deleted.get("model_name")) else None
         return found or self._raise_missing(deployment_id)
 
-    def endpoint_url(self, deployment: Document, registry_url: str) -> str:
+    def endpoint_url(self, deployment: Deployment, registry_url: str) -> str:
         """Return the endpoint's URL by the current settings, since an inference server may move.
 
         Args:
@@ -180,7 +167,7 @@ class DeploymentService:
         kind = DeploymentType(deployment["deployment_type"])
         return deployer_for(kind, self._settings).endpoint_url(deployment["_id"], registry_url)
 
-    def search(self, filters: Document, *, page: int, limit: int) -> Page:
+    def search(self, filters: Fields, *, page: int, limit: int) -> Page[Deployment]:
         """Return the matching deployments that the caller may read, newest first, without their revisions.
 
         Args:
@@ -189,12 +176,14 @@ class DeploymentService:
         query = readable() | {field: value for field, value in filters.items() if value is not None}
         if "export_job_id" in query:
             query["routing.members.export_job_id"] = query.pop("export_job_id")
-        if "name" in query and not is_plain(query["name"]):
+        if "name" in query and not is_plain(str(query["name"])):
             query["display_name"] = query.pop("name")
         items, total = self._deployments.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def history(self, deployment_id: str, event: str | None, *, page: int, limit: int) -> Page:
+    def history(
+        self, deployment_id: str, event: str | None, *, page: int, limit: int
+    ) -> Page[DeploymentEvent]:
         """Return a page of the deployment's events, newest first; works for deleted deployments too.
 
         Raises:
@@ -204,7 +193,7 @@ class DeploymentService:
         items, total = self._history.page(subject, event, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def logs(self, deployment_id: str, level: str | None, *, limit: int) -> list[Document]:
+    def logs(self, deployment_id: str, level: str | None, *, limit: int) -> list[DeploymentLogEntry]:
         """Return the inference servers' log entries of this severity or higher, newest first; as ``history``.
 
         Raises:
@@ -225,7 +214,7 @@ class DeploymentService:
         def work(session: Session) -> bool:
             gone = self._deployments.delete(wanted["_id"], session)
             if gone is not None:
-                told = {field: gone[field] for field in ("name", "export_job_id", "model_version")}
+                told = _told(gone)
                 self._audit.record(
                     "deleted",
                     "deployment",
@@ -240,14 +229,14 @@ class DeploymentService:
             raise NotFound("deployment", deployment_id)
         return str(wanted["_id"])
 
-    def _record_new(self, deployment: Document, plan: Plan, session: Session) -> None:
+    def _record_new(self, deployment: Deployment, plan: Plan, session: Session) -> None:
         subject, status = deployment["_id"], deployment["status"]
         told = {"revision": 1, "exports": plan.export_job_ids, "model_version": deployment["model_version"]}
         self._history.record(subject, "created", None, status, told, session)
         if plan.unverified:
             data = {"revision": 1, "exports": plan.unverified}
             self._history.record(subject, "verification_overridden", status, status, data, session)
-        details = {field: deployment[field] for field in ("name", "export_job_id", "model_version")}
+        details: dict[str, object] = _told(deployment)
         if plan.unverified:
             details["verification_overridden"] = plan.unverified
         self._audit.record(
@@ -257,3 +246,12 @@ class DeploymentService:
 
 def _is_readable(model_name: str | None) -> bool:
     return actor().readable_namespaces() is None if model_name is None else may_read(model_name)
+
+
+def _told(deployment: Deployment) -> dict[str, object]:
+    """Return the fields that the audit log tells of a deployment."""
+    return {
+        "name": deployment["name"],
+        "export_job_id": deployment["export_job_id"],
+        "model_version": deployment["model_version"],
+    }

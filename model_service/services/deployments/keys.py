@@ -17,8 +17,10 @@ from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.ids import parse_uuid
 from model_service.services.common.signing import Signing
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
 from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.documents import Deployment, DeploymentKey, new_deployment_key
 from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
 
@@ -44,18 +46,12 @@ def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def new_key(key_id: str, text: str, deployment_id: str, name: str, expires_at: datetime | None) -> Document:
+def new_key(
+    key_id: str, text: str, deployment_id: str, name: str, expires_at: datetime | None
+) -> DeploymentKey:
     """Return the stored document of a key, which does not contain the key itself."""
-    return {
-        "_id": key_id,
-        "deployment_id": deployment_id,
-        "name": name,
-        "prefix": text[:_SHOWN],
-        "sha256": sha256_of(text),
-        "created_at": now(),
-        "expires_at": expires_at,
-        "last_used_at": None,
-    }
+    prefix, sha256 = text[:_SHOWN], sha256_of(text)
+    return new_deployment_key(key_id, deployment_id, name, prefix, sha256, expires_at=expires_at, at=now())
 
 
 class DeploymentKeyService:
@@ -65,7 +61,7 @@ class DeploymentKeyService:
         deployments: Deployments,
         idempotency: Idempotency,
         signing: Signing,
-        find: Callable[[str], Document],
+        find: Callable[[str], Deployment],
     ) -> None:
         """``find`` returns the deployment with that id if the caller may read it."""
         self._database = database
@@ -77,7 +73,7 @@ class DeploymentKeyService:
         self._signing = signing
         self._find = find
 
-    def list(self, deployment_id: str) -> list[Document]:
+    def list(self, deployment_id: str) -> list[DeploymentKey]:
         """Return the deployment's keys, newest first, including recently expired ones.
 
         Raises:
@@ -87,7 +83,7 @@ class DeploymentKeyService:
 
     def create(
         self, deployment_id: str, *, name: str, expires_at: datetime | None, once: Once | None = None
-    ) -> tuple[Document, str]:
+    ) -> tuple[DeploymentKey, str]:
         """Create another key of a deployment. Returns it with its text, which is not stored.
 
         Raises:
@@ -98,7 +94,7 @@ class DeploymentKeyService:
         deployment = self._changeable(deployment_id)
         _check_future(expires_at)
 
-        def make(note: Note) -> tuple[Document, str]:
+        def make(note: Note) -> tuple[DeploymentKey, str]:
             key, text = self._new(deployment, name, expires_at, once)
 
             def work(session: Session) -> None:
@@ -113,7 +109,7 @@ class DeploymentKeyService:
 
     def rotate(
         self, deployment_id: str, key_id: str, *, grace_s: int, once: Once | None = None
-    ) -> tuple[Document, str]:
+    ) -> tuple[DeploymentKey, str]:
         """Replace a key by a new one of the same name and expiry; the old one is valid for ``grace_s`` more.
 
         Raises:
@@ -123,7 +119,7 @@ class DeploymentKeyService:
         deployment = self._changeable(deployment_id)
         wanted = parse_uuid("key", key_id)
 
-        def make(note: Note) -> tuple[Document, str]:
+        def make(note: Note) -> tuple[DeploymentKey, str]:
             old = self._present(deployment, wanted)
             if old.get("rotated") or (old["expires_at"] is not None and old["expires_at"] <= now()):
                 raise Conflict("The key was already rotated, or has expired: create a new one.", id=wanted)
@@ -162,25 +158,25 @@ class DeploymentKeyService:
         if not self._database.transaction(work):
             raise NotFound("key", key_id)
 
-    def _changeable(self, deployment_id: str) -> Document:
+    def _changeable(self, deployment_id: str) -> Deployment:
         deployment = self._find(deployment_id)
         require(Permission.DEPLOY, deployment["model_name"])
         return deployment
 
-    def _present(self, deployment: Document, key_id: str) -> Document:
+    def _present(self, deployment: Deployment, key_id: str) -> DeploymentKey:
         key = self._keys.get(deployment["_id"], key_id)
         if key is None:
             raise NotFound("key", key_id)
         return key
 
     def _new(
-        self, deployment: Document, name: str, expires_at: datetime | None, once: Once | None
-    ) -> tuple[Document, str]:
+        self, deployment: Deployment, name: str, expires_at: datetime | None, once: Once | None
+    ) -> tuple[DeploymentKey, str]:
         key_id = str(uuid.uuid4())
         text = new_text(self._signing, key_id, once)
         return new_key(key_id, text, deployment["_id"], name, expires_at), text
 
-    def _again(self, deployment: Document, key_id: str, once: Once | None) -> tuple[Document, str]:
+    def _again(self, deployment: Deployment, key_id: str, once: Once | None) -> tuple[DeploymentKey, str]:
         key = self._keys.get(deployment["_id"], key_id)
         if key is None:
             raise Conflict(
@@ -188,7 +184,7 @@ class DeploymentKeyService:
             )
         return key, new_text(self._signing, key_id, once)
 
-    def _insert(self, deployment: Document, key: Document, session: Session) -> None:
+    def _insert(self, deployment: Deployment, key: DeploymentKey, session: Session) -> None:
         if self._deployments.hold(deployment["_id"], session) is None:
             raise NotFound("deployment", deployment["_id"])
         if self._keys.count(deployment["_id"], session) >= MOST_KEYS:
@@ -196,7 +192,7 @@ class DeploymentKeyService:
         self._keys.insert(key, session)
 
     def _record(
-        self, event: str, deployment: Document, key: Document, session: Session, more: Document
+        self, event: str, deployment: Deployment, key: DeploymentKey, session: Session, more: Fields
     ) -> None:
         told = {"key_id": key["_id"], "name": key["name"], "prefix": key["prefix"], **more}
         subject, status = deployment["_id"], deployment["status"]

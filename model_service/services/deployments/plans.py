@@ -1,17 +1,29 @@
 """Validation of a deployment request: the routing between exports and the configuration, as stored."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Required, cast
+
+from typing_extensions import TypedDict
 
 from exporters.base import VERIFIED
 from model_service.actor import Permission, require
 from model_service.errors import InvalidField, NotPermitted, NotVerified
 from model_service.services.exports.exports import ExportService
-from model_service.states import ExportStatus
+from model_service.states import DeploymentType, ExportStatus
 from model_service.storage.access.users import Users
-from model_service.storage.common.db import Document
-from model_service.storage.deployments.documents import DEFAULT_WEIGHT
+from model_service.storage.common.documents import D, Fields, JSONObject
+from model_service.storage.deployments.documents import (
+    DEFAULT_WEIGHT,
+    AutoScaling,
+    Deployment,
+    DeploymentConfig,
+    Member,
+    RollbackRule,
+    Routing,
+    Shadow,
+)
+from model_service.storage.exports.documents import ExportJob, Interface
 from model_service.tiers import Tiers
 
 # The request fields that name the exports to deploy. Each implies a routing mode.
@@ -19,12 +31,65 @@ SOURCES = ("export_job_id", "traffic", "models", "ensemble")
 SPLIT, MODELS, ENSEMBLE = "split", "models", "ensemble"
 
 
+class SentMember(TypedDict, total=False):
+    name: str | None
+    export_job_id: Required[str]
+    weight: int
+    inputs: dict[str, str] | None
+
+
+class SentShadow(TypedDict):
+    export_job_id: str
+    share: float
+
+
+class SentScaling(TypedDict, total=False):
+    replicas: int
+    min_replicas: int
+    max_replicas: int
+    target_utilization: int
+    initial_replicas: int
+
+
+class SentConfig(TypedDict, total=False):
+    gpu_enabled: bool
+    auto_scaling: SentScaling
+    batching: JSONObject
+    max_concurrency: int
+    timeout_ms: int
+
+
+class SentDeployment(TypedDict, total=False):
+    """The fields of a deployment in a request. One of SOURCES names the exports."""
+
+    name: str
+    deployment_type: DeploymentType
+    description: str | None
+    export_job_id: str | None
+    traffic: list[SentMember] | None
+    models: dict[str, str] | None
+    ensemble: list[SentMember] | None
+    sticky_header: str | None
+    shadow: SentShadow | None
+    rollback: RollbackRule | None
+    config: SentConfig
+    override_verification: bool
+
+
+class Unverified(TypedDict):
+    """An export that is deployed without being verified."""
+
+    export_job_id: str
+    status: str
+    verdict: str | None
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A validated routing. ``unverified``: exports deployed by override: {export_job_id, status, verdict}."""
+    """A validated routing. ``unverified``: exports deployed by override: with their status and verdict."""
 
-    routing: Document
-    unverified: list[Document] = field(default_factory=list)
+    routing: Routing
+    unverified: list["Unverified"] = field(default_factory=list)
 
     @property
     def export_job_ids(self) -> list[str]:
@@ -38,7 +103,7 @@ class DeploymentPlans:
         self._users = users
         self._tiers = tiers
 
-    def config(self, asked: Document, base: Document, owner: str) -> Document:
+    def config(self, asked: SentConfig, base: DeploymentConfig, owner: str) -> DeploymentConfig:
         """Return the complete configuration: ``base`` with the requested changes.
 
         Raises:
@@ -55,7 +120,8 @@ class DeploymentPlans:
             if "initial_replicas" in asked.get("auto_scaling", {}):
                 message = f"from {scaling['min_replicas']} to {scaling['max_replicas']}, the other two"
                 raise InvalidField.of("config.auto_scaling.initial_replicas", message)
-            config["auto_scaling"] = {key: scaling[key] for key in scaling if key != "initial_replicas"}
+            kept = {key: value for key, value in scaling.items() if key != "initial_replicas"}
+            config["auto_scaling"] = cast(AutoScaling, kept)
         if config["gpu_enabled"] and not base["gpu_enabled"]:
             self._check_gpu(owner)
         return config
@@ -72,10 +138,10 @@ class DeploymentPlans:
 
     def routing(
         self,
-        asked: Document,
+        asked: SentDeployment,
         *,
-        base: Document | None = None,
-        present: Document | None = None,
+        base: Routing | None = None,
+        present: Deployment | None = None,
         override: bool = False,
     ) -> Plan:
         """Return the routing that the API fields in ``asked`` describe.
@@ -95,19 +161,23 @@ class DeploymentPlans:
         chosen = _Chosen(self._exports, present, override)
         mode, members = self._members(asked, base, chosen)
         names = {member["name"] for member in members}
-        routing = {
+        routing: Routing = {
             "mode": mode,
             "members": members,
-            "sticky_header": _of(asked, base, "sticky_header"),
+            "sticky_header": base["sticky_header"] if base else None,
             "shadow": self._shadow(asked, base, names, chosen),
-            "rollback": _of(asked, base, "rollback"),
+            "rollback": base["rollback"] if base else None,
         }
+        if "sticky_header" in asked:
+            routing["sticky_header"] = asked["sticky_header"]
+        if "rollback" in asked:
+            routing["rollback"] = asked["rollback"]
         _check(routing)
         return Plan(routing, chosen.unverified)
 
     def _members(
-        self, asked: Document, base: Document | None, chosen: "_Chosen"
-    ) -> tuple[str, list[Document]]:
+        self, asked: SentDeployment, base: Routing | None, chosen: "_Chosen"
+    ) -> tuple[str, list[Member]]:
         given = [source for source in SOURCES if asked.get(source) is not None]
         if len(given) > 1 or (not given and base is None):
             message = f"exactly one of {', '.join(SOURCES)} must be given"
@@ -115,22 +185,20 @@ class DeploymentPlans:
         if not given:
             assert base is not None
             return base["mode"], base["members"]
-        wanted = asked[given[0]]
-        match given[0]:
-            case "export_job_id":
-                return SPLIT, self._named([{"export_job_id": wanted}], chosen)
-            case "traffic":
-                return SPLIT, self._named(wanted, chosen)
-            case "models":
-                named = [{"name": name, "export_job_id": job_id} for name, job_id in wanted.items()]
-                return MODELS, self._named(named, chosen)
-        members = self._named(wanted, chosen)
+        if (job_id := asked.get("export_job_id")) is not None:
+            return SPLIT, self._named([{"export_job_id": job_id}], chosen)
+        if (traffic := asked.get("traffic")) is not None:
+            return SPLIT, self._named(traffic, chosen)
+        if (models := asked.get("models")) is not None:
+            named: list[SentMember] = [{"name": name, "export_job_id": each} for name, each in models.items()]
+            return MODELS, self._named(named, chosen)
+        members = self._named(asked.get("ensemble") or [], chosen)
         _check_chain(members, [chosen.job(member["export_job_id"]) for member in members])
         return ENSEMBLE, members
 
-    def _named(self, wanted: list[Document], chosen: "_Chosen") -> list[Document]:
+    def _named(self, wanted: Sequence[SentMember], chosen: "_Chosen") -> list[Member]:
         """Return the members, each with its given name or, without one, its version's, made unique."""
-        taken = [each["name"] for each in wanted if each.get("name")]
+        taken = [name for each in wanted if (name := each.get("name"))]
         twice = [name for name in taken if taken.count(name) > 1]
         if twice:
             raise InvalidField.of("name", f"two members have the name {twice[0]!r}")
@@ -143,31 +211,31 @@ class DeploymentPlans:
         return members
 
     def _shadow(
-        self, asked: Document, base: Document | None, names: Collection[str], chosen: "_Chosen"
-    ) -> Document | None:
+        self, asked: SentDeployment, base: Routing | None, names: Collection[str], chosen: "_Chosen"
+    ) -> Shadow | None:
         if "shadow" not in asked:
-            shadow: Document | None = base["shadow"] if base else None
-            return shadow and shadow | {"name": _unique(shadow["model_version"], names)}
+            shadow = base["shadow"] if base else None
+            return shadow and {**shadow, "name": _unique(shadow["model_version"], names)}
         wanted = asked["shadow"]
         if wanted is None:
             return None
         job = chosen.job(wanted["export_job_id"])
         name = _unique(job["model_version"], names)
-        return _member(job, name, DEFAULT_WEIGHT, None) | {"share": wanted["share"]}
+        return {**_member(job, name, DEFAULT_WEIGHT, None), "share": wanted["share"]}
 
 
 class _Chosen:
     """The export jobs of a request, each read and checked once."""
 
-    def __init__(self, exports: ExportService, present: Document | None, override: bool) -> None:
+    def __init__(self, exports: ExportService, present: Deployment | None, override: bool) -> None:
         self._exports = exports
         self._override = override
         self._namespace: str | None = present["namespace"] if present else None
         self._passed = set(Plan(present["routing"]).export_job_ids) if present else set()
-        self._jobs: dict[str, Document] = {}
-        self.unverified: list[Document] = []
+        self._jobs: dict[str, ExportJob] = {}
+        self.unverified: list[Unverified] = []
 
-    def job(self, job_id: str) -> Document:
+    def job(self, job_id: str) -> ExportJob:
         if job_id not in self._jobs:
             job = self._exports.get(job_id)
             require(Permission.DEPLOY, job["model_name"])
@@ -185,8 +253,9 @@ class _Chosen:
             self._jobs[job_id] = job
         return self._jobs[job_id]
 
-    def _check_verified(self, job: Document) -> None:
-        status, verdict = job["status"], (job.get("fidelity") or {}).get("verdict")
+    def _check_verified(self, job: ExportJob) -> None:
+        fidelity = job.get("fidelity")
+        status, verdict = job["status"], fidelity.get("verdict") if fidelity else None
         if status == ExportStatus.COMPLETED and verdict == VERIFIED:
             return
         overridable = "package" in job
@@ -208,7 +277,7 @@ class _Chosen:
         )
 
 
-def _member(job: Document, name: str, weight: int, inputs: Document | None) -> Document:
+def _member(job: ExportJob, name: str, weight: int, inputs: dict[str, str] | None) -> Member:
     return {
         "name": name,
         "export_job_id": job["_id"],
@@ -230,18 +299,14 @@ def _unique(name: str, taken: Collection[str]) -> str:
     return found
 
 
-def _of(asked: Document, base: Document | None, part: str) -> Any:
-    return asked[part] if part in asked else base[part] if base else None
-
-
-def _check(routing: Document) -> None:
+def _check(routing: Routing) -> None:
     """Check the routing as a whole. Raises: InvalidField: the fields contradict each other."""
     if routing["mode"] == SPLIT:
         if not any(member["weight"] for member in routing["members"]):
             raise InvalidField.of("traffic", "at least one member needs a weight above 0")
     else:
-        for part in ("sticky_header", "shadow"):
-            if routing[part] is not None:
+        for part, value in (("sticky_header", routing["sticky_header"]), ("shadow", routing["shadow"])):
+            if value is not None:
                 message = (
                     f"only supported when requests are split between exports, not with {routing['mode']!r}"
                 )
@@ -251,7 +316,7 @@ def _check(routing: Document) -> None:
         raise InvalidField.of("rollback", "needs max_error_rate, max_p95_ms or both")
 
 
-def _check_chain(members: list[Document], jobs: list[Document]) -> None:
+def _check_chain(members: list[Member], jobs: list[ExportJob]) -> None:
     """Check that each ensemble member's inputs are outputs of earlier members or of the request.
 
     Raises:
@@ -279,7 +344,7 @@ def _check_chain(members: list[Document], jobs: list[Document]) -> None:
             unknown.append(f"{member['name']}.")
 
 
-def _names(specs: Any) -> set[str]:
+def _names(specs: list[Interface] | None) -> set[str]:
     return {spec["name"] for spec in specs or []}
 
 
@@ -287,10 +352,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names))
 
 
-def merged(base: Document, changes: Document) -> Document:
+def merged(base: D, changes: Fields) -> D:
     """Return ``base`` with the changes merged deeply: keys that an object does not name are kept."""
     result = dict(base)
     for key, value in changes.items():
-        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
-        result[key] = merged(base[key], value) if nested else value
-    return result
+        present = base.get(key)
+        if isinstance(value, dict) and isinstance(present, dict):
+            result[key] = merged(present, value)
+        else:
+            result[key] = value
+    return cast(D, result)

@@ -10,7 +10,8 @@ from model_service.latency import LATENCY_BUCKETS, percentile_ms
 from model_service.services.deployments.deployments import DeploymentService
 from model_service.states import Tier
 from model_service.storage.access.users import Users
-from model_service.storage.common.db import Document, now
+from model_service.storage.common.db import now
+from model_service.storage.deployments.documents import UsageRow as StoredRow
 from model_service.storage.deployments.usage import MOST_ROWS, UsageCounts, month_of, next_month
 from model_service.tiers import Tiers
 
@@ -38,7 +39,7 @@ class Sums:
     p99_ms: float | None
 
     @classmethod
-    def of(cls, rows: list[Document]) -> "Sums":
+    def of(cls, rows: list[StoredRow]) -> "Sums":
         """Add up rows of ``UsageCounts.by_interval``."""
         histogram = [sum(row["histogram"][index] for row in rows) for index in range(LATENCY_BUCKETS)]
         return cls(

@@ -16,12 +16,13 @@ from model_service.services.files.files import require_announced
 from model_service.states import ExportStatus
 from model_service.storage.blobs.blobs import Blob, Blobs, SizeLimitExceeded, blob_of
 from model_service.storage.blobs.descriptions import of_package
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.db import Database, Session
+from model_service.storage.exports.documents import CallbackOutcome, ExportJob, Fidelity
 from model_service.storage.exports.exports import Exports, source_blobs
 
 WORKER = "callback"
 _ZIP = b"PK\x03\x04"
-_FIDELITY = {
+_FIDELITY: Fidelity = {
     "verdict": NOT_EXECUTED,
     "reason": "The package was built elsewhere. This service has not compared it with its source.",
     "outputs": {},
@@ -49,7 +50,7 @@ class ExportCallbacks:
         self._max_attempts = max_attempts
         self._max_package_bytes = max_package_bytes
 
-    def authorised(self, job_id: str, token: str) -> Document:
+    def authorised(self, job_id: str, token: str) -> ExportJob:
         """Return the job that the token belongs to.
 
         Raises:
@@ -57,7 +58,7 @@ class ExportCallbacks:
             Unauthorized: there is no such job, or its token is a different one.
         """
         job = self._exports.get(parse_uuid("export job", job_id))
-        expected = (job or {}).get("callback_token_sha256", "")
+        expected = job.get("callback_token_sha256", "") if job is not None else ""
         if job is None or not hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), expected):
             raise Unauthorized(
                 "This request needs the job's callback_token, as a bearer token or in the header "
@@ -65,7 +66,7 @@ class ExportCallbacks:
             )
         return job
 
-    def running(self, job: Document, *, percent: float | None, message: str | None) -> Document:
+    def running(self, job: ExportJob, *, percent: float | None, message: str | None) -> ExportJob:
         """Claim the job or renew its lease, and store its progress.
 
         Raises:
@@ -78,13 +79,17 @@ class ExportCallbacks:
         self._exports.report(job["_id"], token, percent=percent, message=message, progress_step="elsewhere")
         return self._again(job)
 
-    def failed(self, job: Document, *, code: str, message: str) -> Document:
+    def failed(self, job: ExportJob, *, code: str, message: str) -> ExportJob:
         """Mark the job as failed.
 
         Raises:
             Conflict: the job has ended in another way, or a worker holds it.
         """
-        outcome = {"status": ExportStatus.FAILED, "error_code": code, "error_message": message}
+        outcome: CallbackOutcome = {
+            "status": ExportStatus.FAILED,
+            "error_code": code,
+            "error_message": message,
+        }
         if job.get("callback") == outcome:
             return job
         self._require_open(job)
@@ -99,7 +104,7 @@ class ExportCallbacks:
         self._database.transaction(work)
         return self._again(job)
 
-    def completed(self, job: Document) -> Document:
+    def completed(self, job: ExportJob) -> ExportJob:
         """Confirm that the job is completed by the package that was uploaded.
 
         Raises:
@@ -114,7 +119,7 @@ class ExportCallbacks:
             status=job["status"],
         )
 
-    def store_package(self, job: Document, pieces: Iterator[bytes], sha256: str | None) -> Document:
+    def store_package(self, job: ExportJob, pieces: Iterator[bytes], sha256: str | None) -> ExportJob:
         """Store the package and complete the job. The package is not compared here, so it is not verified.
 
         Raises:
@@ -143,13 +148,13 @@ class ExportCallbacks:
 
         def refer(stored: Blob, session: Session) -> None:
             package = {"package": stored.reference()}
-            completed = self._exports.complete(job["_id"], token, results | package, session)
+            completed = self._exports.complete(job["_id"], token, {**results, **package}, session)
             self._end(job, completed, session)
 
         self._blobs.publish(written, refer, described=of_package(job))
         return self._again(job)
 
-    def _held(self, job: Document) -> str:
+    def _held(self, job: ExportJob) -> str:
         """Return the token of the caller's lease on the job; claim the job if the caller has no lease.
 
         Raises:
@@ -172,27 +177,28 @@ class ExportCallbacks:
             )
         return str(claimed["lease"]["token"])
 
-    def _end(self, job: Document, ended: bool, session: Session) -> None:
+    def _end(self, job: ExportJob, ended: bool, session: Session) -> None:
         if not ended:
             raise _used(self._again(job))
         self._blobs.release_all(source_blobs(job), session)
 
-    def _again(self, job: Document) -> Document:
+    def _again(self, job: ExportJob) -> ExportJob:
         after = self._exports.get(job["_id"])
         assert after is not None  # jobs are never removed
         return after
 
     @staticmethod
-    def _require_open(job: Document) -> None:
+    def _require_open(job: ExportJob) -> None:
         if ExportStatus(job["status"]).final:
             raise _used(job)
 
 
-def _sent_package(job: Document) -> bool:
-    return bool(job.get("callback", {}).get("status") == ExportStatus.COMPLETED)
+def _sent_package(job: ExportJob) -> bool:
+    outcome = job.get("callback")
+    return outcome is not None and outcome.get("status") == ExportStatus.COMPLETED
 
 
-def _used(job: Document) -> Conflict:
+def _used(job: ExportJob) -> Conflict:
     return Conflict(
         f"Export job {job['_id']} is already {job['status']}, so its callback_token is no longer valid.",
         status=job["status"],

@@ -6,13 +6,13 @@ The only list kept here is FRAMEWORKS: the kinds of checkpoint in which each fra
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from exporters import registry
 from exporters.base import ESTIMATOR, FAMILIES
 from exporters.options import Specification
 from model_service.errors import UnsupportedOption
 from model_service.services.exports.toolchains import Toolchains
+from model_service.storage.operations.documents import ToolchainReport
 
 # Framework → kinds of checkpoint of its models (see ``exporters.base.FAMILIES``), its own kind first.
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
@@ -119,11 +119,11 @@ class CapabilityService:
             )
 
     @staticmethod
-    def options() -> dict[str, Any]:
+    def options() -> dict[str, dict[str, object]]:
         """Return format → option → its type, default and allowed values."""
         return {spec.name: spec.to_json()["options"] for spec in registry.specifications()}
 
-    def _describe(self, framework: str, reports: Sequence[dict[str, Any]]) -> Framework:
+    def _describe(self, framework: str, reports: Sequence[ToolchainReport]) -> Framework:
         kinds = [kind for kind in FRAMEWORKS[framework] if kind in FAMILIES]
         formats = {
             spec.name: _capability(framework, spec, kinds, reports) for spec in registry.specifications()
@@ -132,7 +132,7 @@ class CapabilityService:
 
 
 def _capability(
-    framework: str, spec: Specification, kinds: Iterable[str], reports: Sequence[dict[str, Any]]
+    framework: str, spec: Specification, kinds: Iterable[str], reports: Sequence[ToolchainReport]
 ) -> Capability:
     steps = {kind: registry.steps(spec.name, FAMILIES[kind]) for kind in kinds}
     sources = [kind for kind, count in steps.items() if count]
@@ -164,7 +164,7 @@ def _limitations(spec: Specification, native: bool) -> list[str]:
 
 
 def _why_not(
-    framework: str, name: str, kinds: Sequence[str], reports: Sequence[dict[str, Any]]
+    framework: str, name: str, kinds: Sequence[str], reports: Sequence[ToolchainReport]
 ) -> str | None:
     """Return why no running worker converts such checkpoints to the format; None if one does."""
     if not kinds:
@@ -172,7 +172,7 @@ def _why_not(
     if not reports:
         return "No worker that reports its formats is running: an export would wait."
     unknown = f"The running workers do not know {name}: they have another version of the software."
-    reasons = []
+    reasons: list[str | None] = []
     for report in reports:
         libraries = report.get("libraries", {})
         of_format = report["formats"].get(name, {})

@@ -6,7 +6,8 @@ from model_service.services.exports.exports import ExportService
 from model_service.states import ExportStatus
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.db import Database, Session
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import DefaultTaken, Exports, source_blobs
 
 # Each retry means that another caller was faster. So many conflicts in a row do not occur in practice.
@@ -21,7 +22,7 @@ class ExportChanges:
         self._service = service
         self._audit = Audit(database)
 
-    def cancel(self, job_id: str) -> Document:
+    def cancel(self, job_id: str) -> ExportJob:
         """Cancel a pending or running job. Its worker kills the conversion within about a second.
 
         A job that is already cancelled is returned unchanged.
@@ -32,7 +33,7 @@ class ExportChanges:
         """
         job = self._writable(job_id)
 
-        def work(session: Session) -> Document | None:
+        def work(session: Session) -> ExportJob | None:
             cancelled = self._exports.cancel(job["_id"], actor().name, session)
             if cancelled is not None:
                 self._blobs.release_all(source_blobs(cancelled), session)
@@ -47,7 +48,7 @@ class ExportChanges:
             )
         return after
 
-    def set_default(self, job_id: str) -> Document:
+    def set_default(self, job_id: str) -> ExportJob:
         """Make the job the default export of its model version, in place of the previous default.
 
         Raises:
@@ -73,12 +74,12 @@ class ExportChanges:
                     raise
         return self._service.get(job_id)
 
-    def _writable(self, job_id: str) -> Document:
+    def _writable(self, job_id: str) -> ExportJob:
         job = self._service.get(job_id)
         require(Permission.WRITE, job["model_name"])
         return job
 
-    def _record(self, action: str, job: Document, session: Session) -> None:
+    def _record(self, action: str, job: ExportJob, session: Session) -> None:
         details = {"format": job["export_format"], "version": job["version"]}
         self._audit.record(
             action, "export_job", job["_id"], session=session, name=job["model_name"], details=details

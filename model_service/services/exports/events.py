@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from model_service.services.exports.exports import ExportService
 from model_service.states import ExportStatus
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import Fields
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import Exports
 
 # Interval between two MongoDB queries of a stream, while events arrive and while there are none.
@@ -23,7 +24,7 @@ class Event:
 
     id: int
     name: str
-    data: Document
+    data: Fields
 
 
 class ExportEvents:
@@ -68,12 +69,12 @@ class ExportEvents:
             time.sleep(pause_s)
 
 
-def _lines(job: Document, seen: int) -> Iterator[tuple[int, str]]:
+def _lines(job: ExportJob, seen: int) -> Iterator[tuple[int, str]]:
     """Return the log lines after number ``seen`` with their numbers, as far as they are kept."""
     first = job.get("log_count", 0) - len(job["log"]) + 1
     yield from ((number, line) for number, line in enumerate(job["log"], first) if number > seen)
 
 
-def _progress(job: Document) -> Document:
+def _progress(job: Fields) -> Fields:
     fields = ("status", "progress_percent", "progress_step", "progress_message")
     return {field: job.get(field) for field in (*fields, "error_code", "error_message")}

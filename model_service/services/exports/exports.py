@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Any
 
 from model_service.actor import Permission, may_read, require
 from model_service.errors import Conflict, InvalidField, NotFound
@@ -26,8 +25,11 @@ from model_service.states import ExportStatus
 from model_service.storage.blobs.blobs import Blobs, blob_of
 from model_service.storage.blobs.descriptions import package_name
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.db import Database, Session
+from model_service.storage.common.documents import Fields, JSONObject, changed
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import Exports, answered_from, source_blobs
+from model_service.storage.models.documents import Model
 
 
 class ExportService:
@@ -37,7 +39,7 @@ class ExportService:
         exports: Exports,
         blobs: Blobs,
         models: ModelService,
-        files: HeldFiles,
+        files: HeldFiles[Model],
         origins: Origins,
         idempotency: Idempotency,
         queue: Queue,
@@ -65,13 +67,13 @@ class ExportService:
         model_id: str | None,
         training_job_id: str | None,
         export_format: str,
-        export_config: Document,
-        optimization_config: Document | None,
-        validation_config: Document | None,
+        export_config: JSONObject,
+        optimization_config: JSONObject | None,
+        validation_config: JSONObject | None,
         version_tag: str | None,
         reuse: bool = True,
         once: Once | None = None,
-    ) -> Document:
+    ) -> ExportJob:
         """Store a pending job and wake a worker.
 
         If an equal export by the same tools exists, the new job is completed at once with that package.
@@ -91,21 +93,23 @@ class ExportService:
             raise InvalidField.of("model_id", "needs exactly one of model_id and training_job_id")
         options, processing = checked(export_format, export_config, optimization_config, validation_config)
 
-        def make(note: Note) -> Document:
+        def make(note: Note) -> ExportJob:
             source = model_id
             if source is None:
                 source = self._origins.newest_model_with_file(str(training_job_id))
             model = self._files.get_with_file(source)
             require(Permission.WRITE, model["name"])
-            CapabilityService.check_possible(
-                model["framework"], model["file_metadata"]["filename"], export_format
+            file = model["file_metadata"]
+            assert file is not None  # get_with_file has checked it
+            CapabilityService.check_possible(model["framework"], file["filename"], export_format)
+            job = new_job(
+                model, export_format, options, processing, version_tag, validation_config, reuse=reuse
             )
-            job = new_job(model, export_format, options, processing, version_tag, validation_config)
-            return self._store(job | {"reuse": reuse}, note, lambda: NotFound("file of model", source))
+            return self._store(job, note, lambda: NotFound("file of model", source))
 
         return self._idempotency.run(once, make, self.get)
 
-    def retry(self, job_id: str, once: Once | None = None) -> Document:
+    def retry(self, job_id: str, once: Once | None = None) -> ExportJob:
         """Repeat a failed or cancelled export as a new job. The ended job is not changed.
 
         Raises:
@@ -113,7 +117,7 @@ class ExportService:
             Conflict: the job has not ended, or it was completed; or its source file is gone.
         """
 
-        def make(note: Note) -> Document:
+        def make(note: Note) -> ExportJob:
             job = self.get(job_id)
             require(Permission.WRITE, job["model_name"])
             if job["status"] not in (ExportStatus.FAILED, ExportStatus.CANCELLED):
@@ -122,18 +126,17 @@ class ExportService:
                     status=job["status"],
                 )
             gone = Conflict("The exported file no longer exists: upload it again, and create a new export.")
-            return self._store(again(job) | {"reuse": True}, note, lambda: gone)
+            return self._store(again(job), note, lambda: gone)
 
         return self._idempotency.run(once, make, self.get)
 
-    def _store(self, job: Document, note: Note, gone: Callable[[], Exception]) -> Document:
+    def _store(self, job: ExportJob, note: Note, gone: Callable[[], Exception]) -> ExportJob:
         equal = None
         if job["reuse"]:
             equal = self._exports.find_equal(job, self._toolchains.digests())
         token = hashlib.sha256(self.callback_token(job["_id"]).encode()).hexdigest()
-        document = job | {"callback_token_sha256": token}
-        if equal is not None:
-            document |= answered_from(equal)
+        results = answered_from(equal) if equal is not None else {}
+        document = changed(job, {"callback_token_sha256": token, **results})
 
         def work(session: Session) -> None:
             note(document["_id"], session)
@@ -163,14 +166,14 @@ class ExportService:
         digest = hmac.digest(self._signing.key("export-callback"), job_id.encode(), "sha256")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
-    def get(self, job_id: str) -> Document:
+    def get(self, job_id: str) -> ExportJob:
         """Return an export job. Raises: MalformedId, NotFound."""
         job = self._exports.get(parse_uuid("export job", job_id))
         if job is None or not may_read(job["model_name"]):
             raise NotFound("export job", job_id)
         return job
 
-    def search(self, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+    def search(self, filters: Fields, *, page: int, limit: int) -> Page[ExportJob]:
         """Return the matching jobs that the caller may read, newest first.
 
         Args:
@@ -181,28 +184,28 @@ class ExportService:
         """
         query = readable() | {field: value for field, value in filters.items() if value is not None}
         if "model_id" in query:
-            query["model_id"] = self._models.id_of(query["model_id"])
+            query["model_id"] = self._models.id_of(str(query["model_id"]))
         items, total = self._exports.page(query, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def of_model(self, reference: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+    def of_model(self, reference: str, filters: Fields, *, page: int, limit: int) -> Page[ExportJob]:
         """Return the export jobs of one model.
 
         Raises:
             MalformedId, InvalidRequest, NotFound: the model's id is malformed or the model does not exist.
         """
         model_id = self._models.get(reference)["_id"]
-        return self.search(filters | {"model_id": str(model_id)}, page=page, limit=limit)
+        return self.search({**filters, "model_id": str(model_id)}, page=page, limit=limit)
 
-    def of_training_job(self, job_id: str, filters: dict[str, Any], *, page: int, limit: int) -> Page:
+    def of_training_job(self, job_id: str, filters: Fields, *, page: int, limit: int) -> Page[ExportJob]:
         """Return the export jobs of all models of a training job; ``is_default`` means the run's default.
 
         Raises:
             MalformedId, NotFound: the id is malformed or the training job does not exist.
         """
-        wanted = filters | {"is_training_default": filters.get("is_default"), "is_default": None}
-        training_job_id = self._origins.training_job(job_id)["_id"]
-        return self.search(wanted | {"training_job_id": training_job_id}, page=page, limit=limit)
+        wanted = {**filters, "is_training_default": filters.get("is_default"), "is_default": None}
+        wanted["training_job_id"] = self._origins.training_job(job_id)["_id"]
+        return self.search(wanted, page=page, limit=limit)
 
     def open_package(self, job_id: str) -> StoredFile:
         """Open the package as a zip. A job whose verification failed has one too, for diagnosis.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import uuid
+from typing import cast
 
 from exporters import registry
 from exporters.errors import UnsupportedOption as ExporterRefusal
@@ -11,8 +11,11 @@ from exporters.request import ExportRequest
 from model_service.actor import actor, namespace_of
 from model_service.errors import UnsupportedOption
 from model_service.sentences import as_field
-from model_service.states import ExportStatus
-from model_service.storage.common.db import Document, now
+from model_service.storage.common.db import now
+from model_service.storage.common.documents import Fields, JSONObject, PrimaryFile, StoredFile, path_of
+from model_service.storage.exports.documents import ExportJob, ExportSource, new_export_job
+from model_service.storage.exports.documents import ExportRequest as Asked
+from model_service.storage.models.documents import Model
 
 FORMATS = tuple(specification.name for specification in registry.specifications())
 # Parts of export_config that describe the model rather than the format; every package contains them.
@@ -23,24 +26,23 @@ _ASKED = (
     *("export_format", "export_config", "processing", "optimization_config", "validation_config"),
     *("source", "version_tag"),
 )
-_FILE = ("path", "file_id", "size_bytes", "checksum")
 # A file of a model version that is not part of the model: additional inputs for comparing its exports.
 SAMPLE_INPUTS = "sample_inputs.npz"
 
 
 def checked(
     export_format: str,
-    export_config: Document,
-    optimization_config: Document | None,
-    validation_config: Document | None,
-) -> tuple[Document, Document]:
+    export_config: JSONObject,
+    optimization_config: JSONObject | None,
+    validation_config: JSONObject | None,
+) -> tuple[JSONObject, JSONObject]:
     """Return the format's options with their defaults filled in, and the processing.
 
     Raises:
         UnsupportedOption: the format or an option is not offered; ``details.allowed`` lists what is.
     """
     options = dict(export_config)
-    processing = {part: options.pop(part, None) for part in PROCESSING}
+    processing: JSONObject = {part: options.pop(part, None) for part in PROCESSING}
     if optimization_config:
         message = "optimization_config is not supported yet: remove it."
         raise UnsupportedOption(message, field="optimization_config", allowed=[])
@@ -52,26 +54,29 @@ def checked(
         request = {"source": "-", "output_dir": "-", "format": export_format, **processing}
         parsed = ExportRequest.from_json(request)
         complete(parsed, known)
-        return known, processing | {"classes": parsed.classes}
+        processing["classes"] = None if parsed.classes is None else [*parsed.classes]
+        return known, processing
     except ExporterRefusal as refusal:
         raise UnsupportedOption(as_field(refusal.message), **refusal.details) from None
 
 
-def is_wanted(validation_config: Document | None) -> bool:
+def is_wanted(validation_config: JSONObject | None) -> bool:
     """Return whether validation is requested; ``{"enabled": false}`` disables it."""
     return bool(validation_config and validation_config.get("enabled") is not False)
 
 
 def new_job(
-    model: Document,
+    model: Model,
     export_format: str,
-    options: Document,
-    processing: Document,
+    options: JSONObject,
+    processing: JSONObject,
     version_tag: str | None,
-    validation_config: Document | None = None,
-) -> Document:
+    validation_config: JSONObject | None = None,
+    *,
+    reuse: bool,
+) -> ExportJob:
     """Create a pending job for the caller. Its version is assigned when it is stored."""
-    asked = {
+    asked: Asked = {
         "model_id": model["_id"],
         "model_name": model["name"],
         "namespace": namespace_of(model["name"]),
@@ -87,77 +92,92 @@ def new_job(
         "source": source_of(model),
         "version_tag": version_tag,
     }
-    return _pending(asked)
+    return new_export_job(asked, _digest(asked), actor().name, now(), reuse=reuse)
 
 
-def again(job: Document) -> Document:
+def again(job: ExportJob) -> ExportJob:
     """Create a pending job with the request of an ended one: the same source, the same options."""
-    asked = {field: job[field] for field in _ASKED}
-    # A retry keeps the trace id of the first job.
-    return _pending(asked) | {"trace_id": job["trace_id"], "retry_of": job["_id"]}
+    fields: Fields = job
+    asked = cast(Asked, {field: fields[field] for field in _ASKED})
+    return new_export_job(asked, _digest(asked), actor().name, now(), reuse=True, retry_of=job)
 
 
-def _pending(asked: Document) -> Document:
-    at = now()
-    return {
-        "_id": str(uuid.uuid4()),
-        "trace_id": str(uuid.uuid4()),
-        "user_id": actor().name,
-        **asked,
-        "request_digest": _digest(asked),
-        "is_default": False,
-        "is_training_default": False,
-        "status": ExportStatus.PENDING,
-        "progress_percent": 0.0,
-        "progress_message": "waiting for a worker",
-        "attempts": 0,
-        "log": [],
-        "log_count": 0,
-        "created_at": at,
-        "updated_at": at,
-    }
-
-
-def source_of(model: Document) -> Document:
+def source_of(model: Model) -> ExportSource:
     """Return the source that the job fetches: the primary file, or all files if the version has several.
 
     The checksum of several files is the sha256 of the lines ``CHECKSUM  PATH``, sorted by path.
     """
     samples = [file for file in model["files"] if file["path"] == SAMPLE_INPUTS]
     others = [file for file in model["files"] if file["path"] != SAMPLE_INPUTS]
-    if not samples or not others:
-        return _files_of(model["file_metadata"], model["files"])
     primary = model["file_metadata"]
-    if primary.get("path", primary["filename"]) == SAMPLE_INPUTS:  # the sample inputs were uploaded first
-        primary = {"filename": others[0]["path"].rpartition("/")[2], **others[0]}
-    reference = {key: samples[0][key] for key in ("file_id", "size_bytes", "checksum")}
-    return {**_files_of(primary, others), "sample_inputs": reference}
+    assert primary is not None  # an export begins with a model that has a file
+    if not samples or not others:
+        return _files_of(primary, model["files"])
+    if path_of(primary) == SAMPLE_INPUTS:  # the sample inputs were uploaded first
+        primary = _as_primary(others[0], primary["format"])
+    sample = samples[0]
+    source = _files_of(primary, others)
+    source["sample_inputs"] = {
+        "file_id": sample["file_id"],
+        "size_bytes": sample["size_bytes"],
+        "checksum": sample["checksum"],
+    }
+    return source
 
 
-def _files_of(primary: Document, stored: list[Document]) -> Document:
+def _as_primary(file: StoredFile, file_format: str) -> PrimaryFile:
+    return {
+        "path": file["path"],
+        "file_id": file["file_id"],
+        "size_bytes": file["size_bytes"],
+        "checksum": file["checksum"],
+        "filename": file["path"].rpartition("/")[2],
+        "format": file_format,
+    }
+
+
+def _stored(file: StoredFile) -> StoredFile:
+    """Return the entry without what does not concern an export."""
+    return {
+        "path": file["path"],
+        "file_id": file["file_id"],
+        "size_bytes": file["size_bytes"],
+        "checksum": file["checksum"],
+    }
+
+
+def _files_of(primary: PrimaryFile, stored: list[StoredFile]) -> ExportSource:
     if len(stored) < 2:
-        return {key: primary[key] for key in ("file_id", "size_bytes", "checksum", "filename")}
-    files = sorted(({key: file[key] for key in _FILE} for file in stored), key=lambda f: f["path"])
+        return {
+            "file_id": primary["file_id"],
+            "size_bytes": primary["size_bytes"],
+            "checksum": primary["checksum"],
+            "filename": primary["filename"],
+        }
+    files = sorted((_stored(file) for file in stored), key=lambda file: file["path"])
     lines = "".join(f"{file['checksum']}  {file['path']}\n" for file in files)
     return {
         "files": files,
-        "primary": primary.get("path", primary["filename"]),
+        "primary": path_of(primary),
         "filename": primary["filename"],
         "size_bytes": sum(file["size_bytes"] for file in files),
         "checksum": f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}",
     }
 
 
-def _digest(asked: Document) -> str:
+def _digest(asked: Asked) -> str:
     """Return the digest of everything except the tools that determines a package's bytes.
 
     The model's id is included because the package contains its name.
     """
-    source = {key: asked["source"].get(key) for key in ("checksum", "filename", "primary")}
+    of_request: Fields = asked
+    of_source: Fields = asked["source"]
+    source = {key: of_source.get(key) for key in ("checksum", "filename", "primary")}
     if "sample_inputs" in asked["source"]:
         source["sample_inputs"] = asked["source"]["sample_inputs"]["checksum"]
     names = [name for name in _ASKED if name not in {"source", "version_tag", "training_job_id"}]
-    decisive = {"source": source, **{name: asked[name] for name in names}, "model_id": str(asked["model_id"])}
+    decisive = {"source": source, **{name: of_request[name] for name in names}}
+    decisive["model_id"] = str(asked["model_id"])
     if not is_wanted(asked["validation_config"]):
         decisive["validation_config"] = None
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

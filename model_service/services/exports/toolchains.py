@@ -1,7 +1,6 @@
 """The toolchains of the running workers: what they can convert, with which versions of which tools."""
 
-from typing import Any
-
+from model_service.storage.operations.documents import ToolchainReport
 from model_service.storage.operations.workers import ALIVE_S, Workers
 
 
@@ -13,6 +12,6 @@ class Toolchains:
         """Return the digests of the toolchains that may convert a new export; empty if no worker runs."""
         return sorted({report["digest"] for report in self.reports()})
 
-    def reports(self) -> list[dict[str, Any]]:
+    def reports(self) -> list[ToolchainReport]:
         """Return the toolchain report of each running worker, see ``jobs.toolchain.Toolchain.to_json``."""
-        return [worker["toolchain"] for worker in self._workers.alive(ALIVE_S) if worker.get("toolchain")]
+        return [report for worker in self._workers.alive(ALIVE_S) if (report := worker.get("toolchain"))]

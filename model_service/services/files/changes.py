@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 from model_service.errors import NotFound
 from model_service.services.files.edits import file_at, is_new
-from model_service.services.files.holders import Holder
+from model_service.services.files.holders import H, Holder
 from model_service.services.models.replacement import Consent, lost_files, require_consent
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import Document, Session
+from model_service.storage.common.db import Session
+from model_service.storage.common.documents import StoredId
 from model_service.storage.common.file_entries import FilesEdit
 
 
@@ -22,29 +23,29 @@ class Outcome(Enum):
     UNCHANGED = "unchanged"
 
 
-class Stored(NamedTuple):
+class Stored(NamedTuple, Generic[H]):
     """The document after storing a file, with at least those of its files that the change affects."""
 
-    document: Document
+    document: H
     outcome: Outcome
 
 
-class FileChanges:
-    def __init__(self, holder: Holder, removed: RemovedFiles, blobs: Blobs) -> None:
+class FileChanges(Generic[H]):
+    def __init__(self, holder: Holder[H], removed: RemovedFiles, blobs: Blobs) -> None:
         self.holder = holder
         self._removed = removed
         self._blobs = blobs
 
     def change(
         self,
-        document_id: Any,
+        document_id: StoredId,
         path: str,
-        edit: Callable[[Document], FilesEdit],
+        edit: Callable[[H], FilesEdit],
         session: Session,
         *,
         action: str,
         consent: Consent,
-    ) -> Stored:
+    ) -> Stored[H]:
         """Change the file at a path; files that the change removes go to the trash with their blobs.
 
         A caller that stores a file has already counted a reference to its blob.
@@ -56,7 +57,7 @@ class FileChanges:
         """
         wanted: FilesEdit | None = None
 
-        def checked(before: Document) -> FilesEdit:
+        def checked(before: H) -> FilesEdit:
             nonlocal wanted
             self.holder.require_takes_files(before, str(document_id))
             wanted = edit(before)

@@ -1,28 +1,31 @@
 """The trash of files: list, restore and purge replaced or removed files of a version or dataset."""
 
+from typing import Generic
+
 from model_service.errors import MalformedId, NotFound
 from model_service.services.common.paging import Page
 from model_service.services.files.changes import FileChanges, Stored
 from model_service.services.files.edits import with_file
 from model_service.services.files.files import NewFile
-from model_service.services.files.holders import Holder
+from model_service.services.files.holders import H, Holder
 from model_service.services.models.replacement import NOTHING, Consent
 from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.blobs.documents import RemovedFile
 from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import Database, Document, Session, object_id
+from model_service.storage.common.db import Database, Session, object_id
 
 
-class DeletedFiles:
+class DeletedFiles(Generic[H]):
     """The trash of files for one kind of document, as ``HeldFiles``."""
 
-    def __init__(self, database: Database, holder: Holder, blobs: Blobs) -> None:
+    def __init__(self, database: Database, holder: Holder[H], blobs: Blobs) -> None:
         self._database = database
         self._holder = holder
         self._kind = holder.kind
         self._removed = RemovedFiles(database, blobs)
         self._changes = FileChanges(holder, self._removed, blobs)
 
-    def page(self, reference: str, page: int, limit: int) -> Page:
+    def page(self, reference: str, page: int, limit: int) -> Page[RemovedFile]:
         """Return the replaced or removed files that can be restored, most recently removed first.
 
         Raises:
@@ -32,7 +35,9 @@ class DeletedFiles:
         items, total = self._removed.page(self._kind, document["_id"], (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def restore(self, reference: str, removed_id: str, *, consent: Consent = NOTHING) -> tuple[Stored, str]:
+    def restore(
+        self, reference: str, removed_id: str, *, consent: Consent = NOTHING
+    ) -> tuple[Stored[H], str]:
         """Restore a removed file to its path; a file that is there now goes to the trash.
 
         Returns the stored file and its path.
@@ -45,7 +50,7 @@ class DeletedFiles:
         entry, was_primary = removed["file"], removed["was_primary"]
         new = NewFile(entry["path"], primary=was_primary, file_format=removed["format"])
 
-        def work(session: Session) -> Stored:
+        def work(session: Session) -> Stored[H]:
             if not self._removed.take(removed["_id"], session):
                 raise NotFound("deleted file", removed_id)
             return self._changes.change(
@@ -60,7 +65,7 @@ class DeletedFiles:
         with self._holder.changing(document["_id"]):
             return self._database.transaction(work), new.path
 
-    def purge(self, reference: str, removed_id: str) -> Document:
+    def purge(self, reference: str, removed_id: str) -> RemovedFile:
         """Remove a file from the trash permanently. Returns its trash entry.
 
         Raises:
@@ -72,7 +77,7 @@ class DeletedFiles:
             raise NotFound("deleted file", removed_id)
         return removed
 
-    def _writable_removed(self, reference: str, removed_id: str) -> tuple[Document, Document]:
+    def _writable_removed(self, reference: str, removed_id: str) -> tuple[H, RemovedFile]:
         document = self._holder.get(reference)
         self._holder.require_takes_files(document, reference)
         parsed = object_id(removed_id)

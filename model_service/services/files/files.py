@@ -12,6 +12,7 @@ from model_service.services.files.names import (
     media_type,
 )
 from model_service.storage.blobs.blobs import Blob, Blobs
+from model_service.storage.blobs.documents import PlannedFile
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,18 @@ class NewFile:
     filename: str | None = None
     file_format: str | None = None
     may_be_empty: bool = True
+
+    def planned(self) -> PlannedFile:
+        """Return the form in which an upload in parts stores it."""
+        return {
+            "path": self.path,
+            "content_type": self.content_type,
+            "primary": self.primary,
+            "replaces_primary": self.replaces_primary,
+            "filename": self.filename,
+            "file_format": self.file_format,
+            "may_be_empty": self.may_be_empty,
+        }
 
     @classmethod
     def at(

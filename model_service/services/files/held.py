@@ -5,6 +5,7 @@ The primary file is the one uploaded as the holder's own file, the one chosen as
 
 import hashlib
 from collections.abc import Callable, Iterable
+from typing import Generic
 
 from model_service.errors import (
     FileTooLarge,
@@ -18,14 +19,16 @@ from model_service.errors import (
 from model_service.services.files.changes import FileChanges, Outcome, Stored
 from model_service.services.files.edits import file_at, is_new, with_file, without_file
 from model_service.services.files.files import NewFile, StoredFile, require_announced
-from model_service.services.files.holders import Holder
+from model_service.services.files.holders import H, Holder
 from model_service.services.files.names import OCTET_STREAM, check_path
 from model_service.services.files.zip_archive import FileArchive
 from model_service.services.models.replacement import NOTHING, Consent, require_consent
 from model_service.storage.blobs.blobs import Blob, Blobs, SizeLimitExceeded, WriteExpired, blob_of
 from model_service.storage.blobs.descriptions import of_file
 from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.db import Database, Session
+from model_service.storage.common.documents import NOT_STORED, BlobReference, new_file
+from model_service.storage.common.documents import StoredFile as FileEntry
 from model_service.storage.common.file_entries import FilesEdit
 
 # Whether a request's conditions hold for the file at its path: given its sha256, or None if there is no file.
@@ -36,17 +39,17 @@ def unconditional(sha256: str | None) -> bool:
     return True
 
 
-class HeldFiles:
+class HeldFiles(Generic[H]):
     """The files of one kind of document; ``holder`` determines the kind and who may change the files."""
 
-    def __init__(self, database: Database, holder: Holder, blobs: Blobs, *, max_file_size: int) -> None:
+    def __init__(self, database: Database, holder: Holder[H], blobs: Blobs, *, max_file_size: int) -> None:
         self._database = database
         self._holder = holder
         self._blobs = blobs
         self._changes = FileChanges(holder, RemovedFiles(database, blobs), blobs)
         self.max_file_size = max_file_size
 
-    def writable(self, reference: str, path: str | None = None) -> Document:
+    def writable(self, reference: str, path: str | None = None) -> H:
         """Return a document that accepts files; checked before a file's bytes are read.
 
         The document contains at least those of its files that a change at the path may affect.
@@ -61,7 +64,7 @@ class HeldFiles:
 
     def store(
         self,
-        document: Document,
+        document: H,
         pieces: Iterable[bytes],
         new: NewFile,
         *,
@@ -69,7 +72,7 @@ class HeldFiles:
         condition: Condition = unconditional,
         consent: Callable[[], Consent] = lambda: NOTHING,
         ask_first: bool = True,
-    ) -> Stored:
+    ) -> Stored[H]:
         """Stream a file in and publish it at its path, by the rules of ``services.models.replacement``.
 
         If a file's announced sha256 is rejected or equals the stored file's, nothing is stored.
@@ -108,13 +111,18 @@ class HeldFiles:
             raise
         return self.publish(document, written, new, condition=condition, consent=agreed)
 
-    def announced(self, document: Document, new: NewFile, sha256: str, consent: Consent) -> bool:
+    def announced(self, document: H, new: NewFile, sha256: str, consent: Consent) -> bool:
         """Return whether a file with this sha256 would change nothing; called before its bytes are sent.
 
         Raises:
             Conflict, WouldReplace, ConfirmationRequired: the file would be rejected.
         """
-        entry = {"path": new.path, "checksum": f"sha256:{sha256.lower()}", "file_id": None, "size_bytes": 0}
+        entry: FileEntry = {
+            "path": new.path,
+            "checksum": f"sha256:{sha256.lower()}",
+            "file_id": NOT_STORED,
+            "size_bytes": 0,
+        }
         edit = with_file(document, entry, new)
         require_consent(document, edit, consent, self._holder.dependents, None)
         unchanged = edit.primary == document["file_metadata"] and not edit.removed
@@ -132,7 +140,7 @@ class HeldFiles:
 
     def publish(
         self,
-        document: Document,
+        document: H,
         written: Blob,
         new: NewFile,
         *,
@@ -140,7 +148,7 @@ class HeldFiles:
         consent: Consent = NOTHING,
         also: Callable[[Blob, Session], None] | None = None,
         keep: bool = False,
-    ) -> Stored:
+    ) -> Stored[H]:
         """Publish written bytes as the file at a path, in one transaction.
 
         Returns the changed document, with at least those of its files that the change affects.
@@ -158,9 +166,9 @@ class HeldFiles:
             nonlocal done
             if also is not None:
                 also(stored, session)
-            entry = {"path": new.path, **stored.reference(), "content_type": new.content_type}
+            entry = new_file(new.path, stored.reference(), new.content_type)
 
-            def edit(before: Document) -> FilesEdit:
+            def edit(before: H) -> FilesEdit:
                 check_condition(condition, file_at(before, new.path))
                 return with_file(before, entry, new)
 
@@ -183,7 +191,7 @@ class HeldFiles:
         *,
         condition: Condition = unconditional,
         consent: Consent = NOTHING,
-    ) -> Document:
+    ) -> H:
         """Move the file at a path to the trash. Returns the changed document, as ``publish`` does.
 
         Raises:
@@ -193,14 +201,14 @@ class HeldFiles:
         path = check_path(path)
         document_id = self._holder.get_for_file(reference, path)["_id"]
 
-        def edit(before: Document) -> FilesEdit:
+        def edit(before: H) -> FilesEdit:
             file = file_at(before, path)
             if file is None:
                 raise NotFound("file", path)
             check_condition(condition, file)
             return without_file(before, path)
 
-        def work(session: Session) -> Stored:
+        def work(session: Session) -> Stored[H]:
             return self._changes.change(
                 document_id, path, edit, session, action="file_removed", consent=consent
             )
@@ -208,7 +216,7 @@ class HeldFiles:
         with self._holder.changing(document_id):
             return self._database.transaction(work).document
 
-    def get_with_file(self, reference: str) -> Document:
+    def get_with_file(self, reference: str) -> H:
         """Return a document that has a primary file.
 
         Raises:
@@ -219,12 +227,13 @@ class HeldFiles:
             raise NoFile(reference, self._holder.kind)
         return document
 
-    def open_primary(self, document: Document) -> StoredFile:
+    def open_primary(self, document: H) -> StoredFile:
         """Open the primary file of a document that has one."""
         file = document["file_metadata"]
+        assert file is not None
         return StoredFile.of(blob_of(file), file["filename"], self._blobs)
 
-    def open(self, document: Document, path: str) -> StoredFile:
+    def open(self, document: H, path: str) -> StoredFile:
         """Open the file at a path. Raises: InvalidField: invalid path. NotFound: no file there."""
         path = check_path(path)
         file = file_at(document, path)
@@ -233,14 +242,14 @@ class HeldFiles:
         content_type = file.get("content_type", OCTET_STREAM)
         return StoredFile.of(blob_of(file), path.rpartition("/")[2], self._blobs, content_type)
 
-    def archive(self, document: Document) -> FileArchive:
+    def archive(self, document: H) -> FileArchive:
         """Return all files of a document as a zip. Raises: NoFile: it has none."""
         if not document["files"]:
             raise NoFile(str(document["_id"]), self._holder.kind)
         return FileArchive.of(document, self._blobs)
 
 
-def check_condition(condition: Condition, file: Document | None) -> None:
+def check_condition(condition: Condition, file: BlobReference | None) -> None:
     """Check a request's condition on the stored file. Raises: PreconditionFailed."""
     present = blob_of(file).sha256 if file is not None else None
     if not condition(present):

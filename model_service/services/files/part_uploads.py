@@ -1,9 +1,8 @@
 """Uploads in parts. Parts can be sent in any order, in parallel and repeatedly, and from any client."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from model_service.actor import Permission, may_read, require
 from model_service.errors import (
@@ -22,8 +21,12 @@ from model_service.services.files.part_verification import DamagedParts, read_ba
 from model_service.services.models.replacement import NOTHING, Consent
 from model_service.states import UploadState
 from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob, Blobs, SizeLimitExceeded
+from model_service.storage.blobs.documents import PartUpload as Upload
+from model_service.storage.blobs.documents import StoredPart, new_part_upload
 from model_service.storage.blobs.part_uploads import COMPLETING_LEASE_S, PartUploads, Superseded
-from model_service.storage.common.db import Database, Document, Session, now, object_id
+from model_service.storage.common.db import Database, Session, now, object_id
+from model_service.storage.common.documents import StoredId, new_file
+from model_service.storage.models.documents import Model
 
 MAX_PARTS = 10_000
 DEFAULT_PART_BYTES = 8 * CHUNK_BYTES
@@ -34,10 +37,10 @@ MAX_PART_BYTES = 512 * CHUNK_BYTES
 class PartUpload:
     """The state of one upload in parts. Parts are numbered from 0."""
 
-    document: Document
+    document: Upload
 
     @property
-    def id(self) -> Any:
+    def id(self) -> StoredId:
         return self.document["_id"]
 
     @property
@@ -50,14 +53,13 @@ class PartUpload:
 
     @property
     def expires_at(self) -> datetime:
-        found: datetime = self.document["expires_at"]
-        return found
+        return self.document["expires_at"]
 
     def part_size(self, n: int) -> int:
         size, part = self.document["size_bytes"], self.document["part_size_bytes"]
         return int(min(part, size - n * part))
 
-    def received(self) -> dict[int, Document]:
+    def received(self) -> dict[int, StoredPart]:
         return {int(n): part for n, part in self.document["parts"].items()}
 
     def missing(self) -> list[int]:
@@ -73,7 +75,7 @@ class PartUploadService:
         database: Database,
         uploads: PartUploads,
         blobs: Blobs,
-        files: HeldFiles,
+        files: HeldFiles[Model],
         idempotency: Idempotency,
         *,
         expires_s: float,
@@ -87,7 +89,7 @@ class PartUploadService:
 
     def create(
         self,
-        model: Document,
+        model: Model,
         new: NewFile,
         *,
         size_bytes: int,
@@ -109,23 +111,18 @@ class PartUploadService:
             self._files.announced(model, new, sha256, consent)
         part = part_size(size_bytes, part_size_bytes)
         at = now()
-        document = {
-            "_id": self._uploads.new_id(),
-            "model_id": model["_id"],
-            "model_name": model["name"],
-            "new": asdict(new),
-            "consent": {"replace": consent.replace, "confirmed": sorted(consent.confirmed)},
-            "size_bytes": size_bytes,
-            "sha256": sha256.lower() if sha256 else None,
-            "part_size_bytes": part,
-            "part_count": -(-size_bytes // part),
-            "state": UploadState.OPEN,
-            "attempts": 0,
-            "parts": {},
-            "writing": {},
-            "created_at": at,
-            "expires_at": at + timedelta(seconds=self._expires_s),
-        }
+        document = new_part_upload(
+            self._uploads.new_id(),
+            model["_id"],
+            model["name"],
+            new.planned(),
+            {"replace": consent.replace, "confirmed": sorted(consent.confirmed)},
+            size_bytes=size_bytes,
+            sha256=sha256.lower() if sha256 else None,
+            part_size_bytes=part,
+            at=at,
+            expires_at=at + timedelta(seconds=self._expires_s),
+        )
 
         def store(note: Note) -> PartUpload:
             def work(session: Session) -> None:
@@ -150,7 +147,7 @@ class PartUploadService:
 
     def put_part(
         self, upload_id: str, n: int, pieces: Iterable[bytes], *, sha256: str, length: int | None
-    ) -> Document:
+    ) -> StoredPart:
         """Store a part. A part that is sent again replaces the stored one; equal bytes change nothing.
 
         Args:
@@ -250,21 +247,20 @@ class PartUploadService:
         if not self._uploads.renew_completion(upload.id, token):
             raise Conflict("Another request is completing this upload.", state=UploadState.COMPLETING)
 
-    def _publish(
-        self, upload: PartUpload, model: Document, written: Blob, token: str, consent: Consent
-    ) -> None:
+    def _publish(self, upload: PartUpload, model: Model, written: Blob, token: str, consent: Consent) -> None:
         new = NewFile(**upload.document["new"])
-        opened = upload.document.get("consent", {})  # missing in uploads of earlier versions of the service
-        consent |= Consent(opened.get("replace", False), frozenset(opened.get("confirmed", ())))
+        opened = upload.document.get("consent")  # missing in uploads of earlier versions of the service
+        if opened is not None:
+            consent |= Consent(opened.get("replace", False), frozenset(opened.get("confirmed", ())))
 
         def finish(stored: Blob, session: Session) -> None:
-            file = {"path": new.path, **stored.reference(), "content_type": new.content_type}
+            file = new_file(new.path, stored.reference(), new.content_type)
             if not self._uploads.finish(upload.id, token, file, session):
                 raise Conflict("Another request is completing this upload.", state=UploadState.COMPLETING)
 
         done = self._files.publish(model, written, new, consent=consent, also=finish, keep=True)
-        file = file_at(done.document, new.path)
-        if file is None or file["file_id"] != upload.id:
+        present = file_at(done.document, new.path)
+        if present is None or present["file_id"] != upload.id:
             # An equal blob existed: these chunks are deleted. The sweep removes chunks that late writers add.
             self._uploads.leave_to_sweep(upload.id)
 

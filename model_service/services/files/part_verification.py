@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from model_service.services.files.files import require_announced
 from model_service.storage.blobs.blobs import Blob, BlobDamaged
 from model_service.storage.blobs.chunks import Chunks
-from model_service.storage.common.db import Document
+from model_service.storage.blobs.documents import PartUpload
 
 
 class DamagedParts(Exception):
@@ -30,7 +30,7 @@ def require_sha256(n: int, pieces: Iterable[bytes], announced: str) -> None:
     require_announced(f"Part {n} arrived with", digest.hexdigest(), announced)
 
 
-def read_back(chunks: Chunks, upload: Document, keep: Callable[[], None], keep_every_s: float) -> Blob:
+def read_back(chunks: Chunks, upload: PartUpload, keep: Callable[[], None], keep_every_s: float) -> Blob:
     """Read the stored parts, compare each with its sha256, and return the blob of the whole.
 
     Args:

@@ -7,12 +7,11 @@ equal zip. The entries' checksums follow their data, as in every zip that is wri
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 from zipfile import ZIP64_LIMIT, ZIP_FILECOUNT_LIMIT, ZIP_STORED, ZipFile, ZipInfo
 
 from model_service.services.files.names import safe_filename
 from model_service.storage.blobs.blobs import Blobs, blob_of
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import FileHolder, StoredFile, StoredId
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can store
 _MODE = 0o644 << 16
@@ -33,11 +32,11 @@ class FileArchive:
     filename: str
     size_bytes: int
     etag: str
-    files: list[Document]
-    read: Callable[[Any, int, int], Iterator[bytes]]
+    files: list[StoredFile]
+    read: Callable[[StoredId, int, int], Iterator[bytes]]
 
     @classmethod
-    def of(cls, model: Document, blobs: Blobs) -> "FileArchive":
+    def of(cls, model: FileHolder, blobs: Blobs) -> "FileArchive":
         files = sorted(model["files"], key=lambda file: str(file["path"]))
         digest = hashlib.sha256()
         for file in files:

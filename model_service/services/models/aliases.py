@@ -7,7 +7,9 @@ from model_service.errors import Conflict, NotFound
 from model_service.services.common.references import check_alias
 from model_service.services.models.models import ModelService
 from model_service.services.models.rules import require_not_archived, require_writable
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.db import Database, Session
+from model_service.storage.common.documents import Fields
+from model_service.storage.models.documents import Model
 from model_service.storage.models.models import DuplicateAlias, Models
 
 MAX_ALIASES = 100
@@ -19,11 +21,11 @@ class AliasService:
         self._models = models
         self._service = service
 
-    def of_name(self, name: str) -> list[Document]:
+    def of_name(self, name: str) -> list[Model]:
         """Return the versions of a name that have aliases, highest first; empty for an unknown name."""
         return self._models.with_aliases(name) if may_read(name) else []
 
-    def set(self, reference: str, alias: str) -> Document:
+    def set(self, reference: str, alias: str) -> Model:
         """Put the alias on this version, and take it from the version of the name that had it.
 
         Concurrent calls run one after the other. The alias is never on two versions, and once set it is
@@ -37,7 +39,7 @@ class AliasService:
         check_alias(alias)
         target_id = self._service.id_of(reference)
 
-        def work(session: Session) -> list[Document]:
+        def work(session: Session) -> list[Model]:
             target = self._models.get(target_id, session)
             if target is None:
                 raise NotFound("model", reference)
@@ -67,7 +69,7 @@ class AliasService:
                 changing.update(model["_id"] for model in changed)
             return changed[-1]
 
-    def remove(self, reference: str, alias: str) -> Document:
+    def remove(self, reference: str, alias: str) -> Model:
         """Remove the alias from this version, archived or not. Returns the version.
 
         Raises:
@@ -75,7 +77,7 @@ class AliasService:
             NotFound: there is no such model, or it does not have this alias.
         """
 
-        def edit(before: Document) -> Document:
+        def edit(before: Model) -> Fields:
             if alias not in before.get("aliases", ()):
                 raise NotFound("alias", alias)
             return _without(alias)(before)
@@ -83,8 +85,8 @@ class AliasService:
         return self._service.change(reference, edit, action="alias_removed").after
 
 
-def _with(alias: str) -> Callable[[Document], Document]:
-    def edit(before: Document) -> Document:
+def _with(alias: str) -> Callable[[Model], Fields]:
+    def edit(before: Model) -> Fields:
         aliases = sorted([*before.get("aliases", ()), alias])
         if len(aliases) > MAX_ALIASES:
             raise Conflict(f"A version has at most {MAX_ALIASES} aliases.", allowed=MAX_ALIASES)
@@ -93,5 +95,5 @@ def _with(alias: str) -> Callable[[Document], Document]:
     return edit
 
 
-def _without(alias: str) -> Callable[[Document], Document]:
+def _without(alias: str) -> Callable[[Model], Fields]:
     return lambda before: {"aliases": [one for one in before["aliases"] if one != alias]}

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeGuard
 
 from model_service.services.models.models import ModelService
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import Fields
+from model_service.storage.models.documents import Model
 
 # Fields that are compared as a whole. Fields that always differ (id, number, times) are left out.
 _FIELDS = (
@@ -18,7 +19,7 @@ class ComparisonService:
     def __init__(self, models: ModelService) -> None:
         self._models = models
 
-    def compare(self, reference: str, other: str) -> Document:
+    def compare(self, reference: str, other: str) -> Fields:
         """Return what was added, removed and changed from the first model to the second.
 
         Raises:
@@ -38,31 +39,31 @@ class ComparisonService:
         }
 
 
-def _plain_change(before: Any, after: Any) -> Document:
+def _plain_change(before: object, after: object) -> dict[str, object]:
     return {"from": before, "to": after}
 
 
-def _numeric_change(before: Any, after: Any) -> Document:
+def _numeric_change(before: object, after: object) -> dict[str, object]:
     """Add ``delta`` if both values are finite numbers, and ``relative_delta`` if the first is not 0."""
     change = _plain_change(before, after)
-    if all(_is_finite(value) for value in (before, after)):
+    if _is_finite(before) and _is_finite(after):
         change["delta"] = after - before
         if before:
             change["relative_delta"] = (after - before) / abs(before)
     return change
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def difference(
-    before: Document,
-    after: Document,
-    change: Callable[[Any, Any], Document] = _plain_change,
+    before: Fields,
+    after: Fields,
+    change: Callable[[object, object], Fields] = _plain_change,
     *,
     flat: bool = False,
-) -> Document:
+) -> Fields:
     """Return ``{added: {key: value}, removed: {key: value}, changed: {key: {from, to}}}``.
 
     Args:
@@ -81,7 +82,7 @@ def difference(
     }
 
 
-def _flatten(value: Document, path: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(value: Fields, path: str = "") -> Iterator[tuple[str, object]]:
     for key, inner in value.items():
         here = f"{path}.{key}" if path else key
         if isinstance(inner, dict) and inner:
@@ -90,32 +91,33 @@ def _flatten(value: Document, path: str = "") -> Iterator[tuple[str, Any]]:
             yield here, inner
 
 
-def _fields(model: Document) -> Document:
+def _fields(model: Model) -> Fields:
     """Return the compared fields that have a value. Ids are strings, as in responses."""
-    found = {field: model.get(field) for field in _FIELDS}
+    values: Fields = model
+    found = {field: values.get(field) for field in _FIELDS}
     if found["parent_model_id"] is not None:
         found["parent_model_id"] = str(found["parent_model_id"])
-    found["dataset_ids"] = [str(dataset_id) for dataset_id in found["dataset_ids"] or ()]
+    found["dataset_ids"] = [str(dataset_id) for dataset_id in model.get("dataset_ids") or ()]
     return {field: value for field, value in found.items() if value not in (None, [], "")}
 
 
-def _dataset_info(model: Document) -> Document:
+def _dataset_info(model: Model) -> Fields:
     """Return the dataset info without the features, which are compared as part of the signature."""
     return {key: value for key, value in model["dataset_info"].items() if key != "features"}
 
 
-def _tags(before: list[str], after: list[str]) -> Document:
+def _tags(before: list[str], after: list[str]) -> Fields:
     return {
         "added": [tag for tag in after if tag not in before],
         "removed": [tag for tag in before if tag not in after],
     }
 
 
-def _files(model: Document) -> Document:
+def _files(model: Model) -> Fields:
     return {file["path"]: file["checksum"] for file in model["files"]}
 
 
-def _signature(model: Document) -> Document:
+def _signature(model: Model) -> Fields:
     """Return the model's inputs and outputs: its ``signature``, and the features of its data."""
     features = model["dataset_info"].get("features")
     return (model.get("signature") or {}) | ({} if features is None else {"features": features})

@@ -1,18 +1,19 @@
 """Model versions: create, read, change and delete. Their files are in ``services.files.held``."""
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 from model_service.actor import Permission, creator, may_read, require
 from model_service.errors import NotFound
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.references import MINORS, query_of
 from model_service.services.common.suggestions import Suggestions
-from model_service.services.models.origins import Origins
+from model_service.services.models.origins import Origins, SentOrigins
 from model_service.services.models.rules import check_revision, check_transition, permitted, require_writable
 from model_service.services.models.versions import NewVersions, Wanted
 from model_service.states import MODEL_TRANSITIONS, ModelStatus
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.db import Database, Session
+from model_service.storage.common.documents import Fields, JSONObject, StoredId
+from model_service.storage.models.documents import Model
 from model_service.storage.models.hot_models import HotModel
 from model_service.storage.models.models import Change, Models
 from model_service.storage.models.trash import Trash
@@ -31,6 +32,27 @@ INHERITED = (
     "tags",
     "created_by",
 )
+
+
+class SentModel(SentOrigins, total=False):
+    """The fields of a model version in a request, with references instead of stored ids."""
+
+    name: str
+    version: str | None
+    breaking_changes: bool
+    algorithm: str
+    framework: str | None
+    description: str | None
+    task_type: str | None
+    status: ModelStatus
+    hyperparameters: JSONObject
+    metrics: JSONObject
+    dataset_info: JSONObject
+    signature: JSONObject | None
+    tags: list[str]
+    aliases: list[str]
+    created_by: str | None
+    parent_model_id: str | None
 
 
 class ModelService:
@@ -52,7 +74,7 @@ class ModelService:
         self._origins = origins
         self._suggestions = suggestions
 
-    def register(self, fields: Document, once: Once | None = None) -> Document:
+    def register(self, fields: SentModel, once: Once | None = None) -> Model:
         """Store a new version. Without a ``version`` it gets the next minor one of its name, from v1.0 on.
 
         With ``breaking_changes`` it gets the next major one. A number is never given twice.
@@ -67,17 +89,15 @@ class ModelService:
             once, lambda note: self._register(fields, note if once else None), self.get
         )
 
-    def _register(self, fields: Document, note: Note | None) -> Document:
-        fields = self._origins.resolved(fields) | {"created_by": creator(fields.get("created_by"))}
-        wanted = fields.pop("version", None)
-        breaking = fields.pop("breaking_changes", False)
-        if fields.get("parent_model_id"):
-            fields["parent_model_id"] = self.get(fields["parent_model_id"])["_id"]
-        return self._versions.create(fields, Wanted(wanted, breaking), note)
+    def _register(self, sent: SentModel, note: Note | None) -> Model:
+        fields = self._origins.resolved(sent) | {"created_by": creator(sent.get("created_by"))}
+        if parent := sent.get("parent_model_id"):
+            fields["parent_model_id"] = self.get(parent)["_id"]
+        return self._versions.create(_stored(fields), _wanted(sent), note)
 
     def new_version(
-        self, reference: str, changes: Document, *, copy_files: bool, once: Once | None = None
-    ) -> Document:
+        self, reference: str, changes: SentModel, *, copy_files: bool, once: Once | None = None
+    ) -> Model:
         """Create a version from another one of its name: its parent's fields with these changes.
 
         It gets the next minor version in its parent's major one; with ``breaking_changes`` the next major.
@@ -95,30 +115,28 @@ class ModelService:
             self.get,
         )
 
-    def _new_version(
-        self, reference: str, changes: Document, copy_files: bool, note: Note | None
-    ) -> Document:
+    def _new_version(self, reference: str, changes: SentModel, copy_files: bool, note: Note | None) -> Model:
         parent = self.get(reference)
         require(Permission.WRITE, parent["name"])
-        inherited = {field: parent[field] for field in INHERITED if field in parent and field not in changes}
-        changes = self._origins.resolved(changes)
-        wanted = changes.pop("version", None)
-        breaking = changes.pop("breaking_changes", False)
+        of_parent: Fields = parent
+        inherited = {
+            field: of_parent[field] for field in INHERITED if field in of_parent and field not in changes
+        }
         fields = {
             "name": parent["name"],
             "status": ModelStatus.ACTIVE,
             "training_job_id": None,
             **inherited,
-            **changes,
+            **_stored(self._origins.resolved(changes)),
             "parent_model_id": parent["_id"],
         }
-        fields["created_by"] = creator(fields.get("created_by"))
+        fields["created_by"] = creator(changes.get("created_by", parent.get("created_by")))
         if copy_files:
-            fields |= {field: parent.get(field) for field in ("files", "file_metadata", "size_bytes")}
-        major = None if breaking else parent["version_order"] // MINORS
-        return self._versions.create(fields, Wanted(wanted, breaking, major), note)
+            fields |= {field: of_parent.get(field) for field in ("files", "file_metadata", "size_bytes")}
+        major = None if changes.get("breaking_changes") else parent["version_order"] // MINORS
+        return self._versions.create(fields, _wanted(changes, major), note)
 
-    def get(self, reference: str) -> Document:
+    def get(self, reference: str) -> Model:
         """Return a model version. Raises: MalformedId, InvalidRequest, NotFound."""
         document = self._models.find(query_of("model", reference))
         if document is None or not may_read(document["name"]):
@@ -129,7 +147,7 @@ class ModelService:
         """Return the error for a model that does not exist, or that the caller may not read."""
         return self._suggestions.missing("model", reference)
 
-    def answer(self, reference: str, render: Callable[[Document], bytes]) -> HotModel:
+    def answer(self, reference: str, render: Callable[[Model], bytes]) -> HotModel:
         """Return the rendered response of the model, at least as new as the last acknowledged change.
 
         Raises:
@@ -145,7 +163,7 @@ class ModelService:
             raise self.missing(reference)
         return found
 
-    def id_of(self, reference: str) -> Any:
+    def id_of(self, reference: str) -> StoredId:
         """Return the stored id of a reference. If the reference is an id, the model need not exist.
 
         Raises:
@@ -155,8 +173,8 @@ class ModelService:
         return query["_id"] if "_id" in query else self.get(reference)["_id"]
 
     def update(
-        self, reference: str, changes: Document, *, revisions: Collection[int] | None = None
-    ) -> Document:
+        self, reference: str, changes: SentModel, *, revisions: Collection[int] | None = None
+    ) -> Model:
         """Change the fields that are sent. Returns the changed model.
 
         Args:
@@ -167,20 +185,19 @@ class ModelService:
             PreconditionFailed: it has another revision; ``details.etag`` is the present one's.
             Conflict: the change of status is not allowed; ``details.allowed`` lists the allowed ones.
         """
+        resolved = self._origins.resolved(changes)
 
-        changes = self._origins.resolved(changes)
-
-        def edit(before: Document) -> Document:
+        def edit(before: Model) -> Fields:
             check_revision(before, revisions)
             if "status" in changes:
                 check_transition("model", ModelStatus(before["status"]), changes["status"], MODEL_TRANSITIONS)
-            return changes
+            return resolved
 
         return self.change(reference, edit).after
 
     def change(
-        self, reference: str, edit: Callable[[Document], Document], *, action: str = "updated"
-    ) -> Change:
+        self, reference: str, edit: Callable[[Model], Fields], *, action: str = "updated"
+    ) -> Change[Model]:
         """Change one model in its own transaction if the caller may write it; see ``Models.change``.
 
         Raises:
@@ -188,7 +205,7 @@ class ModelService:
         """
         model_id = self.id_of(reference)
 
-        def work(session: Session) -> Change | None:
+        def work(session: Session) -> Change[Model] | None:
             change = self._models.change(model_id, permitted(edit, reference), session, action=action)
             if change is not None:
                 self._origins.hold(change.after, session, change.before)
@@ -234,7 +251,7 @@ class ModelService:
             raise NotFound("model", reference)
         return str(model_id)
 
-    def _id_in_trash(self, reference: str) -> Any:
+    def _id_in_trash(self, reference: str) -> StoredId | None:
         """Return the id of the deleted version, unless the reference names an existing version."""
         query = query_of("model", reference)
         if self._models.find(query) is not None:
@@ -242,5 +259,14 @@ class ModelService:
         deleted = self._trash.find(query)
         return deleted["_id"] if deleted is not None and may_read(deleted["name"]) else None
 
-    def count_download(self, model: Document) -> None:
+    def count_download(self, model: Model) -> None:
         self._models.count_download(model)
+
+
+def _stored(fields: Fields) -> dict[str, object]:
+    """Return the fields without those that determine the version."""
+    return {name: value for name, value in fields.items() if name not in ("version", "breaking_changes")}
+
+
+def _wanted(sent: SentModel, major: int | None = None) -> Wanted:
+    return Wanted(sent.get("version"), sent.get("breaking_changes", False), major)

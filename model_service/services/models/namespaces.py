@@ -28,8 +28,8 @@ class NamespaceService:
         return [
             Namespace(
                 name,
-                counts.get(name, {}).get("models", 0),
-                counts.get(name, {}).get("size_bytes", 0),
+                counts[name]["models"] if name in counts else 0,
+                counts[name]["size_bytes"] if name in counts else 0,
                 sorted(permission for permission in Permission if who.may(permission, name)),
             )
             for name in sorted({*counts, *granted})

@@ -10,10 +10,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
+
+from typing_extensions import TypedDict
 
 from model_service.errors import ConfirmationRequired, WouldReplace
-from model_service.storage.common.db import Document, Session
+from model_service.storage.common.db import Session
+from model_service.storage.common.documents import BlobReference, FileHolder, StoredFile
 from model_service.storage.common.file_entries import FilesEdit
 
 # Maximum number of named dependents of each kind, which keeps an error message readable.
@@ -45,15 +48,16 @@ class Dependent:
     name: str | None = None
 
 
+H = TypeVar("H", bound=FileHolder)
 # Finds the dependents of a document, in the transaction that changes it.
-FindDependents = Callable[[Document, Session | None], Sequence[Dependent]]
+FindDependents = Callable[[H, Session | None], Sequence[Dependent]]
 
 
 def require_consent(
-    holder: Document,
+    holder: H,
     edit: FilesEdit,
     consent: Consent,
-    find_dependents: FindDependents,
+    find_dependents: FindDependents[H],
     session: Session | None,
 ) -> None:
     """Reject an edit of a holder's files without the consent that it needs.
@@ -77,7 +81,7 @@ def require_consent(
         raise _unconfirmed(holder, dependents, needed, missing)
 
 
-def lost_files(holder: Document, edit: FilesEdit) -> list[Document]:
+def lost_files(holder: FileHolder, edit: FilesEdit) -> list[StoredFile]:
     """Return the files that a holder loses by the edit, as they were."""
     put = edit.put
     return [
@@ -88,7 +92,9 @@ def lost_files(holder: Document, edit: FilesEdit) -> list[Document]:
     ]
 
 
-def _would_replace(holder: Document, put: Document, present: Document, needed: list[str]) -> WouldReplace:
+def _would_replace(
+    holder: FileHolder, put: StoredFile, present: StoredFile, needed: list[str]
+) -> WouldReplace:
     path = present["path"]
     label = f"{holder['name']} {holder['version']}"
     sent = f"the file sent for {put['path']} has {put['checksum']}"
@@ -105,10 +111,15 @@ def _would_replace(holder: Document, put: Document, present: Document, needed: l
     )
 
 
+class _Shown(TypedDict):
+    id: str
+    name: str | None
+
+
 def _unconfirmed(
-    holder: Document, dependents: Sequence[Dependent], needed: list[str], missing: list[str]
+    holder: FileHolder, dependents: Sequence[Dependent], needed: list[str], missing: list[str]
 ) -> ConfirmationRequired:
-    by_kind: dict[str, list[Any]] = {}
+    by_kind: dict[str, list[_Shown]] = {}
     for dependent in dependents:
         by_kind.setdefault(dependent.kind, []).append({"id": dependent.id, "name": dependent.name})
     # One kind after the other: "aliases production; deployments 5b1c… (digits)".
@@ -125,9 +136,9 @@ def _unconfirmed(
     )
 
 
-def _label(dependent: Document) -> str:
+def _label(dependent: _Shown) -> str:
     return f"{dependent['id']} ({dependent['name']})" if dependent["name"] else str(dependent["id"])
 
 
-def _checksum(reference: Document | None) -> str | None:
+def _checksum(reference: BlobReference | None) -> str | None:
     return reference["checksum"] if reference is not None else None

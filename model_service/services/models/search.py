@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -11,7 +10,8 @@ from model_service.actor import actor
 from model_service.errors import InvalidField
 from model_service.services.common.paging import cursor_of, position_of
 from model_service.services.models.models import ModelService
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import Fields, StoredId
+from model_service.storage.models.documents import Model
 from model_service.storage.models.list_orders import SORTS, InvalidPosition, Order, Position, order_of
 from model_service.storage.models.model_search import ModelSearch, Query, Threshold, Total, query_of
 
@@ -29,7 +29,7 @@ class Search:
     None, numbered pages have a total and cursor pages do not.
     """
 
-    filters: Mapping[str, Any] = field(default_factory=dict)
+    filters: Fields = field(default_factory=dict)
     least: Mapping[str, float] = field(default_factory=dict)
     most: Mapping[str, float] = field(default_factory=dict)
     sort: str = DEFAULT_SORT
@@ -45,7 +45,7 @@ class Found:
     little else; on a short page they are whole documents.
     """
 
-    stubs: list[Document]
+    stubs: list[Model]
     total: Total | None
     next_cursor: str | None
 
@@ -95,7 +95,7 @@ class SearchService:
         cursor = cursor_of([digest, *order.position(stubs[-1])]) if more else None
         return Found(stubs, total, cursor)
 
-    def load(self, model_ids: list[Any]) -> list[Document]:
+    def load(self, model_ids: list[StoredId]) -> list[Model]:
         """Return the documents of a page's stubs, in any order, without those deleted meanwhile."""
         return self._search.load(model_ids)
 
@@ -106,7 +106,7 @@ class SearchService:
         ]
         filters = dict(wanted.filters)
         if "parent_model_id" in filters:
-            filters["parent_model_id"] = self._models.id_of(filters["parent_model_id"])
+            filters["parent_model_id"] = self._models.id_of(str(filters["parent_model_id"]))
         namespaces = actor().readable_namespaces()
         if namespaces is not None:
             filters["namespaces"] = namespaces

@@ -4,7 +4,8 @@ from model_service.actor import Permission, actor, may_read, require
 from model_service.errors import Conflict, NotFound
 from model_service.services.common.paging import Page
 from model_service.services.common.references import query_of
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.db import Database, Session
+from model_service.storage.models.documents import DeletedModel, Model
 from model_service.storage.models.models import DuplicateAlias, DuplicateVersion, Models
 from model_service.storage.models.trash import Trash
 
@@ -15,13 +16,13 @@ class TrashService:
         self._models = models
         self._trash = trash
 
-    def page(self, page: int, limit: int) -> Page:
+    def page(self, page: int, limit: int) -> Page[DeletedModel]:
         """Return the deleted versions that the caller may read, most recently deleted first."""
         namespaces = actor().readable_namespaces()
         items, total = self._trash.page(namespaces, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
-    def restore(self, reference: str) -> Document:
+    def restore(self, reference: str) -> Model:
         """Restore a deleted version, with those of its aliases that are still free.
 
         Raises:
@@ -34,7 +35,7 @@ class TrashService:
             raise NotFound("deleted model", reference)
         wanted = found["_id"]
 
-        def work(session: Session) -> Document | None:
+        def work(session: Session) -> Model | None:
             deleted = self._trash.get(wanted, session)
             if deleted is None or not may_read(deleted["name"]):
                 return None

@@ -7,8 +7,10 @@ from model_service.services.common.idempotency import Note
 from model_service.services.common.references import MINORS, following, version_order
 from model_service.services.models.origins import Origins
 from model_service.storage.blobs.blobs import Blobs
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
 from model_service.storage.models.creations import Creations
+from model_service.storage.models.documents import Model, NumberedVersion, new_model, set_number
 from model_service.storage.models.models import DuplicateVersion, Models, RetiredVersion
 
 
@@ -20,7 +22,7 @@ class Wanted:
     breaking: bool = False
     major: int | None = None
 
-    def number(self, newest: int | None) -> Document:
+    def number(self, newest: int | None) -> NumberedVersion:
         """Return the version and its order. Raises: InvalidField: ``version`` is malformed."""
         version = self.version or following(newest, breaking=self.breaking)
         return {"version": version, "version_order": version_order(version)}
@@ -36,14 +38,14 @@ class NewVersions:
         self._blobs = blobs
         self._origins = origins
 
-    def create(self, fields: Document, wanted: Wanted, note: Note | None) -> Document:
+    def create(self, fields: Fields, wanted: Wanted, note: Note | None) -> Model:
         """Store a document with these fields, with references to its files and origins.
 
         Raises:
             InvalidField: the version is malformed.
             Conflict: the name has or had that version, or a referenced file or origin was removed meanwhile.
         """
-        document = _unnumbered(fields) | {"_id": self._models.new_id()}
+        document = new_model(fields, self._models.new_id(), now())
         try:
             if (
                 note is not None
@@ -55,13 +57,13 @@ class NewVersions:
             elif wanted.version is None:
                 self._creations.create(document, wanted.number)
             else:
-                document |= wanted.number(None)
+                set_number(document, wanted.number(None))
                 self._creations.create(document, None)
         except DuplicateVersion as duplicate:
-            raise number_taken(fields["name"], wanted.version, duplicate) from None
+            raise number_taken(document["name"], wanted.version, duplicate) from None
         return document
 
-    def _store(self, document: Document, wanted: Wanted, note: Note | None) -> None:
+    def _store(self, document: Model, wanted: Wanted, note: Note | None) -> None:
         """Store with the requested or the next number. Raises: DuplicateVersion: the requested one exists."""
         files = [file["file_id"] for file in document["files"]]
         below = None if wanted.major is None else (wanted.major + 1) * MINORS
@@ -78,7 +80,7 @@ class NewVersions:
             newest = (
                 None if wanted.version else self._models.newest_version_order(document["name"], below=below)
             )
-            document |= wanted.number(newest)
+            set_number(document, wanted.number(newest))
             try:
                 self._database.transaction(work)
                 return
@@ -93,28 +95,3 @@ def number_taken(name: str, version: str | None, duplicate: DuplicateVersion) ->
     if isinstance(duplicate, RetiredVersion):
         taken = f"{version} of {name!r} was deleted, and a version number is not used twice"
     return Conflict(f"{taken}; without 'version' the next number is chosen.", name=name, version=version)
-
-
-def new_document(fields: Document, version: str) -> Document:
-    """Return a model document as it is stored first, without its id.
-
-    Raises:
-        InvalidField: ``version`` is malformed.
-    """
-    return _unnumbered(fields) | Wanted(version).number(None)
-
-
-def _unnumbered(fields: Document) -> Document:
-    at = now()
-    return {
-        "signature": None,
-        "training_job_id": None,
-        "files": [],
-        "file_metadata": None,
-        "size_bytes": 0,
-        **fields,
-        "revision": 1,
-        "download_count": 0,
-        "created_at": at,
-        "updated_at": at,
-    }

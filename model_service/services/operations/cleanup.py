@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from model_service.actor import Permission, require
 from model_service.states import ModelStatus
 from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import StoredId
 from model_service.storage.models.models import Models
 from model_service.storage.models.trash import Trash
 
 
 @dataclass(frozen=True)
 class Candidate:
-    id: Any
+    id: StoredId
     name: str
     version: str
     created_at: datetime

@@ -10,15 +10,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from model_service.config import Settings
 from model_service.jobs.queue import Queue
 from model_service.services.operations.integrity import TASK as VERIFY
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.disk_space import DiskSpace
-from model_service.storage.common.db import DATABASE_ERRORS, Database, Document, deadline
+from model_service.storage.common.db import DATABASE_ERRORS, Database, deadline
 from model_service.storage.models.models import Models
+from model_service.storage.operations.documents import (
+    InferenceServerProcess,
+    MaintenanceRun,
+    WorkerProcess,
+)
 from model_service.storage.operations.inference_servers import InferenceServers
 from model_service.storage.operations.integrity import Integrity
 from model_service.storage.operations.maintenance import Maintenance
@@ -57,10 +62,10 @@ class Checks:
     total_models: int | None = None
     active_models: int | None = None
     stored_bytes: int | None = None
-    workers: list[Document] = field(default_factory=list)
-    inference_servers: list[Document] = field(default_factory=list)
-    last_sweep: Document | None = None
-    last_verify: Document | None = None
+    workers: list[WorkerProcess] = field(default_factory=list)
+    inference_servers: list[InferenceServerProcess] = field(default_factory=list)
+    last_sweep: MaintenanceRun | None = None
+    last_verify: MaintenanceRun | None = None
 
     def say(self, name: str, problem: str | None, *, fatal: bool = False) -> None:
         self.checks[name] = problem or HEALTHY
@@ -173,7 +178,7 @@ class HealthService:
         }
         return {name: float(value) for name, value in gauges.items() if value is not None}
 
-    def _ask(self, found: Checks, name: str, question: Callable[[], Any], *, fatal: bool = False) -> bool:
+    def _ask(self, found: Checks, name: str, question: Callable[[], object], *, fatal: bool = False) -> bool:
         """Run a check, which reports its findings itself. Returns whether the database responded in time."""
         try:
             question()

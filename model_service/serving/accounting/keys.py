@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterable
 from threading import Lock
 
-from model_service.storage.common.db import Document, now
+from model_service.storage.common.db import now
+from model_service.storage.deployments.documents import ServedKey
 from model_service.storage.deployments.usage import UsageCounts
 
 # The last use of a key is written at most once in this time.
@@ -19,7 +20,7 @@ class Keys:
     the key cannot control: timing does not reveal how much of a guessed key is correct.
     """
 
-    def __init__(self, documents: Iterable[Document]) -> None:
+    def __init__(self, documents: Iterable[ServedKey]) -> None:
         """``documents`` of ``api_keys``: {_id, sha256, expires_at or None}."""
         self._keys: dict[bytes, tuple[str, float | None]] = {}
         for key in documents:

@@ -14,8 +14,7 @@ from threading import Lock
 from typing import Literal
 
 from model_service.latency import LATENCY_BUCKETS, bucket_of, percentile_ms
-from model_service.storage.common.db import Document
-from model_service.storage.deployments.documents import former
+from model_service.storage.deployments.documents import Deployment, RollbackRule, Routing, former
 
 # The window moves in this number of steps.
 _SLICES = 12
@@ -62,7 +61,7 @@ class Guard:
 
     def __init__(
         self,
-        rollback: Document,
+        rollback: RollbackRule,
         judged: frozenset[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,9 +77,9 @@ class Guard:
         self._slices: deque[tuple[float, dict[str, _Seen]]] = deque()
 
     @classmethod
-    def of(cls, deployment: Document) -> "Guard | None":
+    def of(cls, deployment: Deployment) -> "Guard | None":
         """Return the guard of a stored deployment's revision; None if there is nothing to roll back to."""
-        rollback, before = deployment["routing"]["rollback"], former(deployment)
+        rollback, before = deployment["routing"]["rollback"], former(deployment, deployment["revisions"])
         if rollback is None or before is None:
             return None
         return cls(rollback, newcomers(deployment["routing"], before["routing"]))
@@ -141,7 +140,7 @@ class Guard:
         return None
 
 
-def newcomers(routing: Document, before: Document) -> frozenset[str] | None:
+def newcomers(routing: Routing, before: Routing) -> frozenset[str] | None:
     """Return the names of members that ``routing`` serves and ``before`` does not; None: watch all.
 
     A rollback would not remove a member that was served before. All members are watched if only weights

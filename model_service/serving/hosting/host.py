@@ -31,8 +31,10 @@ from model_service.serving.hosting.store import PackageStore
 from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.states import DeploymentStatus
 from model_service.storage.blobs.blobs import BlobDamaged
-from model_service.storage.common.db import CONNECTION_ERRORS, Document, now
+from model_service.storage.common.db import CONNECTION_ERRORS, now
+from model_service.storage.common.documents import BlobReference
 from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.documents import AutoScaling, DeploymentLogEntry, ServedDeployment
 
 log = structlog.get_logger(__name__)
 
@@ -73,12 +75,12 @@ class Host:
         self._failures: dict[str, Failure] = {}
         self._served: frozenset[str] | None = None
         self._served_names: frozenset[str] = frozenset()
-        self.wishes: list[Document] = []
+        self.wishes: list[AutoScaling] = []
         # Used by the host's thread only.
         self._loading: set[str] = set()
         self._awaited: set[str] | None = None
-        self._kept: list[Document] | None = None
-        self._log_entries: list[Document] = []
+        self._kept: list[BlobReference] | None = None
+        self._log_entries: list[DeploymentLogEntry] = []
         self.ready = threading.Event()
         # The time.monotonic() of the last successful query of the served deployments
         self.read_at = -math.inf
@@ -190,7 +192,7 @@ class Host:
         self._failures = {key: failure for key, failure in self._failures.items() if key in served}
         self._served = served
 
-    def _follow(self, deployment: Document) -> None:
+    def _follow(self, deployment: ServedDeployment) -> None:
         deployment_id, revision = deployment["_id"], deployment["revision"]
         hosted = self._hosted.get(deployment_id)
         if hosted is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from model_service.serving.accounting.keys import Keys
 from model_service.serving.engine.engine import Batching, Engine
@@ -16,7 +15,9 @@ from model_service.serving.hosting.routing import Route
 from model_service.serving.hosting.shadow import Shadow
 from model_service.serving.protocols.oip.documents import Statistics, Timing
 from model_service.states import Tier
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import changed
+from model_service.storage.deployments.documents import Member as MemberDocument
+from model_service.storage.deployments.documents import Routing, ServedDeployment
 
 
 @dataclass
@@ -70,26 +71,28 @@ class LoadedDeployment:
             )
 
 
-def package_id(member: Document) -> str:
+def package_id(member: MemberDocument) -> str:
     return str(member["package"]["checksum"])
 
 
-def to_serve(deployment: Document) -> Document:
+def to_serve(deployment: ServedDeployment) -> ServedDeployment:
     """Return the deployment to serve: with its live revision, if the newest one has failed."""
     live, newest = deployment["live_revision"], deployment["revision"]
     revisions = {entry["revision"]: entry for entry in deployment["revisions"]}
     if live is None or not revisions[newest]["failed"] or live not in revisions:
         return deployment
-    return deployment | {field: revisions[live][field] for field in ("revision", "routing", "config")}
+    entry = revisions[live]
+    served = {"revision": entry["revision"], "routing": entry["routing"], "config": entry["config"]}
+    return changed(deployment, served)
 
 
-def served_members(deployment: Document) -> list[Document]:
+def served_members(deployment: ServedDeployment) -> list[MemberDocument]:
     """Return the members of the present revision, and its shadow."""
     routing = deployment["routing"]
     return [*routing["members"], *filter(None, [routing.get("shadow")])]
 
 
-def build(deployment: Document, loaded: Mapping[str, Loaded], engine: Engine) -> LoadedDeployment:
+def build(deployment: ServedDeployment, loaded: Mapping[str, Loaded], engine: Engine) -> LoadedDeployment:
     """Build a deployment. Raises LoadFailed if the members of an ensemble do not fit together."""
     routing, config = deployment["routing"], deployment["config"]
     batching = config["batching"]
@@ -97,11 +100,11 @@ def build(deployment: Document, loaded: Mapping[str, Loaded], engine: Engine) ->
 
     timeout_s, kills = config["timeout_ms"] / 1000, Kills()
 
-    def model(member: Document) -> Model:
+    def model(member: MemberDocument) -> Model:
         package = loaded[package_id(member)]
         return Model(member, package, engine, limits, timeout_s=timeout_s, kills=kills)
 
-    documents: list[Document] = routing["members"]
+    documents: list[MemberDocument] = routing["members"]
     models = [model(member) for member in documents]
     shadow = routing.get("shadow")
     return LoadedDeployment(
@@ -123,7 +126,7 @@ def build(deployment: Document, loaded: Mapping[str, Loaded], engine: Engine) ->
     )
 
 
-def _route(routing: Mapping[str, Any], documents: list[Document], models: list[Model], name: str) -> Route:
+def _route(routing: Routing, documents: list[MemberDocument], models: list[Model], name: str) -> Route:
     members: list[Member] = list(models)
     match routing["mode"]:
         case "ensemble":

@@ -21,8 +21,10 @@ from model_service.serving.hosting.member import Loaded, load
 from model_service.serving.hosting.store import PackageStore
 from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.states import DeploymentStatus
-from model_service.storage.common.db import DATABASE_ERRORS, Document
+from model_service.storage.common.db import DATABASE_ERRORS
+from model_service.storage.common.documents import BlobReference
 from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.documents import Member, ServedDeployment
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +34,7 @@ _STOP_PATIENCE_S = 2.0  # for a load in progress, which is then abandoned
 
 @dataclass(frozen=True)
 class Outcome:
-    deployment: Document
+    deployment: ServedDeployment
     result: LoadedDeployment | Exception
 
 
@@ -77,11 +79,11 @@ class Loader:
         if self._thread.is_alive() and (deployment_id := self._counted) is not None:
             self._uncount(deployment_id)
 
-    def submit(self, deployment: Document) -> None:
+    def submit(self, deployment: ServedDeployment) -> None:
         """Queue a deployment for loading; ``outcome`` returns the result."""
         self._work.put(partial(self._load, deployment))
 
-    def keep_only(self, references: Iterable[Document]) -> None:
+    def keep_only(self, references: Iterable[BlobReference]) -> None:
         """Make the store remove every other package, between two loads."""
         self._work.put(partial(self._store.keep_only, references))
 
@@ -92,7 +94,7 @@ class Loader:
         except Empty:
             return None
 
-    def crashes(self, deployment: Document) -> int:
+    def crashes(self, deployment: ServedDeployment) -> int:
         """Return how often this server died while it loaded the deployment."""
         attempts: int = deployment.get("load_attempts", {}).get(self._server, 0)
         return attempts
@@ -107,7 +109,7 @@ class Loader:
             except Exception:
                 log.exception("serving.store_not_tidied")
 
-    def _load(self, deployment: Document) -> None:
+    def _load(self, deployment: ServedDeployment) -> None:
         result: LoadedDeployment | Exception
         try:
             result = self._count_and_load(deployment)
@@ -116,7 +118,7 @@ class Loader:
         self._outcomes.put(Outcome(deployment, result))
         self._notify()
 
-    def _count_and_load(self, deployment: Document) -> LoadedDeployment:
+    def _count_and_load(self, deployment: ServedDeployment) -> LoadedDeployment:
         deployment_id = deployment["_id"]
         crashes = self.crashes(deployment)
         if crashes >= MAX_LOAD_ATTEMPTS:
@@ -138,7 +140,7 @@ class Loader:
             self._uncount(deployment_id)
             self._counted = None
 
-    def _member(self, deployment: Document, member: Document) -> Loaded:
+    def _member(self, deployment: ServedDeployment, member: Member) -> Loaded:
         gpu: bool = deployment["config"]["gpu_enabled"]
         group = self._hosts.group_of(deployment)
         key = (package_id(member), gpu, group)

@@ -22,7 +22,7 @@ import structlog
 from exporters import package as packages
 from exporters.errors import PackageCorrupt
 from model_service.storage.blobs.blobs import Blob, Blobs, blob_of
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import BlobReference
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class PackageStore:
         self._locks: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def fetch(self, reference: Document) -> Path:
+    def fetch(self, reference: BlobReference) -> Path:
         """Return the unpacked package, just verified. It stays until ``keep_only`` is called without it.
 
         Raises:
@@ -59,7 +59,7 @@ class PackageStore:
             if self._lock(final):  # otherwise another server removed it in between
                 return final
 
-    def keep_only(self, references: Iterable[Document]) -> None:
+    def keep_only(self, references: Iterable[BlobReference]) -> None:
         """Release every other package; remove unused ones, and what killed processes left behind."""
         wanted = {blob_of(reference).sha256 for reference in references}
         for name in self._locks.keys() - wanted:

@@ -29,7 +29,7 @@ from model_service.config import Settings
 from model_service.serving.common.warm_up import WarmedUp
 from model_service.serving.model_hosts.host_process import PROGRAM, Limits
 from model_service.serving.model_hosts.model_host import ModelHost
-from model_service.storage.common.db import Document
+from model_service.storage.deployments.documents import ServedDeployment
 
 # Between its creation and its lock, a folder is protected by its age only.
 _YOUNG_S = 60.0
@@ -58,14 +58,14 @@ class ModelHosts:
         self._lock = threading.Lock()
         self._groups: dict[tuple[str, bool], _Group] = {}
 
-    def group_of(self, deployment: Document) -> str:
+    def group_of(self, deployment: ServedDeployment) -> str:
         """Return the trust group of a deployment; the deployments of a group may share a process."""
         if not self._settings.enable_auth or self._settings.inference_shared_host:
             return "all"
         namespace = deployment.get("namespace")
         return f"namespace {namespace}" if namespace else f"owner {deployment.get('user_id') or ''}"
 
-    def may_run_here(self, deployment: Document, folder: Path) -> bool:
+    def may_run_here(self, deployment: ServedDeployment, folder: Path) -> bool:
         """Return whether the front itself runs the package; all others run in a model host.
 
         On other platforms than Linux there are no model hosts.

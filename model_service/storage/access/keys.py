@@ -1,16 +1,12 @@
-"""The access_keys collection: API keys of the registry. (``api_keys`` holds the keys of endpoints.)
+"""The access_keys collection: API keys of the registry. (``api_keys`` holds the keys of endpoints.)"""
 
-{_id, name, owner, scopes, namespaces: [...] or None for all, secrets: [{prefix (unique), sha256,
-expires_at}], expires_at, last_used_at, created_by, created_at}. ``secrets`` contains the present secret and,
-after a rotation, the previous one until its grace time ends.
-"""
-
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pymongo import ReturnDocument, WriteConcern
 from pymongo.errors import DuplicateKeyError
 
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.access.documents import AccessKey, KeySecret
+from model_service.storage.common.db import Database, Session, now
 
 
 class DuplicatePrefix(Exception):
@@ -22,27 +18,27 @@ class AccessKeys:
         self._keys = database.access_keys
         self._uses = database.access_keys.with_options(write_concern=WriteConcern(w=1))
 
-    def insert(self, key: Document, session: Session) -> None:
+    def insert(self, key: AccessKey, session: Session) -> None:
         """Store a new key. Raises: DuplicatePrefix."""
         try:
             self._keys.insert_one(key, session=session)
         except DuplicateKeyError:
             raise DuplicatePrefix from None
 
-    def get(self, key_id: str, session: Session | None = None) -> Document | None:
+    def get(self, key_id: str, session: Session | None = None) -> AccessKey | None:
         return self._keys.find_one({"_id": key_id}, session=session)
 
-    def with_prefix(self, prefix: str) -> Document | None:
+    def with_prefix(self, prefix: str) -> AccessKey | None:
         return self._keys.find_one({"secrets.prefix": prefix})
 
-    def page(self, owner: str | None, skip: int, limit: int) -> tuple[list[Document], int]:
+    def page(self, owner: str | None, skip: int, limit: int) -> tuple[list[AccessKey], int]:
         """Return a page of an owner's keys, or of all keys, newest first, and the total number."""
         query = {} if owner is None else {"owner": owner}
         found = self._keys.find(query, sort=[("created_at", -1), ("_id", -1)], skip=skip, limit=limit)
         total = self._keys.count_documents(query) if query else self._keys.estimated_document_count()
         return list(found), total
 
-    def set_secrets(self, key_id: str, secrets: list[Document], session: Session) -> Document | None:
+    def set_secrets(self, key_id: str, secrets: list[KeySecret], session: Session) -> AccessKey | None:
         """Replace the secrets. Returns the changed key, or None if there is none. Raises: DuplicatePrefix."""
         try:
             return self._keys.find_one_and_update(
@@ -61,9 +57,9 @@ class AccessKeys:
         """Delete all of an owner's keys and return their number."""
         return self._keys.delete_many({"owner": owner}, session=session).deleted_count
 
-    def note_use(self, key: Document, every: timedelta) -> None:
+    def note_use(self, key: AccessKey, every: timedelta) -> None:
         """Record that the key is in use, with one write per ``every``, however often it is used."""
-        last: datetime | None = key["last_used_at"]
+        last = key["last_used_at"]
         if last is None or now() - last >= every:
             self._uses.update_one(
                 {"_id": key["_id"], "last_used_at": last}, {"$set": {"last_used_at": now()}}

@@ -28,7 +28,8 @@ from model_service.storage.blobs.chunks import (
     chunk_document,
 )
 from model_service.storage.blobs.disk_cache import DiskCache
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import BlobReference, Fields
 from model_service.storage.statistics.counters import Counters
 
 __all__ = ["CHUNK_BYTES", "BlobDamaged", "SizeLimitExceeded"]  # re-exported for users of blobs
@@ -45,12 +46,12 @@ class Blob:
     # The bytes of a small blob that is not published yet.
     content: bytes | None = field(default=None, compare=False, repr=False)
 
-    def reference(self) -> Document:
+    def reference(self) -> BlobReference:
         """Return the fields by which another document references this blob."""
         return {"file_id": self.id, "size_bytes": self.size_bytes, "checksum": f"sha256:{self.sha256}"}
 
 
-def blob_of(reference: Document) -> Blob:
+def blob_of(reference: BlobReference) -> Blob:
     """Return the blob of a ``reference()`` in a document."""
     return Blob(reference["file_id"], reference["checksum"].removeprefix("sha256:"), reference["size_bytes"])
 
@@ -95,7 +96,7 @@ class Blobs:
         refer: Callable[[Blob, Session], None],
         *,
         keep: bool = False,
-        described: Document | None = None,
+        described: Fields | None = None,
     ) -> Blob:
         """Publish the blob in one transaction with the document that refers to it.
 
@@ -130,7 +131,7 @@ class Blobs:
             self.discard(written)
         return stored
 
-    def _count_reference(self, blob: Blob, session: Session, described: Document) -> Blob:
+    def _count_reference(self, blob: Blob, session: Session, described: Fields) -> Blob:
         stored = self._db.files.find_one_and_update(
             {"metadata.sha256": blob.sha256},
             {
@@ -242,7 +243,7 @@ class Blobs:
         """Turn a blob into a recorded leftover in one transaction, so that no chunk gets lost."""
 
         def work(session: Session) -> None:
-            gone: Document | None = self._db.files.find_one_and_delete(
+            gone = self._db.files.find_one_and_delete(
                 {"_id": blob_id, "metadata.references": 0, "metadata.unreferenced_at": {"$lt": cutoff}},
                 session=session,
             )
@@ -254,7 +255,7 @@ class Blobs:
         self._db.transaction(work)
 
 
-def recounted(difference: int) -> list[Document]:
+def recounted(difference: int) -> list[Fields]:
     """Return the update that changes a blob's reference count; at 0, the sweep's safety window starts."""
     counted = {"$max": [0, {"$add": ["$metadata.references", difference]}]}
     unreferenced = {"$eq": ["$metadata.references", 0]}

@@ -17,7 +17,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import WriteConcern
 from pymongo.cursor import Cursor
 
-from model_service.storage.common.db import Database, Document
+from model_service.storage.blobs.documents import Chunk
+from model_service.storage.common.db import Database
 
 CHUNK_BYTES = 2 * 1024 * 1024
 # Size of the pieces of a read: small enough that buffers for slow clients stay small.
@@ -125,7 +126,7 @@ class Chunks:
         first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES
         expected = first
         for document in self._documents(blob_id, first, last):
-            data: bytes = document.pop("data")
+            data = document.pop("data")
             offset = document["n"] * CHUNK_BYTES
             if document["n"] != expected or len(data) < min(CHUNK_BYTES, stop - offset):
                 break
@@ -137,7 +138,7 @@ class Chunks:
         if expected != last + 1:
             raise BlobDamaged(f"blob {blob_id}: chunk {expected} is missing or short")
 
-    def _documents(self, blob_id: ObjectId, first: int, last: int) -> Iterator[Document]:
+    def _documents(self, blob_id: ObjectId, first: int, last: int) -> Iterator[Chunk]:
         """Yield the chunks in order; the next is fetched while the reader processes the present one."""
         with self._chunks.find(
             {"files_id": blob_id, "n": {"$gte": first, "$lte": last}},
@@ -146,7 +147,7 @@ class Chunks:
             limit=last - first + 1,  # so that the server closes the cursor with the last one
             batch_size=1,
         ) as cursor:
-            ahead: Future[Document | None] | None = None
+            ahead: Future[Chunk | None] | None = None
             try:
                 for n in range(first, last + 1):
                     coming, ahead = ahead, None
@@ -163,7 +164,7 @@ class Chunks:
                     with suppress(Exception):
                         self._fetched(ahead)
 
-    def _fetch(self, cursor: Cursor[Document]) -> "Future[Document | None] | None":
+    def _fetch(self, cursor: Cursor[Chunk]) -> "Future[Chunk | None] | None":
         """Start to fetch the next chunk; None if the limit of prefetched chunks is reached."""
         if not self._may_fetch.acquire(blocking=False):
             return None
@@ -173,14 +174,14 @@ class Chunks:
             self._may_fetch.release()
             raise
 
-    def _fetched(self, coming: "Future[Document | None]") -> Document | None:
+    def _fetched(self, coming: "Future[Chunk | None]") -> Chunk | None:
         try:
             return coming.result()
         finally:
             self._may_fetch.release()
 
 
-def _next(cursor: Cursor[Document]) -> Document | None:
+def _next(cursor: Cursor[Chunk]) -> Chunk | None:
     return next(cursor, None)
 
 

@@ -5,11 +5,14 @@ with the description of the first document that stored them.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from datetime import datetime
+from typing import cast
 
 from pymongo import UpdateOne
 
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import Fields, FileHolder, StoredId
+from model_service.storage.exports.documents import ExportJob
 
 OCTET_STREAM = "application/octet-stream"
 _BATCH = 500
@@ -23,19 +26,20 @@ _FIELDS = {
 }
 
 
-def of_file(holder: Document, path: str, content_type: str) -> Document:
+def of_file(holder: FileHolder, path: str, content_type: str) -> Fields:
     """Return the description of a file of a model version or dataset, as fields to set."""
+    fields: Fields = holder
     return _described(
         path.rpartition("/")[2],
         content_type,
         name=holder["name"],
-        algorithm=holder.get("algorithm"),
+        algorithm=fields.get("algorithm"),
         version=holder["version"],
         created_at=holder["created_at"],
     )
 
 
-def of_package(job: Document) -> Document:
+def of_package(job: ExportJob) -> Fields:
     """Return the description of an export's package, as fields to set."""
     return _described(
         package_name(job),
@@ -47,11 +51,13 @@ def of_package(job: Document) -> Document:
     )
 
 
-def package_name(job: Document) -> str:
+def package_name(job: ExportJob) -> str:
     return f"{job['model_name']}-{job['model_version']}-{job['export_format']}.zip".replace("/", "-")
 
 
-def _described(filename: str, content_type: str, *, name: str, created_at: Any, **metadata: Any) -> Document:
+def _described(
+    filename: str, content_type: str, *, name: str, created_at: datetime, **metadata: object
+) -> Fields:
     fields = {
         "model_name": name,
         "created_at": created_at,
@@ -63,19 +69,21 @@ def _described(filename: str, content_type: str, *, name: str, created_at: Any, 
     return {"filename": filename, "contentType": content_type, **described}
 
 
-def descriptions(collection: str, documents: Iterable[Document]) -> Iterator[UpdateOne]:
+def descriptions(collection: str, documents: Iterable[Fields]) -> Iterator[UpdateOne]:
     """Yield the updates that describe the blobs of these documents, unless they have a description."""
     for document in documents:
         if collection == "export_jobs":
             if "package" in document and "model_name" in document:  # imported documents may lack fields
-                yield _first(document["package"]["file_id"], of_package(document))
+                job = cast(ExportJob, document)
+                yield _first(job["package"]["file_id"], of_package(job))
         elif collection in _FIELDS:
-            for file in document.get("files") or []:
+            holder = cast(FileHolder, document)
+            for file in holder.get("files") or []:
                 content_type = file.get("content_type", OCTET_STREAM)
-                yield _first(file["file_id"], of_file(document, file["path"], content_type))
+                yield _first(file["file_id"], of_file(holder, file["path"], content_type))
 
 
-def _first(blob_id: Any, described: Document) -> UpdateOne:
+def _first(blob_id: StoredId, described: Fields) -> UpdateOne:
     return UpdateOne({"_id": blob_id, "contentType": {"$exists": False}}, {"$set": described})
 
 

@@ -23,8 +23,10 @@ from pymongo.errors import DuplicateKeyError
 
 from model_service.states import UploadState
 from model_service.storage.blobs.chunks import Chunks, chunk_count, chunk_document
+from model_service.storage.blobs.documents import PartUpload, Upload
 from model_service.storage.common.clock import from_now
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields, StoredFile
 
 COMPLETING_LEASE_S = 30.0
 
@@ -43,13 +45,17 @@ class PartUploads:
     def new_id() -> ObjectId:
         return ObjectId()
 
-    def insert(self, document: Document, session: Session) -> None:
+    def insert(self, document: PartUpload, session: Session) -> None:
         """Store a new upload, and record its chunks for the sweep with its expiry."""
-        note = {"_id": document["_id"], "started_at": now(), "expires_at": document["expires_at"]}
+        note: Upload = {
+            "_id": document["_id"],
+            "started_at": now(),
+            "expires_at": document["expires_at"],
+        }
         self._db.uploads.insert_one(note, session=session)
         self._uploads.insert_one(document, session=session)
 
-    def get(self, upload_id: ObjectId) -> Document | None:
+    def get(self, upload_id: ObjectId) -> PartUpload | None:
         return self._uploads.find_one({"_id": upload_id})
 
     def claim(self, upload_id: ObjectId, n: int) -> int | None:
@@ -165,7 +171,7 @@ class PartUploads:
             self._mine(upload_id, token), {"$set": {"state": UploadState.OPEN}, "$unset": unset}
         )
 
-    def finish(self, upload_id: ObjectId, token: str, file: Document, session: Session) -> bool:
+    def finish(self, upload_id: ObjectId, token: str, file: StoredFile, session: Session) -> bool:
         """Complete the upload in the transaction that publishes the blob. False: another one took over."""
         finished = self._uploads.update_one(
             self._mine(upload_id, token),
@@ -196,5 +202,5 @@ class PartUploads:
         )
 
     @staticmethod
-    def _mine(upload_id: ObjectId, token: str) -> Document:
+    def _mine(upload_id: ObjectId, token: str) -> Fields:
         return {"_id": upload_id, "state": UploadState.COMPLETING, "completing.token": token}

@@ -5,12 +5,15 @@ A blob's ``metadata.references`` counts exactly these. A sub-document for a stor
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import cast
 
 from bson import ObjectId
+from typing_extensions import TypedDict
 
 from model_service.states import ExportStatus
-from model_service.storage.common.db import Database, Document, Session, deadline
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database, Session, deadline
+from model_service.storage.common.documents import BlobReference, Fields, StoredId
 
 _FILES = {"$ifNull": ["$files.file_id", []]}
 _PACKAGE = {"$cond": [{"$ifNull": ["$package.file_id", False]}, ["$package.file_id"], []]}
@@ -51,7 +54,7 @@ _UNFINISHED = [status.value for status in ExportStatus if not status.final]
 _AGGREGATE_S = 1800.0  # for millions of documents, sorted on disk
 
 # Collection → an expression for the ids of the blobs that a document holds.
-HOLDERS: dict[str, Any] = {
+HOLDERS: dict[str, object] = {
     "models": _FILES,
     "deleted_models": _FILES,
     "datasets": _FILES,
@@ -67,12 +70,25 @@ HOLDERS: dict[str, Any] = {
 }
 
 
+class BlobHolder(TypedDict):
+    kind: str
+    id: object
+
+
+class HeldBlob(TypedDict):
+    """A blob with the number of its holders, and one of them."""
+
+    _id: StoredId
+    count: int
+    holder: BlobHolder
+
+
 def held_blobs(
     database: Database,
     session: Session | None,
     collections: Iterable[str] = HOLDERS,
-    among: Document | None = None,
-) -> Iterator[Document]:
+    among: Fields | None = None,
+) -> Iterator[HeldBlob]:
     """Yield ``{_id: file_id, count, holder: {kind, id}}`` for every held blob, sorted by its id.
 
     ``holder`` is one of the ``count`` holders. ``among`` is a query that restricts every collection.
@@ -80,19 +96,21 @@ def held_blobs(
     names = [name for name in collections if name in HOLDERS]
     if not names:
         return
-    pipeline = [
+    pipeline: list[Fields] = [
         *_holdings(names[0], among),
         *({"$unionWith": {"coll": name, "pipeline": _holdings(name, among)}} for name in names[1:]),
         {"$group": {"_id": "$held", "count": {"$sum": 1}, "holder": {"$first": "$holder"}}},
         {"$sort": {"_id": 1}},
     ]
     with deadline(_AGGREGATE_S):
-        found = database.collection(names[0]).aggregate(pipeline, session=session, allowDiskUse=True)
+        found = rows(
+            database.collection(names[0]).aggregate(pipeline, session=session, allowDiskUse=True), HeldBlob
+        )
     with found:
         yield from found
 
 
-def _holdings(name: str, among: Document | None) -> list[Document]:
+def _holdings(name: str, among: Fields | None) -> list[Fields]:
     return [
         *([{"$match": among}] if among else []),
         {"$project": {"held": HOLDERS[name], "holder": {"kind": {"$literal": name}, "id": "$_id"}}},
@@ -100,14 +118,14 @@ def _holdings(name: str, among: Document | None) -> list[Document]:
     ]
 
 
-def references_in(value: Any) -> Iterator[Document]:
+def references_in(value: object) -> Iterator[BlobReference]:
     """Yield every sub-document that references a blob, anywhere in a document.
 
     JSON from a client never matches, whatever its field names, since JSON has no such ids.
     """
     if isinstance(value, Mapping):
         if isinstance(value.get("file_id"), ObjectId) and isinstance(value.get("checksum"), str):
-            yield value  # type: ignore[misc]  # documents are dictionaries
+            yield cast(BlobReference, value)
         for inner in value.values():
             yield from references_in(inner)
     elif isinstance(value, list):

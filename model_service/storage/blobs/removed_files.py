@@ -1,21 +1,15 @@
-"""The removed_files collection: the trash of replaced and removed files, with references to their blobs.
-
-{_id, kind, holder_id, name, version, namespace, file, was_primary, format, replaced_by, removed_at,
-removed_by}
-
-``file`` is the version's former entry. Its reference to the blob moves here with it, so the count stays.
-``replaced_by`` is the checksum of the file that replaced it; None: it was removed.
-"""
+"""The removed_files collection: the trash of replaced and removed files, with references to their blobs."""
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 from bson import ObjectId
 
 from model_service.actor import actor, namespace_of
 from model_service.storage.blobs.blobs import Blobs
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.blobs.documents import RemovedFile
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields, FileHolder, StoredFile, StoredId, path_of
 from model_service.storage.common.pages import page_of
 
 LAST_REMOVED_FIRST = [("removed_at", -1), ("_id", -1)]
@@ -32,16 +26,16 @@ class RemovedFiles:
     def put(
         self,
         kind: str,
-        holder: Document,
-        files: Iterable[Document],
+        holder: FileHolder,
+        files: Iterable[StoredFile],
         session: Session,
         *,
         replaced_by: str | None,
     ) -> None:
         """Move files of a holder to the trash. ``holder`` is the document before the change."""
-        primary = holder["file_metadata"] or {}
+        primary = holder["file_metadata"]
         at, who = now(), actor().name
-        entries = [
+        entries: list[RemovedFile] = [
             {
                 "_id": ObjectId(),
                 "kind": kind,
@@ -51,34 +45,34 @@ class RemovedFiles:
                 "namespace": namespace_of(holder["name"]),
                 "file": file,
                 "was_primary": is_primary,
-                "format": primary["format"] if is_primary else None,
+                "format": primary["format"] if primary is not None and is_primary else None,
                 "replaced_by": replaced_by,
                 "removed_at": at,
                 "removed_by": who,
             }
             for file in files
-            for is_primary in [bool(primary) and file["path"] == primary.get("path", primary["filename"])]
+            for is_primary in [primary is not None and file["path"] == path_of(primary)]
         ]
         if entries:
             self._removed.insert_many(entries, session=session)
 
-    def page(self, kind: str, holder_id: Any, skip: int, limit: int) -> tuple[list[Document], int]:
+    def page(self, kind: str, holder_id: StoredId, skip: int, limit: int) -> tuple[list[RemovedFile], int]:
         """Return a page of a holder's removed files, last removed first, and their number."""
         query = {"kind": kind, "holder_id": holder_id}
         return page_of(self._removed, query, skip, limit, order=LAST_REMOVED_FIRST)
 
-    def get(self, kind: str, holder_id: Any, removed_id: Any) -> Document | None:
+    def get(self, kind: str, holder_id: StoredId, removed_id: StoredId) -> RemovedFile | None:
         return self._removed.find_one({"_id": removed_id, "kind": kind, "holder_id": holder_id})
 
-    def take(self, removed_id: Any, session: Session) -> bool:
+    def take(self, removed_id: StoredId, session: Session) -> bool:
         """Remove the entry; the reference to its blob passes to the caller. False: it is gone."""
         return self._removed.delete_one({"_id": removed_id}, session=session).deleted_count == 1
 
-    def purge(self, removed_id: Any) -> bool:
+    def purge(self, removed_id: StoredId) -> bool:
         """Remove the entry permanently and release its blob. False: it is gone."""
         return self._db.transaction(lambda session: self._purge({"_id": removed_id}, session)) == 1
 
-    def purge_of(self, kind: str, holder_id: Any, session: Session) -> bool:
+    def purge_of(self, kind: str, holder_id: StoredId, session: Session) -> bool:
         """Remove up to RELEASED_AT_ONCE entries of a holder permanently; False: it has none."""
         return self._purge({"kind": kind, "holder_id": holder_id}, session) > 0
 
@@ -86,17 +80,17 @@ class RemovedFiles:
         """Permanently remove entries older than this and return their number. Safe to run concurrently."""
         return self._purge_all({"removed_at": {"$lt": now() - timedelta(seconds=older_than_s)}})
 
-    def purge_all(self, kind: str, holder_id: Any) -> None:
+    def purge_all(self, kind: str, holder_id: StoredId) -> None:
         """Remove all entries of a holder that no longer exists."""
         self._purge_all({"kind": kind, "holder_id": holder_id})
 
-    def _purge_all(self, query: Document) -> int:
+    def _purge_all(self, query: Fields) -> int:
         total = 0
         while purged := self._db.transaction(lambda session: self._purge(query, session)):
             total += purged
         return total
 
-    def _purge(self, query: Document, session: Session) -> int:
+    def _purge(self, query: Fields, session: Session) -> int:
         fields = {"file.file_id": True}
         found = list(self._removed.find(query, fields, limit=RELEASED_AT_ONCE, session=session))
         if found:

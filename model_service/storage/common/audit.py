@@ -1,16 +1,16 @@
 """The audit log: who changed what. Entries are written in the transaction of the change."""
 
 from datetime import datetime
-from typing import Any
 
 import structlog
 from pymongo import DESCENDING
 
 from model_service.actor import actor
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import AuditEntry, Fields, StoredId
 
 # The end of a page: time and id of its last entry.
-Position = tuple[datetime, Any]
+Position = tuple[datetime, StoredId]
 
 
 class Audit:
@@ -21,17 +21,17 @@ class Audit:
         self,
         action: str,
         kind: str,
-        subject_id: Any,
+        subject_id: object,
         *,
         session: Session | None,
         name: str | None = None,
-        details: Document | None = None,
+        details: Fields | None = None,
     ) -> None:
         """Record a change by the caller; see ``entry``."""
         entry = self.entry(action, kind, subject_id, name=name, details=details)
         self._audit.insert_one(entry, session=session)
 
-    def record_all(self, entries: list[Document], session: Session) -> None:
+    def record_all(self, entries: list[AuditEntry], session: Session) -> None:
         """Record several changes in one round trip."""
         self._audit.insert_many(entries, session=session)
 
@@ -39,11 +39,11 @@ class Audit:
     def entry(
         action: str,
         kind: str,
-        subject_id: Any,
+        subject_id: object,
         *,
         name: str | None = None,
-        details: Document | None = None,
-    ) -> Document:
+        details: Fields | None = None,
+    ) -> AuditEntry:
         """Return the entry for a change by the caller.
 
         Args:
@@ -62,17 +62,17 @@ class Audit:
             "kind": kind,
             "subject_id": str(subject_id),
             "name": name,
-            "details": details or {},
+            "details": dict(details or {}),
         }
 
     def page(
         self,
-        fields: Document,
+        fields: Fields,
         since: datetime | None,
         until: datetime | None,
         after: Position | None,
         limit: int,
-    ) -> list[Document]:
+    ) -> list[AuditEntry]:
         """Return entries with these values, of ``[since, until)`` and older than ``after``, newest first."""
         query = dict(fields)
         period = {operator: at for operator, at in (("$gte", since), ("$lt", until)) if at is not None}

@@ -1,54 +1,4 @@
-"""The connection and the collections. Their indexes are in ``storage.common.indexes``.
-
-models             one document per model version, unique on (name, version) and on (name, alias)
-deleted_models     the trash: the same documents, with deleted_at and deleted_by, until they are purged
-    └─ files[].file_id, file_metadata.file_id ──┐
-    └─ training_job_id → training_jobs          │
-datasets           one document per version,    │     unique on (name, version)
-    └─ files[].file_id ─────────────────────────┤
-removed_files      the trash of their files, by │     kind and holder_id
-    └─ file.file_id ────────────────────────────┤
-version_numbers    numbers of removed versions, │     by kind, name and version_order
-                   which are never given again  │
-training_jobs      the run a model came from    │
-    └─ datasets[].dataset_id → datasets         │
-export_jobs        one conversion and its state │     unique on (model_id, version)
-    ├─ model_id → models                        │     one default of a model_id
-    ├─ source.file_id, source.files[].file_id ──┤
-    └─ package.file_id ─────────────────────────┤
-export_quotas      serialises a user's requests │
-deployments        where packages are served    │
-    ├─ …members[].export_job_id → export_jobs   │
-    └─ revisions[]…members[].package.file_id ───┤
-deployment_quotas  serialises a user's additions│
-deployment_history events of each deployment    │
-deployment_logs    log entries of its servers, for 30 days
-api_keys           sha256 of each endpoint key → deployments
-                                                ▼
-BUCKET.files       one document per blob: GridFS's own fields, and metadata
-                   {sha256 (unique), references, unreferenced_at}, and the first
-                   document that stored it: storage.blobs.descriptions
-BUCKET.chunks      its bytes, 2 MiB each; shard key files_id
-usage              requests to deployments, by hour, member and version
-usage_months       requests to all deployments of an owner, by month
-uploads            blob writes in progress, and leftovers of interrupted ones for the sweep
-part_uploads       uploads in parts, by the id of their blob: the stored parts; deleted after expires_at
-secrets            signing secrets, generated once
-users              users, the scrypt hashes of their passwords, their roles
-access_keys        API keys of the registry: owner, permissions, sha256 of their secrets
-revoked_sessions   sessions that were ended early; deleted at expires_at
-audit              who changed what, in the transaction of the change
-idempotency_keys   the resource that each request of a client created, for a day
-model_counters     the statistics: models, bytes, creations by (namespace, algorithm, status, slot)
-blob_counters      blobs and their bytes, by slot
-download_counters  downloads by (namespace, slot), in total, by day and by hour
-leases             the running sweep and the archives in progress; deleted after expires_at
-maintenance        results of the last sweep and the last verification
-schema             the schema version of all documents, and the progress of a running migration
-scans              models with unscanned files; {scan} of a blob is in its metadata
-workers            running workers, what they can convert, and the confinement of their conversions
-inference_servers  running serving processes, their model hosts, and the confinement of these
-"""
+"""The connection to MongoDB, and its transactions. ``storage.common.collections`` has the collections."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -84,11 +34,11 @@ from pymongo.read_concern import ReadConcern
 
 from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
 from model_service.metrics import MONGODB_OPERATIONS
+from model_service.storage.common.collections import BUCKET, DOCUMENT_TYPES, Collections
+from model_service.storage.common.documents import AnyDocument
 from model_service.storage.common.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES, UNCOMPRESSED
 
-Document = dict[str, Any]
 Session = ClientSession
-StoredId = ObjectId
 T = TypeVar("T")
 
 # The driver's errors when MongoDB is unreachable: api/http/errors.py converts them to a response.
@@ -143,7 +93,7 @@ class _OperationCount(CommandListener):
         pass
 
 
-class Database:
+class Database(Collections):
     """One connection pool to MongoDB. Acknowledged writes are journaled by a majority."""
 
     def __init__(self, settings: Settings) -> None:
@@ -154,7 +104,8 @@ class Database:
             )
         self._url = settings.mongodb_url.get_secret_value()
         try:
-            self.client: MongoClient[Document] = MongoClient(
+            # ``Collections`` declares the type of each collection.
+            self.client: MongoClient[Any] = MongoClient(  # type: ignore[explicit-any]
                 self._url,
                 appname="model-service",
                 event_listeners=[_OperationCount()],
@@ -173,48 +124,18 @@ class Database:
             read_preference=ReadPreference.PRIMARY,
             write_concern=_JOURNALED,
         )
-        self.models = self._database["models"]
-        self.deleted_models = self._database["deleted_models"]
-        self.datasets = self._database["datasets"]
-        self.removed_files = self._database["removed_files"]
-        self.version_numbers = self._database["version_numbers"]
-        self.training_jobs = self._database["training_jobs"]
-        self.idempotency_keys = self._database["idempotency_keys"]
-        self.export_jobs = self._database["export_jobs"]
-        self.scans = self._database["scans"]
-        self.export_quotas = self._database["export_quotas"]
-        self.deployments = self._database["deployments"]
-        self.deployment_quotas = self._database["deployment_quotas"]
-        self.deployment_history = self._database["deployment_history"]
-        self.deployment_logs = self._database["deployment_logs"]
-        self.api_keys = self._database["api_keys"]
-        self.usage = self._database["usage"]
-        self.usage_months = self._database["usage_months"]
-        self.uploads = self._database["uploads"]
-        self.model_counters = self._database["model_counters"]
-        self.blob_counters = self._database["blob_counters"]
-        self.download_counters = self._database["download_counters"]
-        self.audit = self._database["audit"]
-        self.secrets = self._database["secrets"]
-        self.part_uploads = self._database["part_uploads"]
-        self.users = self._database["users"]
-        self.access_keys = self._database["access_keys"]
-        self.revoked_sessions = self._database["revoked_sessions"]
-        self.leases = self._database["leases"]
-        self.maintenance = self._database["maintenance"]
-        self.workers = self._database["workers"]
-        self.inference_servers = self._database["inference_servers"]
-        self.schema = self._database["schema"]
-        self.files = self._database[f"{settings.gridfs_bucket}.files"]
-        self.chunks = self._database[f"{settings.gridfs_bucket}.chunks"]
+        for name in DOCUMENT_TYPES:
+            stored_as = f"{settings.gridfs_bucket}.{name}" if name in BUCKET else name
+            setattr(self, name, self._database[stored_as])
 
     @property
     def name(self) -> str:
         return self._database.name
 
-    def collection(self, name: str) -> Collection[Document]:
+    def collection(self, name: str) -> Collection[AnyDocument]:
         """Return a collection by name, for code that handles all collections alike, such as archives."""
-        return self._database[name]
+        found: Collection[AnyDocument] = self._database[name]
+        return found
 
     def collection_names(self) -> list[str]:
         return sorted(self._database.list_collection_names(filter={"type": "collection"}))

@@ -6,12 +6,22 @@ and writes an update that MongoDB applies itself. Neither the traffic nor the op
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from pymongo.collection import Collection
 
-from model_service.storage.common.db import Document, Session, now
+from model_service.storage.common.db import Session, now
+from model_service.storage.common.documents import (
+    Fields,
+    FileHolder,
+    Pipeline,
+    PrimaryFile,
+    StoredFile,
+    StoredId,
+    changed,
+)
 
+H = TypeVar("H", bound=FileHolder)
 # Up to two files are always read: if one is removed, the remaining one may become the primary file.
 _FEW = 2
 
@@ -20,14 +30,14 @@ _FEW = 2
 class FilesEdit:
     """An edit: a file to put at its path, paths to remove, and the resulting primary file."""
 
-    primary: Document | None
-    put: Document | None = None
+    primary: PrimaryFile | None
+    put: StoredFile | None = None
     removed: frozenset[str] = frozenset()
 
 
 def find_for_file(
-    collection: Collection[Document], stages: list[Document], path: str | None, session: Session | None = None
-) -> Document | None:
+    collection: Collection[H], stages: Pipeline, path: str | None, session: Session | None = None
+) -> H | None:
     """Return the document that the stages select, with the ``files`` that a change at the path may affect.
 
     These are the file at the path, the primary file, and all files if there are at most two. ``file_count``
@@ -50,12 +60,12 @@ def find_for_file(
 
 
 def change_files(
-    collection: Collection[Document],
-    document_id: Any,
+    collection: Collection[H],
+    document_id: StoredId,
     path: str,
-    edit: Callable[[Document], FilesEdit],
+    edit: Callable[[H], FilesEdit],
     session: Session,
-) -> tuple[Document, Document] | None:
+) -> tuple[H, H] | None:
     """Change the file at a path, and the primary file if it follows; None if there is no document.
 
     Args:
@@ -78,10 +88,10 @@ def change_files(
     }
     update = {"files": _expression(before, wanted), "file_metadata": {"$literal": wanted.primary}, **changes}
     collection.update_one({"_id": document_id}, [{"$set": update}], session=session)
-    return before, before | changes | {"files": files, "file_metadata": wanted.primary}
+    return before, changed(before, {**changes, "files": files, "file_metadata": wanted.primary})
 
 
-def change_details(before: Document, after: Document, path: str) -> Document:
+def change_details(before: FileHolder, after: FileHolder, path: str) -> Fields:
     """Return audit details: the file at the path, and the files that were replaced or removed."""
     kept = {(file["path"], file["checksum"]) for file in after["files"]}
     removed = [
@@ -93,7 +103,7 @@ def change_details(before: Document, after: Document, path: str) -> Document:
     return {"path": path, "checksum": stored, "removed": removed}
 
 
-def _changed(files: list[Document], edit: FilesEdit) -> list[Document]:
+def _changed(files: list[StoredFile], edit: FilesEdit) -> list[StoredFile]:
     """Apply the edit to a list of files: a file replaces the one at its path, or is appended."""
     kept = [file for file in files if file["path"] not in edit.removed]
     put = edit.put
@@ -104,9 +114,9 @@ def _changed(files: list[Document], edit: FilesEdit) -> list[Document]:
     return [*kept, put]
 
 
-def _expression(before: Document, edit: FilesEdit) -> Any:
+def _expression(before: FileHolder, edit: FilesEdit) -> object:
     """``_changed`` as a MongoDB expression. A path may begin with ``$``, so every path is a ``$literal``."""
-    kept: Any = "$files"
+    kept: object = "$files"
     if edit.removed:
         gone = {"$in": ["$$file.path", {"$literal": sorted(edit.removed)}]}
         kept = {"$filter": {"input": "$files", "as": "file", "cond": {"$not": gone}}}
@@ -120,5 +130,5 @@ def _expression(before: Document, edit: FilesEdit) -> Any:
     return {"$concatArrays": [kept, {"$literal": [put]}]}
 
 
-def _size(files: list[Document]) -> int:
+def _size(files: list[StoredFile]) -> int:
     return sum(file["size_bytes"] for file in files)

@@ -4,11 +4,10 @@ A note is written in the transaction that creates the resource, so neither exist
 deletes it after a day.
 """
 
-from typing import Any
-
 from pymongo.errors import DuplicateKeyError
 
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import IdempotencyKey
 
 
 class AlreadyNoted(Exception):
@@ -19,16 +18,21 @@ class IdempotencyKeys:
     def __init__(self, database: Database) -> None:
         self._keys = database.idempotency_keys
 
-    def get(self, note_id: str) -> Document | None:
+    def get(self, note_id: str) -> IdempotencyKey | None:
         return self._keys.find_one({"_id": note_id})
 
-    def note(self, note_id: str, fingerprint: str, resource_id: Any, session: Session) -> None:
+    def note(self, note_id: str, fingerprint: str, resource_id: object, session: Session) -> None:
         """Record the request, as the first write of its transaction: a concurrent one waits here and fails.
 
         Raises:
             AlreadyNoted: the concurrent request has committed.
         """
-        note = {"_id": note_id, "fingerprint": fingerprint, "resource_id": resource_id, "created_at": now()}
+        note: IdempotencyKey = {
+            "_id": note_id,
+            "fingerprint": fingerprint,
+            "resource_id": resource_id,
+            "created_at": now(),
+        }
         try:
             self._keys.insert_one(note, session=session)
         except DuplicateKeyError:

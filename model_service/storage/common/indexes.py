@@ -1,7 +1,5 @@
 """The indexes of every collection; ``Database.ensure_indexes`` creates missing ones."""
 
-from typing import Any
-
 from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
@@ -9,7 +7,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 IDEMPOTENCY_KEPT_S = 24 * 3600
 
 # The origins of models. Most models have none, and partial indexes do not contain those.
-_ORIGINS: dict[str, dict[str, Any]] = {
+_ORIGINS: dict[str, dict[str, object]] = {
     "training_job_id": {"training_job_id": {"$gt": ""}},
     "dataset_ids": {"dataset_ids": {"$exists": True}},
 }

@@ -1,15 +1,19 @@
 """The distinct names in a collection, read only from its index on ``name``."""
 
-from typing import Any
-
 from pymongo.collection import Collection
+from typing_extensions import TypedDict
 
-from model_service.storage.common.db import Document
+from model_service.storage.common.collections import rows
+from model_service.storage.common.documents import D, Pipeline
 
 _MOST = 1000
 
 
-def names_near(collection: Collection[Document], name: str) -> list[str]:
+class _Name(TypedDict):
+    _id: str
+
+
+def names_near(collection: Collection[D], name: str) -> list[str]:
     """Return up to 1,000 names; in a larger collection, also up to 1,000 from the name's first 2 letters on.
 
     Each name is one index key, so the cost does not grow with the number of documents.
@@ -18,11 +22,11 @@ def names_near(collection: Collection[Document], name: str) -> list[str]:
     return names if len(names) < _MOST else [*names, *_names_from(collection, name[:2])]
 
 
-def _names_from(collection: Collection[Document], least: str) -> list[str]:
-    pipeline: list[dict[str, Any]] = [
+def _names_from(collection: Collection[D], least: str) -> list[str]:
+    pipeline: Pipeline = [
         {"$match": {"name": {"$gte": least}}},
         {"$sort": {"name": 1}},
         {"$group": {"_id": "$name"}},
         {"$limit": _MOST},
     ]
-    return [row["_id"] for row in collection.aggregate(pipeline)]
+    return [row["_id"] for row in rows(collection.aggregate(pipeline), _Name)]

@@ -1,10 +1,8 @@
 """Numbered pages of a collection, with the number of matching documents."""
 
-from typing import Any
-
 from pymongo.collection import Collection
 
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import D, Fields
 
 NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 # A total is counted up to this limit: clients do not go further, and counting reads an index key each.
@@ -12,14 +10,14 @@ COUNTED = 10_000
 
 
 def page_of(
-    collection: Collection[Document],
-    query: Document,
+    collection: Collection[D],
+    query: Fields,
     skip: int,
     limit: int,
     *,
     order: list[tuple[str, int]] = NEWEST_FIRST,
-    fields: Document | None = None,
-) -> tuple[list[Document], int]:
+    fields: Fields | None = None,
+) -> tuple[list[D], int]:
     """Return the documents of one page in order, and the total, counted up to COUNTED.
 
     Args:
@@ -28,10 +26,11 @@ def page_of(
     """
     found = collection.find(query, fields, sort=order, skip=skip, limit=limit)
     # Without a query, only a hint makes MongoDB count index keys instead of reading documents.
-    hint: dict[str, Any] = {} if query else {"hint": order}
-    return list(found), collection.count_documents(query, limit=COUNTED, **hint)
+    if query:
+        return list(found), collection.count_documents(query, limit=COUNTED)
+    return list(found), collection.count_documents(query, limit=COUNTED, hint=order)
 
 
-def within(namespaces: list[str] | None) -> Document:
+def within(namespaces: list[str] | None) -> dict[str, object]:
     """Return the filter for these namespaces; None: no restriction."""
     return {} if namespaces is None else {"namespace": {"$in": namespaces}}

@@ -7,7 +7,7 @@ not known here is rejected, so that no command is sent without the prefix.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -17,6 +17,9 @@ from redis.retry import Retry
 
 from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
 from model_service.storage.common.db import Database
+
+if TYPE_CHECKING:
+    from redis.typing import PatternT, PubSubHandler, Subscription
 
 # The prefix is read from MongoDB when the first command is sent.
 Prefix = Callable[[], str]
@@ -50,14 +53,17 @@ def connect(settings: Settings, database: Database, timeout_s: float | None) -> 
     Raises:
         SettingsError: REDIS_URL is missing or malformed.
     """
-    options: dict[str, Any] = {}
-    if timeout_s is not None:
+    url = redis_url(settings)
+    if timeout_s is None:
+        client = _Client.from_url(url)
+    else:
         retry = Retry(NoBackoff(), retries=0)
-        options = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s, "retry": retry}
-    client: Any = _Client.from_url(redis_url(settings), **options)
+        client = _Client.from_url(
+            url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s, retry=retry
+        )
+    assert isinstance(client, _Client)
     client.prefix = lambda: redis_prefix(database)
-    made: Redis = client
-    return made
+    return client
 
 
 def redis_url(settings: Settings) -> str:
@@ -97,7 +103,7 @@ def check_redis(settings: Settings) -> None:
         raise SettingsError(f"REDIS_URL: {exc.filename} cannot be read: {exc.strerror}") from None
 
 
-def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:
+def _prefixed(arguments: tuple[object, ...], prefix: Prefix) -> tuple[object, ...]:
     """Return the command with prefixed keys."""
     command = str(arguments[0]).partition(" ")[0].upper()
     if command in _NO_KEY:
@@ -111,7 +117,7 @@ def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:
     elif command in _KEYS_AND_TIMEOUT:
         first, last = 1, len(arguments) - 1
     elif command in _SCRIPTS:
-        first, last = 3, 3 + int(arguments[2])
+        first, last = 3, 3 + int(str(arguments[2]))
     else:
         raise NotImplementedError(f"shared_redis does not know the keys of the command {command}.")
     start = prefix().encode()
@@ -119,27 +125,27 @@ def _prefixed(arguments: tuple[Any, ...], prefix: Prefix) -> tuple[Any, ...]:
     return (*arguments[:first], *keys, *arguments[last:])
 
 
-def _bytes(key: Any) -> bytes:
+def _bytes(key: object) -> bytes:
     return key if isinstance(key, bytes) else str(key).encode()
 
 
 class _Client(Redis):
     prefix: Prefix
 
-    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+    def execute_command(self, *arguments: object, **options: object) -> object:
         answer = super().execute_command(*_prefixed(arguments, self.prefix), **options)  # type: ignore[no-untyped-call]
         if arguments[0] in _KEYS_AND_TIMEOUT and answer is not None:
             key, value = answer
             return [key.removeprefix(self.prefix().encode()), value]
         return answer
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         pipeline = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
         pipeline.prefix = self.prefix
         return pipeline
 
-    def pubsub(self, **options: Any) -> PubSub:
-        pubsub = _PubSub(self.connection_pool, **options)
+    def pubsub(self, **options: object) -> PubSub:
+        pubsub = _PubSub(self.connection_pool, **options)  # type: ignore[arg-type]  # the caller names them
         pubsub.prefix = self.prefix
         return pubsub
 
@@ -147,17 +153,17 @@ class _Client(Redis):
 class _Pipeline(Pipeline):
     prefix: Prefix
 
-    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+    def execute_command(self, *arguments: object, **options: object) -> object:
         return super().execute_command(*_prefixed(arguments, self.prefix), **options)  # type: ignore[no-untyped-call]
 
 
 class _PubSub(PubSub):
     prefix: Prefix
 
-    def subscribe(self, *channels: Any, **handlers: Any) -> Any:
+    def subscribe(self, *channels: object, **handlers: PubSubHandler) -> None:
         start = self.prefix()
         named = {f"{start}{channel}": handler for channel, handler in handlers.items()}
-        return super().subscribe(*(f"{start}{channel}" for channel in channels), **named)
+        super().subscribe(*(f"{start}{channel}" for channel in channels), **named)
 
-    def psubscribe(self, *patterns: Any, **handlers: Any) -> Any:
+    def psubscribe(self, *patterns: PatternT | Subscription, **handlers: PubSubHandler) -> None:
         raise NotImplementedError("shared_redis subscribes to channels, not to patterns.")

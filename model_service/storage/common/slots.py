@@ -4,18 +4,18 @@ import itertools
 import os
 import threading
 from datetime import date, datetime
-from typing import Any
 
 from pymongo.collection import Collection
 
-from model_service.storage.common.db import Document, Session
+from model_service.storage.common.db import Session
+from model_service.storage.common.documents import D, Fields
 
 # Only a rebuild writes this slot, so that its correction conflicts with no other writer. Two concurrent
 # rebuilds conflict here, and the second one sees the first one's correction.
 CORRECTION_SLOT = -1
 
 
-def counters_of(namespaces: list[str] | None) -> Document:
+def counters_of(namespaces: list[str] | None) -> dict[str, object]:
     """Return the filter for the counters of these namespaces, or of all; other documents never match."""
     return {"_id.namespace": {"$gte": ""} if namespaces is None else {"$in": namespaces}}
 
@@ -40,7 +40,7 @@ class Slots:
         return slot
 
 
-def increment(collection: Collection[Document], key: Any, counts: dict[str, int], session: Session) -> None:
+def increment(collection: Collection[D], key: Fields, counts: dict[str, int], session: Session) -> None:
     """Add to a counters document in a transaction. Zeros are not written and create no document.
 
     If a concurrent transaction creates or changes the same document, this one conflicts and runs again.
@@ -59,7 +59,7 @@ def hour_key(moment: datetime) -> str:
     return f"{day_key(moment.date())}{moment.hour:02}"
 
 
-def since(field: str, first: str) -> Document:
+def since(field: str, first: str) -> dict[str, object]:
     """Return the expression for the entries of an object whose keys are ``first`` or higher."""
     entries = {"$objectToArray": {"$ifNull": [f"${field}", {}]}}
     return {"$arrayToObject": {"$filter": {"input": entries, "cond": {"$gte": ["$$this.k", first]}}}}

@@ -5,7 +5,6 @@ read it first, so that of two concurrent changes the later one sees the earlier.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from bson import ObjectId
 from pymongo import ReturnDocument
@@ -14,9 +13,18 @@ from model_service.actor import actor
 from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields, changed
 from model_service.storage.common.pages import NEWEST_FIRST, page_of, within
 from model_service.storage.deployments.documents import (
+    AutoScaling,
+    Deployment,
+    DeploymentConfig,
+    DeploymentKey,
+    DeploymentLogEntry,
+    Revision,
+    Routing,
+    ServedDeployment,
     former,
     kept,
     marked,
@@ -45,7 +53,7 @@ class Deployments:
         self._audit = Audit(database)
         self._served = ServedDeployments(database)
 
-    def insert(self, document: Document, key: Document, session: Session) -> bool:
+    def insert(self, document: Deployment, key: DeploymentKey, session: Session) -> bool:
         """Store a new deployment with its first key. Returns False if one of its packages is gone.
 
         A name derived from a display name gets a number if another deployment has the name.
@@ -58,19 +66,19 @@ class Deployments:
         self._keys.insert(key, session)
         return True
 
-    def get(self, deployment_id: str, session: Session | None = None) -> Document | None:
+    def get(self, deployment_id: str, session: Session | None = None) -> Deployment | None:
         return self._deployments.find_one({"_id": deployment_id}, session=session)
 
-    def named(self, query: Document, namespaces: list[str] | None) -> list[Document]:
+    def named(self, query: Fields, namespaces: list[str] | None) -> list[Deployment]:
         """Return the newest matches, up to ten, in these namespaces, or in any."""
-        return list(self._deployments.find(within(namespaces) | query, sort=NEWEST_FIRST, limit=10))
+        return list(self._deployments.find({**within(namespaces), **query}, sort=NEWEST_FIRST, limit=10))
 
     def newest_names(self, namespaces: list[str] | None) -> list[str]:
         """Return the names of the 200 newest deployments in these namespaces, or of all."""
         found = self._deployments.find(within(namespaces), {"name": True}, sort=NEWEST_FIRST, limit=200)
         return [deployment["name"] for deployment in found]
 
-    def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
+    def page(self, query: Fields, skip: int, limit: int) -> tuple[list[Deployment], int]:
         return page_of(self._deployments, query, skip, limit, fields={"revisions": False})
 
     def free_name(self, name: str, session: Session) -> str:
@@ -83,19 +91,19 @@ class Deployments:
         taken = {each["name"] for each in found}
         return next((each for each in names if each not in taken), f"{name}-{ObjectId()}")
 
-    def hold(self, deployment_id: str, session: Session) -> Document | None:
+    def hold(self, deployment_id: str, session: Session) -> Deployment | None:
         """Return the deployment and lock it against deletion until the commit; None if it is gone."""
         return self._deployments.find_one_and_update(
             {"_id": deployment_id}, {"$set": {"updated_at": now()}}, session=session
         )
 
-    def move(self, deployment_id: str, to: DeploymentStatus, **changes: Any) -> Document | None:
+    def move(self, deployment_id: str, to: DeploymentStatus, **changes: object) -> Deployment | None:
         """Change the status by compare-and-set and record it in the history.
 
         Returns None if the deployment is gone, or if its status does not allow the change.
         """
 
-        def work(session: Session) -> Document | None:
+        def work(session: Session) -> Deployment | None:
             return self.shift(deployment_id, to, str(to), session, changes=changes, data=changes)
 
         return self._db.transaction(work)
@@ -107,9 +115,9 @@ class Deployments:
         event: str,
         session: Session,
         *,
-        changes: Document,
-        data: Document,
-    ) -> Document | None:
+        changes: Fields,
+        data: Fields,
+    ) -> Deployment | None:
         """``move`` within a transaction. Returns the document before the change."""
         sources = [status for status, targets in DEPLOYMENT_TRANSITIONS.items() if to in targets]
         before = self._deployments.find_one_and_update(
@@ -123,20 +131,32 @@ class Deployments:
         return before
 
     def revise(
-        self, before: Document, routing: Document, config: Document, session: Session, **changes: Any
-    ) -> Document | None:
+        self,
+        before: Deployment,
+        routing: Routing,
+        config: DeploymentConfig,
+        session: Session,
+        *,
+        revisions: list[Revision] | None = None,
+        more: Fields | None = None,
+    ) -> Deployment | None:
         """Create a new revision of a document read in this transaction; servers load it in the background.
 
         A failed deployment starts again. Returns the document after the change; None if a package is gone.
+
+        Args:
+            revisions: the earlier revisions; None: those of ``before``.
+            more: further fields to change.
         """
         at, number = now(), before["revision"] + 1
         entry = new_revision(number, routing, config, actor().name, at)
-        revisions = [*changes.pop("revisions", before["revisions"]), entry]
+        revisions = [*(before["revisions"] if revisions is None else revisions), entry]
         left = kept(revisions, before["live_revision"])
         if not self._blobs.retain_all(packages_of([entry]), session):
             return None
         self._blobs.release_all(packages_of(old for old in revisions if old not in left), session)
-        changes |= {
+        changes: dict[str, object] = {
+            **(more or {}),
             "routing": routing,
             "config": config,
             **of_first_member(routing),
@@ -155,8 +175,8 @@ class Deployments:
         )
 
     def restore(
-        self, before: Document, entry: Document, session: Session, *, reason: str | None, data: Document
-    ) -> Document | None:
+        self, before: Deployment, entry: Revision, session: Session, *, reason: str | None, data: Fields
+    ) -> Deployment | None:
         """Make an earlier revision the newest again, and mark the present one as rolled back.
 
         Returns the document after the change; None if a package is gone.
@@ -165,8 +185,14 @@ class Deployments:
         config = restored_config(entry, before)
         after = self.revise(before, entry["routing"], config, session, revisions=revisions)
         if after is not None:
-            told = {"from": before["revision"], "to": entry["revision"], "revision": after["revision"]}
-            told |= {"reason": reason, "model_version": after["model_version"], **data}
+            told: dict[str, object] = {
+                "from": before["revision"],
+                "to": entry["revision"],
+                "revision": after["revision"],
+                "reason": reason,
+                "model_version": after["model_version"],
+                **data,
+            }
             self._history.record(
                 before["_id"], "rolled_back", before["status"], after["status"], told, session
             )
@@ -180,10 +206,11 @@ class Deployments:
             )
         return after
 
-    def set_scaling(self, before: Document, scaling: Document, session: Session) -> Document:
+    def set_scaling(self, before: Deployment, scaling: AutoScaling, session: Session) -> Deployment:
         """Change the number of replicas. It belongs to no revision, so a rollback does not change it."""
-        at, config = now(), before["config"] | {"auto_scaling": scaling}
-        changes = {
+        at = now()
+        config: DeploymentConfig = {**before["config"], "auto_scaling": scaling}
+        changes: dict[str, object] = {
             "config": config,
             "revisions": marked(before["revisions"], before["revision"], config=config),
             "updated_at": at,
@@ -191,21 +218,25 @@ class Deployments:
         self._deployments.update_one({"_id": before["_id"]}, {"$set": changes}, session=session)
         status, told = before["status"], {"before": before["config"]["auto_scaling"], **scaling}
         self._history.record(before["_id"], "scaled", status, status, told, session)
-        return before | changes
+        return changed(before, changes)
 
-    def delete(self, deployment_id: str, session: Session) -> Document | None:
+    def delete(self, deployment_id: str, session: Session) -> Deployment | None:
         """Remove the deployment with its keys and release its packages; its history stays."""
         gone = self._deployments.find_one_and_delete({"_id": deployment_id}, session=session)
         if gone is not None:
             self._keys.delete_of(deployment_id, session)
             self._blobs.release_all(packages_of(gone["revisions"]), session)
-            told = {field: gone.get(field) for field in ("name", "model_name", "user_id")}
+            told = {
+                "name": gone["name"],
+                "model_name": gone.get("model_name"),
+                "user_id": gone.get("user_id"),
+            }
             self._history.record(deployment_id, "deleted", gone["status"], None, told, session)
         return gone
 
     # Queries and reports of the inference servers.
 
-    def served(self) -> list[Document]:
+    def served(self) -> list[ServedDeployment]:
         """Return the deployments for an inference server; see ``storage.deployments.served``."""
         return self._served.read()
 
@@ -223,7 +254,7 @@ class Deployments:
             if not new and before["status"] == DeploymentStatus.ACTIVE:
                 return False
             at, to = now(), DeploymentStatus.ACTIVE
-            changes: Document = {"status": to, "error_message": None, "updated_at": at}
+            changes: dict[str, object] = {"status": to, "error_message": None, "updated_at": at}
             if new:
                 live = marked(before["revisions"], revision, live_at=at)
                 changes |= {"live_revision": revision, "revisions": live}
@@ -272,7 +303,7 @@ class Deployments:
 
         return self._db.transaction(work)
 
-    def roll_back_to_former(self, deployment_id: str, revision: int, reason: str, data: Document) -> bool:
+    def roll_back_to_former(self, deployment_id: str, revision: int, reason: str, data: Fields) -> bool:
         """Roll back, with a new revision, to the newest earlier one that was served with other traffic.
 
         Returns False if this revision is no longer the newest, or there is no earlier one.
@@ -285,7 +316,7 @@ class Deployments:
             before = self.get(deployment_id, session)
             if before is None or before["revision"] != revision or before["status"] not in SERVED:
                 return False
-            entry = former(before)
+            entry = former(before, before["revisions"])
             if entry is None:
                 return False
             return self.restore(before, entry, session, reason=reason, data=data) is not None
@@ -310,7 +341,7 @@ class Deployments:
 
         return self._db.transaction(work)
 
-    def log(self, entries: Sequence[Document]) -> None:
+    def log(self, entries: Sequence[DeploymentLogEntry]) -> None:
         """Store a server's log entries; see ``storage.deployments.logs``."""
         self._logs.insert(entries)
 

@@ -1,26 +1,245 @@
-"""The document of a deployment: its configuration, its revisions, and their packages.
-
-{_id, user_id, name, display_name, description, deployment_type, status, namespace, export_job_id, model_name,
-model_version (of the first member), config, routing, revision, revisions: [{revision, routing, config,
-created_at, created_by, live_at, rolled_back, failed}], live_revision, error_message, request_count,
-error_count, last_request_at, total_inference_time_ms, created_at, updated_at, deployed_at, deactivated_at}
-
-``display_name`` is the name that ``name`` was derived from; null or missing if ``name`` was given directly.
-
-``routing`` is {mode, members: [{name, export_job_id, model_name, model_version, format, package, weight,
-inputs}], sticky_header, shadow: a member and its ``share``, rollback}. ``config`` and ``routing`` repeat
-those of the newest revision. Only the revisions hold packages, one reference for each occurrence.
-"""
+"""The documents of deployments, with revisions and packages, and of their keys, events, logs and usage."""
 
 from collections.abc import Iterable
-from typing import Any
+from datetime import datetime
+from typing import Annotated, NotRequired
 
-from model_service.storage.common.db import Document
+from bson import ObjectId
+from pydantic import SkipValidation
+from typing_extensions import TypedDict
+
+from model_service.actor import namespace_of
+from model_service.states import DeploymentStatus, Tier
+from model_service.storage.common.documents import BlobReference, JSONObject, StoredId, changed, one_of
+
+
+class Member(TypedDict):
+    """``inputs`` of an ensemble's member: the name of each input, and where its values come from."""
+
+    name: str
+    export_job_id: str
+    model_name: str
+    model_version: str
+    format: str
+    package: BlobReference
+    weight: int
+    inputs: Annotated[dict[str, str], SkipValidation] | None
+
+
+class Shadow(Member):
+    share: float
+
+
+class RollbackRule(TypedDict):
+    max_error_rate: float | None
+    max_p95_ms: float | None
+    min_requests: int
+    window_s: int
+
+
+class Routing(TypedDict):
+    mode: str
+    members: list[Member]
+    sticky_header: str | None
+    shadow: Shadow | None
+    rollback: Annotated[RollbackRule, SkipValidation] | None
+
+
+class AutoScaling(TypedDict):
+    """``initial_replicas``, if it was sent."""
+
+    min_replicas: int
+    max_replicas: int
+    target_utilization: int
+    initial_replicas: NotRequired[int]
+
+
+class Batching(TypedDict):
+    max_batch_size: int
+    max_delay_ms: float
+
+
+class DeploymentConfig(TypedDict):
+    gpu_enabled: bool
+    auto_scaling: Annotated[AutoScaling, SkipValidation]
+    batching: Annotated[Batching, SkipValidation]
+    max_concurrency: int
+    timeout_ms: int
+
+
+class Revision(TypedDict):
+    revision: int
+    routing: Routing
+    config: DeploymentConfig
+    created_at: datetime
+    created_by: str
+    live_at: datetime | None
+    rolled_back: bool
+    failed: bool
+
+
+class Deployment(TypedDict):
+    """``config`` and ``routing`` repeat those of the newest revision; some fields are its first member's.
+
+    Only the revisions hold packages, one reference for each occurrence. ``display_name`` is the name that
+    ``name`` was derived from; null or missing if ``name`` was given directly.
+    """
+
+    _id: str
+    user_id: str
+    name: str
+    display_name: NotRequired[str | None]
+    description: str | None
+    deployment_type: str
+    status: Annotated[str, one_of(DeploymentStatus)]
+    namespace: str
+    export_job_id: str
+    model_name: str
+    model_version: str
+    config: DeploymentConfig
+    routing: Routing
+    revision: int
+    revisions: list[Revision]
+    live_revision: int | None
+    error_message: str | None
+    request_count: int
+    error_count: int
+    last_request_at: datetime | None
+    total_inference_time_ms: float
+    created_at: datetime
+    updated_at: datetime
+    deployed_at: datetime | None
+    deactivated_at: datetime | None
+    load_attempts: NotRequired[dict[str, int]]
+
+
+class DeletedDeployment(TypedDict):
+    """What the history tells of a deleted deployment; only ``_id`` if an older version deleted it."""
+
+    _id: str
+    name: NotRequired[str | None]
+    model_name: NotRequired[str | None]
+    user_id: NotRequired[str | None]
+
+
+class DeploymentEvent(TypedDict):
+    deployment_target_id: str
+    event_type: str
+    event_data: dict[str, object]
+    status_before: str | None
+    status_after: str | None
+    created_at: datetime
+    created_by_user_id: str
+    _id: NotRequired[StoredId]
+
+
+class DeploymentLogEntry(TypedDict):
+    deployment_id: str
+    at: datetime
+    level: str
+    event: str
+    message: str
+    server: NotRequired[str]
+    details: NotRequired[JSONObject]
+
+
+class DeploymentKey(TypedDict):
+    """``rotated`` if another key has replaced it."""
+
+    _id: str
+    deployment_id: str
+    name: str
+    prefix: str
+    sha256: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    rotated: NotRequired[bool]
+
+
+def new_deployment_key(
+    key_id: str,
+    deployment_id: str,
+    name: str,
+    prefix: str,
+    sha256: str,
+    *,
+    expires_at: datetime | None,
+    at: datetime,
+) -> DeploymentKey:
+    return {
+        "_id": key_id,
+        "deployment_id": deployment_id,
+        "name": name,
+        "prefix": prefix,
+        "sha256": sha256,
+        "created_at": at,
+        "expires_at": expires_at,
+        "last_used_at": None,
+    }
+
+
+class ServedKey(TypedDict):
+    """The fields of a key that an inference server needs."""
+
+    _id: str
+    deployment_id: str
+    sha256: str
+    expires_at: datetime | None
+
+
+class ServedDeployment(Deployment):
+    """A deployment with its keys and its owner's tier, as an inference server reads it."""
+
+    keys: list[ServedKey]
+    owner_tier: Tier | None
+
+
+class DeploymentQuota(TypedDict):
+    """Serialises a user's additions."""
+
+    _id: str
+    asked: int
+
+
+class Usage(TypedDict):
+    deployment_id: str
+    hour: datetime
+    member: str
+    model_version: str
+    requests: int
+
+
+class UsageRow(TypedDict):
+    """The usage of a member and version in an hour or a day, with the requests by their latency."""
+
+    at: datetime
+    member: str
+    model_version: str
+    requests: int
+    client_errors: int
+    errors: int
+    inference_ms: float
+    bytes_in: int
+    bytes_out: int
+    histogram: list[int]
+
+
+class OwnerMonth(TypedDict):
+    """The order of the fields is significant."""
+
+    owner: str
+    month: datetime
+
+
+class UsageMonth(TypedDict):
+    _id: Annotated[OwnerMonth, SkipValidation]
+    requests: int
+
 
 KEPT_REVISIONS = 5
-DEFAULT_CONFIG: Document = {
+DEFAULT_CONFIG: DeploymentConfig = {
     "gpu_enabled": False,
-    # Also ``initial_replicas``, if it was sent.
     "auto_scaling": {"min_replicas": 1, "max_replicas": 1, "target_utilization": 70},
     "batching": {"max_batch_size": 16, "max_delay_ms": 0},
     "max_concurrency": 64,
@@ -29,7 +248,7 @@ DEFAULT_CONFIG: Document = {
 DEFAULT_WEIGHT = 100
 
 
-def new_revision(number: int, routing: Document, config: Document, by: str, at: Any) -> Document:
+def new_revision(number: int, routing: Routing, config: DeploymentConfig, by: str, at: datetime) -> Revision:
     """Return a revision that no server serves yet."""
     return {
         "revision": number,
@@ -43,13 +262,69 @@ def new_revision(number: int, routing: Document, config: Document, by: str, at: 
     }
 
 
-def of_first_member(routing: Document) -> Document:
+class DeploymentName(TypedDict):
+    name: str
+    display_name: str | None
+
+
+class FirstMember(TypedDict):
+    export_job_id: str
+    model_name: str
+    model_version: str
+
+
+def of_first_member(routing: Routing) -> FirstMember:
     """Return the fields of the document that describe its first member."""
     first = routing["members"][0]
-    return {field: first[field] for field in ("export_job_id", "model_name", "model_version")}
+    return {
+        "export_job_id": first["export_job_id"],
+        "model_name": first["model_name"],
+        "model_version": first["model_version"],
+    }
 
 
-def packages_of(revisions: Iterable[Document]) -> list[Any]:
+def new_deployment(
+    deployment_id: str,
+    owner: str,
+    names: DeploymentName,
+    description: str | None,
+    kind: str,
+    routing: Routing,
+    config: DeploymentConfig,
+    at: datetime,
+) -> Deployment:
+    """Return a pending deployment with its first revision."""
+    first = of_first_member(routing)
+    return {
+        "_id": deployment_id,
+        "user_id": owner,
+        "name": names["name"],
+        "display_name": names["display_name"],
+        "description": description,
+        "deployment_type": kind,
+        "status": DeploymentStatus.PENDING,
+        "namespace": namespace_of(first["model_name"]),
+        "export_job_id": first["export_job_id"],
+        "model_name": first["model_name"],
+        "model_version": first["model_version"],
+        "config": config,
+        "routing": routing,
+        "revision": 1,
+        "revisions": [new_revision(1, routing, config, owner, at)],
+        "live_revision": None,
+        "error_message": None,
+        "request_count": 0,
+        "error_count": 0,
+        "last_request_at": None,
+        "total_inference_time_ms": 0.0,
+        "created_at": at,
+        "updated_at": at,
+        "deployed_at": None,
+        "deactivated_at": None,
+    }
+
+
+def packages_of(revisions: Iterable[Revision]) -> list[ObjectId]:
     """Return the ids of the blobs that these revisions hold, once for each occurrence."""
     return [
         member["package"]["file_id"]
@@ -59,31 +334,30 @@ def packages_of(revisions: Iterable[Document]) -> list[Any]:
     ]
 
 
-def kept(revisions: list[Document], live: int | None) -> list[Document]:
+def kept(revisions: list[Revision], live: int | None) -> list[Revision]:
     """Return the newest KEPT_REVISIONS. If the live revision or the target of an automatic rollback is older,
     it takes the place of the oldest of these.
     """
-    back = former(revisions[-1] | {"revisions": revisions})
+    back = former(revisions[-1], revisions)
     needed = {live} if back is None else {live, back["revision"]}
     older = [entry for entry in revisions[:-KEPT_REVISIONS] if entry["revision"] in needed]
     return [*older, *revisions[-KEPT_REVISIONS:][len(older) :]]
 
 
-def marked(revisions: list[Document], number: int, **fields: Any) -> list[Document]:
-    return [entry | fields if entry["revision"] == number else entry for entry in revisions]
+def marked(revisions: list[Revision], number: int, **fields: object) -> list[Revision]:
+    return [changed(entry, fields) if entry["revision"] == number else entry for entry in revisions]
 
 
-def former(document: Document) -> Document | None:
-    """Return the newest earlier revision with other traffic that was served and not rolled back from.
+def former(newest: Deployment | Revision, revisions: list[Revision]) -> Revision | None:
+    """Return the latest earlier revision with other traffic that was served and not rolled back from.
 
     Returns None if there is none. A revision with the same traffic as one that was rolled back from is
     skipped too, unless that traffic was served again since: then a user chose it again, or only its
     ``config`` was bad.
     """
-    judged = [_traffic(document)]
-    revisions: list[Document] = document["revisions"]
+    judged = [_traffic(newest)]
     for entry in reversed(revisions):
-        is_earlier = entry["revision"] < document["revision"]
+        is_earlier = entry["revision"] < newest["revision"]
         if not is_earlier or _traffic(entry) in judged:
             continue
         if entry["rolled_back"]:
@@ -93,12 +367,11 @@ def former(document: Document) -> Document | None:
     return None
 
 
-def restored_config(entry: Document, document: Document) -> Document:
+def restored_config(entry: Revision, document: Deployment) -> DeploymentConfig:
     """Return the revision's configuration with the present number of replicas."""
-    config: Document = entry["config"] | {"auto_scaling": document["config"]["auto_scaling"]}
-    return config
+    return {**entry["config"], "auto_scaling": document["config"]["auto_scaling"]}
 
 
-def _traffic(entry: Document) -> Any:
+def _traffic(entry: Deployment | Revision) -> tuple[str, list[Member]]:
     routing = entry["routing"]
     return routing["mode"], routing["members"]

@@ -1,11 +1,12 @@
-"""The deployment_history collection: the events of a deployment, which outlive it.
+"""The deployment_history collection: the events of a deployment, which outlive it."""
 
-{deployment_target_id, event_type, event_data, status_before, status_after, created_at, created_by_user_id}.
-"""
+from typing import cast
 
 from model_service.actor import actor
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
 from model_service.storage.common.pages import NEWEST_FIRST, page_of
+from model_service.storage.deployments.documents import DeletedDeployment, DeploymentEvent
 
 
 class DeploymentHistory:
@@ -18,7 +19,7 @@ class DeploymentHistory:
         event: str,
         before: str | None,
         after: str | None,
-        data: Document,
+        data: Fields,
         session: Session,
         *,
         by: str | None = None,
@@ -43,18 +44,17 @@ class DeploymentHistory:
             session=session,
         )
 
-    def deleted(self, deployment_id: str) -> Document | None:
-        """Return {_id, name, model_name, user_id} of a deleted deployment; None: it never existed.
-
-        For a deployment deleted by an older version of the service, only ``_id``.
-        """
+    def deleted(self, deployment_id: str) -> DeletedDeployment | None:
+        """Return a deleted deployment; None: it never existed."""
         query = {"deployment_target_id": deployment_id, "event_type": "deleted"}
         event = self._history.find_one(query, sort=NEWEST_FIRST)
-        return None if event is None else event["event_data"] | {"_id": deployment_id}
+        if event is None:
+            return None
+        return cast(DeletedDeployment, event["event_data"] | {"_id": deployment_id})
 
     def page(
         self, deployment_id: str, event: str | None, skip: int, limit: int
-    ) -> tuple[list[Document], int]:
+    ) -> tuple[list[DeploymentEvent], int]:
         """Return a page of events, newest first, and their total number."""
         query = {"deployment_target_id": deployment_id} | ({} if event is None else {"event_type": event})
         return page_of(self._history, query, skip, limit, order=NEWEST_FIRST)

@@ -1,29 +1,29 @@
 """The api_keys collection: keys of endpoints. (``access_keys`` holds the API keys of the registry.)
 
-{_id, deployment_id, name, prefix, sha256, created_at, expires_at or None, last_used_at or None}, and
-``rotated`` if another key has replaced it. Expired keys are listed for a week, then deleted.
+Expired keys are listed for a week, then deleted.
 """
 
 from datetime import datetime
 
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.deployments.documents import DeploymentKey
 
 
 class DeploymentKeys:
     def __init__(self, database: Database) -> None:
         self._keys = database.api_keys
 
-    def insert(self, key: Document, session: Session) -> None:
+    def insert(self, key: DeploymentKey, session: Session) -> None:
         self._keys.insert_one(key, session=session)
 
-    def of(self, deployment_id: str) -> list[Document]:
+    def of(self, deployment_id: str) -> list[DeploymentKey]:
         """Return all keys of a deployment, newest first."""
         return list(self._keys.find({"deployment_id": deployment_id}, sort=[("created_at", -1), ("_id", -1)]))
 
-    def get(self, deployment_id: str, key_id: str, session: Session | None = None) -> Document | None:
+    def get(self, deployment_id: str, key_id: str, session: Session | None = None) -> DeploymentKey | None:
         return self._keys.find_one({"_id": key_id, "deployment_id": deployment_id}, session=session)
 
-    def with_digest(self, deployment_id: str, sha256: str) -> Document | None:
+    def with_digest(self, deployment_id: str, sha256: str) -> DeploymentKey | None:
         return self._keys.find_one({"deployment_id": deployment_id, "sha256": sha256})
 
     def count(self, deployment_id: str, session: Session) -> int:
@@ -36,7 +36,7 @@ class DeploymentKeys:
         changes = {"expires_at": until, "rotated": True}
         self._keys.update_one({"_id": key_id}, {"$set": changes}, session=session)
 
-    def delete(self, deployment_id: str, key_id: str, session: Session) -> Document | None:
+    def delete(self, deployment_id: str, key_id: str, session: Session) -> DeploymentKey | None:
         return self._keys.find_one_and_delete(
             {"_id": key_id, "deployment_id": deployment_id}, session=session
         )

@@ -1,11 +1,15 @@
 """The deployments for inference servers, whose processes read them twice a second."""
 
 from datetime import timedelta
+from typing import cast
 
-from model_service.states import SERVED, DeploymentType
-from model_service.storage.common.db import Database, Document, now
+from model_service.states import SERVED, DeploymentType, Tier
+from model_service.storage.common.collections import projected
+from model_service.storage.common.db import Database, now
+from model_service.storage.common.documents import Fields
+from model_service.storage.deployments.documents import Deployment, ServedDeployment, ServedKey
 
-_WANTED: Document = {
+_WANTED: dict[str, object] = {
     "status": {"$in": SERVED},
     "deployment_type": DeploymentType.PLATFORM_ENDPOINT,
 }
@@ -23,9 +27,9 @@ class ServedDeployments:
         self._keys = database.api_keys
         self._users = database.users
         # By id. Documents that changed too recently to be reused are left out.
-        self._known: dict[str, Document] = {}
+        self._known: dict[str, Deployment] = {}
 
-    def read(self) -> list[Document]:
+    def read(self) -> list[ServedDeployment]:
         """Return each with ``keys``, {_id, deployment_id, sha256, expires_at}, and ``owner_tier`` or None.
 
         Keys and tiers are read each time, so that their changes need no mark in the deployment.
@@ -39,28 +43,28 @@ class ServedDeployments:
         keys = self._keys_of(list(known))
         tiers = self._tiers_of({each["user_id"] for each in deployments})
         return [
-            each | {"keys": keys[each["_id"]], "owner_tier": tiers.get(each["user_id"])}
+            {**each, "keys": keys[each["_id"]], "owner_tier": tiers.get(each["user_id"])}
             for each in deployments
         ]
 
-    def _whole(self, ids: list[str]) -> list[Document]:
+    def _whole(self, ids: list[str]) -> list[Deployment]:
         wanted = _WANTED | {"_id": {"$in": ids}}
         return list(self._deployments.find(wanted, {"usage_flushes": False})) if ids else []
 
-    def _keys_of(self, ids: list[str]) -> dict[str, list[Document]]:
-        found: dict[str, list[Document]] = {deployment_id: [] for deployment_id in ids}
+    def _keys_of(self, ids: list[str]) -> dict[str, list[ServedKey]]:
+        found: dict[str, list[ServedKey]] = {deployment_id: [] for deployment_id in ids}
         if ids:
             fields = ("deployment_id", "sha256", "expires_at")
-            for key in self._keys.find({"deployment_id": {"$in": ids}}, fields):
+            for key in projected(self._keys.find({"deployment_id": {"$in": ids}}, fields), ServedKey):
                 found[key["deployment_id"]].append(key)
         return found
 
-    def _tiers_of(self, owners: set[str]) -> dict[str, str | None]:
+    def _tiers_of(self, owners: set[str]) -> dict[str, Tier | None]:
         if not owners:
             return {}
         found = self._users.find({"_id": {"$in": list(owners)}}, ("tier",))
-        return {user["_id"]: user.get("tier") for user in found}
+        return {user["_id"]: cast("Tier | None", user.get("tier")) for user in found}
 
 
-def _mark(deployment: Document | None) -> Document:
+def _mark(deployment: Fields | None) -> Fields:
     return {name: deployment[name] for name in ("_id", *_MARKS) if name in deployment} if deployment else {}

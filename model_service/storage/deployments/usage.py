@@ -18,14 +18,18 @@ are written.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from model_service.latency import LATENCY_BUCKETS
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import D, Fields
 from model_service.storage.common.indexes import INDEXES
+from model_service.storage.deployments.documents import OwnerMonth, UsageRow
 
 _DUPLICATE_KEY = 11000
 _REMEMBERED = 32
@@ -122,7 +126,7 @@ class UsageCounts:
         wanted = {"_id": {"$in": [_month(owner, month) for owner in owners]}}
         return {row["_id"]["owner"]: row["requests"] for row in self._months.find(wanted, {"requests": True})}
 
-    def by_interval(self, deployment_id: str, start: datetime, end: datetime, unit: str) -> list[Document]:
+    def by_interval(self, deployment_id: str, start: datetime, end: datetime, unit: str) -> list[UsageRow]:
         """Return the usage from ``start`` (inclusive) to ``end``, by member, version and ``unit``.
 
         Rows are {at, member, model_version, the sums, histogram}, sorted by the first three. There are
@@ -134,7 +138,7 @@ class UsageCounts:
         at = {"$dateTrunc": {"date": "$hour", "unit": unit}}
         grouped = {name: {"$sum": f"${name}"} for name in _SUMS}
         buckets = {f"h{index}": {"$sum": f"$h.{index}"} for index in range(LATENCY_BUCKETS)}
-        rows = self._usage.aggregate(
+        found = self._usage.aggregate(
             [
                 {"$match": {"deployment_id": deployment_id, "hour": {"$gte": start, "$lt": end}}},
                 {
@@ -148,10 +152,7 @@ class UsageCounts:
                 {"$limit": MOST_ROWS + 1},
             ]
         )
-        return [
-            row["_id"] | {name: row[name] for name in _SUMS} | {"histogram": [row[name] for name in buckets]}
-            for row in rows
-        ]
+        return [_row(sums, list(buckets)) for sums in rows(found, dict[str, object])]
 
     def note_key_uses(self, key_ids: Iterable[str], at: datetime) -> None:
         """Record the use of these endpoint keys. Deleted keys are not created again."""
@@ -168,12 +169,17 @@ def next_month(moment: datetime) -> datetime:
     return month_of(month_of(moment) + timedelta(days=31))
 
 
-def _month(owner: str, month: datetime) -> Document:
+def _row(found: Fields, buckets: list[str]) -> UsageRow:
+    row = {**cast(Fields, found["_id"]), **{name: found[name] for name in _SUMS}}
+    return cast(UsageRow, {**row, "histogram": [found[name] for name in buckets]})
+
+
+def _month(owner: str, month: datetime) -> OwnerMonth:
     """Return the id of a month. The order of its fields is significant."""
     return {"owner": owner, "month": month}
 
 
-def _hourly(key: UsageKey, counts: Counts, batch: Batch) -> tuple[Document, Document]:
+def _hourly(key: UsageKey, counts: Counts, batch: Batch) -> tuple[Fields, Fields]:
     """Return the filter, which excludes documents with this batch, and the update that adds it."""
     hour = {
         "deployment_id": key.deployment_id,
@@ -190,7 +196,7 @@ def _hourly(key: UsageKey, counts: Counts, batch: Batch) -> tuple[Document, Docu
     }
 
 
-def _monthly(month: Document, requests: int, batch: Batch) -> tuple[Document, list[Document]]:
+def _monthly(month: OwnerMonth, requests: int, batch: Batch) -> tuple[Fields, list[Fields]]:
     """As ``_hourly``; moves the process to the end of the list, which takes MongoDB longer."""
     had = {"process": batch.process, "number": {"$gte": batch.number}}
     written = {"$ifNull": ["$flushed_by", []]}
@@ -203,9 +209,7 @@ def _monthly(month: Document, requests: int, batch: Batch) -> tuple[Document, li
     return {"_id": month, "flushed_by": {"$not": {"$elemMatch": had}}}, [{"$set": changes}]
 
 
-def _add_once(
-    collection: Collection[Document], updates: Sequence[tuple[Document, Document | list[Document]]]
-) -> None:
+def _add_once(collection: Collection[D], updates: Sequence[tuple[Fields, Fields | list[Fields]]]) -> None:
     """Update the documents that these filters match by a unique index, and create missing ones.
 
     A document with this batch does not match, so the upsert tries to create it again and fails at the unique

@@ -6,16 +6,17 @@ lease are by the database's clock, so the workers' clocks need not agree.
 """
 
 import uuid
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from model_service.states import EXPORT_TRANSITIONS, ExportStatus
 from model_service.storage.common.clock import from_now
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import BlobReference, Fields, StoredId
 from model_service.storage.common.pages import page_of
+from model_service.storage.exports.documents import ExportJob, whole_file
 
 LOG_LINES = 200
 # An attempt that ends in one of these steps has not read the model, which cannot have killed the worker.
@@ -31,22 +32,22 @@ class DefaultTaken(Exception):
     """Two exports became the default of one source concurrently: the later one must try again."""
 
 
-def unowned(grace_s: float = 0) -> Document:
+def unowned(grace_s: float = 0) -> dict[str, object]:
     """Return the filter for jobs without a lease, or whose lease expired ``grace_s`` ago."""
     return {"$expr": {"$lt": ["$lease.expires_at", from_now(-grace_s)]}}  # a missing lease compares as less
 
 
-def may_become(status: ExportStatus) -> Document:
+def may_become(status: ExportStatus) -> dict[str, object]:
     sources = [source for source, targets in EXPORT_TRANSITIONS.items() if status in targets]
     return {"status": {"$in": sources}}
 
 
-def claimable(max_attempts: int) -> Document:
+def claimable(max_attempts: int) -> dict[str, object]:
     """Return the filter for jobs without a worker that have attempts left."""
     return {"attempts": {"$lt": max_attempts}, **may_become(ExportStatus.RUNNING), **unowned()}
 
 
-def unread() -> Document:
+def unread() -> dict[str, object]:
     """Return the filter for running jobs whose attempt has not read the model and is not counted yet."""
     return {
         "status": ExportStatus.RUNNING,
@@ -55,7 +56,7 @@ def unread() -> Document:
     }
 
 
-def _if_unread(then: int, otherwise: int) -> Document:
+def _if_unread(then: int, otherwise: int) -> Fields:
     """Return ``unread`` as an expression on the document."""
     conditions = [
         {"$eq": ["$status", ExportStatus.RUNNING]},
@@ -65,10 +66,10 @@ def _if_unread(then: int, otherwise: int) -> Document:
     return {"$cond": [{"$and": conditions}, then, otherwise]}
 
 
-def source_blobs(job: Document) -> list[Any]:
+def source_blobs(job: ExportJob) -> list[StoredId]:
     """Return the ids of the blobs that a job holds until it ends; a file at two paths occurs twice."""
     source = job["source"]
-    files = source.get("files", [source])
+    files: Sequence[BlobReference] = source.get("files") or [whole_file(source)]
     samples = [source["sample_inputs"]] if "sample_inputs" in source else []
     return [file["file_id"] for file in (*files, *samples)]
 
@@ -80,11 +81,11 @@ _RESULTS = (
 )
 
 
-def answered_from(equal: Document) -> Document:
+def answered_from(equal: ExportJob) -> Fields:
     """Return the results of an equal export for a job that is completed with them, including the package."""
     at = now()
     return {
-        **{field: equal[field] for field in _RESULTS if field in equal},
+        **{field: value for field, value in equal.items() if field in _RESULTS},
         "reused_from": equal.get("reused_from") or equal["_id"],
         "status": ExportStatus.COMPLETED,
         "progress_percent": 100.0,
@@ -99,7 +100,7 @@ class Exports:
     def __init__(self, database: Database) -> None:
         self._jobs = database.export_jobs
 
-    def insert(self, document: Document, session: Session) -> None:
+    def insert(self, document: ExportJob, session: Session) -> None:
         """Store a new job with the next version numbers of its model and its training job."""
         document["version"] = self._next("version", "model_id", document["model_id"], session)
         training_job_id = document.get("training_job_id")
@@ -108,23 +109,25 @@ class Exports:
             document["training_version"] = number
         self._jobs.insert_one(document, session=session)
 
-    def _next(self, number: str, source: str, source_id: Any, session: Session) -> int:
+    def _next(self, number: str, source: str, source_id: object, session: Session) -> int:
         query = {source: source_id, number: {"$gt": 0}}
         newest = self._jobs.find_one(query, {number: True}, sort=[(number, -1)], session=session)
-        return newest[number] + 1 if newest else 1
+        fields: Fields = newest or {}
+        given = fields.get(number)
+        return given + 1 if isinstance(given, int) else 1
 
-    def get(self, job_id: str, session: Session | None = None) -> Document | None:
+    def get(self, job_id: str, session: Session | None = None) -> ExportJob | None:
         return self._jobs.find_one({"_id": job_id}, session=session)
 
-    def page(self, query: Document, skip: int, limit: int) -> tuple[list[Document], int]:
+    def page(self, query: Fields, skip: int, limit: int) -> tuple[list[ExportJob], int]:
         return page_of(self._jobs, query, skip, limit, fields={"log": False, "source.files": False})
 
-    def progress(self, job_id: str) -> Document | None:
+    def progress(self, job_id: str) -> ExportJob | None:
         """Return the fields that change while a job runs, and its log."""
         fields = dict.fromkeys(PROGRESS, True)
         return self._jobs.find_one({"_id": job_id}, fields)
 
-    def find_equal(self, job: Document, toolchains: Iterable[str]) -> Document | None:
+    def find_equal(self, job: ExportJob, toolchains: Iterable[str]) -> ExportJob | None:
         """Return the newest completed export of the same request by one of these toolchains."""
         return self._jobs.find_one(
             {
@@ -136,7 +139,7 @@ class Exports:
             sort=[("created_at", -1)],
         )
 
-    def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> Document | None:
+    def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> ExportJob | None:
         """Claim a job that waits, or whose worker's lease has expired; None if it cannot be claimed.
 
         An attempt that lost its worker before it read the model is not counted, at most
@@ -170,12 +173,12 @@ class Exports:
         )
         return renewed.matched_count == 1
 
-    def report(self, job_id: str, token: str, *, percent: float, message: str, **fields: Any) -> None:
+    def report(self, job_id: str, token: str, *, percent: float, message: str, **fields: object) -> None:
         """Store the progress, add it to the log, and set further fields that are known by then."""
         shown = {"progress_percent": percent, "progress_message": message, "updated_at": now(), **fields}
         self._jobs.update_one(_owned(job_id, token), {"$set": shown, **logged(message)})
 
-    def complete(self, job_id: str, token: str, results: Document, session: Session) -> bool:
+    def complete(self, job_id: str, token: str, results: Fields, session: Session) -> bool:
         """Complete the job. Returns False if the lease is lost; nothing was changed then."""
         at = now()
         done = {
@@ -201,7 +204,7 @@ class Exports:
         code: str,
         message: str,
         session: Session,
-        results: Document | None = None,
+        results: Fields | None = None,
     ) -> bool:
         """Mark the job as failed. Returns False if the lease is lost; nothing was changed then."""
         changed = self._jobs.update_one(
@@ -215,7 +218,7 @@ class Exports:
         )
         return changed.modified_count == 1
 
-    def cancel(self, job_id: str, by: str, session: Session) -> Document | None:
+    def cancel(self, job_id: str, by: str, session: Session) -> ExportJob | None:
         """Cancel an unfinished job; None if it has ended. Its worker notices at its lease, and stops."""
         at = now()
         ended = {
@@ -231,7 +234,7 @@ class Exports:
             session=session,
         )
 
-    def set_default(self, job: Document, session: Session) -> bool:
+    def set_default(self, job: ExportJob, session: Session) -> bool:
         """Make a completed job the default of its model and of its training job; False: it is not completed.
 
         The previous defaults of both lose the mark.
@@ -239,11 +242,11 @@ class Exports:
         Raises:
             DefaultTaken: another export became the default concurrently.
         """
-        marks = {"is_default": "model_id"}
-        if job.get("training_job_id") is not None:
-            marks["is_training_default"] = "training_job_id"
+        marks: dict[str, Fields] = {"is_default": {"model_id": job["model_id"]}}
+        if (training_job_id := job.get("training_job_id")) is not None:
+            marks["is_training_default"] = {"training_job_id": training_job_id}
         for mark, source in marks.items():
-            others = {source: job[source], mark: True, "_id": {"$ne": job["_id"]}}
+            others = {**source, mark: True, "_id": {"$ne": job["_id"]}}
             self._jobs.update_many(others, {"$set": {mark: False, "updated_at": now()}}, session=session)
         completed = {"_id": job["_id"], "status": ExportStatus.COMPLETED}
         try:
@@ -268,7 +271,7 @@ class Exports:
         )
 
 
-def failure(code: str, message: str) -> Document:
+def failure(code: str, message: str) -> Fields:
     at = now()
     return {
         "status": ExportStatus.FAILED,
@@ -279,7 +282,7 @@ def failure(code: str, message: str) -> Document:
     }
 
 
-def logged(line: str) -> Document:
+def logged(line: str) -> dict[str, Fields]:
     """Return the update that appends a line to the log. ``log_count`` includes lines no longer kept."""
     stamped = f"{now():%H:%M:%S} {line}"
     return {
@@ -288,6 +291,6 @@ def logged(line: str) -> Document:
     }
 
 
-def _owned(job_id: str, token: str, to: ExportStatus = ExportStatus.RUNNING) -> Document:
+def _owned(job_id: str, token: str, to: ExportStatus = ExportStatus.RUNNING) -> Fields:
     """Return the filter for the job if this lease holds it and its status may become ``to``."""
     return {"_id": job_id, "lease.token": token, **may_become(to)}

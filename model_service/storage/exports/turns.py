@@ -2,13 +2,23 @@
 
 from datetime import UTC, datetime
 
+from typing_extensions import TypedDict
+
 from model_service.states import ExportStatus
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import claimable, failure, logged, may_become, unowned, unread
 
 _TURNS = 200  # number of recent job starts that determine whose turn it is
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST = "its worker was lost; waiting for another worker"
+
+
+class _FirstOfUser(TypedDict):
+    _id: str
+    job_id: str
+    since: datetime
 
 
 class ExportTurns:
@@ -25,11 +35,10 @@ class ExportTurns:
         first_of = {
             "$group": {"_id": "$user_id", "job_id": {"$first": "$_id"}, "since": {"$first": "$created_at"}}
         }
-        by_user = list(
-            self._jobs.aggregate(
-                [{"$match": claimable(max_attempts)}, {"$sort": {"created_at": 1}}, first_of]
-            )
+        found = self._jobs.aggregate(
+            [{"$match": claimable(max_attempts)}, {"$sort": {"created_at": 1}}, first_of]
         )
+        by_user = list(rows(found, _FirstOfUser))
         if len(by_user) < 2:
             return by_user[0]["job_id"] if by_user else None
         started = self._jobs.find(
@@ -55,12 +64,13 @@ class ExportTurns:
             "progress_message": _LOST,
             "updated_at": now(),
         }
-        change = {"$set": waits, "$unset": {"lease": ""}, **logged(_LOST)}
-        uncounted = change | {"$inc": change["$inc"] | {"attempts": -1, "unread_tries": 1}}
+        line = logged(_LOST)
+        change = {"$set": waits, "$unset": {"lease": ""}, **line}
+        uncounted = {**change, "$inc": {**line["$inc"], "attempts": -1, "unread_tries": 1}}
         self._jobs.update_many(lost | unread(), uncounted)
         self._jobs.update_many(lost | {"attempts": {"$lt": max_attempts}}, change)
 
-    def exhausted(self, max_attempts: int, *, grace_s: float) -> list[Document]:
+    def exhausted(self, max_attempts: int, *, grace_s: float) -> list[ExportJob]:
         """Return jobs without attempts left whose last lease expired more than ``grace_s`` ago.
 
         The grace lets a worker renew its lease first after an outage of the database.
@@ -72,7 +82,7 @@ class ExportTurns:
         }
         return list(self._jobs.find(query, limit=1000))
 
-    def give_up(self, job: Document, code: str, message: str, session: Session) -> bool:
+    def give_up(self, job: ExportJob, code: str, message: str, session: Session) -> bool:
         """Fail an exhausted job. Returns False if it was claimed or renewed meanwhile."""
         unchanged = {"_id": job["_id"], "attempts": job["attempts"], "lease": job.get("lease")}
         changed = self._jobs.update_one(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import structlog
 
 from model_service.config import Settings
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import AnyDocument
 from model_service.storage.migrations import (
     m0001_first_builds,
     m0002_exports_of_training_jobs,
@@ -79,8 +80,8 @@ def prepare_database(settings: Settings) -> None:
 
 
 def upgrade(
-    database: Database, collection: str, documents: Sequence[Document], version: int
-) -> list[Document]:
+    database: Database, collection: str, documents: Sequence[AnyDocument], version: int
+) -> list[AnyDocument]:
     """Return documents of an archive of this schema version in the present form."""
     upgraded = list(documents)
     for migration in MIGRATIONS:

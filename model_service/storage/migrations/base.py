@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from model_service.config import SettingsError
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import AnyDocument
 
 # The name of ``BUCKET.files`` in migrations and the schema, since the bucket's name is a setting.
 BLOBS = "blobs"
@@ -12,7 +13,7 @@ BLOBS = "blobs"
 # Returns the new form of each document, in order, and keeps its argument unchanged. A document of the
 # new form is returned unchanged, as an interrupted step runs again. It receives a page of documents, so that
 # one query can read what all of them need from another collection.
-Upgrade = Callable[[Database, Sequence[Document]], Sequence[Document]]
+Upgrade = Callable[[Database, Sequence[AnyDocument]], Sequence[AnyDocument]]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,23 @@ revisions and named keys.
 
 import uuid
 from collections.abc import Sequence
+from typing import cast
 
 from model_service.actor import namespace_of
 from model_service.states import DeploymentStatus
-from model_service.storage.common.db import Database, Document
-from model_service.storage.deployments.documents import DEFAULT_CONFIG, DEFAULT_WEIGHT, new_revision
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import AnyDocument, BlobReference, Fields, changed
+from model_service.storage.deployments.documents import (
+    DEFAULT_CONFIG,
+    DEFAULT_WEIGHT,
+    Deployment,
+    Member,
+    Routing,
+    new_revision,
+)
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.migrations.base import Migration
+from model_service.storage.models.documents import Model
 from model_service.storage.models.search import derived_fields
 
 # The user of a document, if the build did not record it.
@@ -20,71 +31,79 @@ _UNKNOWN = "unknown"
 _KEYS = uuid.UUID("5f1a4b0e-6f0c-4b52-9d1e-0d3a3f6c7c11")
 
 
-def _upgrade_models(database: Database, models: Sequence[Document]) -> list[Document]:
+def _upgrade_models(database: Database, models: Sequence[AnyDocument]) -> list[AnyDocument]:
     return [each if "revision" in each else _with_registry_fields(each) for each in models]
 
 
-def _with_registry_fields(old: Document) -> Document:
-    primary = old["file_metadata"]
-    new: Document = {"signature": None, "training_job_id": None} | old
+def _with_registry_fields(old: AnyDocument) -> AnyDocument:
+    model = cast(Model, old)
+    primary = model["file_metadata"]
+    new: AnyDocument = {"signature": None, "training_job_id": None} | old
     new |= {
-        "namespace": namespace_of(old["name"]),
+        "namespace": namespace_of(model["name"]),
         "revision": 1,
-        "size_bytes": sum(file["size_bytes"] for file in old["files"]),
-        "file_metadata": primary and {"path": primary["filename"]} | primary,
+        "size_bytes": sum(file["size_bytes"] for file in model["files"]),
+        "file_metadata": primary and {"path": primary["filename"], **primary},
     }
-    return new | derived_fields(new)
+    return {**new, **derived_fields(cast(Model, new))}
 
 
-def _upgrade_jobs(database: Database, jobs: Sequence[Document]) -> list[Document]:
+def _upgrade_jobs(database: Database, jobs: Sequence[AnyDocument]) -> list[AnyDocument]:
     return [each if "log_count" in each else _with_job_fields(each) for each in jobs]
 
 
-def _with_job_fields(old: Document) -> Document:
+def _with_job_fields(old: AnyDocument) -> AnyDocument:
     """Add missing fields. An empty digest equals no request's, and an empty sha256 no callback token's."""
-    absent: Document = {
+    job = cast(ExportJob, old)
+    absent: AnyDocument = {
         "user_id": _UNKNOWN,
-        "namespace": namespace_of(old["model_name"]),
+        "namespace": namespace_of(job["model_name"]),
         "request_digest": "",
         "callback_token_sha256": "",
         "reuse": False,
-        "log_count": len(old["log"]),
+        "log_count": len(job["log"]),
     }
     return absent | old
 
 
-def _upgrade_events(database: Database, events: Sequence[Document]) -> list[Document]:
+def _upgrade_events(database: Database, events: Sequence[AnyDocument]) -> list[AnyDocument]:
     return [{"created_by_user_id": _UNKNOWN} | each for each in events]
 
 
-def _upgrade_users(database: Database, users: Sequence[Document]) -> list[Document]:
+def _upgrade_users(database: Database, users: Sequence[AnyDocument]) -> list[AnyDocument]:
     return [{"tier": None} | each for each in users]
 
 
-def _upgrade_deployments(database: Database, deployments: Sequence[Document]) -> list[Document]:
+def _upgrade_deployments(database: Database, deployments: Sequence[AnyDocument]) -> list[AnyDocument]:
     ids = [each["export_job_id"] for each in deployments if "package" in each]
     fields = ("export_format", "model_name")
     jobs = {job["_id"]: job for job in database.export_jobs.find({"_id": {"$in": ids}}, fields)}
     return [
-        _with_revisions(each, jobs.get(each["export_job_id"], {})) if "package" in each else each
+        _with_revisions(each, jobs.get(str(each["export_job_id"]))) if "package" in each else each
         for each in deployments
     ]
 
 
-def _with_revisions(old: Document, job: Document) -> Document:
-    model_name = old.get("model_name") or job.get("model_name", _UNKNOWN)
-    by, config = old.get("user_id") or _UNKNOWN, DEFAULT_CONFIG | (old.get("config") or {})
-    member = {
+class _OldDeployment(Deployment):
+    package: BlobReference
+
+
+def _with_revisions(document: AnyDocument, job: ExportJob | None) -> AnyDocument:
+    old = cast(_OldDeployment, document)
+    model_name = old.get("model_name") or (job.get("model_name", _UNKNOWN) if job else _UNKNOWN)
+    by = old.get("user_id") or _UNKNOWN
+    config = changed(DEFAULT_CONFIG, cast(Fields, old.get("config") or {}))
+    member: Member = {
         "name": old["model_version"],
         "export_job_id": old["export_job_id"],
         "model_name": model_name,
         "model_version": old["model_version"],
-        "format": job.get("export_format", "onnx"),
+        "format": job.get("export_format", "onnx") if job else "onnx",
         "package": old["package"],
         "weight": DEFAULT_WEIGHT,
         "inputs": None,
     }
-    routing = {
+    routing: Routing = {
         "mode": "split",
         "members": [member],
         "sticky_header": None,
@@ -93,8 +112,8 @@ def _with_revisions(old: Document, job: Document) -> Document:
     }
     active = old["status"] == DeploymentStatus.ACTIVE
     live_at = old.get("deployed_at") or old["updated_at"] if active else None
-    revision = new_revision(1, routing, config, by, old["created_at"]) | {"live_at": live_at}
-    new: Document = {"deployed_at": None, "deactivated_at": None, "error_message": None} | old
+    revision = changed(new_revision(1, routing, config, by, old["created_at"]), {"live_at": live_at})
+    new: AnyDocument = {"deployed_at": None, "deactivated_at": None, "error_message": None} | document
     new |= {
         "user_id": by,
         "model_name": model_name,
@@ -109,7 +128,7 @@ def _with_revisions(old: Document, job: Document) -> Document:
     return {field: value for field, value in new.items() if field not in ("package", "load_attempts")}
 
 
-def _upgrade_keys(database: Database, keys: Sequence[Document]) -> list[Document]:
+def _upgrade_keys(database: Database, keys: Sequence[AnyDocument]) -> list[AnyDocument]:
     named = {"name": "default", "expires_at": None, "last_used_at": None}
     # The id is deterministic, so that an interrupted step never leaves a key twice.
     return [

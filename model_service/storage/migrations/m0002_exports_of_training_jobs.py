@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import cast
 
 from model_service.storage.blobs.descriptions import describe_all
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import AnyDocument, Fields
+from model_service.storage.exports.documents import ExportJob
 from model_service.storage.migrations.base import Migration
 
 _FIELDS = (
@@ -18,21 +20,25 @@ _FIELDS = (
 )
 
 
-def _upgrade_exports(database: Database, jobs: Sequence[Document]) -> list[Document]:
+def _upgrade_exports(database: Database, documents: Sequence[AnyDocument]) -> list[AnyDocument]:
     """Number the exports. Stored ones, as of an archive's earlier batches, keep their numbers."""
+    jobs = [cast(ExportJob, document) for document in documents]
     old = [job for job in jobs if "is_training_default" not in job]
-    sources = list({job["training_job_id"] for job in old if job.get("training_job_id")})
+    sources = list({source for job in old if (source := job.get("training_job_id"))})
     stored = database.export_jobs.find({"training_job_id": {"$in": sources}}, _FIELDS)
     known = {job["_id"]: job for job in (*stored, *jobs)}
-    siblings: dict[Any, list[Document]] = defaultdict(list)
+    siblings: dict[str | None, list[ExportJob]] = defaultdict(list)
     for job in known.values():
         siblings[job.get("training_job_id")].append(job)
     new = {job_id: fields for source in sources for job_id, fields in _numbered(siblings[source])}
     added = {job["_id"]: {"is_training_default": False, **new.get(job["_id"], {})} for job in old}
-    return [job | added[job["_id"]] if job["_id"] in added else job for job in jobs]
+    return [
+        document | added[job["_id"]] if job["_id"] in added else document
+        for document, job in zip(documents, jobs, strict=True)
+    ]
 
 
-def _numbered(jobs: list[Document]) -> Iterator[tuple[str, Document]]:
+def _numbered(jobs: list[ExportJob]) -> Iterator[tuple[str, Fields]]:
     """Yield numbers for the exports of one training job, in order of creation, and mark its default."""
     taken = {job["training_version"] for job in jobs if "training_version" in job}
     newest = None

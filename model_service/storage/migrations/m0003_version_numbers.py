@@ -6,11 +6,11 @@ numbers were given.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 from pymongo import UpdateOne
 
 from model_service.storage.common.db import Database, object_id
+from model_service.storage.common.documents import StoredId
 from model_service.storage.migrations.base import Migration
 from model_service.storage.models.version_numbers import noted
 
@@ -22,11 +22,9 @@ def _note_known_numbers(database: Database) -> None:
     known = _known_numbers(database)
     while batch := list(islice(known, _BATCH)):
         ids = [subject_id for _, _, _, subject_id in batch]
-        alive = {
-            found["_id"]
-            for collection in (database.models, database.datasets)
-            for found in collection.find({"_id": {"$in": ids}}, {"_id": True})
-        }
+        wanted, only_id = {"_id": {"$in": ids}}, {"_id": True}
+        alive = {found["_id"] for found in database.models.find(wanted, only_id)}
+        alive |= {found["_id"] for found in database.datasets.find(wanted, only_id)}
         notes = [
             noted(kind, name, _order(version), subject_id)
             for kind, name, version, subject_id in batch
@@ -37,7 +35,7 @@ def _note_known_numbers(database: Database) -> None:
             database.version_numbers.bulk_write(updates, ordered=False)
 
 
-def _known_numbers(database: Database) -> Iterator[tuple[str, str, str, Any]]:
+def _known_numbers(database: Database) -> Iterator[tuple[str, str, str, StoredId]]:
     """Yield ``kind, name, version, id`` of versions that exist or existed."""
     for model in database.deleted_models.find({}, {"name": True, "version": True}, sort=[("_id", 1)]):
         yield "model", model["name"], model["version"], model["_id"]
@@ -46,7 +44,7 @@ def _known_numbers(database: Database) -> Iterator[tuple[str, str, str, Any]]:
     for entry in database.audit.find(created, fields):
         subject_id = object_id(entry["subject_id"])
         if subject_id is not None and "version" in entry["details"]:
-            yield entry["kind"], entry["name"], entry["details"]["version"], subject_id
+            yield entry["kind"], str(entry["name"]), str(entry["details"]["version"]), subject_id
     fields = dict.fromkeys(("model_id", "model_name", "model_version"), True)
     for job in database.export_jobs.find({}, fields, sort=[("_id", 1)]):
         yield "model", job["model_name"], job["model_version"], job["model_id"]

@@ -4,11 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import structlog
 
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import Migrating
 from model_service.storage.common.leases import HeldLease, Leases
 from model_service.storage.migrations.base import DataTooNew, LeaseLost, Migration
 from model_service.storage.migrations.pages import collection_of, upgrade_collection
@@ -68,7 +68,7 @@ class Runner:
         if stored is None:
             self._schema.reached(0)
         version = stored["schema_version"] if stored else 0
-        interrupted = (stored or {}).get("migration") or {}
+        interrupted: Migrating = (stored["migration"] if stored else None) or {}
         for migration in self._migrations:
             if migration.version > version:
                 self._step(migration, interrupted, check)
@@ -76,7 +76,7 @@ class Runner:
                 self._schema.reached(migration.version)
                 log.info("migration.done", version=migration.version, step=migration.name)
 
-    def _step(self, migration: Migration, interrupted: Document, check: Callable[[], None]) -> None:
+    def _step(self, migration: Migration, interrupted: Migrating, check: Callable[[], None]) -> None:
         log.info("migration.started", version=migration.version, step=migration.name)
         names = list(migration.documents)
         resumed = interrupted.get("version") == migration.version
@@ -93,12 +93,12 @@ class Runner:
             migration.derive(self._db)
 
     def _upgrade(
-        self, migration: Migration, name: str, done: int, after: Any, check: Callable[[], None]
+        self, migration: Migration, name: str, done: int, after: object, check: Callable[[], None]
     ) -> None:
         total = collection_of(self._db, name).estimated_document_count()
         progress = Progress(migration.version, self._latest, migration.name, name, done, total)
 
-        def page_done(count: int, last: Any) -> None:
+        def page_done(count: int, last: object) -> None:
             nonlocal progress
             progress = progress._replace(done=progress.done + count)
             check()
@@ -117,9 +117,9 @@ class Runner:
         if time.monotonic() - self._reported < _REPORT_S:
             return
         self._reported = time.monotonic()
-        running = ((self._schema.read() or {}).get("migration")) or {}
-        fields = {name: running[name] for name in Progress._fields if name in running}
-        doing = str(Progress(**fields)) if len(fields) == len(Progress._fields) else "not begun"
+        stored = self._schema.read()
+        running = stored["migration"] if stored else None
+        doing = str(Progress.of(running)) if running else "not begun"
         self._report(f"waiting for another process to migrate the data: {doing}")
 
     @contextmanager

@@ -6,12 +6,13 @@ latest, name, collection, done, total, after, at} of the running or interrupted 
 """
 
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pymongo.errors import DuplicateKeyError
 
 from model_service import __version__
-from model_service.storage.common.db import Database, Document, now
+from model_service.storage.common.db import Database, now
+from model_service.storage.common.documents import Migrating, SchemaVersion
 from model_service.storage.migrations.base import DataTooNew
 
 _ID = "schema"
@@ -29,6 +30,11 @@ class Progress(NamedTuple):
     done: int
     total: int
 
+    @classmethod
+    def of(cls, running: Migrating) -> "Progress":
+        fields = (running["version"], running["latest"], running["name"], running["collection"])
+        return cls(*fields, running["done"], running["total"])
+
     def __str__(self) -> str:
         step = f"migration {self.version} of {self.latest} ({self.name})"
         return f"{step}: {self.collection} {self.done:,} of {self.total:,}" if self.collection else step
@@ -42,7 +48,7 @@ class Schema:
         self._latest = latest
         self._collections = collections
 
-    def read(self) -> Document | None:
+    def read(self) -> SchemaVersion | None:
         """Return the document. None: the database is new, or older than migrations.
 
         Raises:
@@ -81,7 +87,7 @@ class Schema:
                 {"_id": _ID, "schema_version": {"$not": {"$gt": version}}}, {"$set": reached}, upsert=True
             )
 
-    def note(self, progress: Progress, after: Any = None) -> None:
+    def note(self, progress: Progress, after: object = None) -> None:
         """Record the progress of the running migration, from which an interrupted one continues."""
         fields = progress._asdict() | {"after": after, "at": now()}
         self._db.schema.update_one({"_id": _ID}, {"$set": {"migration": fields}})

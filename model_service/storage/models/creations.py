@@ -6,23 +6,26 @@ from dataclasses import dataclass
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import CONNECTION_ERRORS, Database, Document, Session
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import CONNECTION_ERRORS, Database, Session
+from model_service.storage.common.documents import AuditEntry, Fields
 from model_service.storage.common.group_commit import GroupCommit
+from model_service.storage.models.documents import HighestOrder, Model, NumberedVersion, set_number
 from model_service.storage.models.models import DuplicateVersion, RetiredVersion, derive
 from model_service.storage.models.version_numbers import VersionNumbers
 from model_service.storage.statistics.counters import Counters
 
-# Returns the version fields, given the highest order of the name, or None.
-Number = Callable[[int | None], Document]
+# Returns the version, given the highest order of the name, or None.
+Number = Callable[[int | None], NumberedVersion]
 
 _DUPLICATE_KEY = 11000
 
 
 @dataclass(frozen=True)
 class _Creation:
-    document: Document
+    document: Model
     number: Number | None
-    audit: Document
+    audit: AuditEntry
 
 
 class Creations:
@@ -34,7 +37,7 @@ class Creations:
         self._statistics = Counters(database)
         self._group = GroupCommit(self._commit)
 
-    def create(self, document: Document, number: Number | None) -> None:
+    def create(self, document: Model, number: Number | None) -> None:
         """Store a new document that needs no other change, in a transaction shared with concurrent calls.
 
         Args:
@@ -73,13 +76,13 @@ class Creations:
         for creation in creations:
             document = creation.document
             if creation.number is not None:
-                document |= creation.number(newest.get(document["name"]))
+                set_number(document, creation.number(newest.get(document["name"])))
                 newest[document["name"]] = document["version_order"]
             creation.audit["details"] = {"version": document["version"]}
 
     def _newest(self, names: Collection[str]) -> dict[str, int]:
         """Return the highest order that each name has or ever had, with one index seek each."""
-        highest: list[Document] = [
+        highest: list[Fields] = [
             {"$match": {"name": {"$in": sorted(names)}}},
             {"$sort": {"name": 1, "version_order": -1}},
             {"$group": {"_id": "$name", "order": {"$first": "$version_order"}}},
@@ -88,7 +91,7 @@ class Creations:
         removed = self._numbers.union(names)
         newest: dict[str, int] = {}
         if names:
-            for found in self._models.aggregate([*highest, removed]):
+            for found in rows(self._models.aggregate([*highest, removed]), HighestOrder):
                 newest[found["_id"]] = max(found["order"], newest.get(found["_id"], 0))
         return newest
 

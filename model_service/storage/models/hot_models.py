@@ -19,14 +19,15 @@ import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
 
 from model_service.config import Settings
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import StoredId
 from model_service.storage.common.shared_redis import connect
+from model_service.storage.models.documents import Model
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class HotModel:
     body: bytes
 
     @classmethod
-    def of(cls, document: Document, render: Callable[[Document], bytes]) -> "HotModel":
+    def of(cls, document: Model, render: Callable[[Model], bytes]) -> "HotModel":
         return cls(document["name"], document["revision"], render(document))
 
     def pack(self) -> bytes:
@@ -77,7 +78,7 @@ class HotModels:
         self._tokens = itertools.count()
         self._process = f"?{os.getpid()}-{os.urandom(8).hex()}-"
         if self._ttl_s:
-            self._redis: Any = connect(settings, database, TIMEOUT_S)
+            self._redis = connect(settings, database, TIMEOUT_S)
             self._store = self._redis.register_script(_STORE)
 
     def read(self, model_id: str, load: Callable[[], HotModel | None]) -> HotModel | None:
@@ -91,10 +92,10 @@ class HotModels:
         key = self._key(model_id)
         try:
             packed = self._redis.get(key)
-            if packed is not None and packed[:1] == b"=":
+            if isinstance(packed, bytes) and packed[:1] == b"=":
                 return HotModel.unpack(packed)
             lease = f"{self._process}{next(self._tokens)}"
-            mine = packed is None and self._redis.set(key, lease, nx=True, px=int(self._ttl_s * 1000))
+            mine = packed is None and bool(self._redis.set(key, lease, nx=True, px=int(self._ttl_s * 1000)))
         except RedisError as exc:
             self._failed(exc)
             return load()
@@ -106,7 +107,7 @@ class HotModels:
                 self._failed(exc)
         return model
 
-    def forget(self, model_ids: Iterable[Any], *, settle: bool = True) -> None:
+    def forget(self, model_ids: Iterable[StoredId], *, settle: bool = True) -> None:
         """Delete the responses of changed models: after the commit, whether or not it succeeded.
 
         Args:

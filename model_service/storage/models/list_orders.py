@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from model_service.storage.common.db import Document, object_id
+from model_service.storage.common.db import object_id
+from model_service.storage.common.documents import Fields, StoredId
+from model_service.storage.models.documents import Model
 from model_service.storage.models.search import metric_field, metric_key
 
 METRIC = "metrics."
@@ -21,7 +22,7 @@ _KEYS: dict[str, list[tuple[str, int]]] = {
     "version": [("version_order", 1)],  # of one name
 }
 SORTS = (*_KEYS, f"{METRIC}NAME")
-Position = list[Any]  # JSON: a value for each key of the order
+Position = list[object]  # JSON: a value for each key of the order
 
 
 class InvalidPosition(Exception):
@@ -43,14 +44,15 @@ class Order:
         keys = _KEYS[self.name] if self.metric is None else [(metric_field(self.metric), 1)]
         return [(field, -direction if self.descending else direction) for field, direction in keys]
 
-    def position(self, document: Document) -> Position:
+    def position(self, document: Model) -> Position:
         """Return the position of a stored document, which must have the fields of ``keys``."""
         if self.metric is not None:
-            kind, _, name = metric_field(self.metric).partition(".")
-            return [document[kind][name].hex()]
-        return [_CODECS[field][0](document[field]) for field, _ in self.keys]
+            name = metric_field(self.metric).partition(".")[2]
+            return [document["metric_order"][name].hex()]
+        fields: Fields = document
+        return [_CODECS[field][0](fields[field]) for field, _ in self.keys]
 
-    def ranges_after(self, position: Position) -> list[Document]:
+    def ranges_after(self, position: Position) -> list[Fields]:
         """Return filters for the documents after the position; one index scan serves each.
 
         Raises:
@@ -59,14 +61,14 @@ class Order:
         if len(position) != len(self.keys):
             raise InvalidPosition
         values = [self._read(field, value) for (field, _), value in zip(self.keys, position, strict=True)]
-        ranges: list[Document] = []
-        before: Document = {}
+        ranges: list[Fields] = []
+        before: dict[str, object] = {}
         for (field, direction), value in zip(self.keys, values, strict=True):
             ranges.append({**before, field: {"$gt" if direction > 0 else "$lt": value}})
             before[field] = value
         return ranges
 
-    def _read(self, field: str, value: Any) -> Any:
+    def _read(self, field: str, value: object) -> object:
         decode = _key_from_hex if self.metric is not None else _CODECS[field][1]
         try:
             return decode(value)
@@ -81,46 +83,47 @@ def order_of(sort: str) -> Order | None:
     return Order(name, descending=sort.startswith("-")) if known else None
 
 
-def _milliseconds(moment: datetime) -> int:
+def _milliseconds(moment: object) -> int:
+    assert isinstance(moment, datetime)
     return (moment - _EPOCH) // _MILLISECOND
 
 
-def _moment(milliseconds: Any) -> datetime:
+def _moment(milliseconds: object) -> datetime:
     return _EPOCH + _integer(milliseconds) * _MILLISECOND
 
 
-def _integer(value: Any) -> int:
+def _integer(value: object) -> int:
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise ValueError
     return value
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-def _id(value: Any) -> Any:
+def _id(value: object) -> StoredId:
     parsed = object_id(_text(value))
     if parsed is None:
         raise ValueError
     return parsed
 
 
-def _key_from_hex(value: Any) -> bytes:
+def _key_from_hex(value: object) -> bytes:
     key = bytes.fromhex(_text(value))
     if len(key) != len(metric_key(0, _id("0" * 24))):
         raise ValueError
     return key
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> object:
     return value
 
 
 # How a field's value is written to JSON and read from it.
-_CODECS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+_CODECS: dict[str, tuple[Callable[[object], object], Callable[[object], object]]] = {
     "created_at": (_milliseconds, _moment),
     "updated_at": (_milliseconds, _moment),
     "download_count": (_same, _integer),

@@ -4,15 +4,18 @@ For every list, an index returns the order of the list, or MongoDB sorts the few
 A page after a cursor begins with a range instead of a skip: the last page costs as much as the first.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
-from model_service.storage.common.db import Database, Document, now
-from model_service.storage.models.list_orders import Order
-from model_service.storage.models.models import DERIVED
+from typing_extensions import TypedDict
+
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database, now
+from model_service.storage.common.documents import Fields, StoredId
+from model_service.storage.models.documents import DERIVED, Model
+from model_service.storage.models.list_orders import Order, Position
 from model_service.storage.models.sample import ModelSample
 from model_service.storage.models.search import (
     METRIC_ORDER,
@@ -47,13 +50,17 @@ class Threshold:
     least: float | None = None
     most: float | None = None
 
-    def predicate(self) -> Document:
+    def predicate(self) -> Fields:
         least = metric_at_least(float("-inf") if self.least is None else self.least)
         most = metric_at_most(float("inf") if self.most is None else self.most)
         return {metric_field(self.metric): {"$gte": least, "$lte": most}}
 
 
-State = tuple[Any, ...] | None
+class _Count(TypedDict):
+    matching: int
+
+
+State = tuple[object, ...] | None
 
 
 @dataclass(frozen=True)
@@ -66,17 +73,17 @@ class Total:
 class Query:
     """The conditions of a list: every predicate, and one of the alternatives of each field."""
 
-    predicates: list[Document]
+    predicates: list[Fields]
     alternatives: list[tuple[str, list[str]]]
 
-    def parts(self) -> list[Document]:
+    def parts(self) -> list[Fields]:
         """Return predicates of one field each."""
         return self.predicates + [{field: {"$in": values}} for field, values in self.alternatives]
 
-    def document(self) -> Document:
+    def document(self) -> Fields:
         return _all(self.parts())
 
-    def within(self, ranges: list[Document]) -> Document:
+    def within(self, ranges: list[Fields]) -> Fields:
         """Add the ranges. Each branch is one index scan in the list's order; MongoDB merges them."""
         choices = [[{field: value} for value in values] for field, values in self.alternatives]
         branches = [_all([*self.predicates, *choice]) for choice in product(*choices, ranges)]
@@ -85,28 +92,28 @@ class Query:
         return {"$or": branches} if len(branches) > 1 else branches[0]
 
 
-def query_of(filters: Mapping[str, Any], thresholds: Iterable[Threshold]) -> Query | None:
+def query_of(filters: Fields, thresholds: Iterable[Threshold]) -> Query | None:
     """Return the query of a list; None if nothing can match.
 
     Args:
         filters: ``q``; ``tags``, ``namespaces`` (any of them); ``all_tags``; ``alias``; ``created_after`` and
             ``updated_after`` (inclusive), ``…_before`` (exclusive); any other is the value of a field.
     """
-    predicates: list[Document] = []
+    predicates: list[Fields] = []
     alternatives: list[tuple[str, list[str]]] = []
-    periods: dict[str, Document] = {}
+    periods: dict[str, dict[str, object]] = {}
     for name, value in filters.items():
         match name:
             case "q":
-                terms = words(value)
+                terms = words(str(value))
                 if not terms:
                     return None
                 predicates += [{"terms": term} for term in terms]
-            case "tags" | "namespaces":
+            case "tags" | "namespaces" if isinstance(value, list):
                 if not value:
                     return None
                 alternatives.append((_ANY_OF[name], list(dict.fromkeys(value))))
-            case "all_tags":
+            case "all_tags" if isinstance(value, list):
                 predicates += [{"tags": tag} for tag in value]
             case "alias":
                 predicates.append({"aliases": value})
@@ -129,8 +136,8 @@ class ModelSearch:
         self._counting = ThreadPoolExecutor(_COUNTS, thread_name_prefix="count")
 
     def find(
-        self, query: Query, order: Order, *, skip: int, limit: int, after: list[Any] | None, stubs: bool
-    ) -> list[Document]:
+        self, query: Query, order: Order, *, skip: int, limit: int, after: Position | None, stubs: bool
+    ) -> list[Model]:
         """Return the matches in order, beginning after a position or ``skip``.
 
         Args:
@@ -142,7 +149,7 @@ class ModelSearch:
         """
         query = self._rarest_word_first(query)
         wanted = query.document() if after is None else query.within(order.ranges_after(after))
-        fields: Any = [*STUB, *(field for field, _ in order.keys)]
+        fields: list[str] | dict[str, bool] = [*STUB, *(field for field, _ in order.keys)]
         if not stubs:
             fields = _SHOWN if order.metric is None else _SHOWN_WITH_METRICS
         cursor = self._models.find(wanted, fields, sort=order.keys, skip=skip, limit=limit)
@@ -154,13 +161,13 @@ class ModelSearch:
         if len(terms) < 2:
             return query
         rarest = min(terms, key=lambda term: self._sample.matching([term])[0])
-        others: list[Document] = [
+        others: list[Fields] = [
             {"$in": [{"$literal": term["terms"]}, "$terms"]} for term in terms if term is not rarest
         ]
         rest = [predicate for predicate in query.predicates if "terms" not in predicate]
         return Query([rarest, {"$expr": {"$and": others}}, *rest], query.alternatives)
 
-    def load(self, model_ids: list[Any]) -> list[Document]:
+    def load(self, model_ids: list[StoredId]) -> list[Model]:
         """Return the documents that exist, in any order, without the fields that only the search reads."""
         return list(self._models.find({"_id": {"$in": model_ids}}, _SHOWN, batch_size=len(model_ids) + 1))
 
@@ -181,7 +188,7 @@ class ModelSearch:
             return lambda: Total(estimate, True)
         return self._counting.submit(self._counted_total, parts, of_all, estimate).result
 
-    def _counted_total(self, parts: list[Document], of_all: int, estimate: int) -> Total:
+    def _counted_total(self, parts: list[Fields], of_all: int, estimate: int) -> Total:
         state, key = self._state(of_all), repr(parts)
         kept_state, kept = self._counted.get(key, (None, None))
         if kept is not None and kept_state == state:
@@ -206,31 +213,37 @@ class ModelSearch:
             return None
         return of_all, newest["_id"], newest["updated_at"], int(at.timestamp() // KEPT_S)
 
-    def _total_of_several(self, parts: list[Document], of_all: int) -> Total:
+    def _total_of_several(self, parts: list[Fields], of_all: int) -> Total:
         """Return the total for several predicates, by reading some matches of the rarest one."""
         sampled = [self._sample.matching([part]) for part in parts]
         (_, share), rarest = min(zip(sampled, parts, strict=True), key=lambda one: one[0][0])
-        stages: list[Document] = [
+        stages: list[Fields] = [
             {"$match": rarest},
             {"$limit": READ},
             {"$match": _all([part for part in parts if part is not rarest])},
             {"$count": "matching"},
         ]
-        found = next(iter(self._models.aggregate(stages, maxTimeMS=FIND_MS)), {"matching": 0})["matching"]
+        counted = next(iter(rows(self._models.aggregate(stages, maxTimeMS=FIND_MS), _Count)), None)
+        found = counted["matching"] if counted is not None else 0
         perhaps_all = share * of_all < 5 * READ
         if perhaps_all and self._count(rarest, limit=READ + 1) <= READ:
             return Total(found, False)
         return Total(int(max(found, found / READ * share * of_all)), True)
 
-    def _count(self, query: Document, limit: int = 0) -> int:
+    def _count(self, query: Fields, limit: int = 0) -> int:
         """Count by the count command, which takes half as long as the aggregation of ``count_documents``."""
-        command: Document = {"count": self._models.name, "query": query, "limit": limit, "maxTimeMS": FIND_MS}
+        command: dict[str, object] = {
+            "count": self._models.name,
+            "query": query,
+            "limit": limit,
+            "maxTimeMS": FIND_MS,
+        }
         if not query:
             command["hint"] = "_id_"  # otherwise the result is metadata that a crash can leave wrong
         return int(self._models.database.command(command)["n"])
 
 
-def _all(documents: list[Document]) -> Document:
+def _all(documents: list[Fields]) -> Fields:
     """Combine the predicates in one document, flat if no two have the same field."""
     fields = [field for document in documents for field in document]
     if len(set(fields)) < len(fields):

@@ -6,10 +6,10 @@ derived fields, the statistics count the model, the audit log records who change
 transaction in ``changing(ids)``, which keeps response caches from returning the old state.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 from bson import ObjectId
 from bson import encode as bson_encode
@@ -18,17 +18,17 @@ from pymongo.errors import DuplicateKeyError
 from model_service.actor import namespace_of
 from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import D, Fields, changed
 from model_service.storage.common.file_entries import FilesEdit, change_details, change_files, find_for_file
 from model_service.storage.common.names import names_near
+from model_service.storage.models.documents import Model
 from model_service.storage.models.hot_models import HotModel, HotModels
 from model_service.storage.models.search import derived_fields
 from model_service.storage.models.version_numbers import VersionNumbers
 from model_service.storage.statistics.counters import Counters
 from model_service.storage.statistics.downloads import Downloads
 
-# Fields for the search, in addition to the document's own: responses and the trash do not contain them.
-DERIVED = ("terms", "metric_order")
 # Fields with partial indexes, which do not contain documents without the field.
 ABSENT_WHEN_EMPTY = ("aliases", "dataset_ids")
 
@@ -45,9 +45,9 @@ class DuplicateAlias(Exception):
     """A concurrent transaction gave the alias to another version of the name."""
 
 
-class Change(NamedTuple):
-    before: Document
-    after: Document
+class Change(NamedTuple, Generic[D]):
+    before: D
+    after: D
 
 
 class Models:
@@ -78,10 +78,10 @@ class Models:
             if self._hot is not None:
                 self._hot.forget(changed)
 
-    def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
+    def get(self, model_id: ObjectId, session: Session | None = None) -> Model | None:
         return self._models.find_one({"_id": model_id}, session=session)
 
-    def answer(self, model_id: ObjectId, render: Callable[[Document], bytes]) -> HotModel | None:
+    def answer(self, model_id: ObjectId, render: Callable[[Model], bytes]) -> HotModel | None:
         """Return the document as rendered by ``render``; responses for frequently read models are cached."""
 
         def load() -> HotModel | None:
@@ -90,7 +90,7 @@ class Models:
 
         return load() if self._hot is None else self._hot.read(str(model_id), load)
 
-    def find(self, query: Document, session: Session | None = None) -> Document | None:
+    def find(self, query: Fields, session: Session | None = None) -> Model | None:
         """Return the matching document; if several versions match, the highest."""
         order = None if "_id" in query else [("version_order", -1)]
         return self._models.find_one(query, sort=order, session=session)
@@ -99,7 +99,7 @@ class Models:
         """Return the highest version that the name has or ever had, below a bound if given."""
         return self._numbers.newest(self._models, name, below=below)
 
-    def with_aliases(self, name: str) -> list[Document]:
+    def with_aliases(self, name: str) -> list[Model]:
         """Return the versions of a name that have aliases, highest first."""
         return list(self._models.find({"name": name, "aliases": {"$exists": True}}).sort("version_order", -1))
 
@@ -124,7 +124,7 @@ class Models:
         """Return the approximate number of models, without reading them."""
         return self._models.estimated_document_count()
 
-    def insert(self, document: Document, session: Session, *, action: str = "created") -> None:
+    def insert(self, document: Model, session: Session, *, action: str = "created") -> None:
         """Store a new document; derived fields are also set on ``document``.
 
         Args:
@@ -150,12 +150,12 @@ class Models:
     def change(
         self,
         model_id: ObjectId,
-        edit: Callable[[Document], Document],
+        edit: Callable[[Model], Fields],
         session: Session,
         *,
         action: str = "updated",
-        details: Document | None = None,
-    ) -> Change | None:
+        details: Fields | None = None,
+    ) -> Change[Model] | None:
         """Change a document as ``edit`` decides; None if there is none.
 
         If no value changes, nothing is written and the revision stays. Two transactions that change the same
@@ -172,23 +172,25 @@ class Models:
         before = self.get(model_id, session)
         if before is None:
             return None
+        values: Fields = before
         edited = edit(before)
         absent = {field for field in ABSENT_WHEN_EMPTY if field in edited and not edited[field]}
         changes = {
             field: value
             for field, value in edited.items()
-            if (field in before if field in absent else field not in before or not same(before[field], value))
+            if (field in values if field in absent else field not in values or not same(values[field], value))
         }
         if not changes:
             return Change(before, before)
         changes |= {"revision": before["revision"] + 1, "updated_at": now()}
-        after = {field: value for field, value in (before | changes).items() if field not in absent}
+        after = changed(before, {field: value for field, value in changes.items() if field not in absent})
+        _remove(after, absent)
         derived = {
-            field: value for field, value in derived_fields(after).items() if before.get(field) != value
+            field: value for field, value in derived_fields(after).items() if values.get(field) != value
         }
-        after |= derived
+        after = changed(after, derived)
         stored = {field: value for field, value in (changes | derived).items() if field not in absent}
-        update: Document = {"$set": stored}
+        update: dict[str, Fields] = {"$set": stored}
         if absent:
             update["$unset"] = dict.fromkeys(absent, "")
         try:
@@ -200,7 +202,7 @@ class Models:
         self._statistics.change(before, after, session)
         return Change(before, after)
 
-    def find_for_file(self, query: Document, path: str | None) -> Document | None:
+    def find_for_file(self, query: Fields, path: str | None) -> Model | None:
         """Like ``find``, with the files that a change at the path may affect; see ``file_entries``."""
         order = [] if "_id" in query else [{"$sort": {"version_order": -1}}]
         return find_for_file(self._models, [{"$match": query}, *order, {"$limit": 1}], path)
@@ -209,11 +211,11 @@ class Models:
         self,
         model_id: ObjectId,
         path: str,
-        edit: Callable[[Document], FilesEdit],
+        edit: Callable[[Model], FilesEdit],
         session: Session,
         *,
         action: str,
-    ) -> Change | None:
+    ) -> Change[Model] | None:
         """Change the file at a path; see ``change_files``. Search fields do not depend on files."""
         changed = change_files(self._models, model_id, path, edit, session)
         if changed is None:
@@ -226,14 +228,14 @@ class Models:
             self._statistics.change(before, after, session)
         return Change(before, after)
 
-    def created_before(self, moment: datetime, status: str) -> Iterator[Document]:
+    def created_before(self, moment: datetime, status: str) -> Iterator[Model]:
         """Yield versions of a status created before ``moment``, oldest first. The caller may delete them."""
         query = {"status": status, "created_at": {"$lt": moment}}
         fields = dict.fromkeys(("name", "version", "created_at", "files"), True)
         with self._models.find(query, fields, sort=[("created_at", 1), ("_id", 1)]) as found:
             yield from found
 
-    def remove(self, model_id: ObjectId, session: Session) -> Document | None:
+    def remove(self, model_id: ObjectId, session: Session) -> Model | None:
         """Remove the document and return it, for the caller to store or discard; None if there is none."""
         gone = self._models.find_one_and_delete({"_id": model_id}, session=session)
         if gone is not None:
@@ -242,25 +244,32 @@ class Models:
             self._statistics.change(gone, None, session)
         return gone
 
-    def _record(self, action: str, document: Document, session: Session, details: Document) -> None:
+    def _record(self, action: str, document: Model, session: Session, details: Fields) -> None:
         self._audit.record(
             action, "model", document["_id"], session=session, name=document["name"], details=details
         )
 
-    def count_download(self, model: Document) -> None:
+    def count_download(self, model: Model) -> None:
         """Count the start of a download, which does not change the model's revision."""
         self.downloads.count(model)
         if self._hot is not None:
             self._hot.forget([model["_id"]], settle=False)
 
 
-def derive(document: Document) -> None:
+def derive(document: Model) -> None:
     """Set the derived fields of a new document, and remove empty fields of ABSENT_WHEN_EMPTY."""
-    for field in ABSENT_WHEN_EMPTY:
-        if not document.get(field, True):
-            del document[field]
+    _remove(document, {field for field in ABSENT_WHEN_EMPTY if not document.get(field, True)})
     document["namespace"] = namespace_of(document["name"])
-    document |= derived_fields(document)
+    derived = derived_fields(document)
+    document["terms"], document["metric_order"] = derived["terms"], derived["metric_order"]
+
+
+def _remove(document: Model, absent: Collection[str]) -> None:
+    """Remove these fields of ABSENT_WHEN_EMPTY."""
+    if "aliases" in absent:
+        document.pop("aliases", None)
+    if "dataset_ids" in absent:
+        document.pop("dataset_ids", None)
 
 
 def _duplicate(exc: DuplicateKeyError) -> Exception:
@@ -268,6 +277,6 @@ def _duplicate(exc: DuplicateKeyError) -> Exception:
     return DuplicateAlias() if "aliases" in pattern else DuplicateVersion()
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: object, other: object) -> bool:
     """Compare by stored form, since 1, 1.0 and True are equal in Python."""
     return bson_encode({"": one}) == bson_encode({"": other})

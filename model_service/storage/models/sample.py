@@ -8,12 +8,13 @@ import operator
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 from pymongo.collection import Collection
 
-from model_service.storage.common.db import Document
+from model_service.storage.common.documents import Fields
+from model_service.storage.models.documents import Model
 from model_service.storage.models.search import METRIC_ORDER
 
 # Maximum size, and a share below the 5 % up to which MongoDB picks random documents instead of reading all.
@@ -24,25 +25,28 @@ _LEFT_OUT = dict.fromkeys(
     ("description", "hyperparameters", "metrics", "dataset_info", "signature", "files"), False
 )
 _TIMES = ("created_at", "updated_at")
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-}
+# Only values of one type are compared, as a field has one type.
+_OPERATORS = {"$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 
 Members = set[int] | frozenset[int]
+
+
+class _Ordered(Protocol):
+    def __lt__(self, other: object, /) -> bool: ...
+    def __le__(self, other: object, /) -> bool: ...
+    def __ge__(self, other: object, /) -> bool: ...
 
 
 class ModelSample:
     """The sample. Safe to use from any thread; one renews it while the others use the old one."""
 
-    def __init__(self, models: Collection[Document]) -> None:
+    def __init__(self, models: Collection[Model]) -> None:
         self._models = models
         self._sampled = _Sampled([])
         self._until = 0.0
         self._renewing = threading.Lock()
 
-    def matching(self, predicates: Iterable[Document]) -> tuple[int, float]:
+    def matching(self, predicates: Iterable[Fields]) -> tuple[int, float]:
         """Return how many sampled documents match all predicates (of one field each), and their share."""
         sampled = self._current()
         sets = [sampled.members(*item) for predicate in predicates for item in predicate.items()]
@@ -68,28 +72,28 @@ class ModelSample:
 class _Sampled:
     """Indexes the sampled documents by value: a look-up for equality, a scan for bounds."""
 
-    def __init__(self, documents: Iterable[Document]) -> None:
+    def __init__(self, documents: Iterable[Model]) -> None:
         self.size = 0
-        self._having: dict[tuple[str, Any], set[int]] = defaultdict(set)
-        self._values: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        self._having: dict[tuple[str, object], set[int]] = defaultdict(set)
+        self._values: dict[str, list[tuple[int, _Ordered]]] = defaultdict(list)
         for number, document in enumerate(documents):
             self.size += 1
             for field, value in document.items():
                 self._add(number, field, value)
 
-    def _add(self, number: int, field: str, value: Any) -> None:
-        if field == METRIC_ORDER:
+    def _add(self, number: int, field: str, value: object) -> None:
+        if field == METRIC_ORDER and isinstance(value, dict):
             for metric, key in value.items():
                 self._values[f"{METRIC_ORDER}.{metric}"].append((number, key))
         elif field in _TIMES:
-            self._values[field].append((number, value))
+            self._values[field].append((number, cast(_Ordered, value)))
         elif isinstance(value, list):
             for one in value:
                 self._having[field, one].add(number)
         elif not isinstance(value, dict):
             self._having[field, value].add(number)
 
-    def members(self, field: str, condition: Any) -> Members:
+    def members(self, field: str, condition: object) -> Members:
         """Return the matching documents; supports those MongoDB operators that lists use."""
         if not isinstance(condition, dict):
             return self._having.get((field, condition), frozenset())

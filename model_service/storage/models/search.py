@@ -15,12 +15,11 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 import snowballstemmer  # type: ignore[import-untyped]
 from bson import ObjectId
 
-from model_service.storage.common.db import Document
+from model_service.storage.models.documents import Derived, UnlistedModel
 
 METRIC_ORDER = "metric_order"
 MAX_TERMS = 256
@@ -28,7 +27,6 @@ MAX_METRICS = 200
 MAX_TERM_CHARS = 64
 MAX_PATH_CHARS = 256
 
-_SHORT_FIELDS = ("name", "algorithm", "framework", "task_type", "created_by")
 _WORD = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset({
     "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "in", "is", "it", "its",
@@ -39,13 +37,13 @@ _HIGHEST = b"\xff" * 12
 _local = threading.local()
 
 
-def derived_fields(document: Document) -> Document:
+def derived_fields(document: UnlistedModel) -> Derived:
     """Return the derived fields of a model document, computed on every insert and change.
 
     Args:
         document: complete, with its ``_id``.
     """
-    return {"terms": _terms(document), METRIC_ORDER: _metric_order(document)}
+    return {"terms": _terms(document), "metric_order": _metric_order(document)}
 
 
 def words(text: str) -> list[str]:
@@ -77,7 +75,7 @@ def metric_at_most(value: float) -> bytes:
     return _comparable(value) + _HIGHEST
 
 
-def numeric_metrics(metrics: Any) -> dict[str, float]:
+def numeric_metrics(metrics: object) -> dict[str, float]:
     """Return the numeric metrics by dotted path; ``accuracy`` defaults to ``test_accuracy``."""
     found: dict[str, float] = {}
     for path, value in _flatten(metrics, ""):
@@ -89,15 +87,16 @@ def numeric_metrics(metrics: Any) -> dict[str, float]:
     return found
 
 
-def _terms(document: Document) -> list[str]:
+def _terms(document: UnlistedModel) -> list[str]:
     """Return the words of names and tags, then of the description, up to MAX_TERMS."""
-    texts = [document.get(field) for field in _SHORT_FIELDS]
+    texts = [document.get("name"), document.get("algorithm"), document.get("framework")]
+    texts += [document.get("task_type"), document.get("created_by")]
     texts += [*document.get("tags", ()), document.get("description")]
     found = dict.fromkeys(word for text in texts if text for word in words(text))
     return sorted(list(found)[:MAX_TERMS])
 
 
-def _metric_order(document: Document) -> dict[str, bytes]:
+def _metric_order(document: UnlistedModel) -> dict[str, bytes]:
     prefix = len(f"{METRIC_ORDER}.")
     return {
         metric_field(path)[prefix:]: metric_key(value, document["_id"])
@@ -105,15 +104,17 @@ def _metric_order(document: Document) -> dict[str, bytes]:
     }
 
 
-def _flatten(value: Any, path: str) -> Iterator[tuple[str, float]]:
+def _flatten(value: object, path: str) -> Iterator[tuple[str, float]]:
     match value:
         case dict():
             for key, inner in value.items():
                 yield from _flatten(inner, f"{path}.{key}" if path else key)
         case bool():
             return
-        case "Infinity" | "-Infinity":  # their form in JSON
-            yield from _flatten(float(value), path)
+        case "Infinity":  # its form in JSON
+            yield from _flatten(math.inf, path)
+        case "-Infinity":
+            yield from _flatten(-math.inf, path)
         case int() | float() if len(path) <= MAX_PATH_CHARS and not math.isnan(value):
             yield path, float(value)
 

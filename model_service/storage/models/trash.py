@@ -5,7 +5,6 @@ consider the trash.
 """
 
 from datetime import timedelta
-from typing import Any
 
 from bson import ObjectId
 
@@ -13,9 +12,11 @@ from model_service.actor import actor
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.removed_files import RELEASED_AT_ONCE, RemovedFiles
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
 from model_service.storage.common.pages import page_of, within
-from model_service.storage.models.models import DERIVED, Models
+from model_service.storage.models.documents import DeletedModel, Model, deleted, restored
+from model_service.storage.models.models import Models
 
 LAST_DELETED_FIRST = [("deleted_at", -1), ("_id", -1)]
 
@@ -29,27 +30,26 @@ class Trash:
         self._audit = Audit(database)
         self._removed_files = RemovedFiles(database, blobs)
 
-    def get(self, model_id: ObjectId, session: Session | None = None) -> Document | None:
+    def get(self, model_id: ObjectId, session: Session | None = None) -> DeletedModel | None:
         return self._deleted.find_one({"_id": model_id}, session=session)
 
-    def find(self, query: Document) -> Document | None:
+    def find(self, query: Fields) -> DeletedModel | None:
         """Return the matching document; if several match, the highest version, then the last deleted."""
         return self._deleted.find_one(query, sort=[("version_order", -1), ("deleted_at", -1)])
 
-    def page(self, namespaces: list[str] | None, skip: int, limit: int) -> tuple[list[Document], int]:
+    def page(self, namespaces: list[str] | None, skip: int, limit: int) -> tuple[list[DeletedModel], int]:
         """Return a page of these namespaces or of all, last deleted first, and the total number."""
         return page_of(self._deleted, within(namespaces), skip, limit, order=LAST_DELETED_FIRST)
 
-    def put(self, model_id: ObjectId, session: Session) -> Document | None:
+    def put(self, model_id: ObjectId, session: Session) -> Model | None:
         """Move a model to the trash; None if there is none."""
         model = self._models.remove(model_id, session)
         if model is None:
             return None
-        kept = {field: value for field, value in model.items() if field not in DERIVED}
-        self._deleted.insert_one(kept | {"deleted_at": now(), "deleted_by": actor().name}, session=session)
+        self._deleted.insert_one(deleted(model, actor().name, now()), session=session)
         return model
 
-    def take(self, model_id: ObjectId, session: Session) -> Document | None:
+    def take(self, model_id: ObjectId, session: Session) -> Model | None:
         """Move a model back, with those of its aliases that no other version has now.
 
         Returns None if it is not in the trash, or if a purge has begun to release its files.
@@ -59,18 +59,16 @@ class Trash:
             DuplicateAlias: another version got an alias meanwhile; try again.
         """
         whole = {"_id": model_id, "purging": {"$exists": False}}
-        model = self._deleted.find_one_and_delete(whole, session=session)
-        if model is None:
+        gone = self._deleted.find_one_and_delete(whole, session=session)
+        if gone is None:
             return None
-        del model["deleted_at"], model["deleted_by"]
-        aliases = model.pop("aliases", [])
-        if aliases and (free := self._models.free_aliases(model["name"], aliases, session)):
-            model["aliases"] = free
-        model |= {"revision": model["revision"] + 1, "updated_at": now()}
+        aliases = gone.get("aliases", [])
+        free = self._models.free_aliases(gone["name"], aliases, session) if aliases else []
+        model = restored(gone, free, now())
         self._models.insert(model, session, action="restored")
         return model
 
-    def purge(self, model_id: ObjectId) -> Document | None:
+    def purge(self, model_id: ObjectId) -> DeletedModel | None:
         """Remove a deleted model permanently and release its blobs; None if it is not in the trash.
 
         Very many files take several transactions. Each releases the files that it removes from the
@@ -81,7 +79,7 @@ class Trash:
             if complete:
                 return gone
 
-    def _purge_step(self, model_id: ObjectId, session: Session) -> tuple[Document | None, bool]:
+    def _purge_step(self, model_id: ObjectId, session: Session) -> tuple[DeletedModel | None, bool]:
         model = self.get(model_id, session)
         if model is None:
             return None, True
@@ -94,7 +92,7 @@ class Trash:
             self._deleted.update_one({"_id": model_id}, {"$set": rest}, session=session)
             return model, False
         self._deleted.delete_one({"_id": model_id}, session=session)
-        details: dict[str, Any] = {"version": model["version"]}
+        details = {"version": model["version"]}
         self._audit.record("purged", "model", model_id, session=session, name=model["name"], details=details)
         return model, True
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, cast
 
 from bson import ObjectId, encode, json_util
 from pymongo import UpdateOne
@@ -10,8 +10,9 @@ from pymongo.errors import BulkWriteError
 
 from model_service.storage.blobs.blobs import Blob
 from model_service.storage.blobs.descriptions import descriptions
-from model_service.storage.blobs.references import HOLDERS, held_blobs, references_in
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.blobs.references import HOLDERS, HeldBlob, held_blobs, references_in
+from model_service.storage.common.db import Database, Session
+from model_service.storage.common.documents import AnyDocument, Fields, FileHolder
 from model_service.storage.migrations import derive, upgrade
 from model_service.storage.models.version_numbers import VersionNumbers
 
@@ -58,16 +59,16 @@ class BlobsMissing(Exception):
 
 @dataclass
 class Inserted:
-    documents: list[Document] = field(default_factory=list)
+    documents: list[AnyDocument] = field(default_factory=list)
     existing: int = 0
-    conflicts: list[Document] = field(default_factory=list)
+    conflicts: list[AnyDocument] = field(default_factory=list)
 
 
-def to_line(document: Document) -> bytes:
+def to_line(document: Fields) -> bytes:
     return json_util.dumps(document, json_options=_JSON).encode() + b"\n"
 
 
-def from_line(line: bytes) -> Document:
+def from_line(line: bytes) -> AnyDocument:
     """Parse a document. Raises: ValueError: not Extended JSON, or MongoDB cannot store it."""
     try:
         document = json_util.loads(line, json_options=_JSON)
@@ -131,7 +132,7 @@ class ArchiveStore:
         Raises:
             BlobsMissing: one is not stored.
         """
-        batch: list[Document] = []
+        batch: list[HeldBlob] = []
         for held in held_blobs(self._db, session, collections):
             batch.append(held)
             if len(batch) == _LOOKUP_BATCH:
@@ -139,7 +140,7 @@ class ArchiveStore:
                 batch = []
         yield from self._stored(batch, session)
 
-    def _stored(self, batch: Sequence[Document], session: Session) -> Iterator[Blob]:
+    def _stored(self, batch: Sequence[HeldBlob], session: Session) -> Iterator[Blob]:
         wanted = {"_id": {"$in": [held["_id"] for held in batch]}}
         projection = {"length": True, "metadata.sha256": True}
         found = {file["_id"]: file for file in self._db.files.find(wanted, projection, session=session)}
@@ -161,7 +162,7 @@ class ArchiveStore:
         file = self._db.files.find_one({"metadata.sha256": sha256}, {"length": True})
         return Blob(file["_id"], sha256, file["length"]) if file else None
 
-    def missing_blobs(self, documents: Sequence[Document]) -> list[str]:
+    def missing_blobs(self, documents: Sequence[AnyDocument]) -> list[str]:
         """Return the digests of referenced blobs that are not stored, or have another length."""
         named = {
             (reference["checksum"].removeprefix("sha256:"), reference.get("size_bytes"))
@@ -173,7 +174,7 @@ class ArchiveStore:
         stored = {(file["metadata"]["sha256"], file["length"]) for file in found}
         return sorted(digest for digest, _ in named - stored)
 
-    def taken(self, name: str, documents: Sequence[Document], keys: Sequence[str]) -> list[Document]:
+    def taken(self, name: str, documents: Sequence[AnyDocument], keys: Sequence[str]) -> list[AnyDocument]:
         """Return documents whose unique key another document has, and those of ``_elsewhere``."""
         wanted = [{key: document.get(key) for key in keys} for document in documents]
         projection = dict.fromkeys(keys, True)
@@ -188,21 +189,23 @@ class ArchiveStore:
         ]
 
     def _elsewhere(
-        self, name: str, documents: Sequence[Document], session: Session | None = None
+        self, name: str, documents: Sequence[AnyDocument], session: Session | None = None
     ) -> set[bytes]:
         """Return the ids of documents that are in the other collection of models and trash already.
 
         Includes documents whose version number belongs to another, removed version here.
         """
-        found: list[Document] = []
+        found: list[AnyDocument] = []
         if other := _NEVER_IN_BOTH.get(name):
             ids = {"_id": {"$in": [document["_id"] for document in documents]}}
             found += self._db.collection(other).find(ids, {"_id": True}, session=session)
         if kind := _NUMBERED.get(name):
-            found += VersionNumbers(self._db, kind).given(documents, session)
+            versions = [cast(FileHolder, document) for document in documents]
+            given = VersionNumbers(self._db, kind).given(versions, session)
+            return {_key(document) for document in (*found, *given)}
         return {_key(document) for document in found}
 
-    def upgrade(self, name: str, documents: Sequence[Document], version: int) -> list[Document]:
+    def upgrade(self, name: str, documents: Sequence[AnyDocument], version: int) -> list[AnyDocument]:
         """Return documents of an archive of this schema version in the present form."""
         return upgrade(self._db, name, documents, version)
 
@@ -213,8 +216,8 @@ class ArchiveStore:
     def insert(
         self,
         name: str,
-        documents: Sequence[Document],
-        note: Callable[[Sequence[Document], Session], Any],
+        documents: Sequence[AnyDocument],
+        note: Callable[[Sequence[AnyDocument], Session], object],
     ) -> Inserted:
         """Insert new documents and count their references, in one transaction with ``note``.
 
@@ -255,7 +258,7 @@ class ArchiveStore:
             total.conflicts += one.conflicts
         return total
 
-    def _point_at_stored_blobs(self, documents: Sequence[Document], session: Session) -> None:
+    def _point_at_stored_blobs(self, documents: Sequence[AnyDocument], session: Session) -> None:
         """Replace blob ids, since the same bytes may have another id here."""
         references = [reference for document in documents for reference in references_in(document)]
         digests = {digest for document in documents for digest in _digests(document)}
@@ -267,7 +270,7 @@ class ArchiveStore:
             if here is not None:
                 reference["file_id"] = here
 
-    def _count_references(self, name: str, ids: Sequence[Any], session: Session) -> None:
+    def _count_references(self, name: str, ids: Sequence[object], session: Session) -> None:
         held = list(held_blobs(self._db, session, (name,), {"_id": {"$in": list(ids)}}))
         if not held:
             return
@@ -290,10 +293,10 @@ class ArchiveStore:
             )
 
 
-def _key(document: Document) -> bytes:
+def _key(document: Fields) -> bytes:
     """Return the encoded id, since an id may be a document itself and so not hashable."""
     return encode({"_id": document["_id"]})
 
 
-def _digests(document: Document) -> Iterator[str]:
+def _digests(document: Fields) -> Iterator[str]:
     return (reference["checksum"].removeprefix("sha256:") for reference in references_in(document))

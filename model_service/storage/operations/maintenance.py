@@ -1,19 +1,24 @@
 """The results of the last sweep and the last verification, for health reports."""
 
+from typing import cast
+
 from model_service.storage.common.clock import from_now
-from model_service.storage.common.db import Database, Document, now
+from model_service.storage.common.db import Database, now
+from model_service.storage.common.documents import Fields
+from model_service.storage.operations.documents import MaintenanceRun
 
 
 class Maintenance:
     def __init__(self, database: Database) -> None:
         self._maintenance = database.maintenance
 
-    def ended(self, task: str, result: Document) -> None:
+    def ended(self, task: str, result: Fields) -> None:
         """Record the end of a run, replacing the previous one."""
-        self._maintenance.replace_one({"_id": task}, {"at": now(), **result}, upsert=True)
+        run = cast(MaintenanceRun, {"at": now(), **result})
+        self._maintenance.replace_one({"_id": task}, run, upsert=True)
 
-    def last(self, task: str) -> Document | None:
-        """Return the last run: ``at``, and the result given to ``ended``."""
+    def last(self, task: str) -> MaintenanceRun | None:
+        """Return the last run without its ``_id``."""
         return self._maintenance.find_one({"_id": task}, {"_id": False})
 
     def due(self, task: str, interval_s: float) -> bool:

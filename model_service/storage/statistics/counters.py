@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from pymongo.errors import PyMongoError
+from typing_extensions import TypedDict
 
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database, Session, now
 from model_service.storage.common.slots import CORRECTION_SLOT, Slots, counters_of, day_key, increment, since
+from model_service.storage.models.documents import UnlistedModel
 from model_service.storage.statistics.downloads import Downloads
 from model_service.storage.statistics.recount import BLOBS, Counts, Key, recount
 
@@ -41,12 +44,25 @@ class GroupCount:
     created_last_7_days: int
 
 
+class _AlgorithmAndStatus(TypedDict):
+    algorithm: str
+    status: str
+
+
+class _Group(TypedDict):
+    _id: _AlgorithmAndStatus
+    models: int
+    bytes: int
+    today: int
+    week: int
+
+
 class Counters:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._slots = Slots(SLOTS)
 
-    def change(self, before: Document | None, after: Document | None, session: Session) -> None:
+    def change(self, before: UnlistedModel | None, after: UnlistedModel | None, session: Session) -> None:
         """Count a change of one model. Call it at the end of the transaction: others write the counters too.
 
         Args:
@@ -55,11 +71,11 @@ class Counters:
         """
         self._count([(before, -1), (after, +1)], session)
 
-    def add(self, models: Iterable[Document], session: Session) -> None:
+    def add(self, models: Iterable[UnlistedModel], session: Session) -> None:
         """Count new models in their transaction, like ``change`` but with fewer writes."""
         self._count([(model, +1) for model in models], session)
 
-    def _count(self, models: Iterable[tuple[Document | None, int]], session: Session) -> None:
+    def _count(self, models: Iterable[tuple[UnlistedModel | None, int]], session: Session) -> None:
         changes: Counts = defaultdict(lambda: defaultdict(int))
         for model, sign in models:
             if model is not None:
@@ -81,7 +97,7 @@ class Counters:
 
     def _add(self, key: Key, slot: int, counts: dict[str, int], session: Session) -> None:
         # The order of the fields is significant in an id.
-        group: Document = {"namespace": key[0], "algorithm": key[1], "status": key[2], "slot": slot}
+        group = {"namespace": key[0], "algorithm": key[1], "status": key[2], "slot": slot}
         if key == BLOBS:
             increment(self._db.blob_counters, {"slot": slot}, counts, session)
         else:
@@ -94,7 +110,7 @@ class Counters:
         """
         today = now().date()
         days = [f"$created.{day_key(today - timedelta(days=back))}" for back in range(7)]
-        rows = self._db.model_counters.aggregate(
+        found = self._db.model_counters.aggregate(
             [
                 {"$match": counters_of(namespaces)},
                 {
@@ -113,13 +129,13 @@ class Counters:
         return [
             GroupCount(**row["_id"], models=row["models"], size_bytes=row["bytes"],
                        created_today=row["today"], created_last_7_days=row["week"])
-            for row in rows
+            for row in rows(found, _Group)
         ]  # fmt: skip
 
     def blobs(self) -> tuple[int, int]:
         """Return the number of stored blobs and their bytes, each counted once."""
-        rows = list(self._db.blob_counters.find({"_id.slot": {"$gte": CORRECTION_SLOT}}))
-        return sum(row.get("blobs", 0) for row in rows), sum(row.get("bytes", 0) for row in rows)
+        found = list(self._db.blob_counters.find({"_id.slot": {"$gte": CORRECTION_SLOT}}))
+        return sum(row.get("blobs", 0) for row in found), sum(row.get("bytes", 0) for row in found)
 
     def ensure(self) -> None:
         """Count the content of a database that was never counted. Safe to call from several processes."""
@@ -166,9 +182,9 @@ class Counters:
             for day, created in document.get("created", {}).items():
                 if day >= oldest:
                     total[f"created.{day}"] += created
-        for document in self._db.blob_counters.find({"_id.slot": {"$gte": CORRECTION_SLOT}}, session=session):
-            counts[BLOBS]["blobs"] += document.get("blobs", 0)
-            counts[BLOBS]["bytes"] += document.get("bytes", 0)
+        for slot in self._db.blob_counters.find({"_id.slot": {"$gte": CORRECTION_SLOT}}, session=session):
+            counts[BLOBS]["blobs"] += slot.get("blobs", 0)
+            counts[BLOBS]["bytes"] += slot.get("bytes", 0)
         return counts
 
     def prune(self) -> None:
@@ -180,11 +196,11 @@ class Counters:
         self._db.model_counters.delete_many(_ALL | empty)
 
 
-def _key(model: Document) -> Key:
+def _key(model: UnlistedModel) -> Key:
     return model.get("namespace", ""), model["algorithm"], str(model["status"])
 
 
-def _counted(model: Document) -> Iterator[tuple[str, int]]:
+def _counted(model: UnlistedModel) -> Iterator[tuple[str, int]]:
     yield "models", 1
     yield "bytes", sum(file["size_bytes"] for file in model["files"])
     created: date = model["created_at"].date()

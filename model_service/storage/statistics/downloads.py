@@ -14,14 +14,15 @@ import os
 import threading
 from collections import Counter
 from datetime import date, timedelta
-from typing import Any
 
 import pymongo
 import structlog
 from pymongo import UpdateOne, WriteConcern
 from pymongo.errors import PyMongoError
 
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields, StoredId
 from model_service.storage.common.slots import (
     CORRECTION_SLOT,
     counters_of,
@@ -30,6 +31,7 @@ from model_service.storage.common.slots import (
     increment,
     since,
 )
+from model_service.storage.models.documents import Model
 from model_service.storage.statistics.recount import downloads_of_models
 
 log = structlog.get_logger(__name__)
@@ -45,7 +47,7 @@ _ALL = counters_of(None)
 
 class _Batch:
     def __init__(self) -> None:
-        self.downloads: Counter[tuple[str, Any]] = Counter()
+        self.downloads: Counter[tuple[str, StoredId]] = Counter()
         self.written = False
 
 
@@ -60,7 +62,7 @@ class Downloads:
         self._adding = threading.Lock()
         self._writing = threading.Lock()
 
-    def count(self, model: Document) -> None:
+    def count(self, model: Model) -> None:
         """Count the start of a download. An error is logged and does not fail the download."""
         with self._adding:
             batch = self._batch
@@ -79,7 +81,7 @@ class Downloads:
         except PyMongoError as exc:
             log.warning("downloads.not_counted", downloads=batch.downloads.total(), error=str(exc))
 
-    def _write(self, downloads: Counter[tuple[str, Any]]) -> None:
+    def _write(self, downloads: Counter[tuple[str, StoredId]]) -> None:
         moment = now()
         day, hour = day_key(moment.date()), hour_key(moment)
         namespaces: Counter[str] = Counter()
@@ -119,14 +121,14 @@ class Downloads:
         return [(day, sums[day_key(day)]) for day in wanted]
 
     def _sums(self, fields: dict[str, list[str]], namespaces: list[str] | None) -> dict[str, int]:
-        rows = self._db.download_counters.aggregate(
+        found = self._db.download_counters.aggregate(
             [
                 {"$match": counters_of(namespaces)},
-                {"$group": {"_id": None} | {name: _sum(paths) for name, paths in fields.items()}},
+                {"$group": {"_id": None, **{name: _sum(paths) for name, paths in fields.items()}}},
             ]
         )
-        found: Document = next(iter(rows), {})
-        return {name: found.get(name, 0) for name in fields}
+        sums = next(iter(rows(found, dict[str, int])), dict[str, int]())
+        return {name: sums.get(name, 0) for name in fields}
 
     def rebuild(self) -> None:
         """Raise the totals to the models' counts if those are higher, as after an import.
@@ -155,5 +157,5 @@ class Downloads:
         self._db.download_counters.update_many(_ALL, [{"$set": kept}])
 
 
-def _sum(paths: list[str]) -> Document:
+def _sum(paths: list[str]) -> Fields:
     return {"$sum": {"$sum": paths}}

@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeVar
 
 from pymongo.collection import Collection
+from typing_extensions import TypedDict
 
-from model_service.storage.common.db import Database, Document, Session
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database, Session
+from model_service.storage.common.documents import D, Fields, StoredId
 
 # Documents in one aggregation: few enough to finish well within the driver's timeout.
 BATCH = 100_000
@@ -16,7 +19,40 @@ Counts = dict[Key, dict[str, int]]
 # The group of all blobs. It cannot be a group of models, whose algorithm is never empty.
 BLOBS: Key = ("", "", "")
 
-_SUM_OF_MODELS: Document = {
+
+class _Row(TypedDict):
+    """A group; ``last`` is the highest id of its documents."""
+
+    last: StoredId
+
+
+class _ModelGroup(TypedDict):
+    namespace: str
+    algorithm: str
+    status: str
+    day: str
+
+
+class _Models(_Row):
+    _id: _ModelGroup
+    models: int
+    bytes: int
+
+
+class _Blobs(_Row):
+    _id: None
+    blobs: int
+    bytes: int
+
+
+class _Downloads(_Row):
+    _id: str
+    downloads: int
+
+
+R = TypeVar("R", bound=_Row)
+
+_SUM_OF_MODELS: Fields = {
     "_id": {
         "namespace": {"$ifNull": ["$namespace", ""]},
         "algorithm": "$algorithm",
@@ -26,8 +62,8 @@ _SUM_OF_MODELS: Document = {
     "models": {"$sum": 1},
     "bytes": {"$sum": {"$sum": "$files.size_bytes"}},
 }
-_SUM_OF_BLOBS: Document = {"_id": None, "blobs": {"$sum": 1}, "bytes": {"$sum": "$length"}}
-_DOWNLOADS: Document = {
+_SUM_OF_BLOBS: Fields = {"_id": None, "blobs": {"$sum": 1}, "bytes": {"$sum": "$length"}}
+_DOWNLOADS: Fields = {
     "_id": {"$ifNull": ["$namespace", ""]},
     "downloads": {"$sum": "$download_count"},
 }
@@ -36,39 +72,39 @@ _DOWNLOADS: Document = {
 def recount(database: Database, *, created_since: str, session: Session) -> Counts:
     """Return the sums over all models and blobs; creations by day since ``created_since`` (``YYYYMMDD``)."""
     counts: Counts = defaultdict(lambda: defaultdict(int))
-    for row in _sums(database.models, _SUM_OF_MODELS, session):
+    for row in _sums(database.models, _SUM_OF_MODELS, _Models, session):
         group = row["_id"]
         total = counts[group["namespace"], group["algorithm"], group["status"]]
         total["models"] += row["models"]
         total["bytes"] += row["bytes"]
         if group["day"] >= created_since:
             total[f"created.{group['day']}"] += row["models"]
-    for row in _sums(database.files, _SUM_OF_BLOBS, session):
-        counts[BLOBS]["blobs"] += row["blobs"]
-        counts[BLOBS]["bytes"] += row["bytes"]
+    for sums in _sums(database.files, _SUM_OF_BLOBS, _Blobs, session):
+        counts[BLOBS]["blobs"] += sums["blobs"]
+        counts[BLOBS]["bytes"] += sums["bytes"]
     return counts
 
 
 def downloads_of_models(database: Database, session: Session) -> dict[str, int]:
     """Return the sum of ``download_count`` in each namespace."""
     downloads: dict[str, int] = defaultdict(int)
-    for row in _sums(database.models, _DOWNLOADS, session):
+    for row in _sums(database.models, _DOWNLOADS, _Downloads, session):
         downloads[row["_id"]] += row["downloads"]
     return downloads
 
 
-def _sums(collection: Collection[Document], group: Document, session: Session) -> Iterator[Document]:
+def _sums(collection: Collection[D], group: Fields, row: type[R], session: Session) -> Iterator[R]:
     """Yield the groups of one batch of documents after the other, in the order of their ids."""
-    after: Any = {}
+    after: Fields = {}
     while True:
-        pipeline: list[Document] = [
+        pipeline: list[Fields] = [
             {"$match": after},
             {"$sort": {"_id": 1}},
             {"$limit": BATCH},
             {"$group": {**group, "last": {"$max": "$_id"}}},
         ]
-        rows = list(collection.aggregate(pipeline, session=session))
-        if not rows:
+        found = list(rows(collection.aggregate(pipeline, session=session), row))
+        if not found:
             return
-        yield from rows
-        after = {"_id": {"$gt": max(row["last"] for row in rows)}}
+        yield from found
+        after = {"_id": {"$gt": max(each["last"] for each in found)}}

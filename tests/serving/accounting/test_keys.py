@@ -11,9 +11,10 @@ import pytest
 from model_service.serving.accounting import keys as serving_keys
 from model_service.serving.accounting.keys import Keys, KeyUses
 from model_service.serving.http.rsgi import client_address
-from model_service.storage.common.db import Database, Document, now
+from model_service.storage.common.db import Database, now
 from model_service.storage.deployments.usage import UsageCounts
 from model_service.wrong_keys import WrongKeys
+from tests.factories import Document
 from tests.serving.conftest import Endpoint, World
 
 

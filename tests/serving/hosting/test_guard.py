@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from model_service.serving.hosting.guard import Guard, Violation
-from model_service.storage.common.db import Document
+from tests.factories import Document
 
 
 class Clock:

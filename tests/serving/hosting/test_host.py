@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect
 
 from exporters import package as packages
 from model_service.serving.hosting.loader import MAX_LOAD_ATTEMPTS
-from model_service.storage.common.db import Document
+from tests.factories import Document
 from tests.serving.conftest import Endpoint, World, ended
 from tests.waiting import wait_for
 

@@ -9,14 +9,13 @@ import pytest
 from pymongo import MongoClient
 
 from model_service.config import Settings
-from model_service.services.models.versions import new_document
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
 from model_service.storage.models.list_orders import Order, order_of
 from model_service.storage.models.model_search import ModelSearch, Query, Threshold, query_of
-from model_service.storage.models.models import Models
 from model_service.storage.models.search import derived_fields
 from tests import plans
-from tests.factories import model_fields
+from tests.factories import Document
+from tests.services.documents import model_document
 
 BLOCKING = {"SORT", "COLLSCAN"}
 ORDERS = ["created_at", "-created_at", "-updated_at", "-download_count", "size_bytes", "name", "-name"]
@@ -36,8 +35,8 @@ FILTERS: list[Document] = [
 @pytest.fixture
 def models(database: Database) -> ModelSearch:
     for number in range(30):
-        fields = model_fields(name=f"digits{number}", tags=["a", "b"], metrics={"f1": number, "loss": 1})
-        document = new_document(fields, "v1.0") | {"_id": Models.new_id(), "namespace": ""}
+        fields = {"name": f"digits{number}", "tags": ["a", "b"], "metrics": {"f1": number, "loss": 1}}
+        document = model_document(**fields)
         database.models.insert_one(document | derived_fields(document))
     return ModelSearch(database)
 

@@ -9,8 +9,9 @@ from bson import encode
 from pymongo import monitoring
 
 from model_service.config import Settings
-from model_service.storage.common.db import Database, Document, now
+from model_service.storage.common.db import Database, now
 from model_service.storage.deployments.deployments import Deployments
+from tests.factories import Document
 from tests.storage.conftest import World
 
 LONG_AGO = timedelta(hours=1)

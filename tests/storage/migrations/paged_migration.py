@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from model_service.config import Settings, read_settings
 from model_service.log import configure_logging
-from model_service.storage.common.db import Database, Document
+from model_service.storage.common.db import Database
 from model_service.storage.migrations import pages
 from model_service.storage.migrations.base import Migration, Upgrade
 from model_service.storage.migrations.runner import Runner
+from tests.factories import Document
 
 # As short as a killed process may hold up the next one.
 _LEASE_S = 0.5

@@ -13,12 +13,13 @@ from bson import ObjectId
 
 from model_service.config import Settings
 from model_service.storage.blobs.blobs import Blob, Blobs
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
 from model_service.storage.deployments.documents import DEFAULT_CONFIG
 from model_service.storage.migrations import COLLECTIONS, LATEST, MIGRATIONS, DataTooNew, prepare
 from model_service.storage.migrations.base import Migration
 from model_service.storage.migrations.runner import LEASE, Runner
 from tests.api.finished import wrong_references
+from tests.factories import Document
 from tests.storage.conftest import World, routing_of
 from tests.storage.migrations.paged_migration import environment, paged_migration
 

@@ -7,7 +7,6 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_service.storage.common.db import Document
 from model_service.storage.models import search
 from model_service.storage.models.search import (
     derived_fields,
@@ -16,6 +15,7 @@ from model_service.storage.models.search import (
     metric_key,
     words,
 )
+from tests.factories import Document
 
 NUMBERS = st.floats(allow_nan=False) | st.integers(-(2**63), 2**63 - 1)
 IDS = st.binary(min_size=12, max_size=12).map(ObjectId)

@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from model_service.services.models.versions import new_document
+from model_service.services.common.references import version_order
 from model_service.storage.blobs.blobs import Blob, Blobs
 from model_service.storage.common.db import Database, Session, now
 from model_service.storage.models import trash as trash_module
 from model_service.storage.models.models import Models
 from model_service.storage.models.trash import Trash
-from tests.factories import model_fields
+from tests.services.documents import model_document
 
 DAY_S = 86_400
 
@@ -30,8 +30,7 @@ def trash(database: Database, models: Models, blobs: Blobs) -> Trash:
 
 
 def insert(database: Database, models: Models, version: str, files: list[dict[str, Any]]) -> Any:
-    document = new_document(model_fields() | {"files": files}, version)
-    document["_id"] = models.new_id()
+    document = model_document(version=version, version_order=version_order(version), files=files)
     database.transaction(lambda session: models.insert(document, session))
     return document["_id"]
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model_service.storage.common.db import Database, Document, Session, now
+from model_service.storage.common.db import Database, Session, now
 from model_service.storage.statistics import counters as counters_module
 from model_service.storage.statistics import recount as recount_module
 from model_service.storage.statistics.counters import CREATED_DAYS, Counters
+from tests.factories import Document
 
 WRITERS = 16
 

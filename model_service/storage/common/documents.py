@@ -1,0 +1,175 @@
+"""Types that the documents of several collections share, and the documents of this package's collections.
+
+Each package of ``storage`` has the types of its collections in its module ``documents``, with one factory for
+each kind of document that the service creates in several steps. A type contains the fields that readers rely
+on; a document may have more. ``NotRequired`` fields are absent until an event (a worker has claimed the job),
+or because most documents have no value. A change of a required field needs a migration: see
+``storage.migrations``.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, NotRequired, TypeVar, cast
+
+from bson import ObjectId
+from pydantic import AfterValidator, InstanceOf, SkipValidation
+from typing_extensions import TypeAliasType, TypedDict
+
+StoredId = Annotated[ObjectId, InstanceOf()]
+# The id of no document.
+NOT_STORED = ObjectId(bytes(12))
+# JSON from a client, which the service stores as it is.
+JSON = TypeAliasType("JSON", "bool | int | float | str | list[JSON] | dict[str, JSON] | None")
+JSONObject = dict[str, Annotated[JSON, SkipValidation]]
+# Fields and their values, such as a query in MongoDB's language, a projection or changes.
+Fields = Mapping[str, object]
+Pipeline = Sequence[Fields]
+# A document of any collection, for code that handles all collections alike.
+AnyDocument = dict[str, object]
+
+D = TypeVar("D", bound=Fields)
+
+
+def one_of(states: type[StrEnum]) -> AfterValidator:
+    """Return the validator for a stored status."""
+    allowed = {state.value for state in states}
+
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(sorted(allowed))}")
+        return value
+
+    return AfterValidator(check)
+
+
+def changed(document: D, changes: Fields) -> D:
+    """Return a copy of the document with these changes, whose types the caller has checked."""
+    return cast(D, {**document, **changes})
+
+
+class BlobReference(TypedDict):
+    file_id: StoredId
+    size_bytes: int
+    checksum: str
+
+
+class Verdict(TypedDict):
+    """The result of a scan, in the form of ``exporters.sources.scan``; ``safe`` is None if it is unknown."""
+
+    verdict: str
+    reason: str
+    safe: bool | None
+    format: str | None
+    globals: list[str]
+    issues: list[str]
+    scanners: JSONObject
+    scanned_at: datetime
+
+
+class StoredFile(BlobReference):
+    path: str
+    content_type: NotRequired[Annotated[str, SkipValidation]]
+    scan: NotRequired[Annotated[Verdict, SkipValidation]]
+
+
+def new_file(path: str, reference: BlobReference, content_type: str) -> StoredFile:
+    """Return the entry of a file in a model version or dataset."""
+    return {
+        "path": path,
+        "file_id": reference["file_id"],
+        "size_bytes": reference["size_bytes"],
+        "checksum": reference["checksum"],
+        "content_type": content_type,
+    }
+
+
+class PrimaryFile(BlobReference):
+    path: str
+    filename: str
+    format: str
+
+
+def path_of(primary: PrimaryFile) -> str:
+    """Return the path of a primary file. Imported documents may lack it."""
+    return primary.get("path", primary["filename"])
+
+
+class Described(TypedDict):
+    """Fields that models, datasets and training jobs have in common."""
+
+    name: str
+    namespace: str
+    description: str | None
+    task_type: str | None
+    tags: list[str]
+    created_by: str | None
+    created_at: datetime
+    updated_at: datetime
+    revision: int
+
+
+class FileHolder(Described):
+    _id: StoredId
+    version: str
+    version_order: int
+    files: list[StoredFile]
+    file_metadata: PrimaryFile | None
+    size_bytes: int
+    # Only in the results of ``file_entries.find_for_file``; never stored.
+    file_count: NotRequired[int]
+    path_bytes: NotRequired[int]
+
+
+class AuditEntry(TypedDict):
+    at: datetime
+    actor: str
+    key_id: str | None
+    request_id: str | None
+    action: str
+    kind: str
+    subject_id: str
+    name: str | None
+    details: dict[str, object]
+    _id: NotRequired[StoredId]
+
+
+class IdempotencyKey(TypedDict):
+    _id: str
+    fingerprint: str
+    resource_id: object
+    created_at: datetime
+
+
+class Secret(TypedDict):
+    _id: str
+    value: bytes
+    created_at: datetime
+
+
+class StoredLease(TypedDict):
+    _id: str
+    token: str
+    expires_at: datetime
+
+
+class Migrating(TypedDict, total=False):
+    """The progress of a step; ``after`` is the last migrated id."""
+
+    version: int
+    latest: int
+    name: str
+    collection: str
+    done: int
+    total: int
+    after: object
+    at: datetime
+
+
+class SchemaVersion(TypedDict):
+    _id: str
+    schema_version: int
+    collections: dict[str, int]
+    service_version: str
+    updated_at: datetime
+    migration: Annotated[Migrating, SkipValidation] | None
