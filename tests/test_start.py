@@ -205,8 +205,8 @@ def test_mongodb_users(secured: str) -> None:
     assert said.endswith("does not accept the user and the password")
     assert refusal_of_mongodb(f"mongodb://{secured}").endswith("requires a user and a password")
     assert refusal_of_mongodb(f"mongodb://reader:secret@{secured}").endswith(
-        "the user reader may not createCollection, createIndex, insert, remove, update in the database "
-        "tensorfleet: grant it the role readWrite there."
+        "the user reader lacks permission for createCollection, createIndex, insert, remove, update in the "
+        "database tensorfleet: grant it the role readWrite there."
     )
     check_database(read_settings(mongodb_url=f"mongodb://writer:secret@{secured}"))
 

@@ -326,7 +326,7 @@ def test_a_host_can_reach_nothing_but_its_packages(forced: World, listen: Listen
     (state,) = forced.model_hosts.state()
     assert state["confined"] == {"network": "isolated", "files": "isolated", "system_calls": "isolated"}
     process = psutil.Process(state["pid"])
-    assert set(process.environ()) == {"HOME", "LANG"}
+    assert set(process.environ()) == {"HOME", "TMPDIR", "LANG"}
     assert KEY not in " ".join(process.cmdline())
     open_files = [str(each.readlink()) for each in Path(f"/proc/{process.pid}/fd").iterdir()]
     assert {name.split(":")[0] for name in open_files} <= {"/dev/null", "pipe", "socket", "/memfd"}
