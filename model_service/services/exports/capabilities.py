@@ -170,7 +170,7 @@ def _why_not(
     if not kinds:
         return "No exporter converts models of this framework to this format."
     if not reports:
-        return "No worker that reports its formats is running: an export would wait."
+        return "No worker is running that reports its formats: an export would wait."
     unknown = f"The running workers do not know {name}: they have another version of the software."
     reasons: list[str | None] = []
     for report in reports:

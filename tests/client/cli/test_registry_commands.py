@@ -45,7 +45,7 @@ def test_register_search_alias_download(service_url: str, tmp_path: Path) -> Non
     moved = run("models", "alias", "set", "vision/digits/1.0", "production", url=service_url).stdout
     assert moved.startswith("models:/vision/digits@production is vision/digits v1.0, ")
     removed = run("models", "alias", "remove", "vision/digits/1.0", "production", url=service_url)
-    assert removed.stdout == "vision/digits v1.0 is not production any more.\n"
+    assert removed.stdout == "vision/digits v1.0 no longer has the alias production.\n"
     gone = run("models", "get", "vision/digits@production", url=service_url)
     assert (gone.returncode, gone.stderr[:17]) == (1, "error: not_found:")
     unclear = run("models", "get", "digits", url=service_url)

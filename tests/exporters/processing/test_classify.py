@@ -35,7 +35,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 
 def test_labels_have_to_match_the_scores() -> None:
-    with pytest.raises(ValueError, match="scores 3 classes, but 2 are named"):
+    with pytest.raises(ValueError, match="scores 3 classes, but 2 class names are declared"):
         top_k(LOGITS, ["a", "b"])
 
 

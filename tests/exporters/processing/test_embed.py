@@ -145,7 +145,7 @@ def test_an_onnx_file_gets_its_nodes_in_front(declared: dict[str, Any], tmp_path
         ({"preprocessing": {"format": {"dtype": "float16"}}}, "makes float16"),
         ({"preprocessing": {"format": {"color_space": "GRAY"}}}, "'any', 'any'"),
         ({"postprocessing": {"nms": {}}}, "three axes"),
-        ({"classes": ["one", "two"]}, "4 classes, but 2 are named"),
+        ({"classes": ["one", "two"]}, "4 classes, but 2 class names are declared"),
     ],
     ids=str,
 )

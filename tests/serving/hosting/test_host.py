@@ -102,7 +102,7 @@ def test_a_package_that_is_stored_no_more_is_refused(world: World, package_zip: 
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("classes", [{"name": "a"}, {"name": "b"}], "3 classes, but 2 are named"),
+        ("classes", [{"name": "a"}, {"name": "b"}], "3 classes, but 2 class names are declared"),
         ("postprocessing", {"top_k": "many"}, "post-processing"),
         ("classes", [{"label": "a"}], "cannot be served"),
     ],
