@@ -115,7 +115,7 @@ def _convert(
         embed.check_source(source, request, options)
         source = embed.embed(source, request, scratch)
         source, request = embed.with_suppression(source, request, options)
-        source = samples.attach(source, request.sample_inputs)
+        source = samples.attach(source, request.sample_inputs, request.preprocessing)
         routes = registry.routes(request.format, source.family, options)
         source = registry.presented(routes[0], source, options)
         conversions.of_routes(
@@ -273,10 +273,12 @@ def _write_package(
     )
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
-    texts = source.texts.known(base.inputs[source.inputs[0].name]) if source.texts is not None else None
-    golden.write(folder / package.GOLDEN, base, document, texts)
-    if source.texts is not None:
-        package.write_json(folder / document["vectorizer"]["file"], source.texts.document())
+    known = source.texts or source.table
+    name = source.inputs[0].name
+    given = {} if known is None else known.golden(name, base.inputs[name])
+    golden.write(folder / package.GOLDEN, base, document, given)
+    if known is not None and (terms := known.document()) is not None:
+        package.write_json(folder / package.VECTORIZER, terms)
     for path in source.attachments:
         shutil.copyfile(path, folder / path.name)
     wrappers.write(folder, document, attempt.fidelity["tools"], attempt.fidelity)

@@ -7,7 +7,7 @@
     ├── golden.npz               input:NAME and output:NAME arrays; the outputs are the source model's
     ├── labels.txt               the names of the classes, if there are any, one per line
     ├── tokenizer.json …         files of the checkpoint that users of the model need
-    ├── vectorizer.json          the terms that a model of texts counts
+    ├── vectorizer.json          the terms that are counted in texts, or in a table's columns of texts
     ├── README.md
     ├── runtimes/LANGUAGE/       for every language that has a wrapper for the format
     └── manifest.json            the sha256 and size of every other file, and this layout's version
@@ -36,6 +36,7 @@ METADATA = "metadata.json"
 FIDELITY = "fidelity.json"
 _MODE = 0o644
 GOLDEN = "golden.npz"
+VECTORIZER = "vectorizer.json"
 README = "README.md"
 
 _TEXT = {".cpp", ".gradle", ".h", ".json", ".kt", ".md", ".py", ".swift", ".txt"}

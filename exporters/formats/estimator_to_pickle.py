@@ -34,6 +34,8 @@ class EstimatorToPickle(Exporter):
         known = source.texts or source.table
         original = source.program if known is None else known.original
         wide = estimators.as_source(original, "float64")
+        if known is not None:
+            (wide.texts or wide.table).learn(known)
         given = source.samples
         if given is not None:
             given = {spec.name: given[spec.name].astype(spec.dtype) for spec in wide.inputs}

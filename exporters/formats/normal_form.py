@@ -112,8 +112,9 @@ def _pipeline(pipeline: Any, *, transforms: bool) -> Any:
 
 
 def _is_sparse(steps: list[tuple[str, Any]]) -> bool:
-    kinds = [type(step).__name__ for _, step in steps if not is_passthrough(step)]
-    return kinds[:1] == ["TfidfTransformer"] and set(kinds) <= _SPARSE
+    first, *others = [step for _, step in steps if not is_passthrough(step)] or [None]
+    made = type(first).__name__ == "TfidfTransformer" or getattr(first, "sparse_output_", False)
+    return bool(made) and {type(step).__name__ for step in others} <= _SPARSE
 
 
 def _named(estimator: Any) -> list[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from .classify import top_k
 from .detect import detect
 from .image import Geometry, Picture, prepare, read
 from .table import Table
-from .vectorizer import Vectorizers
+from .vectorizer import Vectorizers, of_columns
 
 _Arrays: TypeAlias = dict[str, npt.NDArray[np.generic]]
 Predictions: TypeAlias = list[list[dict[str, Any]]]
@@ -32,7 +32,7 @@ class Pipeline:
         self.inputs = metadata["input_specs"]
         # Inputs in which NaN is a missing value.
         self.missing = frozenset(spec["name"] for spec in self.inputs if spec.get("missing"))
-        self.table = Table(metadata["table"]) if metadata.get("table") else None
+        self.table = _table(metadata["table"], folder) if metadata.get("table") else None
         self._tokenize: Any = None
         if metadata.get("vectorizer"):
             self._tokenize = Vectorizers(metadata["vectorizer"], folder)
@@ -69,8 +69,8 @@ class Pipeline:
         batch = np.concatenate([array for array, _ in prepared])
         return {self.inputs[0]["name"]: batch}, [geometry for _, geometry in prepared]
 
-    def records(self, data: Any) -> _Arrays:
-        """Return the model's input for rows with named columns, as ``Table.rows`` takes them.
+    def records(self, data: Any, limit_bytes: int | None = None) -> _Arrays:
+        """Return the model's input for rows with named columns. The arguments are those of ``Table.rows``.
 
         Raises:
             ColumnError, ValueError: as ``Table.rows``; or the package declares no table.
@@ -78,7 +78,7 @@ class Pipeline:
         if self.table is None:
             raise ValueError("The model's columns have no names: pass arrays by the names of its inputs.")
         dtype = next(spec["dtype"] for spec in self.inputs if spec["name"] == self.table.input)
-        return {self.table.input: self.table.rows(data, dtype)}
+        return {self.table.input: self.table.rows(data, dtype, limit_bytes)}
 
     def predictions(
         self,
@@ -111,3 +111,8 @@ class Pipeline:
         resize = (self.preprocessing or {}).get("resize")
         width, height = resize["size"] if resize else (1, 1)
         return Geometry(width, height, width, height, 0, 0, width, height)
+
+
+def _table(declared: Mapping[str, Any], folder: Path) -> Table:
+    file = declared.get("vectorizer")
+    return Table(declared, of_columns(folder / file) if file else None)

@@ -3,8 +3,9 @@
 ``table`` of metadata.json lists the columns in the order of the input:
 
 name        of the column; the order in a request does not matter
-dtype       ``number``; ``string``, whose index in ``categories`` is passed to the model;
-            or ``unused``: it may be left out, and is not read
+dtype       ``number``; ``string``, whose index in ``categories`` is passed to the model; ``text``, whose
+            terms are counted as the ``vectorizer.json`` of the table's ``vectorizer`` says: the model gets
+            0, and the counts after all columns; or ``unused``: it may be left out, and is not read
 categories  those of a ``string`` column, otherwise null
 missing     whether null, None, NaN or an empty cell of CSV is accepted; the model gets NaN
 unknown     whether an unlisted text is accepted; the model gets -1
@@ -15,7 +16,7 @@ Needs numpy, and nothing of this project: a package's Python wrapper contains th
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,10 +37,22 @@ class ColumnError(ValueError):
         self.what = message
 
 
-class Table:
-    """The columns of a model. ``declared``: ``table`` of metadata.json."""
+class Counter(Protocol):
+    """Counts the terms of texts, as ``vectorizer.Counter``."""
 
-    def __init__(self, declared: Mapping[str, Any]) -> None:
+    @property
+    def width(self) -> int: ...
+
+    def counts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]: ...
+
+
+class Table:
+    """The columns of a model.
+
+    ``declared``: ``table`` of metadata.json. ``counters``: by name, those of the columns of texts.
+    """
+
+    def __init__(self, declared: Mapping[str, Any], counters: Mapping[str, Counter] | None = None) -> None:
         self.input: str = declared["input"]
         self.columns: Sequence[Mapping[str, Any]] = declared["columns"]
         self._known = frozenset(column["name"] for column in self.columns)
@@ -50,13 +63,20 @@ class Table:
             for column in self.columns
             if column["dtype"] == "string"
         }
+        texts = [column["name"] for column in self.columns if column["dtype"] == "text"]
+        self._counters = {name: (counters or {})[name] for name in texts}
 
-    def rows(self, data: Any, dtype: Any = np.float32) -> npt.NDArray[Any]:
-        """Return ``dtype[rows, columns]`` of records, ``{"columns", "data"}``, a data frame, or CSV text.
+    def rows(self, data: Any, dtype: Any = np.float32, limit_bytes: int | None = None) -> npt.NDArray[Any]:
+        """Return ``dtype[rows, columns and terms]``.
+
+        Args:
+            data: records, ``{"columns", "data"}``, a data frame, or CSV text.
+            limit_bytes: of the result, if the table has columns of texts.
 
         Raises:
             ColumnError: a column is missing, unknown, or has a value that it does not accept.
-            ValueError: there are no rows, they are no table, or the CSV has too many cells.
+            ValueError: there are no rows, they are no table, the CSV has too many cells, or the result is
+                too large.
         """
         if isinstance(data, (bytes, str)):
             _check_cells(data)
@@ -66,9 +86,20 @@ class Table:
         count = len(values[self._needed[0]])
         if not count:
             raise ValueError("The table has no rows.")
-        found = np.zeros((count, len(self.columns)), dtype)
+        width = len(self.columns) + sum(counter.width for counter in self._counters.values())
+        size = count * width * np.dtype(dtype).itemsize
+        if self._counters and limit_bytes is not None and size > limit_bytes:
+            raise ValueError(
+                f"{count:,} rows are {size:,} bytes for the model, more than {limit_bytes:,}: send fewer "
+                "at a time."
+            )
+        found = np.zeros((count, width), dtype)
+        start = len(self.columns)
+        for name, counter in self._counters.items():
+            found[:, start : start + counter.width] = _counts(name, counter, values[name])
+            start += counter.width
         for place, column in enumerate(self.columns):
-            if column["dtype"] != "unused":
+            if column["dtype"] in ("number", "string"):
                 numbers = np.array(self._numbers(column, values[column["name"]]))
                 with np.errstate(over="ignore"):
                     found[:, place] = numbers
@@ -110,7 +141,10 @@ class Table:
         if any(len(row) != len(names) for row in rows):
             raise ValueError(f"The CSV has rows without exactly {len(names)} columns.")
         return {
-            name: [_cell(row[place], self._codes.get(name)) for row in rows]
+            name: [
+                row[place] if name in self._counters else _cell(row[place], self._codes.get(name))
+                for row in rows
+            ]
             for place, name in enumerate(names)
         }
 
@@ -148,6 +182,18 @@ class Table:
                     raise ColumnError(name, f"has {value!r:.100}, which is not one of the model's categories")
                 found.append(code)
         return found
+
+
+def _counts(name: str, counter: Counter, texts: Sequence[Any]) -> npt.NDArray[np.float32]:
+    for text in texts:
+        if _is_missing(text):
+            raise ColumnError(name, "has a missing value, which the model does not accept")
+        if not isinstance(text, str):
+            raise ColumnError(name, f"must have texts, not {text!r:.100}")
+    try:
+        return counter.counts(texts)
+    except ValueError as exc:
+        raise ColumnError(name, f"cannot be counted: {str(exc).rstrip('.')}") from None
 
 
 def _check_cells(text: bytes | str) -> None:

@@ -1,7 +1,8 @@
-"""Convert texts to counts of terms, the input of a model of texts.
+"""Convert texts to counts of terms, for a model of texts or for the columns of texts of a table.
 
 ``vectorizer.json`` of a package lists ``parts``, whose counts are concatenated in the model's input:
 
+column         of a table: the name of the column of texts; absent in a model of texts alone
 analyzer       ``word``: terms are words; ``char``, ``char_wb``: strings of characters, in ``char_wb`` within
                words, each with a space on both sides
 ngram_range    [shortest, longest]: how many words or characters are one term
@@ -126,17 +127,42 @@ def _pieces(text: str, shortest: int, longest: int) -> Iterator[str]:
             yield text[start : start + length]
 
 
+class Counter:
+    """Counts the terms of several parts of vectorizer.json, whose counts are concatenated."""
+
+    def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        self._parts = [Vectorizer(part) for part in parts]
+        self.width = sum(len(part.terms) for part in self._parts)
+
+    def counts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return float32[texts, width]. Raises ValueError as ``Vectorizer.counts``."""
+        return np.hstack([part.counts(texts) for part in self._parts])
+
+
 class Vectorizers:
-    """Counts the terms of all ``parts`` of vectorizer.json. ``declared``: ``vectorizer`` of metadata.json."""
+    """Counts the terms of a model's texts. ``declared``: ``vectorizer`` of metadata.json."""
 
     def __init__(self, declared: Mapping[str, Any], folder: Path) -> None:
-        document = json.loads((folder / declared["file"]).read_text(encoding="utf-8"))
         self._input: str = declared["input"]
-        self._parts = [Vectorizer(part) for part in document["parts"]]
+        self._counter = Counter(_parts(folder / declared["file"]))
 
     def __call__(self, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         """Return float32[texts, terms of all parts] for the model's input.
 
-        Raises ValueError as ``counts``.
+        Raises ValueError as ``Vectorizer.counts``.
         """
-        return {self._input: np.hstack([part.counts(texts) for part in self._parts])}
+        return {self._input: self._counter.counts(texts)}
+
+
+def of_columns(path: Path) -> dict[str, Counter]:
+    """Return the counter of each column of texts of a table."""
+    parts = _parts(path)
+    return {
+        name: Counter([part for part in parts if part["column"] == name])
+        for name in dict.fromkeys(part["column"] for part in parts)
+    }
+
+
+def _parts(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    return found

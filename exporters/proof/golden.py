@@ -2,7 +2,8 @@
 
 ``golden.npz`` holds ``input:NAME`` and ``output:NAME`` arrays of one small batch. If image preprocessing is
 declared, it also holds ``image:NAME``, uint8[H, W, 3], and ``processed:NAME``, the preprocessed image. For a
-model that takes texts it holds ``text:NAME``: the texts whose counts are in the input.
+model that takes texts it holds ``text:NAME``: the texts whose counts are in the input. For a table with
+columns of texts it holds ``column:NUMBER``, the values of the column with this number in metadata.json.
 """
 
 import json
@@ -63,12 +64,15 @@ def _taken(arrays: Arrays, rows: npt.NDArray[Any]) -> Arrays:
 
 
 def write(
-    path: Path, case: Case, metadata: Mapping[str, Any] | None = None, texts: Sequence[str] | None = None
+    path: Path,
+    case: Case,
+    metadata: Mapping[str, Any] | None = None,
+    given: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> None:
     """Write the golden file. Equal cases give equal bytes: numpy dates archive members 1980, uncompressed.
 
-    ``metadata`` is that of the package; if it declares preprocessing, an image for it is added. ``texts`` are
-    the texts of the input's rows.
+    ``metadata`` is that of the package; if it declares preprocessing, an image for it is added. ``given``:
+    the texts or columns that the input was made of, as they are in the file.
     """
     arrays = {f"input:{name}": array for name, array in case.inputs.items()}
     arrays |= {f"output:{name}": array for name, array in case.expected.items()}
@@ -78,8 +82,7 @@ def write(
         image = _image(preprocessing, case.inputs[name])
         arrays[f"image:{name}"] = image
         arrays[f"processed:{name}"], _ = prepare(image, preprocessing)
-    if texts:
-        arrays[f"text:{next(iter(case.inputs))}"] = np.array(texts, np.str_)
+    arrays |= given or {}
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 

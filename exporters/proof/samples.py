@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -10,10 +11,16 @@ import numpy.typing as npt
 
 from ..base import Arrays, Source, TensorSpec
 from ..errors import InvalidSource
+from ..processing.text import Tokenizer
+
+TEXT = "text"  # the name of an array of texts, for a model that takes texts
 
 
-def attach(source: Source, path: Path | None) -> Source:
-    """Return the source with the arrays of an ``.npz``, named like its inputs; unchanged if ``path`` is None.
+def attach(source: Source, path: Path | None, preprocessing: Mapping[str, Any] | None = None) -> Source:
+    """Return the source with the arrays of an ``.npz``; unchanged if ``path`` is None.
+
+    The arrays are named like its inputs. A model of texts takes ``text`` instead, which the declared
+    ``preprocessing`` may tokenize; and a table takes an array for each of its columns.
 
     Raises:
         InvalidSource: the file cannot be read, or the model does not take its arrays.
@@ -25,19 +32,62 @@ def attach(source: Source, path: Path | None) -> Source:
             arrays: Arrays = {name.removeprefix("input:"): archive[name] for name in archive.files}
     except (OSError, ValueError, BadZipFile, EOFError) as exc:
         raise InvalidSource(
-            "The sample inputs are not readable. Save them with numpy.savez(path, **inputs)."
+            "The sample inputs are not readable. Save them with numpy.savez(path, **inputs), and texts as an "
+            "array of texts, not of objects: array.astype(str)."
         ) from exc
     names = [spec.name for spec in source.inputs]
+    if not all(spec.name in arrays and has_shape(arrays[spec.name], spec) for spec in source.inputs):
+        arrays = _encoded(source, arrays, preprocessing or {})
     for spec in source.inputs:
         array = arrays.get(spec.name)
         if array is None or str(array.dtype) != spec.dtype or not has_shape(array, spec):
             raise InvalidSource(
                 f"The sample inputs must contain {spec.name!r} as {spec.dtype} of shape "
-                f"{list(spec.shape)}; the model's inputs are {', '.join(names)}."
+                f"{list(spec.shape)}; the model's inputs are {', '.join(names)}.{_instead(source)}"
             )
         if not array.size and 0 not in spec.shape:
             raise InvalidSource(f"The sample inputs have no row for {spec.name!r}. Store at least one row.")
     return replace(source, samples={name: arrays[name] for name in names})
+
+
+def _encoded(source: Source, arrays: Arrays, preprocessing: Mapping[str, Any]) -> Arrays:
+    """Return the inputs for texts or columns of a table; ``arrays`` unchanged if they are neither."""
+    name, dtype = source.inputs[0].name, source.inputs[0].dtype
+    try:
+        if source.table is not None:
+            return {name: source.table.encoded(source, arrays)} if source.table.has(arrays) else arrays
+        if arrays.keys() != {TEXT}:
+            return arrays
+        if source.texts is not None:
+            return {name: source.texts.encoded(_listed(arrays[TEXT])).astype(dtype)}
+        if "tokenizer" in preprocessing:
+            tokenize = Tokenizer(preprocessing["tokenizer"], source.attachments[0].parent)
+            tokens = tokenize(_listed(arrays[TEXT]))
+            return {spec.name: tokens[spec.name].astype(spec.dtype) for spec in source.inputs}
+    except ValueError as exc:
+        raise InvalidSource(f"The model does not accept the sample inputs: {exc}") from exc
+    return arrays
+
+
+def _listed(texts: npt.NDArray[Any]) -> list[str]:
+    if texts.dtype.kind != "U" or texts.ndim != 1 or not texts.size:
+        raise ValueError(f"{TEXT!r} must be an array of texts with the shape [texts].")
+    return [str(text) for text in texts.tolist()]
+
+
+def _instead(source: Source) -> str:
+    """Return what a model of texts or of a table takes instead of its input."""
+    if source.texts is not None:
+        return f" Or store its texts, as one array of texts named {TEXT!r}."
+    return "" if source.table is None else " Or store an array for each column of its table, by name."
+
+
+def texts_of(arrays: Arrays) -> list[str]:
+    """Return the texts of the array TEXT. Raises ValueError if it holds something else."""
+    array = arrays[TEXT]
+    if array.dtype.kind != "U" or array.ndim != 1 or not array.size:
+        raise ValueError(f"{TEXT!r} must be an array of texts with the shape [texts].")
+    return [str(text) for text in array.tolist()]
 
 
 def has_shape(array: npt.NDArray[np.generic], spec: TensorSpec) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .fitted import is_passthrough
+
 Numbers = npt.NDArray[np.float64]
 _MOST_BOUNDS = 64  # of one column
 _NONE = np.empty(0)
@@ -53,6 +55,8 @@ def members(estimator: Any) -> list[tuple[Any, Any]]:
     for name in ("best_estimator_", "regressor_"):
         if name in state:
             return [(state[name], None)]
+    if type(estimator).__name__ == "FrozenEstimator":
+        return [(state["estimator"], None)]
     if "estimator_" in state:
         support = state.get("support_")
         return [(state["estimator_"], support if isinstance(support, np.ndarray) else None)]
@@ -74,6 +78,24 @@ def members(estimator: Any) -> list[tuple[Any, Any]]:
             for one, chosen in zip(flat, columns, strict=False)
         ]
     return []
+
+
+def table_readers(part: Any) -> Iterator[Any]:
+    """Yield each part that reads the whole table: a pipeline, its first step, the members of a vote ..."""
+    if part is None or isinstance(part, str):
+        return
+    yield part
+    if getattr(part, "steps", None):
+        yield from table_readers(next((step for _, step in part.steps if not is_passthrough(step)), None))
+    elif not selects(part):
+        for member, columns in members(part):
+            if columns is None:
+                yield from table_readers(member)
+
+
+def selects(part: Any) -> bool:
+    """Return whether a part is a fitted column transformer."""
+    return hasattr(part, "transformers_")
 
 
 def keeps_values(step: Any) -> bool:

@@ -1,10 +1,10 @@
 """A fitted scikit-learn, XGBoost or LightGBM estimator, from a library's own file or from a pickle.
 
-It takes one ``input``, float32[batch, n_features]: the dtype of the runtimes of exported estimators, and the
-one in which tree ensembles compare. For an estimator of texts, the input holds the counts of its terms
-(``texts``). The source gets the same numbers in float64, the dtype in which estimators are fitted and
-compute; its ``answers`` are float32. With the option ``float64``, the input is float64, and so are the
-outputs that a runtime computes in float64.
+It takes one ``input``, float32[batch, columns]: the dtype of the runtimes of exported estimators, and the one
+in which tree ensembles compare. For an estimator of texts, the columns are the counts of its terms
+(``texts``); those of a table's columns of texts follow the table's columns (``tables``). The source gets the
+same numbers in float64, the dtype in which estimators are fitted and compute; its ``answers`` are float32.
+With the option ``float64``, the input is float64, and so are the outputs that a runtime computes in float64.
 """
 
 import warnings
@@ -23,6 +23,8 @@ from ..request import Trust
 from . import answers, boosters, columns, native_state, pickle_gate, probes, skops_gate, tables, texts
 from .compressed import open_bounded
 from .fitted import parts
+from .term_counts import most_rows
+from .text_columns import TextColumns
 from .trees import fitted_trees
 from .typical import known_bounds, typical_rows
 
@@ -153,21 +155,24 @@ def _framework(estimator: Any) -> str:
 
 def _as_source(estimator: Any, dtype: str, answered: str) -> Source:
     framework = _framework(estimator)
-    words = texts.of(estimator)
-    width = _width(estimator) if words is None else words.width
+    table = tables.of(estimator)
+    words = texts.of(estimator) if table is None else None
+    width = _width(estimator, words, table)
     if not isinstance(width, (int, np.integer)) or width < 1:
         raise InvalidSource(
             f"The file contains a {type(estimator).__name__}, which is not a fitted estimator. Call "
             "fit() and save the estimator or the whole pipeline."
         )
-    table = tables.of(estimator) if words is None else None
     answer = answers.of(estimator)
-    if table is not None and table.has_texts:
-        answer, estimator = _of_texts(answer, table), table.program
+    if (known := words or table) is not None:
+        answer, estimator = known.answered(answer, answers.of(known.program)), known.program
+    draw: Callable[[int, int], npt.NDArray[Any]]
     if words is not None:
-        answer, estimator = words.answered(answer, answers.of(words.program)), words.program
-    draw = _drawing(estimator, int(width), answer) if words is None else words.draw
-    rows = draw(_PROBES, 0) if words is None else words.typical()
+        draw, rows = words.terms.draw, words.typical()
+    else:
+        beside = None if table is None else table.words
+        draw = _drawing(estimator, int(width), answer, beside)
+        rows = draw(_typical_count(beside), 0)
     working = _working_dtype(answer, rows)
     given = dtype if working == "float64" else "float32"
     typical = rows.astype(given)
@@ -178,6 +183,13 @@ def _as_source(estimator: Any, dtype: str, answered: str) -> Source:
             warnings.simplefilter("ignore")
             found = answer(arrays[INPUT].astype(working))
             return {name: one if name == "label" else one.astype(answered) for name, one in found.items()}
+
+    def classes() -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        if words is not None:
+            return words.probes(coverage)
+        if table is not None:
+            return table.probes(typical, coverage)
+        return probes.classes(estimator, typical, coverage)
 
     return Source(
         kind=framework if framework in FRAMEWORKS else "sklearn",
@@ -192,12 +204,7 @@ def _as_source(estimator: Any, dtype: str, answered: str) -> Source:
         classes=answers.class_names(estimator),
         labels=answers.label_outputs(estimator, lambda: reference({INPUT: typical})),
         draw=lambda shapes, seed: {INPUT: draw(shapes[INPUT][0], seed + 1).astype(given)},
-        probes=lambda: (
-            (name, {INPUT: rows.astype(given, copy=False) if table is None else table.projected(rows)})
-            for name, rows in (
-                probes.classes(estimator, typical, coverage) if words is None else words.probes(coverage)
-            )
-        ),
+        probes=lambda: ((name, {INPUT: rows.astype(given, copy=False)}) for name, rows in classes()),
         coverage=coverage,
         units=frozenset({"variable"}) if _has_units(estimator) else frozenset(),
         table=table,
@@ -227,48 +234,56 @@ def _pools(framework: str) -> Any:
     return ThreadpoolController()
 
 
-def _of_texts(
-    answer: Callable[[npt.NDArray[Any]], Arrays], table: tables.Table
-) -> Callable[[npt.NDArray[Any]], Arrays]:
-    return lambda rows: answer(table.decoded(rows))
-
-
 def _has_units(estimator: Any) -> bool:
     """Return whether each output column has its own unit: true for transformers, except for distances."""
     return not hasattr(estimator, "predict") and not hasattr(estimator, "kneighbors_graph")
 
 
 def _drawing(
-    estimator: Any, width: int, answer: Callable[[npt.NDArray[Any]], Arrays]
+    estimator: Any, width: int, answer: Callable[[npt.NDArray[Any]], Arrays], words: TextColumns | None
 ) -> Callable[[int, int], npt.NDArray[Any]]:
     """Return (count, seed) → float64 rows with known values; above zero if other values are rejected."""
     known, bounds = columns.known(estimator, width), known_bounds(estimator, width)
 
     def draw(count: int, seed: int) -> npt.NDArray[Any]:
-        return columns.with_codes(typical_rows(bounds, count, seed), known, seed)
+        rows = columns.with_codes(typical_rows(bounds, count, seed), known, seed)
+        return rows if words is None else words.drawn(rows, seed)
 
+    def above_zero(count: int, seed: int) -> npt.NDArray[Any]:
+        rows = _above_zero(columns.with_codes(typical_rows(bounds, count, seed), known, seed))
+        return rows if words is None else words.drawn(rows, seed)
+
+    count = _typical_count(words)
     try:
-        answer(draw(_PROBES, 0))
+        answer(draw(count, 0))
     except ValueError:
         try:
-            answer(_above_zero(draw(_PROBES, 0)))
+            answer(above_zero(count, 0))
         except Exception:  # the base case reports the error
             return draw
-        return lambda count, seed: _above_zero(draw(count, seed))
+        return above_zero
     except Exception:  # likewise
         return draw
     return draw
+
+
+def _typical_count(words: TextColumns | None) -> int:
+    return _PROBES if words is None else min(_PROBES, most_rows(words.width))
 
 
 def _above_zero(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(np.abs(rows) + 0.1, rows.dtype)
 
 
-def _width(estimator: Any) -> Any:
-    """Return the number of columns.
+def _width(estimator: Any, words: texts.Texts | None, table: tables.Table | None) -> Any:
+    """Return the number of columns, or something else if the estimator is not fitted.
 
     A pipeline reads it from its first step only, which may be "passthrough".
     """
+    if words is not None:
+        return words.terms.width
+    if table is not None and table.words is not None:
+        return table.words.width
     while hasattr(estimator, "steps"):
         estimator = next((step for _, step in estimator.steps if not isinstance(step, str) and step), None)
     return (

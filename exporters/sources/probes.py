@@ -25,13 +25,18 @@ _FACTORS = (4, 16)  # for a network or a linear model, whose columns have no kno
 
 
 def classes(
-    estimator: Any, typical: Rows, coverage: dict[str, int] | None = None, seed: int = 0
+    estimator: Any,
+    typical: Rows,
+    coverage: dict[str, int] | None = None,
+    seed: int = 0,
+    width: int | None = None,
 ) -> Iterator[tuple[str, Rows]]:
     """Yield the name of each class of rows, and its rows in ``typical``'s width and dtype.
 
     ``typical`` has rows of the range that the estimator was fitted on, and comes first. Rows that the
     estimator rejects are dropped later. ``coverage`` receives the number of splits of trees, and the number
-    of splits that their own rows reach.
+    of splits that their own rows reach. ``width``: the number of columns that the estimator takes, if
+    ``typical`` has only the first of them.
     """
     random = np.random.default_rng(seed)
     yield "typical", typical
@@ -50,7 +55,7 @@ def classes(
     )
     yield "spread", np.concatenate([typical[:_MASKED_ROWS] * factor for factor in _FACTORS])
     yield "ties", np.concatenate([_ties(typical), *points.rows(estimator, typical, random)])
-    columns = known(estimator, typical.shape[1])
+    columns = known(estimator, width or typical.shape[1])[: typical.shape[1]]
     yield from _of_columns("bounds", typical, map(_bounds, columns), random)
     yield from _of_columns("categories", typical, (column.codes for column in columns), random, categories)
     yield from _of_columns("unknown categories", typical, map(_unknown, columns), random)

@@ -127,6 +127,8 @@ def _of_group(
     except ValueError:  # the step does not accept values of this range
         return
     columns = np.arange(start.shape[1]) if group.columns is None else np.asarray(group.columns)
+    if columns.max(initial=-1) >= start.shape[1]:  # counts of terms, which ``typical`` does not have
+        return
     trees = [tree for tree in group.trees if tree.feature.max(initial=-1) < len(columns)]
     chosen = _chosen(trees, random, max(1, int(share * _MOST_SPLITS)))
     numeric = [one for one in chosen if one.node not in one.tree.categories]

@@ -3,11 +3,12 @@
 A string becomes the index of its category in the column's list in metadata.json, -1 if it is unknown and NaN
 if it is missing. The converted program is a copy of the estimator whose encoders and imputers know these
 indices instead of the strings. It is compared with the original estimator, which gets the strings.
+``text_columns`` has the columns whose terms a vectorizer counts.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,22 @@ import numpy.typing as npt
 
 from ..base import Arrays, Source
 from ..errors import InvalidSource, as_limit
+from ..package import VECTORIZER
 from ..processing.table import UNKNOWN
-from .columns import keeps_values, members
+from ..processing.table import Table as RowEncoder
+from . import probes, string_columns, text_columns
+from .columns import members, selects, table_readers
 from .objects import walk
-
-Places = npt.NDArray[np.int64]
-_ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
+from .term_counts import MOST_SAMPLES
+from .text_columns import TextColumns
 
 
 @dataclass(frozen=True)
 class Table:
     """The columns of a table. ``program`` is the estimator that takes indices.
 
-    ``texts``: the categories of each column, None for numbers.
+    ``texts``: the categories of each column, None for numbers. ``words``: the columns of texts; their counts
+    follow the columns in a row.
     """
 
     names: tuple[str, ...]
@@ -36,30 +40,45 @@ class Table:
     used: frozenset[int]
     original: Any
     program: Any
+    words: TextColumns | None = None
 
-    def decoded(self, rows: npt.NDArray[Any]) -> Any:
-        """Return the input of the original: the rows themselves, or a data frame if there are strings.
+    def answered(
+        self, by_frame: Callable[[Any], Arrays], by_rows: Callable[[Any], Arrays]
+    ) -> Callable[[Any], Arrays]:
+        """Return a function from rows to outputs.
 
-        An array of objects would pass numbers on as objects, which compiled code behind a column transformer
-        rejects. A column of objects keeps None and NaN unchanged.
+        It calls the original estimator, and the program for rows with counts of no known text.
         """
-        if not self.has_texts:
-            return rows
-        import polars
 
-        columns = {}
+        def answer(rows: npt.NDArray[Any]) -> Arrays:
+            values = self.values(rows)
+            return by_rows(rows) if values is None else by_frame(_frame(values))
+
+        return answer if self.has_strings else by_frame
+
+    def values(self, rows: npt.NDArray[Any]) -> dict[str, Any] | None:
+        """Return the values of the columns by name; None if the counts of a row are those of no known text.
+
+        Raises:
+            ValueError: a number that is no category of its column.
+        """
+        words = {} if self.words is None else self.words.known(rows)
+        if words is None:
+            return None
+        values: dict[str, Any] = {}
         for place, (name, texts) in enumerate(zip(self.names, self.texts, strict=True)):
-            column = rows[:, place]
-            if texts is None:
-                columns[name] = polars.Series(name, column)
+            if place in words:
+                values[name] = words[place]
+            elif texts is None:
+                values[name] = rows[:, place]
             else:
-                found = [self._text(place, texts, code) for code in column.tolist()]
-                columns[name] = polars.Series(name, found, dtype=polars.Object)
-        return polars.DataFrame(columns)
+                values[name] = [self._text(place, texts, code) for code in rows[:, place].tolist()]
+        return values
 
     @property
-    def has_texts(self) -> bool:
-        return any(texts is not None for texts in self.texts)
+    def has_strings(self) -> bool:
+        """Return whether the original takes a data frame."""
+        return self.words is not None or any(texts is not None for texts in self.texts)
 
     def _text(self, place: int, texts: tuple[str, ...], code: float) -> Any:
         if code != code:
@@ -79,14 +98,74 @@ class Table:
             "columns": [
                 {
                     "name": name,
-                    "dtype": ("number" if texts is None else "string") if place in self.used else "unused",
+                    "dtype": self._dtype(place),
                     "categories": None if texts is None else list(texts),
-                    "missing": takes(source.reference, typical, np.nan, place),
+                    "missing": self._dtype(place) != "text"
+                    and takes(source.reference, typical, np.nan, place),
                     "unknown": texts is not None and takes(source.reference, typical, UNKNOWN, place),
                 }
                 for place, (name, texts) in enumerate(zip(self.names, self.texts, strict=True))
             ],
+            "vectorizer": None if self.words is None else VECTORIZER,
         }
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the content of vectorizer.json; None if there are no texts."""
+        return None if self.words is None else self.words.document(self.names)
+
+    def learn(self, other: "Table") -> None:
+        """Take over the known texts of the same table."""
+        if self.words is not None and other.words is not None:
+            self.words.learn(other.words)
+
+    def golden(self, name: str, rows: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Return the values of the columns, by number, that make these rows of the input ``name``.
+
+        Empty if there are no texts, or a string is missing.
+        """
+        values = self.values(rows) if self.words is not None else None
+        if values is None:
+            return {}
+        arrays = {f"column:{place}": np.array(values[self.names[place]]) for place in sorted(self.used)}
+        return arrays if all(array.dtype.kind in "fU" for array in arrays.values()) else {}
+
+    def _dtype(self, place: int) -> str:
+        if place not in self.used:
+            return "unused"
+        if self.words is not None and place in self.words.counts:
+            return "text"
+        return "number" if self.texts[place] is None else "string"
+
+    def probes(
+        self, typical: npt.NDArray[Any], coverage: dict[str, int]
+    ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """Yield the rows of ``probes.classes``, with typical texts, and then the probes of the texts."""
+        words = self.words
+        narrow = typical[:, : len(self.names)]
+        for kind, rows in probes.classes(self.program, narrow, coverage, width=typical.shape[1]):
+            rows = self.projected(rows)
+            yield kind, rows if words is None else words.beside(rows, typical)
+        if words is not None:
+            yield from words.probes(typical, coverage)
+
+    def has(self, arrays: Arrays) -> bool:
+        """Return whether the arrays are named like columns."""
+        return not set(self.names).isdisjoint(arrays)
+
+    def encoded(self, source: Source, arrays: Arrays) -> npt.NDArray[Any]:
+        """Return the rows of sample columns.
+
+        Raises:
+            ValueError: a column is missing, unknown or has a value that it does not accept; or too many rows.
+        """
+        columns = [array.tolist() for array in arrays.values()]
+        if any(array.ndim != 1 for array in arrays.values()) or len(set(map(len, columns))) != 1:
+            raise ValueError("The columns of the sample inputs have one value for each row.")
+        counters = {} if self.words is None else self.words.counters(self.names)
+        encoder = RowEncoder(self.describe(source), counters)
+        dtype = np.dtype(source.inputs[0].dtype)
+        data = [list(row) for row in zip(*columns, strict=True)]
+        return encoder.rows({"columns": list(arrays), "data": data}, dtype, MOST_SAMPLES * dtype.itemsize)
 
     def projected(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the rows with the index of a category, UNKNOWN or NaN in each column of strings."""
@@ -127,26 +206,45 @@ def of(estimator: Any) -> Table | None:
     if list(names) == [f"Column_{place}" for place in range(len(names))]:  # LightGBM's names for an array
         return None
     _select_by_place(estimator)
-    width = len(names)
-    readers = list(_readers(estimator, np.arange(width)))
-    lists: list[list[list[Any]]] = [[] for _ in range(width)]
-    missing: list[Any] = [None] * width
-    for part, columns in readers:
-        for place, values in zip(columns.tolist(), _values(part), strict=True):
-            if _are_texts(values):
-                lists[place].append([value for value in values.tolist() if not _is_missing(value)])
-                missing[place] = _marker(part, values, missing[place])
-    texts = [_in_order(names[place], found) if found else None for place, found in enumerate(lists)]
-    program = estimator
-    _refuse_others(estimator, readers)
-    if any(one is not None for one in texts):
-        program = copy.deepcopy(estimator)
-        for part, columns in _readers(program, np.arange(width)):
-            _write_places(part, [texts[place] for place in columns.tolist()])
-        for part in walk(program):  # it now takes indices, not columns with these names
-            getattr(part, "__dict__", {}).pop("feature_names_in_", None)
-    return Table(
-        tuple(map(str, names)), tuple(texts), tuple(missing), _used(estimator, width), estimator, program
+    texts, missing = string_columns.of(estimator, names)
+    words = text_columns.of(estimator, names)
+    for place in () if words is None else words.counts:
+        if texts[place] is not None:
+            raise InvalidSource(
+                f"The column {names[place]!r} is read by a vectorizer, as a text, and by an encoder, as a "
+                "category. Give the encoder a copy of the column with another name, fit and save again."
+            )
+    used = _used(estimator, len(names))
+    table = Table(tuple(map(str, names)), texts, missing, used, estimator, estimator, words)
+    return replace(table, program=_program(table)) if table.has_strings else table
+
+
+def _program(table: Table) -> Any:
+    """Return a copy of the estimator that takes indices and counts, not columns with names."""
+    words = table.words
+    program = copy.deepcopy(table.original, {} if words is None else words.replacements())
+    if words is not None:
+        words.select_counts(program)
+    counted = 0 if words is None else words.width - words.first
+    string_columns.replace(program, [*table.texts, *[None] * counted])
+    for part in walk(program):
+        getattr(part, "__dict__", {}).pop("feature_names_in_", None)
+    return program
+
+
+def _frame(values: Mapping[str, Any]) -> Any:
+    """Return a data frame.
+
+    An array of objects would pass numbers on as objects, which compiled code behind a column transformer
+    rejects. A column of objects keeps None and NaN unchanged.
+    """
+    import polars
+
+    return polars.DataFrame(
+        {
+            name: polars.Series(name, column, dtype=polars.Object if isinstance(column, list) else None)
+            for name, column in values.items()
+        }
     )
 
 
@@ -157,130 +255,29 @@ def _select_by_place(estimator: Any) -> None:
         if places is None or not hasattr(part, "transformers_"):
             continue
         part.transformers_ = [
-            (name, one, places[name][0] if isinstance(columns, str) else list(map(int, places[name])))
+            (name, one, places[name][0] if np.isscalar(columns) else list(map(int, places[name])))
             if name in places
             else (name, one, columns)
             for name, one, columns in part.transformers_
         ]
 
 
-def _readers(part: Any, columns: Places) -> Iterator[tuple[Any, Places]]:
-    """Yield the encoders and imputers that read input columns unchanged, with the columns' indices."""
-    if part is None or isinstance(part, str):
-        return
-    steps = getattr(part, "steps", None)
-    if steps:
-        for _, step in steps:
-            yield from _readers(step, columns)
-            if not keeps_values(step):
-                return
-        return
-    if type(part).__name__ in _ENCODERS or hasattr(part, "statistics_"):
-        if len(_values(part)) == len(columns):
-            yield part, columns
-        return
-    for member, chosen in members(part):
-        yield from _readers(member, columns if chosen is None else columns[chosen])
-
-
-def _values(part: Any) -> list[npt.NDArray[Any]]:
-    """Return, per column, the part's categories, or its replacement of a missing value."""
-    if hasattr(part, "categories_"):
-        return [np.asarray(values) for values in part.categories_]
-    return [np.asarray([value], object) for value in np.asarray(part.statistics_).tolist()]
-
-
-def _are_texts(values: npt.NDArray[Any]) -> bool:
-    return any(isinstance(value, str) for value in values.tolist())
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def _in_order(name: str, lists: list[list[Any]]) -> tuple[str, ...]:
-    """Return all texts of a column in an order that keeps the order of each part's categories."""
-    if not all(isinstance(text, str) for texts in lists for text in texts):
-        raise InvalidSource(
-            f"The column {name!r} mixes texts and other values in its categories. Convert all of "
-            "them to texts, fit and save again."
-        )
-    union = sorted({text for texts in lists for text in texts})
-    if not all(texts == sorted(texts) for texts in lists):
-        longest = max(lists, key=len)
-        union = [*longest, *(text for text in union if text not in longest)]
-    if any([text for text in union if text in texts] != texts for texts in lists):
-        raise InvalidSource(
-            f"Two encoders of the column {name!r} list its categories in different orders. Give "
-            "both the same order, fit and save again."
-        )
-    return tuple(union)
-
-
-def _marker(part: Any, values: npt.NDArray[Any], have: Any) -> Any:
-    """Return the estimator's representation of a missing text; ``have`` if it has none of its own."""
-    for value in (*values.tolist(), getattr(part, "missing_values", None)):
-        if isinstance(value, float) and value != value:
-            return value
-    return have
-
-
-def _write_places(part: Any, texts: list[tuple[str, ...] | None]) -> None:
-    if all(one is None for one in texts):
-        return
-    if hasattr(part, "categories_"):
-        part.categories_ = [
-            _numbers(values)
-            if one is None
-            else np.array([_place(value, one) for value in values.tolist()], np.float64)
-            for one, values in zip(texts, _values(part), strict=True)
-        ]
-        return
-    statistics = [
-        value if one is None else _place(value, one)
-        for one, value in zip(texts, np.asarray(part.statistics_).tolist(), strict=True)
-    ]
-    part.statistics_ = np.array(statistics, np.float64)
-    part.missing_values = np.nan
-    part._fit_dtype = part._fill_dtype = np.dtype(np.float64)
-    if isinstance(part.fill_value, str):
-        part.fill_value = statistics[0]
-
-
-def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return categories as numbers if possible: beside a column of texts, they are stored as objects."""
-    try:
-        return np.array([np.nan if _is_missing(value) else value for value in values.tolist()], np.float64)
-    except (TypeError, ValueError):
-        return values
-
-
-def _place(value: Any, texts: tuple[str, ...]) -> float:
-    return np.nan if _is_missing(value) else float(texts.index(value))
-
-
-def _refuse_others(estimator: Any, readers: list[tuple[Any, Places]]) -> None:
-    """Raises InvalidSource for a part that has strings but does not read the input columns unchanged."""
-    seen = {id(part) for part, _ in readers}
-    for part in walk(estimator):
-        if id(part) in seen or not (hasattr(part, "categories_") or hasattr(part, "statistics_")):
-            continue
-        if isinstance(getattr(part, "categories_", []), list) and any(map(_are_texts, _values(part))):
-            raise InvalidSource(
-                f"A {type(part).__name__} encodes strings that another step of the pipeline "
-                "produces. Encode the columns of strings first, in a ColumnTransformer."
-            )
-
-
 def _used(estimator: Any, width: int) -> frozenset[int]:
-    """Return the columns that a leading column transformer does not drop."""
-    first = estimator
-    while getattr(first, "steps", None):
-        first = first.steps[0][1]
-    if not hasattr(first, "_transformer_to_input_indices"):
-        return frozenset(range(width))
+    """Return the columns that something else than a column transformer reads, or that none of them drops."""
     used: set[int] = set()
-    for name, one, _ in first.transformers_:
-        if not (isinstance(one, str) and one == "drop"):
-            used.update(map(int, first._transformer_to_input_indices.get(name, ())))
+    for part in table_readers(estimator):
+        if selects(part):
+            for name, one, _ in part.transformers_:
+                if not (isinstance(one, str) and one == "drop"):
+                    used.update(map(int, part._transformer_to_input_indices.get(name, ())))
+        elif not getattr(part, "steps", None) and not _hands_on(part):
+            return frozenset(range(width))
     return frozenset(used)
+
+
+def _hands_on(part: Any) -> bool:
+    """Return whether only the members of a vote, a search ... read the table."""
+    inside = members(part)
+    return (
+        bool(inside) and all(columns is None for _, columns in inside) and not getattr(part, "passthrough", 0)
+    )

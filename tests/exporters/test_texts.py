@@ -11,12 +11,10 @@ from typing import Any
 import joblib
 import lightgbm
 import numpy as np
-import polars
 import pytest
 import skops.io
 import xgboost
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, VotingClassifier
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
@@ -39,8 +37,9 @@ from exporters.convert import run
 from exporters.errors import ExportError, InvalidSource, UnsafeCheckpoint
 from exporters.processing.pipeline import Pipeline
 from exporters.processing.vectorizer import MAX_CHARACTERS, Vectorizer, is_quick
+from exporters.proof import cases
 from exporters.request import ExportRequest
-from exporters.sources import estimators, native_state, texts
+from exporters.sources import estimators, native_state, term_counts, texts
 from exporters.sources.hostile_texts import HOSTILE
 from tests.exporters.reproducible import contents
 
@@ -58,9 +57,9 @@ KINDS = [0, 1, 2, 1, 3, 2, 3, 0] * 4
 LOGISTIC = LogisticRegression()
 
 
-def packaged(estimator: Any, folder: Path, format_name: str = "onnx") -> Path:
+def packaged(estimator: Any, folder: Path, format_name: str = "onnx", **request: Any) -> Path:
     joblib.dump(estimator, folder / "model.joblib")
-    run(ExportRequest(folder / "model.joblib", folder / format_name, format_name))
+    run(ExportRequest(folder / "model.joblib", folder / format_name, format_name, **request))
     return folder / format_name
 
 
@@ -245,24 +244,48 @@ def test_a_vectorizer_behind_another_step_is_refused() -> None:
         estimators.as_source(model)
 
 
-def test_a_column_of_texts_beside_others_is_refused(tmp_path: Path) -> None:
-    table = polars.DataFrame({"text": TEXTS, "age": range(len(TEXTS))})
-    columns = ColumnTransformer([("t", TfidfVectorizer(), "text"), ("a", StandardScaler(), ["age"])])
-    joblib.dump(make_pipeline(columns, LOGISTIC).fit(table, KINDS), tmp_path / "model.joblib")
+def test_stored_texts_are_probes_of_their_own(tmp_path: Path) -> None:
+    model = make_pipeline(TfidfVectorizer(), LOGISTIC).fit(TEXTS, KINDS)
+    given = ["oil and OIL", "", "xyzzy", "İstanbul"]
+    np.savez(tmp_path / "samples.npz", text=given)
+    source = estimators.as_source(model)
 
-    with pytest.raises(InvalidSource, match="a separate pipeline that takes texts only"):
-        run(ExportRequest(tmp_path / "model.joblib", tmp_path / "out", "onnx"))
+    case = next(one for one in cases.plan(source, tmp_path / "samples.npz") if one.kind == "samples")
+
+    np.testing.assert_allclose(case.expected["probabilities"], model.predict_proba(given), rtol=1e-6)
+    for format_name in ("onnx", "pickle"):
+        package = packaged(model, tmp_path, format_name, sample_inputs=tmp_path / "samples.npz")
+        assert json.loads((package / "fidelity.json").read_bytes())["probes"]["samples"]["rows"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arrays", "cause"),
+    [
+        ({"text": [1.0, 2.0]}, "must be an array of texts"),
+        ({"text": [["oil"]]}, "must be an array of texts"),
+        ({"text": np.array([], str)}, "must be an array of texts"),
+        ({"text": np.array(["oil"], object)}, r"astype\(str\)"),
+        ({"words": ["oil"]}, "as one array of texts named 'text'"),
+        ({"text": ["x" * (MAX_CHARACTERS + 1)]}, "1,000,001 characters"),
+    ],
+)
+def test_wrong_stored_texts_are_refused_with_the_cause(arrays: Any, cause: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", **arrays)
+    source = estimators.as_source(CountVectorizer().fit(TEXTS))
+
+    with pytest.raises(InvalidSource, match=cause):
+        cases.plan(source, tmp_path / "samples.npz")
 
 
 def test_more_terms_than_a_row_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "_MOST_TERMS", 5)
+    monkeypatch.setattr(term_counts, "_MOST_TERMS", 5)
 
     with pytest.raises(InvalidSource, match="max_features or a larger min_df"):
         estimators.as_source(CountVectorizer().fit(TEXTS))
 
 
 def test_many_terms_share_the_texts_of_their_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "_MOST_CELLS", 500)
+    monkeypatch.setattr(term_counts, "_MOST_CELLS", 500)
     source = estimators.as_source(CountVectorizer().fit(TEXTS))
 
     rows = {kind: len(arrays["input"]) for kind, arrays in source.probes()}
@@ -285,7 +308,7 @@ def test_a_pattern_that_takes_more_time_than_the_text_is_long_is_refused(pattern
 def declared(**changes: Any) -> dict[str, Any]:
     found = texts.of(CountVectorizer().fit(TEXTS))
     assert found is not None
-    return {**found.declared[0], **changes}
+    return {**found.terms.declared[0], **changes}
 
 
 def test_a_text_has_a_longest_length() -> None:

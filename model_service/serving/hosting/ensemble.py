@@ -68,14 +68,16 @@ class _Ends:
         self._first = first
         self._sources = sources
         self.takes = first.takes
+        self.table = first.table
         self.missing = frozenset(sources[name] for name in first.missing)
         self.preprocessing = first.preprocessing
         self.postprocessing = last.postprocessing
         self.classes = last.classes
         self.predictions = last.predictions
 
-    def records(self, data: Any) -> Arrays:
-        return {self._sources[name]: array for name, array in self._first.records(data).items()}
+    def records(self, data: Any, limit_bytes: int | None = None) -> Arrays:
+        inputs = self._first.records(data, limit_bytes)
+        return {self._sources[name]: array for name, array in inputs.items()}
 
     def prepare(self, items: Sequence[Any]) -> tuple[Arrays, list[Any] | None]:
         inputs, geometries = self._first.prepare(items)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from exporters.base import Arrays, TensorSpec
     from exporters.processing.image import Geometry
+    from exporters.processing.table import Table
 
 JSON = "application/json"
 # The limit of a body, and of the data decoded from it; the default of MAX_INFERENCE_BODY.
@@ -47,7 +48,10 @@ class Processing(Protocol):
     @property
     def missing(self) -> frozenset[str]: ...
 
-    def records(self, data: Any) -> Arrays: ...
+    @property
+    def table(self) -> Table | None: ...
+
+    def records(self, data: Any, limit_bytes: int | None = None) -> Arrays: ...
 
     def prepare(self, items: Sequence[Any]) -> tuple[Arrays, list[Geometry] | None]: ...
 

@@ -88,7 +88,7 @@ def table(field: str, given: Any, model: Model, limit_bytes: int) -> Arrays:
         rows: Any = given
         if field == "parquet":
             rows = parquet.read(rows, limit_bytes)
-        inputs = model.pipeline.records(rows)
+        inputs = model.pipeline.records(rows, limit_bytes)
     except ColumnError as exc:
         raise tensors.invalid(f"{field}.{exc.column}", exc.what) from None
     except ValueError as exc:

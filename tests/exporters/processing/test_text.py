@@ -11,7 +11,7 @@ import transformers
 
 from exporters import runners
 from exporters.convert import run
-from exporters.errors import UnsupportedOption
+from exporters.errors import InvalidSource, UnsupportedOption
 from exporters.processing.pipeline import Pipeline
 from exporters.processing.text import Tokenizer
 from exporters.request import ExportRequest
@@ -105,3 +105,16 @@ def test_a_model_without_a_tokenizer_cannot_declare_one(folder: Path, tmp_path: 
 
     with pytest.raises(UnsupportedOption, match="was not uploaded with the model"):
         run(ExportRequest(bare, tmp_path / "out", "onnx", preprocessing={"tokenizer": {}}))
+
+
+def test_stored_texts_are_probes_of_their_own(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", text=["a small text", "words", ""])
+    declared = {"preprocessing": {"tokenizer": {"max_length": 16}}, "sample_inputs": tmp_path / "samples.npz"}
+
+    found = run(ExportRequest(folder, tmp_path / "out", "onnx", **declared))
+
+    assert found.fidelity["probes"]["samples"]["rows"] == 3
+    with pytest.raises(
+        InvalidSource, match="must contain 'input_ids'"
+    ):  # without a tokenizer, texts are no inputs
+        run(ExportRequest(folder, tmp_path / "other", "onnx", sample_inputs=tmp_path / "samples.npz"))

@@ -7,9 +7,9 @@ by the raw tensors in the order in which the JSON names them.
 """
 
 from .answers import encode as encode
+from .columns import inputs_of as inputs_of
 from .requests import JSON_BYTES as JSON_BYTES
 from .requests import Request as Request
 from .requests import Wanted as Wanted
 from .requests import decode as decode
-from .texts import inputs_of as inputs_of
 from .texts import may_hold_texts as may_hold_texts

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from model_service.serving.protocols import LIMIT_BYTES, encodings, tensors
-from model_service.serving.protocols.oip import texts
+from model_service.serving.protocols.oip import columns, texts
 from model_service.serving.protocols.oip.datatypes import DTYPES, named
+from model_service.serving.protocols.oip.parameters import flag
+from model_service.serving.protocols.oip.parameters import of as parameters_of
 
 if TYPE_CHECKING:
     from exporters.base import Arrays, TensorSpec
@@ -75,15 +77,17 @@ def decode(
     asked = tensors.load(body if end == len(body) else memoryview(body)[:end])
     given = asked.get("inputs")
     if model.pipeline.takes == "texts" and (tensor := texts.given_in(given)) is not None:
-        size = _parameters(tensor, f"inputs.{texts.NAME}.parameters").get("binary_data_size")
+        size = parameters_of(tensor, f"inputs.{texts.NAME}.parameters").get("binary_data_size")
         inputs = texts.read(tensor, size, body, end, model, limit_bytes)
+    elif columns.are_given(given, model):
+        inputs = columns.read(given, body, end, model, limit_bytes)
     else:
         inputs = _inputs(given, body, end, expected, model.pipeline.missing)
     id_ = asked.get("id")
     if id_ is not None and id_.__class__ is not str:
         raise tensors.invalid("id", "must be a text")
-    parameters = _parameters(asked, "parameters")
-    binary = _flag(parameters, "binary_data_output", "parameters", False)
+    parameters = parameters_of(asked, "parameters")
+    binary = flag(parameters, "binary_data_output", "parameters", False)
     outputs = asked.get("outputs")
     wanted = _wanted(outputs, binary, model.outputs) if outputs else None
     labels = model.pipeline.classes if wanted and any(one.classes for one in wanted) else None
@@ -123,7 +127,7 @@ def _inputs(given: Any, body: bytes, at: int, expected: ExpectedInputs, missing:
                 f"inputs.{name}.datatype", f"is {str(datatype)[:20]!r}, but the model takes {named(one.text)}"
             )
         shape = _shape(each.get("shape"), one)
-        parameters = _parameters(each, f"inputs.{name}.parameters")
+        parameters = parameters_of(each, f"inputs.{name}.parameters")
         size = parameters.get("binary_data_size") if parameters else None
         if size is None:
             data = each.get("data")
@@ -220,31 +224,9 @@ def _wanted(given: Any, binary: bool, specs: Sequence[TensorSpec]) -> tuple[Want
             )
             raise tensors.invalid("outputs", f"{str(name)[:100]!r} {what}")
         field = f"outputs.{name}.parameters"
-        parameters = _parameters(each, field)
+        parameters = parameters_of(each, field)
         classes = parameters.get("classification", 0)
         if classes.__class__ is not int or classes < 0:
             raise tensors.invalid(f"{field}.classification", "must be the number of best classes to return")
-        wanted[name] = Wanted(name, _flag(parameters, "binary_data", field, binary), classes)
+        wanted[name] = Wanted(name, flag(parameters, "binary_data", field, binary), classes)
     return tuple(wanted.values())
-
-
-_NONE: Mapping[str, Any] = {}
-
-
-def _parameters(holder: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return _NONE
-    if parameters.__class__ is not dict:
-        raise tensors.invalid(field, "must be an object")
-    if "shared_memory_region" in parameters:
-        raise tensors.invalid(field, "shared memory is not supported; send the tensor in the request")
-    found: Mapping[str, Any] = parameters
-    return found
-
-
-def _flag(parameters: Mapping[str, Any], name: str, field: str, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if value.__class__ is not bool:
-        raise tensors.invalid(f"{field}.{name}", "must be true or false")
-    return bool(value)

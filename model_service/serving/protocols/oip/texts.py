@@ -1,10 +1,10 @@
-"""Texts in a request of the Open Inference Protocol: a BYTES tensor, for a model that takes texts."""
+"""BYTES tensors in a request of the Open Inference Protocol: texts, for a model that takes texts."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from exporters.base import TensorSpec
 from model_service.serving.protocols import items, tensors
@@ -15,15 +15,9 @@ if TYPE_CHECKING:
     from model_service.serving.protocols import Model
 
 NAME = "text"
-_SPEC = TensorSpec(NAME, BYTES, ("batch",))
+SPEC = TensorSpec(NAME, BYTES, ("batch",))
 _LENGTH_BYTES = 4
 _WRITTEN = b'"BYTES"'
-
-
-def inputs_of(model: Model) -> tuple[TensorSpec, ...]:
-    """Return the documented inputs: the texts for a model that counts their terms."""
-    counts = model.pipeline.takes == "texts" and model.pipeline.preprocessing is None
-    return (_SPEC,) if counts else model.inputs
 
 
 def may_hold_texts(body: bytes) -> bool:
@@ -56,39 +50,42 @@ def read(
         )
     if not may_hold_texts(body):
         raise tensors.invalid(f"inputs.{NAME}.datatype", "must be written without escapes")
+    field = f"inputs.{NAME}"
     shape = given.get("shape")
-    if not isinstance(shape, list) or not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-        raise tensors.invalid(f"inputs.{NAME}.shape", "must be [texts] or [texts, 1]")
+    if not is_column(shape):
+        raise tensors.invalid(f"{field}.shape", "must be [texts] or [texts, 1]")
     if size is None:
-        texts = _listed(given.get("data"))
+        texts = flat(given.get("data"), f"{field}.data")
         end = len(body)
+        wrong = next((place for place, one in enumerate(texts) if not isinstance(one, str)), None)
+        if wrong is not None:
+            raise tensors.invalid(f"{field}.data.{wrong}", "must be a text")
     else:
-        texts = _unpacked(body, end, size)
+        texts = unpacked(body, end, size, field)
         end += size
     if end != len(body):
         raise tensors.invalid("inputs", f"the body has {len(body) - end:,} bytes more than binary_data_size")
     if len(texts) != shape[0]:
-        raise tensors.invalid(f"inputs.{NAME}.shape", f"is {shape}, but there are {len(texts)} texts")
+        raise tensors.invalid(f"{field}.shape", f"is {shape}, but there are {len(texts)} texts")
     if not texts:
-        raise tensors.invalid(f"inputs.{NAME}", "is empty")
-    return items.texts(f"inputs.{NAME}", texts, model, limit_bytes)
+        raise tensors.invalid(field, "is empty")
+    return items.texts(field, texts, model, limit_bytes)
 
 
-def _listed(data: Any) -> list[str]:
-    """Read JSON: a list of texts, or of lists of one text each."""
-    field = f"inputs.{NAME}.data"
+def is_column(shape: Any) -> TypeGuard[list[Any]]:
+    """Return whether a shape is [rows] or [rows, 1]."""
+    return isinstance(shape, list) and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
+
+
+def flat(data: Any, field: str) -> list[Any]:
+    """Read JSON: a list of values, or of lists of one value each."""
     if not isinstance(data, list):
         raise tensors.invalid(field, "missing: send a list of texts, or parameters.binary_data_size")
-    found = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data]
-    wrong = next((place for place, one in enumerate(found) if not isinstance(one, str)), None)
-    if wrong is not None:
-        raise tensors.invalid(f"{field}.{wrong}", "must be a text")
-    return found
+    return [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data]
 
 
-def _unpacked(body: bytes, at: int, size: Any) -> list[str]:
+def unpacked(body: bytes, at: int, size: Any, field: str) -> list[str]:
     """Read a binary tensor: each text in UTF-8 after its length in 4 bytes, little-endian."""
-    field = f"inputs.{NAME}"
     if size.__class__ is not int or not 0 <= size <= len(body) - at:
         raise tensors.invalid(
             f"{field}.parameters.binary_data_size",
