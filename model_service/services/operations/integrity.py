@@ -78,7 +78,7 @@ class IntegrityService:
         times = f"its reference count is {holding.counted}, but {holding.held} documents use it"
         difference = holding.held - holding.counted
         fixed = repair and self._integrity.correct_count(holding.blob_id, difference) is not None
-        return Problem(f"blob {holding.blob_id} {times}", repaired=fixed)
+        return Problem(f"blob {holding.blob_id}: {times}", repaired=fixed)
 
     def _damage(self, blob: Blob) -> str | None:
         digest = hashlib.sha256()
