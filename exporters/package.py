@@ -180,7 +180,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, le
     kind = stat.S_IFMT(member.external_attr >> 16)
     if unsafe or not name.parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise PackageCorrupt(
-            f"The package contains {member.filename[:80]!r}, which is not allowed.", file=member.filename[:80]
+            f"The package contains {member.filename[:80]!r}, which is refused.", file=member.filename[:80]
         )
     target = folder.joinpath(*name.parts)
     if member.is_dir():

@@ -172,10 +172,10 @@ class Table:
                 found.append(np.nan)
             elif codes is None:
                 if not isinstance(value, (bool, int, float)):
-                    raise ColumnError(name, f"must have numbers, not {value!r:.100}")
+                    raise ColumnError(name, f"takes numbers, not {value!r:.100}")
                 found.append(_float(name, value))
             elif not isinstance(value, str):
-                raise ColumnError(name, f"must have texts, not {value!r:.100}")
+                raise ColumnError(name, f"takes texts, not {value!r:.100}")
             else:
                 code = codes.get(value, UNKNOWN)
                 if code == UNKNOWN and not column["unknown"]:
@@ -189,7 +189,7 @@ def _counts(name: str, counter: Counter, texts: Sequence[Any]) -> npt.NDArray[np
         if _is_missing(text):
             raise ColumnError(name, "has a missing value, which the model does not accept")
         if not isinstance(text, str):
-            raise ColumnError(name, f"must have texts, not {text!r:.100}")
+            raise ColumnError(name, f"takes texts, not {text!r:.100}")
     try:
         return counter.counts(texts)
     except ValueError as exc:

@@ -91,9 +91,7 @@ def parse(text: str | None) -> Architecture:
     else:
         known = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", head) is not None
     if not colon or not known:
-        raise _refused(
-            f"The architecture {text[:80]!r} must have one of the forms {', '.join(_FORMS)}.", _FORMS
-        )
+        raise _refused(f"The architecture {text[:80]!r} is not of the form {', '.join(_FORMS)}.", _FORMS)
     arguments = {key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)}
     return Architecture(scheme, name, arguments)
 

@@ -170,7 +170,7 @@ def test_a_class_of_another_package_is_not_imported(modules: list[str] | None, t
         (f"{NETS}:SYSTEM.x", "not of the form"),
         (f"{NETS}:SYSTEM", "no torch.nn.Module with the name SYSTEM"),
         (f"{NETS}:Scale?size=4", "unexpected keyword argument 'size'"),
-        ("timm:resnet17", r"there is .*resnet18"),
+        ("timm:resnet17", r"similar names: .*resnet18"),
         ("timm:resnet18?checkpoint_path=/etc/passwd", "checkpoint_path cannot be set"),
         ("timm:resnet18?pretrained_cfg_overlay={}", "pretrained_cfg_overlay cannot be set"),
         ("timm:resnet18?device=cuda", "device cannot be set"),
