@@ -49,8 +49,8 @@ def test_a_rate_at_the_limit_is_allowed(clock: Clock) -> None:
     assert found is not None
     assert found.measure == "error_rate"
     assert str(found) == (
-        "Member 'v2' failed 10.9% of 101 requests, more than the 10.0% that the deployment's rollback allows,"
-        " within 60 s."
+        "Member 'v2' failed 10.9% of 101 requests, more than the 10.0% allowed by the deployment's "
+        "rollback rule, within 60 s."
     )
 
 

@@ -57,10 +57,10 @@ def test_texts_are_answered_as_the_model_answers_them(endpoint: Endpoint, field:
 @pytest.mark.parametrize(
     ("body", "field", "words"),
     [
-        ({"inputs": ["oil", 3]}, "inputs.1", "no text"),
-        ({"texts": ["oil", None]}, "texts.1", "no text"),
-        ({"texts": []}, "texts", "not empty"),
-        ({"text": ["oil"]}, "text.0", "no text"),
+        ({"inputs": ["oil", 3]}, "inputs.1", "must be a text"),
+        ({"texts": ["oil", None]}, "texts.1", "must be a text"),
+        ({"texts": []}, "texts", "at least one item"),
+        ({"text": ["oil"]}, "text.0", "must be a text"),
         ({"image": "UEFSMQ=="}, "image", "send texts"),
         ({"records": [{"text": "oil"}]}, "records", "no names"),
         ({"inputs": [3]}, "inputs.input", "shape"),
