@@ -100,7 +100,9 @@ def read_manifest(folder: Path) -> Manifest:
             name: Entry(entry["sha256"], entry["size_bytes"]) for name, entry in document["files"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise PackageCorrupt(f"The package has no readable {MANIFEST}.", file=MANIFEST) from exc
+        raise PackageCorrupt(
+            f"The package's {MANIFEST} is missing or damaged: download the package again.", file=MANIFEST
+        ) from exc
     if version != FORMAT_VERSION:
         raise PackageCorrupt(
             f"The package has the layout {version}, but this software only supports {FORMAT_VERSION}. "

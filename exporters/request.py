@@ -52,7 +52,9 @@ class ExportRequest:
                 raise UnsupportedOption(f"The request has an unknown field {name!r}.", allowed=known)
         for name in ("source", "output_dir", "format"):
             if not isinstance(data.get(name), str) or not data[name]:
-                raise UnsupportedOption(f"The request must have a text {name!r}.", allowed=known)
+                raise UnsupportedOption(
+                    f"The request's field {name!r} is missing or no string.", allowed=known
+                )
         for name, kind in _FIELD_TYPES.items():
             if data.get(name) is not None and not isinstance(data[name], kind):
                 raise UnsupportedOption(

@@ -108,7 +108,9 @@ def _read(given: Path | None) -> dict[Tier, TierLimits]:
     missing = [tier for tier in Tier if tier not in found]
     if missing:
         named = ", ".join(missing)
-        raise SettingsError(f"TIERS_FILE={path} lacks {named}: each tier needs at least a heading")
+        raise SettingsError(
+            f"TIERS_FILE={path} has no heading for {named}: add one like [{missing[0]}] for each tier"
+        )
     return found
 
 

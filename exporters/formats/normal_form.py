@@ -47,7 +47,7 @@ class AbsentZeros(_Step):
 
 
 class InverseTransform(_Step):
-    """Applies ``transformer.inverse_transform``."""
+    """A step that applies ``transformer.inverse_transform`` to the output of the step before it."""
 
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer

@@ -183,9 +183,9 @@ def narrowed(thresholds: npt.NDArray[np.float64], *, strict: bool) -> npt.NDArra
 
 
 def _mark_zeros(graph: Any, node: Any, found: list[Tree], more: int) -> None:
-    """Apply LightGBM's ``zero_as_missing``: in its columns, zero becomes NaN before the trees.
+    """Apply LightGBM's ``zero_as_missing``: add nodes that replace zero by NaN in the columns of such splits.
 
-    ``more``: the number of extra columns after the model's own.
+    ``more``: the number of columns that follow the model's own.
     """
     governed = np.zeros(found[0].width + more, bool)
     for tree in found:

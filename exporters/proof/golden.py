@@ -117,7 +117,9 @@ def precision(folder: Path) -> str | None:
     try:
         precision: str | None = json.loads((folder / FIDELITY).read_bytes()).get("precision")
     except (OSError, ValueError, AttributeError) as exc:
-        raise PackageCorrupt(f"The package has no readable {FIDELITY}.", file=FIDELITY) from exc
+        raise PackageCorrupt(
+            f"The package's {FIDELITY} is missing or damaged: download the package again.", file=FIDELITY
+        ) from exc
     return precision
 
 
@@ -141,7 +143,9 @@ def _derived(folder: Path) -> Derived:
     try:
         after = json.loads((folder / METADATA).read_bytes()).get("postprocessing")
     except (OSError, ValueError, AttributeError) as exc:
-        raise PackageCorrupt(f"The package has no readable {METADATA}.", file=METADATA) from exc
+        raise PackageCorrupt(
+            f"The package's {METADATA} is missing or damaged: download the package again.", file=METADATA
+        ) from exc
     declared = (after or {}).get("embedded_from")
     if declared is None:
         return {}

@@ -27,10 +27,12 @@ class Prober:
         return Case(label, inputs, self.source.reference(copies), kind)
 
     def probe(self, label: str, inputs: Arrays, kind: str) -> Case | None:
-        """Run the inputs; if the source rejects them, record that in ``rejected`` and return None.
+        """Run the source on the inputs and return the case.
+
+        If the source rejects them, record the reason in ``rejected`` and return None.
 
         Raises:
-            LimitExceeded: the conversion's own memory or time has run out.
+            LimitExceeded: the memory or the time of the conversion has run out: no fault of the inputs.
         """
         try:
             return self.run(label, inputs, kind)

@@ -94,7 +94,10 @@ def load(package_dir: Path, threads: int = 1, *, gpu: bool = False, spin: bool =
         name = metadata["model_info"]["export_format"]
         primary = metadata["artefact"]["files"][0]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
-        raise PackageCorrupt("The package has no readable metadata.json.", file="metadata.json") from exc
+        raise PackageCorrupt(
+            "The package's metadata.json is missing or damaged: download the package again.",
+            file="metadata.json",
+        ) from exc
     from .bounded import with_bounds
 
     return with_bounds(open_artefact(name, package_dir / primary, threads, gpu=gpu, spin=spin), metadata)

@@ -136,8 +136,8 @@ def _configuration(document: Mapping[str, Any]) -> Any:
                 f"The model needs its own code (auto_map in config.json), which is not run. {SAVE_AS_PROGRAM}"
             )
         raise InvalidSource(
-            f"config.json has the model_type {str(kind)[:80]!r}, which the installed transformers "
-            "does not support."
+            f"config.json has the model_type {str(kind)[:80]!r}, which the installed "
+            "transformers does not support: check its spelling, or export the model with torch.export."
         )
     if document.get("quantization_config"):
         raise InvalidSource(

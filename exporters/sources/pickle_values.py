@@ -109,7 +109,10 @@ def _empty_array(subtype: Any = None, shape: Any = None, kind: Any = None) -> An
 
 
 def build_array(array: Any, state: Any) -> None:
-    """Fill an array. Raises Rejected if it has content, or the content's length does not fit its shape."""
+    """Fill an empty array from its pickled state.
+
+    Raises Rejected if the array is filled already, or the length of the data does not fit the shape.
+    """
     _require(array.shape == (0,) and array.dtype == np.int8, "an array that is filled twice")
     _require(isinstance(state, tuple) and len(state) == 5, "an array of an unusual form")
     _, shape, dtype, fortran, data = state

@@ -253,7 +253,7 @@ def _build_deployments(
 def _build_access(
     settings: Settings, database: Database, idempotency: Idempotency, signing: Signing
 ) -> tuple[Principals, UserService, SessionService, KeyService]:
-    """Build the services of authentication, users and keys, with one shared cache of actors."""
+    """Build the services of authentication, users and keys. They share one cache of authenticated callers."""
     stored_users, stored_keys, remembered = Users(database), AccessKeys(database), Remembered()
     users = UserService(database, stored_users, stored_keys, idempotency, remembered.forget)
     sessions = SessionService(stored_users, RevokedSessions(database), signing, settings.session_s)

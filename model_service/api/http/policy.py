@@ -57,7 +57,7 @@ def policy(
 
 
 def check_policies(app: Flask) -> None:
-    """Raises: TypeError: a view has no policy."""
+    """Check that every view declares its policy. Raises TypeError with the names of those that do not."""
     missing = sorted(name for name in app.view_functions if policy_of(app, name) is None)
     if missing:
         raise TypeError(f"Add @policy(...) to {', '.join(missing)}: see {__name__}.")

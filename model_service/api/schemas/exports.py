@@ -60,7 +60,9 @@ class NewExport(Body):
                 continue
             key = name if name in data else field
             if lifted.setdefault(key, config[name]) != config[name]:
-                raise ValueError(f"{key!r} and {name!r} in export_config differ: send one of them")
+                raise ValueError(
+                    f"{key!r} and export_config's {name!r} have different values: send one of them"
+                )
         return lifted
 
 

@@ -136,7 +136,8 @@ def _by_namespace(given_roles: list[str] | None) -> dict[str, list[str]]:
         namespace, equals, role = text.partition("=")
         if not equals or not role:
             raise typer.BadParameter(
-                f"{text!r} is not of the form vision=writer", param_hint="--namespace-role"
+                f"{text!r} is not of the form NAMESPACE=ROLE, like vision=writer",
+                param_hint="--namespace-role",
             )
         roles.setdefault(namespace, []).append(role)
     return roles

@@ -71,7 +71,7 @@ def usage(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a deployment's requests and inference time, by hour and version."""
+    """Show a deployment's number of requests and inference time, by hour and version."""
     client = client_of(context)
     found = client.deployment_usage(
         deployment,

@@ -59,7 +59,8 @@ def arrays(inputs: Any, output: Path) -> Any:
     except (ValueError, OverflowError) as exc:
         raise typer.BadParameter(f"no array: {exc}", param_hint="INPUT") from None
     raise typer.BadParameter(
-        "for an image, a text or records the response has predictions, not arrays", param_hint="--output"
+        "only arrays are written; an image, a text or records get predictions: use --json",
+        param_hint="--output",
     )
 
 

@@ -48,13 +48,15 @@ def upload_in_parts(
     digest: str,
     consent: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Upload a source to ``target``, the upload's target fields, and return the stored file.
+    """Upload a source in parts and return the stored file.
 
-    If it fails permanently, the service keeps the parts, and the same call resumes the upload.
+    If the upload still fails after all retries, the service keeps the parts that it has, and the same call
+    resumes the upload.
 
     Args:
+        target: the fields of the request that say where the file belongs.
         digest: the sha256 of the source.
-        consent: the fields of a request that allow replacing a file.
+        consent: the fields of the request that allow it to replace an existing file.
 
     Raises:
         ChecksumMismatch: the file changed while it was sent; the upload is deleted.

@@ -69,7 +69,8 @@ def _key(key: Any, path: str) -> str:
     if plain is None or isinstance(plain, bool | int | float):
         return json.dumps(plain)
     raise InvalidArgument(
-        f"{path or 'The data'} has a key of the type {type(key).__name__}, which JSON does not support."
+        f"{path or 'The data'} has a key of the type {type(key).__name__}, "
+        "which JSON does not support: make it a str."
     )
 
 

@@ -235,7 +235,9 @@ class _Download:
         if response.headers.get("Content-Range", "").startswith(f"bytes {self._received}-"):
             return True
         response.close()
-        raise UnexpectedAnswer("The server sent another range of the file than requested.")
+        raise UnexpectedAnswer(
+            "The server sent a different range of the file than requested: start the download again."
+        )
 
     def _begin(self, response: BaseHTTPResponse) -> None:
         """Start a file. Raises UnexpectedAnswer without length and checksum: truncation must be detected."""

@@ -40,6 +40,9 @@ class Signing:
         """Check a signature. Raises: SignatureInvalid: it is wrong or has expired."""
         expected = self.sign(purpose, fields, expires_at)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
-            raise SignatureInvalid("The URL's signature is not valid: it was created for another request.")
+            raise SignatureInvalid(
+                "The URL's signature does not fit this request: use the URL unchanged, with the method that "
+                "it was created for."
+            )
         if time.time() >= expires_at:
             raise SignatureInvalid("The URL has expired: request a new one.", expired_at=expires_at)

@@ -134,11 +134,13 @@ class DeploymentChanges:
         return names
 
     def scale(self, deployment_id: str, scaling: SentScaling) -> Deployment:
-        """Set the number of servers by ``replicas`` or by fields of ``auto_scaling``. Creates no revision.
+        """Set how many servers the deployment has: ``replicas``, or limits, the fields of ``auto_scaling``.
+
+        Creates no revision.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
-            InvalidField: the maximum is below the minimum, or both forms were sent.
+            InvalidField: the maximum is below the minimum, or ``replicas`` came together with limits.
         """
         if not scaling or ("replicas" in scaling and len(scaling) > 1):
             message = "send it alone, or some of min_replicas, max_replicas and target_utilization"

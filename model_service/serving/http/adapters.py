@@ -62,7 +62,10 @@ class PlatformAdapter:
 
 
 class OpenInferenceAdapter:
-    """``POST /v2/models/{m}/infer``; ``name``: the caller's name of the model."""
+    """Reads requests to ``POST /v2/models/{m}/infer`` and writes their responses.
+
+    ``name``: the model's name in the request's URL, which the response repeats.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -165,7 +165,7 @@ class Chunks:
                         self._fetched(ahead)
 
     def _fetch(self, cursor: Cursor[Chunk]) -> "Future[Chunk | None] | None":
-        """Start to fetch the next chunk; None if the limit of prefetched chunks is reached."""
+        """Start to fetch the next chunk and return its future; None at the limit of prefetched chunks."""
         if not self._may_fetch.acquire(blocking=False):
             return None
         try:

@@ -104,7 +104,7 @@ def change_details(before: FileHolder, after: FileHolder, path: str) -> Fields:
 
 
 def _changed(files: list[StoredFile], edit: FilesEdit) -> list[StoredFile]:
-    """Apply the edit to a list of files: a file replaces the one at its path, or is appended."""
+    """Return the files after the edit: without those it removes; a new one replaces the file at its path."""
     kept = [file for file in files if file["path"] not in edit.removed]
     put = edit.put
     if put is None:

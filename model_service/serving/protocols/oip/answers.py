@@ -27,7 +27,7 @@ def encode(
     model_version: str,
     accept_encoding: str | None = None,
 ) -> Answer:
-    """Return the requested outputs. A tensor is copied once, into the body.
+    """Encode the requested outputs as the body of a response, into which each tensor is copied once.
 
     Raises:
         InvalidField: classes were requested for an output without classes.
