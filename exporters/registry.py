@@ -69,17 +69,19 @@ def routes(name: str, family: str, options: Mapping[str, Any] | None = None) -> 
         UnsupportedOption: no such format, or no conversion to it from this family.
         MissingDependency: no conversion's toolchain can be imported.
     """
-    paths = _paths(name, family)
-    if not paths:
+    found_routes = _routes_to(name, family)
+    if not found_routes:
         raise UnsupportedOption(
             f"This kind of model cannot be converted to {name}; that format supports "
             f"{', '.join(kinds(name))}.",
             allowed=kinds(name),
             option="format",
         )
-    possible = [path for path in paths if not _missing(_needed(path, options))]
+    possible = [route for route in found_routes if not _missing(_needed(route, options))]
     if not possible:
-        raise MissingDependency(_advice(paths[0], _missing(_needed(paths[0], options))), format=name)
+        raise MissingDependency(
+            _advice(found_routes[0], _missing(_needed(found_routes[0], options))), format=name
+        )
     return possible
 
 
@@ -94,7 +96,7 @@ def presented(route: tuple[Exporter, ...], source: Source, options: Mapping[str,
 
 def kinds(name: str) -> list[str]:
     """Return the kinds of checkpoints that can be converted to a format."""
-    return [kind for kind, family in FAMILIES.items() if _paths(name, family)]
+    return [kind for kind, family in FAMILIES.items() if _routes_to(name, family)]
 
 
 def why_unavailable(
@@ -105,9 +107,9 @@ def why_unavailable(
     ``found``: the result of ``imports.failures`` for ``modules()``; None: import them into this process.
     """
     families = dict.fromkeys(FAMILIES.values()) if family is None else [family]
-    paths = [path for one in families for path in _paths(name, one)]
-    missing = [_missing(_needed(path), found) for path in paths]
-    return None if not all(missing) else _advice(paths[0], missing[0]) if paths else None
+    found_routes = [route for one in families for route in _routes_to(name, one)]
+    missing = [_missing(_needed(route), found) for route in found_routes]
+    return None if not all(missing) else _advice(found_routes[0], missing[0]) if found_routes else None
 
 
 def why_not_loaded(library: str, found: Mapping[str, str | None] | None = None) -> str | None:
@@ -124,7 +126,7 @@ def modules() -> list[str]:
 
 def steps(name: str, family: str) -> int:
     """Return the smallest number of steps to a format from such sources; 0: it cannot be converted."""
-    return min(map(len, _paths(name, family)), default=0)
+    return min(map(len, _routes_to(name, family)), default=0)
 
 
 def requirements(name: str) -> list[str]:
@@ -132,20 +134,20 @@ def requirements(name: str) -> list[str]:
     return sorted({module for exporter in _find(name).values() for module in exporter.modules})
 
 
-def _paths(name: str, family: str) -> list[tuple[Exporter, ...]]:
+def _routes_to(name: str, family: str) -> list[tuple[Exporter, ...]]:
     formats = load(_MODULES)
     ends = _find(name)
-    paths: list[tuple[Exporter, ...]] = [(ends[family],)] if family in ends else []
+    found: list[tuple[Exporter, ...]] = [(ends[family],)] if family in ends else []
     to_onnx = formats[ONNX].get(family)
     by_onnx = ONNX in ends and name != ONNX and family not in (ONNX, *ends[ONNX].not_of)
     if by_onnx and to_onnx is not None:
-        paths.append((to_onnx, ends[ONNX]))
-    return paths
+        found.append((to_onnx, ends[ONNX]))
+    return found
 
 
-def _needed(path: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    last = path[-1]
-    needed = [module for exporter in path[:-1] for module in exporter.modules]
+def _needed(route: tuple[Exporter, ...], options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    last = route[-1]
+    needed = [module for exporter in route[:-1] for module in exporter.modules]
     needed += last.modules if options is None else last.requires(options)
     return tuple(dict.fromkeys(needed))
 
@@ -156,8 +158,8 @@ def _missing(modules: Iterable[str], found: Mapping[str, str | None] | None = No
     return {module: reason for module, reason in reasons.items() if reason is not None}
 
 
-def _advice(path: tuple[Exporter, ...], missing: Mapping[str, str]) -> str:
-    last = path[-1]
+def _advice(route: tuple[Exporter, ...], missing: Mapping[str, str]) -> str:
+    last = route[-1]
     return _what_is_wrong(last.specification.name, missing, last.advice)
 
 

@@ -52,7 +52,11 @@ INFERENCE_DURATION = Histogram(
     "Time that the model ran",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-EXPORTS = Counter("model_service_exports_total", "Finished exports by result", ["format", "outcome"])
+EXPORTS = Counter(
+    "model_service_exports_total",
+    "Attempts of exports that ended in a worker, by outcome",
+    ["format", "outcome"],
+)
 EXPORT_DURATION = Histogram(
     "model_service_export_duration_seconds",
     "Time from claiming an export until it ended",

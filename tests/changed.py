@@ -35,7 +35,7 @@ def changed_files(base: str | None = None, root: Path = ROOT) -> list[str]:
 
 
 def select(changed: Iterable[str], root: Path = ROOT) -> list[str]:
-    """The test files of these files.
+    """The test files of these Python files.
 
     Of a module: its namesakes, and what imports it. A module without either has the tests of the modules that
     import it. Of a helper of the tests: what imports it; of a ``conftest.py``: its folder.
@@ -73,10 +73,10 @@ class _Imports:
 
     def _own(self, module: Path, importers: set[Path]) -> set[Path]:
         package = module.relative_to(self._root).parent.parts
-        mirrored = self._root.joinpath("tests", *package[package[0] == "model_service" :])
+        mirrored = self._root.joinpath("tests", *package[package[:1] == ("model_service",) :])
         namesakes = {test for test in self.tests if test.name == f"test_{module.name}"}
         own = {test for test in namesakes if test.is_relative_to(mirrored)}
-        own = own or {test for test in namesakes if test.parent.name == package[-1]}
+        own = own or {test for test in namesakes if test.parent.name == module.parent.name}
         return own | importers if len(importers) <= _MOST_IMPORTERS else own
 
     def _importers(self, module: Path) -> set[Path]:

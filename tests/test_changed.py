@@ -29,6 +29,7 @@ def tree(tmp_path: Path) -> Path:
         "model_service/storage/keys/keys.py": "",
         "model_service/storage/keys/hashes.py": "",
         "model_service/services/keys/keys.py": "from model_service.storage.keys import hashes, keys",
+        "main.py": "from model_service.app import main",
         "tests/conftest.py": "",
         "tests/api/conftest.py": "",
         "tests/api/test_pages.py": "from tests import makers",
@@ -61,6 +62,7 @@ def tree(tmp_path: Path) -> Path:
         ("tests/makers.py", ["api/test_pages.py"]),
         ("tests/api/conftest.py", ["api/test_pages.py"]),
         ("docs/api.md", []),
+        ("main.py", []),
         ("tests/test_deleted.py", []),
     ],
 )

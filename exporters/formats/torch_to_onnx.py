@@ -176,7 +176,7 @@ def check_names(source: Source, example: Case, options: Mapping[str, Any]) -> No
     for name in options["dynamic_axes"] or {}:
         if name not in names:
             raise UnsupportedOption(
-                f"dynamic_axes contains {name!r}, but the inputs of the model are "
+                f"dynamic_axes contains {name!r}, but the inputs and outputs of the model are "
                 f"{', '.join(map(repr, names))}.",
                 allowed=names,
                 option="dynamic_axes",

@@ -134,7 +134,7 @@ _NORMALIZE: Section = {
         "a list of one number per channel", lambda v: 0 < len(v) <= 3 and all(map(finite, v)), [0.0]
     ),
     "std": list_of(
-        "a list of one number per channel, all not 0",
+        "a list of one number per channel, none of them 0",
         lambda v: 0 < len(v) <= 3 and all(finite(one) and one > 0 for one in v),
         [1.0],
     ),

@@ -82,14 +82,6 @@ def _instead(source: Source) -> str:
     return "" if source.table is None else " Or store an array for each column of its table, by name."
 
 
-def texts_of(arrays: Arrays) -> list[str]:
-    """Return the texts of the array TEXT. Raises ValueError if it holds something else."""
-    array = arrays[TEXT]
-    if array.dtype.kind != "U" or array.ndim != 1 or not array.size:
-        raise ValueError(f"{TEXT!r} must be an array of texts with the shape [texts].")
-    return [str(text) for text in array.tolist()]
-
-
 def has_shape(array: npt.NDArray[np.generic], spec: TensorSpec) -> bool:
     return array.ndim == len(spec.shape) and all(
         isinstance(size, str) or have == size for have, size in zip(array.shape, spec.shape, strict=True)

@@ -126,7 +126,10 @@ class Table:
         values = self.values(rows) if self.words is not None else None
         if values is None:
             return {}
-        arrays = {f"column:{place}": np.array(values[self.names[place]]) for place in sorted(self.used)}
+        columns = {place: values[self.names[place]] for place in sorted(self.used)}
+        if any(len({isinstance(value, str) for value in column}) > 1 for column in columns.values()):
+            return {}  # a missing string: an array would hold it as the text 'nan'
+        arrays = {f"column:{place}": np.array(column) for place, column in columns.items()}
         return arrays if all(array.dtype.kind in "fU" for array in arrays.values()) else {}
 
     def _dtype(self, place: int) -> str:

@@ -139,7 +139,8 @@ def _bounded(schema: Any, text: str) -> Any:
         found["additionalProperties"] = False
     if found.get("additionalProperties") is True:
         found |= _FREE_OBJECT
-    if kind == "string" and not found.keys() & {"pattern", "enum", "const"} and found.get("format") is None:
+    is_text = kind == "string" and found.get("format") in (None, "password")
+    if is_text and not found.keys() & {"pattern", "enum", "const"}:
         found["pattern"] = text if found.get("minLength") else _TEXT
     if kind == "integer" and "enum" not in found:
         if "exclusiveMinimum" not in found:

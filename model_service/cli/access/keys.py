@@ -31,7 +31,7 @@ def create(
         typer.Option(
             "--namespace",
             metavar="NAME",
-            help="A namespace that the key is limited to; by default all of yours.",
+            help="A namespace that the key is limited to; by default all of yours. Repeat it for more.",
         ),
     ] = None,
     days: Annotated[

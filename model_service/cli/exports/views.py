@@ -116,8 +116,8 @@ def _latency(performance: Any) -> str | None:
     if not isinstance(performance, dict) or performance.get("inference_latency_ms") is None:
         return None
     rate = performance.get("throughput_fps")
-    rows = f", {rate:g} inputs/s" if isinstance(rate, int | float) else ""
-    return f"{milliseconds(performance['inference_latency_ms'])}{rows}, on the worker"
+    throughput = f", {rate:g} inputs/s" if isinstance(rate, int | float) else ""
+    return f"{milliseconds(performance['inference_latency_ms'])}{throughput}, on the worker"
 
 
 def matrix(found: Capabilities) -> tuple[Listing, str, Record]:

@@ -57,7 +57,7 @@ def arrays(inputs: Any, output: Path) -> Any:
         if isinstance(inputs, dict):
             return {name: np.asarray(value) for name, value in inputs.items()}
     except (ValueError, OverflowError) as exc:
-        raise typer.BadParameter(f"no array: {exc}", param_hint="INPUT") from None
+        raise typer.BadParameter(f"not an array: {exc}", param_hint="INPUT") from None
     raise typer.BadParameter(
         "only arrays are written; an image, a text or records get predictions: use --json",
         param_hint="--output",

@@ -80,7 +80,10 @@ def find(
         ),
     ] = None,
     most: Annotated[
-        Bound, typer.Option("--max", metavar="METRIC=NUMBER", help="The highest value of a metric.")
+        Bound,
+        typer.Option(
+            "--max", metavar="METRIC=NUMBER", help="The highest value of a metric. Repeat it for more."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -38,7 +38,7 @@ class AsyncInferenceClient:
             from yarl import URL
         except ImportError as exc:
             raise InvalidArgument(
-                'AsyncPredictor needs aiohttp: pip install "model-service[async]".'
+                'AsyncInferenceClient needs aiohttp: pip install "model-service[async]".'
             ) from exc
         self._aiohttp, self._url = aiohttp, URL
         self._api_key, self._timeout_s, self._connections = api_key, timeout, connections

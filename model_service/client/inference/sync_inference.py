@@ -203,13 +203,13 @@ def headers_of(deployment: str | Deployment, options: Options, api_key: str | No
 
 def _binary(headers: Mapping[str, str], body: bytes) -> Prediction:
     answer, outputs = open_inference.decode(body, headers.get(JSON_BYTES))
-    parameters = {
+    from_headers = {
         "deployment_id": headers.get("X-Deployment-Id") or answer.get("model_name"),
         "model_version": answer.get("model_version"),
         "member": headers.get("X-Member"),
         "latency_ms": headers.get("X-Latency-Ms"),
     }
-    return Prediction.from_json({**(answer.get("parameters") or {}), **parameters, "outputs": outputs})
+    return Prediction.from_json({**(answer.get("parameters") or {}), **from_headers, "outputs": outputs})
 
 
 def _plain(headers: Mapping[str, str], body: bytes) -> Prediction:

@@ -107,8 +107,8 @@ class KeyService:
             text = f"{PREFIX}{made['secrets'][-1]['prefix']}_{random_part}"
             if made["secrets"][-1]["sha256"] != _sha256(text):
                 raise Conflict(
-                    "The key was rotated after this request: the key text of the first response is no "
-                    "longer valid.",
+                    "The key was rotated after this request: the first response cannot be repeated. "
+                    "Use the new key.",
                     id=key_id,
                 )
             return made, text

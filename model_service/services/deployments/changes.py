@@ -198,10 +198,10 @@ class DeploymentChanges:
             check_transition("deployment", status, to, DEPLOYMENT_TRANSITIONS)
             if to in SERVED:
                 self._limits.check(before["user_id"], session)
-            at, told = {**changes, "updated_at": now()}, {"revision": before["revision"]}
-            self._deployments.shift(before["_id"], to, event, session, changes=at, data=told)
-            self._record(event, before, session, told)
-            return changed(before, {**at, "status": to})
+            stored, details = {**changes, "updated_at": now()}, {"revision": before["revision"]}
+            self._deployments.shift(before["_id"], to, event, session, changes=stored, data=details)
+            self._record(event, before, session, details)
+            return changed(before, {**stored, "status": to})
 
         return self._database.transaction(work)
 
@@ -304,9 +304,9 @@ def _earlier(deployment: Deployment, number: int | None) -> Revision:
         entry = next(earlier, None) if number != deployment["revision"] else None
     if entry is None:
         kept = [each["revision"] for each in deployment["revisions"]]
-        wanted = "a revision with other traffic" if number is None else f"revision {number}"
+        wanted = "An earlier revision with other traffic" if number is None else f"Revision {number}"
         raise Conflict(
-            f"Revision {wanted} is not available: the deployment is at revision "
+            f"{wanted} is not available: the deployment is at revision "
             f"{deployment['revision']}, and {', '.join(map(str, kept))} are kept.",
             revision=deployment["revision"],
             revisions=kept,

@@ -214,14 +214,13 @@ class DeploymentService:
         def work(session: Session) -> bool:
             gone = self._deployments.delete(wanted["_id"], session)
             if gone is not None:
-                told = _told(gone)
                 self._audit.record(
                     "deleted",
                     "deployment",
                     gone["_id"],
                     session=session,
                     name=gone["model_name"],
-                    details=told,
+                    details=_audit_details(gone),
                 )
             return gone is not None
 
@@ -231,12 +230,12 @@ class DeploymentService:
 
     def _record_new(self, deployment: Deployment, plan: Plan, session: Session) -> None:
         subject, status = deployment["_id"], deployment["status"]
-        told = {"revision": 1, "exports": plan.export_job_ids, "model_version": deployment["model_version"]}
-        self._history.record(subject, "created", None, status, told, session)
+        event = {"revision": 1, "exports": plan.export_job_ids, "model_version": deployment["model_version"]}
+        self._history.record(subject, "created", None, status, event, session)
         if plan.unverified:
             data = {"revision": 1, "exports": plan.unverified}
             self._history.record(subject, "verification_overridden", status, status, data, session)
-        details: dict[str, object] = _told(deployment)
+        details: dict[str, object] = _audit_details(deployment)
         if plan.unverified:
             details["verification_overridden"] = plan.unverified
         self._audit.record(
@@ -248,8 +247,8 @@ def _is_readable(model_name: str | None) -> bool:
     return actor().readable_namespaces() is None if model_name is None else may_read(model_name)
 
 
-def _told(deployment: Deployment) -> dict[str, object]:
-    """Return the fields that the audit log tells of a deployment."""
+def _audit_details(deployment: Deployment) -> dict[str, object]:
+    """Return the fields of a deployment that the audit log has."""
     return {
         "name": deployment["name"],
         "export_job_id": deployment["export_job_id"],

@@ -86,7 +86,7 @@ class Unverified(TypedDict):
 
 @dataclass(frozen=True)
 class Plan:
-    """A validated routing. ``unverified``: exports deployed by override: with their status and verdict."""
+    """A validated routing. ``unverified``: the exports deployed by override, with status and verdict."""
 
     routing: Routing
     unverified: list["Unverified"] = field(default_factory=list)

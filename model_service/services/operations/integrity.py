@@ -75,7 +75,7 @@ class IntegrityService:
         if not holding.stored:
             others = f" and {holding.held - 1} more" if holding.held > 1 else ""
             return Problem(f"{holding.holder}{others}: the blob {holding.blob_id} is not stored")
-        times = f"its reference count is {holding.counted}, but {holding.held} documents use it"
+        times = f"its reference count is {holding.counted}, the number of its uses {holding.held}"
         difference = holding.held - holding.counted
         fixed = repair and self._integrity.correct_count(holding.blob_id, difference) is not None
         return Problem(f"blob {holding.blob_id}: {times}", repaired=fixed)

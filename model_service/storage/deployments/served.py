@@ -1,7 +1,6 @@
 """The deployments for inference servers, whose processes read them twice a second."""
 
 from datetime import timedelta
-from typing import cast
 
 from model_service.states import SERVED, DeploymentType, Tier
 from model_service.storage.common.collections import projected
@@ -63,7 +62,7 @@ class ServedDeployments:
         if not owners:
             return {}
         found = self._users.find({"_id": {"$in": list(owners)}}, ("tier",))
-        return {user["_id"]: cast("Tier | None", user.get("tier")) for user in found}
+        return {user["_id"]: Tier(tier) if (tier := user.get("tier")) else None for user in found}
 
 
 def _mark(deployment: Fields | None) -> Fields:

@@ -295,6 +295,14 @@ def test_the_openapi_document_has_every_route(app: Flask) -> None:
     assert documented == served
 
 
+def test_the_document_says_that_a_password_has_no_nul(app: Flask) -> None:
+    schemas = app.test_client().get("/openapi.json").json["components"]["schemas"]  # type: ignore[index]
+    for field in ("password", "current_password"):
+        pattern = schemas["PasswordChange"]["properties"][field]["pattern"]
+        assert re.search(pattern, "correct horse")
+        assert re.search(pattern, "correct\0horse") is None
+
+
 def test_the_document_says_how_files_go_in_and_out(app: Flask) -> None:
     paths = app.test_client().get("/openapi.json").json["paths"]
     upload = paths["/api/v1/models/{model_id}/upload"]["post"]["requestBody"]["content"]

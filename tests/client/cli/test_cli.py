@@ -91,7 +91,7 @@ def test_a_refusal_is_one_line_and_exit_code_1(
 def test_no_service_says_which_address_and_what_to_do() -> None:
     done = run("models", "list", url="http://127.0.0.1:9")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: connection_failed: Nothing answers at http://127.0.0.1:9")
+    assert done.stderr.startswith("error: connection_failed: Cannot connect to http://127.0.0.1:9")
     assert "model-service up" in done.stderr
     assert done.stderr.count("\n") == 1
 

@@ -58,7 +58,7 @@ def test_an_option_that_is_misspelt_gets_the_right_ones_and_how_to_give_them(
 ) -> None:
     model = client.register_model("digits", algorithm="cnn")
     shown = run("exports", "create", model, "--option", "opset_verion=18", url=service_url).stderr
-    assert "Did you mean 'opset_version'? It takes " in shown
+    assert "Did you mean 'opset_version'? Its options: " in shown
     assert "`--option NAME=JSON`" in shown
     assert "create_export" not in shown
     with pytest.raises(InvalidRequest) as caught:

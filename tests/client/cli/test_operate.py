@@ -91,7 +91,7 @@ def test_verify_names_what_is_wrong(client: ModelServiceClient, cli: CommandLine
     database.files.update_many({}, {"$set": {"metadata.references": 5}})
     found = cli.run("verify")
     assert found.returncode == 1
-    assert b"counted 5 times and held 1 times" in found.stdout
+    assert b"its reference count is 5, the number of its uses 1" in found.stdout
     repaired = cli.run("verify", "--repair")
     assert (repaired.returncode, b"(repaired)" in repaired.stdout) == (0, True)
     assert cli.run("verify").returncode == 0

@@ -81,7 +81,7 @@ def test_a_server_that_is_just_starting_is_waited_for(predict: Predict) -> None:
 
 
 def test_nothing_there_names_the_address(predict: Predict) -> None:
-    with pytest.raises(ConnectionFailed, match=r"Nothing answers at http://127\.0\.0\.1:9"):
+    with pytest.raises(ConnectionFailed, match=r"Cannot connect to http://127\.0\.0\.1:9"):
         predict("http://127.0.0.1:9/v1/infer/d1", X, timeout_s=0.5)
 
 

@@ -311,5 +311,5 @@ def test_the_runner_keeps_the_sources_dtypes() -> None:
     assert {name: array.dtype for name, array in answer.items()} == {"sum": np.float64, "many": np.int64}
     with pytest.raises(runners.InputError, match="does not fit into 32 bits"):
         runner.predict({"tokens": np.array([[1, 2, 2**31]])})
-    with pytest.raises(runners.InputError, match="is int64, not int32"):
+    with pytest.raises(runners.InputError, match="must be int64, not int32"):
         runner.predict({"tokens": np.array([[1, 2, 3]], np.int32)})

@@ -146,9 +146,9 @@ def test_a_wrong_input_is_named_and_threads_do_not_mix(format_name: str, exporte
     runner = runners.load(exported(reader, format_name).package_dir, threads=2)
     scale = np.ones((1, 1), np.float32)
 
-    with pytest.raises(runners.InputError, match="The inputs are 'scale', 'tokens', not 'scale'"):
+    with pytest.raises(runners.InputError, match="The inputs must be 'scale', 'tokens', not 'scale'"):
         runner.predict({"scale": scale})
-    with pytest.raises(runners.InputError, match="is int64, not float32"):
+    with pytest.raises(runners.InputError, match="must be int64, not float32"):
         runner.predict({"tokens": np.ones((1, 3), np.float32), "scale": scale})
     with pytest.raises(runners.InputError):
         runner.predict({"tokens": np.full((1, 3), 5000), "scale": scale})

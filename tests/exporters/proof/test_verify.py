@@ -289,7 +289,7 @@ def test_sample_inputs_that_do_not_fit_say_what_does(
         checkpoint("mlp-pt2"), tmp_path / "out", "onnx", sample_inputs=tmp_path / "samples.npz"
     )
 
-    with pytest.raises(InvalidSource, match="need 'x' as float32"):
+    with pytest.raises(InvalidSource, match="must contain 'x' as float32"):
         run(request)
 
 

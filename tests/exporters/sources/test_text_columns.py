@@ -215,9 +215,9 @@ def test_every_form_of_a_table_gives_the_same_rows(tmp_path: Path) -> None:
         ({"review": ...}, "review", "is missing"),
         ({"review": None}, "review", "missing value"),
         ({"review": float("nan")}, "review", "missing value"),
-        ({"review": 3}, "review", "must have texts"),
+        ({"review": 3}, "review", "takes texts"),
         ({"review": "x" * (MAX_CHARACTERS + 1)}, "review", "1,000,001 characters"),
-        ({"stars": "four"}, "stars", "must have numbers"),
+        ({"stars": "four"}, "stars", "takes numbers"),
     ],
 )
 def test_a_wrong_column_is_named(changed: Any, column: str, what: str, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def stored(table: polars.DataFrame) -> dict[str, Any]:
     [
         ({"review": None}, "'review' is missing"),
         ({"town": np.array(["Nice"] * 6)}, "'town' is unknown"),
-        ({"stars": np.array(["4"] * 6)}, "'stars' must have numbers"),
+        ({"stars": np.array(["4"] * 6)}, "'stars' takes numbers"),
         ({"stars": np.zeros(5)}, "one value for each row"),
         ({"stars": np.zeros((6, 1))}, "one value for each row"),
         ({"review": np.array(["a text"] * 6, object)}, r"astype\(str\)"),

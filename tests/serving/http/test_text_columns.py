@@ -75,7 +75,7 @@ def test_the_client_sends_a_data_frame_or_its_columns(endpoint: Endpoint) -> Non
     [
         ({"records": [{"stars": 1, "shop": "Nice", "weight": 1}]}, "records.review", "missing"),
         ({"records": [RECORD | {"review": None}]}, "records.review", "missing"),
-        ({"records": [RECORD | {"review": 5}]}, "records.review", "must have texts"),
+        ({"records": [RECORD | {"review": 5}]}, "records.review", "takes texts"),
         ({"text": "good oil"}, "text", "text"),
         ({"inputs": ["good oil"]}, "inputs.input", "shape"),
     ],
@@ -136,12 +136,12 @@ def _ask(endpoint: Endpoint, *changed: dict[str, Any]) -> Reply:
         (_column("review", ["oil"], shape=[1, 2]), "inputs.review.shape"),
         (_column("review", ["oil"], shape="1"), "inputs.review.shape"),
         (_column("review", [], shape=[0]), "inputs.review.shape"),
-        (_column("review", [3]), "inputs.review: must have texts"),
+        (_column("review", [3]), "inputs.review: takes texts"),
         (_column("review", [None]), "inputs.review: has a missing value"),
         (_column("review", ["oil"], datatype="FP64"), "inputs.review.datatype"),
         (_column("stars", [1.0], datatype="BYTES"), "inputs.stars.datatype"),
         (_column("stars", [1.0], datatype=["FP64"]), "inputs.stars.datatype"),
-        (_column("stars", ["one"]), "inputs.stars: must have numbers"),
+        (_column("stars", ["one"]), "inputs.stars: takes numbers"),
         (_column("stars", [1.0], shape=[600_000]), "more than 2,000,000 values"),
         (
             _column("stars", [1.0], parameters={"binary_data_size": 8}),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exporters.processing.table import Table
     from model_service.serving.protocols import Model
 
-_MAX_CELLS = 2_000_000  # a cell of one byte takes forty times as many in memory
+_MAX_CELLS = 2_000_000  # a cell of one byte takes 40 bytes in memory
 
 
 def inputs_of(model: Model) -> tuple[TensorSpec, ...]:
@@ -43,8 +43,12 @@ def are_given(inputs: Any, model: Model) -> TypeGuard[list[Any]]:
     table = model.pipeline.table
     if table is None or not isinstance(inputs, list) or not _texts(table):
         return False
-    names = {column["name"] for column in table.columns} - {spec.name for spec in model.inputs}
-    return any(isinstance(one, dict) and one.get("name") in names for one in inputs)
+    columns, own = {column["name"] for column in table.columns}, {spec.name for spec in model.inputs}
+    for one in inputs:
+        name = one.get("name") if isinstance(one, dict) else None
+        if isinstance(name, str) and name in columns and (name not in own or one.get("datatype") == BYTES):
+            return True
+    return False
 
 
 def read(given: list[Any], body: bytes, end: int, model: Model, limit_bytes: int) -> Arrays:
@@ -92,7 +96,7 @@ def _values(
     is_text = datatype == BYTES
     known = is_text or (isinstance(datatype, str) and datatype in DTYPES)
     if not known or (dtype != "unused" and is_text != (dtype != "number")):
-        wanted = "numbers" if dtype == "number" else f"{BYTES!r}"
+        wanted = {"number": "numbers", "unused": f"numbers or {BYTES!r}"}.get(dtype, f"{BYTES!r}")
         raise tensors.invalid(f"{field}.datatype", f"is {str(datatype)[:20]!r}, the model accepts {wanted}")
     if not texts.is_column(shape) or shape[0].__class__ is not int or shape[0] < 1:
         raise tensors.invalid(f"{field}.shape", "must be [rows] or [rows, 1]")

@@ -80,7 +80,7 @@ def is_column(shape: Any) -> TypeGuard[list[Any]]:
 def flat(data: Any, field: str) -> list[Any]:
     """Read JSON: a list of values, or of lists of one value each."""
     if not isinstance(data, list):
-        raise tensors.invalid(field, "missing: send a list of texts, or parameters.binary_data_size")
+        raise tensors.invalid(field, "missing: send a list of values, or parameters.binary_data_size")
     return [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data]
 
 
