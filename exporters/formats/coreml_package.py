@@ -171,7 +171,7 @@ def _compare(
         shape = shapes[spec.name] if spec.name in shapes else _open_shape(array)
         if dtype != dtype_of(spec.dtype) or not _fits(spec.shape, shape):
             raise ConversionFailed(
-                f"coremltools wrote {spec.name!r} of the {what} as {dtype} of shape {list(shape)} "
+                f"coremltools produced {spec.name!r} of the {what} as {dtype} of shape {list(shape)} "
                 f"instead of {spec.dtype} {list(spec.shape)}. Export another format."
             )
 

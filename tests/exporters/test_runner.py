@@ -20,11 +20,11 @@ def runner(exported: Export) -> runners.Runner:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"picture": IMAGE}, "The inputs are 'image', not 'picture'"),
-        ({}, "The inputs are 'image', not none"),
+        ({"picture": IMAGE}, "The inputs must be 'image', not 'picture'"),
+        ({}, "The inputs must be 'image', not none"),
         ({"image": IMAGE, "other": IMAGE}, "not 'image', 'other'"),
-        ({"image": IMAGE.astype(np.float64)}, "is float32, not float64"),
-        ({"image": IMAGE[0]}, r"has the shape \['batch', 1, 8, 8\], not \[1, 8, 8\]"),
+        ({"image": IMAGE.astype(np.float64)}, "must be float32, not float64"),
+        ({"image": IMAGE[0]}, r"must have the shape \['batch', 1, 8, 8\], not \[1, 8, 8\]"),
         ({"image": np.zeros((2, 1, 9, 8), np.float32)}, r"not \[2, 1, 9, 8\]"),
     ],
     ids=["name", "none", "extra", "dtype", "rank", "size"],

@@ -246,7 +246,7 @@ def test_a_model_with_another_interface_is_a_failed_conversion(
         {"case": {"expected": {"other": example.expected["output"]}}},
         {"case": {"expected": {"output": example.expected["output"][:, :2]}}},
     ):
-        with pytest.raises(ConversionFailed, match="coremltools wrote"):
+        with pytest.raises(ConversionFailed, match="coremltools produced"):
             check(**wrong)
 
 

@@ -236,9 +236,9 @@ def test_what_openvino_cannot_read_from_torch_goes_by_onnx(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"y": np.zeros((2, 6), np.float32)}, "The inputs are 'x', not 'y'"),
-        ({"x": np.zeros((2, 6), np.float64)}, "is float32, not float64"),
-        ({"x": np.zeros((2, 5), np.float32)}, r"has the shape \['batch', 6\], not \[2, 5\]"),
+        ({"y": np.zeros((2, 6), np.float32)}, "The inputs must be 'x', not 'y'"),
+        ({"x": np.zeros((2, 6), np.float64)}, "must be float32, not float64"),
+        ({"x": np.zeros((2, 5), np.float32)}, r"must have the shape \['batch', 6\], not \[2, 5\]"),
     ],
     ids=["name", "dtype", "shape"],
 )

@@ -160,7 +160,7 @@ def test_what_is_asked_of_the_artefact_fits_its_profile(
         ({"profile": {"batch": [8, 4, 2]}}, "is not .smallest, usual, largest."),
         ({"profile": {"batch": [1, 4]}}, "is not .smallest, usual, largest."),
         ({"profile": {"batch": [1, 4, 8]}, "max_batch_size": 4}, "differ"),
-        ({"precision": "fp8"}, "precision takes one of fp32, fp16, int8"),
+        ({"precision": "fp8"}, "precision must be one of fp32, fp16, int8"),
         ({"workspace_size_gb": 0}, "from 1 to 1024"),
         ({"precision": "int8"}, "quantized already"),
     ],

@@ -141,8 +141,8 @@ def test_an_onnx_file_gets_its_nodes_in_front(declared: dict[str, Any], tmp_path
     [
         ({"preprocessing": None}, "none is declared"),
         ({"preprocessing": {"tokenizer": {}}}, "none is declared"),
-        ({"preprocessing": {"resize": {"method": "resize", "size": [8, 16]}}}, "makes float32"),
-        ({"preprocessing": {"format": {"dtype": "float16"}}}, "makes float16"),
+        ({"preprocessing": {"resize": {"method": "resize", "size": [8, 16]}}}, "produces float32"),
+        ({"preprocessing": {"format": {"dtype": "float16"}}}, "produces float16"),
         ({"preprocessing": {"format": {"color_space": "GRAY"}}}, "'any', 'any'"),
         ({"postprocessing": {"nms": {}}}, "three axes"),
         ({"classes": ["one", "two"]}, "4 classes, but 2 class names are declared"),
