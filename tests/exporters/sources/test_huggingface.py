@@ -251,9 +251,9 @@ def test_a_model_that_is_nothing_but_code_is_refused(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model_type": "no-such"}, "does not have"),
-        ({"architectures": ["os.system"]}, "of bert there is BertModel"),
-        ({"architectures": ["GPT2LMHeadModel"]}, "of bert there is BertModel"),
+        ({"model_type": "no-such"}, "does not support"),
+        ({"architectures": ["os.system"]}, "supported for bert: BertModel"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "supported for bert: BertModel"),
         ({"hidden_size": "large"}, "config.json"),
         ({"hidden_size": 32}, "of another shape"),
         ({"num_hidden_layers": 2}, "missing"),
