@@ -116,7 +116,7 @@ def test_statistics_count_what_ran(client: Any) -> None:
             "there is no 'v9'",
         ),
         (lambda client: client.get_model_metadata("endpoint"), "requires its key"),
-        (lambda client: client.unload_model("endpoint", headers=auth()), "deactivating"),
+        (lambda client: client.unload_model("endpoint", headers=auth()), "deactivate or delete"),
     ],
 )
 def test_errors_are_told(client: Any, ask: Callable[[Any], object], message: str) -> None:

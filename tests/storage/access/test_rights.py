@@ -80,6 +80,6 @@ def test_the_commands_say_which_right_is_missing(
     env = {"MONGODB_URL": reader.mongodb_url.get_secret_value(), "MONGODB_DB": settings.mongodb_db}
     done = run(*command, **env, MODEL_SERVICE_HOME=str(settings.home))
     assert done.returncode == 2, done.stderr
-    assert "may not" in done.stderr
+    assert "lacks permission for" in done.stderr
     assert "insert" in done.stderr
     assert "OperationFailure" not in done.stderr
