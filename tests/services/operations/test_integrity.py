@@ -96,7 +96,7 @@ def test_wrong_counts_are_repaired(
         register(database, blobs, f"m{n}", b"bytes")
     database.files.update_one({}, {"$set": {"metadata.references": counted}})
     (problem,) = found(integrity)
-    assert f"its reference count is {counted}, but 2 documents use it" in problem
+    assert f"its reference count is {counted}, the number of its uses 2" in problem
     assert found(integrity, repair=True) == [f"{problem} (repaired)"]
     assert found(integrity) == []
 
