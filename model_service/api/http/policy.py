@@ -57,7 +57,7 @@ def policy(
 
 
 def check_policies(app: Flask) -> None:
-    """Check that every view declares its policy. Raises TypeError with the names of those that do not."""
+    """Check that every view declares its policy. Raises TypeError with the names of the others."""
     missing = sorted(name for name in app.view_functions if policy_of(app, name) is None)
     if missing:
         raise TypeError(f"Add @policy(...) to {', '.join(missing)}: see {__name__}.")

@@ -37,7 +37,7 @@ def accept_slashes(app: Flask) -> None:
 def register_fixed_paths(app: Flask) -> None:
     """Keep a path without parameters, such as /models/batch, separate from /models/{model_id}.
 
-    A method that the fixed path does not support is a 405, and OPTIONS lists those that it supports.
+    A method that the fixed path does not support is a 405, and OPTIONS lists the supported ones.
     """
     methods: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():

@@ -264,7 +264,7 @@ class ModelService:
 
 
 def _stored(fields: Fields) -> dict[str, object]:
-    """Return the fields without those that determine the version."""
+    """Return the fields except the ones that determine the version."""
     return {name: value for name, value in fields.items() if name not in ("version", "breaking_changes")}
 
 

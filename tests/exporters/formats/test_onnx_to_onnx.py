@@ -189,7 +189,7 @@ def test_axes_that_are_not_named_become_fixed(
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"picture": [0]}, "contains 'picture', but the inputs and outputs of the model are 'image', 'output'"),
+        ({"picture": [0]}, "but the inputs and outputs of the model are 'image', 'output'"),
         ({"image": [0, 2]}, "Axis 2 of 'image' is fixed"),
         ({"image": "batch"}, "is not a list of axis numbers"),
     ],

@@ -168,7 +168,7 @@ def test_weights_that_are_not_contiguous_are_taken(tmp_path: Path) -> None:
     [
         ("picture", np.zeros((1, 1, 8, 8), np.float32), "The inputs must be 'image'"),
         ("image", np.zeros((1, 1, 8, 8)), "must be float32, not float64"),
-        ("image", np.zeros((2, 1, 8, 8), np.float32), r"must have the shape \[1, 1, 8, 8\], not \[2, 1, 8, 8\]"),
+        ("image", np.zeros((2, 1, 8, 8), np.float32), r"the shape \[1, 1, 8, 8\], not \[2, 1, 8, 8\]"),
     ],
 )
 def test_a_wrong_input_is_named(name: str, array: np.ndarray, message: str, tflite: Convert) -> None:
