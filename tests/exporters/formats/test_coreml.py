@@ -259,7 +259,7 @@ def test_a_batch_that_a_converter_froze_is_a_failed_conversion(
     example = cases.plan(source)[0]
     opened = replace(source, inputs=(TensorSpec("x", "float32", ("batch", 6)),))
 
-    with pytest.raises(ConversionFailed, match="coremltools wrote 'x' of the inputs"):
+    with pytest.raises(ConversionFailed, match="coremltools produced 'x' of the inputs"):
         coreml_package.check(result.package_dir / "model.mlpackage/Manifest.json", opened, example)
 
 

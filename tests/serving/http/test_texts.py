@@ -135,7 +135,7 @@ def test_the_open_inference_protocol_takes_bytes(endpoint: Endpoint) -> None:
         (_text(2, data=["oil", None]), "inputs.text.data.1: must be a text"),
         (_text(2, data=["oil"]), "there are 1 texts"),
         (_text(0, data=[]), "is empty"),
-        (_text(1), "a list of texts"),
+        (_text(1), "inputs.text.data: missing"),
         (_text(1, shape=[1, 2], data=["oil"]), "inputs.text.shape"),
         (_text(1, shape="1", data=["oil"]), "inputs.text.shape"),
         (_text(1, name="input", data=["oil"]), "send texts as 'text'"),
