@@ -35,8 +35,10 @@ def main() -> None:
     classes = (features[:, 0] * features[:, 1] + random.normal(size=ROWS) > 0).astype(int)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, make in MODELS.items():
-            estimator = make().fit(features, classes)
+        estimators = {name: make().fit(features, classes) for name, make in MODELS.items()}
+        for name, estimator in (
+            {"columns of texts, numbers and categories": _columns()} | estimators
+        ).items():
             row = _measured(name, estimator, Path(scratch) / name.replace(" ", "-"), given.rounds)
             print("  " + ", ".join(map(str, row)), flush=True)
             rows.append(row)
@@ -128,6 +130,35 @@ def _linear() -> Any:
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def _columns() -> Any:
+    """Fitted on a data frame of a text, a category, and two numbers of which one may be missing."""
+    import polars
+    from sklearn.compose import make_column_transformer
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    random = np.random.default_rng(0)
+    words, shops = np.array([f"word{n}" for n in range(500)]), np.array(["Lyon", "Nice", "Paris"])
+    rows = polars.DataFrame(
+        {
+            "review": [" ".join(random.choice(words, 12)) for _ in range(2_000)],
+            "shop": random.choice(shops, 2_000),
+            "stars": random.integers(1, 6, 2_000).astype(float),
+            "weight": np.where(random.random(2_000) < 0.1, None, random.normal(size=2_000)).tolist(),
+        }
+    )
+    columns = make_column_transformer(
+        (TfidfVectorizer(), "review"),
+        (OneHotEncoder(handle_unknown="ignore"), ["shop"]),
+        (StandardScaler(), ["stars"]),
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["weight"]),
+    )
+    return make_pipeline(columns, LogisticRegression()).fit(rows, rows["stars"].to_numpy() > 3)
 
 
 MODELS: Mapping[str, Callable[[], Any]] = {

@@ -12,6 +12,8 @@ from .samples import resized
 
 _MOST_TRIES = 1_000  # to find the rows of a probe that the source accepts
 
+_Places = npt.NDArray[np.intp]  # of rows
+
 
 @dataclass
 class Prober:
@@ -45,36 +47,38 @@ class Prober:
     def probe_rows(self, label: str, inputs: Arrays, kind: str) -> Case | None:
         """Run the rows that the source accepts; return None if it accepts none. Rejected rows are recorded.
 
-        Rows that fail together are retried in halves, depth first, up to _MOST_TRIES runs.
+        Rows that fail together are retried in parts, depth first, up to _MOST_TRIES runs.
         """
         failure: Exception | None = None
-        found: list[tuple[int, Case]] = []
-        todo, tries, refused = [(0, inputs)], 0, 0
+        found: list[tuple[_Places, Case]] = []
+        missing = _missing(inputs)
+        rejecting = np.zeros(missing.shape[1], bool)
+        todo, tries, refused = [np.arange(_rows(inputs))], 0, 0
         while todo and tries < _MOST_TRIES:
-            start, block = todo.pop()
+            rows = todo.pop()
             tries += 1
             try:
-                found.append((start, self.run(label, block, kind)))
+                block = {name: one[rows] for name, one in inputs.items()}
+                found.append((rows, self.run(label, block, kind)))
             except Exception as exc:
                 if limit := as_limit(exc):
                     raise limit from exc
                 failure = failure or exc
-                half = _rows(block) // 2
-                refused += not half
-                if half:
-                    todo += [
-                        (start + half, {name: one[half:] for name, one in block.items()}),
-                        (start, {name: one[:half] for name, one in block.items()}),
-                    ]
+                if len(rows) > 1:
+                    todo += [rows[part] for part in reversed(_parts(missing[rows], rejecting))]
+                else:
+                    refused += 1
+                    if np.count_nonzero(missing[rows]) == 1:
+                        rejecting |= missing[rows[0]]
         if failure is not None:
-            untried = sum(_rows(block) for _, block in todo)
+            untried = sum(map(len, todo))
             counts = f"{refused} of {_rows(inputs)} rows rejected, {untried} not tried"
             self.rejected[label] = f"{reason(failure)} ({counts})"
         if not found:
             return None
-        blocks = [case for _, case in sorted(found, key=lambda one: one[0])]
+        order = np.argsort(np.concatenate([rows for rows, _ in found]))
         inputs, expected = (
-            _joined([getattr(one, part) for one in blocks]) for part in ("inputs", "expected")
+            _joined([getattr(case, part) for _, case in found], order) for part in ("inputs", "expected")
         )
         return Case(label, inputs, expected, kind)
 
@@ -109,8 +113,32 @@ def _rows(inputs: Arrays) -> int:
     return len(next(iter(inputs.values())))
 
 
-def _joined(blocks: list[Arrays]) -> Arrays:
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+def _missing(inputs: Arrays) -> npt.NDArray[np.bool_]:
+    """Return which values of each row are not finite, bool[rows, values of a row]; only tables have any."""
+    tables = [one for one in inputs.values() if one.ndim == 2 and one.dtype.kind == "f"]
+    none = np.zeros((_rows(inputs), 0), bool)
+    return np.concatenate([none, *(~np.isfinite(one) for one in tables)], axis=1)
+
+
+def _parts(missing: npt.NDArray[np.bool_], rejecting: npt.NDArray[np.bool_]) -> list[_Places]:
+    """Return the parts in which rows that failed together are retried, in this order.
+
+    Rows with one missing value go first: they show in which columns a missing value rejects its row
+    (``rejecting``). Rows without one in these columns then run together, and the others one by one. All other
+    rows are halved.
+    """
+    alone = np.count_nonzero(missing, axis=1) == 1
+    if alone.any() and not alone.all():
+        return [np.flatnonzero(alone), np.flatnonzero(~alone)]
+    suspect = (missing & rejecting).any(axis=1)
+    if suspect.any():
+        others = np.flatnonzero(~suspect)
+        return [*([others] if len(others) else []), *np.flatnonzero(suspect)[:, None]]
+    return np.array_split(np.arange(len(missing)), 2)
+
+
+def _joined(blocks: list[Arrays], order: _Places) -> Arrays:
+    return {name: np.concatenate([block[name] for block in blocks])[order] for name in blocks[0]}
 
 
 def is_finite(case: Case) -> bool:

@@ -72,6 +72,9 @@ def of(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
     Raises:
         InvalidSource: the estimator neither predicts nor transforms, or returns several labels for a row.
     """
+    if _has_shared_steps(estimator):
+        first, last = estimator[:-1], of(estimator[-1])
+        return lambda rows: last(first.transform(rows))
     if _is_classifier(estimator):
         return _classifier(estimator)
     from sklearn.base import is_clusterer, is_outlier_detector, is_regressor
@@ -98,6 +101,13 @@ def of(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
     if hasattr(estimator, "transform"):
         return lambda rows: {"variable": _columns(estimator.transform(rows))}
     raise InvalidSource(f"A {type(estimator).__name__} can neither predict nor transform.")
+
+
+def _has_shared_steps(estimator: Any) -> bool:
+    """Return whether all outputs are the last step's, for rows that the steps before it transform once."""
+    from sklearn.pipeline import Pipeline
+
+    return type(estimator) is Pipeline and len(estimator) > 1 and hasattr(estimator[-1], "fit")
 
 
 def _classifier(estimator: Any) -> Callable[[npt.NDArray[Any]], Arrays]:
