@@ -30,6 +30,14 @@ PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING")),
     *(ROOT / "docs").glob("*.md"),
 ]
+# Settings that depend on other values of the Helm chart.
+SET_BY_THE_CHART = {
+    *("HOST", "PORT", "WORKER_METRICS_PORT", "INFERENCE_HOST", "INFERENCE_PORT"),
+    *("PUBLIC_URL", "INFERENCE_URL", "TRUSTED_PROXIES"),
+    *("ENABLE_AUTH", "ALLOW_ANONYMOUS", "API_KEY", "SIGNING_SECRET"),
+    *("MONGODB_URL", "MONGODB_DB", "REDIS_URL"),
+    *("MODEL_SERVICE_HOME", "TIERS_FILE", "LOG_FORMAT"),
+}
 PATHS = r"`((?:model_service|exporters|scripts|docs|tests|examples|benchmarks)/[\w./]*)`"
 
 
@@ -59,6 +67,14 @@ def test_every_setting_is_documented_with_its_default() -> None:
             assert parse_size(shown) == default if default >= 1 else float(shown) == default, name
         else:
             assert shown == str(default), name
+
+
+def test_the_chart_sets_every_setting_or_accepts_it() -> None:
+    """``config`` of the Helm chart rejects other names, so that a typing error does not stay unnoticed."""
+    schema = json.loads((ROOT / "deploy" / "helm" / "model-service" / "values.schema.json").read_text())
+    accepted = set(schema["properties"]["config"]["propertyNames"]["enum"])
+    assert accepted & SET_BY_THE_CHART == set()
+    assert accepted | SET_BY_THE_CHART == {name.upper() for name in Settings.model_fields}
 
 
 def test_every_error_is_documented_with_its_status() -> None:
@@ -92,7 +108,7 @@ def commands() -> Iterator[tuple[str, ...]]:
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
             for line in block.splitlines():
-                words = line.split("#")[0].split()
+                words = re.split(r"[#<>]", line)[0].rpartition(" -- ")[2].split()  # of kubectl exec
                 if words and words[0].endswith("model-service"):
                     yield tuple(words[1:])
 

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 import structlog
 
 from model_service.jobs.toolchain import Toolchain
-from model_service.storage.operations.workers import Workers
+from model_service.storage.operations.workers import ALIVE_S, Workers
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,7 @@ class Presence:
     def __init__(self, workers: Workers, name: str, toolchain: Toolchain | None = None) -> None:
         self._workers = workers
         self._name = name
+        self._reported = float("-inf")
         self._state = {
             "pid": os.getpid(),
             "sandbox": _sandbox(),
@@ -40,6 +42,11 @@ class Presence:
 
     def report(self) -> None:
         self._workers.report(self._name, self._state)
+        self._reported = time.monotonic()
+
+    def is_known(self) -> bool:
+        """Return whether the service counts this worker as live: its last report in MongoDB is recent."""
+        return time.monotonic() - self._reported < ALIVE_S
 
     def leave(self) -> None:
         self._workers.leave(self._name)

@@ -36,7 +36,6 @@ def run(settings: Settings) -> int:
     prepare(database)
     check_redis(settings)
     queue = Queue(settings, database)
-    metrics = MetricsEndpoint(settings) if settings.worker_metrics_port is not None else None
     context = Context(
         settings=settings,
         worker=f"{socket.gethostname()}-{os.getpid()}",
@@ -51,6 +50,9 @@ def run(settings: Settings) -> int:
     CONTEXT.set(context)
     reconciler = Reconciler(context, queue)
     presence = Presence(Workers(database), context.worker, context.toolchain)
+    metrics = None
+    if settings.worker_metrics_port is not None:
+        metrics = MetricsEndpoint(settings, presence.is_known)
     periodic = [
         Periodic("presence", INTERVAL_S, presence.report),
         Periodic("sweep", LOOK_S, make_sweeper(settings, database, context.blobs).sweep_if_due),

@@ -1,0 +1,105 @@
+{{/* The environment of a component's container; it takes precedence over the ConfigMap. Takes (list root component). */}}
+{{- define "model-service.environment" -}}
+{{- $root := first . }}
+{{- $component := last . }}
+{{- $values := index $root.Values $component }}
+{{- $secret := printf "%s-secrets" (include "model-service.fullname" $root) }}
+{{- if eq $component "api" }}
+- name: HOST
+  value: 0.0.0.0
+- name: PORT
+  value: {{ $values.port | quote }}
+{{- else if eq $component "worker" }}
+# Only the metrics and the probes listen on HOST. They need no credential, and so the worker has no API_KEY.
+- name: HOST
+  value: 0.0.0.0
+- name: ENABLE_AUTH
+  value: "false"
+- name: ALLOW_ANONYMOUS
+  value: "true"
+- name: WORKER_METRICS_PORT
+  value: {{ $values.port | quote }}
+{{- else }}
+- name: INFERENCE_HOST
+  value: 0.0.0.0
+- name: INFERENCE_PORT
+  value: {{ $values.port | quote }}
+- name: INFERENCE_MAX_PROCESSES
+  valueFrom:
+    resourceFieldRef:
+      resource: limits.cpu
+- name: INFERENCE_THREADS
+  valueFrom:
+    resourceFieldRef:
+      resource: limits.cpu
+{{- end }}
+- name: MONGODB_URL
+  valueFrom:
+    secretKeyRef:
+      {{- if $root.Values.mongodb.url }}
+      name: {{ $secret }}
+      key: mongodb-url
+      {{- else }}
+      name: {{ $root.Values.mongodb.existingSecret }}
+      key: {{ $root.Values.mongodb.existingSecretKey }}
+      {{- end }}
+- name: REDIS_URL
+  valueFrom:
+    secretKeyRef:
+      {{- if $root.Values.redis.url }}
+      name: {{ $secret }}
+      key: redis-url
+      {{- else }}
+      name: {{ $root.Values.redis.existingSecret }}
+      key: {{ $root.Values.redis.existingSecretKey }}
+      {{- end }}
+{{- if and $root.Values.auth.enabled (ne $component "worker") }}
+- name: API_KEY
+  valueFrom:
+    secretKeyRef:
+      {{- if $root.Values.auth.apiKey }}
+      name: {{ $secret }}
+      key: api-key
+      {{- else }}
+      name: {{ $root.Values.auth.existingSecret }}
+      key: {{ $root.Values.auth.apiKeyKey }}
+      {{- end }}
+{{- if eq $component "api" }}
+- name: SIGNING_SECRET
+  valueFrom:
+    secretKeyRef:
+      {{- if $root.Values.auth.apiKey }}
+      name: {{ $secret }}
+      key: signing-secret
+      {{- else }}
+      name: {{ $root.Values.auth.existingSecret }}
+      key: {{ $root.Values.auth.signingSecretKey }}
+      {{- end }}
+      optional: true
+{{- end }}
+{{- end }}
+- name: MODEL_SERVICE_HOME
+  value: /data
+{{- with concat $root.Values.extraEnv $values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* A probe over HTTP. Takes (list path values). */}}
+{{- define "model-service.probe" -}}
+httpGet:
+  path: {{ first . }}
+  port: http
+{{ toYaml (last .) }}
+{{- end }}
+
+{{/* The address of a component for clients, from the values or the Ingress. Takes (list root component value). */}}
+{{- define "model-service.address" -}}
+{{- $root := index . 0 }}
+{{- $ingress := index $root.Values.ingress (index . 1) }}
+{{- if index . 2 }}
+{{- index . 2 }}
+{{- else if $root.Values.ingress.enabled }}
+{{- printf "%s://%s" (ternary "https" "http" (ne $ingress.tlsSecret "")) $ingress.host }}
+{{- end }}
+{{- end }}

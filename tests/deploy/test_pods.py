@@ -1,0 +1,111 @@
+"""The processes of the chart's pods, with the environment and the probes that it renders."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from model_service.config import Settings, read_settings
+from tests.deploy.rendering import objects
+from tests.deploy.test_chart import deployment, kinds, pod
+from tests.e2e.conftest import free_ports
+from tests.waiting import wait_for
+
+MODULES = {"api": "model_service.api", "worker": "model_service.jobs", "serving": "model_service.serving"}
+_CORES = "2"  # of resourceFieldRef
+_SECRETS = {
+    "API_KEY": "348a8f4748f44a06bee893e96f1bb6b2",
+    "SIGNING_SECRET": "7353de3f332c78257a87887d445573c5b642c67c88adfd10",
+    "MONGODB_URL": "mongodb://mongodb:27017/?replicaSet=rs0",
+    "REDIS_URL": "redis://redis:6379/0",
+}
+# Of the values, not of the chart: other programs read them.
+_NOT_SETTINGS = {"SSL_CERT_FILE"}
+
+
+def environment(
+    documents: list[dict[str, Any]], component: str, secrets: Mapping[str, str]
+) -> dict[str, str]:
+    """What a container of the component has; ``secrets`` are what its secrets hold."""
+    (container,) = pod(deployment(documents, component))["containers"]
+    found: dict[str, str] = {}
+    for source in container["envFrom"]:
+        (config,) = (
+            each
+            for each in kinds(documents, "ConfigMap")
+            if each["metadata"]["name"] == source["configMapRef"]["name"]
+        )
+        found |= config["data"]
+    for variable in container["env"]:
+        if "value" in variable:
+            found[variable["name"]] = variable["value"]
+        elif "secretKeyRef" in variable["valueFrom"]:
+            found[variable["name"]] = secrets[variable["name"]]
+        else:
+            assert variable["valueFrom"]["resourceFieldRef"] == {"resource": "limits.cpu"}
+            found[variable["name"]] = _CORES
+    return found
+
+
+def test_every_variable_is_a_setting_with_a_valid_value(rendered: list[dict[str, Any]]) -> None:
+    for each in kinds(rendered, "Deployment"):
+        component = each["metadata"]["labels"]["app.kubernetes.io/component"]
+        variables = environment(rendered, component, _SECRETS)
+        assert set(variables) - _NOT_SETTINGS <= {name.upper() for name in Settings.model_fields}
+        settings = read_settings(
+            **{name.lower(): value for name, value in variables.items() if name not in _NOT_SETTINGS}
+        )
+        (container,) = pod(each)["containers"]
+        ports = {
+            "api": settings.port,
+            "worker": settings.worker_metrics_port,
+            "serving": settings.inference_port,
+        }
+        assert [port["containerPort"] for port in container["ports"]] == [ports[component]]
+
+
+def test_the_processes_answer_the_probes(settings: Settings, tmp_path: Path) -> None:
+    """With the manifest's environment but for the folder, and the databases of the tests."""
+    assert settings.mongodb_url is not None
+    assert settings.redis_url is not None
+    secrets = _SECRETS | {
+        "MONGODB_URL": settings.mongodb_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+    }
+    ports = dict(zip(MODULES, free_ports(3), strict=True))
+    values: dict[str, Any] = {name: {"port": port} for name, port in ports.items()}
+    documents = objects(values | {"mongodb": {"database": settings.mongodb_db}})
+    with ExitStack() as stack:
+        for component, module in MODULES.items():
+            variables = environment(documents, component, secrets) | {
+                "MODEL_SERVICE_HOME": str(tmp_path / component),
+                "EXPORT_PREWARM": "false",
+            }
+            log = stack.enter_context((tmp_path / f"{component}.log").open("wb"))
+            process = subprocess.Popen([sys.executable, "-m", module], env=os.environ | variables, stderr=log)
+            stack.callback(process.wait, 60)
+            stack.callback(process.terminate)
+        for component, port in ports.items():
+            (container,) = pod(deployment(documents, component))["containers"]
+            (named,) = container["ports"]
+            assert named["containerPort"] == port
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                request = container[probe]["httpGet"]
+                assert request["port"] == named["name"]
+                wait_for(partial(answers, port, request["path"]), f"{component}'s {probe}", deadline_s=90)
+            assert answers(port, "/metrics")
+
+
+def answers(port: int, path: str) -> bool:
+    try:
+        return (
+            urllib3.request("GET", f"http://127.0.0.1:{port}{path}", retries=False, timeout=10).status == 200
+        )
+    except urllib3.exceptions.HTTPError:
+        return False
