@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,11 +55,19 @@ def test_the_lines_are_a_configuration_of_nginx(tmp_path: Path) -> None:
     assert "warn" not in found.stderr
 
 
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 @contextmanager
 def nginx(path: Path, port: int) -> Iterator[None]:
     with subprocess.Popen(command(path)) as process:
         try:
-            wait_for(lambda: answers(port), "nginx")
+            wait_for(lambda: listens(port), "nginx")
             yield
         finally:
             process.terminate()
