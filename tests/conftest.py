@@ -37,6 +37,15 @@ def database_name() -> str:
     return f"test-{uuid.uuid4().hex[:16]}"
 
 
+def settings_of(servers: Addresses, database_name: str, home: Path) -> Settings:
+    return read_settings(
+        mongodb_url=servers.mongodb_url,
+        redis_url=servers.redis_url,
+        mongodb_db=database_name,
+        model_service_home=home,
+    )
+
+
 @pytest.fixture
 def settings(servers: Addresses, database_name: str, tmp_path: Path) -> Iterator[Settings]:
     """Redis is emptied before the test; after it, its queries are explained and its documents deleted.
@@ -45,12 +54,7 @@ def settings(servers: Addresses, database_name: str, tmp_path: Path) -> Iterator
     """
     with Redis.from_url(servers.redis_url) as redis:
         redis.flushdb()
-    settings = read_settings(
-        mongodb_url=servers.mongodb_url,
-        redis_url=servers.redis_url,
-        mongodb_db=database_name,
-        model_service_home=tmp_path,
-    )
+    settings = settings_of(servers, database_name, tmp_path)
     try:
         with plans.checked(servers.mongodb_url, settings.mongodb_db):
             yield settings

@@ -9,13 +9,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from model_service.client import AsyncInferenceClient, ModelServiceClient
 from model_service.config import Settings
+from model_service.embedded import Addresses
+from model_service.storage.common.db import Database
+from model_service.storage.common.documents import Secret
+from model_service.storage.migrations import prepare
+from tests.conftest import settings_of
 
 from .scripted import Scripted, scripted
 from .wire import Predict
@@ -31,7 +38,7 @@ def script() -> Iterator[Scripted]:
 
 
 class Service:
-    """``python -m model_service.api`` on the test's own database, always at the same address."""
+    """``python -m model_service.api``, always at the same address."""
 
     def __init__(self, settings: Settings, log: Path, **env: str) -> None:
         assert settings.mongodb_url is not None
@@ -61,6 +68,9 @@ class Service:
             )
         _wait_until_healthy(self.url, self._process, self._log)
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """All of its processes, at once, in whatever they are doing."""
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -71,14 +81,54 @@ class Service:
         self._process.wait(timeout=20)
 
 
+class Shared:
+    """A service that the tests of a session have one after another, each with an empty database.
+
+    The service remembers the secrets that it generated: the next test finds them in the database again.
+    """
+
+    def __init__(self, service: Service, database: Database) -> None:
+        self._service, self._database = service, database
+        self._secrets: list[Secret] = []
+
+    @contextmanager
+    def lent(self) -> Iterator[Service]:
+        prepare(self._database)
+        if self._secrets:
+            self._database.secrets.insert_many(self._secrets)
+        if not self._service.is_running():
+            self._service.start()
+        try:
+            yield self._service
+        finally:
+            self._secrets = list(self._database.secrets.find())
+
+
+@pytest.fixture(scope="session")
+def shared(
+    servers: Addresses, database_name: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Shared]]:
+    """Shared services, by their settings."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(**env: str) -> Shared:
+            home = tmp_path_factory.mktemp("service")
+            settings = settings_of(servers, database_name, home)
+            database = Database(settings)
+            stack.callback(database.close)
+            service = Service(settings, home / "api.log", **env)
+            stack.callback(service.stop)
+            service.start()
+            return Shared(service, database)
+
+        yield start
+
+
 @pytest.fixture
-def service(settings: Settings, tmp_path: Path) -> Iterator[Service]:
-    service = Service(settings, tmp_path / "api.log")
-    try:
-        service.start()
+def service(settings: Settings, shared: Callable[..., Shared]) -> Iterator[Service]:
+    with shared().lent() as service:
         yield service
-    finally:
-        service.stop()
 
 
 @pytest.fixture

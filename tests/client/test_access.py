@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,17 @@ import pytest
 from model_service.client import ModelServiceClient, NotFound, NotPermitted, Unauthorized
 from model_service.config import Settings
 
-from .cli.test_cli import COMMAND, run
-from .conftest import Service
+from .cli.test_cli import forked, run
+from .conftest import Shared
 
 ROOT_KEY = "correct horse battery staple"
 PASSWORD = "a long enough password"
 
 
 @pytest.fixture
-def secured(settings: Settings, tmp_path: Path) -> Iterator[str]:
-    service = Service(settings, tmp_path / "api.log", ENABLE_AUTH="true", API_KEY=ROOT_KEY, RATE_LIMITS="off")
-    try:
-        service.start()
+def secured(settings: Settings, shared: Callable[..., Shared]) -> Iterator[str]:
+    with shared(ENABLE_AUTH="true", API_KEY=ROOT_KEY, RATE_LIMITS="off").lent() as service:
         yield service.url
-    finally:
-        service.stop()
 
 
 @pytest.fixture
@@ -110,9 +106,7 @@ class Shell:
 
     def typing(self, given: str, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
         env = dict(os.environ) | {"MODEL_SERVICE_URL": self.url, "XDG_CONFIG_HOME": str(self.home)} | env
-        return subprocess.run(
-            [*COMMAND, *words], env=env, input=given, capture_output=True, text=True, timeout=120
-        )
+        return forked(*words, env=env, given=given)
 
 
 @pytest.fixture

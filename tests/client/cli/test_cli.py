@@ -1,33 +1,39 @@
-"""The commands as a person or a script runs them: processes, their output and their exit codes."""
+"""The commands as a person or a script runs them: processes, their output and their exit codes.
+
+Most of them are forks of a process that has imported the command line; some start Python, as a user does.
+"""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model_service import __version__
+from tests import forks
 
 from ..scripted import Request, Scripted, answers
 
+IMPORTED = ("tests.client.cli.used_once",)
 COMMAND = [sys.executable, "-m", "model_service.cli"]
 
 
 def run(
     *arguments: str, url: str = "http://127.0.0.1:9", cwd: Path | None = None, **env: str
 ) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=os.environ | {"MODEL_SERVICE_URL": url} | env,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return forked(*arguments, env=os.environ | {"MODEL_SERVICE_URL": url} | env, cwd=cwd)
+
+
+def forked(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, given: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    words = ["-m", "model_service.cli", *arguments]
+    return forks.run_text(words, imported=IMPORTED, env=env, cwd=cwd, given=given)
 
 
 def result(*arguments: str, url: str) -> Any:

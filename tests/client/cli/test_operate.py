@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from model_service.client import ModelServiceClient
 from model_service.config import Settings
 from model_service.storage.common.db import Database, now
+from tests import forks
 
 CONTENT = os.urandom(3_000_000)
 
@@ -28,8 +28,10 @@ class CommandLine:
         }
 
     def run(self, *words: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-        argv = [sys.executable, "-m", "model_service.cli", *words]
-        return subprocess.run(argv, env=self.env, input=given, capture_output=True, timeout=120)
+        argv = ["-m", "model_service.cli", *words]
+        return forks.run(
+            argv, imported=("model_service.cli", "model_service.operate"), env=self.env, given=given
+        )
 
 
 @pytest.fixture
