@@ -14,7 +14,7 @@ functions only, and a vectorizer may read text only.
 _CLASSES = """
 sklearn.pipeline Pipeline FeatureUnion
 sklearn.frozen._frozen FrozenEstimator
-sklearn.compose._column_transformer ColumnTransformer
+sklearn.compose._column_transformer ColumnTransformer make_column_selector
 sklearn.compose._target TransformedTargetRegressor
 sklearn.preprocessing._function_transformer FunctionTransformer
 sklearn.preprocessing._target_encoder TargetEncoder
@@ -132,7 +132,7 @@ sklearn.linear_model._sgd_fast EpsilonInsensitive Hinge ModifiedHuber SquaredEps
 _VALUES = """
 numpy log1p expm1 log log2 log10 exp exp2 sqrt square absolute negative reciprocal sin cos tanh
 numpy bool bool_ str_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 ndarray
-numpy mean
+numpy mean number integer floating object_
 scipy._lib.array_api_compat.numpy._aliases asarray
 builtins bool float int str object
 sklearn.feature_selection._univariate_selection chi2 f_classif f_regression r_regression
@@ -167,7 +167,12 @@ Name = tuple[str, str]
 
 def why_refused(name: str, advice: str) -> str:
     """Return the end of a refusal's message: the reason or a replacement, and advice."""
-    found = name.partition(" ")[0].rpartition(".")[2]
+    module, _, found = name.partition(" ")[0].rpartition(".")
+    if module.partition(".")[0] == "pandas":
+        return (
+            "an estimator may hold the names of columns, and no other data of pandas. Pass plain values when "
+            "you fit it, such as list(frame.columns)."
+        )
     return _INSTEAD.get(found, f"loading it could run code. {advice}")
 
 

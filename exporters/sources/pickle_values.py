@@ -52,6 +52,18 @@ class CheckOfArray(Ignored):
         _require(fits and is_check_of_numbers(state[2]), "a function with arguments")
 
 
+class PandasArray(Ignored):
+    """Represents an array of texts of pandas, whose state has them as an array of numpy."""
+
+    values: Any = None
+
+    def ignore(self, state: Any) -> None:
+        """Keep the texts alone. Raises Rejected for a state of another form."""
+        arrays = [one for one in state if type(one) is np.ndarray] if type(state) is tuple else []
+        _require(len(arrays) == 1, "an array of pandas of an unusual form")
+        self.values = arrays[0]
+
+
 class JoblibArray:
     """joblib's placeholder for an array: its numbers follow the pickle that names it."""
 
@@ -221,6 +233,22 @@ def _ignored(kind: str) -> Callable[..., Ignored]:
     return build
 
 
+def _pandas_array(*arguments: Any) -> PandasArray:
+    return PandasArray("array of pandas")
+
+
+def _pandas_index(kind: Any, state: Any) -> list[Any]:
+    """Return the names or positions of columns as a list, which selects the same columns."""
+    _require(type(state) is dict, "an index of pandas of an unusual form")
+    data = state.get("data")
+    values = data.values if isinstance(data, PandasArray) else data
+    _require(type(values) is np.ndarray and values.ndim == 1, "an index of pandas of an unusual form")
+    columns: list[Any] = values.tolist()
+    plain = any(all(type(one) is kind for one in columns) for kind in (str, int))
+    _require(plain, "an index of pandas of other than names")
+    return columns
+
+
 def _numeric(module: str, name: str) -> Callable[..., Any]:
     def build(*arguments: Any) -> Any:
         from importlib import import_module
@@ -296,6 +324,10 @@ _CALLS: dict[Name, Callable[..., Any]] = {
     ("sklearn.neighbors._kd_tree", "newObj"): _ignored("search tree"),
     ("sklearn.neighbors._ball_tree", "newObj"): _ignored("search tree"),
     ("sklearn.metrics._dist_metrics", "newObj"): _ignored("metric"),
+    # The columns of a ColumnTransformer, such as ``frame.select_dtypes("number").columns``.
+    ("pandas.core.indexes.base", "_new_Index"): _pandas_index,
+    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"): _pandas_array,
+    ("pandas", "StringDtype"): _ignored("dtype of pandas"),
     **{(module, name): _numeric(module, name) for module, name in NUMERIC},
 }
 CALLS = {name: Call(".".join(name), function) for name, function in _CALLS.items()}
@@ -304,6 +336,9 @@ CALLS = {name: Call(".".join(name), function) for name, function in _CALLS.items
 INERT: frozenset[Name] = frozenset(
     [
         ("sklearn.utils.validation", "check_array"),
+        ("pandas", "Index"),
+        ("pandas.core.indexes.base", "Index"),
+        ("pandas.arrays", "StringArray"),
         ("numpy.ma", "MaskedArray"),
         ("numpy.ma.core", "MaskedArray"),
         ("numpy.random.bit_generator", "SeedSequence"),
