@@ -2,6 +2,7 @@
 
 Every field is an environment variable with the same name in capitals; docs/configuration.md lists them, and a
 test compares the two. A wrong value prevents the start with one line: the variable and the allowed values.
+A secret can also be in a file, which the variable with the suffix ``_FILE`` names.
 """
 
 import ipaddress
@@ -36,6 +37,12 @@ _SECONDS = {
 }
 _EXPORT_LIMIT = re.compile(r"([a-z]+) ?= ?([1-9][0-9]{0,5}) ?/ ?([1-9][0-9]{0,5})")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+# Values that examples and templates have in the place of a secret.
+_PLACEHOLDER = re.compile(
+    r"change.?(me|this|it)|replace.?(me|this|it)|your.?(own.?)?(api|key|secret|signing)|placeholder|example"
+    r"|default|insecure|password.?1|12345678|(.)\1{9}",
+    re.IGNORECASE,
+)
 _UNITS = {
     "b": 1,
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
@@ -124,6 +131,12 @@ def _check_modules(value: str) -> str:
     return value
 
 
+def _check_secret(value: SecretStr) -> SecretStr:
+    if _PLACEHOLDER.search(value.get_secret_value()):
+        raise ValueError("it is a placeholder. Generate a secret, for example with 'openssl rand -hex 32'")
+    return value
+
+
 def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
@@ -191,9 +204,9 @@ class Settings(BaseSettings):
 
     # Access control
     enable_auth: bool = False
-    api_key: SecretStr | None = Field(None, min_length=16)
+    api_key: Annotated[SecretStr, Field(min_length=16), AfterValidator(_check_secret)] | None = None
     allow_anonymous: bool = False
-    signing_secret: SecretStr | None = Field(None, min_length=32)
+    signing_secret: Annotated[SecretStr, Field(min_length=32), AfterValidator(_check_secret)] | None = None
     session_s: int = Field(3600, ge=60, le=30 * 86_400)
     trusted_proxies: int = Field(0, ge=0, le=10)
     cors_origins: Origins = ""
@@ -344,20 +357,53 @@ def read_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: one line with the wrong variable and the allowed values.
     """
+    secrets = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
+    from_files = {name: value for name in secrets if (value := _from_file(name.upper())) is not None}
     try:
-        return Settings(**overrides)
+        return Settings(**{**from_files, **overrides})
     except ValidationError as exc:
         raise SettingsError("; ".join(_explain(error) for error in exc.errors())) from None
 
 
+def read_secret(variable: str) -> str | None:
+    """Return the content of the file that ``<variable>_FILE`` names, or the variable; None: neither is set.
+
+    Raises:
+        SettingsError: the file cannot be read, or is empty.
+    """
+    return _from_file(variable) or os.environ.get(variable)
+
+
+def _from_file(variable: str) -> str | None:
+    name = f"{variable}_FILE"
+    file = os.environ.get(name)
+    if not file:
+        return None
+    try:
+        content = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
+        raise SettingsError(
+            f"{name}: {file} cannot be read ({reason}). Create it, readable by {_user()}"
+        ) from None
+    if not content:
+        raise SettingsError(f"{name}: {file} is empty. Write the secret into it")
+    return content
+
+
 def require_folder(folder: Path, variable: str) -> None:
     """Create ``folder`` (0700) if it is missing. Raises: SettingsError: impossible, or not writable."""
+    advice = f"Set {variable} to a folder that {_user()} can write"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
-        raise SettingsError(f"{variable}: {folder} cannot be created: {exc.strerror}") from None
+        raise SettingsError(f"{variable}: {folder} cannot be created: {exc.strerror}. {advice}") from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(f"{variable}: this user cannot write to {folder}")
+        raise SettingsError(f"{variable}: this user cannot write to {folder}. {advice}, or change its owner")
+
+
+def _user() -> str:
+    return f"the user {os.getuid()}" if hasattr(os, "getuid") else "this user"
 
 
 def _explain(error: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from model_service.config import Settings, SettingsError, read_settings
+from model_service.config import Settings, SettingsError, read_secret, read_settings
 from model_service.log import configure_logging
 from model_service.services.archive.archive import ArchiveService, DatabaseNotEmpty, Scope
 from model_service.services.operations.cleanup import CleanupService
@@ -22,9 +22,13 @@ from model_service.storage.migrations import DataTooNew, prepare
 from model_service.storage.models.hot_models import HotModels
 from model_service.storage.models.models import Models
 from model_service.storage.models.trash import Trash
+from model_service.storage.operations import set_up
 from model_service.storage.statistics.counters import Counters
 
-__all__ = ["DataTooNew", "DatabaseNotEmpty", "Operator", "Scope", "operator"]
+# These commands do not listen, so they need no API_KEY where the server would, as in an image.
+_NOT_LISTENING = {"host": "127.0.0.1", "enable_auth": False}
+
+__all__ = ["DataTooNew", "DatabaseNotEmpty", "Operator", "Scope", "operator", "set_up_database"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def operator(report: Callable[[str], None]) -> Iterator[Operator]:
         DataTooNew.
         SettingsError: a setting is wrong, or MongoDB cannot be reached.
     """
-    settings = _with_running_servers(read_settings())
+    settings = _with_running_servers(read_settings(**_NOT_LISTENING))
     configure_logging(settings.model_copy(update={"log_level": "WARNING", "log_format": "text"}))
     database = Database(settings)
     try:
@@ -74,3 +78,17 @@ def _with_running_servers(settings: Settings) -> Settings:
             "(MODEL_SERVICE_HOME)"
         ) from None
     return settings.model_copy(update=urls)
+
+
+def set_up_database(wait_s: float) -> list[str]:
+    """Initiate the replica set and create the user of MONGODB_URL, as the user of MONGODB_ADMIN_URL.
+
+    Raises:
+        SettingsError: as ``set_up.set_up_database``, or a variable is missing.
+    """
+    settings, admin_url = read_settings(**_NOT_LISTENING), read_secret("MONGODB_ADMIN_URL")
+    if settings.mongodb_url is None or admin_url is None:
+        missing = "MONGODB_URL" if settings.mongodb_url is None else "MONGODB_ADMIN_URL"
+        raise SettingsError(f"{missing} is not set: set it, or {missing}_FILE to a file with it")
+    url = settings.mongodb_url.get_secret_value()
+    return set_up.set_up_database(url, admin_url, settings.mongodb_db, wait_s=wait_s)

@@ -26,6 +26,7 @@ ANYWHERE = {
     "signals",
     "processes",
     "listening",
+    "temporary_folder",
     "__init__",
 }
 

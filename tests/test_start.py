@@ -1,7 +1,9 @@
 """What cannot get better by starting again ends a program at once: one line, and exit code 2."""
 
+import ctypes
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -115,25 +117,36 @@ def environment(servers: Addresses, tmp_path: Path, **settings: str) -> Mapping[
     }
 
 
-def start_programs(env: Mapping[str, str], names: tuple[str, ...]) -> dict[str, subprocess.Popen[str]]:
+def start_programs(
+    env: Mapping[str, str], names: tuple[str, ...], confine: Callable[[], None] | None = None
+) -> dict[str, subprocess.Popen[str]]:
     return {
         name: subprocess.Popen(
-            [sys.executable, "-m", f"model_service.{name}"], env=env, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", f"model_service.{name}"],
+            env=env,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=confine,
         )
         for name in names
     }
 
 
 def assert_each_says(
-    env: Mapping[str, str], hint: str, *, code: int = WRONG, programs: tuple[str, ...] = PROGRAMS
+    env: Mapping[str, str],
+    hint: str,
+    *,
+    code: int = WRONG,
+    programs: tuple[str, ...] = PROGRAMS,
+    confine: Callable[[], None] | None = None,
 ) -> None:
-    """In one line, which has ``hint`` and no password."""
-    for name, program in start_programs(env, programs).items():
+    """In one line, which has ``hint`` and no password. ``confine`` runs in the process before the program."""
+    for name, program in start_programs(env, programs, confine).items():
         _, said = program.communicate(timeout=60)
         assert program.returncode == code, (name, said)
         assert len(said.strip().splitlines()) == 1, (name, said)
         assert hint in said, name
-        assert "secret" not in said
+        assert "wrong-secret" not in said
 
 
 # What another release of granian may do.
@@ -202,13 +215,35 @@ def test_a_standalone_mongod(servers: Addresses, tmp_path: Path, standalone: str
 
 def test_mongodb_users(secured: str) -> None:
     said = refusal_of_mongodb(f"mongodb://writer:wrong-secret@{secured}")
-    assert said.endswith("does not accept the user and the password")
-    assert refusal_of_mongodb(f"mongodb://{secured}").endswith("requires a user and a password")
+    assert said.endswith("does not accept the user and the password: correct them, or create the user")
+    assert refusal_of_mongodb(f"mongodb://{secured}").endswith(
+        "requires a user and a password: add them, as in mongodb://USER:PASSWORD@HOST/"
+    )
     assert refusal_of_mongodb(f"mongodb://reader:secret@{secured}").endswith(
         "the user reader lacks permission for createCollection, createIndex, insert, remove, update in the "
         "database tensorfleet: grant it the role readWrite there."
     )
     check_database(read_settings(mongodb_url=f"mongodb://writer:secret@{secured}"))
+
+
+def test_a_wrong_password_of_mongodb(servers: Addresses, tmp_path: Path, secured: str) -> None:
+    env = environment(servers, tmp_path, MONGODB_URL=f"mongodb://writer:wrong-secret@{secured}")
+    assert_each_says(env, "does not accept the user and the password: correct them")
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({}, "ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters"),
+        ({"API_KEY_FILE": "/nowhere/api_key"}, "API_KEY_FILE: /nowhere/api_key cannot be read"),
+        ({"API_KEY": "changeme-changeme"}, "API_KEY is not allowed: it is a placeholder. Generate"),
+        ({"SIGNING_SECRET": "example" * 8}, "SIGNING_SECRET is not allowed: it is a placeholder. Generate"),
+    ],
+)
+def test_a_secret_that_is_missing_or_a_placeholder(
+    servers: Addresses, tmp_path: Path, settings: dict[str, str], hint: str
+) -> None:
+    assert_each_says(environment(servers, tmp_path, ENABLE_AUTH="true", **settings), hint)
 
 
 def test_a_file_of_mongodb_url_that_is_not_there(servers: Addresses) -> None:
@@ -226,8 +261,36 @@ def test_redis_that_refuses(servers: Addresses, tmp_path: Path, locked_redis: st
 def test_a_data_folder_that_cannot_be_made(servers: Addresses, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     env = environment(servers, tmp_path)
+    assert_each_says(env, f"MODEL_SERVICE_HOME: {tmp_path}/home cannot be created")
+
+
+def obey_modes() -> None:
+    """Drop CAP_DAC_OVERRIDE, with which root may write to every folder."""
+    pr_capbset_drop, cap_dac_override = 24, 1
+    ctypes.CDLL(None).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0)
+
+
+def write_no_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def test_a_volume_that_cannot_be_written(servers: Addresses, tmp_path: Path) -> None:
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    for folder in (home, cache):
+        folder.mkdir(mode=0o555)
+    advice = "Set MODEL_SERVICE_HOME to a folder that the user"
+    env = environment(servers, tmp_path)
+    assert_each_says(env, f"this user cannot write to {home}. {advice}", confine=obey_modes)
+    env = environment(servers, tmp_path / "other", CACHE_DIR=str(cache))
     assert_each_says(
-        env, f"MODEL_SERVICE_HOME: {tmp_path}/home cannot be created", programs=("jobs", "serving")
+        env, f"CACHE_DIR: this user cannot write to {cache}", programs=("api",), confine=obey_modes
+    )
+
+
+def test_without_a_temporary_folder(servers: Addresses, tmp_path: Path) -> None:
+    """As on a read-only root file system."""
+    assert_each_says(
+        environment(servers, tmp_path), "Mount a writable /tmp, or set TMPDIR", confine=write_no_files
     )
 
 
@@ -241,6 +304,13 @@ def test_a_port_that_is_in_use(servers: Addresses, tmp_path: Path) -> None:
         assert_each_says(
             env, f"PORT={port} is in use. Stop the program that uses it", programs=("api", "serving")
         )
+
+
+def test_a_port_of_workers_that_is_in_use(servers: Addresses, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        env = environment(servers, tmp_path, WORKER_METRICS_PORT=port)
+        assert_each_says(env, f"WORKER_METRICS_PORT={port} cannot be used", programs=("jobs",))
 
 
 def test_a_server_that_is_away_may_come_back(servers: Addresses, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import sys
 from contextlib import nullcontext
 
 from model_service.api.operations import development
-from model_service.config import Settings, SettingsError, Unreachable, read_settings
+from model_service.config import Settings, SettingsError, Unreachable, read_settings, require_folder
 from model_service.listening import explain, require_free
 from model_service.log import configure_logging
 from model_service.metrics_folder import counting_together
 from model_service.signals import die_with_parent
+from model_service.temporary_folder import why_unwritable
 
 _PATIENCE_S = 2.0  # while an earlier server is still ending
 
@@ -39,6 +40,11 @@ def main() -> int:
         if development.is_enabled():
             settings = development.for_development(settings)
         configure_logging(settings)
+        if reason := why_unwritable():
+            raise SettingsError(reason)
+        require_folder(settings.home, "MODEL_SERVICE_HOME")
+        if settings.cache_max_bytes:
+            require_folder(settings.cache, "CACHE_DIR")
         with counting_together() if settings.api_workers > 1 else nullcontext():
             _serve(settings)
     except Unreachable as exc:

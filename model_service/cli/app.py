@@ -28,7 +28,7 @@ from model_service.cli.files import files
 from model_service.cli.files.uploading import in_commands
 from model_service.cli.inference.predict import predict
 from model_service.cli.models import aliases, lineage, models, registry, search, trash
-from model_service.cli.operations import operate
+from model_service.cli.operations import containers, operate
 from model_service.cli.operations.up import up
 from model_service.cli.training import training
 from model_service.client import (
@@ -101,6 +101,8 @@ app.add_typer(keys.app, name="keys")
 app.command()(access.audit)
 for command in (operate.backup, operate.restore, operate.verify, operate.cleanup):
     app.command()(command)
+app.command()(containers.health)
+app.command()(containers.setup_database)
 
 
 def _version(wanted: bool) -> None:

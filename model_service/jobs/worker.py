@@ -5,7 +5,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from model_service.config import Settings, require_folder
+from model_service.config import Settings
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Converter
 from model_service.jobs.metrics_endpoint import MetricsEndpoint
@@ -30,7 +30,6 @@ def run(settings: Settings) -> int:
     Raises:
         SettingsError: a setting is wrong, or MongoDB or Redis cannot be used.
     """
-    require_folder(settings.home, "MODEL_SERVICE_HOME")
     database = Database(settings)
     database.check()
     prepare(database)

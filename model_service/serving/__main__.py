@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from model_service.serving.pool.supervisor import Pool
+from model_service.serving.pool.supervisor import WRONG_SETTINGS, Pool
+from model_service.temporary_folder import why_unwritable
 
 
 def main() -> int:
@@ -13,6 +14,9 @@ def main() -> int:
     command = [sys.executable, "-m", "model_service.serving.pool.process"]
     if arguments.application:
         command += ["--application", arguments.application]
+    if reason := why_unwritable():
+        print(reason, file=sys.stderr)
+        return WRONG_SETTINGS
     return Pool(command).run()
 
 

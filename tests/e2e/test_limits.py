@@ -180,17 +180,20 @@ def use_deployments(run: Shell, job: str, folder: Path) -> None:
 
 
 def operate(stack: Stack, run: Shell, folder: Path) -> None:
-    """These work on the data folder, beside the service."""
+    """These work on the data folder or the database, beside the service."""
     archive = str(folder / "backup.tar")
-    for command, *given in (
-        ["backup", archive],
-        ["restore", "--force", archive],
-        ["verify"],
-        ["cleanup", "--dry-run"],
+    here = {"MODEL_SERVICE_HOME": str(stack.data_dir)}
+    url = stack.report["mongodb_url"]
+    for settings, command, *given in (
+        [here, "backup", archive],
+        [here, "restore", "--force", archive],
+        [here, "verify"],
+        [here, "cleanup", "--dry-run"],
+        [{"MONGODB_URL": url, "MONGODB_ADMIN_URL": url}, "setup-database"],
     ):
         run.ran.add(command)
         words = [sys.executable, "-m", "model_service.cli", command, *given]
-        env = os.environ | {"MODEL_SERVICE_HOME": str(stack.data_dir)}
+        env = os.environ | settings
         subprocess.run(words, env=env, check=True, capture_output=True, timeout=120)
 
 
@@ -210,6 +213,7 @@ def test_every_command_ends_under_the_default_limits(
         model = use_models(run, program, tmp_path)
         use_datasets_and_training(run, program, tmp_path)
         use_deployments(run, use_exports(run, model, tmp_path), tmp_path)
+        run("health")
         run("registry export", str(tmp_path / "registry.tar"))
         run("registry import", str(tmp_path / "registry.tar"), "--on-conflict", "skip")
     operate(secured, run, tmp_path)

@@ -11,6 +11,7 @@ import typer
 
 from model_service.cli.common.output import Json, emit
 from model_service.cli.common.tables import printable, size
+from model_service.cli.operations.server_side import server_side
 from model_service.client.transport.progress import bars
 
 if TYPE_CHECKING:
@@ -22,28 +23,19 @@ _STREAM = "-"
 @contextmanager
 def _operator() -> Iterator["Operator"]:
     """Raises: typer.BadParameter, typer.Exit: there is no server here, or its settings are wrong."""
-    try:
-        from model_service.config import SettingsError
+    with server_side():
         from model_service.errors import ModelServiceError
         from model_service.operate import DataTooNew, operator
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.startswith("model_service"):
-            raise
-        raise typer.BadParameter(
-            f"this needs the server, `pip install 'model-service[server]'` ({exc})"
-        ) from None
-    try:
-        with operator(lambda line: typer.echo(line, err=True)) as services:
-            yield services
-    except DataTooNew as exc:
-        typer.echo(f"error: data_too_new: {exc}", err=True)
-        raise typer.Exit(2) from None
-    except SettingsError as exc:
-        typer.echo(f"error: invalid_setting: {exc}", err=True)
-        raise typer.Exit(2) from None
-    except ModelServiceError as exc:
-        typer.echo(f"error: {exc.code}: {printable(exc.message)}", err=True)
-        raise typer.Exit(1) from None
+
+        try:
+            with operator(lambda line: typer.echo(line, err=True)) as services:
+                yield services
+        except DataTooNew as exc:
+            typer.echo(f"error: data_too_new: {exc}", err=True)
+            raise typer.Exit(2) from None
+        except ModelServiceError as exc:
+            typer.echo(f"error: {exc.code}: {printable(exc.message)}", err=True)
+            raise typer.Exit(1) from None
 
 
 def _bar(label: str) -> Callable[[int, int], None]:

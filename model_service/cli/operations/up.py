@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from model_service.cli.operations.server_side import server_side
+
 
 def up(
     data_dir: Annotated[
@@ -20,18 +22,10 @@ def up(
     ] = None,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C. Starts MongoDB and Redis unless configured."""
-    try:
-        from model_service.config import SettingsError, read_settings
-        from model_service.embedded.up import run
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.startswith("model_service"):
-            raise
-        extras = "model-service[server,embedded,worker]"
-        raise typer.BadParameter(f"this needs the server, `pip install '{extras}'` ({exc})") from None
     given = {"model_service_home": data_dir, "port": port, "inference_port": inference_port}
-    try:
+    with server_side("server,embedded,worker"):
+        from model_service.config import read_settings
+        from model_service.embedded.up import run
+
         settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-    except SettingsError as exc:
-        typer.echo(f"error: invalid_setting: {exc}", err=True)
-        raise typer.Exit(2) from None
     raise typer.Exit(run(settings, data_dir=settings.home))

@@ -171,9 +171,7 @@ class Database(Collections):
         if hello["maxWireVersion"] < _OLDEST_WIRE_VERSION:
             raise SettingsError(f"MONGODB_URL: {address} is older than MongoDB 5.0, which the service needs.")
         if hello.get("isreplicaset"):
-            raise Unreachable(
-                f"MONGODB_URL: the replica set of {address} is not initiated: run rs.initiate()."
-            )
+            raise _not_initiated(address)
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise SettingsError(
                 f"MONGODB_URL: {address} is a standalone server, which has no transactions. "
@@ -205,7 +203,10 @@ class Database(Collections):
             return SettingsError(
                 f"MONGODB_URL: {address} has a certificate that is not trusted (see tlsCAFile)"
             )
-        if not self.client.topology_description.server_descriptions():
+        found = self.client.topology_description.server_descriptions()
+        if any(server.server_type_name == "RSGhost" for server in found.values()):
+            return _not_initiated(address)
+        if not found:
             # The driver drops servers that report another replica set, or none.
             return SettingsError(
                 f"MONGODB_URL: {address} is not a member of the replica set that replicaSet names. "
@@ -259,11 +260,18 @@ class Database(Collections):
         self.client.close()
 
 
+def _not_initiated(address: str) -> Unreachable:
+    return Unreachable(
+        f"MONGODB_URL: the replica set of {address} is not initiated: run rs.initiate(), or "
+        "'model-service setup-database'"
+    )
+
+
 def _refusal(exc: OperationFailure) -> str:
     if exc.code == _UNAUTHORIZED:
-        return "requires a user and a password"
+        return "requires a user and a password: add them, as in mongodb://USER:PASSWORD@HOST/"
     if exc.code == _AUTHENTICATION_FAILED:
-        return "does not accept the user and the password"
+        return "does not accept the user and the password: correct them, or create the user"
     return f"cannot be used: {_reason(exc)}"
 
 

@@ -90,7 +90,10 @@ def check_redis(settings: Settings) -> None:
         ) as client:
             client.ping()
     except AuthenticationError:
-        raise SettingsError(f"REDIS_URL: {address} does not accept the user and the password") from None
+        raise SettingsError(
+            f"REDIS_URL: {address} does not accept the user and the password: correct them, as in "
+            "redis://:PASSWORD@HOST/"
+        ) from None
     except (ResponseError, InvalidResponse) as exc:
         raise SettingsError(f"REDIS_URL: {address} cannot be used: {exc}") from None
     except RedisError as exc:
