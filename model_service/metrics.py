@@ -7,7 +7,7 @@ all. Without a folder, a process returns only its own.
 import fcntl
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,9 +63,24 @@ EXPORT_DURATION = Histogram(
     ["format"],
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
 )
+# The codes of failed exports. A converter reads untrusted files: any other code from it counts as ``other``.
+FAILURE_CODES = (
+    *("conversion_failed", "converter_crashed", "disk_full", "export_failed", "internal_error"),
+    *("invalid_source", "limit_exceeded", "missing_dependency", "source_damaged", "unsafe_checkpoint"),
+    *("unsupported_option", "verification_failed", "worker_lost", "other"),
+)
+EXPORT_FAILURES = Counter(
+    "model_service_export_failures_total", "Exports that failed in a worker, by error code", ["error_code"]
+)
+LEASES_LOST = Counter(
+    "model_service_leases_lost_total", "Leases of running exports that expired: their worker was lost"
+)
 SCANS = Counter("model_service_file_scans_total", "Scanned files", ["verdict"])
 SHADOWED = Counter(
     "model_service_shadow_requests_total", "Requests that were copied to a shadow", ["outcome"]
+)
+MODEL_HOST_RESTARTS = Counter(
+    "model_service_model_host_restarts_total", "Restarts of model hosts after their first start"
 )
 
 
@@ -93,6 +108,14 @@ GAUGES = {
     "model_service_temp_disk_free_bytes": "Free space on the disk of the temporary folder",
     "model_service_last_sweep_timestamp_seconds": "Time when the last sweep ended",
     "model_service_last_verify_problems": "Problems that the last verification found",
+    "model_service_last_backup_timestamp_seconds": "Time when the last backup was complete",
+    "model_service_queue_jobs": "Export jobs that wait for a worker",
+    "model_service_running_jobs": "Export jobs that a worker runs",
+    "model_service_queue_oldest_age_seconds": "Age of the oldest waiting export; 0: none",
+    "model_service_running_oldest_age_seconds": "Time since the longest attempt began; 0: none",
+    "model_service_queue_scans": "Models whose files wait for a scan",
+    "model_service_next_key_expiry_timestamp_seconds": "Earliest expiry of a key in use",
+    "model_service_disk_warn_free_bytes": "The setting DISK_WARN_FREE",
 }
 # Metrics that are exposed under two names.
 _ALIASES = {
@@ -104,9 +127,12 @@ _FOLDABLE = ("counter", "histogram")
 
 
 class _Exposed(Collector):
-    def __init__(self, source: Collector | CollectorRegistry, gauges: Mapping[str, float]) -> None:
+    def __init__(
+        self, source: Collector | CollectorRegistry, gauges: Mapping[str, float], others: list[Metric]
+    ) -> None:
         self._source = source
         self._gauges = gauges
+        self._others = others
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._source.collect():
@@ -115,6 +141,7 @@ class _Exposed(Collector):
                 yield _renamed(metric, alias)
         for name, value in self._gauges.items():
             yield GaugeMetricFamily(name, GAUGES[name], value=value)
+        yield from self._others
 
 
 def _renamed(metric: Metric, alias: str) -> Metric:
@@ -125,16 +152,29 @@ def _renamed(metric: Metric, alias: str) -> Metric:
     return again
 
 
-def exposition(gauges: Mapping[str, float] | None = None) -> bytes:
+def count_failure(code: str) -> None:
+    """Count an export that failed with this error code."""
+    EXPORT_FAILURES.labels(code if code in FAILURE_CODES else "other").inc()
+
+
+def start_at_zero() -> None:
+    """Expose a worker's failures as 0 before the first one, which Prometheus would not see as an increase."""
+    for code in FAILURE_CODES:
+        EXPORT_FAILURES.labels(code)
+
+
+def exposition(gauges: Mapping[str, float] | None = None, others: Iterable[Metric] = ()) -> bytes:
     """Return all metrics for Prometheus; ``gauges`` are values of ``GAUGES``."""
     folder = os.environ.get(VARIABLE)
     registry = CollectorRegistry()
+    others = list(others)  # before the lock, which they take themselves
     if folder is None:
-        registry.register(_Exposed(REGISTRY, gauges or {}))
+        registry.register(_Exposed(REGISTRY, gauges or {}, others))
         return generate_latest(registry)
     fold_dead()
-    with _locked(folder, fcntl.LOCK_SH):
-        registry.register(_Exposed(MultiProcessCollector(None), gauges or {}))  # type: ignore[no-untyped-call]
+    with locked(folder, fcntl.LOCK_SH):
+        counted = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        registry.register(_Exposed(counted, gauges or {}, others))
         return generate_latest(registry)
 
 
@@ -145,10 +185,10 @@ def fold_dead() -> None:
     every scrape would read them all. If the files were simply removed, the counters would decrease.
     """
     folder = os.environ.get(VARIABLE)
-    dead = [path for path in Path(folder).glob("*.db") if _is_dead(path)] if folder else []
+    dead = [path for path in Path(folder).glob("*.db") if is_dead(path)] if folder else []
     if not folder or not dead:
         return
-    with _locked(folder, fcntl.LOCK_EX):
+    with locked(folder, fcntl.LOCK_EX):
         for kind in _FOLDABLE:
             paths = [path for path in dead if path.name.startswith(f"{kind}_") and path.exists()]
             if paths:
@@ -171,7 +211,8 @@ def _fold(target: Path, paths: list[Path]) -> None:
     aside.replace(target)
 
 
-def _is_dead(path: Path) -> bool:
+def is_dead(path: Path) -> bool:
+    """Return whether the process whose id ends the file's name has ended."""
     pid = path.stem.rpartition("_")[2]
     if not pid.isdecimal():
         return False
@@ -185,7 +226,7 @@ def _is_dead(path: Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: str, how: int) -> Iterator[None]:
+def locked(folder: str, how: int) -> Iterator[None]:
     """Lock the folder, so that a scrape sees each count once while it moves from file to file."""
     with (Path(folder) / "lock").open("ab") as lock:
         fcntl.flock(lock, how)

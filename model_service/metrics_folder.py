@@ -4,6 +4,7 @@ On import, prometheus_client decides whether its values are in memory or in file
 program that starts a server's processes chooses the folder before anything imports ``model_service.metrics``.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -32,3 +33,21 @@ def counting_together() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="model-service-metrics-") as folder:
         count_in(Path(folder))
         yield
+
+
+def write_state(name: str, state: object) -> bool:
+    """Replace the JSON file ``name`` in the folder: readers see the old state or the new one.
+
+    Returns False without a folder, or if the state cannot be written: metrics never end a server.
+    """
+    folder = os.environ.get(VARIABLE)
+    if folder is None:
+        return False
+    target = Path(folder) / name
+    aside = target.with_suffix(".tmp")
+    try:
+        aside.write_text(json.dumps(state))
+        aside.replace(target)
+    except OSError:
+        return False
+    return True

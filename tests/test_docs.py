@@ -20,6 +20,7 @@ from model_service import errors
 from model_service.app import create_app
 from model_service.cli.app import app as cli
 from model_service.config import Settings, parse_size
+from model_service.metrics import FAILURE_CODES
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
@@ -91,6 +92,7 @@ def test_every_way_a_job_fails_is_documented() -> None:
     codes -= {exporter_errors.PackageCorrupt.code}  # of a package, not of a job
     missing = [code for code in codes if f"`{code}`" not in API]
     assert missing == []
+    assert codes <= set(FAILURE_CODES)
 
 
 def test_every_route_is_documented(settings: Settings) -> None:

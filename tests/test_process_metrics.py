@@ -2,6 +2,7 @@
 
 import pickle
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -40,9 +41,22 @@ class Scraped:
             return False
 
     def value(self, series: str) -> float:
+        return samples(self._text()).get(series, 0)
+
+    def counters(self) -> dict[str, float]:
+        """All series of counters and histograms, which only increase."""
+        endings = ("_total", "_bucket", "_count", "_sum")
+        found = samples(self._text()).items()
+        gauges = ("model_service_models_total", "active_models_total")
+        return {
+            series: value
+            for series, value in found
+            if series.partition("{")[0].endswith(endings) and series not in gauges
+        }
+
+    def _text(self) -> str:
         with urllib3.PoolManager(retries=False, timeout=30) as http:
-            text = http.request("GET", self._url + "/metrics").data.decode()
-        return samples(text).get(series, 0)
+            return http.request("GET", self._url + "/metrics").data.decode()
 
 
 def test_api_processes_count_together(settings: Settings, database: Database, tmp_path: Path) -> None:
@@ -67,6 +81,42 @@ def test_api_processes_count_together(settings: Settings, database: Database, tm
         create(5, "after")
         assert {server.value(created) for _ in range(10)} == {25.0}
         assert server.value('model_registrations_total{algorithm="convnet"}') == 25
+
+
+def test_no_counter_goes_backwards(settings: Settings, database: Database, tmp_path: Path) -> None:
+    """Neither while two processes answer, nor when one is killed and replaced."""
+    port = free_ports(1)[0]
+    server = Scraped(port)
+    created = 'model_service_api_requests_total{endpoint="/api/v1/models",method="POST",status="201"}'
+    highest: dict[str, float] = {}
+
+    def look() -> None:
+        for series, value in server.counters().items():
+            assert value >= highest.get(series, 0), series
+            highest[series] = value
+
+    def create(number: int) -> bool:
+        return server.request("POST", "/api/v1/models", new_model(name=f"m{number}")) == 201
+
+    with (
+        running("model_service.api", settings, tmp_path / "log", port=port, api_workers=2) as process,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        wait_for(server.answers, "the API", deadline_s=_START_S)
+        victim, _ = psutil.Process(process.pid).children()[-2:]
+        answers = [threads.submit(create, number) for number in range(40)]
+        while not all(answer.done() for answer in answers):
+            look()
+        assert all(answer.result() for answer in answers)
+        assert server.value(created) == 40
+        victim.kill()
+        wait_for(lambda: not victim.is_running(), "the killed process to be replaced")
+        wait_for(server.answers, "the other process")
+        for number in range(40, 45):
+            assert create(number)
+            look()
+        look()
+        assert server.value(created) == 45
 
 
 def test_serving_processes_count_together(settings: Settings, database: Database, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Abandoned, Child, ConversionError, ConverterKilled, Event
 from model_service.jobs.lease import Lease
 from model_service.jobs.source import fetch, fetch_samples
-from model_service.metrics import EXPORT_DURATION, EXPORTS
+from model_service.metrics import EXPORT_DURATION, EXPORTS, count_failure
 from model_service.sentences import as_field
 from model_service.storage.blobs.blobs import Blob
 from model_service.storage.blobs.descriptions import of_package
@@ -274,6 +274,7 @@ def _fail(context: Context, job: ExportJob, failure: ConversionError, package: B
         )
 
     _end(context, job, package, fail)
+    count_failure(failure.code)
 
 
 def _end(

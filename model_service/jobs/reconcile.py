@@ -9,6 +9,7 @@ from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.jobs.queue import EXPORTS, SCANS, Queue
 from model_service.jobs.scan import scan
+from model_service.metrics import LEASES_LOST, count_failure
 from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.db import CONNECTION_ERRORS, Session
 from model_service.storage.exports.documents import ExportJob
@@ -59,11 +60,15 @@ class Reconciler:
             "job's log."
         )
 
-        def work(session: Session) -> None:
-            if self._turns.give_up(job, "worker_lost", message, session):
+        def work(session: Session) -> bool:
+            given_up = self._turns.give_up(job, "worker_lost", message, session)
+            if given_up:
                 self._context.blobs.release_all(source_blobs(job), session)
+            return given_up
 
-        self._context.database.transaction(work)
+        if self._context.database.transaction(work):
+            LEASES_LOST.inc()
+            count_failure("worker_lost")
 
     def _run(self) -> None:
         while True:

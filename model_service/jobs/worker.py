@@ -15,6 +15,7 @@ from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.schedule import Periodic
 from model_service.jobs.sweep import LOOK_S, make_sweeper
 from model_service.jobs.toolchain import find_toolchain
+from model_service.metrics import start_at_zero
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.disk_space import DiskSpace
 from model_service.storage.common.db import CONNECTION_ERRORS, Database
@@ -35,6 +36,7 @@ def run(settings: Settings) -> int:
     prepare(database)
     check_redis(settings)
     queue = Queue(settings, database)
+    start_at_zero()
     context = Context(
         settings=settings,
         worker=f"{socket.gethostname()}-{os.getpid()}",

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from prometheus_client import Counter
 
 from exporters import package as packages
 from model_service.jobs import export as export_module
@@ -23,6 +24,7 @@ from model_service.jobs.converter import Converter
 from model_service.jobs.export import export
 from model_service.jobs.queue import EXPORTS, Queue
 from model_service.jobs.reconcile import Reconciler
+from model_service.metrics import EXPORT_FAILURES, LEASES_LOST, count_failure
 from model_service.services import Services
 from model_service.services.files.files import NewFile
 from model_service.storage.exports.turns import ExportTurns
@@ -46,6 +48,12 @@ def new_job(services: Services, content: bytes, filename: str = "model.pt2", **c
         version_tag=None,
     )
     return str(job["_id"])
+
+
+def counter(metric: Counter, *labels: str) -> float:
+    """The value of a counter in this process."""
+    (family,) = (metric.labels(*labels) if labels else metric).collect()
+    return family.samples[0].value
 
 
 def children() -> list[psutil.Process]:
@@ -202,6 +210,7 @@ def test_a_job_that_lost_its_worker_too_often_fails_with_a_reason(
     job_id = new_job(services, scaling_program())
     settings = context.settings.model_copy(update={"job_max_attempts": 1, "job_lease_s": 0.1})
     assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=1)
+    lost, failed = counter(LEASES_LOST), counter(EXPORT_FAILURES, "worker_lost")
     reconciler = Reconciler(replace(context, settings=settings), queue)
 
     def given_up() -> bool:
@@ -211,8 +220,30 @@ def test_a_job_that_lost_its_worker_too_often_fails_with_a_reason(
     wait_for(given_up, "the job to be given up")
     job = services.exports.get(job_id)
     assert job["error_code"] == "worker_lost"
+    assert (counter(LEASES_LOST), counter(EXPORT_FAILURES, "worker_lost")) == (lost + 1, failed + 1)
     assert "EXPORT_MEMORY" in job["error_message"]
     assert ExportTurns(context.database).waiting(max_attempts=3) == []
+
+
+def test_a_lease_is_lost_once_whoever_notices(context: Context, services: Services, queue: Queue) -> None:
+    lost = counter(LEASES_LOST)
+    first, second = (new_job(services, scaling_program()) for _ in range(2))
+    for job_id in (first, second):
+        assert context.exports.claim(job_id, worker="killed", lease_s=-60, max_attempts=3)
+    assert counter(LEASES_LOST) == lost  # they waited
+    assert context.exports.claim(first, worker="another", lease_s=60, max_attempts=3)
+    assert counter(LEASES_LOST) == lost + 1
+    for _ in range(2):
+        Reconciler(context, queue).reconcile()
+    assert counter(LEASES_LOST) == lost + 2
+
+
+def test_failures_are_counted_by_a_known_code(context: Context, services: Services) -> None:
+    before = {code: counter(EXPORT_FAILURES, code) for code in ("invalid_source", "other")}
+    export(new_job(services, b"this is a shopping list"))
+    assert counter(EXPORT_FAILURES, "invalid_source") == before["invalid_source"] + 1
+    count_failure("invented by a converter")
+    assert counter(EXPORT_FAILURES, "other") == before["other"] + 1
 
 
 @pytest.mark.parametrize("ending", ["completed", "failed"])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -59,8 +60,10 @@ def backup(
     with _operator() as services:
         from model_service.operate import Scope
 
+        began = time.monotonic()
         with closing(services.archive.export(Scope.EVERYTHING, _bar("Backup"))) as pieces:
             written = _write(pieces, file)
+        services.archive.record_backup(time.monotonic() - began)
     typer.echo(f"{file}  {size(written)}", err=True)
 
 

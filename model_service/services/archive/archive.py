@@ -41,9 +41,11 @@ from model_service.storage.operations.archive import (
     pack_blob,
     unpack_blobs,
 )
+from model_service.storage.operations.maintenance import Maintenance
 from model_service.storage.statistics.counters import Counters
 from model_service.storage.statistics.downloads import Downloads
 
+BACKUP = "backup"
 Progress = Callable[[int, int], None]  # bytes done, bytes in total
 _MEMBER_BYTES = 4 << 20
 
@@ -86,6 +88,7 @@ class ArchiveService:
         self._scans = Scans(database)
         self._downloads = Downloads(database)
         self._audit = Audit(database)
+        self._maintenance = Maintenance(database)
         self._work = work
 
     def export(self, scope: Scope, progress: Progress | None = None) -> Generator[bytes]:
@@ -174,6 +177,11 @@ class ArchiveService:
             yield from self._blobs.read(blob.id, 0, blob.size_bytes)
         except BlobDamaged as exc:
             raise DamagedBlob(f"{exc}; 'model-service verify' lists the models that use it.") from exc
+
+    def record_backup(self, duration_s: float) -> None:
+        """Record that a backup was written completely just now."""
+        require(Permission.ADMIN)
+        self._maintenance.ended(BACKUP, {"duration_s": round(duration_s, 1)})
 
     def import_registry(self, stream: Stream, conflicts: Conflicts) -> Imported:
         """Add the documents of a registry's archive to this registry. Existing documents are not changed.

@@ -10,14 +10,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 from model_service.config import Settings
 from model_service.jobs.queue import Queue
+from model_service.services.archive.archive import BACKUP
 from model_service.services.operations.integrity import TASK as VERIFY
+from model_service.storage.access.keys import AccessKeys
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.disk_space import DiskSpace
+from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.db import DATABASE_ERRORS, Database, deadline
+from model_service.storage.deployments.keys import DeploymentKeys
+from model_service.storage.exports.turns import ExportTurns
 from model_service.storage.models.models import Models
 from model_service.storage.operations.documents import (
     InferenceServerProcess,
@@ -37,6 +43,7 @@ _DATABASE_S = 0.9
 _SAMPLED_MODELS = 3
 _GAUGES_S = 5.0
 _SWEEP = "sweep"
+_KEY_IN_USE = timedelta(days=7)
 _AWAY = "cannot be reached"
 
 
@@ -66,6 +73,8 @@ class Checks:
     inference_servers: list[InferenceServerProcess] = field(default_factory=list)
     last_sweep: MaintenanceRun | None = None
     last_verify: MaintenanceRun | None = None
+    last_backup: MaintenanceRun | None = None
+    work: dict[str, float | None] = field(default_factory=dict)
 
     def say(self, name: str, problem: str | None, *, fatal: bool = False) -> None:
         self.checks[name] = problem or HEALTHY
@@ -103,6 +112,10 @@ class HealthService:
         self._maintenance = Maintenance(database)
         self._workers = Workers(database)
         self._inference_servers = InferenceServers(database)
+        self._turns = ExportTurns(database)
+        self._scans = Scans(database)
+        self._access_keys = AccessKeys(database)
+        self._deployment_keys = DeploymentKeys(database)
         self._gauges: tuple[float, dict[str, float]] = (float("-inf"), {})
         self._gauges_lock = threading.Lock()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
@@ -165,9 +178,11 @@ class HealthService:
             with deadline(_DATABASE_S):
                 self._read_figures(found)
                 self._count_workers(found)
+                found.last_backup = self._maintenance.last(BACKUP)
+                found.work = self._work()
         except DATABASE_ERRORS:
             return {}
-        sweep, verify = found.last_sweep, found.last_verify
+        sweep, verify, backup = found.last_sweep, found.last_verify, found.last_backup
         gauges: dict[str, float | None] = {
             "model_service_models_total": found.total_models,
             "active_models_total": found.active_models,
@@ -175,8 +190,29 @@ class HealthService:
             "model_service_workers": len(found.workers),
             "model_service_last_sweep_timestamp_seconds": sweep["at"].timestamp() if sweep else None,
             "model_service_last_verify_problems": verify["problems"] if verify else None,
+            "model_service_last_backup_timestamp_seconds": backup["at"].timestamp() if backup else None,
+            **found.work,
+            "model_service_disk_warn_free_bytes": self._settings.disk_warn_free,
         }
         return {name: float(value) for name, value in gauges.items() if value is not None}
+
+    def _work(self) -> dict[str, float | None]:
+        """Return the gauges of waiting and running jobs, and of the keys in use."""
+        waiting, running = self._turns.backlog()
+        expiries = [
+            self._access_keys.next_expiry(_KEY_IN_USE),
+            self._deployment_keys.next_expiry(_KEY_IN_USE),
+        ]
+        return {
+            "model_service_queue_jobs": waiting.count,
+            "model_service_queue_oldest_age_seconds": waiting.oldest_s,
+            "model_service_running_jobs": running.count,
+            "model_service_running_oldest_age_seconds": running.oldest_s,
+            "model_service_queue_scans": self._scans.count_waiting(),
+            "model_service_next_key_expiry_timestamp_seconds": min(
+                (at.timestamp() for at in expiries if at is not None), default=None
+            ),
+        }
 
     def _ask(self, found: Checks, name: str, question: Callable[[], object], *, fatal: bool = False) -> bool:
         """Run a check, which reports its findings itself. Returns whether the database responded in time."""

@@ -59,6 +59,7 @@ class Accounting:
 
     def _turn(self) -> None:
         try:
+            self._usage.collect()  # first: the metrics do not wait for MongoDB
             self._quotas.sync(self._owners())
             self._usage.flush(self._counts)
             self._key_uses.flush(self._counts)

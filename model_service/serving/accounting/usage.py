@@ -1,5 +1,6 @@
 """Count requests without a database write while they are processed."""
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from threading import Lock
 from uuid import uuid4
@@ -13,17 +14,17 @@ _TIMEOUT_S = 2.0
 _FIRST_CLIENT_ERROR, _FIRST_ERROR = 400, 500
 
 
-class _Row:
+class Row:
     """The counts of one member and version of a deployment since the last flush. Times are in seconds."""
 
     __slots__ = (
-        *("requests", "client_errors", "errors"),
+        *("requests", "client_errors", "errors", "seconds"),
         *("inference_s", "bytes_in", "bytes_out", "histogram"),
     )
 
     def __init__(self) -> None:
         self.requests = self.client_errors = self.errors = 0
-        self.inference_s = 0.0
+        self.seconds = self.inference_s = 0.0
         self.bytes_in = self.bytes_out = 0
         self.histogram = [0] * LATENCY_BUCKETS
 
@@ -40,16 +41,23 @@ class _Row:
         )
 
 
+# (deployment id, member, model version) → its counts.
+Rows = Mapping[tuple[str, str, str], Row]
+
+
 class Usage:
     """``count`` is called for every request, on the event loop; ``flush`` twice a second, by another thread.
+
+    ``observe`` gets all new counts, whether MongoDB is available or not.
 
     Requests count in the hour of the next flush, even if MongoDB is unavailable then. They are kept until
     MongoDB has them: as one batch that is resent unchanged, and the later counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Callable[[Rows], None] = lambda rows: None) -> None:
         self._lock = Lock()
-        self._rows: dict[tuple[str, str, str], _Row] = {}
+        self._observe = observe
+        self._rows: dict[tuple[str, str, str], Row] = {}
         # Used by the flushing thread only.
         self._process = uuid4().hex
         self._number = 0
@@ -78,12 +86,13 @@ class Usage:
         with self._lock:  # 50 ns; without it, counts could be lost during the swap in flush
             row = self._rows.get(key)
             if row is None:
-                row = self._rows[key] = _Row()
+                row = self._rows[key] = Row()
             row.requests += 1
             if status >= _FIRST_ERROR:
                 row.errors += 1
             elif status >= _FIRST_CLIENT_ERROR:
                 row.client_errors += 1
+            row.seconds += seconds
             row.inference_s += inference_seconds
             row.bytes_in += bytes_in
             row.bytes_out += bytes_out
@@ -94,7 +103,7 @@ class Usage:
 
         Raises: one of DATABASE_ERRORS; everything is kept, and counted once when it is sent again.
         """
-        self._collect()
+        self.collect()
         with deadline(_TIMEOUT_S):
             while self._sending or self._waiting:
                 if not self._sending:
@@ -103,9 +112,14 @@ class Usage:
                 counts.add(self._sending, Batch(self._process, self._number))
                 self._sending = {}
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Pass the counts since the last call to ``observe``, and keep them for the next flush.
+
+        One thread at a time.
+        """
         with self._lock:
             rows, self._rows = self._rows, {}
+        self._observe(rows)
         at = now()
         hour = at.replace(minute=0, second=0, microsecond=0)
         for key, row in rows.items():

@@ -107,6 +107,11 @@ class Host:
     def hosted(self) -> list[LoadedDeployment]:
         return list(self._hosted.values())
 
+    @property
+    def names(self) -> frozenset[str] | None:
+        """Return the names of the deployments to serve, loaded or not; None before the first query."""
+        return None if self._served is None else self._served_names
+
     def expects(self, name: str) -> bool:
         """Return whether ``find`` may find it later: it is to be served, or MongoDB was not queried yet."""
         return self._served is None or name in self._served or name in self._served_names

@@ -28,6 +28,7 @@ from model_service.errors import (
 from model_service.metrics import CONTENT_TYPE, INFERENCES, exposition
 from model_service.request_text import check_query, require_text
 from model_service.serving.accounting.quotas import Quotas, refusal_headers
+from model_service.serving.hosting.deployment_metrics import DeploymentMetrics
 from model_service.serving.hosting.host import Host
 from model_service.serving.hosting.loaded_deployment import LoadedDeployment
 from model_service.serving.http.adapters import OpenInferenceAdapter, PlatformAdapter
@@ -105,8 +106,15 @@ def _target_of(path: str) -> Target:
 
 
 class InferenceApp:
-    def __init__(self, host: Host, handler: InferenceHandler, quotas: Quotas) -> None:
+    def __init__(
+        self,
+        host: Host,
+        handler: InferenceHandler,
+        quotas: Quotas,
+        metrics: DeploymentMetrics | None = None,
+    ) -> None:
         self._host = host
+        self._metrics = metrics
         self._handler = handler
         self._quotas = quotas
         self._platform = PlatformAdapter()
@@ -229,7 +237,7 @@ class InferenceApp:
                 return ready, _document(self._health())
             case "/metrics":
                 # It reads every process's files, so it runs in a thread and does not delay inference.
-                return 200, Answer(CONTENT_TYPE, [], await asyncio.to_thread(exposition))
+                return 200, Answer(CONTENT_TYPE, [], await asyncio.to_thread(self._exposition))
             case "/v2":
                 return 200, _document(documents.server(_NAME, __version__))
             case "/v2/health/live":
@@ -253,6 +261,9 @@ class InferenceApp:
     def _opened_by(self, headers: Any) -> list[LoadedDeployment]:
         """Return the deployments that the sent key opens."""
         return [hosted for hosted in self._host.hosted() if self._handler.opens(hosted, headers)]
+
+    def _exposition(self) -> bytes:
+        return exposition() if self._metrics is None else exposition(None, self._metrics.collect())
 
     def _health(self) -> dict[str, Any]:
         quotas = self._quotas.state()

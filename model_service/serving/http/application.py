@@ -12,6 +12,7 @@ from model_service.serving.accounting.keys import KeyUses
 from model_service.serving.accounting.quotas import Quotas
 from model_service.serving.accounting.usage import Usage
 from model_service.serving.engine.engine import Engine
+from model_service.serving.hosting.deployment_metrics import DeploymentMetrics
 from model_service.serving.hosting.host import Host
 from model_service.serving.hosting.store import PackageStore
 from model_service.serving.http.app import InferenceApp
@@ -43,7 +44,6 @@ class Application:
     def __init__(self, settings: Settings, index: int = 0) -> None:
         database = Database(settings)
         counts = UsageCounts(database)
-        usage, key_uses = Usage(), KeyUses()
         self._rates = RateWindows(settings, database)
         quotas = Quotas(self._rates, counts)
         server = f"{socket.gethostname()}:{settings.inference_port}:{index}".replace(".", "-")
@@ -52,6 +52,8 @@ class Application:
         store = PackageStore(Blobs(database), settings.home / "serving")
         self._model_hosts = ModelHosts(settings)
         self._host = Host(Deployments(database), store, self._engine, self._model_hosts, server=server)
+        metrics = DeploymentMetrics(self._host)
+        usage, key_uses = Usage(metrics.count), KeyUses()
         self._servers, self._server = InferenceServers(database), server
         self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners, self._report)
         handler = InferenceHandler(
@@ -63,7 +65,7 @@ class Application:
             wrong_keys=WrongKeys.of(settings),
             proxies=settings.trusted_proxies,
         )
-        self.rsgi: Callable[[Any, Any], Awaitable[None]] = InferenceApp(self._host, handler, quotas)
+        self.rsgi: Callable[[Any, Any], Awaitable[None]] = InferenceApp(self._host, handler, quotas, metrics)
 
     @property
     def ready(self) -> threading.Event:

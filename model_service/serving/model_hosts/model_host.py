@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from exporters.base import TensorSpec
+from model_service.metrics import MODEL_HOST_RESTARTS
 from model_service.serving.common.warm_up import Cost, LoadFailed, WarmedUp
 from model_service.serving.model_hosts import channel
 from model_service.serving.model_hosts.dispatcher import Dispatcher
@@ -192,6 +193,8 @@ class ModelHost:
             with self._ready:
                 self._runs.process_ready(process)
                 self.restarts += 1
+                if self.restarts:
+                    MODEL_HOST_RESTARTS.inc()
                 self._ready.notify_all()
                 if self._closed:
                     process.kill()

@@ -23,13 +23,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from model_service.metrics_folder import counting_together
+from model_service.metrics_folder import counting_together, write_state
 from model_service.serving.pool.listeners import Listeners, PortTaken
 from model_service.serving.pool.plain_log import log_line
 from model_service.serving.pool.scaling import Scaler, Wish
 from model_service.serving.pool.slot import Slot
 from model_service.signals import waking
 
+STATE = "pool.json"  # in the folder of the metrics
 WRONG_SETTINGS = 2  # the exit code for wrong settings, with which another process would fail too
 STOP_S = 8.0  # the time that a process has to end after a request
 _TURN_S = 0.5
@@ -56,6 +57,8 @@ class Pool:
         self._measured = 0.0
         self._leaving: tuple[Slot, float] | None = None  # gets no more connections, and drains at this time
         self._stopping = False
+        self._started_at = time.time()
+        self._deaths = 0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT. Return an exit code, which is not 0 if the start failed."""
@@ -64,6 +67,7 @@ class Pool:
             self._selector,
             waking(self._selector, [signal.SIGINT, signal.SIGTERM], self._ask_to_stop),
         ):
+            self._write_state()
             self._slots.append(Slot(0))
             try:
                 while not self._stopping:
@@ -234,6 +238,8 @@ class Pool:
         if self._leaving is not None and self._leaving[0] is slot:
             self._leaving = None
         if slot.stop_requested_at is None:
+            self._deaths += 1
+            self._write_state()
             log_line(
                 "warning", "pool.process_died", process=slot.index, pid=pid, ending=ending, again_in_s=pause_s
             )
@@ -254,6 +260,10 @@ class Pool:
                 for popen in running:
                     popen.kill()
             time.sleep(0.02)
+
+    def _write_state(self) -> None:
+        """Write what ``hosting/deployment_metrics.py`` exposes of the pool."""
+        write_state(STATE, {"started_at": self._started_at, "deaths": self._deaths})
 
     def _ask_to_stop(self) -> None:
         self._stopping = True

@@ -1,6 +1,6 @@
 """The access_keys collection: API keys of the registry. (``api_keys`` holds the keys of endpoints.)"""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pymongo import ReturnDocument, WriteConcern
 from pymongo.errors import DuplicateKeyError
@@ -24,6 +24,13 @@ class AccessKeys:
             self._keys.insert_one(key, session=session)
         except DuplicateKeyError:
             raise DuplicatePrefix from None
+
+    def next_expiry(self, used_within: timedelta) -> datetime | None:
+        """Return the earliest future expiry of the keys that were used within that time."""
+        at = now()
+        query = {"expires_at": {"$gt": at}, "last_used_at": {"$gt": at - used_within}}
+        found = self._keys.find_one(query, {"expires_at": True}, sort=[("expires_at", 1)])
+        return found["expires_at"] if found is not None else None
 
     def get(self, key_id: str, session: Session | None = None) -> AccessKey | None:
         return self._keys.find_one({"_id": key_id}, session=session)

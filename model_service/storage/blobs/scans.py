@@ -43,6 +43,10 @@ class Scans:
         found = self._notes.find(free, {"_id": True}, sort=[("leased_until", 1)], limit=_AT_ONCE)
         return [str(note["_id"]) for note in found]
 
+    def count_waiting(self) -> int:
+        free = {"$expr": {"$lt": ["$leased_until", "$$NOW"]}}
+        return self._notes.count_documents(free, hint=[("leased_until", 1)])
+
     def begin(self, model_id: str, lease_s: float) -> Scan | None:
         """Lease the model for this time and count an attempt. None if it is leased or does not wait."""
         free = {"_id": ObjectId(model_id), "$expr": {"$lt": ["$leased_until", "$$NOW"]}}

@@ -168,6 +168,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "inference_servers": [IndexModel([("at", ASCENDING)], expireAfterSeconds=600)],
     "access_keys": [
         IndexModel([("secrets.prefix", ASCENDING)], unique=True),
+        IndexModel([("expires_at", ASCENDING)]),
         IndexModel([("owner", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
     ],

@@ -3,9 +3,10 @@
 Expired keys are listed for a week, then deleted.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
 from model_service.storage.deployments.documents import DeploymentKey
 
 
@@ -19,6 +20,14 @@ class DeploymentKeys:
     def of(self, deployment_id: str) -> list[DeploymentKey]:
         """Return all keys of a deployment, newest first."""
         return list(self._keys.find({"deployment_id": deployment_id}, sort=[("created_at", -1), ("_id", -1)]))
+
+    def next_expiry(self, used_within: timedelta) -> datetime | None:
+        """Return the earliest future expiry of the keys that were used within that time."""
+        at = now()
+        used: Fields = {"last_used_at": {"$gt": at - used_within}, "rotated": {"$ne": True}}
+        query = {"expires_at": {"$gt": at}, **used}
+        found = self._keys.find_one(query, {"expires_at": True}, sort=[("expires_at", 1)])
+        return found["expires_at"] if found is not None else None
 
     def get(self, deployment_id: str, key_id: str, session: Session | None = None) -> DeploymentKey | None:
         return self._keys.find_one({"_id": key_id, "deployment_id": deployment_id}, session=session)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from model_service.metrics import LEASES_LOST
 from model_service.states import EXPORT_TRANSITIONS, ExportStatus
 from model_service.storage.common.clock import from_now
 from model_service.storage.common.db import Database, Session, now
@@ -146,25 +147,27 @@ class Exports:
         ``_MOST_UNREAD`` times.
         """
         lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": from_now(lease_s)}
-        return self._jobs.find_one_and_update(
-            {"_id": job_id, **claimable(max_attempts)},
-            [
-                {
-                    "$set": {
-                        "status": ExportStatus.RUNNING,
-                        "lease": lease,
-                        "worker": worker,
-                        "attempts": {"$add": ["$attempts", _if_unread(0, 1)]},
-                        "unread_tries": {"$add": [{"$ifNull": ["$unread_tries", 0]}, _if_unread(1, 0)]},
-                        "started_at": "$$NOW",
-                        "updated_at": "$$NOW",
-                        "progress_percent": 0.0,
-                        "progress_step": _UNREAD_STEPS[0],
-                    }
-                }
-            ],
-            return_document=ReturnDocument.AFTER,
-        )
+        taken = {
+            "status": ExportStatus.RUNNING,
+            "lease": lease,
+            "worker": worker,
+            "attempts": {"$add": ["$attempts", _if_unread(0, 1)]},
+            "unread_tries": {"$add": [{"$ifNull": ["$unread_tries", 0]}, _if_unread(1, 0)]},
+            "started_at": "$$NOW",
+            "updated_at": "$$NOW",
+            "progress_percent": 0.0,
+            "progress_step": _UNREAD_STEPS[0],
+        }
+        for status in (ExportStatus.PENDING, ExportStatus.RUNNING):
+            job = self._jobs.find_one_and_update(
+                {"_id": job_id, **claimable(max_attempts), "status": status},
+                [{"$set": taken}],
+                return_document=ReturnDocument.AFTER,
+            )
+            if job is not None:
+                LEASES_LOST.inc(status is ExportStatus.RUNNING)
+                return job
+        return None
 
     def renew(self, job_id: str, token: str, lease_s: float) -> bool:
         """Renew the lease. Returns False if another worker has the job."""

@@ -1,9 +1,11 @@
-"""The order of waiting export jobs, and the recovery of jobs from lost workers."""
+"""The order of waiting export jobs, their number, and the recovery of jobs from lost workers."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from typing_extensions import TypedDict
 
+from model_service.metrics import LEASES_LOST
 from model_service.states import ExportStatus
 from model_service.storage.common.collections import rows
 from model_service.storage.common.db import Database, Session, now
@@ -21,6 +23,19 @@ class _FirstOfUser(TypedDict):
     since: datetime
 
 
+class _Group(TypedDict):
+    count: int
+    age_ms: int
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """The number of jobs with a status, and the age of the oldest one in seconds, 0 without a job."""
+
+    count: int = 0
+    oldest_s: float = 0.0
+
+
 class ExportTurns:
     def __init__(self, database: Database) -> None:
         self._jobs = database.export_jobs
@@ -29,6 +44,21 @@ class ExportTurns:
         """Return the jobs without a worker that have attempts left, oldest first."""
         found = self._jobs.find(claimable(max_attempts), {"_id": True}, sort=[("created_at", 1)], limit=1000)
         return [job["_id"] for job in found]
+
+    def backlog(self) -> tuple[Backlog, Backlog]:
+        """Return the waiting jobs (age since creation) and the running ones (age since their start)."""
+        return (
+            self._count(ExportStatus.PENDING, "created_at"),
+            self._count(ExportStatus.RUNNING, "started_at"),
+        )
+
+    def _count(self, status: ExportStatus, since: str) -> Backlog:
+        grouped = {"_id": None, "count": {"$sum": 1}, "first": {"$min": f"${since}"}}
+        age = {"count": True, "age_ms": {"$subtract": ["$$NOW", "$first"]}}
+        found = self._jobs.aggregate([{"$match": {"status": status}}, {"$group": grouped}, {"$project": age}])
+        for group in rows(found, _Group):
+            return Backlog(group["count"], max(0.0, group["age_ms"] / 1000))
+        return Backlog()
 
     def next_in_turn(self, max_attempts: int) -> str | None:
         """Return the next job: the oldest waiting one of the user whose last job started longest ago."""
@@ -67,8 +97,9 @@ class ExportTurns:
         line = logged(_LOST)
         change = {"$set": waits, "$unset": {"lease": ""}, **line}
         uncounted = {**change, "$inc": {**line["$inc"], "attempts": -1, "unread_tries": 1}}
-        self._jobs.update_many(lost | unread(), uncounted)
-        self._jobs.update_many(lost | {"attempts": {"$lt": max_attempts}}, change)
+        taken = self._jobs.update_many(lost | unread(), uncounted).modified_count
+        taken += self._jobs.update_many(lost | {"attempts": {"$lt": max_attempts}}, change).modified_count
+        LEASES_LOST.inc(taken)
 
     def exhausted(self, max_attempts: int, *, grace_s: float) -> list[ExportJob]:
         """Return jobs without attempts left whose last lease expired more than ``grace_s`` ago.

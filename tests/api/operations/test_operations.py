@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +23,8 @@ from model_service import metrics
 from model_service.app import create_app
 from model_service.config import Settings
 from model_service.embedded import Addresses
-from model_service.storage.common.db import Database
+from model_service.storage.common.db import Database, now
+from model_service.storage.exports.exports import Exports
 from model_service.storage.operations.inference_servers import InferenceServers
 from model_service.storage.operations.maintenance import Maintenance
 from model_service.storage.operations.workers import Workers
@@ -184,6 +187,55 @@ def test_metrics_have_both_sets_of_names(
         assert f'{name}_count{{endpoint="/api/v1/models",method="POST"}}' in values
     assert values['model_service_mongodb_operations_total{operation="insert"}'] >= 1
     assert model_id not in exposed
+
+
+def test_waiting_and_running_jobs_have_ages(
+    settings: Settings, http: FlaskClient, database: Database
+) -> None:
+    def gauges() -> dict[str, float]:
+        return samples(create_app(settings).test_client().get("/metrics").text)  # not those of 5 s ago
+
+    before = gauges()
+    ages = ("model_service_queue_oldest_age_seconds", "model_service_running_oldest_age_seconds")
+    counts = ("model_service_queue_jobs", "model_service_running_jobs", "model_service_queue_scans")
+    assert [before[name] for name in (*ages, *counts)] == [0] * 5
+    jobs = []
+    for number in range(3):
+        model_id = http.post("/api/v1/models", json=new_model(name=f"m{number}")).json["model_id"]
+        http.post(f"/api/v1/models/{model_id}/upload", data=b"x")
+        job = http.post("/api/v1/export/jobs", json={"model_id": model_id, "export_format": "onnx"})
+        jobs.append(job.json["id"])
+    hour_ago = now() - timedelta(hours=1)
+    database.export_jobs.update_one({"_id": jobs[1]}, {"$set": {"created_at": hour_ago}})
+    Exports(database).claim(jobs[2], worker="w", lease_s=60, max_attempts=3)
+    database.export_jobs.update_one({"_id": jobs[2]}, {"$set": {"started_at": hour_ago - timedelta(hours=1)}})
+    after = gauges()
+    assert [after[name] for name in counts] == [2, 1, 3]
+    assert [after[name] // 60 for name in ages] == [60, 120]
+
+
+def test_the_earliest_expiry_of_a_key_in_use_is_exposed(settings: Settings, database: Database) -> None:
+    def expiry() -> float | None:
+        text = create_app(settings).test_client().get("/metrics").text
+        return samples(text).get("model_service_next_key_expiry_timestamp_seconds")
+
+    def expires_in(days: int, *, used_days_ago: int) -> dict[str, Any]:
+        used = now() - timedelta(days=used_days_ago)
+        return {"expires_at": now() + timedelta(days=days), "last_used_at": used}
+
+    assert expiry() is None
+    unused, past = expires_in(1, used_days_ago=30), expires_in(-1, used_days_ago=1)
+    database.access_keys.insert_many(
+        [{"_id": name, "secrets": [{"prefix": name}], **key} for name, key in (("a", unused), ("b", past))]
+    )
+    assert expiry() is None
+    key = {"_id": "c", "deployment_id": "d", **expires_in(20, used_days_ago=1)}
+    database.api_keys.insert_many([key, {"_id": "r", **expires_in(2, used_days_ago=1), "rotated": True}])
+    assert expiry() == pytest.approx(time.time() + 20 * 86_400, abs=60)
+    database.access_keys.insert_one(
+        {"_id": "e", "secrets": [{"prefix": "e"}], **expires_in(10, used_days_ago=1)}
+    )
+    assert expiry() == pytest.approx(time.time() + 10 * 86_400, abs=60)
 
 
 def test_a_label_may_hold_an_end_of_line_of_unicode(http: FlaskClient) -> None:

@@ -11,6 +11,7 @@ from model_service.client import ModelServiceClient
 from model_service.config import Settings
 from model_service.storage.common.db import Database, now
 from tests import forks
+from model_service.storage.operations.maintenance import Maintenance
 
 CONTENT = os.urandom(3_000_000)
 
@@ -57,13 +58,16 @@ def registered(client: ModelServiceClient, name: str = "digits") -> str:
 
 
 def test_a_backup_is_restored_elsewhere(
-    client: ModelServiceClient, cli: CommandLine, elsewhere: CommandLine, tmp_path: Path
+    client: ModelServiceClient, cli: CommandLine, elsewhere: CommandLine, tmp_path: Path, database: Database
 ) -> None:
     model_id = registered(client)
     file = tmp_path / "backup.tar"
     done = cli.run("backup", str(file))
     assert done.returncode == 0, done.stderr
     assert file.stat().st_mode & 0o777 == 0o600
+    recorded = Maintenance(database).last("backup")
+    assert recorded is not None
+    assert now() - recorded["at"] < timedelta(minutes=1)
     restored = elsewhere.run("restore", "-", given=file.read_bytes())
     assert restored.returncode == 0, restored.stderr
     assert b"1 models" in restored.stdout

@@ -14,8 +14,11 @@ import pytest
 import urllib3
 
 from model_service.config import Settings
+from tests.exposition import samples
 from tests.serving.conftest import KEY, World
 from tests.waiting import wait_for
+
+AWAY = (urllib3.exceptions.HTTPError, KeyError)
 
 
 @dataclass
@@ -102,6 +105,38 @@ def test_a_package_that_kills_the_server_is_given_up(
     assert "while loading, so it is not loaded again" in world.document(deadly)["error_message"]
     harmless = world.deploy(rewrite("README.md", b"another package"))
     wait_for(lambda: world.status(harmless) == "active", "the server to serve others")
+
+
+def test_the_metrics_of_a_deployment_outlive_a_process_and_end_with_the_deployment(
+    server: Server, world: World, package_zip: bytes
+) -> None:
+    deployment_id = world.deploy(package_zip)
+    wait_for(lambda: world.status(deployment_id) == "active", "the deployment to be active")
+    counted = 'model_service_deployment_requests_total{deployment="endpoint",member="v1.0",outcome="success"}'
+
+    def metrics() -> dict[str, float]:
+        url = f"http://127.0.0.1:{server.env['INFERENCE_PORT']}/metrics"
+        return samples(urllib3.request("GET", url, timeout=10).data.decode())
+
+    for _ in range(5):
+        assert server.predicts(deployment_id)
+    wait_for(lambda: metrics()[counted] == 5, "the requests to be counted", ignoring=AWAY)
+    before = metrics()
+    assert before['model_service_deployment_batches_total{deployment="endpoint",member="v1.0"}'] == 5
+    assert before["model_service_serving_process_deaths_total"] == 0
+    assert server.process is not None
+    (victim,) = psutil.Process(server.process.pid).children()
+    victim.kill()
+    wait_for(
+        lambda: metrics()["model_service_serving_process_deaths_total"] == 1, "another process", ignoring=AWAY
+    )
+    assert server.predicts(deployment_id)
+    wait_for(lambda: metrics()[counted] == 6, "the counts of both processes", ignoring=AWAY)
+    assert metrics()["model_service_loaded_deployments"] == 1
+    started = "model_service_serving_start_timestamp_seconds"
+    assert metrics()[started] == before[started]  # the server itself was not restarted
+    world.database.transaction(lambda session: world.deployments.delete(deployment_id, session))
+    wait_for(lambda: not [name for name in metrics() if 'deployment="' in name], "its series to end")
 
 
 def test_requests_go_on_while_a_killed_process_is_replaced(
