@@ -5,12 +5,14 @@ MongoDB and enqueues them again. A job that is enqueued twice is claimed once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
+from typing import Any
 
 import rq
 import structlog
 from redis.exceptions import RedisError
+from rq.exceptions import InvalidJobOperation
 from rq.serializers import JSONSerializer
 
 from model_service.config import Settings
@@ -89,6 +91,11 @@ class _Worker(rq.SimpleWorker):
 
     stopping: Event
     max_connection_wait_time = 2  # RQ's default sleeps up to a minute after Redis is back
+
+    def handle_job_success(self, *arguments: Any, **named: Any) -> None:
+        # An id that was enqueued twice: another worker has removed the job while this one ran it.
+        with suppress(InvalidJobOperation):
+            super().handle_job_success(*arguments, **named)
 
     def handle_warm_shutdown_request(self) -> None:
         self.stopping.set()

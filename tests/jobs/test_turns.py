@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from pymongo.errors import AutoReconnect
+from redis import Redis
 
 from model_service.jobs.context import Context
 from model_service.jobs.queue import SCANS, Queue
@@ -69,6 +70,24 @@ def test_an_export_is_not_behind_the_scans_that_wait(
     with worker(context.settings):
         wait_for(lambda: services.exports.get(job_id)["status"] == "completed", "the export")
         assert len(Scans(context.database).waiting()) > 10
+
+
+def test_a_worker_goes_on_if_another_one_has_removed_its_job_from_the_queue(
+    context: Context, services: Services
+) -> None:
+    """So it is with an id that was enqueued twice."""
+    assert context.settings.redis_url is not None
+    first = new_job(services, scaling_program())
+    with (
+        worker(context.settings) as process,
+        Redis.from_url(context.settings.redis_url.get_secret_value()) as redis,
+    ):
+        wait_for(lambda: services.exports.get(first)["status"] == "running", "the export to run")
+        assert redis.delete(*redis.keys(f"*job:{first}*"))
+        wait_for(lambda: services.exports.get(first)["status"] == "completed", "its end")
+        second = new_job(services, scaling_program(3.0))
+        wait_for(lambda: services.exports.get(second)["status"] == "completed", "the next one")
+        assert process.poll() is None
 
 
 def test_workers_have_time_to_renew_their_leases_after_mongodb_was_away(
