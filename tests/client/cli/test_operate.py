@@ -10,8 +10,8 @@ import pytest
 from model_service.client import ModelServiceClient
 from model_service.config import Settings
 from model_service.storage.common.db import Database, now
-from tests import forks
 from model_service.storage.operations.maintenance import Maintenance
+from tests import forks
 
 CONTENT = os.urandom(3_000_000)
 
