@@ -22,7 +22,7 @@ from model_service.services.models.versions import Wanted
 from model_service.storage.common.db import Database, deadline
 from model_service.storage.models.documents import new_model
 from model_service.storage.models.search import derived_fields
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 
 VERSIONS = 10  # of a name
 TAGS = 5_000
@@ -51,7 +51,7 @@ def fill(settings: Settings, versions: int, *, processes: int) -> None:
     try:
         with deadline(3600):
             database.ensure_indexes()
-            Counters(database).rebuild()
+            build_stores(database).counters.rebuild()
     finally:
         database.close()
 

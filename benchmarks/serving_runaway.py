@@ -29,10 +29,9 @@ from serving_service import Service, one_more, until
 from serving_steady import steady
 
 from model_service.config import read_settings
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.migrations import prepare
+from model_service.storage.stores import build_stores
 
 sys.path.append(str(ROOT))
 from tests.serving.conftest import KEY, Stored, made_package, rewritten
@@ -72,7 +71,8 @@ def measure(service: Service, folder: Path, *, rounds: int, seconds: float) -> d
     )
     database = Database(settings)
     prepare(database)
-    stored = Stored(database, Blobs(database), Deployments(database))
+    stores = build_stores(database)
+    stored = Stored(database, stores.blobs, stores.deployments)
     package = made_package(folder)
     hostiles = {LOOP: hostile.loop(), OPERATOR: hostile.multiplication(), MEMORY: hostile.allocation()}
     packages = {name: rewritten(package, "model.onnx", model, folder) for name, model in hostiles.items()}

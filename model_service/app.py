@@ -54,9 +54,9 @@ from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
 from model_service.storage.common.db import CONNECTION_ERRORS, Database
-from model_service.storage.common.shared_redis import redis_prefix
 from model_service.storage.migrations import prepare
 from model_service.storage.models.hot_models import settle
+from model_service.storage.stores import build_stores
 
 _RESOURCES = (
     models,
@@ -113,9 +113,10 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     database = Database(settings)
     prepare(database)
+    stores = build_stores(database, settings)
     app.extensions[EXTENSION] = Context(
         settings,
-        build_services(settings, database),
+        build_services(settings, stores),
         TransferSlots(settings.api_threads),
         StreamSlots(settings.api_threads),
     )
@@ -131,7 +132,7 @@ def create_app(settings: Settings) -> Flask:
     register_encodings(app)
     register_signed(app)
     register_auth(app, settings)
-    register_limits(app, settings, lambda: redis_prefix(database))
+    register_limits(app, settings, lambda: stores.secrets.redis_prefix)
     register_cors(app, settings)
     register_disk(app)
     register_error_handlers(app, connection_errors=CONNECTION_ERRORS)

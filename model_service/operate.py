@@ -16,14 +16,10 @@ from model_service.log import configure_logging
 from model_service.services.archive.archive import ArchiveService, DatabaseNotEmpty, Scope
 from model_service.services.operations.cleanup import CleanupService
 from model_service.services.operations.integrity import IntegrityService
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database
 from model_service.storage.migrations import DataTooNew, prepare
-from model_service.storage.models.hot_models import HotModels
-from model_service.storage.models.models import Models
-from model_service.storage.models.trash import Trash
 from model_service.storage.operations import set_up
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 
 # These commands do not listen, so they need no API_KEY where the server would, as in an image.
 _NOT_LISTENING = {"host": "127.0.0.1", "enable_auth": False}
@@ -55,12 +51,9 @@ def operator(report: Callable[[str], None]) -> Iterator[Operator]:
     try:
         database.check()
         prepare(database, report)
-        blobs, counters = Blobs(database), Counters(database)
-        models = Models(database, HotModels(settings, database))
+        stores = build_stores(database, settings)
         yield Operator(
-            ArchiveService(database, blobs, counters, settings.home / "work"),
-            IntegrityService(database, blobs, counters),
-            CleanupService(database, models, Trash(database, models, blobs)),
+            ArchiveService(stores, settings.home / "work"), IntegrityService(stores), CleanupService(stores)
         )
     finally:
         database.close()

@@ -125,6 +125,19 @@ OWNERS = {
     "flask_openapi3": {"api", "app"},
     "granian": {"server"},
 }
+# Stores are built in ``storage/stores.py``, except these: the first two belong to some processes, the others
+# prepare the database before there are stores.
+STORES = "storage/stores.py"
+BUILT_ELSEWHERE = {
+    "DiskSpace": {"services/__init__.py", "jobs/worker.py"},
+    "RateWindows": {"serving/http/application.py"},
+    "Runner": {"storage/migrations/__init__.py"},
+    "Schema": {"storage/migrations/runner.py"},
+    "Leases": {"storage/migrations/runner.py"},
+    "Counters": {"storage/migrations/__init__.py"},
+    "Downloads": {"storage/migrations/__init__.py"},
+    "Scans": {"storage/migrations/m0004_scan_verdicts.py"},
+}
 HEAVY = {"torch", "onnx", "onnxscript", "onnxruntime", "tensorflow", "openvino", "coremltools", "sklearn"}
 
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
@@ -185,7 +198,7 @@ def against_the_order(layer: str, root: Path = ROOT) -> list[str]:
             parts = imported.split(".")
             if parts[:2] != ["model_service", layer] or (layer, parts[3:4]) == ("storage", [DOCUMENTS]):
                 continue
-            if parts[2] in ORDER[layer] and parts[2] not in allowed:
+            if parts[2] not in allowed:
                 wrong.append(f"{path.relative_to(root)} imports {imported}")
     return wrong
 
@@ -226,6 +239,91 @@ def untyped_collections(root: Path = ROOT) -> list[str]:
     return wrong
 
 
+def store_classes(root: Path = ROOT) -> set[str]:
+    """The classes of storage that are built on the database or on another store, with their subclasses."""
+    classes = {
+        node.name: node
+        for path in sorted((root / "model_service" / "storage").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    needed = {
+        name: {
+            word.id
+            for part in (*node.bases, *(each for each in node.body if is_constructor(each)))
+            for word in ast.walk(part.args if isinstance(part, ast.FunctionDef) else part)
+            if isinstance(word, ast.Name)
+        }
+        for name, node in classes.items()
+    }
+    found = {"Database"}
+    while more := {name for name, names in needed.items() if names & found} - found:
+        found |= more
+    return found - {"Database", "Stores"}
+
+
+def is_constructor(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__"
+
+
+def stores_built_elsewhere(root: Path = ROOT) -> list[str]:
+    """Constructions of a store outside the composition root. A name counts where storage is its origin."""
+    stores, wrong = store_classes(root), []
+    package = root / "model_service"
+    for path, room in modules(root):
+        module = path.relative_to(package).as_posix()
+        known = {
+            parts[-1]
+            for imported in imports(path, root=root)
+            if (parts := imported.split("."))[:2] == ["model_service", "storage"]
+        }
+        tree = ast.parse(path.read_text())
+        if room == "storage":
+            known |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                name = node.func.id
+                if name in known & stores and module not in {STORES, *BUILT_ELSEWHERE.get(name, ())}:
+                    wrong.append(f"{module} builds {name}")
+    return wrong
+
+
+def test_stores_are_built_in_one_place() -> None:
+    assert stores_built_elsewhere() == []
+    assert {"Audit", "Models", "Datasets", "HotModels", "Trash", "Workers"} <= store_classes()
+
+
+def test_a_store_that_is_built_elsewhere_is_found(tmp_path: Path) -> None:
+    """By a service, by another store, through a base class, and at any depth of an expression."""
+    files = {
+        "storage/common/audit.py": "class Audit:\n    def __init__(self, database: Database) -> None: ...\n",
+        "storage/models/base.py": "class Base:\n    def __init__(self, kind: str, audit: Audit): ...\n",
+        "storage/models/models.py": (
+            "from model_service.storage.common.audit import Audit\n"
+            "class Models(Base):\n    def get(self): return Audit(self.database)\n"
+        ),
+        "storage/stores.py": (
+            "from model_service.storage.common.audit import Audit\n"
+            "class Stores:\n    audit: Audit\n"
+            "def build_stores(database): return Stores(Audit(database))\n"
+        ),
+        "services/models/models.py": (
+            "from model_service.storage.models.models import Models\n"
+            "class ModelService:\n    def __init__(self, database): self.models = [Models(None, database)]\n"
+        ),
+        "client/models.py": "class Models: ...\nmodels = Models()\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / "model_service" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert store_classes(tmp_path) == {"Audit", "Base", "Models"}
+    assert stores_built_elsewhere(tmp_path) == [
+        "services/models/models.py builds Models",
+        "storage/models/models.py builds Audit",
+    ]
+
+
 def test_imports_point_one_way() -> None:
     assert against_the_arrows() == []
 
@@ -250,6 +348,11 @@ def test_the_packages_of_a_layer_have_an_order(layer: str) -> None:
         (
             "storage/blobs/blobs.py",
             "model_service.storage.models.models",
+            partial(against_the_order, "storage"),
+        ),
+        (
+            "storage/models/trash.py",
+            "model_service.storage.stores",
             partial(against_the_order, "storage"),
         ),
     ],

@@ -243,9 +243,9 @@ def test_the_three_walks_are_short_and_go_down() -> None:
 
 
 def test_the_diagrams_are_there() -> None:
-    """The parts, the life of an upload, the life of an export, the caches."""
+    """The parts, how a process is built, the life of an upload, the life of an export, the caches."""
     kinds = re.findall(r"```mermaid\n(\w+)", ARCHITECTURE)
-    assert kinds == ["flowchart", "sequenceDiagram", "stateDiagram", "flowchart"]
+    assert kinds == ["flowchart", "flowchart", "sequenceDiagram", "stateDiagram", "flowchart"]
 
 
 def test_the_exporters_say_what_they_can() -> None:

@@ -14,6 +14,7 @@ from model_service.metrics_folder import count_in
 from model_service.services import build_services
 from model_service.storage.common.db import Database
 from model_service.storage.operations.workers import ALIVE_S, Workers
+from model_service.storage.stores import build_stores
 from tests.e2e.conftest import free_ports
 from tests.exposition import samples
 from tests.factories import new_model
@@ -142,7 +143,7 @@ def _children(process: "subprocess.Popen[bytes]") -> list[int]:
 def test_workers_of_a_host_count_together(settings: Settings, database: Database, tmp_path: Path) -> None:
     port = free_ports(1)[0]
     server = Scraped(port)
-    services = build_services(settings, database)
+    services = build_services(settings, build_stores(database, settings))
     scanned = 'model_service_file_scans_total{verdict="safe"}'
     worker = {"worker_metrics_port": port, "export_prewarm": "false"}
 

@@ -7,19 +7,15 @@ from threading import Event
 from model_service.config import Settings
 from model_service.jobs.converter import Converter
 from model_service.jobs.toolchain import Toolchain
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.disk_space import DiskSpace
-from model_service.storage.common.db import Database
-from model_service.storage.exports.exports import Exports
+from model_service.storage.stores import Stores
 
 
 @dataclass(frozen=True)
 class Context:
     settings: Settings
     worker: str
-    database: Database
-    blobs: Blobs
-    exports: Exports
+    stores: Stores
     disk: DiskSpace
     converter: Converter
     stopping: Event

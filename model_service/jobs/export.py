@@ -24,7 +24,6 @@ from model_service.storage.common.db import CONNECTION_ERRORS, Session
 from model_service.storage.common.documents import Fields
 from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import answered_from, source_blobs
-from model_service.storage.exports.turns import ExportTurns
 
 log = structlog.get_logger(__name__)
 
@@ -58,9 +57,9 @@ def export(job_id: str) -> None:
 def _claim(context: Context) -> ExportJob | None:
     """Claim the next job; None if no job waits."""
     settings = context.settings
-    turns = ExportTurns(context.database)
+    turns = context.stores.export_turns
     while job_id := turns.next_in_turn(settings.job_max_attempts):
-        job = context.exports.claim(
+        job = context.stores.exports.claim(
             job_id,
             worker=context.worker,
             lease_s=settings.job_lease_s,
@@ -78,12 +77,12 @@ def _export(context: Context, job: ExportJob) -> str:
         if _answered_from_an_equal_one(context, job):
             log.info("export.reused", job_id=job_id)
             return "reused"
-        with Lease(context.exports, job_id, token, context.settings.job_lease_s) as lease:
+        with Lease(context.stores.exports, job_id, token, context.settings.job_lease_s) as lease:
             return "completed" if _run_in_a_child(context, job, lease) else "failed"
     except (Abandoned, _JobLost):
         log.info("export.abandoned", job_id=job_id)
         if context.stopping.is_set():
-            context.exports.hand_back(job_id, token)
+            context.stores.exports.hand_back(job_id, token)
         return "abandoned"
     except CONNECTION_ERRORS as exc:
         # Not the model's fault: the lease expires and the reconciler enqueues the job again.
@@ -105,7 +104,7 @@ def _try_again(context: Context, job: ExportJob, failure: ConversionError) -> st
     """Return the job to waiting, or fail it after JOB_MAX_ATTEMPTS. Returns this attempt's outcome."""
     if job["attempts"] < context.settings.job_max_attempts:
         line = f"Attempt {job['attempts']} ended with {failure.code}; the job is tried again."
-        context.exports.hand_back(job["_id"], job["lease"]["token"], failed=line)
+        context.stores.exports.hand_back(job["_id"], job["lease"]["token"], failed=line)
         return "interrupted"
     _fail(context, job, failure)
     return "failed"
@@ -123,18 +122,19 @@ def _answered_from_an_equal_one(context: Context, job: ExportJob) -> bool:
     """Complete the job with an equal stored export by the same tools. Returns whether there is one."""
     if context.toolchain is None or not job.get("reuse") or "request_digest" not in job:
         return False
-    equal = context.exports.find_equal(job, [context.toolchain.digest])
+    stores = context.stores
+    equal = stores.exports.find_equal(job, [context.toolchain.digest])
     if equal is None:
         return False
 
     def work(session: Session) -> None:
-        if not context.blobs.retain(equal["package"]["file_id"], session):
+        if not stores.blobs.retain(equal["package"]["file_id"], session):
             raise _JobLost  # cannot happen, since exports keep their packages; the next attempt would convert
-        if not context.exports.complete(job["_id"], job["lease"]["token"], answered_from(equal), session):
+        if not stores.exports.complete(job["_id"], job["lease"]["token"], answered_from(equal), session):
             raise _JobLost
-        context.blobs.release_all(source_blobs(job), session)
+        stores.blobs.release_all(source_blobs(job), session)
 
-    context.database.transaction(work)
+    stores.database.transaction(work)
     return True
 
 
@@ -159,14 +159,15 @@ def _run_in_a_child(context: Context, job: ExportJob, lease: Lease) -> bool:
 def _run(context: Context, job: ExportJob, child: Child, lease: Lease) -> bool:
     """Return whether the export was verified and stored; otherwise the job has the reason."""
     job_id, token = job["_id"], job["lease"]["token"]
-    report = context.exports.report
+    exports, blobs = context.stores.exports, context.stores.blobs
+    report = exports.report
     pid = child.process.pid
     report(job_id, token, percent=0.0, message="fetching the source", progress_step="fetch", process_id=pid)
     package = child.workspace / "package"
     try:
         named = job["export_config"].get("architecture") is not None
-        source = fetch(context.blobs, job["source"], child.workspace, architecture=named)
-        samples = fetch_samples(context.blobs, job["source"], child.workspace)
+        source = fetch(blobs, job["source"], child.workspace, architecture=named)
+        samples = fetch_samples(blobs, job["source"], child.workspace)
         report(job_id, token, percent=_FETCHED, message="starting the converter", progress_step="start")
 
         def on_progress(event: Event) -> None:
@@ -197,7 +198,7 @@ def _run(context: Context, job: ExportJob, child: Child, lease: Lease) -> bool:
         context,
         job,
         _store(context, package),
-        lambda reference, session: context.exports.complete(job_id, token, {**results, **reference}, session),
+        lambda reference, session: exports.complete(job_id, token, {**results, **reference}, session),
     )
     log.info("export.completed", job_id=job_id)
     return True
@@ -258,13 +259,13 @@ def _store(context: Context, package: Path) -> Blob:
     archive = package.with_suffix(".zip")
     packages.pack(package, archive)
     with archive.open("rb") as file:
-        return context.blobs.write(iter(lambda: file.read(1 << 20), b""), limit_bytes=_PUBLISH_LIMIT)
+        return context.stores.blobs.write(iter(lambda: file.read(1 << 20), b""), limit_bytes=_PUBLISH_LIMIT)
 
 
 def _fail(context: Context, job: ExportJob, failure: ConversionError, package: Blob | None = None) -> None:
     def fail(reference: Fields, session: Session) -> bool:
         results = {**reference, "fidelity": failure.details.get("fidelity")}
-        return context.exports.fail(
+        return context.stores.exports.fail(
             job["_id"],
             job["lease"]["token"],
             code=failure.code,
@@ -289,9 +290,9 @@ def _end(
     def refer(stored: Blob | None, session: Session) -> None:
         if not finish({"package": stored.reference()} if stored else {}, session):
             raise _JobLost
-        context.blobs.release_all(source_blobs(job), session)
+        context.stores.blobs.release_all(source_blobs(job), session)
 
     if package is None:
-        context.database.transaction(lambda session: refer(None, session))
+        context.stores.database.transaction(lambda session: refer(None, session))
     else:
-        context.blobs.publish(package, refer, described=of_package(job))
+        context.stores.blobs.publish(package, refer, described=of_package(job))

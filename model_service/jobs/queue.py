@@ -16,7 +16,7 @@ from rq.exceptions import InvalidJobOperation
 from rq.serializers import JSONSerializer
 
 from model_service.config import Settings
-from model_service.storage.common.db import Database
+from model_service.storage.common.secrets import Secrets
 from model_service.storage.common.shared_redis import connect
 
 log = structlog.get_logger(__name__)
@@ -31,10 +31,10 @@ _TIMEOUT_S = 1.0
 class Queue:
     """The queue. Safe to use from any thread; connects on first use."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
         """Raises: SettingsError: REDIS_URL is missing or malformed."""
-        self._settings, self._database = settings, database
-        self._redis = connect(settings, database, _TIMEOUT_S)
+        self._settings, self._secrets = settings, secrets
+        self._redis = connect(settings, secrets, _TIMEOUT_S)
 
     def enqueue(self, name: str, function: Callable[[str], None], job_id: str) -> None:
         """Enqueue ``function(job_id)``. If Redis is unreachable, the reconciler enqueues it later."""
@@ -64,7 +64,7 @@ class Queue:
 
     def work(self, stopping: Event) -> None:
         """Run jobs in this process, one at a time, until SIGTERM or SIGINT, which set ``stopping``."""
-        connection = connect(self._settings, self._database, None)  # no timeout, since it waits for jobs
+        connection = connect(self._settings, self._secrets, None)  # no timeout, since it waits for jobs
         queues = [rq.Queue(name, connection=connection, serializer=JSONSerializer) for name in _NAMES]
         worker = _Worker(queues, connection=connection, serializer=JSONSerializer)
         worker.stopping = stopping

@@ -10,11 +10,9 @@ from model_service.jobs.export import export
 from model_service.jobs.queue import EXPORTS, SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.metrics import LEASES_LOST, count_failure
-from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.db import CONNECTION_ERRORS, Session
 from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import source_blobs
-from model_service.storage.exports.turns import ExportTurns
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +24,8 @@ class Reconciler:
 
     def __init__(self, context: Context, queue: Queue) -> None:
         self._context = context
-        self._turns = ExportTurns(context.database)
+        self._stores = context.stores
+        self._turns = context.stores.export_turns
         self._workers_renew_until = 0.0
         self._queue = queue
         self._stop = threading.Event()
@@ -51,7 +50,7 @@ class Reconciler:
         if time.monotonic() > self._workers_renew_until:
             self._turns.take_from_lost_workers(most, spared=self._context.worker, grace_s=INTERVAL_S)
         self._queue.enqueue_missing(EXPORTS, export, self._turns.waiting(most))
-        self._queue.enqueue_missing(SCANS, scan, Scans(self._context.database).waiting())
+        self._queue.enqueue_missing(SCANS, scan, self._stores.scans.waiting())
 
     def _give_up(self, job: ExportJob) -> None:
         message = (
@@ -63,10 +62,10 @@ class Reconciler:
         def work(session: Session) -> bool:
             given_up = self._turns.give_up(job, "worker_lost", message, session)
             if given_up:
-                self._context.blobs.release_all(source_blobs(job), session)
+                self._stores.blobs.release_all(source_blobs(job), session)
             return given_up
 
-        if self._context.database.transaction(work):
+        if self._stores.database.transaction(work):
             LEASES_LOST.inc()
             count_failure("worker_lost")
 

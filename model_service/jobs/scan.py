@@ -17,11 +17,8 @@ from model_service.jobs.context import CONTEXT, Context
 from model_service.metrics import SCANS
 from model_service.storage.blobs.blobs import BlobDamaged, blob_of
 from model_service.storage.blobs.disk_space import WORK
-from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.db import CONNECTION_ERRORS, now
 from model_service.storage.common.documents import StoredFile, Verdict
-from model_service.storage.models.hot_models import HotModels
-from model_service.storage.models.models import Models
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +51,7 @@ def scan(model_id: str) -> None:
     context = CONTEXT.get()
     if context.disk.short(WORK):
         return  # the model keeps waiting, and the reconciler enqueues it again until there is space
-    scans = Scans(context.database)
-    models = Models(context.database, HotModels(context.settings, context.database))
+    scans, models = context.stores.scans, context.stores.models
     note = scans.begin(model_id, _LEASE_S)
     if note is None:
         return
@@ -88,7 +84,7 @@ def _scan(context: Context, file: StoredFile) -> Verdict:
         blob = blob_of(file)
         try:
             with (folder / name).open("wb") as copy:
-                for piece in context.blobs.read(blob.id, 0, blob.size_bytes):
+                for piece in context.stores.blobs.read(blob.id, 0, blob.size_bytes):
                     copy.write(piece)
         except BlobDamaged:
             return _unknown("The stored file is damaged.")

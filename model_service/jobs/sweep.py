@@ -13,16 +13,10 @@ import structlog
 from typing_extensions import TypedDict
 
 from model_service.config import Settings
-from model_service.storage.blobs.blobs import Blobs
-from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import CONNECTION_ERRORS, Database
+from model_service.storage.common.db import CONNECTION_ERRORS
 from model_service.storage.common.leases import Leases
-from model_service.storage.models.hot_models import HotModels
-from model_service.storage.models.models import Models
-from model_service.storage.models.trash import Trash
 from model_service.storage.operations.maintenance import Maintenance
-from model_service.storage.statistics.counters import Counters
-from model_service.storage.statistics.downloads import Downloads
+from model_service.storage.stores import Stores
 
 log = structlog.get_logger(__name__)
 
@@ -43,17 +37,16 @@ class Step:
     while_archiving: bool = True
 
 
-def make_sweeper(settings: Settings, database: Database, blobs: Blobs) -> "Sweeper":
-    trash = Trash(database, Models(database, HotModels(settings, database)), blobs)
+def make_sweeper(settings: Settings, stores: Stores) -> "Sweeper":
     keep_s = settings.deleted_keep_days * 86_400.0
     steps = [
-        Step("removed_files", lambda: RemovedFiles(database, blobs).purge_removed(keep_s)),
-        Step("deleted_models", lambda: trash.purge_deleted(keep_s)),
-        Step("blobs", lambda: blobs.sweep(settings.orphan_safety_s), while_archiving=False),
-        Step("counters", Counters(database).prune),
-        Step("download_counters", Downloads(database).prune),
+        Step("removed_files", lambda: stores.removed_files.purge_removed(keep_s)),
+        Step("deleted_models", lambda: stores.trash.purge_deleted(keep_s)),
+        Step("blobs", lambda: stores.blobs.sweep(settings.orphan_safety_s), while_archiving=False),
+        Step("counters", stores.counters.prune),
+        Step("download_counters", stores.downloads.prune),
     ]
-    return Sweeper(Leases(database), Maintenance(database), steps)
+    return Sweeper(stores.leases, stores.maintenance, steps)
 
 
 class SweepResult(TypedDict):

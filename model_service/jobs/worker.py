@@ -16,13 +16,11 @@ from model_service.jobs.schedule import Periodic
 from model_service.jobs.sweep import LOOK_S, make_sweeper
 from model_service.jobs.toolchain import find_toolchain
 from model_service.metrics import start_at_zero
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.disk_space import DiskSpace
 from model_service.storage.common.db import CONNECTION_ERRORS, Database
 from model_service.storage.common.shared_redis import check_redis
-from model_service.storage.exports.exports import Exports
 from model_service.storage.migrations import prepare
-from model_service.storage.operations.workers import Workers
+from model_service.storage.stores import build_stores
 
 
 def run(settings: Settings) -> int:
@@ -35,14 +33,13 @@ def run(settings: Settings) -> int:
     database.check()
     prepare(database)
     check_redis(settings)
-    queue = Queue(settings, database)
+    stores = build_stores(database, settings)
+    queue = Queue(settings, stores.secrets)
     start_at_zero()
     context = Context(
         settings=settings,
         worker=f"{socket.gethostname()}-{os.getpid()}",
-        database=database,
-        blobs=Blobs(database),
-        exports=Exports(database),
+        stores=stores,
         disk=DiskSpace(settings, database),
         converter=Converter(settings),
         stopping=threading.Event(),
@@ -50,13 +47,13 @@ def run(settings: Settings) -> int:
     )
     CONTEXT.set(context)
     reconciler = Reconciler(context, queue)
-    presence = Presence(Workers(database), context.worker, context.toolchain)
+    presence = Presence(stores.workers, context.worker, context.toolchain)
     metrics = None
     if settings.worker_metrics_port is not None:
         metrics = MetricsEndpoint(settings, presence.is_known)
     periodic = [
         Periodic("presence", INTERVAL_S, presence.report),
-        Periodic("sweep", LOOK_S, make_sweeper(settings, database, context.blobs).sweep_if_due),
+        Periodic("sweep", LOOK_S, make_sweeper(settings, stores).sweep_if_due),
     ]
     threading.Thread(target=_complete_toolchain, args=(context, presence), daemon=True).start()
     reconciler.start()

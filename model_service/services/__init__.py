@@ -46,38 +46,12 @@ from model_service.services.models.versions import NewVersions
 from model_service.services.operations.health import HealthService
 from model_service.services.operations.integrity import IntegrityService
 from model_service.services.training.jobs import TrainingJobService
-from model_service.storage.access.keys import AccessKeys
-from model_service.storage.access.revoked_sessions import RevokedSessions
-from model_service.storage.access.users import Users
-from model_service.storage.blobs.blobs import Blobs
-from model_service.storage.blobs.disk_cache import DiskCache
 from model_service.storage.blobs.disk_space import DiskSpace
-from model_service.storage.blobs.part_uploads import PartUploads
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database
-from model_service.storage.common.idempotency import IdempotencyKeys
-from model_service.storage.common.secrets import Secrets
 from model_service.storage.common.shared_redis import check_redis
-from model_service.storage.datasets.datasets import Datasets
 from model_service.storage.datasets.documents import Dataset
-from model_service.storage.deployments.deployments import Deployments
-from model_service.storage.deployments.quotas import DeploymentQuotas
-from model_service.storage.deployments.usage import UsageCounts
-from model_service.storage.exports.exports import Exports
-from model_service.storage.exports.quotas import ExportQuotas
 from model_service.storage.migrations import prepare_database
-from model_service.storage.models.creations import Creations
-from model_service.storage.models.dependents import Dependents
 from model_service.storage.models.documents import Model
-from model_service.storage.models.hot_models import HotModels
-from model_service.storage.models.lineage import Lineage
-from model_service.storage.models.model_search import ModelSearch
-from model_service.storage.models.models import Models
-from model_service.storage.models.namespaces import Namespaces
-from model_service.storage.models.trash import Trash
-from model_service.storage.operations.workers import Workers
-from model_service.storage.statistics.counters import Counters
-from model_service.storage.training.jobs import TrainingJobs
+from model_service.storage.stores import Stores
 from model_service.tiers import Tiers
 
 
@@ -132,131 +106,88 @@ def check_dependencies(settings: Settings) -> None:
         check_redis(settings)
 
 
-def build_services(settings: Settings, database: Database) -> Services:
-    """Build all services on one database connection."""
-    blobs = Blobs(database, DiskCache(settings.cache, settings.cache_max_bytes))
-    stored_models = Models(database, HotModels(settings, database))
-    stored_trash = Trash(database, stored_models, blobs)
-    idempotency = Idempotency(IdempotencyKeys(database))
-    stored_jobs, stored_datasets = TrainingJobs(database), Datasets(database)
-    stored_deployments = Deployments(database)
-    suggestions = Suggestions({"model": stored_models, "dataset": stored_datasets}, stored_deployments)
-    origins = Origins(stored_jobs, stored_datasets, suggestions)
-    queue, tiers = Queue(settings, database), Tiers.read(settings)
-    versions = NewVersions(database, stored_models, Creations(database), blobs, origins)
-    models = ModelService(database, stored_models, versions, stored_trash, idempotency, origins, suggestions)
-    dependents = Dependents(database)
-    model_holder = ModelHolder(models, stored_models, dependents)
-    dataset_holder = DatasetHolder(origins, stored_datasets, dependents)
-    files, dataset_files = (
-        HeldFiles(database, holder, blobs, max_file_size=settings.max_file_size)
-        for holder in (model_holder, dataset_holder)
-    )
-    trash = TrashService(database, stored_models, stored_trash)
-    aliases = AliasService(database, stored_models, models)
+def build_services(settings: Settings, stores: Stores) -> Services:
+    """Build all services on the stores of this process."""
     secret = settings.signing_secret
-    signing = Signing(Secrets(database), secret.get_secret_value() if secret else None)
-    stored_exports, toolchains = Exports(database), Toolchains(Workers(database))
+    signing = Signing(stores.secrets, secret.get_secret_value() if secret else None)
+    idempotency = Idempotency(stores.idempotency_keys)
+    suggestions = Suggestions({"model": stores.models, "dataset": stores.datasets}, stores.deployments)
+    queue, tiers = Queue(settings, stores.secrets), Tiers.read(settings)
+    disk = DiskSpace(settings, stores.database)
+
+    origins = Origins(stores, suggestions)
+    models = ModelService(stores, NewVersions(stores, origins), idempotency, origins, suggestions)
+    trash, aliases = TrashService(stores), AliasService(stores, models)
+    model_holder, dataset_holder = ModelHolder(stores, models), DatasetHolder(stores, origins)
+    files = HeldFiles(stores, model_holder, max_file_size=settings.max_file_size)
+
+    toolchains = Toolchains(stores.workers)
     exports = ExportService(
-        database,
-        stored_exports,
-        blobs,
+        stores,
         models,
         files,
         origins,
-        idempotency,
-        queue,
-        limits=ExportLimits(ExportQuotas(database), tiers),
+        queue=queue,
+        limits=ExportLimits(stores.export_quotas, tiers),
         toolchains=toolchains,
+        idempotency=idempotency,
         signing=signing,
     )
-    deployments, deployment_changes, deployment_keys, usage = _build_deployments(
-        settings, database, stored_deployments, exports, tiers, idempotency, signing, suggestions
+    plans = DeploymentPlans(exports, stores.users, tiers)
+    limits = DeploymentLimits(stores, tiers)
+    deployments = DeploymentService(
+        settings,
+        stores,
+        plans,
+        limits,
+        idempotency=idempotency,
+        signing=signing,
+        suggestions=suggestions,
     )
-    counters, disk = Counters(database), DiskSpace(settings, database)
-    principals, users, sessions, keys = _build_access(settings, database, idempotency, signing)
+
+    remembered = Remembered()  # the authenticated callers, which users, keys and sessions share
+    sessions = SessionService(stores, signing, settings.session_s)
+    keys = KeyService(stores, idempotency, signing, remembered.forget)
+    root_key = settings.api_key.get_secret_value() if settings.api_key else None
     return Services(
         models=models,
         trash=trash,
         aliases=aliases,
         batch=BatchService(models, aliases, trash),
-        lineage=LineageService(models, Lineage(database), origins),
+        lineage=LineageService(models, stores.lineage, origins),
         comparison=ComparisonService(models),
         files=files,
-        deleted_files=DeletedFiles(database, model_holder, blobs),
-        part_uploads=PartUploadService(
-            database,
-            PartUploads(database, blobs.chunks),
-            blobs,
-            files,
-            idempotency,
-            expires_s=settings.upload_expires_s,
-        ),
+        deleted_files=DeletedFiles(stores, model_holder),
+        part_uploads=PartUploadService(stores, files, idempotency, expires_s=settings.upload_expires_s),
         exports=exports,
-        export_changes=ExportChanges(database, stored_exports, blobs, exports),
+        export_changes=ExportChanges(stores, exports),
         export_callbacks=ExportCallbacks(
-            database,
-            stored_exports,
-            blobs,
+            stores,
             lease_s=settings.export_timeout_s,
             max_attempts=settings.job_max_attempts,
             max_package_bytes=settings.export_disk,
         ),
-        export_events=ExportEvents(stored_exports, exports),
+        export_events=ExportEvents(stores.exports, exports),
         capabilities=CapabilityService(toolchains),
         deployments=deployments,
-        deployment_changes=deployment_changes,
-        deployment_keys=deployment_keys,
-        usage=usage,
+        deployment_changes=DeploymentChanges(stores, plans, limits, idempotency, deployments),
+        deployment_keys=DeploymentKeyService(stores, idempotency, signing, deployments.get),
+        usage=UsageService(stores, deployments, tiers),
         disk=disk,
-        health=HealthService(settings, database, stored_models, blobs, queue, counters, disk),
-        statistics=StatisticsService(counters, stored_models.downloads),
+        health=HealthService(settings, stores, queue, disk),
+        statistics=StatisticsService(stores.counters, stores.downloads),
         signing=signing,
-        archive=ArchiveService(database, blobs, counters, settings.home / "work"),
-        integrity=IntegrityService(database, blobs, counters),
-        training_jobs=TrainingJobService(database, stored_jobs, origins, idempotency),
-        datasets=DatasetService(database, stored_datasets, origins, blobs, idempotency),
-        dataset_files=dataset_files,
-        deleted_dataset_files=DeletedFiles(database, dataset_holder, blobs),
-        search=SearchService(ModelSearch(database), models),
-        principals=principals,
-        users=users,
+        archive=ArchiveService(stores, settings.home / "work"),
+        integrity=IntegrityService(stores),
+        training_jobs=TrainingJobService(stores, origins, idempotency),
+        datasets=DatasetService(stores, origins, idempotency),
+        dataset_files=HeldFiles(stores, dataset_holder, max_file_size=settings.max_file_size),
+        deleted_dataset_files=DeletedFiles(stores, dataset_holder),
+        search=SearchService(stores.model_search, models),
+        principals=Principals(root_key, keys, sessions, remembered),
+        users=UserService(stores, idempotency, remembered.forget),
         sessions=sessions,
         keys=keys,
-        namespaces=NamespaceService(Namespaces(database)),
-        audit=AuditService(Audit(database)),
+        namespaces=NamespaceService(stores.namespaces),
+        audit=AuditService(stores.audit),
     )
-
-
-def _build_deployments(
-    settings: Settings,
-    database: Database,
-    stored: Deployments,
-    exports: ExportService,
-    tiers: Tiers,
-    idempotency: Idempotency,
-    signing: Signing,
-    suggestions: Suggestions,
-) -> tuple[DeploymentService, DeploymentChanges, DeploymentKeyService, UsageService]:
-    """Build the services of deployments, endpoint keys and usage."""
-    users = Users(database)
-    plans = DeploymentPlans(exports, users, tiers)
-    limits = DeploymentLimits(DeploymentQuotas(database), users, tiers)
-    deployments = DeploymentService(
-        settings, database, stored, plans, limits, idempotency, signing, suggestions
-    )
-    changes = DeploymentChanges(database, stored, plans, limits, idempotency, deployments)
-    keys = DeploymentKeyService(database, stored, idempotency, signing, deployments.get)
-    return deployments, changes, keys, UsageService(deployments, UsageCounts(database), users, tiers)
-
-
-def _build_access(
-    settings: Settings, database: Database, idempotency: Idempotency, signing: Signing
-) -> tuple[Principals, UserService, SessionService, KeyService]:
-    """Build the services of authentication, users and keys. They share one cache of authenticated callers."""
-    stored_users, stored_keys, remembered = Users(database), AccessKeys(database), Remembered()
-    users = UserService(database, stored_users, stored_keys, idempotency, remembered.forget)
-    sessions = SessionService(stored_users, RevokedSessions(database), signing, settings.session_s)
-    keys = KeyService(database, stored_keys, stored_users, idempotency, signing, remembered.forget)
-    root_key = settings.api_key.get_secret_value() if settings.api_key else None
-    return Principals(root_key, keys, sessions, remembered), users, sessions, keys

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from model_service.storage.blobs.blobs import Blob, Blobs
+from model_service.storage.blobs.blobs import Blob
 from model_service.storage.common.db import Database, Session
 from model_service.storage.exports.exports import Exports, source_blobs
+from model_service.storage.stores import build_stores
 
 TOOLS = "these tools"
 
@@ -17,7 +18,8 @@ def claim(database: Database, job_id: str) -> str:
 
 
 def complete(database: Database, job_id: str, package: bytes = b"a package", toolchain: str = TOOLS) -> None:
-    exports, blobs = Exports(database), Blobs(database)
+    stores = build_stores(database)
+    exports, blobs = stores.exports, stores.blobs
     token = claim(database, job_id)
     job = exports.get(job_id)
     assert job is not None
@@ -31,7 +33,8 @@ def complete(database: Database, job_id: str, package: bytes = b"a package", too
 
 
 def fail(database: Database, job_id: str) -> None:
-    exports, blobs = Exports(database), Blobs(database)
+    stores = build_stores(database)
+    exports, blobs = stores.exports, stores.blobs
     token = claim(database, job_id)
     job = exports.get(job_id)
     assert job is not None

@@ -22,10 +22,9 @@ from flask.testing import FlaskClient
 from model_service.app import create_app
 from model_service.config import Settings
 from model_service.services.operations.integrity import IntegrityService
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database
 from model_service.storage.migrations import COLLECTIONS, LATEST
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 from tests.e2e.conftest import free_ports
 from tests.earlier_builds.conftest import BUILDS, WITH_ARCHIVE, Facts, archive_of, data_folder, facts_of
 from tests.storage.migrations.paged_migration import environment, paged_migration
@@ -118,7 +117,7 @@ def problems(settings: Settings) -> list[str]:
     """What ``model-service verify`` says."""
     database = Database(settings)
     try:
-        service = IntegrityService(database, Blobs(database), Counters(database))
+        service = IntegrityService(build_stores(database))
         return [str(problem) for problem in service.verify()]
     finally:
         database.close()

@@ -11,20 +11,20 @@ from model_service.jobs.converter import Converter
 from model_service.jobs.queue import Queue
 from model_service.jobs.toolchain import Toolchain
 from model_service.services import Services, build_services
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.disk_space import DiskSpace
 from model_service.storage.common.db import Database
-from model_service.storage.exports.exports import Exports
+from model_service.storage.common.secrets import Secrets
+from model_service.storage.stores import build_stores
 
 
 @pytest.fixture
 def services(settings: Settings, database: Database) -> Services:
-    return build_services(settings, database)
+    return build_services(settings, build_stores(database, settings))
 
 
 @pytest.fixture
 def queue(settings: Settings, database: Database) -> Queue:
-    return Queue(settings, database)
+    return Queue(settings, Secrets(database))
 
 
 @pytest.fixture
@@ -33,9 +33,7 @@ def context(settings: Settings, database: Database) -> Iterator[Context]:
     context = Context(
         settings=settings,
         worker="test-worker",
-        database=database,
-        blobs=Blobs(database),
-        exports=Exports(database),
+        stores=build_stores(database, settings),
         disk=DiskSpace(settings, database),
         converter=Converter(settings),
         stopping=threading.Event(),

@@ -27,7 +27,6 @@ from model_service.jobs.reconcile import Reconciler
 from model_service.metrics import EXPORT_FAILURES, LEASES_LOST, count_failure
 from model_service.services import Services
 from model_service.services.files.files import NewFile
-from model_service.storage.exports.turns import ExportTurns
 from tests.factories import model_fields, scaling_program, scaling_script
 from tests.waiting import wait_for
 
@@ -191,10 +190,8 @@ def test_a_killed_workers_job_is_found_and_finished(
     context: Context, services: Services, queue: Queue, tmp_path: Path
 ) -> None:
     job_id = new_job(services, scaling_program())
-    assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=3)
-    wait_for(
-        lambda: ExportTurns(context.database).waiting(max_attempts=3) == [job_id], "the lease to run out"
-    )
+    assert context.stores.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=3)
+    wait_for(lambda: context.stores.export_turns.waiting(max_attempts=3) == [job_id], "the lease to run out")
     Reconciler(context, queue).reconcile()
     assert queue.waiting(EXPORTS).count(job_id) == 1
     Reconciler(context, queue).reconcile()
@@ -209,7 +206,7 @@ def test_a_job_that_lost_its_worker_too_often_fails_with_a_reason(
 ) -> None:
     job_id = new_job(services, scaling_program())
     settings = context.settings.model_copy(update={"job_max_attempts": 1, "job_lease_s": 0.1})
-    assert context.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=1)
+    assert context.stores.exports.claim(job_id, worker="killed", lease_s=0.05, max_attempts=1)
     lost, failed = counter(LEASES_LOST), counter(EXPORT_FAILURES, "worker_lost")
     reconciler = Reconciler(replace(context, settings=settings), queue)
 
@@ -222,16 +219,16 @@ def test_a_job_that_lost_its_worker_too_often_fails_with_a_reason(
     assert job["error_code"] == "worker_lost"
     assert (counter(LEASES_LOST), counter(EXPORT_FAILURES, "worker_lost")) == (lost + 1, failed + 1)
     assert "EXPORT_MEMORY" in job["error_message"]
-    assert ExportTurns(context.database).waiting(max_attempts=3) == []
+    assert context.stores.export_turns.waiting(max_attempts=3) == []
 
 
 def test_a_lease_is_lost_once_whoever_notices(context: Context, services: Services, queue: Queue) -> None:
     lost = counter(LEASES_LOST)
     first, second = (new_job(services, scaling_program()) for _ in range(2))
     for job_id in (first, second):
-        assert context.exports.claim(job_id, worker="killed", lease_s=-60, max_attempts=3)
+        assert context.stores.exports.claim(job_id, worker="killed", lease_s=-60, max_attempts=3)
     assert counter(LEASES_LOST) == lost  # they waited
-    assert context.exports.claim(first, worker="another", lease_s=60, max_attempts=3)
+    assert context.stores.exports.claim(first, worker="another", lease_s=60, max_attempts=3)
     assert counter(LEASES_LOST) == lost + 1
     for _ in range(2):
         Reconciler(context, queue).reconcile()
@@ -256,8 +253,8 @@ def test_an_ended_job_holds_no_file_but_its_package(
     job = services.exports.get(job_id)
     assert job["status"] == ending
     services.models.delete(str(job["model_id"]), purge=True)
-    context.blobs.sweep(safety_s=-1)
-    left = [file["_id"] for file in context.database.files.find()]
+    context.stores.blobs.sweep(safety_s=-1)
+    left = [file["_id"] for file in context.stores.database.files.find()]
     assert left == ([job["package"]["file_id"]] if ending == "completed" else [])
 
 
@@ -287,7 +284,7 @@ def test_a_job_whose_model_was_deleted_is_converted_all_the_same(
 ) -> None:
     job_id = new_job(services, scaling_program())
     services.models.delete(str(services.exports.get(job_id)["model_id"]), purge=True)
-    context.blobs.sweep(safety_s=-1)
+    context.stores.blobs.sweep(safety_s=-1)
     export(job_id)
     assert services.exports.get(job_id)["status"] == "completed"
 

@@ -11,7 +11,6 @@ from model_service.jobs.context import Context
 from model_service.jobs.export import export
 from model_service.services import Services
 from model_service.services.files.files import NewFile
-from model_service.storage.operations.integrity import Integrity
 from tests.api.finished import complete
 from tests.factories import scaling_program
 from tests.jobs.test_export import DEADLINE_S, _in_context, children, new_job
@@ -31,7 +30,7 @@ def test_the_conversion_of_a_cancelled_job_is_killed_soon(context: Context, serv
     assert time.monotonic() - began < 5
     runner.join(DEADLINE_S)
     assert services.exports.get(job_id)["status"] == "cancelled"
-    assert list(Integrity(context.database).wrong_holdings()) == []
+    assert list(context.stores.integrity.wrong_holdings()) == []
 
 
 def test_a_worker_that_takes_up_what_was_made_meanwhile_makes_it_no_second_time(
@@ -44,11 +43,11 @@ def test_a_worker_that_takes_up_what_was_made_meanwhile_makes_it_no_second_time(
     request |= dict.fromkeys(absent)
     second = services.exports.create(**request)["_id"]
     assert context.toolchain is not None
-    complete(context.database, first, toolchain=context.toolchain.digest)
+    complete(context.stores.database, first, toolchain=context.toolchain.digest)
     export(second)
     job = services.exports.get(second)
     assert (job["status"], job["reused_from"]) == ("completed", first)
-    assert list(Integrity(context.database).wrong_holdings()) == []
+    assert list(context.stores.integrity.wrong_holdings()) == []
 
     third = services.exports.create(**request)["_id"]
     newer = replace(context, toolchain=replace(context.toolchain, digest="other tools"))
@@ -67,12 +66,12 @@ def test_a_version_of_several_files_is_converted_and_let_go(context: Context, se
     created = services.exports.create(**request | dict.fromkeys(absent))
     assert [file["path"] for file in created["source"]["files"]] == ["model.pt2", "notes/labels.txt"]
     services.models.delete(model_id, purge=True)
-    context.blobs.sweep(safety_s=-1)
+    context.stores.blobs.sweep(safety_s=-1)
     export(created["_id"])
     job = services.exports.get(created["_id"])
     assert job["status"] == "completed", job["log"]
     assert job["toolchain"] == "these tools"
     assert job["process_id"] > 1
-    assert list(Integrity(context.database).wrong_holdings()) == []
-    context.blobs.sweep(safety_s=-1)
-    assert [file["_id"] for file in context.database.files.find()] == [job["package"]["file_id"]]
+    assert list(context.stores.integrity.wrong_holdings()) == []
+    context.stores.blobs.sweep(safety_s=-1)
+    assert [file["_id"] for file in context.stores.database.files.find()] == [job["package"]["file_id"]]

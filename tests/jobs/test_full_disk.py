@@ -36,7 +36,7 @@ def small_workspace(context: Context, tmp_path: Path) -> Iterator[Context]:
     settings.__dict__.pop("home", None)  # computed from the other folder
     converter = Converter(settings)
     small = replace(
-        context, settings=settings, converter=converter, disk=DiskSpace(settings, context.database)
+        context, settings=settings, converter=converter, disk=DiskSpace(settings, context.stores.database)
     )
     token = CONTEXT.set(small)
     try:

@@ -16,7 +16,6 @@ from model_service.jobs.scan import scan
 from model_service.services import Services
 from model_service.services.files.files import NewFile
 from model_service.services.models.replacement import Consent
-from model_service.storage.blobs.scans import Scans
 from tests.factories import model_fields
 
 MARK = Path("/tmp/model-service-scanned")
@@ -56,7 +55,7 @@ def test_what_was_uploaded_waits_for_a_scan_and_is_shown_with_it(
     assert bad["scanners"]
     assert not MARK.exists()
     assert services.models.get(model_id)["revision"] == before["revision"]
-    assert Scans(context.database).waiting() == []
+    assert context.stores.scans.waiting() == []
     scan(model_id)  # delivered twice: nothing happens
     assert findings(services, model_id) == [bad, good]
     assert not list(context.settings.home.glob("work/*/*/file*"))
@@ -110,7 +109,7 @@ def test_a_file_that_comes_while_another_is_scanned_is_not_forgotten(
     context: Context, services: Services
 ) -> None:
     model_id = uploaded(services, b"first")
-    scans = Scans(context.database)
+    scans = context.stores.scans
     note = scans.begin(model_id, 60)
     assert note is not None
     assert scans.begin(model_id, 60) is None
@@ -124,7 +123,7 @@ def test_a_file_that_was_replaced_meanwhile_does_not_get_the_others_finding(
     context: Context, services: Services
 ) -> None:
     model_id = uploaded(services, b"first")
-    scans = Scans(context.database)
+    scans = context.stores.scans
     model = services.models.get(model_id)
     (old,) = scans.unscanned(model["_id"])
     services.files.store(
@@ -142,12 +141,12 @@ def test_a_worker_that_stops_leaves_the_rest_to_another(
     context.stopping.set()
     scan(model_id)
     assert findings(services, model_id) == [None]
-    assert Scans(context.database).waiting() == [model_id]
+    assert context.stores.scans.waiting() == [model_id]
 
 
 def test_what_always_kills_its_worker_is_given_up(context: Context, services: Services) -> None:
     model_id = uploaded(services, b"bytes")
-    scans = Scans(context.database)
+    scans = context.stores.scans
     for _ in range(3):
         note = scans.begin(model_id, 60)
         assert note is not None
@@ -162,7 +161,7 @@ def test_a_model_that_is_gone_is_no_longer_noted(context: Context, services: Ser
     model_id = uploaded(services, b"bytes")
     services.models.delete(model_id, purge=True)
     scan(model_id)
-    assert Scans(context.database).waiting() == []
+    assert context.stores.scans.waiting() == []
 
 
 def test_a_file_larger_than_a_conversion_may_have_is_not_fetched(

@@ -47,7 +47,7 @@ def test_the_whole_version_is_there_and_the_right_part_of_it_is_converted(
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     found = source(services, *paths, primary=primary)
-    path = fetch(context.blobs, found, workspace, architecture=architecture)
+    path = fetch(context.stores.blobs, found, workspace, architecture=architecture)
     assert path == workspace / converted
     if len(paths) > 1:
         for one in paths:
@@ -59,11 +59,11 @@ def test_paths_that_are_no_folder_of_files_are_the_models_fault(
 ) -> None:
     (tmp_path / "w").mkdir()
     with pytest.raises(ConversionError) as clash:
-        fetch(context.blobs, source(services, "a", "a/b"), tmp_path / "w")
+        fetch(context.stores.blobs, source(services, "a", "a/b"), tmp_path / "w")
     assert clash.value.code == "invalid_source"
     (tmp_path / "x").mkdir()
     with pytest.raises(ConversionError) as long:
-        fetch(context.blobs, source(services, "a", "b" * 300), tmp_path / "x")
+        fetch(context.stores.blobs, source(services, "a", "b" * 300), tmp_path / "x")
     assert "too long" in long.value.message
 
 
@@ -74,7 +74,7 @@ def test_no_path_leads_out_of_the_folder(
     found = source(services, "a", "b")
     found["files"][0]["path"] = path
     with pytest.raises(ConversionError):
-        fetch(context.blobs, found, tmp_path)
+        fetch(context.stores.blobs, found, tmp_path)
     assert not (tmp_path.parent / "outside").exists()
 
 

@@ -9,22 +9,23 @@ from model_service.config import Settings
 from model_service.jobs.presence import Presence
 from model_service.jobs.schedule import Periodic
 from model_service.jobs.sweep import TASK, Step, Sweeper, make_sweeper
-from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob, Blobs
+from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob
 from model_service.storage.common.db import Database, now
 from model_service.storage.common.leases import Leases
 from model_service.storage.operations.maintenance import Maintenance
 from model_service.storage.operations.workers import Workers
+from model_service.storage.stores import build_stores
 
 LONG_AGO = timedelta(days=400)
 
 
 @pytest.fixture
 def sweeper(settings: Settings, database: Database) -> Sweeper:
-    return make_sweeper(settings, database, Blobs(database))
+    return make_sweeper(settings, build_stores(database, settings))
 
 
 def stored(database: Database, content: bytes) -> Blob:
-    blobs = Blobs(database)
+    blobs = build_stores(database).blobs
     return blobs.publish(blobs.write([content], limit_bytes=1 << 40), lambda blob, session: None)
 
 

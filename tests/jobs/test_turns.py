@@ -11,7 +11,6 @@ from model_service.jobs.queue import SCANS, Queue
 from model_service.jobs.reconcile import INTERVAL_S, Reconciler
 from model_service.jobs.scan import scan
 from model_service.services import Services
-from model_service.storage.blobs.scans import Scans
 from model_service.storage.exports.turns import ExportTurns
 from tests.factories import scaling_program
 from tests.jobs.test_export import new_job
@@ -22,10 +21,10 @@ from tests.waiting import wait_for
 
 def started(context: Context) -> str | None:
     """The user whose job is claimed next."""
-    job_id = ExportTurns(context.database).next_in_turn(max_attempts=3)
+    job_id = context.stores.export_turns.next_in_turn(max_attempts=3)
     if job_id is None:
         return None
-    job = context.exports.claim(job_id, worker="another", lease_s=60, max_attempts=3)
+    job = context.stores.exports.claim(job_id, worker="another", lease_s=60, max_attempts=3)
     assert job is not None
     return str(job["user_id"])
 
@@ -34,7 +33,7 @@ def test_users_take_turns(context: Context, services: Services) -> None:
     owners = ["ada"] * 5 + ["bob"] * 2 + ["eve"]
     for owner in owners:
         job_id = new_job(services, scaling_program())
-        context.database.export_jobs.update_one({"_id": job_id}, {"$set": {"user_id": owner}})
+        context.stores.database.export_jobs.update_one({"_id": job_id}, {"$set": {"user_id": owner}})
     order = [started(context) for _ in range(9)]
     assert order == ["ada", "bob", "eve", "ada", "bob", "ada", "ada", "ada", None]
 
@@ -42,16 +41,16 @@ def test_users_take_turns(context: Context, services: Services) -> None:
 def test_the_jobs_of_one_user_run_in_their_order(context: Context, services: Services) -> None:
     jobs = [new_job(services, scaling_program()) for _ in range(3)]
     for job_id in jobs:
-        assert ExportTurns(context.database).next_in_turn(max_attempts=3) == job_id
-        context.exports.claim(job_id, worker="another", lease_s=60, max_attempts=3)
+        assert context.stores.export_turns.next_in_turn(max_attempts=3) == job_id
+        context.stores.exports.claim(job_id, worker="another", lease_s=60, max_attempts=3)
 
 
 def test_a_job_whose_worker_was_lost_is_shown_as_pending(
     context: Context, services: Services, queue: Queue
 ) -> None:
     job_id, own = (new_job(services, scaling_program()) for _ in range(2))
-    assert context.exports.claim(job_id, worker="killed", lease_s=-INTERVAL_S - 1, max_attempts=3)
-    assert context.exports.claim(own, worker=context.worker, lease_s=-INTERVAL_S - 1, max_attempts=3)
+    assert context.stores.exports.claim(job_id, worker="killed", lease_s=-INTERVAL_S - 1, max_attempts=3)
+    assert context.stores.exports.claim(own, worker=context.worker, lease_s=-INTERVAL_S - 1, max_attempts=3)
     Reconciler(context, queue).reconcile()
     job = services.exports.get(job_id)
     assert (job["status"], job["attempts"], job.get("lease")) == ("pending", 0, None)
@@ -69,7 +68,7 @@ def test_an_export_is_not_behind_the_scans_that_wait(
     job_id = new_job(services, scaling_program())
     with worker(context.settings):
         wait_for(lambda: services.exports.get(job_id)["status"] == "completed", "the export")
-        assert len(Scans(context.database).waiting()) > 10
+        assert len(context.stores.scans.waiting()) > 10
 
 
 def test_a_worker_goes_on_if_another_one_has_removed_its_job_from_the_queue(
@@ -94,7 +93,7 @@ def test_workers_have_time_to_renew_their_leases_after_mongodb_was_away(
     context: Context, services: Services, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = new_job(services, scaling_program())
-    assert context.exports.claim(job_id, worker="another", lease_s=-INTERVAL_S - 1, max_attempts=3)
+    assert context.stores.exports.claim(job_id, worker="another", lease_s=-INTERVAL_S - 1, max_attempts=3)
     away, looks = [AutoReconnect("away")], []
     exhausted = ExportTurns.exhausted
 

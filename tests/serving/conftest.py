@@ -36,7 +36,7 @@ from model_service.storage.blobs.blobs import Blob, Blobs
 from model_service.storage.common.db import Database, Session, now
 from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision
-from model_service.storage.deployments.usage import UsageCounts
+from model_service.storage.stores import build_stores
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
 from tests.factories import Document, scaling_program
@@ -226,14 +226,14 @@ class World(Stored):
 def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
     database = Database(settings)
     database.ensure_indexes()
-    blobs = Blobs(database)
-    store = PackageStore(blobs, tmp_path / "serving")
-    rates = RateWindows(settings, database)
-    quotas = Quotas(rates, UsageCounts(database))
+    stores = build_stores(database)
+    store = PackageStore(stores.blobs, tmp_path / "serving")
+    rates = RateWindows(settings, stores.secrets)
+    quotas = Quotas(rates, stores.usage)
     world = World(
         database,
-        blobs,
-        Deployments(database),
+        stores.blobs,
+        stores.deployments,
         store,
         Usage(),
         quotas,

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database, Session, now
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision, of_first_member
+from model_service.storage.stores import build_stores
 
 
 def routing_of(*members: tuple[str, ObjectId], **more: Any) -> dict[str, Any]:
@@ -41,8 +40,8 @@ class World:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.deployments = Deployments(database)
-        self._blobs = Blobs(database)
+        stores = build_stores(database)
+        self.deployments, self._blobs = stores.deployments, stores.blobs
 
     def package(self, content: bytes) -> ObjectId:
         """A stored blob that nobody holds yet."""

@@ -20,11 +20,10 @@ from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page
 from model_service.services.common.signing import Signing
 from model_service.storage.access.documents import AccessKey, KeySecret, new_access_key
-from model_service.storage.access.keys import AccessKeys, DuplicatePrefix
-from model_service.storage.access.users import Users
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.access.keys import DuplicatePrefix
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
+from model_service.storage.stores import Stores
 
 PREFIX = "ms_"
 USE_NOTED_EVERY = timedelta(minutes=1)
@@ -34,21 +33,15 @@ _KEY = re.compile(r"ms_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 
 class KeyService:
     def __init__(
-        self,
-        database: Database,
-        keys: AccessKeys,
-        users: Users,
-        idempotency: Idempotency,
-        signing: Signing,
-        forget: Callable[[], None],
+        self, stores: Stores, idempotency: Idempotency, signing: Signing, forget: Callable[[], None]
     ) -> None:
         """``forget`` is called after each change, since permissions may have changed."""
-        self._database = database
-        self._keys = keys
-        self._users = users
+        self._database = stores.database
+        self._keys = stores.access_keys
+        self._users = stores.users
+        self._audit = stores.audit
         self._idempotency = idempotency
         self._signing = signing
-        self._audit = Audit(database)
         self._forget = forget
 
     def create(

@@ -19,9 +19,8 @@ from model_service.metrics import LOGINS
 from model_service.services.access.passwords import matches
 from model_service.services.access.users import actor_of
 from model_service.services.common.signing import Signing
-from model_service.storage.access.revoked_sessions import RevokedSessions
-from model_service.storage.access.users import Users
 from model_service.storage.common.db import now
+from model_service.storage.stores import Stores
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +45,9 @@ class SessionToken:
 
 
 class SessionService:
-    def __init__(self, users: Users, revoked: RevokedSessions, signing: Signing, session_s: int) -> None:
-        self._users = users
-        self._revoked = revoked
+    def __init__(self, stores: Stores, signing: Signing, session_s: int) -> None:
+        self._users = stores.users
+        self._revoked = stores.revoked_sessions
         self._signing = signing
         self._length = timedelta(seconds=session_s)
 

@@ -23,11 +23,10 @@ from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page
 from model_service.states import Tier
 from model_service.storage.access.documents import RolesInNamespace, User, new_user
-from model_service.storage.access.keys import AccessKeys
-from model_service.storage.access.users import DuplicateUser, Users
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.access.users import DuplicateUser
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
+from model_service.storage.stores import Stores
 
 
 class UserChanges(TypedDict, total=False):
@@ -41,20 +40,13 @@ class UserChanges(TypedDict, total=False):
 
 
 class UserService:
-    def __init__(
-        self,
-        database: Database,
-        users: Users,
-        keys: AccessKeys,
-        idempotency: Idempotency,
-        forget: Callable[[], None],
-    ) -> None:
+    def __init__(self, stores: Stores, idempotency: Idempotency, forget: Callable[[], None]) -> None:
         """``forget`` is called after each change, since cached actors may be outdated."""
-        self._database = database
-        self._users = users
-        self._keys = keys
+        self._database = stores.database
+        self._users = stores.users
+        self._keys = stores.access_keys
+        self._audit = stores.audit
         self._idempotency = idempotency
-        self._audit = Audit(database)
         self._forget = forget
 
     def create(

@@ -26,24 +26,18 @@ from model_service.services.archive.format import (
     document_name,
 )
 from model_service.services.archive.reader import Conflicts, Imported, Importer
-from model_service.storage.blobs.blobs import Blob, BlobDamaged, Blobs
-from model_service.storage.blobs.scans import Scans
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.blobs.blobs import Blob, BlobDamaged
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import AnyDocument
-from model_service.storage.common.leases import Leases
 from model_service.storage.migrations import COLLECTIONS, LATEST
 from model_service.storage.models.documents import Model
 from model_service.storage.operations.archive import (
     REGISTRY,
-    ArchiveStore,
     BlobsMissing,
     pack_blob,
     unpack_blobs,
 )
-from model_service.storage.operations.maintenance import Maintenance
-from model_service.storage.statistics.counters import Counters
-from model_service.storage.statistics.downloads import Downloads
+from model_service.storage.stores import Stores
 
 BACKUP = "backup"
 Progress = Callable[[int, int], None]  # bytes done, bytes in total
@@ -79,16 +73,16 @@ class _Spool:
 class ArchiveService:
     """``work`` is the folder for temporary files: a few kB for each model."""
 
-    def __init__(self, database: Database, blobs: Blobs, counters: Counters, work: Path) -> None:
-        self._database = database
-        self._blobs = blobs
-        self._store = ArchiveStore(database)
-        self._leases = Leases(database)
-        self._counters = counters
-        self._scans = Scans(database)
-        self._downloads = Downloads(database)
-        self._audit = Audit(database)
-        self._maintenance = Maintenance(database)
+    def __init__(self, stores: Stores, work: Path) -> None:
+        self._database = stores.database
+        self._blobs = stores.blobs
+        self._store = stores.archive
+        self._leases = stores.leases
+        self._counters = stores.counters
+        self._downloads = stores.downloads
+        self._scans = stores.scans
+        self._audit = stores.audit
+        self._maintenance = stores.maintenance
         self._work = work
 
     def export(self, scope: Scope, progress: Progress | None = None) -> Generator[bytes]:

@@ -12,14 +12,12 @@ from model_service.services.common.references import following, version_order
 from model_service.services.models.origins import Origins
 from model_service.services.models.rules import check_revision
 from model_service.services.models.versions import number_taken
-from model_service.storage.blobs.blobs import Blobs
-from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields, JSONObject, StoredId
-from model_service.storage.datasets.datasets import Datasets
 from model_service.storage.datasets.documents import Dataset, new_dataset
 from model_service.storage.models.documents import Model
 from model_service.storage.models.models import Change, DuplicateVersion
+from model_service.storage.stores import Stores
 from model_service.storage.training.documents import TrainingJob
 
 
@@ -55,14 +53,12 @@ class DatasetUsage(TypedDict):
 
 
 class DatasetService:
-    def __init__(
-        self, database: Database, datasets: Datasets, origins: Origins, blobs: Blobs, idempotency: Idempotency
-    ) -> None:
-        self._database = database
-        self._datasets = datasets
+    def __init__(self, stores: Stores, origins: Origins, idempotency: Idempotency) -> None:
+        self._database = stores.database
+        self._datasets = stores.datasets
+        self._blobs = stores.blobs
+        self._removed_files = stores.removed_files
         self._origins = origins
-        self._blobs = blobs
-        self._removed_files = RemovedFiles(database, blobs)
         self._idempotency = idempotency
 
     def register(self, fields: SentDataset, once: Once | None = None) -> Dataset:

@@ -22,10 +22,8 @@ from model_service.services.deployments.plans import (
 )
 from model_service.services.models.rules import check_revision, check_transition
 from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields, changed
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import (
     DEFAULT_CONFIG,
     DEFAULT_WEIGHT,
@@ -36,27 +34,26 @@ from model_service.storage.deployments.documents import (
     Routing,
     former,
 )
-from model_service.storage.deployments.history import DeploymentHistory
+from model_service.storage.stores import Stores
 
 
 class DeploymentChanges:
     def __init__(
         self,
-        database: Database,
-        deployments: Deployments,
+        stores: Stores,
         plans: DeploymentPlans,
         limits: DeploymentLimits,
         idempotency: Idempotency,
         service: DeploymentService,
     ) -> None:
-        self._database = database
-        self._deployments = deployments
+        self._database = stores.database
+        self._deployments = stores.deployments
+        self._history = stores.deployment_history
+        self._audit = stores.audit
         self._plans = plans
         self._limits = limits
         self._idempotency = idempotency
         self._service = service
-        self._history = DeploymentHistory(database)
-        self._audit = Audit(database)
 
     def replace(
         self, deployment_id: str, fields: SentDeployment, *, revisions: Collection[int] | None

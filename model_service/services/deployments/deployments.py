@@ -17,10 +17,8 @@ from model_service.services.deployments.keys import FIRST_KEY, new_key, new_text
 from model_service.services.deployments.limits import DeploymentLimits
 from model_service.services.deployments.plans import DeploymentPlans, Plan, SentDeployment
 from model_service.states import DeploymentType
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import (
     DEFAULT_CONFIG,
     DeletedDeployment,
@@ -29,9 +27,7 @@ from model_service.storage.deployments.documents import (
     DeploymentLogEntry,
     new_deployment,
 )
-from model_service.storage.deployments.history import DeploymentHistory
-from model_service.storage.deployments.keys import DeploymentKeys
-from model_service.storage.deployments.logs import DeploymentLogs
+from model_service.storage.stores import Stores
 
 # The deployment types that this installation has a target for.
 OFFERED = AVAILABLE
@@ -41,26 +37,26 @@ class DeploymentService:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
-        deployments: Deployments,
+        stores: Stores,
         plans: DeploymentPlans,
         limits: DeploymentLimits,
+        *,
         idempotency: Idempotency,
         signing: Signing,
         suggestions: Suggestions,
     ) -> None:
         self._settings = settings
-        self._database = database
-        self._deployments = deployments
+        self._database = stores.database
+        self._deployments = stores.deployments
+        self._keys = stores.deployment_keys
+        self._history = stores.deployment_history
+        self._logs = stores.deployment_logs
+        self._audit = stores.audit
         self._plans = plans
         self._limits = limits
         self._idempotency = idempotency
         self._signing = signing
         self._suggestions = suggestions
-        self._keys = DeploymentKeys(database)
-        self._history = DeploymentHistory(database)
-        self._logs = DeploymentLogs(database)
-        self._audit = Audit(database)
 
     def create(self, fields: SentDeployment, once: Once | None = None) -> tuple[Deployment, str]:
         """Store a pending deployment for its target to deploy. Returns it with its key, which is not stored.

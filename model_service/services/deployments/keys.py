@@ -16,13 +16,10 @@ from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.ids import parse_uuid
 from model_service.services.common.signing import Signing
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import Deployment, DeploymentKey, new_deployment_key
-from model_service.storage.deployments.history import DeploymentHistory
-from model_service.storage.deployments.keys import DeploymentKeys
+from model_service.storage.stores import Stores
 
 KEY_PREFIX = "pk_"
 FIRST_KEY = "default"
@@ -56,19 +53,14 @@ def new_key(
 
 class DeploymentKeyService:
     def __init__(
-        self,
-        database: Database,
-        deployments: Deployments,
-        idempotency: Idempotency,
-        signing: Signing,
-        find: Callable[[str], Deployment],
+        self, stores: Stores, idempotency: Idempotency, signing: Signing, find: Callable[[str], Deployment]
     ) -> None:
         """``find`` returns the deployment with that id if the caller may read it."""
-        self._database = database
-        self._deployments = deployments
-        self._keys = DeploymentKeys(database)
-        self._history = DeploymentHistory(database)
-        self._audit = Audit(database)
+        self._database = stores.database
+        self._deployments = stores.deployments
+        self._keys = stores.deployment_keys
+        self._history = stores.deployment_history
+        self._audit = stores.audit
         self._idempotency = idempotency
         self._signing = signing
         self._find = find

@@ -1,16 +1,15 @@
 """The limit of a user's active deployments, by the owner's tier."""
 
 from model_service.errors import DeploymentLimitReached
-from model_service.storage.access.users import Users
 from model_service.storage.common.db import Session
-from model_service.storage.deployments.quotas import DeploymentQuotas
+from model_service.storage.stores import Stores
 from model_service.tiers import Tiers
 
 
 class DeploymentLimits:
-    def __init__(self, quotas: DeploymentQuotas, users: Users, tiers: Tiers) -> None:
-        self._quotas = quotas
-        self._users = users
+    def __init__(self, stores: Stores, tiers: Tiers) -> None:
+        self._quotas = stores.deployment_quotas
+        self._users = stores.users
         self._tiers = tiers
 
     def check(self, owner: str, session: Session) -> None:

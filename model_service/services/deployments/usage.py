@@ -9,10 +9,10 @@ from model_service.errors import InvalidField
 from model_service.latency import LATENCY_BUCKETS, percentile_ms
 from model_service.services.deployments.deployments import DeploymentService
 from model_service.states import Tier
-from model_service.storage.access.users import Users
 from model_service.storage.common.db import now
 from model_service.storage.deployments.documents import UsageRow as StoredRow
-from model_service.storage.deployments.usage import MOST_ROWS, UsageCounts, month_of, next_month
+from model_service.storage.deployments.usage import MOST_ROWS, month_of, next_month
+from model_service.storage.stores import Stores
 from model_service.tiers import Tiers
 
 Granularity = Literal["hour", "day"]
@@ -104,12 +104,10 @@ class UsageReport:
 
 
 class UsageService:
-    def __init__(
-        self, deployments: DeploymentService, counts: UsageCounts, users: Users, tiers: Tiers
-    ) -> None:
+    def __init__(self, stores: Stores, deployments: DeploymentService, tiers: Tiers) -> None:
         self._deployments = deployments
-        self._counts = counts
-        self._users = users
+        self._counts = stores.usage
+        self._users = stores.users
         self._tiers = tiers
 
     def of(

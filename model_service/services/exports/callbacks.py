@@ -14,11 +14,12 @@ from model_service.errors import Conflict, FileTooLarge, IncompleteUpload, Inval
 from model_service.services.common.ids import parse_uuid
 from model_service.services.files.files import require_announced
 from model_service.states import ExportStatus
-from model_service.storage.blobs.blobs import Blob, Blobs, SizeLimitExceeded, blob_of
+from model_service.storage.blobs.blobs import Blob, SizeLimitExceeded, blob_of
 from model_service.storage.blobs.descriptions import of_package
-from model_service.storage.common.db import Database, Session
+from model_service.storage.common.db import Session
 from model_service.storage.exports.documents import CallbackOutcome, ExportJob, Fidelity
-from model_service.storage.exports.exports import Exports, source_blobs
+from model_service.storage.exports.exports import source_blobs
+from model_service.storage.stores import Stores
 
 WORKER = "callback"
 _ZIP = b"PK\x03\x04"
@@ -33,19 +34,10 @@ _FIDELITY: Fidelity = {
 class ExportCallbacks:
     """Callbacks for export jobs. After ``lease_s`` without a callback, a worker may take the job over."""
 
-    def __init__(
-        self,
-        database: Database,
-        exports: Exports,
-        blobs: Blobs,
-        *,
-        lease_s: float,
-        max_attempts: int,
-        max_package_bytes: int,
-    ) -> None:
-        self._database = database
-        self._exports = exports
-        self._blobs = blobs
+    def __init__(self, stores: Stores, *, lease_s: float, max_attempts: int, max_package_bytes: int) -> None:
+        self._database = stores.database
+        self._exports = stores.exports
+        self._blobs = stores.blobs
         self._lease_s = lease_s
         self._max_attempts = max_attempts
         self._max_package_bytes = max_package_bytes

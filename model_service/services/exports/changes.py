@@ -4,23 +4,22 @@ from model_service.actor import Permission, actor, require
 from model_service.errors import Conflict
 from model_service.services.exports.exports import ExportService
 from model_service.states import ExportStatus
-from model_service.storage.blobs.blobs import Blobs
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session
+from model_service.storage.common.db import Session
 from model_service.storage.exports.documents import ExportJob
-from model_service.storage.exports.exports import DefaultTaken, Exports, source_blobs
+from model_service.storage.exports.exports import DefaultTaken, source_blobs
+from model_service.storage.stores import Stores
 
 # Each retry means that another caller was faster. So many conflicts in a row do not occur in practice.
 _TRIES = 10
 
 
 class ExportChanges:
-    def __init__(self, database: Database, exports: Exports, blobs: Blobs, service: ExportService) -> None:
-        self._database = database
-        self._exports = exports
-        self._blobs = blobs
+    def __init__(self, stores: Stores, service: ExportService) -> None:
+        self._database = stores.database
+        self._exports = stores.exports
+        self._blobs = stores.blobs
+        self._audit = stores.audit
         self._service = service
-        self._audit = Audit(database)
 
     def cancel(self, job_id: str) -> ExportJob:
         """Cancel a pending or running job. Its worker kills the conversion within about a second.

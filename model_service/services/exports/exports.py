@@ -22,44 +22,42 @@ from model_service.services.files.held import HeldFiles
 from model_service.services.models.models import ModelService
 from model_service.services.models.origins import Origins
 from model_service.states import ExportStatus
-from model_service.storage.blobs.blobs import Blobs, blob_of
+from model_service.storage.blobs.blobs import blob_of
 from model_service.storage.blobs.descriptions import package_name
-from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session
+from model_service.storage.common.db import Session
 from model_service.storage.common.documents import Fields, JSONObject, changed
 from model_service.storage.exports.documents import ExportJob
-from model_service.storage.exports.exports import Exports, answered_from, source_blobs
+from model_service.storage.exports.exports import answered_from, source_blobs
 from model_service.storage.models.documents import Model
+from model_service.storage.stores import Stores
 
 
 class ExportService:
     def __init__(
         self,
-        database: Database,
-        exports: Exports,
-        blobs: Blobs,
+        stores: Stores,
         models: ModelService,
         files: HeldFiles[Model],
         origins: Origins,
-        idempotency: Idempotency,
-        queue: Queue,
         *,
+        queue: Queue,
         limits: ExportLimits,
         toolchains: Toolchains,
+        idempotency: Idempotency,
         signing: Signing,
     ) -> None:
-        self._database = database
-        self._exports = exports
-        self._blobs = blobs
+        self._database = stores.database
+        self._exports = stores.exports
+        self._blobs = stores.blobs
+        self._audit = stores.audit
         self._models = models
         self._files = files
         self._origins = origins
-        self._idempotency = idempotency
         self._queue = queue
         self._limits = limits
         self._toolchains = toolchains
+        self._idempotency = idempotency
         self._signing = signing
-        self._audit = Audit(database)
 
     def create(
         self,

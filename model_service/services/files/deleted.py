@@ -9,21 +9,20 @@ from model_service.services.files.edits import with_file
 from model_service.services.files.files import NewFile
 from model_service.services.files.holders import H, Holder
 from model_service.services.models.replacement import NOTHING, Consent
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.documents import RemovedFile
-from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import Database, Session, object_id
+from model_service.storage.common.db import Session, object_id
+from model_service.storage.stores import Stores
 
 
 class DeletedFiles(Generic[H]):
     """The trash of files for one kind of document, as ``HeldFiles``."""
 
-    def __init__(self, database: Database, holder: Holder[H], blobs: Blobs) -> None:
-        self._database = database
+    def __init__(self, stores: Stores, holder: Holder[H]) -> None:
+        self._database = stores.database
         self._holder = holder
         self._kind = holder.kind
-        self._removed = RemovedFiles(database, blobs)
-        self._changes = FileChanges(holder, self._removed, blobs)
+        self._removed = stores.removed_files
+        self._changes = FileChanges(holder, stores.removed_files, stores.blobs)
 
     def page(self, reference: str, page: int, limit: int) -> Page[RemovedFile]:
         """Return the replaced or removed files that can be restored, most recently removed first.

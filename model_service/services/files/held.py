@@ -23,13 +23,13 @@ from model_service.services.files.holders import H, Holder
 from model_service.services.files.names import OCTET_STREAM, check_path
 from model_service.services.files.zip_archive import FileArchive
 from model_service.services.models.replacement import NOTHING, Consent, require_consent
-from model_service.storage.blobs.blobs import Blob, Blobs, SizeLimitExceeded, WriteExpired, blob_of
+from model_service.storage.blobs.blobs import Blob, SizeLimitExceeded, WriteExpired, blob_of
 from model_service.storage.blobs.descriptions import of_file
-from model_service.storage.blobs.removed_files import RemovedFiles
-from model_service.storage.common.db import Database, Session
+from model_service.storage.common.db import Session
 from model_service.storage.common.documents import NOT_STORED, BlobReference, new_file
 from model_service.storage.common.documents import StoredFile as FileEntry
 from model_service.storage.common.file_entries import FilesEdit
+from model_service.storage.stores import Stores
 
 # Whether a request's conditions hold for the file at its path: given its sha256, or None if there is no file.
 Condition = Callable[[str | None], bool]
@@ -42,11 +42,11 @@ def unconditional(sha256: str | None) -> bool:
 class HeldFiles(Generic[H]):
     """The files of one kind of document; ``holder`` determines the kind and who may change the files."""
 
-    def __init__(self, database: Database, holder: Holder[H], blobs: Blobs, *, max_file_size: int) -> None:
-        self._database = database
+    def __init__(self, stores: Stores, holder: Holder[H], *, max_file_size: int) -> None:
+        self._database = stores.database
         self._holder = holder
-        self._blobs = blobs
-        self._changes = FileChanges(holder, RemovedFiles(database, blobs), blobs)
+        self._blobs = stores.blobs
+        self._changes = FileChanges(holder, stores.removed_files, stores.blobs)
         self.max_file_size = max_file_size
 
     def writable(self, reference: str, path: str | None = None) -> H:

@@ -13,11 +13,10 @@ from model_service.services.models.rules import require_not_archived, require_wr
 from model_service.storage.common.db import Session
 from model_service.storage.common.documents import FileHolder, StoredId
 from model_service.storage.common.file_entries import FilesEdit
-from model_service.storage.datasets.datasets import Datasets
 from model_service.storage.datasets.documents import Dataset
-from model_service.storage.models.dependents import Dependents
 from model_service.storage.models.documents import Model
-from model_service.storage.models.models import Change, Models
+from model_service.storage.models.models import Change
+from model_service.storage.stores import Stores
 
 H = TypeVar("H", bound=FileHolder)
 Edit = Callable[[H], FilesEdit]
@@ -52,10 +51,10 @@ class Holder(Protocol[H]):
 class ModelHolder:
     kind: Kind = "model"
 
-    def __init__(self, models: ModelService, stored: Models, dependents: Dependents) -> None:
+    def __init__(self, stores: Stores, models: ModelService) -> None:
         self._models = models
-        self._stored = stored
-        self._dependents = dependents
+        self._stored = stores.models
+        self._dependents = stores.dependents
 
     def get(self, reference: str) -> Model:
         return self._models.get(reference)
@@ -94,10 +93,10 @@ class ModelHolder:
 class DatasetHolder:
     kind: Kind = "dataset"
 
-    def __init__(self, origins: Origins, datasets: Datasets, dependents: Dependents) -> None:
+    def __init__(self, stores: Stores, origins: Origins) -> None:
         self._origins = origins
-        self._datasets = datasets
-        self._dependents = dependents
+        self._datasets = stores.datasets
+        self._dependents = stores.dependents
 
     def get(self, reference: str) -> Dataset:
         return self._origins.dataset(reference)

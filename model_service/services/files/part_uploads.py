@@ -20,13 +20,14 @@ from model_service.services.files.held import HeldFiles
 from model_service.services.files.part_verification import DamagedParts, read_back, require_sha256
 from model_service.services.models.replacement import NOTHING, Consent
 from model_service.states import UploadState
-from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob, Blobs, SizeLimitExceeded
+from model_service.storage.blobs.blobs import CHUNK_BYTES, Blob, SizeLimitExceeded
 from model_service.storage.blobs.documents import PartUpload as Upload
 from model_service.storage.blobs.documents import StoredPart, new_part_upload
-from model_service.storage.blobs.part_uploads import COMPLETING_LEASE_S, PartUploads, Superseded
-from model_service.storage.common.db import Database, Session, now, object_id
+from model_service.storage.blobs.part_uploads import COMPLETING_LEASE_S, Superseded
+from model_service.storage.common.db import Session, now, object_id
 from model_service.storage.common.documents import StoredId, new_file
 from model_service.storage.models.documents import Model
+from model_service.storage.stores import Stores
 
 MAX_PARTS = 10_000
 DEFAULT_PART_BYTES = 8 * CHUNK_BYTES
@@ -71,18 +72,11 @@ class PartUpload:
 
 class PartUploadService:
     def __init__(
-        self,
-        database: Database,
-        uploads: PartUploads,
-        blobs: Blobs,
-        files: HeldFiles[Model],
-        idempotency: Idempotency,
-        *,
-        expires_s: float,
+        self, stores: Stores, files: HeldFiles[Model], idempotency: Idempotency, *, expires_s: float
     ) -> None:
-        self._database = database
-        self._uploads = uploads
-        self._blobs = blobs
+        self._database = stores.database
+        self._uploads = stores.part_uploads
+        self._blobs = stores.blobs
         self._files = files
         self._idempotency = idempotency
         self._expires_s = expires_s

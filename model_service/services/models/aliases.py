@@ -7,18 +7,19 @@ from model_service.errors import Conflict, NotFound
 from model_service.services.common.references import check_alias
 from model_service.services.models.models import ModelService
 from model_service.services.models.rules import require_not_archived, require_writable
-from model_service.storage.common.db import Database, Session
+from model_service.storage.common.db import Session
 from model_service.storage.common.documents import Fields
 from model_service.storage.models.documents import Model
-from model_service.storage.models.models import DuplicateAlias, Models
+from model_service.storage.models.models import DuplicateAlias
+from model_service.storage.stores import Stores
 
 MAX_ALIASES = 100
 
 
 class AliasService:
-    def __init__(self, database: Database, models: Models, service: ModelService) -> None:
-        self._database = database
-        self._models = models
+    def __init__(self, stores: Stores, service: ModelService) -> None:
+        self._database = stores.database
+        self._models = stores.models
         self._service = service
 
     def of_name(self, name: str) -> list[Model]:

@@ -11,12 +11,12 @@ from model_service.services.models.origins import Origins, SentOrigins
 from model_service.services.models.rules import check_revision, check_transition, permitted, require_writable
 from model_service.services.models.versions import NewVersions, Wanted
 from model_service.states import MODEL_TRANSITIONS, ModelStatus
-from model_service.storage.common.db import Database, Session
+from model_service.storage.common.db import Session
 from model_service.storage.common.documents import Fields, JSONObject, StoredId
 from model_service.storage.models.documents import Model
 from model_service.storage.models.hot_models import HotModel
-from model_service.storage.models.models import Change, Models
-from model_service.storage.models.trash import Trash
+from model_service.storage.models.models import Change
+from model_service.storage.stores import Stores
 
 # Fields that a new version inherits from its parent unless the request sends them.
 INHERITED = (
@@ -58,18 +58,16 @@ class SentModel(SentOrigins, total=False):
 class ModelService:
     def __init__(
         self,
-        database: Database,
-        models: Models,
+        stores: Stores,
         versions: NewVersions,
-        trash: Trash,
         idempotency: Idempotency,
         origins: Origins,
         suggestions: Suggestions,
     ) -> None:
-        self._database = database
-        self._models = models
+        self._database = stores.database
+        self._models = stores.models
+        self._trash = stores.trash
         self._versions = versions
-        self._trash = trash
         self._idempotency = idempotency
         self._origins = origins
         self._suggestions = suggestions

@@ -11,11 +11,10 @@ from model_service.services.common.references import query_of
 from model_service.services.common.suggestions import Suggestions
 from model_service.storage.common.db import Session
 from model_service.storage.common.documents import FileHolder, StoredId
-from model_service.storage.datasets.datasets import Datasets
 from model_service.storage.datasets.documents import Dataset
 from model_service.storage.models.documents import Model
+from model_service.storage.stores import Stores
 from model_service.storage.training.documents import TrainingJob
-from model_service.storage.training.jobs import TrainingJobs
 
 
 class SentOrigins(TypedDict, total=False):
@@ -36,9 +35,9 @@ class DescribedDataset(DatasetRole):
 
 
 class Origins:
-    def __init__(self, training_jobs: TrainingJobs, datasets: Datasets, suggestions: Suggestions) -> None:
-        self._training_jobs = training_jobs
-        self._datasets = datasets
+    def __init__(self, stores: Stores, suggestions: Suggestions) -> None:
+        self._training_jobs = stores.training_jobs
+        self._datasets = stores.datasets
         self._suggestions = suggestions
 
     def training_job(self, job_id: str) -> TrainingJob:

@@ -4,17 +4,17 @@ from model_service.actor import Permission, actor, may_read, require
 from model_service.errors import Conflict, NotFound
 from model_service.services.common.paging import Page
 from model_service.services.common.references import query_of
-from model_service.storage.common.db import Database, Session
+from model_service.storage.common.db import Session
 from model_service.storage.models.documents import DeletedModel, Model
-from model_service.storage.models.models import DuplicateAlias, DuplicateVersion, Models
-from model_service.storage.models.trash import Trash
+from model_service.storage.models.models import DuplicateAlias, DuplicateVersion
+from model_service.storage.stores import Stores
 
 
 class TrashService:
-    def __init__(self, database: Database, models: Models, trash: Trash) -> None:
-        self._database = database
-        self._models = models
-        self._trash = trash
+    def __init__(self, stores: Stores) -> None:
+        self._database = stores.database
+        self._models = stores.models
+        self._trash = stores.trash
 
     def page(self, page: int, limit: int) -> Page[DeletedModel]:
         """Return the deleted versions that the caller may read, most recently deleted first."""

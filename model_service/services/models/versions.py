@@ -6,12 +6,11 @@ from model_service.errors import Conflict
 from model_service.services.common.idempotency import Note
 from model_service.services.common.references import MINORS, following, version_order
 from model_service.services.models.origins import Origins
-from model_service.storage.blobs.blobs import Blobs
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
-from model_service.storage.models.creations import Creations
 from model_service.storage.models.documents import Model, NumberedVersion, new_model, set_number
-from model_service.storage.models.models import DuplicateVersion, Models, RetiredVersion
+from model_service.storage.models.models import DuplicateVersion, RetiredVersion
+from model_service.storage.stores import Stores
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,11 @@ class Wanted:
 
 
 class NewVersions:
-    def __init__(
-        self, database: Database, models: Models, creations: Creations, blobs: Blobs, origins: Origins
-    ) -> None:
-        self._database = database
-        self._models = models
-        self._creations = creations
-        self._blobs = blobs
+    def __init__(self, stores: Stores, origins: Origins) -> None:
+        self._database = stores.database
+        self._models = stores.models
+        self._creations = stores.creations
+        self._blobs = stores.blobs
         self._origins = origins
 
     def create(self, fields: Fields, wanted: Wanted, note: Note | None) -> Model:

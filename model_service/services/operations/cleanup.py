@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 
 from model_service.actor import Permission, require
 from model_service.states import ModelStatus
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import StoredId
-from model_service.storage.models.models import Models
-from model_service.storage.models.trash import Trash
+from model_service.storage.stores import Stores
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,10 @@ class Candidate:
 
 
 class CleanupService:
-    def __init__(self, database: Database, models: Models, trash: Trash) -> None:
-        self._database = database
-        self._models = models
-        self._trash = trash
+    def __init__(self, stores: Stores) -> None:
+        self._database = stores.database
+        self._models = stores.models
+        self._trash = stores.trash
 
     def old(self, status: ModelStatus, days: int) -> Iterator[Candidate]:
         """Return the versions of a status that were created more than ``days`` days ago, oldest first.

@@ -17,24 +17,15 @@ from model_service.config import Settings
 from model_service.jobs.queue import Queue
 from model_service.services.archive.archive import BACKUP
 from model_service.services.operations.integrity import TASK as VERIFY
-from model_service.storage.access.keys import AccessKeys
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.disk_space import DiskSpace
-from model_service.storage.blobs.scans import Scans
-from model_service.storage.common.db import DATABASE_ERRORS, Database, deadline
-from model_service.storage.deployments.keys import DeploymentKeys
-from model_service.storage.exports.turns import ExportTurns
-from model_service.storage.models.models import Models
+from model_service.storage.common.db import DATABASE_ERRORS, deadline
 from model_service.storage.operations.documents import (
     InferenceServerProcess,
     MaintenanceRun,
     WorkerProcess,
 )
-from model_service.storage.operations.inference_servers import InferenceServers
-from model_service.storage.operations.integrity import Integrity
-from model_service.storage.operations.maintenance import Maintenance
-from model_service.storage.operations.workers import ALIVE_S, Workers
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.operations.workers import ALIVE_S
+from model_service.storage.stores import Stores
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 HEALTHY = "healthy"
@@ -91,31 +82,22 @@ class Checks:
 
 
 class HealthService:
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        models: Models,
-        blobs: Blobs,
-        queue: Queue,
-        counters: Counters,
-        disk: DiskSpace,
-    ) -> None:
-        self._disk = disk
+    def __init__(self, settings: Settings, stores: Stores, queue: Queue, disk: DiskSpace) -> None:
         self._settings = settings
-        self._database = database
-        self._models = models
-        self._blobs = blobs
+        self._database = stores.database
+        self._models = stores.models
+        self._blobs = stores.blobs
+        self._counters = stores.counters
+        self._integrity = stores.integrity
+        self._maintenance = stores.maintenance
+        self._workers = stores.workers
+        self._inference_servers = stores.inference_servers
         self._queue = queue
-        self._counters = counters
-        self._integrity = Integrity(database)
-        self._maintenance = Maintenance(database)
-        self._workers = Workers(database)
-        self._inference_servers = InferenceServers(database)
-        self._turns = ExportTurns(database)
-        self._scans = Scans(database)
-        self._access_keys = AccessKeys(database)
-        self._deployment_keys = DeploymentKeys(database)
+        self._turns = stores.export_turns
+        self._scans = stores.scans
+        self._access_keys = stores.access_keys
+        self._deployment_keys = stores.deployment_keys
+        self._disk = disk
         self._gauges: tuple[float, dict[str, float]] = (float("-inf"), {})
         self._gauges_lock = threading.Lock()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")

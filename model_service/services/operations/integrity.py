@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from model_service.actor import Permission, require
-from model_service.storage.blobs.blobs import Blob, BlobDamaged, Blobs
-from model_service.storage.common.db import Database
-from model_service.storage.operations.integrity import Holding, Integrity
-from model_service.storage.operations.maintenance import Maintenance
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.blobs.blobs import Blob, BlobDamaged
+from model_service.storage.operations.integrity import Holding
+from model_service.storage.stores import Stores
 
 TASK = "verify"
 Progress = Callable[[int, int], None]  # bytes done, bytes in total
@@ -26,11 +24,11 @@ class Problem:
 
 
 class IntegrityService:
-    def __init__(self, database: Database, blobs: Blobs, counters: Counters) -> None:
-        self._blobs = blobs
-        self._counters = counters
-        self._integrity = Integrity(database)
-        self._maintenance = Maintenance(database)
+    def __init__(self, stores: Stores) -> None:
+        self._blobs = stores.blobs
+        self._counters = stores.counters
+        self._integrity = stores.integrity
+        self._maintenance = stores.maintenance
 
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Iterator[Problem]:
         """Read everything and yield each problem when it is found. Concurrent writes are allowed.

@@ -14,11 +14,11 @@ from model_service.services.common.paging import Page, readable
 from model_service.services.models.origins import Origins
 from model_service.services.models.rules import check_revision, check_transition
 from model_service.states import TRAINING_TRANSITIONS, TrainingStatus
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields, JSONObject, changed
 from model_service.storage.models.models import Change
+from model_service.storage.stores import Stores
 from model_service.storage.training.documents import TrainingJob, UsedDataset, new_training_job
-from model_service.storage.training.jobs import TrainingJobs
 
 
 class SentDataset(TypedDict):
@@ -51,11 +51,9 @@ class SentTrainingJob(TypedDict, total=False):
 
 
 class TrainingJobService:
-    def __init__(
-        self, database: Database, jobs: TrainingJobs, origins: Origins, idempotency: Idempotency
-    ) -> None:
-        self._database = database
-        self._jobs = jobs
+    def __init__(self, stores: Stores, origins: Origins, idempotency: Idempotency) -> None:
+        self._database = stores.database
+        self._jobs = stores.training_jobs
         self._origins = origins
         self._idempotency = idempotency
 

@@ -21,12 +21,9 @@ from model_service.serving.http.rsgi import BodyLimits
 from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.serving.pool.busy import processors
 from model_service.storage.access.rate_windows import RateWindows
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database
-from model_service.storage.deployments.deployments import Deployments
-from model_service.storage.deployments.usage import UsageCounts
 from model_service.storage.migrations import prepare_database
-from model_service.storage.operations.inference_servers import InferenceServers
+from model_service.storage.stores import build_stores
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
 
@@ -43,18 +40,19 @@ class Application:
 
     def __init__(self, settings: Settings, index: int = 0) -> None:
         database = Database(settings)
-        counts = UsageCounts(database)
-        self._rates = RateWindows(settings, database)
+        stores = build_stores(database)
+        counts = stores.usage
+        self._rates = RateWindows(settings, stores.secrets)
         quotas = Quotas(self._rates, counts)
         server = f"{socket.gethostname()}:{settings.inference_port}:{index}".replace(".", "-")
         threads = settings.inference_threads or processors()
         self._engine = Engine(threads, lanes=max(1, processors() // threads))
-        store = PackageStore(Blobs(database), settings.home / "serving")
+        store = PackageStore(stores.blobs, settings.home / "serving")
         self._model_hosts = ModelHosts(settings)
-        self._host = Host(Deployments(database), store, self._engine, self._model_hosts, server=server)
+        self._host = Host(stores.deployments, store, self._engine, self._model_hosts, server=server)
         metrics = DeploymentMetrics(self._host)
         usage, key_uses = Usage(metrics.count), KeyUses()
-        self._servers, self._server = InferenceServers(database), server
+        self._servers, self._server = stores.inference_servers, server
         self._accounting = Accounting(usage, key_uses, quotas, counts, self._owners, self._report)
         handler = InferenceHandler(
             usage,

@@ -14,7 +14,8 @@ from uuid import uuid4
 import structlog
 
 from model_service.config import Settings
-from model_service.storage.common.db import DATABASE_ERRORS, Database
+from model_service.storage.common.db import DATABASE_ERRORS
+from model_service.storage.common.secrets import Secrets
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -32,9 +33,9 @@ class RateWindows:
     Without REDIS_URL every process counts alone.
     """
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._process = uuid4().hex
-        self._settings, self._database = settings, database
+        self._settings, self._secrets = settings, secrets
         self.connected = False
 
     @cached_property
@@ -43,7 +44,7 @@ class RateWindows:
             return None
         from model_service.storage.common.shared_redis import connect
 
-        return connect(self._settings, self._database, _TIMEOUT_S)
+        return connect(self._settings, self._secrets, _TIMEOUT_S)
 
     def exchange(self, minute: int, own: Mapping[str, int]) -> dict[str, int] | None:
         """Write this process's counts of the minute and return the sum of the other processes' counts.

@@ -61,11 +61,13 @@ class WriteExpired(Exception):
 
 
 class Blobs:
-    def __init__(self, database: Database, cache: DiskCache | None = None) -> None:
+    def __init__(
+        self, database: Database, chunks: Chunks, counters: Counters, cache: DiskCache | None = None
+    ) -> None:
         self._db = database
-        self._counters = Counters(database)
+        self._counters = counters
         self._cache = cache
-        self.chunks = Chunks(database)
+        self.chunks = chunks
 
     def write(self, pieces: Iterable[bytes], *, limit_bytes: int) -> Blob:
         """Store bytes without publishing them, in constant memory; a small blob stays in memory.

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, TypeVar
 
 import pymongo
@@ -148,13 +147,6 @@ class Database(Collections):
         """
         with self.client.start_session(snapshot=True) as session:
             yield session
-
-    @cached_property
-    def installation_id(self) -> str:
-        """An id that distinguishes installations on one Redis: generated once and stored in the database."""
-        from model_service.storage.common.secrets import Secrets  # it imports this module
-
-        return Secrets(self).get("installation").hex()[:16]
 
     def check(self) -> None:
         """Check the server. Raises: SettingsError: it is not usable. Unreachable: it does not respond now."""

@@ -1,6 +1,7 @@
 """Secrets that the service generates once and that all its processes share."""
 
 import secrets
+from functools import cached_property
 
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
@@ -26,3 +27,13 @@ class Secrets:
                 continue  # concurrent upserts: the other one has stored a secret
             assert stored is not None  # an upsert that returns the document after it
             return bytes(stored["value"])
+
+    @cached_property
+    def installation_id(self) -> str:
+        """An id that distinguishes installations on one Redis: generated once and stored in the database."""
+        return self.get("installation").hex()[:16]
+
+    @property
+    def redis_prefix(self) -> str:
+        """The start of all names in Redis."""
+        return f"model-service:{self.installation_id}:"

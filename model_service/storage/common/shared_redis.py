@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError, InvalidResponse, RedisError, R
 from redis.retry import Retry
 
 from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
-from model_service.storage.common.db import Database
+from model_service.storage.common.secrets import Secrets
 
 if TYPE_CHECKING:
     from redis.typing import PatternT, PubSubHandler, Subscription
@@ -43,11 +43,7 @@ _NO_KEY = frozenset({"CLIENT", "CONFIG", "INFO", "PING", "SCRIPT", "TIME", "UNWA
 _SCRIPTS = frozenset({"EVAL", "EVALSHA"})
 
 
-def redis_prefix(database: Database) -> str:
-    return f"model-service:{database.installation_id}:"
-
-
-def connect(settings: Settings, database: Database, timeout_s: float | None) -> Redis:
+def connect(settings: Settings, secrets: Secrets, timeout_s: float | None) -> Redis:
     """Return a client that connects on first use, with one attempt of ``timeout_s``; None: no timeout.
 
     Raises:
@@ -62,7 +58,7 @@ def connect(settings: Settings, database: Database, timeout_s: float | None) -> 
             url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s, retry=retry
         )
     assert isinstance(client, _Client)
-    client.prefix = lambda: redis_prefix(database)
+    client.prefix = lambda: secrets.redis_prefix
     return client
 
 

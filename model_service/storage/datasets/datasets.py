@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from bson import ObjectId
 
+from model_service.storage.common.audit import Audit
 from model_service.storage.common.collections import exists
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import Fields, StoredId
@@ -19,12 +20,12 @@ from model_service.storage.versioned.records import Records
 
 
 class Datasets(Records[Dataset, StoredId]):
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, database.datasets, "dataset")
+    def __init__(self, database: Database, audit: Audit, numbers: VersionNumbers) -> None:
+        super().__init__(database.datasets, "dataset", audit)
         self._training_jobs = database.training_jobs
         self._models = database.models
         self._deleted_models = database.deleted_models
-        self._numbers = VersionNumbers(database, "dataset")
+        self._numbers = numbers
 
     @staticmethod
     def new_id() -> ObjectId:
@@ -36,18 +37,18 @@ class Datasets(Records[Dataset, StoredId]):
 
     def newest_version_order(self, name: str) -> int | None:
         """Return the highest version that the name has or ever had."""
-        return self._numbers.newest(self._records, name)
+        return self._numbers.newest(self._kind, self._records, name)
 
     def insert(self, document: Dataset, session: Session, *, details: Fields | None = None) -> None:
         """As ``Records``. Raises also: RetiredVersion: a removed version of the name had this number."""
-        if self._numbers.given([document], session):
+        if self._numbers.given(self._kind, [document], session):
             raise RetiredVersion
         super().insert(document, session, details=details)
 
     def remove(self, record_id: StoredId, session: Session) -> Dataset | None:
         gone = super().remove(record_id, session)
         if gone is not None:
-            self._numbers.note(gone, session)
+            self._numbers.note(self._kind, gone, session)
         return gone
 
     def find_for_file(self, query: Fields, path: str | None) -> Dataset | None:

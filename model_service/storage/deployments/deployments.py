@@ -43,15 +43,24 @@ _COMING = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
 
 
 class Deployments:
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        audit: Audit,
+        keys: DeploymentKeys,
+        history: DeploymentHistory,
+        logs: DeploymentLogs,
+        served: ServedDeployments,
+    ) -> None:
         self._db = database
         self._deployments = database.deployments
-        self._blobs = Blobs(database)
-        self._keys = DeploymentKeys(database)
-        self._logs = DeploymentLogs(database)
-        self._history = DeploymentHistory(database)
-        self._audit = Audit(database)
-        self._served = ServedDeployments(database)
+        self._blobs = blobs
+        self._audit = audit
+        self._keys = keys
+        self._history = history
+        self._logs = logs
+        self._served = served
 
     def insert(self, document: Deployment, key: DeploymentKey, session: Session) -> bool:
         """Store a new deployment with its first key. Returns False if one of its packages is gone.

@@ -22,6 +22,7 @@ from model_service.storage.migrations.base import DataTooNew, Migration
 from model_service.storage.migrations.runner import LEASE_S, Report, Runner, collection_versions
 from model_service.storage.migrations.schema import too_new
 from model_service.storage.statistics.counters import Counters
+from model_service.storage.statistics.downloads import Downloads
 
 __all__ = [
     "COLLECTIONS",
@@ -61,7 +62,7 @@ def prepare(database: Database, report: Report | None = None, *, lease_s: float 
     """
     Runner(database, MIGRATIONS, report or _log, lease_s=lease_s).run()
     database.ensure_indexes()
-    Counters(database).ensure()
+    Counters(database, Downloads(database)).ensure()
 
 
 def prepare_database(settings: Settings) -> None:

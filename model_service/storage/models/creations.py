@@ -29,12 +29,12 @@ class _Creation:
 
 
 class Creations:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audit: Audit, counters: Counters, numbers: VersionNumbers) -> None:
         self._db = database
         self._models = database.models
-        self._numbers = VersionNumbers(database, "model")
-        self._audit = Audit(database)
-        self._statistics = Counters(database)
+        self._audit = audit
+        self._statistics = counters
+        self._numbers = numbers
         self._group = GroupCommit(self._commit)
 
     def create(self, document: Model, number: Number | None) -> None:
@@ -88,7 +88,7 @@ class Creations:
             {"$group": {"_id": "$name", "order": {"$first": "$version_order"}}},
         ]
         # Removed versions are read second, since they include versions removed in between.
-        removed = self._numbers.union(names)
+        removed = self._numbers.union("model", names)
         newest: dict[str, int] = {}
         if names:
             for found in rows(self._models.aggregate([*highest, removed]), HighestOrder):
@@ -97,7 +97,7 @@ class Creations:
 
     def _insert(self, creations: Sequence[_Creation], session: Session) -> None:
         documents = [creation.document for creation in creations]
-        if self._numbers.given(documents, session):
+        if self._numbers.given("model", documents, session):
             raise RetiredVersion
         try:
             self._models.insert_many(documents, session=session)

@@ -18,16 +18,15 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import structlog
 from redis.exceptions import RedisError
 
 from model_service.config import Settings
-from model_service.storage.common.db import Database
 from model_service.storage.common.documents import StoredId
+from model_service.storage.common.secrets import Secrets
 from model_service.storage.common.shared_redis import connect
-from model_service.storage.models.documents import Model
+from model_service.storage.models.hot_model import HotModel
 
 log = structlog.get_logger(__name__)
 
@@ -46,31 +45,10 @@ end
 """
 
 
-@dataclass(frozen=True, slots=True)
-class HotModel:
-    """The rendered response of one model, and the fields that decide who may read it."""
-
-    name: str
-    revision: int
-    body: bytes
-
-    @classmethod
-    def of(cls, document: Model, render: Callable[[Model], bytes]) -> "HotModel":
-        return cls(document["name"], document["revision"], render(document))
-
-    def pack(self) -> bytes:
-        return b"=%s\n%d\n%s" % (self.name.encode(), self.revision, self.body)
-
-    @classmethod
-    def unpack(cls, packed: bytes) -> "HotModel":
-        name, revision, body = packed[1:].split(b"\n", 2)
-        return cls(name.decode(), int(revision), body)
-
-
 class HotModels:
     """Cache of responses. Safe to use from any thread; connects on first use."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._ttl_s = settings.metadata_cache_s if settings.redis_url is not None else 0.0
         self._asked: dict[str, None] = {}
         self._asked_before: dict[str, None] = {}
@@ -78,7 +56,7 @@ class HotModels:
         self._tokens = itertools.count()
         self._process = f"?{os.getpid()}-{os.urandom(8).hex()}-"
         if self._ttl_s:
-            self._redis = connect(settings, database, TIMEOUT_S)
+            self._redis = connect(settings, secrets, TIMEOUT_S)
             self._store = self._redis.register_script(_STORE)
 
     def read(self, model_id: str, load: Callable[[], HotModel | None]) -> HotModel | None:

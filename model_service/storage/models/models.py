@@ -9,7 +9,7 @@ transaction in ``changing(ids)``, which keeps response caches from returning the
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Generic, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from bson import ObjectId
 from bson import encode as bson_encode
@@ -23,11 +23,14 @@ from model_service.storage.common.documents import D, Fields, changed
 from model_service.storage.common.file_entries import FilesEdit, change_details, change_files, find_for_file
 from model_service.storage.common.names import names_near
 from model_service.storage.models.documents import Model
-from model_service.storage.models.hot_models import HotModel, HotModels
+from model_service.storage.models.hot_model import HotModel
 from model_service.storage.models.search import derived_fields
 from model_service.storage.models.version_numbers import VersionNumbers
 from model_service.storage.statistics.counters import Counters
 from model_service.storage.statistics.downloads import Downloads
+
+if TYPE_CHECKING:
+    from model_service.storage.models.hot_models import HotModels  # imports redis
 
 # Fields with partial indexes, which do not contain documents without the field.
 ABSENT_WHEN_EMPTY = ("aliases", "dataset_ids")
@@ -51,15 +54,24 @@ class Change(NamedTuple, Generic[D]):
 
 
 class Models:
-    def __init__(self, database: Database, hot: HotModels | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: Audit,
+        counters: Counters,
+        downloads: Downloads,
+        scans: Scans,
+        numbers: VersionNumbers,
+        hot: "HotModels | None" = None,
+    ) -> None:
         """``hot`` is the cache to invalidate on changes; a reader needs none."""
-        self._hot = hot
         self._models = database.models
-        self._statistics = Counters(database)
-        self._audit = Audit(database)
-        self._scans = Scans(database)
-        self._numbers = VersionNumbers(database, "model")
-        self.downloads = Downloads(database)
+        self._audit = audit
+        self._statistics = counters
+        self._downloads = downloads
+        self._scans = scans
+        self._numbers = numbers
+        self._hot = hot
 
     @staticmethod
     def new_id() -> ObjectId:
@@ -97,7 +109,7 @@ class Models:
 
     def newest_version_order(self, name: str, *, below: int | None = None) -> int | None:
         """Return the highest version that the name has or ever had, below a bound if given."""
-        return self._numbers.newest(self._models, name, below=below)
+        return self._numbers.newest("model", self._models, name, below=below)
 
     def with_aliases(self, name: str) -> list[Model]:
         """Return the versions of a name that have aliases, highest first."""
@@ -136,7 +148,7 @@ class Models:
             DuplicateAlias: another version of the name has one of the aliases.
         """
         derive(document)
-        if self._numbers.given([document], session):
+        if self._numbers.given("model", [document], session):
             raise RetiredVersion
         try:
             self._models.insert_one(document, session=session)
@@ -239,7 +251,7 @@ class Models:
         """Remove the document and return it, for the caller to store or discard; None if there is none."""
         gone = self._models.find_one_and_delete({"_id": model_id}, session=session)
         if gone is not None:
-            self._numbers.note(gone, session)
+            self._numbers.note("model", gone, session)
             self._record("deleted", gone, session, {"version": gone["version"]})
             self._statistics.change(gone, None, session)
         return gone
@@ -251,7 +263,7 @@ class Models:
 
     def count_download(self, model: Model) -> None:
         """Count the start of a download, which does not change the model's revision."""
-        self.downloads.count(model)
+        self._downloads.count(model)
         if self._hot is not None:
             self._hot.forget([model["_id"]], settle=False)
 

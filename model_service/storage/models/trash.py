@@ -22,13 +22,15 @@ LAST_DELETED_FIRST = [("deleted_at", -1), ("_id", -1)]
 
 
 class Trash:
-    def __init__(self, database: Database, models: Models, blobs: Blobs) -> None:
+    def __init__(
+        self, database: Database, models: Models, blobs: Blobs, removed_files: RemovedFiles, audit: Audit
+    ) -> None:
         self._db = database
         self._deleted = database.deleted_models
         self._models = models
         self._blobs = blobs
-        self._audit = Audit(database)
-        self._removed_files = RemovedFiles(database, blobs)
+        self._removed_files = removed_files
+        self._audit = audit
 
     def get(self, model_id: ObjectId, session: Session | None = None) -> DeletedModel | None:
         return self._deleted.find_one({"_id": model_id}, session=session)

@@ -93,8 +93,9 @@ def unpack_blobs(file: IO[bytes]) -> Iterator[Blob]:
 
 
 class ArchiveStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, numbers: VersionNumbers) -> None:
         self._db = database
+        self._numbers = numbers
 
     def collections(self) -> list[str]:
         """Return the collections of a backup; referenced collections come first."""
@@ -201,7 +202,7 @@ class ArchiveStore:
             found += self._db.collection(other).find(ids, {"_id": True}, session=session)
         if kind := _NUMBERED.get(name):
             versions = [cast(FileHolder, document) for document in documents]
-            given = VersionNumbers(self._db, kind).given(versions, session)
+            given = self._numbers.given(kind, versions, session)
             return {_key(document) for document in (*found, *given)}
         return {_key(document) for document in found}
 

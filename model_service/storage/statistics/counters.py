@@ -58,8 +58,9 @@ class _Group(TypedDict):
 
 
 class Counters:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, downloads: Downloads) -> None:
         self._db = database
+        self._downloads = downloads
         self._slots = Slots(SLOTS)
 
     def change(self, before: UnlistedModel | None, after: UnlistedModel | None, session: Session) -> None:
@@ -167,7 +168,7 @@ class Counters:
             return wrong
 
         wrong = self._db.transaction(work)
-        Downloads(self._db).rebuild()
+        self._downloads.rebuild()
         return wrong
 
     def _kept(self, session: Session) -> Counts:

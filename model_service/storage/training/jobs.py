@@ -1,5 +1,6 @@
 """The training_jobs collection: records of the runs that models came from."""
 
+from model_service.storage.common.audit import Audit
 from model_service.storage.common.collections import exists
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import StoredId
@@ -9,8 +10,8 @@ from model_service.storage.versioned.records import Records
 
 
 class TrainingJobs(Records[TrainingJob, str]):
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, database.training_jobs, "training_job")
+    def __init__(self, database: Database, audit: Audit) -> None:
+        super().__init__(database.training_jobs, "training_job", audit)
         self._models = database.models
         self._deleted_models = database.deleted_models
 

@@ -12,7 +12,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from model_service.storage.common.audit import Audit
-from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Described, Fields, changed
 from model_service.storage.common.pages import page_of
 from model_service.storage.models.models import Change, DuplicateVersion, same
@@ -22,10 +22,10 @@ Id = TypeVar("Id", bound=Hashable)
 
 
 class Records(Generic[T, Id]):
-    def __init__(self, database: Database, collection: Collection[T], kind: str) -> None:
+    def __init__(self, collection: Collection[T], kind: str, audit: Audit) -> None:
         self._records = collection
-        self._audit = Audit(database)
         self._kind = kind
+        self._audit = audit
 
     def get(self, record_id: Id, session: Session | None = None) -> T | None:
         return self._records.find_one({"_id": record_id}, session=session)

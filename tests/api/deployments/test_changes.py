@@ -7,6 +7,7 @@ from model_service.app import create_app
 from model_service.config import Settings
 from model_service.storage.common.db import Database
 from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.stores import build_stores
 from tests.api.deployed import URL, deploy, events, exported
 from tests.api.finished import wrong_references
 from tests.api.people import Caller, People, secured
@@ -14,7 +15,7 @@ from tests.api.people import Caller, People, secured
 
 @pytest.fixture
 def stored(database: Database) -> Deployments:
-    return Deployments(database)
+    return build_stores(database).deployments
 
 
 @pytest.fixture

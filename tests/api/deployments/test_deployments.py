@@ -9,8 +9,8 @@ from model_service.api.schemas.deployments import WholeDeployment
 from model_service.app import create_app
 from model_service.config import Settings
 from model_service.storage.common.db import Database, now
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import DEFAULT_CONFIG
+from model_service.storage.stores import build_stores
 from tests.api.deployed import URL, deploy, events, exported
 from tests.api.finished import wrong_references
 
@@ -203,7 +203,7 @@ def test_logs_are_told_from_a_level_on_newest_first(
     deployment_id = deploy(http, export_job_id=verified)["id"]
     entry = {"deployment_id": deployment_id, "event": "loaded", "server": "here", "details": {"n": 1}}
     told = [entry | {"at": now(), "level": level, "message": level} for level in ("info", "error", "warning")]
-    Deployments(database).log(told)
+    build_stores(database).deployments.log(told)
     logs = http.get(f"{URL}/{deployment_id}/logs?level=warning").json["logs"]
     assert {each["message"] for each in logs} == {"error", "warning"}
     assert len(http.get(f"{URL}/{deployment_id}/logs?limit=1").json["logs"]) == 1

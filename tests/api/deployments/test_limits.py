@@ -10,7 +10,7 @@ from model_service.app import create_app
 from model_service.config import Settings
 from model_service.states import DeploymentStatus
 from model_service.storage.common.db import Database
-from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.stores import build_stores
 from tests.api.deployed import URL, exported
 from tests.api.people import Caller, People, secured
 
@@ -78,7 +78,7 @@ def test_what_is_switched_on_again_counts_for_its_owner(people: People, body: di
 def test_what_failed_does_not_count_until_it_is_tried_again(
     people: People, body: dict[str, Any], database: Database
 ) -> None:
-    anna, stored = people.user("anna", ["deployer"], tier="free"), Deployments(database)
+    anna, stored = people.user("anna", ["deployer"], tier="free"), build_stores(database).deployments
     failed = deploy(anna, body)
     assert stored.update_failed(failed, 1, "corrupt")
     other = deploy(anna, body)
@@ -120,4 +120,4 @@ def test_of_many_requests_at_once_no_more_than_allowed_are_taken(
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [200, 403, 403, 403, 403, 403]
-    assert len(Deployments(database).served()) == 1
+    assert len(build_stores(database).deployments.served()) == 1

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from model_service.storage.common.db import Database
 from model_service.storage.exports.exports import Exports
+from model_service.storage.stores import build_stores
 from tests.api.finished import claim, complete, fail, wrong_references
 from tests.factories import new_model
 
@@ -100,9 +101,8 @@ def test_a_retry_needs_the_file_that_was_exported(
 ) -> None:
     http.post(f"{URL}/{job_id}/cancel")
     http.delete(f"/api/v1/models/{with_file}?purge=true")
-    from model_service.storage.blobs.blobs import Blobs
 
-    Blobs(database).sweep(safety_s=-1)
+    build_stores(database).blobs.sweep(safety_s=-1)
     answer = http.post(f"{URL}/{job_id}/retry")
     assert (answer.status_code, answer.json["error"]["code"]) == (409, "conflict")
     assert "upload it again" in answer.json["error"]["message"]

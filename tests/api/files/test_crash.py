@@ -19,7 +19,7 @@ import urllib3
 from model_service.config import Settings
 from model_service.embedded import family
 from model_service.storage.common.db import Database
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 from tests.factories import new_model
 from tests.waiting import wait_for
 
@@ -119,6 +119,7 @@ def test_statistics_after_kill_minus_9(settings: Settings, database: Database, t
             for client in clients:
                 client.result(timeout=DEADLINE_S)
         recounted = Counter((model["algorithm"], model["status"]) for model in database.models.find())
-        counted = {(group.algorithm, group.status): group.models for group in Counters(database).groups()}
+        groups = build_stores(database).counters.groups()
+        counted = {(group.algorithm, group.status): group.models for group in groups}
         assert counted == dict(recounted)
-    assert Counters(database).rebuild() == 0
+    assert build_stores(database).counters.rebuild() == 0

@@ -15,8 +15,9 @@ from pydantic import SecretStr
 
 from model_service.app import create_app
 from model_service.config import Settings
-from model_service.storage.blobs.blobs import CHUNK_BYTES, Blobs
+from model_service.storage.blobs.blobs import CHUNK_BYTES
 from model_service.storage.common.db import Database, now
+from model_service.storage.stores import build_stores
 from tests.factories import new_model
 
 PART = 2 * CHUNK_BYTES
@@ -116,7 +117,7 @@ def test_equal_bytes_are_stored_once(http: FlaskClient, model_id: str, database:
     assert stored_chunks(database) == -(-len(CONTENT) // CHUNK_BYTES)
     assert database.files.find_one({})["metadata"]["references"] == 2  # type: ignore[index]
     assert http.get(f"/api/v1/models/{model_id}/files/weights.bin").data == CONTENT
-    Blobs(database).sweep(safety_s=-1)
+    build_stores(database).blobs.sweep(safety_s=-1)
     assert http.get(f"/api/v1/models/{model_id}/files/weights.bin").data == CONTENT
     assert complete(http, upload_id).status_code == 200
 
@@ -301,7 +302,7 @@ def test_an_aborted_upload_leaves_nothing(http: FlaskClient, upload_id: str, dat
     for refused in (send(http, upload_id, 1), complete(http, upload_id)):
         assert (refused.status_code, refused.json["error"]["details"]["state"]) == (409, "aborted")
     assert stored_chunks(database) == 0
-    Blobs(database).sweep(safety_s=-1)
+    build_stores(database).blobs.sweep(safety_s=-1)
     assert database.uploads.count_documents({}) == 0
 
 
@@ -323,16 +324,17 @@ def test_the_sweep_leaves_an_upload_its_time_and_takes_what_is_left_after(
     http: FlaskClient, upload_id: str, database: Database
 ) -> None:
     send(http, upload_id, 0)
-    assert Blobs(database).sweep(safety_s=-1) == 0
+    assert build_stores(database).blobs.sweep(safety_s=-1) == 0
     assert stored_chunks(database) == 2
     past = {"$set": {"expires_at": now() - timedelta(seconds=1)}}
     database.part_uploads.update_one({}, past)
     database.uploads.update_one({}, past)
-    assert Blobs(database).sweep(safety_s=3600) == 0  # whoever writes at this moment has the window
+    # Whoever writes at this moment has the window.
+    assert build_stores(database).blobs.sweep(safety_s=3600) == 0
     assert http.get(f"/api/v1/uploads/{upload_id}").status_code == 404
     assert send(http, upload_id, 1).status_code == 404
     assert complete(http, upload_id).status_code == 404
-    assert Blobs(database).sweep(safety_s=-1) == 1
+    assert build_stores(database).blobs.sweep(safety_s=-1) == 1
     assert stored_chunks(database) == 0
 
 

@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from model_service.config import Settings
 from model_service.jobs.sweep import make_sweeper
 from model_service.services import build_services
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database, now
+from model_service.storage.stores import build_stores
 from tests.api.deployed import deploy
 from tests.api.finished import complete, wrong_references
 from tests.factories import new_model
@@ -271,7 +271,7 @@ def test_the_sweep_empties_the_trash_of_files_after_its_time(
     assert newest is not None
     long_ago = now().replace(year=2020)
     database.removed_files.update_one({"_id": {"$ne": newest["_id"]}}, {"$set": {"removed_at": long_ago}})
-    result = make_sweeper(settings, database, Blobs(database)).sweep()
+    result = make_sweeper(settings, build_stores(database, settings)).sweep()
     assert result is not None
     assert (result["removed"]["removed_files"], result["errors"]) == (1, {})
     assert [entry["_id"] for entry in database.removed_files.find()] == [newest["_id"]]
@@ -296,7 +296,7 @@ def test_the_trash_is_in_a_backup(http: FlaskClient, database: Database, setting
     route = Route(http, "path")
     route.send(FIRST)
     route.send(OTHER, replace="true")
-    archive = build_services(settings, database).archive
+    archive = build_services(settings, build_stores(database, settings)).archive
     content = b"".join(archive.export(Scope.EVERYTHING))
     for name in database.collection_names():
         database.collection(name).delete_many({})
@@ -313,7 +313,7 @@ def test_an_import_never_replaces_a_file(http: FlaskClient, database: Database, 
 
     route = Route(http, "path")
     route.send(FIRST)
-    archive = build_services(settings, database).archive
+    archive = build_services(settings, build_stores(database, settings)).archive
     content = b"".join(archive.export(Scope.REGISTRY))
     route.send(OTHER, replace="true")
     imported = archive.import_registry(io.BytesIO(content), Conflicts.SKIP)

@@ -9,8 +9,7 @@ from model_service.config import Settings
 from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.db import Database
 from model_service.storage.migrations.m0004_scan_verdicts import MIGRATION
-from model_service.storage.models.hot_models import HotModels
-from model_service.storage.models.models import Models
+from model_service.storage.stores import build_stores
 
 FINDING = {"safe": False, "globals": ["os.system"], "scanners": {"picklescan": "1"}}
 
@@ -33,7 +32,7 @@ def test_a_finding_is_shown_wherever_the_file_is(
     note = scans.begin(model_id, 60)
     assert note is not None
     (file,) = scans.unscanned(note["_id"])
-    with Models(database, HotModels(settings, database)).changing(note["_id"]):
+    with build_stores(database, settings).models.changing(note["_id"]):
         scans.record(note["_id"], file, FINDING)
     assert shown() == [FINDING, FINDING, FINDING]
     assert http.get(url).headers["ETag"] == etag

@@ -12,9 +12,8 @@ from flask.testing import FlaskClient
 from model_service.actor import Actor, Permission, acting_as
 from model_service.api.http.context import EXTENSION
 from model_service.api.schemas.statistics import size_text
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 from tests.factories import new_model
 
 
@@ -106,7 +105,7 @@ def test_what_the_sweep_removes_is_no_longer_stored(http: FlaskClient, database:
     assert http.post(f"{url}/upload?replace=true", data=b"second").status_code == 201
     (replaced,) = http.get(f"{url}/deleted-files").json["files"]
     assert http.delete(f"{url}/deleted-files/{replaced['id']}").status_code == 200
-    Blobs(database).sweep(safety_s=0)
+    build_stores(database).blobs.sweep(safety_s=0)
     assert statistics(http)["storage_usage"]["stored_size_bytes"] == len(b"second")
 
 
@@ -188,7 +187,7 @@ def test_an_old_database_is_counted_at_the_start(http: FlaskClient, database: Da
     download(http, model_id)
     for collection in (database.model_counters, database.blob_counters, database.download_counters):
         collection.delete_many({})
-    Counters(database).ensure()
+    build_stores(database).counters.ensure()
     found = statistics(http)
     assert (found["total_models"], found["total_downloads"]) == (1, 1)
     assert found["storage_usage"]["stored_size_bytes"] == len(b"weights")

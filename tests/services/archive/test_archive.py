@@ -27,7 +27,7 @@ from model_service.storage.blobs.references import held_blobs
 from model_service.storage.common.db import Database, Session, now
 from model_service.storage.common.leases import Leases
 from model_service.storage.operations.archive import UnknownHolder
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 from tests.services.documents import model_document
 
 BIG = os.urandom(5_000_000)
@@ -45,15 +45,15 @@ class Instance:
 
     @classmethod
     def over(cls, database: Database, work: Path) -> "Instance":
-        blobs = Blobs(database)
-        return cls(database, blobs, ArchiveService(database, blobs, Counters(database), work))
+        stores = build_stores(database)
+        return cls(database, stores.blobs, ArchiveService(stores, work))
 
     def register(self, name: str, content: bytes | None = None) -> ObjectId:
         model = model_document(name=name)
 
         def insert(session: Session) -> None:
             self.database.models.insert_one(model, session=session)
-            Counters(self.database).change(None, model, session)
+            build_stores(self.database).counters.change(None, model, session)
 
         def refer(stored: Blob, session: Session) -> None:
             entry = stored.reference()
@@ -82,7 +82,7 @@ class Instance:
         held = {found["_id"]: found["count"] for found in held_blobs(self.database, None)}
         stored = {file["_id"]: file["metadata"]["references"] for file in self.database.files.find()}
         right = all(count == held.get(blob, 0) for blob, count in stored.items())
-        return right and Counters(self.database).rebuild() == 0
+        return right and build_stores(self.database).counters.rebuild() == 0
 
 
 @pytest.fixture
@@ -370,7 +370,7 @@ def test_a_taken_version_is_skipped_or_fails(here: Instance, there: Instance) ->
 def test_what_lies_in_the_trash_is_restored_from_there_and_not_imported_beside_it(
     settings: Settings, here: Instance
 ) -> None:
-    models = build_services(settings, here.database)
+    models = build_services(settings, build_stores(here.database, settings))
     model_id = str(here.register("m", b"bytes"))
     content = here.export()
     models.models.delete(model_id)

@@ -9,7 +9,7 @@ from model_service.storage.blobs.blobs import Blob, Blobs
 from model_service.storage.common.db import Database
 from model_service.storage.operations.integrity import Integrity
 from model_service.storage.operations.maintenance import Maintenance
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 from tests.services.documents import model_document
 
 CONTENT = os.urandom(5_000_000)
@@ -17,12 +17,12 @@ CONTENT = os.urandom(5_000_000)
 
 @pytest.fixture
 def blobs(database: Database) -> Blobs:
-    return Blobs(database)
+    return build_stores(database).blobs
 
 
 @pytest.fixture
-def integrity(database: Database, blobs: Blobs) -> IntegrityService:
-    return IntegrityService(database, blobs, Counters(database))
+def integrity(database: Database) -> IntegrityService:
+    return IntegrityService(build_stores(database))
 
 
 def register(database: Database, blobs: Blobs, name: str, content: bytes) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def register(database: Database, blobs: Blobs, name: str, content: bytes) -> dic
     def refer(stored: Blob, session: Any) -> None:
         model["files"] = [{"path": "m", **stored.reference()}]
         database.models.insert_one(model, session=session)
-        Counters(database).change(None, model, session)
+        build_stores(database).counters.change(None, model, session)
 
     blobs.publish(blobs.write([content], limit_bytes=1 << 40), refer)
     return model
@@ -106,7 +106,7 @@ def test_a_blob_without_a_holder_is_left_to_the_sweep(
 ) -> None:
     register(database, blobs, "m", b"bytes")
     database.models.delete_many({})
-    Counters(database).rebuild()
+    build_stores(database).counters.rebuild()
     assert len(found(integrity, repair=True)) == 1
     blobs.sweep(-1)
     assert database.files.count_documents({}) == database.chunks.count_documents({}) == 0

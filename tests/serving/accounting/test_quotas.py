@@ -14,6 +14,7 @@ from model_service.serving.accounting import quotas as serving_quotas
 from model_service.serving.accounting.quotas import Quotas, QuotaState, refusal_headers
 from model_service.storage.access.rate_windows import RateWindows
 from model_service.storage.common.db import CONNECTION_ERRORS, Database
+from model_service.storage.common.secrets import Secrets
 from model_service.storage.deployments.usage import Batch, UsageCounts, month_of, next_month
 from model_service.tiers import UNLIMITED, TierLimits
 
@@ -44,7 +45,7 @@ class Pool:
         self._rates: list[RateWindows] = []
 
     def process(self, *, counts: UsageCounts | None = None, **changes: Any) -> Quotas:
-        rates = RateWindows(self.settings.model_copy(update=changes), self.database)
+        rates = RateWindows(self.settings.model_copy(update=changes), Secrets(self.database))
         self._rates.append(rates)
         return Quotas(rates, counts or UsageCounts(self.database), self._clock)
 

@@ -22,6 +22,7 @@ from model_service.storage.blobs.blobs import (
     WriteExpired,
 )
 from model_service.storage.common.db import Database, Session
+from model_service.storage.stores import build_stores
 from tests.waiting import wait_for
 
 CONTENT = os.urandom(2 * CHUNK_BYTES + 12_345)
@@ -30,7 +31,7 @@ NO_LIMIT = 1 << 40
 
 @pytest.fixture
 def blobs(database: Database) -> Blobs:
-    return Blobs(database)
+    return build_stores(database).blobs
 
 
 def write(blobs: Blobs, content: bytes = CONTENT, piece: int = 100_000) -> Blob:
@@ -118,7 +119,7 @@ def write_until_told(settings: Settings, pipe: Connection) -> None:
         pipe.send("written")
         pipe.recv()
 
-    Blobs(Database(settings)).write(pieces(), limit_bytes=NO_LIMIT)
+    build_stores(Database(settings)).blobs.write(pieces(), limit_bytes=NO_LIMIT)
 
 
 def test_a_writer_that_is_killed_leaves_nothing_after_the_safety_window(

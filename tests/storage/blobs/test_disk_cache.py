@@ -14,6 +14,7 @@ from model_service.storage.blobs.blobs import Blob, Blobs
 from model_service.storage.blobs.chunks import CHUNK_BYTES
 from model_service.storage.blobs.disk_cache import DiskCache
 from model_service.storage.common.db import Database
+from model_service.storage.stores import build_stores
 from tests.waiting import wait_for
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -38,6 +39,11 @@ def cached(cache: DiskCache, content: bytes, start: int = 0, stop: int | None = 
     return None if pieces is None else b"".join(pieces)
 
 
+def blobs_with(database: Database, cache: DiskCache) -> Blobs:
+    stores = build_stores(database)
+    return Blobs(database, stores.blobs.chunks, stores.counters, cache)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
@@ -51,7 +57,7 @@ def cache(folder: Path) -> DiskCache:
 def test_a_blob_is_kept_when_it_is_asked_for_again_and_then_comes_without_mongodb(
     database: Database, folder: Path
 ) -> None:
-    blobs = Blobs(database, DiskCache(folder, 10 * CHUNK_BYTES))
+    blobs = blobs_with(database, DiskCache(folder, 10 * CHUNK_BYTES))
     blob = blobs.publish(blobs.write(iter([CONTENT]), limit_bytes=1 << 40), lambda stored, session: None)
     file = folder / "blobs" / blob.sha256
 
@@ -137,7 +143,7 @@ def test_hits_and_misses_are_counted(cache: DiskCache) -> None:
 
 def test_a_folder_that_cannot_be_made_only_costs_the_cache(database: Database, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    blobs = Blobs(database, DiskCache(tmp_path / "file" / "cache", 1 << 30))
+    blobs = blobs_with(database, DiskCache(tmp_path / "file" / "cache", 1 << 30))
     blob = blobs.publish(blobs.write(iter([CONTENT]), limit_bytes=1 << 40), lambda stored, session: None)
     for _ in range(3):
         assert b"".join(blobs.send(blob, 0, blob.size_bytes)) == CONTENT
@@ -229,7 +235,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(folder: Path) -> None:
 
 
 def test_a_blob_that_is_damaged_in_mongodb_is_not_kept(database: Database, folder: Path) -> None:
-    blobs = Blobs(database)
+    blobs = build_stores(database).blobs
     blob: Blob = blobs.publish(
         blobs.write(iter([CONTENT]), limit_bytes=1 << 40), lambda stored, session: None
     )

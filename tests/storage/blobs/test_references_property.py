@@ -16,8 +16,8 @@ from model_service.errors import InvalidRequest
 from model_service.services import Services, build_services
 from model_service.services.files.files import NewFile
 from model_service.services.models.replacement import Consent
-from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.db import Database
+from model_service.storage.stores import build_stores
 from tests.factories import model_fields
 
 THREADS = 4
@@ -37,7 +37,7 @@ operations = st.tuples(
 
 @pytest.fixture
 def services(settings: Settings, database: Database) -> Services:
-    return build_services(settings, database)
+    return build_services(settings, build_stores(database, settings))
 
 
 def run(services: Services, ids: dict[str, str], operation: tuple[str, str, str, bytes]) -> None:
@@ -90,7 +90,7 @@ def check(database: Database) -> None:
         if file["metadata"]["references"]
     }
     assert counted == dict(referred)
-    blobs = Blobs(database)
+    blobs = build_stores(database).blobs
     blobs.sweep(safety_s=-1)
     stored = {file["metadata"]["sha256"]: file for file in database.files.find({})}
     assert set(stored) == set(referred)

@@ -15,7 +15,7 @@ from model_service.services.common.references import MINORS
 from model_service.storage.common.db import Database
 from model_service.storage.common.group_commit import MOST_AT_ONCE, GroupCommit
 from model_service.storage.models.creations import Creations
-from model_service.storage.statistics.counters import Counters
+from model_service.storage.stores import build_stores
 from tests.factories import model_fields
 from tests.waiting import wait_for
 
@@ -83,7 +83,7 @@ def test_what_ends_a_group_is_everybodys_error_and_the_next_goes_on() -> None:
 
 
 def test_creations_at_once_get_numbers_of_their_own(settings: Settings, database: Database) -> None:
-    models = build_services(settings, database).models
+    models = build_services(settings, build_stores(database, settings)).models
     names = ["a", "b", "vision/c"]
     models.delete(str(models.register(model_fields(name="a"))["_id"]))  # v1.0 is in the trash
 
@@ -94,7 +94,7 @@ def test_creations_at_once_get_numbers_of_their_own(settings: Settings, database
         first = 1 if name == "a" else 0
         assert minors == list(range(first, first + 24))
     assert database.models.count_documents({}) == 72
-    assert sum(group.models for group in Counters(database).groups()) == 72
+    assert sum(group.models for group in build_stores(database).counters.groups()) == 72
     noted = {entry["subject_id"]: entry["details"] for entry in database.audit.find({"action": "created"})}
     assert all(noted[str(model["_id"])] == {"version": model["version"]} for model in made)
 
@@ -127,7 +127,7 @@ def all_at_once(
 def test_a_group_with_one_that_cannot_be_stored_stores_the_rest(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = build_services(settings, database)
+    services = build_services(settings, build_stores(database, settings))
     models = services.models
     models.register(model_fields(name="taken", version="v1.0"))
     models.register(model_fields(name="full", version="v999999999999.999999"))
@@ -147,13 +147,13 @@ def test_a_group_with_one_that_cannot_be_stored_stores_the_rest(
     assert all(error is not None for error in errors[8:])
     assert database.models.count_documents({}) == 9
     assert database.audit.count_documents({"action": "created"}) == 9
-    assert Counters(database).rebuild() == 0
+    assert build_stores(database).counters.rebuild() == 0
 
 
 def test_each_creation_of_a_group_is_noted_as_whoever_asked_for_it(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = build_services(settings, database)
+    services = build_services(settings, build_stores(database, settings))
 
     def register(who: str) -> object:
         with acting_as(Actor(who, everywhere=ALL, key_id=f"key of {who}")):

@@ -15,8 +15,10 @@ from model_service.jobs.queue import SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.storage.access.rate_windows import RateWindows
 from model_service.storage.common.db import Database
+from model_service.storage.common.secrets import Secrets
 from model_service.storage.common.shared_redis import connect
-from model_service.storage.models.hot_models import HotModel, HotModels
+from model_service.storage.models.hot_model import HotModel
+from model_service.storage.models.hot_models import HotModels
 from tests.api.people import People, secured
 from tests.factories import new_model
 from tests.processes import worker
@@ -40,25 +42,26 @@ def another(settings: Settings) -> Iterator[Settings]:
 
 
 def test_the_id_is_made_once(settings: Settings, database: Database, another: Settings) -> None:
-    assert Database(settings).installation_id == database.installation_id
-    assert Database(another).installation_id != database.installation_id
+    made = Secrets(database).installation_id
+    assert Secrets(Database(settings)).installation_id == made
+    assert Secrets(Database(another)).installation_id != made
 
 
 def test_queues_hot_models_and_windows_are_apart(
     settings: Settings, database: Database, another: Settings
 ) -> None:
     elsewhere = Database(another)
-    mine, theirs = Queue(settings, database), Queue(another, elsewhere)
+    mine, theirs = Queue(settings, Secrets(database)), Queue(another, Secrets(elsewhere))
     mine.enqueue(SCANS, scan, "a")
     assert (mine.waiting(SCANS), theirs.waiting(SCANS)) == (["a"], [])
 
-    caches = HotModels(settings, database), HotModels(another, elsewhere)
+    caches = HotModels(settings, Secrets(database)), HotModels(another, Secrets(elsewhere))
     for number, cache in enumerate(caches):
         model = HotModel("digits", 1, b"%d" % number)
         answers = {cache.read("an id", lambda model=model: model) for _ in range(4)}  # type: ignore[misc]
         assert answers == {model}
 
-    windows = RateWindows(settings, database), RateWindows(another, elsewhere)
+    windows = RateWindows(settings, Secrets(database)), RateWindows(another, Secrets(elsewhere))
     for each in windows:
         assert each.exchange(1, {"ada": 5}) == {"ada": 0}
         each.close()
@@ -75,13 +78,13 @@ def test_after_a_busy_run_every_key_has_the_installations_prefix(
     settings: Settings, database: Database, another: Settings, redis: Redis
 ) -> None:
     """The other installation has no worker: ours leaves its jobs where they are."""
-    theirs = Queue(another, Database(another))
+    theirs = Queue(another, Secrets(Database(another)))
     theirs.enqueue(SCANS, scan, "theirs")
     people = People(create_app(secured(settings, rate_limits="on", rate_limit_default="1000000 per hour")))
     made: Any = people.root("POST", "/api/v1/models", json=new_model(), status=201).json
     model = f"/api/v1/models/{made['model_id']}"
     seen: set[str] = set()
-    ours, others = (f"model-service:{each.installation_id}:" for each in (database, Database(another)))
+    ours, others = (Secrets(each).redis_prefix for each in (database, Database(another)))
 
     def is_scanned() -> bool:
         seen.update(redis.keys(), redis.pubsub_channels())

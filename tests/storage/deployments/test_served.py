@@ -11,6 +11,7 @@ from pymongo import monitoring
 from model_service.config import Settings
 from model_service.storage.common.db import Database, now
 from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.stores import build_stores
 from tests.factories import Document
 from tests.storage.conftest import World
 
@@ -47,7 +48,7 @@ def listening() -> None:
 @pytest.fixture
 def reader(settings: Settings) -> Iterator[Deployments]:
     database = Database(settings)
-    yield Deployments(database)
+    yield build_stores(database).deployments
     database.close()
 
 
@@ -103,7 +104,7 @@ def test_only_what_has_changed_is_read_whole(
     assert (served[revised]["model_version"], served[live]["status"]) == ("v1.1", "active")
     assert served[scaled]["config"]["auto_scaling"] == scaling
     assert served[crashed]["load_attempts"] == {"here": 2}
-    fresh = Deployments(world.database)
+    fresh = build_stores(world.database).deployments
     assert served == by_id(fresh)
 
 

@@ -12,12 +12,13 @@ import pytest
 from bson import ObjectId
 
 from model_service.config import Settings
-from model_service.storage.blobs.blobs import Blob, Blobs
+from model_service.storage.blobs.blobs import Blob
 from model_service.storage.common.db import Database, Session, now
 from model_service.storage.deployments.documents import DEFAULT_CONFIG
 from model_service.storage.migrations import COLLECTIONS, LATEST, MIGRATIONS, DataTooNew, prepare
 from model_service.storage.migrations.base import Migration
 from model_service.storage.migrations.runner import LEASE, Runner
+from model_service.storage.stores import build_stores
 from tests.api.finished import wrong_references
 from tests.factories import Document
 from tests.storage.conftest import World, routing_of
@@ -178,7 +179,7 @@ def test_a_new_database_begins_with_the_newest_version(settings: Settings) -> No
 
 
 def test_a_deployment_of_before_the_revisions_goes_on(world: World, database: Database) -> None:
-    blobs, deployment_id, at = Blobs(database), str(uuid.uuid4()), now()
+    blobs, deployment_id, at = build_stores(database).blobs, str(uuid.uuid4()), now()
     old: dict[str, Any] = {
         "_id": deployment_id,
         "export_job_id": "the job",

@@ -15,7 +15,9 @@ from redis import Redis
 from model_service.config import Settings
 from model_service.embedded import Addresses
 from model_service.storage.common.db import Database
-from model_service.storage.models.hot_models import MAX_BODY_BYTES, HotModel, HotModels, settle
+from model_service.storage.common.secrets import Secrets
+from model_service.storage.models.hot_model import HotModel
+from model_service.storage.models.hot_models import MAX_BODY_BYTES, HotModels, settle
 
 TTL_S = 2
 
@@ -45,7 +47,8 @@ def source() -> Source:
 
 def process(settings: Settings, **changes: object) -> HotModels:
     """What another API process has: its own memory, the same Redis."""
-    return HotModels(settings.model_copy(update={"metadata_cache_s": TTL_S, **changes}), Database(settings))
+    settings = settings.model_copy(update={"metadata_cache_s": TTL_S, **changes})
+    return HotModels(settings, Secrets(Database(settings)))
 
 
 def warm(cache: HotModels, source: Source) -> None:

@@ -9,24 +9,30 @@ from model_service.storage.common.db import Database, Session, now
 from model_service.storage.models import trash as trash_module
 from model_service.storage.models.models import Models
 from model_service.storage.models.trash import Trash
+from model_service.storage.stores import Stores, build_stores
 from tests.services.documents import model_document
 
 DAY_S = 86_400
 
 
 @pytest.fixture
-def blobs(database: Database) -> Blobs:
-    return Blobs(database)
+def stores(database: Database) -> Stores:
+    return build_stores(database)
 
 
 @pytest.fixture
-def models(database: Database) -> Models:
-    return Models(database)
+def blobs(stores: Stores) -> Blobs:
+    return stores.blobs
 
 
 @pytest.fixture
-def trash(database: Database, models: Models, blobs: Blobs) -> Trash:
-    return Trash(database, models, blobs)
+def models(stores: Stores) -> Models:
+    return stores.models
+
+
+@pytest.fixture
+def trash(stores: Stores) -> Trash:
+    return stores.trash
 
 
 def insert(database: Database, models: Models, version: str, files: list[dict[str, Any]]) -> Any:

@@ -12,6 +12,7 @@ from model_service.errors import Conflict, NotFound
 from model_service.services import Services, build_services
 from model_service.services.common.references import MINORS
 from model_service.storage.common.db import Database
+from model_service.storage.stores import build_stores
 from tests.factories import model_fields
 
 NAMES = ("digits", "vision/digits")
@@ -94,7 +95,7 @@ def test_versions_and_aliases_under_concurrent_writers(
 ) -> None:
     for collection in ("models", "deleted_models", "version_numbers", "audit", "model_counters"):
         database.collection(collection).delete_many({})
-    services = build_services(settings, database)
+    services = build_services(settings, build_stores(database, settings))
     at_once = [Player(services) for _ in players]
     threads = [
         threading.Thread(target=player.play, args=(mine,))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from model_service.storage.common.db import Database, Session, now
 from model_service.storage.statistics import counters as counters_module
 from model_service.storage.statistics import recount as recount_module
-from model_service.storage.statistics.counters import CREATED_DAYS, Counters
+from model_service.storage.statistics.counters import CREATED_DAYS
+from model_service.storage.stores import build_stores
 from tests.factories import Document
 
 WRITERS = 16
@@ -47,7 +48,7 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.counters = Counters(database)
+        self.counters = build_stores(database).counters
 
     def add(self, document: Document) -> Document:
         def work(session: Session) -> None:
