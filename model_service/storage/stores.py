@@ -39,7 +39,6 @@ from model_service.storage.models.model_search import ModelSearch
 from model_service.storage.models.models import Models
 from model_service.storage.models.namespaces import Namespaces
 from model_service.storage.models.trash import Trash
-from model_service.storage.models.version_numbers import VersionNumbers
 from model_service.storage.operations.archive import ArchiveStore
 from model_service.storage.operations.inference_servers import InferenceServers
 from model_service.storage.operations.integrity import Integrity
@@ -48,6 +47,7 @@ from model_service.storage.operations.workers import Workers
 from model_service.storage.statistics.counters import Counters
 from model_service.storage.statistics.downloads import Downloads
 from model_service.storage.training.jobs import TrainingJobs
+from model_service.storage.versioned.version_numbers import VersionNumbers
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
     counters = Counters(database, downloads)
     blobs = Blobs(database, chunks, counters, cache)
     removed_files = RemovedFiles(database, blobs)
-    models = Models(database, audit, counters, downloads, scans, numbers, hot)
+    models = Models(database, audit, numbers, counters, downloads, scans, hot)
     keys, logs = DeploymentKeys(database), DeploymentLogs(database)
     history, served = DeploymentHistory(database), ServedDeployments(database)
     return Stores(
@@ -138,7 +138,7 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         removed_files=removed_files,
         scans=scans,
         models=models,
-        creations=Creations(database, audit, counters, numbers),
+        creations=Creations(database, audit, numbers, counters),
         trash=Trash(database, models, blobs, removed_files, audit),
         model_search=ModelSearch(database),
         lineage=Lineage(database),

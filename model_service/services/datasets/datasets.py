@@ -16,9 +16,9 @@ from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields, JSONObject, StoredId
 from model_service.storage.datasets.documents import Dataset, new_dataset
 from model_service.storage.models.documents import Model
-from model_service.storage.models.models import Change, DuplicateVersion
 from model_service.storage.stores import Stores
 from model_service.storage.training.documents import TrainingJob
+from model_service.storage.versioned.records import Change, DuplicateVersion
 
 
 class SentDataset(TypedDict, total=False):
@@ -87,7 +87,7 @@ class DatasetService:
 
             def work(session: Session, document: Dataset = document) -> None:
                 note(document["_id"], session)
-                self._datasets.insert(document, session, details={"version": document["version"]})
+                self._datasets.insert(document, session)
 
             try:
                 self._database.transaction(work)

@@ -15,8 +15,8 @@ from model_service.storage.common.documents import FileHolder, StoredId
 from model_service.storage.common.file_entries import FilesEdit
 from model_service.storage.datasets.documents import Dataset
 from model_service.storage.models.documents import Model
-from model_service.storage.models.models import Change
 from model_service.storage.stores import Stores
+from model_service.storage.versioned.records import Change
 
 H = TypeVar("H", bound=FileHolder)
 Edit = Callable[[H], FilesEdit]

@@ -15,8 +15,8 @@ from model_service.storage.common.db import Session
 from model_service.storage.common.documents import Fields, JSONObject, StoredId
 from model_service.storage.models.documents import Model
 from model_service.storage.models.hot_models import HotModel
-from model_service.storage.models.models import Change
 from model_service.storage.stores import Stores
+from model_service.storage.versioned.records import Change
 
 # Fields that a new version inherits from its parent unless the request sends them.
 INHERITED = (
@@ -196,7 +196,7 @@ class ModelService:
     def change(
         self, reference: str, edit: Callable[[Model], Fields], *, action: str = "updated"
     ) -> Change[Model]:
-        """Change one model in its own transaction if the caller may write it; see ``Models.change``.
+        """Change one model in its own transaction if the caller may write it; see ``Records.change``.
 
         Raises:
             MalformedId, NotFound, NotPermitted, and any error that ``edit`` raises.

@@ -6,8 +6,9 @@ from model_service.services.common.paging import Page
 from model_service.services.common.references import query_of
 from model_service.storage.common.db import Session
 from model_service.storage.models.documents import DeletedModel, Model
-from model_service.storage.models.models import DuplicateAlias, DuplicateVersion
+from model_service.storage.models.models import DuplicateAlias
 from model_service.storage.stores import Stores
+from model_service.storage.versioned.records import DuplicateVersion
 
 
 class TrashService:

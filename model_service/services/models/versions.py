@@ -9,8 +9,9 @@ from model_service.services.models.origins import Origins
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
 from model_service.storage.models.documents import Model, NumberedVersion, new_model, set_number
-from model_service.storage.models.models import DuplicateVersion, RetiredVersion
 from model_service.storage.stores import Stores
+from model_service.storage.versioned.records import DuplicateVersion
+from model_service.storage.versioned.versions import RetiredVersion
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from model_service.services.models.rules import check_revision, check_transition
 from model_service.states import TRAINING_TRANSITIONS, TrainingStatus
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields, JSONObject, changed
-from model_service.storage.models.models import Change
 from model_service.storage.stores import Stores
 from model_service.storage.training.documents import TrainingJob, UsedDataset, new_training_job
+from model_service.storage.versioned.records import Change
 
 
 class SentDataset(TypedDict):

@@ -7,7 +7,7 @@ or because most documents have no value. A change of a required field needs a mi
 ``storage.migrations``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NotRequired, TypeVar, cast
@@ -46,6 +46,11 @@ def one_of(states: type[StrEnum]) -> AfterValidator:
 def changed(document: D, changes: Fields) -> D:
     """Return a copy of the document with these changes, whose types the caller has checked."""
     return cast(D, {**document, **changes})
+
+
+def without(document: D, absent: Collection[str]) -> D:
+    """Return a copy of the document without these fields, which its type allows to be absent."""
+    return cast(D, {field: value for field, value in document.items() if field not in absent})
 
 
 class BlobReference(TypedDict):

@@ -12,7 +12,7 @@ from pymongo import UpdateOne
 from model_service.storage.common.db import Database, object_id
 from model_service.storage.common.documents import StoredId
 from model_service.storage.migrations.base import Migration
-from model_service.storage.models.version_numbers import noted
+from model_service.storage.versioned.version_numbers import noted
 
 _BATCH = 1000
 _MINORS = 10**6

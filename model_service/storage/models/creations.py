@@ -11,9 +11,11 @@ from model_service.storage.common.db import CONNECTION_ERRORS, Database, Session
 from model_service.storage.common.documents import AuditEntry, Fields
 from model_service.storage.common.group_commit import GroupCommit
 from model_service.storage.models.documents import HighestOrder, Model, NumberedVersion, set_number
-from model_service.storage.models.models import DuplicateVersion, RetiredVersion, derive
-from model_service.storage.models.version_numbers import VersionNumbers
+from model_service.storage.models.models import derive
 from model_service.storage.statistics.counters import Counters
+from model_service.storage.versioned.records import DuplicateVersion
+from model_service.storage.versioned.version_numbers import VersionNumbers
+from model_service.storage.versioned.versions import RetiredVersion
 
 # Returns the version, given the highest order of the name, or None.
 Number = Callable[[int | None], NumberedVersion]
@@ -29,12 +31,12 @@ class _Creation:
 
 
 class Creations:
-    def __init__(self, database: Database, audit: Audit, counters: Counters, numbers: VersionNumbers) -> None:
+    def __init__(self, database: Database, audit: Audit, numbers: VersionNumbers, counters: Counters) -> None:
         self._db = database
         self._models = database.models
         self._audit = audit
-        self._statistics = counters
         self._numbers = numbers
+        self._statistics = counters
         self._group = GroupCommit(self._commit)
 
     def create(self, document: Model, number: Number | None) -> None:

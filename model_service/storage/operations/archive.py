@@ -14,7 +14,7 @@ from model_service.storage.blobs.references import HOLDERS, HeldBlob, held_blobs
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import AnyDocument, Fields, FileHolder
 from model_service.storage.migrations import derive, upgrade
-from model_service.storage.models.version_numbers import VersionNumbers
+from model_service.storage.versioned.version_numbers import VersionNumbers
 
 # Models and their origins; other collections belong to one instance.
 REGISTRY = ("datasets", "training_jobs", "models")

@@ -10,8 +10,10 @@ from model_service.storage.versioned.records import Records
 
 
 class TrainingJobs(Records[TrainingJob, str]):
+    kind = "training_job"
+
     def __init__(self, database: Database, audit: Audit) -> None:
-        super().__init__(database.training_jobs, "training_job", audit)
+        super().__init__(database.training_jobs, audit)
         self._models = database.models
         self._deleted_models = database.deleted_models
 
