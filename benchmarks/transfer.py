@@ -36,7 +36,7 @@ from pymongo import MongoClient, WriteConcern
 from streams import download, post_json, upload
 from transfer_memory import Memory, measure_memory
 
-from model_service.config import parse_size
+from model_service.config_types import parse_size
 from model_service.embedded import servers
 
 DATABASE = "benchmark"

@@ -8,161 +8,35 @@ A secret can also be in a file, which the variable with the suffix ``_FILE`` nam
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model_service.sentences import explain, pattern
+from model_service.config_types import (
+    ApiKey,
+    ByteLimit,
+    ExportLimit,
+    ExportLimits,
+    LogLevel,
+    Modules,
+    OptionalSize,
+    Origins,
+    Port,
+    PublicUrl,
+    RateLimit,
+    SigningSecret,
+    Size,
+    StoreName,
+    parse_export_limits,
+    parse_rate,
+    split_list,
+)
+from model_service.sentences import explain
 from model_service.states import Tier
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?")
-_URL = re.compile(r"https?://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?")
-_RATE_LIMIT = re.compile(
-    r"[1-9][0-9]{0,17} (per|/) ([1-9][0-9]{0,5} )?(second|minute|hour|day|month|year)s?", re.IGNORECASE
-)
-_PERIOD = re.compile(r"([0-9]+) (?:per|/) (?:([0-9]+) )?([a-z]+?)s?")
-_SECONDS = {
-    "second": 1.0,
-    "minute": 60.0,
-    "hour": 3600.0,
-    "day": 86_400.0,
-    "month": 2_592_000.0,
-    "year": 31_536_000.0,
-}
-_EXPORT_LIMIT = re.compile(r"([a-z]+) ?= ?([1-9][0-9]{0,5}) ?/ ?([1-9][0-9]{0,5})")
-_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-# Values that examples and templates have in the place of a secret.
-_PLACEHOLDER = re.compile(
-    r"change.?(me|this|it)|replace.?(me|this|it)|your.?(own.?)?(api|key|secret|signing)|placeholder|example"
-    r"|default|insecure|password.?1|12345678|(.)\1{9}",
-    re.IGNORECASE,
-)
-_UNITS = {
-    "b": 1,
-    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
-    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", start=1)},
-}
-
-
-def parse_size(value: Any) -> int:
-    """Return the bytes of ``500MB`` (10^6), ``4GiB`` (2^30) or a plain number of bytes.
-
-    Raises:
-        ValueError: not a size.
-    """
-    match = _SIZE.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError("a size like 500MB, 4GiB or a number of bytes")
-    number, unit = match.groups()
-    try:
-        return int(float(number) * _UNITS[(unit or "b").lower()])
-    except OverflowError:
-        raise ValueError("a smaller size") from None
-
-
-def _check_origins(value: str) -> str:
-    for origin in _origins(value):
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise ValueError("'*', or a comma-separated list of origins like https://models.example.com")
-    return value
-
-
-def _origins(value: str) -> list[str]:
-    return [origin.strip() for origin in value.split(",") if origin.strip()]
-
-
-def _check_url(value: str) -> str:
-    if not _URL.fullmatch(value):
-        raise ValueError("an address like https://models.example.com or https://example.com/models")
-    return value.rstrip("/")
-
-
-def _check_rate_limit(value: str) -> str:
-    if not _RATE_LIMIT.fullmatch(value.strip()):
-        raise ValueError("a limit like '100 per hour', '10 per minute' or '1000 per 5 minutes'")
-    return value
-
-
-def _check_byte_limit(value: str) -> str:
-    """Validate a limit of bytes per period, and return it with the size as a number of bytes."""
-    size, _, period = value.strip().partition(" ")
-    try:
-        return _check_rate_limit(f"{parse_size(size)} {period}")
-    except ValueError:
-        raise ValueError("a limit like '500GB per hour' or '1TiB per day'") from None
-
-
-@dataclass(frozen=True)
-class ExportLimit:
-    """Export limits of one tier: concurrent, and within 24 hours."""
-
-    concurrent: int
-    per_day: int
-
-
-def _parse_limits(value: str) -> dict[Tier, ExportLimit]:
-    """Parse EXPORT_LIMITS. Raises: ValueError."""
-    found = {}
-    for part in filter(None, (part.strip() for part in value.split(","))):
-        match = _EXPORT_LIMIT.fullmatch(part)
-        if match is None or match[1] not in set(Tier):
-            raise ValueError(
-                f"a comma-separated list of TIER=CONCURRENT/DAILY, like free=1/10, for {', '.join(Tier)}"
-            )
-        found[Tier(match[1])] = ExportLimit(int(match[2]), int(match[3]))
-    return found
-
-
-def _check_limits(value: str) -> str:
-    _parse_limits(value)
-    return value
-
-
-def _check_modules(value: str) -> str:
-    for name in _names(value):
-        if not _MODULE.fullmatch(name):
-            raise ValueError("a comma-separated list of Python packages, like mynets,acme.vision")
-    return value
-
-
-def _check_secret(value: SecretStr) -> SecretStr:
-    if _PLACEHOLDER.search(value.get_secret_value()):
-        raise ValueError("it is a placeholder. Generate a secret, for example with 'openssl rand -hex 32'")
-    return value
-
-
-def _names(value: str) -> list[str]:
-    return [name.strip() for name in value.split(",") if name.strip()]
-
-
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-OptionalSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-StoreName = Annotated[
-    str, pattern(r"^[A-Za-z0-9_-]{1,38}$", "1 to 38 letters (A-Z, a-z), digits, '_' and '-'")
-]
-Port = Annotated[int, Field(ge=1, le=65535)]
-# A comma-separated list, stored as it was written; ``Settings.allowed_origins`` splits it.
-Origins = Annotated[str, AfterValidator(_check_origins)]
-# Without a trailing slash.
-PublicUrl = Annotated[str, AfterValidator(_check_url)]
-RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
-# A number of bytes per period: ``500000000000 per hour``.
-ByteLimit = Annotated[str, AfterValidator(_check_byte_limit)]
-# Stored as they were written; ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` split them.
-ExportLimits = Annotated[str, AfterValidator(_check_limits)]
-Modules = Annotated[str, AfterValidator(_check_modules)]
-# Case-insensitive: "info" is INFO.
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
-]
-
 
 # Appears in errors of OpenSSL, and so of all libraries, if the server's certificate is not trusted.
 CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
@@ -204,9 +78,9 @@ class Settings(BaseSettings):
 
     # Access control
     enable_auth: bool = False
-    api_key: Annotated[SecretStr, Field(min_length=16), AfterValidator(_check_secret)] | None = None
+    api_key: ApiKey | None = None
     allow_anonymous: bool = False
-    signing_secret: Annotated[SecretStr, Field(min_length=32), AfterValidator(_check_secret)] | None = None
+    signing_secret: SigningSecret | None = None
     session_s: int = Field(3600, ge=60, le=30 * 86_400)
     trusted_proxies: int = Field(0, ge=0, le=10)
     cors_origins: Origins = ""
@@ -282,22 +156,22 @@ class Settings(BaseSettings):
     @cached_property
     def allowed_origins(self) -> list[str]:
         """Origins of web pages that may call the service from a browser; empty: only the service's own."""
-        return _origins(self.cors_origins)
+        return split_list(self.cors_origins)
 
     @cached_property
     def allowed_modules(self) -> list[str]:
         """Packages whose classes may be the architecture of a checkpoint."""
-        return _names(self.export_allowed_modules)
+        return split_list(self.export_allowed_modules)
 
     @cached_property
     def trusted_namespaces(self) -> frozenset[str]:
         """Namespaces whose models of bounded cost the inference server's own process runs (ENABLE_AUTH)."""
-        return frozenset(_names(self.inference_trusted_namespaces))
+        return frozenset(split_list(self.inference_trusted_namespaces))
 
     @cached_property
     def limits_of_exports(self) -> dict[Tier, ExportLimit]:
         """Export limits by tier, which override the tiers file; a tier that is missing here has no limit."""
-        return _parse_limits(self.export_limits)
+        return parse_export_limits(self.export_limits)
 
     @cached_property
     def limits_rates(self) -> bool:
@@ -309,8 +183,7 @@ class Settings(BaseSettings):
     @cached_property
     def wrong_key_limit(self) -> tuple[int, float]:
         """RATE_LIMIT_WRONG_KEYS as a number of requests and a period in seconds."""
-        amount, count, unit = _PERIOD.fullmatch(self.rate_limit_wrong_keys.strip().lower()).groups()  # type: ignore[union-attr]
-        return int(amount), int(count or 1) * _SECONDS[unit]
+        return parse_rate(self.rate_limit_wrong_keys)
 
     @cached_property
     def cache(self) -> Path:

@@ -14,6 +14,7 @@ ANYWHERE = {
     "errors",
     "actor",
     "config",
+    "config_types",
     "states",
     "tiers",
     "latency",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model_service.config import SettingsError, parse_size, read_settings, redact_url
+from model_service.config import SettingsError, read_settings, redact_url
+from model_service.config_types import parse_size
 from model_service.embedded import Addresses
 
 

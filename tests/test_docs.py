@@ -19,7 +19,8 @@ from exporters import registry
 from model_service import errors
 from model_service.app import create_app
 from model_service.cli.app import app as cli
-from model_service.config import Settings, parse_size
+from model_service.config import Settings
+from model_service.config_types import parse_size
 from model_service.metrics import FAILURE_CODES
 
 ROOT = Path(__file__).parent.parent

@@ -32,8 +32,8 @@ from model_service.storage.deployments.documents import (
     Member,
     Revision,
     Routing,
-    former,
 )
+from model_service.storage.deployments.revisions import former
 from model_service.storage.stores import Stores
 
 

@@ -14,7 +14,8 @@ from threading import Lock
 from typing import Literal
 
 from model_service.latency import LATENCY_BUCKETS, bucket_of, percentile_ms
-from model_service.storage.deployments.documents import Deployment, RollbackRule, Routing, former
+from model_service.storage.deployments.documents import Deployment, RollbackRule, Routing
+from model_service.storage.deployments.revisions import former
 
 # The window moves in this number of steps.
 _SLICES = 12

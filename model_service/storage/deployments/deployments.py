@@ -25,17 +25,13 @@ from model_service.storage.deployments.documents import (
     Revision,
     Routing,
     ServedDeployment,
-    former,
-    kept,
-    marked,
     new_revision,
     of_first_member,
-    packages_of,
-    restored_config,
 )
 from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
 from model_service.storage.deployments.logs import DeploymentLogs
+from model_service.storage.deployments.revisions import former, kept, marked, packages_of, restored_config
 from model_service.storage.deployments.served import ServedDeployments
 
 _MOST_ALIKE = 100  # limit for the number at the end of a name; beyond it, names get an id

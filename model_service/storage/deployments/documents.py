@@ -1,16 +1,14 @@
 """The documents of deployments, with revisions and packages, and of their keys, events, logs and usage."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, NotRequired
 
-from bson import ObjectId
 from pydantic import SkipValidation
 from typing_extensions import TypedDict
 
 from model_service.actor import namespace_of
 from model_service.states import DeploymentStatus, Tier
-from model_service.storage.common.documents import BlobReference, JSONObject, StoredId, changed, one_of
+from model_service.storage.common.documents import BlobReference, JSONObject, StoredId, one_of
 
 
 class Member(TypedDict):
@@ -237,7 +235,6 @@ class UsageMonth(TypedDict):
     requests: int
 
 
-KEPT_REVISIONS = 5
 DEFAULT_CONFIG: DeploymentConfig = {
     "gpu_enabled": False,
     "auto_scaling": {"min_replicas": 1, "max_replicas": 1, "target_utilization": 70},
@@ -322,56 +319,3 @@ def new_deployment(
         "deployed_at": None,
         "deactivated_at": None,
     }
-
-
-def packages_of(revisions: Iterable[Revision]) -> list[ObjectId]:
-    """Return the ids of the blobs that these revisions hold, once for each occurrence."""
-    return [
-        member["package"]["file_id"]
-        for revision in revisions
-        for member in (*revision["routing"]["members"], revision["routing"].get("shadow"))
-        if member is not None
-    ]
-
-
-def kept(revisions: list[Revision], live: int | None) -> list[Revision]:
-    """Return the newest KEPT_REVISIONS. If the live revision or the target of an automatic rollback is older,
-    it takes the place of the oldest of these.
-    """
-    back = former(revisions[-1], revisions)
-    needed = {live} if back is None else {live, back["revision"]}
-    older = [entry for entry in revisions[:-KEPT_REVISIONS] if entry["revision"] in needed]
-    return [*older, *revisions[-KEPT_REVISIONS:][len(older) :]]
-
-
-def marked(revisions: list[Revision], number: int, **fields: object) -> list[Revision]:
-    return [changed(entry, fields) if entry["revision"] == number else entry for entry in revisions]
-
-
-def former(newest: Deployment | Revision, revisions: list[Revision]) -> Revision | None:
-    """Return the latest earlier revision with other traffic that was served and not rolled back from.
-
-    Returns None if there is none. A revision with the same traffic as one that was rolled back from is
-    skipped too, unless that traffic was served again since: then a user chose it again, or only its
-    ``config`` was bad.
-    """
-    judged = [_traffic(newest)]
-    for entry in reversed(revisions):
-        is_earlier = entry["revision"] < newest["revision"]
-        if not is_earlier or _traffic(entry) in judged:
-            continue
-        if entry["rolled_back"]:
-            judged.append(_traffic(entry))
-        elif entry["live_at"] is not None:
-            return entry
-    return None
-
-
-def restored_config(entry: Revision, document: Deployment) -> DeploymentConfig:
-    """Return the revision's configuration with the present number of replicas."""
-    return {**entry["config"], "auto_scaling": document["config"]["auto_scaling"]}
-
-
-def _traffic(entry: Deployment | Revision) -> tuple[str, list[Member]]:
-    routing = entry["routing"]
-    return routing["mode"], routing["members"]

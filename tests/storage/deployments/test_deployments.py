@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from model_service.states import DeploymentStatus
-from model_service.storage.deployments.documents import KEPT_REVISIONS
+from model_service.storage.deployments.revisions import KEPT_REVISIONS
 from tests.api.finished import wrong_references
 from tests.storage.conftest import World
 
