@@ -7,84 +7,86 @@ import typer
 from model_service.cli.common.options import given
 from model_service.cli.common.output import Json, PageNumber, PageSize, client_of, emit, footer
 from model_service.cli.common.tables import Listing, Record, size
+from model_service.cli.models.models import Framework, Status, TaskType
+from model_service.client import Model, Page
 
-Text = Annotated[str | None, typer.Option(metavar="NAME")]
-Bound = list[str] | None
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="WORD", help="Words that the model must contain, in any inflected form."),
+]
+Cursor = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="The cursor of the previous page, for pages without a number."),
+]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD",
+        help="The field to sort by: name, download_count, metrics.loss, …; -FIELD sorts descending.",
+    ),
+]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Only versions of this model.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Only models in this namespace, the part of the name before the slash."
+    ),
+]
+Algorithm = Annotated[str | None, typer.Option(metavar="ALGORITHM", help="cnn, for example.")]
+Alias = Annotated[str | None, typer.Option(metavar="ALIAS", help="Only versions with this alias.")]
+AnyTag = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; if repeated, any of the tags.")
+]
+AllTags = Annotated[
+    list[str] | None, typer.Option("--all-tags", metavar="TAG", help="A tag; if repeated, all of the tags.")
+]
+Parent = Annotated[str | None, typer.Option(metavar="MODEL", help="Only models made from this model.")]
+OfTrainingJob = Annotated[
+    str | None, typer.Option(metavar="JOB_ID", help="Only models of this training job.")
+]
+OfAuthor = Annotated[str | None, typer.Option(metavar="NAME", help="Only models of this author.")]
+CreatedAfter = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Created at or after this time, for example 2027-01-31T00:00:00Z."),
+]
+CreatedBefore = Annotated[str | None, typer.Option(metavar="TIME", help="Created before this time.")]
+MinAccuracy = Annotated[float | None, typer.Option(metavar="NUMBER", help="The lowest accuracy, 0 to 1.")]
+Min = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--min", metavar="METRIC=NUMBER", help="The lowest value of a metric; repeat it for several."
+    ),
+]
+Max = Annotated[
+    list[str] | None,
+    typer.Option("--max", metavar="METRIC=NUMBER", help="The highest value of a metric. Repeat it for more."),
+]
 
 
 def find(
     context: typer.Context,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="WORD", help="Words that the model must contain, in any inflected form."),
-    ] = None,
+    words: Words = None,
     page: PageNumber = 1,
     limit: PageSize = None,
-    cursor: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="The cursor of the previous page, for pages without a number."),
-    ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD",
-            help="The field to sort by: name, download_count, metrics.loss, …; -FIELD sorts descending.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only versions of this model.")] = None,
-    namespace: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Only models in this namespace, the part of the name before the slash."
-        ),
-    ] = None,
-    algorithm: Annotated[str | None, typer.Option(metavar="ALGORITHM", help="cnn, for example.")] = None,
-    framework: Annotated[str | None, typer.Option(metavar="NAME", help="pytorch, for example.")] = None,
-    task_type: Annotated[
-        str | None, typer.Option(metavar="NAME", help="image_classification, for example.")
-    ] = None,
-    status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="active, deprecated or archived.")
-    ] = None,
-    alias: Annotated[str | None, typer.Option(metavar="ALIAS", help="Only versions with this alias.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; if repeated, any of the tags.")
-    ] = None,
-    all_tags: Annotated[
-        list[str] | None,
-        typer.Option("--all-tags", metavar="TAG", help="A tag; if repeated, all of the tags."),
-    ] = None,
-    parent: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Only models made from this model.")
-    ] = None,
-    training_job_id: Annotated[
-        str | None, typer.Option(metavar="JOB_ID", help="Only models of this training job.")
-    ] = None,
-    created_by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only models of this author.")
-    ] = None,
-    created_after: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Created at or after this time, for example 2027-01-31T00:00:00Z."),
-    ] = None,
-    created_before: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Created before this time.")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="The lowest accuracy, 0 to 1.")
-    ] = None,
-    least: Annotated[
-        Bound,
-        typer.Option(
-            "--min", metavar="METRIC=NUMBER", help="The lowest value of a metric; repeat it for several."
-        ),
-    ] = None,
-    most: Annotated[
-        Bound,
-        typer.Option(
-            "--max", metavar="METRIC=NUMBER", help="The highest value of a metric. Repeat it for more."
-        ),
-    ] = None,
+    cursor: Cursor = None,
+    sort: Sort = None,
+    name: Name = None,
+    namespace: Namespace = None,
+    algorithm: Algorithm = None,
+    framework: Framework = None,
+    task_type: TaskType = None,
+    status: Status = None,
+    alias: Alias = None,
+    tag: AnyTag = None,
+    all_tags: AllTags = None,
+    parent: Parent = None,
+    training_job_id: OfTrainingJob = None,
+    created_by: OfAuthor = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    min_accuracy: MinAccuracy = None,
+    least: Min = None,
+    most: Max = None,
     as_json: Json = False,
 ) -> None:
     """List models, newest first, or search those that match all words and options."""
@@ -110,6 +112,24 @@ def find(
         **_bounds("max", most),
     }
     found = client_of(context).list_models(page=page, limit=limit, cursor=cursor, **given(filters))
+    emit(found.raw, as_json, _listing(found), footer(found))
+
+
+def _bounds(which: str, bounds: list[str] | None) -> dict[str, Any]:
+    """Parse METRIC=NUMBER. Raises typer.BadParameter."""
+    found = {}
+    for bound in bounds or ():
+        metric, equals, number = bound.rpartition("=")
+        try:
+            found[f"{which}_{metric}"] = float(number)
+        except ValueError:
+            equals = ""
+        if not metric or not equals:
+            raise typer.BadParameter(f"{bound!r} is not of the form accuracy=0.9", param_hint=f"--{which}")
+    return found
+
+
+def _listing(found: Page[Model]) -> Listing:
     rows = (
         (
             model.id,
@@ -135,22 +155,7 @@ def find(
         "size",
         "created (UTC)",
     )
-    shown = Listing(columns, rows, spare=("framework", "algorithm", "created (UTC)", "size", "status"))
-    emit(found.raw, as_json, shown, footer(found))
-
-
-def _bounds(which: str, bounds: Bound) -> dict[str, Any]:
-    """Parse METRIC=NUMBER. Raises typer.BadParameter."""
-    found = {}
-    for bound in bounds or ():
-        metric, equals, number = bound.rpartition("=")
-        try:
-            found[f"{which}_{metric}"] = float(number)
-        except ValueError:
-            equals = ""
-        if not metric or not equals:
-            raise typer.BadParameter(f"{bound!r} is not of the form accuracy=0.9", param_hint=f"--{which}")
-    return found
+    return Listing(columns, rows, spare=("framework", "algorithm", "created (UTC)", "size", "status"))
 
 
 def statistics(context: typer.Context, as_json: Json = False) -> None:
