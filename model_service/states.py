@@ -30,6 +30,27 @@ class ExportStatus(StrEnum):
         return not EXPORT_TRANSITIONS[self]
 
 
+class JobErrorCode(StrEnum):
+    """Why an export job failed; docs/api.md has the meanings. A callback may report other codes."""
+
+    # Of the conversion, with the codes of ``exporters.errors``.
+    EXPORT_FAILED = "export_failed"
+    UNSUPPORTED_OPTION = "unsupported_option"
+    MISSING_DEPENDENCY = "missing_dependency"
+    INVALID_SOURCE = "invalid_source"
+    UNSAFE_CHECKPOINT = "unsafe_checkpoint"
+    CONVERSION_FAILED = "conversion_failed"
+    VERIFICATION_FAILED = "verification_failed"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    # Of the worker.
+    TIMEOUT = "timeout"
+    CONVERTER_CRASHED = "converter_crashed"
+    SOURCE_DAMAGED = "source_damaged"
+    DISK_FULL = "disk_full"
+    WORKER_LOST = "worker_lost"
+    INTERNAL_ERROR = "internal_error"
+
+
 class Tier(StrEnum):
     """The plan of a user; ``model_service.tiers`` has its limits."""
 

@@ -22,6 +22,7 @@ from model_service.cli.app import app as cli
 from model_service.config import Settings
 from model_service.config_types import parse_size
 from model_service.metrics import FAILURE_CODES
+from model_service.states import JobErrorCode
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
@@ -86,14 +87,17 @@ def test_every_error_is_documented_with_its_status() -> None:
 
 
 def test_every_way_a_job_fails_is_documented() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "model_service" / "jobs").glob("*.py"))
-    source += (ROOT / "model_service" / "storage" / "exports" / "exports.py").read_text()
-    codes = set(re.findall(r'(?:code=|"error_code": |ConversionError\(\s*)"(\w+)"', source))
-    codes |= {error.code for error in subclasses(exporter_errors.ExportError)}  # type: ignore[attr-defined]
+    section = API[API.index("| `error_code` | meaning |") :].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) - {"error_code"} == set(JobErrorCode)
+
+
+def test_every_code_of_a_job_is_in_the_enum() -> None:
+    codes = {error.code for error in subclasses(exporter_errors.ExportError)}  # type: ignore[attr-defined]
     codes -= {exporter_errors.PackageCorrupt.code}  # of a package, not of a job
-    missing = [code for code in codes if f"`{code}`" not in API]
-    assert missing == []
     assert codes <= set(FAILURE_CODES)
+    assert codes <= set(JobErrorCode)
+    source = "".join(path.read_text() for path in (ROOT / "model_service" / "jobs").glob("*.py"))
+    assert re.findall(r'(?:code=|"error_code": |ConversionError\(\s*|give_up\(\w+, )"\w+"', source) == []
 
 
 def test_every_route_is_documented(settings: Settings) -> None:

@@ -25,6 +25,7 @@ import structlog
 
 from model_service import processes
 from model_service.config import Settings
+from model_service.states import JobErrorCode
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,10 @@ _MAX_EVENT_BYTES = 16 << 20
 
 
 class ConversionError(Exception):
-    """The conversion ended without a result: ``code`` and message are stored in the job."""
+    """The conversion ended without a result: code and message are stored in the job.
+
+    ``code`` is a ``JobErrorCode``, as far as the child reported one.
+    """
 
     def __init__(self, code: str, message: str, details: Event | None = None) -> None:
         super().__init__(message)
@@ -133,7 +137,8 @@ class Child:
                     raise Abandoned
                 if time.monotonic() > deadline:
                     raise ConversionError(
-                        "timeout", "The conversion took longer than EXPORT_TIMEOUT_S allows and was stopped."
+                        JobErrorCode.TIMEOUT,
+                        "The conversion took longer than EXPORT_TIMEOUT_S allows and was stopped.",
                     )
                 if not selector.select(_POLL_S):
                     continue
@@ -167,14 +172,14 @@ class Child:
                 "The conversion was killed because it used too much memory (EXPORT_MEMORY) or time. "
                 "Raise the limit, or export a smaller model."
             )
-            return ConversionError("limit_exceeded", message)
+            return ConversionError(JobErrorCode.LIMIT_EXCEEDED, message)
         how = processes.ending(status)
         log.warning("converter.crashed", how=how, last_words=self._last_words())
         message = (
             f"The converter crashed on this model ({how}); the worker's log has its last output. Try "
             "another format or converter."
         )
-        return ConversionError("converter_crashed", message)
+        return ConversionError(JobErrorCode.CONVERTER_CRASHED, message)
 
     def _last_words(self) -> str:
         """Return the end of its stderr. It may quote the model's file: for our log, not for a response."""

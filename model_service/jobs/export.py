@@ -17,6 +17,7 @@ from model_service.jobs.lease import Lease
 from model_service.jobs.source import fetch, fetch_samples
 from model_service.metrics import EXPORT_DURATION, EXPORTS, count_failure
 from model_service.sentences import as_field
+from model_service.states import JobErrorCode
 from model_service.storage.blobs.blobs import Blob
 from model_service.storage.blobs.descriptions import of_package
 from model_service.storage.blobs.disk_space import MONGODB, WORK
@@ -94,7 +95,7 @@ def _export(context: Context, job: ExportJob) -> str:
             return _try_again(context, job, _disk_full(job))
         log.exception("export.broken", job_id=job_id)
         message = "The service failed while it ran this export; its log has the cause under the job's id."
-        return _try_again(context, job, ConversionError("internal_error", message))
+        return _try_again(context, job, ConversionError(JobErrorCode.INTERNAL_ERROR, message))
     finally:
         if not context.stopping.is_set():
             context.converter.prewarm()
@@ -112,7 +113,7 @@ def _try_again(context: Context, job: ExportJob, failure: ConversionError) -> st
 
 def _disk_full(job: ExportJob) -> ConversionError:
     return ConversionError(
-        "disk_full",
+        JobErrorCode.DISK_FULL,
         f"The worker's disk was full in each of {job['attempts']} attempts: free space in its "
         "workspace (MODEL_SERVICE_HOME/work) and retry the export.",
     )
@@ -187,7 +188,7 @@ def _run(context: Context, job: ExportJob, child: Child, lease: Lease) -> bool:
             raise OSError(errno.ENOSPC, failure.message) from failure
         log.info("export.failed", job_id=job_id, code=failure.code)
         # A package that failed its verification is kept for diagnosis.
-        kept = failure.code == "verification_failed" and (package / packages.MANIFEST).is_file()
+        kept = failure.code == JobErrorCode.VERIFICATION_FAILED and (package / packages.MANIFEST).is_file()
         _fail(context, job, failure, _store(context, package) if kept else None)
         return False
     report(job_id, token, percent=_CONVERTED, message="storing the package", progress_step="store")

@@ -10,6 +10,7 @@ from model_service.jobs.export import export
 from model_service.jobs.queue import EXPORTS, SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.metrics import LEASES_LOST, count_failure
+from model_service.states import JobErrorCode
 from model_service.storage.common.db import CONNECTION_ERRORS, Session
 from model_service.storage.exports.documents import ExportJob
 from model_service.storage.exports.exports import source_blobs
@@ -60,14 +61,14 @@ class Reconciler:
         )
 
         def work(session: Session) -> bool:
-            given_up = self._turns.give_up(job, "worker_lost", message, session)
+            given_up = self._turns.give_up(job, JobErrorCode.WORKER_LOST, message, session)
             if given_up:
                 self._stores.blobs.release_all(source_blobs(job), session)
             return given_up
 
         if self._stores.database.transaction(work):
             LEASES_LOST.inc()
-            count_failure("worker_lost")
+            count_failure(JobErrorCode.WORKER_LOST)
 
     def _run(self) -> None:
         while True:

@@ -4,6 +4,7 @@ import errno
 from pathlib import Path, PurePosixPath
 
 from model_service.jobs.converter import ConversionError
+from model_service.states import JobErrorCode
 from model_service.storage.blobs.blobs import BlobDamaged, Blobs, blob_of
 from model_service.storage.common.documents import BlobReference
 from model_service.storage.exports.documents import ExportSource, whole_file
@@ -78,11 +79,11 @@ def _write(blobs: Blobs, reference: BlobReference, path: Path) -> None:
                 file.write(piece)
     except BlobDamaged as exc:
         message = "The stored source file is damaged; upload the model again."
-        raise ConversionError("source_damaged", message) from exc
+        raise ConversionError(JobErrorCode.SOURCE_DAMAGED, message) from exc
 
 
 def _no_folder(why: str) -> ConversionError:
     return ConversionError(
-        "invalid_source",
+        JobErrorCode.INVALID_SOURCE,
         f"The model's files cannot be written into one folder: {why}. Rename the file and export again.",
     )

@@ -18,7 +18,7 @@ from model_service.api.schemas.common import (
     UuidText,
 )
 from model_service.services.exports.requests import FORMATS
-from model_service.states import ExportStatus
+from model_service.states import ExportStatus, JobErrorCode
 
 
 class JobPath(BaseModel):
@@ -155,7 +155,7 @@ class Callback(Body):
     status: Literal["running", "completed", "failed"]
     progress_percent: float | None = Field(None, ge=0, le=100)
     message: str | None = Field(None, max_length=1000, description="of the progress")
-    error_code: str = Field("conversion_failed", min_length=1, max_length=100)
+    error_code: str = Field(JobErrorCode.CONVERSION_FAILED.value, min_length=1, max_length=100)
     error_message: str = Field(
         "The conversion failed elsewhere, and gave no reason.", min_length=1, max_length=1000
     )
