@@ -77,13 +77,12 @@ class KeyService:
             created_by=actor().name,
             at=now(),
         )
-        shown = {
-            "owner": key["owner"],
+        details = {
+            "owner": owner,
             "scopes": key["scopes"],
             "namespaces": key["namespaces"],
-            "expires_at": key["expires_at"],
+            "expires_at": expires_at,
         }
-
         random_part = self._random_part(once)
 
         def store(secret: KeySecret, note: Note, session: Session) -> AccessKey:
@@ -92,27 +91,25 @@ class KeyService:
                 raise NotFound("user", owner)
             stored: AccessKey = {**key, "secrets": [secret]}
             self._keys.insert(stored, session)
-            self._record("created", stored, session, shown)
+            self._record("created", stored, session, details)
             return stored
 
-        def again(key_id: str) -> tuple[AccessKey, str]:
-            made = self.get(key_id)
-            text = f"{PREFIX}{made['secrets'][-1]['prefix']}_{random_part}"
-            if made["secrets"][-1]["sha256"] != _sha256(text):
-                raise Conflict(
-                    "The key was rotated after this request: the first response cannot be repeated. "
-                    "Use the new key.",
-                    id=key_id,
-                )
-            return made, text
+        def make(note: Note) -> tuple[AccessKey, str]:
+            return self._with_new_secret(lambda secret, session: store(secret, note, session), random_part)
 
-        return self._idempotency.run(
-            once,
-            lambda note: self._with_new_secret(
-                lambda secret, session: store(secret, note, session), random_part
-            ),
-            again,
-        )
+        return self._idempotency.run(once, make, lambda key_id: self._made(key_id, random_part))
+
+    def _made(self, key_id: str, random_part: str) -> tuple[AccessKey, str]:
+        """Return a key that an earlier request created, with its text. Raises: Conflict: it was rotated."""
+        key = self.get(key_id)
+        text = f"{PREFIX}{key['secrets'][-1]['prefix']}_{random_part}"
+        if key["secrets"][-1]["sha256"] != _sha256(text):
+            raise Conflict(
+                "The key was rotated after this request: the first response cannot be repeated. "
+                "Use the new key.",
+                id=key_id,
+            )
+        return key, text
 
     def get(self, key_id: str) -> AccessKey:
         """Return a key. Raises: NotFound: there is none, or another user owns it."""
