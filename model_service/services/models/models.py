@@ -14,7 +14,7 @@ from model_service.states import MODEL_TRANSITIONS, ModelStatus
 from model_service.storage.common.db import Session
 from model_service.storage.common.documents import Fields, JSONObject, StoredId
 from model_service.storage.models.documents import Model
-from model_service.storage.models.hot_models import HotModel
+from model_service.storage.models.hot_model import HotModel
 from model_service.storage.stores import Stores
 from model_service.storage.versioned.records import Change
 
