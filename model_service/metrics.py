@@ -67,7 +67,7 @@ EXPORT_DURATION = Histogram(
 FAILURE_CODES = (
     *("conversion_failed", "converter_crashed", "disk_full", "export_failed", "internal_error"),
     *("invalid_source", "limit_exceeded", "missing_dependency", "source_damaged", "unsafe_checkpoint"),
-    *("unsupported_option", "verification_failed", "worker_lost", "other"),
+    *("timeout", "unsupported_option", "verification_failed", "worker_lost", "other"),
 )
 EXPORT_FAILURES = Counter(
     "model_service_export_failures_total", "Exports that failed in a worker, by error code", ["error_code"]
