@@ -29,10 +29,11 @@ _SECONDS = {
 }
 _EXPORT_LIMIT = re.compile(r"([a-z]+) ?= ?([1-9][0-9]{0,5}) ?/ ?([1-9][0-9]{0,5})")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-# Values that examples and templates have in the place of a secret.
+# Values that examples and templates have in the place of a secret: nothing but such words and digits, or one
+# character repeated.
 _PLACEHOLDER = re.compile(
-    r"change.?(me|this|it)|replace.?(me|this|it)|your.?(own.?)?(api|key|secret|signing)|placeholder|example"
-    r"|default|insecure|password.?1|12345678|(.)\1{9}",
+    r"(change|replace|please|me|this|it|your|own|my|the|with|api|key|secret|signing|token|password|placeholder"
+    r"|example|default|insecure|value|here|in|production|[\W\d_])+|(.)\2+",
     re.IGNORECASE,
 )
 _UNITS = {
@@ -131,7 +132,7 @@ def _check_modules(value: str) -> str:
 
 
 def _check_secret(value: SecretStr) -> SecretStr:
-    if _PLACEHOLDER.search(value.get_secret_value()):
+    if _PLACEHOLDER.fullmatch(value.get_secret_value()):
         raise ValueError("it is a placeholder. Generate a secret, for example with 'openssl rand -hex 32'")
     return value
 

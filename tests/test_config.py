@@ -131,3 +131,29 @@ def test_a_shown_address_has_no_password(url: str) -> None:
 def test_log_levels_are_taken_in_any_case(given: str) -> None:
     settings = read_settings(log_level=given, mongodb_log_level=given)
     assert (settings.log_level, settings.mongodb_log_level) == ("INFO", "INFO")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "change-me-please-in-production",
+        "your_secret_key_here",
+        "ExampleExampleExample",
+        "0123456789012345",
+        "aaaaaaaaaaaaaaaaaaaa",
+    ],
+)
+def test_a_placeholder_is_no_secret(secret: str) -> None:
+    for name in ("api_key", "signing_secret"):
+        with pytest.raises(SettingsError, match="it is a placeholder"):
+            read_settings(**{name: 2 * secret})
+
+
+@pytest.mark.parametrize(
+    "secret", ["0123456789abcdef", "our-example-company-key-1", "correct horse default staple"]
+)
+def test_a_secret_may_contain_the_words_of_a_placeholder(secret: str) -> None:
+    found = read_settings(api_key=secret).api_key
+
+    assert found is not None
+    assert found.get_secret_value() == secret
