@@ -98,6 +98,13 @@ def test_large_files_pass_beside_slow_clients(proxy: int, prefix: str) -> None:
         assert not any(map(is_closed, slow))
 
 
+def test_the_metrics_are_not_published(proxy: int) -> None:
+    for prefix in ("", "/models"):
+        for page, status in {"metrics": 404, "metrics/": 404, "health": 200}.items():
+            url = f"http://127.0.0.1:{proxy}{prefix}/{page}"
+            assert urllib3.request("GET", url, retries=False, timeout=60).status == status, url
+
+
 def test_an_address_has_so_many_connections(proxy: int) -> None:
     with connections(proxy, _CLIENTS, head("/api/v1/models", 500) + b"{"):
         wait_for(lambda: not answers(proxy), "the limit")

@@ -28,17 +28,26 @@ def values_of(path: Path) -> dict[str, Any]:
 
 def render(values: Mapping[str, Any], name: str = NAME) -> list[str]:
     """The documents as text, the Deployments first. Raises: HelmError: the schema rejects the values."""
-    with Chart.load(CHART) as chart:
-        chart.validate_schema(dict(values))
-        files = chart.render(dict(values), name=name, namespace=NAMESPACE)
     documents = [
         document.strip() + "\n"
-        for path, text in sorted(files.items())
+        for path, text in sorted(_files(values, name).items())
         if path.endswith(".yaml")
         for document in re.split(r"^---\n", text, flags=re.MULTILINE)
         if document.strip()
     ]
     return sorted(documents, key=lambda document: "\nkind: Deployment\n" not in document)
+
+
+def notes(values: Mapping[str, Any], name: str = NAME) -> str:
+    """What Helm prints after the installation."""
+    (text,) = (text for path, text in _files(values, name).items() if path.endswith("/NOTES.txt"))
+    return text
+
+
+def _files(values: Mapping[str, Any], name: str) -> dict[str, str]:
+    with Chart.load(CHART) as chart:
+        chart.validate_schema(dict(values))
+        return chart.render(dict(values), name=name, namespace=NAMESPACE)
 
 
 def objects(values: Mapping[str, Any], name: str = NAME) -> list[dict[str, Any]]:

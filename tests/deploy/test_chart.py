@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 import yaml
 
 from model_service import __version__
+from model_service.metrics import GAUGES
 from tests.deploy.pod_security import violations
-from tests.deploy.rendering import CHART, MANIFESTS, ROOT, VALUES, manifests, objects, values_of
+from tests.deploy.rendering import CHART, MANIFESTS, ROOT, VALUES, manifests, notes, objects, values_of
 
 # The oldest version that the chart accepts, one between, and the newest.
 KUBERNETES = ("1.30", "1.34", "1.37")
@@ -198,6 +200,18 @@ def test_the_api_is_that_of_the_seed() -> None:
     assert [port["port"] for port in service["spec"]["ports"]] == [8084]
 
 
+def test_the_notes_name_a_service_of_the_chart() -> None:
+    for name in ("model-service", "models"):
+        documents = objects({}, name)
+        (service,) = re.findall(r"port-forward service/(\S+) 8084", notes({}, name))
+        assert (
+            component_of(
+                next(each for each in kinds(documents, "Service") if each["metadata"]["name"] == service)
+            )
+            == "api"
+        )
+
+
 def test_no_default_secret() -> None:
     assert kinds(objects({}), "Secret") == []
     (secret,) = kinds(objects({"auth": _SECRETS}), "Secret")
@@ -337,7 +351,26 @@ def test_uploads_of_any_size_pass_the_ingress() -> None:
         },
     }.items():
         sites = kinds(objects({"ingress": {"enabled": True, "controller": controller}}), "Ingress")
-        assert [site["metadata"]["annotations"] for site in sites] == [expected, expected]
+        given = [site["metadata"]["annotations"] for site in sites if paths_of(site) == ["/"]]
+        assert given == [expected, expected]
+
+
+def paths_of(site: Mapping[str, Any]) -> list[str]:
+    return [path["path"] for rule in site["spec"]["rules"] for path in rule["http"]["paths"]]
+
+
+def test_the_ingress_denies_the_metrics() -> None:
+    """They need no key. ingress-nginx denies every client of an Ingress, not of a path."""
+    sites = kinds(objects(values_of(CHART / "ci" / "production-values.yaml")), "Ingress")
+    denied = [site for site in sites if paths_of(site) == ["/metrics"]]
+    hosts = [[rule["host"] for rule in site["spec"]["rules"]] for site in denied]
+    assert hosts == [["models.example.com"], ["inference.example.com"]]
+    for site in denied:
+        assert site["metadata"]["annotations"] == {
+            "nginx.ingress.kubernetes.io/denylist-source-range": "0.0.0.0/0,::/0"
+        }
+        assert site["spec"]["rules"][0]["http"]["paths"][0]["pathType"] == "Prefix"  # also /metrics/
+        assert site["spec"]["ingressClassName"] == "nginx"
 
 
 def test_workers_scale_with_the_queue_and_have_no_key_of_the_administrator() -> None:
@@ -348,6 +381,9 @@ def test_workers_scale_with_the_queue_and_have_no_key_of_the_administrator() -> 
     (metric,) = scaler["spec"]["metrics"]
     assert metric["type"] == "External"
     assert metric["external"]["target"]["type"] == "AverageValue"
+    name = metric["external"]["metric"]["name"]
+    assert name in GAUGES
+    assert set(re.findall(r"model_service_\w+", (ROOT / "docs" / "kubernetes.md").read_text())) == {name}
     (container,) = pod(deployment(documents, "worker"))["containers"]
     assert {"API_KEY", "SIGNING_SECRET"} & {variable["name"] for variable in container["env"]} == set()
 

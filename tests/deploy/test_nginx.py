@@ -1,13 +1,17 @@
 """The files of deploy/nginx, with TLS: nginx accepts them, and the service works behind each."""
 
 import hashlib
+import http.client
 import os
 import re
 import shutil
 import ssl
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import urllib3
@@ -22,7 +26,10 @@ from tests.test_connections import answers
 from tests.test_nginx import command, nginx
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+_NEEDED = ("nginx", "openssl")
+pytestmark = [
+    pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed") for name in _NEEDED
+]
 
 FILES = ROOT / "deploy" / "nginx"
 # File → the host of the API, and its path.
@@ -54,14 +61,34 @@ def configuration(folder: Path, layout: str, ports: dict[str, int]) -> Path:
         for name, port in ports.items():
             text = re.sub(rf"(listen |127\.0\.0\.1:){name}\b", rf"\g<1>{port}", text)
         (folder / file.name).write_text(re.sub(r"listen (\d+)", r"listen 127.0.0.1:\1", text))
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     path = folder / "nginx.conf"
-    path.write_text(
-        f"daemon off; pid {folder}/nginx.pid; {'user root;' if os.geteuid() == 0 else ''} events {{}}\n"
-        f"http {{ access_log off; {paths} include {folder / layout}; }}\n"
-    )
+    path.write_text(f"{_main(folder)} events {{}}\nhttp {{ {_http(folder)} include {folder / layout}; }}\n")
     return path
+
+
+def of_compose(folder: Path, ports: dict[str, int]) -> Path:
+    """deploy/compose/nginx.conf with this test's folder, addresses and ports."""
+    certificate(folder)
+    text = (FILES.parent / "compose" / "nginx.conf").read_text()
+    for secret, file in {"certificate": "models.crt", "key": "models.key"}.items():
+        text = text.replace(f"/run/secrets/tls_{secret}", str(folder / file))
+    for host in ("model-service", "serving"):
+        text = text.replace(f"http://{host}:", "http://127.0.0.1:")
+    for name, port in ports.items():
+        text = re.sub(rf"(listen |127\.0\.0\.1:){name}\b", rf"\g<1>{port}", text)
+    text = re.sub(r"listen (\d+)", r"listen 127.0.0.1:\1", text).replace("pid /tmp/nginx.pid;", _main(folder))
+    path = folder / "nginx.conf"
+    path.write_text(text.replace("access_log off;", _http(folder)))
+    return path
+
+
+def _main(folder: Path) -> str:
+    return f"daemon off; pid {folder}/nginx.pid; {'user root;' if os.geteuid() == 0 else ''}"
+
+
+def _http(folder: Path) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "access_log off; " + "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -112,3 +139,71 @@ def test_the_service_works_behind_it(
             "GET", f"http://127.0.0.1:{plain}{path}/health", headers={"Host": host}, redirect=False
         )
         assert (moved.status, moved.headers["Location"]) == (301, f"{public}/health")
+
+
+class _Found(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None: ...
+
+
+@contextmanager
+def finds_everything() -> Iterator[int]:
+    """A server that returns 200 for every path."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Found) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def status(port: int, folder: Path, host: str, path: str) -> int:
+    """The status of a request with exactly this path."""
+    context = ssl.create_default_context(cafile=folder / "models.crt")
+    context.check_hostname = False
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
+    connection.request("GET", path, headers={"Host": host})
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+_METRICS = (
+    "metrics",
+    "metrics/",
+    "metrics//",
+    "metrics?a=1",
+    "/metrics",
+    "%6detrics",
+    "metrics%2f",
+    "health/../metrics",
+)
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, "compose"])
+def test_the_metrics_are_not_published(layout: str, tmp_path: Path) -> None:
+    """They need no key. Everything else arrives at the servers."""
+    plain, tls, other = free_ports(3)
+    with finds_everything() as server:
+        ports = {"80": plain, "443": tls, "8443": other, "8084": server, "8085": server}
+        if layout == "compose":
+            file, sites = of_compose(tmp_path, ports), [(tls, "localhost", ""), (other, "localhost", "")]
+        else:
+            file = configuration(tmp_path, layout, ports)
+            sites = {
+                "hosts.conf": [(tls, "models.example.com", ""), (tls, "inference.example.com", "")],
+                "sub-path.conf": [(tls, "example.com", "/models"), (tls, "example.com", "/inference")],
+            }[layout]
+        with nginx(file, tls):
+            for port, host, path in sites:
+                for metrics in _METRICS:
+                    assert status(port, tmp_path, host, f"{path}/{metrics}") == 404, (host, metrics)
+                for page in ("health", "v1/infer/metrics", "metricss"):
+                    assert status(port, tmp_path, host, f"{path}/{page}") == 200, (host, page)
