@@ -20,6 +20,7 @@ _PROBE_S = 30
 _PROBE = """
 import json, pathlib, sys
 from exporters.sandbox import landlock, limits
+limits.die_with_parent()
 network = limits.isolate_network()
 print(json.dumps({"network": network, "files": landlock.confine_to(pathlib.Path(sys.argv[1]))}))
 """

@@ -29,6 +29,8 @@ import hashlib, json, os, platform, sys
 from importlib import metadata
 from exporters import imports, registry
 from exporters.base import FAMILIES, LIBRARIES
+from exporters.sandbox import limits
+limits.die_with_parent()
 installed = sorted({f"{found.name}=={found.version}" for found in metadata.distributions()})
 decides = json.dumps([platform.python_version(), platform.machine(), installed])
 digest = hashlib.sha256(decides.encode()).hexdigest()

@@ -3,10 +3,13 @@
 import importlib.metadata
 import json
 import subprocess
+import sys
 import sysconfig
 import venv
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from exporters import registry
 from exporters.base import FAMILIES, LIBRARIES
@@ -16,6 +19,7 @@ from model_service.jobs.toolchain import find_toolchain
 from model_service.services.exports.toolchains import Toolchains
 from model_service.storage.common.db import Database
 from model_service.storage.operations.workers import Workers
+from tests.waiting import wait_for, wait_until_gone
 
 
 def test_a_worker_reports_its_tools_and_what_they_make(
@@ -87,3 +91,25 @@ def test_what_cannot_be_imported_is_not_available_and_says_why(tmp_path: Path) -
     assert again["formats"]["onnx"]["program"] is None
     assert "timm not yet imported" in again["libraries"]["timm"]
     assert (environment / "model-service-imports.json").exists()
+
+
+_IMPORTING = """
+import pathlib, sys
+from model_service.jobs import toolchain
+toolchain._remembered = lambda paths: {}
+toolchain.find_toolchain(pathlib.Path(sys.argv[1]), importing=True)
+"""
+
+
+def test_the_import_of_the_tools_ends_with_its_worker(tmp_path: Path) -> None:
+    """The worker's child starts another one, which imports every framework for a minute."""
+    with subprocess.Popen([sys.executable, "-c", _IMPORTING, tmp_path]) as worker:
+
+        def importing() -> list[psutil.Process]:
+            found = psutil.Process(worker.pid).children(recursive=True)
+            return found if len(found) == 2 and found[-1].cpu_times().user > 0.3 else []
+
+        children = wait_for(importing, "both children", ignoring=(psutil.NoSuchProcess,))
+        worker.kill()
+
+    wait_until_gone([one.pid for one in children])
