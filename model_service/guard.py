@@ -60,7 +60,7 @@ class Guard:
         self._closing: float | None = None  # set when the launcher is gone: the time of SIGKILL for all
 
     def run(self) -> None:
-        """Return when the launcher is gone and no descendant is left."""
+        """Wait until the launcher has ended, end its remaining descendants, then return."""
         self._selector.register(self._control, selectors.EVENT_READ, self._control)
         with self._selector, waking(self._selector, [], lambda: None):
             while self._closing is None or self._is_ending():

@@ -248,7 +248,7 @@ def test_a_secret_that_is_missing_or_a_placeholder(
 
 def test_a_file_of_mongodb_url_that_is_not_there(servers: Addresses) -> None:
     said = refusal_of_mongodb(f"{servers.mongodb_url}&tls=true&tlsCAFile=/nowhere/ca.pem")
-    assert said == "MONGODB_URL: /nowhere/ca.pem cannot be read: No such file or directory"
+    assert said == "MONGODB_URL names /nowhere/ca.pem, which cannot be read: No such file or directory"
 
 
 def test_redis_that_refuses(servers: Addresses, tmp_path: Path, locked_redis: str) -> None:

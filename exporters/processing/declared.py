@@ -307,5 +307,9 @@ def _normalize(given: Any, layout: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_embedded(part: str, declared: Mapping[str, Any]) -> dict[str, Any]:
     if declared.get("embedded"):
-        raise refused(part, "embedded is a result of an export; request it with embed_preprocessing", [False])
+        raise refused(
+            part,
+            "'embedded' is set by an export: remove it, and export with the option embed_preprocessing",
+            [False],
+        )
     return {name: value for name, value in declared.items() if name != "embedded" and value is not None}

@@ -93,7 +93,9 @@ def read(path: Path) -> Case:
         with np.load(path, allow_pickle=False) as archive:
             arrays: Arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, BadZipFile, EOFError) as exc:
-        raise PackageCorrupt(f"{path.name} cannot be read.", file=path.name) from exc
+        raise PackageCorrupt(
+            f"{path.name} cannot be read: it is missing or damaged. Export the model again.", file=path.name
+        ) from exc
     return Case("golden", _part(arrays, "input:"), _part(arrays, "output:"))
 
 

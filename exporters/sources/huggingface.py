@@ -200,9 +200,9 @@ def _model_class(document: Mapping[str, Any], config: Any) -> Any:
 
 
 def _with_weights(model_class: Any, config: Any, weights: dict[str, Any]) -> Any:
-    """Load the weights by ``from_pretrained``, which handles renamed weights.
+    """Return the model with these weights.
 
-    Without a path it reads no file.
+    ``from_pretrained`` handles renamed weights. It gets no path, so it reads no file.
     """
     import torch
 

@@ -54,7 +54,7 @@ def _read_safetensors(path: Path) -> Any:
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as exc:
         raise as_limit(exc) or InvalidSource(
             f"The safetensors file is not readable: {str(exc)[:200]}. If it was cut short, upload "
-            "it again; save weights in dtypes that torch supports."
+            "it again. If not, save the weights in dtypes that torch supports."
         ) from exc
 
 

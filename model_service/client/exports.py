@@ -65,9 +65,11 @@ class ExportCalls(Calls):
         limit: int | None = None,
         **filters: Any,
     ) -> Page[ExportJob]:
-        """Return one page, newest first.
+        """Return one page of export jobs, newest first.
 
-        Filters: training_job_id, export_format, version_tag, is_default, user_id, trace_id.
+        Args:
+            page: from 1.
+            filters: training_job_id, export_format, version_tag, is_default, user_id, trace_id.
         """
         query = {"model_id": model_id, "status": status, "page": page, "limit": limit, **filters}
         return self._page(JOBS, "jobs", ExportJob, query)

@@ -117,7 +117,9 @@ class Engine:
                 )
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != record["engine_sha256"]:
-            raise BuildFailed(f"{path.name} is not the engine that {RECORD} describes.")
+            raise BuildFailed(
+                f"{path.name} is not the engine that {RECORD} describes. Build it again with build_engine.py."
+            )
         trt = _tensorrt()
         self._cudart = _cudart()
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
@@ -288,7 +290,11 @@ def _cudart() -> Any:
 
 
 def _call(answer: Any) -> Any:
-    """What a function of ``cuda.bindings.runtime`` returns after its error code, if anything."""
+    """Return the value after the error code in the result of a CUDA function, or None.
+
+    Raises:
+        RuntimeError: the error code is not 0.
+    """
     code, *values = answer
     if int(code):
         raise RuntimeError(f"CUDA error {code!s}")

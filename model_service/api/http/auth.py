@@ -95,7 +95,7 @@ def _check(caller: Actor) -> None:
 
 
 class _Acting(Iterator[bytes]):
-    """Iterate a response as the actor of its request, because the request context has ended by then."""
+    """Iterates a response with the request's caller as the current actor: the request context has ended."""
 
     def __init__(self, caller: Actor, pieces: Iterable[bytes]) -> None:
         self._caller = caller

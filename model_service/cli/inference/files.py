@@ -44,7 +44,7 @@ def arrays(inputs: Any, output: Path) -> Any:
     import numpy as np
 
     if output.suffix not in {".npz", ".npy"}:
-        raise typer.BadParameter(f"{output} is not a .npz or .npy file", param_hint="--output")
+        raise typer.BadParameter(f"the name {output} must end in .npz or .npy", param_hint="--output")
     if isinstance(inputs, bytes) and inputs.startswith((NPY_MAGIC, NPZ_MAGIC)):
         try:
             loaded = np.load(io.BytesIO(inputs), allow_pickle=False)

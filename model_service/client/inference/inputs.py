@@ -77,4 +77,4 @@ def npz(inputs: Mapping[str, Any]) -> bytes:
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no tolist()")
+    raise TypeError(f"an input cannot be a {type(value).__name__}: give a list or an array of NumPy")

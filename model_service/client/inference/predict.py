@@ -83,7 +83,7 @@ class PredictCalls(DeploymentCalls):
         return self._infer(question.to(endpoint, self._signatures[endpoint]), headers, deadline)
 
     def _endpoint(self, deployment: str | Deployment) -> Endpoint:
-        """Return the endpoint. That of an id never changes; a name is looked up again after a while."""
+        """Return the endpoint of a deployment: cached for an id, and for _NAME_KNOWN_S seconds for a name."""
         if not isinstance(deployment, str) or "://" in deployment:
             return Endpoint.of(deployment)
         endpoint, until = self._endpoints.get(deployment, (None, 0.0))

@@ -90,7 +90,8 @@ class ArchiveService:
 
         Raises:
             NotPermitted.
-            DamagedBlob: at once or while sending; the archive then has no end, and every reader rejects it.
+            DamagedBlob: by this call, or while the pieces are read; the archive is then incomplete, and every
+                reader rejects it.
         """
         require(Permission.ADMIN)
         pieces = self._export(scope, progress)

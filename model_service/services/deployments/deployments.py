@@ -106,7 +106,7 @@ class DeploymentService:
             deployment, text = self.get(deployment_id), new_text(self._signing, deployment_id, once)
             if self._keys.with_digest(deployment_id, sha256_of(text)) is None:
                 raise Conflict(
-                    "The key that this request created was revoked meanwhile: create a new one.",
+                    "The key that the first request created has been revoked: create a new one.",
                     id=deployment_id,
                 )
             return deployment, text

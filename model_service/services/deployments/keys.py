@@ -28,9 +28,10 @@ _SHOWN = 10
 
 
 def new_text(signing: Signing, subject_id: str, once: Once | None) -> str:
-    """Return a key of 256 bits: random, or derived from the subject, the idempotency key and our secret.
+    """Return an endpoint key of 256 bits.
 
-    The derived key is the same when the request that creates the subject is repeated.
+    Without ``once``, the key is random. With it, the key is derived from the idempotency key, ``subject_id``
+    and the signing secret, so a repeated request returns the same key.
     """
     if once is None:
         return f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"

@@ -254,5 +254,6 @@ def check_condition(condition: Condition, file: BlobReference | None) -> None:
     present = blob_of(file).sha256 if file is not None else None
     if not condition(present):
         raise PreconditionFailed(
-            "The file at this path has changed or was removed: read it and decide again.", etag=present
+            "The file at this path is not the one that the condition names: read its metadata and try again.",
+            etag=present,
         )

@@ -239,7 +239,10 @@ class PartUploadService:
 
     def _renew(self, upload: PartUpload, token: str) -> None:
         if not self._uploads.renew_completion(upload.id, token):
-            raise Conflict("Another request is completing this upload.", state=UploadState.COMPLETING)
+            raise Conflict(
+                "Another request is completing this upload: wait, then read its state.",
+                state=UploadState.COMPLETING,
+            )
 
     def _publish(self, upload: PartUpload, model: Model, written: Blob, token: str, consent: Consent) -> None:
         new = NewFile(**upload.document["new"])
@@ -250,7 +253,10 @@ class PartUploadService:
         def finish(stored: Blob, session: Session) -> None:
             file = new_file(new.path, stored.reference(), new.content_type)
             if not self._uploads.finish(upload.id, token, file, session):
-                raise Conflict("Another request is completing this upload.", state=UploadState.COMPLETING)
+                raise Conflict(
+                    "Another request is completing this upload: wait, then read its state.",
+                    state=UploadState.COMPLETING,
+                )
 
         done = self._files.publish(model, written, new, consent=consent, also=finish, keep=True)
         present = file_at(done.document, new.path)

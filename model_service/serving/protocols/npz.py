@@ -129,7 +129,11 @@ def _members(body: bytes, limit_bytes: int) -> dict[str, bytes | memoryview]:
 def _content(
     view: memoryview, local: int, method: int, packed_bytes: int, size_bytes: int, crc: int
 ) -> bytes | memoryview:
-    """Return the bytes of a member. Its local header is only used to find where they begin."""
+    """Return the unpacked bytes of a member; the sizes and the CRC are those of the central directory.
+
+    Raises:
+        ValueError: the member is truncated or damaged, or is not at its offset.
+    """
     if view[local : local + 4] != ZIP_MAGIC:
         raise ValueError("a member is not at its recorded offset")
     names, extra = struct.unpack_from("<2H", view, local + 26)

@@ -116,7 +116,9 @@ class Database(Collections):
         except (PyMongoError, ValueError) as exc:
             raise SettingsError(f"MONGODB_URL is not the address of a MongoDB: {exc}") from None
         except OSError as exc:  # tlsCAFile or another file in the URL
-            raise SettingsError(f"MONGODB_URL: {exc.filename} cannot be read: {exc.strerror}") from None
+            raise SettingsError(
+                f"MONGODB_URL names {exc.filename}, which cannot be read: {exc.strerror}"
+            ) from None
         self._database = self.client.get_database(
             settings.mongodb_db,
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),

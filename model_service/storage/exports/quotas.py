@@ -15,7 +15,7 @@ class ExportQuotas:
         self._quotas = database.export_quotas
 
     def hold(self, user_id: str, session: Session) -> None:
-        """Serialise transactions that add an export of this user: the later one counts again."""
+        """Let one transaction at a time add an export of this user: a concurrent one is retried."""
         self._quotas.update_one({"_id": user_id}, {"$inc": {"asked": 1}}, upsert=True, session=session)
 
     def under_way(self, user_id: str, session: Session) -> int:

@@ -45,7 +45,7 @@ class Records(Generic[T, Id]):
         return self._records.find_one({"_id": record_id}, session=session)
 
     def get_all(self, record_ids: Iterable[Id]) -> list[T]:
-        """Return the existing documents with these ids, in the order of ids."""
+        """Return the documents that exist among these ids, sorted by id."""
         wanted = {"_id": {"$in": list(record_ids)}}
         return list(self._records.find(wanted, sort=[("_id", 1)]))
 

@@ -94,7 +94,7 @@ def model(
     inputs: Iterable[TensorSpec],
     outputs: Iterable[TensorSpec],
 ) -> dict[str, Any]:
-    """``GET /v2/models/{m}``; an axis whose size the caller chooses is -1."""
+    """Return the body of ``GET /v2/models/{m}``. An axis whose size the caller chooses is -1."""
     return {
         "name": name,
         "versions": list(versions),
