@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_service.config_types import (
     ApiKey,
     ByteLimit,
+    DatabaseUrl,
     ExportLimit,
     ExportLimits,
     LogLevel,
@@ -96,10 +97,10 @@ class Settings(BaseSettings):
     rate_limit_wrong_keys: RateLimit = "60 per minute"
 
     # Storage
-    mongodb_url: SecretStr | None = None
+    mongodb_url: DatabaseUrl | None = None
     mongodb_db: StoreName = "tensorfleet"
     gridfs_bucket: StoreName = "models"
-    redis_url: SecretStr | None = None
+    redis_url: DatabaseUrl | None = None
     model_service_home: Path = Path("~/.local/share/model-service")
     mongodb_cache_gb: float | None = Field(None, ge=0.25)
     cache_dir: Path | None = None

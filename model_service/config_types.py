@@ -36,6 +36,8 @@ _PLACEHOLDER = re.compile(
     r"|example|default|insecure|value|here|in|production|[\W\d_])+|(.)\2+",
     re.IGNORECASE,
 )
+# The password in the URLs of the documentation and of deploy/systemd/model-service.env.
+_PLACEHOLDER_PASSWORD = re.compile(r"://[^/@]*:PASSWORD@")
 _UNITS = {
     "b": 1,
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
@@ -137,6 +139,12 @@ def _check_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _check_password(value: SecretStr) -> SecretStr:
+    if _PLACEHOLDER_PASSWORD.search(value.get_secret_value()):
+        raise ValueError("its password is the placeholder PASSWORD. Replace it with the user's password")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 OptionalSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 StoreName = Annotated[
@@ -144,6 +152,7 @@ StoreName = Annotated[
 ]
 ApiKey = Annotated[SecretStr, Field(min_length=16), AfterValidator(_check_secret)]
 SigningSecret = Annotated[SecretStr, Field(min_length=32), AfterValidator(_check_secret)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_password)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # A comma-separated list, stored as it was written; ``Settings.allowed_origins`` splits it.
 Origins = Annotated[str, AfterValidator(_check_origins)]

@@ -150,6 +150,22 @@ def test_a_placeholder_is_no_secret(secret: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("mongodb_url", "mongodb://model-service:PASSWORD@db1.example.com/?replicaSet=rs0&authSource=admin"),
+        ("redis_url", "redis://:PASSWORD@redis.example.com:6379/0"),
+    ],
+)
+def test_the_placeholder_of_a_password_is_no_password(name: str, url: str) -> None:
+    with pytest.raises(
+        SettingsError, match=f"^{name.upper()} is not allowed: its password is the placeholder"
+    ):
+        read_settings(**{name: url})
+    accepted = url.replace("PASSWORD", "PASSWORD1")
+    assert getattr(read_settings(**{name: accepted}), name).get_secret_value() == accepted
+
+
+@pytest.mark.parametrize(
     "secret", ["0123456789abcdef", "our-example-company-key-1", "correct horse default staple"]
 )
 def test_a_secret_may_contain_the_words_of_a_placeholder(secret: str) -> None:
