@@ -5,9 +5,13 @@ from datetime import datetime
 from threading import Lock
 from uuid import uuid4
 
+import structlog
+
 from model_service.latency import LATENCY_BUCKETS, bucket_of
 from model_service.storage.common.db import deadline, now
 from model_service.storage.deployments.usage import Batch, Counts, UsageCounts, UsageKey
+
+log = structlog.get_logger(__name__)
 
 # The limit of a flush's time: its thread has other work.
 _TIMEOUT_S = 2.0
@@ -48,7 +52,8 @@ Rows = Mapping[tuple[str, str, str], Row]
 class Usage:
     """``count`` is called for every request, on the event loop; ``flush`` twice a second, by another thread.
 
-    ``observe`` gets all new counts, whether MongoDB is available or not.
+    ``observe`` gets all new counts, whether MongoDB is available or not. Its errors are logged, and
+    lose no usage.
 
     Requests count in the hour of the next flush, even if MongoDB is unavailable then. They are kept until
     MongoDB has them: as one batch that is resent unchanged, and the later counts.
@@ -57,6 +62,7 @@ class Usage:
     def __init__(self, observe: Callable[[Rows], None] = lambda rows: None) -> None:
         self._lock = Lock()
         self._observe = observe
+        self._observe_fails = False
         self._rows: dict[tuple[str, str, str], Row] = {}
         # Used by the flushing thread only.
         self._process = uuid4().hex
@@ -113,13 +119,12 @@ class Usage:
                 self._sending = {}
 
     def collect(self) -> None:
-        """Pass the counts since the last call to ``observe``, and keep them for the next flush.
+        """Keep the counts since the last call for the next flush, and pass them to ``observe``.
 
         One thread at a time.
         """
         with self._lock:
             rows, self._rows = self._rows, {}
-        self._observe(rows)
         at = now()
         hour = at.replace(minute=0, second=0, microsecond=0)
         for key, row in rows.items():
@@ -128,3 +133,11 @@ class Usage:
                 self._waiting[UsageKey(hour, *key)] = row.counts(at)
             else:
                 waiting.add(row.counts(at))
+        try:
+            self._observe(rows)
+        except Exception:
+            if not self._observe_fails:  # it is called twice a second
+                log.exception("serving.usage_not_observed")
+            self._observe_fails = True
+        else:
+            self._observe_fails = False

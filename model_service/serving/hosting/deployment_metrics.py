@@ -7,7 +7,7 @@ the folder of ``metrics_folder``, each replaced as a whole when it changed:
     deployments_dead.json     the sums of ended processes
     pool.json                 written by the supervisor
 
-They cost a request nothing, because ``accounting.usage`` counts it anyway.
+No extra work per request: the numbers come from ``accounting.usage``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,11 @@ from model_service.latency import LATENCY_BOUNDS_MS
 from model_service.metrics import is_dead, locked
 from model_service.metrics_folder import VARIABLE, write_state
 from model_service.serving.accounting.usage import Row, Rows
+from model_service.serving.hosting.deployment_labels import OTHER, Labels
 from model_service.serving.hosting.host import Host
 from model_service.serving.hosting.loaded_deployment import LoadedDeployment
 from model_service.serving.pool.supervisor import STATE
 
-# So many deployments have series of their own; the others count together as OTHER.
-MAX_DEPLOYMENTS = 200
-OTHER = "other"
 _OUTCOMES = ("success", "client_error", "server_error")
 _BOUNDS = [*(str(round(bound / 1000, 6)) for bound in LATENCY_BOUNDS_MS), "+Inf"]  # in seconds
 _DEAD = "deployments_dead.json"
@@ -51,8 +49,7 @@ class DeploymentMetrics(Collector):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._hosted: dict[str, LoadedDeployment] = {}
-        self._labels: dict[str, str] = {}  # by deployment id
+        self._labels = Labels({}, None)  # replaced as a whole
         self._counts: dict[str, Counts] = {}  # by label; replaced as a whole, like its values
         # What a model or a shadow had counted at the last call
         self._seen: WeakKeyDictionary[object, Counts] = WeakKeyDictionary()
@@ -60,65 +57,39 @@ class DeploymentMetrics(Collector):
 
     def count(self, rows: Rows) -> None:
         """Add the requests in ``rows``, and what models and shadows counted since the last call."""
-        hosted = {each.id: each for each in self._host.hosted()}
-        if hosted.keys() != self._hosted.keys() or any(
-            self._hosted[key] is not each for key, each in hosted.items()
-        ):
-            self._follow(hosted)
-        counts = dict(self._counts)
+        self._follow()
+        labels, counts = self._labels, dict(self._counts)
         for (deployment_id, member, _), row in rows.items():
-            label = self._labels.get(deployment_id)
+            label = labels.by_id.get(deployment_id)
             if label is not None:
                 counts[label] = _sum(counts[label], _of_row(OTHER if label == OTHER else member, row))
-        for deployment_id, each in hosted.items():
-            label = self._labels[deployment_id]
-            for new in self._new_runs(label, each):
+        for deployment_id, label in labels.by_id.items():
+            for new in self._new_runs(label, labels.hosted[deployment_id]):
                 counts[label] = _sum(counts[label], new)
         self._counts = counts
         state = self._state()
         if state != self._written and write_state(f"deployments_{os.getpid()}.json", state):
             self._written = state
 
-    def _follow(self, hosted: dict[str, LoadedDeployment]) -> None:
+    def _follow(self) -> None:
         """Give new deployments a label and counts of 0, and drop deployments and members that are gone.
 
-        A deployment keeps its label, so that no count moves from one series to another.
+        No count moves from one series to another: a deployment with a new label begins at 0.
         """
-        self._labels = {key: label for key, label in self._labels.items() if key in hosted}
-        own = set(self._labels.values()) - {OTHER}
-        for key, each in hosted.items():
-            if key not in self._labels:
-                is_free = each.name in own or len(own) < MAX_DEPLOYMENTS
-                self._labels[key] = each.name if is_free else OTHER
-                own.add(self._labels[key])
-                own.discard(OTHER)
-        self._hosted = hosted
-        labels = {*self._labels.values(), *(self._counts.keys() & {OTHER})}
-        counts = {label: self._counts.get(label, {}) for label in labels}
-        for key, each in hosted.items():
-            counts[self._labels[key]] = _sum(counts[self._labels[key]], _zeros(self._labels[key], each))
-        self._counts = self._alive(counts)
-
-    def _alive(self, counts: Mapping[str, Counts]) -> dict[str, Counts]:
-        """Return the counts without deployments that are not served, and without former members."""
-        names = self._host.names
-        members: dict[str, set[str]] = {OTHER: {OTHER}}
-        for key, each in list(self._hosted.items()):
-            label = self._labels[key]
-            if label != OTHER:
-                members.setdefault(label, set()).update(
-                    model.name for model in (*each.route.members, *each.models)
-                )
-        return {
-            label: {
-                what: {name: value[name] for name in value if name in members[label]}
-                if what in _BY_MEMBER and label in members
-                else value
-                for what, value in found.items()
-            }
-            for label, found in counts.items()
-            if names is None or label in names or label == OTHER
-        }
+        names, hosted = self._host.names, {each.id: each for each in self._host.hosted()}
+        before = self._labels
+        if (
+            names == before.names
+            and hosted.keys() == before.hosted.keys()
+            and all(before.hosted[key] is each for key, each in hosted.items())
+        ):
+            return
+        labels = Labels(hosted, names)
+        kept = {*labels.by_id.values(), *(self._counts.keys() & {OTHER})}
+        counts = {label: self._counts.get(label, {}) for label in kept}
+        for key, label in labels.by_id.items():
+            counts[label] = _sum(counts[label], _zeros(label, hosted[key]))
+        self._labels, self._counts = labels, _alive(counts, labels)
 
     def _new_runs(self, label: str, hosted: LoadedDeployment) -> Iterator[Counts]:
         for model in hosted.models:
@@ -149,7 +120,7 @@ class DeploymentMetrics(Collector):
             states = {path.name: _read(path) for path in Path(folder).glob("deployments_*.json")}
             pool = Path(folder, STATE)
             supervisor = _read(pool) if pool.exists() else None
-        dead = self._alive(states.pop(_DEAD, {"counts": {}})["counts"])
+        dead = _alive(states.pop(_DEAD, {"counts": {}})["counts"], self._labels)
         yield from _families(reduce(_sum, (state["counts"] for state in states.values()), dead))
         yield from _gauges([*states.values()])
         if supervisor is not None:
@@ -164,7 +135,7 @@ class DeploymentMetrics(Collector):
             # Another process may have moved them meanwhile.
             found = [_read(path)["counts"] for path in (*dead, Path(folder, _DEAD)) if path.exists()]
             total: dict[str, Counts] = reduce(_sum, found, {})
-            if write_state(_DEAD, {"counts": self._alive(total)}):
+            if write_state(_DEAD, {"counts": _alive(total, self._labels)}):
                 for path in dead:
                     path.unlink(missing_ok=True)
 
@@ -172,6 +143,20 @@ class DeploymentMetrics(Collector):
 def _read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_bytes())
     return found
+
+
+def _alive(counts: Mapping[str, Counts], labels: Labels) -> dict[str, Counts]:
+    """Return the counts without deployments that are not served, and without former members."""
+    return {
+        label: {
+            what: {name: value[name] for name in value if labels.keeps_member(label, name)}
+            if what in _BY_MEMBER
+            else value
+            for what, value in found.items()
+        }
+        for label, found in counts.items()
+        if labels.keeps(label)
+    }
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -73,8 +73,7 @@ class Host:
         self._hosted: dict[str, LoadedDeployment] = {}
         self._by_name: dict[str, list[LoadedDeployment]] = {}
         self._failures: dict[str, Failure] = {}
-        self._served: frozenset[str] | None = None
-        self._served_names: frozenset[str] = frozenset()
+        self._served: dict[str, str] | None = None  # names by id
         self.wishes: list[AutoScaling] = []
         # Used by the host's thread only.
         self._loading: set[str] = set()
@@ -108,13 +107,14 @@ class Host:
         return list(self._hosted.values())
 
     @property
-    def names(self) -> frozenset[str] | None:
-        """Return the names of the deployments to serve, loaded or not; None before the first query."""
-        return None if self._served is None else self._served_names
+    def names(self) -> Mapping[str, str] | None:
+        """Return the names of the deployments to serve, loaded or not, by id; None before the first query."""
+        return self._served
 
     def expects(self, name: str) -> bool:
         """Return whether ``find`` may find it later: it is to be served, or MongoDB was not queried yet."""
-        return self._served is None or name in self._served or name in self._served_names
+        served = self._served
+        return served is None or name in served or name in served.values()
 
     @property
     def connected(self) -> bool:
@@ -148,10 +148,11 @@ class Host:
             self._settle(outcome)
         started_at = time.monotonic()
         found = self._deployments.served()
+        names = {deployment["_id"]: deployment["name"] for deployment in found}
+        self._served = names  # before read_at: a request that sees the new time sees these names
         self.read_at = started_at  # not later: changes during the query may be missing
         served = [to_serve(deployment) for deployment in found]
-        self._served_names = frozenset(deployment["name"] for deployment in served)
-        self._forget_all_but(frozenset(deployment["_id"] for deployment in served))
+        self._forget_all_but(names.keys())
         if self._awaited is None:
             self._awaited = {each["_id"] for each in served if each["status"] == DeploymentStatus.ACTIVE}
         # Deployments that crashed this server before are loaded last.
@@ -189,13 +190,12 @@ class Host:
         self._by_name = dict(by_name)
         self._hosted = hosted
 
-    def _forget_all_but(self, served: frozenset[str]) -> None:
+    def _forget_all_but(self, served: Set[str]) -> None:
         gone = self._hosted.keys() - served
         if gone:
             self._replace({key: hosted for key, hosted in self._hosted.items() if key not in gone})
             log.info("serving.removed", deployments=sorted(gone))
         self._failures = {key: failure for key, failure in self._failures.items() if key in served}
-        self._served = served
 
     def _follow(self, deployment: ServedDeployment) -> None:
         deployment_id, revision = deployment["_id"], deployment["revision"]

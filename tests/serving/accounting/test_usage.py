@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from model_service.config import Settings
 from model_service.latency import bucket_of
 from model_service.serving.accounting import usage as usages
-from model_service.serving.accounting.usage import Usage
+from model_service.serving.accounting.usage import Rows, Usage
 from model_service.storage.common.db import CONNECTION_ERRORS, Database, now
 from model_service.storage.deployments.usage import Batch, Counts, UsageCounts, UsageKey
 
@@ -137,6 +138,27 @@ def test_while_mongodb_is_away_everything_is_kept(
     nowhere.close()
     usage.flush(counts)
     assert requests(database) == 3
+
+
+def test_an_error_of_the_metrics_loses_no_usage_and_is_logged_once(
+    database: Database, counts: UsageCounts, deployment: str
+) -> None:
+    observed: list[int] = []
+
+    def observe(rows: Rows) -> None:
+        observed.append(sum(row.requests for row in rows.values()))
+        if len(observed) in (1, 2, 4):
+            raise KeyError("a deployment")
+
+    usage = Usage(observe)
+    with capture_logs() as logs:
+        for number in range(1, 5):
+            count(usage)
+            usage.flush(counts)
+            assert requests(database) == number
+    assert observed == [1, 1, 1, 1]
+    # The second error in a row is not logged again.
+    assert [entry["event"] for entry in logs] == ["serving.usage_not_observed"] * 2
 
 
 def test_what_waits_keeps_its_hour(

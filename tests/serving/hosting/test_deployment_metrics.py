@@ -13,9 +13,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from model_service.metrics_folder import VARIABLE
 from model_service.serving.accounting.usage import Usage
 from model_service.serving.engine.engine import Runs
-from model_service.serving.hosting import deployment_metrics
+from model_service.serving.hosting import deployment_labels
 from model_service.serving.hosting.deployment_metrics import DeploymentMetrics
+from model_service.serving.hosting.host import Host as RealHost
+from model_service.storage.deployments.usage import UsageCounts
 from tests.exposition import samples
+from tests.serving.conftest import World
+from tests.waiting import wait_for
 
 
 @dataclass(eq=False)
@@ -49,18 +53,24 @@ class Deployment:
 
 
 class Host:
-    """What the metrics read of a host."""
+    """What the metrics read of a host.
+
+    ``renamed``: new names by id of deployments whose revision with the new name is not loaded.
+    ``loading``: names by id of deployments without a loaded revision.
+    """
 
     def __init__(self, *deployments: Deployment) -> None:
         self.deployments = list(deployments)
+        self.renamed: dict[str, str] = {}
+        self.loading: dict[str, str] = {}
         self.failing: list[str] = []
 
     def hosted(self) -> list[Deployment]:
         return self.deployments
 
     @property
-    def names(self) -> frozenset[str]:
-        return frozenset(each.name for each in self.deployments)
+    def names(self) -> dict[str, str]:
+        return {each.id: each.name for each in self.deployments} | self.renamed | self.loading
 
     def __len__(self) -> int:
         return len(self.deployments)
@@ -69,9 +79,9 @@ class Host:
 class Process:
     """One serving process: its host, its counts, and what it answers to Prometheus."""
 
-    def __init__(self, *deployments: Deployment) -> None:
+    def __init__(self, *deployments: Deployment, host: RealHost | None = None) -> None:
         self.host = Host(*deployments)
-        self.metrics = DeploymentMetrics(self.host)  # type: ignore[arg-type]
+        self.metrics = DeploymentMetrics(host or self.host)  # type: ignore[arg-type]
         self.usage = Usage(self.metrics.count)
         self.usage.collect()
 
@@ -169,23 +179,117 @@ def test_a_deleted_deployment_and_a_former_member_have_no_series(folder: Path) -
 def test_only_so_many_deployments_have_series_of_their_own(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployment_metrics, "MAX_DEPLOYMENTS", 3)
+    monkeypatch.setattr(deployment_labels, "MAX_DEPLOYMENTS", 3)
     process = Process(*(digits(str(number), f"d{number}") for number in range(6)))
     for number in range(6):
         process.answered(str(number))
     found = process.scrape()
     assert [found.get(requests(f"d{number}")) for number in range(6)] == [1, 1, 1, None, None, None]
     assert found[requests("other", "other")] == 3
-    # A place that is free again is for new deployments: no count moves from one series to another.
+    # The free place is for the next name. Its former requests stay in the sum of the others.
     process.host.deployments = [*process.host.deployments[1:], digits("7", "new")]
-    process.answered("5")
+    process.answered("3")
     process.answered("7")
     found = process.scrape()
+    assert [found[requests(name)] for name in ("d1", "d2", "d3")] == [1, 1, 1]
     assert found[requests("other", "other")] == 4
-    assert found[requests("new")] == 1
-    assert requests("d5") not in found
+    assert requests("new") not in found
     process.host.deployments = []
     assert process.scrape()[requests("other", "other")] == 4  # a sum of many never decreases
+
+
+def test_each_process_gives_the_same_deployments_series_of_their_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment_labels, "MAX_DEPLOYMENTS", 2)
+    a, b, c = digits("1", "a"), digits("2", "b"), digits("3", "c")
+    for first, second in ((c, {"1": "a", "2": "b"}), (a, {"3": "c", "2": "b"})):
+        process = Process(first)
+        process.host.loading = second
+        process.usage.collect()
+        process.host.deployments, process.host.loading = [a, b, c], {}
+        for key in "123":
+            process.answered(key)
+        found = process.scrape()
+        assert [found.get(requests(name)) for name in "abc"] == [1, 1, None]
+        assert found[requests("other", "other")] == 1
+
+
+def test_a_deployment_named_other_counts_with_the_others(folder: Path) -> None:
+    process = Process(digits("1", "other"), digits("2", "digits"), digits("3", "digits"))
+    for key in "123":
+        process.answered(key)
+    found = process.scrape()
+    assert (found[requests("other", "other")], found[requests()]) == (1, 2)  # equal names share a series
+    assert requests("other", "v1") not in found
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_renamed_deployment_counts_under_its_new_name(folder: Path, loaded: bool) -> None:
+    process = Process(digits(), digits("2", "words"))
+    process.answered("1", times=3)
+    assert process.scrape()[requests()] == 3
+    if loaded:
+        process.host.deployments = [digits("1", "numbers"), digits("2", "words")]
+    else:  # loading, or its load has failed
+        process.host.renamed = {"1": "numbers"}
+        process.host.deployments = [digits(), digits("3", "new")]
+    process.answered("1", times=2)
+    found = process.scrape()
+    assert found[requests("numbers")] == 2
+    assert not [series for series in found if '"digits"' in series]
+
+
+def test_no_usage_is_lost_when_a_deployment_is_renamed(
+    world: World, package_zip: bytes, folder: Path
+) -> None:
+    renamed = world.deploy(package_zip)
+    words = world.deploy_routing({"members": [world.member(package_zip)]}, name="words")
+    host = world.serving(renamed)
+    wait_for(lambda: host.get(words), "the other deployment to be loaded")
+    process, counts = Process(host=host), UsageCounts(world.database)
+
+    def flushed(deployment_id: str) -> int:
+        process.answered(deployment_id, "v1.0")
+        process.usage.flush(counts)
+        return sum(row["requests"] for row in world.database.usage.find({"deployment_id": deployment_id}))
+
+    assert (flushed(renamed), flushed(words)) == (1, 1)
+    world.database.deployments.update_one({"_id": renamed}, {"$set": {"name": "new"}})
+    wait_for(lambda: host.names == {renamed: "new", words: "words"}, "the new name")
+    assert host.get(renamed).name == "endpoint"  # type: ignore[union-attr]
+    assert (flushed(renamed), flushed(words)) == (2, 2)
+    world.revise(renamed, {})
+    wait_for(lambda: host.get(renamed).name == "new", "the renamed revision")  # type: ignore[union-attr]
+    assert (flushed(renamed), flushed(words)) == (3, 3)
+    found = process.scrape()
+    assert (found[requests("new", "v1.0")], found[requests("words", "v1.0")]) == (2, 3)
+    assert requests("endpoint", "v1.0") not in found
+
+
+def test_a_scrape_at_any_moment_of_a_change_is_answered(folder: Path) -> None:
+    """A scrape begins whenever the metrics read an attribute of the new deployment."""
+
+    class Scraping(Deployment):
+        scrapes = 0
+        scraping = False
+
+        def __getattribute__(self, name: str) -> object:
+            cls = Scraping
+            if not cls.scraping and not name.startswith("_"):
+                cls.scraping = True
+                list(process.metrics.collect())
+                cls.scraping = False
+                cls.scrapes += 1
+            return super().__getattribute__(name)
+
+    process = Process(digits(), digits("2", "words"))
+    process.answered("1")
+    process.usage.collect()
+    process.host.deployments = [digits(), Scraping("3", "new", (Model("v1"),))]
+    found = process.scrape()
+    assert Scraping.scrapes > 2
+    assert (found[requests()], found[requests("new")]) == (1, 0)
 
 
 def test_there_are_200(folder: Path) -> None:
