@@ -25,6 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from model_service.metrics_folder import VARIABLE
+from model_service.states import JobErrorCode
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -64,11 +65,7 @@ EXPORT_DURATION = Histogram(
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
 )
 # The codes of failed exports. A converter reads untrusted files: any other code from it counts as ``other``.
-FAILURE_CODES = (
-    *("conversion_failed", "converter_crashed", "disk_full", "export_failed", "internal_error"),
-    *("invalid_source", "limit_exceeded", "missing_dependency", "source_damaged", "unsafe_checkpoint"),
-    *("timeout", "unsupported_option", "verification_failed", "worker_lost", "other"),
-)
+FAILURE_CODES = (*JobErrorCode, "other")
 EXPORT_FAILURES = Counter(
     "model_service_export_failures_total", "Exports that failed in a worker, by error code", ["error_code"]
 )

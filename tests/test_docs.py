@@ -21,7 +21,6 @@ from model_service.app import create_app
 from model_service.cli.app import app as cli
 from model_service.config import Settings
 from model_service.config_types import parse_size
-from model_service.metrics import FAILURE_CODES
 from model_service.states import JobErrorCode
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +93,6 @@ def test_every_way_a_job_fails_is_documented() -> None:
 def test_every_code_of_a_job_is_in_the_enum() -> None:
     codes = {error.code for error in subclasses(exporter_errors.ExportError)}  # type: ignore[attr-defined]
     codes -= {exporter_errors.PackageCorrupt.code}  # of a package, not of a job
-    assert codes <= set(FAILURE_CODES)
     assert codes <= set(JobErrorCode)
     source = "".join(path.read_text() for path in (ROOT / "model_service" / "jobs").glob("*.py"))
     assert re.findall(r'(?:code=|"error_code": |ConversionError\(\s*|give_up\(\w+, )"\w+"', source) == []

@@ -165,7 +165,8 @@ class Exports:
                 return_document=ReturnDocument.AFTER,
             )
             if job is not None:
-                LEASES_LOST.inc(status is ExportStatus.RUNNING)
+                if status is ExportStatus.RUNNING:  # the lease of another worker has expired
+                    LEASES_LOST.inc()
                 return job
         return None
 
