@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.monitoring.rules import ROOT, RULES, alerts, rules, shorter, write_sh
 
 CASES = sorted((Path(__file__).parent / "alerts").glob("*.yml"))
 DASHBOARDS = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))
+ALERTMANAGER = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 # Names of other exporters and of Prometheus itself
@@ -40,7 +42,7 @@ def cases() -> list[dict[str, Any]]:
 class NoHost:
     """In place of a server's deployments: there are none."""
 
-    names = frozenset[str]()
+    names: Mapping[str, str] = {}
     failing: tuple[str, ...] = ()
 
     def hosted(self) -> list[LoadedDeployment]:
@@ -92,6 +94,44 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() 
             (name,) = re.findall(r'alertname="(\w+)"', test["expr"])
             (fires if test["exp_samples"] else silent).add(name)
     assert fires == silent == set(alerts())
+
+
+def matches(matchers: list[str], labels: Mapping[str, str]) -> bool:
+    """Whether Alertmanager's matchers, of ``=`` and ``=~``, accept an alert with these labels."""
+    for matcher in matchers:
+        label, operator, value = re.fullmatch(r'(\w+)(=~?)"(.*)"', matcher).groups()  # type: ignore[union-attr]
+        pattern = value if operator == "=~" else re.escape(value)
+        if not re.fullmatch(pattern, labels.get(label, "")):
+            return False
+    return True
+
+
+def test_an_alert_mutes_only_those_that_follow_from_it() -> None:
+    inhibits = yaml.safe_load(ALERTMANAGER.read_text())["inhibit_rules"]
+    firing = [{"alertname": name, **rule["labels"]} for name, rule in alerts().items()]
+    down = next(labels for labels in firing if labels["alertname"] == "TargetDown")
+    firing.remove(down)
+    firing += [{**down, "job": job} for job in ("api", "worker", "serving")]
+    muted: dict[str, list[str]] = {}
+    for rule in inhibits:
+        for source in firing:
+            for target in firing:
+                if (
+                    matches(rule["source_matchers"], source)
+                    and matches(rule["target_matchers"], target)
+                    and all(source.get(label) == target.get(label) for label in rule.get("equal", ()))
+                ):
+                    name = " ".join(filter(None, (target["alertname"], target.get("job"))))
+                    muted.setdefault(source["alertname"], []).append(name)
+    assert muted == {
+        "ApiDown": ["TargetDown api"],
+        "ServingDown": ["TargetDown serving"],
+        "MongoDBUnreachable": ["ApiErrorBudgetSlow", "ApiLatencyBudgetFast", "ApiLatencyBudgetSlow"],
+        "ApiErrorBudgetFast": ["ApiErrorBudgetSlow"],
+        "ApiLatencyBudgetFast": ["ApiLatencyBudgetSlow"],
+        "InferenceErrorBudgetFast": ["InferenceErrorBudgetSlow"],
+        "InferenceLatencyBudgetFast": ["InferenceLatencyBudgetSlow"],
+    }
 
 
 def test_each_alert_has_a_runbook_and_a_severity() -> None:
