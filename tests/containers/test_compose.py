@@ -76,6 +76,11 @@ def test_no_secret_is_in_the_file() -> None:
     assert not re.search(r"://[^/\s]*:[^/\s]*@", (ROOT / "docker-compose.yml").read_text())
 
 
+def test_no_container_gains_privileges() -> None:
+    for name, service in compose()["services"].items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
 @pytest.mark.parametrize("name", [*OURS, "setup"])
 def test_the_containers_are_confined(name: str) -> None:
     service = compose()["services"][name]
