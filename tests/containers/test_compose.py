@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -111,13 +112,23 @@ def test_the_processes_of_the_file(composed: Composed) -> None:
     before = composed.run("model-service")
     assert before.returncode == os.EX_TEMPFAIL, before.stderr
     assert "is not initiated" in before.stderr
-    first, again = composed.run("setup"), composed.run("setup")
-    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
-    assert first.stdout.splitlines() == [
+    other = composed.folder / "other_url"
+    other.write_text(f"mongodb://127.0.0.1:{composed.ports['mongodb']}/?replicaSet=other")
+    wrong = composed.run("setup", MONGODB_URL_FILE=str(other))
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1), wrong.stderr
+    assert "the replica set other cannot be initiated: Rejecting initiate" in wrong.stderr
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(composed.run, "setup") for _ in range(2)]
+        first = [each.result() for each in both]
+    assert [each.returncode for each in first] == [0, 0], [each.stderr for each in first]
+    output = [line for each in first for line in each.stdout.splitlines()]
+    for line in (
         "initiated the replica set rs0",
         "created the user model-service, readWrite on tensorfleet",
-        "MongoDB is ready.",
-    ]
+    ):
+        assert output.count(line) == 1, output
+    again = composed.run("setup")
+    assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[0] == "updated the user model-service, readWrite on tensorfleet"
     with composed.running(*OURS) as processes:
         for service in OURS:
@@ -176,6 +187,11 @@ def test_without_its_secret_no_process_starts(
         ),
         ("MONGODB_ADMIN_URL_FILE", "postgres://root@127.0.0.1", "is not the address of a MongoDB"),
         ("MONGODB_URL_FILE", "mongodb://model-service:pw@127.0.0.1:{port}/", "must name the replica set"),
+        (
+            "MONGODB_URL_FILE",
+            "mongodb://user:pw@127.0.0.1:{port}/?replicaSet=rs0&authSource=local",
+            "the user user cannot be created or changed: ",
+        ),
     ],
 )
 def test_a_wrong_url_of_the_set_up(

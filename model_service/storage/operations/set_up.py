@@ -11,7 +11,10 @@ from model_service.config import SettingsError, Unreachable
 
 _PAUSE_S = 0.2
 _CONNECT_MS = 2_000
-_UNKNOWN_USER = 11
+# MongoDB's error codes.
+_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
+_ALREADY_INITIALIZED = 23
+_USER_NOT_FOUND, _USER_EXISTS = 11, 51003
 
 Client = MongoClient[dict[str, object]]
 
@@ -38,7 +41,7 @@ def set_up_database(url: str, admin_url: str, database: str, *, wait_s: float) -
         wait_s: how long to wait for MongoDB to accept connections, and for a primary.
 
     Raises:
-        SettingsError: a URL is wrong, or MongoDB rejects the administrator.
+        SettingsError: a URL is wrong, or MongoDB rejects the administrator or a command.
         Unreachable: MongoDB did not respond, or had no primary, in that time.
     """
     wanted = _parse("MONGODB_URL", url)
@@ -77,21 +80,26 @@ def _initiate(client: Client, name: str, nodes: list[tuple[str, int]], deadline:
             if hello.get("isreplicaset"):  # started with --replSet, and not initiated
                 hosts = [f"{host}:{port}" for host, port in nodes]
                 members = [{"_id": number, "host": host} for number, host in enumerate(hosts)]
-                client.admin.command("replSetInitiate", {"_id": name, "members": members})
-                done.append(f"initiated the replica set {name}")
+                try:
+                    client.admin.command("replSetInitiate", {"_id": name, "members": members})
+                    done.append(f"initiated the replica set {name}")
+                except OperationFailure as exc:
+                    if exc.code != _ALREADY_INITIALIZED:  # by another set-up at the same time
+                        raise
             elif "setName" not in hello:
                 raise SettingsError("MONGODB_ADMIN_URL: a standalone server. Start MongoDB with --replSet")
             elif hello.get("isWritablePrimary"):
                 return done
-            elif hello.get("primary"):
+            # A member that was just elected is the primary, and accepts writes a moment later.
+            elif hello.get("primary") not in (None, hello.get("me")):
                 raise SettingsError(
                     f"MONGODB_ADMIN_URL: the primary is {hello['primary']}. Name that member instead"
                 )
             reason = "it has no primary yet"
         except ConnectionFailure as exc:
-            reason = str(exc).partition(", Timeout:")[0][:300]
+            reason = _reason(exc)
         except OperationFailure as exc:
-            raise SettingsError(f"MONGODB_ADMIN_URL: MongoDB rejects the administrator: {exc}") from None
+            raise _rejected(exc, f"the replica set {name} cannot be initiated") from None
         if time.monotonic() > deadline:
             raise Unreachable(f"MONGODB_ADMIN_URL: MongoDB is not ready: {reason}")
         time.sleep(_PAUSE_S)
@@ -100,13 +108,31 @@ def _initiate(client: Client, name: str, nodes: list[tuple[str, int]], deadline:
 def _give_access(client: Client, wanted: _Target, database: str) -> str:
     """Create or update the user of MONGODB_URL, with the role readWrite on the service's database."""
     users, roles = client[wanted.users_in], [{"role": "readWrite", "db": database}]
-    try:
-        users.command("updateUser", wanted.user, pwd=wanted.password, roles=roles)
-        return f"updated the user {wanted.user}, readWrite on {database}"
-    except OperationFailure as exc:
-        if exc.code != _UNKNOWN_USER:
-            raise SettingsError(
-                f"MONGODB_ADMIN_URL: the user {wanted.user} cannot be changed: {exc}"
-            ) from None
-    users.command("createUser", wanted.user, pwd=wanted.password, roles=roles)
-    return f"created the user {wanted.user}, readWrite on {database}"
+    failure: OperationFailure | None = None
+    # The second updateUser is needed if another set-up creates the user at the same time.
+    for command in ("updateUser", "createUser", "updateUser"):
+        try:
+            users.command(command, wanted.user, pwd=wanted.password, roles=roles)
+        except OperationFailure as exc:
+            failure = exc
+            if exc.code not in (_USER_NOT_FOUND, _USER_EXISTS):
+                break
+        except ConnectionFailure as exc:
+            raise Unreachable(f"MONGODB_ADMIN_URL: MongoDB does not respond: {_reason(exc)}") from None
+        else:
+            done = "created" if command == "createUser" else "updated"
+            return f"{done} the user {wanted.user}, readWrite on {database}"
+    assert failure is not None
+    raise _rejected(failure, f"the user {wanted.user} cannot be created or changed")
+
+
+def _reason(exc: ConnectionFailure) -> str:
+    return str(exc).partition(", Timeout:")[0][:300]
+
+
+def _rejected(exc: OperationFailure, consequence: str) -> SettingsError:
+    """The error for a command that MongoDB rejected, with MongoDB's message."""
+    message = (exc.details or {}).get("errmsg", str(exc))
+    if exc.code in (_UNAUTHORIZED, _AUTHENTICATION_FAILED):
+        consequence = "MongoDB rejects the administrator"
+    return SettingsError(f"MONGODB_ADMIN_URL: {consequence}: {message}")
