@@ -96,7 +96,7 @@ class _Template:
         atexit.register(self.end)
 
     def end(self) -> None:
-        """Wait for it: at its end it writes what it covered."""
+        """Wait until it exits; coverage data is written at exit."""
         self._connection.close()
         self._process.wait()
 
@@ -115,7 +115,8 @@ class _Template:
             self._process.kill()
             self._process.wait()
             if pid is not None:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    os.kill(pid, signal.SIGKILL)
             raise
 
 
