@@ -1,4 +1,10 @@
-"""Builds the images with buildah, without an engine: chroot isolation, and a base made by debootstrap."""
+"""Builds the images with buildah, without an engine: chroot isolation, and a base made by debootstrap.
+
+Packages come from the public archives unless the environment names others: ``DEBIAN_MIRROR`` is the archive
+of the base, ``PIP_CONFIG_FILE`` has the settings of pip for the builds, and ``BUILD_VOLUMES`` lists the files
+and folders of this machine that they need, such as a certificate: ``PATH`` or ``PATH:TARGET``, separated by
+spaces.
+"""
 
 import json
 import os
@@ -14,11 +20,15 @@ BASE = "localhost/base:bookworm"
 NEEDED = ("buildah", "debootstrap")
 # What the official image of Python has beside the interpreter.
 _PACKAGES = "python3,python3-venv,ca-certificates"
-_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+_PIP_SETTINGS = os.environ.get("PIP_CONFIG_FILE")
+_VOLUMES = os.environ.get("BUILD_VOLUMES", "").split()
 
 
 def missing() -> list[str]:
-    return [name for name in NEEDED if shutil.which(name) is None]
+    """What these tests need and this machine or user lacks."""
+    found = [name for name in NEEDED if shutil.which(name) is None]
+    return found if os.geteuid() == 0 else [*found, "the user root"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Builder:
                 f"--include={_PACKAGES}",
                 "bookworm",
                 str(system),
-                _mirror(),
+                _MIRROR,
             ],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -59,22 +69,18 @@ class Builder:
         shutil.rmtree(system / "var/lib/apt/lists")
         (system / "var/lib/apt/lists/partial").mkdir(parents=True)
         shutil.rmtree(system / "var/cache/apt/archives")
-        (system / "etc/apt/apt.conf.d/99dates").write_text(_apt_dates())
         container = self.output("from", "scratch")
         self.run("add", "--quiet", container, str(system), "/", stdout=subprocess.DEVNULL)
         self.run("commit", "--quiet", "--rm", container, BASE, stdout=subprocess.DEVNULL)
         shutil.rmtree(system)
 
     def build(self, target: str) -> None:
-        """Build a target of the Dockerfile, with pip's settings of this machine as the secret."""
-        settings = self.folder / "pip.conf"
-        settings.write_text(_pip_settings())
-        volumes = [
-            f"--volume={path}:{path}:ro" for path in (*_local_indexes(), _CERTIFICATES) if path.exists()
-        ]
+        """Build a target of the Dockerfile."""
+        secret = ["--secret", f"id=pip,src={_PIP_SETTINGS}"] if _PIP_SETTINGS else []
+        volumes = [f"--volume={each if ':' in each else f'{each}:{each}'}:ro" for each in _VOLUMES]
         self.run(
             *("build", "--format", "docker", "--build-arg", f"BASE_IMAGE={BASE}", "--target", target),
-            *("--secret", f"id=pip,src={settings}", *volumes, "--tag", image(target)),
+            *(*secret, *volumes, "--tag", image(target)),
             *("--build-arg", "VERSION=test", "--ignorefile", str(ROOT / ".dockerignore"), str(ROOT)),
             stdout=(self.folder / f"{target}.log").open("w"),
             stderr=subprocess.STDOUT,
@@ -101,38 +107,3 @@ class Builder:
 
 def image(target: str) -> str:
     return f"localhost/model-service-{target}:test"
-
-
-def _mirror() -> str:
-    """The archive of Debian that this machine's apt uses."""
-    wanted = ("--format", "$(REPO_URI)", "Created-By: Packages", "Codename: bookworm", "Component: main")
-    done = subprocess.run(["apt-get", "indextargets", *wanted], capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[0]
-
-
-def _apt_dates() -> str:
-    """The settings of this machine's apt for the age of its archive."""
-    done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("Acquire::Check-")]
-    return "\n".join([*lines, ""])
-
-
-def _pip_settings() -> str:
-    """This machine's settings of pip as one file. A container has no other settings of it."""
-    done = subprocess.run(
-        ["python3", "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    )
-    found: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
-        name, _, value = line.partition("=")
-        key = name.rpartition(".")[2]
-        if key != "constraint" and value.strip("'") not in found.get(key, []):
-            found.setdefault(key, []).append(value.strip("'"))
-    return "[global]\n" + "".join(f"{key} = {' '.join(values)}\n" for key, values in found.items())
-
-
-def _local_indexes() -> list[Path]:
-    """The folders that pip's settings name. The pages of an index link to files beside it."""
-    words = [Path(word.removeprefix("file://")) for word in _pip_settings().split()]
-    folders = [path for path in words if path.is_absolute() and path.is_dir()]
-    return [path.parent if path.name == "simple" else path for path in folders]

@@ -26,7 +26,7 @@ from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.large,
-    pytest.mark.skipif(bool(buildah.missing()), reason=f"not installed: {', '.join(buildah.missing())}"),
+    pytest.mark.skipif(bool(buildah.missing()), reason=f"needs {', '.join(buildah.missing())}"),
 ]
 OURS = ("model-service", "worker", "serving")
 USER = 10001
