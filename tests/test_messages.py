@@ -33,6 +33,7 @@ VARIABLES = {
     "XDG_CACHE_HOME",
     "SSL_CERT_FILE",
     "FLASK_ENV",
+    "MONGODB_ADMIN_URL",
 }
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-zA-Z-]*")
 _COMMAND = re.compile(r"[`'](model-service [^`']+)[`']")
