@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from helm_python import Chart
+
+from tests.deploy import helm
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "model-service"
@@ -27,7 +28,7 @@ def values_of(path: Path) -> dict[str, Any]:
 
 
 def render(values: Mapping[str, Any], name: str = NAME) -> list[str]:
-    """The documents as text, the Deployments first. Raises: HelmError: the schema rejects the values."""
+    """The documents as text, the Deployments first. Raises: SchemaError."""
     documents = [
         document.strip() + "\n"
         for path, text in sorted(_files(values, name).items())
@@ -45,9 +46,7 @@ def notes(values: Mapping[str, Any], name: str = NAME) -> str:
 
 
 def _files(values: Mapping[str, Any], name: str) -> dict[str, str]:
-    with Chart.load(CHART) as chart:
-        chart.validate_schema(dict(values))
-        return chart.render(dict(values), name=name, namespace=NAMESPACE)
+    return helm.render(CHART, values, name, NAMESPACE)
 
 
 def objects(values: Mapping[str, Any], name: str = NAME) -> list[dict[str, Any]]:
