@@ -528,7 +528,7 @@ def made(board: Board) -> str:
 
 
 def main(folder: Path) -> None:
-    """Write the dashboards, and remove those that are no longer made."""
+    """Write the dashboards, and remove the files of deleted ones."""
     texts = {f"{name_of(board)}.json": made(board) for board in BOARDS}
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
