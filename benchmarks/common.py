@@ -185,10 +185,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def setting() -> str:
-    """The machine and the day, in one line under a table's title."""
+    """The day, the commit and the machine, in one line under a table's title."""
     memory = psutil.virtual_memory().total / 2**30
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {memory:.0f} GiB of memory, "
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {os.cpu_count()} cores, {memory:.0f} GiB of memory, "
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}; "
         f"load average {os.getloadavg()[2]:.1f} over the last 15 minutes, ours and others'."
     )
