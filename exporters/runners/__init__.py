@@ -46,17 +46,17 @@ class Stop:
     """Ends a run from another thread, if its runtime supports that; otherwise the run continues."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._end: Callable[[], None] | None = None
 
     def by(self, end: Callable[[], None]) -> None:
         """Set the function that ends the run that is about to begin."""
         self._end = end
-        if self.asked:
+        if self.requested:
             end()
 
     def ask(self) -> None:
-        self.asked = True
+        self.requested = True
         if self._end is not None:
             self._end()
 

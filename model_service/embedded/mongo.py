@@ -94,7 +94,7 @@ def readable(line: str) -> str | None:
         if level is None or "startupWarnings" in entry.get("tags", []):
             return None
         attributes = {"attr": entry["attr"]} if entry.get("attr") else {}
-        told = {"event": entry["msg"], "level": level, "timestamp": entry["t"]["$date"], **attributes}
-        return json.dumps(told)
+        fields = {"event": entry["msg"], "level": level, "timestamp": entry["t"]["$date"], **attributes}
+        return json.dumps(fields)
     except (ValueError, KeyError, TypeError):
         return line

@@ -28,6 +28,7 @@ from model_service.storage.deployments.keys import DeploymentKeys
 from model_service.storage.deployments.logs import DeploymentLogs
 from model_service.storage.deployments.quotas import DeploymentQuotas
 from model_service.storage.deployments.served import ServedDeployments
+from model_service.storage.deployments.serving_reports import ServingReports
 from model_service.storage.deployments.usage import UsageCounts
 from model_service.storage.exports.exports import Exports
 from model_service.storage.exports.quotas import ExportQuotas
@@ -91,6 +92,8 @@ class Stores:
     deployment_history: DeploymentHistory
     deployment_logs: DeploymentLogs
     deployment_quotas: DeploymentQuotas
+    served_deployments: ServedDeployments
+    serving_reports: ServingReports
     usage: UsageCounts
 
     archive: ArchiveStore
@@ -121,7 +124,8 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
     removed_files = RemovedFiles(database, blobs)
     models = Models(database, audit, numbers, counters, downloads, scans, hot)
     keys, logs = DeploymentKeys(database), DeploymentLogs(database)
-    history, served = DeploymentHistory(database), ServedDeployments(database)
+    history = DeploymentHistory(database)
+    deployments = Deployments(database, blobs, audit, keys, history)
     return Stores(
         database=database,
         audit=audit,
@@ -149,11 +153,13 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         exports=Exports(database),
         export_turns=ExportTurns(database),
         export_quotas=ExportQuotas(database),
-        deployments=Deployments(database, blobs, audit, keys, history, logs, served),
+        deployments=deployments,
         deployment_keys=keys,
         deployment_history=history,
         deployment_logs=logs,
         deployment_quotas=DeploymentQuotas(database),
+        served_deployments=ServedDeployments(database),
+        serving_reports=ServingReports(database, deployments, history, logs),
         usage=UsageCounts(database),
         archive=ArchiveStore(database, numbers),
         integrity=Integrity(database),

@@ -69,7 +69,7 @@ def jobs(http: FlaskClient, database: Database) -> tuple[str, str]:
 def live(client: ModelServiceClient, database: Database, jobs: tuple[str, str]) -> Deployment:
     """One that the inference servers have loaded."""
     created = client.create_deployment(jobs[0], "digits")
-    assert build_stores(database).deployments.made_live(created.id, 1)
+    assert build_stores(database).serving_reports.made_live(created.id, 1)
     return client.wait_for_deployment(created)
 
 
@@ -82,7 +82,7 @@ def test_a_deployments_life(client: ModelServiceClient, database: Database, jobs
     assert created.config["max_concurrency"] == 8
     assert created.created_at is not None
 
-    build_stores(database).deployments.made_live(created.id, 1)
+    build_stores(database).serving_reports.made_live(created.id, 1)
     serving = client.wait_for_deployment(created)
     assert (serving.status, serving.api_key) == ("active", created.api_key)
     assert [each.id for each in client.list_deployments(status="active", name="digits")] == [created.id]
@@ -197,11 +197,11 @@ def test_a_revision_is_waited_for_until_it_serves_or_was_given_up(
 ) -> None:
     changed = client.update_deployment(live.id, export_job_id=jobs[1])
     assert client.wait_for_deployment(live).live_revision == 1  # the revision that was passed in
-    assert build_stores(database).deployments.update_failed(live.id, 2, "The package is damaged.")
+    assert build_stores(database).serving_reports.update_failed(live.id, 2, "The package is damaged.")
     with pytest.raises(DeploymentFailed, match=r"Revision 2 .* The package is damaged\."):
         client.wait_for_deployment(changed)
     again = client.update_deployment(live.id, config={"max_concurrency": 9})
-    build_stores(database).deployments.made_live(live.id, again.revision or 0)
+    build_stores(database).serving_reports.made_live(live.id, again.revision or 0)
     assert client.wait_for_deployment(again).live_revision == again.revision
 
 
@@ -225,7 +225,7 @@ def test_usage_and_logs_are_typed(client: ModelServiceClient, live: Deployment, 
         "message": "No.",
         "server": "s",
     }
-    build_stores(database).deployments.log([entry, entry | {"level": "info", "message": "Yes."}])
+    build_stores(database).deployment_logs.insert([entry, entry | {"level": "info", "message": "Yes."}])
     usage = client.deployment_usage(live.id, start=datetime.now(UTC) - timedelta(hours=3), granularity="day")
     assert (usage.total.requests, usage.total.errors, usage.total.bytes_out) == (8, 1, 200)
     assert [(each.member, each.requests) for each in usage.usage] == [("v1.0", 8)]
@@ -259,7 +259,7 @@ def test_the_commands_do_the_same(
     assert json.loads(kept.read_text()) == {created["id"]: created["api_key"]}
     assert kept.stat().st_mode & 0o777 == 0o600
     assert command("list", "--name", "digits", url=service_url)["deployments"][0]["id"] == created["id"]
-    build_stores(database).deployments.made_live(created["id"], 1)
+    build_stores(database).serving_reports.made_live(created["id"], 1)
     words = ("--clear", "shadow", "--clear", "sticky-header")
     updated = command("update", "digits", "--export", second, "--revision", "1", *words, url=service_url)
     assert (updated["routing"]["shadow"], updated["routing"]["rollback"]["max_error_rate"]) == (None, 0.1)
@@ -343,7 +343,7 @@ def test_watching_ends_with_1_when_it_failed(
     service_url: str, client: ModelServiceClient, live: Deployment, database: Database, jobs: tuple[str, str]
 ) -> None:
     client.update_deployment(live.id, export_job_id=jobs[1])
-    build_stores(database).deployments.update_failed(live.id, 2, "The package is damaged.")
+    build_stores(database).serving_reports.update_failed(live.id, 2, "The package is damaged.")
     ended = run("deployments", "watch", live.id, "--until-active", url=service_url)
     assert ended.returncode == 1
     assert "The package is damaged." in ended.stderr

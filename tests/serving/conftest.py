@@ -32,11 +32,10 @@ from model_service.serving.http.inference_handler import InferenceHandler
 from model_service.serving.http.rsgi import BodyLimits
 from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.storage.access.rate_windows import RateWindows
-from model_service.storage.blobs.blobs import Blob, Blobs
+from model_service.storage.blobs.blobs import Blob
 from model_service.storage.common.db import Database, Session, now
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import DEFAULT_CONFIG, new_revision
-from model_service.storage.stores import build_stores
+from model_service.storage.stores import Stores, build_stores
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
 from tests.factories import Document, scaling_program
@@ -89,18 +88,17 @@ class Stored:
     """A database with deployments in it."""
 
     database: Database
-    blobs: Blobs
-    deployments: Deployments
+    stores: Stores
 
     def member(self, archive: bytes, **fields: Any) -> Document:
         """A member of a deployment, of a package that is stored now."""
-        written = self.blobs.write(iter([archive]), limit_bytes=1 << 30)
+        written = self.stores.blobs.write(iter([archive]), limit_bytes=1 << 30)
         stored: list[Document] = []
 
         def refer(blob: Blob, session: Session) -> None:
             stored.append(blob.reference())
 
-        self.blobs.publish(written, refer)
+        self.stores.blobs.publish(written, refer)
         member = {
             "name": "v1.0",
             "export_job_id": str(uuid.uuid4()),
@@ -149,7 +147,7 @@ class Stored:
             "sha256": hashlib.sha256(KEY.encode()).hexdigest(),
             "expires_at": None,
         }
-        self.database.transaction(lambda session: self.deployments.insert(deployment, key, session))
+        self.database.transaction(lambda session: self.stores.deployments.insert(deployment, key, session))
         return str(deployment["_id"])
 
     def revise(self, deployment_id: str, routing: Document, **config: Any) -> None:
@@ -171,7 +169,7 @@ class Stored:
         return str(self.document(deployment_id)["status"])
 
     def document(self, deployment_id: str) -> dict[str, Any]:
-        found = self.deployments.get(deployment_id)
+        found = self.stores.deployments.get(deployment_id)
         assert found is not None
         return found
 
@@ -190,7 +188,14 @@ class World(Stored):
 
     def host(self, server: str = "the-server") -> Host:
         """A running host. A second one of the same name is that server after a restart."""
-        host = Host(self.deployments, self.store, self.engine, self.model_hosts, server=server)
+        host = Host(
+            self.stores.served_deployments,
+            self.stores.serving_reports,
+            self.store,
+            self.engine,
+            self.model_hosts,
+            server=server,
+        )
         host.start()
         self.started.append(host)
         return host
@@ -232,8 +237,7 @@ def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
     quotas = Quotas(rates, stores.usage)
     world = World(
         database,
-        stores.blobs,
-        stores.deployments,
+        stores,
         store,
         Usage(),
         quotas,

@@ -42,6 +42,7 @@ class World:
         self.database = database
         stores = build_stores(database)
         self.deployments, self._blobs = stores.deployments, stores.blobs
+        self.served_deployments, self.serving_reports = stores.served_deployments, stores.serving_reports
 
     def package(self, content: bytes) -> ObjectId:
         """A stored blob that nobody holds yet."""

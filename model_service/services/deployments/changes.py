@@ -249,9 +249,9 @@ class DeploymentChanges:
             if routing == before["routing"]:
                 return before
             after = self._revised(before, Plan(routing), before["config"], session)
-            told = {"member": member, "revision": after["revision"], "model_version": after["model_version"]}
-            self._history.record(before["_id"], "promoted", before["status"], after["status"], told, session)
-            self._record("promoted", after, session, told)
+            data = {"member": member, "revision": after["revision"], "model_version": after["model_version"]}
+            self._history.record(before["_id"], "promoted", before["status"], after["status"], data, session)
+            self._record("promoted", after, session, data)
             return after
 
         return self._database.transaction(work)
@@ -278,10 +278,10 @@ class DeploymentChanges:
         if after is None:
             raise NotFound("package of export job", ", ".join(plan.export_job_ids))
         if plan.unverified:
-            told = {"revision": after["revision"], "exports": plan.unverified}
+            data = {"revision": after["revision"], "exports": plan.unverified}
             status = after["status"]
-            self._history.record(after["_id"], "verification_overridden", status, status, told, session)
-            self._record("verification_overridden", after, session, told)
+            self._history.record(after["_id"], "verification_overridden", status, status, data, session)
+            self._record("verification_overridden", after, session, data)
         return after
 
     def _check_room(self, before: Deployment, session: Session) -> None:

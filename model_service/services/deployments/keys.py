@@ -129,8 +129,8 @@ class DeploymentKeyService:
                 until = min(end for end in ends if end is not None)
                 self._keys.replaced(wanted, until, session)
                 self._insert(deployment, key, session)
-                told = {"replaces": wanted, "grace_s": grace_s}
-                self._record("key_rotated", deployment, key, session, told)
+                data = {"replaces": wanted, "grace_s": grace_s}
+                self._record("key_rotated", deployment, key, session, data)
 
             self._database.transaction(work)
             return key, text
@@ -187,11 +187,11 @@ class DeploymentKeyService:
     def _record(
         self, event: str, deployment: Deployment, key: DeploymentKey, session: Session, more: Fields
     ) -> None:
-        told = {"key_id": key["_id"], "name": key["name"], "prefix": key["prefix"], **more}
+        data = {"key_id": key["_id"], "name": key["name"], "prefix": key["prefix"], **more}
         subject, status = deployment["_id"], deployment["status"]
-        self._history.record(subject, event, status, status, told, session)
+        self._history.record(subject, event, status, status, data, session)
         self._audit.record(
-            event, "deployment", subject, session=session, name=deployment["model_name"], details=told
+            event, "deployment", subject, session=session, name=deployment["model_name"], details=data
         )
 
 

@@ -103,21 +103,21 @@ class DeploymentPlans:
         self._users = users
         self._tiers = tiers
 
-    def config(self, asked: SentConfig, base: DeploymentConfig, owner: str) -> DeploymentConfig:
+    def config(self, sent: SentConfig, base: DeploymentConfig, owner: str) -> DeploymentConfig:
         """Return the complete configuration: ``base`` with the requested changes.
 
         Raises:
             InvalidField: min_replicas is above max_replicas, or initial_replicas is outside of them.
             NotPermitted: ``gpu_enabled`` is set, and the owner's tier has no GPUs.
         """
-        config = merged(base, asked)
+        config = merged(base, sent)
         scaling = config["auto_scaling"]
         if scaling["min_replicas"] > scaling["max_replicas"]:
             message = f"at most max_replicas, {scaling['max_replicas']}"
             raise InvalidField.of("config.auto_scaling.min_replicas", message)
         initial = scaling.get("initial_replicas", scaling["min_replicas"])
         if not scaling["min_replicas"] <= initial <= scaling["max_replicas"]:
-            if "initial_replicas" in asked.get("auto_scaling", {}):
+            if "initial_replicas" in sent.get("auto_scaling", {}):
                 message = f"from {scaling['min_replicas']} to {scaling['max_replicas']}, the other two"
                 raise InvalidField.of("config.auto_scaling.initial_replicas", message)
             kept = {key: value for key, value in scaling.items() if key != "initial_replicas"}
@@ -138,16 +138,16 @@ class DeploymentPlans:
 
     def routing(
         self,
-        asked: SentDeployment,
+        sent: SentDeployment,
         *,
         base: Routing | None = None,
         present: Deployment | None = None,
         override: bool = False,
     ) -> Plan:
-        """Return the routing that the API fields in ``asked`` describe.
+        """Return the routing that the API fields in ``sent`` describe.
 
         Args:
-            base: the routing that supplies the fields missing in ``asked``; None: the defaults.
+            base: the routing that supplies the fields missing in ``sent``; None: the defaults.
             present: the deployment that is changed. Its exports are accepted without another verification
                 check, and new exports must be in its namespace.
             override: also accept exports that are not verified, as an administrator may.
@@ -159,40 +159,40 @@ class DeploymentPlans:
             InvalidField: not exactly one source is given, or the fields contradict each other.
         """
         chosen = _Chosen(self._exports, present, override)
-        mode, members = self._members(asked, base, chosen)
+        mode, members = self._members(sent, base, chosen)
         names = {member["name"] for member in members}
         routing: Routing = {
             "mode": mode,
             "members": members,
             "sticky_header": base["sticky_header"] if base else None,
-            "shadow": self._shadow(asked, base, names, chosen),
+            "shadow": self._shadow(sent, base, names, chosen),
             "rollback": base["rollback"] if base else None,
         }
-        if "sticky_header" in asked:
-            routing["sticky_header"] = asked["sticky_header"]
-        if "rollback" in asked:
-            routing["rollback"] = asked["rollback"]
+        if "sticky_header" in sent:
+            routing["sticky_header"] = sent["sticky_header"]
+        if "rollback" in sent:
+            routing["rollback"] = sent["rollback"]
         _check(routing)
         return Plan(routing, chosen.unverified)
 
     def _members(
-        self, asked: SentDeployment, base: Routing | None, chosen: "_Chosen"
+        self, sent: SentDeployment, base: Routing | None, chosen: "_Chosen"
     ) -> tuple[str, list[Member]]:
-        given = [source for source in SOURCES if asked.get(source) is not None]
+        given = [source for source in SOURCES if sent.get(source) is not None]
         if len(given) > 1 or (not given and base is None):
             message = f"exactly one of {', '.join(SOURCES)} must be given"
             raise InvalidField.of(given[-1] if given else SOURCES[0], message)
         if not given:
             assert base is not None
             return base["mode"], base["members"]
-        if (job_id := asked.get("export_job_id")) is not None:
+        if (job_id := sent.get("export_job_id")) is not None:
             return SPLIT, self._named([{"export_job_id": job_id}], chosen)
-        if (traffic := asked.get("traffic")) is not None:
+        if (traffic := sent.get("traffic")) is not None:
             return SPLIT, self._named(traffic, chosen)
-        if (models := asked.get("models")) is not None:
+        if (models := sent.get("models")) is not None:
             named: list[SentMember] = [{"name": name, "export_job_id": each} for name, each in models.items()]
             return MODELS, self._named(named, chosen)
-        members = self._named(asked.get("ensemble") or [], chosen)
+        members = self._named(sent.get("ensemble") or [], chosen)
         _check_chain(members, [chosen.job(member["export_job_id"]) for member in members])
         return ENSEMBLE, members
 
@@ -211,12 +211,12 @@ class DeploymentPlans:
         return members
 
     def _shadow(
-        self, asked: SentDeployment, base: Routing | None, names: Collection[str], chosen: "_Chosen"
+        self, sent: SentDeployment, base: Routing | None, names: Collection[str], chosen: "_Chosen"
     ) -> Shadow | None:
-        if "shadow" not in asked:
+        if "shadow" not in sent:
             shadow = base["shadow"] if base else None
             return shadow and {**shadow, "name": _unique(shadow["model_version"], names)}
-        wanted = asked["shadow"]
+        wanted = sent["shadow"]
         if wanted is None:
             return None
         job = chosen.job(wanted["export_job_id"])

@@ -34,7 +34,7 @@ class ExportLimits:
             raise ExportLimitReached("concurrent", tier, limits.exports_at_a_time, under_way, _RETRY_S)
         if limits.exports_per_day is None:
             return
-        asked, first = self._quotas.of_a_day(who.name, session)
-        if asked >= limits.exports_per_day:
+        requested, first = self._quotas.of_a_day(who.name, session)
+        if requested >= limits.exports_per_day:
             wait_s = ceil((first + DAY - now()).total_seconds()) if first else _RETRY_S
-            raise ExportLimitReached("per_day", tier, limits.exports_per_day, asked, max(1, wait_s))
+            raise ExportLimitReached("per_day", tier, limits.exports_per_day, requested, max(1, wait_s))

@@ -13,15 +13,14 @@ from model_service.errors import UnsupportedOption
 from model_service.sentences import as_field
 from model_service.storage.common.db import now
 from model_service.storage.common.documents import Fields, JSONObject, PrimaryFile, StoredFile, path_of
-from model_service.storage.exports.documents import ExportJob, ExportSource, new_export_job
-from model_service.storage.exports.documents import ExportRequest as Asked
+from model_service.storage.exports.documents import ExportJob, ExportSource, JobRequest, new_export_job
 from model_service.storage.models.documents import Model
 
 FORMATS = tuple(specification.name for specification in registry.specifications())
 # Parts of export_config that describe the model rather than the format; every package contains them.
 PROCESSING = ("classes", "preprocessing", "postprocessing")
 # The fields of a job that come from its request.
-_ASKED = (
+_REQUEST_FIELDS = (
     *("model_id", "model_name", "namespace", "model_version", "framework", "task_type", "training_job_id"),
     *("export_format", "export_config", "processing", "optimization_config", "validation_config"),
     *("source", "version_tag"),
@@ -76,7 +75,7 @@ def new_job(
     reuse: bool,
 ) -> ExportJob:
     """Create a pending job for the caller. Its version is assigned when it is stored."""
-    asked: Asked = {
+    request: JobRequest = {
         "model_id": model["_id"],
         "model_name": model["name"],
         "namespace": namespace_of(model["name"]),
@@ -92,14 +91,14 @@ def new_job(
         "source": source_of(model),
         "version_tag": version_tag,
     }
-    return new_export_job(asked, _digest(asked), actor().name, now(), reuse=reuse)
+    return new_export_job(request, _digest(request), actor().name, now(), reuse=reuse)
 
 
 def again(job: ExportJob) -> ExportJob:
     """Create a pending job with the request of an ended one: the same source, the same options."""
     fields: Fields = job
-    asked = cast(Asked, {field: fields[field] for field in _ASKED})
-    return new_export_job(asked, _digest(asked), actor().name, now(), reuse=True, retry_of=job)
+    request = cast(JobRequest, {field: fields[field] for field in _REQUEST_FIELDS})
+    return new_export_job(request, _digest(request), actor().name, now(), reuse=True, retry_of=job)
 
 
 def source_of(model: Model) -> ExportSource:
@@ -165,19 +164,19 @@ def _files_of(primary: PrimaryFile, stored: list[StoredFile]) -> ExportSource:
     }
 
 
-def _digest(asked: Asked) -> str:
+def _digest(request: JobRequest) -> str:
     """Return the digest of everything except the tools that determines a package's bytes.
 
     The model's id is included because the package contains its name.
     """
-    of_request: Fields = asked
-    of_source: Fields = asked["source"]
+    of_request: Fields = request
+    of_source: Fields = request["source"]
     source = {key: of_source.get(key) for key in ("checksum", "filename", "primary")}
-    if "sample_inputs" in asked["source"]:
-        source["sample_inputs"] = asked["source"]["sample_inputs"]["checksum"]
-    names = [name for name in _ASKED if name not in {"source", "version_tag", "training_job_id"}]
+    if "sample_inputs" in request["source"]:
+        source["sample_inputs"] = request["source"]["sample_inputs"]["checksum"]
+    names = [name for name in _REQUEST_FIELDS if name not in {"source", "version_tag", "training_job_id"}]
     decisive = {"source": source, **{name: of_request[name] for name in names}}
-    decisive["model_id"] = str(asked["model_id"])
-    if not is_wanted(asked["validation_config"]):
+    decisive["model_id"] = str(request["model_id"])
+    if not is_wanted(request["validation_config"]):
         decisive["validation_config"] = None
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -33,8 +33,9 @@ from model_service.states import DeploymentStatus
 from model_service.storage.blobs.blobs import BlobDamaged
 from model_service.storage.common.db import CONNECTION_ERRORS, now
 from model_service.storage.common.documents import BlobReference
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import AutoScaling, DeploymentLogEntry, ServedDeployment
+from model_service.storage.deployments.served import ServedDeployments
+from model_service.storage.deployments.serving_reports import ServingReports
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,8 @@ class Host:
 
     def __init__(
         self,
-        deployments: Deployments,
+        deployments: ServedDeployments,
+        reports: ServingReports,
         store: PackageStore,
         engine: Engine,
         hosts: ModelHosts,
@@ -64,10 +66,11 @@ class Host:
         server: str,
     ) -> None:
         self._deployments = deployments
+        self._reports = reports
         self._server = server
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._loader = Loader(deployments, store, engine, hosts, server=server, notify=self._wake.set)
+        self._loader = Loader(reports, store, engine, hosts, server=server, notify=self._wake.set)
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         # Replaced as a whole, by the host's thread only; requests read them.
         self._hosted: dict[str, LoadedDeployment] = {}
@@ -147,7 +150,7 @@ class Host:
         while (outcome := self._loader.outcome()) is not None:
             self._settle(outcome)
         started_at = time.monotonic()
-        found = self._deployments.served()
+        found = self._deployments.read()
         names = {deployment["_id"]: deployment["name"] for deployment in found}
         self._served = names  # before read_at: a request that sees the new time sees these names
         self.read_at = started_at  # not later: changes during the query may be missing
@@ -171,7 +174,7 @@ class Host:
             self._loader.keep_only(references)
             self._kept = references
         if self._log_entries:
-            self._deployments.log(self._log_entries)
+            self._reports.log(self._log_entries)
             self._log_entries = []
 
     def _each(self, deployment_id: str, work: Callable[[], None]) -> None:
@@ -213,7 +216,7 @@ class Host:
                 self._loading.add(deployment_id)
                 self._loader.submit(deployment)
         elif deployment["status"] != DeploymentStatus.ACTIVE or deployment["live_revision"] != revision:
-            self._deployments.made_live(deployment_id, revision)
+            self._reports.made_live(deployment_id, revision)
 
     def _judge(self, hosted: LoadedDeployment) -> None:
         """Roll back to the previous revision if this one violates its limits."""
@@ -221,13 +224,13 @@ class Host:
         if violation is None:
             return
         reason, data = str(violation), {**asdict(violation), "server": self._server}
-        if self._deployments.roll_back_to_former(hosted.id, hosted.revision, reason, data):
+        if self._reports.roll_back_to_former(hosted.id, hosted.revision, reason, data):
             self._log_event(hosted.id, "warning", "rolled_back", reason, revision=hosted.revision)
 
     def _suspend(self, hosted: LoadedDeployment) -> None:
         """Stop serving a deployment if several callers' requests ended its model's process."""
         reason = hosted.kills.verdict()
-        if reason is not None and self._deployments.suspend(hosted.id, hosted.revision, reason):
+        if reason is not None and self._reports.suspend(hosted.id, hosted.revision, reason):
             self._log_event(hosted.id, "error", "suspended", reason, revision=hosted.revision)
 
     def _log_shadow(self, hosted: LoadedDeployment) -> None:
@@ -270,7 +273,7 @@ class Host:
         log.warning("serving.load_failed", deployment_id=deployment_id, exc_info=None if proven else error)
         self._log_event(deployment_id, "error", "load_failed", str(error), retry_in_s=retry_in_s)
         if proven:
-            self._deployments.update_failed(deployment_id, revision, str(error))
+            self._reports.update_failed(deployment_id, revision, str(error))
 
     def _log_event(self, deployment_id: str, level: str, event: str, message: str, **details: Any) -> None:
         """Add an entry to the deployment's own log; the next round writes it."""

@@ -23,8 +23,8 @@ from model_service.serving.model_hosts.groups import ModelHosts
 from model_service.states import DeploymentStatus
 from model_service.storage.common.db import DATABASE_ERRORS
 from model_service.storage.common.documents import BlobReference
-from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.documents import Member, ServedDeployment
+from model_service.storage.deployments.serving_reports import ServingReports
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Loader:
 
     def __init__(
         self,
-        deployments: Deployments,
+        reports: ServingReports,
         store: PackageStore,
         engine: Engine,
         hosts: ModelHosts,
@@ -54,7 +54,7 @@ class Loader:
         server: str,
         notify: Callable[[], None],
     ) -> None:
-        self._deployments = deployments
+        self._reports = reports
         self._store = store
         self._engine = engine
         self._hosts = hosts
@@ -128,9 +128,9 @@ class Loader:
                 "deployment and create it again."
             )
         if deployment["status"] == DeploymentStatus.PENDING:
-            self._deployments.move(deployment_id, DeploymentStatus.DEPLOYING)
+            self._reports.start_deploying(deployment_id)
         self._counted = deployment_id
-        self._deployments.set_load_attempts(deployment_id, self._server, crashes + 1)
+        self._reports.set_load_attempts(deployment_id, self._server, crashes + 1)
         try:
             loaded = {
                 package_id(member): self._member(deployment, member) for member in served_members(deployment)
@@ -157,6 +157,6 @@ class Loader:
 
     def _uncount(self, deployment_id: str) -> None:
         try:
-            self._deployments.set_load_attempts(deployment_id, self._server, 0)
+            self._reports.set_load_attempts(deployment_id, self._server, 0)
         except DATABASE_ERRORS as exc:  # it is counted once too often, until its next load here ends
             log.warning("serving.load_not_uncounted", deployment_id=deployment_id, error=str(exc))

@@ -49,7 +49,14 @@ class Application:
         self._engine = Engine(threads, lanes=max(1, processors() // threads))
         store = PackageStore(stores.blobs, settings.home / "serving")
         self._model_hosts = ModelHosts(settings)
-        self._host = Host(stores.deployments, store, self._engine, self._model_hosts, server=server)
+        self._host = Host(
+            stores.served_deployments,
+            stores.serving_reports,
+            store,
+            self._engine,
+            self._model_hosts,
+            server=server,
+        )
         metrics = DeploymentMetrics(self._host)
         usage, key_uses = Usage(metrics.count), KeyUses()
         self._servers, self._server = stores.inference_servers, server

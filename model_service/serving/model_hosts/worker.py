@@ -122,6 +122,6 @@ def _kind(exc: Exception, stop: Stop) -> str:
         return "limit"
     if isinstance(exc, LoadFailed):
         return "load_failed"
-    if stop.asked:
+    if stop.requested:
         return "stopped"
     return "machine" if isinstance(exc, OSError | ImportError) else "fault"

@@ -215,7 +215,9 @@ class Blobs:
             cached = self._cache.read(blob.sha256, blob.size_bytes, start, stop)
             if cached is not None:
                 return cached
-            self._cache.asked(blob.sha256, blob.size_bytes, lambda: self.read(blob.id, 0, blob.size_bytes))
+            self._cache.record_miss(
+                blob.sha256, blob.size_bytes, lambda: self.read(blob.id, 0, blob.size_bytes)
+            )
         return self.read(blob.id, start, stop)
 
     def readable(self) -> bool:

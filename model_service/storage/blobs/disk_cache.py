@@ -42,7 +42,7 @@ class DiskCache:
         """Creates folders only when the first blob is stored. ``max_bytes=0`` disables the cache."""
         self._folder = folder
         self._max_bytes = max_bytes
-        self._asked: OrderedDict[str, None] = OrderedDict()
+        self._missed: OrderedDict[str, None] = OrderedDict()
         self._lock = Lock()
         self._filling = Lock()
 
@@ -73,15 +73,15 @@ class DiskCache:
             os.utime(file.fileno())
         return file
 
-    def asked(self, sha256: str, size_bytes: int, read: Read) -> None:
+    def record_miss(self, sha256: str, size_bytes: int, read: Read) -> None:
         """Record a cache miss. The second miss of a blob stores it in the background, from ``read()``."""
         if not 0 < size_bytes <= self._max_bytes:
             return
         with self._lock:
-            if sha256 not in self._asked:
-                self._asked[sha256] = None
-                if len(self._asked) > _REMEMBERED:
-                    self._asked.popitem(last=False)
+            if sha256 not in self._missed:
+                self._missed[sha256] = None
+                if len(self._missed) > _REMEMBERED:
+                    self._missed.popitem(last=False)
                 return
         if self._filling.acquire(blocking=False):  # one blob at a time; the next request tries again
             Thread(target=self._fill_aside, args=(sha256, size_bytes, read), daemon=True).start()

@@ -175,18 +175,18 @@ class Database(Collections):
     def _check_rights(self) -> None:
         """Raises: OperationFailure: the server requires a user. SettingsError: our user lacks a right."""
         name = self._database.name
-        told = self.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-        if not told["authenticatedUsers"]:
+        auth_info = self.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+        if not auth_info["authenticatedUsers"]:
             self._database.list_collection_names()  # rejected if the server requires a user
             return
         held: set[str] = set()
-        for privilege in told["authenticatedUserPrivileges"]:
+        for privilege in auth_info["authenticatedUserPrivileges"]:
             resource = privilege["resource"]
             of_database = resource.get("db") in ("", name) and resource.get("collection") == ""
             if of_database or resource.get("anyResource"):
                 held.update(privilege["actions"])
         if missing := _NEEDED_ACTIONS - held:
-            user = told["authenticatedUsers"][0]["user"]
+            user = auth_info["authenticatedUsers"][0]["user"]
             raise SettingsError(
                 f"MONGODB_URL: the user {user} lacks permission for {', '.join(sorted(missing))} in "
                 f"the database {name}: grant it the role readWrite there."

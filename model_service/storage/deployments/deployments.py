@@ -1,16 +1,14 @@
 """The deployments collection; ``storage.deployments.documents`` describes its documents.
 
-Inference servers read it (``served``) and record results. Both sides change a document in transactions that
-read it first, so that of two concurrent changes the later one sees the earlier.
+Inference servers read it (``served``) and record results (``serving_reports``). Both sides change a document
+in transactions that read it first, so that of two concurrent changes the later one sees the earlier.
 """
-
-from collections.abc import Sequence
 
 from bson import ObjectId
 from pymongo import ReturnDocument
 
 from model_service.actor import actor
-from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
+from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.audit import Audit
 from model_service.storage.common.db import Database, Session, now
@@ -21,21 +19,16 @@ from model_service.storage.deployments.documents import (
     Deployment,
     DeploymentConfig,
     DeploymentKey,
-    DeploymentLogEntry,
     Revision,
     Routing,
-    ServedDeployment,
     new_revision,
     of_first_member,
 )
 from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
-from model_service.storage.deployments.logs import DeploymentLogs
-from model_service.storage.deployments.revisions import former, kept, marked, packages_of, restored_config
-from model_service.storage.deployments.served import ServedDeployments
+from model_service.storage.deployments.revisions import kept, marked, packages_of, restored_config
 
 _MOST_ALIKE = 100  # limit for the number at the end of a name; beyond it, names get an id
-_COMING = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
 
 
 class Deployments:
@@ -46,8 +39,6 @@ class Deployments:
         audit: Audit,
         keys: DeploymentKeys,
         history: DeploymentHistory,
-        logs: DeploymentLogs,
-        served: ServedDeployments,
     ) -> None:
         self._db = database
         self._deployments = database.deployments
@@ -55,8 +46,6 @@ class Deployments:
         self._audit = audit
         self._keys = keys
         self._history = history
-        self._logs = logs
-        self._served = served
 
     def insert(self, document: Deployment, key: DeploymentKey, session: Session) -> bool:
         """Store a new deployment with its first key. Returns False if one of its packages is gone.
@@ -190,16 +179,15 @@ class Deployments:
         config = restored_config(entry, before)
         after = self.revise(before, entry["routing"], config, session, revisions=revisions)
         if after is not None:
-            told: dict[str, object] = {
-                "from": before["revision"],
-                "to": entry["revision"],
-                "revision": after["revision"],
-                "reason": reason,
-                "model_version": after["model_version"],
-                **data,
-            }
+            details = {"from": before["revision"], "to": entry["revision"], "reason": reason}
+            versions = {"revision": after["revision"], "model_version": after["model_version"]}
             self._history.record(
-                before["_id"], "rolled_back", before["status"], after["status"], told, session
+                before["_id"],
+                "rolled_back",
+                before["status"],
+                after["status"],
+                {**details, **versions, **data},
+                session,
             )
             self._audit.record(
                 "rolled_back",
@@ -207,7 +195,7 @@ class Deployments:
                 before["_id"],
                 session=session,
                 name=before["model_name"],
-                details={key: told[key] for key in ("from", "to", "reason")},
+                details=details,
             )
         return after
 
@@ -221,8 +209,8 @@ class Deployments:
             "updated_at": at,
         }
         self._deployments.update_one({"_id": before["_id"]}, {"$set": changes}, session=session)
-        status, told = before["status"], {"before": before["config"]["auto_scaling"], **scaling}
-        self._history.record(before["_id"], "scaled", status, status, told, session)
+        status, data = before["status"], {"before": before["config"]["auto_scaling"], **scaling}
+        self._history.record(before["_id"], "scaled", status, status, data, session)
         return changed(before, changes)
 
     def delete(self, deployment_id: str, session: Session) -> Deployment | None:
@@ -231,130 +219,10 @@ class Deployments:
         if gone is not None:
             self._keys.delete_of(deployment_id, session)
             self._blobs.release_all(packages_of(gone["revisions"]), session)
-            told = {
+            data = {
                 "name": gone["name"],
                 "model_name": gone.get("model_name"),
                 "user_id": gone.get("user_id"),
             }
-            self._history.record(deployment_id, "deleted", gone["status"], None, told, session)
+            self._history.record(deployment_id, "deleted", gone["status"], None, data, session)
         return gone
-
-    # Queries and reports of the inference servers.
-
-    def served(self) -> list[ServedDeployment]:
-        """Return the deployments for an inference server; see ``storage.deployments.served``."""
-        return self._served.read()
-
-    def made_live(self, deployment_id: str, revision: int) -> bool:
-        """Record that a server serves this revision. True for the first report; others change nothing.
-
-        Returns False too if the revision is no longer the newest, or the deployment is not to be served.
-        """
-
-        def work(session: Session) -> bool:
-            before = self.get(deployment_id, session)
-            if before is None or before["revision"] != revision or before["status"] not in SERVED:
-                return False
-            new = before["live_revision"] != revision
-            if not new and before["status"] == DeploymentStatus.ACTIVE:
-                return False
-            at, to = now(), DeploymentStatus.ACTIVE
-            changes: dict[str, object] = {"status": to, "error_message": None, "updated_at": at}
-            if new:
-                live = marked(before["revisions"], revision, live_at=at)
-                changes |= {"live_revision": revision, "revisions": live}
-            if before["status"] != to:
-                changes["deployed_at"] = at
-            self._deployments.update_one({"_id": deployment_id}, {"$set": changes}, session=session)
-            event = "updated" if new and before["live_revision"] is not None else "deployed"
-            told = {"revision": revision, "model_version": before["model_version"]}
-            by = before["revisions"][-1]["created_by"] if new else None
-            self._history.record(deployment_id, event, before["status"], to, told, session, by=by)
-            return True
-
-        return self._db.transaction(work)
-
-    def update_failed(self, deployment_id: str, revision: int, message: str) -> bool:
-        """Record that this revision's packages are bad. Returns True for the first report.
-
-        An active deployment keeps serving its previous revision; any other becomes ``failed``. False if
-        the revision is no longer the newest, or if another server serves it.
-        """
-
-        def work(session: Session) -> bool:
-            before = self.get(deployment_id, session)
-            if before is None or before["revision"] != revision:
-                return False
-            known = any(each["failed"] for each in before["revisions"] if each["revision"] == revision)
-            serving = before["status"] == DeploymentStatus.ACTIVE
-            if serving and (known or before["live_revision"] == revision):
-                return False
-            if not serving and before["status"] not in _COMING:
-                return False
-            to = before["status"] if serving else DeploymentStatus.FAILED
-            changes = {
-                "status": to,
-                "error_message": message,
-                "revisions": marked(before["revisions"], revision, failed=True),
-                "updated_at": now(),
-            }
-            # The load attempts belong to this revision. The next one starts without any.
-            update = {"$set": changes, "$unset": {"load_attempts": ""}}
-            self._deployments.update_one({"_id": deployment_id}, update, session=session)
-            event = "update_failed" if serving else "failed"
-            told = {"revision": revision, "error_message": message}
-            self._history.record(deployment_id, event, before["status"], to, told, session)
-            return True
-
-        return self._db.transaction(work)
-
-    def roll_back_to_former(self, deployment_id: str, revision: int, reason: str, data: Fields) -> bool:
-        """Roll back, with a new revision, to the newest earlier one that was served with other traffic.
-
-        Returns False if this revision is no longer the newest, or there is no earlier one.
-
-        Args:
-            data: the measured values, for the history.
-        """
-
-        def work(session: Session) -> bool:
-            before = self.get(deployment_id, session)
-            if before is None or before["revision"] != revision or before["status"] not in SERVED:
-                return False
-            entry = former(before, before["revisions"])
-            if entry is None:
-                return False
-            return self.restore(before, entry, session, reason=reason, data=data) is not None
-
-        return self._db.transaction(work)
-
-    def suspend(self, deployment_id: str, revision: int, reason: str) -> bool:
-        """Stop serving the deployment until it is activated or revised; ``reason`` becomes its error message.
-
-        Returns False if it has another revision by now, or is not served any more.
-        """
-
-        def work(session: Session) -> bool:
-            before = self.get(deployment_id, session)
-            if before is None or before["revision"] != revision or before["status"] not in SERVED:
-                return False
-            changes = {"error_message": reason, "deactivated_at": now()}
-            told = {"revision": revision, "error_message": reason}
-            to = DeploymentStatus.INACTIVE
-            self.shift(deployment_id, to, "suspended", session, changes=changes, data=told)
-            return True
-
-        return self._db.transaction(work)
-
-    def log(self, entries: Sequence[DeploymentLogEntry]) -> None:
-        """Store a server's log entries; see ``storage.deployments.logs``."""
-        self._logs.insert(entries)
-
-    def set_load_attempts(self, deployment_id: str, server: str, attempts: int) -> None:
-        """Store how many loads a server began without finishing. ``server`` is a name without dots.
-
-        The number outlives the server, so that a package that crashes it is not loaded again and again.
-        """
-        field = f"load_attempts.{server}"
-        change = {"$set": {field: attempts}} if attempts else {"$unset": {field: ""}}
-        self._deployments.update_one({"_id": deployment_id}, change)

@@ -58,7 +58,7 @@ class Lease(TypedDict):
     expires_at: datetime
 
 
-class ExportRequest(TypedDict):
+class JobRequest(TypedDict):
     """The fields of a job that come from its request."""
 
     model_id: StoredId
@@ -77,7 +77,7 @@ class ExportRequest(TypedDict):
     version_tag: str | None
 
 
-class ExportJob(ExportRequest):
+class ExportJob(JobRequest):
     _id: str
     trace_id: str
     user_id: str
@@ -139,7 +139,7 @@ def whole_file(source: ExportSource) -> BlobReference:
 
 
 def new_export_job(
-    asked: ExportRequest,
+    request: JobRequest,
     digest: str,
     user_id: str,
     at: datetime,
@@ -155,7 +155,7 @@ def new_export_job(
         "_id": str(uuid.uuid4()),
         "trace_id": str(uuid.uuid4()) if retry_of is None else retry_of["trace_id"],
         "user_id": user_id,
-        **asked,
+        **request,
         "request_digest": digest,
         "is_default": False,
         "is_training_default": False,

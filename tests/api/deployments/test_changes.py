@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from model_service.app import create_app
 from model_service.config import Settings
 from model_service.storage.common.db import Database
-from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.serving_reports import ServingReports
 from model_service.storage.stores import build_stores
 from tests.api.deployed import URL, deploy, events, exported
 from tests.api.finished import wrong_references
@@ -14,8 +14,8 @@ from tests.api.people import Caller, People, secured
 
 
 @pytest.fixture
-def stored(database: Database) -> Deployments:
-    return build_stores(database).deployments
+def reports(database: Database) -> ServingReports:
+    return build_stores(database).serving_reports
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def versions(http: FlaskClient, database: Database) -> list[str]:
 
 
 @pytest.fixture
-def live(http: FlaskClient, versions: list[str], stored: Deployments) -> str:
+def live(http: FlaskClient, versions: list[str], reports: ServingReports) -> str:
     """A deployment of the first version that a server serves."""
     deployment_id = str(deploy(http, export_job_id=versions[0])["id"])
-    assert stored.made_live(deployment_id, 1)
+    assert reports.made_live(deployment_id, 1)
     return deployment_id
 
 
@@ -130,26 +130,28 @@ def test_scaling_makes_no_revision(http: FlaskClient, live: str) -> None:
         refused(http.post(f"{URL}/{live}/scale", json=wrong), 422, "invalid_field")
 
 
-def test_a_deployment_is_switched_off_and_on(http: FlaskClient, live: str, stored: Deployments) -> None:
+def test_a_deployment_is_switched_off_and_on(
+    http: FlaskClient, live: str, reports: ServingReports, database: Database
+) -> None:
     off = changed(http.post(f"{URL}/{live}/deactivate"))
     assert off["status"] == "inactive"
     assert off["deactivated_at"] is not None
-    assert stored.served() == []
-    assert not stored.made_live(live, 1)  # a server that has not seen it yet
+    assert build_stores(database).served_deployments.read() == []
+    assert not reports.made_live(live, 1)  # a server that has not seen it yet
     assert read(http, live) == off == changed(http.post(f"{URL}/{live}/deactivate"))
     on = changed(http.post(f"{URL}/{live}/activate"))
     assert (on["status"], on["deactivated_at"]) == ("deploying", None)
     assert read(http, live) == on == changed(http.post(f"{URL}/{live}/activate"))
-    assert stored.made_live(live, 1)
+    assert reports.made_live(live, 1)
     assert read(http, live)["status"] == "active"
     assert events(http, live) == ["created", "deployed", "deactivated", "reactivated", "deployed"]
 
 
 def test_one_that_failed_is_activated_and_not_deactivated(
-    http: FlaskClient, versions: list[str], stored: Deployments
+    http: FlaskClient, versions: list[str], reports: ServingReports
 ) -> None:
     deployment_id = deploy(http, export_job_id=versions[0])["id"]
-    assert stored.update_failed(deployment_id, 1, "no good")
+    assert reports.update_failed(deployment_id, 1, "no good")
     assert (read(http, deployment_id)["status"], read(http, deployment_id)["error_message"]) == (
         "failed",
         "no good",
@@ -158,23 +160,23 @@ def test_one_that_failed_is_activated_and_not_deactivated(
     assert details == {"status": "failed", "allowed": ["deploying"]}
     after = changed(http.post(f"{URL}/{deployment_id}/activate"))
     assert (after["status"], after["error_message"]) == ("deploying", None)
-    assert stored.update_failed(deployment_id, 1, "still no good")
+    assert reports.update_failed(deployment_id, 1, "still no good")
     after = changed(http.patch(f"{URL}/{deployment_id}", json={"export_job_id": versions[1]}))
     assert (after["status"], after["revision"], after["error_message"]) == ("deploying", 2, None)
 
 
 def test_a_rollback_is_a_revision_like_the_former(
-    http: FlaskClient, live: str, versions: list[str], stored: Deployments, database: Database
+    http: FlaskClient, live: str, versions: list[str], reports: ServingReports, database: Database
 ) -> None:
     refused(http.post(f"{URL}/{live}/rollback", json={}), 409, "conflict")
     changed(http.patch(f"{URL}/{live}", json={"export_job_id": versions[1], "config": {"timeout_ms": 5}}))
-    stored.made_live(live, 2)
+    reports.made_live(live, 2)
     changed(http.post(f"{URL}/{live}/scale", json={"replicas": 2}))
     after = changed(http.post(f"{URL}/{live}/rollback", json={}))
     assert (after["revision"], after["model_version"], after["config"]["timeout_ms"]) == (3, "v1.0", 30_000)
     assert after["config"]["auto_scaling"]["max_replicas"] == 2
     # Not back and forth: what was left for good reason is only gone back to by its number.
-    stored.made_live(live, 3)
+    reports.made_live(live, 3)
     details = refused(http.post(f"{URL}/{live}/rollback", json={}), 409, "conflict")
     assert details == {"revision": 3, "revisions": [1, 2, 3]}
     refused(http.post(f"{URL}/{live}/rollback", json={"revision": 9}), 409, "conflict")

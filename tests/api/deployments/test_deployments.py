@@ -203,7 +203,7 @@ def test_logs_are_told_from_a_level_on_newest_first(
     deployment_id = deploy(http, export_job_id=verified)["id"]
     entry = {"deployment_id": deployment_id, "event": "loaded", "server": "here", "details": {"n": 1}}
     told = [entry | {"at": now(), "level": level, "message": level} for level in ("info", "error", "warning")]
-    build_stores(database).deployments.log(told)
+    build_stores(database).deployment_logs.insert(told)
     logs = http.get(f"{URL}/{deployment_id}/logs?level=warning").json["logs"]
     assert {each["message"] for each in logs} == {"error", "warning"}
     assert len(http.get(f"{URL}/{deployment_id}/logs?limit=1").json["logs"]) == 1

@@ -30,7 +30,7 @@ def test_a_new_key_is_told_once_and_served_as_a_hash(
     assert (key["name"], key["prefix"], key["expires_at"]) == ("for the app", text[:10], None)
     assert [each["name"] for each in listed(http, keys)] == ["for the app", "default"]
     assert listed(http, keys)[0] == key
-    (served,) = build_stores(database).deployments.served()
+    (served,) = build_stores(database).served_deployments.read()
     assert hashlib.sha256(text.encode()).hexdigest() in {each["sha256"] for each in served["keys"]}
     assert text not in str(served)
 
@@ -77,7 +77,7 @@ def test_a_revoked_key_is_gone_at_once(http: FlaskClient, keys: str, database: D
     (key,) = listed(http, keys)
     assert http.delete(f"{keys}/{key['id']}").json["deleted_id"] == key["id"]
     assert listed(http, keys) == []
-    assert build_stores(database).deployments.served()[0]["keys"] == []
+    assert build_stores(database).served_deployments.read()[0]["keys"] == []
     assert http.delete(f"{keys}/{key['id']}").status_code == 404
     assert http.post(f"{keys}/{key['id']}/rotate", json={}).status_code == 404
     history = http.get(f"{keys.removesuffix('/keys')}/history?event_type=key_revoked").json["history"]

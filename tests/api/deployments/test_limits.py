@@ -78,15 +78,15 @@ def test_what_is_switched_on_again_counts_for_its_owner(people: People, body: di
 def test_what_failed_does_not_count_until_it_is_tried_again(
     people: People, body: dict[str, Any], database: Database
 ) -> None:
-    anna, stored = people.user("anna", ["deployer"], tier="free"), build_stores(database).deployments
+    anna, reports = people.user("anna", ["deployer"], tier="free"), build_stores(database).serving_reports
     failed = deploy(anna, body)
-    assert stored.update_failed(failed, 1, "corrupt")
+    assert reports.update_failed(failed, 1, "corrupt")
     other = deploy(anna, body)
     batching = {"config": {"batching": {"max_batch_size": 2}}}
     refused(anna("PATCH", f"{URL}/{failed}", json=batching), **FULL)
     refused(anna("POST", f"{URL}/{failed}/activate"), **FULL)
     anna("PATCH", f"{URL}/{other}", json=batching, status=200)
-    stored.update_failed(other, 2, "corrupt")
+    reports.update_failed(other, 2, "corrupt")
     changed: Any = anna("PATCH", f"{URL}/{failed}", json=batching, status=200).json
     assert changed["status"] == DeploymentStatus.DEPLOYING
     refused(anna("POST", f"{URL}/{other}/rollback", json={"revision": 1}), **FULL)
@@ -120,4 +120,4 @@ def test_of_many_requests_at_once_no_more_than_allowed_are_taken(
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [200, 403, 403, 403, 403, 403]
-    assert len(build_stores(database).deployments.served()) == 1
+    assert len(build_stores(database).served_deployments.read()) == 1

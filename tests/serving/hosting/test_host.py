@@ -72,7 +72,7 @@ def test_a_deleted_deployment_is_served_no_more_and_its_files_go(world: World, p
     host = world.serving(deployment_id)
     folder = world.store.folder
     assert len(list(folder.iterdir())) == 1
-    world.database.transaction(lambda session: world.deployments.delete(deployment_id, session))
+    world.database.transaction(lambda session: world.stores.deployments.delete(deployment_id, session))
     wait_for(lambda: host.get(deployment_id) is None, "the deployment to be forgotten")
     wait_for(lambda: list(folder.iterdir()) == [], "its files to go")
 
@@ -183,7 +183,7 @@ def test_a_long_load_holds_nothing_up(
 
     world.database.api_keys.delete_many({"deployment_id": loaded})
     wait_for(lambda: not len(host.get(loaded).keys), "the key to be revoked")  # type: ignore[union-attr]
-    world.database.transaction(lambda session: world.deployments.delete(loaded, session))
+    world.database.transaction(lambda session: world.stores.deployments.delete(loaded, session))
     wait_for(lambda: host.get(loaded) is None, "the deployment to be forgotten")
 
     assert world.status(slow) == "deploying"
@@ -244,7 +244,7 @@ def test_a_key_that_goes_while_an_update_loads_stays_gone(
     def away() -> list[object]:
         raise AutoReconnect("MongoDB is away")
 
-    monkeypatch.setattr(world.deployments, "served", away)
+    monkeypatch.setattr(world.stores.served_deployments, "read", away)
     wait_for(lambda: ended(folder / packages.MANIFEST), "the load to read the pipe")
     wait_for(lambda: host.get(deployment_id).revision == 2, "the update")  # type: ignore[union-attr]
     assert not len(host.get(deployment_id).keys)  # type: ignore[union-attr]
@@ -256,7 +256,7 @@ def test_the_crashes_of_an_update_are_not_those_of_what_it_was_to_replace(
     deployment_id = world.deploy(package_zip)
     world.serving(deployment_id).stop()
     world.revise(deployment_id, {"members": [world.member(rewrite("README.md", b"another package"))]})
-    world.deployments.set_load_attempts(deployment_id, "the-server", MAX_LOAD_ATTEMPTS)
+    world.stores.serving_reports.set_load_attempts(deployment_id, "the-server", MAX_LOAD_ATTEMPTS)
     restarted = world.host()
     hosted = wait_for(lambda: restarted.get(deployment_id), "the revision that works to be served again")
     assert hosted is not None
@@ -324,13 +324,13 @@ def test_a_database_that_hangs_is_not_connected(
     world: World, package_zip: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = world.serving(world.deploy(package_zip))
-    served, back = world.deployments.served, threading.Event()
+    served, back = world.stores.served_deployments.read, threading.Event()
 
     def hanging() -> list[Document]:
         back.wait(60)
         return served()
 
-    monkeypatch.setattr(world.deployments, "served", hanging)
+    monkeypatch.setattr(world.stores.served_deployments, "read", hanging)
     assert host.connected
     wait_for(lambda: not host.connected, "it to be noticed")
     back.set()

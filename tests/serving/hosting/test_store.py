@@ -21,7 +21,7 @@ def package(world: World, package_zip: bytes) -> dict[str, Any]:
 @pytest.fixture
 def neighbour(world: World) -> PackageStore:
     """Another server's store in the same folder: a lock of one is not the other's."""
-    return PackageStore(world.blobs, world.store.folder)
+    return PackageStore(world.stores.blobs, world.store.folder)
 
 
 def aged(folder: Path, hours: float) -> Path:

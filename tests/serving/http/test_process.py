@@ -135,7 +135,7 @@ def test_the_metrics_of_a_deployment_outlive_a_process_and_end_with_the_deployme
     assert metrics()["model_service_loaded_deployments"] == 1
     started = "model_service_serving_start_timestamp_seconds"
     assert metrics()[started] == before[started]  # the server itself was not restarted
-    world.database.transaction(lambda session: world.deployments.delete(deployment_id, session))
+    world.database.transaction(lambda session: world.stores.deployments.delete(deployment_id, session))
     wait_for(lambda: not [name for name in metrics() if 'deployment="' in name], "its series to end")
 
 

@@ -362,6 +362,6 @@ def test_a_host_ends_with_its_last_model(world: World, listen: Listen, loop: byt
     endpoint = listen(world.serving(deployment_id), deployment_id)
     assert endpoint.ask(QUICK).json["outputs"] == TWICE
     pid = process_of(world)
-    world.database.transaction(lambda session: world.deployments.delete(deployment_id, session))
+    world.database.transaction(lambda session: world.stores.deployments.delete(deployment_id, session))
     wait_for(lambda: not world.model_hosts.state(), "the host to be given up")
     wait_for(lambda: not psutil.pid_exists(pid), "its process to end")

@@ -125,7 +125,7 @@ def test_other_bytes_than_the_digest_names_are_never_kept(cache: DiskCache, fold
 def test_zero_bytes_turn_it_off(folder: Path) -> None:
     cache = DiskCache(folder, 0)
     for _ in range(3):
-        cache.asked(digest(CONTENT), len(CONTENT), lambda: iter([CONTENT]))
+        cache.record_miss(digest(CONTENT), len(CONTENT), lambda: iter([CONTENT]))
         assert cached(cache, CONTENT) is None
     assert not folder.exists()
 

@@ -10,7 +10,7 @@ from pymongo import monitoring
 
 from model_service.config import Settings
 from model_service.storage.common.db import Database, now
-from model_service.storage.deployments.deployments import Deployments
+from model_service.storage.deployments.served import ServedDeployments
 from model_service.storage.stores import build_stores
 from tests.factories import Document
 from tests.storage.conftest import World
@@ -46,9 +46,9 @@ def listening() -> None:
 
 
 @pytest.fixture
-def reader(settings: Settings) -> Iterator[Deployments]:
+def reader(settings: Settings) -> Iterator[ServedDeployments]:
     database = Database(settings)
-    yield build_stores(database).deployments
+    yield build_stores(database).served_deployments
     database.close()
 
 
@@ -56,8 +56,8 @@ def whole(documents: list[Document]) -> list[str]:
     return sorted(each["_id"] for each in documents if "routing" in each)
 
 
-def by_id(reader: Deployments) -> dict[str, Document]:
-    return {each["_id"]: each for each in reader.served()}
+def by_id(reader: ServedDeployments) -> dict[str, Document]:
+    return {each["_id"]: each for each in reader.read()}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def settled(world: World, routing: Callable[..., Any]) -> list[str]:
     return sorted(world.deploy(made, updated_at=at, description="x" * 1000) for _ in range(150))
 
 
-def test_what_has_not_changed_is_not_read_again(reader: Deployments, settled: list[str]) -> None:
+def test_what_has_not_changed_is_not_read_again(reader: ServedDeployments, settled: list[str]) -> None:
     first = by_id(reader)
     assert sorted(first) == settled == whole(replies.take())
     assert by_id(reader) == first
@@ -80,20 +80,20 @@ def test_what_has_not_changed_is_not_read_again(reader: Deployments, settled: li
 
 def test_only_what_has_changed_is_read_whole(
     world: World,
-    reader: Deployments,
+    reader: ServedDeployments,
     settled: list[str],
     routing: Callable[..., Any],
 ) -> None:
-    reader.served()
+    reader.read()
     revised, live, failed, scaled, crashed, deleted, deactivated, *_ = settled
     world.revise(revised, routing("v1.1"))
-    world.deployments.made_live(live, 1)
-    world.deployments.update_failed(failed, 1, "corrupt")
+    world.serving_reports.made_live(live, 1)
+    world.serving_reports.update_failed(failed, 1, "corrupt")
     scaling = {"min_replicas": 2, "max_replicas": 3, "target_utilization": 70}
     world.database.transaction(
         lambda session: world.deployments.set_scaling(world.read(scaled), scaling, session)
     )
-    world.deployments.set_load_attempts(crashed, "here", 2)
+    world.serving_reports.set_load_attempts(crashed, "here", 2)
     world.database.transaction(lambda session: world.deployments.delete(deleted, session))
     world.database.deployments.update_one({"_id": deactivated}, {"$set": {"status": "inactive"}})
     new = world.deploy(routing("v1.2"))
@@ -104,13 +104,13 @@ def test_only_what_has_changed_is_read_whole(
     assert (served[revised]["model_version"], served[live]["status"]) == ("v1.1", "active")
     assert served[scaled]["config"]["auto_scaling"] == scaling
     assert served[crashed]["load_attempts"] == {"here": 2}
-    fresh = build_stores(world.database).deployments
+    fresh = build_stores(world.database).served_deployments
     assert served == by_id(fresh)
 
 
 def test_what_changes_twice_in_a_moment_is_read_again(
     world: World,
-    reader: Deployments,
+    reader: ServedDeployments,
     settled: list[str],
 ) -> None:
     at = now()
@@ -121,8 +121,8 @@ def test_what_changes_twice_in_a_moment_is_read_again(
         assert by_id(reader)[settled[0]]["error_message"] == message
 
 
-def test_keys_and_tiers_are_those_of_now(world: World, reader: Deployments, settled: list[str]) -> None:
-    assert {each["owner_tier"] for each in reader.served()} == {"free"}
+def test_keys_and_tiers_are_those_of_now(world: World, reader: ServedDeployments, settled: list[str]) -> None:
+    assert {each["owner_tier"] for each in reader.read()} == {"free"}
     world.database.users.update_one({"_id": "somebody"}, {"$set": {"tier": "pro"}})
     world.database.api_keys.delete_many({"deployment_id": settled[0]})
     served = by_id(reader)
@@ -131,10 +131,10 @@ def test_keys_and_tiers_are_those_of_now(world: World, reader: Deployments, sett
     assert {each["owner_tier"] for each in served.values()} == {"pro"}
 
 
-def test_what_was_counted_is_no_change(world: World, reader: Deployments, settled: list[str]) -> None:
+def test_what_was_counted_is_no_change(world: World, reader: ServedDeployments, settled: list[str]) -> None:
     """Else all that is asked would be read whole, twice a second."""
-    reader.served()
+    reader.read()
     world.database.deployments.update_many({"_id": {"$in": settled}}, {"$inc": {"request_count": 1}})
     replies.take()
-    reader.served()
+    reader.read()
     assert whole(replies.take()) == []

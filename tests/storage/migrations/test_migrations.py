@@ -212,7 +212,7 @@ def test_a_deployment_of_before_the_revisions_goes_on(world: World, database: Da
     database.schema.delete_many({})
     prepare(database)
     assert wrong_references(database) == []
-    (served,) = world.deployments.served()
+    (served,) = world.served_deployments.read()
     assert "package" not in served
     assert served["config"] == DEFAULT_CONFIG
     assert (served["revision"], served["live_revision"]) == (1, 1)
@@ -221,7 +221,7 @@ def test_a_deployment_of_before_the_revisions_goes_on(world: World, database: Da
     (key,) = database.api_keys.find({"deployment_id": deployment_id})
     assert [each["_id"] for each in served["keys"]] == [key["_id"]]
     assert (key["name"], key["sha256"], uuid.UUID(key["_id"]).version) == ("default", "00", 5)
-    assert world.deployments.made_live(deployment_id, 1) is False
+    assert world.serving_reports.made_live(deployment_id, 1) is False
     with_another = routing_of(("v1.1", world.package(b"new")))
     assert world.revise(deployment_id, with_another) == 2
     assert wrong_references(database) == []

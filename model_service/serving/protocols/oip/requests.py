@@ -74,8 +74,8 @@ def decode(
     end = len(body) if json_bytes is None else _length(json_bytes, len(body))
     if json_bytes is not None and end == 0:
         return _raw_request(body, expected)
-    asked = tensors.load(body if end == len(body) else memoryview(body)[:end])
-    given = asked.get("inputs")
+    document = tensors.load(body if end == len(body) else memoryview(body)[:end])
+    given = document.get("inputs")
     if model.pipeline.takes == "texts" and (tensor := texts.given_in(given)) is not None:
         size = parameters_of(tensor, f"inputs.{texts.NAME}.parameters").get("binary_data_size")
         inputs = texts.read(tensor, size, body, end, model, limit_bytes)
@@ -83,12 +83,12 @@ def decode(
         inputs = columns.read(given, body, end, model, limit_bytes)
     else:
         inputs = _inputs(given, body, end, expected, model.pipeline.missing)
-    id_ = asked.get("id")
+    id_ = document.get("id")
     if id_ is not None and id_.__class__ is not str:
         raise tensors.invalid("id", "must be a text")
-    parameters = parameters_of(asked, "parameters")
+    parameters = parameters_of(document, "parameters")
     binary = flag(parameters, "binary_data_output", "parameters", False)
-    outputs = asked.get("outputs")
+    outputs = document.get("outputs")
     wanted = _wanted(outputs, binary, model.outputs) if outputs else None
     labels = model.pipeline.classes if wanted and any(one.classes for one in wanted) else None
     return Request(inputs, id_, parameters, wanted, binary, labels)
