@@ -18,7 +18,7 @@ from model_service.api.schemas.deployments import (
     Scaling,
     WholeDeployment,
 )
-from model_service.services.deployments.plans import SentScaling
+from model_service.services.deployments.requests import SentScaling
 
 api = APIBlueprint("deployment_actions", __name__, url_prefix=URL, abp_tags=[TAG])
 

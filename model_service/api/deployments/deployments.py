@@ -29,7 +29,7 @@ from model_service.api.schemas.deployments import (
     NewDeployment,
     WholeDeployment,
 )
-from model_service.services.deployments.plans import SentDeployment
+from model_service.services.deployments.requests import SentDeployment
 
 URL = "/api/v1/deployments"
 TAG = Tag(name="deployments")

@@ -13,13 +13,9 @@ from model_service.services.common.deployment_names import named
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.deployments.deployments import DeploymentService
 from model_service.services.deployments.limits import DeploymentLimits
-from model_service.services.deployments.plans import (
-    SPLIT,
-    DeploymentPlans,
-    Plan,
-    SentDeployment,
-    SentScaling,
-)
+from model_service.services.deployments.plans import DeploymentPlans, Plan
+from model_service.services.deployments.requests import SentDeployment, SentScaling
+from model_service.services.deployments.routing_rules import SPLIT
 from model_service.services.models.rules import check_revision, check_transition
 from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
 from model_service.storage.common.db import Session, now

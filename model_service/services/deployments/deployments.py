@@ -15,7 +15,8 @@ from model_service.services.common.signing import Signing
 from model_service.services.common.suggestions import Suggestions
 from model_service.services.deployments.keys import FIRST_KEY, new_key, new_text, sha256_of
 from model_service.services.deployments.limits import DeploymentLimits
-from model_service.services.deployments.plans import DeploymentPlans, Plan, SentDeployment
+from model_service.services.deployments.plans import DeploymentPlans, Plan
+from model_service.services.deployments.requests import SentDeployment
 from model_service.states import DeploymentType
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields

@@ -1,79 +1,37 @@
 """Validation of a deployment request: the routing between exports and the configuration, as stored."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Required, cast
+from typing import cast
 
 from typing_extensions import TypedDict
 
 from exporters.base import VERIFIED
 from model_service.actor import Permission, require
 from model_service.errors import InvalidField, NotPermitted, NotVerified
+from model_service.services.deployments.requests import SOURCES, SentConfig, SentDeployment, SentMember
+from model_service.services.deployments.routing_rules import (
+    ENSEMBLE,
+    MODELS,
+    SPLIT,
+    check_chain,
+    check_routing,
+)
 from model_service.services.exports.exports import ExportService
-from model_service.states import DeploymentType, ExportStatus
+from model_service.states import ExportStatus
 from model_service.storage.access.users import Users
-from model_service.storage.common.documents import D, Fields, JSONObject
+from model_service.storage.common.documents import D, Fields
 from model_service.storage.deployments.documents import (
     DEFAULT_WEIGHT,
     AutoScaling,
     Deployment,
     DeploymentConfig,
     Member,
-    RollbackRule,
     Routing,
     Shadow,
 )
-from model_service.storage.exports.documents import ExportJob, Interface
+from model_service.storage.exports.documents import ExportJob
 from model_service.tiers import Tiers
-
-# The request fields that name the exports to deploy. Each implies a routing mode.
-SOURCES = ("export_job_id", "traffic", "models", "ensemble")
-SPLIT, MODELS, ENSEMBLE = "split", "models", "ensemble"
-
-
-class SentMember(TypedDict, total=False):
-    name: str | None
-    export_job_id: Required[str]
-    weight: int
-    inputs: dict[str, str] | None
-
-
-class SentShadow(TypedDict):
-    export_job_id: str
-    share: float
-
-
-class SentScaling(TypedDict, total=False):
-    replicas: int
-    min_replicas: int
-    max_replicas: int
-    target_utilization: int
-    initial_replicas: int
-
-
-class SentConfig(TypedDict, total=False):
-    gpu_enabled: bool
-    auto_scaling: SentScaling
-    batching: JSONObject
-    max_concurrency: int
-    timeout_ms: int
-
-
-class SentDeployment(TypedDict, total=False):
-    """The fields of a deployment in a request. One of SOURCES names the exports."""
-
-    name: str
-    deployment_type: DeploymentType
-    description: str | None
-    export_job_id: str | None
-    traffic: list[SentMember] | None
-    models: dict[str, str] | None
-    ensemble: list[SentMember] | None
-    sticky_header: str | None
-    shadow: SentShadow | None
-    rollback: RollbackRule | None
-    config: SentConfig
-    override_verification: bool
 
 
 class Unverified(TypedDict):
@@ -89,7 +47,7 @@ class Plan:
     """A validated routing. ``unverified``: the exports deployed by override, with status and verdict."""
 
     routing: Routing
-    unverified: list["Unverified"] = field(default_factory=list)
+    unverified: list[Unverified] = field(default_factory=list)
 
     @property
     def export_job_ids(self) -> list[str]:
@@ -172,7 +130,7 @@ class DeploymentPlans:
             routing["sticky_header"] = sent["sticky_header"]
         if "rollback" in sent:
             routing["rollback"] = sent["rollback"]
-        _check(routing)
+        check_routing(routing)
         return Plan(routing, chosen.unverified)
 
     def _members(
@@ -193,7 +151,7 @@ class DeploymentPlans:
             named: list[SentMember] = [{"name": name, "export_job_id": each} for name, each in models.items()]
             return MODELS, self._named(named, chosen)
         members = self._named(sent.get("ensemble") or [], chosen)
-        _check_chain(members, [chosen.job(member["export_job_id"]) for member in members])
+        check_chain(members, [chosen.job(member["export_job_id"]) for member in members])
         return ENSEMBLE, members
 
     def _named(self, wanted: Sequence[SentMember], chosen: "_Chosen") -> list[Member]:
@@ -297,59 +255,6 @@ def _unique(name: str, taken: Collection[str]) -> str:
         number += 1
         found = f"{name}-{number}"
     return found
-
-
-def _check(routing: Routing) -> None:
-    """Check the routing as a whole. Raises: InvalidField: the fields contradict each other."""
-    if routing["mode"] == SPLIT:
-        if not any(member["weight"] for member in routing["members"]):
-            raise InvalidField.of("traffic", "at least one member needs a weight above 0")
-    else:
-        for part, value in (("sticky_header", routing["sticky_header"]), ("shadow", routing["shadow"])):
-            if value is not None:
-                message = (
-                    f"only supported when requests are split between exports, not with {routing['mode']!r}"
-                )
-                raise InvalidField.of(part, message)
-    rule = routing["rollback"]
-    if rule is not None and rule["max_error_rate"] is None and rule["max_p95_ms"] is None:
-        raise InvalidField.of("rollback", "needs max_error_rate, max_p95_ms or both")
-
-
-def _check_chain(members: list[Member], jobs: list[ExportJob]) -> None:
-    """Check that each ensemble member's inputs are outputs of earlier members or of the request.
-
-    Raises:
-        InvalidField: no earlier member has such an output, or the member has no such input.
-    """
-    made: set[str] = set()
-    unknown: list[str] = []  # members whose export does not list its outputs
-    prefixes = tuple(f"{member['name']}." for member in members)
-    for member, job in zip(members, jobs, strict=True):
-        takes = _names(job.get("inputs"))
-        for name, source in (member["inputs"] or {}).items():
-            if takes and name not in takes:
-                message = f"{member['name']!r} has the inputs {_listed(takes)}, not {name!r}"
-                raise InvalidField.of("ensemble", message)
-            known = source in made or source.startswith(tuple(unknown))
-            if source.startswith(prefixes) and not known:
-                message = (
-                    f"{member['name']!r} takes {name!r} from {source!r}, but no earlier "
-                    f"member has that output; the outputs so far: {_listed(made) or 'none'}"
-                )
-                raise InvalidField.of("ensemble", message)
-        outputs = _names(job.get("outputs"))
-        made |= {f"{member['name']}.{output}" for output in outputs}
-        if not outputs:
-            unknown.append(f"{member['name']}.")
-
-
-def _names(specs: list[Interface] | None) -> set[str]:
-    return {spec["name"] for spec in specs or []}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
 
 
 def merged(base: D, changes: Fields) -> D:
