@@ -5,6 +5,7 @@ The library's model of a schema lacks keywords, so request bodies are described 
 
 import re
 from collections.abc import Iterable, Iterator
+from threading import Lock
 from typing import Any
 
 from flask_openapi3 import APIBlueprint, OpenAPI
@@ -47,6 +48,7 @@ _VALUE: dict[str, Any] = {
 }
 _SHA256 = {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}
 _BINARY = {"type": "string", "format": "binary"}
+_COMPLETE, _COMPLETION = "model_service.openapi", Lock()
 
 
 def _bodies(file: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +90,15 @@ def register_pages(app: OpenAPI) -> None:
 
 def openapi_document(app: OpenAPI) -> dict[str, Any]:
     """Return the document, with URLs for the address that the client used."""
+    with _COMPLETION:
+        document = app.extensions.get(_COMPLETE)
+        if document is None:
+            document = app.extensions[_COMPLETE] = _completed(app)
+    return document | {"servers": [{"url": absolute("")}]}
+
+
+def _completed(app: OpenAPI) -> dict[str, Any]:
+    """Complete the library's document. It is changed in place, so this must run once for an application."""
     document: dict[str, Any] = app.api_doc
     schemas = document["components"]["schemas"]
     schemas[JSON_VALUE] = _VALUE
@@ -112,7 +123,7 @@ def openapi_document(app: OpenAPI) -> dict[str, Any]:
             _complete_parameters(operation, path)
             _complete_body(operation, schemas, path)
             explain(operation)
-    return document | {"servers": [{"url": absolute("")}]}
+    return document
 
 
 def _subclasses(parent: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -135,6 +146,8 @@ def _bounded(schema: Any, text: str) -> Any:
     kind = found.get("type")
     if found.get("default", ...) is None and "anyOf" not in found:
         del found["default"]
+    if found.get("default") == "" and found.get("minLength"):
+        del found["default"]  # a placeholder, which a request cannot send
     if "patternProperties" in found:
         found["additionalProperties"] = False
     if found.get("additionalProperties") is True:

@@ -68,6 +68,36 @@ def test_every_json_body_has_an_example(document: dict[str, Any]) -> None:
                 assert "example" in described, name
 
 
+def test_the_document_is_the_same_at_each_request(http: FlaskClient, document: dict[str, Any]) -> None:
+    assert http.get("/openapi.json").json == http.get("/docs/openapi.json").json == document
+
+
+def test_each_parameter_stands_once(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        parameters = [(each["name"], each["in"]) for each in operation.get("parameters", [])]
+        assert len(parameters) == len(set(parameters)), name
+
+
+def test_each_default_is_a_value_that_its_schema_allows(document: dict[str, Any]) -> None:
+    parts = {"components": document["components"]}
+
+    def defaults(schema: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(schema, list):
+            for each in schema:
+                yield from defaults(each)
+        elif isinstance(schema, dict):
+            if "default" in schema and schema.keys() & {"type", "anyOf", "$ref"}:
+                yield schema
+            for key, value in schema.items():
+                if key != "example":
+                    yield from defaults(value)
+
+    found = list(defaults(document))
+    assert len(found) > 20
+    for schema in found:
+        assert jsonschema_rs.Draft202012Validator(schema | parts).is_valid(schema["default"]), schema
+
+
 def test_the_page_asks_no_other_host(http: FlaskClient) -> None:
     page = http.get("/docs/scalar").text
     settings = page.partition('data-configuration="')[2].partition('"')[0]
