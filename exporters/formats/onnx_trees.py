@@ -174,7 +174,10 @@ def _set_thresholds(
 
 
 def narrowed(thresholds: npt.NDArray[np.float64], *, strict: bool) -> npt.NDArray[np.float32]:
-    """Return float32 thresholds that split float32 values equally: rounded down, for ``<`` up."""
+    """Return float32 thresholds that send each float32 value the way that ``thresholds`` send it.
+
+    They are rounded down for ``<=``, and up for ``<`` (``strict``).
+    """
     with np.errstate(over="ignore"):
         narrow = thresholds.astype(np.float32)
     wrong = narrow < thresholds if strict else narrow > thresholds

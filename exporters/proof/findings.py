@@ -23,7 +23,7 @@ def element(expected: npt.NDArray[Any], actual: npt.NDArray[Any], position: int)
 
 
 def plain(value: Any) -> bool | int | float | str:
-    """Convert a number to JSON: seven digits of a float, and text for NaN and infinity."""
+    """Convert a number to JSON: floats with seven significant digits, NaN and infinity as text."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, (int, np.integer)):

@@ -43,8 +43,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """
     if options.get("inputs") is not None:
         raise UnsupportedOption(
-            "The option inputs is only for checkpoints that do not record their inputs; an "
-            "estimator records its columns. Remove it.",
+            "Remove the option 'inputs': an estimator records its columns. The option is for checkpoints "
+            "that do not record their inputs.",
             allowed=None,
             option="inputs",
         )

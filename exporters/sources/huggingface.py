@@ -169,7 +169,7 @@ def _cleaned_value(value: Any) -> Any:
 
 
 def _is_of_hub(key: str, document: Mapping[str, Any]) -> bool:
-    """Return whether the value is a name to look up at the hub; names of timm's own networks are not."""
+    """Return whether ``document[key]`` is a name to look up at the hub, not one of timm's own networks."""
     value = document[key]
     if not isinstance(value, str):
         return False

@@ -27,8 +27,8 @@ def load(path: Path, options: Mapping[str, Any], trust: Trust) -> Source:
     """
     if options.get("inputs") is not None:
         raise UnsupportedOption(
-            "The option inputs is only for checkpoints that do not record their inputs; an "
-            "exported program does. Remove it.",
+            "Remove the option 'inputs': an exported program records its inputs. The option is for "
+            "checkpoints that do not.",
             allowed=None,
             option="inputs",
         )

@@ -37,7 +37,7 @@ class _Encoder:
         return self._columns.transform(rows)
 
     def inverse_transform(self, rows: Rows) -> Rows:
-        """Return the rows before encoding. A code beyond the last becomes an unknown category."""
+        """Return the rows before encoding. A code above the last category's becomes an unknown category."""
         found = np.empty_like(rows)
         found[:, self._numbers] = rows[:, len(self._codes) :]
         for place, known in enumerate(self._categories):

@@ -64,7 +64,7 @@ class Texts:
         return {} if known is None else {f"text:{name}": np.array(known, np.str_)}
 
     def encoded(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """Return the rows of sample texts. Raises ValueError if they are too many."""
+        """Encode sample texts as rows of the model's input. Raises ValueError: there are too many texts."""
         if len(texts) * self.terms.width > MOST_SAMPLES:
             raise ValueError(f"{len(texts):,} rows of {self.terms.width:,} terms are too many.")
         return self.terms.counts(texts)

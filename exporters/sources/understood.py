@@ -160,7 +160,9 @@ def _require_npy(file: IO[bytes]) -> None:
     length = int.from_bytes(head[8:10] if head[6] == 1 else head[8:12], "little")
     header = head[10 : 12 + length].decode("latin-1")
     if "fortran_order" not in header or not _NPY_TYPE.search(header):
-        raise NotUnderstood("An array contains objects, or fields of several types.")
+        raise NotUnderstood(
+            "An array of the file holds Python objects or records; only numbers and texts can be read."
+        )
 
 
 def _safetensors(path: Path) -> None:

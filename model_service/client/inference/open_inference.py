@@ -121,10 +121,11 @@ def encode(inputs: Mapping[str, "Array"]) -> tuple[bytes, int]:
 def decode(body: bytes, json_bytes: str | None) -> tuple[dict[str, Any], dict[str, "Array"]]:
     """Return the JSON of a response, and its outputs by name.
 
-    ``json_bytes`` is the response's header; without it the whole body is JSON.
+    Args:
+        json_bytes: the header with the length of the JSON part; without it the whole body is JSON.
 
     Raises:
-        UnexpectedAnswer: it is no such response, or incomplete.
+        UnexpectedAnswer: the body is not a response of this protocol, or is incomplete.
     """
     import numpy as np
 

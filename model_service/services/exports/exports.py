@@ -196,7 +196,9 @@ class ExportService:
         return self.search({**filters, "model_id": str(model_id)}, page=page, limit=limit)
 
     def of_training_job(self, job_id: str, filters: Fields, *, page: int, limit: int) -> Page[ExportJob]:
-        """Return the export jobs of all models of a training job; ``is_default`` means the run's default.
+        """Return the export jobs of all models of a training job.
+
+        The filter ``is_default`` finds the default of the training job, not the default of each model.
 
         Raises:
             MalformedId, NotFound: the id is malformed or the training job does not exist.

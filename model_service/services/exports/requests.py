@@ -35,7 +35,7 @@ def checked(
     optimization_config: JSONObject | None,
     validation_config: JSONObject | None,
 ) -> tuple[JSONObject, JSONObject]:
-    """Return the format's options with their defaults filled in, and the processing.
+    """Return the format's options with their defaults, and the parts of ``export_config`` in PROCESSING.
 
     Raises:
         UnsupportedOption: the format or an option is not offered; ``details.allowed`` lists what is.

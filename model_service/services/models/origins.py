@@ -56,7 +56,7 @@ class Origins:
         job = self.training_job(job_id)
         model_id = self._training_jobs.newest_model_with_file(job["_id"], actor().readable_namespaces())
         if model_id is None:
-            raise NotFound("model with a file from training job", job_id)
+            raise NotFound("model with a file of the training job", job_id)
         return str(model_id)
 
     def dataset(self, reference: str) -> Dataset:

@@ -165,7 +165,10 @@ class Chunks:
                         self._fetched(ahead)
 
     def _fetch(self, cursor: Cursor[Chunk]) -> "Future[Chunk | None] | None":
-        """Start to fetch the next chunk and return its future; None at the limit of prefetched chunks."""
+        """Start to fetch the next chunk. The future's result is None after the last chunk.
+
+        Returns None, and fetches nothing, if as many chunks as allowed are prefetched.
+        """
         if not self._may_fetch.acquire(blocking=False):
             return None
         try:

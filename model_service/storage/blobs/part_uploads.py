@@ -129,10 +129,10 @@ class PartUploads:
         return noted.matched_count == 1
 
     def begin_completion(self, upload_id: ObjectId) -> str | None:
-        """Return a token for completing the upload; None if parts are missing, another request completes
-        it, or it has expired.
+        """Return a token for completing the upload.
 
-        The holder must renew the token. A token that was not renewed can be taken over.
+        Returns None if parts are missing, another request completes the upload, or the upload has expired.
+        The holder calls ``renew_completion`` within COMPLETING_LEASE_S, or another request may complete it.
         """
         token = str(uuid.uuid4())
         mine = self._uploads.update_one(

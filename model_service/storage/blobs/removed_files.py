@@ -77,7 +77,7 @@ class RemovedFiles:
         return self._purge({"kind": kind, "holder_id": holder_id}, session) > 0
 
     def purge_removed(self, older_than_s: float) -> int:
-        """Permanently remove entries older than this and return their number. Safe to run concurrently."""
+        """Delete for good what was removed longer ago; returns the number. Safe to run concurrently."""
         return self._purge_all({"removed_at": {"$lt": now() - timedelta(seconds=older_than_s)}})
 
     def purge_all(self, kind: str, holder_id: StoredId) -> None:

@@ -53,7 +53,7 @@ def read(
     field = f"inputs.{NAME}"
     shape = given.get("shape")
     if not is_column(shape):
-        raise tensors.invalid(f"{field}.shape", "must be [texts] or [texts, 1]")
+        raise tensors.invalid(f"{field}.shape", "must be [n] or [n, 1] for n texts")
     if size is None:
         texts = flat(given.get("data"), f"{field}.data")
         end = len(body)
