@@ -140,8 +140,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _nobody_gets_in_by_accident(self) -> "Settings":
-        if self.enable_auth and self.api_key is None:
-            raise ValueError("ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters")
         if not self.enable_auth and not self.allow_anonymous and not is_loopback(self.host):
             raise ValueError(
                 f"HOST={self.host} is reachable from other machines: "
@@ -263,6 +261,16 @@ def _from_file(variable: str) -> str | None:
     if not content:
         raise SettingsError(f"{name}: {file} is empty. Write the secret into it")
     return content
+
+
+def require_api_key(settings: Settings) -> None:
+    """Check the settings of a process that authenticates users: the registry's server.
+
+    Raises:
+        SettingsError: nobody could create the first users.
+    """
+    if settings.enable_auth and settings.api_key is None:
+        raise SettingsError("ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters")
 
 
 def require_folder(folder: Path, variable: str) -> None:

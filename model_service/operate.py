@@ -21,8 +21,8 @@ from model_service.storage.migrations import DataTooNew, prepare
 from model_service.storage.operations import set_up
 from model_service.storage.stores import build_stores
 
-# These commands do not listen, so they need no API_KEY where the server would, as in an image.
-_NOT_LISTENING = {"host": "127.0.0.1", "enable_auth": False}
+# These commands do not listen, so they need no ENABLE_AUTH where the server would, as in an image.
+_NOT_LISTENING = {"host": "127.0.0.1"}
 
 __all__ = ["DataTooNew", "DatabaseNotEmpty", "Operator", "Scope", "operator", "set_up_database"]
 

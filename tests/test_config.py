@@ -31,7 +31,6 @@ def test_sizes(text: object, size: int) -> None:
         ("LOG_LEVEL", "loud", "'DEBUG'"),
         ("MONGODB_DB", "a/b", "letters"),
         ("HOST", "0.0.0.0", "ALLOW_ANONYMOUS"),
-        ("ENABLE_AUTH", "true", "API_KEY"),
         ("ENABLE_AUTH", "perhaps", "boolean"),
         ("PUBLIC_URL", "models.example", "https://"),
         ("PUBLIC_URL", "https://models.example/?a=b", "https://"),

@@ -234,7 +234,6 @@ def test_a_wrong_password_of_mongodb(servers: Addresses, tmp_path: Path, secured
 @pytest.mark.parametrize(
     ("settings", "hint"),
     [
-        ({}, "ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters"),
         ({"API_KEY_FILE": "/nowhere/api_key"}, "API_KEY_FILE: /nowhere/api_key cannot be read"),
         ({"API_KEY": "changeme-changeme"}, "API_KEY is not allowed: it is a placeholder. Generate"),
         ({"SIGNING_SECRET": "example" * 8}, "SIGNING_SECRET is not allowed: it is a placeholder. Generate"),
@@ -244,6 +243,21 @@ def test_a_secret_that_is_missing_or_a_placeholder(
     servers: Addresses, tmp_path: Path, settings: dict[str, str], hint: str
 ) -> None:
     assert_each_says(environment(servers, tmp_path, ENABLE_AUTH="true", **settings), hint)
+
+
+def test_only_the_registry_needs_the_key_of_the_administrator(servers: Addresses, tmp_path: Path) -> None:
+    env = environment(servers, tmp_path, ENABLE_AUTH="true")
+    hint = "ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters"
+    assert_each_says(env, hint, programs=("api",))
+    up = subprocess.run(
+        [sys.executable, "-m", "model_service.cli", "up"],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert (up.returncode, up.stderr) == (WRONG, f"error: invalid_setting: {hint}\n")
+    assert read_settings(enable_auth=True, host="0.0.0.0").api_key is None
 
 
 def test_a_file_of_mongodb_url_that_is_not_there(servers: Addresses) -> None:

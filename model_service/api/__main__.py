@@ -7,7 +7,14 @@ import sys
 from contextlib import nullcontext
 
 from model_service.api.operations import development
-from model_service.config import Settings, SettingsError, Unreachable, read_settings, require_folder
+from model_service.config import (
+    Settings,
+    SettingsError,
+    Unreachable,
+    read_settings,
+    require_api_key,
+    require_folder,
+)
 from model_service.listening import explain, require_free
 from model_service.log import configure_logging
 from model_service.metrics_folder import counting_together
@@ -37,6 +44,7 @@ def application() -> object:
 def main() -> int:
     try:
         settings = read_settings()
+        require_api_key(settings)
         if development.is_enabled():
             settings = development.for_development(settings)
         configure_logging(settings)

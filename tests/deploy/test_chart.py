@@ -380,7 +380,7 @@ def test_the_ingress_denies_the_metrics() -> None:
         assert site["spec"]["ingressClassName"] == "nginx"
 
 
-def test_workers_scale_with_the_queue_and_have_no_key_of_the_administrator() -> None:
+def test_workers_scale_with_the_queue() -> None:
     documents = objects(values_of(VALUES))
     (scaler,) = (
         each for each in kinds(documents, "HorizontalPodAutoscaler") if component_of(each) == "worker"
@@ -391,8 +391,14 @@ def test_workers_scale_with_the_queue_and_have_no_key_of_the_administrator() -> 
     name = metric["external"]["metric"]["name"]
     assert name in GAUGES
     assert set(re.findall(r"model_service_\w+", (ROOT / "docs" / "kubernetes.md").read_text())) == {name}
-    (container,) = pod(deployment(documents, "worker"))["containers"]
-    assert {"API_KEY", "SIGNING_SECRET"} & {variable["name"] for variable in container["env"]} == set()
+
+
+def test_only_the_api_has_the_key_of_the_administrator() -> None:
+    documents = objects({})
+    for component in ("api", "worker", "serving"):
+        (container,) = pod(deployment(documents, component))["containers"]
+        secrets = {"API_KEY", "SIGNING_SECRET"} & {variable["name"] for variable in container["env"]}
+        assert secrets == ({"API_KEY", "SIGNING_SECRET"} if component == "api" else set())
 
 
 def test_only_databases_and_names_are_reached_from_the_pods() -> None:

@@ -24,8 +24,9 @@ def up(
     """Run the whole service on this machine until Ctrl-C. Starts MongoDB and Redis unless configured."""
     given = {"model_service_home": data_dir, "port": port, "inference_port": inference_port}
     with server_side("server,embedded,worker"):
-        from model_service.config import read_settings
+        from model_service.config import read_settings, require_api_key
         from model_service.embedded.up import run
 
         settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+        require_api_key(settings)
     raise typer.Exit(run(settings, data_dir=settings.home))

@@ -10,13 +10,9 @@
 - name: PORT
   value: {{ $values.port | quote }}
 {{- else if eq $component "worker" }}
-# Only the metrics and the probes listen on HOST. They need no credential, and so the worker has no API_KEY.
+# Only the metrics and the probes listen on HOST. They need no credential.
 - name: HOST
   value: 0.0.0.0
-- name: ENABLE_AUTH
-  value: "false"
-- name: ALLOW_ANONYMOUS
-  value: "true"
 - name: WORKER_METRICS_PORT
   value: {{ $values.port | quote }}
 {{- else }}
@@ -53,7 +49,7 @@
       name: {{ $root.Values.redis.existingSecret }}
       key: {{ $root.Values.redis.existingSecretKey }}
       {{- end }}
-{{- if and $root.Values.auth.enabled (ne $component "worker") }}
+{{- if and $root.Values.auth.enabled (eq $component "api") }}
 - name: API_KEY
   valueFrom:
     secretKeyRef:
@@ -64,7 +60,6 @@
       name: {{ $root.Values.auth.existingSecret }}
       key: {{ $root.Values.auth.apiKeyKey }}
       {{- end }}
-{{- if eq $component "api" }}
 - name: SIGNING_SECRET
   valueFrom:
     secretKeyRef:
@@ -76,7 +71,6 @@
       key: {{ $root.Values.auth.signingSecretKey }}
       {{- end }}
       optional: true
-{{- end }}
 {{- end }}
 - name: MODEL_SERVICE_HOME
   value: /data
