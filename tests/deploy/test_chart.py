@@ -42,6 +42,21 @@ def deployment(documents: list[dict[str, Any]], component: str) -> dict[str, Any
     return found
 
 
+def cron_job(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The template of the pods of the backup."""
+    (found,) = kinds(documents, "CronJob")
+    template: dict[str, Any] = found["spec"]["jobTemplate"]["spec"]["template"]
+    return template
+
+
+def templates(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The templates of pods by the name of the Deployment or CronJob."""
+    of_jobs = {each["metadata"]["name"]: cron_job(documents) for each in kinds(documents, "CronJob")}
+    return of_jobs | {
+        each["metadata"]["name"]: each["spec"]["template"] for each in kinds(documents, "Deployment")
+    }
+
+
 def component_of(document: Mapping[str, Any]) -> str:
     return str(document["metadata"]["labels"]["app.kubernetes.io/component"])
 
@@ -145,6 +160,8 @@ def test_the_manifests_are_those_of_the_chart() -> None:
         {"networkPolicy": {"clients": [{"pods": {}}]}},
         {"serviceMonitor": {"interval": 30}},
         {"service": {"type": "ExternalName"}},
+        {"backup": {"schedule": "daily"}},
+        {"backup": {"keep": 0}},
         {"topologySpreadConstraints": [{"topologyKey": "zone"}]},
     ],
     ids=str,
@@ -235,12 +252,13 @@ def test_names_are_unique_and_short_enough() -> None:
 
 def test_the_pods_have_the_restricted_profile_and_no_token(rendered: list[dict[str, Any]]) -> None:
     accounts = {account["metadata"]["name"]: account for account in kinds(rendered, "ServiceAccount")}
-    for each in kinds(rendered, "Deployment"):
-        assert list(violations(pod(each))) == []
-        assert pod(each)["automountServiceAccountToken"] is False
-        account = accounts.get(pod(each)["serviceAccountName"])
+    for template in templates(rendered).values():
+        spec = template["spec"]
+        assert list(violations(spec)) == []
+        assert spec["automountServiceAccountToken"] is False
+        account = accounts.get(spec["serviceAccountName"])
         assert account is None or account["automountServiceAccountToken"] is False
-        for container in pod(each)["containers"]:
+        for container in spec["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/data", "/tmp"}
 
@@ -285,10 +303,7 @@ def test_the_check_of_the_profile_finds(change: dict[str, Any], violation: str) 
 
 
 def test_selectors_select_the_pods_of_one_deployment(rendered: list[dict[str, Any]]) -> None:
-    templates = {
-        each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"]
-        for each in kinds(rendered, "Deployment")
-    }
+    labels_of = {name: template["metadata"]["labels"] for name, template in templates(rendered).items()}
     selectors = {
         "Service": lambda spec: spec["selector"],
         "Deployment": lambda spec: spec["selector"]["matchLabels"],
@@ -298,7 +313,7 @@ def test_selectors_select_the_pods_of_one_deployment(rendered: list[dict[str, An
     for document in rendered:
         if select := selectors.get(document["kind"]):
             selector, name = select(document["spec"]), document["metadata"]["name"]
-            assert [each for each, labels in templates.items() if selects(selector, labels)] == [name]
+            assert [each for each, labels in labels_of.items() if selects(selector, labels)] == [name]
     for each in kinds(rendered, "Deployment"):
         for constraint in pod(each).get("topologySpreadConstraints", []):
             assert constraint["labelSelector"] == each["spec"]["selector"]
@@ -332,11 +347,14 @@ def test_names_that_objects_refer_to_exist(rendered: list[dict[str, Any]]) -> No
             endpoint["port"] for endpoint in monitor["spec"]["endpoints"]
         }
         assert monitor["spec"]["jobLabel"] in found[0]["metadata"]["labels"]
-    for each in deployments.values():
-        (container,) = pod(each)["containers"]
+    claims = {each["metadata"]["name"] for each in kinds(rendered, "PersistentVolumeClaim")}
+    for template in templates(rendered).values():
+        (container,) = template["spec"]["containers"]
         assert {source["configMapRef"]["name"] for source in container["envFrom"]} <= config_maps
-        volumes = {volume["name"] for volume in pod(each)["volumes"]}
-        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+        for volume in volumes.values():
+            assert volume.get("persistentVolumeClaim", {}).get("claimName") in {None, *claims}
         for variable in container["env"]:
             reference = variable.get("valueFrom", {}).get("secretKeyRef", {})
             if secret := secrets.get(reference.get("name")):
@@ -399,6 +417,16 @@ def test_only_the_api_has_the_key_of_the_administrator() -> None:
         (container,) = pod(deployment(documents, component))["containers"]
         secrets = {"API_KEY", "SIGNING_SECRET"} & {variable["name"] for variable in container["env"]}
         assert secrets == ({"API_KEY", "SIGNING_SECRET"} if component == "api" else set())
+
+
+def test_the_backup_is_off_by_default_and_stops_with_the_pods() -> None:
+    assert kinds(objects({}), "CronJob") == kinds(objects({}), "PersistentVolumeClaim") == []
+    documents = objects({"backup": {"enabled": True, "existingClaim": "archives"}, "stopped": True})
+    (job,) = kinds(documents, "CronJob")
+    assert job["spec"]["suspend"] is True
+    assert kinds(documents, "PersistentVolumeClaim") == []
+    volumes = cron_job(documents)["spec"]["volumes"]
+    assert {"claimName": "archives"} in [volume.get("persistentVolumeClaim") for volume in volumes]
 
 
 def test_only_databases_and_names_are_reached_from_the_pods() -> None:

@@ -13,7 +13,7 @@ import urllib3
 
 from model_service.config import Settings, read_settings
 from tests.deploy.rendering import objects
-from tests.deploy.test_chart import deployment, kinds, pod
+from tests.deploy.test_chart import cron_job, deployment, kinds, pod
 from tests.e2e.conftest import free_ports
 from tests.waiting import wait_for
 
@@ -33,7 +33,8 @@ def environment(
     documents: list[dict[str, Any]], component: str, secrets: Mapping[str, str]
 ) -> dict[str, str]:
     """What a container of the component has; ``secrets`` are what its secrets hold."""
-    (container,) = pod(deployment(documents, component))["containers"]
+    template = cron_job(documents)["spec"] if component == "backup" else pod(deployment(documents, component))
+    (container,) = template["containers"]
     found: dict[str, str] = {}
     for source in container["envFrom"]:
         (config,) = (
@@ -109,3 +110,34 @@ def answers(port: int, path: str) -> bool:
         )
     except urllib3.exceptions.HTTPError:
         return False
+
+
+def test_the_backup_keeps_the_newest_archives(settings: Settings, tmp_path: Path) -> None:
+    """The command of the CronJob, with its environment and the database of the tests."""
+    assert settings.mongodb_url is not None
+    documents = objects(
+        {"backup": {"enabled": True, "keep": 2}, "mongodb": {"database": settings.mongodb_db}}
+    )
+    secrets = _SECRETS | {"MONGODB_URL": settings.mongodb_url.get_secret_value()}
+    variables = environment(documents, "backup", secrets) | {"MODEL_SERVICE_HOME": str(tmp_path / "data")}
+    assert {"API_KEY", "REDIS_URL"} & set(variables) == set()
+    (container,) = cron_job(documents)["spec"]["containers"]
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    names = [f"model-service-2026010{day}T023000Z.tar" for day in (1, 2, 3)]
+    for name in (*names, "model-service-20260104T023000Z.tar.part", "another.tar"):
+        (backups / name).touch()
+    programs = Path(sys.executable).parent
+    subprocess.run(
+        container["command"],
+        env=os.environ | variables | {"PATH": f"{programs}:{os.environ['PATH']}"},
+        cwd=backups,
+        check=True,
+        timeout=120,
+    )
+    made = {path.name: path.stat().st_size for path in backups.iterdir()}
+    assert made.pop("another.tar") == 0
+    assert made.pop(names[-1]) == 0
+    ((name, size),) = made.items()
+    assert name > names[-1]
+    assert size > 0

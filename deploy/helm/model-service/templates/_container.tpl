@@ -15,7 +15,7 @@
   value: 0.0.0.0
 - name: WORKER_METRICS_PORT
   value: {{ $values.port | quote }}
-{{- else }}
+{{- else if eq $component "serving" }}
 - name: INFERENCE_HOST
   value: 0.0.0.0
 - name: INFERENCE_PORT
@@ -39,6 +39,7 @@
       name: {{ $root.Values.mongodb.existingSecret }}
       key: {{ $root.Values.mongodb.existingSecretKey }}
       {{- end }}
+{{- if ne $component "backup" }}
 - name: REDIS_URL
   valueFrom:
     secretKeyRef:
@@ -49,6 +50,7 @@
       name: {{ $root.Values.redis.existingSecret }}
       key: {{ $root.Values.redis.existingSecretKey }}
       {{- end }}
+{{- end }}
 {{- if and $root.Values.auth.enabled (eq $component "api") }}
 - name: API_KEY
   valueFrom:
@@ -95,5 +97,72 @@ httpGet:
 {{- index . 2 }}
 {{- else if $root.Values.ingress.enabled }}
 {{- printf "%s://%s" (ternary "https" "http" (ne $ingress.tlsSecret "")) $ingress.host }}
+{{- end }}
+{{- end }}
+
+{{/* The fields of a pod that do not depend on its component. */}}
+{{- define "model-service.pod" -}}
+serviceAccountName: {{ include "model-service.serviceAccountName" . }}
+automountServiceAccountToken: false
+# The variables of Services, such as MODEL_SERVICE_PORT, are not settings.
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The volumes that every container has. Takes (list root component). */}}
+{{- define "model-service.volumes" -}}
+{{- $root := first . }}
+{{- $data := (index $root.Values (last .)).data }}
+- name: data
+  {{- if $data.source }}
+  {{- toYaml $data.source | nindent 2 }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ $data.sizeLimit }}
+  {{- end }}
+- name: tmp
+  emptyDir: {}
+{{- if $root.Values.tiers }}
+- name: tiers
+  configMap:
+    name: {{ include "model-service.fullname" $root }}-tiers
+{{- end }}
+{{- with $root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "model-service.volumeMounts" -}}
+- name: data
+  mountPath: /data
+- name: tmp
+  mountPath: /tmp
+{{- if .Values.tiers }}
+- name: tiers
+  mountPath: /etc/model-service
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
