@@ -229,12 +229,18 @@ def read_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: one line with the wrong variable and the allowed values.
     """
-    secrets = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
-    from_files = {name: value for name in secrets if (value := _from_file(name.upper())) is not None}
+    from_files = {
+        name: value for name in Settings.model_fields if is_secret(name) and (value := secret_from_file(name))
+    }
     try:
         return Settings(**{**from_files, **overrides})
     except ValidationError as exc:
-        raise SettingsError("; ".join(_explain(error) for error in exc.errors())) from None
+        raise SettingsError("; ".join(explain_setting(error) for error in exc.errors())) from None
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the value of the field ``name`` of the settings must not be shown."""
+    return "Secret" in str(Settings.model_fields[name].annotation)
 
 
 def read_secret(variable: str) -> str | None:
@@ -243,11 +249,12 @@ def read_secret(variable: str) -> str | None:
     Raises:
         SettingsError: the file cannot be read, or is empty.
     """
-    return _from_file(variable) or os.environ.get(variable)
+    return secret_from_file(variable) or os.environ.get(variable)
 
 
-def _from_file(variable: str) -> str | None:
-    name = f"{variable}_FILE"
+def secret_from_file(variable: str) -> str | None:
+    """Return the content of the file that ``<variable>_FILE`` names. Raises: SettingsError, as above."""
+    name = f"{variable.upper()}_FILE"
     file = os.environ.get(name)
     if not file:
         return None
@@ -275,26 +282,40 @@ def require_api_key(settings: Settings) -> None:
 
 def require_folder(folder: Path, variable: str) -> None:
     """Create ``folder`` (0700) if it is missing. Raises: SettingsError: impossible, or not writable."""
-    advice = f"Set {variable} to a folder that {_user()} can write"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
-        raise SettingsError(f"{variable}: {folder} cannot be created: {exc.strerror}. {advice}") from None
+        raise SettingsError(cannot_create(folder, variable, exc.strerror)) from None
+    require_writable(folder, variable)
+
+
+def require_writable(folder: Path, variable: str) -> None:
+    """Raises: SettingsError: this user cannot read from and write to the existing ``folder``."""
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(f"{variable}: this user cannot write to {folder}. {advice}, or change its owner")
+        raise SettingsError(
+            f"{variable}: this user cannot write to {folder}. {_other_folder(variable)}, or change its owner"
+        )
+
+
+def cannot_create(folder: Path, variable: str, reason: str | None) -> str:
+    return f"{variable}: {folder} cannot be created: {reason}. {_other_folder(variable)}"
+
+
+def _other_folder(variable: str) -> str:
+    return f"Set {variable} to a folder that {_user()} can write"
 
 
 def _user() -> str:
     return f"the user {os.getuid()}" if hasattr(os, "getuid") else "this user"
 
 
-def _explain(error: Any) -> str:
+def explain_setting(error: Any) -> str:
+    """Return one line for an error of pydantic: the variable, the value (no secret), and what is allowed."""
     message = explain(error)
     if not error["loc"]:
         return message
     name = str(error["loc"][0])
-    secret = "Secret" in str(Settings.model_fields[name].annotation)
-    given = "" if secret else f"={error['input']!s}"
+    given = "" if is_secret(name) else f"={error['input']!s}"
     return f"{name.upper()}{given} is not allowed: {message[:1].lower()}{message[1:]}"
 
 

@@ -4,14 +4,11 @@ They use MONGODB_URL directly, with every permission, which a holder of that URL
 the registry's server nor Redis, so they also work when those do not.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
-from model_service.config import Settings, SettingsError, read_secret, read_settings
+from model_service.config import SettingsError, read_secret, read_settings
 from model_service.log import configure_logging
 from model_service.services.archive.archive import ArchiveService, DatabaseNotEmpty, Scope
 from model_service.services.operations.cleanup import CleanupService
@@ -20,6 +17,7 @@ from model_service.storage.common.db import Database
 from model_service.storage.migrations import DataTooNew, prepare
 from model_service.storage.operations import set_up
 from model_service.storage.stores import build_stores
+from model_service.up_file import with_running_servers
 
 # These commands do not listen, so they need no ENABLE_AUTH where the server would, as in an image.
 _NOT_LISTENING = {"host": "127.0.0.1"}
@@ -45,7 +43,7 @@ def operator(report: Callable[[str], None]) -> Iterator[Operator]:
         DataTooNew.
         SettingsError: a setting is wrong, or MongoDB cannot be reached.
     """
-    settings = _with_running_servers(read_settings(**_NOT_LISTENING))
+    settings = with_running_servers(read_settings(**_NOT_LISTENING))
     configure_logging(settings.model_copy(update={"log_level": "WARNING", "log_format": "text"}))
     database = Database(settings)
     try:
@@ -57,20 +55,6 @@ def operator(report: Callable[[str], None]) -> Iterator[Operator]:
         )
     finally:
         database.close()
-
-
-def _with_running_servers(settings: Settings) -> Settings:
-    if settings.mongodb_url is not None:
-        return settings
-    try:
-        running = json.loads((settings.home / "up.json").read_bytes())
-        urls = {name: SecretStr(running[name]) for name in ("mongodb_url", "redis_url")}
-    except (OSError, ValueError, KeyError):
-        raise SettingsError(
-            f"MONGODB_URL is not set, and 'model-service up' is not running with {settings.home} "
-            "(MODEL_SERVICE_HOME)"
-        ) from None
-    return settings.model_copy(update=urls)
 
 
 def set_up_database(wait_s: float) -> list[str]:

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 # many accepts no other until one ends; the kernel lets BACKLOG more wait.
 _MOST_CONNECTIONS = 16_384
 _OTHER_FILES = 512
+MOST_OPEN_FILES = _MOST_CONNECTIONS + _OTHER_FILES
 # Timeout of a request's header, from the connection's start or the previous response: longer idle connections
 # are closed. HTTP/1 only, since granian has no timeout for the first byte, which shows whether it is HTTP/2.
 _PROTOCOL: Any = {"http": HTTPModes.http1, "http1_settings": HTTP1Settings(header_read_timeout=5000)}
@@ -35,12 +36,11 @@ _LOGGERS = {"loggers": {"_granian": {"propagate": True}, "granian.access": {"pro
 def most_connections() -> int:
     """Return the maximum number of connections of a process, after raising its limit of open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_CONNECTIONS + _OTHER_FILES
-    limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    limit = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         soft = limit
-    open_files = wanted if soft == resource.RLIM_INFINITY else soft
+    open_files = MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
     return max(1, min(open_files - _OTHER_FILES, _MOST_CONNECTIONS))
 
 

@@ -15,6 +15,7 @@ from model_service.embedded import servers as embedded_servers
 from model_service.storage.common.db import Database
 from model_service.storage.migrations import prepare
 from tests import plans
+from tests.faulty_servers import locked_redis, secured, standalone  # noqa: F401 - fixtures
 
 LARGE_TIMEOUT_S = 2 * 3600
 

@@ -28,6 +28,7 @@ ANYWHERE = {
     "processes",
     "listening",
     "temporary_folder",
+    "up_file",
     "__init__",
 }
 
@@ -40,7 +41,8 @@ SPECIFICATIONS = {
 ARROWS: dict[str, set[str]] = {
     **{room: set() for room in ANYWHERE},
     "client": set(),
-    "cli": {"client", "embedded", "operate"},
+    "cli": {"client", "embedded", "operate", "doctor"},
+    "doctor": {"jobs", "storage", "server"},
     "operate": {"services", "storage"},
     "embedded": {"storage"},
     "guard": set(),

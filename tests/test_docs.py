@@ -113,7 +113,8 @@ def commands() -> Iterator[tuple[str, ...]]:
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
             for line in block.splitlines():
-                words = re.split(r"[#<>]", line)[0].rpartition(" -- ")[2].split()  # of kubectl exec
+                words = re.split(r"[#<>]", line)[0].rpartition(" -- ")[2]  # of kubectl exec
+                words = re.sub(r" --url \S+", "", words).split()  # an option of every command
                 if words and words[0].endswith("model-service"):
                     yield tuple(words[1:])
 

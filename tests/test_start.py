@@ -7,98 +7,21 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from pymongo import MongoClient
-from redis import Redis
 
 from model_service.config import SettingsError, Unreachable, read_settings
-from model_service.embedded import Addresses, mongo, redis
-from model_service.embedded.family import Family, Member, guarded
-from model_service.embedded.lock import locked
-from model_service.embedded.ports import remembered_port
+from model_service.embedded import Addresses
 from model_service.storage.common.db import check_database
 from model_service.storage.common.shared_redis import check_redis
 from tests.waiting import wait_for, wait_until_gone
 
 WRONG, AWAY = 2, os.EX_TEMPFAIL
 PROGRAMS = ("api", "jobs", "serving")
-
-
-@contextmanager
-def family(folder: Path) -> Iterator[Family]:
-    with locked(folder) as lock, guarded(folder, lock) as run:
-        yield run
-
-
-def start(run: Family, folder: Path, argv: list[str]) -> Member:
-    with (folder / "log").open("ab") as log:
-        return run.spawn(argv, run.environment(), log.fileno())
-
-
-@pytest.fixture(scope="module")
-def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A mongod that is no replica set."""
-    folder = tmp_path_factory.mktemp("standalone")
-    with family(folder) as run:
-        port = remembered_port(folder / "port")
-        argv = mongo.argv(folder / "mongodb", port, 0.25)
-        at = argv.index("--replSet")
-        start(run, folder, argv[:at] + argv[at + 2 :])
-        url = f"mongodb://127.0.0.1:{port}/"
-        with MongoClient[dict[str, Any]](url) as client:
-            client.admin.command("ping")
-        yield url
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A mongod that asks for a user: ``writer`` and ``reader``, with the password ``secret``."""
-    folder = tmp_path_factory.mktemp("secured")
-    key = folder / "key"
-    key.write_text("a" * 32)
-    key.chmod(0o400)
-    with family(folder) as run:
-        port = remembered_port(folder / "port")
-        argv = mongo.argv(folder / "mongodb", port, 0.25)
-        member = start(run, folder, argv)
-        wait_for(lambda: mongo.is_primary(port), "a primary")
-        with MongoClient[dict[str, Any]](mongo.url(port)) as client:
-            for name, role in (("writer", "readWrite"), ("reader", "read")):
-                client.admin.command(
-                    "createUser", name, pwd="secret", roles=[{"role": role, "db": "tensorfleet"}]
-                )
-        run.end([member], 20)
-        while member.code is None:
-            run.receive()
-        start(run, folder, [*argv, "--auth", "--keyFile", str(key)])
-        wait_for(lambda: mongo.is_primary(port), "a primary")
-        yield f"127.0.0.1:{port}/?replicaSet=model-service"
-
-
-@pytest.fixture(scope="module")
-def locked_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis with the password ``secret``."""
-    folder = tmp_path_factory.mktemp("redis")
-    with family(folder) as run:
-        port = remembered_port(folder / "port")
-        start(run, folder, [*redis.argv(folder / "redis", port), "--requirepass", "secret"])
-        with Redis(port=port, password="secret") as client:
-            wait_for(lambda: _answers(client), "Redis")
-        yield f"127.0.0.1:{port}"
-
-
-def _answers(client: "Redis[bytes]") -> bool:
-    try:
-        return bool(client.ping())
-    except ConnectionError:
-        return False
 
 
 def free_port() -> str:

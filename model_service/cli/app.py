@@ -29,6 +29,7 @@ from model_service.cli.files.uploading import in_commands
 from model_service.cli.inference.predict import predict
 from model_service.cli.models import aliases, lineage, models, registry, search, trash
 from model_service.cli.operations import containers, operate
+from model_service.cli.operations.doctor import doctor
 from model_service.cli.operations.up import up
 from model_service.cli.training import training
 from model_service.client import (
@@ -103,6 +104,7 @@ for command in (operate.backup, operate.restore, operate.verify, operate.cleanup
     app.command()(command)
 app.command()(containers.health)
 app.command()(containers.setup_database)
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_service import up_file
 from model_service.config import Settings, SettingsError, Unreachable, http_url, redact_url
 from model_service.embedded import mongo, redis
 from model_service.embedded.child import Process
@@ -45,7 +46,7 @@ def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None
     os.umask(0o077)  # all processes inherit it: only this user can read their files
     try:
         with locked(data_dir) as lock:
-            report = data_dir / "up.json"
+            report = data_dir / up_file.NAME
             report.unlink(missing_ok=True)  # left by a run whose launcher and guard were killed
             with guarded(data_dir, lock, remove=[report]) as family:
                 plan = _plan(settings, data_dir, family.environment())

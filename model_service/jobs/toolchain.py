@@ -79,13 +79,29 @@ class Toolchain:
         return asdict(self)
 
 
+class ToolchainUnknown(Exception):
+    """The toolchain cannot be determined; the message is the reason."""
+
+
 def find_toolchain(folder: Path, *, importing: bool) -> Toolchain | None:
-    """Return the converter's toolchain; None if it cannot be determined, for the reason in the log.
+    """As ``examine_toolchain``; None if it cannot be determined, for the reason in the log."""
+    try:
+        return examine_toolchain(folder, importing=importing)
+    except ToolchainUnknown as exc:
+        log.warning("worker.toolchain_unknown", error=str(exc))
+        return None
+
+
+def examine_toolchain(folder: Path, *, importing: bool) -> Toolchain:
+    """Return the converter's toolchain.
 
     Args:
         folder: where to store the imported modules if the environment is not writable.
         importing: import modules that are not stored as imported; otherwise report them as not tried yet,
             within seconds.
+
+    Raises:
+        ToolchainUnknown.
     """
     paths = (Path(sys.prefix) / _FILE, folder / _FILE)
     command = [sys.executable, "-I", "-c", _PROBE, json.dumps(_remembered(paths))]
@@ -102,10 +118,9 @@ def find_toolchain(folder: Path, *, importing: bool) -> Toolchain | None:
             _remember(paths, {found["digest"]: imported})
         return Toolchain(**found)
     except subprocess.CalledProcessError as exc:
-        log.warning("worker.toolchain_unknown", error=exc.stderr.decode(errors="replace")[-1000:])
+        raise ToolchainUnknown(exc.stderr.decode(errors="replace")[-1000:]) from None
     except (OSError, subprocess.SubprocessError, ValueError, TypeError) as exc:
-        log.warning("worker.toolchain_unknown", error=str(exc))
-    return None
+        raise ToolchainUnknown(str(exc)) from None
 
 
 def _remembered(paths: Iterable[Path]) -> dict[str, Any]:

@@ -184,12 +184,17 @@ def operate(stack: Stack, run: Shell, folder: Path) -> None:
     archive = str(folder / "backup.tar")
     here = {"MODEL_SERVICE_HOME": str(stack.data_dir)}
     url = stack.report["mongodb_url"]
+    ports = {
+        variable: stack.report[name].rpartition(":")[2]
+        for variable, name in (("PORT", "api"), ("INFERENCE_PORT", "inference"))
+    }
     for settings, command, *given in (
         [here, "backup", archive],
         [here, "restore", "--force", archive],
         [here, "verify"],
         [here, "cleanup", "--dry-run"],
         [{"MONGODB_URL": url, "MONGODB_ADMIN_URL": url}, "setup-database"],
+        [here | ports, "doctor"],
     ):
         run.ran.add(command)
         words = [sys.executable, "-m", "model_service.cli", command, *given]

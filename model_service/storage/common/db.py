@@ -15,7 +15,6 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import (
     CollectionInvalid,
-    ConfigurationError,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
@@ -31,8 +30,9 @@ from pymongo.monitoring import (
 )
 from pymongo.read_concern import ReadConcern
 
-from model_service.config import CERTIFICATE, Settings, SettingsError, Unreachable, redact_url
+from model_service.config import Settings, SettingsError, redact_url
 from model_service.metrics import MONGODB_OPERATIONS
+from model_service.storage.common import requirements
 from model_service.storage.common.collections import BUCKET, DOCUMENT_TYPES, Collections
 from model_service.storage.common.documents import AnyDocument
 from model_service.storage.common.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES, UNCOMPRESSED
@@ -45,23 +45,6 @@ DATABASE_ERRORS = (PyMongoError,)
 CONNECTION_ERRORS = (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError)
 
 _JOURNALED = WriteConcern(w="majority", wtimeout=30_000)
-# MongoDB 5.0, the first version with snapshot reads outside transactions.
-_OLDEST_WIRE_VERSION = 13
-# The actions that the service needs in its database; MongoDB's role readWrite includes them all.
-_NEEDED_ACTIONS = frozenset(
-    {
-        "find",
-        "insert",
-        "update",
-        "remove",
-        "createCollection",
-        "createIndex",
-        "listCollections",
-        "listIndexes",
-        "dbStats",
-    }
-)
-_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 
 
 def deadline(seconds: float) -> AbstractContextManager[None]:
@@ -152,62 +135,16 @@ class Database(Collections):
 
     def check(self) -> None:
         """Check the server. Raises: SettingsError: it is not usable. Unreachable: it does not respond now."""
-        address = redact_url(self._url)
-        try:
-            hello = self.client.admin.command("hello")
-            self._check_rights()
-        except OperationFailure as exc:
-            raise SettingsError(f"MONGODB_URL: {address} {_refusal(exc)}") from None
-        except ConfigurationError as exc:
-            raise SettingsError(f"MONGODB_URL: {address} cannot be used: {_reason(exc)}") from None
-        except PyMongoError as exc:
-            raise self._unreachable(address, exc) from None
-        if hello["maxWireVersion"] < _OLDEST_WIRE_VERSION:
-            raise SettingsError(f"MONGODB_URL: {address} is older than MongoDB 5.0, which the service needs.")
-        if hello.get("isreplicaset"):
-            raise _not_initiated(address)
-        if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            raise SettingsError(
-                f"MONGODB_URL: {address} is a standalone server, which has no transactions. "
-                "Start it with --replSet and run rs.initiate() once."
-            )
+        self.check_server()
+        self.check_user()
 
-    def _check_rights(self) -> None:
-        """Raises: OperationFailure: the server requires a user. SettingsError: our user lacks a right."""
-        name = self._database.name
-        auth_info = self.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-        if not auth_info["authenticatedUsers"]:
-            self._database.list_collection_names()  # rejected if the server requires a user
-            return
-        held: set[str] = set()
-        for privilege in auth_info["authenticatedUserPrivileges"]:
-            resource = privilege["resource"]
-            of_database = resource.get("db") in ("", name) and resource.get("collection") == ""
-            if of_database or resource.get("anyResource"):
-                held.update(privilege["actions"])
-        if missing := _NEEDED_ACTIONS - held:
-            user = auth_info["authenticatedUsers"][0]["user"]
-            raise SettingsError(
-                f"MONGODB_URL: the user {user} lacks permission for {', '.join(sorted(missing))} in "
-                f"the database {name}: grant it the role readWrite there."
-            )
+    def check_server(self) -> None:
+        """Check the version and the replica set. Raises: as ``check``."""
+        requirements.check_server(self.client, redact_url(self._url))
 
-    def _unreachable(self, address: str, exc: PyMongoError) -> SettingsError:
-        if CERTIFICATE in str(exc):
-            return SettingsError(
-                f"MONGODB_URL: {address} has a certificate that is not trusted (see tlsCAFile)"
-            )
-        found = self.client.topology_description.server_descriptions()
-        if any(server.server_type_name == "RSGhost" for server in found.values()):
-            return _not_initiated(address)
-        if not found:
-            # The driver drops servers that report another replica set, or none.
-            return SettingsError(
-                f"MONGODB_URL: {address} is not a member of the replica set that replicaSet names. "
-                "Correct it. A standalone server has no transactions: start it with --replSet and "
-                "run rs.initiate()."
-            )
-        return Unreachable(f"MONGODB_URL: no response from {address}: {_reason(exc)}")
+    def check_user(self) -> None:
+        """Check the rights of our user in our database. Raises: as ``check``."""
+        requirements.check_user(self.client, redact_url(self._url), self.name)
 
     def ensure_indexes(self) -> None:
         """Create missing indexes. Safe to call from several processes at once."""
@@ -234,7 +171,7 @@ class Database(Collections):
         except OperationFailure:  # the server does not know the option
             stats = self._database.command("dbStats")
         total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")
-        if total is None or used is None:
+        if not total or used is None:  # 0: MongoDB does not look at the disk of an empty database
             return None
         free = int(total - used)
         return free + min(free, int(stats.get("totalFreeStorageSize", 0)))
@@ -252,26 +189,6 @@ class Database(Collections):
 
     def close(self) -> None:
         self.client.close()
-
-
-def _not_initiated(address: str) -> Unreachable:
-    return Unreachable(
-        f"MONGODB_URL: the replica set of {address} is not initiated: run rs.initiate(), or "
-        "'model-service setup-database'"
-    )
-
-
-def _refusal(exc: OperationFailure) -> str:
-    if exc.code == _UNAUTHORIZED:
-        return "requires a user and a password: add them, as in mongodb://USER:PASSWORD@HOST/"
-    if exc.code == _AUTHENTICATION_FAILED:
-        return "does not accept the user and the password: correct them, or create the user"
-    return f"cannot be used: {_reason(exc)}"
-
-
-def _reason(exc: PyMongoError) -> str:
-    """Return the driver's message without the topology, which repeats the address many times."""
-    return str(exc).partition(", Timeout:")[0][:300]
 
 
 def check_database(settings: Settings) -> None:

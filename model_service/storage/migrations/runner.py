@@ -155,9 +155,22 @@ class Runner:
             return True
 
 
+def stored_version(database: Database, migrations: Sequence[Migration]) -> int | None:
+    """Return the schema version of the stored data without changing it; None: there is no data.
+
+    Raises:
+        DataTooNew.
+    """
+    schema = Schema(database, migrations[-1].version, collection_versions(migrations))
+    stored = schema.read()
+    if stored is not None:
+        return stored["schema_version"]
+    return None if schema.is_new_database() else 0
+
+
 def collection_versions(migrations: Sequence[Migration]) -> dict[str, int]:
     """Return for each collection the version of the last step that changes its documents."""
     return {name: each.version for each in migrations for name in each.documents}
 
 
-__all__ = ["LEASE_S", "DataTooNew", "Report", "Runner", "collection_versions"]
+__all__ = ["LEASE_S", "DataTooNew", "Report", "Runner", "collection_versions", "stored_version"]

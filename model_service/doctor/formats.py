@@ -1,0 +1,29 @@
+"""The export formats that a worker on this machine could produce."""
+
+from collections.abc import Iterator
+
+from model_service.doctor.findings import Finding, Setup, ok, warning
+from model_service.jobs.toolchain import ToolchainUnknown, examine_toolchain
+
+
+def check(setup: Setup) -> Iterator[Finding]:
+    """Import the toolchains in a process of their own, unless a worker has done so since the installation."""
+    home = setup.settings.home
+    try:
+        found = examine_toolchain(home, importing=False)
+        if not found.complete:
+            found = examine_toolchain(home, importing=True)
+    except ToolchainUnknown as exc:
+        last = (str(exc).strip().splitlines() or ["no message"])[-1]
+        yield warning("formats", f"the toolchains cannot be examined: {last}. Install the extra 'worker'")
+        return
+    for name, families in found.formats.items():
+        available = [family for family, reason in families.items() if reason is None]
+        if available:
+            yield ok(f"format-{name}", f"available for {', '.join(available)}")
+        else:
+            reasons = dict.fromkeys(reason for reason in families.values() if reason)
+            yield warning(f"format-{name}", f"not available here: {'; '.join(reasons)}")
+    for library, reason in found.libraries.items():
+        if reason is not None:
+            yield warning(f"library-{library}", f"checkpoints of {library} cannot be loaded here: {reason}")
