@@ -34,6 +34,12 @@ def start(run: Family, folder: Path, argv: list[str]) -> Member:
         return run.spawn(argv, run.environment(), log.fileno())
 
 
+def end(run: Family, member: Member) -> None:
+    run.end([member], 20)
+    while member.code is None:
+        run.receive()
+
+
 @pytest.fixture(scope="module")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A mongod that is no replica set."""
@@ -64,9 +70,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with MongoClient[dict[str, Any]](mongo.url(port)) as client:
             for name, role, of in USERS:
                 client.admin.command("createUser", name, pwd="secret", roles=[{"role": role, "db": of}])
-        run.end([member], 20)
-        while member.code is None:
-            run.receive()
+        end(run, member)
         start(run, folder, [*argv, "--auth", "--keyFile", str(key)])
         wait_for(lambda: mongo.is_primary(port), "a primary")
         yield f"127.0.0.1:{port}/?replicaSet=model-service"
