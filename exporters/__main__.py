@@ -2,13 +2,14 @@
 
 ``run`` is for programs. It writes only JSON lines to its standard output: ``progress`` events, then
 ``completed`` or ``failed``; the exit code is 0 or 1. After a crash in native code there is no last line.
-``run -`` is a warm child process: it imports the frameworks, writes ``ready``, and waits for one request on
-its standard input.
+``run -`` is a child process that is started in advance: it imports the frameworks, runs a tiny conversion
+unless its request already waits, writes ``ready``, and reads one request from its standard input.
 """
 
 import argparse
 import json
 import os
+import selectors
 import shutil
 import signal
 import subprocess
@@ -157,7 +158,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _warm_up() -> None:
-    """Import the frameworks and fill the exporters' tables before a request arrives, by a tiny conversion."""
+    """Import the frameworks, and fill the exporters' tables by a tiny conversion until a request arrives."""
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch
@@ -166,9 +167,20 @@ def _warm_up() -> None:
     from .formats import torch_graph
     from .sources import pt2  # noqa: F401
 
+    if _request_waits():
+        return
     program = torch.export.export(torch.nn.Linear(1, 1).eval(), (torch.zeros(2, 1),))
+    if _request_waits():
+        return
     with torch_graph.quiet():
         torch.onnx.export(program, dynamo=True, verbose=False)
+
+
+def _request_waits() -> bool:
+    """Whether standard input has bytes, or was closed. Nothing may have been read from it."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _convert(arguments: argparse.Namespace) -> int:

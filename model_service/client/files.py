@@ -82,7 +82,7 @@ class FileCalls(Calls):
         """Upload local files to paths in the model: ``{path: local file}``. Otherwise like ``upload_file``.
 
         One request reads the digests of all stored files, and stored files are not sent (``unchanged``).
-        After an interruption, the same call sends the rest.
+        Small files are sent several at a time. After an interruption, the same call sends the rest.
         """
         return self._to_model(model_id, replace, confirm, progress).all_at(paths)
 

@@ -6,6 +6,7 @@ announced sha256, the service can refuse a different file before its bytes arriv
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 from model_service.client.errors import ChecksumMismatch, InvalidArgument, NotFound, UnexpectedAnswer
 from model_service.client.transport.http import Transport
-from model_service.client.transport.parts import upload_in_parts
+from model_service.client.transport.parts import PARALLEL, upload_in_parts
 from model_service.client.transport.progress import Bar, MakeBar, bars
 from model_service.client.transport.source import Source, Uploadable, opened
 from model_service.client.transport.transfer import header_value, upload
@@ -24,6 +25,8 @@ from model_service.client.types import FileMetadata
 PARTS_FROM_BYTES = 64 * 1024 * 1024
 # A smaller file is sent without a check: requesting its digest takes as long.
 COMPARE_FIRST_BYTES = 256 * 1024
+# The time of a smaller file is that of its request, not of its bytes: several are sent at a time.
+_PARALLEL_BELOW_BYTES = 1024 * 1024
 # Hashing less takes too little time for a progress bar.
 _SHOWN_FROM_BYTES = 64 * 1024 * 1024
 
@@ -34,6 +37,14 @@ def consent_to(replace: bool, confirm: Sequence[str]) -> dict[str, Any]:
         **({"replace": True} if replace else {}),
         **({"confirm": list(confirm)} if confirm else {}),
     }
+
+
+@dataclass(frozen=True)
+class _File:
+    place: str
+    path: str | os.PathLike[str]
+    digest: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -74,12 +85,13 @@ class Uploads:
                 present = self._own_file() if primary else self.files().get(place)
                 if present is not None and present.path == place and _same(present, digest):
                     return present
-            return self._send(opened_source, place, digest, primary)
+            return self._send(opened_source, place, digest, primary, self.bar)
 
     def all_at(self, paths: Mapping[str, str | os.PathLike[str]]) -> list[FileMetadata]:
         """Upload each file to its path, after one request for the digests of stored files.
 
-        Files that replace others are sent first, so that a refusal comes before other bytes are sent.
+        Files that replace others are sent first, so that a refusal comes before other bytes are sent. Small
+        files are sent several at a time.
         """
         there = self.files()
         digests = self._hash_all(paths)
@@ -89,17 +101,47 @@ class Uploads:
             if place in there and _same(there[place], digest)
         }
         kept = len(stored)
-        for place in sorted(paths.keys() - stored.keys(), key=lambda place: (place not in there, place)):
-            try:
-                with opened(paths[place], None) as source:
-                    stored[place] = self._send(source, place, digests[place], False)
-            except KeyboardInterrupt as stop:
-                stop.add_note(
-                    f"{len(stored) - kept} files were stored, {kept} were already there: repeat the "
-                    f"call to send the other {len(paths) - len(stored)}."
-                )
-                raise
+        files = [
+            _File(place, paths[place], digests[place], Path(paths[place]).stat().st_size)
+            for place in sorted(paths.keys() - stored.keys())
+        ]
+        try:
+            self._send_all([file for file in files if file.place in there], stored)
+            self._send_all([file for file in files if file.place not in there], stored)
+        except KeyboardInterrupt as stop:
+            stop.add_note(
+                f"{len(stored) - kept} files were stored, {kept} were already there: repeat the "
+                f"call to send the other {len(paths) - len(stored)}."
+            )
+            raise
         return [stored[place] for place in paths]
+
+    def _send_all(self, files: Sequence["_File"], stored: dict[str, FileMetadata]) -> None:
+        """Send files and add them to ``stored``. After a failure no other file is begun."""
+
+        def send(file: _File, bar: MakeBar) -> int:
+            with opened(file.path, None) as source:
+                stored[file.place] = self._send(source, file.place, file.digest, False, bar)
+                return source.size_bytes
+
+        small = [file for file in files if file.size_bytes < _PARALLEL_BELOW_BYTES]
+        if small:
+            label = small[0].place if len(small) == 1 else f"{len(small)} files"
+            total, done = sum(file.size_bytes for file in small), 0
+            with (
+                closing(self.bar(label, total, "bytes")) as shown,
+                ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload") as pool,
+            ):
+                sending = [pool.submit(send, file, bars(False)) for file in small]
+                try:
+                    for each in as_completed(sending):
+                        done += each.result()
+                        shown.update(done)
+                finally:
+                    pool.shutdown(cancel_futures=True)
+        for file in files:
+            if file.size_bytes >= _PARALLEL_BELOW_BYTES:
+                send(file, self.bar)
 
     def files(self) -> dict[str, FileMetadata]:
         """Return the files of the version, by path."""
@@ -127,13 +169,13 @@ class Uploads:
                     done += source.size_bytes
         return digests
 
-    def _send(self, source: Source, place: str, digest: str, primary: bool) -> FileMetadata:
+    def _send(self, source: Source, place: str, digest: str, primary: bool, bar: MakeBar) -> FileMetadata:
         if self.in_parts and source.size_bytes > PARTS_FROM_BYTES:
             target = {"path": place, "primary": primary}
             return FileMetadata.from_json(self._send_parts(source, digest, target))
         query = {**self.consent, **({"primary": True} if primary else {})}
         url = f"{self.base}/files/{path_segments(place)}"
-        answer = upload(self.transport, "PUT", url, source, self.bar, {}, sha256=digest, query=query)
+        answer = upload(self.transport, "PUT", url, source, bar, {}, sha256=digest, query=query)
         return _verified(answer, "file", digest, source.name)
 
     def _send_parts(self, source: Source, digest: str, target: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,6 +99,7 @@ class Child:
             ConverterKilled: the same, by a signal.
             Abandoned: ``abandoned()`` returned True.
         """
+        self._announce()
         events = self._events(time.monotonic() + timeout_s, abandoned)
         ready = next(events, {})
         if ready.get("event") != "ready":
@@ -118,6 +119,13 @@ class Child:
         if not reads:
             raise self._early_end("ended before it read the model")
         raise self._death()
+
+    def _announce(self) -> None:
+        """Write the space before the request: a child that is still warming up stops that."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # the missing "ready" says why
+            self.process.stdin.write(b" ")
+            self.process.stdin.flush()
 
     def _send(self, request: Event) -> None:
         assert self.process.stdin is not None

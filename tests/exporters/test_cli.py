@@ -99,11 +99,32 @@ def test_a_warm_child_without_a_request_ends_quietly(
     warm_child: Callable[..., subprocess.Popen[str]],
 ) -> None:
     child = warm_child()
+    assert child.stdout is not None
 
+    ready = json.loads(child.stdout.readline())
     output, _ = child.communicate("", timeout=60)
 
-    assert [line["event"] for line in events(output)] == ["ready"]
+    assert (ready["event"], output) == ("ready", "")
     assert child.returncode == 0
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_child_converts_nothing_before_a_request_that_waits(
+    request_for: Callable[..., str], tmp_path: Path, waits: bool
+) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "exporters", "run", "-"]
+    imported = tmp_path / "imported"
+    with (
+        imported.open("w") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
+        ) as child,
+    ):
+        assert child.stdout is not None
+        if not waits:
+            child.stdout.readline()
+        child.communicate(request_for(source="nowhere"), timeout=120)
+    assert ("torch.onnx._internal.exporter._core" in imported.read_text()) == (not waits)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from model_service.client import Conflict, ModelServiceClient
 from model_service.client.transport.http import Transport
+from model_service.client.transport.parts import PARALLEL
 from tests.factories import new_model
 
 from ..cli.test_cli import COMMAND, result, run
@@ -160,6 +162,23 @@ def test_a_folder_sends_what_differs_after_one_question(
     assert [method for method, _ in requests] == ["GET", "PUT", "PUT"]
     assert [file.path for file in stored if not file.unchanged] == ["0007.bin", "new.bin"]
     assert len(stored) == 21
+
+
+def test_small_files_are_sent_at_the_same_time(
+    client: ModelServiceClient, model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, send = threading.Barrier(PARALLEL, timeout=60), Transport.send
+
+    def meeting(self: Transport, method: str, url: str, **more: Any) -> Any:
+        if method == "PUT":
+            together.wait()
+        return send(self, method, url, **more)
+
+    monkeypatch.setattr(Transport, "send", meeting)
+    folder = folder_of(tmp_path, 2 * PARALLEL)
+    stored = client.upload_files(model_id, {path.name: path for path in sorted(folder.iterdir())})
+    assert [file.path for file in stored] == sorted(path.name for path in folder.iterdir())
+    assert not together.broken
 
 
 def test_the_command_says_what_to_do_and_does_it(service_url: str, tmp_path: Path) -> None:
