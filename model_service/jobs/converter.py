@@ -124,8 +124,7 @@ class Child:
         """Write the space before the request: a child that is still warming up stops that."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the missing "ready" says why
-            self.process.stdin.write(b" ")
-            self.process.stdin.flush()
+            os.write(self.process.stdin.fileno(), b" ")
 
     def _send(self, request: Event) -> None:
         assert self.process.stdin is not None
