@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from model_service.config import SettingsError
 from model_service.doctor import folders, formats, limits, mongodb, ports, proxy, redis, settings
-from model_service.doctor.findings import Finding, Setup, Status
+from model_service.doctor.findings import Finding, Part, Setup, Status
 from model_service.doctor.runner import Subject, run
 from model_service.up_file import with_running_servers
 
-__all__ = ["Finding", "Status", "examine"]
+__all__ = ["Finding", "Part", "Status", "examine"]
 
 # In the order of the output: the slow ones last.
 _SUBJECTS = (
@@ -28,9 +28,12 @@ _SUBJECTS = (
 _PROXY = Subject("proxy", proxy.check, timeout_s=120)
 
 
-def examine(url: str | None) -> Iterator[Finding]:
-    """Check this machine with the settings of the environment, and the public ``url`` if there is one."""
+def examine(url: str | None, parts: frozenset[Part]) -> Iterator[Finding]:
+    """Check this machine for ``parts`` of the service, and the public ``url`` if there is one.
+
+    The settings are those of the environment.
+    """
     found, wrong = settings.read()
     with suppress(SettingsError):  # then the checks of MongoDB and Redis report that there is no address
         found = with_running_servers(found)
-    return run([*_SUBJECTS, *([_PROXY] if url else [])], Setup(found, wrong, url))
+    return run([*_SUBJECTS, *([_PROXY] if url else [])], Setup(found, wrong, url, parts))

@@ -15,6 +15,14 @@ class Status(StrEnum):
     ERROR = "error"
 
 
+class Part(StrEnum):
+    """The parts of the service, which need different things."""
+
+    API = "api"
+    WORKER = "worker"
+    SERVING = "serving"
+
+
 @dataclass(frozen=True)
 class Finding:
     """``check``: a stable name. ``message``: one line without secrets; for a problem, also what to do."""
@@ -28,12 +36,13 @@ class Finding:
 class Setup:
     """``settings``: with the default in the place of each wrong one; ``wrong``: a line for each of these.
 
-    ``url``: the public URL that is checked; None: none.
+    ``url``: the public URL that is checked; None: none. ``parts``: those that run on this machine.
     """
 
     settings: Settings
     wrong: Sequence[str]
-    url: str | None
+    url: str | None = None
+    parts: frozenset[Part] = frozenset(Part)
 
 
 def ok(check: str, message: str) -> Finding:

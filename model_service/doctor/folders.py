@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model_service.config import Settings, SettingsError, cannot_create, require_writable
-from model_service.doctor.findings import Finding, Setup, error, ok, size, warning
+from model_service.doctor.findings import Finding, Part, Setup, error, ok, size, warning
 from model_service.storage.blobs.disk_space import free_bytes
 from model_service.temporary_folder import why_unwritable
 
@@ -17,7 +17,7 @@ def check(setup: Setup) -> Iterator[Finding]:
     settings = setup.settings
     yield from _user()
     yield from _folder("data-folder", settings.home, "MODEL_SERVICE_HOME", settings)
-    if settings.cache_max_bytes:
+    if settings.cache_max_bytes and Part.API in setup.parts:
         yield from _folder("cache-folder", settings.cache, "CACHE_DIR", settings)
     if reason := why_unwritable():
         yield error("temporary-folder", reason)

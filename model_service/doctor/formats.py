@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
-from model_service.doctor.findings import Finding, Setup, ok, warning
+from model_service.doctor.findings import Finding, Part, Setup, ok, warning
 from model_service.jobs.toolchain import ToolchainUnknown, examine_toolchain
 
 
 def check(setup: Setup) -> Iterator[Finding]:
     """Import the toolchains in a process of their own, unless a worker has done so since the installation."""
+    if Part.WORKER not in setup.parts:
+        return
     home = setup.settings.home
     try:
         found = examine_toolchain(home, importing=False)
@@ -17,13 +19,16 @@ def check(setup: Setup) -> Iterator[Finding]:
         last = (str(exc).strip().splitlines() or ["no message"])[-1]
         yield warning("formats", f"the toolchains cannot be examined: {last}. Install the extra 'worker'")
         return
+    if all(reason for families in found.formats.values() for reason in families.values()):
+        yield warning("formats", "no format can be exported here. For a worker, install the extra 'formats'")
+        return
     for name, families in found.formats.items():
         available = [family for family, reason in families.items() if reason is None]
         if available:
             yield ok(f"format-{name}", f"available for {', '.join(available)}")
         else:
             reasons = dict.fromkeys(reason for reason in families.values() if reason)
-            yield warning(f"format-{name}", f"not available here: {'; '.join(reasons)}")
+            yield warning(f"format-{name}", f"not available here: {' '.join(reasons)}")
     for library, reason in found.libraries.items():
         if reason is not None:
-            yield warning(f"library-{library}", f"checkpoints of {library} cannot be loaded here: {reason}")
+            yield warning(f"library-{library}", reason)

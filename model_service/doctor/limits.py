@@ -5,7 +5,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from model_service.doctor.findings import Finding, Setup, ok, size, warning
+from model_service.doctor.findings import Finding, Part, Setup, ok, size, warning
 from model_service.server import MOST_OPEN_FILES
 
 _BESIDE_AN_EXPORT = 2**30  # what a worker needs beside EXPORT_MEMORY
@@ -15,21 +15,21 @@ def check(setup: Setup) -> Iterator[Finding]:
     yield _open_files()
     settings = setup.settings
     memory = memory_bytes()
-    needs = {
-        "EXPORT_MEMORY": (settings.export_memory + _BESIDE_AN_EXPORT, "and 1 GiB, for a worker"),
-        "INFERENCE_MEMORY": (settings.inference_memory, "for each model host of an inference server"),
-    }
+    needs = {}
+    if Part.WORKER in setup.parts:
+        needs["EXPORT_MEMORY"] = settings.export_memory + _BESIDE_AN_EXPORT, "and 1 GiB"
+    if Part.SERVING in setup.parts:
+        needs["INFERENCE_MEMORY"] = settings.inference_memory, "for each model host"
     lacking = {name: need for name, need in needs.items() if need[0] > memory}
     for name, (needed, purpose) in lacking.items():
         yield warning(
             "memory",
             f"{size(memory)} are available here, and {name} {purpose} is {size(needed)}: the kernel may "
-            f"end the process first. Lower {name}, or raise the memory limit, where that part runs",
+            f"end the process first. Lower {name}, or raise the memory limit",
         )
     if not lacking:
-        yield ok(
-            "memory", f"{size(memory)} are available here, enough for EXPORT_MEMORY and INFERENCE_MEMORY"
-        )
+        enough = " and ".join(needs)
+        yield ok("memory", f"{size(memory)} are available here{f', enough for {enough}' if needs else ''}")
 
 
 def _open_files() -> Finding:

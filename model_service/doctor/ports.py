@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import urllib3
 
 from model_service.config import WILDCARDS, http_url
-from model_service.doctor.findings import Finding, Setup, error, ok
+from model_service.doctor.findings import Finding, Part, Setup, error, ok
 from model_service.listening import explain, require_free
 
 _PROBE = urllib3.Timeout(3)
@@ -14,9 +14,11 @@ _PROBE = urllib3.Timeout(3)
 
 def check(setup: Setup) -> Iterator[Finding]:
     settings = setup.settings
-    yield _port("port", "PORT", settings.host, settings.port)
-    yield _port("inference-port", "INFERENCE_PORT", settings.inference_host, settings.inference_port)
-    if settings.worker_metrics_port is not None:
+    if Part.API in setup.parts:
+        yield _port("port", "PORT", settings.host, settings.port)
+    if Part.SERVING in setup.parts:
+        yield _port("inference-port", "INFERENCE_PORT", settings.inference_host, settings.inference_port)
+    if Part.WORKER in setup.parts and settings.worker_metrics_port is not None:
         yield _port("worker-port", "WORKER_METRICS_PORT", settings.host, settings.worker_metrics_port)
 
 

@@ -4,6 +4,7 @@ The requests need no key. Each announces a body of which only the beginning is s
 service nothing: it rejects them before it reads the body.
 """
 
+import ssl
 import time
 from collections.abc import Iterator
 
@@ -26,6 +27,10 @@ def check(setup: Setup) -> Iterator[Finding]:
     url, settings = str(setup.url), setup.settings
     try:
         alive = send(url, "GET", "/health/live", timeout_s=_RESPONSE_S)
+    except ssl.SSLCertVerificationError as exc:
+        advice = "Correct it, or set SSL_CERT_FILE to the file of your certificate authority"
+        yield error("proxy", f"{url}: the certificate is not trusted: {exc.verify_message}. {advice}")
+        return
     except OSError as exc:
         yield error(
             "proxy", f"{url} does not respond: {_reason(exc)}. Correct the address, or start the proxy"

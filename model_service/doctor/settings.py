@@ -1,6 +1,6 @@
 """The settings and their secrets: each wrong one, not only the first."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,9 +11,10 @@ from model_service.config import (
     explain_setting,
     is_loopback,
     is_secret,
+    require_api_key,
     secret_from_file,
 )
-from model_service.doctor.findings import Finding, Setup, error, ok, warning
+from model_service.doctor.findings import Finding, Part, Setup, error, ok, warning
 from model_service.tiers import Tiers
 
 
@@ -37,26 +38,34 @@ def read() -> tuple[Settings, list[str]]:
                     name = str(found["loc"][0])
                     wrong.append(explain_setting(found))
                     given[name] = Settings.model_fields[name].default
-                else:  # the combination of HOST, ENABLE_AUTH and API_KEY
-                    if "api_key" not in given or given["api_key"] is not None:
-                        wrong.append(explain_setting(found))
-                    given |= {"host": "127.0.0.1", "enable_auth": False}
+                else:  # the combination of HOST and ENABLE_AUTH
+                    wrong.append(explain_setting(found))
+                    given["host"] = "127.0.0.1"
 
 
 def check(setup: Setup) -> Iterator[Finding]:
     settings = setup.settings
     for line in setup.wrong:
         yield error("settings", line)
-    try:
-        Tiers.read(settings)
-    except SettingsError as exc:
-        yield error("tiers", str(exc))
-    if setup.wrong:
+    if not setup.wrong:
+        yield ok("settings", "all values are valid, and no secret is a placeholder")
+    if Part.API not in setup.parts:
         return
-    yield ok("settings", "all values are valid, and no secret is missing or a placeholder")
+    if not any(line.startswith("API_KEY") for line in setup.wrong):
+        yield _required("authentication", lambda: require_api_key(settings), "the administrator's key is set")
+    yield _required("tiers", lambda: Tiers.read(settings), "the limits of the tiers are valid")
     if settings.allow_anonymous and not settings.enable_auth and not is_loopback(settings.host):
         yield warning(
             "authentication",
             f"every client that reaches HOST={settings.host} is an administrator. Set ENABLE_AUTH=true and "
             "API_KEY",
         )
+
+
+def _required(name: str, check: Callable[[], object], done: str) -> Finding:
+    """Return whether the check raises a SettingsError. ``done``: the message if it does not."""
+    try:
+        check()
+    except SettingsError as exc:
+        return error(name, str(exc))
+    return ok(name, done)

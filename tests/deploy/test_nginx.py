@@ -43,7 +43,12 @@ def certificate(folder: Path) -> None:
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-subj", "/CN=example.com", "-addext", "subjectAltName=DNS:example.com,DNS:*.example.com"),
+            *(
+                "-subj",
+                "/CN=example.com",
+                "-addext",
+                "subjectAltName=DNS:example.com,DNS:*.example.com,IP:127.0.0.1",
+            ),
             *("-days", "2", "-keyout", str(folder / "models.key"), "-out", str(folder / "models.crt")),
         ],
         check=True,

@@ -21,7 +21,7 @@ from tests.waiting import wait_for
 
 
 def found_by(check: Callable[[Setup], Iterator[Finding]], settings: Settings) -> dict[str, Finding]:
-    return {each.check: each for each in check(Setup(settings, [], None))}
+    return {each.check: each for each in check(Setup(settings, []))}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_check_that_hangs_or_fails_hides_nothing(settings: Settings) -> None:
         yield ok("works", "kept")
 
     subjects = [Subject("hangs", hangs, 0.5), Subject("fails", fails, 60), Subject("works", works, 60)]
-    found = list(run(subjects, Setup(settings, [], None)))
+    found = list(run(subjects, Setup(settings, [])))
     released.set()
     assert [(each.check, each.status) for each in found] == [
         *(("before", "ok"), ("hangs", "error")),

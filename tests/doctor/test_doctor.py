@@ -63,7 +63,7 @@ def test_no_fault_hides_another(
     )
     errors = messages(env, "error")
     for check, hint in {
-        "settings": "ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters",
+        "authentication": "ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters",
         "tiers": "cannot be read",
         "data-folder": f"this user cannot write to {home}. Set MODEL_SERVICE_HOME to a folder",
         "cache-folder": f"CACHE_DIR: this user cannot write to {cache}",
@@ -109,6 +109,19 @@ def test_secrets_that_are_wrong_or_placeholders(
     assert errors == {}
 
 
+def test_a_part_needs_only_its_own(servers: Addresses, used_port: str, tmp_path: Path) -> None:
+    """No administrator's key, no cache and no free port of another part."""
+    env = environment(servers, tmp_path, ENABLE_AUTH="true", PORT=used_port, INFERENCE_PORT=used_port)
+    done = doctor(env, "--json", "--part", "worker")
+    assert done.returncode == 0, done.stdout
+    checks = {each["check"] for each in json.loads(done.stdout)["checks"]}
+    assert checks & {"authentication", "tiers", "cache-folder", "port", "inference-port"} == set()
+    assert {"settings", "data-folder", "format-onnx"} <= checks
+    wrong = doctor(env, "--part", "database")
+    assert wrong.returncode == 2
+    assert "api, worker, serving" in wrong.stderr
+
+
 # Runs the command in a process that reports whether it imported torch.
 _WITHOUT_TORCH = """
 import sys
@@ -133,7 +146,16 @@ def test_a_set_up_without_faults(servers: Addresses, tmp_path: Path) -> None:
     lines = {line.split()[1]: line for line in done.stdout.splitlines()}
     assert "error" not in {line.split()[0] for line in lines.values()}
     for check in (
-        *("settings", "data-folder", "cache-folder", "temporary-folder", "open-files", "memory"),
+        *(
+            "settings",
+            "authentication",
+            "tiers",
+            "data-folder",
+            "cache-folder",
+            "temporary-folder",
+            "open-files",
+            "memory",
+        ),
         *("port", "inference-port", "mongodb", "mongodb-replica-set", "mongodb-clock", "mongodb-user"),
         *("data-version", "redis", "redis-memory", "redis-clock"),
     ):

@@ -11,6 +11,7 @@ from model_service.config import Settings
 from model_service.doctor import proxy
 from model_service.doctor.findings import Setup
 from model_service.storage.common.db import Database
+from tests.deploy.test_nginx import configuration
 from tests.e2e.conftest import free_ports
 from tests.processes import running
 from tests.test_connections import answers
@@ -72,7 +73,9 @@ def test_an_address_without_a_server(settings: Settings) -> None:
     assert "does not respond: Connection refused" in found["proxy"][1]
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+@pytest.mark.skipif(
+    None in (shutil.which("nginx"), shutil.which("openssl")), reason="nginx or openssl is not installed"
+)
 class TestNginx:
     def test_with_its_defaults(self, registry: int, settings: Settings, tmp_path: Path) -> None:
         found = behind_nginx(tmp_path, registry, "", settings, public_url="https://example.com")
@@ -99,6 +102,21 @@ class TestNginx:
             "proxy-streaming",
             "proxy-timeout",
         }
+
+    def test_the_files_of_deploy(
+        self, registry: int, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plain, tls = free_ports(2)
+        ports = {"80": plain, "443": tls, "8084": registry, "8085": registry}
+        file = configuration(tmp_path, "hosts.conf", ports)
+        url = f"https://127.0.0.1:{tls}"
+        with nginx(file, plain):
+            untrusted = found_at(url, settings)
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "models.crt"))
+            found = found_at(url, settings, trusted_proxies=1, public_url=url)
+        assert list(untrusted) == ["proxy"]
+        assert "self-signed certificate. Correct it, or set SSL_CERT_FILE" in untrusted["proxy"][1]
+        assert {status for status, _ in found.values()} == {"ok"}, found
 
     def test_with_a_short_timeout(self, registry: int, settings: Settings, tmp_path: Path) -> None:
         found = behind_nginx(tmp_path, registry, f"{_LINES} client_body_timeout 1s;", settings)

@@ -12,6 +12,14 @@ from model_service.cli.operations.server_side import server_side
 
 def doctor(
     context: typer.Context,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            metavar="PART",
+            help="Only for the part that runs here: api, worker or serving. Can be repeated; by default all.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Check this machine's set-up, and with --url a proxy. The exit code is 1 if there is an error."""
@@ -19,10 +27,14 @@ def doctor(
     source = context.parent.get_parameter_source("url")
     url = context.obj.base_url if source is not None and source.name != "DEFAULT" else None
     with server_side():
-        from model_service.doctor import Status, examine
+        from model_service.doctor import Part, Status, examine
 
+        unknown = set(part or ()) - set(Part)
+        if unknown:
+            raise typer.BadParameter(f"one of {', '.join(Part)}", param_hint="--part")
+        parts = frozenset(map(Part, part or Part))
         found = []
-        for finding in examine(url):
+        for finding in examine(url, parts):
             found.append(finding)
             if not as_json:
                 typer.echo(f"{finding.status:<8} {finding.check:<20} {printable(finding.message)}")
