@@ -1,7 +1,7 @@
 """The command line: ``python -m exporters {run,convert,capabilities,verify}``.
 
-``run`` is for programs. It writes only JSON lines to its standard output: ``progress`` events, then
-``completed`` or ``failed``; the exit code is 0 or 1. After a crash in native code there is no last line.
+``run`` is for programs. It writes only JSON lines to its standard output: ``progress`` and ``step`` events,
+then ``completed`` or ``failed``; the exit code is 0 or 1. After a crash in native code there is no last line.
 ``run -`` is a child process that is started in advance: it imports the frameworks, runs a tiny conversion
 unless its request already waits, writes ``ready``, and reads one request from its standard input.
 """
@@ -33,13 +33,18 @@ class Events:
         sys.stdout.flush()
         self._file: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)
+        self.trace_id: str | None = None
 
     def emit(self, event: str, **fields: Any) -> None:
-        self._file.write(json.dumps({"event": event, **fields}) + "\n")
+        trace = {"trace_id": self.trace_id} if self.trace_id else {}
+        self._file.write(json.dumps({"event": event, **fields, **trace}) + "\n")
         self._file.flush()
 
     def progress(self, step: str, percent: float, message: str) -> None:
         self.emit("progress", step=step, percent=round(percent, 1), message=message)
+
+    def step_ended(self, step: str, began_ns: int, seconds: float, failed: bool) -> None:
+        self.emit("step", step=step, began_ns=began_ns, seconds=round(seconds, 6), failed=failed)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,12 +125,13 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             text = Path(arguments.request).read_text(encoding="utf-8")
         request = ExportRequest.from_json(_parse(text))
+        events.trace_id = request.trace_id
         if not given:
             environment["limits"] = limits.apply(limits.check(request.limits))
 
         from . import convert
 
-        result = convert.run(request, events.progress)
+        result = convert.run(request, events.progress, events.step_ended)
     except Exception as exc:
         return _fail(events, exc)
     events.emit("completed", result={**result.to_json(), "environment": environment})

@@ -64,6 +64,9 @@ LIBRARIES = {
 Progress = Callable[[str, float, str], None]
 """``progress(step, percent, message)``; percent runs from 0 to 100 over the whole export."""
 
+StepEnded = Callable[[str, int, float, bool], None]
+"""``step_ended(step, began_ns, seconds, failed)``; ``began_ns``: since 1970."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:

@@ -2,7 +2,6 @@
 
 import gc
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,12 +10,13 @@ from typing import Any
 
 from . import conversions as conversions
 from . import metadata, package, registry, runners, sources, wrappers
-from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source
+from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source, StepEnded
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
 from .processing import embed
 from .proof import bounded_cost, cases, golden, independence, measure, refusal, samples, verify
 from .request import ExportRequest, ExportResult
 from .sandbox import limits
+from .steps import Steps
 
 PROCESSOR = "preprocessor_config.json"
 _DONE = {
@@ -33,7 +33,11 @@ class _Attempt:
     fidelity: dict[str, Any]
 
 
-def run(request: ExportRequest, progress: Progress = lambda step, percent, message: None) -> ExportResult:
+def run(
+    request: ExportRequest,
+    progress: Progress = lambda step, percent, message: None,
+    step_ended: StepEnded = lambda step, began_ns, seconds, failed: None,
+) -> ExportResult:
     """Write a package to ``request.output_dir``, which must be empty or not exist.
 
     Raises:
@@ -48,7 +52,7 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
             allowed=None,
             option="output_dir",
         )
-    steps: dict[str, float] = {}
+    steps = Steps(step_ended)
     scratch = folder / ".work"
     scratch.mkdir(parents=True)
     try:
@@ -56,10 +60,10 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
             attempt, source, all_cases, request = _convert(request, scratch, steps, progress)
         performance: dict[str, Any] = {}
         if attempt.runner is not None and attempt.fidelity["verdict"] != FAILED:
-            with _timed(steps, "measure"):
+            with steps.timed("measure"):
                 progress("measure", 80.0, "Measuring the artefact")
                 performance = measure.measure(attempt.runner, all_cases, attempt.artefact.details)
-        with _timed(steps, "package"):
+        with steps.timed("package"):
             progress("package", 90.0, "Writing the package")
             if _ignored_processor(source, request):
                 progress("package", 90.0, f"Not applied: {PROCESSOR} of the checkpoint; see README.md")
@@ -86,7 +90,7 @@ def run(request: ExportRequest, progress: Progress = lambda step, percent, messa
         options=registry.specification(request.format).validate(request.options),
         fidelity=attempt.fidelity,
         performance=performance,
-        steps_s={name: round(value, 3) for name, value in steps.items()},
+        steps_s={name: round(value, 3) for name, value in steps.seconds.items()},
     )
 
 
@@ -103,12 +107,12 @@ def check(request: ExportRequest) -> dict[str, Any]:
 
 
 def _convert(
-    request: ExportRequest, scratch: Path, steps: dict[str, float], progress: Progress
+    request: ExportRequest, scratch: Path, steps: Steps, progress: Progress
 ) -> tuple[_Attempt, Source, list[Case], ExportRequest]:
     """Return the result, and the request with the details that its declarations leave open."""
     options = registry.specification(request.format).validate(request.options)
     request = embed.complete(request, options)
-    with _timed(steps, "load"):
+    with steps.timed("load"):
         progress("load", 5.0, "Loading the model")
         source = sources.load(request.source, options, request.trust)
         request = _as_declared(request, source, options)
@@ -121,16 +125,15 @@ def _convert(
         conversions.of_routes(
             routes, source, options
         )  # errors in the options are reported before the long part
-    with _timed(steps, "reference"):
+    with steps.timed("reference"):
         progress("reference", 20.0, "Running the source model")
         plan = cases.examine(source)
         source, all_cases = plan.source, plan.cases
         request = embed.name_classes(request, source, all_cases[0])
         embed.check_outputs(request, all_cases[0])
-    with _timed(steps, "convert"):
-        possible = conversions.of_routes(routes, source, options)
-        attempt = _best(request.format, possible, source, all_cases, scratch, progress)
-        attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
+    possible = conversions.of_routes(routes, source, options)
+    attempt = _best(request.format, possible, source, all_cases, scratch, steps, progress)
+    attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
     return attempt, source, all_cases, request
 
 
@@ -153,6 +156,7 @@ def _best(
     source: Source,
     all_cases: list[Case],
     scratch: Path,
+    steps: Steps,
     progress: Progress,
 ) -> _Attempt:
     """Return the first result that agrees with the source; otherwise the first result."""
@@ -165,17 +169,19 @@ def _best(
         folder = scratch / conversion.name
         folder.mkdir()
         try:
-            artefact = conversion.convert(all_cases[0], folder)
-            runner, why_not = _open(format_name, folder / artefact.files[0])
+            with steps.timed("convert"):
+                artefact = conversion.convert(all_cases[0], folder)
+                runner, why_not = _open(format_name, folder / artefact.files[0])
         except ConversionFailed as exc:
             failure = failure or exc
             tried.append({"converter": conversion.name, "result": "conversion_failed", "reason": exc.message})
             continue
         progress("verify", percent + 15.0, "Comparing the artefact with its source")
-        if runner is None:
-            fidelity = _without_running(source, all_cases, artefact, folder, why_not)
-        else:
-            fidelity = _compare(source, all_cases, artefact, runner)
+        with steps.timed("verify"):
+            if runner is None:
+                fidelity = _without_running(source, all_cases, artefact, folder, why_not)
+            else:
+                fidelity = _compare(source, all_cases, artefact, runner)
         tried.append({"converter": conversion.name, "result": fidelity["verdict"]})
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         if source.coverage:
@@ -185,7 +191,8 @@ def _best(
             return attempt
         first = first or attempt
     if first is not None:
-        return _with_failure(first, format_name, source, all_cases)
+        with steps.timed("verify"):
+            return _with_failure(first, format_name, source, all_cases)
     if failure is None:
         raise ConversionFailed("No converter supports this model.")
     failure.details["converters_tried"] = tried
@@ -307,10 +314,3 @@ def _frameworks_unscanned() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def _timed(steps: dict[str, float], name: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    steps[name] = time.perf_counter() - started

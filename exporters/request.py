@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -36,10 +37,17 @@ class ExportRequest:
     limits: dict[str, int] | None = None
     allow_unsafe: bool = False
     allowed_modules: list[str] | None = None
+    traceparent: str | None = None  # of W3C Trace Context: the events have its trace id
 
     @property
     def trust(self) -> Trust:
         return Trust(self.allow_unsafe, tuple(self.allowed_modules or ()))
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace id of ``traceparent``; None if that is missing or malformed, which is no error."""
+        match = _TRACEPARENT.fullmatch(self.traceparent or "")
+        return match[1] if match else None
 
     @classmethod
     def from_json(cls, data: Any) -> ExportRequest:
@@ -75,6 +83,7 @@ class ExportRequest:
             limits=data.get("limits"),
             allow_unsafe=data.get("allow_unsafe") or False,
             allowed_modules=data.get("allowed_modules"),
+            traceparent=data.get("traceparent"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -83,6 +92,7 @@ class ExportRequest:
         return {**asdict(self), **paths, "sample_inputs": samples}
 
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _FIELD_TYPES: dict[str, type] = {
     "options": dict,
     "model": dict,
@@ -92,6 +102,7 @@ _FIELD_TYPES: dict[str, type] = {
     "limits": dict,
     "allow_unsafe": bool,
     "allowed_modules": list,
+    "traceparent": str,
 }
 _JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string", bool: "boolean"}
 

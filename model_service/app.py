@@ -30,6 +30,7 @@ from model_service.api.http.policy import check_policies
 from model_service.api.http.request_body import JSONRequest, register_encodings, register_text
 from model_service.api.http.request_id import register_request_id
 from model_service.api.http.signed import register_signed
+from model_service.api.http.trace import register_trace
 from model_service.api.http.transfers import StreamSlots, TransferSlots
 from model_service.api.http.urls import accept_slashes, register_fixed_paths, trust_proxies
 from model_service.api.models import (
@@ -57,6 +58,7 @@ from model_service.storage.common.db import CONNECTION_ERRORS, Database
 from model_service.storage.migrations import prepare
 from model_service.storage.models.hot_models import settle
 from model_service.storage.stores import build_stores
+from model_service.tracing.http import METHODS
 
 _RESOURCES = (
     models,
@@ -88,7 +90,6 @@ _RESOURCES = (
     namespaces,
     audit,
 )
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Limit of a JSON body. An upload is read as a stream, up to MAX_FILE_SIZE.
 MAX_JSON_BYTES = 1024 * 1024
 
@@ -124,6 +125,7 @@ def create_app(settings: Settings) -> Flask:
     accept_slashes(app)
     trust_proxies(app, settings.trusted_proxies)
     register_references(app)
+    register_trace(app)  # before all others, so that its function after a request runs last
     register_request_id(app)
     _register_metrics(app)
     _register_settling(app)
@@ -152,7 +154,7 @@ def _register_metrics(app: Flask) -> None:
     @app.after_request
     def count(response: Response) -> Response:
         endpoint = route()
-        method = request.method if request.method in _METHODS else "other"
+        method = request.method if request.method in METHODS else "other"
         REQUESTS.labels(endpoint=endpoint, method=method, status=response.status_code).inc()
         REQUEST_DURATION.labels(endpoint=endpoint, method=method).observe(time.perf_counter() - g.started)
         return response

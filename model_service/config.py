@@ -74,8 +74,13 @@ class Settings(BaseSettings):
     max_page_size: int = Field(100, ge=1, le=10_000)
     download_timeout: float = Field(600, gt=0)
     log_level: LogLevel = "INFO"
-    log_format: Literal["json", "text"] = "json"
+    log_format: Literal["json", "text"] | None = None
     mongodb_log_level: LogLevel = "WARNING"
+
+    # Traces; the SDK of OpenTelemetry reads its other variables itself
+    otel_exporter_otlp_endpoint: PublicUrl | None = None
+    otel_exporter_otlp_protocol: Literal["http/protobuf"] = "http/protobuf"
+    otel_sdk_disabled: bool = False
 
     # Access control
     enable_auth: bool = False
@@ -146,6 +151,14 @@ class Settings(BaseSettings):
                 "set ENABLE_AUTH=true, or ALLOW_ANONYMOUS=true to let anybody in"
             )
         return self
+
+    @property
+    def exports_traces(self) -> bool:
+        return self.otel_exporter_otlp_endpoint is not None and not self.otel_sdk_disabled
+
+    def logs_as_text(self, fd: int = 2) -> bool:
+        """Return whether log lines written to this file descriptor are text: LOG_FORMAT, or on a terminal."""
+        return os.isatty(fd) if self.log_format is None else self.log_format == "text"
 
     @cached_property
     def home(self) -> Path:

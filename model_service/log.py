@@ -1,10 +1,11 @@
-"""Structured logs on stderr: one JSON object a line, or text for people.
+"""Structured logs on stderr: one JSON object a line, or text for people on a terminal.
 
 Messages of libraries (rq, granian, the MongoDB driver) have the same form.
 """
 
 import json
 import logging
+import re
 import sys
 from typing import Any
 
@@ -16,20 +17,26 @@ from model_service.config import Settings
 
 # Log level of libraries, whose lower levels do not help an operator.
 _LIBRARIES = "WARNING"
+# Lines contain text from clients, whose control characters a terminal would interpret.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def configure_logging(settings: Settings) -> None:
     """Configure logging for the whole process. Can be called again, for example in a forked process."""
-    as_text = settings.log_format == "text"
+    as_text = settings.logs_as_text()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    console = structlog.dev.ConsoleRenderer(
+    text = structlog.dev.ConsoleRenderer(
         colors=False, pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
     )
+
+    def console(logger: WrappedLogger, name: str, event: EventDict) -> str:
+        return _CONTROL.sub("", text(logger, name, event))
+
     structlog.configure(
         processors=[*shared, console if as_text else structlog.processors.JSONRenderer(_dump)],
         wrapper_class=structlog.make_filtering_bound_logger(

@@ -17,10 +17,10 @@ FORMATS = "requirements-formats.txt"
 PINS = ("requirements.txt", FORMATS, "requirements/image.in", "requirements/build.in")
 # Target of the Dockerfile → the extras of pyproject.toml that it has.
 TARGETS = {
-    "api": ("api",),
-    "serving": ("runtimes",),
-    "worker": ("worker", "formats", "tflite", "ultralytics"),
-    "all": ("worker", "formats", "tflite", "ultralytics", "runtimes", "embedded"),
+    "api": ("api", "traces"),
+    "serving": ("runtimes", "traces"),
+    "worker": ("worker", "formats", "tflite", "ultralytics", "traces"),
+    "all": ("worker", "formats", "tflite", "ultralytics", "runtimes", "embedded", "traces"),
 }
 # These have every package of requirements-formats.txt too.
 CONVERTING = ("worker", "all")

@@ -29,6 +29,7 @@ ANYWHERE = {
     "listening",
     "temporary_folder",
     "up_file",
+    "tracing",
     "__init__",
 }
 

@@ -6,6 +6,7 @@ Imports that need prometheus_client are inside the functions: see ``metrics_fold
 import sys
 from contextlib import nullcontext
 
+from model_service import tracing
 from model_service.api.operations import development
 from model_service.config import (
     Settings,
@@ -35,6 +36,7 @@ def application() -> object:
 
     settings = read_settings()
     configure_logging(settings)
+    tracing.start_exporting(settings, "api")
     share_freed_memory()
     fold_dead()
     call_through(lambda run: Bodies(run, settings))
@@ -48,6 +50,7 @@ def main() -> int:
         if development.is_enabled():
             settings = development.for_development(settings)
         configure_logging(settings)
+        tracing.check(settings)
         if reason := why_unwritable():
             raise SettingsError(reason)
         require_folder(settings.home, "MODEL_SERVICE_HOME")

@@ -61,7 +61,7 @@ def run(settings: Settings, *, data_dir: Path, ready: Callable[[Addresses], None
                     Supervisor(
                         [plan.databases, plan.services],
                         family,
-                        Console(_LOGS_FD, names, as_text=_logs_as_text(settings)),
+                        Console(_LOGS_FD, names, as_text=settings.logs_as_text(_LOGS_FD)),
                         started=started,
                         changed=lambda pids: _write_report(report, plan.addresses, pids),
                     ).run()
@@ -147,13 +147,6 @@ def _services(
             lambda: _answers(settings.inference_host, settings.inference_port, "/health/ready"),
         ),
     ]
-
-
-def _logs_as_text(settings: Settings) -> bool:
-    """Return the choice of LOG_FORMAT; if it is not set, text on a terminal."""
-    if "log_format" in settings.model_fields_set:
-        return settings.log_format == "text"
-    return os.isatty(_LOGS_FD)
 
 
 def _answers(host: str, port: int, path: str) -> bool:

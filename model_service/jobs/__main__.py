@@ -3,6 +3,7 @@
 import socket
 import sys
 
+from model_service import tracing
 from model_service.config import SettingsError, read_settings, require_folder
 from model_service.log import configure_logging
 from model_service.metrics_folder import count_in
@@ -13,6 +14,8 @@ def main() -> int:
     try:
         settings = read_settings()
         configure_logging(settings)
+        tracing.check(settings)
+        tracing.start_exporting(settings, "worker")
         if reason := why_unwritable():
             raise SettingsError(reason)
         require_folder(settings.home, "MODEL_SERVICE_HOME")

@@ -89,6 +89,7 @@ class Child:
         *,
         timeout_s: float,
         on_progress: Callable[[Event], None],
+        on_step: Callable[[Event], None],
         abandoned: Callable[[], bool],
     ) -> Event:
         """Send the request when the child is ready, process its events, and return the result.
@@ -112,6 +113,8 @@ class Child:
                 case {"event": "progress", "percent": float() | int(), "message": str()}:
                     reads = True
                     on_progress(event)
+                case {"event": "step"}:
+                    on_step(event)
                 case {"event": "completed", "result": dict() as result}:
                     return result
                 case {"event": "failed", "code": str() as code, "message": str() as message}:

@@ -1,17 +1,18 @@
 """One export: fetch the source, convert and verify it in a child process, publish the package."""
 
 import errno
-import json
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from exporters import package as packages
+from model_service import tracing
 from model_service.errors import is_disk_full
+from model_service.jobs import trace
 from model_service.jobs.context import CONTEXT, Context
+from model_service.jobs.conversion import interface_of, request_of, results_of
 from model_service.jobs.converter import Abandoned, Child, ConversionError, ConverterKilled, Event
 from model_service.jobs.lease import Lease
 from model_service.jobs.source import fetch, fetch_samples
@@ -49,9 +50,19 @@ def export(job_id: str) -> None:
     job = _claim(context)
     if job is None:
         return
-    log.info("export.started", job_id=job["_id"], attempt=job["attempts"])
-    with EXPORT_DURATION.labels(format=job["export_format"]).time():
+    with (
+        trace.continued("export", job.get("traceparent"), job_id=job["_id"]) as span,
+        EXPORT_DURATION.labels(format=job["export_format"]).time(),
+    ):
+        log.info("export.started", job_id=job["_id"], attempt=job["attempts"])
         outcome = _export(context, job)
+        span.note(
+            {
+                "model_service.export.format": job["export_format"],
+                "model_service.export.attempt": job["attempts"],
+                "model_service.export.outcome": outcome,
+            }
+        )
     EXPORTS.labels(format=job["export_format"], outcome=outcome).inc()
 
 
@@ -167,8 +178,9 @@ def _run(context: Context, job: ExportJob, child: Child, lease: Lease) -> bool:
     package = child.workspace / "package"
     try:
         named = job["export_config"].get("architecture") is not None
-        source = fetch(blobs, job["source"], child.workspace, architecture=named)
-        samples = fetch_samples(blobs, job["source"], child.workspace)
+        with tracing.span("fetch"):
+            source = fetch(blobs, job["source"], child.workspace, architecture=named)
+            samples = fetch_samples(blobs, job["source"], child.workspace)
         report(job_id, token, percent=_FETCHED, message="starting the converter", progress_step="start")
 
         def on_progress(event: Event) -> None:
@@ -177,12 +189,14 @@ def _run(context: Context, job: ExportJob, child: Child, lease: Lease) -> bool:
                 step = str(event.get("step", ""))[:40]
                 report(job_id, token, percent=round(percent, 1), message=event["message"], progress_step=step)
 
-        result = child.convert(
-            _request(context, job, source, samples, package),
-            timeout_s=context.settings.export_timeout_s,
-            on_progress=on_progress,
-            abandoned=lambda: lease.lost.is_set() or context.stopping.is_set(),
-        )
+        with tracing.span("converter", {"process.pid": pid}):
+            result = child.convert(
+                request_of(context.settings, job, source, samples, package),
+                timeout_s=context.settings.export_timeout_s,
+                on_progress=on_progress,
+                on_step=trace.step_recorder(pid),
+                abandoned=lambda: lease.lost.is_set() or context.stopping.is_set(),
+            )
     except ConversionError as failure:
         if failure.details.get("limit") == "disk" and context.disk.short(WORK):
             raise OSError(errno.ENOSPC, failure.message) from failure
@@ -192,67 +206,18 @@ def _run(context: Context, job: ExportJob, child: Child, lease: Lease) -> bool:
         _fail(context, job, failure, _store(context, package) if kept else None)
         return False
     report(job_id, token, percent=_CONVERTED, message="storing the package", progress_step="store")
-    results = {**_results(job, result), **_interface(package)}
+    results = {**results_of(job, result), **interface_of(package)}
     if context.toolchain is not None:
         results["toolchain"] = context.toolchain.digest
-    _end(
-        context,
-        job,
-        _store(context, package),
-        lambda reference, session: exports.complete(job_id, token, {**results, **reference}, session),
-    )
+    with tracing.span("store"):
+        _end(
+            context,
+            job,
+            _store(context, package),
+            lambda reference, session: exports.complete(job_id, token, {**results, **reference}, session),
+        )
     log.info("export.completed", job_id=job_id)
     return True
-
-
-def _request(
-    context: Context, job: ExportJob, source: Path, samples: Path | None, package: Path
-) -> dict[str, Any]:
-    return {
-        "source": str(source),
-        "sample_inputs": str(samples) if samples else None,
-        "output_dir": str(package),
-        "format": job["export_format"],
-        "options": job["export_config"],
-        "model": {
-            "name": job["model_name"],
-            "version": job["model_version"],
-            "framework": job["framework"],
-            "task_type": job["task_type"],
-            "checksum": job["source"]["checksum"],
-        },
-        "allow_unsafe": context.settings.allow_unsafe_checkpoints,
-        "allowed_modules": context.settings.allowed_modules,
-        **job["processing"],
-    }
-
-
-def _results(job: ExportJob, result: Event) -> Fields:
-    original, exported = job["source"]["size_bytes"], result["artefact_size_bytes"]
-    return {
-        "model_size_bytes": exported,
-        "exported_model_path": result["artefact"],
-        "fidelity": result["fidelity"],
-        "performance": result["performance"],
-        "environment": result["environment"],
-        "optimization_stats": {
-            "original_size_mb": round(original / 1e6, 3),
-            "exported_size_mb": round(exported / 1e6, 3),
-            "compression_ratio": round(original / exported, 3),
-        },
-    }
-
-
-def _interface(package: Path) -> Fields:
-    """Return the inputs and outputs of the artefact, for its endpoints."""
-    metadata = json.loads((package / packages.METADATA).read_bytes())
-    fields = ("name", "dtype", "shape")
-    return {
-        "inputs": [{field: spec[field] for field in fields} for spec in metadata["input_specs"]],
-        "outputs": [{field: spec[field] for field in fields} for spec in metadata["output_spec"].values()],
-        "batch": metadata["batch"],
-        "table": metadata["table"],
-    }
 
 
 def _store(context: Context, package: Path) -> Blob:

@@ -1,6 +1,7 @@
 """Renewal of the lease of a claimed job while it runs."""
 
 import threading
+from contextvars import copy_context
 from types import TracebackType
 
 import structlog
@@ -28,7 +29,9 @@ class Lease:
         self._lease_s = lease_s
         self._stop = threading.Event()
         self.lost = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._renew,), name="lease", daemon=True
+        )
 
     def _renew(self) -> None:
         while not self._stop.wait(min(self._lease_s / 4, _LOOK_S)):

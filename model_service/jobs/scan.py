@@ -11,12 +11,14 @@ from typing import Any, cast
 
 import structlog
 
-from model_service import processes
+from model_service import processes, tracing
 from model_service.errors import is_disk_full
+from model_service.jobs import trace
 from model_service.jobs.context import CONTEXT, Context
 from model_service.metrics import SCANS
 from model_service.storage.blobs.blobs import BlobDamaged, blob_of
 from model_service.storage.blobs.disk_space import WORK
+from model_service.storage.blobs.documents import Scan
 from model_service.storage.common.db import CONNECTION_ERRORS, now
 from model_service.storage.common.documents import StoredFile, Verdict
 
@@ -51,10 +53,15 @@ def scan(model_id: str) -> None:
     context = CONTEXT.get()
     if context.disk.short(WORK):
         return  # the model keeps waiting, and the reconciler enqueues it again until there is space
-    scans, models = context.stores.scans, context.stores.models
-    note = scans.begin(model_id, _LEASE_S)
+    note = context.stores.scans.begin(model_id, _LEASE_S)
     if note is None:
         return
+    with trace.continued("scan", note.get("traceparent"), model_id=model_id):
+        _scan_all(context, note)
+
+
+def _scan_all(context: Context, note: Scan) -> None:
+    scans, models, model_id = context.stores.scans, context.stores.models, str(note["_id"])
     try:
         for file in scans.unscanned(note["_id"]):
             finding = scans.finding(file["file_id"])
@@ -88,7 +95,8 @@ def _scan(context: Context, file: StoredFile) -> Verdict:
                     copy.write(piece)
         except BlobDamaged:
             return _unknown("The stored file is damaged.")
-        found = _ask(context, folder, name)
+        with tracing.span("scanner"):
+            found = _ask(context, folder, name)
     log.info("scan.done", checksum=file["checksum"], verdict=found.get("verdict"))
     return found
 

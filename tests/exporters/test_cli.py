@@ -65,7 +65,18 @@ def test_run_reports_progress_and_ends_with_the_result(
     done = exporters_cli("run", tmp_path / "request.json")
 
     assert done.returncode == 0, done.stderr
-    lines = events(done.stdout)
+    found = events(done.stdout)
+    steps = [line for line in found if line["event"] == "step"]
+    assert [line["step"] for line in steps] == [
+        "load",
+        "reference",
+        "convert",
+        "verify",
+        "measure",
+        "package",
+    ]
+    assert not any(line["failed"] for line in steps)
+    lines = [line for line in found if line["event"] != "step"]
     assert [line["event"] for line in lines[:-1]] == ["progress"] * (len(lines) - 1)
     percents = [line["percent"] for line in lines[:-1]]
     assert percents == sorted(percents)
@@ -75,6 +86,29 @@ def test_run_reports_progress_and_ends_with_the_result(
     assert result["performance"]["inference_latency_ms"] > 0
     assert result["environment"]["network"] == "open: not asked for"
     package.verify(Path(result["package_dir"]))
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c"),
+        ("00-0af7651916cd43dd8448eb211c80319c", None),
+    ],
+)
+def test_run_has_the_trace_id_of_its_request_in_every_line(
+    exporters_cli: Callable,
+    request_for: Callable[..., str],
+    tmp_path: Path,
+    traceparent: str,
+    trace_id: str | None,
+) -> None:
+    missing = str(tmp_path / "missing.pt2")
+    (tmp_path / "request.json").write_text(request_for(source=missing, traceparent=traceparent))
+    done = exporters_cli("run", tmp_path / "request.json")
+    found = events(done.stdout)
+    assert [line["event"] for line in found] == ["progress", "step", "failed"]
+    assert (found[1]["step"], found[1]["failed"]) == ("load", True)
+    assert [line.get("trace_id") for line in found] == [trace_id] * 3
 
 
 def test_a_warm_child_says_ready_and_serves_one_request(

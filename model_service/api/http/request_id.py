@@ -1,4 +1,7 @@
-"""An id for every request, in every response and log line: the client's own if it is valid, or a new one."""
+"""The ids of every request, in its log lines: its own id, which responses have too, and that of its trace.
+
+Each is the client's if it is valid, otherwise a new one.
+"""
 
 import re
 import uuid
@@ -6,7 +9,13 @@ import uuid
 import structlog
 from flask import Flask, Response, g, request
 
+from model_service import tracing
+from model_service.tracing.context import CURRENT
+from model_service.tracing.http import NAME
+
 HEADER = "X-Request-ID"
+# Probes and scrapes repeat all day: their spans would hide the others.
+_UNRECORDED = ("/health", "/metrics")
 _VALID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -24,8 +33,12 @@ def valid_id(sent: str) -> str:
 def register_request_id(app: Flask) -> None:
     @app.before_request
     def bind() -> None:
+        recorded = tracing.is_exporting() and not request.path.startswith(_UNRECORDED)
+        traceparent = request.environ.get("HTTP_TRACEPARENT")
+        g.span = span = tracing.begin(NAME, traceparent, "server", recorded=recorded)
+        CURRENT.set(span.context)
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id())
+        structlog.contextvars.bind_contextvars(request_id=request_id(), trace_id=span.context.trace_id)
 
     @app.after_request
     def echo(response: Response) -> Response:

@@ -15,6 +15,7 @@ from model_service.storage.common.db import now
 from model_service.storage.common.documents import Fields, JSONObject, PrimaryFile, StoredFile, path_of
 from model_service.storage.exports.documents import ExportJob, ExportSource, JobRequest, new_export_job
 from model_service.storage.models.documents import Model
+from model_service.tracing import current
 
 FORMATS = tuple(specification.name for specification in registry.specifications())
 # Parts of export_config that describe the model rather than the format; every package contains them.
@@ -91,14 +92,15 @@ def new_job(
         "source": source_of(model),
         "version_tag": version_tag,
     }
-    return new_export_job(request, _digest(request), actor().name, now(), reuse=reuse)
+    return new_export_job(request, _digest(request), actor().name, now(), reuse=reuse, trace=current())
 
 
 def again(job: ExportJob) -> ExportJob:
     """Create a pending job with the request of an ended one: the same source, the same options."""
     fields: Fields = job
     request = cast(JobRequest, {field: fields[field] for field in _REQUEST_FIELDS})
-    return new_export_job(request, _digest(request), actor().name, now(), reuse=True, retry_of=job)
+    digest = _digest(request)
+    return new_export_job(request, digest, actor().name, now(), reuse=True, retry_of=job, trace=current())
 
 
 def source_of(model: Model) -> ExportSource:

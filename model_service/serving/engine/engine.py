@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from exporters.errors import LimitExceeded
 from model_service.errors import ServiceUnavailable
@@ -105,12 +105,28 @@ class Engine:
             self._busy_s += time.perf_counter() - self._since
 
 
+class ModelRun(NamedTuple):
+    """One run of a model, for a trace.
+
+    ``began_ns``: since 1970. ``requests``: in its batch. ``host_pid``: of the model host; None: this process.
+    """
+
+    began_ns: int
+    seconds: float
+    requests: int
+    host_pid: int | None = None
+
+
 @dataclass(frozen=True)
 class Ran:
-    """A model's outputs, and the seconds of its run, or of the whole batch for each request in it."""
+    """A model's outputs, and the seconds of its run, or of the whole batch for each request in it.
+
+    ``runs``: several for a chain of models.
+    """
 
     outputs: Arrays
     seconds: float
+    runs: tuple[ModelRun, ...]
 
 
 @dataclass(eq=False)
@@ -128,11 +144,14 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The result of one run of ``seconds``: the outputs for each of the requests."""
+    """The result of one run: the outputs for each of the requests; none, if none waited any more."""
 
     requests: list[_Request]
     outputs: list[Arrays]
-    seconds: float
+    run: ModelRun
+
+
+_NO_OUTCOME = _Outcome([], [], ModelRun(0, 0.0, 0))
 
 
 @dataclass
@@ -204,7 +223,7 @@ class Lane:
             or sum(array.size for array in inputs.values()) > self._inline_elements
         ):
             return None
-        began = time.perf_counter()
+        began_ns, began = time.time_ns(), time.perf_counter()
         try:
             outputs = local.predict(inputs)
         except Exception:
@@ -213,7 +232,7 @@ class Lane:
         seconds = time.perf_counter() - began
         self._engine.ran_inline(seconds)
         self.runs.note(1, rows_of(inputs), seconds)
-        return Ran(outputs, seconds)
+        return Ran(outputs, seconds, (ModelRun(began_ns, seconds, 1),))
 
     def submit(self, inputs: Arrays, caller: str = "") -> asyncio.Future[Ran]:
         """Queue a request. A request that is cancelled before its run begins is never computed.
@@ -307,13 +326,13 @@ class Lane:
             with self._turns:
                 wanted = [request for request in batch if not request.answer.done()]
                 if not wanted:
-                    return _Outcome([], [], 0.0)
+                    return _NO_OUTCOME
                 if len(wanted) < len(batch):  # the others were cancelled while this batch waited
                     inputs = _joined(wanted)
-                began = time.perf_counter()
+                began_ns, began = time.time_ns(), time.perf_counter()
                 outputs = runner.predict(inputs)
                 seconds = time.perf_counter() - began
-            return _outcome(wanted, outputs, seconds)
+            return _outcome(wanted, outputs, ModelRun(began_ns, seconds, len(wanted)))
 
         self._engine.start(run, partial(self._done, batch))
 
@@ -332,9 +351,10 @@ class Lane:
                 if isinstance(answer, Exception):
                     outcome = answer
                 elif answer is None:
-                    outcome = _Outcome([], [], 0.0)
+                    outcome = _NO_OUTCOME
                 else:
-                    outcome = _outcome(wanted, answer.outputs, answer.seconds)
+                    run = ModelRun(answer.began_ns, answer.seconds, len(wanted), answer.host_pid)
+                    outcome = _outcome(wanted, answer.outputs, run)
             except ValueError as exc:
                 outcome = exc
             # Requests that were cancelled before the run have no part in it
@@ -399,17 +419,17 @@ class Lane:
     def _settle(self, outcome: _Outcome) -> None:
         requests = outcome.requests
         if requests:
-            self.runs.note(len(requests), sum(request.rows for request in requests), outcome.seconds)
+            self.runs.note(len(requests), sum(request.rows for request in requests), outcome.run.seconds)
         for request, outputs in zip(requests, outcome.outputs, strict=True):
             if not request.answer.done():
-                request.answer.set_result(Ran(outputs, outcome.seconds))
+                request.answer.set_result(Ran(outputs, outcome.run.seconds, (outcome.run,)))
 
 
-def _outcome(requests: list[_Request], outputs: Arrays, seconds: float) -> _Outcome:
+def _outcome(requests: list[_Request], outputs: Arrays, run: ModelRun) -> _Outcome:
     """Return the outcome of a run. Raises ValueError, as ``split``."""
     if len(requests) == 1:
-        return _Outcome(requests, [outputs], seconds)
-    return _Outcome(requests, split(outputs, [request.rows for request in requests]), seconds)
+        return _Outcome(requests, [outputs], run)
+    return _Outcome(requests, split(outputs, [request.rows for request in requests]), run)
 
 
 def _joined(requests: list[_Request]) -> Arrays:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model_service.serving.common.warm_up import LoadFailed
-from model_service.serving.engine.engine import Ran
+from model_service.serving.engine.engine import ModelRun, Ran
 from model_service.serving.hosting.member import Model, Processing
 
 if TYPE_CHECKING:
@@ -42,14 +42,16 @@ class Ensemble:
     async def _run(self, inputs: Arrays, caller: str) -> Ran:
         known: dict[str, Any] = dict(inputs)
         seconds = 0.0
+        runs: tuple[ModelRun, ...] = ()
         ran = None
         for step in self._steps:
             given = {name: known[source] for name, source in step.sources.items()}
             ran = step.model.run_now(given) or await step.model.submit(given, caller)
             seconds += ran.seconds
+            runs += ran.runs
             known |= {f"{step.model.name}.{name}": array for name, array in ran.outputs.items()}
         assert ran is not None
-        return Ran(ran.outputs, seconds)
+        return Ran(ran.outputs, seconds, runs)
 
 
 @dataclass(frozen=True)

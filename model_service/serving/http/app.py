@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from model_service import __version__
+from model_service import __version__, tracing
 from model_service.errors import (
     BodyTimeout,
     FileTooLarge,
@@ -31,6 +31,7 @@ from model_service.serving.accounting.quotas import Quotas, refusal_headers
 from model_service.serving.hosting.deployment_metrics import DeploymentMetrics
 from model_service.serving.hosting.host import Host
 from model_service.serving.hosting.loaded_deployment import LoadedDeployment
+from model_service.serving.http import trace
 from model_service.serving.http.adapters import OpenInferenceAdapter, PlatformAdapter
 from model_service.serving.http.document import document
 from model_service.serving.http.inference_handler import (
@@ -42,11 +43,14 @@ from model_service.serving.http.inference_handler import (
 from model_service.serving.http.rsgi import JSON, Headers, is_read, linger, request_id, send
 from model_service.serving.protocols import Answer, oip, tensors
 from model_service.serving.protocols.oip import documents
+from model_service.tracing import http
 
 log = structlog.get_logger(__name__)
 
 _INFER = re.compile(r"/v1/infer/([^/]{1,255})")
 _MODEL = re.compile(r"/v2/models/([^/]{1,255})(?:/versions/([^/]{1,255}))?(?:/(infer|ready|config|stats))?")
+# Of the requests that run a model, by ``Target.verb``.
+_ROUTES = {"platform": "/v1/infer/{deployment_id}", "infer": "/v2/models/{model_name}/infer"}
 _ALL_STATS = "/v2/models/stats"
 _LOAD = re.compile(r"/v2/repository/models/([^/]{1,255})/(load|unload)")
 _LONGEST_PATH = 600  # no valid path is longer; longer ones from clients are not cached
@@ -125,28 +129,35 @@ class InferenceApp:
             return
         current_id = request_id(scope)
         target = target_of(scope.path)
+        infers = target.verb in _ROUTES
+        span = tracing.begin(http.NAME, scope.headers.get("traceparent"), "server", recorded=infers)
         try:
-            status, answer = await self._answer(target, scope, protocol)
+            status, answer = await self._answer(target, scope, protocol, span)
         except ClientGone:
             status, answer = CLIENT_GONE, Answer(JSON, [], b"")
         except ModelServiceError as error:
             status, answer = error.status, _failure(error, current_id, scope.path)
         except Exception:
-            log.exception("inference.failed", path=scope.path[:300], request_id=current_id)
+            trace_id = span.context.trace_id
+            log.exception("inference.failed", path=scope.path[:300], request_id=current_id, trace_id=trace_id)
             failure = ServiceFailure(
                 "An internal error occurred. The server's log has the cause under the request id."
             )
             status, answer = failure.status, _failure(failure, current_id, scope.path)
-        if target.verb in ("platform", "infer"):
+        if infers:
             INFERENCES.labels(status).inc()
         closes = status >= 400 and status != CLIENT_GONE and not await is_read(scope, protocol)
         if closes:
             answer.headers.append(_CLOSE)
         send(protocol, status, answer, current_id)
+        if infers:
+            trace.end(span, scope, _ROUTES[target.verb], status, current_id)
         if closes:
             await linger(protocol)
 
-    async def _answer(self, target: Target, scope: Any, protocol: Any) -> tuple[int, Answer]:
+    async def _answer(
+        self, target: Target, scope: Any, protocol: Any, span: tracing.Span
+    ) -> tuple[int, Answer]:
         require_text("path", scope.path)
         check_query(scope.query_string)
         verb = target.verb
@@ -155,10 +166,10 @@ class InferenceApp:
         _require(scope, _POST if verb in _POSTED else _GET)
         hosted = await self._hosted(target.name, scope.headers)
         if verb == "platform":
-            return 200, await self._handler.answer(hosted, self._platform, None, scope, protocol)
+            return 200, await self._handler.answer(hosted, self._platform, None, scope, protocol, span)
         if verb == "infer":
             adapter = OpenInferenceAdapter(target.name)
-            return 200, await self._handler.answer(hosted, adapter, target.version, scope, protocol)
+            return 200, await self._handler.answer(hosted, adapter, target.version, scope, protocol, span)
         self._handler.authorize(hosted, scope)
         return 200, self._describe(verb, target, hosted)
 

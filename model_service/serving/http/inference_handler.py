@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from exporters.runners import InputError
+from model_service import tracing
 from model_service.errors import (
     InvalidRequest,
     ModelServiceError,
@@ -27,6 +28,7 @@ from model_service.serving.accounting.usage import Usage
 from model_service.serving.engine.failures import DeadlineExceeded
 from model_service.serving.hosting.loaded_deployment import Flight, LoadedDeployment
 from model_service.serving.http.rsgi import BodyLimits, client_address, read_body
+from model_service.serving.http.trace import record_runs
 from model_service.serving.protocols import Answer
 from model_service.tiers import Tiers
 from model_service.wrong_keys import WrongKeys
@@ -90,6 +92,7 @@ class _Tally:
     began: float
     member: Member
     caller: str  # the id of its key
+    span: tracing.Span
     bytes_in: int = 0
     inference_s: float = 0.0
 
@@ -176,7 +179,13 @@ class InferenceHandler:
         return key_id
 
     async def answer(
-        self, hosted: LoadedDeployment, adapter: ProtocolAdapter, named: str | None, scope: Any, protocol: Any
+        self,
+        hosted: LoadedDeployment,
+        adapter: ProtocolAdapter,
+        named: str | None,
+        scope: Any,
+        protocol: Any,
+        span: tracing.Span = tracing.NOTHING,
     ) -> Answer:
         """Answer one request. ``named``: the member that the path names, if it does.
 
@@ -190,7 +199,7 @@ class InferenceHandler:
         limits = self._tiers.of(self._tiers.tier_of(hosted.owner, hosted.tier))
         admission = self._quotas.admit(hosted.owner, limits)
         self._key_uses.note(key_id)
-        tally = _Tally(time.perf_counter(), hosted.route.members[0], key_id)
+        tally = _Tally(time.perf_counter(), hosted.route.members[0], key_id, span)
         status, sent = 500, 0
         try:
             answer = await self._answer(hosted, adapter, named, scope, protocol, tally)
@@ -246,13 +255,16 @@ class InferenceHandler:
         grown_bytes = _bytes_of(request.inputs) - len(body)
         if grown_bytes > 0:  # decompressed data, or an image's pixels: they may wait long for the model
             take(grown_bytes)
-        try:
-            ran = member.run_now(request.inputs)
-            if ran is None:
-                answer = member.submit(request.inputs, tally.caller)
-                ran = await _finished(answer, protocol, hosted.timeout_s)
-        except InputError as exc:
-            raise InvalidRequest(str(exc)) from None
+        with tally.span.child("inference") as span:
+            try:
+                ran = member.run_now(request.inputs)
+                if ran is None:
+                    answer = member.submit(request.inputs, tally.caller)
+                    ran = await _finished(answer, protocol, hosted.timeout_s)
+            except InputError as exc:
+                raise InvalidRequest(str(exc)) from None
+            if span.is_recorded:
+                record_runs(span, hosted, member, ran)
         tally.inference_s = ran.seconds
         if hosted.shadow is not None:
             hosted.shadow.follow(request.inputs, ran.outputs)

@@ -80,6 +80,7 @@ class Dispatcher:
             return
         connection.run, run.connection = run, connection
         run.number, run.sent = next(self._numbers), time.monotonic()
+        run.host_pid = process.popen.pid
         self._running.add(run)
         if self.process is not process:  # it has ended: its runs may have their outcomes already
             self._finish(run, HostLost("it ended", suspect=False))
@@ -121,11 +122,11 @@ class Dispatcher:
         if "error" in message:
             self._finish(run, error_of(message), process)
         elif _described_bytes(message) > _LARGE_BYTES:
-            taken = run.loop.run_in_executor(None, _taken, connection, message)
+            taken = run.loop.run_in_executor(None, _taken, run, connection, message)
             taken.add_done_callback(lambda future: self._conclude(process, run, future))
         else:
             try:
-                answer = _taken(connection, message)
+                answer = _taken(run, connection, message)
             except BadDescription as exc:
                 self._breach(process, run, exc)
             else:
@@ -170,8 +171,7 @@ class Dispatcher:
         if connection is None:
             return
         now = time.monotonic()
-        began = connection.memory.began_ns / 1e9
-        started = now if began <= 0 else min(max(began, run.sent), now)
+        started = _started(run, connection, now)
         # An upper limit, whatever start the host reports.
         due = min(started, run.sent + run.timeout_s) + run.timeout_s
         if due > now + 1e-3:
@@ -214,12 +214,21 @@ class Dispatcher:
                 loop.call_soon_threadsafe(self._dispatch)
 
 
-def _taken(connection: Connection, message: dict[str, Any]) -> Answer:
+def _started(run: Run, connection: Connection, now: float) -> float:
+    """Return when the run began by the host's report, which is not trusted; all by ``time.monotonic()``."""
+    began = connection.memory.began_ns / 1e9
+    return now if began <= 0 else min(max(began, run.sent), now)
+
+
+def _taken(run: Run, connection: Connection, message: dict[str, Any]) -> Answer:
     """Return the answer in a message. Raises BadDescription."""
     seconds = message.get("seconds")
     if not isinstance(seconds, float) or not math.isfinite(seconds) or seconds < 0:
         raise BadDescription("no duration")
-    return Answer(connection.memory.take(message.get("arrays"), copy=True), seconds)
+    outputs = connection.memory.take(message.get("arrays"), copy=True)
+    now = time.monotonic()
+    began_ns = time.time_ns() - round((now - _started(run, connection, now)) * 1e9)
+    return Answer(outputs, seconds, began_ns, run.host_pid)
 
 
 def _described_bytes(message: dict[str, Any]) -> int:

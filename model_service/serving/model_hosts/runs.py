@@ -44,10 +44,12 @@ class HostLost(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """``seconds``: the duration of the run, measured by the host."""
+    """``seconds``: the duration of the run, measured by the host. ``began_ns``: its start since 1970."""
 
     outputs: Arrays
     seconds: float
+    began_ns: int
+    host_pid: int
 
 
 @dataclass(eq=False)
@@ -68,6 +70,7 @@ class Run:
     model: int = 0
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     number: int = 0
+    host_pid: int = 0
     connection: Connection | None = None
     sent: float = 0.0
     timer: asyncio.TimerHandle | None = None

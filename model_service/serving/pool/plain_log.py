@@ -15,7 +15,8 @@ def log_line(level: str, event: str, **fields: Any) -> None:
     if wanted in _LEVELS and _LEVELS.index(level.upper()) < _LEVELS.index(wanted):
         return
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    if os.environ.get("LOG_FORMAT") == "text":
+    chosen = os.environ.get("LOG_FORMAT")
+    if chosen == "text" or (not chosen and sys.stderr.isatty()):
         details = " ".join(f"{key}={value}" for key, value in fields.items())
         line = f"{at} [{level:<9}] {event:<24} {details}".rstrip()
     else:

@@ -225,9 +225,11 @@ def _hello(settings: Settings) -> dict[str, Any]:
 def _make(target: str, settings: Settings, index: int) -> Application:
     # structlog imports rich if it is installed, which takes an eighth of the start-up time, and 8 MB.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    from model_service import tracing
     from model_service.log import configure_logging
 
     configure_logging(settings)
+    tracing.start_exporting(settings, "inference")
     module, _, factory = target.partition(":")
     make: Callable[[Settings, int], Application] = getattr(importlib.import_module(module), factory)
     return make(settings, index)

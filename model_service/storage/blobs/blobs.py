@@ -20,6 +20,7 @@ from bson import ObjectId
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import PyMongoError
 
+from model_service import tracing
 from model_service.storage.blobs.chunks import (
     CHUNK_BYTES,
     BlobDamaged,
@@ -122,7 +123,8 @@ class Blobs:
         try:
             if written.content is None and not self.chunks.secure(written.id, written.size_bytes):
                 raise WriteExpired(f"chunks of blob {written.id} were lost before it was published")
-            stored = self._db.transaction(work)
+            with tracing.span("gridfs publish", self.chunks.attributes, kind="client"):
+                stored = self._db.transaction(work)
         except PyMongoError:
             raise  # it may have been committed after all: the sweep finds out
         except BaseException:

@@ -17,6 +17,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import WriteConcern
 from pymongo.cursor import Cursor
 
+from model_service import tracing
 from model_service.storage.blobs.documents import Chunk
 from model_service.storage.common.db import Database
 
@@ -44,6 +45,12 @@ class BlobDamaged(Exception):
 class Chunks:
     def __init__(self, database: Database) -> None:
         self._chunks = database.chunks
+        # Of spans: https://opentelemetry.io/docs/specs/semconv/database/mongodb/
+        self.attributes: tracing.Attributes = {
+            "db.system.name": "mongodb",
+            "db.namespace": database.name,
+            "db.collection.name": database.chunks.name,
+        }
         self._unsafe_chunks = database.chunks.with_options(write_concern=WriteConcern(w=1))
         self._inserters = ThreadPoolExecutor(_INSERTS, thread_name_prefix="chunk-insert")
         self._may_insert = BoundedSemaphore(_INSERTS)
@@ -85,6 +92,12 @@ class Chunks:
         Raises:
             SizeLimitExceeded: more than ``limit_bytes``.
         """
+        with tracing.span("gridfs write", self.attributes, kind="client") as span:
+            sha256, size = self._each(pieces, put, limit_bytes, first)
+            span.note({"model_service.file.size": size})
+        return sha256, size
+
+    def _each(self, pieces: Iterable[bytes], put: Put, limit_bytes: int, first: int) -> tuple[str, int]:
         digest = hashlib.sha256()
         size = 0
         under_way: deque[Future[object]] = deque()
@@ -121,6 +134,10 @@ class Chunks:
         Raises:
             BlobDamaged: a chunk is missing or short.
         """
+        attributes = {**self.attributes, "model_service.file.size": stop - start}
+        return tracing.streamed("gridfs read", self._read(blob_id, start, stop), attributes, kind="client")
+
+    def _read(self, blob_id: ObjectId, start: int, stop: int) -> Iterator[bytes]:
         if start >= stop:
             return
         first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES

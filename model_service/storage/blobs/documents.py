@@ -159,3 +159,4 @@ class Scan(TypedDict):
     asked: int
     attempts: int
     leased_until: datetime
+    traceparent: NotRequired[str]  # of the request that stored the last of these files

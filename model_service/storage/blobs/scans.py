@@ -13,6 +13,7 @@ from model_service.storage.blobs.documents import Scan
 from model_service.storage.common.clock import from_now
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import StoredFile, StoredId, Verdict
+from model_service.tracing import current
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 200
@@ -26,7 +27,9 @@ class Scans:
 
     def note(self, model_id: StoredId, session: Session | None = None) -> None:
         """Record that a file of this model was stored, so that a worker scans it later."""
-        noted = {"$inc": {"asked": 1}, "$set": {"attempts": 0}, "$setOnInsert": {"leased_until": _NEVER}}
+        trace = current()
+        latest = {"attempts": 0, **({} if trace is None else {"traceparent": trace.traceparent})}
+        noted = {"$inc": {"asked": 1}, "$set": latest, "$setOnInsert": {"leased_until": _NEVER}}
         self._notes.update_one({"_id": model_id}, noted, upsert=True, session=session)
 
     def look_again(self, model_ids: list[StoredId], session: Session) -> None:

@@ -17,6 +17,7 @@ from model_service.storage.common.documents import (
     StoredId,
     one_of,
 )
+from model_service.tracing import TraceContext
 
 
 class ExportSource(TypedDict):
@@ -79,7 +80,8 @@ class JobRequest(TypedDict):
 
 class ExportJob(JobRequest):
     _id: str
-    trace_id: str
+    trace_id: str  # a UUID: the id of its first request's trace
+    traceparent: NotRequired[str]  # of the request that created it
     user_id: str
     version: int
     is_default: bool
@@ -146,14 +148,19 @@ def new_export_job(
     *,
     reuse: bool,
     retry_of: ExportJob | None = None,
+    trace: TraceContext | None = None,
 ) -> ExportJob:
     """Return a pending job. Its version and the digest of its callback token are set when it is stored.
 
-    A retry keeps the trace id of the first job.
+    Args:
+        retry_of: the first job, whose trace id the new one keeps.
+        trace: of the request, which the worker continues.
     """
+    trace_id = uuid.uuid4() if trace is None else uuid.UUID(trace.trace_id)
     document: Fields = {
         "_id": str(uuid.uuid4()),
-        "trace_id": str(uuid.uuid4()) if retry_of is None else retry_of["trace_id"],
+        "trace_id": str(trace_id) if retry_of is None else retry_of["trace_id"],
+        **({} if trace is None else {"traceparent": trace.traceparent}),
         "user_id": user_id,
         **request,
         "request_digest": digest,

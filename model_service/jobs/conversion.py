@@ -1,0 +1,66 @@
+"""What the converter is asked, and what the job has of its result."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from exporters import package as packages
+from model_service import tracing
+from model_service.config import Settings
+from model_service.jobs.converter import Event
+from model_service.storage.common.documents import Fields
+from model_service.storage.exports.documents import ExportJob
+
+
+def request_of(
+    settings: Settings, job: ExportJob, source: Path, samples: Path | None, package: Path
+) -> dict[str, Any]:
+    """Return the request for the converter, in the form of ``exporters.request.ExportRequest``."""
+    here = tracing.current()
+    return {
+        "source": str(source),
+        "sample_inputs": str(samples) if samples else None,
+        "output_dir": str(package),
+        "format": job["export_format"],
+        "options": job["export_config"],
+        "model": {
+            "name": job["model_name"],
+            "version": job["model_version"],
+            "framework": job["framework"],
+            "task_type": job["task_type"],
+            "checksum": job["source"]["checksum"],
+        },
+        "allow_unsafe": settings.allow_unsafe_checkpoints,
+        "allowed_modules": settings.allowed_modules,
+        "traceparent": here.traceparent if here else None,
+        **job["processing"],
+    }
+
+
+def results_of(job: ExportJob, result: Event) -> Fields:
+    """Return the fields of the completed job, from the result in the form of ``ExportResult``."""
+    original, exported = job["source"]["size_bytes"], result["artefact_size_bytes"]
+    return {
+        "model_size_bytes": exported,
+        "exported_model_path": result["artefact"],
+        "fidelity": result["fidelity"],
+        "performance": result["performance"],
+        "environment": result["environment"],
+        "optimization_stats": {
+            "original_size_mb": round(original / 1e6, 3),
+            "exported_size_mb": round(exported / 1e6, 3),
+            "compression_ratio": round(original / exported, 3),
+        },
+    }
+
+
+def interface_of(package: Path) -> Fields:
+    """Return the inputs and outputs of the artefact, for its endpoints."""
+    metadata = json.loads((package / packages.METADATA).read_bytes())
+    fields = ("name", "dtype", "shape")
+    return {
+        "inputs": [{field: spec[field] for field in fields} for spec in metadata["input_specs"]],
+        "outputs": [{field: spec[field] for field in fields} for spec in metadata["output_spec"].values()],
+        "batch": metadata["batch"],
+        "table": metadata["table"],
+    }
