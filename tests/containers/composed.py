@@ -19,8 +19,8 @@ from model_service.embedded import mongo, redis
 from model_service.embedded.family import Family
 from tests.containers.dockerfile import images
 from tests.e2e.conftest import free_ports
+from tests.faulty_servers import family, start
 from tests.test_docs import ROOT
-from tests.test_start import family, start
 from tests.waiting import wait_for
 
 STOP_S = 20  # stop_grace_period
