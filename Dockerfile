@@ -6,61 +6,47 @@
 # An index of packages of your own: --secret id=pip,src=pip.conf. docs/containers.md has the rest.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
+# pip has an environment of its own. That of the images, /opt/venv, has only the locked packages of a target.
 FROM ${BASE_IMAGE} AS builder
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_COMPILE=1
+RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
+ENV PATH=/opt/pip/bin:$PATH PIP_PYTHON=/opt/venv/bin/python PIP_NO_DEPS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-RUN python3 -m venv /opt/venv && /opt/venv/bin/pip uninstall --yes setuptools
 
-# The wheel of this project.
-FROM builder AS wheel
+# This project without its packages: a new version changes only this small layer of the images.
+FROM builder AS project
 COPY requirements/build.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --require-hashes --requirement requirements/build.txt
+    pip install --require-hashes --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY exporters exporters
 COPY model_service model_service
-RUN /opt/venv/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheel .
+RUN pip install --no-index --no-cache-dir --no-build-isolation --root /project .
 
-# The environment of each target: its locked packages, then the wheel. pip is removed, since nothing is installed later.
-# The byte code is not compared with its source, since no file changes. Some packages contain templates of code, which
-# do not compile.
-FROM builder AS environment-api
+FROM builder AS packages-api
 COPY requirements/api.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --require-hashes --requirement requirements/api.txt
-COPY --from=wheel /wheel /wheel
-RUN /opt/venv/bin/pip install --no-index --no-deps /wheel/*.whl && /opt/venv/bin/pip uninstall --yes pip \
-    && { python3 -m compileall -qq -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/venv || true; }
+    pip install --require-hashes --requirement requirements/api.txt
 
 # The build without CUDA, from its own index.
 FROM builder AS packages-torch
 COPY requirements/torch.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --require-hashes --requirement requirements/torch.txt
+    pip install --require-hashes --requirement requirements/torch.txt
 
-FROM packages-torch AS environment-serving
+FROM packages-torch AS packages-serving
 COPY requirements/serving.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --require-hashes --requirement requirements/serving.txt
-COPY --from=wheel /wheel /wheel
-RUN /opt/venv/bin/pip install --no-index --no-deps /wheel/*.whl && /opt/venv/bin/pip uninstall --yes pip \
-    && { python3 -m compileall -qq -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/venv || true; }
+    pip install --require-hashes --requirement requirements/serving.txt
 
-FROM packages-torch AS environment-worker
+FROM packages-torch AS packages-worker
 COPY requirements/worker.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --require-hashes --requirement requirements/worker.txt
-COPY --from=wheel /wheel /wheel
-RUN /opt/venv/bin/pip install --no-index --no-deps /wheel/*.whl && /opt/venv/bin/pip uninstall --yes pip \
-    && { python3 -m compileall -qq -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/venv || true; }
+    pip install --require-hashes --requirement requirements/worker.txt
 
-FROM packages-torch AS environment-all
+FROM packages-torch AS packages-all
 COPY requirements/all.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install --no-deps --require-hashes --requirement requirements/all.txt
-COPY --from=wheel /wheel /wheel
-RUN /opt/venv/bin/pip install --no-index --no-deps /wheel/*.whl && /opt/venv/bin/pip uninstall --yes pip \
-    && { python3 -m compileall -qq -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/venv || true; }
+    pip install --require-hashes --requirement requirements/all.txt
 
 # What the images share: the user, the folders, the first process. dumb-init forwards SIGTERM and reaps orphans.
 FROM ${BASE_IMAGE} AS base
@@ -96,7 +82,8 @@ FROM base-frameworks AS base-all
 RUN apt-get update && apt-get install --yes --no-install-recommends libcurl4 && rm -rf /var/lib/apt/lists/*
 
 FROM base-frameworks AS worker
-COPY --from=environment-worker /opt/venv /opt/venv
+COPY --from=packages-worker /opt/venv /opt/venv
+COPY --from=project /project/opt/venv /opt/venv
 ENV WORKER_METRICS_PORT=8086 MODEL_SERVICE_URL=http://127.0.0.1:8086
 USER 10001:10001
 EXPOSE 8086
@@ -104,7 +91,8 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["mo
 CMD ["python", "-m", "model_service.jobs"]
 
 FROM base-frameworks AS serving
-COPY --from=environment-serving /opt/venv /opt/venv
+COPY --from=packages-serving /opt/venv /opt/venv
+COPY --from=project /project/opt/venv /opt/venv
 ENV INFERENCE_HOST=0.0.0.0 MODEL_SERVICE_URL=http://127.0.0.1:8085
 USER 10001:10001
 EXPOSE 8085
@@ -112,7 +100,8 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["mo
 CMD ["python", "-m", "model_service.serving"]
 
 FROM base-all AS all
-COPY --from=environment-all /opt/venv /opt/venv
+COPY --from=packages-all /opt/venv /opt/venv
+COPY --from=project /project/opt/venv /opt/venv
 ENV HOST=0.0.0.0 INFERENCE_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8084 8085
@@ -121,7 +110,8 @@ CMD ["model-service", "up"]
 
 # The last stage, which a build without --target makes. Redis may be unavailable: the registry starts without it.
 FROM base AS api
-COPY --from=environment-api /opt/venv /opt/venv
+COPY --from=packages-api /opt/venv /opt/venv
+COPY --from=project /project/opt/venv /opt/venv
 ENV HOST=0.0.0.0 REDIS_URL=redis://redis:6379/0
 USER 10001:10001
 EXPOSE 8084

@@ -45,7 +45,7 @@ class Builder:
 
     def argv(self, *words: str) -> list[str]:
         storage = ["--root", str(self.folder / "root"), "--runroot", str(self.folder / "run")]
-        return ["buildah", *storage, "--storage-driver", "vfs", *words]
+        return ["buildah", *storage, *words]
 
     def env(self) -> dict[str, str]:
         (self.folder / "tmp").mkdir(exist_ok=True)
@@ -75,13 +75,13 @@ class Builder:
         shutil.rmtree(system)
 
     def build(self, target: str) -> None:
-        """Build a target of the Dockerfile."""
+        """Build a target of the Dockerfile. Its layers are kept, since targets share stages."""
         secret = ["--secret", f"id=pip,src={_PIP_SETTINGS}"] if _PIP_SETTINGS else []
         volumes = [f"--volume={each if ':' in each else f'{each}:{each}'}:ro" for each in _VOLUMES]
         self.run(
-            *("build", "--format", "docker", "--build-arg", f"BASE_IMAGE={BASE}", "--target", target),
-            *(*secret, *volumes, "--tag", image(target)),
-            *("--build-arg", "VERSION=test", "--ignorefile", str(ROOT / ".dockerignore"), str(ROOT)),
+            *("build", "--layers", "--format", "docker", "--target", target, "--tag", image(target)),
+            *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", "VERSION=test", *secret, *volumes),
+            *("--ignorefile", str(ROOT / ".dockerignore"), str(ROOT)),
             stdout=(self.folder / f"{target}.log").open("w"),
             stderr=subprocess.STDOUT,
         )
