@@ -188,7 +188,8 @@ def setting() -> str:
     """The day, the commit and the machine, in one line under a table's title."""
     memory = psutil.virtual_memory().total / 2**30
     describe = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    described = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
+    commit = described.stdout.strip() or "unknown"
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {os.cpu_count()} cores, {memory:.0f} GiB of memory, "
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}; "

@@ -9,7 +9,7 @@ unless its request already waits, writes ``ready``, and reads one request from i
 import argparse
 import json
 import os
-import selectors
+import select
 import shutil
 import signal
 import subprocess
@@ -184,9 +184,7 @@ def _warm_up() -> None:
 
 def _request_waits() -> bool:
     """Whether standard input has bytes, or was closed. Nothing may have been read from it."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(sys.stdin, selectors.EVENT_READ)
-        return bool(selector.select(0))
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def _convert(arguments: argparse.Namespace) -> int:

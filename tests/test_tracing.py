@@ -18,7 +18,7 @@ from model_service import tracing
 from model_service.config import SettingsError, read_settings
 from model_service.embedded import Addresses
 from tests.otlp import Collector, collecting
-from tests.test_start import SERVING_PROCESS, WRONG, environment
+from tests.test_start import SERVING_PROCESS, WRONG, environment, free_port
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 VALID = f"00-{TRACE}-{PARENT}-01"
@@ -224,11 +224,6 @@ def test_requests_are_answered_while_the_collector_is_away(servers: Addresses, t
     assert run(ANSWERING, env) == "{200}\n"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -243,6 +238,25 @@ def test_a_wrong_setting(settings: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError) as error:
         read_settings(**{name.lower(): value for name, value in settings.items()})
     assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("headers", ["Authorization: Bearer secret", "a=1,secret", "a=secret;b=1"])
+def test_a_malformed_header_is_rejected_without_its_secret(
+    servers: Addresses, tmp_path: Path, headers: str
+) -> None:
+    env = environment(
+        servers,
+        tmp_path,
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318",
+        OTEL_EXPORTER_OTLP_HEADERS=headers,
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "model_service.jobs"], env=env, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert ended.returncode == WRONG
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("OTEL_EXPORTER_OTLP_HEADERS must be NAME=VALUE")
+    assert "secret" not in line
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from model_service.tracing.context import CURRENT
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_NAME = 40
+_STEPS = frozenset({"load", "reference", "convert", "verify", "measure", "package"})
+# An export has about ten: each converter that is tried has a convert and a verify.
+_MOST_STEPS = 100
 
 
 @contextmanager
@@ -36,19 +38,23 @@ def continued(name: str, traceparent: str | None, **ids: str) -> Iterator[tracin
 def step_recorder(converter_pid: int) -> Callable[[Event], None]:
     """Return a function that logs and records a converter's ``step`` events, as parts of the current span.
 
-    The converter reads untrusted files, so its events are not trusted: a malformed one is ignored, and no
-    step begins before this call or ends in the future.
+    The converter reads untrusted files, so its events are not trusted. Malformed events, unknown steps and
+    all after the first hundred are ignored, and no step begins before this call or ends in the future.
     """
-    parent, since_ns = tracing.current(), time.time_ns()
+    parent, since_ns, left = tracing.current(), time.time_ns(), _MOST_STEPS
 
     def record(event: Event) -> None:
+        nonlocal left
         step, began_ns, seconds = (event.get(name) for name in ("step", "began_ns", "seconds"))
         if not (isinstance(step, str) and isinstance(began_ns, int) and isinstance(seconds, float)):
             return
+        if step not in _STEPS or not left:
+            return
+        left -= 1
         now_ns = time.time_ns()
         began_ns = min(max(began_ns, since_ns), now_ns)
         seconds = min(seconds, (now_ns - began_ns) / 1e9) if math.isfinite(seconds) and seconds > 0 else 0.0
-        step, failed = step[:_LONGEST_NAME], event.get("failed") is True
+        failed = event.get("failed") is True
         log.info(
             "converter.step", step=step, seconds=round(seconds, 3), failed=failed, converter_pid=converter_pid
         )

@@ -7,6 +7,7 @@ delays no request, and spans that do not fit the queue are dropped.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from multiprocessing.util import Finalize
@@ -39,6 +40,8 @@ _KINDS = {
     "consumer": SpanKind.CONSUMER,
 }
 _LAST_SPANS_S = 2.0
+# What opentelemetry.util.re accepts.
+_HEADER = re.compile(r"\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=[ !#-+\--:<-\[\]-~]*")
 _PREFIX = "model-service-"
 
 
@@ -109,10 +112,25 @@ class Exporter:
 
 def _otlp(settings: Settings) -> OTLPSpanExporter:
     """Raises: SettingsError: another variable of OpenTelemetry is wrong."""
+    _check_headers()
     try:
         return OTLPSpanExporter(endpoint=f"{settings.otel_exporter_otlp_endpoint}/v1/traces")
     except (ValueError, OSError) as exc:
         raise SettingsError(f"A variable OTEL_EXPORTER_OTLP_… is not allowed: {exc}") from None
+
+
+def _check_headers() -> None:
+    """Reject malformed headers: the SDK would ignore them, and log them with their secrets.
+
+    Raises: SettingsError.
+    """
+    for name in ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"):
+        for header in os.environ.get(name, "").split(","):
+            if header.strip() and not _HEADER.fullmatch(header):
+                raise SettingsError(
+                    f"{name} must be NAME=VALUE, or several separated by commas. In a value, write commas, "
+                    "semicolons, quotes and backslashes percent-encoded"
+                )
 
 
 def _inside(parent: TraceContext | None, *, remote: bool) -> Context:

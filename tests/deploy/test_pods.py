@@ -1,5 +1,6 @@
 """The processes of the chart's pods, with the environment and the probes that it renders."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import urllib3
 
 from model_service.config import Settings, read_settings
@@ -127,15 +129,15 @@ def test_the_backup_keeps_the_newest_archives(settings: Settings, tmp_path: Path
     names = [f"model-service-2026010{day}T023000Z.tar" for day in (1, 2, 3)]
     for name in (*names, "model-service-20260104T023000Z.tar.part", "another.tar"):
         (backups / name).touch()
-    programs = Path(sys.executable).parent
-    subprocess.run(
-        container["command"],
-        env=os.environ | variables | {"PATH": f"{programs}:{os.environ['PATH']}"},
-        cwd=backups,
-        check=True,
-        timeout=120,
-    )
+    env = os.environ | variables | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (backups / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another backup that runs
+        backup = subprocess.Popen(container["command"], env=env, cwd=backups)
+        wait_for(lambda: psutil.Process(backup.pid).children(), "it to wait for the lock")
+        assert (backups / "model-service-20260104T023000Z.tar.part").exists()
+    assert backup.wait(120) == 0
     made = {path.name: path.stat().st_size for path in backups.iterdir()}
+    assert made.pop(".lock") == 0
     assert made.pop("another.tar") == 0
     assert made.pop(names[-1]) == 0
     ((name, size),) = made.items()

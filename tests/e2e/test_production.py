@@ -44,9 +44,12 @@ def section(title: str, language: str = "bash") -> str:
 
 def bash(lines: str, env: Mapping[str, str], cwd: Path) -> "subprocess.CompletedProcess[str]":
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MONGODB_", "REDIS_"))
+    }
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", lines],
-        env={**os.environ, **env, "PATH": path},
+        env={**inherited, **env, "PATH": path},
         cwd=cwd,
         capture_output=True,
         text=True,

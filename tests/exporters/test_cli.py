@@ -142,6 +142,22 @@ def test_a_warm_child_without_a_request_ends_quietly(
     assert child.returncode == 0
 
 
+def test_a_request_can_come_from_a_file(request_for: Callable[..., str], tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(request_for(source="nowhere"))
+    with request.open() as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "exporters", "run", "-"],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+    ready, *_, failed = events(done.stdout)
+    assert (ready["event"], failed["event"]) == ("ready", "failed")
+    assert "nowhere" in failed["message"]
+
+
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_child_converts_nothing_before_a_request_that_waits(
     request_for: Callable[..., str], tmp_path: Path, waits: bool

@@ -221,12 +221,16 @@ def _started(run: Run, connection: Connection, now: float) -> float:
 
 
 def _taken(run: Run, connection: Connection, message: dict[str, Any]) -> Answer:
-    """Return the answer in a message. Raises BadDescription."""
+    """Return the answer in a message. Its duration is at most the time since the run was sent.
+
+    Raises BadDescription.
+    """
     seconds = message.get("seconds")
     if not isinstance(seconds, float) or not math.isfinite(seconds) or seconds < 0:
         raise BadDescription("no duration")
     outputs = connection.memory.take(message.get("arrays"), copy=True)
     now = time.monotonic()
+    seconds = min(seconds, now - run.sent)
     began_ns = time.time_ns() - round((now - _started(run, connection, now)) * 1e9)
     return Answer(outputs, seconds, began_ns, run.host_pid)
 

@@ -256,8 +256,13 @@ def test_ctrl_c_in_a_large_upload_says_that_the_same_goes_on_and_it_does(
         def close(self) -> None:
             pass
 
-    with pytest.raises(KeyboardInterrupt) as stop:
-        client.upload_file(model_id, file, progress=Interrupting())
+    # A shell makes what it starts in the background ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as stop:
+            client.upload_file(model_id, file, progress=Interrupting())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert Interrupting.labels == ["hashing large.bin", "large.bin"]
     (note,) = stop.value.__notes__
     assert "repeat the call to send the rest" in note

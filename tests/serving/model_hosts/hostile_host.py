@@ -15,9 +15,9 @@ from typing import Any
 
 from exporters import runners
 from exporters.base import TensorSpec
-from model_service.serving.model_hosts import process
+from model_service.serving.model_hosts import process, worker
 
-CRASH, HANG, SOCKET, EXEC, READ, ENVIRONMENT, PARENT, KILL, SLOW = range(5001, 5010)
+CRASH, HANG, SOCKET, EXEC, READ, ENVIRONMENT, PARENT, KILL, SLOW, FORGE = range(5001, 5011)
 DONE = -1.0
 SLOW_S = 2.5
 
@@ -48,6 +48,7 @@ class Hostile:
             ENVIRONMENT: Path(f"/proc/{parent}/environ").read_bytes,
             PARENT: lambda: list(self._folder.parent.parent.parent.iterdir()),
             KILL: lambda: os.kill(parent, 0),
+            FORGE: lambda: setattr(worker, "time", types.SimpleNamespace(perf_counter=lambda: 1e300)),
         }
 
 

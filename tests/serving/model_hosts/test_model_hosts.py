@@ -22,6 +22,7 @@ import pytest
 from model_service.config import Settings
 from model_service.serving.engine.kills import SUSPENDING_CALLERS
 from model_service.serving.model_hosts.groups import ModelHosts
+from model_service.storage.deployments.usage import UsageCounts
 from tests.serving.conftest import KEY, Endpoint, Reply, World
 from tests.serving.model_hosts import hostile, hostile_host
 from tests.waiting import wait_for
@@ -177,6 +178,15 @@ def test_a_crash_is_told_once_and_refused_then(
     assert code(answer) == (500, "model_crashed")
     assert "SIGSEGV" in answer.json["error"]["message"]
     assert failed == []
+
+
+def test_a_host_cannot_forge_the_time_of_its_runs(forced: World, listen: Listen, script: bytes) -> None:
+    deployment_id = forced.deploy(script)
+    endpoint = listen(forced.serving(deployment_id), deployment_id)
+    assert endpoint.ask(asking(hostile_host.FORGE)).status == 200
+    forced.usage.flush(UsageCounts(forced.database))
+    (row,) = forced.database.usage.find()
+    assert 0 < row["inference_ms"] < 300_000
 
 
 def test_a_batch_of_one_bad_input_answers_the_others(forced: World, listen: Listen, script: bytes) -> None:
