@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 from redis import Redis
+from redis.exceptions import RedisError
 
 from model_service.embedded import mongo, redis
 from model_service.embedded.family import Family, Member, guarded
@@ -91,5 +92,5 @@ def locked_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _answers(client: "Redis[bytes]") -> bool:
     try:
         return bool(client.ping())
-    except ConnectionError:
+    except RedisError:
         return False

@@ -202,9 +202,10 @@ def test_a_data_folder_that_cannot_be_made(servers: Addresses, tmp_path: Path) -
 
 
 def obey_modes() -> None:
-    """Drop CAP_DAC_OVERRIDE, with which root may write to every folder."""
-    pr_capbset_drop, cap_dac_override = 24, 1
-    ctypes.CDLL(None).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0)
+    """Drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, with which root may write to and enter every folder."""
+    pr_capbset_drop = 24
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(pr_capbset_drop, capability, 0, 0, 0)
 
 
 def write_no_files() -> None:

@@ -23,7 +23,7 @@ _SUBJECTS = (
     Subject("ports", ports.check, timeout_s=15),
     Subject("mongodb", mongodb.check, timeout_s=30),
     Subject("redis", redis.check, timeout_s=15),
-    Subject("formats", formats.check, timeout_s=300),
+    Subject("formats", formats.check, formats.TIMEOUT_S),
 )
 _PROXY = Subject("proxy", proxy.check, timeout_s=120)
 

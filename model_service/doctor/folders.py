@@ -49,6 +49,13 @@ def _folder(check: str, folder: Path, variable: str, settings: Settings) -> Iter
     except SettingsError as exc:
         yield error(check, str(exc))
         return
+    except OSError as exc:
+        yield error(
+            check,
+            f"{variable}: this user cannot enter {folder.parent}: {exc.strerror}. Let the user "
+            f"{os.geteuid()} enter it and the folders above it, or set {variable} to another folder",
+        )
+        return
     if folder.is_dir() and folder.stat().st_mode & _OF_OTHERS and folder == settings.home:
         yield warning(
             "data-folder-mode", f"other users of this machine may read {folder}. Run 'chmod 700 {folder}'"

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import select
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -11,6 +10,10 @@ from urllib.parse import urlsplit
 
 _CONNECT_S = 5.0
 _MOST_BYTES = 64 * 1024
+
+
+class Ended(ConnectionError):
+    """The server, or a proxy, ended the connection without a response."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,12 @@ def send(
         pause_s: send a byte after each pause of this length, until there is a response. None: only ``body``.
 
     Returns:
-        None if there is no response within ``timeout_s``, or the connection ends without one.
+        None if there is no response within ``timeout_s``.
 
     Raises:
+        Ended: the connection ends without a response.
         OSError: no connection, or its certificate is not trusted.
+        ValueError, http.client.InvalidURL: ``url`` has a wrong host, port or path.
     """
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -62,27 +67,44 @@ def send(
         if announced:
             connection.putheader("Content-Type", "application/json")
             connection.putheader("Content-Length", str(announced))
-        connection.endheaders()
         deadline = time.monotonic() + timeout_s
-        with suppress(ConnectionError):  # the response may come, and the connection end, before all is sent
+        response = None
+        with suppress(OSError):  # the response may come, and the connection end, before all is sent
+            connection.endheaders()
             if body:
                 connection.send(body)
-            while pause_s is not None and not _arrived(connection, pause_s) and time.monotonic() < deadline:
+            while pause_s is not None and time.monotonic() < deadline:
+                if response := _begun(connection, pause_s):
+                    break
                 connection.send(b" ")
-        return _response(connection, max(0.1, deadline - time.monotonic()))
+        try:
+            response = response or _begun(connection, max(0.1, deadline - time.monotonic()))
+            return _complete(response) if response else None
+        except TimeoutError:
+            return None
+        except (OSError, http.client.HTTPException) as exc:
+            raise Ended("the connection ends without a response") from exc
 
 
-def _arrived(connection: http.client.HTTPConnection, wait_s: float) -> bool:
-    return bool(select.select([connection.sock], [], [], wait_s)[0])
+def _begun(connection: http.client.HTTPConnection, timeout_s: float) -> http.client.HTTPResponse | None:
+    """Wait for the first byte of the response, or the end of the connection. None: neither came.
 
-
-def _response(connection: http.client.HTTPConnection, timeout_s: float) -> Response | None:
+    It reads, since a TLS connection is also readable when the server sends session tickets.
+    """
+    connection.sock.settimeout(timeout_s)
+    response = http.client.HTTPResponse(connection.sock)
     try:
-        connection.sock.settimeout(timeout_s)
-        response = connection.getresponse()
-        content = _content(response)
-    except (OSError, http.client.HTTPException):
+        response.fp.peek()  # stays in the buffer of this response
+    except TimeoutError:
+        response.close()
         return None
+    return response
+
+
+def _complete(response: http.client.HTTPResponse) -> Response:
+    with response:
+        response.begin()
+        content = _content(response)
     try:
         document = json.loads(content)
     except ValueError:
@@ -98,3 +120,5 @@ def _content(response: http.client.HTTPResponse) -> bytes:
         return response.read(_MOST_BYTES)
     except http.client.IncompleteRead as exc:
         return exc.partial
+    except OSError:
+        return b""

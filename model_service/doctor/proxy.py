@@ -6,11 +6,12 @@ service nothing: it rejects them before it reads the body.
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.client import InvalidURL
 
 from model_service.config import Settings
 from model_service.doctor.findings import Finding, Setup, Status, error, ok, size, warning
-from model_service.doctor.partial_request import Response, send
+from model_service.doctor.partial_request import Ended, Response, send
 
 _LINES = "See docs/hosts.md#nginx"
 _UPLOAD = "/api/v1/models/000000000000000000000000/upload"
@@ -36,17 +37,28 @@ def check(setup: Setup) -> Iterator[Finding]:
             "proxy", f"{url} does not respond: {_reason(exc)}. Correct the address, or start the proxy"
         )
         return
+    except (ValueError, InvalidURL) as exc:
+        yield error("proxy", f"{url} is not a URL: {exc}. Correct the address")
+        return
     if alive is None or alive.status != 200 or not str(alive.field("service")).startswith("model-service"):
         yield _not_ours(url, alive)
         return
     yield ok("proxy", f"{url} leads to the service")
     yield from _headers(url, alive, settings)
-    yield _metrics(url)
-    yield _body_size(url, settings.max_file_size)
-    streams = _streams(url)
+    yield _found("proxy-metrics", _metrics, url)
+    yield _found("proxy-body-size", _body_size, url, settings.max_file_size)
+    streams = _found("proxy-streaming", _streams, url)
     yield streams
     if streams.status is Status.OK:
-        yield _slow_body(url, settings.body_grace_s)
+        yield _found("proxy-timeout", _slow_body, url, settings.body_grace_s)
+
+
+def _found(name: str, check: Callable[..., Finding], *given: object) -> Finding:
+    """Return the finding of the check; an error if its request fails, so that the next check still runs."""
+    try:
+        return check(name, *given)
+    except OSError as exc:
+        return error(name, f"the request fails: {_reason(exc)}. Look at the log of the proxy")
 
 
 def _reason(exc: OSError) -> str:
@@ -85,19 +97,22 @@ def _headers(url: str, alive: Response, settings: Settings) -> Iterator[Finding]
         )
 
 
-def _metrics(url: str) -> Finding:
-    found = send(url, "GET", "/metrics", timeout_s=_RESPONSE_S)
+def _metrics(name: str, url: str) -> Finding:
+    try:
+        found = send(url, "GET", "/metrics", timeout_s=_RESPONSE_S)
+    except Ended:  # one way to block it
+        found = None
     if found is not None and found.status == 200:
         return warning(
-            "proxy-metrics",
+            name,
             f"{url}/metrics is public, and shows the names and the traffic of all deployments. Block it. "
             f"{_LINES}",
         )
-    return ok("proxy-metrics", "/metrics is not public")
+    return ok(name, "/metrics is not public")
 
 
-def _body_size(url: str, most: int) -> Finding:
-    name, body = "proxy-body-size", f"a body of {size(most)} (MAX_FILE_SIZE)"
+def _body_size(name: str, url: str, most: int) -> Finding:
+    body = f"a body of {size(most)} (MAX_FILE_SIZE)"
     found = send(url, "POST", _UPLOAD, announced=most, body=_SENT, timeout_s=_RESPONSE_S)
     if found is None:
         return warning(name, f"no response to {body}: see proxy-streaming")
@@ -111,9 +126,8 @@ def _body_size(url: str, most: int) -> Finding:
     return error(name, f"the proxy answers {body} with {found.status}. Allow large uploads in it. {_LINES}")
 
 
-def _streams(url: str) -> Finding:
+def _streams(name: str, url: str) -> Finding:
     """Send the beginning of a body. A proxy that forwards it at once also forwards the response."""
-    name = "proxy-streaming"
     found = send(url, "POST", _UPLOAD, announced=_SHORT_BYTES, body=_SENT, timeout_s=_RESPONSE_S)
     if found is None:
         return warning(
@@ -128,13 +142,15 @@ def _streams(url: str) -> Finding:
     )
 
 
-def _slow_body(url: str, grace_s: float) -> Finding:
+def _slow_body(name: str, url: str, grace_s: float) -> Finding:
     """Send a body one byte at a time, until the service ends the request after BODY_GRACE_S."""
-    name = "proxy-timeout"
     began = time.monotonic()
     # The service spreads the ends of many slow requests over half of that time.
     longest_s = 1.5 * grace_s + _RESPONSE_S
-    found = send(url, "POST", _SIGN_IN, announced=1000, pause_s=_PAUSE_S, timeout_s=longest_s)
+    try:
+        found = send(url, "POST", _SIGN_IN, announced=1000, pause_s=_PAUSE_S, timeout_s=longest_s)
+    except Ended:
+        found = None
     took = f"{time.monotonic() - began:.0f} s"
     if found is not None and found.is_ours:
         return ok(

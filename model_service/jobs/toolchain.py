@@ -92,13 +92,14 @@ def find_toolchain(folder: Path, *, importing: bool) -> Toolchain | None:
         return None
 
 
-def examine_toolchain(folder: Path, *, importing: bool) -> Toolchain:
+def examine_toolchain(folder: Path, *, importing: bool, imports_s: float = _IMPORTS_S) -> Toolchain:
     """Return the converter's toolchain.
 
     Args:
         folder: where to store the imported modules if the environment is not writable.
         importing: import modules that are not stored as imported; otherwise report them as not tried yet,
             within seconds.
+        imports_s: the time limit of the imports. Their process is killed at its end.
 
     Raises:
         ToolchainUnknown.
@@ -110,7 +111,7 @@ def examine_toolchain(folder: Path, *, importing: bool) -> Toolchain:
             [*command, *(["import"] if importing else [])],
             capture_output=True,
             check=True,
-            timeout=_IMPORTS_S if importing else _PROBE_S,
+            timeout=imports_s if importing else _PROBE_S,
         )
         found = json.loads(answer.stdout)
         imported = found.pop("imported")
@@ -119,6 +120,8 @@ def examine_toolchain(folder: Path, *, importing: bool) -> Toolchain:
         return Toolchain(**found)
     except subprocess.CalledProcessError as exc:
         raise ToolchainUnknown(exc.stderr.decode(errors="replace")[-1000:]) from None
+    except subprocess.TimeoutExpired as exc:
+        raise ToolchainUnknown(f"no result within {exc.timeout:g} s") from None
     except (OSError, subprocess.SubprocessError, ValueError, TypeError) as exc:
         raise ToolchainUnknown(str(exc)) from None
 

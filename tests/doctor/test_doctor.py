@@ -13,6 +13,9 @@ import pytest
 from model_service.embedded import Addresses
 from tests.test_start import environment, obey_modes
 
+pytestmark = pytest.mark.timeout(600)
+_LONGEST_S = 350  # doctor may import all toolchains, and ends after 300 s
+
 
 @pytest.fixture
 def used_port() -> Iterator[str]:
@@ -27,7 +30,7 @@ def doctor(env: Mapping[str, str], *words: str) -> "subprocess.CompletedProcess[
         env=env,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=_LONGEST_S,
         preexec_fn=obey_modes,
     )
 
@@ -109,13 +112,35 @@ def test_secrets_that_are_wrong_or_placeholders(
     assert errors == {}
 
 
+def test_a_folder_that_this_user_cannot_enter(servers: Addresses, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    env = environment(servers, tmp_path, MODEL_SERVICE_HOME=str(closed / "home"))
+    errors = messages(env, "error")
+    for check, variable, parent in (
+        ("data-folder", "MODEL_SERVICE_HOME", closed),
+        ("cache-folder", "CACHE_DIR", closed / "home"),
+    ):
+        (message,) = errors.pop(check)
+        assert f"{variable}: this user cannot enter {parent}: Permission denied. Let the user" in message
+    assert errors == {}
+
+
 def test_a_part_needs_only_its_own(servers: Addresses, used_port: str, tmp_path: Path) -> None:
-    """No administrator's key, no cache and no free port of another part."""
-    env = environment(servers, tmp_path, ENABLE_AUTH="true", PORT=used_port, INFERENCE_PORT=used_port)
+    """No administrator's key, no cache, no free port of another part, and no proxy before its own port."""
+    env = environment(
+        servers,
+        tmp_path,
+        ENABLE_AUTH="true",
+        PORT=used_port,
+        INFERENCE_PORT=used_port,
+        MODEL_SERVICE_URL=f"http://127.0.0.1:{used_port}",
+    )
     done = doctor(env, "--json", "--part", "worker")
     assert done.returncode == 0, done.stdout
     checks = {each["check"] for each in json.loads(done.stdout)["checks"]}
     assert checks & {"authentication", "tiers", "cache-folder", "port", "inference-port"} == set()
+    assert "proxy" not in checks
     assert {"settings", "data-folder", "format-onnx"} <= checks
     wrong = doctor(env, "--part", "database")
     assert wrong.returncode == 2
@@ -140,7 +165,7 @@ def test_a_set_up_without_faults(servers: Addresses, tmp_path: Path) -> None:
         env=environment(servers, tmp_path),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=_LONGEST_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = {line.split()[1]: line for line in done.stdout.splitlines()}

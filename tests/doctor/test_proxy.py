@@ -71,6 +71,10 @@ def test_an_address_without_a_server(settings: Settings) -> None:
     assert list(found) == ["proxy"]
     assert found["proxy"][0] == "error"
     assert "does not respond: Connection refused" in found["proxy"][1]
+    for wrong in ("http://127.0.0.1:99999", f"http://{'a' * 64}.example"):
+        ((status, message),) = found_at(wrong, settings).values()
+        assert status == "error"
+        assert f"{wrong} is not a URL: " in message
 
 
 @pytest.mark.skipif(

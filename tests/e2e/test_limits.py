@@ -199,9 +199,10 @@ def operate(stack: Stack, run: Shell, folder: Path) -> None:
         run.ran.add(command)
         words = [sys.executable, "-m", "model_service.cli", command, *given]
         env = os.environ | settings
-        subprocess.run(words, env=env, check=True, capture_output=True, timeout=120)
+        subprocess.run(words, env=env, check=True, capture_output=True, timeout=350)
 
 
+@pytest.mark.timeout(600)  # doctor may import all toolchains
 def test_every_command_ends_under_the_default_limits(
     secured: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from exporters import registry
 from exporters.base import FAMILIES, LIBRARIES
 from model_service.config import Settings
 from model_service.jobs.presence import Presence
-from model_service.jobs.toolchain import find_toolchain
+from model_service.jobs.toolchain import ToolchainUnknown, examine_toolchain, find_toolchain
 from model_service.services.exports.toolchains import Toolchains
 from model_service.storage.common.db import Database
 from model_service.storage.operations.workers import Workers
@@ -99,6 +100,11 @@ from model_service.jobs import toolchain
 toolchain._remembered = lambda paths: {}
 toolchain.find_toolchain(pathlib.Path(sys.argv[1]), importing=True)
 """
+
+
+def test_imports_that_take_too_long(tmp_path: Path) -> None:
+    with pytest.raises(ToolchainUnknown, match=r"^no result within 0\.01 s$"):
+        examine_toolchain(tmp_path, importing=True, imports_s=0.01)
 
 
 def test_the_import_of_the_tools_ends_with_its_worker(tmp_path: Path) -> None:

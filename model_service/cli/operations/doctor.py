@@ -25,7 +25,8 @@ def doctor(
     """Check this machine's set-up, and with --url a proxy. The exit code is 1 if there is an error."""
     assert context.parent is not None
     source = context.parent.get_parameter_source("url")
-    url = context.obj.base_url if source is not None and source.name != "DEFAULT" else None
+    # MODEL_SERVICE_URL may be the address of the part that runs here, as in the images, and not of a proxy.
+    url = context.obj.base_url if source is not None and source.name == "COMMANDLINE" else None
     with server_side():
         from model_service.doctor import Part, Status, examine
 
