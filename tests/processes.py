@@ -11,6 +11,11 @@ from pathlib import Path
 from model_service.config import Settings
 
 
+def take_ctrl_c() -> None:
+    """A shell makes what it starts in the background ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """What makes another process use the same databases and the same home."""
     assert settings.mongodb_url is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.processes import take_ctrl_c
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +27,6 @@ def start(temporary: Path) -> subprocess.Popen[bytes]:
         start_new_session=True,
         preexec_fn=take_ctrl_c,
     )
-
-
-def take_ctrl_c() -> None:
-    """A shell makes what it starts in the background ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def processes_in(folder: Path) -> list[int]:

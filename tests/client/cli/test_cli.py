@@ -16,6 +16,7 @@ import pytest
 
 from model_service import __version__
 from tests import forks
+from tests.processes import take_ctrl_c
 
 from ..scripted import Request, Scripted, answers
 
@@ -187,7 +188,10 @@ def test_predict_sends_json_and_npy_files(
 def test_ctrl_c_while_waiting_is_exit_code_130(script: Scripted) -> None:
     script.steps = [answers(200, b'{"id": "j1", "status": "running"}')]
     waiting = subprocess.Popen(
-        [*COMMAND, "--url", script.url, "exports", "wait", "j1"], stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--url", script.url, "exports", "wait", "j1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=take_ctrl_c,
     )
     script.wait_for_requests(2)
     waiting.send_signal(signal.SIGINT)

@@ -16,6 +16,7 @@ from model_service.client import Conflict, ModelServiceClient
 from model_service.client.transport.http import Transport
 from model_service.client.transport.parts import PARALLEL
 from tests.factories import new_model
+from tests.processes import take_ctrl_c
 
 from ..cli.test_cli import COMMAND, result, run
 
@@ -256,8 +257,8 @@ def test_ctrl_c_in_a_large_upload_says_that_the_same_goes_on_and_it_does(
         def close(self) -> None:
             pass
 
-    # A shell makes what it starts in the background ignore SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
+    take_ctrl_c()
     try:
         with pytest.raises(KeyboardInterrupt) as stop:
             client.upload_file(model_id, file, progress=Interrupting())
@@ -281,6 +282,7 @@ def test_ctrl_c_in_the_upload_of_a_folder_says_that_the_same_goes_on_and_it_does
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=take_ctrl_c,
     )
     deadline = time.monotonic() + 60
     while len(client.list_files(model_id)) < 3:

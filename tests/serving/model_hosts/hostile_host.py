@@ -15,7 +15,7 @@ from typing import Any
 
 from exporters import runners
 from exporters.base import TensorSpec
-from model_service.serving.model_hosts import process, worker
+from model_service.serving.model_hosts import process
 
 CRASH, HANG, SOCKET, EXEC, READ, ENVIRONMENT, PARENT, KILL, SLOW, FORGE = range(5001, 5011)
 DONE = -1.0
@@ -48,8 +48,14 @@ class Hostile:
             ENVIRONMENT: Path(f"/proc/{parent}/environ").read_bytes,
             PARENT: lambda: list(self._folder.parent.parent.parent.iterdir()),
             KILL: lambda: os.kill(parent, 0),
-            FORGE: lambda: setattr(worker, "time", types.SimpleNamespace(perf_counter=lambda: 1e300)),
+            FORGE: _forge_the_clock,
         }
+
+
+def _forge_the_clock() -> None:
+    from model_service.serving.model_hosts import worker  # not earlier: its libraries start threads
+
+    worker.time = types.SimpleNamespace(perf_counter=lambda: 1e300)  # type: ignore[assignment]
 
 
 def _tried(action: Callable[[], object]) -> float:
