@@ -287,7 +287,7 @@ def require_api_key(settings: Settings) -> None:
     """Check the settings of a process that authenticates users: the registry's server.
 
     Raises:
-        SettingsError: nobody could create the first users.
+        SettingsError: ENABLE_AUTH is set without API_KEY, so that no client could create the first user.
     """
     if settings.enable_auth and settings.api_key is None:
         raise SettingsError("ENABLE_AUTH=true needs API_KEY, a secret of at least 16 characters")

@@ -36,7 +36,7 @@ class Finding:
 class Setup:
     """``settings``: with the default in the place of each wrong one; ``wrong``: a line for each of these.
 
-    ``url``: the public URL that is checked; None: none. ``parts``: those that run on this machine.
+    ``url``: the public URL to check; None: no proxy is checked. ``parts``: what runs on this machine.
     """
 
     settings: Settings

@@ -147,12 +147,17 @@ def _slow_body(name: str, url: str, grace_s: float) -> Finding:
     began = time.monotonic()
     # The service spreads the ends of many slow requests over half of that time.
     longest_s = 1.5 * grace_s + _RESPONSE_S
+    ours = False
     try:
         found = send(url, "POST", _SIGN_IN, announced=1000, pause_s=_PAUSE_S, timeout_s=longest_s)
+        if found is None:
+            silent = f"a slow request gets no response within {longest_s:.0f} s"
+            return error(name, f"{silent}. Look at the log of the proxy")
+        ours = found.is_ours
     except Ended:
-        found = None
+        pass
     took = f"{time.monotonic() - began:.0f} s"
-    if found is not None and found.is_ours:
+    if ours:
         return ok(
             name,
             f"a request may take {took}; longer ones were not tried. For large uploads allow 600 s. {_LINES}",

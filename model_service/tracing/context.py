@@ -40,7 +40,7 @@ def parse(traceparent: str | None) -> TraceContext | None:
 
 
 def new() -> TraceContext:
-    """Begin a trace that nobody records."""
+    """Begin a trace that is not recorded."""
     digits = os.urandom(24).hex()
     return TraceContext(digits[:32], digits[32:], sampled=False)
 

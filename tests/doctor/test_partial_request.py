@@ -142,3 +142,17 @@ def test_no_failed_request_hides_the_next_check(context: ssl.SSLContext | None, 
     assert {each.status for each in found.values()} == {"error"}
     assert all(hint in each.message for each in found.values()), found
     assert {"proxy-body-size", "proxy-streaming"} <= set(found)
+
+
+def test_a_slow_request_without_a_response_is_not_one_that_the_proxy_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(proxy, "_RESPONSE_S", 0.3)
+
+    def respond(connection: socket.socket, _: socket.socket) -> None:
+        while connection.recv(1024):
+            pass
+
+    with serving(respond) as url:
+        found = proxy._slow_body("proxy-timeout", url, 0.1)
+    assert (found.status, "gets no response within" in found.message) == ("error", True)

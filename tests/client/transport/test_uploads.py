@@ -17,6 +17,7 @@ from model_service.client.transport.http import Transport
 from model_service.client.transport.parts import PARALLEL
 from tests.factories import new_model
 from tests.processes import take_ctrl_c
+from tests.waiting import wait_for
 
 from ..cli.test_cli import COMMAND, result, run
 
@@ -284,10 +285,7 @@ def test_ctrl_c_in_the_upload_of_a_folder_says_that_the_same_goes_on_and_it_does
         text=True,
         preexec_fn=take_ctrl_c,
     )
-    deadline = time.monotonic() + 60
-    while len(client.list_files(model_id)) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: len(client.list_files(model_id)) >= 3, "three files to arrive")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
