@@ -1,12 +1,12 @@
 """What the converter is asked, and what the job has of its result."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from exporters import package as packages
 from model_service import tracing
 from model_service.config import Settings
+from model_service.jobs import untrusted_json
 from model_service.jobs.converter import Event
 from model_service.storage.common.documents import Fields
 from model_service.storage.exports.documents import ExportJob
@@ -56,7 +56,7 @@ def results_of(job: ExportJob, result: Event) -> Fields:
 
 def interface_of(package: Path) -> Fields:
     """Return the inputs and outputs of the artefact, for its endpoints."""
-    metadata = json.loads((package / packages.METADATA).read_bytes())
+    metadata = untrusted_json.parse((package / packages.METADATA).read_bytes())
     fields = ("name", "dtype", "shape")
     return {
         "inputs": [{field: spec[field] for field in fields} for spec in metadata["input_specs"]],

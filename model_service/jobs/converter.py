@@ -25,6 +25,7 @@ import structlog
 
 from model_service import processes
 from model_service.config import Settings
+from model_service.jobs import untrusted_json
 from model_service.states import JobErrorCode
 
 log = structlog.get_logger(__name__)
@@ -208,7 +209,7 @@ class Child:
 
 def _parse(line: bytes) -> Event | None:
     try:
-        event = json.loads(line)
+        event = untrusted_json.parse(line)
     except ValueError:
         return None
     return event if isinstance(event, dict) else None

@@ -2,7 +2,6 @@
 decide what is loaded. No upload waits for its scan, and no verdict rejects one.
 """
 
-import json
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import structlog
 
 from model_service import processes, tracing
 from model_service.errors import is_disk_full
-from model_service.jobs import trace
+from model_service.jobs import trace, untrusted_json
 from model_service.jobs.context import CONTEXT, Context
 from model_service.metrics import SCANS
 from model_service.storage.blobs.blobs import BlobDamaged, blob_of
@@ -133,7 +132,7 @@ def _ask(context: Context, folder: Path, name: str) -> Verdict:
         log.warning("scan.failed", status=process.returncode, error=errors.read_text(errors="replace")[-500:])
         return _unknown("The scanner failed on this file.")
     try:
-        found: Any = json.loads(said) if len(said) <= _MAX_FINDING_BYTES else None
+        found: Any = untrusted_json.parse(said) if len(said) <= _MAX_FINDING_BYTES else None
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client import Counter
 
 from exporters import package as packages
+from model_service.jobs import converter
 from model_service.jobs import export as export_module
 from model_service.jobs.context import Context
 from model_service.jobs.converter import Converter
@@ -172,6 +173,34 @@ def test_children_that_never_read_the_model_fail_the_job_after_its_attempts(
         export(job_id)
     job = services.exports.get(job_id)
     assert (job["status"], job["error_code"]) == ("failed", "internal_error")
+
+
+def test_text_of_a_converter_that_cannot_be_stored_is_replaced(
+    context: Context, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a surrogate pair, which JSON can escape, but which is no text of MongoDB."""
+    program = context.settings.home / "python"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import json\n"
+        "print(json.dumps({'event': 'ready'}), flush=True)\n"
+        "input()\n"
+        "half = 'half \\ud800'\n"
+        "print(json.dumps({'event': 'progress', 'percent': 1.0, 'message': half, 'step': half}))\n"
+        "print(json.dumps({'event': 'failed', 'code': 'conversion_failed', 'message': half}))\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("model_service.jobs.converter.sys", SimpleNamespace(executable=str(program)))
+    job_id = new_job(services, scaling_program())
+    export(job_id)
+    job = services.exports.get(job_id)
+    assert (job["status"], job["error_code"], job["attempts"]) == ("failed", "conversion_failed", 1), job
+    assert "half ?" in job["error_message"]
+
+
+@pytest.mark.parametrize("line", [b"no JSON", b'"a text"', b"[" * 100_000, b'{"event": ' * 100_000])
+def test_a_line_that_is_no_event(line: bytes) -> None:
+    assert converter._parse(line) is None
 
 
 def test_a_worker_that_is_stopped_hands_its_job_back(context: Context, services: Services) -> None:

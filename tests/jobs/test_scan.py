@@ -105,6 +105,17 @@ def test_a_scan_that_comes_to_nothing_says_so(
     assert (found["safe"], reason in found["issues"][0]) == (None, True), found
 
 
+def test_a_name_in_a_file_that_cannot_be_stored_is_replaced(context: Context, services: Services) -> None:
+    """pickle's text may hold half of a surrogate pair, which is no text of MongoDB."""
+    half = "\ud800".encode("utf-8", "surrogatepass")
+    names = b"\x8c\x05os" + half + b"\x8c\x06system"
+    model_id = uploaded(services, b"\x80\x04" + names + b"\x93.")
+    scan(model_id)
+    (found,) = findings(services, model_id)
+    assert found is not None
+    assert "os?" in str(found), found
+
+
 def test_a_file_that_comes_while_another_is_scanned_is_not_forgotten(
     context: Context, services: Services
 ) -> None:
