@@ -7,6 +7,8 @@ ExportError
 ├── UnsafeCheckpoint      loading the file would run code that came with it
 ├── ConversionFailed      the converter cannot convert this model
 ├── VerificationFailed    the conversion succeeded, but the result does not behave like the original
+├── InvalidDataset        a dataset cannot be read, or does not fit the model
+├── ValidationFailed      the artefact is worse on a dataset than its threshold allows
 ├── LimitExceeded         the conversion needs more memory, disk or time than it is allowed
 └── PackageCorrupt        a finished package does not match its manifest
 """
@@ -54,6 +56,14 @@ class ConversionFailed(ExportError):
 
 class VerificationFailed(ExportError):
     code = "verification_failed"
+
+
+class InvalidDataset(ExportError):
+    code = "invalid_dataset"
+
+
+class ValidationFailed(ExportError):
+    code = "validation_failed"
 
 
 class LimitExceeded(ExportError):

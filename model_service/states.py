@@ -41,6 +41,8 @@ class JobErrorCode(StrEnum):
     UNSAFE_CHECKPOINT = "unsafe_checkpoint"
     CONVERSION_FAILED = "conversion_failed"
     VERIFICATION_FAILED = "verification_failed"
+    INVALID_DATASET = "invalid_dataset"
+    VALIDATION_FAILED = "validation_failed"
     LIMIT_EXCEEDED = "limit_exceeded"
     # Of the worker.
     TIMEOUT = "timeout"

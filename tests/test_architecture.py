@@ -35,7 +35,8 @@ ANYWHERE = {
 
 # Readable with the standard library alone.
 SPECIFICATIONS = {
-    f"exporters.{module}" for module in ("registry", "base", "options", "request", "errors", "processing")
+    f"exporters.{module}"
+    for module in ("registry", "base", "options", "request", "errors", "processing", "datasets")
 }
 
 # Room → what of ours it may import, besides itself and what may be imported anywhere.

@@ -1,0 +1,103 @@
+"""Labels of rows: class ids from numbers or names, and numbers of a regression."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidDataset
+from .reader import Reader
+
+MAX_CLASSES = 100_000
+
+
+class ClassLabels:
+    """The class id of every row, read in one pass.
+
+    A name is its position in the model's ``classes``, otherwise in the dataset's, otherwise among the sorted
+    names. A number is a position in the dataset's ``classes``, whose name then is looked up in the model's;
+    if one of them has no names, it is the id itself.
+
+    Raises:
+        InvalidDataset: a label that is no class, or too many classes.
+    """
+
+    def __init__(
+        self, reader: Reader, label: str, of_model: Sequence[str] | None, of_dataset: Sequence[str] | None
+    ) -> None:
+        column = reader.columns[label]
+        if column.shape not in ((), (1,)) or column.kind not in "biufUS":
+            raise InvalidDataset(
+                f"The label {label!r} of a classification must be one integer or name for each row, not "
+                f"{column.dtype} with the shape {['rows', *column.shape]}."
+            )
+        codes: dict[Any, int] = {}
+        parts = [np.empty(0, np.int32)]
+        for _, piece in reader.pieces([label]):
+            different, inverse = np.unique(np.ravel(piece[label]), return_inverse=True)
+            known = [codes.setdefault(value, len(codes)) for value in different.tolist()]
+            if len(codes) > MAX_CLASSES:
+                raise InvalidDataset(
+                    f"The label {label!r} has more than {MAX_CLASSES:,} different values. For numbers to be "
+                    'predicted, set schema.task to "regression".'
+                )
+            parts.append(np.array(known, np.int32)[inverse])
+        values = [_text(label, value) if isinstance(value, bytes) else value for value in codes]
+        names = of_model or of_dataset
+        if not names and column.kind in "US":
+            names = sorted(values)
+        self.classes = list(names) if names else None
+        ids = [_class_id(label, value, of_model, of_dataset, self.classes) for value in values]
+        self.ids: npt.NDArray[np.int64] = np.array(ids, np.int64)[np.concatenate(parts)]
+
+
+def numbers(label: str, values: Any) -> npt.NDArray[np.float64]:
+    """Return the labels of a regression as float64. Raises InvalidDataset: texts, NaN or infinity."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise InvalidDataset(f"The label {label!r} of a regression must be numbers, not {array.dtype}.")
+    wide = array.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise InvalidDataset(f"The label {label!r} has NaN or infinity. Remove these rows.")
+    return wide
+
+
+def _class_id(
+    label: str,
+    value: Any,
+    of_model: Sequence[str] | None,
+    of_dataset: Sequence[str] | None,
+    classes: Sequence[str] | None,
+) -> int:
+    if isinstance(value, str):
+        return _position(label, value, classes or ())
+    if not math.isfinite(value) or value != int(value):
+        raise InvalidDataset(
+            f"The label {label!r} has the value {value}, which is no class. For numbers to be predicted, set "
+            'schema.task to "regression".'
+        )
+    number = int(value)
+    count = len(of_dataset or classes or ())
+    if count and not 0 <= number < count:
+        raise InvalidDataset(f"The label {label!r} has the class {number}, but there are {count} classes.")
+    if of_model and of_dataset:
+        return _position(label, of_dataset[number], of_model)
+    return number
+
+
+def _position(label: str, name: str, classes: Sequence[str]) -> int:
+    if name not in classes:
+        known = ", ".join(map(repr, classes[:10]))
+        raise InvalidDataset(
+            f"The label {label!r} has the class {name[:80]!r}, which is not among the classes: {known[:300]}."
+        )
+    return classes.index(name)
+
+
+def _text(label: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidDataset(f"The label {label!r} has a name that is no UTF-8 text.") from exc
