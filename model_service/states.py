@@ -18,7 +18,9 @@ class UploadState(StrEnum):
     ABORTED = "aborted"
 
 
-class ExportStatus(StrEnum):
+class JobStatus(StrEnum):
+    """The status of a worker's job."""
+
     PENDING = "pending"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -27,7 +29,11 @@ class ExportStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        return not EXPORT_TRANSITIONS[self]
+        return not JOB_TRANSITIONS[self]
+
+
+ExportStatus = JobStatus
+EvaluationStatus = JobStatus
 
 
 class JobErrorCode(StrEnum):
@@ -127,20 +133,20 @@ TRAINING_TRANSITIONS: dict[TrainingStatus, frozenset[TrainingStatus]] = {
 
 # RUNNING → RUNNING is another attempt: a worker takes over a job whose lease has expired.
 # RUNNING → PENDING is an orderly stop of the worker, or an attempt that is repeated.
-EXPORT_TRANSITIONS: dict[ExportStatus, frozenset[ExportStatus]] = {
-    ExportStatus.PENDING: frozenset({ExportStatus.RUNNING, ExportStatus.CANCELLED}),
-    ExportStatus.RUNNING: frozenset(
+JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.PENDING: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset(
         {
-            ExportStatus.PENDING,
-            ExportStatus.RUNNING,
-            ExportStatus.COMPLETED,
-            ExportStatus.FAILED,
-            ExportStatus.CANCELLED,
+            JobStatus.PENDING,
+            JobStatus.RUNNING,
+            JobStatus.COMPLETED,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
         }
     ),
-    ExportStatus.COMPLETED: frozenset(),
-    ExportStatus.FAILED: frozenset(),
-    ExportStatus.CANCELLED: frozenset(),
+    JobStatus.COMPLETED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
 }
 
 DEPLOYMENT_TRANSITIONS: dict[DeploymentStatus, frozenset[DeploymentStatus]] = {

@@ -84,6 +84,7 @@ ORDER = {
         "blobs",
         "versioned",
         "exports",
+        "evaluations",
         "deployments",
         "models",
         "datasets",

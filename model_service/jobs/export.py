@@ -23,9 +23,9 @@ from model_service.storage.blobs.blobs import Blob
 from model_service.storage.blobs.descriptions import of_package
 from model_service.storage.blobs.disk_space import MONGODB, WORK
 from model_service.storage.common.db import CONNECTION_ERRORS, Session
-from model_service.storage.common.documents import Fields
+from model_service.storage.common.documents import Fields, blobs_of
 from model_service.storage.exports.documents import ExportJob
-from model_service.storage.exports.exports import answered_from, source_blobs
+from model_service.storage.exports.exports import answered_from
 
 log = structlog.get_logger(__name__)
 
@@ -144,7 +144,7 @@ def _answered_from_an_equal_one(context: Context, job: ExportJob) -> bool:
             raise _JobLost  # cannot happen, since exports keep their packages; the next attempt would convert
         if not stores.exports.complete(job["_id"], job["lease"]["token"], answered_from(equal), session):
             raise _JobLost
-        stores.blobs.release_all(source_blobs(job), session)
+        stores.blobs.release_all(blobs_of(job), session)
 
     stores.database.transaction(work)
     return True
@@ -256,7 +256,7 @@ def _end(
     def refer(stored: Blob | None, session: Session) -> None:
         if not finish({"package": stored.reference()} if stored else {}, session):
             raise _JobLost
-        context.stores.blobs.release_all(source_blobs(job), session)
+        context.stores.blobs.release_all(blobs_of(job), session)
 
     if package is None:
         context.stores.database.transaction(lambda session: refer(None, session))

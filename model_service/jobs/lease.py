@@ -6,7 +6,7 @@ from types import TracebackType
 
 import structlog
 
-from model_service.storage.exports.exports import Exports
+from model_service.storage.common.leased_jobs import J, LeasedJobs
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +22,8 @@ class Lease:
     not set it: only when it is back is it known whether another worker took the job.
     """
 
-    def __init__(self, exports: Exports, job_id: str, token: str, lease_s: float) -> None:
-        self._exports = exports
+    def __init__(self, jobs: LeasedJobs[J], job_id: str, token: str, lease_s: float) -> None:
+        self._jobs = jobs
         self._job_id = job_id
         self._token = token
         self._lease_s = lease_s
@@ -36,7 +36,7 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(min(self._lease_s / 4, _LOOK_S)):
             try:
-                if not self._exports.renew(self._job_id, self._token, self._lease_s):
+                if not self._jobs.renew(self._job_id, self._token, self._lease_s):
                     self.lost.set()
                     return
             except Exception as exc:  # this thread must survive every error of one attempt

@@ -12,8 +12,8 @@ from model_service.jobs.scan import scan
 from model_service.metrics import LEASES_LOST, count_failure
 from model_service.states import JobErrorCode
 from model_service.storage.common.db import CONNECTION_ERRORS, Session
+from model_service.storage.common.documents import blobs_of
 from model_service.storage.exports.documents import ExportJob
-from model_service.storage.exports.exports import source_blobs
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Reconciler:
         def work(session: Session) -> bool:
             given_up = self._turns.give_up(job, JobErrorCode.WORKER_LOST, message, session)
             if given_up:
-                self._stores.blobs.release_all(source_blobs(job), session)
+                self._stores.blobs.release_all(blobs_of(job), session)
             return given_up
 
         if self._stores.database.transaction(work):

@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 from model_service.jobs.converter import ConversionError
 from model_service.states import JobErrorCode
 from model_service.storage.blobs.blobs import BlobDamaged, Blobs, blob_of
-from model_service.storage.common.documents import BlobReference
-from model_service.storage.exports.documents import ExportSource, whole_file
+from model_service.storage.common.documents import BlobReference, JobSource, whole_file
 
 # A folder with this file is a model as a whole.
 _FOLDER_MARK = "config.json"
@@ -16,7 +15,7 @@ _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 _PARTS = _WEIGHTS | {".json", ".txt", ".model", ".md", ""}
 
 
-def fetch(blobs: Blobs, source: ExportSource, workspace: Path, *, architecture: bool = False) -> Path:
+def fetch(blobs: Blobs, source: JobSource, workspace: Path, *, architecture: bool = False) -> Path:
     """Write the source's files, and return the path to convert.
 
     A single file is ``source`` with its extension. Several files go to the folder ``source`` at their paths.
@@ -50,7 +49,7 @@ def fetch(blobs: Blobs, source: ExportSource, workspace: Path, *, architecture: 
     return primary.parent if whole and not (architecture and primary.suffix in _WEIGHTS) else primary
 
 
-def fetch_samples(blobs: Blobs, source: ExportSource, workspace: Path) -> Path | None:
+def fetch_samples(blobs: Blobs, source: JobSource, workspace: Path) -> Path | None:
     """Write the sample inputs that are stored with the model; None if there are none.
 
     Raises:

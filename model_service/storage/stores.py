@@ -30,6 +30,8 @@ from model_service.storage.deployments.quotas import DeploymentQuotas
 from model_service.storage.deployments.served import ServedDeployments
 from model_service.storage.deployments.serving_reports import ServingReports
 from model_service.storage.deployments.usage import UsageCounts
+from model_service.storage.evaluations.evaluations import Evaluations
+from model_service.storage.evaluations.turns import EvaluationTurns
 from model_service.storage.exports.exports import Exports
 from model_service.storage.exports.quotas import ExportQuotas
 from model_service.storage.exports.turns import ExportTurns
@@ -86,6 +88,9 @@ class Stores:
     exports: Exports
     export_turns: ExportTurns
     export_quotas: ExportQuotas
+
+    evaluations: Evaluations
+    evaluation_turns: EvaluationTurns
 
     deployments: Deployments
     deployment_keys: DeploymentKeys
@@ -153,6 +158,8 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         exports=Exports(database),
         export_turns=ExportTurns(database),
         export_quotas=ExportQuotas(database),
+        evaluations=Evaluations(database),
+        evaluation_turns=EvaluationTurns(database),
         deployments=deployments,
         deployment_keys=keys,
         deployment_history=history,

@@ -4,7 +4,8 @@ from typing import Any
 
 from model_service.storage.blobs.blobs import Blob
 from model_service.storage.common.db import Database, Session
-from model_service.storage.exports.exports import Exports, source_blobs
+from model_service.storage.common.documents import blobs_of
+from model_service.storage.exports.exports import Exports
 from model_service.storage.stores import build_stores
 
 TOOLS = "these tools"
@@ -27,7 +28,7 @@ def complete(database: Database, job_id: str, package: bytes = b"a package", too
 
     def refer(stored: Blob, session: Session) -> None:
         assert exports.complete(job_id, token, results | {"package": stored.reference()}, session)
-        blobs.release_all(source_blobs(job), session)
+        blobs.release_all(blobs_of(job), session)
 
     blobs.publish(blobs.write(iter([package]), limit_bytes=1000), refer)
 
@@ -41,7 +42,7 @@ def fail(database: Database, job_id: str) -> None:
 
     def work(session: Session) -> None:
         assert exports.fail(job_id, token, code="conversion_failed", message="why", session=session)
-        blobs.release_all(source_blobs(job), session)
+        blobs.release_all(blobs_of(job), session)
 
     database.transaction(work)
 

@@ -17,8 +17,8 @@ from model_service.states import ExportStatus
 from model_service.storage.blobs.blobs import Blob, SizeLimitExceeded, blob_of
 from model_service.storage.blobs.descriptions import of_package
 from model_service.storage.common.db import Session
+from model_service.storage.common.documents import blobs_of
 from model_service.storage.exports.documents import CallbackOutcome, ExportJob, Fidelity
-from model_service.storage.exports.exports import source_blobs
 from model_service.storage.stores import Stores
 
 WORKER = "callback"
@@ -172,7 +172,7 @@ class ExportCallbacks:
     def _end(self, job: ExportJob, ended: bool, session: Session) -> None:
         if not ended:
             raise _used(self._again(job))
-        self._blobs.release_all(source_blobs(job), session)
+        self._blobs.release_all(blobs_of(job), session)
 
     def _again(self, job: ExportJob) -> ExportJob:
         after = self._exports.get(job["_id"])

@@ -5,8 +5,9 @@ from model_service.errors import Conflict
 from model_service.services.exports.exports import ExportService
 from model_service.states import ExportStatus
 from model_service.storage.common.db import Session
+from model_service.storage.common.documents import blobs_of
 from model_service.storage.exports.documents import ExportJob
-from model_service.storage.exports.exports import DefaultTaken, source_blobs
+from model_service.storage.exports.exports import DefaultTaken
 from model_service.storage.stores import Stores
 
 # Each retry means that another caller was faster. So many conflicts in a row do not occur in practice.
@@ -35,7 +36,7 @@ class ExportChanges:
         def work(session: Session) -> ExportJob | None:
             cancelled = self._exports.cancel(job["_id"], actor().name, session)
             if cancelled is not None:
-                self._blobs.release_all(source_blobs(cancelled), session)
+                self._blobs.release_all(blobs_of(cancelled), session)
                 self._record("cancelled", cancelled, session)
             return cancelled
 

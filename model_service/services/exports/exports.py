@@ -25,9 +25,9 @@ from model_service.states import ExportStatus
 from model_service.storage.blobs.blobs import blob_of
 from model_service.storage.blobs.descriptions import package_name
 from model_service.storage.common.db import Session
-from model_service.storage.common.documents import Fields, JSONObject, changed
+from model_service.storage.common.documents import Fields, JSONObject, blobs_of, changed
 from model_service.storage.exports.documents import ExportJob
-from model_service.storage.exports.exports import answered_from, source_blobs
+from model_service.storage.exports.exports import answered_from
 from model_service.storage.models.documents import Model
 from model_service.storage.stores import Stores
 
@@ -141,7 +141,7 @@ class ExportService:
             if equal is None:
                 self._limits.check(session)
             # A pending job holds a reference to its source, so a model deleted meanwhile is still converted.
-            held = source_blobs(document) if equal is None else [equal["package"]["file_id"]]
+            held = blobs_of(document) if equal is None else [equal["package"]["file_id"]]
             if not self._blobs.retain_all(held, session):
                 raise gone()
             self._exports.insert(document, session)

@@ -12,8 +12,15 @@ from model_service.actor import actor, namespace_of
 from model_service.errors import UnsupportedOption
 from model_service.sentences import as_field
 from model_service.storage.common.db import now
-from model_service.storage.common.documents import Fields, JSONObject, PrimaryFile, StoredFile, path_of
-from model_service.storage.exports.documents import ExportJob, ExportSource, JobRequest, new_export_job
+from model_service.storage.common.documents import (
+    Fields,
+    JobSource,
+    JSONObject,
+    PrimaryFile,
+    StoredFile,
+    path_of,
+)
+from model_service.storage.exports.documents import ExportJob, JobRequest, new_export_job
 from model_service.storage.models.documents import Model
 from model_service.tracing import current
 
@@ -103,7 +110,7 @@ def again(job: ExportJob) -> ExportJob:
     return new_export_job(request, digest, actor().name, now(), reuse=True, retry_of=job, trace=current())
 
 
-def source_of(model: Model) -> ExportSource:
+def source_of(model: Model) -> JobSource:
     """Return the source that the job fetches: the primary file, or all files if the version has several.
 
     The checksum of several files is the sha256 of the lines ``CHECKSUM  PATH``, sorted by path.
@@ -147,7 +154,7 @@ def _stored(file: StoredFile) -> StoredFile:
     }
 
 
-def _files_of(primary: PrimaryFile, stored: list[StoredFile]) -> ExportSource:
+def _files_of(primary: PrimaryFile, stored: list[StoredFile]) -> JobSource:
     if len(stored) < 2:
         return {
             "file_id": primary["file_id"],

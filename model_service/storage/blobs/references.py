@@ -10,7 +10,7 @@ from typing import cast
 from bson import ObjectId
 from typing_extensions import TypedDict
 
-from model_service.states import ExportStatus
+from model_service.states import JobStatus
 from model_service.storage.common.collections import rows
 from model_service.storage.common.db import Database, Session, deadline
 from model_service.storage.common.documents import BlobReference, Fields, StoredId
@@ -49,7 +49,14 @@ _SOURCE = {
         },
     ]
 }
-_UNFINISHED = [status.value for status in ExportStatus if not status.final]
+# A job releases its source, one file or several, and its datasets when it ends.
+_INPUT = {
+    "$cond": [
+        {"$in": ["$status", [status.value for status in JobStatus if not status.final]]},
+        {"$concatArrays": [_SOURCE, {"$ifNull": ["$datasets.file_id", []]}]},
+        [],
+    ]
+}
 
 _AGGREGATE_S = 1800.0  # for millions of documents, sorted on disk
 
@@ -59,13 +66,8 @@ HOLDERS: dict[str, object] = {
     "deleted_models": _FILES,
     "datasets": _FILES,
     "removed_files": ["$file.file_id"],
-    "export_jobs": {
-        "$concatArrays": [
-            # A job releases its source, one file or several, when it ends.
-            {"$cond": [{"$in": ["$status", _UNFINISHED]}, _SOURCE, []]},
-            _PACKAGE,
-        ]
-    },
+    "export_jobs": {"$concatArrays": [_INPUT, _PACKAGE]},
+    "evaluations": _INPUT,
     "deployments": _REVISIONS,
 }
 

@@ -14,8 +14,12 @@ training_jobs      the run a model came from    │
     └─ datasets[].dataset_id → datasets         │
 export_jobs        one conversion and its state │     unique on (model_id, version)
     ├─ model_id → models                        │     one default of a model_id
-    ├─ source.file_id, source.files[].file_id ──┤
+    ├─ source…file_id, datasets[].file_id ──────┤     until it ends
     └─ package.file_id ─────────────────────────┤
+evaluations        a model or export on a dataset
+    ├─ model_id → models, dataset_id → datasets │
+    ├─ export_job_id → export_jobs              │
+    └─ source…file_id, datasets[].file_id ──────┤     until it ends
 export_quotas      serialises a user's requests │
 deployments        where packages are served    │
     ├─ …members[].export_job_id → export_jobs   │
@@ -79,6 +83,7 @@ from model_service.storage.deployments.documents import (
     Usage,
     UsageMonth,
 )
+from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.exports.documents import ExportJob, ExportQuota
 from model_service.storage.models.documents import DeletedModel, Model, VersionNumber
 from model_service.storage.operations.documents import InferenceServerProcess, MaintenanceRun, WorkerProcess
@@ -96,6 +101,7 @@ class Collections:
     removed_files: Collection[RemovedFile]
     training_jobs: Collection[TrainingJob]
     export_jobs: Collection[ExportJob]
+    evaluations: Collection[Evaluation]
     export_quotas: Collection[ExportQuota]
     deployments: Collection[Deployment]
     deployment_quotas: Collection[DeploymentQuota]

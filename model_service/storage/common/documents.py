@@ -7,6 +7,7 @@ or because most documents have no value. A change of a required field needs a mi
 ``storage.migrations``.
 """
 
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +16,9 @@ from typing import Annotated, NotRequired, TypeVar, cast
 from bson import ObjectId
 from pydantic import AfterValidator, InstanceOf, SkipValidation
 from typing_extensions import TypeAliasType, TypedDict
+
+from model_service.states import JobStatus
+from model_service.tracing import TraceContext
 
 StoredId = Annotated[ObjectId, InstanceOf()]
 # The id of no document.
@@ -98,6 +102,113 @@ class PrimaryFile(BlobReference):
 def path_of(primary: PrimaryFile) -> str:
     """Return the path of a primary file. Imported documents may lack it."""
     return primary.get("path", primary["filename"])
+
+
+class Lease(TypedDict):
+    worker: str
+    token: str
+    expires_at: datetime
+
+
+class JobSource(TypedDict):
+    """The model or package that a job reads: one file, or ``files`` with the path of the primary one."""
+
+    filename: str
+    size_bytes: int
+    checksum: str
+    file_id: NotRequired[StoredId]
+    files: NotRequired[list[StoredFile]]
+    primary: NotRequired[str]
+    sample_inputs: NotRequired[BlobReference]
+
+
+class JobDataset(BlobReference):
+    """The data file of a dataset version that a job reads, with the fields that describe its content."""
+
+    role: str
+    dataset_id: StoredId
+    name: str
+    version: str
+    filename: str
+    format: str
+    schema: JSONObject
+    task_type: str | None
+
+
+class JobInput(TypedDict):
+    """The model and data of a job, which holds their blobs until it ends."""
+
+    namespace: str
+    source: JobSource
+    datasets: NotRequired[list[JobDataset]]
+
+
+class LeasedJob(TypedDict):
+    """The state of a job that workers run under a lease."""
+
+    _id: str
+    trace_id: str  # a UUID: the id of its first request's trace
+    traceparent: NotRequired[str]  # of the request that created it
+    user_id: str
+    status: Annotated[str, one_of(JobStatus)]
+    progress_percent: float
+    progress_message: str
+    attempts: int
+    log: list[str]
+    log_count: int
+    created_at: datetime
+    updated_at: datetime
+    unread_tries: NotRequired[int]  # not included in attempts
+    lease: NotRequired[Lease]
+    worker: NotRequired[Annotated[str, SkipValidation]]
+    progress_step: NotRequired[Annotated[str, SkipValidation]]
+    error_code: NotRequired[str]
+    error_message: NotRequired[str]
+    started_at: NotRequired[datetime]
+    completed_at: NotRequired[datetime]
+
+
+def new_job(
+    user_id: str, at: datetime, *, retry_of: LeasedJob | None = None, trace: TraceContext | None = None
+) -> Fields:
+    """Return the fields of a pending job's state, with a new id.
+
+    Args:
+        retry_of: the first job, whose trace id the new one keeps.
+        trace: of the request, which the worker continues.
+    """
+    trace_id = uuid.uuid4() if trace is None else uuid.UUID(trace.trace_id)
+    return {
+        "_id": str(uuid.uuid4()),
+        "trace_id": str(trace_id) if retry_of is None else retry_of["trace_id"],
+        **({} if trace is None else {"traceparent": trace.traceparent}),
+        "user_id": user_id,
+        "status": JobStatus.PENDING,
+        "progress_percent": 0.0,
+        "progress_message": "waiting for a worker",
+        "attempts": 0,
+        "log": [],
+        "log_count": 0,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def whole_file(source: JobSource) -> BlobReference:
+    """Return the reference of a source that is one file."""
+    return {
+        "file_id": source["file_id"],
+        "size_bytes": source["size_bytes"],
+        "checksum": source["checksum"],
+    }
+
+
+def blobs_of(job: JobInput) -> list[StoredId]:
+    """Return the ids of the blobs that a job holds until it ends; a file at two paths occurs twice."""
+    source = job["source"]
+    files: Sequence[BlobReference] = source.get("files") or [whole_file(source)]
+    samples = [source["sample_inputs"]] if "sample_inputs" in source else []
+    return [file["file_id"] for file in (*files, *samples, *job.get("datasets", []))]
 
 
 class Described(TypedDict):

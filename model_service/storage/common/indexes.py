@@ -122,6 +122,25 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"status": "completed"},
         ),
     ],
+    "evaluations": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("started_at", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in (
+                *("status", "namespace", "model_id", "model_name", "dataset_id"),
+                *("export_job_id", "user_id", "trace_id"),
+            )
+        ),
+        IndexModel(
+            [
+                *((field, ASCENDING) for field in ("model_id", "dataset_id", "export_job_id")),
+                ("completed_at", DESCENDING),
+                ("_id", DESCENDING),
+            ],
+            partialFilterExpression={"status": "completed"},
+        ),
+    ],
     "deployments": [
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("status", ASCENDING), ("deployment_type", ASCENDING)]),

@@ -1,0 +1,214 @@
+"""The state of jobs that workers run under a lease: exports and evaluations.
+
+A worker owns a running job by its lease: worker, expiry, and a token that is new in every claim. Every write
+of a worker includes the token, so a worker whose lease was taken over cannot change anything. All times of a
+lease are by the database's clock, so the workers' clocks need not agree.
+"""
+
+import uuid
+from typing import Generic, TypeVar
+
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+
+from model_service.metrics import LEASES_LOST
+from model_service.states import JOB_TRANSITIONS, JobStatus
+from model_service.storage.common.clock import from_now
+from model_service.storage.common.db import Session, now
+from model_service.storage.common.documents import Fields, LeasedJob
+
+J = TypeVar("J", bound=LeasedJob)
+
+LOG_LINES = 200
+# An attempt that ends in one of these steps has not read the model, which cannot have killed the worker.
+_UNREAD_STEPS = ["fetch", "start"]
+_MOST_UNREAD = 10
+PROGRESS = (
+    *("status", "progress_percent", "progress_message", "progress_step"),
+    *("log", "log_count", "error_code", "error_message"),
+)
+
+
+def unowned(grace_s: float = 0) -> dict[str, object]:
+    """Return the filter for jobs without a lease, or whose lease expired ``grace_s`` ago."""
+    return {"$expr": {"$lt": ["$lease.expires_at", from_now(-grace_s)]}}  # a missing lease compares as less
+
+
+def may_become(status: JobStatus) -> dict[str, object]:
+    sources = [source for source, targets in JOB_TRANSITIONS.items() if status in targets]
+    return {"status": {"$in": sources}}
+
+
+def claimable(max_attempts: int) -> dict[str, object]:
+    """Return the filter for jobs without a worker that have attempts left."""
+    return {"attempts": {"$lt": max_attempts}, **may_become(JobStatus.RUNNING), **unowned()}
+
+
+def unread() -> dict[str, object]:
+    """Return the filter for running jobs whose attempt has not read the model and is not counted yet."""
+    return {
+        "status": JobStatus.RUNNING,
+        "progress_step": {"$in": _UNREAD_STEPS},
+        "unread_tries": {"$not": {"$gte": _MOST_UNREAD}},
+    }
+
+
+def _if_unread(then: int, otherwise: int) -> Fields:
+    """Return ``unread`` as an expression on the document."""
+    conditions = [
+        {"$eq": ["$status", JobStatus.RUNNING]},
+        {"$in": ["$progress_step", _UNREAD_STEPS]},
+        {"$lt": [{"$ifNull": ["$unread_tries", 0]}, _MOST_UNREAD]},
+    ]
+    return {"$cond": [{"$and": conditions}, then, otherwise]}
+
+
+class LeasedJobs(Generic[J]):
+    """The jobs of one collection."""
+
+    def __init__(self, jobs: Collection[J]) -> None:
+        self._jobs = jobs
+
+    def get(self, job_id: str, session: Session | None = None) -> J | None:
+        return self._jobs.find_one({"_id": job_id}, session=session)
+
+    def progress(self, job_id: str) -> J | None:
+        """Return the fields that change while a job runs, and its log."""
+        fields = dict.fromkeys(PROGRESS, True)
+        return self._jobs.find_one({"_id": job_id}, fields)
+
+    def claim(self, job_id: str, *, worker: str, lease_s: float, max_attempts: int) -> J | None:
+        """Claim a job that waits, or whose worker's lease has expired; None if it cannot be claimed.
+
+        An attempt that lost its worker before it read the model is not counted, at most
+        ``_MOST_UNREAD`` times.
+        """
+        lease = {"worker": worker, "token": str(uuid.uuid4()), "expires_at": from_now(lease_s)}
+        taken = {
+            "status": JobStatus.RUNNING,
+            "lease": lease,
+            "worker": worker,
+            "attempts": {"$add": ["$attempts", _if_unread(0, 1)]},
+            "unread_tries": {"$add": [{"$ifNull": ["$unread_tries", 0]}, _if_unread(1, 0)]},
+            "started_at": "$$NOW",
+            "updated_at": "$$NOW",
+            "progress_percent": 0.0,
+            "progress_step": _UNREAD_STEPS[0],
+        }
+        for status in (JobStatus.PENDING, JobStatus.RUNNING):
+            job = self._jobs.find_one_and_update(
+                {"_id": job_id, **claimable(max_attempts), "status": status},
+                [{"$set": taken}],
+                return_document=ReturnDocument.AFTER,
+            )
+            if job is not None:
+                if status is JobStatus.RUNNING:  # the lease of another worker has expired
+                    LEASES_LOST.inc()
+                return job
+        return None
+
+    def renew(self, job_id: str, token: str, lease_s: float) -> bool:
+        """Renew the lease. Returns False if another worker has the job."""
+        renewed = self._jobs.update_one(
+            _owned(job_id, token), [{"$set": {"lease.expires_at": from_now(lease_s)}}]
+        )
+        return renewed.matched_count == 1
+
+    def report(self, job_id: str, token: str, *, percent: float, message: str, **fields: object) -> None:
+        """Store the progress, add it to the log, and set further fields that are known by then."""
+        shown = {"progress_percent": percent, "progress_message": message, "updated_at": now(), **fields}
+        self._jobs.update_one(_owned(job_id, token), {"$set": shown, **logged(message)})
+
+    def complete(self, job_id: str, token: str, results: Fields, session: Session) -> bool:
+        """Complete the job. Returns False if the lease is lost; nothing was changed then."""
+        at = now()
+        done = {
+            "status": JobStatus.COMPLETED,
+            "progress_percent": 100.0,
+            "progress_message": "completed",
+            "completed_at": at,
+            "updated_at": at,
+            **results,
+        }
+        changed = self._jobs.update_one(
+            _owned(job_id, token, JobStatus.COMPLETED),
+            {"$set": done, "$unset": {"lease": ""}, **logged("completed")},
+            session=session,
+        )
+        return changed.modified_count == 1
+
+    def fail(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        code: str,
+        message: str,
+        session: Session,
+        results: Fields | None = None,
+    ) -> bool:
+        """Mark the job as failed. Returns False if the lease is lost; nothing was changed then."""
+        changed = self._jobs.update_one(
+            _owned(job_id, token, JobStatus.FAILED),
+            {
+                "$set": {**failure(code, message), **(results or {})},
+                "$unset": {"lease": ""},
+                **logged(f"failed: {message}"),
+            },
+            session=session,
+        )
+        return changed.modified_count == 1
+
+    def cancel(self, job_id: str, by: str, session: Session) -> J | None:
+        """Cancel an unfinished job; None if it has ended. Its worker notices at its lease, and stops."""
+        at = now()
+        ended = {
+            "status": JobStatus.CANCELLED,
+            "progress_message": "cancelled",
+            "completed_at": at,
+            "updated_at": at,
+        }
+        return self._jobs.find_one_and_update(
+            {"_id": job_id, **may_become(JobStatus.CANCELLED)},
+            {"$set": ended, "$unset": {"lease": ""}, **logged(f"cancelled by {by}")},
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+
+    def hand_back(self, job_id: str, token: str, *, failed: str | None = None) -> None:
+        """Return the job to waiting.
+
+        Args:
+            failed: the line for the job's log on a failed attempt. None: an orderly stop, whose attempt does
+                not count.
+        """
+        change = {"$inc": {"attempts": -1}} if failed is None else logged(failed)
+        self._jobs.update_one(
+            _owned(job_id, token, JobStatus.PENDING),
+            {"$set": {"status": JobStatus.PENDING}, "$unset": {"lease": ""}, **change},
+        )
+
+
+def failure(code: str, message: str) -> Fields:
+    at = now()
+    return {
+        "status": JobStatus.FAILED,
+        "error_code": code,
+        "error_message": message,
+        "completed_at": at,
+        "updated_at": at,
+    }
+
+
+def logged(line: str) -> dict[str, Fields]:
+    """Return the update that appends a line to the log. ``log_count`` includes lines no longer kept."""
+    stamped = f"{now():%H:%M:%S} {line}"
+    return {
+        "$push": {"log": {"$each": [stamped], "$slice": -LOG_LINES}},
+        "$inc": {"log_count": 1},
+    }
+
+
+def _owned(job_id: str, token: str, to: JobStatus = JobStatus.RUNNING) -> Fields:
+    """Return the filter for the job if this lease holds it and its status may become ``to``."""
+    return {"_id": job_id, "lease.token": token, **may_become(to)}
