@@ -18,6 +18,7 @@ from model_service.api.exports import callbacks as export_callbacks
 from model_service.api.exports import capabilities, exports
 from model_service.api.exports import events as export_events
 from model_service.api.files import files, part_uploads
+from model_service.api.gates import approvals, gates
 from model_service.api.http.access_log import register_access_log, route
 from model_service.api.http.auth import register_auth
 from model_service.api.http.context import EXTENSION, Context
@@ -63,6 +64,8 @@ from model_service.tracing.http import METHODS
 _RESOURCES = (
     models,
     aliases,
+    gates,
+    approvals,
     trash,
     batch,
     lineage,

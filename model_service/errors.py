@@ -5,7 +5,7 @@
     │   ├── MalformedId  InvalidJSON  InvalidArchive  InvalidField  UnsupportedOption  IncompleteUpload
     │   ├── BodyTimeout
     │   ├── NotFound  NoFile  Conflict  FileTooLarge  LengthRequired  PreconditionFailed  UnsupportedEncoding
-    │   ├── WouldReplace  ConfirmationRequired
+    │   ├── WouldReplace  ConfirmationRequired  GateRefused
     │   └── NotVerified  RangeNotSatisfiable  IdempotencyKeyReused
     ├── NotPermitted          permission
     │   ├── SignatureInvalid  Unauthorized  RateLimited  QuotaExceeded  ExportLimitReached
@@ -18,7 +18,7 @@ The fourth family, "your model", is no HTTP response: it is the ``error_code`` o
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -164,6 +164,22 @@ class ConfirmationRequired(Conflict):
     """Something depends on the version; ``details.confirm`` names what the request must confirm."""
 
     code = "confirmation_required"
+
+
+class GateRefused(Conflict):
+    """The alias has a gate that the version does not pass; ``details.missing`` lists the conditions."""
+
+    code = "gate_refused"
+
+    def __init__(self, name: str, version: str, alias: str, missing: Sequence[Mapping[str, Any]]) -> None:
+        lacking = "; ".join(f"{one['required']} ({one['found']})" for one in missing)
+        super().__init__(
+            f"{name} {version} does not pass the gate of {alias!r}. Missing: {lacking}.",
+            name=name,
+            version=version,
+            alias=alias,
+            missing=list(missing),
+        )
 
 
 class FileTooLarge(InvalidRequest):

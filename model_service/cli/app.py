@@ -26,6 +26,7 @@ from model_service.cli.deployments import watch as deployment_watch
 from model_service.cli.exports import exports
 from model_service.cli.files import files
 from model_service.cli.files.uploading import in_commands
+from model_service.cli.gates import gates
 from model_service.cli.inference.predict import predict
 from model_service.cli.models import aliases, lineage, models, registry, search, trash
 from model_service.cli.operations import containers, operate
@@ -81,6 +82,9 @@ models.app.command()(lineage.lineage)
 models.app.command()(lineage.compare)
 models.app.add_typer(files.app, name="files")
 models.app.add_typer(aliases.app, name="alias")
+models.app.add_typer(gates.app, name="gates")
+for shown in (gates.approve, gates.approvals, gates.withdraw_approval):
+    models.app.command()(shown)
 app.add_typer(models.app, name="models")
 app.command()(search.statistics)
 app.add_typer(datasets.app, name="datasets")
@@ -90,6 +94,7 @@ for shown in (*deployment_records.COMMANDS, deployment_watch.watch):
     deployments.app.command()(shown)
 deployments.app.add_typer(deployment_keys.app, name="keys")
 app.add_typer(deployments.app, name="deployments")
+app.command()(gates.gate)
 app.command()(predict)
 app.add_typer(registry.app, name="registry")
 app.command()(up)

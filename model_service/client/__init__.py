@@ -54,6 +54,7 @@ from model_service.client.errors import (
     UnexpectedAnswer,
     WaitTimedOut,
 )
+from model_service.client.gate_types import AliasEvent, Approval, CheckedGate, Condition, Gate
 from model_service.client.inference.async_inference import AsyncInferenceClient
 from model_service.client.inference.sync_inference import Prediction
 from model_service.client.records import Page
@@ -73,12 +74,16 @@ from model_service.client.types import (
 
 __all__ = [
     "Alias",
+    "AliasEvent",
+    "Approval",
     "AsyncInferenceClient",
     "AuditEntry",
     "AuditLog",
     "Bar",
+    "CheckedGate",
     "ChecksumMismatch",
     "ClientError",
+    "Condition",
     "Conflict",
     "ConnectionFailed",
     "Dataset",
@@ -95,6 +100,7 @@ __all__ = [
     "ExportJob",
     "FileMetadata",
     "FormatCapability",
+    "Gate",
     "InvalidArgument",
     "InvalidRequest",
     "JobFailed",

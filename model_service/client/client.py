@@ -7,6 +7,7 @@ from model_service.client.datasets import DatasetCalls
 from model_service.client.deployment_keys import DeploymentKeyCalls
 from model_service.client.exports import ExportCalls
 from model_service.client.files import FileCalls
+from model_service.client.gates import GateCalls
 from model_service.client.inference.predict import PredictCalls
 from model_service.client.keys import KeyCalls
 from model_service.client.models import ModelCalls
@@ -23,6 +24,7 @@ class ModelServiceClient(
     ModelCalls,
     SearchCalls,
     AliasCalls,
+    GateCalls,
     FileCalls,
     DatasetCalls,
     TrainingCalls,

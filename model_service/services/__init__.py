@@ -32,6 +32,8 @@ from model_service.services.files.deleted import DeletedFiles
 from model_service.services.files.held import HeldFiles
 from model_service.services.files.holders import DatasetHolder, ModelHolder
 from model_service.services.files.part_uploads import PartUploadService
+from model_service.services.gates.approvals import ApprovalService
+from model_service.services.gates.gates import GateService
 from model_service.services.models.aliases import AliasService
 from model_service.services.models.batch import BatchService
 from model_service.services.models.comparison import ComparisonService
@@ -60,6 +62,8 @@ class Services:
     models: ModelService
     trash: TrashService
     aliases: AliasService
+    gates: GateService
+    approvals: ApprovalService
     batch: BatchService
     lineage: LineageService
     comparison: ComparisonService
@@ -117,7 +121,8 @@ def build_services(settings: Settings, stores: Stores) -> Services:
 
     origins = Origins(stores, suggestions)
     models = ModelService(stores, NewVersions(stores, origins), idempotency, origins, suggestions)
-    trash, aliases = TrashService(stores), AliasService(stores, models)
+    gates = GateService(stores, models, origins)
+    trash, aliases = TrashService(stores), AliasService(stores, models, gates)
     model_holder, dataset_holder = ModelHolder(stores, models), DatasetHolder(stores, origins)
     files = HeldFiles(stores, model_holder, max_file_size=settings.max_file_size)
 
@@ -153,6 +158,8 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         models=models,
         trash=trash,
         aliases=aliases,
+        gates=gates,
+        approvals=ApprovalService(stores, models),
         batch=BatchService(models, aliases, trash),
         lineage=LineageService(models, stores.lineage, origins),
         comparison=ComparisonService(models),

@@ -35,6 +35,8 @@ from model_service.storage.evaluations.turns import EvaluationTurns
 from model_service.storage.exports.exports import Exports
 from model_service.storage.exports.quotas import ExportQuotas
 from model_service.storage.exports.turns import ExportTurns
+from model_service.storage.gates.approvals import Approvals
+from model_service.storage.gates.gates import Gates
 from model_service.storage.models.creations import Creations
 from model_service.storage.models.dependents import Dependents
 from model_service.storage.models.lineage import Lineage
@@ -84,6 +86,9 @@ class Stores:
     namespaces: Namespaces
     datasets: Datasets
     training_jobs: TrainingJobs
+
+    gates: Gates
+    approvals: Approvals
 
     exports: Exports
     export_turns: ExportTurns
@@ -155,6 +160,8 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         namespaces=Namespaces(database),
         datasets=Datasets(database, audit, numbers),
         training_jobs=TrainingJobs(database, audit),
+        gates=Gates(database, audit),
+        approvals=Approvals(database, audit),
         exports=Exports(database),
         export_turns=ExportTurns(database),
         export_quotas=ExportQuotas(database),

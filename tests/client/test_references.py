@@ -99,6 +99,8 @@ METHODS: dict[str, Callable[[World, str], Any]] = {
     "compare_models": lambda w, m: w.client.compare_models(m, m),
     "set_alias": lambda w, m: w.client.set_alias(m, "production"),
     "delete_alias": lambda w, m: w.client.set_alias(w.model, "x") and w.client.delete_alias(m, "x"),
+    "check_gate": lambda w, m: w.client.check_gate(m, "production"),
+    "list_approvals": lambda w, m: w.client.list_approvals(m),
     "upload_model": lambda w, m: w.client.upload_model(m, w.file),
     "upload_file": lambda w, m: w.client.upload_file(m, w.file, path="b.bin"),
     "list_files": lambda w, m: w.client.list_files(m),
@@ -150,7 +152,15 @@ METHODS: dict[str, Callable[[World, str], Any]] = {
     "revoke_deployment_key": lambda w, d: w.client.revoke_deployment_key(d, w.deployment_keys.pop()),
 }
 # Shown by tests of their own: their things are gone afterwards, or they need a server that answers.
-ELSEWHERE = {"delete_dataset", "delete_deployment", "rollback_deployment", "wait_for_deployment", "predict"}
+ELSEWHERE = {
+    "approve",
+    "withdraw_approval",
+    "delete_dataset",
+    "delete_deployment",
+    "rollback_deployment",
+    "wait_for_deployment",
+    "predict",
+}
 
 
 def kind_of(method: str) -> str | None:
@@ -218,6 +228,8 @@ COMMANDS: dict[str, str] = {
     "models restore": "MODEL",
     "models alias set": "MODEL production",
     "models alias remove": "MODEL x",
+    "models approvals": "MODEL",
+    "gate": "MODEL production",
     "models files list": "MODEL",
     "models files put": "MODEL {file}",
     "models files get": "MODEL a.bin {new}",
@@ -255,6 +267,8 @@ COMMANDS: dict[str, str] = {
     "deployments keys revoke": "DEPLOYMENT {key}",
 }
 COMMANDS_ELSEWHERE = {
+    "models approve",
+    "models withdraw-approval",
     "datasets delete",
     "deployments delete",
     "deployments rollback",

@@ -9,11 +9,15 @@ from model_service.api.http.policy import policy
 from model_service.api.models.revisions import tagged
 from model_service.api.schemas.aliases import (
     Alias,
+    AliasEvent,
+    AliasHistory,
     AliasList,
     AliasPath,
     AliasQuery,
     AliasRemoved,
     AliasSet,
+    HistoryQuery,
+    MoveQuery,
 )
 from model_service.api.schemas.models import ModelPath
 
@@ -33,6 +37,19 @@ def list_aliases(query: AliasQuery) -> Response:
     return answer(AliasList(name=query.name, aliases=found))
 
 
+@api.get("/aliases/history", responses={200: AliasHistory})
+@policy(Permission.READ)
+def alias_history(query: HistoryQuery) -> Response:
+    """Read the history of an alias.
+
+    Who moved it to which version and why, newest first, with the changes of its gate, the approvals, and
+    what each move was allowed by.
+    """
+    entries = services().aliases.history(query.name, query.alias, query.limit)
+    events = [AliasEvent.of(entry) for entry in entries]
+    return answer(AliasHistory(name=query.name, alias=query.alias, events=events))
+
+
 @api.get("/models/<model_ref:model_id>/aliases", responses={200: AliasList})
 @policy(Permission.READ)
 def list_model_aliases(path: ModelPath) -> Response:
@@ -47,14 +64,15 @@ def list_model_aliases(path: ModelPath) -> Response:
 
 @api.put("/models/<model_ref:model_id>/aliases/<alias>", responses={200: AliasSet})
 @policy(Permission.WRITE)
-def set_alias(path: AliasPath) -> Response:
+def set_alias(path: AliasPath, query: MoveQuery) -> Response:
     """Set an alias on a version.
 
     If another version of the name has the alias, it is moved in one step. An alias has 1 to 64 letters,
     digits, `_`, `-` or `.`; `latest` and texts that look like a version are refused. An archived version
-    takes no alias (409).
+    takes no alias (409). If the alias has a gate that the version does not pass, it stays where it is: 409
+    `gate_refused`, and `details.missing` lists what is missing.
     """
-    model = services().aliases.set(path.model_id, path.alias)
+    model = services().aliases.set(path.model_id, path.alias, query.comment)
     return tagged(answer(AliasSet(**Alias.of(model, path.alias).model_dump())), model["revision"])
 
 

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 from model_service.actor import Permission, may_read, require
+from model_service.errors import Conflict
 from model_service.services.common.references import Kind, query_of
 from model_service.services.models.models import ModelService
 from model_service.services.models.origins import Origins
@@ -55,6 +56,7 @@ class ModelHolder:
         self._models = models
         self._stored = stores.models
         self._dependents = stores.dependents
+        self._gates = stores.gates
 
     def get(self, reference: str) -> Model:
         return self._models.get(reference)
@@ -68,6 +70,12 @@ class ModelHolder:
     def require_takes_files(self, document: Model, reference: str) -> None:
         require_writable(document, reference)
         require_not_archived(document)
+        if gated := self._gates.gated(document["name"], document.get("aliases", ())):
+            raise Conflict(
+                f"{document['name']} {document['version']} has the alias {gated[0]!r}, which has a gate: "
+                "store other files in a new version, and move the alias there.",
+                alias=gated[0],
+            )
 
     def changing(self, document_id: StoredId) -> AbstractContextManager[object]:
         return self._stored.changing(document_id)

@@ -1,6 +1,7 @@
 """Aliases: movable labels. An alias of a name is on at most one of its versions."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from model_service.actor import may_read
 from model_service.errors import Conflict, NotFound
@@ -8,7 +9,7 @@ from model_service.services.common.references import check_alias
 from model_service.services.models.models import ModelService
 from model_service.services.models.rules import require_not_archived, require_writable
 from model_service.storage.common.db import Session
-from model_service.storage.common.documents import Fields
+from model_service.storage.common.documents import AuditEntry, Fields
 from model_service.storage.models.documents import Model
 from model_service.storage.models.models import DuplicateAlias
 from model_service.storage.stores import Stores
@@ -16,25 +17,47 @@ from model_service.storage.stores import Stores
 MAX_ALIASES = 100
 
 
+class Gatekeeper(Protocol):
+    """Decides whether the caller may move an alias to a version."""
+
+    def require_passed(self, model: Model, alias: str, session: Session) -> Fields:
+        """Return what the audit log keeps of the decision. Raises: GateRefused."""
+
+
 class AliasService:
-    def __init__(self, stores: Stores, service: ModelService) -> None:
+    def __init__(self, stores: Stores, service: ModelService, gatekeeper: Gatekeeper) -> None:
         self._database = stores.database
         self._models = stores.models
         self._service = service
+        self._gatekeeper = gatekeeper
+        self._audit = stores.audit
 
     def of_name(self, name: str) -> list[Model]:
         """Return the versions of a name that have aliases, highest first; empty for an unknown name."""
         return self._models.with_aliases(name) if may_read(name) else []
 
-    def set(self, reference: str, alias: str) -> Model:
+    def history(self, name: str, alias: str, limit: int) -> list[AuditEntry]:
+        """Return the newest changes of an alias, its gate and its approvals, newest first.
+
+        Raises:
+            InvalidField: the alias is malformed.
+        """
+        check_alias(alias)
+        return self._audit.of_alias(name, alias, limit) if may_read(name) else []
+
+    def set(self, reference: str, alias: str, comment: str | None = None) -> Model:
         """Put the alias on this version, and take it from the version of the name that had it.
 
         Concurrent calls run one after the other. The alias is never on two versions, and once set it is
         always on one. Returns the version that has it now.
 
+        Args:
+            comment: the reason, for the history of the alias.
+
         Raises:
             MalformedId, NotFound.
             InvalidField: the alias is malformed.
+            GateRefused: the alias has a gate, and the version does not pass it.
             Conflict: the version is archived, or has MAX_ALIASES.
         """
         check_alias(alias)
@@ -48,6 +71,7 @@ class AliasService:
             if alias in target.get("aliases", ()):
                 return [target]
             require_not_archived(target)
+            decision = self._gatekeeper.require_passed(target, alias, session)
             changed = []
             holder = self._models.find({"name": target["name"], "aliases": alias}, session)
             if holder is not None:
@@ -55,7 +79,11 @@ class AliasService:
                     holder["_id"], _without(alias), session, action="alias_taken", details={"alias": alias}
                 )
                 changed.append(taken)
-            details = {"alias": alias, "version": target["version"]}
+            details = {"alias": alias, "version": target["version"], **decision}
+            if holder is not None:
+                details["from_version"] = holder["version"]
+            if comment:
+                details["comment"] = comment
             changed.append(
                 self._models.change(target_id, _with(alias), session, action="alias_set", details=details)
             )

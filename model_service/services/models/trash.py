@@ -16,6 +16,7 @@ class TrashService:
         self._database = stores.database
         self._models = stores.models
         self._trash = stores.trash
+        self._gates = stores.gates
 
     def page(self, page: int, limit: int) -> Page[DeletedModel]:
         """Return the deleted versions that the caller may read, most recently deleted first."""
@@ -24,7 +25,7 @@ class TrashService:
         return Page(items, page, limit, total)
 
     def restore(self, reference: str) -> Model:
-        """Restore a deleted version, with those of its aliases that are still free.
+        """Restore a deleted version, with those of its aliases that are still free and have no gate.
 
         Raises:
             MalformedId, InvalidRequest, NotPermitted.
@@ -41,7 +42,8 @@ class TrashService:
             if deleted is None or not may_read(deleted["name"]):
                 return None
             require(Permission.WRITE, deleted["name"])
-            return self._trash.take(wanted, session)
+            gated = self._gates.gated(deleted["name"], deleted.get("aliases", ()), session)
+            return self._trash.take(wanted, session, without=gated)
 
         while True:
             try:

@@ -82,3 +82,8 @@ class Audit:
             at, last = after
             query["$and"] = [{"at": {"$lte": at}}, {"$or": [{"at": {"$lt": at}}, {"_id": {"$lt": last}}]}]
         return list(self._audit.find(query, sort=[("at", DESCENDING), ("_id", DESCENDING)], limit=limit))
+
+    def of_alias(self, name: str, alias: str, limit: int) -> list[AuditEntry]:
+        """Return the newest changes of an alias, its gate and its approvals, newest first."""
+        query = {"name": name, "details.alias": alias}
+        return list(self._audit.find(query, sort=[("at", DESCENDING), ("_id", DESCENDING)], limit=limit))

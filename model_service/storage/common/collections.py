@@ -41,6 +41,8 @@ secrets            signing secrets, generated once
 users              users, the scrypt hashes of their passwords, their roles
 access_keys        API keys of the registry: owner, permissions, sha256 of their secrets
 revoked_sessions   sessions that were ended early; deleted at expires_at
+gates              conditions of an alias, by NAME@ALIAS
+approvals          users who approve a version for an alias; unique on (model_id, alias, approved_by)
 audit              who changed what, in the transaction of the change
 idempotency_keys   the resource that each request of a client created, for a day
 model_counters     the statistics: models, bytes, creations by (namespace, algorithm, status, slot)
@@ -85,6 +87,7 @@ from model_service.storage.deployments.documents import (
 )
 from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.exports.documents import ExportJob, ExportQuota
+from model_service.storage.gates.documents import Approval, Gate
 from model_service.storage.models.documents import DeletedModel, Model, VersionNumber
 from model_service.storage.operations.documents import InferenceServerProcess, MaintenanceRun, WorkerProcess
 from model_service.storage.statistics.documents import BlobCounter, DownloadCounter, ModelCounter
@@ -114,6 +117,8 @@ class Collections:
     access_keys: Collection[AccessKey]
     revoked_sessions: Collection[RevokedSession]
     audit: Collection[AuditEntry]
+    gates: Collection[Gate]
+    approvals: Collection[Approval]
     idempotency_keys: Collection[IdempotencyKey]
     files: Collection[Blob]
     chunks: Collection[Chunk]

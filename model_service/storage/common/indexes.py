@@ -198,6 +198,15 @@ INDEXES: dict[str, list[IndexModel]] = {
             IndexModel([(field, ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)])
             for field in ("subject_id", "actor", "name", "kind")
         ),
+        # The history of an alias
+        IndexModel(
+            [("name", ASCENDING), ("details.alias", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)],
+            partialFilterExpression={"details.alias": {"$gt": ""}},
+        ),
+    ],
+    "gates": [IndexModel([("name", ASCENDING), ("alias", ASCENDING)])],
+    "approvals": [
+        IndexModel([("model_id", ASCENDING), ("alias", ASCENDING), ("approved_by", ASCENDING)], unique=True)
     ],
 }
 

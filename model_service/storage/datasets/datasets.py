@@ -1,9 +1,11 @@
 """The datasets collection: one document per dataset version, with files like a model's."""
 
+from collections.abc import Collection
+
 from model_service.storage.common.audit import Audit
 from model_service.storage.common.collections import exists
 from model_service.storage.common.db import Database, Session
-from model_service.storage.common.documents import Fields, StoredId
+from model_service.storage.common.documents import Fields, PrimaryFile, StoredId
 from model_service.storage.common.pages import NEWEST_FIRST, within
 from model_service.storage.datasets.documents import Dataset
 from model_service.storage.models.documents import Model
@@ -34,6 +36,17 @@ class Datasets(Versions[Dataset]):
             or exists(self._models, used, session)
             or exists(self._deleted_models, used, session)
         )
+
+    def primary_files(
+        self, dataset_ids: Collection[StoredId], session: Session | None = None
+    ) -> dict[StoredId, PrimaryFile]:
+        """Return the data file of each of these datasets that has one."""
+        if not dataset_ids:
+            return {}
+        query: Fields = {"_id": {"$in": list(dataset_ids)}}
+        found = self._records.find(query, {"file_metadata": True}, session=session)
+        files = {dataset["_id"]: dataset.get("file_metadata") for dataset in found}
+        return {dataset_id: file for dataset_id, file in files.items() if file is not None}
 
     def training_jobs_with(
         self, dataset_id: StoredId, namespaces: list[str] | None, limit: int

@@ -1,6 +1,6 @@
 """The evaluations collection: metrics of model versions and exports on datasets, and the jobs behind them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from model_service.states import EvaluationStatus
 from model_service.storage.common.collections import rows
@@ -11,6 +11,7 @@ from model_service.storage.common.pages import page_of
 from model_service.storage.evaluations.documents import Evaluation
 
 _LAST_COMPLETED = [("completed_at", -1), ("_id", -1)]
+_MOST_READ = 1000
 _UNFINISHED = [status for status in EvaluationStatus if not status.final]
 _NOT_LISTED = {"log": False, "source.files": False, "datasets": False, "confusion": False}
 
@@ -30,21 +31,22 @@ class Evaluations(LeasedJobs[Evaluation]):
         query = {"user_id": user_id, "status": {"$in": _UNFINISHED}}
         return self._jobs.count_documents(query, session=session)
 
-    def latest(
-        self, model_id: StoredId, dataset_id: StoredId, export_job_id: str | None = None
-    ) -> Evaluation | None:
-        """Return the last completed evaluation on this dataset version; None if there is none.
+    def completed_of(
+        self, model_id: StoredId, dataset_ids: Collection[StoredId], session: Session | None = None
+    ) -> list[Evaluation]:
+        """Return the completed evaluations of a version and its exports on these datasets, newest first.
 
-        Args:
-            export_job_id: of one of the version's exports. None: of the version's own files.
+        At most _MOST_READ, without the confusion.
         """
+        if not dataset_ids:
+            return []
         query = {
             "model_id": model_id,
-            "dataset_id": dataset_id,
-            "export_job_id": export_job_id,
+            "dataset_id": {"$in": list(dataset_ids)},
             "status": EvaluationStatus.COMPLETED,
         }
-        return self._jobs.find_one(query, {"log": False}, sort=_LAST_COMPLETED)
+        found = self._jobs.find(query, _NOT_LISTED, sort=_LAST_COMPLETED, limit=_MOST_READ, session=session)
+        return list(found)
 
     def latest_of_each_dataset(self, model_ids: Sequence[StoredId], limit: int) -> list[Evaluation]:
         """Return the last completed evaluation of these versions' own files on each dataset version.

@@ -73,6 +73,13 @@ class Exports(LeasedJobs[ExportJob]):
             sort=[("created_at", -1)],
         )
 
+    def verified_of(self, model_id: StoredId, session: Session | None = None) -> list[ExportJob]:
+        """Return the completed and verified exports of a version, the default first, then the newest."""
+        query = {"model_id": model_id, "status": ExportStatus.COMPLETED, "fidelity.verdict": "verified"}
+        fields = ("export_format", "source.checksum", "performance", "validation_metrics", "is_default")
+        order = [("is_default", -1), ("created_at", -1), ("_id", -1)]
+        return list(self._jobs.find(query, dict.fromkeys(fields, True), sort=order, session=session))
+
     def set_default(self, job: ExportJob, session: Session) -> bool:
         """Make a completed job the default of its model and of its training job; False: it is not completed.
 

@@ -4,6 +4,7 @@ A version is in ``models`` or here, never in both, as it moves in one transactio
 consider the trash.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from bson import ObjectId
@@ -51,10 +52,13 @@ class Trash:
         self._deleted.insert_one(deleted(model, actor().name, now()), session=session)
         return model
 
-    def take(self, model_id: ObjectId, session: Session) -> Model | None:
+    def take(self, model_id: ObjectId, session: Session, *, without: Collection[str] = ()) -> Model | None:
         """Move a model back, with those of its aliases that no other version has now.
 
         Returns None if it is not in the trash, or if a purge has begun to release its files.
+
+        Args:
+            without: aliases that it does not get back.
 
         Raises:
             DuplicateVersion: the name has that version again.
@@ -64,7 +68,7 @@ class Trash:
         gone = self._deleted.find_one_and_delete(whole, session=session)
         if gone is None:
             return None
-        aliases = gone.get("aliases", [])
+        aliases = [alias for alias in gone.get("aliases", ()) if alias not in without]
         free = self._models.free_aliases(gone["name"], aliases, session) if aliases else []
         model = restored(gone, free, now())
         self._models.insert(model, session, action="restored")

@@ -32,6 +32,8 @@ class Need(Enum):
     READ_ALL = "read everywhere"
     WRITE = "write"
     DEPLOY = "deploy"
+    APPROVE = "write or deploy"
+    ADMIN_THERE = "administer the namespace"
     ADMIN = "admin"
     TOKEN = "the thing's own token"  # no credential of the API helps
 
@@ -107,6 +109,10 @@ TABLE: dict[tuple[str, str], Route] = {
         "GET /api/v1/statistics",
         "GET /api/v1/statistics/downloads",
         "GET /api/v1/aliases",
+        "GET /api/v1/aliases/history",
+        "GET /api/v1/gates",
+        f"GET {MODEL}/gates/<alias>",
+        f"GET {MODEL}/approvals",
         f"GET|PUT|PATCH|DELETE {MODEL}",
         f"GET {MODEL}/aliases",
         f"PUT|DELETE {MODEL}/aliases/<alias>",
@@ -152,6 +158,12 @@ TABLE: dict[tuple[str, str], Route] = {
     ),
     # Its answer holds URLs that write.
     ("GET", "/api/v1/uploads/<upload_id>"): Route(Need.WRITE),
+    ("PUT", "/api/v1/gates/<alias>"): Route(
+        Need.ADMIN_THERE, lambda things: {"max_p99_ms": 5}, names_in_body=True
+    ),
+    ("DELETE", "/api/v1/gates/<alias>"): Route(Need.ADMIN_THERE, names_in_body=True),
+    ("POST", f"{MODEL}/approvals"): Route(Need.APPROVE, lambda things: {"alias": "best"}),
+    ("DELETE", f"{MODEL}/approvals/<alias>"): Route(Need.READ),
     ("POST", f"{MODEL}/download/presign"): Route(Need.READ),
     ("POST", f"{MODEL}/files/<path>/presign"): Route(Need.READ),
     ("POST", f"{MODEL}/upload"): Route(Need.WRITE, raw=True),
@@ -316,14 +328,14 @@ KINDS: dict[str, tuple[frozenset[Need], bool]] = {
     "expired key": (frozenset({Need.NOTHING}), False),
     "no role": (frozenset({Need.NOTHING, Need.KNOWN}), False),
     "reader": (READS, False),
-    "writer": (READS | {Need.WRITE}, False),
-    "deployer": (READS | {Need.DEPLOY}, False),
+    "writer": (READS | {Need.WRITE, Need.APPROVE}, False),
+    "deployer": (READS | {Need.DEPLOY, Need.APPROVE}, False),
     "admin": (EVERYTHING, False),
     "root": (EVERYTHING, False),
-    "namespace writer": (IN_NAMESPACE | {Need.WRITE}, True),
-    "namespace admin": (IN_NAMESPACE | {Need.WRITE, Need.DEPLOY}, True),
+    "namespace writer": (IN_NAMESPACE | {Need.WRITE, Need.APPROVE}, True),
+    "namespace admin": (IN_NAMESPACE | {Need.WRITE, Need.DEPLOY, Need.APPROVE, Need.ADMIN_THERE}, True),
     "reading key of an admin": (READS, False),
-    "namespace key of an admin": (IN_NAMESPACE | {Need.WRITE}, True),
+    "namespace key of an admin": (IN_NAMESPACE | {Need.WRITE, Need.APPROVE}, True),
 }
 
 
@@ -400,7 +412,12 @@ def request_of(
 ) -> tuple[str, str, dict[str, Any]]:
     values = things.values(root)
     path = re.sub(r"<(\w+)>", lambda part: values[part[1]](), rule)
-    path += "?name=" + things.model["name"] if rule == "/api/v1/aliases" else ""
+    if rule.startswith(("/api/v1/aliases", "/api/v1/gates")):
+        path += (
+            f"?name={things.model['name']}&alias=best"
+            if "history" in rule
+            else f"?name={things.model['name']}"
+        )
     if route.raw:
         return method, path, {"data": b"1234", "headers": {"X-Content-SHA256": sha256(b"1234").hexdigest()}}
     return method, path, {} if method == "GET" else {"json": route.body(things)}

@@ -1,0 +1,1 @@
+"""Routes of promotion gates and approvals."""

@@ -1,0 +1,1 @@
+"""Promotion gates: conditions that a version must meet to get an alias, and the approvals of users."""

@@ -1,0 +1,1 @@
+"""Promotion gates of aliases, and the approvals that they count."""
