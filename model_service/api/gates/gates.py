@@ -11,6 +11,7 @@ from model_service.api.http.policy import policy
 from model_service.api.schemas.gates import (
     CheckedGate,
     CheckedGatePath,
+    Condition,
     Gate,
     GateList,
     GatePath,
@@ -74,6 +75,6 @@ def check_gate(path: CheckedGatePath) -> Response:
         alias=path.alias,
         gated=checked.gate is not None,
         passed=checked.passed,
-        conditions=checked.conditions,
+        conditions=[Condition.model_validate(condition) for condition in checked.conditions],
     )
     return answer(body)

@@ -50,14 +50,14 @@ def check(rules: Rules, evidence: Evidence) -> list[Condition]:
     if wanted is not None:
         fitting = [job for job in evidence.exports if _fits(job, wanted, evidence.source_checksum)]
         tried = [_of_export(rules, wanted, evidence, job) for job in fitting]
-        found += max(tried, key=_passed) if tried else _of_export(rules, wanted, evidence, None)
+        found += (
+            max(tried, key=lambda conditions: sum(each["passed"] for each in conditions))
+            if tried
+            else _of_export(rules, wanted, evidence, None)
+        )
     if rules["approvals"]:
         found.append(_approvals(rules["approvals"], evidence))
     return found
-
-
-def _passed(conditions: Sequence[Condition]) -> int:
-    return sum(condition["passed"] for condition in conditions)
 
 
 def _export_rule(rules: Rules) -> ExportRule | None:

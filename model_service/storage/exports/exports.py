@@ -6,7 +6,7 @@ from pymongo.errors import DuplicateKeyError
 
 from model_service.states import ExportStatus
 from model_service.storage.common.db import Database, Session, now
-from model_service.storage.common.documents import Fields
+from model_service.storage.common.documents import Fields, StoredId
 from model_service.storage.common.leased_jobs import LeasedJobs
 from model_service.storage.common.pages import page_of
 from model_service.storage.exports.documents import ExportJob

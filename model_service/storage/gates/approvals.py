@@ -24,7 +24,7 @@ class Approvals:
 
     def put(self, approval: Approval, session: Session) -> None:
         """Store an approval in place of the same user's earlier one for this version and alias."""
-        key = {field: approval[field] for field in ("model_id", "alias", "approved_by")}  # type: ignore[literal-required]
+        key = {field: approval[field] for field in ("model_id", "alias", "approved_by")}
         self._approvals.delete_one(key, session=session)
         self._approvals.insert_one(approval, session=session)
         self._record("approved", approval, session)

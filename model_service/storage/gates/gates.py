@@ -25,8 +25,10 @@ class Gates:
 
     def gated(self, name: str, aliases: Collection[str], session: Session | None = None) -> list[str]:
         """Return those of the aliases that have a gate."""
+        if not aliases:
+            return []
         ids = [gate_id(name, alias) for alias in aliases]
-        found = self._gates.find({"_id": {"$in": ids}}, {"alias": True}, session=session) if ids else []
+        found = self._gates.find({"_id": {"$in": ids}}, {"alias": True}, session=session)
         return sorted(gate["alias"] for gate in found)
 
     def put(self, name: str, namespace: str, alias: str, rules: Rules, session: Session) -> Gate:
@@ -42,6 +44,7 @@ class Gates:
             return_document=ReturnDocument.AFTER,
             session=session,
         )
+        assert gate is not None  # of an upsert
         details = {"alias": alias, "rules": _readable(rules)}
         self._audit.record("gate_set", "gate", gate["_id"], name=name, details=details, session=session)
         return gate

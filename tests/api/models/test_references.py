@@ -25,6 +25,7 @@ BODIES: dict[str, dict[str, Any]] = {
 # What the rest of a path names.
 PARTS = {"path": "latest", "alias": "candidate", "other_id": "MODEL"}
 DESTRUCTIVE = ("DELETE", "restore", "rollback", "rotate", "activate")
+FOR_USERS = "POST /api/v1/models/<model_ref:model_id>/approvals"  # the application asks nobody who they are
 
 
 def forms(kind: str, thing_id: str, name: str) -> list[str]:
@@ -62,7 +63,11 @@ def routes(app: Flask, argument: str) -> list[tuple[str, str, str]]:
         for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"})
     ]
     assert len(found) > 8
-    return [each for each in found if not any(word in f"{each[1]} {each[0]}" for word in DESTRUCTIVE)]
+    return [
+        each
+        for each in found
+        if not any(word in f"{each[1]} {each[0]}" for word in (*DESTRUCTIVE, FOR_USERS))
+    ]
 
 
 def answers(

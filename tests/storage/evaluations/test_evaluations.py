@@ -88,24 +88,21 @@ def test_a_stored_evaluation_has_the_form_of_its_type(stores: Stores) -> None:
     check_document("evaluations", evaluation(stores, accuracy=0.5))
 
 
-def test_the_latest_is_the_last_completed_one_of_the_same_subject(stores: Stores) -> None:
+def test_the_completed_ones_of_a_version_come_newest_first(stores: Stores) -> None:
     evaluation(stores, minutes=3, accuracy=0.3)
     evaluation(stores, minutes=2, accuracy=0.9)
     evaluation(stores, minutes=0)
     evaluation(stores, accuracy=0.1, dataset_id=OTHER_DATASET)
     evaluation(stores, accuracy=0.2, model_id=OTHER_MODEL)
     evaluation(stores, minutes=1, accuracy=0.8, export_job_id="export")
-    find = stores.evaluations.latest
-    latest = {(MODEL, DATASET): 0.9, (MODEL, OTHER_DATASET): 0.1, (OTHER_MODEL, DATASET): 0.2}
-    for (model_id, dataset_id), accuracy in latest.items():
-        found = find(model_id, dataset_id)
-        assert found is not None
-        assert accuracies([found]) == {accuracy}
-    of_export = find(MODEL, DATASET, "export")
-    assert of_export is not None
-    assert accuracies([of_export]) == {0.8}
-    assert find(OTHER_MODEL, OTHER_DATASET) is None
-    assert find(MODEL, DATASET, "another") is None
+    found = stores.evaluations.completed_of(MODEL, [DATASET])
+    assert [list(accuracies([each])) for each in found] == [[0.8], [0.9], [0.3]]
+    assert [each["export_job_id"] for each in found] == ["export", None, None]
+    of_both = stores.evaluations.completed_of(MODEL, [DATASET, OTHER_DATASET])
+    assert accuracies(of_both) == {0.8, 0.9, 0.3, 0.1}
+    assert accuracies(stores.evaluations.completed_of(OTHER_MODEL, [DATASET])) == {0.2}
+    assert stores.evaluations.completed_of(OTHER_MODEL, [OTHER_DATASET]) == []
+    assert stores.evaluations.completed_of(MODEL, []) == []
 
 
 def test_one_query_returns_the_latest_of_each_dataset_of_several_versions(stores: Stores) -> None:
