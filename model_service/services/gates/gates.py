@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from typing_extensions import TypedDict
 
+from exporters import metrics
+from exporters.errors import UnsupportedOption
 from model_service.actor import ANONYMOUS, Permission, actor, may_read, namespace_of, require
 from model_service.errors import Conflict, GateRefused, InvalidField, NotFound
 from model_service.services.common.references import check_alias
@@ -146,11 +148,15 @@ class GateService:
     def _metric(self, number: int, sent: SentMetricRule) -> MetricRule:
         if (sent["min"] is None) == (sent["max"] is None):
             raise InvalidField.of(f"metrics.{number}", "exactly one of min and max")
+        try:
+            (metric,) = metrics.check([sent["metric"]], option=f"metrics.{number}.metric")
+        except UnsupportedOption as refusal:
+            raise InvalidField.of(f"metrics.{number}.metric", refusal.message.rstrip(".")) from None
         dataset = self._origins.dataset(sent["dataset_id"])
         return {
             "dataset_id": dataset["_id"],
             "dataset": f"{dataset['name']}/{dataset['version']}",
-            "metric": sent["metric"],
+            "metric": metric,
             "min": sent["min"],
             "max": sent["max"],
             "of": sent["of"],

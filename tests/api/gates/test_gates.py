@@ -241,6 +241,7 @@ def test_gates_are_listed_replaced_and_removed(http: FlaskClient) -> None:
         {"max_p99_ms": 0},
         {"verified_export": {"format": "onxx"}},
         {"metrics": [{"dataset_id": "DATASET", "metric": "accuracy"}]},
+        {"metrics": [{"dataset_id": "DATASET", "metric": "acuracy", "min": 0.9}]},
         {"metrics": [{"dataset_id": "DATASET", "metric": "accuracy", "min": 0.1, "max": 0.2}]},
         {"metrics": [{"dataset_id": "DATASET", "metric": "accuracy", "min": 0.1, "of": "package"}]},
     ],
