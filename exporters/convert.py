@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from . import conversions as conversions
-from . import metadata, package, registry, runners, sources, wrappers
+from . import metadata, package, registry, runners, sources, validating, wrappers
 from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source, StepEnded
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
 from .processing import embed
-from .proof import bounded_cost, cases, golden, independence, measure, refusal, samples, verify
+from .proof import (
+    bounded_cost,
+    cases,
+    golden,
+    independence,
+    measure,
+    refusal,
+    samples,
+    validation,
+    verify,
+)
 from .request import ExportRequest, ExportResult
 from .sandbox import limits
 from .steps import Steps
@@ -31,6 +41,7 @@ class _Attempt:
     artefact: Artefact
     runner: runners.Runner | None  # None: the artefact does not run here
     fidelity: dict[str, Any]
+    why_not: str = ""  # the reason why there is no runner
 
 
 def run(
@@ -41,8 +52,8 @@ def run(
     """Write a package to ``request.output_dir``, which must be empty or not exist.
 
     Raises:
-        ExportError: one of its kinds. After VerificationFailed the package is there, for diagnosis; after any
-            other error nothing is.
+        ExportError: one of its kinds. After VerificationFailed and ValidationFailed the package is there, for
+            diagnosis; after any other error nothing is.
     """
     check(request)
     folder = request.output_dir
@@ -57,18 +68,22 @@ def run(
     scratch.mkdir(parents=True)
     try:
         with _frameworks_unscanned():
-            attempt, source, all_cases, request = _convert(request, scratch, steps, progress)
+            attempt, source, all_cases, request, validator = _convert(request, scratch, steps, progress)
+        results: validation.Results | None = None
         performance: dict[str, Any] = {}
         if attempt.runner is not None and attempt.fidelity["verdict"] != FAILED:
             with steps.timed("measure"):
                 progress("measure", 80.0, "Measuring the artefact")
                 performance = measure.measure(attempt.runner, all_cases, attempt.artefact.details)
+        if validator is not None and attempt.fidelity["verdict"] != FAILED:
+            with steps.timed("validate"):
+                results = validator.run(source, attempt.runner, attempt.why_not, progress)
         with steps.timed("package"):
             progress("package", 90.0, "Writing the package")
             if _ignored_processor(source, request):
                 progress("package", 90.0, f"Not applied: {PROCESSOR} of the checkpoint; see README.md")
             base = golden.choose(all_cases, source.labels, attempt.artefact.precision)
-            _write_package(request, folder, source, attempt, base, performance)
+            _write_package(request, folder, source, attempt, base, performance, results)
             shutil.rmtree(scratch)
             manifest = package.write_manifest(folder)
     except BaseException:
@@ -79,6 +94,8 @@ def run(
         raise VerificationFailed(
             attempt.fidelity["failure"]["message"], fidelity=attempt.fidelity, package_dir=str(folder)
         )
+    if results is not None and results.passed is False:
+        raise validating.failure(results, str(folder))
     progress("done", 100.0, _DONE[verdict])
     return ExportResult(
         package_dir=folder,
@@ -91,6 +108,7 @@ def run(
         fidelity=attempt.fidelity,
         performance=performance,
         steps_s={name: round(value, 3) for name, value in steps.seconds.items()},
+        validation=validation.summary(results.document) if results is not None else None,
     )
 
 
@@ -101,6 +119,8 @@ def check(request: ExportRequest) -> dict[str, Any]:
         UnsupportedOption: the request has something that is not supported.
     """
     limits.check(request.limits)
+    if request.validation is not None:
+        request.validation.check()
     options = registry.specification(request.format).validate(request.options)
     embed.complete(request, options)
     return options
@@ -108,7 +128,7 @@ def check(request: ExportRequest) -> dict[str, Any]:
 
 def _convert(
     request: ExportRequest, scratch: Path, steps: Steps, progress: Progress
-) -> tuple[_Attempt, Source, list[Case], ExportRequest]:
+) -> tuple[_Attempt, Source, list[Case], ExportRequest, validating.Validator | None]:
     """Return the result, and the request with the details that its declarations leave open."""
     options = registry.specification(request.format).validate(request.options)
     request = embed.complete(request, options)
@@ -131,10 +151,11 @@ def _convert(
         source, all_cases = plan.source, plan.cases
         request = embed.name_classes(request, source, all_cases[0])
         embed.check_outputs(request, all_cases[0])
+    validator = validating.open_for(request, source)  # before the long part, too
     possible = conversions.of_routes(routes, source, options)
     attempt = _best(request.format, possible, source, all_cases, scratch, steps, progress)
     attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
-    return attempt, source, all_cases, request
+    return attempt, source, all_cases, request, validator
 
 
 def _as_declared(request: ExportRequest, source: Source, options: Mapping[str, Any]) -> ExportRequest:
@@ -186,7 +207,7 @@ def _best(
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         if source.coverage:
             fidelity["coverage"] = dict(source.coverage)
-        attempt = _Attempt(folder, artefact, runner, fidelity)
+        attempt = _Attempt(folder, artefact, runner, fidelity, why_not)
         if fidelity["verdict"] != FAILED:
             return attempt
         first = first or attempt
@@ -263,6 +284,7 @@ def _write_package(
     attempt: _Attempt,
     base: Case,
     performance: Mapping[str, Any],
+    results: validation.Results | None,
 ) -> None:
     size_bytes = 0
     for name in attempt.artefact.files:
@@ -278,6 +300,11 @@ def _write_package(
     document = metadata.describe(
         request, source, attempt.artefact, outputs, base, performance, independent, unbounded
     )
+    document["validation"] = validation.summary(results.document) if results is not None else None
+    if results is not None:
+        package.write_json(folder / package.VALIDATION, results.document)
+        if results.inputs:
+            validation.write_inputs(folder / package.VALIDATION_INPUTS, results.inputs)
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
     known = source.texts or source.table

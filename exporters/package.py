@@ -4,6 +4,8 @@
     ├── model.onnx               the artefact; beyond 2 GB its weights are in model.onnx.data
     ├── metadata.json            inputs, outputs, and the processing before and after
     ├── fidelity.json            the artefact compared with its source model, and the verdict
+    ├── validation_results.json  metrics of the artefact and its source on a dataset, if one was named
+    ├── validation_inputs.npz    input:NAME, the inputs of that dataset whose predictions changed most
     ├── golden.npz               input:NAME and output:NAME arrays; the outputs are the source model's
     ├── labels.txt               the names of the classes, if there are any, one per line
     ├── tokenizer.json …         files of the checkpoint that users of the model need
@@ -34,6 +36,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
 FIDELITY = "fidelity.json"
+VALIDATION = "validation_results.json"
+VALIDATION_INPUTS = "validation_inputs.npz"
 _MODE = 0o644
 GOLDEN = "golden.npz"
 VECTORIZER = "vectorizer.json"

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from . import metrics
+from .datasets.schema import DatasetFile
 from .errors import UnsupportedOption
 from .options import with_article
 from .processing.declared import class_names
@@ -19,6 +21,59 @@ class Trust:
 
     unsafe_checkpoints: bool = False  # unpickle what no allow-list contains
     modules: tuple[str, ...] = ()  # import classes of these packages as architectures
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Metrics of source and artefact on a dataset. ``samples`` rows are drawn with ``seed``; None: all rows.
+
+    ``metrics`` None: those of the dataset's task. ``fail_threshold``: ``{"accuracy_drop_max": 0.02}``.
+    """
+
+    dataset: DatasetFile
+    metrics: list[str] | None = None
+    fail_threshold: dict[str, float] | None = None
+    samples: int | None = None
+    seed: int = 0
+
+    @classmethod
+    def from_json(cls, data: Any, option: str = "validation") -> Validation:
+        """Raises UnsupportedOption: ``option`` names the field of the request."""
+        known = [item.name for item in fields(cls)]
+        if not isinstance(data, Mapping) or not set(data) <= set(known):
+            raise UnsupportedOption(
+                f"{option} must be an object with {', '.join(known)}.", allowed=known, option=option
+            )
+        seed = data.get("seed")
+        done = cls(
+            DatasetFile.from_json(data.get("dataset"), f"{option}.dataset"),
+            data.get("metrics"),
+            data.get("fail_threshold"),
+            data.get("samples"),
+            0 if seed is None else seed,
+        )
+        done.check(option)
+        return done
+
+    def check(
+        self, option: str = "validation", task: str | None = None
+    ) -> tuple[list[str], dict[str, float]]:
+        """Return the metrics and, by metric, the largest drop that passes.
+
+        Raises:
+            UnsupportedOption: a value that is invalid, or does not fit the task.
+        """
+        for name, value, least in (("samples", self.samples, 1), ("seed", self.seed, 0)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                allowed = f"a whole number from {least}"
+                raise UnsupportedOption(f"{option}.{name} must be {allowed}.", allowed=allowed, option=option)
+        names = metrics.check(self.metrics, task, f"{option}.metrics")
+        thresholds = metrics.check_thresholds(self.fail_threshold, names or None, f"{option}.fail_threshold")
+        return names, thresholds
+
+    def to_json(self) -> dict[str, Any]:
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**own, "dataset": self.dataset.to_json()}
 
 
 @dataclass(frozen=True)
@@ -37,6 +92,7 @@ class ExportRequest:
     limits: dict[str, int] | None = None
     allow_unsafe: bool = False
     allowed_modules: list[str] | None = None
+    validation: Validation | None = None
     traceparent: str | None = None  # of W3C Trace Context: the events have its trace id
 
     @property
@@ -83,13 +139,15 @@ class ExportRequest:
             limits=data.get("limits"),
             allow_unsafe=data.get("allow_unsafe") or False,
             allowed_modules=data.get("allowed_modules"),
+            validation=Validation.from_json(data["validation"]) if data.get("validation") else None,
             traceparent=data.get("traceparent"),
         )
 
     def to_json(self) -> dict[str, Any]:
         paths = {"source": str(self.source), "output_dir": str(self.output_dir)}
         samples = str(self.sample_inputs) if self.sample_inputs else None
-        return {**asdict(self), **paths, "sample_inputs": samples}
+        validation = self.validation.to_json() if self.validation else None
+        return {**asdict(self), **paths, "sample_inputs": samples, "validation": validation}
 
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -102,6 +160,7 @@ _FIELD_TYPES: dict[str, type] = {
     "limits": dict,
     "allow_unsafe": bool,
     "allowed_modules": list,
+    "validation": dict,
     "traceparent": str,
 }
 _JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string", bool: "boolean"}
@@ -109,7 +168,10 @@ _JSON_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string", bo
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The result of an export. ``performance`` is the result of ``measure``, which metadata.json has too."""
+    """The result of an export. ``performance`` is the result of ``measure``, which metadata.json has too.
+
+    ``validation``: the summary of validation_results.json; None without a dataset.
+    """
 
     package_dir: Path
     format: str
@@ -121,6 +183,7 @@ class ExportResult:
     fidelity: dict[str, Any]
     performance: dict[str, Any]
     steps_s: dict[str, float]
+    validation: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A dataset as a model sees it: batches of its inputs, with labels."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..base import Arrays
 from ..errors import InvalidDataset
 from . import schema as schemas
 from .fit import Fitter, Needs
-from .labels import ClassLabels, numbers
+from .labels import ClassLabels, numbers, positions
 from .reader import BOXES, Piece, Reader
 from .schema import CLASSIFICATION, DETECTION, RECONSTRUCTION, REGRESSION, SEGMENTATION, DatasetFile
 
@@ -52,19 +52,23 @@ class Dataset:
         self._reader = reader
         declared = schemas.check(file.schema)
         label = label_of(reader, declared)
+        rows_of(reader, [label] if label else list(reader.lengths)[:1])
         self._fitter = Fitter(reader.columns, declared["inputs"], label, needs, reader.is_table)
         self.task = _task(reader, label, file, needs)
         if self.task == RECONSTRUCTION:
             label = None
         elif label is None and needs.labelled:
             raise InvalidDataset(
-                "The dataset has no label. Name its array or column in schema.label; it has "
-                f"{', '.join(sorted(reader.columns))[:200]}."
+                f"The dataset has no label, only {', '.join(map(repr, sorted(reader.columns)))[:200]}. "
+                f"{reader.unlabelled}"
             )
         self._label = label
         self.size = rows_of(reader, [*self._fitter.columns, *([label] if label else [])])
         self.classes = list(needs.classes or declared["classes"] or reader.classes or ()) or None
-        self._ids: npt.NDArray[np.int64] | None = None
+        self._ids: npt.NDArray[np.int32] | None = None
+        self._of_boxes: npt.NDArray[np.int64] | None = None
+        if label is not None and self.task == DETECTION:
+            self._of_boxes = positions(reader.classes, needs.classes)
         if label is not None and self.task == CLASSIFICATION:
             found = ClassLabels(reader, label, needs.classes, declared["classes"] or reader.classes)
             self._ids, self.classes = found.ids, found.classes
@@ -72,6 +76,11 @@ class Dataset:
                 raise InvalidDataset(
                     f"All {self.size} rows of the dataset are of one class. Take rows of several classes."
                 )
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of a row of the inputs; axes of any size count as 1."""
+        return self._fitter.row_bytes
 
     def describe(self) -> dict[str, Any]:
         """Return the file's description with task and number of rows, as JSON."""
@@ -108,13 +117,15 @@ class Dataset:
             inputs = {name: array[repeats] for name, array in inputs.items()}
         labels: Any = None
         if self._ids is not None:
-            labels = self._ids[rows]
+            labels = self._ids[rows].astype(np.int64)
         elif self._label is not None:
             labels = columns[self._label]
             if self.task == REGRESSION:
                 labels = numbers(self._label, labels).reshape(len(rows), -1)
             elif self.task == SEGMENTATION:
                 labels = labels.astype(np.int64)
+            elif self._of_boxes is not None:
+                labels = [replace(one, classes=self._of_boxes[one.classes]) for one in labels]
         return Batch(rows, inputs, labels, geometries)
 
     def _choose(self, at_most: int, seed: int) -> npt.NDArray[np.int64]:

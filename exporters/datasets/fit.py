@@ -1,5 +1,6 @@
 """Convert rows of columns to the inputs of a model, without a change of any value."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,14 @@ class Fitter:
                 self._check(spec, self._sources[spec.name])
         used = [name for names in self._sources.values() for name in names]
         self.columns = tuple(dict.fromkeys(used or self._encoded.values()))
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(
+            np.dtype(spec.dtype).itemsize
+            * math.prod(size for size in spec.shape[1:] if isinstance(size, int))
+            for spec in self._needs.inputs
+        )
 
     def fit(
         self, rows: npt.NDArray[np.int64], columns: Mapping[str, Any]
@@ -185,7 +194,8 @@ class Fitter:
         self, array: npt.NDArray[Any], spec: TensorSpec, rows: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.generic]:
         """Return the array in the input's dtype. Raises InvalidDataset if that changes a value."""
-        wanted, missing = np.dtype(spec.dtype), self._needs.missing
+        # An encoder knows the columns that may have missing values
+        wanted, missing = np.dtype(spec.dtype), self._needs.missing or bool(self._encoded)
         if array.dtype.kind == "f":
             bad = np.isinf(array) if missing else ~np.isfinite(array)
             _refuse(

@@ -1,6 +1,5 @@
 """Labels of rows: class ids from numbers or names, and numbers of a regression."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from ..errors import InvalidDataset
 from .reader import Reader
 
 MAX_CLASSES = 100_000
+_MAX_ID = 2**31 - 1
 
 
 class ClassLabels:
@@ -35,7 +35,11 @@ class ClassLabels:
             )
         codes: dict[Any, int] = {}
         parts = [np.empty(0, np.int32)]
-        for _, piece in reader.pieces([label]):
+        for rows, piece in reader.pieces([label]):
+            if piece[label].dtype.kind == "O":
+                raise InvalidDataset(
+                    f"The label {label!r} is missing in a row from {rows[0]} on. Remove these rows."
+                )
             different, inverse = np.unique(np.ravel(piece[label]), return_inverse=True)
             known = [codes.setdefault(value, len(codes)) for value in different.tolist()]
             if len(codes) > MAX_CLASSES:
@@ -50,7 +54,7 @@ class ClassLabels:
             names = sorted(values)
         self.classes = list(names) if names else None
         ids = [_class_id(label, value, of_model, of_dataset, self.classes) for value in values]
-        self.ids: npt.NDArray[np.int64] = np.array(ids, np.int64)[np.concatenate(parts)]
+        self.ids: npt.NDArray[np.int32] = np.array(ids, np.int32)[np.concatenate(parts)]
 
 
 def numbers(label: str, values: Any) -> npt.NDArray[np.float64]:
@@ -64,6 +68,19 @@ def numbers(label: str, values: Any) -> npt.NDArray[np.float64]:
     return wide
 
 
+def positions(
+    of_dataset: Sequence[str] | None, of_model: Sequence[str] | None
+) -> npt.NDArray[np.int64] | None:
+    """Return the model's class id of each class of the dataset, by name; None if one has no names.
+
+    Raises:
+        InvalidDataset: the model does not have a class of the dataset.
+    """
+    if not of_dataset or not of_model:
+        return None
+    return np.array([_position("classes", name, of_model) for name in of_dataset], np.int64)
+
+
 def _class_id(
     label: str,
     value: Any,
@@ -73,7 +90,9 @@ def _class_id(
 ) -> int:
     if isinstance(value, str):
         return _position(label, value, classes or ())
-    if not math.isfinite(value) or value != int(value):
+    if value != value:
+        raise InvalidDataset(f"The label {label!r} is missing or NaN in a row. Remove these rows.")
+    if abs(value) > _MAX_ID or value != int(value):
         raise InvalidDataset(
             f"The label {label!r} has the value {value}, which is no class. For numbers to be predicted, set "
             'schema.task to "regression".'

@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 
 from ..errors import InvalidDataset
 from .archive import Archive, damage
-from .reader import PIECE_BYTES, Column, Piece, chosen_of
+from .reader import NAME_THE_LABEL, PIECE_BYTES, Column, Piece, chosen_of
 
 _SUFFIX = ".npy"
 _KINDS = "biufUS"
@@ -37,6 +37,10 @@ class _Array:
 class NpzReader:
     """See ``reader.Reader``."""
 
+    is_table = False
+    classes: Sequence[str] | None = None
+    unlabelled = NAME_THE_LABEL
+
     def __init__(self, path: Path) -> None:
         self._archive = Archive(path)
         self._arrays = {
@@ -51,8 +55,6 @@ class NpzReader:
         self.columns: Mapping[str, Column] = {
             name: Column(array.dtype, array.shape[1:]) for name, array in self._arrays.items() if array.shape
         }
-        self.classes: Sequence[str] | None = None
-        self.is_table = False
         self.lengths = {name: array.shape[0] for name, array in self._arrays.items() if array.shape}
 
     def pieces(self, names: Sequence[str], chosen: npt.NDArray[np.int64] | None = None) -> Iterator[Piece]:

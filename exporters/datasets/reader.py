@@ -1,5 +1,6 @@
 """The interface of the loaders: the rows of a file, by columns, without a model."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -9,7 +10,9 @@ import numpy.typing as npt
 
 PIECE_BYTES = 16 << 20
 
-IMAGE = "image"  # uint8[height, width, 3] of any size
+NAME_THE_LABEL = "Name its array or column in schema.label."
+
+IMAGE = "image"  # the bytes of a picture's file
 BOXES = "boxes"  # Truth: the objects in an image
 
 
@@ -23,6 +26,12 @@ class Column:
     @property
     def kind(self) -> str:
         return self.dtype if isinstance(self.dtype, str) else self.dtype.kind
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of a row of numbers; for others a guess."""
+        size = 0 if isinstance(self.dtype, str) else self.dtype.itemsize
+        return (size or 64) * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,15 @@ Piece: TypeAlias = tuple[npt.NDArray[np.int64], dict[str, Any]]
 class Reader(Protocol):
     """The rows of a file, without a model. ``classes``: the names that the file itself has.
 
-    ``lengths``: rows by column. ``is_table``: its columns together are one input of a model.
+    ``lengths``: rows by column. ``is_table``: its columns together are one input of a model. ``unlabelled``:
+    what to do if there is no label.
     """
 
     columns: Mapping[str, Column]
     lengths: Mapping[str, int]
     classes: Sequence[str] | None
     is_table: bool
+    unlabelled: str
 
     def pieces(self, names: Sequence[str], chosen: npt.NDArray[np.int64] | None = None) -> Iterator[Piece]:
         """Yield the rows in order, in pieces of about PIECE_BYTES.

@@ -27,7 +27,15 @@ SEGMENTATION = "segmentation"
 TASKS = (CLASSIFICATION, REGRESSION, RECONSTRUCTION, DETECTION, SEGMENTATION)
 
 # Format → the module of this package that reads it. Each has ``open_file(path, schema) -> reader.Reader``.
-MODULES = {"npz": "npz"}
+MODULES = {
+    "npz": "npz",
+    "parquet": "tables",
+    "csv": "tables",
+    "jsonl": "tables",
+    "images": "images",
+    "coco": "coco",
+    "yolo": "yolo",
+}
 FORMATS = tuple(MODULES)
 
 # The default names of a model's only input, and of the label.
@@ -164,7 +172,7 @@ def task_of(
 
     Args:
         task_types: of the dataset, then of the model; ``image_classification`` names classification.
-        label_kind: numpy's kind of the labels, which decides last: ``f`` is regression, others are classes.
+        label_kind: the kind of the labels (``reader.Column.kind``), which decides last.
     """
     given: str | None = (schema or {}).get("task")
     if given:
@@ -176,4 +184,4 @@ def task_of(
                 return task
     if label_kind is None:
         return None
-    return REGRESSION if label_kind == "f" else CLASSIFICATION
+    return {"f": REGRESSION, "boxes": DETECTION}.get(label_kind, CLASSIFICATION)

@@ -27,6 +27,10 @@ class ClassTally:
         return len(self._labels)
 
     @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        return self._labels.whole
+
+    @property
     def predicted(self) -> npt.NDArray[np.int32]:
         return self._predicted.whole
 

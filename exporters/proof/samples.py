@@ -37,7 +37,7 @@ def attach(source: Source, path: Path | None, preprocessing: Mapping[str, Any] |
         ) from exc
     names = [spec.name for spec in source.inputs]
     if not all(spec.name in arrays and has_shape(arrays[spec.name], spec) for spec in source.inputs):
-        arrays = _encoded(source, arrays, preprocessing or {})
+        arrays = encoded(source, arrays, preprocessing or {})
     for spec in source.inputs:
         array = arrays.get(spec.name)
         if array is None or str(array.dtype) != spec.dtype or not has_shape(array, spec):
@@ -50,8 +50,12 @@ def attach(source: Source, path: Path | None, preprocessing: Mapping[str, Any] |
     return replace(source, samples={name: arrays[name] for name in names})
 
 
-def _encoded(source: Source, arrays: Arrays, preprocessing: Mapping[str, Any]) -> Arrays:
-    """Return the inputs for texts or columns of a table; ``arrays`` unchanged if they are neither."""
+def encoded(source: Source, arrays: Arrays, preprocessing: Mapping[str, Any]) -> Arrays:
+    """Return the inputs for texts or columns of a table; ``arrays`` unchanged if they are neither.
+
+    Raises:
+        InvalidSource: the model does not accept the texts or columns.
+    """
     name, dtype = source.inputs[0].name, source.inputs[0].dtype
     try:
         if source.table is not None:

@@ -163,7 +163,7 @@ def write(
     dtypes = {spec["dtype"] for spec in metadata["input_specs"]}
     languages = list(paths(format_name, dtypes))
     values = {
-        "metadata": {"table": None, "vectorizer": None, **metadata},
+        "metadata": {"table": None, "vectorizer": None, "validation": None, **metadata},
         "versions": versions,
         "format": format_name,
         "languages": languages,
