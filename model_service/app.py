@@ -13,6 +13,7 @@ from model_service.api.deployments import actions as deployment_actions
 from model_service.api.deployments import deployments
 from model_service.api.deployments import keys as deployment_keys
 from model_service.api.deployments import usage as deployment_usage
+from model_service.api.evaluations import evaluations
 from model_service.api.exports import by_model as exports_of
 from model_service.api.exports import callbacks as export_callbacks
 from model_service.api.exports import capabilities, exports
@@ -81,6 +82,7 @@ _RESOURCES = (
     export_events,
     exports_of,
     capabilities,
+    evaluations,
     deployments,
     deployment_actions,
     deployment_keys,

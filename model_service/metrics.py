@@ -69,8 +69,14 @@ FAILURE_CODES = (*JobErrorCode, "other")
 EXPORT_FAILURES = Counter(
     "model_service_export_failures_total", "Exports that failed in a worker, by error code", ["error_code"]
 )
+EVALUATIONS = Counter(
+    "model_service_evaluations_total",
+    "Attempts of evaluations that ended in a worker, by outcome",
+    ["outcome"],
+)
 LEASES_LOST = Counter(
-    "model_service_leases_lost_total", "Leases of running exports that expired: their worker was lost"
+    "model_service_leases_lost_total",
+    "Leases of running exports and evaluations that expired: their worker was lost",
 )
 SCANS = Counter("model_service_file_scans_total", "Scanned files", ["verdict"])
 SHADOWED = Counter(

@@ -80,7 +80,17 @@ class DatasetFormat(StrEnum):
     PARQUET = "parquet"
     IMAGES = "images"
     JSONL = "jsonl"
+    COCO = "coco"
+    YOLO = "yolo"
     OTHER = "other"
+
+
+class InspectionStatus(StrEnum):
+    """The status of the inspection of a dataset's file."""
+
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
 
 
 class TrainingStatus(StrEnum):

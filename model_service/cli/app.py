@@ -23,6 +23,7 @@ from model_service.cli.deployments import deployments
 from model_service.cli.deployments import keys as deployment_keys
 from model_service.cli.deployments import records as deployment_records
 from model_service.cli.deployments import watch as deployment_watch
+from model_service.cli.evaluations import evaluations
 from model_service.cli.exports import exports
 from model_service.cli.files import files
 from model_service.cli.files.uploading import in_commands
@@ -91,6 +92,8 @@ app.command()(search.statistics)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(training.app, name="training")
 app.add_typer(exports.app, name="exports")
+app.command()(evaluations.evaluate)
+app.add_typer(evaluations.app, name="evaluations")
 for shown in (*deployment_records.COMMANDS, deployment_watch.watch):
     deployments.app.command()(shown)
 deployments.app.add_typer(deployment_keys.app, name="keys")

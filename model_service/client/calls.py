@@ -9,9 +9,9 @@ from model_service.client.errors import WaitTimedOut
 from model_service.client.records import Item, Page
 from model_service.client.transport.http import Transport
 from model_service.client.transport.progress import MakeBar, bars
-from model_service.client.types import ExportJob
+from model_service.client.types import Dataset, Evaluation, ExportJob
 
-Job = TypeVar("Job", ExportJob, Deployment)
+Job = TypeVar("Job", ExportJob, Evaluation, Deployment, Dataset)
 
 _FIRST_POLL_S = 0.1
 _LONGEST_POLL_S = 2.0
@@ -53,7 +53,11 @@ def wait(
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise WaitTimedOut(
-                job, f"{job.id} is still {job.status} after {timeout_s:g} s; it continues to run."
+                job, f"{job.id} is still {_state(job)} after {timeout_s:g} s; it continues to run."
             )
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.3, _LONGEST_POLL_S)
+
+
+def _state(job: ExportJob | Evaluation | Deployment | Dataset) -> str:
+    return "not inspected" if isinstance(job, Dataset) else job.status

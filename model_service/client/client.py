@@ -5,6 +5,7 @@ from typing import Self
 from model_service.client.aliases import AliasCalls
 from model_service.client.datasets import DatasetCalls
 from model_service.client.deployment_keys import DeploymentKeyCalls
+from model_service.client.evaluations import EvaluationCalls
 from model_service.client.exports import ExportCalls
 from model_service.client.files import FileCalls
 from model_service.client.gates import GateCalls
@@ -29,6 +30,7 @@ class ModelServiceClient(
     DatasetCalls,
     TrainingCalls,
     ExportCalls,
+    EvaluationCalls,
     DeploymentKeyCalls,
     PredictCalls,
     RegistryCalls,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_service.client.calls import Calls
+from model_service.client.calls import Calls, wait
 from model_service.client.errors import UnexpectedAnswer
 from model_service.client.records import Page, named
 from model_service.client.references import url_of
@@ -18,6 +18,7 @@ from model_service.client.transport.source import Uploadable
 from model_service.client.transport.transfer import download
 from model_service.client.types import Dataset, DeletedFile, FileMetadata
 from model_service.client.uploads import Uploads, consent_to, path_segments
+from model_service.states import InspectionStatus
 
 DATASETS = "/api/v1/datasets"
 
@@ -38,6 +39,20 @@ class DatasetCalls(Calls):
 
     def get_dataset(self, dataset_id: str) -> Dataset:
         return Dataset.from_json(self._transport.json("GET", _url(dataset_id)))
+
+    def wait_for_dataset(self, dataset_id: str, *, timeout_s: float = 300) -> Dataset:
+        """Wait until a worker has inspected the dataset's file; its ``summary`` says what is in it.
+
+        Returns at once if the dataset has no file in a known format.
+
+        Raises:
+            WaitTimedOut: the file was not inspected within ``timeout_s``.
+        """
+
+        def inspected(dataset: Dataset) -> bool:
+            return (dataset.summary or {}).get("status") != InspectionStatus.PENDING
+
+        return wait(lambda: self.get_dataset(dataset_id), inspected, timeout_s)
 
     def list_datasets(
         self, *, page: int | None = None, limit: int | None = None, **filters: Any

@@ -16,7 +16,7 @@ ClientError
 ├── TransferFailed           an upload or download is incomplete
 │   └── ChecksumMismatch
 ├── JobFailed                your model: its job is in .job
-│   └── ExportFailed  ExportCancelled  DeploymentFailed
+│   └── ExportFailed  ExportCancelled  EvaluationFailed  EvaluationCancelled  DeploymentFailed
 └── WaitTimedOut             the job continues, only the waiting ended; .job is its last state
 """
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from model_service.client.deployment_types import Deployment
-    from model_service.client.types import ExportJob
+    from model_service.client.types import Dataset, Evaluation, ExportJob
 
 
 class ClientError(Exception):
@@ -137,7 +137,7 @@ class ChecksumMismatch(TransferFailed):
 class JobFailed(ClientError):
     """A job ended without its result; ``code`` is the job's own ``error_code``."""
 
-    def __init__(self, job: "ExportJob | Deployment", message: str, code: str) -> None:
+    def __init__(self, job: "ExportJob | Evaluation | Deployment | Dataset", message: str, code: str) -> None:
         super().__init__(message)
         self.job = job
         self.code = code
@@ -151,6 +151,14 @@ class ExportCancelled(JobFailed):
     pass
 
 
+class EvaluationFailed(JobFailed):
+    pass
+
+
+class EvaluationCancelled(JobFailed):
+    pass
+
+
 class DeploymentFailed(JobFailed):
     pass
 
@@ -158,7 +166,7 @@ class DeploymentFailed(JobFailed):
 class WaitTimedOut(ClientError):
     code = "wait_timed_out"
 
-    def __init__(self, job: "ExportJob | Deployment", message: str) -> None:
+    def __init__(self, job: "ExportJob | Evaluation | Deployment | Dataset", message: str) -> None:
         super().__init__(message)
         self.job = job
 

@@ -126,7 +126,10 @@ class Alias(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Record):
-    """One version of a dataset. ``file_metadata`` is None until a file is uploaded."""
+    """One version of a dataset. ``file_metadata`` is None until a file is uploaded.
+
+    ``summary`` is what a worker found in the file; its ``status`` is pending, ready or failed.
+    """
 
     id: str
     name: str
@@ -148,6 +151,7 @@ class Dataset(Record):
     size_bytes: int = 0
     files: tuple[FileMetadata, ...] = ()
     file_metadata: FileMetadata | None = None
+    summary: dict[str, Any] | None = None
 
     parsers = {  # noqa: RUF012
         "tags": tuple,
@@ -241,6 +245,59 @@ class ExportJob(Record):
         "started_at": datetime.fromisoformat,
         "completed_at": datetime.fromisoformat,
         "inputs": tuple,
+        "log": tuple,
+    }
+
+    @property
+    def ended(self) -> bool:
+        """Return whether it is completed, failed or cancelled, and will not change any more."""
+        return self.status in _ENDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Record):
+    """Metrics of a model version, or of its export ``export_job_id``, on a dataset version.
+
+    ``results`` has for each metric its ``value`` and its 95 % ``interval``, once it is completed. ``metrics``
+    and ``samples`` are those of the request.
+    """
+
+    id: str
+    status: str
+    model_id: str
+    model_name: str
+    model_version: str
+    dataset_id: str
+    dataset_name: str
+    dataset_version: str
+    dataset_checksum: str
+    source_checksum: str
+    export_job_id: str | None = None
+    metrics: tuple[str, ...] | None = None
+    samples: int | None = None
+    seed: int = 0
+    results: dict[str, Any] | None = None
+    evaluated_samples: int | None = None
+    performance: dict[str, Any] | None = None
+    confusion: Any = None
+    code_versions: dict[str, Any] | None = None
+    user_id: str | None = None
+    trace_id: str | None = None
+    progress_step: str | None = None
+    progress_percent: float = 0
+    progress_message: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    log: tuple[str, ...] = ()
+
+    parsers = {  # noqa: RUF012
+        "metrics": tuple,
+        "created_at": datetime.fromisoformat,
+        "started_at": datetime.fromisoformat,
+        "completed_at": datetime.fromisoformat,
         "log": tuple,
     }
 

@@ -64,9 +64,13 @@ class Abandoned(Exception):
 
 
 class Child:
-    """One converter process and its workspace."""
+    """One converter process and its workspace.
 
-    def __init__(self, settings: Settings, work: Path) -> None:
+    Args:
+        command: the command of ``python -m exporters`` that it runs.
+    """
+
+    def __init__(self, settings: Settings, work: Path, command: str = "run") -> None:
         self.workspace = Path(tempfile.mkdtemp(dir=work))
         self._stderr = (self.workspace / "stderr.log").open("w+b")
         numbers = {
@@ -77,7 +81,7 @@ class Child:
         sandbox = ["--isolate-network", "--confine", str(self.workspace)]
         flags = [word for flag, value in numbers.items() for word in (flag, str(value))]
         self.process = processes.start(
-            [sys.executable, "-I", "-m", "exporters", "run", "-", *sandbox, *flags],
+            [sys.executable, "-I", "-m", "exporters", command, "-", *sandbox, *flags],
             self.workspace,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -231,6 +235,10 @@ class Converter:
     def prewarm(self) -> None:
         if self._settings.export_prewarm and self._spare is None:
             self._spare = Child(self._settings, self._work)
+
+    def start(self, command: str) -> Child:
+        """Start a child for another command than ``run``; the caller closes it."""
+        return Child(self._settings, self._work, command)
 
     def take(self) -> Child:
         """Return a child for one job; the caller closes it."""

@@ -21,9 +21,9 @@ from model_service.storage.common.shared_redis import connect
 
 log = structlog.get_logger(__name__)
 
-EXPORTS, SCANS = "exports", "scans"
-# Priority order: users wait for exports, while scans run in the background.
-_NAMES = (EXPORTS, SCANS)
+EXPORTS, EVALUATIONS, INSPECTIONS, SCANS = "exports", "evaluations", "inspections", "scans"
+# Priority order: other requests need inspections, users wait for exports and evaluations, nobody for scans.
+_NAMES = (INSPECTIONS, EXPORTS, EVALUATIONS, SCANS)
 # Timeout of Redis in a request, without a retry.
 _TIMEOUT_S = 1.0
 

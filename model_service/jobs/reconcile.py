@@ -2,22 +2,72 @@
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic
 
 import structlog
 
 from model_service.jobs.context import Context
+from model_service.jobs.evaluate import evaluate
 from model_service.jobs.export import export
-from model_service.jobs.queue import EXPORTS, SCANS, Queue
+from model_service.jobs.inspect import inspect
+from model_service.jobs.queue import EVALUATIONS, EXPORTS, INSPECTIONS, SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.metrics import LEASES_LOST, count_failure
 from model_service.states import JobErrorCode
 from model_service.storage.common.db import CONNECTION_ERRORS, Session
 from model_service.storage.common.documents import blobs_of
+from model_service.storage.common.job_turns import JobTurns
+from model_service.storage.common.leased_jobs import J
+from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.exports.documents import ExportJob
+from model_service.storage.stores import Stores
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 2.0
+
+
+@dataclass(frozen=True)
+class _Recovered(Generic[J]):
+    """Jobs of one kind, and the queue and function that run them."""
+
+    kind: str
+    queue_name: str
+    function: Callable[[str], None]
+    turns: JobTurns[J]
+
+    def reconcile(self, queue: Queue, context: Context, *, take: bool) -> None:
+        """Recover the jobs.
+
+        Args:
+            take: whether other workers have had time to renew their leases.
+        """
+        settings = context.settings
+        most = settings.job_max_attempts
+        for job in self.turns.exhausted(most, grace_s=settings.job_lease_s):
+            self._give_up(job, context.stores)
+        if take:
+            self.turns.take_from_lost_workers(most, spared=context.worker, grace_s=INTERVAL_S)
+        queue.enqueue_missing(self.queue_name, self.function, self.turns.waiting(most))
+
+    def _give_up(self, job: J, stores: Stores) -> None:
+        message = (
+            f"The worker was lost {job['attempts']} times while it ran this {self.kind}. It may need more "
+            "memory than EXPORT_MEMORY or the machine allows; see the job's log."
+        )
+
+        def work(session: Session) -> bool:
+            given_up = self.turns.give_up(job, JobErrorCode.WORKER_LOST, message, session)
+            if given_up:
+                stores.blobs.release_all(blobs_of(job), session)
+            return given_up
+
+        if stores.database.transaction(work):
+            LEASES_LOST.inc()
+            if self.queue_name == EXPORTS:
+                count_failure(JobErrorCode.WORKER_LOST)
 
 
 class Reconciler:
@@ -26,7 +76,10 @@ class Reconciler:
     def __init__(self, context: Context, queue: Queue) -> None:
         self._context = context
         self._stores = context.stores
-        self._turns = context.stores.export_turns
+        self._recovered: tuple[_Recovered[ExportJob], _Recovered[Evaluation]] = (
+            _Recovered("export", EXPORTS, export, context.stores.export_turns),
+            _Recovered("evaluation", EVALUATIONS, evaluate, context.stores.evaluation_turns),
+        )
         self._workers_renew_until = 0.0
         self._queue = queue
         self._stop = threading.Event()
@@ -44,31 +97,10 @@ class Reconciler:
 
         A job that is enqueued twice runs once.
         """
-        settings = self._context.settings
-        most = settings.job_max_attempts
-        for job in self._turns.exhausted(most, grace_s=settings.job_lease_s):
-            self._give_up(job)
-        if time.monotonic() > self._workers_renew_until:
-            self._turns.take_from_lost_workers(most, spared=self._context.worker, grace_s=INTERVAL_S)
-        self._queue.enqueue_missing(EXPORTS, export, self._turns.waiting(most))
+        for recovered in self._recovered:
+            recovered.reconcile(self._queue, self._context, take=time.monotonic() > self._workers_renew_until)
+        self._queue.enqueue_missing(INSPECTIONS, inspect, self._stores.inspections.waiting())
         self._queue.enqueue_missing(SCANS, scan, self._stores.scans.waiting())
-
-    def _give_up(self, job: ExportJob) -> None:
-        message = (
-            f"The worker was lost {job['attempts']} times while it converted this model. The "
-            "conversion may need more memory than EXPORT_MEMORY or the machine allows; see the "
-            "job's log."
-        )
-
-        def work(session: Session) -> bool:
-            given_up = self._turns.give_up(job, JobErrorCode.WORKER_LOST, message, session)
-            if given_up:
-                self._stores.blobs.release_all(blobs_of(job), session)
-            return given_up
-
-        if self._stores.database.transaction(work):
-            LEASES_LOST.inc()
-            count_failure(JobErrorCode.WORKER_LOST)
 
     def _run(self) -> None:
         while True:

@@ -1,12 +1,13 @@
-"""Fetches the source of an export into the workspace of its conversion."""
+"""Fetches the source and the datasets of a job into the workspace of its child."""
 
 import errno
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from model_service.jobs.converter import ConversionError
 from model_service.states import JobErrorCode
 from model_service.storage.blobs.blobs import BlobDamaged, Blobs, blob_of
-from model_service.storage.common.documents import BlobReference, JobSource, whole_file
+from model_service.storage.common.documents import BlobReference, JobDataset, JobSource, whole_file
 
 # A folder with this file is a model as a whole.
 _FOLDER_MARK = "config.json"
@@ -62,6 +63,18 @@ def fetch_samples(blobs: Blobs, source: JobSource, workspace: Path) -> Path | No
     return path
 
 
+def fetch_dataset(blobs: Blobs, dataset: JobDataset, workspace: Path) -> dict[str, Any]:
+    """Write the data file, and return its description in the form of ``exporters.datasets.DatasetFile``.
+
+    Raises:
+        ConversionError: the stored file lacks bytes.
+    """
+    path = workspace / f"dataset-{dataset['role']}{Path(dataset['filename']).suffix[:20]}"
+    _write(blobs, dataset, path, "dataset")
+    described = {"format", "schema", "task_type", "name", "version", "checksum"}
+    return {"path": str(path), **{field: value for field, value in dataset.items() if field in described}}
+
+
 def _inside(folder: Path, path: str) -> Path:
     """Join a path to the folder. ``check_path`` has validated it, but it is checked again for safety."""
     parts = PurePosixPath(path).parts
@@ -70,14 +83,14 @@ def _inside(folder: Path, path: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _write(blobs: Blobs, reference: BlobReference, path: Path) -> None:
+def _write(blobs: Blobs, reference: BlobReference, path: Path, what: str = "model") -> None:
     blob = blob_of(reference)
     try:
         with path.open("xb") as file:
             for piece in blobs.read(blob.id, 0, blob.size_bytes):
                 file.write(piece)
     except BlobDamaged as exc:
-        message = "The stored source file is damaged; upload the model again."
+        message = f"A stored file is damaged; upload the {what} again."
         raise ConversionError(JobErrorCode.SOURCE_DAMAGED, message) from exc
 
 

@@ -14,6 +14,7 @@ from model_service.services.archive.archive import ArchiveService
 from model_service.services.common.idempotency import Idempotency
 from model_service.services.common.signing import Signing
 from model_service.services.common.suggestions import Suggestions
+from model_service.services.datasets.data_files import DataFiles
 from model_service.services.datasets.datasets import DatasetService
 from model_service.services.deployments.changes import DeploymentChanges
 from model_service.services.deployments.deployments import DeploymentService
@@ -21,6 +22,7 @@ from model_service.services.deployments.keys import DeploymentKeyService
 from model_service.services.deployments.limits import DeploymentLimits
 from model_service.services.deployments.plans import DeploymentPlans
 from model_service.services.deployments.usage import UsageService
+from model_service.services.evaluations.evaluations import EvaluationService
 from model_service.services.exports.callbacks import ExportCallbacks
 from model_service.services.exports.capabilities import CapabilityService
 from model_service.services.exports.changes import ExportChanges
@@ -75,6 +77,7 @@ class Services:
     export_callbacks: ExportCallbacks
     export_events: ExportEvents
     capabilities: CapabilityService
+    evaluations: EvaluationService
     deployments: DeploymentService
     deployment_changes: DeploymentChanges
     deployment_keys: DeploymentKeyService
@@ -126,7 +129,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     model_holder, dataset_holder = ModelHolder(stores, models), DatasetHolder(stores, origins)
     files = HeldFiles(stores, model_holder, max_file_size=settings.max_file_size)
 
-    toolchains = Toolchains(stores.workers)
+    toolchains, data_files = Toolchains(stores.workers), DataFiles(origins)
     exports = ExportService(
         stores,
         models,
@@ -137,6 +140,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         toolchains=toolchains,
         idempotency=idempotency,
         signing=signing,
+        data_files=data_files,
     )
     plans = DeploymentPlans(exports, stores.users, tiers)
     limits = DeploymentLimits(stores, tiers)
@@ -176,6 +180,9 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         ),
         export_events=ExportEvents(stores.exports, exports),
         capabilities=CapabilityService(toolchains),
+        evaluations=EvaluationService(
+            stores, models, files, origins, exports, data_files, queue=queue, idempotency=idempotency
+        ),
         deployments=deployments,
         deployment_changes=DeploymentChanges(stores, plans, limits, idempotency, deployments),
         deployment_keys=DeploymentKeyService(stores, idempotency, signing, deployments.get),

@@ -22,6 +22,7 @@ from model_service.storage.common.idempotency import IdempotencyKeys
 from model_service.storage.common.leases import Leases
 from model_service.storage.common.secrets import Secrets
 from model_service.storage.datasets.datasets import Datasets
+from model_service.storage.datasets.inspections import Inspections
 from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
@@ -85,6 +86,7 @@ class Stores:
     dependents: Dependents
     namespaces: Namespaces
     datasets: Datasets
+    inspections: Inspections
     training_jobs: TrainingJobs
 
     gates: Gates
@@ -159,6 +161,7 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         dependents=Dependents(database),
         namespaces=Namespaces(database),
         datasets=Datasets(database, audit, numbers),
+        inspections=Inspections(database),
         training_jobs=TrainingJobs(database, audit),
         gates=Gates(database, audit),
         approvals=Approvals(database, audit),

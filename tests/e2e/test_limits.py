@@ -155,6 +155,15 @@ def use_exports(run: Shell, model: str, folder: Path) -> str:
     return str(job)
 
 
+def use_evaluations(run: Shell, model: str) -> None:
+    data = run("datasets register", "rows", "--format", "other", "--json")["id"]
+    run("evaluate", model, "--dataset", data, code="invalid_field")
+    run("evaluations list")
+    unknown = "00000000-0000-4000-8000-000000000000"
+    for command in ("get", "wait", "cancel", "delete"):
+        run(f"evaluations {command}", unknown, code="not_found")
+
+
 def use_deployments(run: Shell, job: str, folder: Path) -> None:
     made = run("deployments create", job, "digits", "--wait", "--json")
     name = made["id"]
@@ -218,6 +227,7 @@ def test_every_command_ends_under_the_default_limits(
         use_people(run)
         model = use_models(run, program, tmp_path)
         use_datasets_and_training(run, program, tmp_path)
+        use_evaluations(run, model)
         use_deployments(run, use_exports(run, model, tmp_path), tmp_path)
         run("health")
         run("registry export", str(tmp_path / "registry.tar"))

@@ -24,7 +24,7 @@ from model_service.api.schemas.common import (
 )
 from model_service.api.schemas.files import PathText, StoredFile
 from model_service.api.schemas.models import FileMetadata
-from model_service.states import DatasetFormat, DatasetPurpose, TrainingStatus
+from model_service.states import DatasetFormat, DatasetPurpose, InspectionStatus, TrainingStatus
 
 
 class DatasetPath(BaseModel):
@@ -80,6 +80,21 @@ class DatasetQuery(Paged):
         return self.model_dump(exclude={"page", "limit"}, exclude_none=True)
 
 
+class DatasetSummary(Answer):
+    status: InspectionStatus
+    checksum: str = Field(description="of the inspected file")
+    error: str | None = Field(None, description="why the file cannot be loaded")
+    format: DatasetFormat | None = None
+    num_samples: int | None = None
+    inputs: list[JSONObject] | None = Field(None, description="the arrays, with name, dtype and shape")
+    label: JSONObject | None = None
+    classes: list[str] | None = None
+    class_counts: JSONObject | None = Field(None, description="class → the number of its rows")
+    first_rows: list[Any] | None = Field(None, description="the first rows, shortened")
+    warnings: list[str] | None = None
+    inspected_at: datetime | None = None
+
+
 class Dataset(Answer):
     id: Id = Field(validation_alias=AliasChoices("_id", "id"))
     name: str
@@ -102,6 +117,9 @@ class Dataset(Answer):
     size_bytes: int = Field(description="of all its files")
     files: list[StoredFile]
     file_metadata: FileMetadata | None
+    summary: DatasetSummary | None = Field(
+        None, description="what a worker found in the data file; null without a file in a known format"
+    )
 
 
 class DatasetPage(BaseModel):

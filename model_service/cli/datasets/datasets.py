@@ -1,7 +1,7 @@
 """``model-service datasets``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ Purpose = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORMAT", help="npz, csv, parquet, images, jsonl or other."),
+    typer.Option("--format", metavar="FORMAT", help="npz, csv, parquet, images, jsonl, coco, yolo or other."),
 ]
 TaskType = Annotated[str | None, typer.Option(metavar="NAME", help="image_classification, for example.")]
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="A description of the dataset.")]
@@ -290,7 +290,29 @@ def _show(dataset: Dataset, as_json: bool) -> None:
         "file": f"{file.filename}, {size(file.size_bytes)}" if file else None,
         "files": f"{len(dataset.files)}, {size(dataset.size_bytes)}" if dataset.files else "none yet",
         "checksum": file and file.checksum,
+        **_summary(dataset),
         "created by": dataset.created_by,
         "created (UTC)": dataset.created_at,
     }
     emit(dataset.raw, as_json, Record(shown))
+
+
+def _summary(dataset: Dataset) -> dict[str, object]:
+    """Return the lines about the content of the data file."""
+    found = dataset.summary
+    if found is None:
+        return {}
+    counts = found.get("class_counts") or {}
+    return {
+        "inspection": f"{found['status']}: {found['error']}" if found.get("error") else found["status"],
+        "rows": found.get("num_samples"),
+        "inputs": "\n".join(map(_tensor, found.get("inputs") or ())),
+        "label": _tensor(found["label"]) if found.get("label") else None,
+        "classes": ", ".join(f"{name} ({count})" for name, count in counts.items()),
+        "warnings": "\n".join(found.get("warnings") or ()),
+    }
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    shape = ", ".join(map(str, tensor.get("shape") or ()))
+    return f"{tensor.get('name')}  {tensor.get('dtype')}[{shape}]"

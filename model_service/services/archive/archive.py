@@ -29,6 +29,7 @@ from model_service.services.archive.reader import Conflicts, Imported, Importer
 from model_service.storage.blobs.blobs import Blob, BlobDamaged
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import AnyDocument
+from model_service.storage.datasets.documents import Dataset
 from model_service.storage.migrations import COLLECTIONS, LATEST
 from model_service.storage.models.documents import Model
 from model_service.storage.operations.archive import (
@@ -81,6 +82,7 @@ class ArchiveService:
         self._counters = stores.counters
         self._downloads = stores.downloads
         self._scans = stores.scans
+        self._inspections = stores.inspections
         self._audit = stores.audit
         self._maintenance = stores.maintenance
         self._work = work
@@ -200,6 +202,8 @@ class ArchiveService:
             self._counters.add(models, session)
             # A scan verdict from another instance cannot be trusted.
             self._scans.look_again([model["_id"] for model in models if model["files"]], session)
+        if name == "datasets":
+            self._inspections.look_again([cast(Dataset, document) for document in documents], session)
 
     def restore(self, stream: Stream, *, force: bool = False) -> Imported:
         """Restore a backup and rebuild the statistics. ``force``: add it to a database that is not empty.

@@ -148,7 +148,7 @@ class DatasetService:
             gone = self._datasets.remove(dataset["_id"], session)
             if self._datasets.is_used(dataset["_id"], session):
                 raise Conflict(
-                    "Training jobs or models use this dataset; its usage lists them. Delete them first.",
+                    "Training jobs, evaluations or models use this dataset: delete them first.",
                     dataset_id=str(dataset["_id"]),
                 )
             if gone is not None:

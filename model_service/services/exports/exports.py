@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
+from typing import cast
 
 from model_service.actor import Permission, may_read, require
 from model_service.errors import Conflict, InvalidField, NotFound
@@ -13,9 +14,11 @@ from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.ids import parse_uuid
 from model_service.services.common.paging import Page, readable
 from model_service.services.common.signing import Signing
+from model_service.services.datasets.data_files import DataFiles, Needs
 from model_service.services.exports.capabilities import CapabilityService
+from model_service.services.exports.data_options import checked_on_data
 from model_service.services.exports.limits import ExportLimits
-from model_service.services.exports.requests import again, checked, new_job
+from model_service.services.exports.requests import again, checked, new_job, source_of
 from model_service.services.exports.toolchains import Toolchains
 from model_service.services.files.files import StoredFile
 from model_service.services.files.held import HeldFiles
@@ -26,7 +29,7 @@ from model_service.storage.blobs.blobs import blob_of
 from model_service.storage.blobs.descriptions import package_name
 from model_service.storage.common.db import Session
 from model_service.storage.common.documents import Fields, JSONObject, blobs_of, changed
-from model_service.storage.exports.documents import ExportJob
+from model_service.storage.exports.documents import ExportJob, Interface
 from model_service.storage.exports.exports import answered_from
 from model_service.storage.models.documents import Model
 from model_service.storage.stores import Stores
@@ -45,6 +48,7 @@ class ExportService:
         toolchains: Toolchains,
         idempotency: Idempotency,
         signing: Signing,
+        data_files: DataFiles,
     ) -> None:
         self._database = stores.database
         self._exports = stores.exports
@@ -58,6 +62,7 @@ class ExportService:
         self._toolchains = toolchains
         self._idempotency = idempotency
         self._signing = signing
+        self._data_files = data_files
 
     def create(
         self,
@@ -84,12 +89,13 @@ class ExportService:
             NotPermitted: the caller may not write the model.
             UnsupportedOption: the format or an option is not offered, or the model's framework cannot be
                 converted to that format; ``details.allowed`` lists what is offered.
-            InvalidField: no source is given, or two.
+            InvalidField: no source is given, or two; or a dataset does not fit the model.
+            Conflict: no worker has inspected a dataset yet.
             ExportLimitReached: the caller has as many exports as their tier allows.
         """
         if (model_id is None) == (training_job_id is None):
             raise InvalidField.of("model_id", "needs exactly one of model_id and training_job_id")
-        options, processing = checked(export_format, export_config, optimization_config, validation_config)
+        options, processing = checked(export_format, export_config)
 
         def make(note: Note) -> ExportJob:
             source = model_id
@@ -100,12 +106,19 @@ class ExportService:
             file = model["file_metadata"]
             assert file is not None  # get_with_file has checked it
             CapabilityService.check_possible(model["framework"], file["filename"], export_format)
-            job = new_job(
-                model, export_format, options, processing, version_tag, validation_config, reuse=reuse
+            needs = self._needs(model, options, processing)
+            on_data = checked_on_data(
+                export_format, options, optimization_config, validation_config, self._data_files, needs
             )
+            job = new_job(model, export_format, options, processing, version_tag, on_data, reuse=reuse)
             return self._store(job, note, lambda: NotFound("file of model", source))
 
         return self._idempotency.run(once, make, self.get)
+
+    def _needs(self, model: Model, options: JSONObject, processing: JSONObject) -> Needs:
+        declared = cast("list[Interface] | None", options.get("inputs"))
+        inputs = declared or self._exports.inputs_of(model["_id"], source_of(model)["checksum"])
+        return Needs(model["task_type"], inputs, bool(processing["preprocessing"]))
 
     def retry(self, job_id: str, once: Once | None = None) -> ExportJob:
         """Repeat a failed or cancelled export as a new job. The ended job is not changed.

@@ -6,11 +6,14 @@ from typing import cast
 
 from exporters import registry
 from exporters.errors import UnsupportedOption as ExporterRefusal
+from exporters.options import SOURCE_OPTIONS
 from exporters.processing.embed import complete
 from exporters.request import ExportRequest
 from model_service.actor import actor, namespace_of
 from model_service.errors import UnsupportedOption
+from model_service.jobs.conversion import PROCESSING
 from model_service.sentences import as_field
+from model_service.services.exports.data_options import OnData, is_wanted
 from model_service.storage.common.db import now
 from model_service.storage.common.documents import (
     Fields,
@@ -25,8 +28,6 @@ from model_service.storage.models.documents import Model
 from model_service.tracing import current
 
 FORMATS = tuple(specification.name for specification in registry.specifications())
-# Parts of export_config that describe the model rather than the format; every package contains them.
-PROCESSING = ("classes", "preprocessing", "postprocessing")
 # The fields of a job that come from its request.
 _REQUEST_FIELDS = (
     *("model_id", "model_name", "namespace", "model_version", "framework", "task_type", "training_job_id"),
@@ -37,12 +38,7 @@ _REQUEST_FIELDS = (
 SAMPLE_INPUTS = "sample_inputs.npz"
 
 
-def checked(
-    export_format: str,
-    export_config: JSONObject,
-    optimization_config: JSONObject | None,
-    validation_config: JSONObject | None,
-) -> tuple[JSONObject, JSONObject]:
+def checked(export_format: str, export_config: JSONObject) -> tuple[JSONObject, JSONObject]:
     """Return the format's options with their defaults, and the parts of ``export_config`` in PROCESSING.
 
     Raises:
@@ -50,12 +46,6 @@ def checked(
     """
     options = dict(export_config)
     processing: JSONObject = {part: options.pop(part, None) for part in PROCESSING}
-    if optimization_config:
-        message = "optimization_config is not supported yet: remove it."
-        raise UnsupportedOption(message, field="optimization_config", allowed=[])
-    if is_wanted(validation_config):
-        message = 'validation_config is not supported yet: remove it, or send {"enabled": false}.'
-        raise UnsupportedOption(message, field="validation_config", allowed=[])
     try:
         known = registry.specification(export_format).validate(options)
         request = {"source": "-", "output_dir": "-", "format": export_format, **processing}
@@ -67,9 +57,23 @@ def checked(
         raise UnsupportedOption(as_field(refusal.message), **refusal.details) from None
 
 
-def is_wanted(validation_config: JSONObject | None) -> bool:
-    """Return whether validation is requested; ``{"enabled": false}`` disables it."""
-    return bool(validation_config and validation_config.get("enabled") is not False)
+def checked_source(config: JSONObject) -> JSONObject:
+    """Return the parts of ``export_config`` that describe the model's own files, checked.
+
+    Raises:
+        UnsupportedOption: another key, or a wrong value.
+    """
+    allowed = sorted({*SOURCE_OPTIONS, *PROCESSING})
+    for name in config:
+        if name not in allowed:
+            raise UnsupportedOption(
+                f"source_config has no {name[:40]!r}: use {', '.join(allowed)}.",
+                allowed=allowed,
+                option=name,
+            )
+    options, processing = checked("onnx", config)
+    described = {**processing, **{name: options[name] for name in SOURCE_OPTIONS}}
+    return {name: value for name, value in described.items() if value is not None}
 
 
 def new_job(
@@ -78,7 +82,7 @@ def new_job(
     options: JSONObject,
     processing: JSONObject,
     version_tag: str | None,
-    validation_config: JSONObject | None = None,
+    on_data: OnData,
     *,
     reuse: bool,
 ) -> ExportJob:
@@ -94,18 +98,21 @@ def new_job(
         "export_format": export_format,
         "export_config": options,
         "processing": processing,
-        "optimization_config": None,
-        "validation_config": validation_config or None,
+        "optimization_config": on_data.optimization,
+        "validation_config": on_data.validation,
         "source": source_of(model),
         "version_tag": version_tag,
     }
+    if on_data.datasets:
+        request["datasets"] = on_data.datasets
     return new_export_job(request, _digest(request), actor().name, now(), reuse=reuse, trace=current())
 
 
 def again(job: ExportJob) -> ExportJob:
     """Create a pending job with the request of an ended one: the same source, the same options."""
     fields: Fields = job
-    request = cast(JobRequest, {field: fields[field] for field in _REQUEST_FIELDS})
+    kept = {field: fields[field] for field in (*_REQUEST_FIELDS, "datasets") if field in fields}
+    request = cast(JobRequest, kept)
     digest = _digest(request)
     return new_export_job(request, digest, actor().name, now(), reuse=True, retry_of=job, trace=current())
 
@@ -188,4 +195,10 @@ def _digest(request: JobRequest) -> str:
     decisive["model_id"] = str(request["model_id"])
     if not is_wanted(request["validation_config"]):
         decisive["validation_config"] = None
+    if "datasets" in request:
+        described = ("role", "checksum", "name", "version", "format", "schema", "task_type")
+        decisive["datasets"] = [
+            {name: value for name, value in dataset.items() if name in described}
+            for dataset in request["datasets"]
+        ]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

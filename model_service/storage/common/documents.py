@@ -143,7 +143,7 @@ class JobInput(TypedDict):
     datasets: NotRequired[list[JobDataset]]
 
 
-class LeasedJob(TypedDict):
+class LeasedJob(JobInput):
     """The state of a job that workers run under a lease."""
 
     _id: str

@@ -64,6 +64,10 @@ INDEXES: dict[str, list[IndexModel]] = {
             IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
             for field in ("name", "namespace", "purpose", "format", "task_type", "tags", "created_by")
         ),
+        IndexModel(
+            [("summary.status", ASCENDING), ("_id", ASCENDING)],
+            partialFilterExpression={"summary.status": "pending"},
+        ),
     ],
     "removed_files": [
         IndexModel(

@@ -1,15 +1,17 @@
 """The datasets collection: one document per dataset version, with files like a model's."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from model_service.storage.common.audit import Audit
 from model_service.storage.common.collections import exists
 from model_service.storage.common.db import Database, Session
-from model_service.storage.common.documents import Fields, PrimaryFile, StoredId
+from model_service.storage.common.documents import Fields, PrimaryFile, StoredId, changed
+from model_service.storage.common.file_entries import FilesEdit
 from model_service.storage.common.pages import NEWEST_FIRST, within
-from model_service.storage.datasets.documents import Dataset
+from model_service.storage.datasets.documents import Dataset, inspected_fields, waiting_inspection
 from model_service.storage.models.documents import Model
 from model_service.storage.training.documents import TrainingJob
+from model_service.storage.versioned.records import Change
 from model_service.storage.versioned.version_numbers import VersionNumbers
 from model_service.storage.versioned.versions import Versions
 
@@ -22,19 +24,53 @@ class Datasets(Versions[Dataset]):
         self._training_jobs = database.training_jobs
         self._models = database.models
         self._deleted_models = database.deleted_models
+        self._evaluations = database.evaluations
 
     @staticmethod
     def aliases_of(name: str) -> list[str]:
         """Return an empty list: datasets have no aliases."""
         return []
 
+    def change(
+        self,
+        record_id: StoredId,
+        edit: Callable[[Dataset], Fields],
+        session: Session,
+        *,
+        action: str = "updated",
+        details: Fields | None = None,
+    ) -> Change[Dataset] | None:
+        change = super().change(record_id, edit, session, action=action, details=details)
+        return self._inspect_if_changed(change, session)
+
+    def change_file(
+        self,
+        record_id: StoredId,
+        path: str,
+        edit: Callable[[Dataset], FilesEdit],
+        session: Session,
+        *,
+        action: str,
+    ) -> Change[Dataset] | None:
+        change = super().change_file(record_id, path, edit, session, action=action)
+        return self._inspect_if_changed(change, session)
+
+    def _inspect_if_changed(self, change: Change[Dataset] | None, session: Session) -> Change[Dataset] | None:
+        """Let a worker inspect the data file if it, or what describes it, has changed."""
+        if change is None or inspected_fields(change.before) == inspected_fields(change.after):
+            return change
+        waiting = waiting_inspection(change.after)
+        self._records.update_one({"_id": change.after["_id"]}, {"$set": waiting}, session=session)
+        return Change(change.before, changed(change.after, waiting))
+
     def is_used(self, dataset_id: StoredId, session: Session) -> bool:
-        """Return whether a training job or a model references it; models in the trash count."""
+        """Return whether a training job, an evaluation or a model references it; also models in the trash."""
         used = {"dataset_ids": dataset_id}
         return (
             exists(self._training_jobs, {"datasets.dataset_id": dataset_id}, session)
             or exists(self._models, used, session)
             or exists(self._deleted_models, used, session)
+            or exists(self._evaluations, {"dataset_id": dataset_id}, session)
         )
 
     def primary_files(

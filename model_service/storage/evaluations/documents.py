@@ -36,7 +36,7 @@ class EvaluationRequest(JobInput):
     framework: str | None
     task_type: str | None
     export_job_id: str | None
-    source_options: JSONObject  # how the model's own files are loaded: empty for a package
+    source_config: JSONObject  # how the model's own files are loaded; empty for a package
     dataset_id: StoredId
     dataset_name: str
     dataset_version: str

@@ -23,6 +23,8 @@ class Interface(TypedDict):
     """An input or output of a package, in the form of its metadata.json, which has more fields."""
 
     name: str
+    dtype: NotRequired[str]
+    shape: NotRequired[list[int | str]]
 
 
 class Fidelity(TypedDict):

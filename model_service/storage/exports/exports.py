@@ -9,7 +9,7 @@ from model_service.storage.common.db import Database, Session, now
 from model_service.storage.common.documents import Fields, StoredId
 from model_service.storage.common.leased_jobs import LeasedJobs
 from model_service.storage.common.pages import page_of
-from model_service.storage.exports.documents import ExportJob
+from model_service.storage.exports.documents import ExportJob, Interface
 
 
 class DefaultTaken(Exception):
@@ -60,6 +60,24 @@ class Exports(LeasedJobs[ExportJob]):
 
     def page(self, query: Fields, skip: int, limit: int) -> tuple[list[ExportJob], int]:
         return page_of(self._jobs, query, skip, limit, fields={"log": False, "source.files": False})
+
+    def inputs_of(self, model_id: StoredId, checksum: str) -> list[Interface] | None:
+        """Return the inputs of a model, as its newest export of these files says; None without one.
+
+        Exports with an embedded preprocessing are left out: they have other inputs than the model.
+        """
+        found = self._jobs.find_one(
+            {
+                "model_id": model_id,
+                "status": ExportStatus.COMPLETED,
+                "source.checksum": checksum,
+                "export_config.embed_preprocessing": {"$ne": True},
+                "inputs": {"$exists": True},
+            },
+            {"inputs": True},
+            sort=[("version", -1)],
+        )
+        return found.get("inputs") if found is not None else None
 
     def find_equal(self, job: ExportJob, toolchains: Iterable[str]) -> ExportJob | None:
         """Return the newest completed export of the same request by one of these toolchains."""

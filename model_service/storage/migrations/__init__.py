@@ -17,6 +17,7 @@ from model_service.storage.migrations import (
     m0002_exports_of_training_jobs,
     m0003_version_numbers,
     m0004_scan_verdicts,
+    m0005_dataset_summaries,
 )
 from model_service.storage.migrations.base import DataTooNew, Migration
 from model_service.storage.migrations.runner import LEASE_S, Report, Runner, collection_versions
@@ -41,6 +42,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0002_exports_of_training_jobs.MIGRATION,
     m0003_version_numbers.MIGRATION,
     m0004_scan_verdicts.MIGRATION,
+    m0005_dataset_summaries.MIGRATION,
 )
 LATEST = MIGRATIONS[-1].version
 # The schema version of each collection whose documents ever changed; for others it is 0.

@@ -21,6 +21,7 @@ from model_service.config import Settings
 from model_service.services import Services
 from model_service.states import ExportStatus
 from model_service.storage.common.db import Database, now
+from model_service.storage.evaluations.documents import new_evaluation
 from tests.api.people import PASSWORD, Caller, People, secured
 from tests.factories import new_model
 
@@ -59,6 +60,7 @@ def by_method(need_to_write: Need, *paths: str) -> dict[tuple[str, str], Route]:
     return routes
 
 
+UNKNOWN = "507f1f77bcf86cd799439011"
 MODEL, DATASET = "/api/v1/models/<model_id>", "/api/v1/datasets/<dataset_id>"
 DEPLOYMENT = "/api/v1/deployments/<deployment_id>"
 NEW_DATASET = {"format": "npz", "purpose": "training"}
@@ -139,6 +141,9 @@ TABLE: dict[tuple[str, str], Route] = {
             for action in ("cancel", "retry", "set-default")
         ),
         f"GET {MODEL}/exports",
+        "GET /api/v1/evaluations",
+        "GET|DELETE /api/v1/evaluations/<evaluation_id>",
+        "POST /api/v1/evaluations/<evaluation_id>/cancel",
         "GET /api/v1/training/<training_id>/exports",
         "GET /api/v1/datasets",
         f"GET|PUT|PATCH|DELETE {DATASET}",
@@ -195,6 +200,9 @@ TABLE: dict[tuple[str, str], Route] = {
     ("POST", "/api/v1/export/jobs"): Route(
         Need.WRITE, lambda things: {"model_id": things.model_id, "export_format": "onnx"}
     ),
+    ("POST", "/api/v1/evaluations"): Route(
+        Need.WRITE, lambda things: {"model_id": things.model_id, "dataset_id": UNKNOWN}
+    ),
     **by_method(
         Need.DEPLOY,
         "GET /api/v1/deployments",
@@ -219,8 +227,10 @@ TABLE: dict[tuple[str, str], Route] = {
     ),
 }
 # What the path or the body names is looked for, and what may not be read is not found.
-OF_A_THING = re.compile(r"<(model_id|other_id|dataset_id|training_id|job_id|deployment_id|upload_id)>")
-IN_THE_BODY = {("POST", "/api/v1/export/jobs"), ("POST", "/api/v1/deployments")}
+OF_A_THING = re.compile(
+    r"<(model_id|other_id|dataset_id|training_id|job_id|deployment_id|upload_id|evaluation_id)>"
+)
+IN_THE_BODY = {("POST", f"/api/v1/{of}") for of in ("export/jobs", "evaluations", "deployments")}
 
 
 class Things:
@@ -276,6 +286,31 @@ class Things:
         self.database.export_jobs.insert_one(job)
         return job_id
 
+    def evaluated(self) -> str:
+        """A completed evaluation of the model."""
+        evaluation_id, file = str(uuid.uuid4()), self.model["file_metadata"]
+        request: Any = {
+            "namespace": self.namespace,
+            "source": file,
+            "model_id": self.model["_id"],
+            "model_name": self.model["name"],
+            "model_version": self.model["version"],
+            "export_job_id": None,
+            "source_config": {},
+            "dataset_id": self.model["_id"],
+            "dataset_name": "data",
+            "dataset_version": "v1.0",
+            "dataset_checksum": file["checksum"],
+            "source_checksum": file["checksum"],
+            "metrics": None,
+            "samples": None,
+            "seed": 0,
+        }
+        document: Any = new_evaluation(request, "all", now())
+        ended = {"_id": evaluation_id, "status": ExportStatus.COMPLETED}
+        self.database.evaluations.insert_one({**document, **ended})
+        return evaluation_id
+
     def deployed(self) -> str:
         deployment, _ = self.services.deployments.create({"name": "d", "export_job_id": self.exported()})
         return str(deployment["_id"])
@@ -302,6 +337,7 @@ class Things:
             "name": made("/api/v1/users", {"name": f"u{uuid.uuid4().hex}"}, "name"),
             "key_id": made("/api/v1/keys", {"name": "k", "scopes": ["read"]}, "id"),
             "job_id": self.exported,
+            "evaluation_id": self.evaluated,
             "deployment_id": self.deployed,
             "upload_id": made(uploads, {"path": "p", "size_bytes": 4}, "upload_id"),
             "dataset_id": made("/api/v1/datasets", NEW_DATASET | {"name": self.new_name()}, "id"),

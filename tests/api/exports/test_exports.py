@@ -51,7 +51,10 @@ def test_lists_are_filtered(http: FlaskClient, with_file: str) -> None:
         ({"export_config": {"postprocessing": {"softmax": 1}}}, "true or false"),
         ({"export_config": {"preprocessing": {"format": {"dtype": "int4"}}}}, "float32, float16 or uint8"),
         ({"optimization_config": {"quantization": {}}}, []),
-        ({"validation_config": {"enabled": True}}, []),
+        (
+            {"validation_config": {"threshold": 1}},
+            ["enabled", "dataset_id", "metrics", "fail_threshold", "samples", "seed"],
+        ),
     ],
 )
 def test_what_is_not_offered_is_refused_with_what_is(

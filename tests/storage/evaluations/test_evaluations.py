@@ -45,7 +45,7 @@ def evaluation(stores: Stores, **fields: Any) -> Evaluation:
         "framework": None,
         "task_type": None,
         "export_job_id": None,
-        "source_options": {},
+        "source_config": {},
         "source": {**source, "filename": "m.onnx"},
         "source_checksum": source["checksum"],
         "datasets": [

@@ -1,0 +1,1 @@
+"""Evaluations of model versions and exports on datasets."""

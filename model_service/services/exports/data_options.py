@@ -1,0 +1,149 @@
+"""The parts of an export request that use datasets: ``validation_config`` and ``optimization_config``."""
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from exporters import metrics as known_metrics
+from exporters import registry
+from exporters.errors import UnsupportedOption as ExporterRefusal
+from model_service.errors import InvalidField, NotFound, UnsupportedOption
+from model_service.sentences import as_field
+from model_service.services.datasets.data_files import DataFile, DataFiles, Needs, checked_metrics
+from model_service.storage.common.documents import JobDataset, JSONObject
+
+VALIDATION, CALIBRATION = "validation", "calibration"
+_VALIDATION = "validation_config"
+_MOST = 2**31
+_FIELDS: JSONObject = {
+    "enabled": True,
+    "dataset_id": None,
+    "metrics": None,
+    "fail_threshold": None,
+    "samples": None,
+    "seed": 0,
+}
+
+
+@dataclass(frozen=True)
+class OnData:
+    """The checked configurations, as the job stores them, and the datasets that they name."""
+
+    validation: JSONObject | None = None
+    optimization: JSONObject | None = None
+    datasets: list[JobDataset] = field(default_factory=list)
+
+
+def checked_on_data(
+    export_format: str,
+    options: JSONObject,
+    optimization: JSONObject | None,
+    validation: JSONObject | None,
+    data_files: DataFiles,
+    needs: Needs,
+) -> OnData:
+    """Check both configurations of an export request and the datasets that they name.
+
+    Raises:
+        UnsupportedOption, InvalidField, Conflict: as ``checked_validation`` and ``checked_optimization``.
+    """
+    complete, calibration = checked_optimization(optimization, export_format, options, data_files, needs)
+    config, validated = checked_validation(validation, export_format, data_files, needs)
+    files = [data.dataset for data in (validated, calibration) if data is not None]
+    return OnData(config, complete, files)
+
+
+def checked_optimization(
+    config: JSONObject | None,
+    export_format: str,
+    options: JSONObject,
+    data_files: DataFiles,
+    needs: Needs,
+) -> tuple[JSONObject | None, DataFile | None]:
+    """Return the complete configuration, and the calibration dataset if it names one.
+
+    Raises:
+        UnsupportedOption: the format has no such technique or field.
+        InvalidField: the calibration dataset cannot be used.
+        Conflict: the dataset's file is not inspected yet.
+    """
+    if config:
+        message = "optimization_config is not supported yet: remove it."
+        raise UnsupportedOption(message, field="optimization_config", allowed=[])
+    return None, None
+
+
+def checked_validation(
+    config: JSONObject | None, export_format: str, data_files: DataFiles, needs: Needs
+) -> tuple[JSONObject | None, DataFile | None]:
+    """Return the complete configuration and the dataset; None and None without a validation.
+
+    Raises:
+        UnsupportedOption: an unknown key; ``details.allowed`` lists those that exist.
+        InvalidField: a wrong value, no dataset, or a dataset, metric or threshold that does not fit.
+        Conflict: the dataset's file is not inspected yet.
+    """
+    if not is_wanted(config):
+        return config or None, None
+    assert config is not None  # it is wanted
+    for name in config:
+        if name not in _FIELDS:
+            raise UnsupportedOption(
+                f"{_VALIDATION} has no {name[:40]!r}: use {', '.join(_FIELDS)}.",
+                allowed=list(_FIELDS),
+                field=f"{_VALIDATION}.{name}"[:60],
+            )
+    complete: JSONObject = {**_FIELDS, **config, "enabled": True}
+    for name, least in (("samples", 1), ("seed", 0)):
+        value = complete[name]
+        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value < _MOST
+        if not whole and not (value is None and name == "samples"):
+            raise InvalidField.of(f"{_VALIDATION}.{name}", f"an integer from {least} to {_MOST - 1}")
+    data = _named(data_files, complete["dataset_id"], VALIDATION, f"{_VALIDATION}.dataset_id", needs)
+    names = complete["metrics"]
+    if names is not None and not (isinstance(names, list) and names and all(map(_is_text, names))):
+        raise InvalidField.of(f"{_VALIDATION}.metrics", "a list of metrics")
+    metrics = checked_metrics(cast("list[str] | None", names), data.task, f"{_VALIDATION}.metrics")
+    complete["fail_threshold"] = _checked_threshold(
+        complete["fail_threshold"], metrics, data.task, export_format
+    )
+    return {**complete, "metrics": None if metrics is None else [*metrics]}, data
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _checked_threshold(
+    given: object, metrics: list[str] | None, task: str | None, export_format: str
+) -> JSONObject | None:
+    option = f"{_VALIDATION}.fail_threshold"
+    if not given:
+        return None
+    runs_on = registry.specification(export_format).runs_on
+    if runs_on is not None:
+        raise InvalidField.of(
+            option,
+            f"only {runs_on} can run {export_format}, so the workers cannot compare it: leave it out",
+        )
+    names = metrics or (known_metrics.names_of(task) if task else None)
+    try:
+        known_metrics.check_thresholds(given, names, option)
+    except ExporterRefusal as refusal:
+        raise InvalidField.of(option, as_field(refusal.message).rstrip(".")) from None
+    assert isinstance(given, dict)  # check_thresholds has checked it
+    return given
+
+
+def _named(data_files: DataFiles, reference: object, role: str, name: str, needs: Needs) -> DataFile:
+    """Return the dataset that a field names. A missing one is a wrong field, not a missing resource."""
+    if not isinstance(reference, str) or not reference:
+        raise InvalidField.of(name, "the id of a dataset, or NAME/VERSION")
+    try:
+        return data_files.get(reference, role, name, needs)
+    except NotFound as missing:
+        raise InvalidField.of(name, missing.message.rstrip(".")) from None
+
+
+def is_wanted(config: JSONObject | None) -> bool:
+    """Return whether validation is requested; ``{"enabled": false}`` disables it."""
+    return bool(config and config.get("enabled") is not False)
