@@ -1,9 +1,8 @@
-"""The command line: ``python -m exporters {run,convert,capabilities,verify}``.
+"""The command line: ``python -m exporters {run,evaluate,inspect-dataset,convert,capabilities,verify}``.
 
-``run`` is for programs. It writes only JSON lines to its standard output: ``progress`` and ``step`` events,
-then ``completed`` or ``failed``; the exit code is 0 or 1. After a crash in native code there is no last line.
-``run -`` is a child process that is started in advance: it imports the frameworks, runs a tiny conversion
-unless its request already waits, writes ``ready``, and reads one request from its standard input.
+``run``, ``evaluate`` and ``inspect-dataset`` are for programs; see ``confined``. ``run -`` is a child process
+that is started in advance: it imports the frameworks, runs a tiny conversion unless its request already
+waits, writes ``ready``, and reads one request from its standard input.
 """
 
 import argparse
@@ -15,42 +14,24 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from .errors import ExportError, InvalidSource, PackageCorrupt, UnsupportedOption, as_limit
+from . import confined, datasets
+from .datasets.schema import DatasetFile
+from .errors import ExportError, InvalidSource, PackageCorrupt, UnsupportedOption
 from .request import ExportRequest, ExportResult
-from .sandbox import landlock, limits
+from .sandbox import limits
 
-_NOT_REQUESTED = "open: not asked for"
 _BAR_WIDTH = 30
 _CHILD = "MODEL_SERVICE_CONVERTING"  # set in the child process of ``convert``
-
-
-class Events:
-    """Writes JSON lines to the real standard output; the output of libraries goes to standard error."""
-
-    def __init__(self) -> None:
-        sys.stdout.flush()
-        self._file: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-        os.dup2(2, 1)
-        self.trace_id: str | None = None
-
-    def emit(self, event: str, **fields: Any) -> None:
-        trace = {"trace_id": self.trace_id} if self.trace_id else {}
-        self._file.write(json.dumps({"event": event, **fields, **trace}) + "\n")
-        self._file.flush()
-
-    def progress(self, step: str, percent: float, message: str) -> None:
-        self.emit("progress", step=step, percent=round(percent, 1), message=message)
-
-    def step_ended(self, step: str, began_ns: int, seconds: float, failed: bool) -> None:
-        self.emit("step", step=step, began_ns=began_ns, seconds=round(seconds, 6), failed=failed)
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: dict[str, Any] = {
         "run": _run,
+        "evaluate": _evaluate,
+        "inspect-dataset": _inspect_dataset,
         "convert": _convert,
         "capabilities": _capabilities,
         "verify": _verify,
@@ -64,22 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run one conversion for a program: JSON lines on standard output")
-    run.add_argument(
-        "request",
-        metavar="REQUEST.json",
-        help="a file, or - for a child process that is started in advance and reads one line",
-    )
-    run.add_argument(
-        "--isolate-network", action="store_true", help="disable the network before anything is read"
-    )
-    run.add_argument(
-        "--confine",
-        type=Path,
-        metavar="DIR",
-        help="allow file access only to this folder and the interpreter's files",
-    )
-    for name in limits.NAMES:
-        run.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    evaluate = commands.add_parser("evaluate", help="run a model or a package on a dataset, for a program")
+    inspect = commands.add_parser("inspect-dataset", help="read a dataset and describe it, for a program")
+    for command in (run, evaluate, inspect):
+        confined.add_arguments(command)
     convert = commands.add_parser("convert", help="run one conversion for a person")
     convert.add_argument(
         "model",
@@ -109,58 +78,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    network = limits.isolate_network() if arguments.isolate_network else _NOT_REQUESTED
-    files = landlock.confine_to(arguments.confine) if arguments.confine else _NOT_REQUESTED
-    limits.die_with_parent()
-    events = Events()
-    try:
-        given = limits.check({name: getattr(arguments, name) for name in limits.NAMES})
-        environment: dict[str, Any] = {"network": network, "files": files, "limits": limits.apply(given)}
-        if arguments.request == "-":
-            _warm_up()
-            events.emit("ready", environment=environment)
-            text = sys.stdin.readline()
-            if not text.strip():
-                return 0
-        else:
-            text = Path(arguments.request).read_text(encoding="utf-8")
-        request = ExportRequest.from_json(_parse(text))
-        events.trace_id = request.trace_id
-        if not given:
-            environment["limits"] = limits.apply(limits.check(request.limits))
+    def work(data: Any, events: confined.Events) -> dict[str, Any]:
+        request = ExportRequest.from_json(data)
 
         from . import convert
 
-        result = convert.run(request, events.progress, events.step_ended)
-    except Exception as exc:
-        return _fail(events, exc)
-    events.emit("completed", result={**result.to_json(), "environment": environment})
-    return 0
+        return convert.run(request, events.progress, events.step_ended).to_json()
+
+    return confined.run(arguments, work, _warm_up)
 
 
-def _fail(events: Events, exc: Exception) -> int:
-    error = as_limit(exc) or exc
-    # An error of this software: the log gets the traceback, the owner does not
-    if not isinstance(error, ExportError):
-        import traceback
+def _evaluate(arguments: argparse.Namespace) -> int:
+    def work(data: Any, events: confined.Events) -> dict[str, Any]:
+        from . import evaluation
 
-        traceback.print_exception(exc)
-        error = ExportError(
-            "The conversion failed because of a bug in this software; the log has the traceback."
-        )
-    events.emit("failed", code=error.code, message=error.message, details=error.details)
-    return 1
+        request = evaluation.EvaluationRequest.from_json(data)
+        return evaluation.run(request, events.progress, events.step_ended)
+
+    return confined.run(arguments, work)
 
 
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as exc:
-        raise UnsupportedOption(f"The request is not JSON: {exc}.", allowed=None) from exc
+def _inspect_dataset(arguments: argparse.Namespace) -> int:
+    def work(data: Any, events: confined.Events) -> dict[str, Any]:
+        file = DatasetFile.from_json(data.get("dataset") if isinstance(data, dict) else None)
+        events.progress("inspect", 5.0, "Reading the dataset")
+        return datasets.inspect(file)
 
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    return confined.run(arguments, work)
 
 
 def _warm_up() -> None:

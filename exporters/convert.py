@@ -4,7 +4,7 @@ import gc
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .proof import (
     golden,
     independence,
     measure,
+    memory,
     refusal,
     samples,
     validation,
@@ -75,6 +76,9 @@ def run(
             with steps.timed("measure"):
                 progress("measure", 80.0, "Measuring the artefact")
                 performance = measure.measure(attempt.runner, all_cases, attempt.artefact.details)
+                if validator is not None:  # a process takes too long for an export without a dataset
+                    path = attempt.folder / attempt.artefact.files[0]
+                    performance |= memory.peak(request.format, path, all_cases[0].inputs)
         if validator is not None and attempt.fidelity["verdict"] != FAILED:
             with steps.timed("validate"):
                 results = validator.run(source, attempt.runner, attempt.why_not, progress)
@@ -135,7 +139,7 @@ def _convert(
     with steps.timed("load"):
         progress("load", 5.0, "Loading the model")
         source = sources.load(request.source, options, request.trust)
-        request = _as_declared(request, source, options)
+        request = embed.as_declared(request, source, options)
         embed.check_source(source, request, options)
         source = embed.embed(source, request, scratch)
         source, request = embed.with_suppression(source, request, options)
@@ -156,19 +160,6 @@ def _convert(
     attempt = _best(request.format, possible, source, all_cases, scratch, steps, progress)
     attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
     return attempt, source, all_cases, request, validator
-
-
-def _as_declared(request: ExportRequest, source: Source, options: Mapping[str, Any]) -> ExportRequest:
-    """Use the processing that the checkpoint declares, if the request declares none."""
-    if request.preprocessing is not None or request.postprocessing is not None:
-        return request
-    before, after = source.preprocessing, source.postprocessing
-    if before is None and after is None:
-        return request
-    given = replace(
-        request, preprocessing=dict(before) if before else None, postprocessing=dict(after) if after else None
-    )
-    return embed.complete(given, options)
 
 
 def _best(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -101,31 +101,12 @@ class ExportRequest:
 
     @property
     def trace_id(self) -> str | None:
-        """The trace id of ``traceparent``; None if that is missing or malformed, which is no error."""
-        match = _TRACEPARENT.fullmatch(self.traceparent or "")
-        return match[1] if match else None
+        return trace_id(self.traceparent)
 
     @classmethod
     def from_json(cls, data: Any) -> ExportRequest:
         """Parse a request. Raises UnsupportedOption for a missing, unknown or wrongly typed field."""
-        known = [f.name for f in fields(cls)]
-        if not isinstance(data, dict):
-            raise UnsupportedOption("The request is not a JSON object.", allowed=known)
-        for name in data:
-            if name not in known:
-                raise UnsupportedOption(f"The request has an unknown field {name!r}.", allowed=known)
-        for name in ("source", "output_dir", "format"):
-            if not isinstance(data.get(name), str) or not data[name]:
-                raise UnsupportedOption(
-                    f"The request's field {name!r} is missing or no string.", allowed=known
-                )
-        for name, kind in _FIELD_TYPES.items():
-            if data.get(name) is not None and not isinstance(data[name], kind):
-                raise UnsupportedOption(
-                    f"The request's {name!r} must be {with_article(_JSON_NAMES[kind])}.", allowed=known
-                )
-        if not all(isinstance(item, str) for item in data.get("allowed_modules") or []):
-            raise UnsupportedOption("The request's 'allowed_modules' must be a list of texts.", allowed=known)
+        check_fields(data, [f.name for f in fields(cls)], ("source", "output_dir", "format"))
         return cls(
             source=Path(data["source"]),
             output_dir=Path(data["output_dir"]),
@@ -148,6 +129,36 @@ class ExportRequest:
         samples = str(self.sample_inputs) if self.sample_inputs else None
         validation = self.validation.to_json() if self.validation else None
         return {**asdict(self), **paths, "sample_inputs": samples, "validation": validation}
+
+
+def check_fields(data: Any, known: Sequence[str], needed: Iterable[str]) -> None:
+    """Check the names and types of a request's fields; ``needed`` are texts.
+
+    Raises:
+        UnsupportedOption: a missing, unknown or wrongly typed field.
+    """
+    allowed = list(known)
+    if not isinstance(data, dict):
+        raise UnsupportedOption("The request is not a JSON object.", allowed=allowed)
+    for name in data:
+        if name not in known:
+            raise UnsupportedOption(f"The request has an unknown field {name!r}.", allowed=allowed)
+    for name in needed:
+        if not isinstance(data.get(name), str) or not data[name]:
+            raise UnsupportedOption(f"The request's field {name!r} is missing or no string.", allowed=allowed)
+    for name, kind in _FIELD_TYPES.items():
+        if data.get(name) is not None and not isinstance(data[name], kind):
+            raise UnsupportedOption(
+                f"The request's {name!r} must be {with_article(_JSON_NAMES[kind])}.", allowed=allowed
+            )
+    if not all(isinstance(item, str) for item in data.get("allowed_modules") or []):
+        raise UnsupportedOption("The request's 'allowed_modules' must be a list of texts.", allowed=allowed)
+
+
+def trace_id(traceparent: Any) -> str | None:
+    """Return the trace id; None if ``traceparent`` is missing or malformed, which is no error."""
+    match = _TRACEPARENT.fullmatch(traceparent) if isinstance(traceparent, str) else None
+    return match[1] if match else None
 
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")

@@ -58,6 +58,13 @@ def open_dataset(
     return Dataset(file, open_reader(file), needs)
 
 
+def inspect(file: DatasetFile) -> dict[str, Any]:
+    """Describe the file without a model; see ``inspection.inspect``."""
+    from . import inspection
+
+    return inspection.inspect(file)
+
+
 def open_reader(file: DatasetFile) -> Reader:
     """Open the file, without a model. Raises as ``open_dataset``."""
     schema.check_format(file.format)

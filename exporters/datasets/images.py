@@ -1,5 +1,6 @@
 """Pictures in a zip with a folder for each class."""
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +15,8 @@ from .reader import IMAGE, PIECE_BYTES, Column, Piece
 MAX_IMAGE_BYTES = 64 << 20
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _LABEL = "label"
+_ORIENTATION = 0x0112  # of EXIF
+_TURNED = (5, 6, 7, 8)
 
 
 class Pictures:
@@ -68,6 +71,19 @@ class FolderReader:
         for part, pictures in self._pictures.parts(numbers):
             columns: dict[str, Any] = {IMAGE: pictures, _LABEL: self._folders[part]}
             yield part, {name: columns[name] for name in names}
+
+
+def displayed_size(picture: bytes) -> tuple[int, int]:
+    """Return width and height after the EXIF orientation, from the header. Raises ValueError: no image."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(picture)) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(_ORIENTATION) in _TURNED
+    except Exception as exc:  # decoders raise many types of errors for invalid bytes
+        raise ValueError("It cannot be read as an image.") from exc
+    return (height, width) if turned else (width, height)
 
 
 def open_file(path: Path, schema: Mapping[str, Any]) -> FolderReader:

@@ -4,7 +4,6 @@ A line of a label is ``class x y width height``, the centre and size as fraction
 ``class x1 y1 x2 y2 …``, a polygon. A picture without a label file has no objects.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,12 +14,10 @@ import numpy.typing as npt
 from ..errors import InvalidDataset
 from .archive import Archive
 from .boxes import BoxReader, truth_of
-from .images import Pictures
+from .images import Pictures, displayed_size
 from .reader import Truth
 
 _MAX_TEXT_BYTES = 4 << 20
-_ORIENTATION = 0x0112  # of EXIF
-_TURNED = (5, 6, 7, 8)
 
 
 class YoloReader(BoxReader):
@@ -41,7 +38,10 @@ class YoloReader(BoxReader):
             return truth_of(np.empty((0, 4)), [])
         lines = self._archive.read(name, _MAX_TEXT_BYTES).decode("utf-8", errors="replace").splitlines()
         objects = [self._object(line, name) for line in lines if line.strip()]
-        size = np.array(_size(picture, self._pictures.names[number]) * 2, np.float64)
+        try:
+            size = np.array(displayed_size(picture) * 2, np.float64)
+        except ValueError as exc:
+            raise InvalidDataset(f"{self._pictures.names[number][:80]!r}: {exc}") from exc
         corners = np.array([box for _, box in objects], np.float64).reshape(-1, 4) * size
         return truth_of(corners, [category for category, _ in objects])
 
@@ -98,16 +98,3 @@ def _names(archive: Archive) -> list[str] | None:
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
         raise InvalidDataset(f"{files[0][:80]!r} has names that are no texts.")
     return [str(name) for name in names]
-
-
-def _size(picture: bytes, name: str) -> tuple[int, int]:
-    """Return width and height as displayed. Reads the header only."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(picture)) as opened:
-            width, height = opened.size
-            turned = opened.getexif().get(_ORIENTATION) in _TURNED
-    except Exception as exc:  # decoders raise many types of errors for invalid bytes
-        raise InvalidDataset(f"The image {name[:80]!r} cannot be read.") from exc
-    return (height, width) if turned else (width, height)

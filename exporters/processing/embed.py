@@ -139,6 +139,19 @@ def with_suppression(
     return embed_nms.extend(source, declared), replace(request, postprocessing=embedded)
 
 
+def as_declared(request: ExportRequest, source: Source, options: Mapping[str, Any]) -> ExportRequest:
+    """Use the processing that the checkpoint declares, if the request declares none."""
+    if request.preprocessing is not None or request.postprocessing is not None:
+        return request
+    before, after = source.preprocessing, source.postprocessing
+    if before is None and after is None:
+        return request
+    given = replace(
+        request, preprocessing=dict(before) if before else None, postprocessing=dict(after) if after else None
+    )
+    return complete(given, options)
+
+
 def name_classes(request: ExportRequest, source: Source, case: Case) -> ExportRequest:
     """Return the request with the checkpoint's class names, if it has none of its own and they fit."""
     named = source.classes

@@ -2,43 +2,59 @@
 
 import os
 import platform
-import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import runners
-from ..base import EMPTY, Case
+import numpy as np
 
-# Enough calls for a median. A slow model is measured for a third of a second, but at least once.
-_CALLS = 11
+from .. import runners
+from ..base import EMPTY, Arrays, Case
+from . import verify
+
+# Enough calls for a 99th percentile. A slow model is measured for a third of a second, but at least once.
+_CALLS = 200
 _DURATION_S = 0.3
 
 
 def measure(runner: runners.Runner, all_cases: Sequence[Case], details: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure the latency of the smallest compared batch, on one core, or for a TensorRT engine on its GPU.
+    """Measure an artefact on the smallest compared batch; see ``timed``."""
+    with_rows = [case for case in all_cases if case.kind != EMPTY]
+    smallest = min(with_rows, key=lambda case: sum(array.size for array in case.inputs.values()))
+    return timed(runner.predict, smallest.inputs, details)
+
+
+def timed(
+    predict: Callable[[Arrays], Arrays], inputs: Arrays, details: Mapping[str, Any] = {}
+) -> dict[str, Any]:
+    """Measure the latency of one batch, on one core, or for a TensorRT engine on its GPU.
+
+    ``p50_ms`` and ``p99_ms`` are percentiles of ``calls``; ``inference_latency_ms`` is the former.
 
     Args:
         details: the artefact's details; ``gpu`` names the graphics processor that it runs on.
     """
-    with_rows = [case for case in all_cases if case.kind != EMPTY]
-    smallest = min(with_rows, key=lambda case: sum(array.size for array in case.inputs.values()))
-    batch = next((array.shape[0] for array in smallest.inputs.values() if array.ndim), 1)
-    runner.predict(smallest.inputs)
+    batch = next((array.shape[0] for array in inputs.values() if array.ndim), 1)
+    predict(inputs)
     durations: list[float] = []
     deadline = time.perf_counter() + _DURATION_S
     while len(durations) < _CALLS and (not durations or time.perf_counter() < deadline):
         started = time.perf_counter()
-        runner.predict(smallest.inputs)
+        predict(inputs)
         durations.append(time.perf_counter() - started)
-    latency_s = statistics.median(durations)
+    p50_s, p99_s = np.percentile(durations, [50, 99])
     return {
-        "inference_latency_ms": round(latency_s * 1000, 4),
-        "throughput_fps": round(batch / latency_s, 1),
+        "inference_latency_ms": round(p50_s * 1000, 4),
+        "p50_ms": round(p50_s * 1000, 4),
+        "p99_ms": round(p99_s * 1000, 4),
+        "calls": len(durations),
+        "throughput_fps": round(batch / p50_s, 1),
         "hardware": details.get("gpu") or processor(),
+        "cores": os.cpu_count() or 1,
         "batch_size": batch,
         "threads": 1,
+        "runtimes": verify.tools(),
     }
 
 

@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.export import Dim
 
@@ -23,30 +21,6 @@ from exporters.errors import ConversionFailed, InvalidDataset, UnsupportedOption
 from exporters.metrics.decoding import ModelFacts, decoder
 from exporters.proof import validation
 from exporters.request import ExportRequest, ExportResult, Validation
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, float]:
-    """A trained network, 450 digits that it has not seen, and its accuracy on them."""
-    folder = tmp_path_factory.mktemp("digits")
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    seen, unseen, known, asked = train_test_split(images, labels, test_size=450, random_state=0)
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    optimiser = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(60):
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(network(torch.from_numpy(seen)), torch.from_numpy(known)).backward()
-        optimiser.step()
-    network.eval()
-    model, data = folder / "model.pt2", folder / "digits.npz"
-    program = torch.export.export(network, (torch.zeros(2, 64),), dynamic_shapes=({0: Dim("batch")},))
-    torch.export.save(program, model)
-    np.savez(data, x=unseen, y=asked)
-    with torch.no_grad():
-        predicted = network(torch.from_numpy(unseen)).argmax(1).numpy()
-    return model, data, float((predicted == asked).mean())
 
 
 @pytest.fixture
