@@ -118,7 +118,7 @@ def run(
                 model.predict,
                 model.dataset,
                 model.decoder,
-                names,
+                names if request.metrics else None,
                 samples=request.samples,
                 seed=request.seed,
                 rows=report,

@@ -19,7 +19,7 @@ class Validator:
     request: Validation
     dataset: Dataset
     decoder: decoding.Decoder
-    names: list[str]
+    names: list[str] | None  # None: all that the predictions have
     thresholds: dict[str, float]
 
     def run(
@@ -62,7 +62,9 @@ def open_for(request: ExportRequest, source: Source) -> Validator | None:
     )
     facts = data.facts_of(source, request.postprocessing, request.classes)
     decoder = decoding.decoder(dataset.task, facts)
-    return Validator(request.validation, dataset, decoder, *request.validation.check(task=dataset.task))
+    names, thresholds = request.validation.check(task=dataset.task)
+    asked = names if request.validation.metrics else None
+    return Validator(request.validation, dataset, decoder, asked, thresholds)
 
 
 def failure(results: validation.Results, package_dir: str) -> ValidationFailed:

@@ -17,8 +17,9 @@ class ClassLabels:
     """The class id of every row, read in one pass.
 
     A name is its position in the model's ``classes``, otherwise in the dataset's, otherwise among the sorted
-    names. A number is a position in the dataset's ``classes``, whose name then is looked up in the model's;
-    if one of them has no names, it is the id itself.
+    names. A number is a position in the dataset's ``classes``, whose name then is looked up in the model's.
+    Without names of the dataset it is a name too if the model's names are numbers (``numbered``), and
+    otherwise the id itself.
 
     Raises:
         InvalidDataset: a label that is no class, or too many classes.
@@ -68,6 +69,11 @@ def numbers(label: str, values: Any) -> npt.NDArray[np.float64]:
     return wide
 
 
+def numbered(classes: Sequence[str]) -> bool:
+    """Return whether the names are whole numbers, as those of an estimator that was fitted on numbers."""
+    return all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in classes)
+
+
 def positions(
     of_dataset: Sequence[str] | None, of_model: Sequence[str] | None
 ) -> npt.NDArray[np.int64] | None:
@@ -98,6 +104,8 @@ def _class_id(
             'schema.task to "regression".'
         )
     number = int(value)
+    if of_model and not of_dataset and numbered(of_model):
+        return _position(label, str(number), of_model)
     count = len(of_dataset or classes or ())
     if count and not 0 <= number < count:
         raise InvalidDataset(f"The label {label!r} has the class {number}, but there are {count} classes.")

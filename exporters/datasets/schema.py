@@ -172,7 +172,7 @@ def task_of(
 
     Args:
         task_types: of the dataset, then of the model; ``image_classification`` names classification.
-        label_kind: the kind of the labels (``reader.Column.kind``), which decides last.
+        label_kind: the dtype of the labels or its first letter, or ``boxes``; it decides last.
     """
     given: str | None = (schema or {}).get("task")
     if given:
@@ -184,4 +184,6 @@ def task_of(
                 return task
     if label_kind is None:
         return None
-    return {"f": REGRESSION, "boxes": DETECTION}.get(label_kind, CLASSIFICATION)
+    if label_kind == "boxes":
+        return DETECTION
+    return REGRESSION if label_kind.startswith("f") else CLASSIFICATION

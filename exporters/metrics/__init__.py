@@ -56,12 +56,13 @@ class Tally(Protocol):
     """The predictions of a model for a dataset, as far as its metrics need them."""
 
     rows: int
+    lacking: frozenset[str]  # the metrics that the predictions do not determine
 
     def add(self, predictions: Any, labels: Any) -> None:
         """Add a batch; the forms of both are in the task's module. Raises InvalidDataset: they do not fit."""
 
     def values(self, names: Iterable[str]) -> dict[str, float]:
-        """Return the metrics over all rows."""
+        """Return the metrics over all rows. Raises InvalidDataset for one that is ``lacking``."""
 
     def resampled(self, names: Iterable[str], counts: npt.NDArray[np.int64]) -> dict[str, float]:
         """Return the metrics of a sample in which row i occurs ``counts[i]`` times."""

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from . import Tally
 
 RESAMPLES = 1000
+_FEWEST = 50
+_DRAWS = 500_000_000  # rows that all samples together draw: about ten seconds
 _TAIL = 2.5  # per cent on each side
 
 
@@ -17,7 +19,8 @@ def resampled(
     """Return, for each tally, metric → float64[samples]; all tallies get the same samples of rows."""
     random = np.random.default_rng(seed)
     rows = tallies[0].rows
-    count = min(tally.resamples(RESAMPLES) for tally in tallies)
+    most = min(RESAMPLES, max(_FEWEST, _DRAWS // rows))
+    count = min(tally.resamples(most) for tally in tallies)
     found: list[dict[str, npt.NDArray[np.float64]]] = [
         {name: np.empty(count) for name in names} for _ in tallies
     ]

@@ -19,6 +19,7 @@ class ClassTally:
     """See ``metrics.Tally``."""
 
     def __init__(self) -> None:
+        self.lacking: frozenset[str] = frozenset()
         self._labels, self._predicted = Rows(), Rows()
         self._ranks = Rows()  # of the right class; 0 is the best score
 
@@ -36,6 +37,7 @@ class ClassTally:
 
     def add(self, predictions: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> None:
         if predictions.ndim == 1:
+            self.lacking = frozenset({"top5"})
             predicted = predictions.astype(np.int64)
             ranks = np.where(predicted == labels, 0, _TOP)
         else:
@@ -58,6 +60,11 @@ class ClassTally:
     def values(self, names: Iterable[str]) -> dict[str, float]:
         from sklearn import metrics
 
+        names = list(names)
+        if self.lacking.intersection(names):
+            raise InvalidDataset(
+                "The model returns classes without scores, so top5 cannot be computed. Choose other metrics."
+            )
         labels, predicted = self._labels.whole, self._predicted.whole
         macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
         functions: dict[str, Callable[[], Any]] = {

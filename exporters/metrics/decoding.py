@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..base import Arrays, Labels
 from ..datasets.base import Batch
+from ..datasets.labels import numbered
 from ..datasets.schema import CLASSIFICATION, DETECTION, RECONSTRUCTION, REGRESSION, SEGMENTATION
 from ..errors import InvalidDataset
 from ..processing import detect
@@ -70,26 +71,39 @@ class _Classes:
     def __init__(self, model: ModelFacts) -> None:
         self._known = next(iter(model.labels.values()), None)
         self._names = model.classes
+        # A label that is a number, not a position → its position among the names
+        self._positions: dict[int, int] | None = None
+        if model.classes and numbered(model.classes):
+            self._positions = {int(name): place for place, name in enumerate(model.classes)}
         self._single = _SingleScore()
+        self._columns_are_ids: bool | None = None
 
     def decode(self, outputs: Arrays, batch: Batch) -> npt.NDArray[np.generic]:
         rows = len(batch)
         if self._known is not None and self._known.scores in outputs:
             return outputs[self._known.scores][:rows]
-        for array in outputs.values():
-            if array.dtype.kind in "iu" and array.ndim == 1:
-                return array[:rows]
-        for array in outputs.values():
-            if array.dtype.kind != "f" or array.ndim not in (1, 2):
-                continue
-            if array.ndim == 2 and array.shape[1] > 1:
-                return array[:rows]
-            return self._single.classes(array.reshape(-1)[:rows])
-        raise _no_output(outputs, "scores of classes, [rows, classes]")
+        found = list(outputs.values())
+        called = next((one for one in found if one.dtype.kind in "iu" and one.ndim == 1), None)
+        scores = next((one for one in found if one.dtype.kind == "f" and one.ndim in (1, 2)), None)
+        if called is not None and self._positions is not None:
+            called = np.array([self._positions.get(number, -1) for number in called.tolist()], np.int64)
+        if called is not None and (scores is None or not self._are_of(scores, called)):
+            return called[:rows]
+        if scores is None:
+            raise _no_output(outputs, "scores of classes, [rows, classes]")
+        if scores.ndim == 2 and scores.shape[1] > 1:
+            return scores[:rows]
+        return self._single.classes(scores.reshape(-1)[:rows])
+
+    def _are_of(self, scores: npt.NDArray[Any], called: npt.NDArray[Any]) -> bool:
+        """Return whether the best column is the label in the first batch: then columns are class ids."""
+        if self._columns_are_ids is None:
+            self._columns_are_ids = bool(scores.ndim == 2 and (scores.argmax(axis=1) == called).all())
+        return self._columns_are_ids
 
     def labels(self, batch: Batch) -> npt.NDArray[np.int64]:
         labels: npt.NDArray[np.int64] = batch.labels
-        if self._known is None or self._known.classes == tuple(range(len(self._known.classes))):
+        if self._names or self._known is None:  # positions among the names, which are the columns
             return labels
         columns = {label: column for column, label in enumerate(self._known.classes)}
         unknown = sorted(set(labels.tolist()) - set(columns))

@@ -29,6 +29,8 @@ class Found:
 class BoxTally:
     """See ``metrics.Tally``."""
 
+    lacking: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         self._found: list[Found] = []
         self._truths: list[Truth] = []

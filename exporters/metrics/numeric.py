@@ -19,6 +19,8 @@ _MAX_NUMBERS = 100_000_000
 class NumberTally:
     """See ``metrics.Tally``. ``keeps``: whether labels and predictions are kept, which R2 needs."""
 
+    lacking: frozenset[str] = frozenset()
+
     def __init__(self, keeps: bool) -> None:
         self._keeps = keeps
         self._squared, self._absolute = Rows(), Rows()

@@ -17,6 +17,8 @@ _MAX_CLASSES = 1000
 class MaskTally:
     """See ``metrics.Tally``."""
 
+    lacking: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         # int64[3, classes] of each row: the pixels that are shared, labelled and predicted
         self._rows: list[npt.NDArray[np.int64]] = []

@@ -53,7 +53,7 @@ def validate(
     artefact: Predict | None,
     dataset: Dataset,
     decoder: Decoder,
-    names: Sequence[str],
+    names: Sequence[str] | None = None,
     *,
     fail_threshold: Mapping[str, float] = {},
     samples: int | None = None,
@@ -64,6 +64,7 @@ def validate(
     """Run both models on the dataset and compare their metrics.
 
     Args:
+        names: metrics; None: all that the task and the predictions have.
         artefact: None if it does not run here; ``why_not`` is the reason, and ``passed`` is null.
         fail_threshold: metric → the largest drop that passes.
         samples: how many rows of the dataset to use, drawn with the seed; None: all.
@@ -82,6 +83,7 @@ def validate(
             found = decoder.decode(_of_artefact(artefact, batch), batch)
             tallies[1].add(found, labels)
             changed.add(batch, decoder, original, found, labels)
+    names = _names(names, tallies, dataset, fail_threshold)
     values = [tally.values(names) for tally in tallies]
     drawn = bootstrap.resampled(tallies, names, seed)
     compared = {name: _compared(name, values, drawn) for name in names}
@@ -106,7 +108,7 @@ def evaluate(
     predict: Predict,
     dataset: Dataset,
     decoder: Decoder,
-    names: Sequence[str],
+    names: Sequence[str] | None = None,
     *,
     samples: int | None = None,
     seed: int = 0,
@@ -119,6 +121,7 @@ def evaluate(
     tally = metrics.tally(str(dataset.task))
     for batch in _batches(dataset, samples, seed, rows):
         tally.add(decoder.decode(_of_source(predict, batch), batch), decoder.labels(batch))
+    names = _names(names, [tally], dataset)
     values = tally.values(names)
     (drawn,) = bootstrap.resampled([tally], names, seed)
     return {
@@ -132,6 +135,19 @@ def evaluate(
         "classes": dataset.classes,
         "confusion": _confusion(tally),
     }
+
+
+def _names(
+    given: Sequence[str] | None,
+    tallies: Sequence[Tally],
+    dataset: Dataset,
+    fail_threshold: Mapping[str, float] = {},
+) -> list[str]:
+    """Return the metrics to compute. One that is asked for and lacking is an error of ``Tally.values``."""
+    if given:
+        return list(given)
+    lacking = frozenset().union(*(tally.lacking for tally in tallies)) - set(fail_threshold)
+    return [name for name in metrics.names_of(str(dataset.task)) if name not in lacking]
 
 
 def summary(document: Mapping[str, Any]) -> dict[str, Any]:

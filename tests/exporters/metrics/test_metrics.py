@@ -224,3 +224,13 @@ def test_thresholds_are_checked() -> None:
             metrics.check_thresholds(given)
     with pytest.raises(UnsupportedOption, match="Use f1_drop_max"):
         metrics.check_thresholds({"accuracy_drop_max": 0.1}, ["f1"])
+
+
+def test_classes_without_scores_have_no_top5() -> None:
+    labels, scores = classes_and_scores()
+    found = metrics.tally("classification")
+    found.add(scores.argmax(axis=1), labels)
+    assert found.lacking == {"top5"}
+    assert found.values(["accuracy"]) == metrics.compute("classification", ["accuracy"], labels, scores)
+    with pytest.raises(InvalidDataset, match="without scores"):
+        found.values(["top5"])

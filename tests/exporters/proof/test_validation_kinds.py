@@ -6,12 +6,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import polars
 import pytest
 from PIL import Image
 
-from exporters import metrics
+from exporters import metrics, runners
 from exporters.base import Arrays, TensorSpec
 from exporters.convert import run
 from exporters.datasets import DatasetFile, open_dataset
@@ -40,8 +41,6 @@ def test_an_estimator_gets_the_columns_that_it_was_fitted_on(tmp_path: Path, for
     # The same by the package alone
     metadata = json.loads((result.package_dir / "metadata.json").read_text())
     dataset, facts = data.for_package(asked.dataset, result.package_dir, metadata)
-    from exporters import runners
-
     found = validation.evaluate(
         runners.load(result.package_dir).predict,
         dataset,
@@ -145,3 +144,44 @@ def test_the_boxes_of_a_detector_are_judged_by_their_average_precision(pictures:
 def test_a_detector_needs_a_declaration_of_its_boxes(pictures: Path) -> None:
     with pytest.raises(InvalidDataset, match="declares no postprocessing with nms"):
         decoder("detection", ModelFacts())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_classes_of_an_estimator_need_not_count_from_0(tmp_path: Path, first: int) -> None:
+    from sklearn.svm import LinearSVC
+
+    x = np.random.default_rng(0).standard_normal((90, 4))
+    y = x[:, :3].argmax(axis=1) + first
+    joblib.dump(LinearSVC().fit(x, y), tmp_path / "model.joblib")
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    asked = Validation(DatasetFile(tmp_path / "data.npz", "npz"))
+    result = run(ExportRequest(tmp_path / "model.joblib", tmp_path / "out", "onnx", validation=asked))
+    assert result.validation is not None
+    assert result.validation["accuracy"] == result.validation["original_accuracy"] > 0.9
+    assert result.validation["top5"] == 1
+
+    metadata = json.loads((result.package_dir / "metadata.json").read_text())
+    dataset, facts = data.for_package(asked.dataset, result.package_dir, metadata)
+    predict = runners.load(result.package_dir).predict
+    found = validation.evaluate(predict, dataset, decoder(dataset.task, facts))
+    assert found["metrics"]["accuracy"]["value"] == result.validation["accuracy"]
+    assert found["metrics"]["top5"]["value"] == 1
+
+
+def test_an_estimator_of_texts_gets_the_column_of_texts(tmp_path: Path) -> None:
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts = [f"{word} number {number}" for number in range(20) for word in ("good", "bad")]
+    labels = ["yes", "no"] * 20
+    model = make_pipeline(CountVectorizer(), LogisticRegression()).fit(texts, labels)
+    joblib.dump(model, tmp_path / "model.joblib")
+    rows = [{"review": text, "target": label} for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    file = DatasetFile(tmp_path / "data.jsonl", "jsonl", {"inputs": {"text": "review"}})
+    result = run(
+        ExportRequest(tmp_path / "model.joblib", tmp_path / "out", "onnx", validation=Validation(file))
+    )
+    assert result.validation is not None
+    assert (result.validation["accuracy"], result.validation["original_accuracy"]) == (1, 1)
