@@ -58,7 +58,7 @@ class DataFiles:
             dataset["schema"],
             dataset["task_type"],
             needs.task_type,
-            label_kind=label["dtype"][:1] if label else None,
+            label_kind=label["dtype"] if label else None,
         )
         if needs.inputs is not None and not needs.preprocessed:
             _check_fit(dataset, summary, needs.inputs, field)
