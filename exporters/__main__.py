@@ -212,14 +212,15 @@ def _display(step: str, percent: float, message: str) -> None:
 
 
 def _capabilities(arguments: argparse.Namespace) -> int:
-    from . import imports, registry
+    from . import imports, optimize, registry
 
     found = imports.failures(registry.modules())
     formats = []
     for spec in registry.specifications():
         reason = registry.why_unavailable(spec.name, found=found)
         kinds = registry.kinds(spec.name)
-        formats.append({**spec.to_json(), "sources": kinds, "available": reason is None, "reason": reason})
+        known = {"available": reason is None, "reason": reason, "optimization": optimize.describe(spec.name)}
+        formats.append({**spec.to_json(), "sources": kinds, **known})
     print(json.dumps({"formats": formats}, indent=2))
     return 0
 

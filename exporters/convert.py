@@ -4,7 +4,7 @@ import gc
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from . import conversions as conversions
 from . import metadata, package, registry, runners, sources, validating, wrappers
 from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source, StepEnded
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
+from .optimize import pipeline
+from .optimize.pipeline import Compared
 from .processing import embed
 from .proof import (
     bounded_cost,
@@ -37,12 +39,27 @@ _DONE = {
 
 
 @dataclass(frozen=True)
-class _Attempt:
-    folder: Path
-    artefact: Artefact
-    runner: runners.Runner | None  # None: the artefact does not run here
-    fidelity: dict[str, Any]
-    why_not: str = ""  # the reason why there is no runner
+class _Converted:
+    """``request``: with the details that its declarations leave open.
+
+    ``original``: the source as it was before its optimisation. ``optimization``: what was changed.
+    """
+
+    attempt: Compared
+    source: Source
+    original: Source
+    cases: list[Case]
+    request: ExportRequest
+    validator: validating.Validator | None
+    optimization: dict[str, Any]
+
+    def golden(self) -> Case:
+        """Return the golden case. The outputs of an artefact that was judged on a dataset are its own."""
+        artefact, runner = self.attempt.artefact, self.attempt.runner
+        case = golden.choose(self.cases, self.source.labels, artefact.precision)
+        if runner is None or "compared" not in self.attempt.fidelity:
+            return case
+        return replace(case, expected=runner.predict(case.inputs))
 
 
 def run(
@@ -57,6 +74,7 @@ def run(
             diagnosis; after any other error nothing is.
     """
     check(request)
+    request = pipeline.complete(request)
     folder = request.output_dir
     if folder.exists() and any(folder.iterdir()):
         raise UnsupportedOption(
@@ -69,25 +87,26 @@ def run(
     scratch.mkdir(parents=True)
     try:
         with _frameworks_unscanned():
-            attempt, source, all_cases, request, validator = _convert(request, scratch, steps, progress)
+            converted = _convert(request, scratch, steps, progress)
+        attempt, source, request = converted.attempt, converted.source, converted.request
+        validator = converted.validator
         results: validation.Results | None = None
         performance: dict[str, Any] = {}
         if attempt.runner is not None and attempt.fidelity["verdict"] != FAILED:
             with steps.timed("measure"):
                 progress("measure", 80.0, "Measuring the artefact")
-                performance = measure.measure(attempt.runner, all_cases, attempt.artefact.details)
+                performance = measure.measure(attempt.runner, converted.cases, attempt.artefact.details)
                 if validator is not None:  # a process takes too long for an export without a dataset
                     path = attempt.folder / attempt.artefact.files[0]
-                    performance |= memory.peak(request.format, path, all_cases[0].inputs)
+                    performance |= memory.peak(request.format, path, converted.cases[0].inputs)
         if validator is not None and attempt.fidelity["verdict"] != FAILED:
             with steps.timed("validate"):
-                results = validator.run(source, attempt.runner, attempt.why_not, progress)
+                results = validator.run(converted.original, attempt.runner, attempt.why_not, progress)
         with steps.timed("package"):
             progress("package", 90.0, "Writing the package")
             if _ignored_processor(source, request):
                 progress("package", 90.0, f"Not applied: {PROCESSOR} of the checkpoint; see README.md")
-            base = golden.choose(all_cases, source.labels, attempt.artefact.precision)
-            _write_package(request, folder, source, attempt, base, performance, results)
+            _write_package(request, folder, source, attempt, converted.golden(), performance, results)
             shutil.rmtree(scratch)
             manifest = package.write_manifest(folder)
     except BaseException:
@@ -101,18 +120,20 @@ def run(
     if results is not None and results.passed is False:
         raise validating.failure(results, str(folder))
     progress("done", 100.0, _DONE[verdict])
+    size_bytes = sum(manifest.files[name].size_bytes for name in attempt.artefact.files)
     return ExportResult(
         package_dir=folder,
         format=request.format,
         verdict=verdict,
         converter=attempt.artefact.converter,
         artefact=attempt.artefact.files[0],
-        artefact_size_bytes=sum(manifest.files[name].size_bytes for name in attempt.artefact.files),
+        artefact_size_bytes=size_bytes,
         options=registry.specification(request.format).validate(request.options),
         fidelity=attempt.fidelity,
         performance=performance,
         steps_s={name: round(value, 3) for name, value in steps.seconds.items()},
         validation=validation.summary(results.document) if results is not None else None,
+        optimization=pipeline.stats(request, converted.optimization, attempt.fidelity, size_bytes),
     )
 
 
@@ -125,30 +146,26 @@ def check(request: ExportRequest) -> dict[str, Any]:
     limits.check(request.limits)
     if request.validation is not None:
         request.validation.check()
+    request = pipeline.complete(request)
     options = registry.specification(request.format).validate(request.options)
     embed.complete(request, options)
     return options
 
 
-def _convert(
-    request: ExportRequest, scratch: Path, steps: Steps, progress: Progress
-) -> tuple[_Attempt, Source, list[Case], ExportRequest, validating.Validator | None]:
-    """Return the result, and the request with the details that its declarations leave open."""
+def _convert(request: ExportRequest, scratch: Path, steps: Steps, progress: Progress) -> _Converted:
     options = registry.specification(request.format).validate(request.options)
     request = embed.complete(request, options)
     with steps.timed("load"):
         progress("load", 5.0, "Loading the model")
-        source = sources.load(request.source, options, request.trust)
-        request = embed.as_declared(request, source, options)
-        embed.check_source(source, request, options)
-        source = embed.embed(source, request, scratch)
-        source, request = embed.with_suppression(source, request, options)
-        source = samples.attach(source, request.sample_inputs, request.preprocessing)
+        loaded = sources.load(request.source, options, request.trust)
+        changed, changes = pipeline.change_source(loaded, request)
+        declared = embed.as_declared(request, changed, options)
+        source, request = _prepared(changed, declared, options, scratch)
         routes = registry.routes(request.format, source.family, options)
-        source = registry.presented(routes[0], source, options)
         conversions.of_routes(
             routes, source, options
         )  # errors in the options are reported before the long part
+        original = _prepared(loaded, declared, options, scratch)[0] if changes else source
     with steps.timed("reference"):
         progress("reference", 20.0, "Running the source model")
         plan = cases.examine(source)
@@ -156,10 +173,32 @@ def _convert(
         request = embed.name_classes(request, source, all_cases[0])
         embed.check_outputs(request, all_cases[0])
     validator = validating.open_for(request, source)  # before the long part, too
+    judge = pipeline.judge(request, source, validator)
+    if judge is not None and changes:
+        changes["pruning"]["judgement"] = judge.against(original.reference).judge(source.reference)
     possible = conversions.of_routes(routes, source, options)
     attempt = _best(request.format, possible, source, all_cases, scratch, steps, progress)
     attempt.fidelity["rejected_by_source"] = dict(plan.rejected)
-    return attempt, source, all_cases, request, validator
+    if attempt.fidelity["verdict"] != FAILED and request.optimization:
+        progress("optimize", 75.0, "Optimising the artefact")
+        with steps.timed("optimize"):
+            attempt, report = pipeline.change_artefact(
+                request, source, all_cases, attempt, judge, scratch / "optimized", _open
+            )
+        changes |= report
+    return _Converted(attempt, source, original, all_cases, request, validator, changes)
+
+
+def _prepared(
+    source: Source, request: ExportRequest, options: Mapping[str, Any], scratch: Path
+) -> tuple[Source, ExportRequest]:
+    """Return the source with what the request embeds, as the artefact presents it."""
+    embed.check_source(source, request, options)
+    source = embed.embed(source, request, scratch)
+    source, request = embed.with_suppression(source, request, options)
+    source = samples.attach(source, request.sample_inputs, request.preprocessing)
+    routes = registry.routes(request.format, source.family, options)
+    return registry.presented(routes[0], source, options), request
 
 
 def _best(
@@ -170,10 +209,10 @@ def _best(
     scratch: Path,
     steps: Steps,
     progress: Progress,
-) -> _Attempt:
+) -> Compared:
     """Return the first result that agrees with the source; otherwise the first result."""
     tried: list[dict[str, Any]] = []
-    first: _Attempt | None = None
+    first: Compared | None = None
     failure: ConversionFailed | None = None
     for number, conversion in enumerate(possible):
         percent = 35.0 + 40.0 * number / len(possible)
@@ -198,7 +237,7 @@ def _best(
         fidelity |= {"converters_tried": tried, "tools": verify.tools()}
         if source.coverage:
             fidelity["coverage"] = dict(source.coverage)
-        attempt = _Attempt(folder, artefact, runner, fidelity, why_not)
+        attempt = Compared(folder, artefact, runner, fidelity, why_not)
         if fidelity["verdict"] != FAILED:
             return attempt
         first = first or attempt
@@ -211,7 +250,7 @@ def _best(
     raise failure
 
 
-def _with_failure(attempt: _Attempt, format_name: str, source: Source, all_cases: list[Case]) -> _Attempt:
+def _with_failure(attempt: Compared, format_name: str, source: Source, all_cases: list[Case]) -> Compared:
     """Add ``failure`` to fidelity.json: the smallest input on which the artefact is wrong."""
     runner, artefact = attempt.runner, attempt.artefact
     if runner is None:  # its stand-in was compared
@@ -272,7 +311,7 @@ def _write_package(
     request: ExportRequest,
     folder: Path,
     source: Source,
-    attempt: _Attempt,
+    attempt: Compared,
     base: Case,
     performance: Mapping[str, Any],
     results: validation.Results | None,
@@ -314,7 +353,7 @@ def _ignored_processor(source: Source, request: ExportRequest) -> bool:
     return request.preprocessing is None and any(path.name == PROCESSOR for path in source.attachments)
 
 
-def _independent_rows(attempt: _Attempt, base: Case) -> bool | None:
+def _independent_rows(attempt: Compared, base: Case) -> bool | None:
     """Return whether the artefact's rows are independent; None if it does not run here, or is wrong."""
     if attempt.runner is None or attempt.fidelity["verdict"] == FAILED:
         return None

@@ -6,6 +6,7 @@ ExportError
 ├── InvalidSource         the file is no model, is damaged, or cannot be converted as it is
 ├── UnsafeCheckpoint      loading the file would run code that came with it
 ├── ConversionFailed      the converter cannot convert this model
+├── OptimizationFailed    the optimisation that was asked for was not reached
 ├── VerificationFailed    the conversion succeeded, but the result does not behave like the original
 ├── InvalidDataset        a dataset cannot be read, or does not fit the model
 ├── ValidationFailed      the artefact is worse on a dataset than its threshold allows
@@ -52,6 +53,10 @@ class UnsafeCheckpoint(ExportError):
 
 class ConversionFailed(ExportError):
     code = "conversion_failed"
+
+
+class OptimizationFailed(ExportError):
+    code = "optimization_failed"
 
 
 class VerificationFailed(ExportError):
@@ -124,14 +129,14 @@ _ADVICE = " Another format, or another opset_version if the format has that opti
 def converting(failure: str, converter: str, advice: str = "") -> Iterator[None]:
     """Convert every error inside to a ``ConversionFailed`` with the failure, its reason and advice.
 
-    A ``ConversionFailed`` is raised unchanged.
+    A ``ConversionFailed`` or ``OptimizationFailed`` is raised unchanged.
 
     Raises:
         LimitExceeded: memory, disk or time ran out.
     """
     try:
         yield
-    except ConversionFailed:
+    except (ConversionFailed, OptimizationFailed):
         raise
     except Exception as exc:
         raise as_limit(exc) or ConversionFailed(

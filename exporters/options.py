@@ -13,16 +13,18 @@ from .errors import UnsupportedOption
 
 @dataclass(frozen=True)
 class Option:
-    """An option. ``allowed``: an integer's (smallest, largest); otherwise the values, or None for any.
+    """An option. ``allowed``: a number's (smallest, largest); otherwise the values, or None for any.
 
-    ``refused``: values that exist for the option, but not for this format, with the reason.
+    ``also``: values of another type that it accepts too. ``refused``: values that exist for the option, but
+    not for this format, with the reason.
     """
 
-    type: Literal["integer", "boolean", "string", "object", "array"]
+    type: Literal["integer", "number", "boolean", "string", "object", "array"]
     default: Any
     description: str
     allowed: tuple[Any, ...] | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[Any, ...] = ()
 
     def explain(self) -> dict[str, Any]:
         return {
@@ -35,8 +37,11 @@ class Option:
     def accepts(self, value: Any) -> bool:
         if value is None:
             return self.default is None
-        if self.type == "integer":
-            if not isinstance(value, int) or isinstance(value, bool):
+        if value in self.also:
+            return True
+        if self.type in ("integer", "number"):
+            numbers = int if self.type == "integer" else (int, float)
+            if not isinstance(value, numbers) or isinstance(value, bool):
                 return False
             return self.allowed is None or self.allowed[0] <= value <= self.allowed[1]
         wanted = {"boolean": bool, "string": str, "object": dict, "array": list}[self.type]
@@ -117,25 +122,7 @@ class Specification:
         Raises:
             UnsupportedOption: an unknown name, or a value of the wrong type or outside its range.
         """
-        unknown = sorted(set(options) - set(self.options))
-        if unknown:
-            close = get_close_matches(unknown[0], self.options, n=1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
-            known = ", ".join(sorted(self.options))
-            raise UnsupportedOption(
-                f"{self.name} has no option {unknown[0]!r}.{meant} Its options: {known}.",
-                allowed=sorted(self.options),
-                option=unknown[0],
-            )
-        for name, value in options.items():
-            option = self.options[name]
-            if not option.accepts(value):
-                raise UnsupportedOption(
-                    f"{name} must be {_wanted(option)}, not {json.dumps(value)[:80]}{option.why_not(value)}.",
-                    allowed=option.explain(),
-                    option=name,
-                )
-        complete = {name: options.get(name, option.default) for name, option in self.options.items()}
+        complete = completed(self.name, self.options, options)
         if self.check is not None:
             self.check(complete)
         return complete
@@ -148,12 +135,39 @@ class Specification:
         }
 
 
+def completed(owner: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``given`` with the defaults of ``known`` filled in. ``owner`` has these options, for messages.
+
+    Raises:
+        UnsupportedOption: an unknown name, or a value of the wrong type or outside its range.
+    """
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        close = get_close_matches(unknown[0], known, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnsupportedOption(
+            f"{owner} has no option {unknown[0]!r}.{meant} Its options: {', '.join(sorted(known))}.",
+            allowed=sorted(known),
+            option=unknown[0],
+        )
+    for name, value in given.items():
+        option = known[name]
+        if not option.accepts(value):
+            raise UnsupportedOption(
+                f"{name} must be {_wanted(option)}, not {json.dumps(value)[:80]}{option.why_not(value)}.",
+                allowed=option.explain(),
+                option=name,
+            )
+    return {name: given.get(name, option.default) for name, option in known.items()}
+
+
 def _wanted(option: Option) -> str:
+    also = "".join(f", or {json.dumps(value)}" for value in option.also)
     if option.allowed is None:
-        return "true or false" if option.type == "boolean" else with_article(option.type)
-    if option.type == "integer":
-        return f"an integer from {option.allowed[0]} to {option.allowed[1]}"
-    return f"one of {', '.join(map(str, option.allowed))}"
+        return "true or false" if option.type == "boolean" else with_article(option.type) + also
+    if option.type in ("integer", "number"):
+        return f"{with_article(option.type)} from {option.allowed[0]} to {option.allowed[1]}{also}"
+    return f"one of {', '.join(map(str, option.allowed))}{also}"
 
 
 def with_article(noun: str) -> str:

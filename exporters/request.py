@@ -89,6 +89,7 @@ class ExportRequest:
     preprocessing: dict[str, Any] | None = None
     postprocessing: dict[str, Any] | None = None
     sample_inputs: Path | None = None
+    optimization: dict[str, Any] | None = None  # see ``optimize.check``
     limits: dict[str, int] | None = None
     allow_unsafe: bool = False
     allowed_modules: list[str] | None = None
@@ -117,6 +118,7 @@ class ExportRequest:
             preprocessing=data.get("preprocessing"),
             postprocessing=data.get("postprocessing"),
             sample_inputs=Path(data["sample_inputs"]) if data.get("sample_inputs") else None,
+            optimization=data.get("optimization"),
             limits=data.get("limits"),
             allow_unsafe=data.get("allow_unsafe") or False,
             allowed_modules=data.get("allowed_modules"),
@@ -168,6 +170,7 @@ _FIELD_TYPES: dict[str, type] = {
     "preprocessing": dict,
     "postprocessing": dict,
     "sample_inputs": str,
+    "optimization": dict,
     "limits": dict,
     "allow_unsafe": bool,
     "allowed_modules": list,
@@ -196,6 +199,7 @@ class ExportResult:
     steps_s: dict[str, float]
     validation: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
+    optimization: dict[str, Any] = field(default_factory=dict)  # see ``optimize.pipeline.stats``
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "package_dir": str(self.package_dir)}

@@ -46,6 +46,7 @@ class JobErrorCode(StrEnum):
     INVALID_SOURCE = "invalid_source"
     UNSAFE_CHECKPOINT = "unsafe_checkpoint"
     CONVERSION_FAILED = "conversion_failed"
+    OPTIMIZATION_FAILED = "optimization_failed"
     VERIFICATION_FAILED = "verification_failed"
     INVALID_DATASET = "invalid_dataset"
     VALIDATION_FAILED = "validation_failed"

@@ -36,7 +36,10 @@ ANYWHERE = {
 # Readable with the standard library alone.
 SPECIFICATIONS = {
     f"exporters.{module}"
-    for module in ("registry", "base", "options", "request", "errors", "processing", "datasets", "metrics")
+    for module in (
+        *("registry", "base", "options", "request", "errors", "processing", "datasets", "metrics"),
+        "optimize",
+    )
 }
 
 # Room → what of ours it may import, besides itself and what may be imported anywhere.

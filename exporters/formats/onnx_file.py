@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import Source
+from ..errors import ConversionFailed
 
 NAME = "model.onnx"
 DATA = "model.onnx.data"
@@ -32,6 +33,23 @@ def simplify(model: Any) -> Any:
     from onnxscript import optimizer
 
     return optimizer.optimize(model)
+
+
+def half(model: Any) -> Any:
+    """Convert weights and arithmetic to float16; inputs and outputs keep their dtypes.
+
+    Raises:
+        ConversionFailed: the model is above protobuf's 2 GB.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    if weights_bytes(model) > _INLINE_LIMIT_BYTES:
+        raise ConversionFailed("float16 is not supported for models above 2 GB. Export with float32.")
+    model = convert_float_to_float16(model, keep_io_types=True)
+    # The converter appends the inputs' casts after the nodes that need them.
+    OnnxModel.graph_topological_sort(model.graph, is_deterministic=True)
+    return model
 
 
 def write(model: Any, folder: Path, source: Source) -> tuple[str, ...]:

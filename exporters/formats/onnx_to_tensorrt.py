@@ -20,8 +20,6 @@ from . import onnx_file
 
 _COMPUTES_IN = {"fp32": None, "fp16": "float16", "int8": "int8"}
 _MAX_BATCH_SIZE = 32
-# Beyond protobuf's limit, onnxruntime's float16 converter would have to write to disk.
-_MAX_INLINE_BYTES = 1_900_000_000
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -218,7 +216,7 @@ def _write_onnx(source: Source, folder: Path, precision: str) -> tuple[str, ...]
         if precision == "int8":
             _require_quantized(model)
         if precision == "fp16":
-            model = _half(model)
+            model = onnx_file.half(model)
         return onnx_file.write(model, folder, source)
     except (UnsupportedOption, ConversionFailed):
         raise
@@ -233,19 +231,6 @@ def _require_default_operators(model: Any) -> None:
     foreign = {node.domain for node in model.graph.node} - own
     if foreign:
         raise ConversionFailed(f"TensorRT has no operators of {', '.join(sorted(foreign))}.")
-
-
-def _half(model: Any) -> Any:
-    """Convert weights and arithmetic to float16; inputs and outputs keep their dtypes."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    if onnx_file.weights_bytes(model) > _MAX_INLINE_BYTES:
-        raise ConversionFailed("fp16 is not supported for models above 2 GB. Export with fp32.")
-    model = convert_float_to_float16(model, keep_io_types=True)
-    # The converter appends the inputs' casts after the nodes that need them.
-    OnnxModel.graph_topological_sort(model.graph, is_deterministic=True)
-    return model
 
 
 def _require_quantized(model: Any) -> None:

@@ -111,7 +111,6 @@ def write(
     Raises:
         ConversionFailed: its inputs or outputs are not the source's, or an output has no fixed rank.
     """
-    openvino = runtime()
     wanted = precision(options)
     names = [spec.name for spec in source.inputs]
     model = _with_unused_inputs(openvino_repairs.repair(model), source)
@@ -131,15 +130,20 @@ def write(
         model = _reverse_channels(model, [names.index(name) for name in images])
     if wanted == "INT8":
         model = _compress(model)
-    _name(model, names, list(example.expected))
+    save(model, source, example, folder, half=wanted == "FP16")
+    own = "bfloat16" if torch_graph.has_bfloat16(source) else None
+    details: dict[str, Any] = {"precision": wanted, "reverse_input_channels": bool(images)}
+    return Artefact((NAME, DATA), converter, details, precision=_COMPUTES_IN[wanted] or own)
+
+
+def save(model: Any, source: Source, example: Case, folder: Path, *, half: bool = False) -> None:
+    """Write the model with the source's names and without a record of its making. ``half``: FP16 weights."""
+    _name(model, [spec.name for spec in source.inputs], list(example.expected))
     for key in list(model.rt_info.keys()):
         del model.rt_info[key]
     axes = {spec.name: list(spec.shape) for spec in (*source.inputs, *_outputs(model, source, example))}
     model.set_rt_info(json.dumps(axes), AXES_INFO)
-    openvino.save_model(model, folder / NAME, compress_to_fp16=wanted == "FP16")
-    own = "bfloat16" if torch_graph.has_bfloat16(source) else None
-    details: dict[str, Any] = {"precision": wanted, "reverse_input_channels": bool(images)}
-    return Artefact((NAME, DATA), converter, details, precision=_COMPUTES_IN[wanted] or own)
+    runtime().save_model(model, folder / NAME, compress_to_fp16=half)
 
 
 def _images(source: Source, options: Mapping[str, Any]) -> list[str]:

@@ -36,6 +36,10 @@ _TARGETS = tuple(
     }.items()
     for version in versions
 )
+# Older systems have no operators for compressed weights; coremltools would raise the target by itself.
+COMPRESSED_TARGETS = tuple(
+    name for name in _TARGETS if name not in ("iOS15", "macOS12", "watchOS8", "tvOS15")
+)
 # coremltools needs a maximum for every range; these are used if the model has none.
 _MAXIMUM_BATCH = 128
 _MAXIMUM_SIZE = 1024

@@ -27,20 +27,15 @@ SPECIFICATION = Specification(
         "quantization": Option(
             "string",
             "none",
-            "dynamic: weights of int8, activations of float32.",
-            ("none", "dynamic"),
-            refused={
-                "full_integer": "it needs calibration data, which exports do not accept; dynamic needs none"
-            },
+            "dynamic: weights of int8, activations of float32. full_integer: every operator computes in "
+            "int8; it needs the static quantization of optimization_config.",
+            ("none", "dynamic", "full_integer"),
         ),
         "supported_ops": Option(
             "array",
             ["TFLITE_BUILTINS"],
-            "The operators that the artefact may use.",
-            (["TFLITE_BUILTINS"],),
-            refused={
-                "SELECT_TF_OPS": "litert-torch produces built-in operators only, no TensorFlow operators"
-            },
+            "The operators that the artefact may use. It uses built-in ones only.",
+            (["TFLITE_BUILTINS"], ["TFLITE_BUILTINS", "SELECT_TF_OPS"]),
         ),
         "fixed_sizes": Option(
             "object",

@@ -13,7 +13,9 @@ from model_service.tracing.context import CURRENT
 
 log = structlog.get_logger(__name__)
 
-_STEPS = frozenset({"load", "reference", "convert", "verify", "measure", "validate", "package", "evaluate"})
+_STEPS = frozenset(
+    {"load", "reference", "convert", "verify", "optimize", "measure", "validate", "package", "evaluate"}
+)
 # An export has about ten: each converter that is tried has a convert and a verify.
 _MOST_STEPS = 100
 

@@ -151,8 +151,8 @@ def test_what_is_not_offered_is_named(
 @pytest.mark.parametrize(
     ("config", "option"),
     [
-        ({"quantization": "dynamic", "supported_ops": ["TFLITE_BUILTINS", "SELECT_TF_OPS"]}, "supported_ops"),
-        # The Raspberry Pi.
+        ({"quantization": "dynamic", "supported_ops": ["SELECT_TF_OPS"]}, "supported_ops"),
+        # The Raspberry Pi, without calibration data.
         ({"quantization": "full_integer", "supported_ops": ["TFLITE_BUILTINS"]}, "quantization"),
     ],
 )

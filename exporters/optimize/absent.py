@@ -1,0 +1,37 @@
+"""Techniques that a request can name and that no format supports, with the reason."""
+
+from typing import ClassVar
+
+from .base import DISTILLATION, QUANTIZATION, Technique
+
+
+class Absent(Technique):
+    fields: ClassVar = {}
+    reason: ClassVar[str]
+
+    def why_not(self, format_name: str) -> str | None:
+        return self.reason
+
+
+class QuantizationAwareTraining(Absent):
+    section = QUANTIZATION
+    method = "qat"
+    reason = "Quantization-aware training is not supported yet: use static quantization."
+
+
+class BFloat16(Absent):
+    section = QUANTIZATION
+    method = "bfloat16"
+    reason = (
+        "Arithmetic in bfloat16 is not supported: on most processors the runtimes compute in float32 "
+        "instead. Use float16, whose files are as small."
+    )
+
+
+class Distillation(Absent):
+    section = DISTILLATION
+    method = "teacher"
+    reason = "Distillation is not supported yet: remove it."
+
+
+TECHNIQUES = (QuantizationAwareTraining(), BFloat16(), Distillation())

@@ -1,0 +1,126 @@
+"""The validation of ``optimization_config``, before a job starts and without a framework."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import registry as formats
+from ..errors import UnsupportedOption
+from ..options import completed
+from . import registry
+from .base import SECTIONS, Technique
+
+# Beside the sections: descriptions of datasets in the form of ``exporters.datasets.DatasetFile``.
+CALIBRATION = "calibration"
+_FULL_INTEGER = "full_integer"
+
+
+def check(
+    format_name: str, config: Mapping[str, Any] | None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the complete configuration; empty if ``config`` asks for nothing.
+
+    Args:
+        options: the format's options, which must not contradict the configuration.
+
+    Raises:
+        UnsupportedOption: an unknown section, method or field; a technique that the format does not support,
+            with the reason; no calibration dataset; a contradiction.
+    """
+    formats.specification(format_name)
+    given = dict(config or {})
+    calibration = given.pop(CALIBRATION, None)
+    known = (*SECTIONS, "optimize", "goal")
+    for name in given:
+        if name not in known:
+            raise UnsupportedOption(
+                f"optimization_config has no {name!r}; it has {', '.join(known)}.",
+                allowed=list(known),
+                option="optimization_config",
+            )
+    if given.get("optimize") is not None or given.get("goal") is not None:
+        raise UnsupportedOption(
+            "optimize and goal are not supported yet: name the techniques instead.",
+            allowed=[None],
+            option="optimize",
+        )
+    complete: dict[str, Any] = {}
+    for section in SECTIONS:
+        if given.get(section) is not None:
+            complete[section] = _section(format_name, section, given[section], calibration is not None)
+    _check_options(format_name, complete, options or {})
+    return complete | ({CALIBRATION: calibration} if complete and calibration is not None else {})
+
+
+def chosen(complete: Mapping[str, Any]) -> list[tuple[Technique, dict[str, Any]]]:
+    """Return the techniques of a complete configuration with their fields, in the order of application."""
+    known = registry.techniques()
+    return [
+        (known[section][complete[section]["method"]], complete[section])
+        for section in SECTIONS
+        if section in complete
+    ]
+
+
+def merged(format_name: str, complete: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the format's options with those that the configuration sets."""
+    merged = dict(options)
+    for technique, _ in chosen(complete):
+        merged |= technique.options(format_name)
+    return merged
+
+
+def _section(format_name: str, section: str, given: Any, calibrated: bool) -> dict[str, Any]:
+    methods = registry.techniques()[section]
+    if not isinstance(given, dict):
+        raise UnsupportedOption(
+            f"optimization_config.{section} must be an object with a method.",
+            allowed=list(methods),
+            option=section,
+        )
+    fields = dict(given)
+    method = fields.pop("method", next(iter(methods)) if len(methods) == 1 else None)
+    if method not in methods:
+        raise UnsupportedOption(
+            f"optimization_config.{section} needs a method, one of {', '.join(methods)}.",
+            allowed=list(methods),
+            option="method",
+        )
+    technique = methods[method]
+    reason = technique.why_not(format_name)
+    if reason is not None:
+        possible = [name for name, one in methods.items() if one.why_not(format_name) is None]
+        raise UnsupportedOption(reason, allowed=possible, option="method")
+    complete = {"method": method, **completed(f"{method} {section}", technique.fields, fields)}
+    if technique.calibrates and not (calibrated or complete["calibration_dataset_id"]):
+        raise UnsupportedOption(
+            f"{method} {section} needs calibration data: give calibration_dataset_id, a stored dataset.",
+            allowed=None,
+            option="calibration_dataset_id",
+        )
+    technique.check(format_name, complete)
+    return complete
+
+
+def _check_options(format_name: str, complete: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    known = formats.specification(format_name).options
+    for technique, _ in chosen(complete):
+        sets = {name: (known[name].default, value) for name, value in technique.options(format_name).items()}
+        for name, values in {**sets, **technique.combines(format_name)}.items():
+            if options.get(name, known[name].default) not in values:
+                raise UnsupportedOption(
+                    f"{technique.method} {technique.section} cannot be combined with "
+                    f"{name}={options.get(name, known[name].default)}. Use one of "
+                    f"{', '.join(str(value) for value in values if value is not None)}, or remove "
+                    f"{technique.section}.",
+                    allowed=list(values),
+                    option=name,
+                )
+    method = complete.get("quantization", {}).get("method")
+    integer = format_name == "tflite" and options.get("quantization") == _FULL_INTEGER
+    if integer and method != "static":
+        raise UnsupportedOption(
+            "full_integer needs calibration data: add optimization_config with quantization.method static "
+            "and its calibration_dataset_id; dynamic needs none.",
+            allowed=["none", "dynamic"],
+            option="quantization",
+        )

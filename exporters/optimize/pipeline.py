@@ -1,0 +1,223 @@
+"""The optimisation steps of one export: before the conversion, and after the comparison with the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import imports, registry, runners
+from ..base import FAILED, Artefact, Case, Source
+from ..datasets.schema import DatasetFile
+from ..errors import ConversionFailed
+from ..proof import data, measure, refusal, verify
+from ..request import ExportRequest
+from ..validating import Validator
+from . import config
+from .base import ArtefactTechnique, SourceTechnique, Step
+from .judgement import Judge
+
+_INSTALL = "pip install 'model-service[formats]'."
+_BY_COMPARISON = {"judged_on": "the inputs of the comparison"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An artefact that was compared with its source. ``runner`` None: it does not run here."""
+
+    folder: Path
+    artefact: Artefact
+    runner: runners.Runner | None
+    fidelity: dict[str, Any]
+    why_not: str = ""  # why there is no runner
+
+
+def complete(request: ExportRequest) -> ExportRequest:
+    """Return the request with a complete configuration, and the options that it sets.
+
+    Raises:
+        UnsupportedOption: the configuration is invalid for the format.
+    """
+    checked = config.check(request.format, request.optimization, request.options)
+    options = config.merged(request.format, checked, request.options)
+    return replace(request, optimization=checked, options=options)
+
+
+def change_source(source: Source, request: ExportRequest) -> tuple[Source, dict[str, Any]]:
+    """Return the source after the techniques that change it, and what each one changed, by section.
+
+    Raises:
+        MissingDependency: a module that one of the request's techniques imports cannot be imported.
+        OptimizationFailed, UnsupportedOption: as ``SourceTechnique.apply``.
+    """
+    changes = {}
+    chosen = config.chosen(request.optimization or {})
+    for technique, _ in chosen:
+        for module in technique.needs(request.format):
+            imports.require(module, f"{technique.method} {technique.section} needs it: {_INSTALL}")
+    for technique, fields in chosen:
+        if isinstance(technique, SourceTechnique):
+            source, changes[technique.section] = technique.apply(source, fields)
+    return source, changes
+
+
+def judge(request: ExportRequest, source: Source, validator: Validator | None) -> Judge | None:
+    """Return the judge of an optimised artefact; None if the request has no dataset.
+
+    It judges on the rows of the validation, if there is one, otherwise on those of the calibration.
+
+    Args:
+        source: after the techniques that change it, as the artefact presents it.
+
+    Raises:
+        InvalidDataset: the dataset does not fit the model.
+    """
+    given = (request.optimization or {}).get(config.CALIBRATION)
+    calibration = None
+    if given is not None:
+        calibration = data.for_source(
+            DatasetFile.from_json(given, config.CALIBRATION),
+            source,
+            task_type=request.model.get("task_type"),
+            preprocessing=request.preprocessing,
+            classes=request.classes,
+            labelled=False,
+        )
+    if validator is not None:
+        return Judge(source.reference, calibration, validator.dataset, validator.thresholds)
+    return None if calibration is None else Judge(source.reference, calibration, calibration)
+
+
+def change_artefact(
+    request: ExportRequest,
+    source: Source,
+    all_cases: list[Case],
+    compared: Compared,
+    judge: Judge | None,
+    folder: Path,
+    open_runner: Callable[[str, Path], tuple[runners.Runner | None, str]],
+) -> tuple[Compared, dict[str, Any]]:
+    """Return the artefact after the technique that changes it, and what was changed.
+
+    The result is judged on the judge's data. Without a judge it is compared with the source on ``all_cases``,
+    with the tolerance of its precision. ``compared`` itself is returned if there is no such technique.
+
+    Raises:
+        OptimizationFailed: as ``ArtefactTechnique.apply``.
+        ConversionFailed: the result cannot be loaded, or has other inputs or outputs.
+    """
+    found = [
+        (technique, fields)
+        for technique, fields in config.chosen(request.optimization or {})
+        if isinstance(technique, ArtefactTechnique) and request.format in technique.steps
+    ]
+    if not found:
+        return compared, {}
+    ((technique, fields),) = found
+    options = registry.specification(request.format).validate(request.options)
+    path = compared.folder / compared.artefact.files[0]
+    folder.mkdir()
+    step = Step(path, compared.artefact, source, all_cases[0], fields, options, judge, folder)
+    artefact, report = technique.apply(request.format, step)
+    runner, why_not = open_runner(request.format, folder / artefact.files[0])
+    before = compared.runner
+    if before is None or runner is None:
+        report["float"] = {"size_bytes": _size_bytes(compared.folder, compared.artefact)}
+        report["optimized"] = {"size_bytes": _size_bytes(folder, artefact)}
+        unjudged = {"judged_on": None, "reason": compared.fidelity["reason"]}
+        return Compared(
+            folder, artefact, None, compared.fidelity | {"optimization": unjudged}, why_not
+        ), report
+    _check_interface(before, runner)
+    report["float"] = _measured(compared.folder, compared.artefact, before, all_cases)
+    report["optimized"] = _measured(folder, artefact, runner, all_cases)
+    fidelity = _judged(request.format, source, all_cases, compared, artefact, runner, judge)
+    return Compared(folder, artefact, runner, fidelity), report
+
+
+def stats(
+    request: ExportRequest, changes: Mapping[str, Any], fidelity: Mapping[str, Any], size_bytes: int
+) -> dict[str, Any]:
+    """Return the report for the job; empty without an optimisation. MB are 10^6 bytes."""
+    if not request.optimization:
+        return {}
+    original = sum(path.stat().st_size for path in _files(request.source))
+    recipe = {name: value for name, value in request.optimization.items() if name != config.CALIBRATION}
+    return {
+        "original_size_mb": round(original / 1e6, 3),
+        "exported_size_mb": round(size_bytes / 1e6, 3),
+        "compression_ratio": round(original / size_bytes, 3),
+        "recipe": recipe,
+        **changes,
+        "judgement": fidelity.get("optimization", _BY_COMPARISON),
+    }
+
+
+def _files(path: Path) -> Iterator[Path]:
+    return (part for part in path.rglob("*") if part.is_file()) if path.is_dir() else iter((path,))
+
+
+def _judged(
+    format_name: str,
+    source: Source,
+    all_cases: list[Case],
+    compared: Compared,
+    artefact: Artefact,
+    runner: runners.Runner,
+    judge: Judge | None,
+) -> dict[str, Any]:
+    """Return fidelity.json: the comparison of the float artefact, and the judgement of the optimised one."""
+    if judge is None:
+        proof = verify.compare(
+            all_cases,
+            runner.predict,
+            artefact.precision,
+            source.labels,
+            source.derived,
+            source.run_by,
+            source.units,
+        )
+        if proof["verdict"] == FAILED:
+            proof["failure"] = refusal.describe(source, all_cases, format_name, artefact, runner, proof)
+        own = {name: compared.fidelity[name] for name in ("converters_tried", "tools")}
+        return {**proof, **own, "optimization": _BY_COMPARISON}
+    judgement = judge.judge(runner.predict)
+    fidelity = {
+        **compared.fidelity,
+        "precision": artefact.precision,
+        "compared": "the artefact before its quantization",
+        "optimization": {"judged_on": "the rows of a dataset", **judgement},
+    }
+    if not judgement["passed"]:
+        fidelity["verdict"] = FAILED
+        fidelity["failure"] = {"message": _why_failed(judgement)}
+    return fidelity
+
+
+def _why_failed(judgement: Mapping[str, Any]) -> str:
+    low, high = judgement["interval"]
+    return (
+        f"The optimised artefact is worse than the original model: {judgement['metric']} drops by "
+        f"{judgement['drop']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {judgement['samples']} rows, "
+        f"and {judgement['allowed_drop']:g} is allowed. Set quantization.keep_float to auto, or use another "
+        "method."
+    )
+
+
+def _check_interface(before: runners.Runner, after: runners.Runner) -> None:
+    for what in ("inputs", "outputs"):
+        wanted, found = ([(spec.name, spec.dtype) for spec in getattr(one, what)] for one in (before, after))
+        if wanted != found:
+            raise ConversionFailed(f"The quantizer changed the {what}: {found} instead of {wanted}.")
+
+
+def _measured(
+    folder: Path, artefact: Artefact, runner: runners.Runner, all_cases: list[Case]
+) -> dict[str, float]:
+    measured = measure.measure(runner, all_cases, artefact.details)
+    return {"size_bytes": _size_bytes(folder, artefact), "latency_ms": measured["inference_latency_ms"]}
+
+
+def _size_bytes(folder: Path, artefact: Artefact) -> int:
+    return sum((folder / name).stat().st_size for name in artefact.files)

@@ -1,0 +1,33 @@
+"""Structured pruning: whole channels are removed, so that file and latency shrink."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..base import Source
+from ..options import Option
+from .pruning import SPARSITY, Pruning
+
+
+class Structured(Pruning):
+    method = "structured"
+    fields: ClassVar = {
+        "sparsity": SPARSITY,
+        "pruning_schedule": Option(
+            "string",
+            "one_shot",
+            "one_shot, or iterative: in several steps, each of which ranks the remaining channels again.",
+            ("one_shot", "iterative"),
+        ),
+        "steps": Option("integer", 5, "The number of steps of the iterative schedule.", (2, 100)),
+    }
+
+    def needs(self, format_name: str) -> tuple[str, ...]:
+        return ("torch_pruning",)
+
+    def apply(self, source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+        from . import channels
+
+        return channels.prune(source, config)
+
+
+TECHNIQUE = Structured()

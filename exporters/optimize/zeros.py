@@ -1,0 +1,82 @@
+"""Zeros instead of the smallest weights of each convolution, linear and recurrent layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..base import Source
+from ..errors import OptimizationFailed
+from . import torch_layers
+
+_RECURRENT = ("aten.gru.", "aten.lstm.", "aten.rnn_", "aten.matmul.", "aten.mm.", "aten.addmm.")
+_LEAST = 0.9  # of the share asked for: groups of a pattern need not divide a row
+
+
+def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    """Return the source with zeros instead of the weights of the smallest magnitude; see ``SourceTechnique``.
+
+    Raises:
+        OptimizationFailed: there are no such weights, or fewer become zero than were asked for.
+        UnsupportedOption: the source is no exported program.
+    """
+    module = torch_layers.network(source)
+    counts = {}
+    for name, weight in _weights(module):
+        zeroed = _zeroed(weight.detach(), config["sparsity"], config["pattern"])
+        weight.data = zeroed
+        counts[name] = (zeroed.numel(), int((zeroed == 0).sum()))
+    total, zeros = (sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0)
+    if not total or zeros / total < _LEAST * config["sparsity"]:
+        raise OptimizationFailed(
+            f"Only {zeros:,} of {total:,} weights in convolutions, linear and recurrent layers could become "
+            f"zero, not {config['sparsity']:g} of them. Use another pattern, or remove "
+            "optimization_config.pruning.",
+            sparsity=zeros / total if total else 0.0,
+        )
+    changed = torch_layers.as_source(module, source, "the pruned source model in eager mode")
+    return changed, {
+        "sparsity": round(zeros / total, 4),
+        "layers": {name: round(zeros / size, 4) for name, (size, zeros) in counts.items()},
+        "note": "Zeros are stored like other weights: size and latency of the artefact stay as they were.",
+    }
+
+
+def _weights(module: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each weight once: those of layers, and those that recurrent layers and products use."""
+    import torch
+
+    seen: set[int] = set()
+    graph = module.graph
+    found = [
+        (node.target, torch_layers.parameter(graph, node))
+        for node in graph.graph.nodes
+        if node.op == "get_attr" and any(str(user.target).startswith(_RECURRENT) for user in node.users)
+    ]
+    found += [
+        (name.removeprefix("graph.").removesuffix("_layer"), layer.weight)
+        for name, layer in module.named_modules()
+        if isinstance(layer, torch.nn.Linear | torch.nn.modules.conv._ConvNd)
+    ]
+    for name, weight in found:
+        if weight.ndim > 1 and weight.is_floating_point() and id(weight) not in seen:
+            seen.add(id(weight))
+            yield name, weight
+
+
+def _zeroed(weight: Any, sparsity: float, pattern: str | None) -> Any:
+    """Return a copy of ``float[out, ...]`` with zeros; a pattern applies to the inputs of each output."""
+    import torch
+
+    rows = weight.clone().reshape(len(weight), -1)
+    if pattern is None:
+        count = round(sparsity * rows.numel())
+        flat = rows.view(-1)
+        flat[torch.argsort(flat.abs(), stable=True)[:count]] = 0
+    else:
+        kept, group = map(int, pattern.split(":"))
+        whole = rows.shape[1] // group * group
+        groups = rows[:, :whole].reshape(len(rows), -1, group)
+        order = torch.argsort(groups.abs(), dim=-1, stable=True)[..., : group - kept]
+        rows[:, :whole] = groups.scatter(-1, order, 0).reshape(len(rows), whole)
+    return rows.reshape(weight.shape)
