@@ -13,9 +13,10 @@ from model_service.storage.stores import build_stores
 DATASETS = "/api/v1/datasets"
 FOUND = {
     "format": "npz",
+    "task": "classification",
     "num_samples": 4,
-    "inputs": [{"name": "x", "dtype": "float32", "shape": ["rows", 3]}],
-    "label": {"name": "y", "dtype": "int64", "shape": ["rows"]},
+    "inputs": [{"name": "x", "dtype": "float32", "shape": [4, 3]}],
+    "label": {"name": "y", "dtype": "int64", "shape": [4]},
     "classes": None,
     "class_counts": {"0": 2, "1": 2},
     "first_rows": [],

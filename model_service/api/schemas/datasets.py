@@ -85,6 +85,7 @@ class DatasetSummary(Answer):
     checksum: str = Field(description="of the inspected file")
     error: str | None = Field(None, description="why the file cannot be loaded")
     format: DatasetFormat | None = None
+    task: str | None = Field(None, description="of the data; an evaluation also considers the model's")
     num_samples: int | None = None
     inputs: list[JSONObject] | None = Field(None, description="the arrays, with name, dtype and shape")
     label: JSONObject | None = None

@@ -11,8 +11,11 @@ from model_service.sentences import as_field
 from model_service.services.models.origins import Origins
 from model_service.states import InspectionStatus
 from model_service.storage.common.documents import JobDataset
-from model_service.storage.datasets.documents import Dataset, Summary, data_file
+from model_service.storage.datasets.documents import Dataset, InspectedTensor, Summary, data_file
 from model_service.storage.exports.documents import Interface
+
+# The dtypes whose shapes are compared. Images and texts are converted first.
+_NUMBERS = ("bool", "int", "uint", "float")
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,10 @@ def _check_fit(dataset: Dataset, summary: Summary, inputs: Sequence[Interface], 
     Raises:
         InvalidField: an array has another shape than the model's input.
     """
-    arrays = {array["name"]: array for array in summary.get("inputs") or []}
-    if len(inputs) == 1 and len(arrays) == 1:
-        pairs = [(inputs[0], next(iter(arrays.values())))]
-    else:
-        pairs = [(each, arrays[each["name"]]) for each in inputs if each["name"] in arrays]
-    for wanted, array in pairs:
+    for wanted in inputs:
+        array = _array_for(wanted["name"], len(inputs) == 1, dataset, summary)
+        if array is None or not array["dtype"].startswith(_NUMBERS):
+            continue
         if "shape" not in wanted:
             continue
         needed, given = wanted["shape"][1:], array["shape"][1:]
@@ -129,6 +130,23 @@ def _check_fit(dataset: Dataset, summary: Summary, inputs: Sequence[Interface], 
                 f"{_shape(given)} after the axis of the rows, but the model's input {wanted['name']!r} takes "
                 f"{_shape(needed)}",
             )
+
+
+def _array_for(name: str, only: bool, dataset: Dataset, summary: Summary) -> InspectedTensor | None:
+    """Return the array that becomes this input; None if several columns do, or if it is not known.
+
+    Args:
+        only: whether the model has no other input.
+    """
+    arrays = {array["name"]: array for array in summary.get("inputs") or []}
+    declared = dataset["schema"].get("inputs")
+    chosen = declared.get(name) if isinstance(declared, dict) else None
+    if chosen is not None:
+        return arrays.get(chosen) if isinstance(chosen, str) else None
+    if declared:
+        return None
+    names = (name, *(dataset_schema.INPUT_NAMES if only else ()))
+    return next((arrays[each] for each in names if each in arrays), None)
 
 
 def _shape(axes: Sequence[int | str]) -> str:

@@ -25,6 +25,7 @@ class Found(TypedDict, total=False):
     """What an inspection found, in the form of ``exporters.datasets.inspect``."""
 
     format: str
+    task: str | None
     num_samples: int | None
     inputs: list[InspectedTensor]
     label: InspectedTensor | None
