@@ -79,6 +79,7 @@ class Model(Record):
     parent_model_id: str | None = None
     training_job_id: str | None = None
     dataset_ids: tuple[str, ...] = ()
+    evaluations: tuple[dict[str, Any], ...] = ()
     created_by: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -90,6 +91,7 @@ class Model(Record):
         "aliases": tuple,
         "tags": tuple,
         "dataset_ids": tuple,
+        "evaluations": tuple,
         "metrics": with_numbers,
         "created_at": datetime.fromisoformat,
         "updated_at": datetime.fromisoformat,

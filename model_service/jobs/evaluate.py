@@ -67,7 +67,16 @@ class EvaluationRunner(JobRunner[Evaluation]):
 
     def _end(self, job: Evaluation, results: Fields) -> None:
         store, token = self.context.stores.evaluations, job["lease"]["token"]
-        self.end(job, lambda _, session: store.complete(job["_id"], token, results, session))
+
+        def finish(_: Fields, session: Session) -> bool:
+            if not store.complete(job["_id"], token, results, session):
+                return False
+            if job["export_job_id"] is None:
+                store.show_latest(job["model_id"], job["dataset_id"], session)
+            return True
+
+        with self.context.stores.models.changing(job["model_id"]):
+            self.end(job, finish)
 
     def fail(self, job: Evaluation, failure: ConversionError, workspace: Path | None = None) -> None:
         def finish(_: Fields, session: Session) -> bool:

@@ -1,4 +1,4 @@
-"""A dataset is uploaded and inspected, a model and its export are evaluated on it, and exports are validated."""
+"""Datasets are inspected, models and exports are evaluated on them, and exports are validated, over HTTP."""
 
 from pathlib import Path
 

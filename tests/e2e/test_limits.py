@@ -155,13 +155,17 @@ def use_exports(run: Shell, model: str, folder: Path) -> str:
     return str(job)
 
 
-def use_evaluations(run: Shell, model: str) -> None:
-    data = run("datasets register", "rows", "--format", "other", "--json")["id"]
-    run("evaluate", model, "--dataset", data, code="invalid_field")
+def use_evaluations(run: Shell, model: str, folder: Path) -> None:
+    file = folder / "rows.npz"
+    np.savez(file, x=np.eye(3, dtype=np.float32), y=np.arange(3))
+    data = run("datasets register", "rows", "--format", "npz", "--file", str(file), "--json")["id"]
+    done = run("evaluate", model, "--dataset", data, "--metric", "accuracy", "--wait", "--json")
+    assert done["results"]["accuracy"]["value"] == 1
     run("evaluations list")
-    unknown = "00000000-0000-4000-8000-000000000000"
-    for command in ("get", "wait", "cancel", "delete"):
-        run(f"evaluations {command}", unknown, code="not_found")
+    run("evaluations get", done["id"])
+    run("evaluations wait", done["id"])
+    run("evaluations cancel", done["id"], code="conflict")
+    run("evaluations delete", done["id"])
 
 
 def use_deployments(run: Shell, job: str, folder: Path) -> None:
@@ -227,7 +231,7 @@ def test_every_command_ends_under_the_default_limits(
         use_people(run)
         model = use_models(run, program, tmp_path)
         use_datasets_and_training(run, program, tmp_path)
-        use_evaluations(run, model)
+        use_evaluations(run, model, tmp_path)
         use_deployments(run, use_exports(run, model, tmp_path), tmp_path)
         run("health")
         run("registry export", str(tmp_path / "registry.tar"))

@@ -92,6 +92,9 @@ def test_the_child_gets_the_model_and_the_data_and_its_metrics_are_stored(
     chosen = {name: request[name] for name in ("metrics", "samples", "seed", "classes", "options")}
     expected = {"metrics": ["accuracy"], "samples": 3, "seed": 7, "classes": ["a", "b", "c"], "options": {}}
     assert chosen == expected
+    (shown,) = services.models.get(str(done["model_id"]))["evaluations"]
+    assert (shown["evaluation_id"], shown["metrics"]) == (evaluation_id, {"accuracy": 0.5})
+    assert (shown["dataset_name"], shown["samples"]) == ("numbers", 4)
     evaluate(evaluation_id)  # delivered twice: nothing happens
     assert services.evaluations.get(evaluation_id)["attempts"] == 1
 

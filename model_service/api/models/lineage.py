@@ -35,7 +35,7 @@ def compare_models(path: ComparisonPath) -> Response:
     """Compare two model versions.
 
     Returns the differences between the first version and the second, as `added`, `removed` and `changed`, for
-    fields, metrics, hyperparameters, tags, files, dataset information and signature. Numeric metrics have
-    `delta` and `relative_delta`.
+    fields, metrics, hyperparameters, tags, files, dataset information, evaluations and signature. Numeric
+    metrics have `delta` and `relative_delta`.
     """
     return answer(Comparison.model_validate(services().comparison.compare(path.model_id, path.other_id)))

@@ -89,4 +89,7 @@ class Comparison(BaseModel):
     tags: TagDifference
     files: Difference = Field(description="the sha256 by path")
     dataset_info: Difference
+    evaluations: Difference = Field(
+        description="metrics of the last evaluations: NAME/VERSION of the dataset, a dot, and the metric"
+    )
     signature: Difference

@@ -103,6 +103,18 @@ class StoredPath(Answer):
     )
 
 
+class ShownEvaluation(Answer):
+    evaluation_id: str
+    dataset_id: Id
+    dataset_name: str
+    dataset_version: str
+    dataset_checksum: str
+    source_checksum: str
+    metrics: dict[str, float]
+    samples: int | None = None
+    completed_at: datetime
+
+
 class Model(Answer):
     id: Id = Field(validation_alias=AliasChoices("_id", "id"))
     name: str
@@ -126,6 +138,9 @@ class Model(Answer):
     created_by: str | None
     created_at: datetime
     updated_at: datetime
+    evaluations: list[ShownEvaluation] = Field(
+        [], description="the last one of its own files on each dataset version, the last one first"
+    )
     download_count: int
     size_bytes: int = Field(0, description="of all its files")
     model_size: str = Field("0 B", description="size_bytes as text, for example '1.0 MB'")

@@ -64,6 +64,7 @@ def compare(context: typer.Context, model_id: ModelId, other_id: Other, as_json:
         *(("tag", tag, "yes", "", "") for tag in found["tags"]["removed"]),
         *(("file", path, _short(old), _short(new), "") for path, old, new, _ in _changes(found["files"])),
         *(("dataset info", *row) for row in _changes(found.get("dataset_info", _NONE))),
+        *(("evaluation", *row) for row in _changes(found.get("evaluations", _NONE))),
         *(("signature", *row) for row in _changes(found["signature"])),
     ]
     # Repeating the same name would need too much space

@@ -1,7 +1,7 @@
 """``model-service models``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -293,6 +293,7 @@ def show_model(model: Model, as_json: bool) -> None:
         "parent": model.parent_model_id,
         "training job": model.training_job_id,
         "datasets": model.dataset_ids,
+        "evaluations": "\n".join(map(_evaluated, model.evaluations)),
         "file": f"{file.filename}, {size(file.size_bytes)}" if file else "none yet",
         "checksum": file and file.checksum,
         "files": f"{len(model.files)}, {size(model.size_bytes)}" if len(model.files) > 1 else None,
@@ -302,3 +303,8 @@ def show_model(model: Model, as_json: bool) -> None:
         "created (UTC)": model.created_at,
     }
     emit(model.raw, as_json, Record(shown))
+
+
+def _evaluated(shown: dict[str, Any]) -> str:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in shown["metrics"].items())
+    return f"{shown['dataset_name']} {shown['dataset_version']}  {values}"

@@ -111,6 +111,19 @@ def _agrees_with_itself(holder: H) -> H:
 
 
 @_strict
+class _Evaluated(TypedDict):
+    evaluation_id: str
+    dataset_id: StoredId
+    dataset_name: str
+    dataset_version: str
+    dataset_checksum: str
+    source_checksum: str
+    metrics: dict[str, float]
+    samples: int | None
+    completed_at: datetime
+
+
+@_strict
 class _Model(_Holder):
     algorithm: str
     framework: Text
@@ -123,6 +136,7 @@ class _Model(_Holder):
     parent_model_id: StoredId | None
     training_job_id: NotRequired[Text]
     dataset_ids: NotRequired[list[StoredId]]
+    evaluations: NotRequired[list[_Evaluated]]
     download_count: Count
 
 

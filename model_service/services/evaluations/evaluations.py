@@ -67,6 +67,7 @@ class EvaluationService:
         self._quotas = stores.export_quotas
         self._audit = stores.audit
         self._models = models
+        self._stored_models = stores.models
         self._files = files
         self._origins = origins
         self._exports = exports
@@ -250,9 +251,12 @@ class EvaluationService:
                     f"Evaluation {evaluation_id} is {evaluation['status']}: cancel it first.",
                     status=evaluation["status"],
                 )
+            if gone["export_job_id"] is None:
+                self._evaluations.show_latest(gone["model_id"], gone["dataset_id"], session)
             self._record("deleted", gone, session)
 
-        self._database.transaction(work)
+        with self._stored_models.changing(evaluation["model_id"]):
+            self._database.transaction(work)
         return evaluation["_id"]
 
     def _writable(self, evaluation_id: str) -> Evaluation:

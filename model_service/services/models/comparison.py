@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
+from model_service.actor import may_read
 from model_service.services.models.models import ModelService
 from model_service.storage.common.documents import Fields
 from model_service.storage.models.documents import Model
@@ -35,6 +36,7 @@ class ComparisonService:
             "tags": _tags(before["tags"], after["tags"]),
             "files": difference(_files(before), _files(after), flat=True),
             "dataset_info": difference(_dataset_info(before), _dataset_info(after)),
+            "evaluations": difference(_evaluated(before), _evaluated(after), _numeric_change),
             "signature": difference(_signature(before), _signature(after)),
         }
 
@@ -115,6 +117,15 @@ def _tags(before: list[str], after: list[str]) -> Fields:
 
 def _files(model: Model) -> Fields:
     return {file["path"]: file["checksum"] for file in model["files"]}
+
+
+def _evaluated(model: Model) -> Fields:
+    """Return the metrics of the last evaluations, of dataset versions that the caller may read."""
+    return {
+        f"{shown['dataset_name']}/{shown['dataset_version']}": shown["metrics"]
+        for shown in model.get("evaluations", ())
+        if may_read(shown["dataset_name"])
+    }
 
 
 def _signature(model: Model) -> Fields:

@@ -1,15 +1,17 @@
 """The evaluations collection: metrics of model versions and exports on datasets, and the jobs behind them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from model_service.states import EvaluationStatus
-from model_service.storage.common.collections import rows
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import Fields, StoredId
 from model_service.storage.common.leased_jobs import LeasedJobs
 from model_service.storage.common.pages import page_of
 from model_service.storage.evaluations.documents import Evaluation
+from model_service.storage.models.documents import ShownEvaluation
 
+# Dataset versions with an evaluation in a model's document.
+MAX_SHOWN = 100
 _LAST_COMPLETED = [("completed_at", -1), ("_id", -1)]
 _MOST_READ = 1000
 _UNFINISHED = [status for status in EvaluationStatus if not status.final]
@@ -19,6 +21,7 @@ _NOT_LISTED = {"log": False, "source.files": False, "datasets": False, "confusio
 class Evaluations(LeasedJobs[Evaluation]):
     def __init__(self, database: Database) -> None:
         super().__init__(database.evaluations)
+        self._models, self._deleted_models = database.models, database.deleted_models
 
     def insert(self, evaluation: Evaluation, session: Session) -> None:
         self._jobs.insert_one(evaluation, session=session)
@@ -48,35 +51,41 @@ class Evaluations(LeasedJobs[Evaluation]):
         found = self._jobs.find(query, _NOT_LISTED, sort=_LAST_COMPLETED, limit=_MOST_READ, session=session)
         return list(found)
 
-    def latest_of_each_dataset(self, model_ids: Sequence[StoredId], limit: int) -> list[Evaluation]:
-        """Return the last completed evaluation of these versions' own files on each dataset version.
+    def show_latest(self, model_id: StoredId, dataset_id: StoredId, session: Session) -> None:
+        """Write the last completed evaluation of a version's own files on a dataset version into the model.
 
-        At most ``limit`` evaluations, sorted by model, then by dataset; the results come without confusion.
+        Call it in the transaction that completes or removes an evaluation. The model's revision stays.
         """
-        completed = {
-            "model_id": {"$in": list(model_ids)},
+        query = {
+            "model_id": model_id,
+            "dataset_id": dataset_id,
             "export_job_id": None,
             "status": EvaluationStatus.COMPLETED,
         }
-        order = {"model_id": 1, "dataset_id": 1, "export_job_id": 1, "completed_at": -1, "_id": -1}
-        newest = {
-            "_id": {"model_id": "$model_id", "dataset_id": "$dataset_id"},
-            "evaluation": {"$first": "$$ROOT"},
-        }
-        found = self._jobs.aggregate(
-            [
-                {"$match": completed},
-                {"$sort": order},
-                {"$project": _NOT_LISTED},
-                {"$group": newest},
-                {"$replaceRoot": {"newRoot": "$evaluation"}},
-                {"$sort": {"model_id": 1, "dataset_id": 1}},
-                {"$limit": limit},
-            ]
-        )
-        return list(rows(found, Evaluation))
+        latest = self._jobs.find_one(query, _NOT_LISTED, sort=_LAST_COMPLETED, session=session)
+        shown = [] if latest is None else [_shown(latest)]
+        newest_first = {"$each": shown, "$position": 0, "$slice": MAX_SHOWN}
+        for models in (self._models, self._deleted_models):
+            former = {"$pull": {"evaluations": {"dataset_id": dataset_id}}}
+            models.update_one({"_id": model_id}, former, session=session)
+            change = {"$push": {"evaluations": newest_first}, "$inc": {"scans": 1}}
+            models.update_one({"_id": model_id}, change, session=session)
 
     def remove(self, evaluation_id: str, session: Session) -> Evaluation | None:
         """Remove an evaluation that has ended; None if there is none."""
         ended = {"$in": [status for status in EvaluationStatus if status.final]}
         return self._jobs.find_one_and_delete({"_id": evaluation_id, "status": ended}, session=session)
+
+
+def _shown(evaluation: Evaluation) -> ShownEvaluation:
+    return {
+        "evaluation_id": evaluation["_id"],
+        "dataset_id": evaluation["dataset_id"],
+        "dataset_name": evaluation["dataset_name"],
+        "dataset_version": evaluation["dataset_version"],
+        "dataset_checksum": evaluation["dataset_checksum"],
+        "source_checksum": evaluation["source_checksum"],
+        "metrics": {name: metric["value"] for name, metric in (evaluation["results"] or {}).items()},
+        "samples": evaluation["evaluated_samples"],
+        "completed_at": evaluation["completed_at"],
+    }

@@ -12,6 +12,20 @@ from model_service.storage.common.documents import Fields, FileHolder, JSONObjec
 DERIVED = ("terms", "metric_order")
 
 
+class ShownEvaluation(TypedDict):
+    """The last completed evaluation of a version's own files on a dataset version."""
+
+    evaluation_id: str
+    dataset_id: StoredId
+    dataset_name: str
+    dataset_version: str
+    dataset_checksum: str
+    source_checksum: str
+    metrics: dict[str, float]
+    samples: int | None
+    completed_at: datetime
+
+
 class UnlistedModel(FileHolder):
     algorithm: str
     framework: str | None
@@ -25,7 +39,8 @@ class UnlistedModel(FileHolder):
     download_count: int
     aliases: NotRequired[list[str]]
     dataset_ids: NotRequired[list[StoredId]]
-    scans: NotRequired[int]
+    evaluations: NotRequired[list[ShownEvaluation]]  # the last one first
+    scans: NotRequired[int]  # changes without a new revision: scans of files and evaluations
 
 
 class Derived(TypedDict):

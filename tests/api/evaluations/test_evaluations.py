@@ -40,6 +40,7 @@ def finish(database: Database, evaluation_id: str, accuracy: float = 0.75) -> No
 
     def work(session: Any) -> None:
         assert stores.evaluations.complete(evaluation_id, job["lease"]["token"], results, session)
+        stores.evaluations.show_latest(job["model_id"], job["dataset_id"], session)
         stores.blobs.release_all(blobs_of(job), session)
 
     database.transaction(work)
@@ -232,3 +233,30 @@ def test_a_user_has_a_limited_number_of_unfinished_evaluations(
     body = {"model_id": with_file, "dataset_id": dataset_id}
     created(http, **body)
     assert http.post(URL, json=body).status_code == 409
+
+
+def test_versions_and_their_comparison_show_the_last_evaluations(
+    http: FlaskClient, database: Database, with_file: str, dataset_id: str
+) -> None:
+    other: Any = http.post(f"/api/v1/models/{with_file}/versions", json={"copy_files": True}).json
+    first = created(http, model_id=with_file, dataset_id=dataset_id)
+    finish(database, first["id"], 0.5)
+    last = created(http, model_id=with_file, dataset_id=dataset_id)
+    finish(database, last["id"], 0.75)
+    finish(database, created(http, model_id=other["model_id"], dataset_id=dataset_id)["id"], 0.9)
+
+    def shown() -> Any:
+        return http.get(f"/api/v1/models/{with_file}").json["evaluations"]  # type: ignore[index]
+
+    (found,) = shown()
+    assert (found["evaluation_id"], found["metrics"], found["samples"]) == (last["id"], {"accuracy": 0.75}, 4)
+    assert found["dataset_name"] == "numbers"
+    listed: Any = http.get("/api/v1/models?name=digits").json
+    assert sorted(each["evaluations"][0]["metrics"]["accuracy"] for each in listed["models"]) == [0.75, 0.9]
+    compared: Any = http.get(f"/api/v1/models/{with_file}/compare/{other['model_id']}").json
+    change = compared["evaluations"]["changed"]["numbers/v1.0.accuracy"]
+    assert (change["from"], change["to"]) == (0.75, 0.9)
+    http.delete(f"{URL}/{last['id']}")
+    assert shown()[0]["metrics"] == {"accuracy": 0.5}
+    http.delete(f"{URL}/{first['id']}")
+    assert shown() == []

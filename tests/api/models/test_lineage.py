@@ -112,7 +112,16 @@ NOT_COMPARED = {
 
 
 def test_a_new_field_of_models_is_compared() -> None:
-    compared = {*_FIELDS, "metrics", "hyperparameters", "tags", "files", "dataset_info", "signature"}
+    compared = {
+        *_FIELDS,
+        "metrics",
+        "hyperparameters",
+        "tags",
+        "files",
+        "dataset_info",
+        "signature",
+        "evaluations",
+    }
     assert set(Model.model_fields) == compared | NOT_COMPARED
 
 

@@ -16,9 +16,9 @@ from model_service.storage.common.db import Database, now
 from model_service.storage.evaluations.documents import Evaluation, new_evaluation
 from model_service.storage.operations.document_check import check_document
 from model_service.storage.stores import Stores, build_stores
+from tests.services.documents import model_document
 
 MODEL, OTHER_MODEL, DATASET, OTHER_DATASET = (ObjectId() for _ in range(4))
-MANY = 100
 
 
 @pytest.fixture
@@ -105,17 +105,31 @@ def test_the_completed_ones_of_a_version_come_newest_first(stores: Stores) -> No
     assert stores.evaluations.completed_of(MODEL, []) == []
 
 
-def test_one_query_returns_the_latest_of_each_dataset_of_several_versions(stores: Stores) -> None:
+def test_a_model_shows_the_last_evaluation_of_its_own_files_on_each_dataset(stores: Stores) -> None:
+    stores.database.models.insert_one({**model_document(), "_id": MODEL})
     evaluation(stores, minutes=3, accuracy=0.3)
-    evaluation(stores, minutes=2, accuracy=0.9)
+    newest = evaluation(stores, minutes=2, accuracy=0.9)
     evaluation(stores, accuracy=0.1, dataset_id=OTHER_DATASET)
     evaluation(stores, accuracy=0.2, model_id=OTHER_MODEL)
     evaluation(stores, accuracy=0.8, export_job_id="export")
-    find = stores.evaluations.latest_of_each_dataset
-    assert accuracies(find([MODEL, OTHER_MODEL], MANY)) == {0.9, 0.1, 0.2}
-    assert accuracies(find([OTHER_MODEL], MANY)) == {0.2}
-    assert len(find([MODEL, OTHER_MODEL], 2)) == 2
-    assert "log" not in find([MODEL], MANY)[0]
+
+    def shown() -> list[float]:
+        for dataset_id in (DATASET, OTHER_DATASET):
+            stores.database.transaction(
+                lambda session, dataset_id=dataset_id: stores.evaluations.show_latest(
+                    MODEL, dataset_id, session
+                )
+            )
+        model = stores.models.get(MODEL)
+        assert model is not None
+        assert model["revision"] == 1
+        check_document("models", model)
+        return [each["metrics"]["accuracy"] for each in model.get("evaluations", [])]
+
+    assert shown() == [0.1, 0.9]
+    assert shown() == [0.1, 0.9]
+    stores.database.transaction(lambda session: stores.evaluations.remove(newest["_id"], session))
+    assert shown() == [0.1, 0.3]
 
 
 def test_only_ended_evaluations_are_removed(stores: Stores) -> None:
