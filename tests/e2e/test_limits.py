@@ -108,6 +108,15 @@ def use_models(run: Shell, program: Path, folder: Path) -> str:
     run("models alias set", model, "production")
     run("models alias list", "digits")
     run("models alias remove", model, "production")
+    run("models alias history", "digits", "production")
+    run("models gates set", "digits", "production", "--max-p99-ms", "1000")
+    run("models gates list", "digits")
+    run("models alias set", model, "production", code="gate_refused")
+    run("models gates remove", "digits", "production")
+    run("gate", model, "production")
+    run("models approve", model, "production", code="conflict")  # API_KEY is no user
+    run("models approvals", model)
+    run("models withdraw-approval", model, "production", code="conflict")
     run("models lineage", model)
     other = run("models new-version", model, "--json")["id"]
     run("models compare", model, other)
