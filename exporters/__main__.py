@@ -1,6 +1,7 @@
-"""The command line: ``python -m exporters {run,evaluate,inspect-dataset,convert,capabilities,verify}``.
+"""The command line: ``python -m exporters COMMAND``, for people: ``convert``, ``capabilities``, ``verify``.
 
-``run``, ``evaluate`` and ``inspect-dataset`` are for programs; see ``confined``. ``run -`` is a child process
+``run``, ``evaluate``, ``inspect-dataset``, ``export-network`` and ``check-network`` are for programs; see
+``confined``. The last two take the requests of ``exporters.network``. ``run -`` is a child process
 that is started in advance: it imports the frameworks, runs a tiny conversion unless its request already
 waits, writes ``ready``, and reads one request from its standard input.
 """
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         "run": _run,
         "evaluate": _evaluate,
         "inspect-dataset": _inspect_dataset,
+        "export-network": _export_network,
+        "check-network": _check_network,
         "convert": _convert,
         "capabilities": _capabilities,
         "verify": _verify,
@@ -47,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one conversion for a program: JSON lines on standard output")
     evaluate = commands.add_parser("evaluate", help="run a model or a package on a dataset, for a program")
     inspect = commands.add_parser("inspect-dataset", help="read a dataset and describe it, for a program")
-    for command in (run, evaluate, inspect):
+    export = commands.add_parser("export-network", help="export a torch network, for a program")
+    check = commands.add_parser("check-network", help="check an exported torch network, for a program")
+    for command in (run, evaluate, inspect, export, check):
         confined.add_arguments(command)
     convert = commands.add_parser("convert", help="run one conversion for a person")
     convert.add_argument(
@@ -103,6 +108,29 @@ def _inspect_dataset(arguments: argparse.Namespace) -> int:
         file = DatasetFile.from_json(data.get("dataset") if isinstance(data, dict) else None)
         events.progress("inspect", 5.0, "Reading the dataset")
         return datasets.inspect(file)
+
+    return confined.run(arguments, work)
+
+
+def _export_network(arguments: argparse.Namespace) -> int:
+    def work(data: Any, events: confined.Events) -> dict[str, Any]:
+        from . import network
+
+        request = ExportRequest.from_json(data)
+        return network.export(request, events.progress, events.step_ended)
+
+    return confined.run(arguments, work)
+
+
+def _check_network(arguments: argparse.Namespace) -> int:
+    """The request's ``source`` is the folder."""
+
+    def work(data: Any, events: confined.Events) -> dict[str, Any]:
+        from . import network
+
+        request = ExportRequest.from_json(data)
+        events.progress("check", 0.0, "Checking the exported network")
+        return network.check(request.source)
 
     return confined.run(arguments, work)
 

@@ -121,6 +121,12 @@ class DeploymentStatus(StrEnum):
     FAILED = "failed"
 
 
+class AgeGroupStatus(StrEnum):
+    ACTIVE = "active"
+    REPLACED = "replaced"
+    UNDEPLOYED = "undeployed"
+
+
 # The statuses of deployments that inference servers serve or start.
 SERVED = (DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING, DeploymentStatus.ACTIVE)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..architecture import trained_parameters
 from ..base import PROGRAM, SCRIPT, Artefact, Case, Exporter, Source
 from ..errors import ConversionFailed, converting
 from ..options import Specification
@@ -53,7 +54,7 @@ class TorchToPyTorch(Exporter):
             weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
             save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
             architecture = write(source, example, folder)
-        parameters = _parameters(source)
+        parameters = trained_parameters(source)
         details = {
             "architecture_hash": _architecture_hash(folder / architecture, state),
             "parameter_count": sum(parameter.numel() for parameter in parameters),
@@ -103,12 +104,6 @@ def _placeholder(tensor: Any) -> Any:
     number = torch.full((), float("nan") if tensor.is_floating_point() else 0, dtype=tensor.dtype)
     placeholder = number.expand(tensor.shape)
     return torch.nn.Parameter(placeholder) if isinstance(tensor, torch.nn.Parameter) else placeholder
-
-
-def _parameters(source: Source) -> list[Any]:
-    """Return the trained parameters, without the buffers. A shared weight counts once."""
-    parameters = source.program.parameters()
-    return list({parameter.data_ptr(): parameter for parameter in parameters}.values())
 
 
 def _architecture_hash(path: Path, state: Mapping[str, Any]) -> str:

@@ -101,6 +101,20 @@ class Services:
     audit: AuditService
 
 
+@dataclass(frozen=True)
+class Registry:
+    """The services of models, which need no Redis."""
+
+    idempotency: Idempotency
+    suggestions: Suggestions
+    origins: Origins
+    models: ModelService
+    gates: GateService
+    aliases: AliasService
+    holder: ModelHolder
+    files: HeldFiles[Model]
+
+
 def check_dependencies(settings: Settings) -> None:
     """Check the settings and the services that they name. Redis may be unreachable.
 
@@ -113,21 +127,37 @@ def check_dependencies(settings: Settings) -> None:
         check_redis(settings)
 
 
+def build_registry(settings: Settings, stores: Stores) -> Registry:
+    """Build the services of models on the stores of this process."""
+    idempotency = Idempotency(stores.idempotency_keys)
+    suggestions = Suggestions({"model": stores.models, "dataset": stores.datasets}, stores.deployments)
+    origins = Origins(stores, suggestions)
+    models = ModelService(stores, NewVersions(stores, origins), idempotency, origins, suggestions)
+    gates = GateService(stores, models, origins)
+    holder = ModelHolder(stores, models)
+    return Registry(
+        idempotency=idempotency,
+        suggestions=suggestions,
+        origins=origins,
+        models=models,
+        gates=gates,
+        aliases=AliasService(stores, models, gates),
+        holder=holder,
+        files=HeldFiles(stores, holder, max_file_size=settings.max_file_size),
+    )
+
+
 def build_services(settings: Settings, stores: Stores) -> Services:
     """Build all services on the stores of this process."""
     secret = settings.signing_secret
     signing = Signing(stores.secrets, secret.get_secret_value() if secret else None)
-    idempotency = Idempotency(stores.idempotency_keys)
-    suggestions = Suggestions({"model": stores.models, "dataset": stores.datasets}, stores.deployments)
+    registry = build_registry(settings, stores)
+    idempotency, suggestions, origins = registry.idempotency, registry.suggestions, registry.origins
+    models, aliases, files = registry.models, registry.aliases, registry.files
     queue, tiers = Queue(settings, stores.secrets), Tiers.read(settings)
     disk = DiskSpace(settings, stores.database)
 
-    origins = Origins(stores, suggestions)
-    models = ModelService(stores, NewVersions(stores, origins), idempotency, origins, suggestions)
-    gates = GateService(stores, models, origins)
-    trash, aliases = TrashService(stores), AliasService(stores, models, gates)
-    model_holder, dataset_holder = ModelHolder(stores, models), DatasetHolder(stores, origins)
-    files = HeldFiles(stores, model_holder, max_file_size=settings.max_file_size)
+    trash, dataset_holder = TrashService(stores), DatasetHolder(stores, origins)
 
     toolchains, data_files = Toolchains(stores.workers), DataFiles(origins)
     exports = ExportService(
@@ -162,13 +192,13 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         models=models,
         trash=trash,
         aliases=aliases,
-        gates=gates,
+        gates=registry.gates,
         approvals=ApprovalService(stores, models),
         batch=BatchService(models, aliases, trash),
         lineage=LineageService(models, stores.lineage, origins),
         comparison=ComparisonService(models),
         files=files,
-        deleted_files=DeletedFiles(stores, model_holder),
+        deleted_files=DeletedFiles(stores, registry.holder),
         part_uploads=PartUploadService(stores, files, idempotency, expires_s=settings.upload_expires_s),
         exports=exports,
         export_changes=ExportChanges(stores, exports),

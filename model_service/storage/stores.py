@@ -10,6 +10,8 @@ from model_service.config import Settings
 from model_service.storage.access.keys import AccessKeys
 from model_service.storage.access.revoked_sessions import RevokedSessions
 from model_service.storage.access.users import Users
+from model_service.storage.age_groups.age_groups import AgeGroups
+from model_service.storage.age_groups.integer_ids import IntegerIds
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.blobs.chunks import Chunks
 from model_service.storage.blobs.disk_cache import DiskCache
@@ -88,6 +90,8 @@ class Stores:
     datasets: Datasets
     inspections: Inspections
     training_jobs: TrainingJobs
+    age_groups: AgeGroups
+    integer_ids: IntegerIds
 
     gates: Gates
     approvals: Approvals
@@ -137,6 +141,7 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
     models = Models(database, audit, numbers, counters, downloads, scans, hot)
     keys, logs = DeploymentKeys(database), DeploymentLogs(database)
     history = DeploymentHistory(database)
+    integer_ids = IntegerIds(database)
     deployments = Deployments(database, blobs, audit, keys, history)
     return Stores(
         database=database,
@@ -165,6 +170,8 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         training_jobs=TrainingJobs(database, audit),
         gates=Gates(database, audit),
         approvals=Approvals(database, audit),
+        age_groups=AgeGroups(database, integer_ids),
+        integer_ids=integer_ids,
         exports=Exports(database),
         export_turns=ExportTurns(database),
         export_quotas=ExportQuotas(database),

@@ -45,7 +45,14 @@ class AliasService:
         check_alias(alias)
         return self._audit.of_alias(name, alias, limit) if may_read(name) else []
 
-    def set(self, reference: str, alias: str, comment: str | None = None) -> Model:
+    def set(
+        self,
+        reference: str,
+        alias: str,
+        comment: str | None = None,
+        *,
+        also: Callable[[Session], None] = lambda session: None,
+    ) -> Model:
         """Put the alias on this version, and take it from the version of the name that had it.
 
         Concurrent calls run one after the other. The alias is never on two versions, and once set it is
@@ -53,6 +60,7 @@ class AliasService:
 
         Args:
             comment: the reason, for the history of the alias.
+            also: runs in the same transaction, perhaps several times; an error that it raises aborts it.
 
         Raises:
             MalformedId, NotFound.
@@ -68,6 +76,7 @@ class AliasService:
             if target is None:
                 raise NotFound("model", reference)
             require_writable(target, reference)
+            also(session)
             if alias in target.get("aliases", ()):
                 return [target]
             require_not_archived(target)
@@ -98,8 +107,13 @@ class AliasService:
                 changing.update(model["_id"] for model in changed)
             return changed[-1]
 
-    def remove(self, reference: str, alias: str) -> Model:
+    def remove(
+        self, reference: str, alias: str, *, also: Callable[[Session], None] = lambda session: None
+    ) -> Model:
         """Remove the alias from this version, archived or not. Returns the version.
+
+        Args:
+            also: as for ``set``.
 
         Raises:
             MalformedId.
@@ -111,7 +125,7 @@ class AliasService:
                 raise NotFound("alias", alias)
             return _without(alias)(before)
 
-        return self._service.change(reference, edit, action="alias_removed").after
+        return self._service.change(reference, edit, action="alias_removed", also=also).after
 
 
 def _with(alias: str) -> Callable[[Model], Fields]:

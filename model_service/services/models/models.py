@@ -194,9 +194,17 @@ class ModelService:
         return self.change(reference, edit).after
 
     def change(
-        self, reference: str, edit: Callable[[Model], Fields], *, action: str = "updated"
+        self,
+        reference: str,
+        edit: Callable[[Model], Fields],
+        *,
+        action: str = "updated",
+        also: Callable[[Session], None] = lambda session: None,
     ) -> Change[Model]:
         """Change one model in its own transaction if the caller may write it; see ``Records.change``.
+
+        Args:
+            also: runs in the same transaction, perhaps several times; an error that it raises aborts it.
 
         Raises:
             MalformedId, NotFound, NotPermitted, and any error that ``edit`` raises.
@@ -207,6 +215,7 @@ class ModelService:
             change = self._models.change(model_id, permitted(edit, reference), session, action=action)
             if change is not None:
                 self._origins.hold(change.after, session, change.before)
+                also(session)
             return change
 
         with self._models.changing(model_id):

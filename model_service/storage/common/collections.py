@@ -12,6 +12,8 @@ version_numbers    numbers of removed versions, │     by kind, name and versio
                    which are never given again  │
 training_jobs      the run a model came from    │
     └─ datasets[].dataset_id → datasets         │
+age_groups         exports deployed for ages of │     by name and environment
+    └─ model_id → models                        │
 export_jobs        one conversion and its state │     unique on (model_id, version)
     ├─ model_id → models                        │     one default of a model_id
     ├─ source…file_id, datasets[].file_id ──────┤     until it ends
@@ -44,6 +46,8 @@ revoked_sessions   sessions that were ended early; deleted at expires_at
 gates              conditions of an alias, by NAME@ALIAS
 approvals          users who approve a version for an alias; unique on (model_id, alias, approved_by)
 audit              who changed what, in the transaction of the change
+integer_ids        integers for documents whose own ids are none, by kind and subject_id
+integer_counters   the last integer of each kind
 idempotency_keys   the resource that each request of a client created, for a day
 model_counters     the statistics: models, bytes, creations by (namespace, algorithm, status, slot)
 blob_counters      blobs and their bytes, by slot
@@ -65,6 +69,7 @@ from pymongo.command_cursor import CommandCursor
 from pymongo.cursor import Cursor
 
 from model_service.storage.access.documents import AccessKey, RevokedSession, User
+from model_service.storage.age_groups.documents import AgeGroup, IntegerCounter, IntegerId
 from model_service.storage.blobs.documents import Blob, Chunk, PartUpload, RemovedFile, Scan, Upload
 from model_service.storage.common.documents import (
     AuditEntry,
@@ -103,6 +108,9 @@ class Collections:
     version_numbers: Collection[VersionNumber]
     removed_files: Collection[RemovedFile]
     training_jobs: Collection[TrainingJob]
+    age_groups: Collection[AgeGroup]
+    integer_ids: Collection[IntegerId]
+    integer_counters: Collection[IntegerCounter]
     export_jobs: Collection[ExportJob]
     evaluations: Collection[Evaluation]
     export_quotas: Collection[ExportQuota]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pymongo
 from bson import ObjectId
@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.database import Database as PymongoDatabase
 from pymongo.errors import (
     CollectionInvalid,
     ConnectionFailure,
@@ -38,6 +39,7 @@ from model_service.storage.common.documents import AnyDocument
 from model_service.storage.common.indexes import BLOB_INDEXES, CHUNK_INDEXES, INDEXES, UNCOMPRESSED
 
 Session = ClientSession
+MongoDatabase = PymongoDatabase[AnyDocument]
 T = TypeVar("T")
 
 # The driver's errors when MongoDB is unreachable: api/http/errors.py converts them to a response.
@@ -78,32 +80,17 @@ class _OperationCount(CommandListener):
 class Database(Collections):
     """One connection pool to MongoDB. Acknowledged writes are journaled by a majority."""
 
-    def __init__(self, settings: Settings) -> None:
-        if settings.mongodb_url is None:
-            raise SettingsError(
-                "MONGODB_URL is not set: set it to a running server, or run 'model-service up', "
-                "which starts one"
-            )
-        self._url = settings.mongodb_url.get_secret_value()
-        try:
-            # ``Collections`` declares the type of each collection.
-            self.client: MongoClient[Any] = MongoClient(  # type: ignore[explicit-any]
-                self._url,
-                appname="model-service",
-                event_listeners=[_OperationCount()],
-                tz_aware=True,
-                serverSelectionTimeoutMS=5_000,
-                connectTimeoutMS=5_000,
-                socketTimeoutMS=15_000,
-            )
-        except (PyMongoError, ValueError) as exc:
-            raise SettingsError(f"MONGODB_URL is not the address of a MongoDB: {exc}") from None
-        except OSError as exc:  # tlsCAFile or another file in the URL
-            raise SettingsError(
-                f"MONGODB_URL names {exc.filename}, which cannot be read: {exc.strerror}"
-            ) from None
+    def __init__(self, settings: Settings, given: MongoDatabase | None = None) -> None:
+        """Connect to MONGODB_URL, or use the client and the name of ``given``, which stays open.
+
+        Raises:
+            SettingsError: MONGODB_URL is missing or malformed.
+        """
+        self._is_given = given is not None
+        self.client: requirements.Client
+        self.client, self._address = _client(settings) if given is None else (given.client, _address(given))
         self._database = self.client.get_database(
-            settings.mongodb_db,
+            settings.mongodb_db if given is None else given.name,
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
             read_preference=ReadPreference.PRIMARY,
             write_concern=_JOURNALED,
@@ -140,11 +127,11 @@ class Database(Collections):
 
     def check_server(self) -> None:
         """Check the version and the replica set. Raises: as ``check``."""
-        requirements.check_server(self.client, redact_url(self._url))
+        requirements.check_server(self.client, self._address)
 
     def check_user(self) -> None:
         """Check the rights of our user in our database. Raises: as ``check``."""
-        requirements.check_user(self.client, redact_url(self._url), self.name)
+        requirements.check_user(self.client, self._address, self.name)
 
     def ensure_indexes(self) -> None:
         """Create missing indexes. Safe to call from several processes at once."""
@@ -188,7 +175,39 @@ class Database(Collections):
             )
 
     def close(self) -> None:
-        self.client.close()
+        """Close the connection, unless it was given."""
+        if not self._is_given:
+            self.client.close()
+
+
+def _client(settings: Settings) -> tuple[requirements.Client, str]:
+    """Return a client of MONGODB_URL, and its address without a password. Raises: SettingsError."""
+    if settings.mongodb_url is None:
+        raise SettingsError(
+            "MONGODB_URL is not set: set it to a running server, or run 'model-service up', which starts one"
+        )
+    url = settings.mongodb_url.get_secret_value()
+    try:
+        client: requirements.Client = MongoClient(
+            url,
+            appname="model-service",
+            event_listeners=[_OperationCount()],
+            tz_aware=True,
+            serverSelectionTimeoutMS=5_000,
+            connectTimeoutMS=5_000,
+            socketTimeoutMS=15_000,
+        )
+    except (PyMongoError, ValueError) as exc:
+        raise SettingsError(f"MONGODB_URL is not the address of a MongoDB: {exc}") from None
+    except OSError as exc:  # tlsCAFile or another file in the URL
+        raise SettingsError(
+            f"MONGODB_URL names {exc.filename}, which cannot be read: {exc.strerror}"
+        ) from None
+    return client, redact_url(url)
+
+
+def _address(database: MongoDatabase) -> str:
+    return ",".join(f"{host}:{port}" for host, port in sorted(database.client.nodes)) or "the given client"
 
 
 def check_database(settings: Settings) -> None:

@@ -96,6 +96,12 @@ INDEXES: dict[str, list[IndexModel]] = {
             )
         ),
     ],
+    "age_groups": [
+        IndexModel([(field, ASCENDING) for field in ("model_name", "environment", "status", "_id")]),
+        IndexModel([("status", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("exported_as", ASCENDING)]),
+    ],
+    "integer_ids": [IndexModel([("kind", ASCENDING), ("subject_id", ASCENDING)], unique=True)],
     "idempotency_keys": [IndexModel([("created_at", ASCENDING)], expireAfterSeconds=IDEMPOTENCY_KEPT_S)],
     "export_jobs": [
         IndexModel([("model_id", ASCENDING), ("version", DESCENDING)], unique=True),

@@ -1,0 +1,1 @@
+"""Deployed age groups of models, and integer ids."""
