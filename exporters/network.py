@@ -21,6 +21,7 @@ from .formats import torch_to_pytorch
 from .proof import golden
 from .proof.verify import compare_outputs
 from .request import ExportRequest
+from .sources.advice import SAVE_AS_PROGRAM
 
 FORMATS = ("pytorch", "onnx", "pickle")
 PICKLE = "model.pkl"
@@ -52,7 +53,14 @@ def export(request: ExportRequest, progress: Progress, step_ended: StepEnded) ->
         )
     pickled = request.format == "pickle"
     request = replace(request, format="pytorch" if pickled else request.format)
-    result = convert.run(request, progress, step_ended)
+    try:
+        result = convert.run(request, progress, step_ended)
+    except UnsupportedOption as exc:
+        if exc.details.get("option") not in ("inputs", "architecture"):
+            raise
+        raise InvalidSource(
+            f"The file does not say what its {exc.details['option']} is. {SAVE_AS_PROGRAM}"
+        ) from exc
     folder = result.package_dir
     metadata = json.loads((folder / package.METADATA).read_bytes())
     files = list(metadata["artefact"]["files"])
