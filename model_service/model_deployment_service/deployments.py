@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_service.actor import actor, namespace_of
-from model_service.errors import NotFound
+from model_service.errors import GateRefused, NotFound
 from model_service.model_deployment_service.errors import ModelDeploymentError, raised_as
 from model_service.model_deployment_service.export_folder import (
     AGAIN,
@@ -128,8 +129,8 @@ class ModelDeploymentService:
     def undeploy_model(self, model_id: int, db: Session) -> bool:
         """Undeploy (deactivate) a model. Its version and its export stay.
 
-        The environment's alias moves to the version of the model that was deployed there last and still is;
-        without one it is removed.
+        The environment's alias moves to the version of the model that was deployed there last and still is.
+        It is removed if there is none, or if that one does not pass the alias' gate.
 
         Args:
             model_id: of an entry of ``list_deployed_models``.
@@ -139,7 +140,7 @@ class ModelDeploymentService:
             Whether it was deployed.
 
         Raises:
-            ModelDeploymentError: MongoDB cannot be used, or the registry refuses the change of the alias.
+            ModelDeploymentError: MongoDB cannot be used, or the version cannot be changed.
         """
         with raised_as(ModelDeploymentError):
             registry = self._registries.of(db)
@@ -296,7 +297,11 @@ def _new_group(export: Export, model: Model, environment: str, low: float, high:
 
 
 def _undeploy(registry: OpenRegistry, group: AgeGroup) -> None:
-    """End the age group and move or remove the alias, in one transaction. Raises: _Changed."""
+    """End the age group and move or remove the alias, in one transaction.
+
+    Raises:
+        _Changed: another process deployed or undeployed an age group of the model there.
+    """
     stores, aliases = registry.stores, registry.services.aliases
     name, environment, ended = group["model_name"], group["environment"], group["_id"]
     rest = [one for one in stores.age_groups.of(name, environment) if one["_id"] != ended]
@@ -319,10 +324,12 @@ def _undeploy(registry: OpenRegistry, group: AgeGroup) -> None:
     holder = stores.models.find({"name": name, "aliases": environment})
     if holder is None or holder["_id"] != group["model_id"]:
         stores.database.transaction(work)  # somebody moved the alias, which stays there
-    elif rest:
-        aliases.set(str(rest[-1]["model_id"]), environment, also=work)
-    else:
-        aliases.remove(str(group["model_id"]), environment, also=work)
+        return
+    if rest:
+        with suppress(GateRefused):
+            aliases.set(str(rest[-1]["model_id"]), environment, also=work)
+            return
+    aliases.remove(str(group["model_id"]), environment, also=work)
 
 
 def _entry(group: AgeGroup) -> DeployedModel:

@@ -1,6 +1,7 @@
 """The commands for the Python classes of deployment: ``export-network`` and ``check-network``."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -40,7 +41,8 @@ def events(command: str, request: dict[str, Any], folder: Path) -> list[dict[str
     path = folder / "request.json"
     path.write_text(json.dumps(request))
     words = [sys.executable, "-m", "exporters", command, str(path), "--confine", str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    environment = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

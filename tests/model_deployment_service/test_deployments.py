@@ -15,7 +15,7 @@ import pytest
 from pymongo import MongoClient
 
 from model_service.embedded import Addresses
-from model_service.errors import Conflict
+from model_service.errors import Conflict, GateRefused
 from model_service.model_deployment_service import (
     DeploymentResult,
     ModelCompatibilityError,
@@ -428,6 +428,36 @@ def test_an_alias_that_the_registry_refuses_deploys_nothing(
         deploy(exported[0])
     assert isinstance(raised.value.__cause__, Conflict)
     assert deployment.list_deployed_models(db) == []
+
+
+def test_a_gate_of_the_environment_applies(
+    deployment: ModelDeploymentService,
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    services: Services,
+    database: Database,
+    db: Session,
+) -> None:
+    first = deploy(exported[0], 3, 4)["model_id"]
+    second = deploy(exported[1], 4, 5)["model_id"]
+    needs_export: Any = {
+        "verified_export": {"format": "onnx", "validated": False},
+        "metrics": [],
+        "max_p99_ms": None,
+        "approvals": 0,
+    }
+    services.gates.set("drawings", "production", needs_export)
+    with pytest.raises(ModelDeploymentError, match="does not pass the gate of 'production'") as raised:
+        deploy(exported[2], 5, 6)
+    assert isinstance(raised.value.__cause__, GateRefused)
+    assert database.models.count_documents({}) == 2
+    assert [entry[0] for entry in deployed(deployment, db)] == [first, second]
+    assert deploy(exported[2], 5, 6, deployment_environment="staging")["model_version"] == "v1.3"
+
+    assert deployment.undeploy_model(second, db) is True  # its gate does not let the alias go back to v1.0
+    assert first in {entry[0] for entry in deployed(deployment, db)}
+    assert services.models.get("drawings/v1.0").get("aliases", []) == []
+    assert services.models.get("drawings/v1.1").get("aliases", []) == []
 
 
 def test_a_database_that_cannot_be_used_is_an_error_of_deployment(
