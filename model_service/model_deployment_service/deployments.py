@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_service.actor import actor, namespace_of
-from model_service.errors import GateRefused, NotFound
+from model_service.errors import GateRefused
 from model_service.model_deployment_service.errors import ModelDeploymentError, raised_as
 from model_service.model_deployment_service.export_folder import (
-    AGAIN,
-    SOURCE,
     Export,
     ExportFolder,
-    sha256_of,
 )
-from model_service.model_deployment_service.exporter import age_range
 from model_service.model_deployment_service.records import (
     DeployedModel,
     DeploymentResult,
     ModelDeploymentConfig,
+    age_range,
 )
+from model_service.model_deployment_service.registration import register, registered_before
 from model_service.model_deployment_service.registry import OpenRegistry, Registries, export_dir_of
 from model_service.model_deployment_service.validator import validate
-from model_service.services.files.files import NewFile
-from model_service.states import AgeGroupStatus, ModelStatus
+from model_service.states import AgeGroupStatus
 from model_service.storage.age_groups.documents import AgeGroup
 from model_service.storage.common.db import Session as Transaction
 from model_service.storage.common.db import now
@@ -35,8 +31,6 @@ from model_service.storage.models.hot_models import settle
 
 if TYPE_CHECKING:
     from model_service.model_deployment_service.interfaces import Session
-
-_CHUNK_BYTES = 1 << 20
 
 
 class _Changed(Exception):
@@ -87,7 +81,7 @@ class ModelDeploymentService:
             validation = None
             if config.validate_before_deployment:
                 validation = validate(export, export.metadata)
-            model = _registered_before(registry, export)
+            model = registered_before(registry, export)
             name = export.model_name if model is None else model["name"]
             groups = registry.stores.age_groups
             environment = config.deployment_environment
@@ -98,7 +92,7 @@ class ModelDeploymentService:
                     _require_replaceable(existing, config)
                     backups = _back_up(folder, existing) if config.backup_existing else {}
                     if model is None:
-                        model = created = _register(registry, export)
+                        model = created = register(registry, export)
                     group = _new_group(export, model, environment, low, high)
                     try:
                         _insert(registry, group, {one["_id"] for one in existing}, backups)
@@ -181,67 +175,6 @@ def _back_up(folder: ExportFolder, existing: list[AgeGroup]) -> dict[int, str]:
                 "backup_existing to False to replace it without a backup."
             ) from exc
     return found
-
-
-def _registered_before(registry: OpenRegistry, export: Export) -> Model | None:
-    """Return the registry's version of an export; None: it has to be registered.
-
-    Raises:
-        NotFound: the version of a training job's export was deleted.
-    """
-    models = registry.services.models
-    if export.registered:
-        return models.get(export.metadata.model_id)
-    model_id = registry.stores.age_groups.model_of(export.name)
-    try:
-        return None if model_id is None else models.get(str(model_id))
-    except NotFound:  # deleted since
-        return None
-
-
-def _register(registry: OpenRegistry, export: Export) -> Model:
-    """Register the export as a version with the network as its file. Returns the version.
-
-    Raises:
-        ModelDeploymentError: the network's file is missing or was changed.
-    """
-    services, metadata, source = registry.services, export.metadata, export.folder / SOURCE
-    if not source.is_file() or sha256_of(source) != export.source_sha256:
-        raise ModelDeploymentError(
-            f"{export.name}: {SOURCE} is missing or was changed, so the model cannot be registered. {AGAIN}"
-        )
-    model = services.models.register(
-        {
-            "name": export.model_name,
-            "algorithm": metadata.model_type,
-            "framework": "pytorch",
-            "description": f"Deployed from the export {export.name}, model_version {metadata.model_version}.",
-            "task_type": None,
-            "status": ModelStatus.ACTIVE,
-            "hyperparameters": {},
-            "metrics": metadata.training_metrics,
-            "dataset_info": {},
-            "tags": [],
-        }
-    )
-    reference = str(model["_id"])
-    try:
-        services.files.store(
-            services.files.writable(reference),
-            _pieces(source),
-            NewFile.at(SOURCE),
-            sha256=export.source_sha256,
-        )
-    except BaseException:
-        services.models.delete(reference, purge=True)
-        raise
-    return services.models.get(reference)
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            yield piece
 
 
 def _insert(registry: OpenRegistry, group: AgeGroup, replaced: set[int], backups: dict[int, str]) -> None:

@@ -12,17 +12,11 @@ An export is written to an unfinished folder, synced to the disk and renamed, so
 at all, also after a power failure.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import re
-import shutil
-import stat
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -30,6 +24,17 @@ from typing import Any
 
 from exporters import package as packages
 from exporters.errors import PackageCorrupt
+from model_service.model_deployment_service.durable import (
+    UNFINISHED,
+    copy_file,
+    copy_tree,
+    open_plain,
+    publish,
+    remove_abandoned,
+    sha256_of,
+    unfinished,
+    write_file,
+)
 from model_service.model_deployment_service.errors import ModelDeploymentError, ModelValidationError
 from model_service.model_deployment_service.records import ExportedModel, ModelExportMetadata
 
@@ -37,10 +42,7 @@ DESCRIPTION = "export.json"
 PACKAGE = "package"
 SOURCE = "source.pt2"
 BACKUPS = "backups"
-_UNFINISHED = ".unfinished-"
 _FORMAT_VERSION = 1
-_ABANDONED_S = 60
-_CHUNK_BYTES = 1 << 20
 AGAIN = "Export the model again, or deploy a backup."
 _PLAIN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -115,8 +117,8 @@ class ExportFolder:
         """
         root = self.root
         root.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(root)
-        with _unfinished(root) as folder:
+        remove_abandoned(root)
+        with unfinished(root) as folder:
             copy_tree(package, folder / PACKAGE)
             if not set(files) <= set(packages.verify(folder / PACKAGE).files):
                 raise PackageCorrupt("The package lacks a file of the model.")
@@ -128,10 +130,10 @@ class ExportFolder:
                 model_name,
                 registered=source is None,
                 manifest_sha256=sha256_of(folder / PACKAGE / packages.MANIFEST),
-                source_sha256=_copy(source, folder / SOURCE) if source is not None else None,
+                source_sha256=copy_file(source, folder / SOURCE) if source is not None else None,
             )
-            _write(folder / DESCRIPTION, json.dumps(export.to_json(), indent=2, allow_nan=False).encode())
-            _publish(folder, export.folder)
+            write_file(folder / DESCRIPTION, json.dumps(export.to_json(), indent=2, allow_nan=False).encode())
+            publish(folder, export.folder)
         return export
 
     def of(self, metadata: ModelExportMetadata) -> Export:
@@ -156,11 +158,10 @@ class ExportFolder:
         root = self.root
         parts = self._inside(path)
         folder = root.joinpath(*parts[: -2 if len(parts) > 2 else None])
-        for parent in (folder, *folder.parents):
-            if parent == root:
-                break
-            if parent.is_symlink():
-                raise ModelDeploymentError(f"{parent} is a symbolic link, which is refused.")
+        for number in range(len(parts)):
+            part = root.joinpath(*parts[: number + 1])
+            if part.is_symlink():
+                raise ModelDeploymentError(f"{part} is a symbolic link, which is refused.")
         if not folder.is_dir():
             raise ModelDeploymentError(
                 f"There is no export at {path}: use model_export_path of an entry of list_exported_models."
@@ -177,7 +178,7 @@ class ExportFolder:
             return []
         found: list[ExportedModel] = []
         for path in root.iterdir():
-            if path.name == BACKUPS or path.name.startswith(_UNFINISHED):
+            if path.name == BACKUPS or path.name.startswith(UNFINISHED):
                 continue
             try:
                 export = _read(path)
@@ -203,11 +204,11 @@ class ExportFolder:
         if target == export.folder or target.exists():
             return _read(target)
         target.parent.mkdir(exist_ok=True)
-        with _unfinished(self.root) as folder:
+        with unfinished(self.root) as folder:
             copy_tree(export.folder, folder)
             require_whole(folder / PACKAGE, export)
             try:
-                _publish(folder, target)
+                publish(folder, target)
             except OSError:
                 if not target.exists():  # otherwise another process made the same copy meanwhile
                     raise
@@ -249,25 +250,6 @@ def checksum_of(package: Path, files: Iterable[str]) -> tuple[str, int]:
     return hashlib.sha256(lines.encode()).hexdigest(), size
 
 
-def sha256_of(path: Path) -> str:
-    with _open(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder's plain files, and sync them. Raises: PackageCorrupt: it has anything else."""
-    target.mkdir(exist_ok=True)
-    for entry in sorted(source.iterdir()):
-        mode = entry.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            copy_tree(entry, target / entry.name)
-        elif stat.S_ISREG(mode):
-            _copy(entry, target / entry.name)
-        else:
-            raise PackageCorrupt(f"{entry.name} is not a plain file.", file=entry.name)
-    _sync(target)
-
-
 def _name_of(metadata: ModelExportMetadata) -> str:
     moment = metadata.export_timestamp.astimezone(UTC)
     return f"{metadata.model_id}-{moment:%Y%m%dT%H%M%S%fZ}"
@@ -278,7 +260,7 @@ def _read(folder: Path) -> Export:
     if folder.is_symlink():
         raise ModelValidationError(f"{folder.name} is a symbolic link, so it is not an export.")
     try:
-        with _open(folder / DESCRIPTION) as file:
+        with open_plain(folder / DESCRIPTION) as file:
             found = json.loads(file.read())
         if found["format_version"] != _FORMAT_VERSION:
             raise ModelValidationError(
@@ -301,69 +283,3 @@ def _read(folder: Path) -> Export:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ModelValidationError(f"{folder.name}: {DESCRIPTION} is damaged. {AGAIN}") from exc
     return export
-
-
-@contextmanager
-def _unfinished(root: Path) -> Iterator[Path]:
-    """Yield a new folder, which is locked against removal by others. What is not renamed is removed."""
-    folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root))
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Remove the unfinished folders of killed processes: their locks are free."""
-    for folder in root.glob(f"{_UNFINISHED}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime < _ABANDONED_S:
-                continue  # perhaps not locked yet
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    folder.chmod(0o755)
-    _sync(folder)
-    folder.rename(target)
-    _sync(target.parent)
-
-
-def _open(path: Path) -> Any:
-    """Open a file for reading. Raises: OSError: it is missing, or a link."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
-
-
-def _copy(source: Path, target: Path) -> str:
-    """Copy and sync a file. Returns its sha256."""
-    digest = hashlib.sha256()
-    with _open(source) as file, target.open("xb") as copy:
-        while piece := file.read(_CHUNK_BYTES):
-            digest.update(piece)
-            copy.write(piece)
-        copy.flush()
-        os.fsync(copy.fileno())
-    return digest.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from model_service.model_deployment_service.records import (
     COMPATIBILITY_VERSION,
     ExportedModel,
     ModelExportMetadata,
+    age_range,
 )
 from model_service.model_deployment_service.registry import (
     OpenRegistry,
@@ -220,19 +220,6 @@ class ModelExporter:
             except PackageCorrupt as exc:
                 raise ModelExportError(f"The converter wrote an incomplete export: {exc.message}") from exc
         return export.metadata
-
-
-def age_range(low: float, high: float, error: type[Exception]) -> tuple[float, float]:
-    """Return the range as floats. Raises: ``error``: it is empty, or no range of ages."""
-    try:
-        found = float(low), float(high)
-    except (TypeError, ValueError):
-        found = math.nan, math.nan
-    if not 0 <= found[0] < found[1] < math.inf:
-        raise error(
-            f"The age group {low} to {high} must be two ages in years, the minimum below the maximum."
-        )
-    return found
 
 
 def _check_format(export_format: str) -> None:

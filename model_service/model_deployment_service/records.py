@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -209,3 +210,16 @@ class DeploymentResult(DeployedModel):
     replaced: list[int]
     backups: list[str]
     validation: ValidationResult | None
+
+
+def age_range(low: float, high: float, error: type[Exception]) -> tuple[float, float]:
+    """Return the range as floats. Raises: ``error``: it is empty, or no range of ages."""
+    try:
+        found = float(low), float(high)
+    except (TypeError, ValueError):
+        found = math.nan, math.nan
+    if not 0 <= found[0] < found[1] < math.inf:
+        raise error(
+            f"The age group {low} to {high} must be two ages in years, the minimum below the maximum."
+        )
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 from exporters.errors import PackageCorrupt
 from model_service.jobs.converter import ConversionError
 from model_service.model_deployment_service.converter import ask, sandboxed
+from model_service.model_deployment_service.durable import copy_tree
 from model_service.model_deployment_service.errors import (
     ModelCompatibilityError,
     ModelValidationError,
@@ -21,7 +22,6 @@ from model_service.model_deployment_service.export_folder import (
     Export,
     ExportFolder,
     checksum_of,
-    copy_tree,
     require_whole,
 )
 from model_service.model_deployment_service.records import (

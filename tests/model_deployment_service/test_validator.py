@@ -21,7 +21,8 @@ from model_service.model_deployment_service import (
     ModelValidationError,
     ModelValidator,
 )
-from model_service.model_deployment_service.export_folder import checksum_of, sha256_of
+from model_service.model_deployment_service.durable import sha256_of
+from model_service.model_deployment_service.export_folder import checksum_of
 from tests.model_deployment_service.conftest import Exported
 
 
@@ -60,6 +61,19 @@ def test_a_missing_and_an_additional_file_are_found(
         validator.validate_exported_model(exported[0].metadata)
     Path(exported[1].path).unlink()
     with pytest.raises(ModelValidationError, match="cannot be read"):
+        validator.validate_exported_model(exported[1].metadata)
+
+
+def test_a_link_in_the_export_is_refused(
+    validator: ModelValidator, exported: list[Exported], tmp_path: Path
+) -> None:
+    Path(exported[0].path).rename(tmp_path / "model.onnx")
+    Path(exported[0].path).symlink_to(tmp_path / "model.onnx")
+    with pytest.raises(ModelValidationError, match="cannot be read"):
+        validator.validate_exported_model(exported[0].metadata)
+    (exported[1].folder / "package").rename(tmp_path / "package")
+    (exported[1].folder / "package").symlink_to(tmp_path / "package")
+    with pytest.raises(ModelValidationError, match="is a link"):
         validator.validate_exported_model(exported[1].metadata)
 
 
