@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING
 from model_service.actor import actor, namespace_of
 from model_service.errors import GateRefused
 from model_service.model_deployment_service.errors import ModelDeploymentError, raised_as
-from model_service.model_deployment_service.export_folder import (
-    Export,
-    ExportFolder,
-)
+from model_service.model_deployment_service.export_folder import Export, ExportFolder
 from model_service.model_deployment_service.records import (
     DeployedModel,
     DeploymentResult,
     ModelDeploymentConfig,
     age_range,
 )
-from model_service.model_deployment_service.registration import register, registered_before
+from model_service.model_deployment_service.registration import discard, register, registered_before
 from model_service.model_deployment_service.registry import OpenRegistry, Registries, export_dir_of
 from model_service.model_deployment_service.validator import validate
 from model_service.states import AgeGroupStatus
@@ -101,7 +98,7 @@ class ModelDeploymentService:
                         continue
             except BaseException:
                 if created is not None:
-                    registry.services.models.delete(str(created["_id"]), purge=True)
+                    discard(registry, export, created)
                 raise
             settle()
         return {

@@ -9,6 +9,7 @@ ModelDeploymentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from exporters.errors import PackageCorrupt
 from model_service.config import SettingsError
 from model_service.errors import ModelServiceError
 from model_service.jobs.converter import ConversionError, ConverterBroken
@@ -36,7 +37,7 @@ def raised_as(kind: type[ModelDeploymentError]) -> Iterator[None]:
     """Raise the errors of the service, of MongoDB and of the disk inside the block as ``kind``."""
     try:
         yield
-    except (ModelServiceError, ConversionError) as exc:
+    except (ModelServiceError, ConversionError, PackageCorrupt) as exc:
         raise kind(exc.message) from exc
     except SettingsError as exc:
         raise kind(str(exc)) from exc

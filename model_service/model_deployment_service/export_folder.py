@@ -169,9 +169,11 @@ class ExportFolder:
         export = _read(folder)
         if root.joinpath(*parts) != Path(export.path):
             raise ModelDeploymentError(f"{path} is not the file of the model, which is {export.path}.")
+        if not Path(export.path).is_file():
+            raise ModelDeploymentError(f"{export.path} is missing. {AGAIN}")
         return export
 
-    def list(self) -> list[ExportedModel]:
+    def entries(self) -> list[ExportedModel]:
         """Return an entry for everything in the folder, newest first, unreadable exports last."""
         root = self.root
         if not root.is_dir():
@@ -218,7 +220,7 @@ class ExportFolder:
         """Return the parts of the path below the folder. Raises: ModelDeploymentError: it is elsewhere."""
         given = Path(path)
         if ".." in given.parts or "\0" in path:
-            raise ModelDeploymentError(f"{path!r} contains '..', which is refused.")
+            raise ModelDeploymentError(f"{path!r} contains '..' or a NUL character, which is refused.")
         for root in (self.root, self._given):
             with suppress(ValueError):
                 parts = (root / given).relative_to(root).parts

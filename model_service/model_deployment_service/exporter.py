@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporters.errors import PackageCorrupt
 from model_service.config import Settings
 from model_service.jobs.source import fetch, fetch_samples
 from model_service.model_deployment_service.converter import ask, sandboxed
@@ -182,7 +181,7 @@ class ModelExporter:
             ModelExportError: the folder cannot be read.
         """
         with raised_as(ModelExportError):
-            return ExportFolder(export_dir_of(self._export_dir)).list()
+            return ExportFolder(export_dir_of(self._export_dir)).entries()
 
     def _export(
         self,
@@ -213,12 +212,7 @@ class ModelExporter:
             metadata = _metadata(described, export_format, result)
             own = None if registered else source
             folder = ExportFolder(export_dir_of(self._export_dir))
-            try:
-                export = folder.publish(
-                    metadata, result["files"], package, own, model_name=described.model_name
-                )
-            except PackageCorrupt as exc:
-                raise ModelExportError(f"The converter wrote an incomplete export: {exc.message}") from exc
+            export = folder.publish(metadata, result["files"], package, own, model_name=described.model_name)
         return export.metadata
 
 

@@ -74,3 +74,9 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_CHUNK_BYTES):
             yield piece
+
+
+def discard(registry: OpenRegistry, export: Export, model: Model) -> None:
+    """Remove a version that ``register`` has stored, unless its deployment was committed nevertheless."""
+    if registry.stores.age_groups.model_of(export.name) != model["_id"]:
+        registry.services.models.delete(str(model["_id"]), purge=True)

@@ -285,6 +285,8 @@ def test_a_path_outside_the_export_folder_is_refused(
         with pytest.raises(ModelDeploymentError, match=message):
             deploy(path)
     Path(exported[1].path).unlink()
+    with pytest.raises(ModelDeploymentError, match="is missing"):
+        deploy(exported[1])
     Path(exported[1].path).symlink_to("/etc/passwd")
     with pytest.raises(ModelDeploymentError, match="symbolic link"):
         deploy(exported[1])
