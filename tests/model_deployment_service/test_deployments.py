@@ -15,7 +15,7 @@ import pytest
 from pymongo import MongoClient
 
 from model_service.embedded import Addresses
-from model_service.errors import Conflict, GateRefused
+from model_service.errors import Conflict, GateRefused, NotFound
 from model_service.model_deployment_service import (
     DeploymentResult,
     ModelCompatibilityError,
@@ -27,6 +27,9 @@ from model_service.model_deployment_service import (
     ModelValidationError,
     Session,
 )
+from model_service.model_deployment_service.export_folder import ExportFolder
+from model_service.model_deployment_service.registration import discard, register
+from model_service.model_deployment_service.registry import Registries
 from model_service.services import Services
 from model_service.storage.common.db import Database
 from model_service.storage.operations.document_check import check_document
@@ -412,6 +415,24 @@ def test_undeploying_leaves_an_alias_that_was_moved_by_hand(
     services.aliases.set("drawings/v1.0", "production")
     assert deployment.undeploy_model(number, db) is True
     assert alias(services) == "v1.0"
+
+
+def test_the_version_of_a_committed_deployment_is_not_removed(
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    export_dir: Path,
+    services: Services,
+    db: Session,
+) -> None:
+    """An error after the commit, such as a lost connection, must not remove what is deployed."""
+    registry, folder = Registries(None).of(db), ExportFolder(export_dir)
+    deploy(exported[0])
+    discard(registry, folder.at(exported[0].path), services.models.get("drawings/v1.0"))
+    assert alias(services) == "v1.0"
+    unused = folder.at(exported[1].path)
+    discard(registry, unused, register(registry, unused))
+    with pytest.raises(NotFound):
+        services.models.get("drawings/v1.1")
 
 
 def test_an_alias_that_the_registry_refuses_deploys_nothing(

@@ -22,7 +22,7 @@ from model_service.model_deployment_service import (
     Session,
 )
 from model_service.states import TrainingStatus
-from tests.model_deployment_service.conftest import new_autoencoder
+from tests.model_deployment_service.conftest import Exported, new_autoencoder
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ FILES = {
 
 
 def test_the_artefacts_compute_what_the_network_computes(
-    exporter: ModelExporter,
+    exported: list[Exported],
     autoencoder: torch.nn.Module,
     digits: tuple[torch.Tensor, torch.Tensor],
     tmp_path: Path,
@@ -97,13 +97,11 @@ def test_the_artefacts_compute_what_the_network_computes(
 
     with torch.no_grad():
         expected = autoencoder.eval()(digits[0][:50]).numpy()
-    onnx = path_of(exporter, exporter.export_model_direct(autoencoder, INFO, 3, 4, "onnx"))
-    session = onnxruntime.InferenceSession(str(onnx))
+    session = onnxruntime.InferenceSession(exported[0].path)
     (found,) = session.run(None, {session.get_inputs()[0].name: digits[0][:50].numpy()})
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
-    plain = path_of(exporter, exporter.export_model_direct(autoencoder, INFO, 3, 4, "pickle"))
-    stored = pickle.loads(plain.read_bytes())
+    stored = pickle.loads(Path(exported[2].path).read_bytes())
     assert set(stored) == set(FILES["pytorch"])
     for name, content in stored.items():
         (tmp_path / name).write_bytes(content)
@@ -134,19 +132,13 @@ def test_a_network_keeps_its_mode_and_its_weights(
 
 
 def test_the_architecture_hash_is_of_layers_and_shapes_alone(
-    exporter: ModelExporter,
-    autoencoder: torch.nn.Module,
-    training_job: Callable[..., str],
-    db: Session,
+    exporter: ModelExporter, exported: list[Exported], training_job: Callable[..., str], db: Session
 ) -> None:
-    def hash_of(network: torch.nn.Module, export_format: str = "onnx") -> str:
-        return exporter.export_model_direct(network, INFO, 3, 4, export_format).architecture_hash
-
-    trained = hash_of(autoencoder)
+    trained, other_weights, pickled = (export.metadata.architecture_hash for export in exported)
     assert len(trained) == 64
-    assert hash_of(new_autoencoder()) == trained  # other weights
-    assert hash_of(autoencoder, "pickle") == trained
-    assert hash_of(new_autoencoder(hidden=8)) != trained
+    assert other_weights == pickled == trained
+    smaller = exporter.export_model_direct(new_autoencoder(hidden=8), INFO, 3, 4, "onnx")
+    assert smaller.architecture_hash != trained
     of_job = exporter.export_model_from_training_job(training_job(), 3, 4, "onnx", db)  # type: ignore[arg-type]
     assert of_job.architecture_hash == trained
 
