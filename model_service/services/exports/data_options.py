@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from exporters import metrics as known_metrics
-from exporters import registry
+from exporters import optimize, registry
 from exporters.errors import UnsupportedOption as ExporterRefusal
 from model_service.errors import InvalidField, NotFound, UnsupportedOption
 from model_service.sentences import as_field
@@ -12,7 +12,7 @@ from model_service.services.datasets.data_files import DataFile, DataFiles, Need
 from model_service.storage.common.documents import JobDataset, JSONObject
 
 VALIDATION, CALIBRATION = "validation", "calibration"
-_VALIDATION = "validation_config"
+_VALIDATION, _CALIBRATION_ID = "validation_config", "calibration_dataset_id"
 _MOST = 2**31
 _FIELDS: JSONObject = {
     "enabled": True,
@@ -66,10 +66,16 @@ def checked_optimization(
         InvalidField: the calibration dataset cannot be used.
         Conflict: the dataset's file is not inspected yet.
     """
-    if config:
-        message = "optimization_config is not supported yet: remove it."
-        raise UnsupportedOption(message, field="optimization_config", allowed=[])
-    return None, None
+    try:
+        complete: JSONObject = optimize.check(export_format, config, options)
+    except ExporterRefusal as refusal:
+        raise UnsupportedOption(as_field(refusal.message), **refusal.details) from None
+    quantization = complete.get("quantization")
+    reference = quantization.get(_CALIBRATION_ID) if isinstance(quantization, dict) else None
+    if reference is None:
+        return complete or None, None
+    name = f"optimization_config.quantization.{_CALIBRATION_ID}"
+    return complete, _named(data_files, reference, CALIBRATION, name, needs)
 
 
 def checked_validation(

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import cast
 
-from exporters import optimize, registry
+from exporters import registry
 from exporters.errors import UnsupportedOption as ExporterRefusal
 from exporters.options import SOURCE_OPTIONS
 from exporters.processing.embed import complete
@@ -48,7 +48,6 @@ def checked(export_format: str, export_config: JSONObject) -> tuple[JSONObject, 
     processing: JSONObject = {part: options.pop(part, None) for part in PROCESSING}
     try:
         known = registry.specification(export_format).validate(options)
-        optimize.check(export_format, None, known)
         request = {"source": "-", "output_dir": "-", "format": export_format, **processing}
         parsed = ExportRequest.from_json(request)
         complete(parsed, known)

@@ -2,6 +2,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from exporters import registry
+from exporters.optimize.base import SECTIONS
 from model_service.api.schemas.exports import CreatedExport
 from tests.factories import new_model
 
@@ -50,7 +51,7 @@ def test_lists_are_filtered(http: FlaskClient, with_file: str) -> None:
         ({"export_config": {"opset": 17}}, sorted(registry.specification("onnx").options)),
         ({"export_config": {"postprocessing": {"softmax": 1}}}, "true or false"),
         ({"export_config": {"preprocessing": {"format": {"dtype": "int4"}}}}, "float32, float16 or uint8"),
-        ({"optimization_config": {"quantization": {}}}, []),
+        ({"optimization_config": {"speed": 2}}, [*SECTIONS, "optimize", "goal"]),
         (
             {"validation_config": {"threshold": 1}},
             ["enabled", "dataset_id", "metrics", "fail_threshold", "samples", "seed"],
