@@ -12,7 +12,7 @@ from . import conversions as conversions
 from . import metadata, package, registry, runners, sources, validating, wrappers
 from .base import FAILED, NOT_EXECUTED, VERIFIED, Artefact, Case, Progress, Source, StepEnded
 from .errors import ConversionFailed, UnsupportedOption, VerificationFailed, as_limit
-from .optimize import pipeline
+from .optimize import config, pipeline
 from .optimize.pipeline import Compared
 from .processing import embed
 from .proof import (
@@ -158,7 +158,9 @@ def _convert(request: ExportRequest, scratch: Path, steps: Steps, progress: Prog
     with steps.timed("load"):
         progress("load", 5.0, "Loading the model")
         loaded = sources.load(request.source, options, request.trust)
-        changed, changes = pipeline.change_source(loaded, request)
+    with steps.timed("optimize"):
+        changed, changes = pipeline.change_source(loaded, request, progress)
+    with steps.timed("load"):
         declared = embed.as_declared(request, changed, options)
         source, request = _prepared(changed, declared, options, scratch)
         routes = registry.routes(request.format, source.family, options)
@@ -175,7 +177,11 @@ def _convert(request: ExportRequest, scratch: Path, steps: Steps, progress: Prog
     validator = validating.open_for(request, source)  # before the long part, too
     judge = pipeline.judge(request, source, validator)
     if judge is not None and changes:
-        changes["pruning"]["judgement"] = judge.against(original.reference).judge(source.reference)
+        of_original = judge.against(original.reference)
+        for change in changes.values():
+            change["judgement"] = of_original.judge(source.reference)
+        if config.TRAINING in changes:  # its training is part of the quantization that is judged
+            judge = of_original
     possible = conversions.of_routes(routes, source, options)
     attempt = _best(request.format, possible, source, all_cases, scratch, steps, progress)
     attempt.fidelity["rejected_by_source"] = dict(plan.rejected)

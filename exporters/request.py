@@ -90,6 +90,7 @@ class ExportRequest:
     postprocessing: dict[str, Any] | None = None
     sample_inputs: Path | None = None
     optimization: dict[str, Any] | None = None  # see ``optimize.check``
+    training_dir: Path | None = None  # of the state of a training, which a later run continues
     limits: dict[str, int] | None = None
     allow_unsafe: bool = False
     allowed_modules: list[str] | None = None
@@ -119,6 +120,7 @@ class ExportRequest:
             postprocessing=data.get("postprocessing"),
             sample_inputs=Path(data["sample_inputs"]) if data.get("sample_inputs") else None,
             optimization=data.get("optimization"),
+            training_dir=Path(data["training_dir"]) if data.get("training_dir") else None,
             limits=data.get("limits"),
             allow_unsafe=data.get("allow_unsafe") or False,
             allowed_modules=data.get("allowed_modules"),
@@ -129,6 +131,7 @@ class ExportRequest:
     def to_json(self) -> dict[str, Any]:
         paths = {"source": str(self.source), "output_dir": str(self.output_dir)}
         samples = str(self.sample_inputs) if self.sample_inputs else None
+        paths |= {"training_dir": str(self.training_dir)} if self.training_dir else {}
         validation = self.validation.to_json() if self.validation else None
         return {**asdict(self), **paths, "sample_inputs": samples, "validation": validation}
 
@@ -171,6 +174,7 @@ _FIELD_TYPES: dict[str, type] = {
     "postprocessing": dict,
     "sample_inputs": str,
     "optimization": dict,
+    "training_dir": str,
     "limits": dict,
     "allow_unsafe": bool,
     "allowed_modules": list,

@@ -78,6 +78,11 @@ class Dataset:
                 )
 
     @property
+    def fixed_rows(self) -> int | None:
+        """The model's batch; None: any."""
+        return self._fitter.fixed_rows
+
+    @property
     def row_bytes(self) -> int:
         """Return the bytes of a row of the inputs; axes of any size count as 1."""
         return self._fitter.row_bytes

@@ -13,12 +13,6 @@ class Absent(Technique):
         return self.reason
 
 
-class QuantizationAwareTraining(Absent):
-    section = QUANTIZATION
-    method = "qat"
-    reason = "Quantization-aware training is not supported yet: use static quantization."
-
-
 class BFloat16(Absent):
     section = QUANTIZATION
     method = "bfloat16"
@@ -34,4 +28,4 @@ class Distillation(Absent):
     reason = "Distillation is not supported yet: remove it."
 
 
-TECHNIQUES = (QuantizationAwareTraining(), BFloat16(), Distillation())
+TECHNIQUES = (BFloat16(), Distillation())

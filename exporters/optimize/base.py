@@ -9,7 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from ..base import Arrays, Artefact, Case, Source
+from ..base import Arrays, Artefact, Case, Progress, Source
+from ..datasets.base import Dataset
 from ..errors import UnsupportedOption
 from ..options import Option
 
@@ -27,8 +28,8 @@ class Technique(ABC):
     method: ClassVar[str]
     fields: ClassVar[Mapping[str, Option]]
     """The fields of its section, beside ``method``."""
-    calibrates: ClassVar[bool] = False
-    """Whether it needs a calibration dataset."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """The roles of the datasets that it needs: ``calibration``, ``training``."""
 
     @abstractmethod
     def why_not(self, format_name: str) -> str | None:
@@ -48,6 +49,36 @@ class Technique(ABC):
     def needs(self, format_name: str) -> tuple[str, ...]:
         """Return the modules that it imports, beyond those of the format."""
         return ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """The rows that a network is trained on.
+
+    ``folder``: of the state after each epoch; None: it is not stored. ``request``: everything that determines
+    the result, as JSON.
+    """
+
+    dataset: Dataset
+    folder: Path | None
+    request: Mapping[str, Any]
+    progress: Progress
+
+
+class TrainedTechnique(Technique):
+    """Trains the network before the conversion. The artefact is compared with the trained network."""
+
+    @abstractmethod
+    def train(
+        self, source: Source, config: Mapping[str, Any], training: Training
+    ) -> tuple[Source, dict[str, Any]]:
+        """Return the source with trained weights, and how they were trained.
+
+        Raises:
+            InvalidDataset: the rows cannot be trained on.
+            OptimizationFailed: the training diverged.
+            UnsupportedOption: this kind of source, or the dataset's task, cannot be trained.
+        """
 
 
 class SourceTechnique(Technique):

@@ -1,6 +1,6 @@
 """The validation of ``optimization_config``, before a job starts and without a framework."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .. import registry as formats
@@ -10,7 +10,8 @@ from . import registry
 from .base import SECTIONS, Technique
 
 # Beside the sections: descriptions of datasets in the form of ``exporters.datasets.DatasetFile``.
-CALIBRATION = "calibration"
+CALIBRATION, TRAINING = "calibration", "training"
+ROLES = (CALIBRATION, TRAINING)
 _FULL_INTEGER = "full_integer"
 
 
@@ -24,11 +25,11 @@ def check(
 
     Raises:
         UnsupportedOption: an unknown section, method or field; a technique that the format does not support,
-            with the reason; no calibration dataset; a contradiction.
+            with the reason; no dataset where one is needed; a contradiction.
     """
     formats.specification(format_name)
     given = dict(config or {})
-    calibration = given.pop(CALIBRATION, None)
+    data = {role: found for role in ROLES if (found := given.pop(role, None)) is not None}
     known = (*SECTIONS, "optimize", "goal")
     for name in given:
         if name not in known:
@@ -46,9 +47,9 @@ def check(
     complete: dict[str, Any] = {}
     for section in SECTIONS:
         if given.get(section) is not None:
-            complete[section] = _section(format_name, section, given[section], calibration is not None)
+            complete[section] = _section(format_name, section, given[section], data)
     _check_options(format_name, complete, options or {})
-    return complete | ({CALIBRATION: calibration} if complete and calibration is not None else {})
+    return complete | data if complete else {}
 
 
 def chosen(complete: Mapping[str, Any]) -> list[tuple[Technique, dict[str, Any]]]:
@@ -69,7 +70,7 @@ def merged(format_name: str, complete: Mapping[str, Any], options: Mapping[str, 
     return merged
 
 
-def _section(format_name: str, section: str, given: Any, calibrated: bool) -> dict[str, Any]:
+def _section(format_name: str, section: str, given: Any, data: Collection[str]) -> dict[str, Any]:
     methods = registry.techniques()[section]
     if not isinstance(given, dict):
         raise UnsupportedOption(
@@ -91,12 +92,13 @@ def _section(format_name: str, section: str, given: Any, calibrated: bool) -> di
         possible = [name for name, one in methods.items() if one.why_not(format_name) is None]
         raise UnsupportedOption(reason, allowed=possible, option="method")
     complete = {"method": method, **completed(f"{method} {section}", technique.fields, fields)}
-    if technique.calibrates and not (calibrated or complete["calibration_dataset_id"]):
-        raise UnsupportedOption(
-            f"{method} {section} needs calibration data: give calibration_dataset_id, a stored dataset.",
-            allowed=None,
-            option="calibration_dataset_id",
-        )
+    for role in technique.reads:
+        if role not in data and not complete[f"{role}_dataset_id"]:
+            raise UnsupportedOption(
+                f"{method} {section} needs {role} data: give {role}_dataset_id, a stored dataset.",
+                allowed=None,
+                option=f"{role}_dataset_id",
+            )
     technique.check(format_name, complete)
     return complete
 
@@ -117,7 +119,7 @@ def _check_options(format_name: str, complete: Mapping[str, Any], options: Mappi
                 )
     method = complete.get("quantization", {}).get("method")
     integer = format_name == "tflite" and options.get("quantization") == _FULL_INTEGER
-    if integer and method != "static":
+    if integer and method not in ("static", "qat"):
         raise UnsupportedOption(
             "full_integer needs calibration data: add optimization_config with quantization.method static "
             "and its calibration_dataset_id; dynamic needs none.",

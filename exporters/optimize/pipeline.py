@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import imports, registry, runners
-from ..base import FAILED, Artefact, Case, Source
+from ..base import FAILED, Artefact, Case, Progress, Source
+from ..datasets.base import Dataset
 from ..datasets.schema import DatasetFile
 from ..errors import ConversionFailed
 from ..proof import data, measure, refusal, verify
 from ..request import ExportRequest
 from ..validating import Validator
 from . import config
-from .base import ArtefactTechnique, SourceTechnique, Step
+from .base import ArtefactTechnique, SourceTechnique, Step, TrainedTechnique, Training
 from .judgement import Judge
 
 _INSTALL = "pip install 'model-service[formats]'."
@@ -44,12 +45,15 @@ def complete(request: ExportRequest) -> ExportRequest:
     return replace(request, optimization=checked, options=options)
 
 
-def change_source(source: Source, request: ExportRequest) -> tuple[Source, dict[str, Any]]:
-    """Return the source after the techniques that change it, and what each one changed, by section.
+def change_source(
+    source: Source, request: ExportRequest, progress: Progress
+) -> tuple[Source, dict[str, Any]]:
+    """Return the source after the techniques that change it, and what each one changed: pruning, training.
 
     Raises:
         MissingDependency: a module that one of the request's techniques imports cannot be imported.
-        OptimizationFailed, UnsupportedOption: as ``SourceTechnique.apply``.
+        InvalidDataset: the training dataset does not fit the model.
+        OptimizationFailed, UnsupportedOption: as ``SourceTechnique.apply`` and ``TrainedTechnique.train``.
     """
     changes = {}
     chosen = config.chosen(request.optimization or {})
@@ -59,7 +63,36 @@ def change_source(source: Source, request: ExportRequest) -> tuple[Source, dict[
     for technique, fields in chosen:
         if isinstance(technique, SourceTechnique):
             source, changes[technique.section] = technique.apply(source, fields)
+        elif isinstance(technique, TrainedTechnique):
+            training = _training(request, source, progress)
+            source, changes[config.TRAINING] = technique.train(source, fields, training)
     return source, changes
+
+
+def _training(request: ExportRequest, source: Source, progress: Progress) -> Training:
+    dataset = _dataset(request, source, config.TRAINING, labelled=True)
+    assert dataset is not None  # ``config.check`` demands one
+    decisive = {
+        "model": request.model.get("checksum"),
+        "optimization": request.optimization,
+        "preprocessing": request.preprocessing,
+    }
+    return Training(dataset, request.training_dir, decisive, progress)
+
+
+def _dataset(request: ExportRequest, source: Source, role: str, *, labelled: bool) -> Dataset | None:
+    """Return the dataset with that role; None if the request has none."""
+    given = (request.optimization or {}).get(role)
+    if given is None:
+        return None
+    return data.for_source(
+        DatasetFile.from_json(given, role),
+        source,
+        task_type=request.model.get("task_type"),
+        preprocessing=request.preprocessing,
+        classes=request.classes,
+        labelled=labelled,
+    )
 
 
 def judge(request: ExportRequest, source: Source, validator: Validator | None) -> Judge | None:
@@ -73,17 +106,7 @@ def judge(request: ExportRequest, source: Source, validator: Validator | None) -
     Raises:
         InvalidDataset: the dataset does not fit the model.
     """
-    given = (request.optimization or {}).get(config.CALIBRATION)
-    calibration = None
-    if given is not None:
-        calibration = data.for_source(
-            DatasetFile.from_json(given, config.CALIBRATION),
-            source,
-            task_type=request.model.get("task_type"),
-            preprocessing=request.preprocessing,
-            classes=request.classes,
-            labelled=False,
-        )
+    calibration = _dataset(request, source, config.CALIBRATION, labelled=False)
     if validator is not None:
         return Judge(source.reference, calibration, validator.dataset, validator.thresholds)
     return None if calibration is None else Judge(source.reference, calibration, calibration)
@@ -143,7 +166,7 @@ def stats(
     if not request.optimization:
         return {}
     original = sum(path.stat().st_size for path in _files(request.source))
-    recipe = {name: value for name, value in request.optimization.items() if name != config.CALIBRATION}
+    recipe = {name: value for name, value in request.optimization.items() if name not in config.ROLES}
     return {
         "original_size_mb": round(original / 1e6, 3),
         "exported_size_mb": round(size_bytes / 1e6, 3),

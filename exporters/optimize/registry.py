@@ -10,6 +10,7 @@ from .base import Technique
 _MODULES = (
     "exporters.optimize.dynamic",
     "exporters.optimize.static",
+    "exporters.optimize.qat",
     "exporters.optimize.float16",
     "exporters.optimize.palettization",
     "exporters.optimize.structured",

@@ -11,7 +11,7 @@ from .base import QUANTIZATION, ArtefactTechnique
 class Static(ArtefactTechnique):
     section = QUANTIZATION
     method = "static"
-    calibrates = True
+    reads: ClassVar[tuple[str, ...]] = ("calibration",)
     fields: ClassVar = {
         "calibration_dataset_id": Option(
             "string", None, "The dataset whose inputs determine the ranges of the activations."

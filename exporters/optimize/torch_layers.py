@@ -1,4 +1,4 @@
-"""An exported program as a network of ``torch.nn`` layers, which pruning needs, and back."""
+"""An exported program as a network of ``torch.nn`` layers, for pruning and training, and back."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def network(source: Source) -> Any:
 
     if source.family != PROGRAM:
         raise UnsupportedOption(
-            "Only a network that torch.export records can be pruned. Save it with torch.export.save and "
-            "upload the .pt2 file.",
+            "Only a network that torch.export records can be pruned or trained. Save it with "
+            "torch.export.save and upload the .pt2 file.",
             allowed=[],
-            option="pruning",
+            option="method",
         )
     in_spec = source.program.call_spec.in_spec
 
