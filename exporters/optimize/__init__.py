@@ -6,5 +6,6 @@
 - An optimised artefact is judged on the data of a dataset (``judgement``).
 """
 
+from .config import ROLES as ROLES
 from .config import check as check
 from .registry import describe as describe

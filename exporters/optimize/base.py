@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..base import Arrays, Artefact, Case, Progress, Source
-from ..datasets.base import Dataset
 from ..errors import UnsupportedOption
 from ..options import Option
+
+if TYPE_CHECKING:
+    from ..datasets.base import Dataset
 
 PRUNING = "pruning"
 DISTILLATION = "distillation"

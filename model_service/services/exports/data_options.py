@@ -11,8 +11,8 @@ from model_service.sentences import as_field
 from model_service.services.datasets.data_files import DataFile, DataFiles, Needs, checked_metrics
 from model_service.storage.common.documents import JobDataset, JSONObject
 
-VALIDATION, CALIBRATION = "validation", "calibration"
-_VALIDATION, _CALIBRATION_ID = "validation_config", "calibration_dataset_id"
+VALIDATION = "validation"
+_VALIDATION = "validation_config"
 _MOST = 2**31
 _FIELDS: JSONObject = {
     "enabled": True,
@@ -46,10 +46,10 @@ def checked_on_data(
     Raises:
         UnsupportedOption, InvalidField, Conflict: as ``checked_validation`` and ``checked_optimization``.
     """
-    complete, calibration = checked_optimization(optimization, export_format, options, data_files, needs)
+    complete, named = checked_optimization(optimization, export_format, options, data_files, needs)
     config, validated = checked_validation(validation, export_format, data_files, needs)
-    files = [data.dataset for data in (validated, calibration) if data is not None]
-    return OnData(config, complete, files)
+    files = [*([] if validated is None else [validated]), *named]
+    return OnData(config, complete, [data.dataset for data in files])
 
 
 def checked_optimization(
@@ -58,24 +58,26 @@ def checked_optimization(
     options: JSONObject,
     data_files: DataFiles,
     needs: Needs,
-) -> tuple[JSONObject | None, DataFile | None]:
-    """Return the complete configuration, and the calibration dataset if it names one.
+) -> tuple[JSONObject | None, list[DataFile]]:
+    """Return the complete configuration, and the datasets for calibration and training that it names.
 
     Raises:
         UnsupportedOption: the format has no such technique or field.
-        InvalidField: the calibration dataset cannot be used.
-        Conflict: the dataset's file is not inspected yet.
+        InvalidField: a dataset cannot be used.
+        Conflict: a dataset's file is not inspected yet.
     """
     try:
         complete: JSONObject = optimize.check(export_format, config, options)
     except ExporterRefusal as refusal:
         raise UnsupportedOption(as_field(refusal.message), **refusal.details) from None
     quantization = complete.get("quantization")
-    reference = quantization.get(_CALIBRATION_ID) if isinstance(quantization, dict) else None
-    if reference is None:
-        return complete or None, None
-    name = f"optimization_config.quantization.{_CALIBRATION_ID}"
-    return complete, _named(data_files, reference, CALIBRATION, name, needs)
+    fields = quantization if isinstance(quantization, dict) else {}
+    named = []
+    for role in optimize.ROLES:
+        if fields.get(f"{role}_dataset_id") is not None:
+            name = f"optimization_config.quantization.{role}_dataset_id"
+            named.append(_named(data_files, fields[f"{role}_dataset_id"], role, name, needs))
+    return complete or None, named
 
 
 def checked_validation(

@@ -23,7 +23,7 @@ DYNAMIC = ({0: torch.export.Dim("batch", max=1024)},)
 
 @pytest.fixture(scope="session")
 def uneven(digits: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network whose channels have ranges from 1 to 1,000, so that one scale for all loses the small ones."""
+    """A network whose channels have ranges from 1 to 1,000, of which one scale loses the small ones."""
     folder = tmp_path_factory.mktemp("uneven")
     with np.load(digits.calibration) as archive:
         x, y = torch.from_numpy(archive["x"]), torch.from_numpy(archive["y"])
