@@ -1,12 +1,13 @@
 """Compares the rules of a gate with what is stored about a version."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from typing_extensions import TypedDict
 
-from model_service.storage.common.documents import StoredId
+from model_service.storage.common.documents import Fields, StoredId
 from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.exports.documents import ExportJob
 from model_service.storage.gates.documents import Approval, ExportRule, MetricRule, Rules
@@ -28,7 +29,8 @@ class Evidence:
     Args:
         source_checksum: of the version's files now; what was made from other files does not count.
         exports: completed and verified.
-        dataset_checksums: of the datasets' data files now; a deleted dataset is missing.
+        evaluations: completed, on all rows.
+        datasets: each dataset's ``inspected_fields`` now; a deleted dataset is missing.
         approvals: of users who still exist.
         mover: the user who wants to move the alias; None: the caller is not authenticated as a user.
     """
@@ -36,7 +38,7 @@ class Evidence:
     source_checksum: str | None
     exports: Sequence[ExportJob]
     evaluations: Sequence[Evaluation]
-    dataset_checksums: Mapping[StoredId, str]
+    datasets: Mapping[StoredId, Fields]
     approvals: Sequence[Approval]
     mover: str | None
 
@@ -67,7 +69,13 @@ def _export_rule(rules: Rules) -> ExportRule | None:
 
 
 def _fits(job: ExportJob, rule: ExportRule, checksum: str | None) -> bool:
-    return job["source"]["checksum"] == checksum and rule["format"] in (None, job["export_format"])
+    """Return whether the export counts. A pruned one is only compared with the pruned network."""
+    pruned = "pruning" in (job.get("optimization_config") or {})
+    return (
+        job["source"]["checksum"] == checksum
+        and rule["format"] in (None, job["export_format"])
+        and (not pruned or _why_not_validated(job) is None)
+    )
 
 
 def _of_export(rules: Rules, rule: ExportRule, evidence: Evidence, job: ExportJob | None) -> list[Condition]:
@@ -94,13 +102,36 @@ def _to(rule: ExportRule) -> str:
 
 
 def _validated(job: ExportJob | None, name: str) -> Condition:
-    metrics = cast("dict[str, object] | None", job.get("validation_metrics")) if job else None
-    passed = metrics is not None and metrics.get("passed") is True
-    reason = "it was not validated; export again with validation_config"
-    if metrics is not None and not passed:
-        reason = str(metrics.get("reason") or "its validation did not pass")
-    found = f"{name} passed its validation" if passed else f"{name}: {reason}"
-    return _condition("validated_export", passed, "an export that passed its validation", found)
+    required = "an export that passed its validation on all rows of a dataset"
+    if job is None:
+        return _condition("validated_export", False, required, "there is no export to validate")
+    reason = _why_not_validated(job)
+    found = f"{name}: {reason}" if reason else f"{name} passed on {_validation_data(job)}"
+    return _condition("validated_export", reason is None, required, found)
+
+
+def _why_not_validated(job: ExportJob) -> str | None:
+    """Return why the export has passed no validation; None if it has passed one."""
+    metrics = cast("Mapping[str, object] | None", job.get("validation_metrics"))
+    config = job.get("validation_config") or {}
+    if metrics is None:
+        return "it was not validated; export again with validation_config and a fail_threshold"
+    if metrics.get("passed") is not True:
+        return str(metrics.get("reason") or "its validation did not pass")
+    if not config.get("fail_threshold"):
+        return "its validation had no fail_threshold; export again with one"
+    if config.get("samples") is not None:
+        return "its validation used only some rows; export again without samples"
+    return None
+
+
+def _validation_data(job: ExportJob) -> str:
+    named = [
+        f"{data['name']}/{data['version']}"
+        for data in job.get("datasets", ())
+        if data["role"] == "validation"
+    ]
+    return named[0] if named else "a dataset"
 
 
 def _metric(rule: MetricRule, evidence: Evidence, job: ExportJob | None, of: str) -> Condition:
@@ -113,9 +144,12 @@ def _metric(rule: MetricRule, evidence: Evidence, job: ExportJob | None, of: str
     if evaluation is None:
         return _condition("metric", False, required, f"{of} {why_not}")
     value = (evaluation["results"] or {})[rule["metric"]]["value"]
+    loaded = (
+        f", with the source_config {json.dumps(config)}" if (config := evaluation["source_config"]) else ""
+    )
     low, high = rule["min"], rule["max"]
     passed = (low is None or value >= low) and (high is None or value <= high)  # NaN passes neither
-    return _condition("metric", passed, required, f"{value:.6g} in evaluation {evaluation['_id']}")
+    return _condition("metric", passed, required, f"{value:.6g} in evaluation {evaluation['_id']}{loaded}")
 
 
 def _newest(rule: MetricRule, evidence: Evidence, job: ExportJob | None) -> tuple[Evaluation | None, str]:
@@ -126,15 +160,15 @@ def _newest(rule: MetricRule, evidence: Evidence, job: ExportJob | None) -> tupl
         for evaluation in evidence.evaluations
         if evaluation["dataset_id"] == rule["dataset_id"] and evaluation["export_job_id"] == job_id
     ]
-    if rule["dataset_id"] not in evidence.dataset_checksums:
-        return None, "cannot be evaluated: the dataset was deleted; set the gate again with another one"
+    if rule["dataset_id"] not in evidence.datasets:
+        return None, "cannot be evaluated: the dataset or its file was deleted; set the gate with another one"
     if not on:
-        return None, "was not evaluated on it; run an evaluation"
+        return None, "was not evaluated on all its rows; run an evaluation without samples"
     current = [
         evaluation
         for evaluation in on
         if (job_id is not None or evaluation["source_checksum"] == evidence.source_checksum)
-        and evaluation["dataset_checksum"] == evidence.dataset_checksums[rule["dataset_id"]]
+        and _described(evaluation) == evidence.datasets[rule["dataset_id"]]
     ]
     if not current:
         return None, "was evaluated before its files or the dataset changed; run another evaluation"
@@ -142,6 +176,12 @@ def _newest(rule: MetricRule, evidence: Evidence, job: ExportJob | None) -> tupl
     if not measured:
         return None, f"was evaluated without {rule['metric']}; run another evaluation with it"
     return measured[0], ""
+
+
+def _described(evaluation: Evaluation) -> Fields:
+    """Return the evaluated data in the form of ``inspected_fields``."""
+    (data,) = evaluation["datasets"]
+    return {name: data[name] for name in ("checksum", "format", "schema", "task_type")}
 
 
 def _p99(most: float, job: ExportJob | None, name: str) -> Condition:

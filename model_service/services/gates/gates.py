@@ -120,12 +120,17 @@ class GateService:
     def _evidence(self, model: Model, gate: Gate, session: Session | None) -> Evidence:
         stores, model_id = self._stores, model["_id"]
         dataset_ids = {rule["dataset_id"] for rule in gate["rules"]["metrics"]}
-        datasets = stores.datasets.primary_files(dataset_ids, session)
+        exports = stores.exports.verified_of(model_id, session)
+        find = stores.evaluations.completed_of
+        of_exports = [job["_id"] for job in exports]
         return Evidence(
             source_checksum=checksum_of(model),
-            exports=stores.exports.verified_of(model_id, session),
-            evaluations=stores.evaluations.completed_of(model_id, dataset_ids, session),
-            dataset_checksums={each: file["checksum"] for each, file in datasets.items()},
+            exports=exports,
+            evaluations=[
+                *find(model_id, dataset_ids, [None], session),
+                *find(model_id, dataset_ids, of_exports, session),
+            ],
+            datasets=stores.datasets.described(dataset_ids, session),
             approvals=stores.approvals.of_present_users(model_id, gate["alias"], session),
             mover=None if actor().name == ANONYMOUS.name else actor().name,
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from model_service.storage.common.audit import Audit
 from model_service.storage.common.collections import exists
 from model_service.storage.common.db import Database, Session
-from model_service.storage.common.documents import Fields, PrimaryFile, StoredId, changed
+from model_service.storage.common.documents import Fields, StoredId, changed
 from model_service.storage.common.file_entries import FilesEdit
 from model_service.storage.common.pages import NEWEST_FIRST, within
 from model_service.storage.datasets.documents import Dataset, inspected_fields, waiting_inspection
@@ -73,16 +73,17 @@ class Datasets(Versions[Dataset]):
             or exists(self._evaluations, {"dataset_id": dataset_id}, session)
         )
 
-    def primary_files(
+    def described(
         self, dataset_ids: Collection[StoredId], session: Session | None = None
-    ) -> dict[StoredId, PrimaryFile]:
-        """Return the data file of each of these datasets that has one."""
+    ) -> dict[StoredId, Fields]:
+        """Return the ``inspected_fields`` of each of these datasets that has a data file."""
         if not dataset_ids:
             return {}
         query: Fields = {"_id": {"$in": list(dataset_ids)}}
-        found = self._records.find(query, {"file_metadata": True}, session=session)
-        files = {dataset["_id"]: dataset.get("file_metadata") for dataset in found}
-        return {dataset_id: file for dataset_id, file in files.items() if file is not None}
+        fields = dict.fromkeys(("file_metadata", "format", "schema", "task_type"), True)
+        found = self._records.find(query, fields, session=session)
+        described = {dataset["_id"]: inspected_fields(dataset) for dataset in found}
+        return {dataset_id: known for dataset_id, known in described.items() if known is not None}
 
     def training_jobs_with(
         self, dataset_id: StoredId, namespaces: list[str] | None, limit: int

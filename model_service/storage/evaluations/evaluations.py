@@ -35,20 +35,30 @@ class Evaluations(LeasedJobs[Evaluation]):
         return self._jobs.count_documents(query, session=session)
 
     def completed_of(
-        self, model_id: StoredId, dataset_ids: Collection[StoredId], session: Session | None = None
+        self,
+        model_id: StoredId,
+        dataset_ids: Collection[StoredId],
+        export_job_ids: Collection[str | None],
+        session: Session | None = None,
     ) -> list[Evaluation]:
-        """Return the completed evaluations of a version and its exports on these datasets, newest first.
+        """Return the completed evaluations of a version on all rows of these datasets, newest first.
 
-        At most _MOST_READ, without the confusion.
+        At most _MOST_READ, without log and confusion.
+
+        Args:
+            export_job_ids: of these exports of the version; None in it: of the version's own files.
         """
-        if not dataset_ids:
+        if not dataset_ids or not export_job_ids:
             return []
         query = {
             "model_id": model_id,
             "dataset_id": {"$in": list(dataset_ids)},
+            "export_job_id": {"$in": list(export_job_ids)},
             "status": EvaluationStatus.COMPLETED,
+            "samples": None,
         }
-        found = self._jobs.find(query, _NOT_LISTED, sort=_LAST_COMPLETED, limit=_MOST_READ, session=session)
+        fields = {name: False for name in _NOT_LISTED if name != "datasets"}
+        found = self._jobs.find(query, fields, sort=_LAST_COMPLETED, limit=_MOST_READ, session=session)
         return list(found)
 
     def show_latest(self, model_id: StoredId, dataset_id: StoredId, session: Session) -> None:

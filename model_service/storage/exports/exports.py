@@ -92,11 +92,15 @@ class Exports(LeasedJobs[ExportJob]):
         )
 
     def verified_of(self, model_id: StoredId, session: Session | None = None) -> list[ExportJob]:
-        """Return the completed and verified exports of a version, the default first, then the newest."""
+        """Return the completed and verified exports of a version, the default first, then the newest 100."""
         query = {"model_id": model_id, "status": ExportStatus.COMPLETED, "fidelity.verdict": "verified"}
-        fields = ("export_format", "source.checksum", "performance", "validation_metrics", "is_default")
+        fields = (
+            *("export_format", "source.checksum", "performance", "is_default"),
+            *("validation_metrics", "validation_config", "optimization_config", "datasets"),
+        )
         order = [("is_default", -1), ("created_at", -1), ("_id", -1)]
-        return list(self._jobs.find(query, dict.fromkeys(fields, True), sort=order, session=session))
+        found = self._jobs.find(query, dict.fromkeys(fields, True), sort=order, limit=101, session=session)
+        return list(found)
 
     def set_default(self, job: ExportJob, session: Session) -> bool:
         """Make a completed job the default of its model and of its training job; False: it is not completed.

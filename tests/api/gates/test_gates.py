@@ -36,7 +36,7 @@ def move(http: FlaskClient, model_id: str, **query: str) -> Any:
 
 
 def dataset(http: FlaskClient) -> Any:
-    made: Any = http.post("/api/v1/datasets", json={"name": "test-set"}).json
+    made: Any = http.post("/api/v1/datasets", json={"name": "test-set", "format": "npz"}).json
     http.post(f"/api/v1/datasets/{made['id']}/upload", data=b"rows", headers={"X-Filename": "rows.npz"})
     return http.get(f"/api/v1/datasets/{made['id']}").json
 
@@ -48,6 +48,7 @@ def evaluate(
     data: Any,
     results: dict[str, float],
     export_job_id: str | None = None,
+    samples: int | None = None,
 ) -> None:
     """Store an evaluation as a worker completes it."""
     stored = database.models.find_one({"_id": object_id(model_id)})
@@ -58,7 +59,14 @@ def evaluate(
         "model_id": stored["_id"],
         "export_job_id": export_job_id,
         "dataset_id": object_id(data["id"]),
-        "dataset_checksum": data["file_metadata"]["checksum"],
+        "samples": samples,
+        "source_config": {},
+        "datasets": [
+            {
+                "checksum": data["file_metadata"]["checksum"],
+                **{name: data[name] for name in ("format", "schema", "task_type")},
+            }
+        ],
         "source_checksum": stored["file_metadata"]["checksum"],
         "status": EvaluationStatus.COMPLETED,
         "completed_at": now() + timedelta(seconds=database.evaluations.estimated_document_count()),
@@ -113,26 +121,41 @@ def test_an_export_that_was_not_verified_does_not_count(
     assert why in found["found"]
 
 
+THRESHOLD = {"enabled": True, "fail_threshold": {"accuracy_drop_max": 0.01}, "samples": None}
+
+
 @pytest.mark.parametrize(
-    ("metrics", "passed"),
+    ("metrics", "config", "missing"),
     [
-        ({"passed": True}, True),
-        ({"passed": False}, False),
-        ({"passed": None, "reason": "it cannot run here"}, False),
-        (None, False),
+        ({"passed": True}, THRESHOLD, None),
+        ({"passed": True}, THRESHOLD | {"fail_threshold": None}, "no fail_threshold"),
+        ({"passed": True}, THRESHOLD | {"samples": 5}, "only some rows"),
+        ({"passed": False}, THRESHOLD, "did not pass"),
+        ({"passed": None, "reason": "it cannot run here"}, THRESHOLD, "it cannot run here"),
+        (None, None, "not validated"),
     ],
 )
-def test_a_validation_that_did_not_pass_is_missing(
-    http: FlaskClient, database: Database, metrics: dict[str, Any] | None, passed: bool
+def test_a_validation_that_proves_nothing_is_missing(
+    http: FlaskClient, database: Database, metrics: Any, config: Any, missing: str | None
 ) -> None:
     set_gate(http, verified_export={"format": "onnx", "validated": True})
-    job: Any = http.get(f"/api/v1/export/jobs/{exported(http, database, validation_metrics=metrics)}").json
+    done = exported(http, database, validation_metrics=metrics, validation_config=config)
+    job: Any = http.get(f"/api/v1/export/jobs/{done}").json
     found = checked(http, job["model_id"])
     assert found["verified_export"]["passed"]
-    assert found["validated_export"]["passed"] is passed
-    if metrics and "reason" in metrics:
-        assert metrics["reason"] in found["validated_export"]["found"]
-    assert move(http, job["model_id"]).status_code == (200 if passed else 409)
+    assert found["validated_export"]["passed"] is (missing is None)
+    assert missing is None or missing in found["validated_export"]["found"]
+    assert move(http, job["model_id"]).status_code == (409 if missing else 200)
+
+
+def test_a_pruned_export_counts_only_with_a_validation(http: FlaskClient, database: Database) -> None:
+    set_gate(http, verified_export={})
+    pruned = {"optimization_config": {"pruning": {"method": "structured", "sparsity": 0.9}}}
+    job: Any = http.get(f"/api/v1/export/jobs/{exported(http, database, **pruned)}").json
+    assert not checked(http, job["model_id"])["passed"], "it was compared with the pruned network"
+    proof = {"validation_metrics": {"passed": True}, "validation_config": THRESHOLD}
+    proven: Any = http.get(f"/api/v1/export/jobs/{exported(http, database, **pruned, **proof)}").json
+    assert checked(http, proven["model_id"])["passed"]
 
 
 def test_the_p99_latency_of_the_export_is_bounded(http: FlaskClient, database: Database) -> None:
@@ -152,6 +175,8 @@ def test_a_metric_counts_only_from_the_present_files_and_the_present_data(
     assert "was not evaluated" in checked(http, model_id)["metric"]["found"]
     evaluate(database, http, model_id, data, {"f1": 1.0})
     assert "without accuracy" in checked(http, model_id)["metric"]["found"]
+    evaluate(database, http, model_id, data, {"accuracy": 1.0}, samples=1)
+    assert not checked(http, model_id)["passed"], "one row proves nothing"
     evaluate(database, http, model_id, data, {"accuracy": 0.95})
     assert checked(http, model_id)["passed"]
     evaluate(database, http, model_id, data, {"accuracy": 0.85})
@@ -170,6 +195,12 @@ def test_a_metric_counts_only_from_the_present_files_and_the_present_data(
         data=b"other rows",
         headers={"X-Filename": "rows.npz"},
     )
+    assert "changed" in checked(http, model_id)["metric"]["found"]
+
+    data = http.get(f"/api/v1/datasets/{data['id']}").json
+    evaluate(database, http, model_id, data, {"accuracy": 0.9})
+    assert checked(http, model_id)["passed"]
+    http.patch(f"/api/v1/datasets/{data['id']}", json={"schema": {"label": "another column"}})
     assert "changed" in checked(http, model_id)["metric"]["found"]
 
 

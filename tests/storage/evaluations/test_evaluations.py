@@ -21,6 +21,9 @@ from tests.services.documents import model_document
 MODEL, OTHER_MODEL, DATASET, OTHER_DATASET = (ObjectId() for _ in range(4))
 
 
+BOTH = [None, "export"]  # the version and its export
+
+
 @pytest.fixture
 def stores(database: Database) -> Stores:
     return build_stores(database)
@@ -95,14 +98,16 @@ def test_the_completed_ones_of_a_version_come_newest_first(stores: Stores) -> No
     evaluation(stores, accuracy=0.1, dataset_id=OTHER_DATASET)
     evaluation(stores, accuracy=0.2, model_id=OTHER_MODEL)
     evaluation(stores, minutes=1, accuracy=0.8, export_job_id="export")
-    found = stores.evaluations.completed_of(MODEL, [DATASET])
+    found = stores.evaluations.completed_of(MODEL, [DATASET], BOTH)
     assert [list(accuracies([each])) for each in found] == [[0.8], [0.9], [0.3]]
     assert [each["export_job_id"] for each in found] == ["export", None, None]
-    of_both = stores.evaluations.completed_of(MODEL, [DATASET, OTHER_DATASET])
+    of_both = stores.evaluations.completed_of(MODEL, [DATASET, OTHER_DATASET], BOTH)
     assert accuracies(of_both) == {0.8, 0.9, 0.3, 0.1}
-    assert accuracies(stores.evaluations.completed_of(OTHER_MODEL, [DATASET])) == {0.2}
-    assert stores.evaluations.completed_of(OTHER_MODEL, [OTHER_DATASET]) == []
-    assert stores.evaluations.completed_of(MODEL, []) == []
+    assert accuracies(stores.evaluations.completed_of(OTHER_MODEL, [DATASET], BOTH)) == {0.2}
+    assert stores.evaluations.completed_of(OTHER_MODEL, [OTHER_DATASET], BOTH) == []
+    assert stores.evaluations.completed_of(MODEL, [], BOTH) == []
+    of_export = stores.evaluations.completed_of(MODEL, [DATASET], ["export"])
+    assert accuracies(of_export) == {0.8}
 
 
 def test_a_model_shows_the_last_evaluation_of_its_own_files_on_each_dataset(stores: Stores) -> None:
