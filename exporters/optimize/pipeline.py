@@ -72,9 +72,12 @@ def change_source(
 def _training(request: ExportRequest, source: Source, progress: Progress) -> Training:
     dataset = _dataset(request, source, config.TRAINING, labelled=True)
     assert dataset is not None  # ``config.check`` demands one
+    given = request.optimization or {}
     decisive = {
         "model": request.model.get("checksum"),
-        "optimization": request.optimization,
+        "data": {name: value for name, value in given[config.TRAINING].items() if name != "path"},
+        "quantization": given["quantization"],
+        "pruning": given.get("pruning"),
         "preprocessing": request.preprocessing,
     }
     return Training(dataset, request.training_dir, decisive, progress)

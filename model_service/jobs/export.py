@@ -10,6 +10,7 @@ from model_service.jobs.converter import Child, ConversionError
 from model_service.jobs.lease import Lease
 from model_service.jobs.leased import FETCHED, RAN, JobLost, JobRunner
 from model_service.jobs.source import fetch, fetch_dataset, fetch_samples
+from model_service.jobs.training_state import TrainingState
 from model_service.metrics import EXPORT_DURATION, EXPORTS, count_failure
 from model_service.sentences import as_field
 from model_service.states import JobErrorCode
@@ -88,7 +89,11 @@ class ExportRunner(JobRunner[ExportJob]):
             }
         self.report(job, FETCHED, "starting the converter", "start")
         request = request_of(context.settings, job, source, samples, package, datasets)
-        result = self.convert(job, child, lease, request)
+        state = None
+        if "training" in datasets:
+            state = TrainingState(context, job, child.workspace)
+            request["training_dir"] = str(state.fetch())
+        result = self.convert(job, child, lease, request, state.store if state is not None else None)
         self.report(job, RAN, "storing the package", "store")
         results = {**results_of(job, result), **interface_of(package)}
         if context.toolchain is not None:

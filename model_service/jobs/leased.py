@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 # Progress: fetching and publishing are the ends of the bar; the child's steps fill the part between.
 FETCHED, RAN = 5.0, 95.0
+_TRAIN = "train"  # the step of the child's events after each epoch of a training
 _MOST_CHILDREN = 10  # per attempt: a child that is killed before it read the model is replaced
 
 
@@ -193,8 +194,18 @@ class JobRunner(ABC, Generic[J]):
         token = job["lease"]["token"]
         self.jobs.report(job["_id"], token, percent=percent, message=message, progress_step=step, **fields)
 
-    def convert(self, job: J, child: Child, lease: Lease, request: Event) -> Event:
+    def convert(
+        self,
+        job: J,
+        child: Child,
+        lease: Lease,
+        request: Event,
+        trained: Callable[[], None] | None = None,
+    ) -> Event:
         """Send the request to the child, report its progress, and return its result.
+
+        Args:
+            trained: called after each epoch of a training.
 
         Raises:
             ConversionError, ConverterBroken, ConverterKilled, Abandoned: as ``Child.convert``.
@@ -205,6 +216,8 @@ class JobRunner(ABC, Generic[J]):
             percent = FETCHED + event["percent"] / 100 * (RAN - FETCHED)
             with suppress(*CONNECTION_ERRORS):  # a conversion continues while MongoDB is unreachable
                 self.report(job, round(percent, 1), event["message"], str(event.get("step", ""))[:40])
+                if trained is not None and event.get("step") == _TRAIN:
+                    trained()
 
         with tracing.span("converter", {"process.pid": pid}):
             return child.convert(
@@ -237,7 +250,8 @@ class JobRunner(ABC, Generic[J]):
         def refer(stored: Blob | None, session: Session) -> None:
             if not finish({"package": stored.reference()} if stored else {}, session):
                 raise JobLost
-            stores.blobs.release_all(blobs_of(job), session)
+            ended = self.jobs.get(job["_id"], session)  # its training state may be newer than ``job``'s
+            stores.blobs.release_all(blobs_of(ended or job), session)
 
         if package is None:
             stores.database.transaction(lambda session: refer(None, session))

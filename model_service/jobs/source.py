@@ -31,14 +31,14 @@ def fetch(blobs: Blobs, source: JobSource, workspace: Path, *, architecture: boo
     """
     if "files" not in source:
         path = workspace / f"source{Path(source['filename']).suffix}"
-        _write(blobs, whole_file(source), path)
+        write_blob(blobs, whole_file(source), path)
         return path
     folder = workspace / "source"
     try:
         for file in source["files"]:
             path = _inside(folder, file["path"])
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(blobs, file, path)
+            write_blob(blobs, file, path)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as exc:
         raise _no_folder("one path is used for both a file and a folder") from exc
     except OSError as exc:
@@ -59,7 +59,7 @@ def fetch_samples(blobs: Blobs, source: JobSource, workspace: Path) -> Path | No
     if "sample_inputs" not in source:
         return None
     path = workspace / "sample_inputs.npz"
-    _write(blobs, source["sample_inputs"], path)
+    write_blob(blobs, source["sample_inputs"], path)
     return path
 
 
@@ -70,7 +70,7 @@ def fetch_dataset(blobs: Blobs, dataset: JobDataset, workspace: Path) -> dict[st
         ConversionError: the stored file lacks bytes.
     """
     path = workspace / f"dataset-{dataset['role']}{Path(dataset['filename']).suffix[:20]}"
-    _write(blobs, dataset, path, "dataset")
+    write_blob(blobs, dataset, path, "dataset")
     described = {"format", "schema", "task_type", "name", "version", "checksum"}
     return {"path": str(path), **{field: value for field, value in dataset.items() if field in described}}
 
@@ -83,7 +83,7 @@ def _inside(folder: Path, path: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _write(blobs: Blobs, reference: BlobReference, path: Path, what: str = "model") -> None:
+def write_blob(blobs: Blobs, reference: BlobReference, path: Path, what: str = "model") -> None:
     blob = blob_of(reference)
     try:
         with path.open("xb") as file:

@@ -17,6 +17,7 @@ from model_service.storage.common.documents import BlobReference, Fields, Stored
 
 _FILES = {"$ifNull": ["$files.file_id", []]}
 _PACKAGE = {"$cond": [{"$ifNull": ["$package.file_id", False]}, ["$package.file_id"], []]}
+_STATE = {"$cond": [{"$ifNull": ["$training_state.file_id", False]}, ["$training_state.file_id"], []]}
 # Every revision of a deployment holds the packages of its members and shadow; ``routing`` repeats the newest.
 _REVISIONS = {
     "$reduce": {
@@ -49,11 +50,11 @@ _SOURCE = {
         },
     ]
 }
-# A job releases its source, one file or several, and its datasets when it ends.
+# A job releases its source, one file or several, its datasets and the state of its training when it ends.
 _INPUT = {
     "$cond": [
         {"$in": ["$status", [status.value for status in JobStatus if not status.final]]},
-        {"$concatArrays": [_SOURCE, {"$ifNull": ["$datasets.file_id", []]}]},
+        {"$concatArrays": [_SOURCE, {"$ifNull": ["$datasets.file_id", []]}, _STATE]},
         [],
     ]
 }

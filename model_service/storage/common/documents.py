@@ -141,6 +141,7 @@ class JobInput(TypedDict):
     namespace: str
     source: JobSource
     datasets: NotRequired[list[JobDataset]]
+    training_state: NotRequired[BlobReference]  # after the last finished epoch of its training
 
 
 class LeasedJob(JobInput):
@@ -208,7 +209,8 @@ def blobs_of(job: JobInput) -> list[StoredId]:
     source = job["source"]
     files: Sequence[BlobReference] = source.get("files") or [whole_file(source)]
     samples = [source["sample_inputs"]] if "sample_inputs" in source else []
-    return [file["file_id"] for file in (*files, *samples, *job.get("datasets", []))]
+    state = [job["training_state"]] if "training_state" in job else []
+    return [file["file_id"] for file in (*files, *samples, *job.get("datasets", []), *state)]
 
 
 class Described(TypedDict):

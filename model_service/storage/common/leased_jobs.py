@@ -15,7 +15,7 @@ from model_service.metrics import LEASES_LOST
 from model_service.states import JOB_TRANSITIONS, JobStatus
 from model_service.storage.common.clock import from_now
 from model_service.storage.common.db import Session, now
-from model_service.storage.common.documents import Fields, LeasedJob
+from model_service.storage.common.documents import BlobReference, Fields, LeasedJob
 
 J = TypeVar("J", bound=LeasedJob)
 
@@ -118,6 +118,11 @@ class LeasedJobs(Generic[J]):
         """Store the progress, add it to the log, and set further fields that are known by then."""
         shown = {"progress_percent": percent, "progress_message": message, "updated_at": now(), **fields}
         self._jobs.update_one(_owned(job_id, token), {"$set": shown, **logged(message)})
+
+    def set_training_state(self, job_id: str, token: str, state: BlobReference, session: Session) -> J | None:
+        """Store the state of a training. Returns the job before; None if the lease is lost."""
+        stored = {"$set": {"training_state": state}}
+        return self._jobs.find_one_and_update(_owned(job_id, token), stored, session=session)
 
     def complete(self, job_id: str, token: str, results: Fields, session: Session) -> bool:
         """Complete the job. Returns False if the lease is lost; nothing was changed then."""

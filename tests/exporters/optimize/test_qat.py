@@ -98,9 +98,14 @@ def test_an_export_that_was_killed_in_epoch_3_ends_with_the_same_bytes(
     with pytest.raises(Killed):
         convert.run(request_for(QAT, "killed", training_dir=state), die)
     assert [path.name for path in state.iterdir()] == [training.CHECKPOINT]
+    request = request_for(QAT, "resumed", training_dir=state)
+    assert request.optimization is not None
+    moved = tmp_path / "moved.npz"  # another worker has its files elsewhere
+    moved.write_bytes(Path(request.optimization["training"]["path"]).read_bytes())
+    request.optimization["training"] = {**request.optimization["training"], "path": str(moved)}
     epochs: list[str] = []
     resumed = convert.run(
-        request_for(QAT, "resumed", training_dir=state),
+        request,
         lambda step, percent, message: epochs.append(message[:7]) if step == "train" else None,
     )
     assert epochs == ["Epoch 3", "Epoch 4", "Epoch 5"]
