@@ -12,10 +12,8 @@ from ..errors import InvalidDataset
 from . import schema as schemas
 from .fit import Fitter, Needs
 from .labels import ClassLabels, numbers, positions
-from .reader import BOXES, Piece, Reader
+from .reader import BOXES, MAX_ROWS, Piece, Reader
 from .schema import CLASSIFICATION, DETECTION, RECONSTRUCTION, REGRESSION, SEGMENTATION, DatasetFile
-
-MAX_ROWS = 50_000_000
 
 
 @dataclass(frozen=True)

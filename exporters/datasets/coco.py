@@ -1,7 +1,6 @@
 """Pictures in a zip with COCO annotations of boxes in a JSON file."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +15,7 @@ from .reader import Truth
 
 _Entry = tuple[list[float], int, bool, float]
 _MAX_JSON_BYTES = 128 << 20
+_LARGEST = 1e9  # the largest coordinate, in pixels
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "images": {"id": int | str, "file_name": str},
     "categories": {"id": int, "name": str},
@@ -30,6 +30,8 @@ class CocoReader(BoxReader):
         document = _document(archive.read(name, _MAX_JSON_BYTES), name)
         categories = sorted(document["categories"], key=lambda one: one["id"])
         positions = {one["id"]: place for place, one in enumerate(categories)}
+        if len(positions) < len(categories):
+            raise InvalidDataset(f"{name[:80]!r} has two categories with one id. Give each its own.")
         pictures = Pictures(archive)
         places = _places(document["images"], pictures.names)
         pictures.names = sorted(places.values())
@@ -95,7 +97,8 @@ def _places(images: list[dict[str, Any]], names: list[str]) -> dict[Any, str]:
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             by_path[end] = name if end not in by_path or start == 0 else None  # None: ambiguous
-    places = {}
+    places: dict[Any, str] = {}
+    ids: dict[str, Any] = {}
     for one in images:
         file = str(one["file_name"])
         found = by_path.get(file) or by_path.get(PurePosixPath(file).name)
@@ -103,16 +106,27 @@ def _places(images: list[dict[str, Any]], names: list[str]) -> dict[Any, str]:
             raise InvalidDataset(
                 f"The annotations name the image {file[:80]!r}, which the archive does not have."
             )
-        places[one["id"]] = found
+        if places.setdefault(one["id"], found) != found or ids.setdefault(found, one["id"]) != one["id"]:
+            raise InvalidDataset(
+                f"The annotations have more than one image with the id {str(one['id'])[:40]} or the file "
+                f"{file[:80]!r}. Give each image one id."
+            )
     return places
 
 
 def _entry(one: Mapping[str, Any], category: int, name: str) -> _Entry:
     """Return box, category, crowd and area."""
     box = one["bbox"]
-    numbers = len(box) == 4 and all(isinstance(side, int | float) and math.isfinite(side) for side in box)
-    if not numbers or box[2] < 0 or box[3] < 0:
+    if len(box) != 4 or not all(_is_within(_LARGEST, side) for side in box) or box[2] < 0 or box[3] < 0:
         raise InvalidDataset(f"{name[:80]!r} has a bbox that is not [x, y, width, height]: {str(box)[:80]}.")
     area = one.get("area")
-    size = area if isinstance(area, int | float) and math.isfinite(area) else box[2] * box[3]
-    return box, category, bool(one.get("iscrowd")), float(size)
+    if not isinstance(area, int | float):
+        area = box[2] * box[3]
+    elif not _is_within(_LARGEST**2, area):
+        raise InvalidDataset(f"{name[:80]!r} has an area that is no number of pixels: {str(area)[:80]}.")
+    return box, category, bool(one.get("iscrowd")), float(area)
+
+
+def _is_within(largest: float, value: Any) -> bool:
+    """Return whether it is a number up to this. An integer of JSON may be too large for a float."""
+    return isinstance(value, int | float) and -largest <= value <= largest

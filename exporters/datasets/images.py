@@ -59,7 +59,7 @@ class FolderReader:
         if len(set(folders)) > 1:
             self.classes = sorted(set(folders))
             self.columns[_LABEL] = Column(np.dtype("U"))
-        self._folders = np.array(folders)
+        self._folders = np.array(folders, object)  # a long name does not pad the others
         self.lengths = dict.fromkeys(self.columns, len(folders))
 
     def pieces(self, names: Sequence[str], chosen: npt.NDArray[np.int64] | None = None) -> Iterator[Piece]:

@@ -1,6 +1,6 @@
 """Labels of rows: class ids from numbers or names, and numbers of a regression."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from ..errors import InvalidDataset
 from .reader import Reader
 
 MAX_CLASSES = 100_000
-_MAX_ID = 2**31 - 1
+MAX_ID = 2**31 - 1
 
 
 class ClassLabels:
@@ -37,7 +37,7 @@ class ClassLabels:
         codes: dict[Any, int] = {}
         parts = [np.empty(0, np.int32)]
         for rows, piece in reader.pieces([label]):
-            if piece[label].dtype.kind == "O":
+            if piece[label].dtype.kind == "O" and any(value is None for value in piece[label]):
                 raise InvalidDataset(
                     f"The label {label!r} is missing in a row from {rows[0]} on. Remove these rows."
                 )
@@ -54,8 +54,10 @@ class ClassLabels:
         if not names and column.kind in "US":
             names = sorted(values)
         self.classes = list(names) if names else None
-        ids = [_class_id(label, value, of_model, of_dataset, self.classes) for value in values]
-        self.ids: npt.NDArray[np.int32] = np.array(ids, np.int32)[np.concatenate(parts)]
+        ids = _Ids(label, of_model, of_dataset, self.classes)
+        self.ids: npt.NDArray[np.int32] = np.array([ids.of(value) for value in values], np.int32)[
+            np.concatenate(parts)
+        ]
 
 
 def numbers(label: str, values: Any) -> npt.NDArray[np.float64]:
@@ -84,43 +86,58 @@ def positions(
     """
     if not of_dataset or not of_model:
         return None
-    return np.array([_position("classes", name, of_model) for name in of_dataset], np.int64)
+    places = _places(of_model)
+    return np.array([_position("classes", name, places) for name in of_dataset], np.int64)
 
 
-def _class_id(
-    label: str,
-    value: Any,
-    of_model: Sequence[str] | None,
-    of_dataset: Sequence[str] | None,
-    classes: Sequence[str] | None,
-) -> int:
-    if isinstance(value, str):
-        return _position(label, value, classes or ())
-    if value != value:
-        raise InvalidDataset(f"The label {label!r} is missing or NaN in a row. Remove these rows.")
-    if abs(value) > _MAX_ID or value != int(value):
-        raise InvalidDataset(
-            f"The label {label!r} has the value {value}, which is no class. For numbers to be predicted, set "
-            'schema.task to "regression".'
-        )
-    number = int(value)
-    if of_model and not of_dataset and numbered(of_model):
-        return _position(label, str(number), of_model)
-    count = len(of_dataset or classes or ())
-    if count and not 0 <= number < count:
-        raise InvalidDataset(f"The label {label!r} has the class {number}, but there are {count} classes.")
-    if of_model and of_dataset:
-        return _position(label, of_dataset[number], of_model)
-    return number
+class _Ids:
+    """The class ids of a label's values; see ``ClassLabels``."""
+
+    def __init__(
+        self,
+        label: str,
+        of_model: Sequence[str] | None,
+        of_dataset: Sequence[str] | None,
+        classes: Sequence[str] | None,
+    ) -> None:
+        self._label = label
+        self._places = _places(classes or ())
+        self._count = len(of_dataset or classes or ())
+        self._by_number = bool(of_model and not of_dataset and numbered(of_model))
+        self._renamed = of_dataset if of_model else None  # a number is the place of a name of the dataset
+
+    def of(self, value: Any) -> int:
+        if isinstance(value, str):
+            return _position(self._label, value, self._places)
+        if value != value:
+            raise InvalidDataset(f"The label {self._label!r} is missing or NaN in a row. Remove these rows.")
+        if abs(value) > MAX_ID or value != int(value):
+            raise InvalidDataset(
+                f"The label {self._label!r} has the value {value}, which is no class. For numbers to be "
+                'predicted, set schema.task to "regression".'
+            )
+        number = int(value)
+        if self._by_number:
+            return _position(self._label, str(number), self._places)
+        if self._count and not 0 <= number < self._count:
+            raise InvalidDataset(
+                f"The label {self._label!r} has the class {number}, but there are {self._count} classes."
+            )
+        return _position(self._label, self._renamed[number], self._places) if self._renamed else number
 
 
-def _position(label: str, name: str, classes: Sequence[str]) -> int:
-    if name not in classes:
-        known = ", ".join(map(repr, classes[:10]))
+def _places(classes: Sequence[str]) -> dict[str, int]:
+    """Return the first place of each name."""
+    return {name: place for place, name in reversed(list(enumerate(classes)))}
+
+
+def _position(label: str, name: str, places: Mapping[str, int]) -> int:
+    if name not in places:
+        known = ", ".join(map(repr, sorted(places, key=places.__getitem__)[:10]))
         raise InvalidDataset(
             f"The label {label!r} has the class {name[:80]!r}, which is not among the classes: {known[:300]}."
         )
-    return classes.index(name)
+    return places[name]
 
 
 def _text(label: str, value: bytes) -> str:

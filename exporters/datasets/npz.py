@@ -1,6 +1,7 @@
 """Arrays in an ``.npz``, read in pieces: the first axis of each array counts the rows."""
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.lib import format as npy
 
 from ..errors import InvalidDataset
 from .archive import Archive, damage
-from .reader import NAME_THE_LABEL, PIECE_BYTES, Column, Piece, chosen_of
+from .reader import MAX_ROWS, NAME_THE_LABEL, PIECE_BYTES, Column, Piece, chosen_of
 
 _SUFFIX = ".npy"
 _KINDS = "biufUS"
@@ -89,16 +90,23 @@ def _header(archive: Archive, member: str) -> _Array:
             f"The array {name!r} has the dtype {dtype}, not numbers or texts. Convert it before it is "
             "saved, texts with array.astype(str)."
         )
+    if not dtype.itemsize:
+        raise InvalidDataset(
+            f"The array {name!r} has the dtype {dtype}, whose texts have no characters. Remove it."
+        )
     array = _Array(member, dtype, shape, fortran and len(shape) > 1)
     total = dtype.itemsize * int(np.prod(shape, dtype=object))
     if min(shape, default=0) < 0 or not total < archive.size(member) <= total + _HEADER_BYTES:
         raise InvalidDataset(f"The array {name!r} is damaged: its size is wrong. Upload the file again.")
+    if shape and shape[0] > MAX_ROWS:  # of rows without bytes, a small file has any number
+        raise InvalidDataset(f"The array {name!r} has {shape[0]:,} rows, more than {MAX_ROWS:,}. Split it.")
     if array.fortran and total > _WHOLE_BYTES:
         raise InvalidDataset(
             f"The array {name!r} is in Fortran order, which cannot be read row by row. Save "
             "numpy.ascontiguousarray(array)."
         )
-    if array.row_bytes > _WHOLE_BYTES:
+    # An empty axis does not make the others smaller
+    if dtype.itemsize * math.prod(max(1, size) for size in shape[1:]) > _WHOLE_BYTES:
         raise InvalidDataset(
             f"A row of the array {name!r} has more than {_WHOLE_BYTES:,} bytes. The first axis must count "
             "the rows."

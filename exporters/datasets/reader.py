@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 PIECE_BYTES = 16 << 20
+MAX_ROWS = 50_000_000
 
 NAME_THE_LABEL = "Name its array or column in schema.label."
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ _PARQUET, _ZSTD = b"PAR1", b"\x28\xb5\x2f\xfd"
 
 
 class TableReader:
-    """See ``reader.Reader``. Columns of lists of numbers are arrays; other types have the kind ``O``."""
+    """See ``reader.Reader``. Columns of lists of numbers are arrays; other types have the kind ``O``.
+
+    Texts are arrays of objects, so that one long text does not pad the others. A missing text is None.
+    """
 
     is_table = True
     classes: Sequence[str] | None = None
@@ -46,11 +50,15 @@ class TableReader:
     def pieces(self, names: Sequence[str], chosen: npt.NDArray[np.int64] | None = None) -> Iterator[Piece]:
         """See ``reader.Reader``."""
         first = 0
+        texts = [name for name in names if self.columns[name].kind == "U"]
         for frame in self._frames(list(names), chosen):
-            if frame is not None:
-                piece = {name: _array(name, frame[name], self.columns[name]) for name in names}
+            if frame is None:
+                first += self._step(names)
+                continue
+            for part in _parts(frame, texts):
+                piece = {name: _array(name, part[name], self.columns[name]) for name in names}
                 yield from chosen_of(first, piece, chosen)
-            first += self._step(names) if frame is None else len(frame)
+                first += len(part)
 
     def _step(self, names: Sequence[str]) -> int:
         return max(1, min(_ROWS, PIECE_BYTES // max(1, sum(self.columns[name].row_bytes for name in names))))
@@ -141,16 +149,30 @@ def _numpy(dtype: Any) -> "np.dtype[Any]":
     return found
 
 
+def _parts(frame: Any, texts: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows of a frame in parts whose texts have about PIECE_BYTES.
+
+    Polars keeps equal texts of a Parquet file once, but an array of Python's texts keeps each.
+    """
+    import polars
+
+    total = np.zeros(len(frame), np.int64)
+    for name in texts:
+        sizes = frame[name].cast(polars.String).str.len_bytes().fill_null(0).to_numpy()
+        if sizes.max(initial=0) > _MAX_TEXT_BYTES:
+            raise InvalidDataset(f"The column {name!r} has a text of more than {_MAX_TEXT_BYTES:,} bytes.")
+        total += sizes
+    cuts = np.flatnonzero(np.diff(total.cumsum() // PIECE_BYTES)) + 1
+    for start, stop in pairwise([0, *cuts.tolist(), len(frame)]):
+        yield frame[start:stop]
+
+
 def _array(name: str, values: Any, column: Column) -> npt.NDArray[Any]:
-    """Return a part of a column. Missing numbers are NaN; with missing texts, the dtype is object."""
+    """Return a part of a column. A missing number is NaN."""
     import polars
 
     if column.kind == "U":
-        texts = values.cast(polars.String)
-        if (texts.str.len_bytes().max() or 0) > _MAX_TEXT_BYTES:
-            raise InvalidDataset(f"The column {name!r} has a text of more than {_MAX_TEXT_BYTES:,} bytes.")
-        listed = texts.to_list()
-        return np.array(listed, object if texts.null_count() else str)
+        return np.array(values.cast(polars.String).to_list(), object)
     if not column.shape:
         numbers: npt.NDArray[Any] = values.to_numpy()
         return numbers.astype(np.float64) if numbers.dtype.kind == "O" else numbers

@@ -15,6 +15,7 @@ from ..errors import InvalidDataset
 from .archive import Archive
 from .boxes import BoxReader, truth_of
 from .images import Pictures, displayed_size
+from .labels import MAX_ID
 from .reader import Truth
 
 _MAX_TEXT_BYTES = 4 << 20
@@ -49,7 +50,7 @@ class YoloReader(BoxReader):
         try:
             category, *rest = (float(word) for word in line.split())
             numbers = np.array(rest)
-            known = len(self.classes) if self.classes else np.inf
+            known = len(self.classes) if self.classes else MAX_ID
             if category != int(category) or not 0 <= category < known or len(rest) < 4 or len(rest) % 2:
                 raise ValueError
             if not np.isfinite(numbers).all() or np.abs(numbers).max() > 10:  # fractions, with some tolerance
@@ -91,10 +92,12 @@ def _names(archive: Archive) -> list[str] | None:
         names = document["names"]
         if isinstance(names, dict):
             names = [names[number] for number in range(len(names))]
-    except (yaml.YAMLError, KeyError, TypeError, RecursionError) as exc:
+        # ValueError: a date that does not exist, or an integer of too many digits
+        texts = [str(name) if isinstance(name, int) else name for name in names]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as exc:
         raise InvalidDataset(
             f"{files[0][:80]!r} has no names of classes: names is a list, or an object from 0 on."
         ) from exc
-    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+    if not isinstance(names, list) or not all(isinstance(text, str) for text in texts):
         raise InvalidDataset(f"{files[0][:80]!r} has names that are no texts.")
-    return [str(name) for name in names]
+    return texts

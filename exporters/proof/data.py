@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..base import Arrays, Dimension, Source, TensorSpec
 from ..datasets import open_dataset
 from ..datasets.base import Dataset
@@ -98,7 +96,7 @@ def _encoded(source: Source, preprocessing: Mapping[str, Any], columns: Arrays) 
 def _by_pipeline(pipeline: Pipeline, columns: Arrays) -> Arrays:
     try:
         if pipeline.takes == "texts":
-            return pipeline.prepare([str(text) for text in np.ravel(next(iter(columns.values())))])[0]
+            return pipeline.prepare(samples.listed(next(iter(columns.values()))))[0]
         values = [array.tolist() for array in columns.values()]
         rows = [list(row) for row in zip(*values, strict=True)]
         return pipeline.records({"columns": list(columns), "data": rows})

@@ -63,20 +63,22 @@ def encoded(source: Source, arrays: Arrays, preprocessing: Mapping[str, Any]) ->
         if arrays.keys() != {TEXT}:
             return arrays
         if source.texts is not None:
-            return {name: source.texts.encoded(_listed(arrays[TEXT])).astype(dtype)}
+            return {name: source.texts.encoded(listed(arrays[TEXT])).astype(dtype)}
         if "tokenizer" in preprocessing:
             tokenize = Tokenizer(preprocessing["tokenizer"], source.attachments[0].parent)
-            tokens = tokenize(_listed(arrays[TEXT]))
+            tokens = tokenize(listed(arrays[TEXT]))
             return {spec.name: tokens[spec.name].astype(spec.dtype) for spec in source.inputs}
     except ValueError as exc:
         raise InvalidSource(f"The model does not accept the sample inputs: {exc}") from exc
     return arrays
 
 
-def _listed(texts: npt.NDArray[Any]) -> list[str]:
-    if texts.dtype.kind != "U" or texts.ndim != 1 or not texts.size:
+def listed(texts: npt.NDArray[Any]) -> list[str]:
+    """Return an array of texts as a list. Raises ValueError: another array, or a missing text."""
+    found: list[Any] = texts.tolist()
+    if texts.ndim != 1 or not found or not all(isinstance(text, str) for text in found):
         raise ValueError(f"{TEXT!r} must be an array of texts with the shape [texts].")
-    return [str(text) for text in texts.tolist()]
+    return found
 
 
 def _instead(source: Source) -> str:

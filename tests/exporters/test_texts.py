@@ -34,10 +34,11 @@ from sklearn.svm import LinearSVC
 
 from exporters import runners
 from exporters.convert import run
-from exporters.errors import ExportError, InvalidSource, UnsafeCheckpoint
+from exporters.datasets import DatasetFile
+from exporters.errors import ExportError, InvalidDataset, InvalidSource, UnsafeCheckpoint
 from exporters.processing.pipeline import Pipeline
 from exporters.processing.vectorizer import MAX_CHARACTERS, Vectorizer, is_quick
-from exporters.proof import cases
+from exporters.proof import cases, data
 from exporters.request import ExportRequest
 from exporters.sources import estimators, native_state, term_counts, texts
 from exporters.sources.hostile_texts import HOSTILE
@@ -275,6 +276,18 @@ def test_wrong_stored_texts_are_refused_with_the_cause(arrays: Any, cause: str, 
 
     with pytest.raises(InvalidSource, match=cause):
         cases.plan(source, tmp_path / "samples.npz")
+
+
+def test_a_missing_text_of_a_dataset_is_refused(tmp_path: Path) -> None:
+    package = packaged(CountVectorizer().fit(TEXTS), tmp_path, "onnx")
+    path = tmp_path / "data.jsonl"
+    rows = [{"text": text, "y": place % 2} for place, text in enumerate([*TEXTS, None])]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    metadata = json.loads((package / "metadata.json").read_bytes())
+    dataset, _ = data.for_package(DatasetFile(path, "jsonl"), package, metadata)
+    assert sum(len(batch) for batch in dataset.batches(1, at_most=1)) == 1
+    with pytest.raises(InvalidDataset, match="must be an array of texts"):
+        list(dataset.batches(100))
 
 
 def test_more_terms_than_a_row_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from exporters.base import TensorSpec
-from exporters.datasets import DatasetFile, open_dataset
+from exporters.datasets import DatasetFile, open_dataset, open_reader
 from exporters.datasets.base import Dataset
 from exporters.errors import InvalidDataset
 from exporters.processing.declared import complete_preprocessing
 from exporters.processing.image import prepare, read
+
+from ..memory import peak_bytes
 
 DECLARED = complete_preprocessing(
     {"resize": {"method": "letterbox", "size": [16, 12]}, "normalize": {"mean": [0.5], "std": [0.5]}}
@@ -76,6 +78,18 @@ def test_a_class_that_the_model_does_not_have_is_refused(path: Path) -> None:
         opened(path, "images", classes=["dog", "cat"])
 
 
+def test_one_long_name_of_a_folder_takes_its_own_memory_and_not_that_of_every_image(path: Path) -> None:
+    zipped(path, {**{f"cat/{number}.png": b"" for number in range(500)}, f"{'d' * 60_000}/0.png": b""})
+    labels: list[str] = []
+
+    def read_labels() -> None:
+        for _, piece in open_reader(DatasetFile(path, "images")).pieces(["label"]):
+            labels.extend(piece["label"])
+
+    assert peak_bytes(read_labels) < 20e6  # 501 rows of the longest name are 120 MB
+    assert labels == [*(["cat"] * 500), "d" * 60_000]
+
+
 def test_images_of_one_folder_have_no_label(path: Path) -> None:
     zipped(path, {"images/0.png": picture(), "images/1.png": picture()})
     assert opened(path, "images", labelled=False).size == 2
@@ -132,6 +146,14 @@ def coco(**changes: Any) -> dict[str, Any]:
     }
 
 
+def annotation(**fields: Any) -> dict[str, Any]:
+    return {"annotations": [{"image_id": 3, "category_id": 2, "bbox": [1, 2, 3, 4], **fields}]}
+
+
+def images(*pairs: tuple[int, str]) -> dict[str, Any]:
+    return {"images": [{"id": number, "file_name": name} for number, name in pairs]}
+
+
 def test_coco_annotations_are_boxes_of_each_picture(path: Path) -> None:
     pictures = {"val/one.png": picture(), "val/two.png": picture(30, 30), "val/other.png": picture()}
     data = opened(zipped(path, {**pictures, "annotations/val.json": json.dumps(coco())}), "coco")
@@ -162,6 +184,20 @@ def test_coco_annotations_are_boxes_of_each_picture(path: Path) -> None:
         ({"annotations": [{"image_id": 3, "category_id": 2, "bbox": [1, 2, 3]}]}, "width, height"),
         ({"annotations": [{"image_id": 3, "category_id": 2, "bbox": "1 2 3 4"}]}, "annotations"),
         ({"categories": None}, "categories"),
+        (annotation(bbox=[1, 2, 3, 10**400]), "width, height"),
+        (annotation(bbox=[-(10**400), 2, 3, 4]), "width, height"),
+        (annotation(bbox=[1e308, 2, 1e308, 4]), "width, height"),
+        (annotation(area=10**400), "area that is no number of pixels"),
+        (
+            {"categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "cat"}, {"id": 2, "name": "cow"}]},
+            "two categories with one id",
+        ),
+        (images((7, "one.png"), (3, "two.png"), (8, "one.png")), "more than one image .* 'one.png'"),
+        (
+            images((7, "one.png"), (3, "two.png"), (8, "train/one.png")),
+            "more than one image .* 'train/one.png'",
+        ),
+        (images((7, "one.png"), (3, "two.png"), (3, "one.png")), "more than one image with the id 3"),
     ],
 )
 def test_wrong_coco_annotations_are_told(path: Path, changes: dict[str, Any], words: str) -> None:
@@ -216,12 +252,28 @@ def test_wrong_yolo_labels_are_told(path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["names: {1: cat}", "nothing: here", "- a", "names: [[a]]", "!!python/object:os.x {}"]
+    "text",
+    [
+        *("names: {1: cat}", "nothing: here", "- a", "names: [[a]]", "!!python/object:os.x {}"),
+        *("names: [2001-99-99]", f"names: [{'9' * 5000}]", f"names: [0x{'f' * 5000}]"),
+    ],
+    ids=lambda text: text[:20],
 )
 def test_wrong_names_of_yolo_classes_are_told(path: Path, text: str) -> None:
     zipped(path, {"images/a.png": picture(), "labels/a.txt": "0 0 0 1 1", "data.yaml": text})
     with pytest.raises(InvalidDataset, match=r"data\.yaml"):
         opened(path, "yolo")
+
+
+def test_a_yolo_class_without_names_is_bounded(path: Path) -> None:
+    for number, fits in (("2147483646", True), ("2147483648", False), ("1e30", False)):
+        zipped(path, {"images/a.png": picture(), "labels/a.txt": f"{number} 0 0 1 1"})
+        data = opened(path, "yolo")
+        if fits:
+            assert next(data.batches(1)).labels[0].classes.tolist() == [int(number)]
+            continue
+        with pytest.raises(InvalidDataset, match=r"labels/a\.txt"):
+            list(data.batches(1))
 
 
 def test_pictures_without_any_label_are_no_yolo_dataset(path: Path) -> None:

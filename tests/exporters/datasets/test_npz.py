@@ -117,6 +117,31 @@ def test_names_of_classes_become_the_models_ids(path: Path) -> None:
     assert (_labels(swapped), swapped.classes) == ([1, 0, 1], ["cat", "dog"])
 
 
+class Name(str):
+    """Counts how often names are compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Name.comparisons += 1
+        return super().__eq__(other)
+
+
+@pytest.mark.parametrize("kind", ["names", "numbers", "positions"])
+def test_the_names_of_classes_are_not_searched_for_each_label(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = np.arange(300)[::-1]
+    names = [Name(number if kind == "numbers" else f"class {number}") for number in range(300)]
+    schema = {"classes": list(map(str, names))} if kind == "positions" else {}
+    saved(path, x=rows(300), y=np.array(names)[ids] if kind == "names" else ids)
+    monkeypatch.setattr(Name, "comparisons", 0)
+    data = opened(path, schema=schema, classes=names)
+    assert [int(label) for batch in data.batches(100) for label in batch.labels] == ids.tolist()
+    assert Name.comparisons < 10 * 300
+
+
 def _labels(data: Dataset) -> list[int]:
     return [int(label) for batch in data.batches(10) for label in batch.labels]
 
@@ -258,6 +283,10 @@ def test_a_header_that_lies_is_refused(path: Path) -> None:
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 4), }", "size is wrong"),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 4), }", "size is wrong"),
         ("{'descr': '|O', 'fortran_order': False, 'shape': (2, 4), }", "not numbers or texts"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 0), }", "more than 50,000,000"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1000000000000, 0), }", "A row of the array"),
+        ("{'descr': '<U0', 'fortran_order': False, 'shape': (2,), }", "no characters"),
+        ("{'descr': '|S0', 'fortran_order': False, 'shape': (2,), }", "no characters"),
         ("__import__('os').system('true')", "damaged"),
     ):
         with zipfile.ZipFile(path, "w") as archive:

@@ -12,9 +12,11 @@ import polars
 import pytest
 
 from exporters.base import TensorSpec
-from exporters.datasets import DatasetFile, open_dataset
+from exporters.datasets import DatasetFile, open_dataset, open_reader
 from exporters.datasets.base import Dataset
 from exporters.errors import InvalidDataset
+
+from ..memory import peak_bytes
 
 FORMATS = ("parquet", "csv", "jsonl")
 X = TensorSpec("x", "float32", ("batch", 3))
@@ -191,6 +193,37 @@ def test_a_small_parquet_of_many_equal_rows_is_read_in_little_memory(tmp_path: P
         [sys.executable, "-c", _READ, path, "parquet"], capture_output=True, text=True, timeout=250
     )
     assert (done.returncode, done.stdout) == (0, "1000000.0\n"), done.stderr
+
+
+def test_one_long_text_takes_its_own_memory_and_not_that_of_every_row(tmp_path: Path) -> None:
+    texts = [*("short" for _ in range(2000)), "a" * 100_000]
+    path = written(polars.DataFrame({"text": texts}), tmp_path / "data", "parquet")
+    reader = open_reader(DatasetFile(path, "parquet"))
+    found: list[str] = []
+
+    def read_texts() -> None:
+        for _, piece in reader.pieces(["text"]):
+            found.extend(piece["text"])
+
+    assert peak_bytes(read_texts) < 50e6  # 2,001 rows of the longest text are 800 MB
+    assert found == texts
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_long_texts_are_read_in_pieces_of_few_rows(
+    tmp_path: Path, format_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.datasets.tables.PIECE_BYTES", 10_000)
+    texts = [f"row{number:02}" * (number % 400) or None for number in range(90)]
+    path = written(polars.DataFrame({"text": texts, "y": range(90)}), tmp_path / "data", format_name)
+    reader = open_reader(DatasetFile(path, format_name))
+    for chosen in (None, np.array([3, 40, 41, 89])):
+        pieces = list(reader.pieces(["text", "y"], chosen))
+        assert all(sum(len(text or "") for text in piece["text"]) < 12_000 for _, piece in pieces)
+        rows = np.concatenate([rows for rows, _ in pieces]).tolist()
+        assert rows == (list(range(90)) if chosen is None else chosen.tolist())
+        assert [text for _, piece in pieces for text in piece["text"]] == [texts[row] for row in rows]
+        assert [number for _, piece in pieces for number in piece["y"]] == rows
 
 
 def test_a_large_text_is_refused(tmp_path: Path) -> None:
