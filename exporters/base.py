@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 Arrays: TypeAlias = "dict[str, npt.NDArray[np.generic]]"
 
+
+def copied(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
+    """Return arrays that a model may write to: some networks and estimators change their inputs in place."""
+    return {name: array.copy() for name, array in arrays.items()}
+
+
 # The verdicts of fidelity.json.
 VERIFIED = "verified"
 FAILED = "failed"

@@ -19,7 +19,7 @@ def resampled(
     """Return, for each tally, metric → float64[samples]; all tallies get the same samples of rows."""
     random = np.random.default_rng(seed)
     rows = tallies[0].rows
-    most = min(RESAMPLES, max(_FEWEST, _DRAWS // rows))
+    most = affordable(RESAMPLES, _DRAWS, rows)
     count = min(tally.resamples(most) for tally in tallies)
     found: list[dict[str, npt.NDArray[np.float64]]] = [
         {name: np.empty(count) for name in names} for _ in tallies
@@ -30,6 +30,11 @@ def resampled(
             for name, value in tally.resampled(names, counts).items():
                 values[name][number] = value
     return list(found)
+
+
+def affordable(most: int, budget: int, each: int) -> int:
+    """Return how many samples of the cost ``each`` the budget allows: at most ``most``, at least _FEWEST."""
+    return min(most, max(_FEWEST, budget // max(1, each)))
 
 
 def interval(values: npt.NDArray[np.float64]) -> list[float]:

@@ -22,6 +22,7 @@ class ClassTally:
         self.lacking: frozenset[str] = frozenset()
         self._labels, self._predicted = Rows(), Rows()
         self._ranks = Rows()  # of the right class; 0 is the best score
+        self._codes: npt.NDArray[np.int64] | None = None
 
     @property
     def rows(self) -> int:
@@ -53,6 +54,7 @@ class ClassTally:
             right = scores[np.arange(len(labels)), labels][:, None]
             tied_before = (scores == right) & (np.arange(count) < labels[:, None])
             ranks = ((scores > right) | tied_before).sum(axis=1)
+        self._codes = None
         self._labels.add(labels.astype(np.int32))
         self._predicted.add(predicted.astype(np.int32))
         self._ranks.add(ranks.astype(np.int32))
@@ -82,10 +84,13 @@ class ClassTally:
         right = counts * (labels == predicted)
         found = {"accuracy": right.sum() / total, "top5": counts[self._ranks.whole < _TOP].sum() / total}
         if set(names) - set(found):
-            least = min(labels.min(), predicted.min())
-            size = int(max(labels.max(), predicted.max()) - least) + 1
+            if self._codes is None:  # the classes that occur, counted from 0: ids may be large
+                together = np.concatenate([labels, predicted])
+                self._codes = np.unique(together, return_inverse=True)[1].reshape(2, -1)
+            labels, predicted = self._codes
+            size = int(self._codes.max()) + 1
             hits, actual, called = (
-                np.bincount(which - least, weights, size)
+                np.bincount(which, weights, size)
                 for which, weights in ((labels, right), (labels, counts), (predicted, counts))
             )
             present = actual + called > 0

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..datasets.reader import Truth
+from .bootstrap import affordable
 
 # Samples are limited to so many pairs of image and class, which take about half a minute of one core.
 _PAIRS = 20_000_000
-_FEWEST = 50  # samples
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class BoxTally:
 
     def resamples(self, most: int) -> int:
         classes = {int(one) for truth in self._truths for one in truth.classes}
-        return min(most, max(_FEWEST, _PAIRS // max(1, len(classes) * self.rows)))
+        return affordable(most, _PAIRS, len(classes) * self.rows)
 
 
 class _Evaluated:

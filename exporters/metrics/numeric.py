@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from ..datasets.schema import RECONSTRUCTION
 from ..errors import InvalidDataset
+from .bootstrap import affordable
 from .rows import Rows
 
 _MAX_NUMBERS = 100_000_000
+# Of the labels in all samples together: R2 reads each, which takes about half a minute.
+_DRAWN_NUMBERS = 2_000_000_000
 
 
 class NumberTally:
@@ -76,10 +79,9 @@ class NumberTally:
             "mae": counts @ self._absolute.whole / total,
         }
         if "r2" in names:
-            labels, weights = self._labels.whole, counts[:, None]
-            residual = (weights * np.square(labels - self._predicted.whole)).sum(axis=0)
-            mean = (weights * labels).sum(axis=0) / total
-            spread = (weights * np.square(labels - mean)).sum(axis=0)
+            labels, weights = self._labels.whole, counts.astype(np.float64)
+            residual = weights @ np.square(labels - self._predicted.whole)
+            spread = weights @ np.square(labels - weights @ labels / total)
             # As scikit-learn does for a constant label
             constant = np.where(residual == 0, 1.0, 0.0)
             ratio = np.divide(residual, spread, out=np.zeros_like(residual), where=spread > 0)
@@ -87,7 +89,7 @@ class NumberTally:
         return {name: float(found[name]) for name in names}
 
     def resamples(self, most: int) -> int:
-        return most
+        return affordable(most, _DRAWN_NUMBERS, self._labels.whole.size) if self._keeps else most
 
 
 def of(task: str) -> NumberTally:

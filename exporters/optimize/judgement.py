@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Arrays
+from ..base import Arrays, copied
 from ..datasets.base import Batch, Dataset
 from ..datasets.schema import CLASSIFICATION, RECONSTRUCTION, REGRESSION
 
@@ -45,7 +45,7 @@ class Judge:
         self._calibration = calibration
         self._judged = judged
         first = next(judged.batches(_BATCH, _ROWS, _SEED))
-        self.metric = _metric(judged.task, first, original(first.inputs))
+        self.metric = _metric(judged.task, first, original(copied(first.inputs)))
         self.allowed_drop = (allowed or {}).get(self.metric, ALLOWED[self.metric])
 
     def against(self, original: Predict) -> Judge:
@@ -104,7 +104,7 @@ class Judge:
         """
         pairs = []
         for batch in self._judged.batches(_BATCH, _ROWS, _SEED):
-            own, other = self._original(batch.inputs), predict(batch.inputs)
+            own, other = self._original(copied(batch.inputs)), predict(copied(batch.inputs))
             pairs.append(self._pair(batch, own, other))
         return np.concatenate([own for own, _ in pairs]), np.concatenate([other for _, other in pairs])
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Case, Source
+from ..base import Case, Source, copied
 from ..errors import InvalidSource, UnsupportedOption, as_limit
 from . import integers, samples, sizes, ties
 from .probing import Prober
@@ -135,7 +135,7 @@ def _check_sizes(source: Source, wanted: Mapping[str, Any]) -> None:
 
 def _require_repeatable(source: Source, case: Case) -> None:
     try:
-        again = source.reference({name: array.copy() for name, array in case.inputs.items()})
+        again = source.reference(copied(case.inputs))
     except Exception as exc:
         raise as_limit(exc) or InvalidSource(
             "The model accepts inputs the first time and rejects them the second time: "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Arrays, Case, TensorSpec
+from ..base import Arrays, Case, TensorSpec, copied
 from ..runners import UNNAMED, Runner
 from .verify import compare_outputs
 
@@ -37,10 +37,10 @@ def rows_are_independent(runner: Runner, case: Case, precision: str | None = Non
     if not has_batch_axis(runner.inputs, runner.outputs):
         return False
     count = _count(case.inputs)
-    known = runner.predict(case.inputs)
+    known = runner.predict(copied(case.inputs))
 
     def outputs(arrays: Arrays) -> Arrays:
-        return known if arrays is case.inputs else runner.predict(arrays)
+        return known if arrays is case.inputs else runner.predict(copied(arrays))
 
     succeeded = False
     for batch, at, rows in _batches(case.inputs, count):

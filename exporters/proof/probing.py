@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Arrays, Case, Source, TensorSpec
+from ..base import Arrays, Case, Source, TensorSpec, copied
 from ..errors import as_limit, reason
 from .samples import resized
 
@@ -25,8 +25,7 @@ class Prober:
 
     def run(self, label: str, inputs: Arrays, kind: str) -> Case:
         """Run the source on copies of the inputs. Raises the source's own errors."""
-        copies = {name: array.copy() for name, array in inputs.items()}
-        return Case(label, inputs, self.source.reference(copies), kind)
+        return Case(label, inputs, self.source.reference(copied(inputs)), kind)
 
     def probe(self, label: str, inputs: Arrays, kind: str) -> Case | None:
         """Run the source on the inputs and return the case.
@@ -106,7 +105,7 @@ class Prober:
             spec.name: _random(random, spec, shapes[spec.name], integers.get(spec.name, (0, 1)))
             for spec in self.source.inputs
         }
-        return drawn | {name: array.copy() for name, array in self.source.values.items()}
+        return drawn | copied(self.source.values)
 
 
 def _rows(inputs: Arrays) -> int:

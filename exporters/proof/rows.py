@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..base import Arrays, Case
+from ..base import Arrays, Case, copied
 from ..errors import InvalidSource
 from .probing import Prober
 
@@ -66,7 +66,7 @@ def require_all(prober: Prober, case: Case) -> None:
 
 def _with_another_row(prober: Prober, case: Case, row: int) -> Arrays | None:
     """Return the outputs after one row of the inputs was replaced; None if the source rejects the inputs."""
-    inputs = {name: array.copy() for name, array in case.inputs.items()}
+    inputs = copied(case.inputs)
     for spec in prober.source.inputs:
         if spec.shape and spec.shape[0] == _BATCH:
             array = inputs[spec.name]

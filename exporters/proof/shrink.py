@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Arrays, Case, Source
+from ..base import Arrays, Case, Source, copied
 from ..errors import as_limit
 
 _MOST_TRIES = 80
@@ -61,13 +61,13 @@ class Shrinker:
             return None
         self._tries += 1
         try:
-            expected = self._source.reference({name: array.copy() for name, array in inputs.items()})
+            expected = self._source.reference(copied(inputs))
         except Exception as exc:
             if limit := as_limit(exc):
                 raise limit from exc
             return None
         try:
-            actual = self._predict(inputs)
+            actual = self._predict(copied(inputs))
         except Exception as exc:
             if limit := as_limit(exc):
                 raise limit from exc

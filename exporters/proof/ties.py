@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Arrays, Case
+from ..base import Arrays, Case, copied
 from .probing import Prober
 
 _ROUNDING = {
@@ -52,7 +52,7 @@ def infinities(prober: Prober, base: Case) -> list[Case]:
     operators = prober.source.operators
     if not operators or not operators <= _MOVING:
         return []
-    inputs: Arrays = {name: array.copy() for name, array in base.inputs.items()}
+    inputs = copied(base.inputs)
     for array in inputs.values():
         if array.dtype.kind == "f":
             array.flat[:1], array.flat[1:2] = np.inf, -np.inf

@@ -6,6 +6,7 @@ Its interval is that of a paired bootstrap: both models are judged on the same s
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import metrics
-from ..base import Arrays
+from ..base import Arrays, copied
 from ..datasets.base import Batch, Dataset
 from ..errors import ConversionFailed, InvalidDataset, as_limit
 from ..metrics import METRICS, Tally, bootstrap
@@ -71,7 +72,7 @@ def validate(
 
     Raises:
         InvalidDataset: the dataset, or the source's outputs for it, do not fit.
-        ConversionFailed: the artefact fails on rows that its source accepts.
+        ConversionFailed: the artefact fails on rows that its source accepts, or its outputs do not fit.
     """
     changed = _MostChanged()
     tallies = [metrics.tally(str(dataset.task)) for _ in range(1 if artefact is None else 2)]
@@ -80,8 +81,13 @@ def validate(
         original = decoder.decode(_of_source(source, batch), batch)
         tallies[0].add(original, labels)
         if artefact is not None:
-            found = decoder.decode(_of_artefact(artefact, batch), batch)
-            tallies[1].add(found, labels)
+            outputs = _of_artefact(artefact, batch)
+            with _blaming_the_artefact():
+                found = decoder.decode(outputs, batch)
+                own, wanted = list(np.shape(found)), list(np.shape(original))
+                if own != wanted:
+                    raise InvalidDataset(f"Its predictions have the shape {own}, not {wanted}.")
+                tallies[1].add(found, labels)
             changed.add(batch, decoder, original, found, labels)
     names = _names(names, tallies, dataset, fail_threshold)
     values = [tally.values(names) for tally in tallies]
@@ -190,7 +196,7 @@ def _batches(dataset: Dataset, samples: int | None, seed: int, rows: Rows) -> It
 
 def _of_source(predict: Predict, batch: Batch) -> Arrays:
     try:
-        return predict(_copied(batch.inputs))
+        return predict(copied(batch.inputs))
     except Exception as exc:
         raise as_limit(exc) or InvalidDataset(
             f"The model does not accept the rows from {batch.first} on: {str(exc).strip()[:300]}"
@@ -199,7 +205,7 @@ def _of_source(predict: Predict, batch: Batch) -> Arrays:
 
 def _of_artefact(predict: Predict, batch: Batch) -> Arrays:
     try:
-        return predict(_copied(batch.inputs))
+        return predict(copied(batch.inputs))
     except Exception as exc:
         raise as_limit(exc) or ConversionFailed(
             f"The artefact fails on the rows from {batch.first} of the dataset, which its source accepts: "
@@ -207,9 +213,15 @@ def _of_artefact(predict: Predict, batch: Batch) -> Arrays:
         ) from exc
 
 
-def _copied(inputs: Arrays) -> Arrays:
-    """Return arrays that a model may write to: some networks change their inputs in place."""
-    return {name: array.copy() for name, array in inputs.items()}
+@contextmanager
+def _blaming_the_artefact() -> Iterator[None]:
+    """Convert InvalidDataset to ConversionFailed: the outputs of the source fit the same dataset."""
+    try:
+        yield
+    except InvalidDataset as exc:
+        raise ConversionFailed(
+            f"The artefact's outputs cannot be judged on the dataset, those of its source can: {exc.message}"
+        ) from exc
 
 
 def drop_of(name: str, original: float, artefact: float) -> float:

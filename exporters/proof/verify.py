@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import EMPTY, FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case, Derived, Labels
+from ..base import EMPTY, FAILED, NOT_EXECUTED, VERIFIED, Arrays, Case, Derived, Labels, copied
 from ..errors import as_limit
 from . import findings
 
@@ -91,7 +91,7 @@ def compare(
         shapes = {name: list(array.shape) for name, array in case.inputs.items()}
         report: dict[str, Any] = {"case": case.name, "class": case.kind, "input_shapes": shapes}
         try:
-            actual = predict(case.inputs)
+            actual = predict(copied(case.inputs))
         except Exception as exc:
             if limit := as_limit(exc):
                 raise limit from exc

@@ -16,6 +16,8 @@ from exporters.datasets.reader import Truth
 from exporters.errors import InvalidDataset, UnsupportedOption
 from exporters.metrics.detection import Found
 
+from ..memory import peak_bytes
+
 CLASSES = 7
 
 
@@ -106,6 +108,47 @@ def test_a_bootstrap_sample_has_the_metrics_of_its_rows(task: str) -> None:
     assert whole.rows == rows
     assert whole.resampled(names, counts) == pytest.approx(copied, abs=1e-12)
     assert whole.resampled(names, np.ones(rows, np.int64)) == pytest.approx(whole.values(names), abs=1e-12)
+
+
+def test_wide_labels_and_many_classes_of_masks_get_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporters.metrics.numeric._DRAWN_NUMBERS", 100_000)
+    monkeypatch.setattr("exporters.metrics.segmentation._PAIRS", 100_000)
+    numbers = np.zeros((10, 40))
+    masks = np.full((4, 2, 2), 99)
+    for task, values, wanted in (
+        ("regression", numbers, 250),
+        ("regression", np.zeros((10, 4000)), 50),
+        ("reconstruction", numbers, 1000),  # only the errors of rows are kept
+        ("segmentation", masks, 250),
+        ("segmentation", masks % 10, 1000),
+    ):
+        found = metrics.tally(task)
+        found.add(values, values)
+        assert found.resamples(1000) == wanted
+        assert found.resamples(60) == min(wanted, 60)
+
+
+def test_masks_are_joined_once_for_all_samples() -> None:
+    masks = np.arange(200).reshape(200, 1, 1) % 150
+    masks[-1] = 999
+    found = metrics.tally("segmentation")
+    for mask in masks:
+        found.add(mask[None], mask[None])
+    counts = np.ones(200, np.int64)
+    assert found.resampled(["iou"], counts) == {"iou": 1}
+    assert peak_bytes(lambda: found.resampled(["iou"], counts)) < 1_000_000  # joined, they are 4.8 MB
+
+
+def test_class_ids_may_be_large() -> None:
+    labels = np.array([0, 10_000_000, 10_000_000, 7])
+    found = metrics.tally("classification")
+    found.add(np.array([0, 10_000_000, 7, 7]), labels)
+    counts = np.ones(4, np.int64)
+    names = ["f1", "precision", "recall"]
+    assert found.resampled(names, counts) == pytest.approx(found.values(names), abs=1e-12)
+    found.add(np.array([8]), np.array([9]))
+    assert found.resampled(names, np.ones(5, np.int64)) == pytest.approx(found.values(names), abs=1e-12)
+    assert peak_bytes(lambda: found.resampled(names, np.ones(5, np.int64))) < 1_000_000  # not 80 MB
 
 
 def boxes(images: int, seed: int = 0) -> tuple[list[Found], list[Truth]]:

@@ -325,6 +325,35 @@ def test_a_model_that_fails_on_the_rows_is_told_apart(tmp_path: Path) -> None:
         results(lambda inputs: {"image": np.zeros((4, 3, 2, 2), np.float32)}, works)
 
 
+def test_outputs_of_the_artefact_that_cannot_be_judged_are_no_fault_of_the_dataset(tmp_path: Path) -> None:
+    x = np.random.default_rng(6).standard_normal((20, 4)).astype(np.float32)
+
+    def sums(inputs: Arrays) -> Arrays:
+        return {"sum": inputs["x"].sum(1)}
+
+    def nothing(inputs: Arrays) -> Arrays:
+        return {"sum": np.full(len(inputs["x"]), np.nan, np.float32)}
+
+    def scores(inputs: Arrays) -> Arrays:
+        return {"scores": inputs["x"]}
+
+    def classes(inputs: Arrays) -> Arrays:
+        return {"class": inputs["x"].argmax(1)}
+
+    def results(source: Any, artefact: Any, name: str) -> None:
+        task, y = ("regression", x.sum(1)) if name == "mse" else ("classification", x.argmax(1))
+        results_of(task, x, y, source, artefact, tmp_path / "x.npz", names=[name])
+
+    with pytest.raises(ConversionFailed, match=r"artefact's outputs .* NaN or infinity"):
+        results(sums, nothing, "mse")
+    with pytest.raises(ConversionFailed, match=r"artefact's outputs .* No output of the model is numbers"):
+        results(sums, classes, "mse")
+    with pytest.raises(ConversionFailed, match=r"artefact's outputs .* the shape \[20\], not \[20, 4\]"):
+        results(scores, classes, "accuracy")
+    with pytest.raises(InvalidDataset, match="NaN or infinity"):
+        results(nothing, nothing, "mse")
+
+
 def test_a_model_that_writes_to_its_inputs_does_not_change_those_of_the_other(tmp_path: Path) -> None:
     x = np.random.default_rng(5).standard_normal((30, 2)).astype(np.float32)
 

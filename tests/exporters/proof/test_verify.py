@@ -30,6 +30,16 @@ def judge(actual: np.ndarray, expected: np.ndarray = RIGHT) -> bool:
     return fidelity["verdict"] == VERIFIED
 
 
+def test_an_artefact_that_writes_to_its_inputs_does_not_change_the_case() -> None:
+    def writes(inputs: Arrays) -> Arrays:
+        inputs["x"] *= 2
+        return {"output": inputs["x"]}
+
+    case = Case("one", {"x": RIGHT / 2}, {"output": RIGHT})
+    assert verify.compare([case], writes)["verdict"] == VERIFIED
+    np.testing.assert_array_equal(case.inputs["x"], RIGHT / 2)
+
+
 def test_rounding_is_accepted() -> None:
     assert judge(RIGHT * np.float32(1 + 1e-6))
 
