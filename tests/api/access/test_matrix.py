@@ -307,7 +307,13 @@ class Things:
             "seed": 0,
         }
         document: Any = new_evaluation(request, "all", now())
-        ended = {"_id": evaluation_id, "status": ExportStatus.COMPLETED}
+        ended = {
+            "_id": evaluation_id,
+            "status": ExportStatus.COMPLETED,
+            "completed_at": now(),
+            "results": {"accuracy": {"value": 0.9, "interval": None}},
+            "evaluated_samples": 10,
+        }
         self.database.evaluations.insert_one({**document, **ended})
         return evaluation_id
 
