@@ -101,7 +101,7 @@ def _fail(events: Events, exc: Exception) -> int:
 
         traceback.print_exception(exc)
         error = ExportError(
-            "The conversion failed because of a bug in this software; the log has the traceback."
+            "The command failed because of a bug in this software; the log has the traceback."
         )
     events.emit("failed", code=error.code, message=error.message, details=error.details)
     return 1

@@ -100,13 +100,13 @@ def as_limit(exc: BaseException) -> LimitExceeded | None:
             return current
         text = str(current).lower()
         if isinstance(current, MemoryError) or any(phrase in text for phrase in _OUT_OF_MEMORY):
-            return LimitExceeded("The conversion ran out of memory. Raise its memory limit.", limit="memory")
+            return LimitExceeded("The process ran out of memory. Raise its memory limit.", limit="memory")
         if isinstance(current, OSError) and current.errno == errno.EFBIG:
             return LimitExceeded(
-                "The conversion wrote a file larger than allowed. Raise its file size limit.", limit="file"
+                "The process wrote a file larger than allowed. Raise its file size limit.", limit="file"
             )
         if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT):
-            return LimitExceeded("The disk is full. Free some space and export again.", limit="disk")
+            return LimitExceeded("The disk is full. Free some space and try again.", limit="disk")
         current = current.__cause__ or current.__context__
     return None
 

@@ -26,6 +26,7 @@ import structlog
 from model_service import processes
 from model_service.config import Settings
 from model_service.jobs import untrusted_json
+from model_service.jobs.command import EXPORT, Command
 from model_service.states import JobErrorCode
 
 log = structlog.get_logger(__name__)
@@ -64,13 +65,10 @@ class Abandoned(Exception):
 
 
 class Child:
-    """One converter process and its workspace.
+    """One converter process and its workspace."""
 
-    Args:
-        command: the command of ``python -m exporters`` that it runs.
-    """
-
-    def __init__(self, settings: Settings, work: Path, command: str = "run") -> None:
+    def __init__(self, settings: Settings, work: Path, command: Command = EXPORT) -> None:
+        self._command = command
         self.workspace = Path(tempfile.mkdtemp(dir=work))
         self._stderr = (self.workspace / "stderr.log").open("w+b")
         numbers = {
@@ -81,7 +79,7 @@ class Child:
         sandbox = ["--isolate-network", "--confine", str(self.workspace)]
         flags = [word for flag, value in numbers.items() for word in (flag, str(value))]
         self.process = processes.start(
-            [sys.executable, "-I", "-m", "exporters", command, "-", *sandbox, *flags],
+            [sys.executable, "-I", "-m", "exporters", command.name, "-", *sandbox, *flags],
             self.workspace,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -106,7 +104,7 @@ class Child:
             Abandoned: ``abandoned()`` returned True.
         """
         self._announce()
-        events = self._events(time.monotonic() + timeout_s, abandoned)
+        events = self._events(timeout_s, abandoned)
         ready = next(events, {})
         if ready.get("event") != "ready":
             raise self._early_end("did not start")
@@ -142,8 +140,9 @@ class Child:
         except BrokenPipeError:
             raise self._early_end("ended before it read its request") from None
 
-    def _events(self, deadline: float, abandoned: Callable[[], bool]) -> Iterator[Event]:
+    def _events(self, timeout_s: float, abandoned: Callable[[], bool]) -> Iterator[Event]:
         assert self.process.stdout is not None
+        deadline = time.monotonic() + timeout_s
         pending = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -151,10 +150,7 @@ class Child:
                 if abandoned():
                     raise Abandoned
                 if time.monotonic() > deadline:
-                    raise ConversionError(
-                        JobErrorCode.TIMEOUT,
-                        "The conversion took longer than EXPORT_TIMEOUT_S allows and was stopped.",
-                    )
+                    raise ConversionError(JobErrorCode.TIMEOUT, self._command.timed_out(timeout_s))
                 if not selector.select(_POLL_S):
                     continue
                 read = os.read(self.process.stdout.fileno(), 65536)
@@ -183,18 +179,10 @@ class Child:
         processes.kill_group(self.process)
         status = self.process.wait()
         if status == -signal.SIGKILL:
-            message = (
-                "The conversion was killed because it used too much memory (EXPORT_MEMORY) or time. "
-                "Raise the limit, or export a smaller model."
-            )
-            return ConversionError(JobErrorCode.LIMIT_EXCEEDED, message)
+            return ConversionError(JobErrorCode.LIMIT_EXCEEDED, self._command.killed())
         how = processes.ending(status)
         log.warning("converter.crashed", how=how, last_words=self._last_words())
-        message = (
-            f"The converter crashed on this model ({how}); the worker's log has its last output. Try "
-            "another format or converter."
-        )
-        return ConversionError(JobErrorCode.CONVERTER_CRASHED, message)
+        return ConversionError(JobErrorCode.CONVERTER_CRASHED, self._command.crashed(how))
 
     def _last_words(self) -> str:
         """Return the end of its stderr. It may quote the model's file: for our log, not for a response."""
@@ -236,8 +224,8 @@ class Converter:
         if self._settings.export_prewarm and self._spare is None:
             self._spare = Child(self._settings, self._work)
 
-    def start(self, command: str) -> Child:
-        """Start a child for another command than ``run``; the caller closes it."""
+    def start(self, command: Command) -> Child:
+        """Start a child for another command than ``EXPORT``; the caller closes it."""
         return Child(self._settings, self._work, command)
 
     def take(self) -> Child:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from model_service import tracing
+from model_service.jobs.command import EVALUATION
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.conversion import PROCESSING, common_fields
 from model_service.jobs.converter import Child, ConversionError, Event
@@ -18,7 +19,6 @@ from model_service.storage.common.db import Session
 from model_service.storage.common.documents import Fields
 from model_service.storage.evaluations.documents import Evaluation, MetricValue
 
-COMMAND = "evaluate"
 _METRICS, _SAMPLES = TypeAdapter(dict[str, MetricValue]), TypeAdapter(int)
 
 
@@ -29,12 +29,13 @@ def evaluate(evaluation_id: str) -> None:
 
 class EvaluationRunner(JobRunner[Evaluation]):
     kind = "evaluation"
+    advice_after_repair = "create a new evaluation"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context, context.stores.evaluations, context.stores.evaluation_turns)
 
     def start_child(self) -> Child:
-        return self.context.converter.start(COMMAND)
+        return self.context.converter.start(EVALUATION)
 
     def count(self, job: Evaluation, outcome: str, seconds: float) -> None:
         EVALUATIONS.labels(outcome=outcome).inc()

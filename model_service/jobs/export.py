@@ -35,6 +35,7 @@ def export(job_id: str) -> None:
 
 class ExportRunner(JobRunner[ExportJob]):
     kind = "export"
+    advice_after_repair = "retry the export"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context, context.stores.exports, context.stores.export_turns)

@@ -5,24 +5,25 @@ from contextlib import closing
 from typing import Any
 
 import structlog
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from model_service import tracing
 from model_service.errors import is_disk_full
+from model_service.jobs.command import INSPECTION
 from model_service.jobs.context import CONTEXT, Context
 from model_service.jobs.converter import Abandoned, Child, ConversionError
 from model_service.jobs.source import fetch_dataset
-from model_service.states import InspectionStatus
+from model_service.states import InspectionStatus, JobErrorCode
 from model_service.storage.blobs.disk_space import WORK
 from model_service.storage.common.db import CONNECTION_ERRORS
 from model_service.storage.datasets.documents import Dataset, Found, data_file
 
 log = structlog.get_logger(__name__)
 
-COMMAND = "inspect-dataset"
 _LEASE_S = 900.0
-_TIME_S = 600.0  # shorter than the lease, so that no other worker inspects the same file
+_TIME_S = 600.0  # the rest of the lease is for fetching the file
 _MOST_ATTEMPTS = 3
+_PAUSE_S = 20.0  # before the next attempt, after a fault of the service
 _MAX_BYTES = 256 * 1024
 _FOUND = TypeAdapter(Found)
 
@@ -42,11 +43,12 @@ def inspect(dataset_id: str) -> None:
 def _inspect(context: Context, dataset: Dataset) -> None:
     inspections, dataset_id = context.stores.inspections, str(dataset["_id"])
     inspection = dataset.get("inspection")
+    assert inspection is not None  # begin has found it
     try:
-        if inspection is None or inspection["attempts"] > _MOST_ATTEMPTS:
+        if inspection["attempts"] > _MOST_ATTEMPTS:
             _fail(context, dataset, "The inspection of the file did not finish.")
             return
-        with closing(context.converter.start(COMMAND)) as child:
+        with closing(context.converter.start(INSPECTION)) as child:
             found = _ask(context, child, dataset)
         inspections.end(dataset, InspectionStatus.READY, _checked(found))
         log.info("inspection.done", dataset_id=dataset_id, samples=found.get("num_samples"))
@@ -59,19 +61,48 @@ def _inspect(context: Context, dataset: Dataset) -> None:
         log.warning("inspection.interrupted", dataset_id=dataset_id, error=str(exc))  # its lease expires
     except Exception as exc:
         if is_disk_full(exc):
+            log.warning("inspection.disk_full", dataset_id=dataset_id)
             inspections.put_back(dataset)
+            return
         log.exception("inspection.broken", dataset_id=dataset_id)
+        if inspection["attempts"] < _MOST_ATTEMPTS:
+            inspections.try_again(dataset, _PAUSE_S)
+            return
+        reason = (
+            "The service failed while it inspected the file; its log has the cause under the dataset's id."
+        )
+        _fail(context, dataset, reason)
 
 
 def _checked(found: dict[str, Any]) -> Found:
-    """Return the child's result. The child reads an untrusted file, so its result is not trusted.
+    """Return the child's result, without its first rows if they are too large to store.
+
+    The child reads an untrusted file, so its result is not trusted.
 
     Raises:
-        ValueError: it is too large, or has another form.
+        ConversionError: it is too large without the first rows, or has another form.
     """
-    if len(json.dumps(found)) > _MAX_BYTES:
-        raise ValueError("the inspection returned too much")
-    return _FOUND.validate_python({name: found[name] for name in Found.__annotations__ if name in found})
+    known = {name: found[name] for name in Found.__annotations__ if name in found}
+    try:
+        result = _FOUND.validate_python(known, strict=True)
+    except ValidationError as exc:
+        log.warning("inspection.invalid_result", error=str(exc))
+        raise _unusable("The inspection returned an invalid description of the file.") from exc
+    if _size(result) > _MAX_BYTES:
+        result["first_rows"] = []
+        result["warnings"] = [*result.get("warnings", []), "The first rows are too large to be shown."]
+    if _size(result) > _MAX_BYTES:
+        limit = f"{_MAX_BYTES // 1024} KiB"
+        raise _unusable(f"The description is larger than {limit}: shorten the names of columns and classes.")
+    return result
+
+
+def _size(result: Found) -> int:
+    return len(json.dumps(result, ensure_ascii=False).encode())
+
+
+def _unusable(reason: str) -> ConversionError:
+    return ConversionError(JobErrorCode.INVALID_DATASET, reason)
 
 
 def _fail(context: Context, dataset: Dataset, reason: str) -> None:

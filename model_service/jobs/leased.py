@@ -41,9 +41,14 @@ class JobLost(Exception):
 
 
 class JobRunner(ABC, Generic[J]):
-    """Runs the jobs of one collection. ``kind`` is the name in log lines, spans and messages."""
+    """Runs the jobs of one collection.
+
+    ``kind`` is the name in log lines, spans and messages. ``advice_after_repair`` says how a user runs a
+    failed job again.
+    """
 
     kind: ClassVar[str]
+    advice_after_repair: ClassVar[str]
 
     def __init__(self, context: Context, jobs: LeasedJobs[J], turns: JobTurns[J]) -> None:
         self.context = context
@@ -159,7 +164,7 @@ class JobRunner(ABC, Generic[J]):
         return ConversionError(
             JobErrorCode.DISK_FULL,
             f"The worker's disk was full in each of {job['attempts']} attempts: free space in its "
-            f"workspace (MODEL_SERVICE_HOME/work) and retry the {self.kind}.",
+            f"workspace (MODEL_SERVICE_HOME/work) and {self.advice_after_repair}.",
         )
 
     def _run_in_a_child(self, job: J, lease: Lease) -> bool:

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 EXPORTS, EVALUATIONS, INSPECTIONS, SCANS = "exports", "evaluations", "inspections", "scans"
 # Priority order: other requests need inspections, users wait for exports and evaluations, nobody for scans.
 _NAMES = (INSPECTIONS, EXPORTS, EVALUATIONS, SCANS)
+# After an inspection an export or evaluation comes first, so it waits for at most one inspection per worker.
+_AFTER_INSPECTION = (EXPORTS, EVALUATIONS, INSPECTIONS, SCANS)
 # Timeout of Redis in a request, without a retry.
 _TIMEOUT_S = 1.0
 
@@ -91,6 +93,11 @@ class _Worker(rq.SimpleWorker):
 
     stopping: Event
     max_connection_wait_time = 2  # RQ's default sleeps up to a minute after Redis is back
+
+    def reorder_queues(self, reference_queue: rq.Queue) -> None:
+        """Set the order for the next job; RQ calls it with the queue of the job that it takes."""
+        order = _AFTER_INSPECTION if reference_queue.name == INSPECTIONS else _NAMES
+        self._ordered_queues = sorted(self.queues, key=lambda queue: order.index(queue.name))
 
     def handle_job_success(self, *arguments: Any, **named: Any) -> None:
         # An id that was enqueued twice: another worker has removed the job while this one ran it.

@@ -97,5 +97,5 @@ def write_blob(blobs: Blobs, reference: BlobReference, path: Path, what: str = "
 def _no_folder(why: str) -> ConversionError:
     return ConversionError(
         JobErrorCode.INVALID_SOURCE,
-        f"The model's files cannot be written into one folder: {why}. Rename the file and export again.",
+        f"The model's files cannot be written into one folder: {why}. Rename the file and try again.",
     )

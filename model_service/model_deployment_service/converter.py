@@ -8,11 +8,12 @@ from typing import Any
 import structlog
 
 from model_service.config import Settings
+from model_service.jobs.command import Command
 from model_service.jobs.converter import Child, Converter
 
 
 @contextmanager
-def sandboxed(settings: Settings, command: str) -> Iterator[Child]:
+def sandboxed(settings: Settings, command: Command) -> Iterator[Child]:
     """Yield a child for one request, with an empty workspace that ends with it.
 
     In a program that has not configured structlog, it logs warnings alone.

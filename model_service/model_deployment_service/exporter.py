@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_service.config import Settings
+from model_service.jobs.command import NETWORK_EXPORT
 from model_service.jobs.source import fetch, fetch_samples
 from model_service.model_deployment_service.converter import ask, sandboxed
 from model_service.model_deployment_service.errors import ModelExportError, raised_as
@@ -193,7 +194,7 @@ class ModelExporter:
         registered: bool,
     ) -> ModelExportMetadata:
         """Convert what ``write_source`` writes into a workspace: the model, and its sample inputs or None."""
-        with sandboxed(settings, "export-network") as child:
+        with sandboxed(settings, NETWORK_EXPORT) as child:
             source, samples = write_source(child.workspace)
             package = child.workspace / "package"
             request = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.errors import PackageCorrupt
+from model_service.jobs.command import NETWORK_CHECK
 from model_service.jobs.converter import ConversionError
 from model_service.model_deployment_service.converter import ask, sandboxed
 from model_service.model_deployment_service.durable import copy_tree
@@ -71,7 +72,7 @@ def validate(export: Export, metadata: ModelExportMetadata) -> ValidationResult:
     _require_compatible_version(metadata)
     _require_same(export, metadata)
     settings = settings_here()
-    with sandboxed(settings, "check-network") as child:
+    with sandboxed(settings, NETWORK_CHECK) as child:
         package = child.workspace / "package"
         try:
             copy_tree(export.folder / PACKAGE, package)

@@ -1,5 +1,6 @@
 """The evaluation job: what its child is asked, and what becomes of the answer."""
 
+import errno
 import json
 from typing import Any
 
@@ -7,18 +8,17 @@ import pytest
 
 from model_service.jobs.context import Context
 from model_service.jobs.evaluate import evaluate
-from model_service.jobs.inspect import inspect
-from model_service.jobs.queue import EVALUATIONS, INSPECTIONS, Queue
+from model_service.jobs.queue import EVALUATIONS, Queue
 from model_service.jobs.reconcile import Reconciler
 from model_service.services import Services
 from model_service.services.files.files import NewFile
 from model_service.states import InspectionStatus
 from model_service.storage.blobs.references import held_blobs
-from tests.api.inspected import FOUND, arrays
+from tests.api.inspected import FOUND
 from tests.factories import model_fields
-from tests.jobs.scripted import script
+from tests.jobs.scripted import PROGRESS, script
+from tests.jobs.test_inspect import new_dataset
 
-PROGRESS = {"event": "progress", "step": "evaluate", "percent": 50.0, "message": "running the model"}
 RESULT = {
     "metrics": {"accuracy": {"value": 0.5, "interval": [0.25, 0.75]}},
     "samples": 4,
@@ -26,22 +26,6 @@ RESULT = {
     "confusion": [[1, 1], [1, 1]],
     "code_versions": {"torch": "2"},
 }
-
-
-def new_dataset(services: Services, content: bytes | None = None, **fields: Any) -> str:
-    registered = services.datasets.register(
-        {  # type: ignore[typeddict-item]
-            "name": "numbers",
-            "version": None,
-            "format": "npz",
-            "schema": {"label": "y"},
-            "task_type": None,
-            **fields,
-        }
-    )
-    new = NewFile.of_holder("d", "d.npz", None)
-    services.dataset_files.store(registered, iter([content or arrays()]), new, sha256=None)
-    return str(registered["_id"])
 
 
 def new_evaluation(context: Context, services: Services, **fields: Any) -> str:
@@ -157,43 +141,16 @@ def test_the_reconciler_recovers_evaluations_of_lost_workers(
     assert {held["count"] for held in held_blobs(context.stores.database, None)} == {1}
 
 
-def test_a_dataset_is_inspected_and_its_summary_stored(
-    context: Context, services: Services, queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard = script(context, monkeypatch, {"event": "completed", "result": {**FOUND, "other": 1}})
-    dataset_id = new_dataset(services)
-    Reconciler(context, queue).reconcile()
-    assert queue.waiting(INSPECTIONS) == [dataset_id]
-    inspect(dataset_id)
-    summary: Any = services.datasets.get(dataset_id).get("summary")
-    assert (summary["status"], summary["num_samples"]) == ("ready", 4)
-    assert "other" not in summary
-    (asked,) = map(json.loads, heard.read_text().splitlines())
-    assert asked["command"] == "inspect-dataset"
-    assert asked["request"]["dataset"]["format"] == "npz"
-    inspect(dataset_id)  # delivered twice: nothing happens
-    assert len(heard.read_text().splitlines()) == 1
-
-
-def test_a_file_that_cannot_be_loaded_has_the_reason_in_its_summary(
+def test_an_evaluation_whose_disk_stays_full_is_not_to_be_retried_but_created_again(
     context: Context, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script(context, monkeypatch, {"event": "failed", "code": "invalid_dataset", "message": "It is a cat."})
-    dataset_id = new_dataset(services)
-    inspect(dataset_id)
-    summary: Any = services.datasets.get(dataset_id).get("summary")
-    assert (summary["status"], summary["error"]) == ("failed", "It is a cat.")
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-
-@pytest.mark.parametrize("found", [{"num_samples": "many"}, {"warnings": ["x" * 300_000]}, {"inputs": 3}])
-def test_an_inspection_that_returns_nonsense_ends_as_failed(
-    context: Context, services: Services, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]
-) -> None:
-    script(context, monkeypatch, {"event": "completed", "result": {**FOUND, **found}})
-    dataset_id = new_dataset(services)
-    datasets = context.stores.database.datasets
-    for _ in range(4):
-        inspect(dataset_id)
-        datasets.update_one({}, [{"$set": {"inspection.leased_until": "$created_at"}}])  # its lease expires
-    summary: Any = services.datasets.get(dataset_id).get("summary")
-    assert (summary["status"], summary["error"]) == ("failed", "The inspection of the file did not finish.")
+    monkeypatch.setattr("model_service.jobs.evaluate.fetch", full)
+    evaluation_id = new_evaluation(context, services)
+    for _ in range(context.settings.job_max_attempts):
+        evaluate(evaluation_id)
+    done = services.evaluations.get(evaluation_id)
+    assert (done["status"], done["error_code"]) == ("failed", "disk_full")
+    assert str(done["error_message"]).endswith("and create a new evaluation.")

@@ -1,4 +1,4 @@
-"""Which job a worker runs next: exports before scans, users in turn, and what lost its worker waits again."""
+"""Which job runs next: exports before scans and in turn with inspections, users in turn, lost jobs again."""
 
 from typing import Any
 
@@ -7,13 +7,15 @@ from pymongo.errors import AutoReconnect
 from redis import Redis
 
 from model_service.jobs.context import Context
-from model_service.jobs.queue import SCANS, Queue
+from model_service.jobs.inspect import inspect
+from model_service.jobs.queue import INSPECTIONS, SCANS, Queue
 from model_service.jobs.reconcile import INTERVAL_S, Reconciler
 from model_service.jobs.scan import scan
 from model_service.services import Services
 from model_service.storage.exports.turns import ExportTurns
 from tests.factories import scaling_program
 from tests.jobs.test_export import new_job
+from tests.jobs.test_inspect import new_dataset
 from tests.jobs.test_scan import uploaded
 from tests.processes import worker
 from tests.waiting import wait_for
@@ -69,6 +71,17 @@ def test_an_export_is_not_behind_the_scans_that_wait(
     with worker(context.settings):
         wait_for(lambda: services.exports.get(job_id)["status"] == "completed", "the export")
         assert len(context.stores.scans.waiting()) > 10
+
+
+def test_an_export_waits_for_at_most_one_of_the_inspections_that_wait(
+    context: Context, services: Services, queue: Queue
+) -> None:
+    for number in range(20):
+        queue.enqueue(INSPECTIONS, inspect, new_dataset(services, name=f"d{number}"))
+    job_id = new_job(services, scaling_program())
+    with worker(context.settings):
+        wait_for(lambda: services.exports.get(job_id)["status"] == "completed", "the export")
+        assert len(context.stores.inspections.waiting()) > 10
 
 
 def test_a_worker_goes_on_if_another_one_has_removed_its_job_from_the_queue(

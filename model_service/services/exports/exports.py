@@ -28,7 +28,7 @@ from model_service.states import ExportStatus
 from model_service.storage.blobs.blobs import blob_of
 from model_service.storage.blobs.descriptions import package_name
 from model_service.storage.common.db import Session
-from model_service.storage.common.documents import Fields, JSONObject, blobs_of, changed
+from model_service.storage.common.documents import Fields, JSONObject, blobs_of_source, changed
 from model_service.storage.exports.documents import ExportJob, Interface
 from model_service.storage.exports.exports import answered_from
 from model_service.storage.models.documents import Model
@@ -124,8 +124,9 @@ class ExportService:
         """Repeat a failed or cancelled export as a new job. The ended job is not changed.
 
         Raises:
-            MalformedId, NotFound, NotPermitted, ExportLimitReached.
-            Conflict: the job has not ended, or it was completed; or its source file is gone.
+            MalformedId, NotPermitted, ExportLimitReached.
+            NotFound: the job or one of its datasets is missing or not readable.
+            Conflict: the job has not ended, or it was completed; or a file that it reads is gone.
         """
 
         def make(note: Note) -> ExportJob:
@@ -136,6 +137,9 @@ class ExportService:
                     f"Export job {job_id} is {job['status']}: only a failed or cancelled one can be retried.",
                     status=job["status"],
                 )
+            for dataset in job.get("datasets", []):
+                if not may_read(dataset["name"]):
+                    raise NotFound("dataset", str(dataset["dataset_id"]))
             gone = Conflict("The exported file no longer exists: upload it again, and create a new export.")
             return self._store(again(job), note, lambda: gone)
 
@@ -153,9 +157,8 @@ class ExportService:
             note(document["_id"], session)
             if equal is None:
                 self._limits.check(session)
-            # A pending job holds a reference to its source, so a model deleted meanwhile is still converted.
-            held = blobs_of(document) if equal is None else [equal["package"]["file_id"]]
-            if not self._blobs.retain_all(held, session):
+                self._hold_files(document, gone, session)
+            elif not self._blobs.retain_all([equal["package"]["file_id"]], session):
                 raise gone()
             self._exports.insert(document, session)
             self._audit.record(
@@ -171,6 +174,23 @@ class ExportService:
         if equal is None:
             self._queue.enqueue(EXPORTS, export, document["_id"])
         return document
+
+    def _hold_files(self, job: ExportJob, gone: Callable[[], Exception], session: Session) -> None:
+        """Add a pending job's references to its files, so that a model deleted meanwhile is still converted.
+
+        Raises:
+            Conflict: a dataset's file no longer exists. ``gone()``: a file of the model no longer exists.
+        """
+        if not self._blobs.retain_all(blobs_of_source(job["source"]), session):
+            raise gone()
+        for dataset in job.get("datasets", []):
+            if not self._blobs.retain_all([dataset["file_id"]], session):
+                name = f"{dataset['name']}/{dataset['version']}"
+                raise Conflict(
+                    f"The file of dataset {name} was replaced or removed: create a new export with its "
+                    "present file.",
+                    dataset_id=str(dataset["dataset_id"]),
+                )
 
     def callback_token(self, job_id: str) -> str:
         """Return the token by which an external converter authenticates; the job's creator receives it."""

@@ -206,11 +206,15 @@ def whole_file(source: JobSource) -> BlobReference:
 
 def blobs_of(job: JobInput) -> list[StoredId]:
     """Return the ids of the blobs that a job holds until it ends; a file at two paths occurs twice."""
-    source = job["source"]
+    state = [job["training_state"]] if "training_state" in job else []
+    others = [file["file_id"] for file in (*job.get("datasets", []), *state)]
+    return [*blobs_of_source(job["source"]), *others]
+
+
+def blobs_of_source(source: JobSource) -> list[StoredId]:
     files: Sequence[BlobReference] = source.get("files") or [whole_file(source)]
     samples = [source["sample_inputs"]] if "sample_inputs" in source else []
-    state = [job["training_state"]] if "training_state" in job else []
-    return [file["file_id"] for file in (*files, *samples, *job.get("datasets", []), *state)]
+    return [file["file_id"] for file in (*files, *samples)]
 
 
 class Described(TypedDict):

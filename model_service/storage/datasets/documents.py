@@ -45,7 +45,9 @@ class Summary(Found):
 
 
 class Inspection(TypedDict):
-    """A waiting inspection. A result is stored only while ``token`` is the same."""
+    """A waiting inspection. ``token`` is new with each change of the file and in each attempt; a result is
+    stored only while it is the same.
+    """
 
     token: str
     attempts: int

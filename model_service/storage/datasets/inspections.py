@@ -4,6 +4,7 @@ The note that a file waits is written in the transaction that stores the file or
 result is stored only if neither has changed since, and does not change the dataset's revision.
 """
 
+import uuid
 from collections.abc import Sequence
 
 from pymongo import ReturnDocument
@@ -31,8 +32,12 @@ class Inspections:
         return [str(dataset["_id"]) for dataset in found]
 
     def begin(self, dataset_id: str, lease_s: float) -> Dataset | None:
-        """Lease the dataset for this time and count an attempt. None if it is leased or does not wait."""
+        """Lease the dataset for this time and count an attempt. None if it is leased or does not wait.
+
+        Each attempt has a new token, so that one whose lease expired stores nothing.
+        """
         leased = {
+            "inspection.token": str(uuid.uuid4()),
             "inspection.leased_until": from_now(lease_s),
             "inspection.attempts": {"$add": ["$inspection.attempts", 1]},
         }
@@ -43,7 +48,7 @@ class Inspections:
         )
 
     def end(self, dataset: Dataset, status: InspectionStatus, found: Fields) -> bool:
-        """Store the result. Returns False if the file or its description has changed since ``begin``."""
+        """Store the result. Returns False if another attempt began, or the file or its schema changed."""
         inspection, file = dataset.get("inspection"), dataset["file_metadata"]
         assert inspection is not None  # begin has found it
         assert file is not None
@@ -65,6 +70,14 @@ class Inspections:
         assert inspection is not None
         again = {"inspection.leased_until": NEVER, "inspection.attempts": inspection["attempts"] - 1}
         self._datasets.update_one(_same(dataset, inspection), {"$set": again})
+
+    def try_again(self, dataset: Dataset, pause_s: float) -> None:
+        """Let the dataset wait again after a pause; the attempt counts."""
+        inspection = dataset.get("inspection")
+        assert inspection is not None
+        self._datasets.update_one(
+            _same(dataset, inspection), [{"$set": {"inspection.leased_until": from_now(pause_s)}}]
+        )
 
     def look_again(self, datasets: Sequence[Dataset], session: Session) -> None:
         """Let the files of these datasets be inspected; summaries of another instance are not trusted."""

@@ -69,6 +69,22 @@ def test_the_result_on_a_file_that_was_replaced_meanwhile_is_not_stored(
     assert inspections.waiting() == [dataset_id]
 
 
+def test_an_attempt_whose_lease_expired_stores_nothing_once_another_began(
+    http: FlaskClient, database: Database
+) -> None:
+    dataset_id = uploaded(http)
+    inspections = build_stores(database).inspections
+    late = inspections.begin(dataset_id, -1)
+    second = inspections.begin(dataset_id, 60)
+    assert late is not None
+    assert second is not None
+    inspections.put_back(late)
+    assert inspections.begin(dataset_id, 60) is None  # the second still has its lease
+    assert inspections.end(late, InspectionStatus.FAILED, {"error": "why"}) is False
+    assert inspections.end(second, InspectionStatus.READY, FOUND)
+    assert summary(http, dataset_id)["status"] == "ready"
+
+
 def test_a_removed_file_has_no_summary(http: FlaskClient, database: Database) -> None:
     dataset_id = uploaded(http)
     inspect(database, dataset_id)

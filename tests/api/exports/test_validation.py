@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from model_service.app import create_app
+from model_service.config import Settings
 from model_service.storage.blobs.references import held_blobs
 from model_service.storage.common.db import Database
 from tests.api.finished import complete, fail, wrong_references
-from tests.api.inspected import DATASETS, inspect, uploaded
+from tests.api.inspected import DATASETS, arrays, inspect, uploaded
+from tests.api.people import People, secured
 
 URL = "/api/v1/export/jobs"
 UNKNOWN = "507f1f77bcf86cd799439011"
@@ -89,6 +92,41 @@ def test_a_retry_has_the_same_data(
     assert wrong_references(database) == []
     complete(database, second["id"])
     assert wrong_references(database) == []
+
+
+def test_a_file_of_a_dataset_that_is_gone_is_named_as_such(
+    http: FlaskClient, database: Database, with_file: str, dataset_id: str
+) -> None:
+    body = {"model_id": with_file, "export_format": "onnx", "validation_config": {"dataset_id": dataset_id}}
+    job: Any = http.post(URL, json=body).json
+    fail(database, job["id"])
+    database.files.delete_one({"_id": database.datasets.find_one()["file_metadata"]["file_id"]})  # type: ignore[index]
+    for answer in (http.post(URL, json=body), http.post(f"{URL}/{job['id']}/retry")):
+        error = answer.json["error"]  # type: ignore[index]
+        assert (answer.status_code, error["details"]["dataset_id"]) == (409, dataset_id)
+        assert "The file of dataset numbers/v1.0 was replaced or removed" in error["message"]
+
+
+def test_a_retry_needs_permission_to_read_the_datasets(settings: Settings, database: Database) -> None:
+    people = People(create_app(secured(settings)))
+    model = {"name": "vision/m", "algorithm": "cnn"}
+    model_id = people.root("POST", "/api/v1/models", json=model, status=201).json["model_id"]  # type: ignore[index]
+    named = {"X-Filename": "m.pt2"}
+    people.root("POST", f"/api/v1/models/{model_id}/upload", data=b"some bytes", headers=named, status=201)
+    data = {"name": "secret/numbers", "format": "npz"}
+    dataset_id = people.root("POST", DATASETS, json=data, status=201).json["id"]  # type: ignore[index]
+    named = {"X-Filename": "d.npz"}
+    people.root("POST", f"{DATASETS}/{dataset_id}/upload", data=arrays(), headers=named, status=201)
+    inspect(database, dataset_id)
+    both = people.user("both", namespaces={"vision": ["writer"], "secret": ["reader"]})
+    other = people.user("other", namespaces={"vision": ["writer"]})
+    body = {"model_id": model_id, "export_format": "onnx", "validation_config": {"dataset_id": dataset_id}}
+    job: Any = both("POST", URL, json=body, status=202).json
+    fail(database, job["id"])
+    refused: Any = other("POST", f"{URL}/{job['id']}/retry", status=404).json
+    assert (refused["error"]["details"]["kind"], refused["error"]["details"]["id"]) == ("dataset", dataset_id)
+    assert database.export_jobs.count_documents({}) == 1
+    both("POST", f"{URL}/{job['id']}/retry", status=202)
 
 
 @pytest.mark.parametrize(
