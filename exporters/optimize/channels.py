@@ -52,7 +52,8 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
     if sparsity < _LEAST * config["sparsity"]:
         raise OptimizationFailed(
             f"Only {sparsity:.3f} of the channels could be removed, not {config['sparsity']:g}: the layers "
-            f"are narrow or depend on one another{_listed(names)}. Ask for a sparsity of {sparsity:.2f}.",
+            f"are narrow or depend on one another{_listed(names)}. "
+            + (f"Ask for a sparsity of {sparsity:.2f}." if sparsity >= 0.01 else _ADVICE.strip()),
             sparsity=sparsity,
         )
     changed = torch_layers.as_source(pruned, source, "the pruned source model in eager mode")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..datasets.schema import CLASSIFICATION, RECONSTRUCTION, REGRESSION
 from ..errors import UnsupportedOption
-from .training import Loss, Rows, tensors
+from .training import Loss, Rows
 
 if TYPE_CHECKING:
     import torch
@@ -40,51 +40,6 @@ def of_task(task: str | None, sample: Sequence[torch.Tensor]) -> Loss:
         allowed=list(TASKS),
         option="method",
     )
-
-
-class Distillation:
-    """The task's loss of a student, and the distance of its first output from a teacher's.
-
-    For classes the distance is the Kullback-Leibler divergence of the softmax at ``temperature``, times its
-    square (Hinton, Vinyals and Dean 2015, arXiv:1503.02531); otherwise the mean squared difference.
-
-    Args:
-        alpha: the weight of the distance, from 0 to 1; the task's loss has the rest.
-        sample: as ``of_task``; ``teacher_sample``: the teacher's outputs for the same rows.
-    """
-
-    def __init__(
-        self,
-        teacher: torch.nn.Module,
-        task: str | None,
-        *,
-        temperature: float,
-        alpha: float,
-        sample: Sequence[torch.Tensor],
-        teacher_sample: Sequence[torch.Tensor],
-    ) -> None:
-        self._teacher, self._own = teacher, of_task(task, sample)
-        self._classes = task == CLASSIFICATION and sample[0].ndim == 2 and sample[0].shape[1] > 1
-        self._forms = _are_probabilities(sample[0]), _are_probabilities(teacher_sample[0])
-        self._temperature, self._alpha = temperature, alpha
-
-    def __call__(self, outputs: Sequence[torch.Tensor], rows: Rows) -> torch.Tensor:
-        import torch
-
-        with torch.no_grad():
-            wanted = tensors(self._teacher(*rows.inputs))
-        distance = self._distance(outputs[0], wanted[0])
-        return self._alpha * distance + (1 - self._alpha) * self._own(outputs, rows)
-
-    def _distance(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        import torch.nn.functional as functions
-
-        if not self._classes:
-            return functions.mse_loss(student, teacher)
-        heat = self._temperature
-        log_student = functions.log_softmax(_scores(student, self._forms[0]) / heat, dim=1)
-        softened = functions.softmax(_scores(teacher, self._forms[1]) / heat, dim=1)
-        return functions.kl_div(log_student, softened, reduction="batchmean") * heat**2
 
 
 class _Classification:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,13 +75,18 @@ def _training(request: ExportRequest, source: Source, progress: Progress) -> Tra
     assert dataset is not None  # ``config.check`` demands one
     given = request.optimization or {}
     decisive = {
-        "model": request.model.get("checksum"),
-        "data": {name: value for name, value in given[config.TRAINING].items() if name != "path"},
+        "source": [_digest(path) for path in sorted(_files(request.source))],
+        "data": {**given[config.TRAINING], "path": _digest(Path(given[config.TRAINING]["path"]))},
         "quantization": given["quantization"],
         "pruning": given.get("pruning"),
         "preprocessing": request.preprocessing,
     }
     return Training(dataset, request.training_dir, decisive, progress)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _dataset(request: ExportRequest, source: Source, role: str, *, labelled: bool) -> Dataset | None:

@@ -71,6 +71,7 @@ class QuantizationAwareTraining(Static, TrainedTechnique):
             "method": self.method,
             "layers": layers,
             "rows": len(data),
+            "batch_size": data.fixed_rows or min(schedule.batch_size, len(data)),
             "losses": [float(f"{one:.6g}") for one in found],
         }
 

@@ -91,7 +91,7 @@ def examples(dataset: Dataset, names: Sequence[str], schedule: Schedule) -> Exam
         most = _MAX_BYTES // dataset.row_bytes
         raise InvalidDataset(
             f"{count:,} rows of the training dataset take more than {_MAX_BYTES:,} bytes of memory. "
-            f"Set samples to at most {most:,}."
+            f"Set training_samples to at most {most:,}, or use smaller inputs."
         )
     batches = list(dataset.batches(_READ_ROWS, at_most=count, seed=schedule.seed))
     inputs = tuple(np.concatenate([batch.inputs[name][: len(batch)] for batch in batches]) for name in names)

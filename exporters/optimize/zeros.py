@@ -9,7 +9,11 @@ from ..base import Source
 from ..errors import OptimizationFailed
 from . import torch_layers
 
-_RECURRENT = ("aten.gru.", "aten.lstm.", "aten.rnn_", "aten.matmul.", "aten.mm.", "aten.addmm.")
+# Operators whose weights stay in the graph: they become no layer.
+_OPERATORS = (
+    *("aten.gru.", "aten.lstm.", "aten.rnn_", "aten.matmul.", "aten.mm.", "aten.addmm."),
+    *("aten.conv_transpose", "aten.conv1d.", "aten.conv2d.", "aten.conv3d."),
+)
 _LEAST = 0.9  # of the share asked for: groups of a pattern need not divide a row
 
 
@@ -43,7 +47,7 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
 
 
 def _weights(module: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each weight once: those of layers, and those that recurrent layers and products use."""
+    """Yield each weight once: those of layers, and those that operators of the graph use."""
     import torch
 
     seen: set[int] = set()
@@ -51,7 +55,7 @@ def _weights(module: Any) -> Iterator[tuple[str, Any]]:
     found = [
         (node.target, torch_layers.parameter(graph, node))
         for node in graph.graph.nodes
-        if node.op == "get_attr" and any(str(user.target).startswith(_RECURRENT) for user in node.users)
+        if node.op == "get_attr" and any(str(user.target).startswith(_OPERATORS) for user in node.users)
     ]
     found += [
         (name.removeprefix("graph.").removesuffix("_layer"), layer.weight)
