@@ -60,7 +60,7 @@ def open_for(request: ExportRequest, source: Source) -> Validator | None:
         preprocessing=request.preprocessing,
         classes=request.classes,
     )
-    facts = data.facts_of(source, request.postprocessing, request.classes)
+    facts = data.facts_of(source, request.postprocessing, request.classes or dataset.classes)
     decoder = decoding.decoder(dataset.task, facts)
     names, thresholds = request.validation.check(task=dataset.task)
     asked = names if request.validation.metrics else None

@@ -84,7 +84,7 @@ class _Classes:
             return outputs[self._known.scores][:rows]
         found = list(outputs.values())
         called = next((one for one in found if one.dtype.kind in "iu" and one.ndim == 1), None)
-        scores = next((one for one in found if one.dtype.kind == "f" and one.ndim in (1, 2)), None)
+        scores = self._scores([one for one in found if one.dtype.kind == "f" and one.ndim in (1, 2)])
         if called is not None and self._positions is not None:
             called = np.array([self._positions.get(number, -1) for number in called.tolist()], np.int64)
         if called is not None and (scores is None or not self._are_of(scores, called)):
@@ -94,6 +94,13 @@ class _Classes:
         if scores.ndim == 2 and scores.shape[1] > 1:
             return scores[:rows]
         return self._single.classes(scores.reshape(-1)[:rows])
+
+    def _scores(self, found: list[npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+        """Return the first output with a column for each class, or else the first; None if there is none."""
+        count = len(self._names or ())
+        return next(
+            (one for one in found if one.ndim == 2 and one.shape[1] == count), next(iter(found), None)
+        )
 
     def _are_of(self, scores: npt.NDArray[Any], called: npt.NDArray[Any]) -> bool:
         """Return whether the best column is the label in the first batch: then columns are class ids."""
@@ -159,18 +166,24 @@ class _Numbers:
 
 
 class _Reconstruction(_Numbers):
+    """``_name``: the input that the first outputs have the shape of."""
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+
     def decode(self, outputs: Arrays, batch: Batch) -> npt.NDArray[np.float64]:
-        shape = self._input(batch).shape
-        for array in outputs.values():
-            if array.dtype.kind == "f" and array.shape == shape:
-                return array[: len(batch)].astype(np.float64)
-        raise _no_output(outputs, f"the shape of its input, {list(shape)}")
+        for name, given in batch.inputs.items():
+            if self._name not in (None, name) or given.dtype.kind not in "fiu":
+                continue
+            for array in outputs.values():
+                if array.dtype.kind == "f" and array.shape == given.shape:
+                    self._name = name
+                    return array[: len(batch)].astype(np.float64)
+        raise _no_output(outputs, "the shape of an input")
 
     def labels(self, batch: Batch) -> Any:
-        return self._input(batch)[: len(batch)]
-
-    def _input(self, batch: Batch) -> Any:
-        return next(array for array in batch.inputs.values() if array.dtype.kind == "f")
+        name = next(iter(batch.inputs)) if self._name is None else self._name
+        return batch.inputs[name][: len(batch)].astype(np.float64)
 
 
 class _Masks:

@@ -116,9 +116,12 @@ def judge(request: ExportRequest, source: Source, validator: Validator | None) -
         InvalidDataset: the dataset does not fit the model.
     """
     calibration = _dataset(request, source, config.CALIBRATION, labelled=False)
-    if validator is not None:
-        return Judge(source.reference, calibration, validator.dataset, validator.thresholds)
-    return None if calibration is None else Judge(source.reference, calibration, calibration)
+    judged = calibration if validator is None else validator.dataset
+    if judged is None:
+        return None
+    model = data.facts_of(source, request.postprocessing, request.classes or judged.classes)
+    allowed = None if validator is None else validator.thresholds
+    return Judge(source.reference, calibration, judged, model, allowed)
 
 
 def change_artefact(

@@ -77,8 +77,8 @@ def validate(
     changed = _MostChanged()
     tallies = [metrics.tally(str(dataset.task)) for _ in range(1 if artefact is None else 2)]
     for batch in _batches(dataset, samples, seed, rows):
-        labels = decoder.labels(batch)
         original = decoder.decode(_of_source(source, batch), batch)
+        labels = decoder.labels(batch)
         tallies[0].add(original, labels)
         if artefact is not None:
             outputs = _of_artefact(artefact, batch)
@@ -108,6 +108,29 @@ def validate(
         "reason": reason,
     }
     return Results(document, changed.inputs())
+
+
+def drop(
+    source: Predict,
+    artefact: Predict,
+    dataset: Dataset,
+    decoder: Decoder,
+    name: str,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+) -> float:
+    """Return the drop of one metric, without its interval. Raises as ``validate``."""
+    tallies = [metrics.tally(str(dataset.task)) for _ in range(2)]
+    for batch in _batches(dataset, samples, seed, lambda done, total: None):
+        original = decoder.decode(_of_source(source, batch), batch)
+        labels = decoder.labels(batch)
+        tallies[0].add(original, labels)
+        outputs = _of_artefact(artefact, batch)
+        with _blaming_the_artefact():
+            tallies[1].add(decoder.decode(outputs, batch), labels)
+    own, other = (tally.values([name])[name] for tally in tallies)
+    return drop_of(name, own, other)
 
 
 def evaluate(
