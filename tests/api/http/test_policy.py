@@ -35,6 +35,7 @@ CLASSES = {
         "GET /api/v1/deployments/<deployment_ref:deployment_id>/history",
         "GET /api/v1/deployments/<deployment_ref:deployment_id>/logs",
         "GET /api/v1/deployments/<deployment_ref:deployment_id>/usage",
+        "GET /api/v1/evaluations/<evaluation_id>",
         "GET /api/v1/export/jobs/<job_id>",
         "GET /api/v1/export/jobs/<job_id>/events",
         "GET /api/v1/training/<job_id>",
