@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_service.actor import actor, namespace_of
-from model_service.errors import GateRefused
+from model_service.errors import Conflict, NotFound
 from model_service.model_deployment_service.errors import ModelDeploymentError, raised_as
 from model_service.model_deployment_service.export_folder import Export, ExportFolder
 from model_service.model_deployment_service.records import (
@@ -89,13 +89,18 @@ class ModelDeploymentService:
                     _require_replaceable(existing, config)
                     backups = _back_up(folder, existing) if config.backup_existing else {}
                     if model is None:
-                        model = created = register(registry, export)
+                        model, is_new = register(registry, export)
+                        created = model if is_new else None
                     group = _new_group(export, model, environment, low, high)
                     try:
                         _insert(registry, group, {one["_id"] for one in existing}, backups)
                         break
                     except _Changed:
                         continue
+                    except NotFound:
+                        if export.registered or registry.stores.models.get(model["_id"]) is not None:
+                            raise
+                        model = created = None  # deleted since, perhaps by the deployment that created it
             except BaseException:
                 if created is not None:
                     discard(registry, export, created)
@@ -120,8 +125,9 @@ class ModelDeploymentService:
     def undeploy_model(self, model_id: int, db: Session) -> bool:
         """Undeploy (deactivate) a model. Its version and its export stay.
 
-        The environment's alias moves to the version of the model that was deployed there last and still is.
-        It is removed if there is none, or if that one does not pass the alias' gate.
+        The environment's alias moves to the version of the model that was deployed there last, of those that
+        still are. Versions that were deleted or archived, or do not pass the alias' gate, are skipped. The
+        alias is removed if no version is left.
 
         Args:
             model_id: of an entry of ``list_deployed_models``.
@@ -255,9 +261,9 @@ def _undeploy(registry: OpenRegistry, group: AgeGroup) -> None:
     if holder is None or holder["_id"] != group["model_id"]:
         stores.database.transaction(work)  # somebody moved the alias, which stays there
         return
-    if rest:
-        with suppress(GateRefused):
-            aliases.set(str(rest[-1]["model_id"]), environment, also=work)
+    for model_id in dict.fromkeys(one["model_id"] for one in reversed(rest)):
+        with suppress(NotFound, Conflict):  # deleted, archived, or refused by the gate
+            aliases.set(str(model_id), environment, also=work)
             return
     aliases.remove(str(group["model_id"]), environment, also=work)
 

@@ -32,6 +32,7 @@ from model_service.model_deployment_service.durable import (
     publish,
     remove_abandoned,
     sha256_of,
+    sync_folder,
     unfinished,
     write_file,
 )
@@ -196,24 +197,30 @@ class ExportFolder:
         )
 
     def back_up(self, export: Export) -> Export:
-        """Copy an export to the backups, durably, and return the copy. A copy that is there stays.
+        """Copy an export to the backups, durably, and return the copy. A whole copy that is there stays.
 
         Raises:
-            ModelValidationError: the export is damaged.
+            ModelValidationError: the export, or the copy that is there, is damaged.
             OSError: the disk is full or not writable.
         """
-        target = self.root / BACKUPS / export.name
-        if target == export.folder or target.exists():
-            return _read(target)
+        root = self.root
+        target = root / BACKUPS / export.name
+        if target == export.folder:
+            _require_whole_export(target, export)
+            return export
+        if target.exists():
+            return _backup(target, export)
         target.parent.mkdir(exist_ok=True)
-        with unfinished(self.root) as folder:
+        sync_folder(root)
+        with unfinished(root) as folder:
             copy_tree(export.folder, folder)
-            require_whole(folder / PACKAGE, export)
+            _require_whole_export(folder, export)
             try:
                 publish(folder, target)
             except OSError:
-                if not target.exists():  # otherwise another process made the same copy meanwhile
+                if not target.exists():
                     raise
+                return _backup(target, export)  # another process made it meanwhile
         return _read(target)
 
     def _inside(self, path: str) -> tuple[str, ...]:
@@ -239,6 +246,29 @@ def require_whole(package: Path, export: Export) -> None:
         raise ModelValidationError(f"{export.name}: {exc.message} {AGAIN}") from exc
     if sha256_of(package / packages.MANIFEST) != export.manifest_sha256:
         raise ModelValidationError(f"{export.name}: {packages.MANIFEST} was changed. {AGAIN}")
+
+
+def require_source(folder: Path, export: Export) -> None:
+    """Check the network of an export. Raises: ModelValidationError: it is missing or was changed."""
+    source = folder / SOURCE
+    if not source.is_file() or sha256_of(source) != export.source_sha256:
+        raise ModelValidationError(f"{export.name}: {SOURCE} is missing or was changed. {AGAIN}")
+
+
+def _require_whole_export(folder: Path, export: Export) -> None:
+    require_whole(folder / PACKAGE, export)
+    if export.source_sha256 is not None:
+        require_source(folder, export)
+
+
+def _backup(folder: Path, export: Export) -> Export:
+    """Read the backup of an export. Raises: ModelValidationError: it is not whole."""
+    try:
+        found = _read(folder)
+        _require_whole_export(folder, export)
+    except ModelValidationError as exc:
+        raise ModelValidationError(f"The backup {folder} is damaged; remove it. {exc}") from exc
+    return found
 
 
 def checksum_of(package: Path, files: Iterable[str]) -> tuple[str, int]:

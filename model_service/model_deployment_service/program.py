@@ -54,7 +54,8 @@ def _example_inputs(network: nn.Module, info: Mapping[str, Any]) -> tuple[Any, .
             raise ModelExportError(
                 "model_info['example_inputs'] must be a tensor, or a tuple of tensors, with the batch first."
             )
-        return tuple(torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor.cpu() for tensor in tensors)
+        batches = (torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor for tensor in tensors)
+        return tuple(batch.cpu() for batch in batches)
     shape = info.get("input_shape")
     shape = _first_shape(network) if shape is None else shape
     dtype = next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.float32)

@@ -27,11 +27,16 @@ from model_service.model_deployment_service import (
     ModelValidationError,
     Session,
 )
-from model_service.model_deployment_service.export_folder import ExportFolder
+from model_service.model_deployment_service import deployments as deployments_module
+from model_service.model_deployment_service import registration as registration_module
+from model_service.model_deployment_service.export_folder import Export, ExportFolder
 from model_service.model_deployment_service.registration import discard, register
-from model_service.model_deployment_service.registry import Registries
+from model_service.model_deployment_service.registry import OpenRegistry, Registries
 from model_service.services import Services
+from model_service.services.files.held import HeldFiles
+from model_service.states import ModelStatus
 from model_service.storage.common.db import Database
+from model_service.storage.models.documents import Model
 from model_service.storage.operations.document_check import check_document
 from tests.model_deployment_service.conftest import Exported
 
@@ -211,6 +216,25 @@ def test_backup_existing_keeps_a_copy_that_can_be_deployed(
     assert again["model_version"] == "v1.0"  # the same version, and not a third one
     assert alias(services) == "v1.0"
     assert [entry["model_export_path"] for entry in deployment.list_deployed_models(db)] == [backup]
+
+
+@pytest.mark.parametrize("name", ["package/model.onnx", "source.pt2"])
+def test_a_damaged_backup_is_no_backup(
+    deployment: ModelDeploymentService,
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    export_dir: Path,
+    db: Session,
+    name: str,
+) -> None:
+    first = deploy(exported[0])["model_id"]
+    backup = ExportFolder(export_dir).back_up(ExportFolder(export_dir).at(exported[0].path))
+    (backup.folder / name).write_bytes(b"damaged")
+    with pytest.raises(ModelDeploymentError, match=r"The backup .* is damaged; remove it"):
+        deploy(exported[1], replace_existing=True)
+    assert [entry[0] for entry in deployed(deployment, db)] == [first]
+    shutil.rmtree(backup.folder)
+    assert deploy(exported[1], replace_existing=True)["backups"] == [backup.path]
 
 
 def test_an_export_that_cannot_be_backed_up_is_not_replaced_unless_no_backup_is_asked_for(
@@ -403,6 +427,29 @@ def test_undeploying_moves_the_alias_to_what_is_still_deployed(
     assert deploy(exported[0], 3, 4)["model_id"] > third  # an id is not given twice
 
 
+@pytest.mark.parametrize("gone", ["deleted", "archived"])
+def test_undeploying_skips_versions_that_cannot_have_the_alias(
+    deployment: ModelDeploymentService,
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    services: Services,
+    db: Session,
+    gone: str,
+) -> None:
+    first, second, third = (
+        deploy(exported[number], 3 + number, 4 + number)["model_id"] for number in range(3)
+    )
+    if gone == "deleted":
+        services.models.delete("drawings/v1.1")
+    else:
+        services.models.update("drawings/v1.1", {"status": ModelStatus.ARCHIVED})
+    assert deployment.undeploy_model(third, db) is True
+    assert alias(services) == "v1.0"
+    assert deployment.undeploy_model(first, db) is True
+    assert services.models.get("drawings/v1.0").get("aliases", []) == []
+    assert [entry[0] for entry in deployed(deployment, db)] == [second]
+
+
 def test_undeploying_leaves_an_alias_that_was_moved_by_hand(
     deployment: ModelDeploymentService,
     deploy: Callable[..., DeploymentResult],
@@ -415,6 +462,103 @@ def test_undeploying_leaves_an_alias_that_was_moved_by_hand(
     services.aliases.set("drawings/v1.0", "production")
     assert deployment.undeploy_model(number, db) is True
     assert alias(services) == "v1.0"
+
+
+def test_concurrent_first_deployments_of_one_export_use_one_version(
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    services: Services,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = Barrier(2)
+
+    def register_together(registry: OpenRegistry, export: Export) -> tuple[Model, bool]:
+        together.wait()
+        return register(registry, export)
+
+    monkeypatch.setattr(deployments_module, "register", register_together)
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(lambda low: deploy(exported[0], low, low + 1), (3, 4)))
+    assert {one["model_version"] for one in results} == {"v1.0"}
+    assert database.models.count_documents({}) == 1
+    assert len(services.models.get("drawings/v1.0")["files"]) == 1
+
+
+@pytest.mark.parametrize("before_the_file", [True, False])
+def test_the_version_of_a_deployment_that_was_killed_is_used_by_the_next_one(
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    export_dir: Path,
+    services: Services,
+    database: Database,
+    db: Session,
+    before_the_file: bool,
+) -> None:
+    registry, export = Registries(None).of(db), ExportFolder(export_dir).at(exported[0].path)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    if before_the_file:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(HeldFiles, "store", killed)
+            patch.setattr(registration_module, "discard", lambda *_: None)  # a killed process removes nothing
+            with pytest.raises(KeyboardInterrupt):
+                register(registry, export)
+    else:
+        register(registry, export)
+    assert database.models.count_documents({}) == 1
+
+    assert deploy(exported[0])["model_version"] == "v1.0"
+    assert database.models.count_documents({}) == 1
+    (file,) = services.models.get("drawings/v1.0")["files"]
+    assert file["checksum"] == f"sha256:{export.source_sha256}"
+
+
+def test_a_version_that_a_failed_deployment_removes_is_registered_again(
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    services: Services,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two deployments share a new version, and the one that created it fails and removes it."""
+
+    def register_twice(registry: OpenRegistry, export: Export) -> tuple[Model, bool]:
+        monkeypatch.setattr(deployments_module, "register", register)
+        of_other, is_new = register(registry, export)
+        assert is_new
+        shared = register(registry, export)
+        assert shared == (of_other, False)
+        discard(registry, export, of_other)
+        return shared
+
+    monkeypatch.setattr(deployments_module, "register", register_twice)
+    assert deploy(exported[0])["model_version"] == alias(services) == "v1.1"
+    assert database.models.count_documents({}) == 1
+    assert database.deleted_models.count_documents({}) == 0
+
+
+def test_of_several_versions_of_an_export_the_newest_active_one_is_deployed(
+    deploy: Callable[..., DeploymentResult],
+    exported: list[Exported],
+    export_dir: Path,
+    services: Services,
+    db: Session,
+) -> None:
+    deploy(exported[0], 3, 4)
+    services.models.delete("drawings/v1.0")
+    assert deploy(exported[0], 4, 5)["model_version"] == "v1.1"
+    assert deploy(exported[0], 5, 6)["model_version"] == "v1.1"
+
+    export = ExportFolder(export_dir).at(exported[0].path)
+    discard(Registries(None).of(db), export, services.models.get("drawings/v1.1"))
+    assert alias(services) == "v1.1"
+
+    services.trash.restore("drawings/v1.0")
+    services.models.update("drawings/v1.1", {"status": ModelStatus.ARCHIVED})
+    assert deploy(exported[0], 6, 7)["model_version"] == alias(services) == "v1.0"
 
 
 def test_the_version_of_a_committed_deployment_is_not_removed(
@@ -430,7 +574,9 @@ def test_the_version_of_a_committed_deployment_is_not_removed(
     discard(registry, folder.at(exported[0].path), services.models.get("drawings/v1.0"))
     assert alias(services) == "v1.0"
     unused = folder.at(exported[1].path)
-    discard(registry, unused, register(registry, unused))
+    version, is_new = register(registry, unused)
+    assert is_new
+    discard(registry, unused, version)
     with pytest.raises(NotFound):
         services.models.get("drawings/v1.1")
 
@@ -444,8 +590,6 @@ def test_an_alias_that_the_registry_refuses_deploys_nothing(
 ) -> None:
     number = deploy(exported[0])["model_id"]
     assert deployment.undeploy_model(number, db)
-    from model_service.states import ModelStatus
-
     services.models.update("drawings/v1.0", {"status": ModelStatus.ARCHIVED})
     with pytest.raises(ModelDeploymentError, match="is archived") as raised:
         deploy(exported[0])

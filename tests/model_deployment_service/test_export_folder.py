@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from model_service.model_deployment_service import ModelExporter, ModelValidator
 from model_service.model_deployment_service.export_folder import ExportFolder
 from tests.model_deployment_service.conftest import Exported
@@ -66,3 +68,20 @@ def test_the_leftovers_of_a_killed_process_are_removed_by_the_next_export(
     folder.publish(metadata, export.files, export.folder / "package", None, model_name="drawings")
     assert not old.exists()
     assert new.exists()  # it may belong to a process that is about to lock it
+
+
+def test_the_folder_of_backups_is_synced_before_a_backup_is_acknowledged(
+    exported: list[Exported], export_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, bool]] = []
+    backups, fsync = export_dir.resolve() / "backups", os.fsync
+
+    def recorded(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), backups.exists()))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    folder = ExportFolder(export_dir)
+    folder.back_up(folder.at(exported[0].path))
+    assert (backups.parent, True) in synced
+    assert synced[-1] == (backups, True)

@@ -265,3 +265,13 @@ def test_metadata_survive_json(exporter: ModelExporter, autoencoder: torch.nn.Mo
     (entry,) = exporter.list_exported_models()
     assert entry["problem"] is None
     assert ModelExportMetadata.from_dict(entry) == metadata
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_example_inputs_are_moved_to_the_cpu(exporter: ModelExporter, rows: int) -> None:
+    """With tensors of the device "meta", which have no values to move, the move itself fails."""
+    import torch
+
+    info: Any = {"example_inputs": torch.zeros(rows, 4, device="meta")}
+    with pytest.raises(ModelExportError, match="Cannot copy out of meta tensor"):
+        exporter.export_model_direct(torch.nn.Linear(4, 2), info, 3, 4, "onnx")

@@ -224,13 +224,20 @@ class ModelService:
             raise NotFound("model", reference)
         return changed
 
-    def delete(self, reference: str, *, purge: bool = False) -> str:
+    def delete(
+        self,
+        reference: str,
+        *,
+        purge: bool = False,
+        also: Callable[[Session], None] = lambda session: None,
+    ) -> str:
         """Move the version to the trash, from where it can be restored with its files. Returns its id.
 
         Its exports are kept.
 
         Args:
             purge: remove it permanently and at once, whether or not it is in the trash already.
+            also: runs in the transaction that moves it to the trash, as for ``change``.
 
         Raises:
             MalformedId, NotFound.
@@ -244,6 +251,7 @@ class ModelService:
                 return False
             require_writable(model, reference)
             self._trash.put(model_id, session)
+            also(session)
             return True
 
         with self._models.changing(model_id):

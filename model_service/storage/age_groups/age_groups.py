@@ -50,10 +50,9 @@ class AgeGroups:
         """Return all active age groups, in the order of their deployment."""
         return list(self._groups.find({"status": AgeGroupStatus.ACTIVE}).sort("_id", ASCENDING))
 
-    def model_of(self, exported_as: str) -> StoredId | None:
-        """Return the id of the version that an export was deployed as before; None: it was not."""
-        found = self._groups.find_one({"exported_as": exported_as}, {"model_id": True})
-        return found["model_id"] if found is not None else None
+    def models_of(self, exported_as: str, session: Session | None = None) -> list[StoredId]:
+        """Return the ids of the versions that an export was deployed as, deleted ones included."""
+        return self._groups.distinct("model_id", {"exported_as": exported_as}, session=session)
 
     def replace(self, group: AgeGroup, by: int, backup_path: str | None, session: Session) -> None:
         """End an active age group because another one replaces it."""
