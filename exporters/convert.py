@@ -158,9 +158,10 @@ def _convert(request: ExportRequest, scratch: Path, steps: Steps, progress: Prog
     with steps.timed("load"):
         progress("load", 5.0, "Loading the model")
         loaded = sources.load(request.source, options, request.trust)
-    with steps.timed("optimize"):
-        changed, changes = pipeline.change_source(loaded, request, progress)
-    with steps.timed("load"):
+        changed, changes = loaded, dict[str, Any]()
+        if request.optimization:
+            with steps.timed("optimize"):
+                changed, changes = pipeline.change_source(loaded, request, progress)
         declared = embed.as_declared(request, changed, options)
         source, request = _prepared(changed, declared, options, scratch)
         routes = registry.routes(request.format, source.family, options)
