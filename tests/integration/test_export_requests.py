@@ -99,7 +99,7 @@ def test_the_platform_hosted_use_case(http: FlaskClient, uploaded: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "field"),
+    ("body", "code", "message"),
     [
         # The mobile application.
         (
@@ -113,16 +113,16 @@ def test_the_platform_hosted_use_case(http: FlaskClient, uploaded: str) -> None:
                     "fail_threshold": {"accuracy_drop_max": 0.02},
                 },
             },
-            "optimization_config",
+            "unsupported_option",
+            "only on macOS",
         ),
-        # The four optimizations, and the validation, each in the short form.
-        *(
-            ({"export_format": "onnx", "optimization": optimization}, "optimization_config")
-            for optimization in (
-                {"quantization": {"method": "dynamic", "dtype": "qint8"}},
-                {"quantization": STATIC | {"calibration_samples": 100}},
-                {"pruning": {"method": "structured", "sparsity": 0.5, "pruning_schedule": "iterative"}},
-            )
+        (
+            {
+                "export_format": "onnx",
+                "optimization": {"quantization": STATIC | {"calibration_samples": 100}},
+            },
+            "invalid_field",
+            "optimization_config.quantization.calibration_dataset_id",
         ),
         (
             {
@@ -136,16 +136,34 @@ def test_the_platform_hosted_use_case(http: FlaskClient, uploaded: str) -> None:
                     }
                 },
             },
-            "validation_config",
+            "invalid_field",
+            "validation_config.dataset_id",
         ),
     ],
 )
-def test_what_is_not_offered_is_named(
-    http: FlaskClient, uploaded: str, body: dict[str, Any], field: str
+def test_what_cannot_be_done_is_named_before_any_work(
+    http: FlaskClient, uploaded: str, body: dict[str, Any], code: str, message: str
 ) -> None:
     answer = ask(http, uploaded, body)
-    assert (answer.status_code, answer.json["error"]["code"]) == (422, "unsupported_option")
-    assert answer.json["error"]["details"]["field"] == field
+    assert (answer.status_code, answer.json["error"]["code"]) == (422, code)
+    assert message in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "optimization",
+    [
+        {"quantization": {"method": "dynamic", "dtype": "qint8"}},
+        {"pruning": {"method": "structured", "sparsity": 0.5, "pruning_schedule": "iterative"}},
+    ],
+)
+def test_an_optimization_in_the_short_form(
+    http: FlaskClient, uploaded: str, optimization: dict[str, Any]
+) -> None:
+    answer = ask(http, uploaded, {"export_format": "onnx", "optimization": optimization})
+    assert answer.status_code == 202, answer.text
+    ((section, fields),) = optimization.items()
+    stored = answer.json["optimization_config"][section]
+    assert {name: stored[name] for name in fields} == fields
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import cast
 from exporters import metrics as known_metrics
 from exporters import optimize, registry
 from exporters.errors import UnsupportedOption as ExporterRefusal
-from model_service.errors import InvalidField, NotFound, UnsupportedOption
+from model_service.errors import InvalidField, MalformedId, NotFound, UnsupportedOption
 from model_service.sentences import as_field
 from model_service.services.datasets.data_files import DataFile, DataFiles, Needs, checked_metrics
 from model_service.storage.common.documents import JobDataset, JSONObject
@@ -143,12 +143,12 @@ def _checked_threshold(
 
 
 def _named(data_files: DataFiles, reference: object, role: str, name: str, needs: Needs) -> DataFile:
-    """Return the dataset that a field names. A missing one is a wrong field, not a missing resource."""
+    """Return the dataset that a field names. One that is missing is a wrong field, not a missing resource."""
     if not isinstance(reference, str) or not reference:
         raise InvalidField.of(name, "the id of a dataset, or NAME/VERSION")
     try:
         return data_files.get(reference, role, name, needs)
-    except NotFound as missing:
+    except (NotFound, MalformedId) as missing:
         raise InvalidField.of(name, missing.message.rstrip(".")) from None
 
 
