@@ -138,7 +138,7 @@ def check_format(name: Any, option: str = "format") -> None:
 
 
 def check(schema: Any) -> dict[str, Any]:
-    """Return the known keys of a schema, None for those that it lacks.
+    """Return every known key of a schema; a missing one has the value None.
 
     Raises:
         UnsupportedOption: a value of the wrong form; ``option`` is ``schema.<key>``.

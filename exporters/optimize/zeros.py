@@ -47,7 +47,7 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
 
 
 def _weights(module: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each weight once: those of layers, and those that operators of the graph use."""
+    """Yield each weight of a layer or of an operator of the graph, once."""
     import torch
 
     seen: set[int] = set()

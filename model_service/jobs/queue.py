@@ -22,7 +22,7 @@ from model_service.storage.common.shared_redis import connect
 log = structlog.get_logger(__name__)
 
 EXPORTS, EVALUATIONS, INSPECTIONS, SCANS = "exports", "evaluations", "inspections", "scans"
-# Priority order: other requests need inspections, users wait for exports and evaluations, nobody for scans.
+# Priority order: exports and evaluations need inspected datasets; no user waits for a scan.
 _NAMES = (INSPECTIONS, EXPORTS, EVALUATIONS, SCANS)
 # After an inspection an export or evaluation comes first, so it waits for at most one inspection per worker.
 _AFTER_INSPECTION = (EXPORTS, EVALUATIONS, INSPECTIONS, SCANS)

@@ -77,7 +77,7 @@ def set_gate(
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Set the conditions for an alias, in place of those that it has; for administrators."""
+    """Set the conditions for an alias, and replace its earlier ones; for administrators."""
     export = None
     if verified is not None or validated:
         export = {"format": None if verified in (None, "any") else verified, "validated": validated}
