@@ -53,7 +53,8 @@ class ModelQuery(Paged):
     min_accuracy: FiniteFloat | None = Field(
         None,
         description="of metrics.accuracy, or metrics.test_accuracy where there is none. In the same way"
-        " min_NAME and max_NAME bound any metric; dots lead into nested ones: max_metrics.val.loss=0.3",
+        " min_NAME and max_NAME bound any metric; dots lead into nested ones: max_metrics.val.loss=0.3;"
+        " min_evaluations.DATASET/VERSION.METRIC is that of the version's last evaluation on the dataset",
     )
     sort: str = Field(
         DEFAULT_SORT,

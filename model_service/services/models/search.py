@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from model_service.actor import actor
+from model_service.actor import actor, may_read
 from model_service.errors import InvalidField
 from model_service.services.common.paging import cursor_of, position_of
 from model_service.services.models.models import ModelService
@@ -14,6 +14,7 @@ from model_service.storage.common.documents import Fields, StoredId
 from model_service.storage.models.documents import Model
 from model_service.storage.models.list_orders import SORTS, InvalidPosition, Order, Position, order_of
 from model_service.storage.models.model_search import ModelSearch, Query, Threshold, Total, query_of
+from model_service.storage.models.search import EVALUATIONS
 
 DEFAULT_SORT = "-created_at"
 MAX_SKIP = 100_000
@@ -101,6 +102,8 @@ class SearchService:
 
     def _query(self, wanted: Search, order: Order) -> Query | None:
         metrics = dict.fromkeys([*wanted.least, *wanted.most, *([order.metric] if order.metric else [])])
+        if not all(map(_may_see, metrics)):
+            return None
         thresholds = [
             Threshold(metric, wanted.least.get(metric), wanted.most.get(metric)) for metric in metrics
         ]
@@ -111,6 +114,12 @@ class SearchService:
         if namespaces is not None:
             filters["namespaces"] = namespaces
         return query_of(filters, thresholds)
+
+
+def _may_see(metric: str) -> bool:
+    """Return whether the actor may read the dataset, if the metric is one of an evaluation."""
+    dataset_name = metric.removeprefix(EVALUATIONS).rpartition("/")[0]
+    return not metric.startswith(EVALUATIONS) or may_read(dataset_name)
 
 
 def _order(wanted: Search) -> Order:

@@ -93,7 +93,9 @@ class HealthService:
         self._workers = stores.workers
         self._inference_servers = stores.inference_servers
         self._queue = queue
-        self._turns = stores.export_turns
+        self._export_turns = stores.export_turns
+        self._evaluation_turns = stores.evaluation_turns
+        self._inspections = stores.inspections
         self._scans = stores.scans
         self._access_keys = stores.access_keys
         self._deployment_keys = stores.deployment_keys
@@ -180,7 +182,8 @@ class HealthService:
 
     def _work(self) -> dict[str, float | None]:
         """Return the gauges of waiting and running jobs, and of the keys in use."""
-        waiting, running = self._turns.backlog()
+        waiting, running = self._export_turns.backlog()
+        waiting_evaluations, running_evaluations = self._evaluation_turns.backlog()
         expiries = [
             self._access_keys.next_expiry(_KEY_IN_USE),
             self._deployment_keys.next_expiry(_KEY_IN_USE),
@@ -190,6 +193,11 @@ class HealthService:
             "model_service_queue_oldest_age_seconds": waiting.oldest_s,
             "model_service_running_jobs": running.count,
             "model_service_running_oldest_age_seconds": running.oldest_s,
+            "model_service_queue_evaluations": waiting_evaluations.count,
+            "model_service_queue_oldest_evaluation_age_seconds": waiting_evaluations.oldest_s,
+            "model_service_running_evaluations": running_evaluations.count,
+            "model_service_running_oldest_evaluation_age_seconds": running_evaluations.oldest_s,
+            "model_service_queue_inspections": self._inspections.count_waiting(),
             "model_service_queue_scans": self._scans.count_waiting(),
             "model_service_next_key_expiry_timestamp_seconds": min(
                 (at.timestamp() for at in expiries if at is not None), default=None

@@ -31,6 +31,9 @@ class Inspections:
         found = self._datasets.find(_FREE, {"_id": True}, sort=[("_id", 1)], limit=_AT_ONCE)
         return [str(dataset["_id"]) for dataset in found]
 
+    def count_waiting(self) -> int:
+        return self._datasets.count_documents(_FREE)
+
     def begin(self, dataset_id: str, lease_s: float) -> Dataset | None:
         """Lease the dataset for this time and count an attempt. None if it is leased or does not wait.
 

@@ -9,6 +9,7 @@ from model_service.storage.common.leased_jobs import LeasedJobs
 from model_service.storage.common.pages import page_of
 from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.models.documents import ShownEvaluation
+from model_service.storage.models.search import derived_fields
 
 # Dataset versions with an evaluation in a model's document.
 MAX_SHOWN = 100
@@ -80,6 +81,9 @@ class Evaluations(LeasedJobs[Evaluation]):
             models.update_one({"_id": model_id}, former, session=session)
             change = {"$push": {"evaluations": newest_first}, "$inc": {"scans": 1}}
             models.update_one({"_id": model_id}, change, session=session)
+        if (model := self._models.find_one({"_id": model_id}, session=session)) is not None:
+            searched = {"metric_order": derived_fields(model)["metric_order"]}
+            self._models.update_one({"_id": model_id}, {"$set": searched}, session=session)
 
     def remove(self, evaluation_id: str, session: Session) -> Evaluation | None:
         """Remove an evaluation that has ended; None if there is none."""

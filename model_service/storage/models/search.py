@@ -22,6 +22,7 @@ from bson import ObjectId
 from model_service.storage.models.documents import Derived, UnlistedModel
 
 METRIC_ORDER = "metric_order"
+EVALUATIONS = "evaluations."
 MAX_TERMS = 256
 MAX_METRICS = 200
 MAX_TERM_CHARS = 64
@@ -87,6 +88,15 @@ def numeric_metrics(metrics: object) -> dict[str, float]:
     return found
 
 
+def evaluated_metrics(document: UnlistedModel) -> dict[str, float]:
+    """Return the metrics of the version's last evaluations, by ``evaluations.DATASET/VERSION.METRIC``."""
+    return {
+        f"{EVALUATIONS}{shown['dataset_name']}/{shown['dataset_version']}.{metric}": value
+        for shown in document.get("evaluations", ())
+        for metric, value in shown["metrics"].items()
+    }
+
+
 def _terms(document: UnlistedModel) -> list[str]:
     """Return the words of names and tags, then of the description, up to MAX_TERMS."""
     texts = [document.get("name"), document.get("algorithm"), document.get("framework")]
@@ -98,9 +108,9 @@ def _terms(document: UnlistedModel) -> list[str]:
 
 def _metric_order(document: UnlistedModel) -> dict[str, bytes]:
     prefix = len(f"{METRIC_ORDER}.")
+    metrics = numeric_metrics(document.get("metrics")) | evaluated_metrics(document)
     return {
-        metric_field(path)[prefix:]: metric_key(value, document["_id"])
-        for path, value in numeric_metrics(document.get("metrics")).items()
+        metric_field(path)[prefix:]: metric_key(value, document["_id"]) for path, value in metrics.items()
     }
 
 

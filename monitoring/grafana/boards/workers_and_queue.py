@@ -11,6 +11,8 @@ WORKERS_AND_QUEUE = Board(
             "s",
             single=True,
         ),
+        Panel("Waiting evaluations", {"waiting": "max(model_service_queue_evaluations)"}, single=True),
+        Panel("Waiting inspections", {"waiting": "max(model_service_queue_inspections)"}, single=True),
         Panel("Waiting scans", {"waiting": "max(model_service_queue_scans)"}, single=True),
         Panel(
             "Exports",
@@ -32,9 +34,25 @@ WORKERS_AND_QUEUE = Board(
             "The time since the creation of a waiting export, and since the start of an attempt.",
         ),
         Panel(
+            "Evaluations",
+            {
+                "waiting": "max(model_service_queue_evaluations)",
+                "running": "max(model_service_running_evaluations)",
+            },
+        ),
+        Panel(
+            "Oldest evaluation",
+            {
+                "waiting": "max(model_service_queue_oldest_evaluation_age_seconds)",
+                "running": "max(model_service_running_oldest_evaluation_age_seconds)",
+            },
+            "s",
+            "The time since the creation of a waiting evaluation, and since the start of an attempt.",
+        ),
+        Panel(
             "Lost leases in an hour",
             {"lost": "sum(increase(model_service_leases_lost_total[1h]))"},
-            description="Exports whose worker was lost while it ran them.",
+            description="Exports and evaluations whose worker was lost while it ran them.",
         ),
         Panel(
             "Attempts by outcome",

@@ -3,15 +3,21 @@
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from flask.testing import FlaskClient
 
 from model_service.api.schemas.evaluations import Evaluation
+from model_service.app import create_app
+from model_service.config import Settings
 from model_service.states import InspectionStatus
 from model_service.storage.common.db import Database
 from model_service.storage.common.documents import blobs_of
+from model_service.storage.models.search import derived_fields
 from model_service.storage.stores import build_stores
 from tests.api.finished import complete, wrong_references
 from tests.api.inspected import DATASETS, inspect, uploaded
+from tests.api.people import Caller, People, secured
+from tests.factories import new_model
 
 URL = "/api/v1/evaluations"
 UNKNOWN = "507f1f77bcf86cd799439011"
@@ -256,7 +262,44 @@ def test_versions_and_their_comparison_show_the_last_evaluations(
     compared: Any = http.get(f"/api/v1/models/{with_file}/compare/{other['model_id']}").json
     change = compared["evaluations"]["changed"]["numbers/v1.0.accuracy"]
     assert (change["from"], change["to"]) == (0.75, 0.9)
+
+    def searched(query: str) -> list[float]:
+        models: Any = http.get(f"/api/v1/models/search?{query}").json
+        return [each["evaluations"][0]["metrics"]["accuracy"] for each in models["models"]]
+
+    metric = "evaluations.numbers/v1.0.accuracy"
+    assert searched(f"min_{metric}=0.8") == [0.9]
+    assert searched(f"max_metrics.{metric}=0.8") == [0.75]
+    assert searched(f"sort=metrics.{metric}") == [0.75, 0.9]
+    assert searched("min_evaluations.numbers/v1.1.accuracy=0") == []
     http.delete(f"{URL}/{last['id']}")
     assert shown()[0]["metrics"] == {"accuracy": 0.5}
+    assert searched(f"sort=metrics.{metric}") == [0.5, 0.9]
     http.delete(f"{URL}/{first['id']}")
     assert shown() == []
+
+
+def test_a_search_does_not_tell_what_a_dataset_of_another_namespace_measured(
+    settings: Settings, database: Database
+) -> None:
+    """Bounds of a metric would find its value, though the answers do not show it."""
+    people = People(create_app(secured(settings)))
+    people.root("POST", "/api/v1/models", json=new_model(name="shop/cats"))
+    dataset_id = people.root("POST", DATASETS, json={"name": "lab/scans", "format": "npz"}).json["id"]
+    model = database.models.find_one({"name": "shop/cats"})
+    assert model is not None
+    shown = {"dataset_id": ObjectId(dataset_id), "dataset_name": "lab/scans", "dataset_version": "v1.0"}
+    evaluation: Any = {**shown, "metrics": {"accuracy": 0.9}}
+    model["evaluations"] = [evaluation]
+    database.models.replace_one({"_id": model["_id"]}, {**model, **derived_fields(model)})
+    _, reader = people.key(["read"], namespaces=["shop"])
+
+    def found(caller: Caller, query: str) -> int:
+        return len(caller("GET", f"/api/v1/models?{query}", status=200).json["models"])
+
+    for query in (
+        "min_evaluations.lab/scans/v1.0.accuracy=0.8",
+        "sort=metrics.evaluations.lab/scans/v1.0.accuracy",
+    ):
+        assert (found(people.root, query), found(reader, query)) == (1, 0)
+    assert found(reader, "name=shop/cats") == 1

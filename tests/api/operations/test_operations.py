@@ -28,6 +28,8 @@ from model_service.storage.exports.exports import Exports
 from model_service.storage.operations.inference_servers import InferenceServers
 from model_service.storage.operations.maintenance import Maintenance
 from model_service.storage.operations.workers import Workers
+from model_service.storage.stores import build_stores
+from tests.api.inspected import inspect, uploaded
 from tests.exposition import samples
 from tests.factories import new_model
 from tests.processes import environment
@@ -212,6 +214,30 @@ def test_waiting_and_running_jobs_have_ages(
     after = gauges()
     assert [after[name] for name in counts] == [2, 1, 3]
     assert [after[name] // 60 for name in ages] == [60, 120]
+
+
+def test_waiting_and_running_evaluations_have_ages_and_waiting_inspections_are_counted(
+    settings: Settings, http: FlaskClient, database: Database
+) -> None:
+    dataset_id, other_id = uploaded(http), uploaded(http, name="other")
+    inspect(database, dataset_id)
+    model_id = http.post("/api/v1/models", json=new_model()).json["model_id"]
+    http.post(f"/api/v1/models/{model_id}/upload", data=b"x")
+    request = {"model_id": model_id, "dataset_id": dataset_id}
+    jobs = [http.post("/api/v1/evaluations", json=request).json["id"] for _ in range(3)]
+    hours_ago = [now() - timedelta(hours=hours) for hours in (1, 2)]
+    database.evaluations.update_one({"_id": jobs[0]}, {"$set": {"created_at": hours_ago[0]}})
+    assert build_stores(database).evaluations.claim(jobs[2], worker="w", lease_s=60, max_attempts=3)
+    database.evaluations.update_one({"_id": jobs[2]}, {"$set": {"started_at": hours_ago[1]}})
+
+    found = samples(create_app(settings).test_client().get("/metrics").text)
+    assert other_id != dataset_id
+    assert found["model_service_queue_inspections"] == 1
+    assert found["model_service_queue_evaluations"] == 2
+    assert found["model_service_running_evaluations"] == 1
+    assert found["model_service_queue_oldest_evaluation_age_seconds"] // 60 == 60
+    assert found["model_service_running_oldest_evaluation_age_seconds"] // 60 == 120
+    assert found["model_service_queue_jobs"] == 0
 
 
 def test_the_earliest_expiry_of_a_key_in_use_is_exposed(settings: Settings, database: Database) -> None:
