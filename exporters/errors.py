@@ -6,7 +6,7 @@ ExportError
 ├── InvalidSource         the file is no model, is damaged, or cannot be converted as it is
 ├── UnsafeCheckpoint      loading the file would run code that came with it
 ├── ConversionFailed      the converter cannot convert this model
-├── OptimizationFailed    the optimisation that was asked for was not reached
+├── OptimizationFailed    the requested optimisation was not reached
 ├── VerificationFailed    the conversion succeeded, but the result does not behave like the original
 ├── InvalidDataset        a dataset cannot be read, or does not fit the model
 ├── ValidationFailed      the artefact is worse on a dataset than its threshold allows

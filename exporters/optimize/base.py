@@ -91,7 +91,7 @@ class SourceTechnique(Technique):
         """Return the changed source, and what was changed.
 
         Raises:
-            OptimizationFailed: what was asked for was not reached.
+            OptimizationFailed: the request was not reached.
             UnsupportedOption: this kind of source cannot be changed.
         """
 
@@ -189,7 +189,7 @@ class ArtefactTechnique(Technique):
         """Write the optimised artefact into ``step.folder``; return it and what was changed.
 
         Raises:
-            OptimizationFailed: what was asked for was not reached.
+            OptimizationFailed: the request was not reached.
         """
         module: Any = import_module(self.steps[format_name])
         result: tuple[Artefact, dict[str, Any]] = module.apply(step)

@@ -26,7 +26,7 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
     multiplications before and after, and the layers that stay as they were.
 
     Raises:
-        OptimizationFailed: no layer can be pruned, or less is removed than was asked for.
+        OptimizationFailed: no layer can be pruned, or less is removed than requested.
         UnsupportedOption: the source is no exported program.
     """
     import torch_pruning

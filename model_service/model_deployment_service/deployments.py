@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from model_service.actor import actor, namespace_of
 from model_service.errors import Conflict, NotFound
@@ -78,38 +78,12 @@ class ModelDeploymentService:
             validation = None
             if config.validate_before_deployment:
                 validation = validate(export, export.metadata)
-            model = registered_before(registry, export)
-            name = export.model_name if model is None else model["name"]
-            groups = registry.stores.age_groups
-            environment = config.deployment_environment
-            created: Model | None = None
-            try:
-                while True:
-                    existing = groups.overlapping(name, environment, low, high)
-                    _require_replaceable(existing, config)
-                    backups = _back_up(folder, existing) if config.backup_existing else {}
-                    if model is None:
-                        model, is_new = register(registry, export)
-                        created = model if is_new else None
-                    group = _new_group(export, model, environment, low, high)
-                    try:
-                        _insert(registry, group, {one["_id"] for one in existing}, backups)
-                        break
-                    except _Changed:
-                        continue
-                    except NotFound:
-                        if export.registered or registry.stores.models.get(model["_id"]) is not None:
-                            raise
-                        model = created = None  # deleted since, perhaps by the deployment that created it
-            except BaseException:
-                if created is not None:
-                    discard(registry, export, created)
-                raise
+            deployed = _deploy(registry, folder, export, config, (low, high))
             settle()
         return {
-            **_entry(group),
-            "replaced": [one["_id"] for one in existing],
-            "backups": list(backups.values()),
+            **_entry(deployed.group),
+            "replaced": deployed.replaced,
+            "backups": deployed.backups,
             "validation": validation,
         }
 
@@ -125,9 +99,9 @@ class ModelDeploymentService:
     def undeploy_model(self, model_id: int, db: Session) -> bool:
         """Undeploy (deactivate) a model. Its version and its export stay.
 
-        The environment's alias moves to the version of the model that was deployed there last, of those that
-        still are. Versions that were deleted or archived, or do not pass the alias' gate, are skipped. The
-        alias is removed if no version is left.
+        The environment's alias moves to the version that was deployed there before, and still is. Versions
+        that were deleted or archived, or do not pass the alias' gate, are skipped. The alias is removed if no
+        version is left.
 
         Args:
             model_id: of an entry of ``list_deployed_models``.
@@ -151,6 +125,55 @@ class ModelDeploymentService:
                     return True
                 except _Changed:
                     continue
+
+
+class _Deployed(NamedTuple):
+    """``replaced``: ids of the age groups that ended; ``backups``: paths of the copies of their exports."""
+
+    group: AgeGroup
+    replaced: list[int]
+    backups: list[str]
+
+
+def _deploy(
+    registry: OpenRegistry,
+    folder: ExportFolder,
+    export: Export,
+    config: ModelDeploymentConfig,
+    ages: tuple[float, float],
+) -> _Deployed:
+    """Register the export if no version has it, and store the age group.
+
+    It looks again if another process changes the environment meanwhile. A version that it registered is
+    removed if the deployment fails.
+    """
+    model = registered_before(registry, export)
+    name = export.model_name if model is None else model["name"]
+    environment = config.deployment_environment
+    created: Model | None = None
+    try:
+        while True:
+            existing = registry.stores.age_groups.overlapping(name, environment, *ages)
+            _require_replaceable(existing, config)
+            backups = _back_up(folder, existing) if config.backup_existing else {}
+            if model is None:
+                model, is_new = register(registry, export)
+                created = model if is_new else None
+            group = _new_group(export, model, environment, *ages)
+            replaced = [one["_id"] for one in existing]
+            try:
+                _insert(registry, group, set(replaced), backups)
+                return _Deployed(group, replaced, list(backups.values()))
+            except _Changed:
+                continue
+            except NotFound:
+                if export.registered or registry.stores.models.get(model["_id"]) is not None:
+                    raise
+                model = created = None  # deleted since, perhaps by the deployment that created it
+    except BaseException:
+        if created is not None:
+            discard(registry, export, created)
+        raise
 
 
 def _require_replaceable(existing: list[AgeGroup], config: ModelDeploymentConfig) -> None:
