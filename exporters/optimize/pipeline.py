@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from ..base import FAILED, Artefact, Case, Progress, Source
 from ..datasets.base import Dataset
 from ..datasets.schema import DatasetFile
 from ..errors import ConversionFailed
-from ..proof import data, measure, refusal, verify
+from ..proof import data, measure, refusal
 from ..request import ExportRequest
+from ..stages.compare import Compared, fidelity_of, open_artefact
 from ..validating import Validator
 from . import config
 from .base import ArtefactTechnique, SourceTechnique, Step, TrainedTechnique, Training
@@ -22,17 +23,6 @@ from .judgement import Judge
 
 _INSTALL = "pip install 'model-service[formats]'."
 _BY_COMPARISON = {"judged_on": "the inputs of the comparison"}
-
-
-@dataclass(frozen=True)
-class Compared:
-    """An artefact that was compared with its source. ``runner`` None: it does not run here."""
-
-    folder: Path
-    artefact: Artefact
-    runner: runners.Runner | None
-    fidelity: dict[str, Any]
-    why_not: str = ""  # why there is no runner
 
 
 def complete(request: ExportRequest) -> ExportRequest:
@@ -131,7 +121,6 @@ def change_artefact(
     compared: Compared,
     judge: Judge | None,
     folder: Path,
-    open_runner: Callable[[str, Path], tuple[runners.Runner | None, str]],
 ) -> tuple[Compared, dict[str, Any]]:
     """Return the artefact after the technique that changes it, and what was changed.
 
@@ -151,11 +140,10 @@ def change_artefact(
         return compared, {}
     ((technique, fields),) = found
     options = registry.specification(request.format).validate(request.options)
-    path = compared.folder / compared.artefact.files[0]
     folder.mkdir()
-    step = Step(path, compared.artefact, source, all_cases[0], fields, options, judge, folder)
+    step = Step(compared.path, compared.artefact, source, all_cases[0], fields, options, judge, folder)
     artefact, report = technique.apply(request.format, step)
-    runner, why_not = open_runner(request.format, folder / artefact.files[0])
+    runner, why_not = open_artefact(request.format, folder / artefact.files[0])
     before = compared.runner
     if before is None or runner is None:
         report["float"] = {"size_bytes": _size_bytes(compared.folder, compared.artefact)}
@@ -204,15 +192,7 @@ def _judged(
 ) -> dict[str, Any]:
     """Return fidelity.json: the comparison of the float artefact, and the judgement of the optimised one."""
     if judge is None:
-        proof = verify.compare(
-            all_cases,
-            runner.predict,
-            artefact.precision,
-            source.labels,
-            source.derived,
-            source.run_by,
-            source.units,
-        )
+        proof = fidelity_of(source, all_cases, artefact, runner)
         if proof["verdict"] == FAILED:
             proof["failure"] = refusal.describe(source, all_cases, format_name, artefact, runner, proof)
         own = {name: compared.fidelity[name] for name in ("converters_tried", "tools")}

@@ -21,10 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters import package, registry, runners, sources
 from exporters.base import Artefact, Case
-from exporters.convert import _without_running, run
+from exporters.convert import run
 from exporters.errors import ConversionFailed, MissingDependency, UnsupportedOption
 from exporters.proof import golden
 from exporters.request import ExportRequest, ExportResult
+from exporters.stages.compare import fidelity_of_stand_in
 from exporters.wrappers.tensorrt import build_engine
 
 from ..conftest import Export
@@ -236,7 +237,7 @@ def test_a_wrong_stand_in_is_a_failed_export(exported: Export, checkpoint: Calla
     source = sources.load(checkpoint(CONV.id), {})
 
     def verdict(asked: Case) -> str:
-        return str(_without_running(source, [asked], artefact, folder, "elsewhere")["verdict"])
+        return str(fidelity_of_stand_in(source, [asked], artefact, folder, "elsewhere")["verdict"])
 
     assert (verdict(case), verdict(wrong)) == ("converted_not_executed", "failed")
 
