@@ -10,7 +10,7 @@ from typing import Any
 from . import package, validating
 from .base import NOT_EXECUTED, VERIFIED, Progress, StepEnded
 from .errors import UnsupportedOption, VerificationFailed
-from .optimize import pipeline
+from .optimize import auto, pipeline, search
 from .processing import embed
 from .proof import measure, memory, validation
 from .request import ExportRequest, ExportResult
@@ -51,7 +51,7 @@ def run(
     scratch.mkdir(parents=True)
     try:
         with _frameworks_unscanned():
-            produced = produce(prepare(request, scratch, steps, progress), scratch, steps, progress)
+            produced = _produced(request, scratch, steps, progress)
         performance = _measured(produced, steps, progress)
         results = _validated(produced, steps, progress)
         with steps.timed("package"):
@@ -94,9 +94,17 @@ def check(request: ExportRequest) -> dict[str, Any]:
     if request.validation is not None:
         request.validation.check()
     request = pipeline.complete(request)
+    if auto.is_auto(request.optimization):
+        auto.check_request(request)
     options = options_of(request)
     embed.complete(request, options)
     return options
+
+
+def _produced(request: ExportRequest, scratch: Path, steps: Steps, progress: Progress) -> Produced:
+    if auto.is_auto(request.optimization):
+        return search.search(request, scratch, steps, progress)
+    return produce(prepare(request, scratch, steps, progress), scratch, steps, progress)
 
 
 def _measured(produced: Produced, steps: Steps, progress: Progress) -> dict[str, Any]:

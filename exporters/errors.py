@@ -7,6 +7,7 @@ ExportError
 ├── UnsafeCheckpoint      loading the file would run code that came with it
 ├── ConversionFailed      the converter cannot convert this model
 ├── OptimizationFailed    the requested optimisation was not reached
+├── GoalNotReached        no recipe of ``"optimize": "auto"`` reaches its goal
 ├── VerificationFailed    the conversion succeeded, but the result does not behave like the original
 ├── InvalidDataset        a dataset cannot be read, or does not fit the model
 ├── ValidationFailed      the artefact is worse on a dataset than its threshold allows
@@ -57,6 +58,12 @@ class ConversionFailed(ExportError):
 
 class OptimizationFailed(ExportError):
     code = "optimization_failed"
+
+
+class GoalNotReached(ExportError):
+    """``details["optimization"]`` has the table of the recipes."""
+
+    code = "goal_not_reached"
 
 
 class VerificationFailed(ExportError):

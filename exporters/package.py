@@ -5,6 +5,7 @@
     ├── metadata.json            inputs, outputs, and the processing before and after
     ├── fidelity.json            the artefact compared with its source model, and the verdict
     ├── validation_results.json  metrics of the artefact and its source on a dataset, if one was named
+    ├── optimization_table.json  the recipes that "optimize": "auto" measured, and why one was chosen
     ├── validation_inputs.npz    input:NAME, the inputs of that dataset whose predictions changed most
     ├── golden.npz               input:NAME and output:NAME arrays; the outputs are the source model's
     ├── labels.txt               the names of the classes, if there are any, one per line
@@ -14,8 +15,9 @@
     ├── runtimes/LANGUAGE/       for every language that has a wrapper for the format
     └── manifest.json            the sha256 and size of every other file, and this layout's version
 
-Equal inputs give equal bytes, except for measurements: ``performance`` in metadata.json, and that file's
-entry in the manifest. This module needs the standard library only.
+Equal inputs give equal bytes, except for measurements: ``performance`` in metadata.json,
+optimization_table.json, and the entries of these files in the manifest.
+This module needs the standard library only.
 """
 
 import hashlib
@@ -38,6 +40,7 @@ METADATA = "metadata.json"
 FIDELITY = "fidelity.json"
 VALIDATION = "validation_results.json"
 VALIDATION_INPUTS = "validation_inputs.npz"
+OPTIMIZATION_TABLE = "optimization_table.json"
 _MODE = 0o644
 GOLDEN = "golden.npz"
 VECTORIZER = "vectorizer.json"

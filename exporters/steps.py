@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .base import StepEnded
+from .base import Progress, StepEnded
 
 
 class Steps:
@@ -25,3 +25,12 @@ class Steps:
             seconds = time.perf_counter() - began
             self.seconds[step] = self.seconds.get(step, 0.0) + seconds
             self._ended(step, began_ns, seconds, failed)
+
+
+def part(progress: Progress, low: float, high: float) -> Progress:
+    """Return a progress whose 0 to 100 percent are ``low`` to ``high`` percent of ``progress``."""
+
+    def report(step: str, percent: float, message: str) -> None:
+        progress(step, low + (high - low) * percent / 100, message)
+
+    return report

@@ -47,6 +47,7 @@ class JobErrorCode(StrEnum):
     UNSAFE_CHECKPOINT = "unsafe_checkpoint"
     CONVERSION_FAILED = "conversion_failed"
     OPTIMIZATION_FAILED = "optimization_failed"
+    GOAL_NOT_REACHED = "goal_not_reached"
     VERIFICATION_FAILED = "verification_failed"
     INVALID_DATASET = "invalid_dataset"
     VALIDATION_FAILED = "validation_failed"

@@ -6,6 +6,9 @@
 - An optimised artefact is judged on the data of a dataset (``judgement``).
 """
 
-from .config import ROLES as ROLES
+from .auto import hardware_of as hardware_of
+from .auto import is_auto as is_auto
+from .base import ROLES as ROLES
 from .config import check as check
+from .config import datasets_of as datasets_of
 from .registry import describe as describe

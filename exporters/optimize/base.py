@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -21,6 +21,24 @@ DISTILLATION = "distillation"
 QUANTIZATION = "quantization"
 SECTIONS = (PRUNING, DISTILLATION, QUANTIZATION)
 """The sections of ``optimization_config``, in the order in which they are applied."""
+
+CALIBRATION, TRAINING = "calibration", "training"
+ROLES = (CALIBRATION, TRAINING)
+"""Beside the sections: descriptions of datasets in the form of ``exporters.datasets.DatasetFile``."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A recipe that ``"optimize": "auto"`` tries, in the order of ``position``.
+
+    ``fields``: of the technique's section. ``unless``: recipes of which none is larger or slower; if one of
+    them keeps the accuracy, this one is not tried.
+    """
+
+    name: str
+    position: int
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    unless: tuple[str, ...] = ()
 
 
 class Technique(ABC):
@@ -50,6 +68,10 @@ class Technique(ABC):
 
     def needs(self, format_name: str) -> tuple[str, ...]:
         """Return the modules that it imports, beyond those of the format."""
+        return ()
+
+    def rungs(self, format_name: str) -> tuple[Rung, ...]:
+        """Return the recipes of the technique for a format that supports it."""
         return ()
 
 

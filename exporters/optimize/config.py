@@ -6,13 +6,16 @@ from typing import Any
 from .. import registry as formats
 from ..errors import UnsupportedOption
 from ..options import completed
-from . import registry
-from .base import SECTIONS, Technique
+from . import auto, registry
+from .base import CALIBRATION as CALIBRATION
+from .base import ROLES, SECTIONS, Rung, Technique
+from .base import TRAINING as TRAINING
 
-# Beside the sections: descriptions of datasets in the form of ``exporters.datasets.DatasetFile``.
-CALIBRATION, TRAINING = "calibration", "training"
-ROLES = (CALIBRATION, TRAINING)
 _FULL_INTEGER = "full_integer"
+
+
+def _id_of(role: str) -> str:
+    return f"{role}_dataset_id"
 
 
 def check(
@@ -30,7 +33,9 @@ def check(
     formats.specification(format_name)
     given = dict(config or {})
     data = {role: found for role in ROLES if (found := given.pop(role, None)) is not None}
-    known = (*SECTIONS, "optimize", "goal")
+    is_auto = given.get("optimize") is not None or given.get("goal") is not None
+    known = (*SECTIONS, "optimize", "goal", *(_id_of(role) for role in ROLES if is_auto))
+    given = {name: value for name, value in given.items() if value is not None or name not in known}
     for name in given:
         if name not in known:
             raise UnsupportedOption(
@@ -38,18 +43,57 @@ def check(
                 allowed=list(known),
                 option="optimization_config",
             )
-    if given.get("optimize") is not None or given.get("goal") is not None:
-        raise UnsupportedOption(
-            "optimize and goal are not supported yet: name the techniques instead.",
-            allowed=[None],
-            option="optimize",
-        )
+    if is_auto:
+        found = auto.complete(format_name, given) | data
+        _check_any_recipe(format_name, found, options or {})
+        return found
     complete: dict[str, Any] = {}
     for section in SECTIONS:
-        if given.get(section) is not None:
+        if section in given:
             complete[section] = _section(format_name, section, given[section], data)
     _check_options(format_name, complete, options or {})
     return complete | data if complete else {}
+
+
+def datasets_of(complete: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return, by role, the field that names a dataset, and its reference."""
+    found = {}
+    for section in (None, *SECTIONS):
+        fields = complete if section is None else complete.get(section) or {}
+        path = ".".join(["optimization_config", *([section] if section else [])])
+        for role in ROLES:
+            if fields.get(_id_of(role)) is not None:
+                found[role] = (f"{path}.{_id_of(role)}", fields[_id_of(role)])
+    return found
+
+
+def of_recipe(
+    format_name: str,
+    technique: Technique,
+    rung: Rung,
+    complete: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the complete configuration of a recipe of the ladder.
+
+    Raises:
+        UnsupportedOption: the recipe needs a dataset that is not there, or contradicts the options.
+    """
+    data = {role: complete[role] for role in technique.reads if role in complete}
+    return check(format_name, auto.configuration(technique, rung, complete) | data, options)
+
+
+def _check_any_recipe(format_name: str, complete: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raises UnsupportedOption if no recipe of the ladder can be tried."""
+    refused = {}
+    for technique, rung in auto.ladder(format_name):
+        try:
+            of_recipe(format_name, technique, rung, complete, options)
+            return
+        except UnsupportedOption as exc:
+            refused[rung.name] = exc.message
+    reasons = " ".join(f"{name}: {reason}" for name, reason in refused.items())
+    raise UnsupportedOption(f"optimize has no recipe to try. {reasons}", allowed=[None], option="optimize")
 
 
 def chosen(complete: Mapping[str, Any]) -> list[tuple[Technique, dict[str, Any]]]:
@@ -93,11 +137,11 @@ def _section(format_name: str, section: str, given: Any, data: Collection[str]) 
         raise UnsupportedOption(reason, allowed=possible, option="method")
     complete = {"method": method, **completed(f"{method} {section}", technique.fields, fields)}
     for role in technique.reads:
-        if role not in data and not complete[f"{role}_dataset_id"]:
+        if role not in data and not complete[_id_of(role)]:
             raise UnsupportedOption(
-                f"{method} {section} needs {role} data: give {role}_dataset_id, a stored dataset.",
+                f"{method} {section} needs {role} data: give {_id_of(role)}, a stored dataset.",
                 allowed=None,
-                option=f"{role}_dataset_id",
+                option=_id_of(role),
             )
     technique.check(format_name, complete)
     return complete

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from ..formats.torch_to_coreml import COMPRESSED_TARGETS
 from ..options import Option
-from .base import QUANTIZATION, ArtefactTechnique
+from .base import QUANTIZATION, ArtefactTechnique, Rung
 
 
 class Dynamic(ArtefactTechnique):
@@ -30,6 +30,9 @@ class Dynamic(ArtefactTechnique):
     beside: ClassVar = {"coreml": {"minimum_deployment_target": COMPRESSED_TARGETS}}
     only: ClassVar = {"dtype": ("onnx",), "per_channel": ("onnx",)}
     modules: ClassVar = {"openvino": ("nncf",)}
+
+    def rungs(self, format_name: str) -> tuple[Rung, ...]:
+        return (Rung("dynamic", 20),)
 
 
 TECHNIQUE = Dynamic()

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from .base import QUANTIZATION, ArtefactTechnique
+from .base import QUANTIZATION, ArtefactTechnique, Rung
 
 
 class Float16(ArtefactTechnique):
@@ -15,6 +15,9 @@ class Float16(ArtefactTechnique):
         "coreml": {"precision": "float16"},
         "tensorrt": {"precision": "fp16"},
     }
+
+    def rungs(self, format_name: str) -> tuple[Rung, ...]:
+        return (Rung("float16", 10),)
 
 
 TECHNIQUE = Float16()

@@ -25,13 +25,14 @@ Predict = Callable[[Arrays], Arrays]
 
 DIFFERENCE = "difference"
 # Task → the metric that decides.
-_METRICS = {
+_OF_TASK = {
     CLASSIFICATION: "accuracy",
     REGRESSION: "mse",
     RECONSTRUCTION: "mse",
     SEGMENTATION: "iou",
     DETECTION: "mAP50-95",
 }
+METRICS = (*dict.fromkeys(_OF_TASK.values()), DIFFERENCE)
 # The largest accepted drop, as ``validation`` computes it; the difference is relative to the outputs' norm.
 ALLOWED = {"mse": 0.02, DIFFERENCE: 0.05}
 _ALLOWED = 0.01
@@ -61,7 +62,7 @@ class Judge:
         self._judged = judged
         self._model = model
         self._decoder = _decoder_of(original, judged, model)
-        self.metric = DIFFERENCE if self._decoder is None else _METRICS[str(judged.task)]
+        self.metric = DIFFERENCE if self._decoder is None else _OF_TASK[str(judged.task)]
         self.allowed_drop = (allowed or {}).get(self.metric, ALLOWED.get(self.metric, _ALLOWED))
 
     def against(self, original: Predict) -> Judge:

@@ -15,11 +15,11 @@ from ..datasets.schema import DatasetFile
 from ..errors import ConversionFailed
 from ..proof import data, measure, refusal
 from ..request import ExportRequest
-from ..stages.compare import Compared, fidelity_of, open_artefact
+from ..stages.compare import Compared, Opener, fidelity_of
 from ..validating import Validator
 from . import config
-from .base import ArtefactTechnique, SourceTechnique, Step, TrainedTechnique, Training
-from .judgement import Judge
+from .base import ROLES, ArtefactTechnique, SourceTechnique, Step, TrainedTechnique, Training
+from .judgement import METRICS, Judge
 
 _INSTALL = "pip install 'model-service[formats]'."
 _BY_COMPARISON = {"judged_on": "the inputs of the comparison"}
@@ -110,8 +110,12 @@ def judge(request: ExportRequest, source: Source, validator: Validator | None) -
     if judged is None:
         return None
     model = data.facts_of(source, request.postprocessing, request.classes or judged.classes)
-    allowed = None if validator is None else validator.thresholds
-    return Judge(source.reference, calibration, judged, model, allowed)
+    thresholds = {} if validator is None else dict(validator.thresholds)
+    goal = (request.optimization or {}).get("goal")
+    if goal is not None:
+        most: float = goal["max_accuracy_drop"]
+        thresholds |= {name: min(most, thresholds.get(name, most)) for name in METRICS}
+    return Judge(source.reference, calibration, judged, model, thresholds)
 
 
 def change_artefact(
@@ -121,6 +125,7 @@ def change_artefact(
     compared: Compared,
     judge: Judge | None,
     folder: Path,
+    open_runner: Opener,
 ) -> tuple[Compared, dict[str, Any]]:
     """Return the artefact after the technique that changes it, and what was changed.
 
@@ -143,20 +148,21 @@ def change_artefact(
     folder.mkdir()
     step = Step(compared.path, compared.artefact, source, all_cases[0], fields, options, judge, folder)
     artefact, report = technique.apply(request.format, step)
-    runner, why_not = open_artefact(request.format, folder / artefact.files[0])
+    runner, why_not = open_runner(request.format, folder / artefact.files[0])
     before = compared.runner
     if before is None or runner is None:
-        report["float"] = {"size_bytes": _size_bytes(compared.folder, compared.artefact)}
-        report["optimized"] = {"size_bytes": _size_bytes(folder, artefact)}
+        report["float"] = {"size_bytes": compared.size_bytes}
         unjudged = {"judged_on": None, "reason": compared.fidelity["reason"]}
-        return Compared(
-            folder, artefact, None, compared.fidelity | {"optimization": unjudged}, why_not
-        ), report
+        fidelity = {**compared.fidelity, "optimization": unjudged}
+        changed = Compared(folder, artefact, None, fidelity, why_not)
+        report["optimized"] = {"size_bytes": changed.size_bytes}
+        return changed, report
     _check_interface(before, runner)
-    report["float"] = _measured(compared.folder, compared.artefact, before, all_cases)
-    report["optimized"] = _measured(folder, artefact, runner, all_cases)
     fidelity = _judged(request.format, source, all_cases, compared, artefact, runner, judge)
-    return Compared(folder, artefact, runner, fidelity), report
+    changed = Compared(folder, artefact, runner, fidelity)
+    report["float"] = _measured(compared, before, all_cases)
+    report["optimized"] = _measured(changed, runner, all_cases)
+    return changed, report
 
 
 def stats(
@@ -166,7 +172,8 @@ def stats(
     if not request.optimization:
         return {}
     original = sum(path.stat().st_size for path in _files(request.source))
-    recipe = {name: value for name, value in request.optimization.items() if name not in config.ROLES}
+    apart = (*ROLES, "goal")
+    recipe = {name: value for name, value in request.optimization.items() if name not in apart}
     return {
         "original_size_mb": round(original / 1e6, 3),
         "exported_size_mb": round(size_bytes / 1e6, 3),
@@ -227,12 +234,6 @@ def _check_interface(before: runners.Runner, after: runners.Runner) -> None:
             raise ConversionFailed(f"The quantizer changed the {what}: {found} instead of {wanted}.")
 
 
-def _measured(
-    folder: Path, artefact: Artefact, runner: runners.Runner, all_cases: list[Case]
-) -> dict[str, float]:
-    measured = measure.measure(runner, all_cases, artefact.details)
-    return {"size_bytes": _size_bytes(folder, artefact), "latency_ms": measured["inference_latency_ms"]}
-
-
-def _size_bytes(folder: Path, artefact: Artefact) -> int:
-    return sum((folder / name).stat().st_size for name in artefact.files)
+def _measured(compared: Compared, runner: runners.Runner, all_cases: list[Case]) -> dict[str, float]:
+    measured = measure.measure(runner, all_cases, compared.artefact.details)
+    return {"size_bytes": compared.size_bytes, "latency_ms": measured["inference_latency_ms"]}

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from ..base import Source
 from ..errors import UnsupportedOption
 from ..options import Option
-from .base import TrainedTechnique, Training
-from .static import Static
+from .base import Rung, TrainedTechnique, Training
+from .static import EVERY_LAYER, Static
 
 _FIRST, _LAST = 5.0, 20.0  # percent of the export
 
@@ -26,6 +26,9 @@ class QuantizationAwareTraining(Static, TrainedTechnique):
         "learning_rate": Option("number", 1e-4, "The step size of the optimizer Adam.", (1e-8, 10.0)),
         "seed": Option("integer", 0, "Of the order of the rows.", (0, 2**31 - 1)),
     }
+
+    def rungs(self, format_name: str) -> tuple[Rung, ...]:
+        return (Rung("qat", 60, {}, EVERY_LAYER),)
 
     def train(
         self, source: Source, config: Mapping[str, Any], training: Training

@@ -5,7 +5,10 @@ from typing import Any, ClassVar
 
 from ..errors import UnsupportedOption
 from ..options import Option
-from .base import QUANTIZATION, ArtefactTechnique
+from .base import QUANTIZATION, ArtefactTechnique, Rung
+
+# The recipes that quantize every layer: equal in size and latency, but not in accuracy.
+EVERY_LAYER = ("static", "static, entropy", "static, percentile")
 
 
 class Static(ArtefactTechnique):
@@ -72,6 +75,17 @@ class Static(ArtefactTechnique):
                 allowed=["auto"],
                 option="keep_float",
             )
+
+    def rungs(self, format_name: str) -> tuple[Rung, ...]:
+        found = [Rung(EVERY_LAYER[0], 30)]
+        if format_name in self.only["calibration_method"]:
+            found += [
+                Rung(EVERY_LAYER[number], 30 + number, {"calibration_method": method}, EVERY_LAYER[:number])
+                for number, method in ((1, "entropy"), (2, "percentile"))
+            ]
+        if format_name in self.only["keep_float"]:
+            found.append(Rung("static, keep_float auto", 40, {"keep_float": "auto"}, EVERY_LAYER))
+        return tuple(found)
 
 
 TECHNIQUE = Static()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from ..base import FAILED, Artefact, Case, Progress, Source
 from ..errors import ConversionFailed, as_limit
 from ..proof import refusal, verify
 from ..steps import Steps
+
+Opener = Callable[[str, Path], tuple[runners.Runner | None, str]]
+"""``open_artefact``, or another way to open an artefact."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Compared:
     def path(self) -> Path:
         """The file to open."""
         return self.folder / self.artefact.files[0]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum((self.folder / name).stat().st_size for name in self.artefact.files)
 
     @property
     def failed(self) -> bool:

@@ -56,10 +56,16 @@ def convert(prepared: Prepared, scratch: Path, steps: Steps, progress: Progress)
     return attempt
 
 
-def optimise(prepared: Prepared, attempt: Compared, folder: Path, steps: Steps) -> Produced:
+def optimise(
+    prepared: Prepared,
+    attempt: Compared,
+    folder: Path,
+    steps: Steps,
+    open_runner: compare.Opener = compare.open_artefact,
+) -> Produced:
     """Return the artefact after the technique of the request that changes it. ``folder``: for its files."""
     with steps.timed("optimize"):
         changed, report = pipeline.change_artefact(
-            prepared.request, prepared.source, prepared.cases, attempt, prepared.judge, folder
+            prepared.request, prepared.source, prepared.cases, attempt, prepared.judge, folder, open_runner
         )
     return Produced(prepared, changed, {**prepared.changes, **report})

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import metadata, package, wrappers
 from ..base import Case, Source
+from ..optimize import choice
 from ..proof import bounded_cost, golden, independence, validation
 from ..request import ExportRequest
 from .compare import Compared
@@ -38,6 +39,8 @@ def write(
         package.write_json(folder / package.VALIDATION, results.document)
         if results.inputs:
             validation.write_inputs(folder / package.VALIDATION_INPUTS, results.inputs)
+    if "table" in produced.optimization:
+        package.write_json(folder / package.OPTIMIZATION_TABLE, choice.table_of(produced.optimization))
     package.write_json(folder / package.METADATA, document)
     package.write_json(folder / package.FIDELITY, attempt.fidelity)
     known = source.texts or source.table

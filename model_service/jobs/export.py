@@ -25,7 +25,11 @@ _PUBLISH_LIMIT = 1 << 50  # no limit: the child's EXPORT_DISK has limited the pa
 # After these failures, the package is kept for diagnosis.
 _KEPT = frozenset({JobErrorCode.VERIFICATION_FAILED, JobErrorCode.VALIDATION_FAILED})
 # Parts of a failure's details → fields of the job.
-_REPORTS = {"fidelity": "fidelity", "validation": "validation_metrics"}
+_REPORTS = {
+    "fidelity": "fidelity",
+    "validation": "validation_metrics",
+    "optimization": "optimization_stats",
+}
 
 
 def export(job_id: str) -> None:

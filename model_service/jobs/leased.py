@@ -109,8 +109,9 @@ class JobRunner(ABC, Generic[J]):
 
     def _claim(self) -> J | None:
         """Claim the next job; None if no job waits."""
-        settings = self.context.settings
-        while job_id := self._turns.next_in_turn(settings.job_max_attempts):
+        settings, toolchain = self.context.settings, self.context.toolchain
+        hardware = toolchain.hardware if toolchain is not None else None
+        while job_id := self._turns.next_in_turn(settings.job_max_attempts, hardware):
             job = self.jobs.claim(
                 job_id,
                 worker=self.context.worker,

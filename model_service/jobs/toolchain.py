@@ -27,7 +27,7 @@ _FILE = "model-service-imports.json"
 _PROBE = """
 import hashlib, json, os, platform, sys
 from importlib import metadata
-from exporters import imports, registry
+from exporters import hardware, imports, registry
 from exporters.base import FAMILIES, LIBRARIES
 from exporters.sandbox import limits
 limits.die_with_parent()
@@ -54,6 +54,7 @@ print(json.dumps({
     "tools": {"python": platform.python_version()} | {name: metadata.version(name) for name in names},
     "formats": formats,
     "libraries": {library: registry.why_not_loaded(library, found) for library in LIBRARIES},
+    "hardware": hardware.label(),
     "complete": imports.NOT_YET not in found.values(),
     "imported": [module for module, reason in found.items() if reason is None],
 }))
@@ -66,7 +67,8 @@ class Toolchain:
 
     ``formats``: format → family of sources → why this worker cannot convert it; None if it can.
     ``libraries``: for ``exporters.base.LIBRARIES``, why this worker cannot load such checkpoints.
-    ``complete``: every module was tried; until then, the reasons name the untried modules.
+    ``complete``: every module was tried; until then, the reasons name the untried modules. ``hardware``: the
+    label of this machine, as in the measurements of its exports.
     """
 
     digest: str
@@ -74,6 +76,7 @@ class Toolchain:
     formats: dict[str, dict[str, str | None]]
     libraries: dict[str, str | None] = field(default_factory=dict)
     complete: bool = True
+    hardware: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

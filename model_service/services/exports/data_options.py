@@ -1,5 +1,6 @@
 """The parts of an export request that use datasets: ``validation_config`` and ``optimization_config``."""
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -40,14 +41,21 @@ def checked_on_data(
     validation: JSONObject | None,
     data_files: DataFiles,
     needs: Needs,
+    hardware: Callable[[], Collection[str]],
 ) -> OnData:
     """Check both configurations of an export request and the datasets that they name.
+
+    Args:
+        hardware: returns the labels of the running workers' hardware.
 
     Raises:
         UnsupportedOption, InvalidField, Conflict: as ``checked_validation`` and ``checked_optimization``.
     """
     complete, named = checked_optimization(optimization, export_format, options, data_files, needs)
     config, validated = checked_validation(validation, export_format, data_files, needs)
+    if optimize.is_auto(complete):
+        _check_judged(validated, named)
+        _check_hardware(optimize.hardware_of(complete), hardware)
     files = [*([] if validated is None else [validated]), *named]
     return OnData(config, complete, [data.dataset for data in files])
 
@@ -70,13 +78,10 @@ def checked_optimization(
         complete: JSONObject = optimize.check(export_format, config, options)
     except ExporterRefusal as refusal:
         raise UnsupportedOption(as_field(refusal.message), **refusal.details) from None
-    quantization = complete.get("quantization")
-    fields = quantization if isinstance(quantization, dict) else {}
-    named = []
-    for role in optimize.ROLES:
-        if fields.get(f"{role}_dataset_id") is not None:
-            name = f"optimization_config.quantization.{role}_dataset_id"
-            named.append(_named(data_files, fields[f"{role}_dataset_id"], role, name, needs))
+    named = [
+        _named(data_files, reference, role, name, needs)
+        for role, (name, reference) in optimize.datasets_of(complete).items()
+    ]
     return complete or None, named
 
 
@@ -115,6 +120,32 @@ def checked_validation(
         complete["fail_threshold"], metrics, data.task, export_format
     )
     return {**complete, "metrics": None if metrics is None else [*metrics]}, data
+
+
+def _check_judged(validated: DataFile | None, named: Iterable[DataFile]) -> None:
+    """Raises InvalidField: there is no validation dataset, or recipes would read its rows."""
+    field = f"{_VALIDATION}.dataset_id"
+    if validated is None:
+        raise InvalidField.of(field, 'needs a dataset, on which "optimize": "auto" judges the recipes')
+    for data in named:
+        if data.dataset["checksum"] == validated.dataset["checksum"]:
+            role = data.dataset["role"]
+            raise InvalidField.of(
+                f"optimization_config.{role}_dataset_id",
+                "is the validation dataset: rows that judge a recipe must not be used to make it",
+            )
+
+
+def _check_hardware(label: str | None, hardware: Callable[[], Collection[str]]) -> None:
+    """Raises InvalidField: no running worker has the hardware."""
+    if label is None:
+        return
+    known = hardware()
+    if label not in known:
+        running = ", ".join(map(repr, sorted(known))) or "none is running"
+        raise InvalidField.of(
+            "optimization_config.goal.on", f"no running worker has this hardware; the workers have: {running}"
+        )
 
 
 def _is_text(value: object) -> bool:

@@ -108,7 +108,13 @@ class ExportService:
             CapabilityService.check_possible(model["framework"], file["filename"], export_format)
             needs = self._needs(model, options, processing)
             on_data = checked_on_data(
-                export_format, options, optimization_config, validation_config, self._data_files, needs
+                export_format,
+                options,
+                optimization_config,
+                validation_config,
+                self._data_files,
+                needs,
+                self._toolchains.hardware,
             )
             job = new_job(model, export_format, options, processing, version_tag, on_data, reuse=reuse)
             return self._store(job, note, lambda: NotFound("file of model", source))

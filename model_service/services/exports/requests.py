@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import cast
 
-from exporters import registry
+from exporters import optimize, registry
 from exporters.errors import UnsupportedOption as ExporterRefusal
 from exporters.options import SOURCE_OPTIONS
 from exporters.processing.embed import complete
@@ -105,16 +105,27 @@ def new_job(
     }
     if on_data.datasets:
         request["datasets"] = on_data.datasets
-    return new_export_job(request, _digest(request), actor().name, now(), reuse=reuse, trace=current())
+    return _job(request, reuse=reuse)
 
 
 def again(job: ExportJob) -> ExportJob:
     """Create a pending job with the request of an ended one: the same source, the same options."""
     fields: Fields = job
     kept = {field: fields[field] for field in (*_REQUEST_FIELDS, "datasets") if field in fields}
-    request = cast(JobRequest, kept)
-    digest = _digest(request)
-    return new_export_job(request, digest, actor().name, now(), reuse=True, retry_of=job, trace=current())
+    return _job(cast(JobRequest, kept), reuse=True, retry_of=job)
+
+
+def _job(request: JobRequest, *, reuse: bool, retry_of: ExportJob | None = None) -> ExportJob:
+    return new_export_job(
+        request,
+        _digest(request),
+        actor().name,
+        now(),
+        reuse=reuse,
+        hardware=optimize.hardware_of(request["optimization_config"]),
+        retry_of=retry_of,
+        trace=current(),
+    )
 
 
 def source_of(model: Model) -> JobSource:

@@ -71,14 +71,16 @@ class JobTurns(Generic[J]):
             return Backlog(group["count"], max(0.0, group["age_ms"] / 1000))
         return Backlog()
 
-    def next_in_turn(self, max_attempts: int) -> str | None:
-        """Return the next job: the oldest waiting one of the user whose last job started longest ago."""
+    def next_in_turn(self, max_attempts: int, hardware: str | None = None) -> str | None:
+        """Return the next job: the oldest waiting one of the user whose last job started longest ago.
+
+        Jobs for other ``hardware`` than the worker's are left out.
+        """
+        for_worker = {**claimable(max_attempts), "hardware": {"$in": [None, hardware]}}
         first_of = {
             "$group": {"_id": "$user_id", "job_id": {"$first": "$_id"}, "since": {"$first": "$created_at"}}
         }
-        found = self._jobs.aggregate(
-            [{"$match": claimable(max_attempts)}, {"$sort": {"created_at": 1}}, first_of]
-        )
+        found = self._jobs.aggregate([{"$match": for_worker}, {"$sort": {"created_at": 1}}, first_of])
         by_user = list(rows(found, _FirstOfUser))
         if len(by_user) < 2:
             return by_user[0]["job_id"] if by_user else None

@@ -68,6 +68,7 @@ class ExportJob(JobRequest, LeasedJob):
     is_training_default: NotRequired[bool]
     request_digest: str
     reuse: bool
+    hardware: NotRequired[str | None]
     callback_token_sha256: str
     package: NotRequired[BlobReference]
     callback: NotRequired[Annotated[CallbackOutcome, SkipValidation]]
@@ -101,10 +102,15 @@ def new_export_job(
     at: datetime,
     *,
     reuse: bool,
+    hardware: str | None = None,
     retry_of: ExportJob | None = None,
     trace: TraceContext | None = None,
 ) -> ExportJob:
-    """Return a pending job. Its version and the digest of its callback token are set when it is stored."""
+    """Return a pending job. Its version and the digest of its callback token are set when it is stored.
+
+    Args:
+        hardware: the label of the workers that may run it; None: all.
+    """
     document: Fields = {
         **new_job(user_id, at, retry_of=retry_of, trace=trace),
         **request,
@@ -113,5 +119,6 @@ def new_export_job(
         "is_training_default": False,
         **({} if retry_of is None else {"retry_of": retry_of["_id"]}),
         "reuse": reuse,
+        **({} if hardware is None else {"hardware": hardware}),
     }
     return cast(ExportJob, document)

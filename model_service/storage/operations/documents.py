@@ -35,6 +35,7 @@ class ToolchainReport(TypedDict):
     formats: dict[str, dict[str, str | None]]
     libraries: NotRequired[dict[str, str | None]]
     complete: NotRequired[bool]
+    hardware: NotRequired[str | None]
 
 
 class WorkerProcess(LivingProcess):
