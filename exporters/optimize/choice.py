@@ -80,14 +80,15 @@ class Row:
         }
 
 
-def holds(row: Row, goal: Mapping[str, Any]) -> bool:
+def holds(row: Row) -> bool:
     """Return whether the artefact was measured and its drop is allowed."""
-    return row.measured is not None and row.measured.judgement["drop"] <= goal["max_accuracy_drop"]
+    judgement = row.measured.judgement if row.measured else None
+    return judgement is not None and bool(judgement["drop"] <= judgement["allowed_drop"])
 
 
-def why_skipped(rung: Rung, rows: Sequence[Row], goal: Mapping[str, Any]) -> str | None:
+def why_skipped(rung: Rung, rows: Sequence[Row]) -> str | None:
     """Return why a recipe need not be tried after those of the rows; None if it must be."""
-    better = next((row for row in rows if row.recipe in rung.unless and holds(row, goal)), None)
+    better = next((row for row in rows if row.recipe in rung.unless and holds(row)), None)
     if better is None:
         return None
     return f"{better.recipe} keeps the accuracy, and this recipe is neither smaller nor faster"
@@ -103,7 +104,7 @@ def decide(rows: Sequence[Row], goal: Mapping[str, Any]) -> tuple[list[Row], Row
     best, decided = rows[0], [replace(rows[0], outcome=BASELINE)]
     assert best.measured is not None  # a float artefact that cannot be measured ends the export
     for row in rows[1:]:
-        reason = row.reason if row.measured is None else _why_dropped(row, best, goal)
+        reason = row.reason if row.measured is None else _why_dropped(row, best, quantity)
         if reason is None:
             assert row.measured is not None
             if best is not rows[0]:
@@ -121,17 +122,16 @@ def decide(rows: Sequence[Row], goal: Mapping[str, Any]) -> tuple[list[Row], Row
     return decided, next((row for row in decided if row.outcome == CHOSEN), None)
 
 
-def _why_dropped(row: Row, best: Row, goal: Mapping[str, Any]) -> str | None:
+def _why_dropped(row: Row, best: Row, quantity: str) -> str | None:
     """Return why a measured recipe does not replace the best one before it; None if it does."""
     assert row.measured is not None
     assert best.measured is not None
-    if not holds(row, goal):
+    if not holds(row):
         judgement = row.measured.judgement
         return (
-            f"{judgement['metric']} drops by {judgement['drop']:.4g}, and {goal['max_accuracy_drop']:g} is "
-            "allowed"
+            f"{judgement['metric']} drops by {judgement['drop']:.4g}, and "
+            f"{judgement['allowed_drop']:g} is allowed"
         )
-    quantity = goal["minimize"]
     own, other = row.measured.cost(quantity), best.measured.cost(quantity)
     if math.isnan(own) or math.isnan(other):
         return f"its {quantity} could not be measured"

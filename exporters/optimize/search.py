@@ -91,7 +91,7 @@ class _Search:
         given = self.request.optimization or {}
         row = Row(rung.name, auto.configuration(technique, rung, given))
         began = time.perf_counter()
-        reason = choice.why_skipped(rung, rows, given["goal"])
+        reason = choice.why_skipped(rung, rows)
         if reason is not None:
             return replace(row, outcome=choice.NOT_TRIED, reason=reason), None
         try:

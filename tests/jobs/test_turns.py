@@ -47,6 +47,15 @@ def test_the_jobs_of_one_user_run_in_their_order(context: Context, services: Ser
         context.stores.exports.claim(job_id, worker="another", lease_s=60, max_attempts=3)
 
 
+def test_a_job_for_other_hardware_waits_for_its_worker(context: Context, services: Services) -> None:
+    special, usual = (new_job(services, scaling_program()) for _ in range(2))
+    jobs = context.stores.database.export_jobs
+    jobs.update_one({"_id": special}, {"$set": {"hardware": "an abacus, 10 cores"}})
+    turns = context.stores.export_turns
+    assert [turns.next_in_turn(3), turns.next_in_turn(3, "a slide rule, 1 core")] == [usual, usual]
+    assert turns.next_in_turn(3, "an abacus, 10 cores") == special
+
+
 def test_a_job_whose_worker_was_lost_is_shown_as_pending(
     context: Context, services: Services, queue: Queue
 ) -> None:

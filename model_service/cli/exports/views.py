@@ -34,6 +34,7 @@ def job_record(job: ExportJob) -> Record:
         "outputs": "\n".join(_outputs(job)),
         "compared on": "\n".join(_probes(job.fidelity or {})),
         "tolerance": "\n".join(_tolerances(job.fidelity or {}, job.raw.get("outputs") or ())),
+        "recipes": "\n".join(_recipes(job.optimization_stats or {})),
         "latency": _latency(job.raw.get("performance")),
         "source": source,
         "artefact": artefact,
@@ -65,6 +66,26 @@ def _outputs(job: ExportJob) -> list[str]:
         for each in outputs
     )
     return ["  ".join(filter(None, each)) for each in rows]
+
+
+def _recipes(stats: Mapping[str, Any]) -> list[str]:
+    """Format a line for each recipe that ``"optimize": "auto"`` measured, or for which it says why not."""
+    lines = []
+    for row in stats.get("table") or ():
+        parts = [f"{row.get('outcome')}"]
+        if isinstance(row.get("drop"), int | float):
+            low, high = row["interval"]
+            parts += [f"{row['metric']} drops by {row['drop']:.2g} ({low:.2g} to {high:.2g})"]
+            parts += [
+                *sizes(row["size_bytes"]),
+                f"{milliseconds(row['p50_ms'])}, {row['speedup']:g} times as fast",
+            ]
+        lines.append(f"{row.get('recipe')}  {', '.join(parts)}" + _because(row))
+    return lines
+
+
+def _because(row: Mapping[str, Any]) -> str:
+    return f": {row['reason']}" if row.get("reason") else ""
 
 
 def _difference(output: Any) -> str:

@@ -6,8 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from model_service.storage.common.db import Database
+from model_service.storage.stores import build_stores
 from tests.api.finished import wrong_references
-from tests.api.inspected import inspect, uploaded
+from tests.api.inspected import arrays, inspect, uploaded
 
 URL = "/api/v1/export/jobs"
 
@@ -73,3 +74,88 @@ def test_a_format_that_needs_calibration_data_is_refused_without(http: FlaskClie
         "export_config": {"quantization": "full_integer"},
     }
     assert http.post(URL, json=body).status_code == 422
+
+
+AUTO: dict[str, Any] = {"optimize": "auto", "goal": {"minimize": "size"}}
+
+
+def optimize(
+    http: FlaskClient, model_id: str, validation: dict[str, Any] | None = None, **config: Any
+) -> Any:
+    body = {"model_id": model_id, "export_format": "onnx", "validation_config": validation}
+    return http.post(URL, json={**body, "optimization": {**AUTO, **config}})
+
+
+def inspected(http: FlaskClient, database: Database, name: str, rows: int) -> str:
+    dataset_id = uploaded(http, arrays(rows), name=name)
+    inspect(database, dataset_id)
+    return dataset_id
+
+
+def test_auto_holds_the_datasets_of_its_recipes(
+    http: FlaskClient, database: Database, with_file: str
+) -> None:
+    judges = inspected(http, database, "judges", 4)
+    given = {
+        "calibration_dataset_id": inspected(http, database, "ranges", 6),
+        "training_dataset_id": inspected(http, database, "lessons", 8),
+    }
+    answer = optimize(http, with_file, {"dataset_id": judges}, **given)
+    assert answer.status_code == 202, answer.json
+    goal = {"max_accuracy_drop": 0.01, "minimize": "size", "on": None}
+    assert answer.json["optimization_config"] == {"optimize": "auto", "goal": goal, **given}
+    stored: Any = database.export_jobs.find_one()
+    assert [data["role"] for data in stored["datasets"]] == ["validation", "calibration", "training"]
+    assert wrong_references(database) == []
+
+
+def test_auto_runs_on_the_hardware_of_a_running_worker(
+    http: FlaskClient, database: Database, with_file: str
+) -> None:
+    judges = {"dataset_id": inspected(http, database, "judges", 4)}
+    goal = {"minimize": "size", "on": "an abacus, 10 cores"}
+    refused = optimize(http, with_file, judges, goal=goal)
+    assert refused.status_code == 422
+    assert "none is running" in refused.json["error"]["message"]
+    toolchain = {"digest": "d", "tools": {}, "formats": {}, "hardware": "an abacus, 10 cores"}
+    build_stores(database).workers.report("one", {"toolchain": toolchain})
+    answer = optimize(http, with_file, judges, goal=goal)
+    assert answer.status_code == 202, answer.json
+    assert database.export_jobs.find_one()["hardware"] == "an abacus, 10 cores"  # type: ignore[index]
+    refused = optimize(http, with_file, judges, goal={**goal, "on": "a slide rule"})
+    assert refused.json["error"]["details"]["fields"][0]["field"] == "optimization_config.goal.on"
+    assert "'an abacus, 10 cores'" in refused.json["error"]["message"]
+
+
+def test_auto_needs_rows_that_judge_and_nothing_else(
+    http: FlaskClient, database: Database, with_file: str
+) -> None:
+    judges = inspected(http, database, "judges", 4)
+    for validation in (None, {"enabled": False, "dataset_id": judges}):
+        answer = optimize(http, with_file, validation)
+        assert (answer.status_code, answer.json["error"]["code"]) == (422, "invalid_field")
+        assert answer.json["error"]["details"]["fields"][0]["field"] == "validation_config.dataset_id"
+    answer = optimize(http, with_file, {"dataset_id": judges}, calibration_dataset_id=judges)
+    assert answer.status_code == 422
+    field = answer.json["error"]["details"]["fields"][0]["field"]
+    assert field == "optimization_config.calibration_dataset_id"
+    assert http.get(URL).json["jobs"] == []  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"goal": {"max_accuracy_drop": -1}}, "max_accuracy_drop must be a number from 0.0 to 1.0"),
+        ({"goal": {"minimize": "price"}}, "minimize must be one of latency, size, memory"),
+        ({"goal": "small"}, "optimization_config.goal must be an object"),
+        ({"optimize": "quantize_int8"}, "optimize must be"),
+        ({"quantization": {"method": "dynamic"}}, "remove quantization"),
+        ({"epochs": 3}, "has no 'epochs'"),
+    ],
+)
+def test_a_wrong_goal_is_refused_before_any_work(
+    http: FlaskClient, with_file: str, config: dict[str, Any], said: str
+) -> None:
+    answer = optimize(http, with_file, {"dataset_id": "numbers/v1.0"}, **config)
+    assert (answer.status_code, answer.json["error"]["code"]) == (422, "unsupported_option")
+    assert said in answer.json["error"]["message"]

@@ -110,6 +110,34 @@ def test_an_export_shows_its_outputs_differences_latency_options_and_sizes(width
     assert "source 440.12 MB artefact 220.00 MB package 0.90 MB" in text
 
 
+def test_a_failed_search_for_a_recipe_shows_its_table() -> None:
+    measured = {"metric": "accuracy", "drop": 0.021, "interval": [0.01, 0.03], "size_bytes": 250_000}
+    table = [
+        {
+            "recipe": "float16",
+            "outcome": "dropped",
+            "reason": "too slow",
+            "p50_ms": 0.25,
+            "speedup": 0.99,
+            **measured,
+        },
+        {"recipe": "qat", "outcome": "not_tried", "reason": "needs training data"},
+    ]
+    job = ExportJob.from_json(
+        {
+            "id": "j1",
+            "status": "failed",
+            "error_code": "goal_not_reached",
+            "error_message": "No recipe reaches the goal.",
+            "optimization_stats": {"chosen": None, "table": table},
+        }
+    )
+    text = " ".join(" ".join(shown(100, job_record(job))).split())
+    assert "recipes float16 dropped, accuracy drops by 0.021 (0.01 to 0.03), 0.25 MB" in text
+    assert "0.99 times as fast: too slow" in text
+    assert "qat not_tried: needs training data" in text
+
+
 def test_sizes_have_one_unit() -> None:
     assert sizes(1_500_000_000, 2_000_000, None) == ["1.50 GB", "0.00 GB", ""]
     assert sizes(10, 999) == ["10 B", "999 B"]
