@@ -72,20 +72,15 @@ def _recipes(stats: Mapping[str, Any]) -> list[str]:
     """Format a line for each recipe that ``"optimize": "auto"`` measured, or for which it says why not."""
     lines = []
     for row in stats.get("table") or ():
-        parts = [f"{row.get('outcome')}"]
-        if isinstance(row.get("drop"), int | float):
+        parts = [row["outcome"]]
+        if "drop" in row:
             low, high = row["interval"]
-            parts += [f"{row['metric']} drops by {row['drop']:.2g} ({low:.2g} to {high:.2g})"]
-            parts += [
-                *sizes(row["size_bytes"]),
-                f"{milliseconds(row['p50_ms'])}, {row['speedup']:g} times as fast",
-            ]
-        lines.append(f"{row.get('recipe')}  {', '.join(parts)}" + _because(row))
+            parts.append(f"{row['metric']} drops by {row['drop']:.2g} ({low:.2g} to {high:.2g})")
+            parts += [*sizes(row["size_bytes"]), milliseconds(row["p50_ms"])]
+            parts.append(f"{row['speedup']:g} times as fast")
+        reason = f": {row['reason']}" if row["reason"] else ""
+        lines.append(f"{row['recipe']}  {', '.join(parts)}{reason}")
     return lines
-
-
-def _because(row: Mapping[str, Any]) -> str:
-    return f": {row['reason']}" if row.get("reason") else ""
 
 
 def _difference(output: Any) -> str:

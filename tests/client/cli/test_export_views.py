@@ -133,8 +133,8 @@ def test_a_failed_search_for_a_recipe_shows_its_table() -> None:
         }
     )
     text = " ".join(" ".join(shown(100, job_record(job))).split())
-    assert "recipes float16 dropped, accuracy drops by 0.021 (0.01 to 0.03), 0.25 MB" in text
-    assert "0.99 times as fast: too slow" in text
+    assert "recipes float16 dropped, accuracy drops by 0.021 (0.01 to 0.03), 250.00 kB, 0.25 ms, 0.99" in text
+    assert "times as fast: too slow" in text
     assert "qat not_tried: needs training data" in text
 
 
