@@ -43,20 +43,45 @@ def request(net: Trained, folder: Path, format_name: str = "onnx", **fields: Any
 @pytest.fixture(scope="session")
 def wide(digits: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A network of a million parameters, trained for a second."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 13_500), nn.ReLU(), nn.Linear(13_500, 10))
+    net = layers(13_500)
     assert sum(parameter.numel() for parameter in net.parameters()) >= 1_000_000
-    with np.load(digits.calibration) as archive:
+    train(net, digits, 12, 1e-3)
+    return saved(net, digits, tmp_path_factory.mktemp("wide") / "wide.pt2")
+
+
+@pytest.fixture
+def outlier(digits: Trained, tmp_path: Path) -> Trained:
+    """A network with one hidden number so large that one scale is too coarse for the others."""
+    net = layers(64)
+    train(net, digits, 100, 1e-2)
+    with torch.no_grad(), np.load(digits.calibration) as archive:
+        one = net[:3](torch.from_numpy(archive["x"])).mean(0).argmax()
+        net[1].weight[one] *= 1e5
+        net[1].bias[one] *= 1e5
+        net[3].weight[:, one] /= 1e5
+    return saved(net, digits, tmp_path / "outlier.pt2")
+
+
+def layers(width: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def train(net: nn.Module, data: Trained, steps: int, rate: float) -> None:
+    with np.load(data.calibration) as archive:
         x, y = torch.from_numpy(archive["x"]), torch.from_numpy(archive["y"])
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    for _ in range(12):
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    for _ in range(steps):
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(x), y).backward()
         optimizer.step()
-    path = tmp_path_factory.mktemp("wide") / "wide.pt2"
+
+
+def saved(net: nn.Module, data: Trained, path: Path) -> Trained:
     dynamic = ({0: torch.export.Dim("batch", max=1024)},)
-    torch.export.save(torch.export.export(net.eval(), (x[:2],), dynamic_shapes=dynamic), path)
-    return replace(digits, path=path)
+    program = torch.export.export(net.eval(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=dynamic)
+    torch.export.save(program, path)
+    return replace(data, path=path)
 
 
 def by_recipe(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -104,6 +129,22 @@ def test_a_network_of_a_million_parameters_gets_three_times_smaller(wide: Traine
     assert (again.package_dir / "model.onnx").read_bytes() == (result.package_dir / "model.onnx").read_bytes()
 
 
+def test_recipes_that_lose_too_much_are_repaired(outlier: Trained, tmp_path: Path) -> None:
+    """Up to the training, which starts from the network and not from the float artefact."""
+    data = {"path": str(outlier.calibration), "format": "npz"}
+    result = run(request(outlier, tmp_path, data={"calibration": data, "training": data}))
+
+    rows = by_recipe(result.optimization["table"])
+    for name in ("static", "static, entropy", "static, percentile"):
+        assert rows[name]["reason"].startswith("accuracy drops by 0."), rows[name]
+    assert rows["static, keep_float auto"]["drop"] <= 0.01
+    assert rows["qat"]["original"] == rows["float"]["original"]
+    assert rows["qat"]["size_bytes"] < rows["float"]["size_bytes"]
+    chosen = rows[result.optimization["chosen"]]
+    assert chosen["size_bytes"] == result.artefact_size_bytes
+    assert golden.replay(result.package_dir, runners.load(result.package_dir)) == []
+
+
 def test_openvino_without_calibration_data(wide: Trained, tmp_path: Path) -> None:
     result = run(request(wide, tmp_path, "openvino", data={}))
 
@@ -131,11 +172,7 @@ def test_a_goal_that_nothing_reaches_ends_with_the_table(digits: Trained, tmp_pa
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return (x * 2).flatten(1)[:, :10]
 
-    dynamic = ({0: torch.export.Dim("batch", max=1024)},)
-    program = torch.export.export(Scale(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=dynamic)
-    torch.export.save(program, tmp_path / "scale.pt2")
-
-    message, rows = failing(request(replace(digits, path=tmp_path / "scale.pt2"), tmp_path))
+    message, rows = failing(request(saved(Scale(), digits, tmp_path / "scale.pt2"), tmp_path))
 
     assert "size below 0.9 times the float artefact's" in message
     assert rows["float"]["outcome"] == "baseline"
