@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from .base import DISTILLATION, QUANTIZATION, Technique
+from .base import QUANTIZATION, Technique
 
 
 class Absent(Technique):
@@ -22,10 +22,4 @@ class BFloat16(Absent):
     )
 
 
-class Distillation(Absent):
-    section = DISTILLATION
-    method = "teacher"
-    reason = "Distillation is not supported yet: remove it."
-
-
-TECHNIQUES = (BFloat16(), Distillation())
+TECHNIQUES = (BFloat16(),)

@@ -9,12 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..base import Arrays, Artefact, Case, Progress, Source
+from ..base import Arrays, Artefact, Case, Source
 from ..errors import UnsupportedOption
 from ..options import Option
 
 if TYPE_CHECKING:
     from ..datasets.base import Dataset
+    from .training import Trainings
 
 PRUNING = "pruning"
 DISTILLATION = "distillation"
@@ -22,9 +23,13 @@ QUANTIZATION = "quantization"
 SECTIONS = (PRUNING, DISTILLATION, QUANTIZATION)
 """The sections of ``optimization_config``, in the order in which they are applied."""
 
-CALIBRATION, TRAINING = "calibration", "training"
+CALIBRATION, TRAINING, TEACHER = "calibration", "training", "teacher"
+"""What a technique reads beside the model: datasets, and a model."""
 ROLES = (CALIBRATION, TRAINING)
 """Beside the sections: descriptions of datasets in the form of ``exporters.datasets.DatasetFile``."""
+
+# The formats whose conversion starts from a network of torch.
+_OF_NETWORKS = ("onnx", "openvino", "tflite", "coreml", "tensorrt", "torchscript", "pt2", "pytorch")
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class Technique(ABC):
     fields: ClassVar[Mapping[str, Option]]
     """The fields of its section, beside ``method``."""
     reads: ClassVar[tuple[str, ...]] = ()
-    """The roles of the datasets that it needs: ``calibration``, ``training``."""
+    """What it needs: ``calibration``, ``training``, ``teacher``."""
+    optional: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """What it can use: ``training``; with the fields that a configuration without it does not have."""
 
     @abstractmethod
     def why_not(self, format_name: str) -> str | None:
@@ -76,45 +83,54 @@ class Technique(ABC):
 
 
 @dataclass(frozen=True)
-class Training:
-    """The rows that a network is trained on.
+class Teacher:
+    """Another model, whose outputs a network learns. ``dataset``: the training rows as its inputs.
 
-    ``folder``: of the state after each epoch; None: it is not stored. ``request``: everything that determines
-    the result, as JSON.
+    ``described``: name, version and checksum, for the report.
     """
 
+    source: Source
     dataset: Dataset
-    folder: Path | None
-    request: Mapping[str, Any]
-    progress: Progress
+    described: Mapping[str, Any]
 
 
-class TrainedTechnique(Technique):
-    """Trains the network before the conversion. The artefact is compared with the trained network."""
+@dataclass(frozen=True)
+class Training:
+    """The rows that a network is trained on. ``run`` runs the trainings of the export in turn."""
 
-    @abstractmethod
-    def train(
-        self, source: Source, config: Mapping[str, Any], training: Training
-    ) -> tuple[Source, dict[str, Any]]:
-        """Return the source with trained weights, and how they were trained.
-
-        Raises:
-            InvalidDataset: the rows cannot be trained on.
-            OptimizationFailed: the training diverged.
-            UnsupportedOption: this kind of source, or the dataset's task, cannot be trained.
-        """
+    dataset: Dataset
+    teacher: Teacher | None
+    run: Trainings
 
 
 class SourceTechnique(Technique):
     """Changes the network before the conversion. The artefact is compared with the changed network."""
 
+    reported_as: ClassVar[str]
+    """The field of the report for what was changed."""
+
+    def why_not(self, format_name: str) -> str | None:
+        if format_name in _OF_NETWORKS:
+            return None
+        return f"Only networks of torch can be pruned or trained; {format_name} is for other models."
+
     @abstractmethod
-    def apply(self, source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    def trainings(self, config: Mapping[str, Any]) -> int:
+        """Return how often it trains the network."""
+
+    @abstractmethod
+    def change(
+        self, source: Source, config: Mapping[str, Any], training: Training | None
+    ) -> tuple[Source, dict[str, Any]]:
         """Return the changed source, and what was changed.
 
+        Args:
+            training: None if ``trainings`` is 0.
+
         Raises:
-            OptimizationFailed: the request was not reached.
-            UnsupportedOption: this kind of source cannot be changed.
+            InvalidDataset: the rows cannot be trained on.
+            OptimizationFailed: the request was not reached, or a training diverged.
+            UnsupportedOption: this kind of source, or the dataset's task, cannot be changed so.
         """
 
 

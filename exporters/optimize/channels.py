@@ -7,19 +7,23 @@ whose channels a reshape with fixed sizes splits, like a transformer's heads.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..base import Source
 from ..errors import OptimizationFailed, converting
 from ..formats.torch_graph import quiet
-from . import torch_layers
+from . import pruning, torch_layers
+from .base import Training
+from .tuning import tuned
 
 # Of the share asked for; a layer has whole channels, so that a layer of three cannot lose a half.
 _LEAST = 0.9
 
 
-def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+def prune(
+    source: Source, config: Mapping[str, Any], training: Training | None
+) -> tuple[Source, dict[str, Any]]:
     """Return the source without the channels whose weights have the smallest norms; see ``SourceTechnique``.
 
     The report has the share of the channels that were removed of the pruned layers, the parameters and
@@ -33,6 +37,7 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
 
     module = torch_layers.network(source)
     inputs = torch_layers.example(source)
+    tuning = tuned(module, source, config, training)
     with converting("torch-pruning cannot prune this model", "structured", _ADVICE), quiet():
         macs, parameters = torch_pruning.utils.count_ops_and_params(module, inputs)
         channels = _channels(module)
@@ -43,8 +48,7 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
                 f"split by fixed sizes{_listed(channels)}. Use unstructured pruning, or quantization.",
                 layers=sorted(channels),
             )
-        steps = config["steps"] if config["pruning_schedule"] == "iterative" else 1
-        pruned = _pruned(module, inputs, kept, config["sparsity"], steps)
+        pruned = _pruned(module, inputs, kept, config["sparsity"], pruning.steps(config))
         macs_after, parameters_after = torch_pruning.utils.count_ops_and_params(pruned, inputs)
     after = _channels(pruned)
     names = [name for name in channels if name not in kept]
@@ -56,13 +60,17 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
             + (f"Ask for a sparsity of {sparsity:.2f}." if sparsity >= 0.01 else _ADVICE.strip()),
             sparsity=sparsity,
         )
-    changed = torch_layers.as_source(pruned, source, "the pruned source model in eager mode")
+    if tuning is not None:  # now that the sparsity is known to be reached
+        pruned = _pruned(module, inputs, kept, config["sparsity"], pruning.steps(config), tuning.train)
+        after = _channels(pruned)
+    changed = torch_layers.as_source(pruned, source, pruning.run_by(config))
     return changed, {
         "sparsity": round(sparsity, 4),
         "parameters": {"before": int(parameters), "after": int(parameters_after)},
         "multiplications": {"before": int(macs), "after": int(macs_after)},
         "pruned": {name: [channels[name], after[name]] for name in names if after[name] < channels[name]},
         "not_pruned": [name for name in channels if after[name] == channels[name]],
+        **({} if tuning is None else {"training": tuning.report()}),
     }
 
 
@@ -90,8 +98,19 @@ def _layer(module: Any, name: str) -> Any:
     return module.get_submodule(f"graph.{name}_layer")
 
 
-def _pruned(module: Any, inputs: Any, kept: set[str], sparsity: float, steps: int) -> Any:
-    """Return a pruned copy."""
+def _untrained(network: Any) -> None:
+    """Leave the network as it is after a step of the pruning."""
+
+
+def _pruned(
+    module: Any,
+    inputs: Any,
+    kept: set[str],
+    sparsity: float,
+    steps: int = 1,
+    train: Callable[[Any], None] = _untrained,
+) -> Any:
+    """Return a pruned copy, which is trained after each step."""
     import torch_pruning
 
     module = copy.deepcopy(module)
@@ -107,6 +126,7 @@ def _pruned(module: Any, inputs: Any, kept: set[str], sparsity: float, steps: in
     )
     for _ in range(steps):
         pruner.step()
+        train(module)
     return module
 
 
@@ -129,7 +149,7 @@ def _still_runs(module: Any, inputs: Any, kept: set[str]) -> bool:
             return [leaf.shape for leaf in tree_leaves(network(*inputs)) if hasattr(leaf, "shape")]
 
     try:
-        return shapes(_pruned(module, inputs, kept, 0.5, 1)) == shapes(module)
+        return shapes(_pruned(module, inputs, kept, 0.5)) == shapes(module)
     except (RuntimeError, ValueError, IndexError, AssertionError):  # of shapes that do not fit any more
         return False
 

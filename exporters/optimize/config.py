@@ -4,18 +4,28 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .. import registry as formats
+from ..datasets.schema import RECONSTRUCTION
 from ..errors import UnsupportedOption
 from ..options import completed
 from . import auto, registry
 from .base import CALIBRATION as CALIBRATION
 from .base import ROLES, SECTIONS, Rung, Technique
+from .base import TEACHER as TEACHER
 from .base import TRAINING as TRAINING
 
+# Beside the sections: datasets, and the teacher: ``path``, and name, version and checksum for the report.
+FILES = (*ROLES, TEACHER)
+# What a technique reads → its name, the field of the section, and the field's value.
+_READ = {
+    CALIBRATION: ("calibration data", "calibration_dataset_id", "a stored dataset"),
+    TRAINING: ("training data", "training_dataset_id", "a stored dataset"),
+    TEACHER: ("a teacher", "teacher_model_id", "a stored model version"),
+}
 _FULL_INTEGER = "full_integer"
 
 
-def _id_of(role: str) -> str:
-    return f"{role}_dataset_id"
+def _id_of(what: str) -> str:
+    return _READ[what][1]
 
 
 def check(
@@ -32,7 +42,7 @@ def check(
     """
     formats.specification(format_name)
     given = dict(config or {})
-    data = {role: found for role in ROLES if (found := given.pop(role, None)) is not None}
+    data = {role: found for role in FILES if (found := given.pop(role, None)) is not None}
     is_auto = given.get("optimize") is not None or given.get("goal") is not None
     known = (*SECTIONS, "optimize", "goal", *(_id_of(role) for role in ROLES if is_auto))
     given = {name: value for name, value in given.items() if value is not None or name not in known}
@@ -51,6 +61,14 @@ def check(
     for section in SECTIONS:
         if section in given:
             complete[section] = _section(format_name, section, given[section], data)
+    _check_training_data(complete)
+    if "distillation" in complete and complete.get("quantization", {}).get("method") == "qat":
+        raise UnsupportedOption(
+            "A distillation cannot be followed by qat: the artefact would be judged by the student before "
+            "both trainings. Use static quantization.",
+            allowed=["static", "dynamic"],
+            option="method",
+        )
     _check_options(format_name, complete, options or {})
     return complete | data if complete else {}
 
@@ -65,6 +83,18 @@ def datasets_of(complete: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
             if fields.get(_id_of(role)) is not None:
                 found[role] = (f"{path}.{_id_of(role)}", fields[_id_of(role)])
     return found
+
+
+def needs_labels(complete: Mapping[str, Any], task: str | None) -> bool:
+    """Return whether a training of the configuration needs the labels of its dataset."""
+    parts = [complete, *(complete.get(section) or {} for section in SECTIONS)]
+    trained = [fields for fields in parts if fields.get(_id_of(TRAINING)) is not None]
+    return task != RECONSTRUCTION and any(learns_labels(fields) for fields in trained)
+
+
+def learns_labels(fields: Mapping[str, Any]) -> bool:
+    """Return whether a section that trains needs labels: a teacher with the whole weight does not."""
+    return bool(fields.get("alpha") != 1)
 
 
 def of_recipe(
@@ -106,6 +136,11 @@ def chosen(complete: Mapping[str, Any]) -> list[tuple[Technique, dict[str, Any]]
     ]
 
 
+def recipe(complete: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a complete configuration without its goal and the descriptions of files."""
+    return {name: value for name, value in complete.items() if name not in (*FILES, "goal")}
+
+
 def merged(format_name: str, complete: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the format's options with those that the configuration sets."""
     merged = dict(options)
@@ -135,16 +170,48 @@ def _section(format_name: str, section: str, given: Any, data: Collection[str]) 
     if reason is not None:
         possible = [name for name, one in methods.items() if one.why_not(format_name) is None]
         raise UnsupportedOption(reason, allowed=possible, option="method")
-    complete = {"method": method, **completed(f"{method} {section}", technique.fields, fields)}
-    for role in technique.reads:
-        if role not in data and not complete[_id_of(role)]:
-            raise UnsupportedOption(
-                f"{method} {section} needs {role} data: give {_id_of(role)}, a stored dataset.",
-                allowed=None,
-                option=_id_of(role),
-            )
+    known = dict(technique.fields)
+    for what, names in technique.optional.items():
+        if not _is_used(what, names, fields, data):
+            known = {name: field for name, field in known.items() if name not in names}
+    complete = {"method": method, **completed(f"{method} {section}", known, fields)}
+    for what in technique.reads:
+        if what not in data and not complete[_id_of(what)]:
+            raise _missing(f"{method} {section}", what)
     technique.check(format_name, complete)
     return complete
+
+
+def _is_used(what: str, names: Collection[str], fields: dict[str, Any], data: Collection[str]) -> bool:
+    """Return whether a section uses what is optional. Removes its fields that are null.
+
+    Raises:
+        UnsupportedOption: a field that needs it, without it.
+    """
+    for name in names:
+        if fields.get(name, ...) is None:
+            del fields[name]
+    given = [name for name in names if name in fields]
+    if given and what not in data and _id_of(what) not in fields:
+        raise _missing(given[0], what)
+    return bool(given)
+
+
+def _missing(needing: str, what: str) -> UnsupportedOption:
+    name, field, value = _READ[what]
+    return UnsupportedOption(f"{needing} needs {name}: give {field}, {value}.", allowed=None, option=field)
+
+
+def _check_training_data(complete: Mapping[str, Any]) -> None:
+    """Raises UnsupportedOption: two sections train on different datasets."""
+    named = {fields.get(_id_of(TRAINING)) for fields in complete.values()} - {None}
+    if len(named) > 1:
+        raise UnsupportedOption(
+            "The sections of optimization_config have different values of training_dataset_id: an export "
+            "trains on one dataset.",
+            allowed=sorted(named),
+            option="training_dataset_id",
+        )
 
 
 def _check_options(format_name: str, complete: Mapping[str, Any], options: Mapping[str, Any]) -> None:

@@ -39,6 +39,8 @@ def apply(step: Step) -> tuple[Artefact, dict[str, Any]]:
             weight_type=QuantType.QInt8 if step.config["dtype"] == "qint8" else QuantType.QUInt8,
         )
         model = onnx.load(str(path))
-        every = onnx_graph.layers(onnx.load(str(prepared)))
+        before = onnx.load(str(prepared))
+        every = onnx_graph.layers(before)
+        recurrent = onnx_graph.recurrent_layers(before)
         artefact = onnx_graph.write(model, step, "int8")
-    return artefact, layers.report(onnx_graph.quantized_layers(model, every), every)
+    return artefact, layers.report(onnx_graph.quantized_layers(model, every), [*every, *recurrent])

@@ -11,6 +11,8 @@ from .base import Step
 
 # Nodes whose weights are quantized; the names in reports are theirs.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Nodes with weights that no quantizer here changes: reports name them as layers in float.
+_RECURRENT = ("GRU", "LSTM", "RNN")
 _DOMAINS = ("", "ai.onnx")
 _INTEGER_LAYERS = ("MatMulInteger", "ConvInteger")
 _INTEGERS = (2, 3)  # onnx.TensorProto.UINT8, INT8
@@ -60,6 +62,11 @@ def layers(model: Any) -> list[str]:
         and node.domain in _DOMAINS
         and any(name in weights for name in node.input[: 2 if node.op_type != "MatMul" else None])
     ]
+
+
+def recurrent_layers(model: Any) -> list[str]:
+    """Return the names of the recurrent nodes, which stay in float."""
+    return [node.name for node in model.graph.node if node.op_type in _RECURRENT and node.domain in _DOMAINS]
 
 
 def quantized_layers(model: Any, every: Sequence[str]) -> list[str]:

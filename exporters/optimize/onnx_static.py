@@ -65,11 +65,11 @@ def apply(step: Step) -> tuple[Artefact, dict[str, Any]]:
         if kept == "auto":
             kept = sensitivity.keep_float(quantizer, data)
         else:
-            layers.check_names(kept, quantizer.layers)
+            layers.check_names(kept, [*quantizer.layers, *quantizer.recurrent])
         model = onnx.load(str(quantizer.quantized(kept)))
         quantized = onnx_graph.quantized_layers(model, quantizer.layers)
         artefact = onnx_graph.write(model, step, "int8")
-    return artefact, layers.report(quantized, quantizer.layers)
+    return artefact, layers.report(quantized, [*quantizer.layers, *quantizer.recurrent])
 
 
 _ADVICE = " Use dynamic quantization, or remove optimization_config.quantization."
@@ -85,7 +85,8 @@ class Quantizer:
         self._folder = folder
         self._ranges = folder / "ranges.json"
         self.float_path = onnx_graph.prepared(step, folder)
-        self.layers = onnx_graph.layers(onnx.load(str(self.float_path)))
+        model = onnx.load(str(self.float_path))
+        self.layers, self.recurrent = onnx_graph.layers(model), onnx_graph.recurrent_layers(model)
 
     def calibrate(self, data: Data) -> None:
         """Compute the ranges of all activations, one batch after another."""

@@ -17,9 +17,11 @@ from ..proof import data, measure, refusal
 from ..request import ExportRequest
 from ..stages.compare import Compared, Opener, fidelity_of
 from ..validating import Validator
-from . import config
-from .base import ROLES, ArtefactTechnique, SourceTechnique, Step, TrainedTechnique, Training
+from . import config, teachers
+from .base import PRUNING, ArtefactTechnique, SourceTechnique, Step, Training
 from .judgement import METRICS, Judge
+from .states import States
+from .training import Trainings
 
 _INSTALL = "pip install 'model-service[formats]'."
 _BY_COMPARISON = {"judged_on": "the inputs of the comparison"}
@@ -44,34 +46,57 @@ def change_source(
     Raises:
         MissingDependency: a module that one of the request's techniques imports cannot be imported.
         InvalidDataset: the training dataset does not fit the model.
-        OptimizationFailed, UnsupportedOption: as ``SourceTechnique.apply`` and ``TrainedTechnique.train``.
+        OptimizationFailed, UnsupportedOption: as ``SourceTechnique.change``.
     """
     changes = {}
     chosen = config.chosen(request.optimization or {})
+    run = _trainings(request, progress)
     for technique, _ in chosen:
         for module in technique.needs(request.format):
             imports.require(module, f"{technique.method} {technique.section} needs it: {_INSTALL}")
     for technique, fields in chosen:
         if isinstance(technique, SourceTechnique):
-            source, changes[technique.section] = technique.apply(source, fields)
-        elif isinstance(technique, TrainedTechnique):
-            training = _training(request, source, progress)
-            source, changes[config.TRAINING] = technique.train(source, fields, training)
+            training = None
+            if run is not None and technique.trainings(fields):
+                training = _training(request, source, fields, run)
+            source, changes[technique.reported_as] = technique.change(source, fields, training)
     return source, changes
 
 
-def _training(request: ExportRequest, source: Source, progress: Progress) -> Training:
-    dataset = _dataset(request, source, config.TRAINING, labelled=True)
-    assert dataset is not None  # ``config.check`` demands one
+def _trainings(request: ExportRequest, progress: Progress) -> Trainings | None:
+    """Return the trainings of the request's techniques; None if nothing is trained."""
     given = request.optimization or {}
+    epochs = sum(
+        technique.trainings(fields) * fields["epochs"]
+        for technique, fields in config.chosen(given)
+        if isinstance(technique, SourceTechnique) and technique.trainings(fields)
+    )
+    if not epochs:
+        return None
     decisive = {
-        "source": [_digest(path) for path in sorted(_files(request.source))],
-        "data": {**given[config.TRAINING], "path": _digest(Path(given[config.TRAINING]["path"]))},
-        "quantization": given["quantization"],
-        "pruning": given.get("pruning"),
+        "source": _digests(request.source),
+        "data": {**given[config.TRAINING], "path": _digests(Path(given[config.TRAINING]["path"]))},
+        "recipe": config.recipe(given),
         "preprocessing": request.preprocessing,
     }
-    return Training(dataset, request.training_dir, decisive, progress)
+    if config.TEACHER in given:
+        decisive["teacher"] = _digests(teachers.path_of(given[config.TEACHER]))
+    states = States(request.training_dir, decisive)
+    pruned = given.get(PRUNING, {}).get("method")
+    return Trainings(states, epochs, progress, keep_zeros=pruned == "unstructured")
+
+
+def _training(request: ExportRequest, source: Source, fields: Mapping[str, Any], run: Trainings) -> Training:
+    dataset = _dataset(request, source, config.TRAINING, labelled=config.learns_labels(fields))
+    assert dataset is not None  # ``config.check`` demands one
+    teacher = None
+    if "teacher_model_id" in fields:
+        teacher = teachers.load(request, fields, source, dataset.file)
+    return Training(dataset, teacher, run)
+
+
+def _digests(path: Path) -> list[str]:
+    return [_digest(file) for file in sorted(_files(path))]
 
 
 def _digest(path: Path) -> str:
@@ -172,13 +197,11 @@ def stats(
     if not request.optimization:
         return {}
     original = sum(path.stat().st_size for path in _files(request.source))
-    apart = (*ROLES, "goal")
-    recipe = {name: value for name, value in request.optimization.items() if name not in apart}
     return {
         "original_size_mb": round(original / 1e6, 3),
         "exported_size_mb": round(size_bytes / 1e6, 3),
         "compression_ratio": round(original / size_bytes, 3),
-        "recipe": recipe,
+        "recipe": config.recipe(request.optimization),
         **changes,
         "judgement": fidelity.get("optimization", _BY_COMPARISON),
     }

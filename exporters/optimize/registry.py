@@ -15,6 +15,7 @@ _MODULES = (
     "exporters.optimize.palettization",
     "exporters.optimize.structured",
     "exporters.optimize.unstructured",
+    "exporters.optimize.distillation",
 )
 
 Techniques = Mapping[str, Mapping[str, Technique]]

@@ -20,7 +20,7 @@ from ..stages.prepare import Prepared, options_of, prepare
 from ..stages.produce import Produced, convert, optimise
 from ..steps import Steps, part
 from . import auto, choice, config
-from .base import Rung, SourceTechnique, Technique, TrainedTechnique
+from .base import Rung, SourceTechnique, Technique
 from .choice import Measured, Row
 
 # Percent of the export: the float artefact is ready, and the recipes were tried.
@@ -117,7 +117,7 @@ class _Search:
         """
         options = config.merged(self.request.format, recipe, self.request.options)
         attempt = self.attempt
-        if isinstance(technique, SourceTechnique | TrainedTechnique):
+        if isinstance(technique, SourceTechnique):
             request = replace(self.request, optimization=recipe, options=options)
             prepared = prepare(request, folder, self.steps, progress, self.prepared.loaded)
             attempt = convert(prepared, folder, self.steps, progress)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from ..errors import UnsupportedOption
 from ..options import Option
-from .base import QUANTIZATION, ArtefactTechnique, Rung
+from .base import CALIBRATION, QUANTIZATION, ArtefactTechnique, Rung
 
 # The recipes that quantize every layer: equal in size and latency, but not in accuracy.
 EVERY_LAYER = ("static", "static, entropy", "static, percentile")
@@ -14,7 +14,7 @@ EVERY_LAYER = ("static", "static, entropy", "static, percentile")
 class Static(ArtefactTechnique):
     section = QUANTIZATION
     method = "static"
-    reads: ClassVar[tuple[str, ...]] = ("calibration",)
+    reads: ClassVar[tuple[str, ...]] = (CALIBRATION,)
     fields: ClassVar = {
         "calibration_dataset_id": Option(
             "string", None, "The dataset whose inputs determine the ranges of the activations."

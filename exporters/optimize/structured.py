@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from ..base import Source
 from ..options import Option
-from .pruning import SPARSITY, Pruning
+from .base import Training
+from .pruning import FIELDS, ITERATIVE, SPARSITY, STEPS, Pruning
 
 
 class Structured(Pruning):
@@ -16,18 +17,21 @@ class Structured(Pruning):
             "string",
             "one_shot",
             "one_shot, or iterative: in several steps, each of which ranks the remaining channels again.",
-            ("one_shot", "iterative"),
+            ("one_shot", ITERATIVE),
         ),
-        "steps": Option("integer", 5, "The number of steps of the iterative schedule.", (2, 100)),
+        "steps": STEPS,
+        **FIELDS,
     }
 
     def needs(self, format_name: str) -> tuple[str, ...]:
         return ("torch_pruning",)
 
-    def apply(self, source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    def change(
+        self, source: Source, config: Mapping[str, Any], training: Training | None
+    ) -> tuple[Source, dict[str, Any]]:
         from . import channels
 
-        return channels.prune(source, config)
+        return channels.prune(source, config, training)
 
 
 TECHNIQUE = Structured()

@@ -14,6 +14,14 @@ from ..proof.probing import Prober
 from ..sources import eager
 from ..sources.tensors import to_torch
 
+_PROBABILITIES = ("aten.sigmoid.", "aten.softmax.", "aten._softmax.", "aten.hardsigmoid.")
+_KEEPS_VALUES = tuple(
+    f"aten.{name}."
+    for name in (
+        *("view", "reshape", "squeeze", "unsqueeze", "flatten", "select", "slice", "clone", "contiguous"),
+        *("permute", "transpose", "expand", "to", "_to_copy", "alias", "clamp"),
+    )
+)
 _ARGUMENTS = 9  # of the operators below, at most
 
 
@@ -48,6 +56,15 @@ def network(source: Source) -> Any:
             return self.graph(*args, **kwargs)
 
     return Network(_with_layers(copy.deepcopy(source.program.module(check_guards=False)))).eval()
+
+
+def ends_in_probabilities(module: Any) -> bool:
+    """Return whether the first output of a ``network`` comes from a sigmoid or softmax."""
+    output = next(node for node in module.graph.graph.nodes if node.op == "output")
+    node = output.all_input_nodes[0]
+    while node.op == "call_function" and str(node.target).startswith(_KEEPS_VALUES):
+        node = node.all_input_nodes[0]
+    return str(node.target).startswith(_PROBABILITIES)
 
 
 def as_source(module: Any, source: Source, run_by: str) -> Source:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..base import Source
 from ..errors import OptimizationFailed
-from . import torch_layers
+from . import pruning, torch_layers
+from .base import Training
+from .tuning import tuned
 
 # Operators whose weights stay in the graph: they become no layer.
 _OPERATORS = (
@@ -17,7 +19,9 @@ _OPERATORS = (
 _LEAST = 0.9  # of the share asked for: groups of a pattern need not divide a row
 
 
-def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+def prune(
+    source: Source, config: Mapping[str, Any], training: Training | None
+) -> tuple[Source, dict[str, Any]]:
     """Return the source with zeros instead of the weights of the smallest magnitude; see ``SourceTechnique``.
 
     Raises:
@@ -25,25 +29,42 @@ def prune(source: Source, config: Mapping[str, Any]) -> tuple[Source, dict[str, 
         UnsupportedOption: the source is no exported program.
     """
     module = torch_layers.network(source)
-    counts = {}
-    for name, weight in _weights(module):
-        zeroed = _zeroed(weight.detach(), config["sparsity"], config["pattern"])
-        weight.data = zeroed
-        counts[name] = (zeroed.numel(), int((zeroed == 0).sum()))
-    total, zeros = (sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0)
-    if not total or zeros / total < _LEAST * config["sparsity"]:
-        raise OptimizationFailed(
-            f"Only {zeros:,} of {total:,} weights in convolutions, linear and recurrent layers could become "
-            f"zero, not {config['sparsity']:g} of them. Use another pattern, or remove "
-            "optimization_config.pruning.",
-            sparsity=zeros / total if total else 0.0,
-        )
-    changed = torch_layers.as_source(module, source, "the pruned source model in eager mode")
+    tuning = tuned(module, source, config, training)
+    weights = dict(_weights(module))
+    steps = pruning.steps(config)
+    _check_reachable(weights.values(), config)
+    for step in range(1, steps + 1):
+        share = config["sparsity"] * step / steps
+        for weight in weights.values():
+            weight.data = _zeroed(weight.detach(), share, config["pattern"])
+        if tuning is not None:
+            tuning.train(module)
+    changed = torch_layers.as_source(module, source, pruning.run_by(config))
     return changed, {
-        "sparsity": round(zeros / total, 4),
-        "layers": {name: round(zeros / size, 4) for name, (size, zeros) in counts.items()},
+        "sparsity": round(_share_of_zeros(weights.values()), 4),
+        "layers": {name: round(_share_of_zeros([weight]), 4) for name, weight in weights.items()},
         "note": "Zeros are stored like other weights: size and latency of the artefact stay as they were.",
+        **({} if tuning is None else {"training": tuning.report()}),
     }
+
+
+def _share_of_zeros(weights: Collection[Any]) -> float:
+    total = sum(weight.numel() for weight in weights)
+    return sum(int((weight == 0).sum()) for weight in weights) / total if total else 0.0
+
+
+def _check_reachable(weights: Collection[Any], config: Mapping[str, Any]) -> None:
+    """Raises OptimizationFailed: fewer weights can become zero than were asked for."""
+    sparsity = config["sparsity"]
+    found = _share_of_zeros([_zeroed(weight.detach(), sparsity, config["pattern"]) for weight in weights])
+    if found < _LEAST * sparsity:
+        total = sum(weight.numel() for weight in weights)
+        raise OptimizationFailed(
+            f"Only {round(found * total):,} of {total:,} weights in convolutions, linear and recurrent "
+            f"layers could become zero, not {sparsity:g} of them. Use another pattern, or remove "
+            "optimization_config.pruning.",
+            sparsity=found,
+        )
 
 
 def _weights(module: Any) -> Iterator[tuple[str, Any]]:

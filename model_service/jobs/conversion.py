@@ -26,11 +26,13 @@ def request_of(
     samples: Path | None,
     package: Path,
     datasets: Mapping[str, Any],
+    teacher: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the request for the converter, in the form of ``exporters.request.ExportRequest``.
 
     Args:
         datasets: role → the description of the fetched file.
+        teacher: that of the fetched model.
     """
     return {
         "source": str(source),
@@ -39,7 +41,7 @@ def request_of(
         "format": job["export_format"],
         "options": job["export_config"],
         **common_fields(settings, job),
-        **_on_data(job, datasets),
+        **_on_data(job, datasets, teacher),
         **job["processing"],
     }
 
@@ -61,7 +63,9 @@ def common_fields(settings: Settings, job: ExportJob | Evaluation) -> dict[str, 
     }
 
 
-def _on_data(job: ExportJob, datasets: Mapping[str, Any]) -> dict[str, Any]:
+def _on_data(
+    job: ExportJob, datasets: Mapping[str, Any], teacher: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return the parts of the request that use datasets. Jobs of earlier versions have neither."""
     validation, optimization = job.get("validation_config"), job.get("optimization_config")
     found: dict[str, Any] = {}
@@ -72,6 +76,7 @@ def _on_data(job: ExportJob, datasets: Mapping[str, Any]) -> dict[str, Any]:
         found["optimization"] = {
             **optimization,
             **{role: data for role, data in datasets.items() if role != "validation"},
+            **({} if teacher is None else {"teacher": teacher}),
         }
     return found
 

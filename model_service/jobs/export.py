@@ -9,7 +9,7 @@ from model_service.jobs.conversion import interface_of, request_of, results_of
 from model_service.jobs.converter import Child, ConversionError
 from model_service.jobs.lease import Lease
 from model_service.jobs.leased import FETCHED, RAN, JobLost, JobRunner
-from model_service.jobs.source import fetch, fetch_dataset, fetch_samples
+from model_service.jobs.source import fetch, fetch_dataset, fetch_samples, fetch_teacher
 from model_service.jobs.training_state import TrainingState
 from model_service.metrics import EXPORT_DURATION, EXPORTS, count_failure
 from model_service.sentences import as_field
@@ -92,8 +92,9 @@ class ExportRunner(JobRunner[ExportJob]):
                 dataset["role"]: fetch_dataset(blobs, dataset, child.workspace)
                 for dataset in job.get("datasets", [])
             }
+            teacher = fetch_teacher(blobs, job, child.workspace)
         self.report(job, FETCHED, "starting the converter", "start")
-        request = request_of(context.settings, job, source, samples, package, datasets)
+        request = request_of(context.settings, job, source, samples, package, datasets, teacher)
         state = None
         if "training" in datasets:
             state = TrainingState(context, job, child.workspace)

@@ -8,6 +8,7 @@ from model_service.jobs.converter import ConversionError
 from model_service.states import JobErrorCode
 from model_service.storage.blobs.blobs import BlobDamaged, Blobs, blob_of
 from model_service.storage.common.documents import BlobReference, JobDataset, JobSource, whole_file
+from model_service.storage.exports.documents import ExportJob
 
 # A folder with this file is a model as a whole.
 _FOLDER_MARK = "config.json"
@@ -61,6 +62,23 @@ def fetch_samples(blobs: Blobs, source: JobSource, workspace: Path) -> Path | No
     path = workspace / "sample_inputs.npz"
     write_blob(blobs, source["sample_inputs"], path)
     return path
+
+
+def fetch_teacher(blobs: Blobs, job: ExportJob, workspace: Path) -> dict[str, Any] | None:
+    """Write the files of a job's teacher, and return its description for ``optimization``; None without one.
+
+    Raises:
+        ConversionError: as ``fetch``.
+    """
+    teacher = job.get("teacher")
+    if teacher is None:
+        return None
+    optimization: Any = job["optimization_config"]
+    named = optimization["distillation"]["teacher_config"].get("architecture") is not None
+    folder = workspace / "teacher"
+    folder.mkdir()
+    path = fetch(blobs, teacher, folder, architecture=named)
+    return {"path": str(path), **{field: teacher[field] for field in ("name", "version", "checksum")}}
 
 
 def fetch_dataset(blobs: Blobs, dataset: JobDataset, workspace: Path) -> dict[str, Any]:

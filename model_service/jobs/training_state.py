@@ -22,7 +22,7 @@ from model_service.storage.exports.documents import ExportJob
 
 log = structlog.get_logger(__name__)
 
-# As in ``exporters.optimize.training``
+# As in ``exporters.optimize.states``
 _FILE = "checkpoint.pt"
 _PIECE = 1 << 20
 

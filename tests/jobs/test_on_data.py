@@ -16,6 +16,8 @@ from model_service.jobs.export import export
 from model_service.jobs.inspect import inspect
 from model_service.services import Services
 from model_service.services.files.files import NewFile
+from model_service.storage.common.db import Database
+from tests.api.finished import wrong_references
 from tests.factories import model_fields, scaling_program
 
 CLASSES = ["a", "b", "c"]
@@ -38,10 +40,10 @@ def new_dataset(services: Services, name: str, content: bytes, format_name: str 
     return str(dataset["_id"])
 
 
-def new_model(services: Services) -> str:
-    model = services.models.register(model_fields())
+def new_model(services: Services, factor: float = 2.0, **fields: Any) -> str:
+    model = services.models.register(model_fields(**fields))
     file = NewFile.of_holder("digits", "model.pt2", None)
-    services.files.store(model, iter([scaling_program()]), file, sha256=None)
+    services.files.store(model, iter([scaling_program(factor)]), file, sha256=None)
     return str(model["_id"])
 
 
@@ -122,3 +124,37 @@ def test_boxes_are_a_detection(context: Context, services: Services) -> None:
 
     with pytest.raises(ModelServiceError, match="no metric of a detection"):
         new_export(services, model_id, dataset_id=dataset_id, metrics=["accuracy"])
+
+
+def test_a_network_is_trained_by_its_teacher(
+    context: Context, services: Services, database: Database
+) -> None:
+    """The student multiplies by 0.5, its teacher by 2."""
+    dataset_id, student = new_dataset(services, "rows", rows(200)), new_model(services, 0.5)
+    teacher = new_model(services, 2.0, name="teachers/double")
+    distillation = {
+        "teacher_model_id": "teachers/double/v1.0",
+        "training_dataset_id": dataset_id,
+        "alpha": 1,
+        "epochs": 4,
+        "batch_size": 8,
+        "learning_rate": 0.05,
+    }
+    job_id = services.exports.create(
+        model_id=student,
+        training_job_id=None,
+        export_format="onnx",
+        export_config={"classes": CLASSES},
+        optimization_config={"distillation": distillation},
+        validation_config=None,
+        version_tag=None,
+    )["_id"]
+    services.models.delete(teacher)
+    export(job_id)
+    job: Any = services.exports.get(job_id)
+    assert job["status"] == "completed", job["log"]
+    found = job["optimization_stats"]["distillation"]
+    assert (found["teacher"]["name"], found["teacher"]["version"]) == ("teachers/double", "v1.0")
+    assert found["teacher"]["checksum"].startswith("sha256:")
+    assert found["losses"][-1] < found["losses"][0] / 100, "the student multiplies by 2 too"
+    assert wrong_references(database) == []

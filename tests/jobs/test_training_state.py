@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exporters.optimize.training import CHECKPOINT
+from exporters.optimize.states import CHECKPOINT
 from model_service.jobs.context import Context
 from model_service.jobs.leased import JobLost
 from model_service.jobs.training_state import TrainingState

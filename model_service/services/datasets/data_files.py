@@ -33,10 +33,14 @@ class Needs:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A checked dataset; ``task`` is None if neither the dataset nor the model names it."""
+    """A checked dataset; ``task`` is None if neither the dataset nor the model names it.
+
+    ``has_labels``: whether its rows have a label.
+    """
 
     dataset: JobDataset
     task: str | None
+    has_labels: bool
 
 
 class DataFiles:
@@ -65,7 +69,7 @@ class DataFiles:
         )
         if needs.inputs is not None and not needs.preprocessed:
             _check_fit(dataset, summary, needs.inputs, field)
-        return DataFile(data_file(dataset, role), task)
+        return DataFile(data_file(dataset, role), task, label is not None)
 
 
 def checked_metrics(names: Sequence[str] | None, task: str | None, field: str) -> list[str] | None:

@@ -53,6 +53,8 @@ def checked_on_data(
     """
     complete, named = checked_optimization(optimization, export_format, options, data_files, needs)
     config, validated = checked_validation(validation, export_format, data_files, needs)
+    if validated is not None and not optimize.is_auto(complete):
+        _check_unseen(validated, named)
     if optimize.is_auto(complete):
         _check_judged(validated, named)
         _check_hardware(optimize.hardware_of(complete), hardware)
@@ -74,15 +76,34 @@ def checked_optimization(
         InvalidField: a dataset cannot be used.
         Conflict: a dataset's file is not inspected yet.
     """
+    for name in optimize.FILES:
+        if name in (config or {}):
+            raise UnsupportedOption(
+                f"optimization_config has no {name!r}: a section names a stored {name} by its id.",
+                allowed=list(optimize.SECTIONS),
+                field=f"optimization_config.{name}",
+            )
     try:
         complete: JSONObject = optimize.check(export_format, config, options)
     except ExporterRefusal as refusal:
         raise UnsupportedOption(as_field(refusal.message), **refusal.details) from None
-    named = [
-        _named(data_files, reference, role, name, needs)
-        for role, (name, reference) in optimize.datasets_of(complete).items()
-    ]
+    named = []
+    for role, (name, reference) in optimize.datasets_of(complete).items():
+        data = _named(data_files, reference, role, name, needs)
+        if role == optimize.TRAINING:
+            _check_trainable(data, complete, name)
+        named.append(data)
     return complete or None, named
+
+
+def _check_trainable(data: DataFile, complete: JSONObject, name: str) -> None:
+    """Raises InvalidField: a network cannot be trained on the dataset."""
+    dataset = f"dataset {data.dataset['name']}/{data.dataset['version']}"
+    if data.task is not None and data.task not in optimize.TRAINED_TASKS:
+        tasks = ", ".join(optimize.TRAINED_TASKS)
+        raise InvalidField.of(name, f"{dataset} is for {data.task}: a network is trained for {tasks}")
+    if not data.has_labels and optimize.needs_labels(complete, data.task):
+        raise InvalidField.of(name, f"{dataset} has no labels, which the training needs")
 
 
 def checked_validation(
@@ -133,6 +154,17 @@ def _check_judged(validated: DataFile | None, named: Iterable[DataFile]) -> None
             raise InvalidField.of(
                 f"optimization_config.{role}_dataset_id",
                 "is the validation dataset: rows that judge a recipe must not be used to make it",
+            )
+
+
+def _check_unseen(validated: DataFile, named: Iterable[DataFile]) -> None:
+    """Raises InvalidField: the network would be trained on the rows of the validation."""
+    for data in named:
+        same = data.dataset["checksum"] == validated.dataset["checksum"]
+        if same and data.dataset["role"] == optimize.TRAINING:
+            raise InvalidField.of(
+                f"{_VALIDATION}.dataset_id",
+                "has the rows that the network is trained on, so it would prove nothing: use another dataset",
             )
 
 

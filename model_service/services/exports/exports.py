@@ -19,6 +19,7 @@ from model_service.services.exports.capabilities import CapabilityService
 from model_service.services.exports.data_options import checked_on_data
 from model_service.services.exports.limits import ExportLimits
 from model_service.services.exports.requests import again, checked, new_job, source_of
+from model_service.services.exports.teachers import Teachers
 from model_service.services.exports.toolchains import Toolchains
 from model_service.services.files.files import StoredFile
 from model_service.services.files.held import HeldFiles
@@ -63,6 +64,7 @@ class ExportService:
         self._idempotency = idempotency
         self._signing = signing
         self._data_files = data_files
+        self._teachers = Teachers(files, stores.exports, data_files)
 
     def create(
         self,
@@ -89,7 +91,7 @@ class ExportService:
             NotPermitted: the caller may not write the model.
             UnsupportedOption: the format or an option is not offered, or the model's framework cannot be
                 converted to that format; ``details.allowed`` lists what is offered.
-            InvalidField: no source is given, or two; or a dataset does not fit the model.
+            InvalidField: no source is given, or two; or a dataset or a teacher does not fit the model.
             Conflict: no worker has inspected a dataset yet.
             ExportLimitReached: the caller has as many exports as their tier allows.
         """
@@ -116,7 +118,17 @@ class ExportService:
                 needs,
                 self._toolchains.hardware,
             )
-            job = new_job(model, export_format, options, processing, version_tag, on_data, reuse=reuse)
+            teacher = self._teachers.of(on_data.optimization, model, preprocessed=needs.preprocessed)
+            job = new_job(
+                model,
+                export_format,
+                options,
+                processing,
+                version_tag,
+                on_data,
+                teacher=teacher,
+                reuse=reuse,
+            )
             return self._store(job, note, lambda: NotFound("file of model", source))
 
         return self._idempotency.run(once, make, self.get)
@@ -131,7 +143,7 @@ class ExportService:
 
         Raises:
             MalformedId, NotPermitted, ExportLimitReached.
-            NotFound: the job or one of its datasets is missing or not readable.
+            NotFound: the job, its teacher or one of its datasets is missing or not readable.
             Conflict: the job has not ended, or it was completed; or a file that it reads is gone.
         """
 
@@ -146,6 +158,9 @@ class ExportService:
             for dataset in job.get("datasets", []):
                 if not may_read(dataset["name"]):
                     raise NotFound("dataset", str(dataset["dataset_id"]))
+            teacher = job.get("teacher")
+            if teacher is not None and not may_read(teacher["name"]):
+                raise NotFound("model", str(teacher["model_id"]))
             gone = Conflict("The exported file no longer exists: upload it again, and create a new export.")
             return self._store(again(job), note, lambda: gone)
 
@@ -185,10 +200,17 @@ class ExportService:
         """Add a pending job's references to its files, so that a model deleted meanwhile is still converted.
 
         Raises:
-            Conflict: a dataset's file no longer exists. ``gone()``: a file of the model no longer exists.
+            Conflict: a file of a dataset or of the teacher no longer exists. ``gone()``: one of the model.
         """
         if not self._blobs.retain_all(blobs_of_source(job["source"]), session):
             raise gone()
+        teacher = job.get("teacher")
+        if teacher is not None and not self._blobs.retain_all(blobs_of_source(teacher), session):
+            raise Conflict(
+                f"A file of the teacher {teacher['name']}/{teacher['version']} was replaced or removed: "
+                "create a new export with its present files.",
+                model_id=str(teacher["model_id"]),
+            )
         for dataset in job.get("datasets", []):
             if not self._blobs.retain_all([dataset["file_id"]], session):
                 name = f"{dataset['name']}/{dataset['version']}"

@@ -18,6 +18,7 @@ from model_service.storage.common.db import now
 from model_service.storage.common.documents import (
     Fields,
     JobSource,
+    JobTeacher,
     JSONObject,
     PrimaryFile,
     StoredFile,
@@ -84,6 +85,7 @@ def new_job(
     version_tag: str | None,
     on_data: OnData,
     *,
+    teacher: JobTeacher | None,
     reuse: bool,
 ) -> ExportJob:
     """Create a pending job for the caller. Its version is assigned when it is stored."""
@@ -105,13 +107,16 @@ def new_job(
     }
     if on_data.datasets:
         request["datasets"] = on_data.datasets
+    if teacher is not None:
+        request["teacher"] = teacher
     return _job(request, reuse=reuse)
 
 
 def again(job: ExportJob) -> ExportJob:
     """Create a pending job with the request of an ended one: the same source, the same options."""
     fields: Fields = job
-    kept = {field: fields[field] for field in (*_REQUEST_FIELDS, "datasets") if field in fields}
+    names = (*_REQUEST_FIELDS, "datasets", "teacher")
+    kept = {field: fields[field] for field in names if field in fields}
     return _job(cast(JobRequest, kept), reuse=True, retry_of=job)
 
 
@@ -191,14 +196,18 @@ def _files_of(primary: PrimaryFile, stored: list[StoredFile]) -> JobSource:
     }
 
 
+def _decisive(source: JobSource) -> dict[str, object]:
+    fields: Fields = source
+    return {key: fields.get(key) for key in ("checksum", "filename", "primary")}
+
+
 def _digest(request: JobRequest) -> str:
     """Return the digest of everything except the tools that determines a package's bytes.
 
     The model's id is included because the package contains its name.
     """
     of_request: Fields = request
-    of_source: Fields = request["source"]
-    source = {key: of_source.get(key) for key in ("checksum", "filename", "primary")}
+    source = _decisive(request["source"])
     if "sample_inputs" in request["source"]:
         source["sample_inputs"] = request["source"]["sample_inputs"]["checksum"]
     names = [name for name in _REQUEST_FIELDS if name not in {"source", "version_tag", "training_job_id"}]
@@ -212,4 +221,8 @@ def _digest(request: JobRequest) -> str:
             {name: value for name, value in dataset.items() if name in described}
             for dataset in request["datasets"]
         ]
+    if "teacher" in request:
+        teacher = request["teacher"]
+        named = {"name": teacher["name"], "version": teacher["version"]}
+        decisive["teacher"] = {**_decisive(teacher), **named}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -50,7 +50,8 @@ def check(rules: Rules, evidence: Evidence) -> list[Condition]:
     ]
     wanted = _export_rule(rules)
     if wanted is not None:
-        fitting = [job for job in evidence.exports if _fits(job, wanted, evidence.source_checksum)]
+        measured = any(metric["of"] == "export" for metric in rules["metrics"])
+        fitting = [job for job in evidence.exports if _fits(job, wanted, evidence.source_checksum, measured)]
         tried = [_of_export(rules, wanted, evidence, job) for job in fitting]
         found += (
             max(tried, key=lambda conditions: sum(each["passed"] for each in conditions))
@@ -68,13 +69,20 @@ def _export_rule(rules: Rules) -> ExportRule | None:
     return rules["verified_export"] or ({"format": None, "validated": False} if implied else None)
 
 
-def _fits(job: ExportJob, rule: ExportRule, checksum: str | None) -> bool:
-    """Return whether the export counts. A pruned one is only compared with the pruned network."""
-    pruned = "pruning" in (job.get("optimization_config") or {})
+def _fits(job: ExportJob, rule: ExportRule, checksum: str | None, measured: bool) -> bool:
+    """Return whether the export counts. A pruned or distilled one was only compared with that network.
+
+    A validation compares a distilled one with the student before its training, which proves nothing.
+
+    Args:
+        measured: whether the gate bounds a metric of the export.
+    """
+    changes = job.get("optimization_config") or {}
     return (
         job["source"]["checksum"] == checksum
         and rule["format"] in (None, job["export_format"])
-        and (not pruned or _why_not_validated(job) is None)
+        and ("pruning" not in changes or _why_not_validated(job) is None)
+        and ("distillation" not in changes or measured)
     )
 
 

@@ -38,23 +38,32 @@ _REVISIONS = {
         },
     }
 }
-_SOURCE = {
-    "$concatArrays": [
-        {"$ifNull": ["$source.files.file_id", ["$source.file_id"]]},
-        {
-            "$cond": [
-                {"$ifNull": ["$source.sample_inputs.file_id", False]},
-                ["$source.sample_inputs.file_id"],
-                [],
-            ]
-        },
-    ]
-}
-# A job releases its source, one file or several, its datasets and the state of its training when it ends.
+
+
+def _source(field: str) -> Fields:
+    """Return the expression for the blobs of a ``JobSource``: one file or several, and sample inputs."""
+    samples = f"${field}.sample_inputs.file_id"
+    return {
+        "$concatArrays": [
+            {"$ifNull": [f"${field}.files.file_id", [f"${field}.file_id"]]},
+            {"$cond": [{"$ifNull": [samples, False]}, [samples], []]},
+        ]
+    }
+
+
+_TEACHER = {"$cond": [{"$ifNull": ["$teacher.checksum", False]}, _source("teacher"), []]}
+# A job releases its source, its teacher, its datasets and the state of its training when it ends.
 _INPUT = {
     "$cond": [
         {"$in": ["$status", [status.value for status in JobStatus if not status.final]]},
-        {"$concatArrays": [_SOURCE, {"$ifNull": ["$datasets.file_id", []]}, _STATE]},
+        {
+            "$concatArrays": [
+                _source("source"),
+                _TEACHER,
+                {"$ifNull": ["$datasets.file_id", []]},
+                _STATE,
+            ]
+        },
         [],
     ]
 }

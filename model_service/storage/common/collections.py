@@ -16,7 +16,8 @@ age_groups         exports deployed for ages of │     by name and environment
     └─ model_id → models                        │
 export_jobs        one conversion and its state │     unique on (model_id, version)
     ├─ model_id → models                        │     one default of a model_id
-    ├─ source…file_id, datasets[].file_id,      │
+    ├─ source…file_id, teacher…file_id,         │
+    │  datasets[].file_id,                      │
     │  training_state.file_id ──────────────────┤     until it ends
     └─ package.file_id ─────────────────────────┤
 evaluations        a model or export on a dataset

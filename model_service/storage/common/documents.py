@@ -135,11 +135,20 @@ class JobDataset(BlobReference):
     task_type: str | None
 
 
+class JobTeacher(JobSource):
+    """The model whose outputs a distillation learns: another version, which the job reads."""
+
+    model_id: StoredId
+    name: str
+    version: str
+
+
 class JobInput(TypedDict):
-    """The model and data of a job, which holds their blobs until it ends."""
+    """The models and data of a job, which holds their blobs until it ends."""
 
     namespace: str
     source: JobSource
+    teacher: NotRequired[JobTeacher]
     datasets: NotRequired[list[JobDataset]]
     training_state: NotRequired[BlobReference]  # after the last finished epoch of its training
 
@@ -208,7 +217,8 @@ def blobs_of(job: JobInput) -> list[StoredId]:
     """Return the ids of the blobs that a job holds until it ends; a file at two paths occurs twice."""
     state = [job["training_state"]] if "training_state" in job else []
     others = [file["file_id"] for file in (*job.get("datasets", []), *state)]
-    return [*blobs_of_source(job["source"]), *others]
+    teacher = blobs_of_source(job["teacher"]) if "teacher" in job else []
+    return [*blobs_of_source(job["source"]), *teacher, *others]
 
 
 def blobs_of_source(source: JobSource) -> list[StoredId]:

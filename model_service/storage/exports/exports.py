@@ -38,6 +38,9 @@ def answered_from(equal: ExportJob) -> Fields:
     }
 
 
+_NOT_LISTED = {"log": False, "source.files": False, "teacher.files": False}
+
+
 class Exports(LeasedJobs[ExportJob]):
     def __init__(self, database: Database) -> None:
         super().__init__(database.export_jobs)
@@ -59,25 +62,37 @@ class Exports(LeasedJobs[ExportJob]):
         return given + 1 if isinstance(given, int) else 1
 
     def page(self, query: Fields, skip: int, limit: int) -> tuple[list[ExportJob], int]:
-        return page_of(self._jobs, query, skip, limit, fields={"log": False, "source.files": False})
+        return page_of(self._jobs, query, skip, limit, fields=_NOT_LISTED)
 
     def inputs_of(self, model_id: StoredId, checksum: str) -> list[Interface] | None:
         """Return the inputs of a model, as its newest export of these files says; None without one.
 
         Exports with an embedded preprocessing are left out: they have other inputs than the model.
         """
-        found = self._jobs.find_one(
+        found = self._newest_of(model_id, checksum, {"inputs": {"$exists": True}})
+        return found.get("inputs") if found is not None else None
+
+    def outputs_of(self, model_id: StoredId, checksum: str) -> list[Interface] | None:
+        """Return the outputs of a model, as its newest export of these files says; None without one.
+
+        Exports with an embedded preprocessing or postprocessing are left out: they have other outputs.
+        """
+        query = {"outputs": {"$exists": True}, "export_config.embed_postprocessing": {"$ne": True}}
+        found = self._newest_of(model_id, checksum, query)
+        return found.get("outputs") if found is not None else None
+
+    def _newest_of(self, model_id: StoredId, checksum: str, query: Fields) -> ExportJob | None:
+        return self._jobs.find_one(
             {
                 "model_id": model_id,
                 "status": ExportStatus.COMPLETED,
                 "source.checksum": checksum,
                 "export_config.embed_preprocessing": {"$ne": True},
-                "inputs": {"$exists": True},
+                **query,
             },
-            {"inputs": True},
+            {"inputs": True, "outputs": True},
             sort=[("version", -1)],
         )
-        return found.get("inputs") if found is not None else None
 
     def find_equal(self, job: ExportJob, toolchains: Iterable[str]) -> ExportJob | None:
         """Return the newest completed export of the same request by one of these toolchains."""

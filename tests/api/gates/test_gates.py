@@ -158,6 +158,24 @@ def test_a_pruned_export_counts_only_with_a_validation(http: FlaskClient, databa
     assert checked(http, proven["model_id"])["passed"]
 
 
+def test_a_distilled_export_counts_only_with_a_metric(http: FlaskClient, database: Database) -> None:
+    """Its validation compares it with the student before the training, which any network can beat."""
+    distilled = {"optimization_config": {"distillation": {"teacher_model_id": "f" * 24}}}
+    proof = {"validation_metrics": {"passed": True}, "validation_config": THRESHOLD}
+    job_id = exported(http, database, **distilled, **proof)
+    job: Any = http.get(f"/api/v1/export/jobs/{job_id}").json
+    set_gate(http, verified_export={"validated": True})
+    assert not checked(http, job["model_id"])["passed"]
+    data = dataset(http)
+    set_gate(
+        http,
+        verified_export={},
+        metrics=[{"dataset_id": data["id"], "metric": "accuracy", "min": 0.9, "of": "export"}],
+    )
+    assert checked(http, job["model_id"])["verified_export"]["passed"], "now its accuracy decides"
+    assert not checked(http, job["model_id"])["passed"]
+
+
 def test_the_p99_latency_of_the_export_is_bounded(http: FlaskClient, database: Database) -> None:
     set_gate(http, max_p99_ms=5)
     for performance, passed in (({"p99_ms": 4.9}, True), ({"p99_ms": 5.1}, False), ({}, False)):

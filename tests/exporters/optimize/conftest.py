@@ -1,5 +1,6 @@
 """A convolutional network trained on scikit-learn's digits in seconds: accuracy is judged on real data."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ class Trained:
     def request(
         self, output_dir: Path, format_name: str = "onnx", *, data: Path | None = None, **fields: Any
     ) -> ExportRequest:
-        """An export with the optimisation, calibrated on the data if a section needs it."""
+        """An export with the optimisation, calibrated and trained on the data if a section needs it."""
         optimization = {name: fields.pop(name) for name in ("quantization", "pruning") if name in fields}
+        if any("epochs" in section for section in optimization.values()):
+            optimization["training"] = {"path": str(self.calibration), "format": "npz"}
         if data is not None or optimization.get("quantization", {}).get("method") == "static":
             optimization["calibration"] = {"path": str(data or self.calibration), "format": "npz"}
         return ExportRequest(self.path, output_dir, format_name, optimization=optimization, **fields)
@@ -35,6 +38,15 @@ class Trained:
     def arrays(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         with np.load(self.test) as archive:
             return archive["x"], archive["y"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Nets this small are slower with more threads, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from exporters.optimize.registry import techniques
 
 STATIC = {"method": "static", "calibration_dataset_id": "data"}
 ZEROS = {"method": "unstructured", "sparsity": 0.5}
+TAUGHT = {"teacher_model_id": "nets/v1.0", "training_dataset_id": "rows/v1.0"}
 
 
 def test_it_needs_the_standard_library_only() -> None:
@@ -52,11 +53,25 @@ def test_the_seeds_requests_are_completed() -> None:
     assert optimize.check("onnx", None) == optimize.check("onnx", {}) == {}
 
 
-def test_a_complete_configuration_is_complete() -> None:
-    complete = optimize.check(
-        "onnx", {"quantization": STATIC, "pruning": {"method": "structured", "sparsity": 0.5}}
-    )
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"quantization": STATIC, "pruning": {"method": "structured", "sparsity": 0.5}},
+        {"distillation": TAUGHT, "pruning": {**ZEROS, "training_dataset_id": "rows/v1.0"}},
+        {"pruning": {**ZEROS, "epochs": 2}, "training": {"path": "rows.npz", "format": "npz"}},
+    ],
+)
+def test_a_complete_configuration_is_complete(config: dict[str, Any]) -> None:
+    complete = optimize.check("onnx", config)
     assert optimize.check("onnx", complete) == complete
+
+
+def test_a_pruning_is_trained_if_it_is_asked_for() -> None:
+    training = {"path": "rows.npz", "format": "npz"}
+    plain = optimize.check("onnx", {"pruning": ZEROS, "training": training})
+    assert "epochs" not in plain["pruning"]
+    trained = optimize.check("onnx", {"pruning": {**ZEROS, "training_dataset_id": "rows/v1.0"}})
+    assert trained["pruning"]["epochs"] == 3
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,71 @@ def test_a_complete_configuration_is_complete() -> None:
             "needs training data: give training_dataset_id",
         ),
         ("onnx", {"quantization": {"method": "bfloat16"}}, {}, "Use float16"),
-        ("onnx", {"distillation": {}}, {}, "Distillation is not supported yet"),
+        ("onnx", {"distillation": {}}, {}, "distillation needs training data: give training_dataset_id"),
+        (
+            "onnx",
+            {"distillation": {"training_dataset_id": "rows/v1.0"}},
+            {},
+            "needs a teacher: give teacher_model_id, a stored model version",
+        ),
+        ("onnx", {"distillation": {**TAUGHT, "alpha": 0}}, {}, "alpha must be a number from 0.01 to 1"),
+        ("onnx", {"distillation": {**TAUGHT, "temperature": 0}}, {}, "temperature must be a number from 0.1"),
+        (
+            "onnx",
+            {"distillation": {**TAUGHT, "teacher_config": {"opset": 3}}},
+            {},
+            "teacher_config has no option 'opset'",
+        ),
+        ("pickle", {"distillation": TAUGHT}, {}, "Only networks of torch"),
+        (
+            "onnx",
+            {"distillation": {**TAUGHT, "teacher_config": {"inputs": ["x"]}}},
+            {},
+            "an object with a shape",
+        ),
+        (
+            "onnx",
+            {
+                "distillation": TAUGHT,
+                "quantization": {**STATIC, "method": "qat", "training_dataset_id": "rows/v1.0"},
+            },
+            {},
+            "cannot be followed by qat",
+        ),
+        (
+            "onnx",
+            {
+                "pruning": {
+                    "method": "structured",
+                    "sparsity": 0.5,
+                    "pruning_schedule": "iterative",
+                    "steps": 21,
+                    "training_dataset_id": "rows/v1.0",
+                }
+            },
+            {},
+            "at most 20 steps",
+        ),
+        (
+            "onnx",
+            {"distillation": TAUGHT, "pruning": {**ZEROS, "training_dataset_id": "others/v1.0"}},
+            {},
+            "an export trains on one dataset",
+        ),
+        ("onnx", {"pruning": {**ZEROS, "epochs": 3}}, {}, "epochs needs training data"),
+        (
+            "onnx",
+            {
+                "pruning": {
+                    **ZEROS,
+                    "pattern": "2:4",
+                    "pruning_schedule": "iterative",
+                    "training_dataset_id": "rows/v1.0",
+                }
+            },
+            {},
+            "A pattern is pruned in one step",
+        ),
         ("onnx", {"optimize": "quantize_int8"}, {}, 'optimize must be "auto"'),
         ("onnx", {"goal": {}}, {}, 'optimize must be "auto"'),
         ("onnx", {"optimize": "auto", "quantization": STATIC}, {}, "remove quantization, or optimize"),

@@ -12,7 +12,7 @@ from torch import nn
 
 from exporters import convert
 from exporters.errors import UnsupportedOption, VerificationFailed
-from exporters.optimize import training
+from exporters.optimize.states import CHECKPOINT
 from exporters.request import ExportRequest, ExportResult
 
 from .conftest import Trained
@@ -97,7 +97,7 @@ def test_an_export_that_was_killed_in_epoch_3_ends_with_the_same_bytes(
 
     with pytest.raises(Killed):
         convert.run(request_for(QAT, "killed", training_dir=state), die)
-    assert [path.name for path in state.iterdir()] == [training.CHECKPOINT]
+    assert [path.name for path in state.iterdir()] == [CHECKPOINT]
     request = request_for(QAT, "resumed", training_dir=state)
     assert request.optimization is not None
     moved = tmp_path / "moved.npz"  # another worker has its files elsewhere

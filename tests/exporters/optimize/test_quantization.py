@@ -121,6 +121,33 @@ def test_dynamic_quantization_names_the_layers_that_stay_in_float(
     assert all("Conv" in name for name in layers["float"])
 
 
+class Recurrent(nn.Module):
+    """The rows of an image in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.GRU(8, 16, batch_first=True)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.rows(x[:, 0])[0][:, -1])
+        return out
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_recurrent_layers_are_named_as_layers_in_float(method: str, digits: Trained, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    dynamic = ({0: torch.export.Dim("batch", max=1024)},)
+    program = torch.export.export(Recurrent().eval(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=dynamic)
+    torch.export.save(program, tmp_path / "gru.pt2")
+    request = replace(digits, path=tmp_path / "gru.pt2").request(
+        tmp_path / "out", quantization={"method": method}
+    )
+    layers = run(request).optimization["layers"]
+    assert len(layers["quantized"]) == 1
+    assert [name for name in layers["float"] if "gru" in name] == layers["float"] != []
+
+
 def test_named_layers_stay_in_float(
     digits: Trained, optimized: Callable[..., ExportResult], tmp_path: Path
 ) -> None:

@@ -8,10 +8,13 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_digits
 
+from exporters.base import Progress
 from exporters.datasets.schema import CLASSIFICATION, DETECTION, RECONSTRUCTION, REGRESSION
 from exporters.errors import OptimizationFailed, UnsupportedOption
 from exporters.optimize import losses
-from exporters.optimize.training import CHECKPOINT, Examples, Schedule, tensors, train
+from exporters.optimize.schedule import Schedule
+from exporters.optimize.states import CHECKPOINT, States
+from exporters.optimize.training import Examples, Loss, Trainings, tensors
 
 SCHEDULE = Schedule(epochs=5, batch_size=64, learning_rate=5e-3, samples=10_000, seed=7)
 REQUEST = {"source": "sha256:1", "epochs": 5}
@@ -28,11 +31,24 @@ def network(outputs: int = 10, *end: torch.nn.Module) -> torch.nn.Module:
     return torch.nn.Sequential(*body, *end).train()
 
 
-def trained(folder: Path | None = None, **changes: Any) -> tuple[torch.nn.Module, list[float]]:
+def train(
+    net: torch.nn.Module,
+    data: Examples,
+    loss: Loss,
+    schedule: Schedule = SCHEDULE,
+    states: States | None = None,
+    progress: Progress = lambda step, percent, message: None,
+) -> list[float]:
+    trainings = Trainings(states or States(None, REQUEST), schedule.epochs, progress)
+    return trainings.train(net, data, loss, schedule, statistics=True)
+
+
+def trained(
+    folder: Path | None = None, request: Any = REQUEST, **changes: Any
+) -> tuple[torch.nn.Module, list[float]]:
     net, data = network(), digits()
     loss = losses.of_task(CLASSIFICATION, sample_of(net, data))
-    arguments: dict[str, Any] = {"schedule": SCHEDULE, "folder": folder, "request": REQUEST} | changes
-    return net, train(net, data, loss, **arguments)
+    return net, train(net, data, loss, states=States(folder, request), **changes)
 
 
 def sample_of(net: torch.nn.Module, data: Examples) -> list[torch.Tensor]:
@@ -49,25 +65,25 @@ class Killed(BaseException):
     """The worker is gone."""
 
 
-def killed_after(epochs: int) -> Any:
-    def epoch(done: int, of: int, loss: float) -> None:
-        if done == epochs:
+def killed_after(epochs: int) -> Progress:
+    def progress(step: str, percent: float, message: str) -> None:
+        if message.startswith(f"Epoch {epochs} of"):
             raise Killed
 
-    return epoch
+    return progress
 
 
 def test_a_run_that_was_killed_in_epoch_3_ends_with_the_same_weights(tmp_path: Path) -> None:
     undisturbed, expected = trained()
     with pytest.raises(Killed):
-        trained(tmp_path, epoch=killed_after(2))
-    reports: list[int] = []
-    resumed, found = trained(tmp_path, epoch=lambda done, of, loss: reports.append(done))
-    assert reports == [3, 4, 5], "the first two epochs are not run again"
+        trained(tmp_path, progress=killed_after(2))
+    reports: list[str] = []
+    resumed, found = trained(tmp_path, progress=lambda step, percent, message: reports.append(message[:7]))
+    assert reports == ["Epoch 3", "Epoch 4", "Epoch 5"], "the first two epochs are not run again"
     assert found == expected
     assert equal(resumed, undisturbed)
     assert expected[-1] < expected[0] / 2
-    finished, _ = trained(tmp_path, epoch=killed_after(1))
+    finished, _ = trained(tmp_path, progress=killed_after(1))
     assert equal(finished, undisturbed), "a finished training is not run again"
 
 
@@ -104,7 +120,7 @@ def test_a_fixed_batch_is_kept() -> None:
             return self.inner(rows)
 
     net, data = Fixed(), Examples((x.astype(np.float32),), y.astype(np.int64), 30)
-    train(net, data, losses.of_task(CLASSIFICATION, sample_of(net, data)), SCHEDULE, None, REQUEST)
+    train(net, data, losses.of_task(CLASSIFICATION, sample_of(net, data)))
     assert sizes == {64, 30}, "64 is the sample's"
 
 
@@ -119,12 +135,10 @@ def test_classes_are_learnt_from_scores_and_from_probabilities(end: Any, outputs
         data = Examples(data.inputs, (data.labels > 4).astype(np.int64), None)
     net = network(outputs, *end)
     loss = losses.of_task(CLASSIFICATION, sample_of(net, data))
-    found = train(net, data, loss, SCHEDULE, None, REQUEST)
+    found = train(net, data, loss)
     assert found[-1] < found[0] * 0.6
     logits = network(outputs)
-    of_logits = train(
-        logits, data, losses.of_task(CLASSIFICATION, sample_of(logits, data)), SCHEDULE, None, REQUEST
-    )
+    of_logits = train(logits, data, losses.of_task(CLASSIFICATION, sample_of(logits, data)))
     assert found == pytest.approx(of_logits, rel=1e-3), "the same loss"
 
 
@@ -134,15 +148,13 @@ def test_numbers_and_reconstructions_are_learnt() -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(10, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
     slow = Schedule(epochs=20, batch_size=32, learning_rate=1e-2, samples=1000, seed=0)
-    found = train(
-        net, regression, losses.of_task(REGRESSION, sample_of(net, regression)), slow, None, REQUEST
-    )
+    found = train(net, regression, losses.of_task(REGRESSION, sample_of(net, regression)), slow)
     assert found[-1] < found[0] * 0.7
 
     images = Examples(digits().inputs, None, None)
     coder = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.Linear(8, 64))
     loss = losses.of_task(RECONSTRUCTION, sample_of(coder, images))
-    errors = train(coder, images, loss, SCHEDULE, None, REQUEST)
+    errors = train(coder, images, loss)
     assert errors[-1] < errors[0] * 0.7
 
 
@@ -152,4 +164,4 @@ def test_a_task_without_a_loss_is_named() -> None:
     coder = torch.nn.Linear(64, 10)
     images = Examples(digits().inputs, None, None)
     with pytest.raises(UnsupportedOption, match="reconstructs none"):
-        train(coder, images, losses.of_task(RECONSTRUCTION, []), SCHEDULE, None, REQUEST)
+        train(coder, images, losses.of_task(RECONSTRUCTION, []))
