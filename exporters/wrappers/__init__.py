@@ -10,14 +10,14 @@ wrapper reads labels and titles from metadata.json.
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..base import Dimension
 from ..processing import declared
 from ..runners.bounded import bounds_of, text_of
-from .literals import FILTERS
+from . import summary
+from .rendering import render
 
 _TEMPLATES = Path(__file__).parent
 _PROCESSING = _TEMPLATES.parent / "processing"
@@ -82,7 +82,14 @@ LANGUAGES: Mapping[str, Language] = {
         copied={f"model_processing/{name}": _PROCESSING / name for name in _MODULES},
     ),
     "cpp": Language(
-        ("model_wrapper.cpp", "model_wrapper.h", "processing.cpp", "replay.cpp", "CMakeLists.txt"),
+        (
+            "model_wrapper.cpp",
+            "model_wrapper.h",
+            "processing.cpp",
+            "replay.cpp",
+            "example.cpp",
+            "CMakeLists.txt",
+        ),
         frozenset({"onnx", "openvino", "torchscript", "tflite", "tensorrt"}),
         why_not={
             "coreml": "Core ML is an Objective-C framework; use the Swift wrapper.",
@@ -158,7 +165,6 @@ def write(
     """
     from ..proof.verify import TOLERANCES
 
-    environment = _environment()
     format_name = metadata["model_info"]["export_format"]
     dtypes = {spec["dtype"] for spec in metadata["input_specs"]}
     languages = list(paths(format_name, dtypes))
@@ -181,12 +187,18 @@ def write(
     ]
     for name in languages:
         for file in LANGUAGES[name].files_for(format_name):
-            _render(environment, f"{name}/{file}.jinja", values, folder / "runtimes" / name / file)
+            _render(f"{name}/{file}.jinja", values, folder / "runtimes" / name / file)
         for file, source in LANGUAGES[name].copied.items():
             target = folder / "runtimes" / name / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    _render(environment, "README.md.jinja", values, folder / "README.md")
+    sizes = {
+        file: (folder / file).stat().st_size
+        for file in metadata["artefact"]["files"]
+        if (folder / file).is_file()
+    }
+    values["summary"] = summary.markdown(metadata, fidelity, sizes, languages)
+    _render("README.md.jinja", values, folder / "README.md")
     labels = [entry["name"] for entry in metadata["classes"] or ()]
     if labels and not any(len(label.splitlines()) > 1 for label in labels):
         (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
@@ -199,25 +211,6 @@ def _wrong_size(name: str, label: str, dimension: Dimension) -> str:
     )
 
 
-def _render(environment: Any, template: str, values: Mapping[str, Any], target: Path) -> None:
+def _render(template: str, values: Mapping[str, Any], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(environment.get_template(template).render(values), encoding="utf-8")
-
-
-@cache
-def _environment() -> Any:
-    """Return the process's environment: compiling templates takes longer than most small conversions."""
-    import jinja2
-
-    # Code and Markdown, not HTML: what goes into code is quoted by the template itself.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # noqa: S701
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["literal"] = repr
-    environment.filters.update(FILTERS)
-    return environment
+    target.write_text(render(template, values), encoding="utf-8")

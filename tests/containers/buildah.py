@@ -76,15 +76,18 @@ class Builder:
 
     def build(self, target: str) -> None:
         """Build a target of the Dockerfile. Its layers are kept, since targets share stages."""
-        secret = ["--secret", f"id=pip,src={_PIP_SETTINGS}"] if _PIP_SETTINGS else []
-        volumes = [f"--volume={each if ':' in each else f'{each}:{each}'}:ro" for each in _VOLUMES]
         self.run(
             *("build", "--layers", "--format", "docker", "--target", target, "--tag", image(target)),
-            *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", "VERSION=test", *secret, *volumes),
+            *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", "VERSION=test", *self.options()),
             *("--ignorefile", str(ROOT / ".dockerignore"), str(ROOT)),
             stdout=(self.folder / f"{target}.log").open("w"),
             stderr=subprocess.STDOUT,
         )
+
+    def options(self) -> list[str]:
+        """The options of a build for this machine's index of packages."""
+        secret = ["--secret", f"id=pip,src={_PIP_SETTINGS}"] if _PIP_SETTINGS else []
+        return secret + [f"--volume={each if ':' in each else f'{each}:{each}'}:ro" for each in _VOLUMES]
 
     def size_bytes(self, name: str) -> int:
         container = self.output("from", name)

@@ -1,20 +1,27 @@
 """The C++ wrappers, compiled and run: their processing against numpy's, their replay against the source."""
 
+import json
 import os
 import shutil
 import subprocess
+import sys
+import venv
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from exporters import wrappers
 from exporters.convert import run
 from exporters.request import ExportRequest
 
 from .declarations import DECLARATIONS, LABELS, Declaration
+from .detector import CLASSES, POSTPROCESSING, PREPROCESSING, Detector, save
 from .probing import check_prepared, check_read, numbers_of
 
 COMPILER = shutil.which("g++")
@@ -102,8 +109,6 @@ def openvino_flags(folder: Path) -> list[str]:
 
 
 def torch_flags(folder: Path) -> list[str]:
-    import torch
-
     wheel = package_folder("torch")
     includes = [wheel / "include", wheel / "include/torch/csrc/api/include"]
     return [
@@ -152,41 +157,110 @@ def test_a_package_replays_in_cpp(
     assert "scale has another dtype or shape" in refused.stderr
 
 
-@pytest.mark.parametrize("format_name", ["tflite", "tensorrt"])
+@pytest.mark.parametrize("format_name", ["onnx", "tflite", "tensorrt"])
 def test_what_has_no_headers_here_compiles_against_its_documentation(
     format_name: str, tmp_path: Path
 ) -> None:
     wrappers.write(tmp_path, DECLARATIONS[0].metadata(format_name), VERSIONS)
     stubs = Path(__file__).parent / "stubs/cpp"
+    sources = [tmp_path / f"runtimes/cpp/{name}.cpp" for name in ("model_wrapper", "example")]
 
     done = subprocess.run(
-        ["g++", *STRICT, "-fsyntax-only", "-isystem", stubs, tmp_path / "runtimes/cpp/model_wrapper.cpp"],
-        capture_output=True,
-        text=True,
+        ["g++", *STRICT, "-fsyntax-only", "-isystem", stubs, *sources], capture_output=True, text=True
     )
 
     assert done.returncode == 0, done.stderr[:4000]
 
 
-def test_cmake_builds_a_package(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    if shutil.which("cmake") is None:
-        pytest.skip("there is no cmake")
-    folder = package_folder("openvino")
-    package = run(ExportRequest(checkpoint("mlp-pt2"), tmp_path / "package", "openvino")).package_dir
-    source, build = package / "runtimes/cpp", tmp_path / "build"
+def ran(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
 
-    for command in (
-        [
-            "cmake",
-            "-S",
-            source,
-            "-B",
-            build,
-            f"-DOpenVINO_DIR={folder / 'cmake'}",
-            "-DCMAKE_BUILD_TYPE=Debug",
-        ],
-        ["cmake", "--build", build],
-        ["ctest", "--test-dir", build],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+def configuration(source: Path, build: Path, *options: str) -> list[str | Path]:
+    """CMake's command, which finds the runtime in the packages of this Python."""
+    python = f"-DPython3_EXECUTABLE={sys.executable}"
+    return ["cmake", "-S", source, "-B", build, python, "-DCMAKE_BUILD_TYPE=Debug", *options]
+
+
+needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="there is no cmake")
+
+
+@needs_cmake
+@pytest.mark.timeout(900)  # LibTorch's headers
+@pytest.mark.parametrize("format_name", ["openvino", "torchscript"])
+def test_cmake_finds_the_runtime_of_python_and_builds_a_package(
+    format_name: str, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    package_folder({"torchscript": "torch"}.get(format_name, format_name))
+    package = run(ExportRequest(checkpoint("mlp-pt2"), tmp_path / "package", format_name)).package_dir
+    build = tmp_path / "build"
+
+    ran(*configuration(package / "runtimes/cpp", build, "-DFETCH_RUNTIME=OFF"))
+    ran("cmake", "--build", build)
+    ran("ctest", "--test-dir", build, "--no-tests=error")
+
+    assert ran(build / "example", package) == "output: 9 values\n"
+
+
+@needs_cmake
+def test_a_picture_is_predicted_or_refused_with_a_sentence(tmp_path: Path) -> None:
+    package_folder("openvino")
+    torch.manual_seed(0)
+    source = save(Detector().eval(), tmp_path / "model.pt2")
+    declared: dict[str, Any] = {"preprocessing": PREPROCESSING, "postprocessing": POSTPROCESSING}
+    package = run(
+        ExportRequest(source, tmp_path / "package", "openvino", **declared, classes=CLASSES)
+    ).package_dir
+    build = tmp_path / "build"
+    ran(*configuration(package / "runtimes/cpp", build))
+    ran("cmake", "--build", build, "--target", "example")
+    picture = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "image.ppm")
+    Image.fromarray(picture).save(tmp_path / "image.png")
+    python = [sys.executable, str(package / "runtimes/python/model_wrapper.py"), str(tmp_path / "image.ppm")]
+    expected = json.loads(ran(*python))["predictions"]
+    assert expected
+
+    found = [
+        line.rpartition(" ") for line in ran(build / "example", package, tmp_path / "image.ppm").splitlines()
+    ]
+
+    assert [name for name, _, _ in found] == [one["class"] for one in expected]
+    assert [float(number) for _, _, number in found] == pytest.approx(
+        [one["confidence"] for one in expected], abs=1e-4
+    )
+    for name, message in (("none.ppm", "cannot be read."), ("image.png", "is no binary PPM")):
+        done = subprocess.run([build / "example", package, tmp_path / name], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith(str(tmp_path / name))
+        assert message in done.stderr
+
+
+@needs_cmake
+def test_without_a_runtime_cmake_says_what_to_do(tmp_path: Path) -> None:
+    wrappers.write(tmp_path, DECLARATIONS[0].metadata("onnx"), VERSIONS)
+
+    done = subprocess.run(
+        configuration(tmp_path / "runtimes/cpp", tmp_path / "build", "-DFETCH_RUNTIME=OFF"),
+        capture_output=True,
+        text=True,
+    )
+
+    if "onnxruntime_DIR" in done.stdout or done.returncode == 0:
+        pytest.skip("onnxruntime is installed on this machine")
+    assert "ONNX Runtime is not installed: pass -DCMAKE_PREFIX_PATH" in " ".join(done.stderr.split())
+
+
+@needs_cmake
+@pytest.mark.large  # downloads 60 MB
+@pytest.mark.timeout(900)
+def test_cmake_fetches_a_runtime(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    package = run(ExportRequest(checkpoint("mlp-pt2"), tmp_path / "package", "openvino")).package_dir
+    build = tmp_path / "build"
+    venv.create(tmp_path / "venv", with_pip=True)  # a Python without the runtime
+
+    ran(*configuration(package / "runtimes/cpp", build, f"-DPython3_EXECUTABLE={tmp_path}/venv/bin/python3"))
+    ran("cmake", "--build", build)
+    ran("ctest", "--test-dir", build, "--no-tests=error")

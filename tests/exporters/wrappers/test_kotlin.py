@@ -19,6 +19,7 @@ from .probing import check_prepared, check_read, numbers_of
 
 HERE = Path(__file__).parent
 VERSIONS = {"onnxruntime": "1.31.1", "numpy": "2.2"}
+STUBS = HERE / "stubs/java"
 COMPILER = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
 
 
@@ -86,7 +87,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             target.write_text(file.read_text().replace("package model\n", f"package model{number}\n"))
             sources.append(target)
     done = subprocess.run(
-        [*command, "-Werror", *map(str, sources), str(HERE / "stubs/java"), "-d", str(folder / "classes")],
+        [*command, "-Werror", *map(str, sources), str(STUBS), "-d", str(folder / "classes")],
         capture_output=True,
         text=True,
     )

@@ -1,8 +1,10 @@
 """The generated Python, run as its user runs it: alone, in a process of its own."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +25,13 @@ from exporters.processing.detect import detect
 from exporters.processing.image import prepare
 from exporters.request import ExportRequest
 
+from .detector import CLASSES, POSTPROCESSING, PREPROCESSING, Detector, save
+
 FORMATS = [
     name
     for name in sorted(wrappers.LANGUAGES["python"].formats & set(runners._RUNNERS))
     if not registry.why_unavailable(name) and "pt2" in registry.kinds(name)
 ]
-CLASSES = ["cat", "dog", 'it\'s "a" {{ bird }}']
-PREPROCESSING: dict[str, Any] = {
-    "resize": {"method": "letterbox", "size": [32, 32], "stride": 32},
-    "normalize": {"mean": [0.0], "std": [255.0]},
-}
-POSTPROCESSING: dict[str, Any] = {"nms": {"confidence_threshold": 0.5}}
-
-
-class Detector(nn.Module):
-    """float32[batch, 3, 32, 32] to float32[batch, 4 + 3, 16]: boxes in pixels, scores by a sigmoid."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Conv2d(3, 7, 8, stride=8)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        values = self.features(image).flatten(2)
-        return torch.cat([values[:, :4].sigmoid() * 32, values[:, 4:].sigmoid()], 1)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +42,16 @@ def model() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def source(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("wrapper") / "model.pt2"
-    dynamic = ({0: torch.export.Dim("batch", max=64)},)
-    torch.export.save(torch.export.export(model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=dynamic), path)
-    return path
+    return save(model, tmp_path_factory.mktemp("wrapper") / "model.pt2")
+
+
+@pytest.fixture(scope="module")
+def verified(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX package: do not write into it."""
+    folder = tmp_path_factory.mktemp("verified") / "package"
+    classes = ["cat", "dog", "bird"]
+    declared: dict[str, Any] = {"preprocessing": PREPROCESSING, "postprocessing": POSTPROCESSING}
+    return run(ExportRequest(source, folder, "onnx", **declared, classes=classes)).package_dir
 
 
 def _run(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -127,6 +119,57 @@ def test_a_wrong_step_before_the_model_is_found_by_the_replay(source: Path, tmp_
 
     assert done.returncode == 1
     assert "the preprocessed image" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("metadata.json", lambda text: text.replace('"dog"', '"wolf"'), "metadata.json differs from the"),
+        (
+            "labels.txt",
+            lambda text: text.replace("dog", "wolf"),
+            "labels.txt differs from the package's manifest",
+        ),
+        ("fidelity.json", None, "fidelity.json is missing"),
+        ("notes.txt", lambda _: "mine", "notes.txt is not in the package's manifest"),
+    ],
+)
+def test_verify_names_a_changed_file(
+    file: str, change: Callable[[str], str] | None, message: str, verified: Path, tmp_path: Path
+) -> None:
+    package = shutil.copytree(verified, tmp_path / "package")
+    path = package / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text() if path.exists() else ""))
+
+    done = _run(package, "--verify")
+
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_verify_checks_files_and_answers(verified: Path) -> None:
+    done = _run(verified, "--verify")
+
+    assert (done.returncode, done.stdout) == (0, "manifest: passed\nreplay: passed\n"), done.stderr
+
+
+def test_a_wrong_image_is_a_sentence(verified: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    for program in ("model_wrapper.py", "example.py"):
+        for name, message in (("none.jpg", "No such file"), ("text.jpg", "")):
+            done = subprocess.run(
+                [sys.executable, str(verified / "runtimes/python" / program), str(tmp_path / name)],
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode != 0
+            assert "Traceback" not in done.stderr
+            assert message in done.stderr
+            assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_a_batch_of_any_size_goes_through_a_model_of_a_fixed_one(model: nn.Module, tmp_path: Path) -> None:
