@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 # Options of other programs, which these modules run or tell about.
 OTHER_PROGRAMS = {
     "--no-deps",  # pip
-    "--replay",  # the example of a package's Python wrapper
+    "--verify",  # a package's Python wrapper
+    "--replay",
     "--replSet",  # mongod
 }
 OTHERS = {"embedded/mongo.py", "embedded/redis.py", "embedded/binaries.py"}
