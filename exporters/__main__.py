@@ -1,9 +1,9 @@
 """The command line: ``python -m exporters COMMAND``, for people: ``convert``, ``capabilities``, ``verify``.
 
-``run``, ``evaluate``, ``inspect-dataset``, ``export-network`` and ``check-network`` are for programs; see
-``confined``. The last two take the requests of ``exporters.network``. ``run -`` is a child process
-that is started in advance: it imports the frameworks, runs a tiny conversion unless its request already
-waits, writes ``ready``, and reads one request from its standard input.
+``run``, ``evaluate``, ``inspect-dataset``, ``build-package``, ``export-network`` and ``check-network`` are
+for programs; see ``confined``. The last two take the requests of ``exporters.network``. ``run -`` is a child
+process that is started in advance: it imports the frameworks, runs a tiny conversion unless its request
+already waits, writes ``ready``, and reads one request from its standard input.
 """
 
 import argparse
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         "run": _run,
         "evaluate": _evaluate,
         "inspect-dataset": _inspect_dataset,
+        "build-package": _build_package,
         "export-network": _export_network,
         "check-network": _check_network,
         "convert": _convert,
@@ -50,9 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one conversion for a program: JSON lines on standard output")
     evaluate = commands.add_parser("evaluate", help="run a model or a package on a dataset, for a program")
     inspect = commands.add_parser("inspect-dataset", help="read a dataset and describe it, for a program")
+    build = commands.add_parser("build-package", help="build a package for a device or container")
     export = commands.add_parser("export-network", help="export a torch network, for a program")
     check = commands.add_parser("check-network", help="check an exported torch network, for a program")
-    for command in (run, evaluate, inspect, export, check):
+    for command in (run, evaluate, inspect, build, export, check):
         confined.add_arguments(command)
     convert = commands.add_parser("convert", help="run one conversion for a person")
     convert.add_argument(
@@ -108,6 +110,16 @@ def _inspect_dataset(arguments: argparse.Namespace) -> int:
         file = DatasetFile.from_json(data.get("dataset") if isinstance(data, dict) else None)
         events.progress("inspect", 5.0, "Reading the dataset")
         return datasets.inspect(file)
+
+    return confined.run(arguments, work)
+
+
+def _build_package(arguments: argparse.Namespace) -> int:
+    def work(data: Any, events: confined.Events) -> dict[str, Any]:
+        from .delivery.build import build
+
+        events.progress("build", 5.0, "Building the package")
+        return build(data)
 
     return confined.run(arguments, work)
 

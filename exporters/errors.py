@@ -11,6 +11,7 @@ ExportError
 ├── VerificationFailed    the conversion succeeded, but the result does not behave like the original
 ├── InvalidDataset        a dataset cannot be read, or does not fit the model
 ├── ValidationFailed      the artefact is worse on a dataset than its threshold allows
+├── DeliveryFailed       a package for a device or container cannot be built of an export's package
 ├── LimitExceeded         the conversion needs more memory, disk or time than it is allowed
 └── PackageCorrupt        a finished package does not match its manifest
 """
@@ -76,6 +77,10 @@ class InvalidDataset(ExportError):
 
 class ValidationFailed(ExportError):
     code = "validation_failed"
+
+
+class DeliveryFailed(ExportError):
+    code = "delivery_failed"
 
 
 class LimitExceeded(ExportError):

@@ -74,9 +74,14 @@ EVALUATIONS = Counter(
     "Attempts of evaluations that ended in a worker, by outcome",
     ["outcome"],
 )
+PACKAGE_BUILDS = Counter(
+    "model_service_package_builds_total",
+    "Attempts of builds of packages that ended in a worker, by deployment type and outcome",
+    ["type", "outcome"],
+)
 LEASES_LOST = Counter(
     "model_service_leases_lost_total",
-    "Leases of running exports and evaluations that expired: their worker was lost",
+    "Leases of running exports, evaluations and builds that expired: their worker was lost",
 )
 SCANS = Counter("model_service_file_scans_total", "Scanned files", ["verdict"])
 SHADOWED = Counter(

@@ -52,6 +52,7 @@ class JobErrorCode(StrEnum):
     INVALID_DATASET = "invalid_dataset"
     VALIDATION_FAILED = "validation_failed"
     LIMIT_EXCEEDED = "limit_exceeded"
+    DELIVERY_FAILED = "delivery_failed"
     # Of the worker.
     TIMEOUT = "timeout"
     CONVERTER_CRASHED = "converter_crashed"

@@ -38,7 +38,7 @@ SPECIFICATIONS = {
     f"exporters.{module}"
     for module in (
         *("registry", "base", "options", "request", "errors", "processing", "datasets", "metrics"),
-        "optimize",
+        *("optimize", "delivery"),
     )
 }
 
@@ -62,7 +62,7 @@ ARROWS: dict[str, set[str]] = {
         *SPECIFICATIONS,
     },
     "jobs": {"storage", "deployers", "exporters.package"},
-    "deployers": set(),
+    "deployers": {"storage"},
     "storage": set(),
     "serving": {"storage", "server", "exporters"},
 }

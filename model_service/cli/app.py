@@ -20,6 +20,7 @@ from model_service.cli.common.output import Json, emit, file_problem
 from model_service.cli.common.tables import printable
 from model_service.cli.datasets import datasets
 from model_service.cli.deployments import deployments
+from model_service.cli.deployments import downloads as deployment_downloads
 from model_service.cli.deployments import keys as deployment_keys
 from model_service.cli.deployments import records as deployment_records
 from model_service.cli.deployments import watch as deployment_watch
@@ -94,7 +95,7 @@ app.add_typer(training.app, name="training")
 app.add_typer(exports.app, name="exports")
 app.command()(evaluations.evaluate)
 app.add_typer(evaluations.app, name="evaluations")
-for shown in (*deployment_records.COMMANDS, deployment_watch.watch):
+for shown in (*deployment_records.COMMANDS, deployment_watch.watch, deployment_downloads.download):
     deployments.app.command()(shown)
 deployments.app.add_typer(deployment_keys.app, name="keys")
 app.add_typer(deployments.app, name="deployments")

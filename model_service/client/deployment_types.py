@@ -15,6 +15,9 @@ _SETTLED = frozenset({DeploymentStatus.ACTIVE, DeploymentStatus.INACTIVE, Deploy
 class Deployment(Record):
     """A deployment at ``endpoint_url``. ``routing`` lists its exports, ``config`` their configuration.
 
+    One without an endpoint has a package at ``download_url`` until ``expires_at``; ``notice`` says what was
+    not proven about it.
+
     Every change creates another ``revision``; ``live_revision`` is the newest one that the inference servers
     have loaded. ``api_key`` is set only in the response to the creation, and never shown in a repr.
     """
@@ -26,6 +29,10 @@ class Deployment(Record):
     description: str | None = None
     deployment_type: str | None = None
     endpoint_url: str | None = None
+    download_url: str | None = None
+    expires_at: datetime | None = None
+    download_count: int | None = None
+    notice: str | None = None
     api_key: str | None = field(default=None, repr=False)
     user_id: str | None = None
     export_job_id: str | None = None
@@ -48,6 +55,7 @@ class Deployment(Record):
 
     parsers = {  # noqa: RUF012 - a ClassVar, declared in Record
         "revisions": tuple,
+        "expires_at": datetime.fromisoformat,
         "last_request_at": datetime.fromisoformat,
         "created_at": datetime.fromisoformat,
         "updated_at": datetime.fromisoformat,

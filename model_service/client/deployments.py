@@ -1,8 +1,10 @@
 """Calls on deployments. Each ``deployment_id`` is an id, or a name that no other deployment has."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from model_service.client.calls import Calls, wait
@@ -10,6 +12,8 @@ from model_service.client.deployment_types import Deployment, DeploymentEvent, D
 from model_service.client.errors import DeploymentFailed, InvalidArgument
 from model_service.client.records import Page
 from model_service.client.references import url_of
+from model_service.client.transport.progress import MakeBar
+from model_service.client.transport.transfer import download
 from model_service.states import DeploymentStatus
 
 DEPLOYMENTS = "/api/v1/deployments"
@@ -25,28 +29,39 @@ class DeploymentCalls(Calls):
         traffic: Sequence[Mapping[str, Any]] | None = None,
         models: Mapping[str, str] | None = None,
         ensemble: Sequence[Mapping[str, Any]] | None = None,
+        export_job_ids: Mapping[str, str] | None = None,
         override_verification: bool | None = None,
         **fields: Any,
     ) -> Deployment:
-        """Create a deployment, which does not serve yet. Its ``api_key`` is returned only here: store it.
+        """Create a deployment, which is not active yet. Its ``api_key`` is returned only here: store it.
 
-        It serves one export, or one of ``traffic``, ``models`` and ``ensemble``:
+        A platform endpoint serves one export, or one of ``traffic``, ``models`` and ``ensemble``. Deployments
+        of other types offer the package of one export at ``download_url``; an edge package for both platforms
+        has ``export_job_ids``.
 
         Args:
+            export_job_ids: ``{"ios": …, "android": …}``.
             traffic: several exports with their shares of the requests: ``{"export_job_id", "weight",
                 "name"?}``.
             models: several exports at one address; a request names one of them: name → export's id.
             ensemble: a chain in which outputs are inputs of the next export: ``{"export_job_id", "name"?,
                 "inputs"?}``, where ``inputs`` maps an input's name to ``"member.output"`` or ``"input"``.
             override_verification: an administrator deploys an export that is not verified.
-            fields: ``description``, ``deployment_type``, ``config``, ``sticky_header``, ``shadow``
+            fields: ``description``, ``deployment_type`` (``download``, ``edge_package``, ``container``; by
+                default ``platform_endpoint``), ``config``, ``sticky_header``, ``shadow``
                 (``{"export_job_id", "share"}``), ``rollback`` (``{"max_error_rate", "max_p95_ms", …}``).
 
         Raises:
             Conflict: an export is not completed, or not verified (code ``not_verified``).
-            InvalidArgument: no name, or not exactly one of the four.
+            InvalidArgument: no name, or not exactly one of the five.
         """
-        routes = {"export_job_id": export_job_id, "traffic": traffic, "models": models, "ensemble": ensemble}
+        routes: dict[str, Any] = {
+            "export_job_id": export_job_id,
+            "traffic": traffic,
+            "models": models,
+            "ensemble": ensemble,
+            "export_job_ids": export_job_ids,
+        }
         if not name:
             raise InvalidArgument("A deployment needs a name.")
         if sum(route is not None for route in routes.values()) != 1:
@@ -73,11 +88,18 @@ class DeploymentCalls(Calls):
         *,
         status: str | None = None,
         name: str | None = None,
+        deployment_type: str | None = None,
         page: int | None = None,
         limit: int | None = None,
     ) -> Page[Deployment]:
         """Return one page, newest first."""
-        query = {"status": status, "name": name, "page": page, "limit": limit}
+        query = {
+            "status": status,
+            "name": name,
+            "deployment_type": deployment_type,
+            "page": page,
+            "limit": limit,
+        }
         return self._page(DEPLOYMENTS, "deployments", Deployment, query)
 
     def update_deployment(
@@ -161,6 +183,27 @@ class DeploymentCalls(Calls):
     def _act(self, deployment_id: str, action: str, data: Mapping[str, Any]) -> Deployment:
         url = f"{deployment_url(deployment_id)}/{action}"
         return Deployment.from_json(self._transport.json("POST", url, data=dict(data)))
+
+    def renew_deployment(self, deployment_id: str, expires_in_s: int | None = None) -> Deployment:
+        """Make ``download_url`` valid for ``expires_in_s`` from now, by default that of ``config``."""
+        return self._act(
+            deployment_id, "renew", {} if expires_in_s is None else {"expires_in_s": expires_in_s}
+        )
+
+    def download_deployment(
+        self,
+        deployment_id: str,
+        output_path: str | os.PathLike[str],
+        *,
+        progress: bool | MakeBar | None = None,
+    ) -> Path:
+        """Download the package of a deployment without an endpoint, a zip; otherwise like ``download_model``.
+
+        Raises:
+            Conflict: the deployment is not active, or has an endpoint.
+        """
+        url = f"{deployment_url(deployment_id)}/download"
+        return download(self._transport, url, output_path, self._bar_for(progress))
 
     def deployment_history(
         self,

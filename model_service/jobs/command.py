@@ -61,6 +61,13 @@ INSPECTION = Command(
     "Check the file, or store its data in another format.",
     time_setting=None,
 )
+PACKAGE_BUILD = Command(
+    "build-package",
+    "build of the package",
+    "this export's package",
+    "deploy a smaller export",
+    "Deploy another export.",
+)
 NETWORK_EXPORT = Command(
     "export-network", "conversion", "this network", "export a smaller network", "Try another format."
 )

@@ -22,10 +22,12 @@ from model_service.storage.common.shared_redis import connect
 log = structlog.get_logger(__name__)
 
 EXPORTS, EVALUATIONS, INSPECTIONS, SCANS = "exports", "evaluations", "inspections", "scans"
-# Priority order: exports and evaluations need inspected datasets; no user waits for a scan.
-_NAMES = (INSPECTIONS, EXPORTS, EVALUATIONS, SCANS)
+PACKAGE_BUILDS = "package_builds"
+# Priority order: exports and evaluations need inspected datasets; a package takes seconds; no user waits for
+# a scan.
+_NAMES = (INSPECTIONS, PACKAGE_BUILDS, EXPORTS, EVALUATIONS, SCANS)
 # After an inspection an export or evaluation comes first, so it waits for at most one inspection per worker.
-_AFTER_INSPECTION = (EXPORTS, EVALUATIONS, INSPECTIONS, SCANS)
+_AFTER_INSPECTION = (PACKAGE_BUILDS, EXPORTS, EVALUATIONS, INSPECTIONS, SCANS)
 # Timeout of Redis in a request, without a retry.
 _TIMEOUT_S = 1.0
 

@@ -8,18 +8,21 @@ from typing import Generic
 
 import structlog
 
+from model_service.deployers import build_deployers
+from model_service.jobs.build_package import build_package
 from model_service.jobs.context import Context
 from model_service.jobs.evaluate import evaluate
 from model_service.jobs.export import export
 from model_service.jobs.inspect import inspect
-from model_service.jobs.queue import EVALUATIONS, EXPORTS, INSPECTIONS, SCANS, Queue
+from model_service.jobs.queue import EVALUATIONS, EXPORTS, INSPECTIONS, PACKAGE_BUILDS, SCANS, Queue
 from model_service.jobs.scan import scan
 from model_service.metrics import LEASES_LOST, count_failure
-from model_service.states import JobErrorCode
+from model_service.states import DeploymentType, JobErrorCode
 from model_service.storage.common.db import CONNECTION_ERRORS, Session
 from model_service.storage.common.documents import blobs_of
 from model_service.storage.common.job_turns import JobTurns
 from model_service.storage.common.leased_jobs import J
+from model_service.storage.deployments.documents import PackageBuild
 from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.exports.documents import ExportJob
 from model_service.storage.stores import Stores
@@ -37,6 +40,7 @@ class _Recovered(Generic[J]):
     queue_name: str
     function: Callable[[str], None]
     turns: JobTurns[J]
+    given_up: Callable[[J, str, Session], object] = lambda job, message, session: None
 
     def reconcile(self, queue: Queue, context: Context, *, take: bool) -> None:
         """Recover the jobs.
@@ -61,6 +65,7 @@ class _Recovered(Generic[J]):
         def work(session: Session) -> bool:
             given_up = self.turns.give_up(job, JobErrorCode.WORKER_LOST, message, session)
             if given_up:
+                self.given_up(job, message, session)
                 stores.blobs.release_all(blobs_of(job), session)
             return given_up
 
@@ -76,9 +81,20 @@ class Reconciler:
     def __init__(self, context: Context, queue: Queue) -> None:
         self._context = context
         self._stores = context.stores
-        self._recovered: tuple[_Recovered[ExportJob], _Recovered[Evaluation]] = (
+        reports = context.stores.serving_reports
+
+        def fail(build: PackageBuild, message: str, session: Session) -> None:
+            reports.fail_revision(build["_id"], build["revision"], message, session)
+
+        self._recovered: tuple[_Recovered[ExportJob], _Recovered[Evaluation], _Recovered[PackageBuild]] = (
             _Recovered("export", EXPORTS, export, context.stores.export_turns),
             _Recovered("evaluation", EVALUATIONS, evaluate, context.stores.evaluation_turns),
+            _Recovered("build", PACKAGE_BUILDS, build_package, context.stores.package_build_turns, fail),
+        )
+        self._deployers = build_deployers(
+            context.settings,
+            context.stores,
+            lambda deployment_id: queue.enqueue(PACKAGE_BUILDS, build_package, deployment_id),
         )
         self._workers_renew_until = 0.0
         self._queue = queue
@@ -97,6 +113,8 @@ class Reconciler:
 
         A job that is enqueued twice runs once.
         """
+        for deployment in self._stores.package_builds.missing():
+            self._deployers[DeploymentType(deployment["deployment_type"])].update(deployment)
         for recovered in self._recovered:
             recovered.reconcile(self._queue, self._context, take=time.monotonic() > self._workers_renew_until)
         self._queue.enqueue_missing(INSPECTIONS, inspect, self._stores.inspections.waiting())

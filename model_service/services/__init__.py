@@ -4,7 +4,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from model_service.config import Settings, Unreachable
-from model_service.jobs.queue import Queue
+from model_service.deployers import build_deployers
+from model_service.jobs.build_package import build_package
+from model_service.jobs.queue import PACKAGE_BUILDS, Queue
 from model_service.services.access.audit import AuditService
 from model_service.services.access.keys import KeyService
 from model_service.services.access.principals import Principals, Remembered
@@ -18,7 +20,9 @@ from model_service.services.datasets.data_files import DataFiles
 from model_service.services.datasets.datasets import DatasetService
 from model_service.services.deployments.changes import DeploymentChanges
 from model_service.services.deployments.deployments import DeploymentService
+from model_service.services.deployments.downloads import PackageDownloads
 from model_service.services.deployments.keys import DeploymentKeyService
+from model_service.services.deployments.kinds import PackagePlans, Plans
 from model_service.services.deployments.limits import DeploymentLimits
 from model_service.services.deployments.plans import DeploymentPlans
 from model_service.services.deployments.usage import UsageService
@@ -81,6 +85,7 @@ class Services:
     deployments: DeploymentService
     deployment_changes: DeploymentChanges
     deployment_keys: DeploymentKeyService
+    package_downloads: PackageDownloads
     usage: UsageService
     disk: DiskSpace
     health: HealthService
@@ -172,11 +177,13 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         signing=signing,
         data_files=data_files,
     )
-    plans = DeploymentPlans(exports, stores.users, tiers)
+    plans = Plans(DeploymentPlans(exports, stores.users, tiers), PackagePlans(exports))
     limits = DeploymentLimits(stores, tiers)
     deployments = DeploymentService(
-        settings,
         stores,
+        build_deployers(
+            settings, stores, lambda job_id: queue.enqueue(PACKAGE_BUILDS, build_package, job_id)
+        ),
         plans,
         limits,
         idempotency=idempotency,
@@ -216,6 +223,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         deployments=deployments,
         deployment_changes=DeploymentChanges(stores, plans, limits, idempotency, deployments),
         deployment_keys=DeploymentKeyService(stores, idempotency, signing, deployments.get),
+        package_downloads=PackageDownloads(stores, deployments),
         usage=UsageService(stores, deployments, tiers),
         disk=disk,
         health=HealthService(settings, stores, queue, disk),

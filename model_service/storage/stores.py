@@ -29,6 +29,7 @@ from model_service.storage.deployments.deployments import Deployments
 from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
 from model_service.storage.deployments.logs import DeploymentLogs
+from model_service.storage.deployments.package_builds import PackageBuilds, PackageBuildTurns
 from model_service.storage.deployments.quotas import DeploymentQuotas
 from model_service.storage.deployments.served import ServedDeployments
 from model_service.storage.deployments.serving_reports import ServingReports
@@ -108,6 +109,8 @@ class Stores:
     deployment_history: DeploymentHistory
     deployment_logs: DeploymentLogs
     deployment_quotas: DeploymentQuotas
+    package_builds: PackageBuilds
+    package_build_turns: PackageBuildTurns
     served_deployments: ServedDeployments
     serving_reports: ServingReports
     usage: UsageCounts
@@ -143,6 +146,7 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
     history = DeploymentHistory(database)
     integer_ids = IntegerIds(database)
     deployments = Deployments(database, blobs, audit, keys, history)
+    reports = ServingReports(database, deployments, history, logs)
     return Stores(
         database=database,
         audit=audit,
@@ -182,8 +186,10 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         deployment_history=history,
         deployment_logs=logs,
         deployment_quotas=DeploymentQuotas(database),
+        package_builds=PackageBuilds(database, blobs, reports),
+        package_build_turns=PackageBuildTurns(database),
         served_deployments=ServedDeployments(database),
-        serving_reports=ServingReports(database, deployments, history, logs),
+        serving_reports=reports,
         usage=UsageCounts(database),
         archive=ArchiveStore(database, numbers),
         integrity=Integrity(database),

@@ -12,14 +12,20 @@ URL = "/api/v1/deployments"
 
 
 def exported(
-    http: FlaskClient, database: Database, *, verdict: str = "verified", name: str = "digits", **results: Any
+    http: FlaskClient,
+    database: Database,
+    *,
+    verdict: str = "verified",
+    name: str = "digits",
+    package: bytes | None = None,
+    **results: Any,
 ) -> str:
     """A completed export of another version of the model, with a package of its own."""
     model: Any = http.post("/api/v1/models", json=new_model(name=name)).json
     http.post(f"/api/v1/models/{model['model_id']}/upload", data=b"some bytes")
     body = {"model_id": model["model_id"], "export_format": "onnx", "reuse": False}
     job_id = str(http.post("/api/v1/export/jobs", json=body).json["id"])  # type: ignore[index]
-    complete(database, job_id, package=f"the package of {name} {model['version']}".encode())
+    complete(database, job_id, package or f"the package of {name} {model['version']}".encode())
     if verdict != "verified" or results:
         changes = {"fidelity": {"verdict": verdict}, **results}
         database.export_jobs.update_one({"_id": job_id}, {"$set": changes})

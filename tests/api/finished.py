@@ -30,7 +30,7 @@ def complete(database: Database, job_id: str, package: bytes = b"a package", too
         assert exports.complete(job_id, token, results | {"package": stored.reference()}, session)
         blobs.release_all(blobs_of(job), session)
 
-    blobs.publish(blobs.write(iter([package]), limit_bytes=1000), refer)
+    blobs.publish(blobs.write(iter([package]), limit_bytes=1 << 30), refer)
 
 
 def fail(database: Database, job_id: str) -> None:

@@ -157,6 +157,8 @@ ELSEWHERE = {
     "withdraw_approval",
     "delete_dataset",
     "delete_deployment",
+    "renew_deployment",
+    "download_deployment",
     "rollback_deployment",
     "wait_for_deployment",
     "predict",
@@ -190,6 +192,12 @@ def test_a_dataset_is_deleted_by_any_form(client: ModelServiceClient, form: str)
     assert client.delete_dataset(form.replace("ID", made.id))["deleted_id"] == made.id
     with pytest.raises(NotFound):
         client.get_dataset(made.id)
+
+
+def test_a_package_is_renewed_and_downloaded_by_its_name(world: World, tmp_path: Path) -> None:
+    world.client.create_deployment(world.job, "mobile", deployment_type="download")
+    assert world.client.renew_deployment("mobile", 60).download_url is not None
+    assert world.client.download_deployment("deployments:/mobile", tmp_path).stat().st_size > 0
 
 
 def test_a_deployment_is_deleted_rolled_back_and_waited_for_by_its_name(world: World) -> None:
@@ -271,6 +279,8 @@ COMMANDS_ELSEWHERE = {
     "models withdraw-approval",
     "datasets delete",
     "deployments delete",
+    "deployments download",
+    "deployments renew",
     "deployments rollback",
     "deployments watch",
     "predict",

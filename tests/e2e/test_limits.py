@@ -199,6 +199,10 @@ def use_deployments(run: Shell, job: str, folder: Path) -> None:
     run("deployments keys rotate", name, key)
     run("deployments keys revoke", name, key)
     run("deployments delete", name)
+    run("deployments create", job, "mobile", "--type", "download")
+    run("deployments renew", "mobile")
+    run("deployments download", "mobile", "--output", str(folder / "mobile.zip"))
+    run("deployments delete", "mobile")
 
 
 def operate(stack: Stack, run: Shell, folder: Path) -> None:

@@ -99,21 +99,26 @@ def test_a_wrong_configuration_names_the_field(
     assert [each["field"] for each in answer.json["error"]["details"]["fields"]] == [field]
 
 
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        ("download", {}),
-        ("edge_package", {"target_platform": "ios", "includes_sample_code": True}),
-        ("container", {"image_name": "exports/1", "image_tag": "latest"}),
-    ],
-)
-def test_types_that_are_not_offered_say_which_are(
-    http: FlaskClient, verified: str, kind: str, config: dict[str, Any]
-) -> None:
-    body = {"export_job_id": verified, "name": "Mobile", "deployment_type": kind, "config": config}
-    answer: Any = http.post(URL, json=body)
-    assert (answer.status_code, answer.json["error"]["code"]) == (422, "unsupported_option")
-    assert answer.json["error"]["details"]["allowed"] == ["platform_endpoint"]
+def test_the_types_without_an_endpoint_as_they_are_stored(http: FlaskClient, database: Database) -> None:
+    coreml = exported(http, database, export_format="coreml", verdict="converted_not_executed")
+    onnx = exported(http, database)
+    edge = {"target_platform": "ios", "includes_sample_code": True}
+    image = {"image_name": "exports/1", "image_tag": "latest"}
+    for kind, job_id, config, url in (
+        ("download", onnx, {}, "download_url"),
+        ("edge_package", coreml, edge, "package_url"),
+        ("container", onnx, image, "dockerfile_url"),
+    ):
+        body = {"export_job_id": job_id, "name": "Mobile", "deployment_type": kind}
+        for field in ("config", "deployment_config"):
+            answer: Any = http.post(URL, json={**body, field: config})
+            assert answer.status_code == (201 if kind == "download" else 202), answer.text
+            made = answer.json
+            assert made["config"].items() >= config.items()
+            assert made["deployment_config"].items() >= config.items()
+            assert url in made["deployment_config"]
+            again = {**body, "config": made["config"]}  # what was answered can be sent again
+            assert http.put(f"{URL}/{made['id']}", json=again).json["revision"] == 1  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from model_service.api.models.revisions import demanded_revisions
 from model_service.api.schemas.deployments import (
     DeploymentPath,
     Promotion,
+    Renewal,
     Rollback,
     Scaling,
     WholeDeployment,
@@ -54,6 +55,17 @@ def deactivate_deployment(path: DeploymentPath) -> Response:
     Its endpoint stops. Keys and revisions stay, and it can be activated again.
     """
     return answer_deployment(services().deployment_changes.deactivate(path.deployment_id))
+
+
+@api.post("/<deployment_ref:deployment_id>/renew", responses={200: WholeDeployment})
+@policy(Permission.DEPLOY)
+def renew_download(path: DeploymentPath, body: Renewal) -> Response:
+    """Renew the download URL of a package.
+
+    `download_url` is then valid for `expires_in_s` from now, by default as long as `config` says. URLs that
+    were returned before keep their own end; deactivating the deployment ends them all. Creates no revision.
+    """
+    return answer_deployment(services().package_downloads.renew(path.deployment_id, body.expires_in_s))
 
 
 @api.post("/<deployment_ref:deployment_id>/rollback", responses={200: WholeDeployment})

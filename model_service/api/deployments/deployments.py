@@ -1,15 +1,18 @@
 """/api/v1/deployments"""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from model_service.actor import Permission
+from model_service.api.files.downloads import FILE_RESPONSES, send_file
 from model_service.api.http.context import answer, page_limit, services
 from model_service.api.http.idempotency import mark, requested_once
 from model_service.api.http.policy import policy
+from model_service.api.http.signed import package_url, signed_address
 from model_service.api.http.urls import absolute, link
 from model_service.api.models.revisions import demanded_revisions, tagged
 from model_service.api.schemas.common import Deleted, Pagination
@@ -29,7 +32,9 @@ from model_service.api.schemas.deployments import (
     NewDeployment,
     WholeDeployment,
 )
+from model_service.services.deployments.kinds import notice_of
 from model_service.services.deployments.requests import SentDeployment
+from model_service.states import DeploymentStatus
 
 URL = "/api/v1/deployments"
 TAG = Tag(name="deployments")
@@ -37,11 +42,33 @@ api = APIBlueprint("deployments", __name__, url_prefix=URL, abp_tags=[TAG])
 
 
 def _addressed(stored: Any) -> dict[str, Any]:
-    """Add the URL and the shown name to a stored deployment."""
+    """Add the URLs and the shown name to a stored deployment."""
     return {
         **stored,
+        **_delivered(stored),
         "endpoint_url": services().deployments.endpoint_url(stored, absolute("")),
         "display_name": stored.get("display_name") or stored["name"],
+    }
+
+
+def _delivered(stored: Any) -> dict[str, Any]:
+    """Return what a deployment without an endpoint offers; empty for others."""
+    delivery = stored.get("delivery")
+    if delivery is None:
+        return {}
+    expires_at, url = delivery["expires_at"], None
+    if (
+        stored["status"] == DeploymentStatus.ACTIVE
+        and expires_at is not None
+        and expires_at > datetime.now(UTC)
+    ):
+        url = package_url(stored["_id"], delivery["address"], int(expires_at.timestamp()))
+    return {
+        "download_url": url,
+        "expires_at": expires_at,
+        "download_count": delivery["downloads"],
+        "notice": notice_of(stored),
+        "package": delivery.get("package"),
     }
 
 
@@ -49,19 +76,22 @@ def answer_deployment(stored: Mapping[str, Any]) -> Response:
     return tagged(answer(WholeDeployment.model_validate(_addressed(stored))), stored["revision"])
 
 
-@api.post("", responses={202: CreatedDeployment})
+@api.post("", responses={201: CreatedDeployment, 202: CreatedDeployment})
 @policy(Permission.DEPLOY)
 def create_deployment(body: NewDeployment) -> Response:
     """Create a deployment.
 
-    Serves one verified export (`export_job_id`) or several (`traffic`, `models` or `ensemble`). 202: the
-    inference servers load it; wait until `status` is `active`. The response contains the endpoint's first
-    key in `api_key`, which cannot be read again. An export that is not verified is a 409 (`not_verified`).
-    `Idempotency-Key` is supported and returns the same key.
+    A `platform_endpoint` serves one verified export (`export_job_id`) or several (`traffic`, `models` or
+    `ensemble`). Its response contains the endpoint's first key in `api_key`, which cannot be read again. An
+    export that is not verified is a 409 (`not_verified`). A `download` (201, active at once), an
+    `edge_package` and a `container` offer a package at `download_url`, also of an export that could not be
+    executed here. 202: wait until `status` is `active`. `Idempotency-Key` is supported and returns the same
+    key.
     """
     once = requested_once()
     stored, text = services().deployments.create(cast(SentDeployment, body.fields()), once)
-    response = answer(CreatedDeployment.model_validate(_addressed(stored) | {"api_key": text}), 202)
+    status = 201 if stored["status"] == DeploymentStatus.ACTIVE else 202
+    response = answer(CreatedDeployment.model_validate(_addressed(stored) | {"api_key": text}), status)
     response.headers["Location"] = link(f"{URL}/{stored['_id']}")
     return mark(tagged(response, stored["revision"]), once)
 
@@ -116,6 +146,26 @@ def patch_deployment(path: DeploymentPath, body: DeploymentPatch) -> Response:
         path.deployment_id, cast(SentDeployment, body.fields()), revisions=demanded_revisions()
     )
     return answer_deployment(changed)
+
+
+@api.get("/<deployment_ref:deployment_id>/download", responses=FILE_RESPONSES)
+@policy(Permission.READ, rate="download")
+def download_deployment(path: DeploymentPath) -> Response:
+    """Download the package of a deployment.
+
+    Returns the zip of a deployment without an endpoint. `download_url` of the deployment is this URL with a
+    signature, which needs no other credential until it expires. `HEAD`, `Range` and `If-None-Match` are
+    supported.
+    """
+    deployment = services().deployments.get(path.deployment_id)
+    response = send_file(services().package_downloads.open(deployment, signed_address()))
+    if request.method == "GET" and response.status_code == 200:
+        try:
+            services().package_downloads.count(deployment)
+        except BaseException:
+            response.close()
+            raise
+    return response
 
 
 @api.delete("/<deployment_ref:deployment_id>", responses={200: Deleted})

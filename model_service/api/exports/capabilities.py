@@ -26,17 +26,20 @@ def get_capabilities(query: CapabilityQuery) -> Response:
 
     For one `framework` or all: the formats, whether the conversion is direct, its limitations, and
     `available`: whether a running worker has the tools, with the reason if none has. `options` are those of
-    every format.
+    every format. `deployment_types` are those of deployments, with the formats that fit each target platform
+    of an edge package and each server of a container.
     """
     capabilities = services().capabilities
+    types = capabilities.deployment_types()
     if query.framework is not None:
         one = capabilities.of(query.framework)
-        return answer(OneFramework(**asdict(one), options=capabilities.options()))
+        return answer(OneFramework(**asdict(one), options=capabilities.options(), deployment_types=types))
     found = capabilities.all()
     return answer(
         AllFrameworks(
             frameworks=[FrameworkCapabilities.model_validate(one) for one in found],
             workers=found[0].workers,
             options=capabilities.options(),
+            deployment_types=types,
         )
     )

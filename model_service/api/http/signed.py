@@ -1,4 +1,4 @@
-"""Signed URLs: each allows one request to one file or part, to anyone who has the URL, until it expires.
+"""Signed URLs: each allows one request to one file, part or package, to anyone who has it, until it expires.
 
 The query contains the signature and the signed values that are not in the path. It is verified before any
 other check; ``register_auth`` calls ``signed_actor()`` first. ``by`` is the creator of the URL. The URL
@@ -23,11 +23,13 @@ Fields = list[str | int]
 _SIGNED: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
     "files.download_file": ("download", lambda args: [args["model_id"], args["path"], _sha256()]),
     "part_uploads.put_part": ("part", lambda args: [args["upload_id"], _number(args["n"], "part's number")]),
+    "deployments.download_deployment": ("package", lambda args: [args["deployment_id"], _address()]),
 }
 # The permissions of the bearer: only for the signed request, and never more than its creator has.
 _PERMISSIONS = {
     "download": frozenset({Permission.READ}),
     "part": frozenset({Permission.READ, Permission.WRITE}),
+    "package": frozenset({Permission.READ}),
 }
 
 
@@ -98,6 +100,15 @@ def signed_sha256() -> str | None:
     return _sha256() if signed_actor() is not None else None
 
 
+def signed_address() -> int | None:
+    """Return the number of a deployment's address that the URL was signed for; None without a signature."""
+    return _address() if signed_actor() is not None else None
+
+
+def _address() -> int:
+    return _number(request.args.get("address", ""), "'address'")
+
+
 def _sha256() -> str:
     return request.args.get("sha256", "")
 
@@ -108,6 +119,14 @@ def download_url(model_id: str, path: str, sha256: str, expires: int) -> str:
     signature = services().signing.sign("download", _by([model_id, path, sha256], by), expires)
     query = urlencode({"sha256": sha256, "expires": expires, "by": by, "signature": signature})
     return absolute(f"/api/v1/models/{model_id}/files/{quote(path)}?{query}")
+
+
+def package_url(deployment_id: str, address: int, expires: int) -> str:
+    """Return an absolute URL for the package of a deployment; it ends when the deployment is deactivated."""
+    by = maker()
+    signature = services().signing.sign("package", _by([deployment_id, address], by), expires)
+    query = urlencode({"address": address, "expires": expires, "by": by, "signature": signature})
+    return absolute(f"/api/v1/deployments/{deployment_id}/download?{query}")
 
 
 def part_url(upload_id: str, n: int, expires: int) -> str:

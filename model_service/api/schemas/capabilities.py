@@ -1,11 +1,17 @@
 """What can be exported to what."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
 from model_service.api.schemas.common import JSONObject, Query
 from model_service.services.exports.capabilities import FRAMEWORKS
+from model_service.states import DeploymentType
+
+DeploymentTypes = Annotated[
+    dict[DeploymentType, dict[str, list[str]]],
+    Field(description="of an edge package and a container: platform or server → the formats that fit"),
+]
 
 
 class CapabilityQuery(Query):
@@ -39,12 +45,14 @@ class FrameworkCapabilities(BaseModel, from_attributes=True):
 class OneFramework(FrameworkCapabilities):
     workers: int = Field(description="the number of running workers that report their formats")
     options: dict[str, JSONObject] = Field(description="by format")
+    deployment_types: DeploymentTypes
 
 
 class AllFrameworks(BaseModel):
     frameworks: list[FrameworkCapabilities]
     workers: int
     options: dict[str, JSONObject]
+    deployment_types: DeploymentTypes
 
 
 class Capabilities(RootModel[OneFramework | AllFrameworks]):

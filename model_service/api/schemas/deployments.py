@@ -8,7 +8,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    WithJsonSchema,
     computed_field,
     model_validator,
 )
@@ -26,8 +25,8 @@ from model_service.api.schemas.common import (
     Text,
     UuidText,
 )
+from model_service.api.schemas.files import MAX_SIGNED_S
 from model_service.sentences import pattern
-from model_service.services.deployments.deployments import OFFERED
 from model_service.states import DeploymentStatus, DeploymentType
 
 MOST_MEMBERS = 32
@@ -52,8 +51,21 @@ Header = Annotated[
 ]
 
 
-# The service rejects all other types with its own error.
-Offered = Annotated[DeploymentType, WithJsonSchema({"type": "string", "enum": list(OFFERED)})]
+Platform = Literal["ios", "android", "linux-arm64"]
+# https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests, also with a host
+ImageName = Annotated[
+    str,
+    Field(max_length=255),
+    pattern(
+        r"^(?:[a-zA-Z0-9.\-]+(?::[0-9]+)?/)?[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+        r"(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$",
+        "the name of an image, for example team/digits or registry.example:5000/team/digits",
+    ),
+]
+ImageTag = Annotated[
+    str,
+    pattern(r"^[A-Za-z0-9_][A-Za-z0-9._\-]{0,127}$", "the tag of an image, for example latest or v1.0"),
+]
 
 
 class DeploymentPath(BaseModel):
@@ -103,8 +115,8 @@ class DeploymentConfig(Body):
     )
     inference_framework: Annotated[Literal["model-service", "triton"] | None, NotNull] = Field(
         None,
-        exclude=True,
-        description="both select this service's inference server, which supports Triton's protocol",
+        description="of an endpoint: both select this service's inference server, which supports Triton's "
+        "protocol; of a container: the server in the image, by default model-service",
     )
     auto_scaling: Annotated[AutoScaling | None, NotNull] = None
     batching: Annotated[Batching | None, NotNull] = None
@@ -116,6 +128,24 @@ class DeploymentConfig(Body):
     )
     timeout_ms: Annotated[int | None, NotNull] = Field(
         None, ge=1, le=600_000, description="the time limit of a request, by default 30000; then 504"
+    )
+    expires_in_s: Annotated[int | None, NotNull] = Field(
+        None,
+        ge=1,
+        le=MAX_SIGNED_S,
+        description="not of an endpoint: how long download_url is valid, by default 86400",
+    )
+    target_platform: Annotated[Literal[Platform, "both"] | None, NotNull] = Field(
+        None, description="of an edge package: both needs export_job_ids"
+    )
+    includes_sample_code: Annotated[Literal[True] | None, NotNull] = Field(
+        None, description="of an edge package: every one includes sample code"
+    )
+    image_name: Annotated[ImageName | None, NotNull] = Field(
+        None, description="of a container: by default exports/ and the deployment's id"
+    )
+    image_tag: Annotated[ImageTag | None, NotNull] = Field(
+        None, description="of a container: by default latest"
     )
 
     @model_validator(mode="after")
@@ -164,12 +194,22 @@ class RollbackRule(Body):
     window_s: int = Field(60, ge=1, le=3600)
 
 
+# Fields of ``config`` that the design documents also show beside it.
+_IN_CONFIG = ("target_platform", "image_name", "image_tag")
+
+
 class DeploymentFields(Body):
-    """Exactly one of export_job_id, traffic, models and ensemble is required."""
+    """A platform endpoint needs exactly one of export_job_id, traffic, models and ensemble.
+
+    A deployment of another type needs export_job_id, an edge package for both platforms export_job_ids.
+    """
 
     OTHER_NAMES: ClassVar = {"deployment_config": "config"}
 
     export_job_id: ExportId | None = None
+    export_job_ids: dict[Platform, ExportId] | None = Field(
+        None, description="of an edge package: target platform → export job"
+    )
     traffic: Annotated[list[TrafficMember], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     models: Annotated[dict[Name, ExportId], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     ensemble: Annotated[list[EnsembleMember], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
@@ -182,6 +222,23 @@ class DeploymentFields(Body):
     config: DeploymentConfig = Field(default_factory=DeploymentConfig.model_construct)
     override_verification: bool = Field(False, description="administrators only; recorded in the history")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _place_in_config(cls, data: Any) -> Any:
+        """Accept some fields of ``config`` beside it. Raises: ValueError: a field is sent in both places."""
+        sent = [name for name in _IN_CONFIG if isinstance(data, dict) and name in data]
+        if not sent:
+            return data
+        moved = {name: value for name, value in data.items() if name not in sent}
+        config = moved.pop("deployment_config", None) if "config" not in moved else moved["config"]
+        config = {} if config is None else config
+        if not isinstance(config, dict):
+            return data
+        for name in sent:
+            if name in config:
+                raise ValueError(f"{name!r} is sent twice: beside config and in it")
+        return {**moved, "config": {**config, **{name: data[name] for name in sent}}}
+
     def fields(self) -> dict[str, Any]:
         """Return the fields that were sent. Parts that are replaced as a whole include their defaults."""
         sent = self.model_dump(exclude_unset=True)
@@ -191,23 +248,14 @@ class DeploymentFields(Body):
 
 class NewDeployment(DeploymentFields):
     name: DisplayName
-    deployment_type: Offered = DeploymentType.PLATFORM_ENDPOINT
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_config_of_other_types(cls, data: Any) -> Any:
-        """Check the configuration of a platform endpoint; the service rejects other types."""
-        kind = data.get("deployment_type") if isinstance(data, dict) else None
-        if kind is None or kind == DeploymentType.PLATFORM_ENDPOINT:
-            return data
-        return {name: value for name, value in data.items() if name not in ("config", "deployment_config")}
+    deployment_type: DeploymentType = DeploymentType.PLATFORM_ENDPOINT
 
 
 class DeploymentPatch(DeploymentFields):
     """Fields that are not sent do not change; ``config`` is merged deeply, null clears optional fields."""
 
     name: Annotated[DisplayName | None, NotNull] = None
-    deployment_type: Annotated[Offered | None, NotNull] = None
+    deployment_type: Annotated[DeploymentType | None, NotNull] = None
 
 
 class Scaling(Body):
@@ -230,8 +278,15 @@ class Promotion(Body):
     member: Name
 
 
+class Renewal(Body):
+    expires_in_s: int | None = Field(
+        None, ge=1, le=MAX_SIGNED_S, description="from now; by default that of config"
+    )
+
+
 class DeploymentQuery(Paged):
     status: DeploymentStatus | None = None
+    deployment_type: DeploymentType | None = None
     name: str | None = Field(None, max_length=255, description="or the display_name")
     model_name: str | None = Field(None, max_length=200)
     export_job_id: str | None = Field(None, max_length=64)
@@ -265,6 +320,7 @@ class MemberAnswer(Answer):
     weight: int
     inputs: dict[str, str] | None
     package: PackageInfo
+    verdict: str | None = Field(None, description="of the export, in a deployment without an endpoint")
 
 
 class ShadowAnswer(MemberAnswer):
@@ -310,7 +366,14 @@ class Deployment(Answer):
     revision: int
     live_revision: int | None
     status: DeploymentStatus
-    endpoint_url: str
+    endpoint_url: str | None = Field(description="of a platform endpoint")
+    download_url: str | None = Field(
+        None, description="the package, for anyone who has this URL; null if inactive, or expired"
+    )
+    expires_at: datetime | None = Field(None, description="of download_url")
+    download_count: int | None = Field(None, description="of the package")
+    notice: str | None = Field(None, description="what was not proven about the package")
+    package: PackageInfo | None = Field(None, description="the zip of the live revision")
     namespace: str
     model_name: str
     model_version: str
@@ -327,6 +390,21 @@ class Deployment(Answer):
     @computed_field(description="the same status in other words")  # type: ignore[prop-decorator]
     @property
     def deployment_config(self) -> JSONObject:
+        match self.deployment_type:
+            case DeploymentType.DOWNLOAD:
+                return {"download_url": self.download_url, "expires_at": self.expires_at}
+            case DeploymentType.EDGE_PACKAGE:
+                return {
+                    "package_url": self.download_url,
+                    "target_platform": self.config["target_platform"],
+                    "includes_sample_code": self.config["includes_sample_code"],
+                }
+            case DeploymentType.CONTAINER:
+                return {
+                    "dockerfile_url": self.download_url,
+                    "image_name": self.config["image_name"],
+                    "image_tag": self.config["image_tag"],
+                }
         scaling = self.config["auto_scaling"]
         return {
             "endpoint_url": self.endpoint_url,
@@ -346,7 +424,9 @@ class WholeDeployment(Deployment):
 
 
 class CreatedDeployment(WholeDeployment):
-    api_key: str = Field(description="shown only in this response; only its hash is stored")
+    api_key: str | None = Field(
+        description="of a platform endpoint; shown only in this response, since only its hash is stored"
+    )
 
 
 class DeploymentPage(BaseModel):

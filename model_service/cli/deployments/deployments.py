@@ -10,10 +10,10 @@ from model_service.cli.common.output import Json, PageNumber, PageSize, client_o
 from model_service.cli.common.tables import Listing, Record
 from model_service.cli.deployments import options as options
 from model_service.cli.deployments.kept_keys import forget_key, keep_key
-from model_service.cli.deployments.options import Serving, Waiting
+from model_service.cli.deployments.options import Package, Serving, Waiting
 from model_service.client import Deployment, ModelServiceClient, WaitTimedOut
 
-app = typer.Typer(help="Deployments: exports that serve predictions.", no_args_is_help=True)
+app = typer.Typer(help="Deployments: exports that serve predictions, or are delivered.", no_args_is_help=True)
 
 _KEY = "key (shown once)"
 
@@ -30,14 +30,15 @@ def create(
         ),
     ],
     *,
+    package: Package,
     serving: Serving,
     keep: options.Keep = False,
     waiting: Waiting,
     as_json: Json = False,
 ) -> None:
-    """Deploy one export or several. Store the key: it is shown only once."""
-    fields = serving.fields()
-    takes_job = not fields.keys() & {"traffic", "models", "ensemble"}
+    """Deploy one export or several. Store the key of an endpoint: it is shown only once."""
+    fields = package.added_to(serving.fields())
+    takes_job = not fields.keys() & {"traffic", "models", "ensemble", "export_job_ids"}
     if len(words) != 1 + takes_job:
         needs = (
             "an export's id and a name" if takes_job else "only a name, because the options list the exports"
@@ -50,7 +51,7 @@ def create(
     if waiting.wait:
         _wait_for_new(client, created, waiting, as_json)
     else:
-        emit(created.raw, as_json, Record({**_fields(created), _KEY: created.api_key}))
+        emit(created.raw, as_json, Record({**_fields(created), **_key_of(created)}))
 
 
 @app.command("list")
@@ -63,16 +64,28 @@ def list_deployments(
         typer.Option(metavar="STATUS", help="pending, deploying, active, inactive or failed."),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Only those with this name.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--type", metavar="TYPE", help="Only platform_endpoint, download, edge_package or container."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List deployments, newest first."""
-    found = client_of(context).list_deployments(status=status, name=name, page=page, limit=limit)
+    found = client_of(context).list_deployments(
+        status=status, name=name, deployment_type=kind, page=page, limit=limit
+    )
     rows = (
-        (each.id, each.name, each.status, _served(each), each.request_count, each.created_at)
+        (
+            *(each.id, each.name, each.deployment_type, each.status, _served(each)),
+            each.request_count if each.download_count is None else each.download_count,
+            each.created_at,
+        )
         for each in found
     )
-    columns = ("id", "name", "status", "serves", "requests", "created (UTC)")
-    shown = Listing(columns, rows, spare=("created (UTC)", "serves", "requests"))
+    columns = ("id", "name", "type", "status", "exports", "requests", "created (UTC)")
+    shown = Listing(columns, rows, spare=("created (UTC)", "exports", "requests", "type"))
     emit(found.raw, as_json, shown, footer(found))
 
 
@@ -93,6 +106,7 @@ def update(
         str | None, typer.Option("--export", metavar="JOB_ID", help="The export to serve.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The new name.")] = None,
+    package: Package,
     serving: Serving,
     clear: options.Clear = None,
     revision: options.Revision = None,
@@ -102,7 +116,7 @@ def update(
     """Change a deployment. The old revision serves until the servers have loaded the new one."""
     changes = {
         **given({"export_job_id": export_job_id, "name": name}),
-        **serving.fields(),
+        **package.added_to(serving.fields()),
         **options.cleared(clear),
     }
     if not changes:
@@ -110,6 +124,20 @@ def update(
     client = client_of(context)
     changed = client.update_deployment(deployment, revision=revision, **changes)
     _show(waiting.for_it(client, changed), as_json)
+
+
+@app.command()
+def renew(
+    context: typer.Context,
+    deployment: options.Deployment,
+    expires_in: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", min=1, help="How long the URL is valid; by default as configured."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Renew the download URL of a package."""
+    _show(client_of(context).renew_deployment(deployment, expires_in), as_json)
 
 
 @app.command()
@@ -206,8 +234,8 @@ def promote(
 
 def _wait_for_new(client: ModelServiceClient, created: Deployment, waiting: Waiting, as_json: bool) -> None:
     """Print the key before waiting, which may fail or be interrupted: it cannot be requested again."""
-    if not as_json:
-        emit({}, False, Record({_KEY: created.api_key}))
+    if not as_json and created.api_key is not None:
+        emit({}, False, Record(_key_of(created)))
     try:
         serving = waiting.for_it(client, created)
     except (WaitTimedOut, typer.Exit):
@@ -215,6 +243,10 @@ def _wait_for_new(client: ModelServiceClient, created: Deployment, waiting: Wait
             emit(created.raw, as_json)
         raise
     _show(serving, as_json)
+
+
+def _key_of(created: Deployment) -> dict[str, Any]:
+    return {} if created.api_key is None else {_KEY: created.api_key}
 
 
 def _show(deployment: Deployment, as_json: bool) -> None:
@@ -238,8 +270,12 @@ def _fields(deployment: Deployment) -> dict[str, Any]:
         "sticky by": deployment.routing.get("sticky_header"),
         "config": deployment.config,
         "endpoint": deployment.endpoint_url,
+        "download": deployment.download_url,
+        "expires (UTC)": deployment.expires_at,
+        "downloads": deployment.download_count,
+        "notice": deployment.notice,
         "error": deployment.error_message,
-        "requests": count,
+        "requests": count if deployment.download_count is None else None,
         "errors": deployment.error_count or None,
         "mean time": f"{deployment.total_inference_time_ms / count:.2f} ms" if count else None,
         "last request (UTC)": deployment.last_request_at,

@@ -120,6 +120,65 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Package:
+    """Options for the type of a deployment, and for a package instead of an endpoint."""
+
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="download, edge_package or container: a package instead of an endpoint.",
+        ),
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLATFORM", help="The platform of an edge package: ios, android, both or linux-arm64."
+        ),
+    ] = None
+    exports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export-for",
+            metavar="PLATFORM=JOB_ID",
+            help="The export of one platform of an edge package for both; repeat it.",
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:TAG]", help="The name of the image that a container package builds."),
+    ] = None
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="SERVER", help="The server in a container: model-service or triton."),
+    ] = None
+
+    def added_to(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields with these options, in the form of the service.
+
+        Raises:
+            typer.BadParameter: an invalid pair.
+        """
+        name, tag = self.image, None
+        if self.image is not None and ":" in self.image.rpartition("/")[2]:
+            name, _, tag = self.image.rpartition(":")
+        config = given(
+            {
+                "target_platform": self.target,
+                "image_name": name,
+                "image_tag": tag,
+                "inference_framework": self.server,
+            }
+        )
+        exports = dict(_pair(each, "--export-for") for each in self.exports or ())
+        more = given({"deployment_type": self.kind, "export_job_ids": exports or None})
+        if config:
+            more["config"] = {**(fields.get("config") or {}), **config}
+        return {**fields, **more}
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Options for waiting until a change is served."""
 

@@ -4,7 +4,7 @@ A change of the served models creates a new revision. Inference servers load it 
 previous revision keeps serving. Every change reads the deployment in its own transaction.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import cast
 
 from model_service.actor import Permission, require
@@ -12,16 +12,16 @@ from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.services.common.deployment_names import named
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.deployments.deployments import DeploymentService
+from model_service.services.deployments.kinds import Plans, require_endpoint
 from model_service.services.deployments.limits import DeploymentLimits
-from model_service.services.deployments.plans import DeploymentPlans, Plan
+from model_service.services.deployments.plans import Plan
 from model_service.services.deployments.requests import SentDeployment, SentScaling
 from model_service.services.deployments.routing_rules import SPLIT
 from model_service.services.models.rules import check_revision, check_transition
-from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus
+from model_service.states import DEPLOYMENT_TRANSITIONS, SERVED, DeploymentStatus, DeploymentType
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields, changed
 from model_service.storage.deployments.documents import (
-    DEFAULT_CONFIG,
     DEFAULT_WEIGHT,
     Deployment,
     DeploymentConfig,
@@ -37,7 +37,7 @@ class DeploymentChanges:
     def __init__(
         self,
         stores: Stores,
-        plans: DeploymentPlans,
+        plans: Plans,
         limits: DeploymentLimits,
         idempotency: Idempotency,
         service: DeploymentService,
@@ -59,7 +59,7 @@ class DeploymentChanges:
         Raises: as ``patch``.
         """
         whole: SentDeployment = {"description": None, **fields}
-        return self._revise(deployment_id, whole, revisions, lambda before: (None, DEFAULT_CONFIG))
+        return self._revise(deployment_id, whole, revisions, whole=True)
 
     def patch(
         self, deployment_id: str, fields: SentDeployment, *, revisions: Collection[int] | None
@@ -76,16 +76,15 @@ class DeploymentChanges:
                 tier allows.
             Conflict: the request changes the ``deployment_type``.
         """
-        return self._revise(
-            deployment_id, fields, revisions, lambda before: (before["routing"], before["config"])
-        )
+        return self._revise(deployment_id, fields, revisions, whole=False)
 
     def _revise(
         self,
         deployment_id: str,
         fields: SentDeployment,
         revisions: Collection[int] | None,
-        base_of: Callable[[Deployment], tuple[Routing | None, DeploymentConfig]],
+        *,
+        whole: bool,
     ) -> Deployment:
         def work(session: Session) -> Deployment:
             before = self._changeable(deployment_id, session)
@@ -96,11 +95,14 @@ class DeploymentChanges:
                     f"The type of a deployment cannot change from {before['deployment_type']} to "
                     f"{kind}: create a new deployment."
                 )
-            base, base_config = base_of(before)
-            plan = self._plans.routing(
-                fields, base=base, present=before, override=fields.get("override_verification", False)
+            plan, config = self._plans.of(
+                DeploymentType(kind),
+                fields,
+                before["_id"],
+                before["user_id"],
+                base=None if whole else before,
+                present=before,
             )
-            config = self._plans.config(fields.get("config", {}), base_config, before["user_id"])
             changes: dict[str, object] = {}
             if "description" in fields:
                 changes["description"] = fields["description"]
@@ -114,7 +116,12 @@ class DeploymentChanges:
             self._record("updated", after, session, {"fields": differing, "revision": after["revision"]})
             return after
 
-        return self._database.transaction(work)
+        return self._at_target(self._database.transaction(work))
+
+    def _at_target(self, deployment: Deployment) -> Deployment:
+        """Have the target follow a stored change. Returns the deployment with what the target did at once."""
+        self._service.target(deployment).update(deployment)
+        return self._service.get(deployment["_id"])
 
     def _renamed(self, before: Deployment, fields: SentDeployment, session: Session) -> Fields:
         """Return the name and display name to store; empty if the sent name is the present one."""
@@ -144,14 +151,19 @@ class DeploymentChanges:
 
         def work(session: Session) -> Deployment:
             before = self._changeable(deployment_id, session)
-            config = self._plans.config({"auto_scaling": scaling}, before["config"], before["user_id"])
+            require_endpoint(before, "scaled")
+            config = self._plans.endpoints.config(
+                {"auto_scaling": scaling}, before["config"], before["user_id"]
+            )
             if config == before["config"]:
                 return before
             after = self._deployments.set_scaling(before, config["auto_scaling"], session)
             self._record("scaled", after, session, config["auto_scaling"])
             return after
 
-        return self._database.transaction(work)
+        scaled = self._database.transaction(work)
+        self._service.target(scaled).scale(scaled)
+        return scaled
 
     def activate(self, deployment_id: str) -> Deployment:
         """Serve an inactive or failed deployment again. One that is active or starting is not changed.
@@ -166,6 +178,8 @@ class DeploymentChanges:
 
     def deactivate(self, deployment_id: str) -> Deployment:
         """Stop serving the deployment and keep its keys and packages. An inactive deployment is not changed.
+
+        The URLs of a package that were given out end for good.
 
         Raises:
             MalformedId, NotFound, NotPermitted.
@@ -191,12 +205,16 @@ class DeploymentChanges:
             check_transition("deployment", status, to, DEPLOYMENT_TRANSITIONS)
             if to in SERVED:
                 self._limits.check(before["user_id"], session)
-            stored, details = {**changes, "updated_at": now()}, {"revision": before["revision"]}
+            stored: dict[str, object] = {**changes, "updated_at": now()}
+            details = {"revision": before["revision"]}
+            if "delivery" in before and to == DeploymentStatus.INACTIVE:
+                address = before["delivery"]["address"] + 1
+                stored["delivery"] = {**before["delivery"], "address": address, "expires_at": None}
             self._deployments.shift(before["_id"], to, event, session, changes=stored, data=details)
             self._record(event, before, session, details)
             return changed(before, {**stored, "status": to})
 
-        return self._database.transaction(work)
+        return self._at_target(self._database.transaction(work))
 
     def rollback(
         self,
@@ -225,7 +243,7 @@ class DeploymentChanges:
                     raise NotFound("package of revision", str(entry["revision"]))
                 return after
 
-            return self._database.transaction(work)
+            return self._at_target(self._database.transaction(work))
 
         return self._idempotency.run(once, make, self._service.get)
 
@@ -241,6 +259,7 @@ class DeploymentChanges:
         def work(session: Session) -> Deployment:
             before = self._changeable(deployment_id, session)
             check_revision(before, revisions)
+            require_endpoint(before, "promoted")
             routing = _promoted(before["routing"], member)
             if routing == before["routing"]:
                 return before
@@ -250,7 +269,7 @@ class DeploymentChanges:
             self._record("promoted", after, session, data)
             return after
 
-        return self._database.transaction(work)
+        return self._at_target(self._database.transaction(work))
 
     def _changeable(self, deployment_id: str, session: Session) -> Deployment:
         """Return the deployment as the transaction reads it. A concurrent change makes one of both retry."""

@@ -1,12 +1,12 @@
 """Create, find and delete deployments. ``services.deployments.changes`` updates existing ones."""
 
 import uuid
+from collections.abc import Mapping
 from typing import NoReturn
 
 from model_service.actor import Permission, actor, may_read, require
-from model_service.config import Settings
-from model_service.deployers import AVAILABLE, deployer_for
-from model_service.errors import Conflict, NotFound, UnsupportedOption
+from model_service.deployers.base import Deployer
+from model_service.errors import Conflict, NotFound
 from model_service.services.common.deployment_names import is_plain, named
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page, readable
@@ -14,14 +14,15 @@ from model_service.services.common.references import deployment_query
 from model_service.services.common.signing import Signing
 from model_service.services.common.suggestions import Suggestions
 from model_service.services.deployments.keys import FIRST_KEY, new_key, new_text, sha256_of
+from model_service.services.deployments.kinds import Plans
 from model_service.services.deployments.limits import DeploymentLimits
-from model_service.services.deployments.plans import DeploymentPlans, Plan
+from model_service.services.deployments.plans import Plan
 from model_service.services.deployments.requests import SentDeployment
 from model_service.states import DeploymentType
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
 from model_service.storage.deployments.documents import (
-    DEFAULT_CONFIG,
+    NEW_DELIVERY,
     DeletedDeployment,
     Deployment,
     DeploymentEvent,
@@ -30,28 +31,24 @@ from model_service.storage.deployments.documents import (
 )
 from model_service.storage.stores import Stores
 
-# The deployment types that this installation has a target for.
-OFFERED = AVAILABLE
-
 
 class DeploymentService:
     def __init__(
         self,
-        settings: Settings,
         stores: Stores,
-        plans: DeploymentPlans,
+        deployers: Mapping[DeploymentType, Deployer],
+        plans: Plans,
         limits: DeploymentLimits,
         *,
         idempotency: Idempotency,
         signing: Signing,
         suggestions: Suggestions,
     ) -> None:
-        self._settings = settings
+        self._deployers = deployers
         self._database = stores.database
         self._deployments = stores.deployments
         self._keys = stores.deployment_keys
         self._history = stores.deployment_history
-        self._logs = stores.deployment_logs
         self._audit = stores.audit
         self._plans = plans
         self._limits = limits
@@ -59,29 +56,28 @@ class DeploymentService:
         self._signing = signing
         self._suggestions = suggestions
 
-    def create(self, fields: SentDeployment, once: Once | None = None) -> tuple[Deployment, str]:
-        """Store a pending deployment for its target to deploy. Returns it with its key, which is not stored.
+    def create(self, fields: SentDeployment, once: Once | None = None) -> tuple[Deployment, str | None]:
+        """Store a pending deployment and have its target deploy it. Returns it with its key.
 
-        With ``once`` the key is derived from the idempotency key, so that a repeated request returns it too.
+        The key is not stored; it is None if the type has no endpoint. With ``once`` the key is derived from
+        the idempotency key, so that a repeated request returns it too.
 
         Args:
-            fields: ``name``, one of ``deployment_plans.SOURCES``, and further fields of the API.
+            fields: ``name``, the exports, and further fields of the API.
 
         Raises:
-            UnsupportedOption: no target deploys this type.
-            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField: as in ``DeploymentPlans``.
+            MalformedId, NotFound, NotPermitted, NotVerified, InvalidField, UnsupportedOption: see ``Plans``.
             DeploymentLimitReached: the caller has as many deployments as their tier allows.
             Conflict: the request is a repetition, and its key was rotated or revoked since.
         """
         kind = fields.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
-        if kind not in OFFERED:
-            raise UnsupportedOption(f"Deployments of type {kind} are not supported.", allowed=list(OFFERED))
+        target = self._deployers[kind]
 
-        def make(note: Note) -> tuple[Deployment, str]:
-            plan = self._plans.routing(fields, override=fields.get("override_verification", False))
-            config = self._plans.config(fields.get("config", {}), DEFAULT_CONFIG, actor().name)
+        def make(note: Note) -> tuple[Deployment, str | None]:
+            deployment_id = str(uuid.uuid4())
+            plan, config = self._plans.of(kind, fields, deployment_id, actor().name)
             deployment = new_deployment(
-                str(uuid.uuid4()),
+                deployment_id,
                 actor().name,
                 named(fields["name"]),
                 fields.get("description"),
@@ -89,9 +85,12 @@ class DeploymentService:
                 plan.routing,
                 config,
                 now(),
+                delivery=None if target.has_endpoint else NEW_DELIVERY,
             )
-            text = new_text(self._signing, deployment["_id"], once)
-            key = new_key(str(uuid.uuid4()), text, deployment["_id"], FIRST_KEY, None)
+            text = key = None
+            if target.has_endpoint:
+                text = new_text(self._signing, deployment_id, once)
+                key = new_key(str(uuid.uuid4()), text, deployment_id, FIRST_KEY, None)
 
             def work(session: Session) -> None:
                 note(deployment["_id"], session)
@@ -101,10 +100,13 @@ class DeploymentService:
                 self._record_new(deployment, plan, session)
 
             self._database.transaction(work)
-            return deployment, text
+            target.create(deployment)
+            return self.get(deployment_id), text
 
-        def made(deployment_id: str) -> tuple[Deployment, str]:
+        def made(deployment_id: str) -> tuple[Deployment, str | None]:
             deployment, text = self.get(deployment_id), new_text(self._signing, deployment_id, once)
+            if not target.has_endpoint:
+                return deployment, None
             if self._keys.with_digest(deployment_id, sha256_of(text)) is None:
                 raise Conflict(
                     "The key that the first request created has been revoked: create a new one.",
@@ -155,14 +157,16 @@ class DeploymentService:
             found = deleted if deleted is not None and _is_readable(deleted.get("model_name")) else None
         return found or self._raise_missing(deployment_id)
 
-    def endpoint_url(self, deployment: Deployment, registry_url: str) -> str:
+    def target(self, deployment: Deployment) -> Deployer:
+        return self._deployers[DeploymentType(deployment["deployment_type"])]
+
+    def endpoint_url(self, deployment: Deployment, registry_url: str) -> str | None:
         """Return the endpoint's URL by the current settings, since an inference server may move.
 
         Args:
             registry_url: the registry's address as the client sees it.
         """
-        kind = DeploymentType(deployment["deployment_type"])
-        return deployer_for(kind, self._settings).endpoint_url(deployment["_id"], registry_url)
+        return self.target(deployment).endpoint_url(deployment["_id"], registry_url)
 
     def search(self, filters: Fields, *, page: int, limit: int) -> Page[Deployment]:
         """Return the matching deployments that the caller may read, newest first, without their revisions.
@@ -186,8 +190,8 @@ class DeploymentService:
         Raises:
             MalformedId, NotFound.
         """
-        subject = self.get_or_deleted(deployment_id)["_id"]
-        items, total = self._history.page(subject, event, (page - 1) * limit, limit)
+        subject, target = self._with_target(deployment_id)
+        items, total = target.events(subject, event, (page - 1) * limit, limit)
         return Page(items, page, limit, total)
 
     def logs(self, deployment_id: str, level: str | None, *, limit: int) -> list[DeploymentLogEntry]:
@@ -196,7 +200,14 @@ class DeploymentService:
         Raises:
             MalformedId, NotFound.
         """
-        return self._logs.newest(self.get_or_deleted(deployment_id)["_id"], level, limit)
+        subject, target = self._with_target(deployment_id)
+        return target.logs(subject, level, limit)
+
+    def _with_target(self, deployment_id: str) -> tuple[str, Deployer]:
+        """Return the id of a deployment, which may be deleted, and its target."""
+        found = self.get_or_deleted(deployment_id)
+        kind = found.get("deployment_type", DeploymentType.PLATFORM_ENDPOINT)
+        return found["_id"], self._deployers[DeploymentType(str(kind))]
 
     def delete(self, deployment_id: str) -> str:
         """Stop serving the deployment and delete it with its keys; its history stays. Returns its id.
@@ -207,6 +218,7 @@ class DeploymentService:
         """
         wanted = self.get(deployment_id)
         require(Permission.DEPLOY, wanted["model_name"])
+        self.target(wanted).delete(wanted["_id"])
 
         def work(session: Session) -> bool:
             gone = self._deployments.delete(wanted["_id"], session)

@@ -16,6 +16,7 @@ from model_service.errors import Conflict, InvalidField, NotFound
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.ids import parse_uuid
 from model_service.services.common.signing import Signing
+from model_service.services.deployments.kinds import require_endpoint
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
 from model_service.storage.deployments.documents import Deployment, DeploymentKey, new_deployment_key
@@ -82,9 +83,11 @@ class DeploymentKeyService:
         Raises:
             MalformedId, NotFound, NotPermitted.
             InvalidField: ``expires_at`` is in the past.
-            Conflict: the deployment has MOST_KEYS keys; or the key of a repeated request is gone.
+            Conflict: the deployment has no endpoint, or MOST_KEYS keys; or the key of a repeated request is
+                gone.
         """
         deployment = self._changeable(deployment_id)
+        require_endpoint(deployment, "given keys")
         _check_future(expires_at)
 
         def make(note: Note) -> tuple[DeploymentKey, str]:

@@ -4,11 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from typing_extensions import TypedDict
-
-from exporters.base import VERIFIED
-from model_service.actor import Permission, require
-from model_service.errors import InvalidField, NotPermitted, NotVerified
+from model_service.errors import InvalidField, NotPermitted
+from model_service.services.deployments.chosen import ChosenExports, Unverified, exports_of, member_of
 from model_service.services.deployments.requests import SOURCES, SentConfig, SentDeployment, SentMember
 from model_service.services.deployments.routing_rules import (
     ENSEMBLE,
@@ -18,7 +15,6 @@ from model_service.services.deployments.routing_rules import (
     check_routing,
 )
 from model_service.services.exports.exports import ExportService
-from model_service.states import ExportStatus
 from model_service.storage.access.users import Users
 from model_service.storage.common.documents import D, Fields
 from model_service.storage.deployments.documents import (
@@ -30,16 +26,7 @@ from model_service.storage.deployments.documents import (
     Routing,
     Shadow,
 )
-from model_service.storage.exports.documents import ExportJob
 from model_service.tiers import Tiers
-
-
-class Unverified(TypedDict):
-    """An export that is deployed without being verified."""
-
-    export_job_id: str
-    status: str
-    verdict: str | None
 
 
 @dataclass(frozen=True)
@@ -51,8 +38,7 @@ class Plan:
 
     @property
     def export_job_ids(self) -> list[str]:
-        shadow = self.routing["shadow"]
-        return [each["export_job_id"] for each in (*self.routing["members"], *([shadow] if shadow else []))]
+        return exports_of(self.routing)
 
 
 class DeploymentPlans:
@@ -116,7 +102,7 @@ class DeploymentPlans:
             NotVerified: an export is not completed or not verified.
             InvalidField: not exactly one source is given, or the fields contradict each other.
         """
-        chosen = _Chosen(self._exports, present, override)
+        chosen = ChosenExports(self._exports, present, override=override)
         mode, members = self._members(sent, base, chosen)
         names = {member["name"] for member in members}
         routing: Routing = {
@@ -134,7 +120,7 @@ class DeploymentPlans:
         return Plan(routing, chosen.unverified)
 
     def _members(
-        self, sent: SentDeployment, base: Routing | None, chosen: "_Chosen"
+        self, sent: SentDeployment, base: Routing | None, chosen: ChosenExports
     ) -> tuple[str, list[Member]]:
         given = [source for source in SOURCES if sent.get(source) is not None]
         if len(given) > 1 or (not given and base is None):
@@ -154,7 +140,7 @@ class DeploymentPlans:
         check_chain(members, [chosen.job(member["export_job_id"]) for member in members])
         return ENSEMBLE, members
 
-    def _named(self, wanted: Sequence[SentMember], chosen: "_Chosen") -> list[Member]:
+    def _named(self, wanted: Sequence[SentMember], chosen: ChosenExports) -> list[Member]:
         """Return the members, each with its given name or, without one, its version's, made unique."""
         taken = [name for each in wanted if (name := each.get("name"))]
         twice = [name for name in taken if taken.count(name) > 1]
@@ -165,11 +151,11 @@ class DeploymentPlans:
             job = chosen.job(each["export_job_id"])
             name = each.get("name") or _unique(job["model_version"], taken)
             taken.append(name)
-            members.append(_member(job, name, each.get("weight", DEFAULT_WEIGHT), each.get("inputs")))
+            members.append(member_of(job, name, each.get("weight", DEFAULT_WEIGHT), each.get("inputs")))
         return members
 
     def _shadow(
-        self, sent: SentDeployment, base: Routing | None, names: Collection[str], chosen: "_Chosen"
+        self, sent: SentDeployment, base: Routing | None, names: Collection[str], chosen: ChosenExports
     ) -> Shadow | None:
         if "shadow" not in sent:
             shadow = base["shadow"] if base else None
@@ -179,73 +165,7 @@ class DeploymentPlans:
             return None
         job = chosen.job(wanted["export_job_id"])
         name = _unique(job["model_version"], names)
-        return {**_member(job, name, DEFAULT_WEIGHT, None), "share": wanted["share"]}
-
-
-class _Chosen:
-    """The export jobs of a request, each read and checked once."""
-
-    def __init__(self, exports: ExportService, present: Deployment | None, override: bool) -> None:
-        self._exports = exports
-        self._override = override
-        self._namespace: str | None = present["namespace"] if present else None
-        self._passed = set(Plan(present["routing"]).export_job_ids) if present else set()
-        self._jobs: dict[str, ExportJob] = {}
-        self.unverified: list[Unverified] = []
-
-    def job(self, job_id: str) -> ExportJob:
-        if job_id not in self._jobs:
-            job = self._exports.get(job_id)
-            require(Permission.DEPLOY, job["model_name"])
-            if self._namespace is None:
-                self._namespace = job["namespace"]
-            if job["namespace"] != self._namespace:
-                raise InvalidField.of(
-                    "export_job_id",
-                    f"in the namespace {job['namespace']!r}; all exports of a deployment must be in "
-                    f"one namespace, here {self._namespace!r}",
-                    wrong=f"export job {job_id}",
-                )
-            if job["_id"] not in self._passed:
-                self._check_verified(job)
-            self._jobs[job_id] = job
-        return self._jobs[job_id]
-
-    def _check_verified(self, job: ExportJob) -> None:
-        fidelity = job.get("fidelity")
-        status, verdict = job["status"], fidelity.get("verdict") if fidelity else None
-        if status == ExportStatus.COMPLETED and verdict == VERIFIED:
-            return
-        overridable = "package" in job
-        if self._override and overridable:
-            require(Permission.ADMIN, job["model_name"])
-            self.unverified.append({"export_job_id": job["_id"], "status": status, "verdict": verdict})
-            return
-        reason = (
-            "it has no package to deploy"
-            if self._override
-            else "only a completed export that was verified against its source can be deployed"
-            + (", unless an administrator overrides that" * overridable)
-        )
-        raise NotVerified(
-            f"Export job {job['_id']} is {status} with verdict {verdict}: {reason}.",
-            export_job_id=job["_id"],
-            status=status,
-            verdict=verdict,
-        )
-
-
-def _member(job: ExportJob, name: str, weight: int, inputs: dict[str, str] | None) -> Member:
-    return {
-        "name": name,
-        "export_job_id": job["_id"],
-        "model_name": job["model_name"],
-        "model_version": job["model_version"],
-        "format": job["export_format"],
-        "package": job["package"],
-        "weight": weight,
-        "inputs": inputs,
-    }
+        return {**member_of(job, name, DEFAULT_WEIGHT, None), "share": wanted["share"]}
 
 
 def _unique(name: str, taken: Collection[str]) -> str:

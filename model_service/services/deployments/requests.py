@@ -33,20 +33,29 @@ class SentScaling(TypedDict, total=False):
 
 
 class SentConfig(TypedDict, total=False):
+    """The fields of every type; ``services.deployments.kinds`` has those of each."""
+
     gpu_enabled: bool
     auto_scaling: SentScaling
     batching: JSONObject
     max_concurrency: int
     timeout_ms: int
+    expires_in_s: int
+    target_platform: str
+    includes_sample_code: bool
+    inference_framework: str
+    image_name: str
+    image_tag: str
 
 
 class SentDeployment(TypedDict, total=False):
-    """The fields of a deployment in a request. One of SOURCES names the exports."""
+    """The fields of a deployment in a request. One of SOURCES names the exports of an endpoint."""
 
     name: str
     deployment_type: DeploymentType
     description: str | None
     export_job_id: str | None
+    export_job_ids: dict[str, str] | None
     traffic: list[SentMember] | None
     models: dict[str, str] | None
     ensemble: list[SentMember] | None

@@ -9,9 +9,11 @@ from pathlib import PurePosixPath
 
 from exporters import registry
 from exporters.base import ESTIMATOR, FAMILIES
+from exporters.delivery.fitting import CONTAINER, EDGE
 from exporters.options import Specification
 from model_service.errors import UnsupportedOption
 from model_service.services.exports.toolchains import Toolchains
+from model_service.states import DeploymentType
 from model_service.storage.operations.documents import ToolchainReport
 
 # Framework → kinds of checkpoint of its models (see ``exporters.base.FAMILIES``), its own kind first.
@@ -90,6 +92,15 @@ class CapabilityService:
     def all(self) -> list[Framework]:
         reports = self._toolchains.reports()
         return [self._describe(framework, reports) for framework in FRAMEWORKS]
+
+    @staticmethod
+    def deployment_types() -> dict[DeploymentType, dict[str, list[str]]]:
+        """Return the deployment types, with the formats that fit each platform or server."""
+        fitting = {DeploymentType.EDGE_PACKAGE: EDGE, DeploymentType.CONTAINER: CONTAINER}
+        return {
+            kind: {name: list(formats) for name, formats in fitting.get(kind, {}).items()}
+            for kind in DeploymentType
+        }
 
     @staticmethod
     def check_possible(framework: str | None, filename: str, export_format: str) -> None:

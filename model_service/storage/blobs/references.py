@@ -38,6 +38,7 @@ _REVISIONS = {
         },
     }
 }
+_BUILT = {"$cond": [{"$ifNull": ["$delivery.package.file_id", False]}, ["$delivery.package.file_id"], []]}
 
 
 def _source(field: str) -> Fields:
@@ -78,7 +79,8 @@ HOLDERS: dict[str, object] = {
     "removed_files": ["$file.file_id"],
     "export_jobs": {"$concatArrays": [_INPUT, _PACKAGE]},
     "evaluations": _INPUT,
-    "deployments": _REVISIONS,
+    "deployments": {"$concatArrays": [_REVISIONS, _BUILT]},
+    "package_builds": _INPUT,
 }
 
 

@@ -28,6 +28,9 @@ export_quotas      serialises a user's requests │
 deployments        where packages are served    │
     ├─ …members[].export_job_id → export_jobs   │
     └─ revisions[]…members[].package.file_id ───┤
+    └─ delivery.package.file_id ────────────────┤
+package_builds     the build of a deployment's  │     package, by the deployment's id
+    └─ source…file_id ──────────────────────────┤     until it ends
 deployment_quotas  serialises a user's additions│
 deployment_history events of each deployment    │
 deployment_logs    log entries of its servers, for 30 days
@@ -89,6 +92,7 @@ from model_service.storage.deployments.documents import (
     DeploymentKey,
     DeploymentLogEntry,
     DeploymentQuota,
+    PackageBuild,
     Usage,
     UsageMonth,
 )
@@ -117,6 +121,7 @@ class Collections:
     evaluations: Collection[Evaluation]
     export_quotas: Collection[ExportQuota]
     deployments: Collection[Deployment]
+    package_builds: Collection[PackageBuild]
     deployment_quotas: Collection[DeploymentQuota]
     deployment_history: Collection[DeploymentEvent]
     deployment_logs: Collection[DeploymentLogEntry]

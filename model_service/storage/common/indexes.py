@@ -157,7 +157,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         *(
             IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
             for field in (
-                *("namespace", "status", "name", "user_id", "model_name"),
+                *("namespace", "status", "name", "user_id", "model_name", "deployment_type"),
                 "routing.members.export_job_id",
             )
         ),
@@ -168,6 +168,10 @@ INDEXES: dict[str, list[IndexModel]] = {
             [("display_name", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
             partialFilterExpression={"display_name": {"$gt": ""}},
         ),
+    ],
+    "package_builds": [
+        IndexModel([("status", ASCENDING), ("created_at", ASCENDING)]),
+        IndexModel([("started_at", DESCENDING)]),
     ],
     "deployment_history": [
         IndexModel([("deployment_target_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])

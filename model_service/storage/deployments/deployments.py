@@ -4,8 +4,10 @@ Inference servers read it (``served``) and record results (``serving_reports``).
 in transactions that read it first, so that of two concurrent changes the later one sees the earlier.
 """
 
+from datetime import datetime
+
 from bson import ObjectId
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, WriteConcern
 
 from model_service.actor import actor
 from model_service.states import DEPLOYMENT_TRANSITIONS, DeploymentStatus
@@ -16,6 +18,7 @@ from model_service.storage.common.documents import Fields, changed
 from model_service.storage.common.pages import NEWEST_FIRST, page_of, within
 from model_service.storage.deployments.documents import (
     AutoScaling,
+    Delivery,
     Deployment,
     DeploymentConfig,
     DeploymentKey,
@@ -26,7 +29,7 @@ from model_service.storage.deployments.documents import (
 )
 from model_service.storage.deployments.history import DeploymentHistory
 from model_service.storage.deployments.keys import DeploymentKeys
-from model_service.storage.deployments.revisions import kept, marked, packages_of, restored_config
+from model_service.storage.deployments.revisions import built_of, kept, marked, packages_of, restored_config
 
 _MOST_ALIKE = 100  # limit for the number at the end of a name; beyond it, names get an id
 
@@ -47,7 +50,7 @@ class Deployments:
         self._keys = keys
         self._history = history
 
-    def insert(self, document: Deployment, key: DeploymentKey, session: Session) -> bool:
+    def insert(self, document: Deployment, key: DeploymentKey | None, session: Session) -> bool:
         """Store a new deployment with its first key. Returns False if one of its packages is gone.
 
         A name derived from a display name gets a number if another deployment has the name.
@@ -57,7 +60,8 @@ class Deployments:
         if document.get("display_name") is not None:
             document["name"] = self.free_name(document["name"], session)
         self._deployments.insert_one(document, session=session)
-        self._keys.insert(key, session)
+        if key is not None:
+            self._keys.insert(key, session)
         return True
 
     def get(self, deployment_id: str, session: Session | None = None) -> Deployment | None:
@@ -213,12 +217,27 @@ class Deployments:
         self._history.record(before["_id"], "scaled", status, status, data, session)
         return changed(before, changes)
 
+    def renew(self, before: Deployment, expires_at: datetime, session: Session) -> Deployment:
+        """Set until when the package can be downloaded without a credential. Creates no revision."""
+        delivery: Delivery = {**before["delivery"], "expires_at": expires_at}
+        changes: Fields = {"delivery": delivery, "updated_at": now()}
+        self._deployments.update_one({"_id": before["_id"]}, {"$set": changes}, session=session)
+        status, data = before["status"], {"expires_at": expires_at}
+        self._history.record(before["_id"], "renewed", status, status, data, session)
+        return changed(before, changes)
+
+    def count_download(self, deployment_id: str) -> None:
+        """Count the start of a download, which does not wait for the journal."""
+        counted = {"$inc": {"delivery.downloads": 1}}
+        fast = self._deployments.with_options(write_concern=WriteConcern(w=1))
+        fast.update_one({"_id": deployment_id, "delivery": {"$exists": True}}, counted)
+
     def delete(self, deployment_id: str, session: Session) -> Deployment | None:
         """Remove the deployment with its keys and release its packages; its history stays."""
         gone = self._deployments.find_one_and_delete({"_id": deployment_id}, session=session)
         if gone is not None:
             self._keys.delete_of(deployment_id, session)
-            self._blobs.release_all(packages_of(gone["revisions"]), session)
+            self._blobs.release_all([*packages_of(gone["revisions"]), *built_of(gone)], session)
             data = {
                 "name": gone["name"],
                 "model_name": gone.get("model_name"),

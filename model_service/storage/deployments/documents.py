@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from model_service.actor import namespace_of
 from model_service.states import DeploymentStatus, Tier
-from model_service.storage.common.documents import BlobReference, JSONObject, StoredId, one_of
+from model_service.storage.common.documents import BlobReference, JSONObject, LeasedJob, StoredId, one_of
 
 
 class Member(TypedDict):
@@ -22,6 +22,7 @@ class Member(TypedDict):
     package: BlobReference
     weight: int
     inputs: Annotated[dict[str, str], SkipValidation] | None
+    verdict: NotRequired[str]  # of the export, in a deployment without an endpoint
 
 
 class Shadow(Member):
@@ -57,12 +58,22 @@ class Batching(TypedDict):
     max_delay_ms: float
 
 
-class DeploymentConfig(TypedDict):
+class DeploymentConfig(TypedDict, total=False):
+    """The configuration of one deployment type, complete: of an endpoint, or of a package."""
+
+    # Of a platform endpoint.
     gpu_enabled: bool
     auto_scaling: Annotated[AutoScaling, SkipValidation]
     batching: Annotated[Batching, SkipValidation]
     max_concurrency: int
     timeout_ms: int
+    # Of a package.
+    expires_in_s: int
+    target_platform: str
+    includes_sample_code: bool
+    inference_framework: str
+    image_name: str
+    image_tag: str
 
 
 class Revision(TypedDict):
@@ -74,6 +85,20 @@ class Revision(TypedDict):
     live_at: datetime | None
     rolled_back: bool
     failed: bool
+
+
+class Delivery(TypedDict):
+    """The download of a deployment without an endpoint.
+
+    ``package`` is the zip that was built for the live revision; a deployment of type ``download`` offers its
+    export's own package and has none. A signed URL contains ``address``; a deactivation increments it, so
+    that the URLs before it end.
+    """
+
+    package: NotRequired[BlobReference]
+    expires_at: datetime | None
+    address: int
+    downloads: int
 
 
 class Deployment(TypedDict):
@@ -109,6 +134,7 @@ class Deployment(TypedDict):
     deployed_at: datetime | None
     deactivated_at: datetime | None
     load_attempts: NotRequired[dict[str, int]]
+    delivery: NotRequired[Delivery]
 
 
 class DeletedDeployment(TypedDict):
@@ -193,6 +219,15 @@ class ServedDeployment(Deployment):
     owner_tier: Tier | None
 
 
+class PackageBuild(LeasedJob):
+    """The build of one revision's package, with the export packages that it reads as ``source``."""
+
+    revision: int
+    deployment_type: str
+    model_name: str
+    config: DeploymentConfig
+
+
 class DeploymentQuota(TypedDict):
     """Serialises a user's additions."""
 
@@ -259,6 +294,10 @@ def new_revision(number: int, routing: Routing, config: DeploymentConfig, by: st
     }
 
 
+# The first downloads of a new deployment without an endpoint.
+NEW_DELIVERY: Delivery = {"expires_at": None, "address": 1, "downloads": 0}
+
+
 class DeploymentName(TypedDict):
     name: str
     display_name: str | None
@@ -289,10 +328,15 @@ def new_deployment(
     routing: Routing,
     config: DeploymentConfig,
     at: datetime,
+    delivery: Delivery | None = None,
 ) -> Deployment:
-    """Return a pending deployment with its first revision."""
+    """Return a pending deployment with its first revision.
+
+    Args:
+        delivery: of a deployment without an endpoint.
+    """
     first = of_first_member(routing)
-    return {
+    deployment: Deployment = {
         "_id": deployment_id,
         "user_id": owner,
         "name": names["name"],
@@ -319,3 +363,6 @@ def new_deployment(
         "deployed_at": None,
         "deactivated_at": None,
     }
+    if delivery is not None:
+        deployment["delivery"] = delivery
+    return deployment

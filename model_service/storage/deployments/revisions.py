@@ -20,6 +20,12 @@ def packages_of(revisions: Iterable[Revision]) -> list[ObjectId]:
     ]
 
 
+def built_of(deployment: Deployment) -> list[ObjectId]:
+    """Return the id of the package that was built for a deployment, if there is one."""
+    package = deployment.get("delivery", {}).get("package")
+    return [] if package is None else [package["file_id"]]
+
+
 def kept(revisions: list[Revision], live: int | None) -> list[Revision]:
     """Return the newest KEPT_REVISIONS. If the live revision or the target of an automatic rollback is older,
     it takes the place of the oldest of these.
@@ -54,7 +60,9 @@ def former(newest: Deployment | Revision, revisions: list[Revision]) -> Revision
 
 
 def restored_config(entry: Revision, document: Deployment) -> DeploymentConfig:
-    """Return the revision's configuration with the present number of replicas."""
+    """Return the revision's configuration with the present number of replicas, if the type has any."""
+    if "auto_scaling" not in document["config"]:
+        return entry["config"]
     return {**entry["config"], "auto_scaling": document["config"]["auto_scaling"]}
 
 

@@ -1,4 +1,4 @@
-"""What inference servers report about the deployments that they load and serve."""
+"""What targets report about deployments: inference servers that serve them, workers that build packages."""
 
 from collections.abc import Sequence
 
@@ -37,29 +37,31 @@ class ServingReports:
 
         Returns False too if the revision is no longer the newest, or the deployment is not to be served.
         """
+        return self._db.transaction(lambda session: self.make_live(deployment_id, revision, session))
 
-        def work(session: Session) -> bool:
-            before = self._deployments.get(deployment_id, session)
-            if before is None or before["revision"] != revision or before["status"] not in SERVED:
-                return False
-            new = before["live_revision"] != revision
-            if not new and before["status"] == DeploymentStatus.ACTIVE:
-                return False
-            at, to = now(), DeploymentStatus.ACTIVE
-            changes: dict[str, object] = {"status": to, "error_message": None, "updated_at": at}
-            if new:
-                live = marked(before["revisions"], revision, live_at=at)
-                changes |= {"live_revision": revision, "revisions": live}
-            if before["status"] != to:
-                changes["deployed_at"] = at
-            self._documents.update_one({"_id": deployment_id}, {"$set": changes}, session=session)
-            event = "updated" if new and before["live_revision"] is not None else "deployed"
-            data = {"revision": revision, "model_version": before["model_version"]}
-            by = before["revisions"][-1]["created_by"] if new else None
-            self._history.record(deployment_id, event, before["status"], to, data, session, by=by)
-            return True
-
-        return self._db.transaction(work)
+    def make_live(
+        self, deployment_id: str, revision: int, session: Session, more: Fields | None = None
+    ) -> bool:
+        """``made_live`` within a transaction. ``more``: further fields to change."""
+        before = self._deployments.get(deployment_id, session)
+        if before is None or before["revision"] != revision or before["status"] not in SERVED:
+            return False
+        new = before["live_revision"] != revision
+        if not new and before["status"] == DeploymentStatus.ACTIVE:
+            return False
+        at, to = now(), DeploymentStatus.ACTIVE
+        changes: dict[str, object] = {"status": to, "error_message": None, "updated_at": at, **(more or {})}
+        if new:
+            live = marked(before["revisions"], revision, live_at=at)
+            changes |= {"live_revision": revision, "revisions": live}
+        if before["status"] != to:
+            changes["deployed_at"] = at
+        self._documents.update_one({"_id": deployment_id}, {"$set": changes}, session=session)
+        event = "updated" if new and before["live_revision"] is not None else "deployed"
+        data = {"revision": revision, "model_version": before["model_version"]}
+        by = before["revisions"][-1]["created_by"] if new else None
+        self._history.record(deployment_id, event, before["status"], to, data, session, by=by)
+        return True
 
     def update_failed(self, deployment_id: str, revision: int, message: str) -> bool:
         """Record that this revision's packages are bad. Returns True for the first report.
@@ -67,33 +69,35 @@ class ServingReports:
         An active deployment keeps serving its previous revision; any other becomes ``failed``. False if
         the revision is no longer the newest, or if another server serves it.
         """
+        return self._db.transaction(
+            lambda session: self.fail_revision(deployment_id, revision, message, session)
+        )
 
-        def work(session: Session) -> bool:
-            before = self._deployments.get(deployment_id, session)
-            if before is None or before["revision"] != revision:
-                return False
-            known = any(each["failed"] for each in before["revisions"] if each["revision"] == revision)
-            serving = before["status"] == DeploymentStatus.ACTIVE
-            if serving and (known or before["live_revision"] == revision):
-                return False
-            if not serving and before["status"] not in _COMING:
-                return False
-            to = before["status"] if serving else DeploymentStatus.FAILED
-            changes = {
-                "status": to,
-                "error_message": message,
-                "revisions": marked(before["revisions"], revision, failed=True),
-                "updated_at": now(),
-            }
-            # The load attempts belong to this revision. The next one starts without any.
-            update = {"$set": changes, "$unset": {"load_attempts": ""}}
-            self._documents.update_one({"_id": deployment_id}, update, session=session)
-            event = "update_failed" if serving else "failed"
-            data = {"revision": revision, "error_message": message}
-            self._history.record(deployment_id, event, before["status"], to, data, session)
-            return True
-
-        return self._db.transaction(work)
+    def fail_revision(self, deployment_id: str, revision: int, message: str, session: Session) -> bool:
+        """``update_failed`` within a transaction."""
+        before = self._deployments.get(deployment_id, session)
+        if before is None or before["revision"] != revision:
+            return False
+        known = any(each["failed"] for each in before["revisions"] if each["revision"] == revision)
+        serving = before["status"] == DeploymentStatus.ACTIVE
+        if serving and (known or before["live_revision"] == revision):
+            return False
+        if not serving and before["status"] not in _COMING:
+            return False
+        to = before["status"] if serving else DeploymentStatus.FAILED
+        changes = {
+            "status": to,
+            "error_message": message,
+            "revisions": marked(before["revisions"], revision, failed=True),
+            "updated_at": now(),
+        }
+        # The load attempts belong to this revision. The next one starts without any.
+        update = {"$set": changes, "$unset": {"load_attempts": ""}}
+        self._documents.update_one({"_id": deployment_id}, update, session=session)
+        event = "update_failed" if serving else "failed"
+        data = {"revision": revision, "error_message": message}
+        self._history.record(deployment_id, event, before["status"], to, data, session)
+        return True
 
     def roll_back_to_former(self, deployment_id: str, revision: int, reason: str, data: Fields) -> bool:
         """Roll back, with a new revision, to the newest earlier one that was served with other traffic.

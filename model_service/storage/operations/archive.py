@@ -38,7 +38,7 @@ _NOT_ARCHIVED = frozenset(
 _NEVER_IN_BOTH = {"models": "deleted_models", "deleted_models": "models"}
 # Collection → the kind of its version numbers.
 _NUMBERED = {"models": "model", "datasets": "dataset"}
-_FIRST = (*REGISTRY, "deleted_models", "export_jobs", "evaluations", "deployments")
+_FIRST = (*REGISTRY, "deleted_models", "export_jobs", "evaluations", "deployments", "package_builds")
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # MongoDB's own limit
 # Limit of a line: Extended JSON takes up to ten times the space of BSON, for lists of small numbers.
 MAX_LINE_BYTES = 12 * MAX_DOCUMENT_BYTES

@@ -211,6 +211,8 @@ TABLE: dict[tuple[str, str], Route] = {
         f"GET {DEPLOYMENT}/logs",
         f"GET {DEPLOYMENT}/usage",
         f"GET {DEPLOYMENT}/keys",
+        f"GET {DEPLOYMENT}/download",
+        f"POST {DEPLOYMENT}/renew",
         f"POST {DEPLOYMENT}/activate",
         f"POST {DEPLOYMENT}/deactivate",
         f"POST {DEPLOYMENT}/rollback",

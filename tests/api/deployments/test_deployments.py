@@ -213,7 +213,6 @@ def test_logs_are_told_from_a_level_on_newest_first(
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"deployment_type": "container"}, "unsupported_option"),
         ({"deployment_type": "moon"}, "invalid_field"),
         ({"name": "a/b"}, "invalid_field"),
         ({"replicas": 3}, "invalid_field"),

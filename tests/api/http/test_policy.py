@@ -14,6 +14,7 @@ CLASSES = {
         "GET /api/v1/datasets/<dataset_ref:dataset_id>/download",
         "GET /api/v1/datasets/<dataset_ref:dataset_id>/files.zip",
         "GET /api/v1/datasets/<dataset_ref:dataset_id>/files/<path:path>",
+        "GET /api/v1/deployments/<deployment_ref:deployment_id>/download",
         "GET /api/v1/export/jobs/<job_id>/download",
         "GET /api/v1/models/<model_ref:model_id>/download",
         "GET /api/v1/models/<model_ref:model_id>/files.zip",

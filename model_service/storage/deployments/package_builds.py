@@ -1,0 +1,105 @@
+"""The package_builds collection: the jobs that build packages. A deployment has at most one, with its id.
+
+A build belongs to one revision of its deployment. A build of another revision replaces it, and its worker
+notices that at its lease.
+"""
+
+from datetime import timedelta
+
+from model_service.states import SERVED, DeploymentStatus, JobStatus
+from model_service.storage.blobs.blobs import Blobs
+from model_service.storage.common.collections import rows
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import BlobReference, blobs_of
+from model_service.storage.common.job_turns import JobTurns
+from model_service.storage.common.leased_jobs import LeasedJobs
+from model_service.storage.deployments.documents import Deployment, PackageBuild
+from model_service.storage.deployments.revisions import built_of
+from model_service.storage.deployments.serving_reports import ServingReports
+
+_UNFINISHED = [status.value for status in JobStatus if not status.final]
+
+
+class PackageBuilds(LeasedJobs[PackageBuild]):
+    def __init__(self, database: Database, blobs: Blobs, reports: ServingReports) -> None:
+        super().__init__(database.package_builds)
+        self._deployments = database.deployments
+        self._blobs = blobs
+        self._reports = reports
+
+    def under_way(self, deployment: Deployment, session: Session | None = None) -> bool:
+        """Return whether the deployment's newest revision is being built."""
+        build = self.get(deployment["_id"], session)
+        return build is not None and build["revision"] == deployment["revision"] and not _ended(build)
+
+    def begin(self, build: PackageBuild, session: Session) -> bool:
+        """Store a pending build instead of any earlier one. Returns False if a source package is gone."""
+        if not self._blobs.retain_all(blobs_of(build), session):
+            return False
+        self.discard(build["_id"], session)
+        self._jobs.insert_one(build, session=session)
+        return True
+
+    def discard(self, deployment_id: str, session: Session) -> None:
+        """Remove the build of a deployment, if there is one. Its worker stores nothing any more."""
+        build = self._jobs.find_one_and_delete({"_id": deployment_id}, session=session)
+        if build is not None and not _ended(build):
+            self._blobs.release_all(blobs_of(build), session)
+
+    def deliver(self, deployment: Deployment, package: BlobReference | None, session: Session) -> bool:
+        """Make a revision live, for a download until the time that its configuration says.
+
+        Returns False if the revision is no longer the newest, the deployment is not to be active, or the
+        revision is live already; nothing was changed then.
+
+        Args:
+            package: the zip that was built, and is published in this transaction. None: the revision needs
+                none, or has the stored one.
+        """
+        expires_at = now() + timedelta(seconds=deployment["config"]["expires_in_s"])
+        more: dict[str, object] = {"delivery.expires_at": expires_at}
+        if package is not None:
+            more["delivery.package"] = package
+        if not self._reports.make_live(deployment["_id"], deployment["revision"], session, more):
+            return False
+        if package is not None:
+            self._blobs.release_all(built_of(deployment), session)
+        return True
+
+    def missing(self) -> list[Deployment]:
+        """Return deployments without an endpoint whose newest revision is neither live nor being built."""
+        newest_failed = {"$last": {"$ifNull": ["$revisions.failed", [False]]}}
+        behind = {"$and": [{"$ne": ["$live_revision", "$revision"]}, {"$ne": [newest_failed, True]}]}
+        pending = {"$in": ["$status", [DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING]]}
+        building = {
+            "from": "package_builds",
+            "localField": "_id",
+            "foreignField": "_id",
+            "as": "build",
+            "pipeline": [{"$match": {"status": {"$in": _UNFINISHED}}}, {"$project": {"revision": True}}],
+        }
+        found = self._deployments.aggregate(
+            [
+                {
+                    "$match": {
+                        "delivery": {"$exists": True},
+                        "status": {"$in": SERVED},
+                        "$expr": {"$or": [pending, behind]},
+                    }
+                },
+                {"$lookup": building},
+                {"$match": {"$expr": {"$not": [{"$in": ["$revision", "$build.revision"]}]}}},
+                {"$unset": "build"},
+                {"$limit": 1000},
+            ]
+        )
+        return list(rows(found, Deployment))
+
+
+class PackageBuildTurns(JobTurns[PackageBuild]):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.package_builds)
+
+
+def _ended(build: PackageBuild) -> bool:
+    return JobStatus(build["status"]).final
