@@ -53,6 +53,8 @@ from model_service.api.operations.document import register_apis, register_pages
 from model_service.api.operations.reference import DESCRIPTION, TITLE
 from model_service.api.schemas.common import Error
 from model_service.api.training import jobs as training_jobs
+from model_service.api.webhooks import deliveries as webhook_deliveries
+from model_service.api.webhooks import webhooks
 from model_service.config import Settings
 from model_service.metrics import REQUEST_DURATION, REQUESTS
 from model_service.services import build_services
@@ -94,6 +96,8 @@ _RESOURCES = (
     keys,
     namespaces,
     audit,
+    webhooks,
+    webhook_deliveries,
 )
 # Limit of a JSON body. An upload is read as a stream, up to MAX_FILE_SIZE.
 MAX_JSON_BYTES = 1024 * 1024

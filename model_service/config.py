@@ -24,6 +24,8 @@ from model_service.config_types import (
     ExportLimits,
     LogLevel,
     Modules,
+    Network,
+    Networks,
     OptionalSize,
     Origins,
     Port,
@@ -33,6 +35,7 @@ from model_service.config_types import (
     Size,
     StoreName,
     parse_export_limits,
+    parse_networks,
     parse_rate,
     split_list,
 )
@@ -131,6 +134,14 @@ class Settings(BaseSettings):
     export_limits: ExportLimits = ""
     default_tier: Tier | None = None
 
+    # Webhooks
+    webhook_allowed_networks: Networks = ""
+    webhook_timeout_s: float = Field(15, gt=0, le=60)
+    webhook_retry_s: float = Field(5, gt=0, le=3600)
+    webhook_give_up_s: float = Field(259_200, ge=0)
+    webhook_keep_days: int = Field(30, ge=1)
+    webhooks_per_user: int = Field(20, ge=1, le=1000)
+
     # The inference server
     inference_host: str = "127.0.0.1"
     inference_port: Port = 8085
@@ -174,6 +185,11 @@ class Settings(BaseSettings):
     def allowed_modules(self) -> list[str]:
         """Packages whose classes may be the architecture of a checkpoint."""
         return split_list(self.export_allowed_modules)
+
+    @cached_property
+    def webhook_networks(self) -> list[Network]:
+        """Internal networks to which events may be sent."""
+        return parse_networks(self.webhook_allowed_networks)
 
     @cached_property
     def trusted_namespaces(self) -> frozenset[str]:

@@ -3,6 +3,7 @@
 A validator raises a ValueError whose message lists the allowed values.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -133,6 +134,22 @@ def _check_modules(value: str) -> str:
     return value
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_networks(value: str) -> list[Network]:
+    """Parse WEBHOOK_ALLOWED_NETWORKS. Raises: ValueError."""
+    try:
+        return [ipaddress.ip_network(part) for part in split_list(value)]
+    except ValueError:
+        raise ValueError("a comma-separated list of networks, like 10.1.0.0/16,192.168.7.9/32") from None
+
+
+def _check_networks(value: str) -> str:
+    parse_networks(value)
+    return value
+
+
 def _check_secret(value: SecretStr) -> SecretStr:
     if _PLACEHOLDER.fullmatch(value.get_secret_value()):
         raise ValueError("it is a placeholder. Generate a secret, for example with 'openssl rand -hex 32'")
@@ -161,8 +178,9 @@ PublicUrl = Annotated[str, AfterValidator(_check_url)]
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 # A number of bytes per period: ``500000000000 per hour``.
 ByteLimit = Annotated[str, AfterValidator(_check_byte_limit)]
-# Stored as they were written; ``Settings.limits_of_exports`` and ``Settings.allowed_modules`` split them.
+# Stored as they were written; properties of ``Settings`` split them.
 ExportLimits = Annotated[str, AfterValidator(_check_limits)]
+Networks = Annotated[str, AfterValidator(_check_networks)]
 Modules = Annotated[str, AfterValidator(_check_modules)]
 # Case-insensitive: "info" is INFO.
 LogLevel = Annotated[

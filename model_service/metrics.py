@@ -83,6 +83,9 @@ LEASES_LOST = Counter(
     "model_service_leases_lost_total",
     "Leases of running exports, evaluations and builds that expired: their worker was lost",
 )
+WEBHOOK_DELIVERIES = Counter(
+    "model_service_webhook_deliveries_total", "Attempts to deliver an event to a webhook", ["outcome"]
+)
 SCANS = Counter("model_service_file_scans_total", "Scanned files", ["verdict"])
 SHADOWED = Counter(
     "model_service_shadow_requests_total", "Requests that were copied to a shadow", ["outcome"]
@@ -126,6 +129,7 @@ GAUGES = {
     "model_service_queue_oldest_evaluation_age_seconds": "Age of the oldest waiting evaluation; 0: none",
     "model_service_running_oldest_evaluation_age_seconds": "Time since the longest attempt began; 0: none",
     "model_service_queue_inspections": "Datasets whose files wait for an inspection",
+    "model_service_webhook_oldest_age_seconds": "Age of the oldest undelivered event; 0: none",
     "model_service_queue_scans": "Models whose files wait for a scan",
     "model_service_next_key_expiry_timestamp_seconds": "Earliest expiry of a key in use",
     "model_service_disk_warn_free_bytes": "The setting DISK_WARN_FREE",

@@ -123,6 +123,15 @@ class DeploymentStatus(StrEnum):
     FAILED = "failed"
 
 
+class DeliveryStatus(StrEnum):
+    """The status of a webhook's delivery. WITHHELD: the webhook's owner may not read the event's object."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD_LETTERED = "dead_lettered"
+    WITHHELD = "withheld"
+
+
 class AgeGroupStatus(StrEnum):
     ACTIVE = "active"
     REPLACED = "replaced"
@@ -184,4 +193,17 @@ DEPLOYMENT_TRANSITIONS: dict[DeploymentStatus, frozenset[DeploymentStatus]] = {
     DeploymentStatus.ACTIVE: frozenset({DeploymentStatus.INACTIVE}),
     DeploymentStatus.INACTIVE: frozenset({DeploymentStatus.DEPLOYING}),
     DeploymentStatus.FAILED: frozenset({DeploymentStatus.DEPLOYING}),
+}
+
+# The types of a webhook's events: the kind of the object, and its new status or what happened to it.
+EVENT_TYPES: dict[str, tuple[str, ...]] = {
+    "version": ("created", *ModelStatus, "deleted", "restored", "purged"),
+    "alias": ("set", "removed"),
+    "export": tuple(JobStatus),
+    "evaluation": tuple(JobStatus),
+    "deployment": (
+        *("created", *DeploymentStatus, "deleted"),
+        *("updated", "update_failed", "rolled_back", "promoted", "scaled"),
+    ),
+    "webhook": ("test",),
 }

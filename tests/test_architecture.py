@@ -30,6 +30,7 @@ ANYWHERE = {
     "temporary_folder",
     "up_file",
     "tracing",
+    "outgoing",
     "__init__",
 }
 
@@ -72,6 +73,7 @@ ORDER = {
     "services": (
         "common",
         "access",
+        "webhooks",
         "models",
         "files",
         "datasets",
@@ -87,6 +89,7 @@ ORDER = {
         "common",
         "statistics",
         "access",
+        "webhooks",
         "blobs",
         "versioned",
         "exports",
@@ -104,6 +107,7 @@ ORDER = {
         "schemas",
         "http",
         "access",
+        "webhooks",
         "models",
         "files",
         "datasets",
@@ -118,6 +122,7 @@ ORDER = {
     "cli": (
         "common",
         "access",
+        "webhooks",
         "files",
         "models",
         "datasets",

@@ -35,6 +35,7 @@ from model_service.cli.operations import containers, operate
 from model_service.cli.operations.doctor import doctor
 from model_service.cli.operations.up import up
 from model_service.cli.training import training
+from model_service.cli.webhooks import webhooks
 from model_service.client import (
     ClientError,
     ConnectionFailed,
@@ -109,6 +110,7 @@ app.command()(access.whoami)
 app.command()(access.namespaces)
 app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(access.audit)
 for command in (operate.backup, operate.restore, operate.verify, operate.cleanup):
     app.command()(command)

@@ -74,6 +74,7 @@ from model_service.client.types import (
     Model,
     TrainingJob,
 )
+from model_service.client.webhook_types import Delivery, Webhook
 
 __all__ = [
     "Alias",
@@ -92,6 +93,7 @@ __all__ = [
     "Dataset",
     "DeletedFile",
     "DeletedModel",
+    "Delivery",
     "Deployment",
     "DeploymentEvent",
     "DeploymentFailed",
@@ -135,5 +137,6 @@ __all__ = [
     "Usage",
     "User",
     "WaitTimedOut",
+    "Webhook",
     "Whoami",
 ]

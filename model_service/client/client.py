@@ -19,6 +19,7 @@ from model_service.client.transport.http import Transport
 from model_service.client.transport.progress import MakeBar
 from model_service.client.transport.retries import LONGEST_WAIT_S
 from model_service.client.users import UserCalls
+from model_service.client.webhooks import WebhookCalls
 
 
 class ModelServiceClient(
@@ -36,6 +37,7 @@ class ModelServiceClient(
     RegistryCalls,
     UserCalls,
     KeyCalls,
+    WebhookCalls,
 ):
     """A client of one service. Threads may share it; close it, or use it as a context manager.
 

@@ -15,6 +15,8 @@ from model_service.jobs.reconcile import Reconciler
 from model_service.jobs.schedule import Periodic
 from model_service.jobs.sweep import LOOK_S, make_sweeper
 from model_service.jobs.toolchain import find_toolchain
+from model_service.jobs.webhooks import INTERVAL_S as WEBHOOKS_S
+from model_service.jobs.webhooks import WebhookDelivery
 from model_service.metrics import start_at_zero
 from model_service.storage.blobs.disk_space import DiskSpace
 from model_service.storage.common.db import CONNECTION_ERRORS, Database
@@ -51,9 +53,11 @@ def run(settings: Settings) -> int:
     metrics = None
     if settings.worker_metrics_port is not None:
         metrics = MetricsEndpoint(settings, presence.is_known)
+    webhooks = WebhookDelivery(settings, stores)
     periodic = [
         Periodic("presence", INTERVAL_S, presence.report),
         Periodic("sweep", LOOK_S, make_sweeper(settings, stores).sweep_if_due),
+        Periodic("webhooks", WEBHOOKS_S, webhooks.run),
     ]
     threading.Thread(target=_complete_toolchain, args=(context, presence), daemon=True).start()
     reconciler.start()
@@ -68,6 +72,7 @@ def run(settings: Settings) -> int:
             metrics.close()
         for task in periodic:
             task.stop()
+        webhooks.close()
         with suppress(*CONNECTION_ERRORS):
             presence.leave()
         context.converter.close()

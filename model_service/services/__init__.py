@@ -54,6 +54,8 @@ from model_service.services.models.versions import NewVersions
 from model_service.services.operations.health import HealthService
 from model_service.services.operations.integrity import IntegrityService
 from model_service.services.training.jobs import TrainingJobService
+from model_service.services.webhooks.deliveries import DeliveryService
+from model_service.services.webhooks.webhooks import WebhookService
 from model_service.storage.blobs.disk_space import DiskSpace
 from model_service.storage.common.shared_redis import check_redis
 from model_service.storage.datasets.documents import Dataset
@@ -104,6 +106,8 @@ class Services:
     keys: KeyService
     namespaces: NamespaceService
     audit: AuditService
+    webhooks: WebhookService
+    deliveries: DeliveryService
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     remembered = Remembered()  # the authenticated callers, which users, keys and sessions share
     sessions = SessionService(stores, signing, settings.session_s)
     keys = KeyService(stores, idempotency, signing, remembered.forget)
+    webhooks = WebhookService(settings, stores, idempotency)
     root_key = settings.api_key.get_secret_value() if settings.api_key else None
     return Services(
         models=models,
@@ -242,4 +247,6 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         keys=keys,
         namespaces=NamespaceService(stores.namespaces),
         audit=AuditService(stores.audit),
+        webhooks=webhooks,
+        deliveries=DeliveryService(settings, stores, webhooks),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from model_service.config import Settings
 from model_service.storage.access.keys import AccessKeys
+from model_service.storage.access.makers import Makers
 from model_service.storage.access.revoked_sessions import RevokedSessions
 from model_service.storage.access.users import Users
 from model_service.storage.age_groups.age_groups import AgeGroups
@@ -22,6 +23,7 @@ from model_service.storage.common.audit import Audit
 from model_service.storage.common.db import Database
 from model_service.storage.common.idempotency import IdempotencyKeys
 from model_service.storage.common.leases import Leases
+from model_service.storage.common.outbox import Outbox
 from model_service.storage.common.secrets import Secrets
 from model_service.storage.datasets.datasets import Datasets
 from model_service.storage.datasets.inspections import Inspections
@@ -57,6 +59,8 @@ from model_service.storage.statistics.counters import Counters
 from model_service.storage.statistics.downloads import Downloads
 from model_service.storage.training.jobs import TrainingJobs
 from model_service.storage.versioned.version_numbers import VersionNumbers
+from model_service.storage.webhooks.deliveries import Deliveries
+from model_service.storage.webhooks.webhooks import Webhooks
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,14 @@ class Stores:
 
     database: Database
     audit: Audit
+    outbox: Outbox
     idempotency_keys: IdempotencyKeys
     leases: Leases
     secrets: Secrets
 
     users: Users
     access_keys: AccessKeys
+    makers: Makers
     revoked_sessions: RevokedSessions
 
     counters: Counters
@@ -96,6 +102,9 @@ class Stores:
 
     gates: Gates
     approvals: Approvals
+
+    webhooks: Webhooks
+    deliveries: Deliveries
 
     exports: Exports
     export_turns: ExportTurns
@@ -136,25 +145,29 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
 
         hot = HotModels(settings, secrets)
         cache = DiskCache(settings.cache, settings.cache_max_bytes)
-    audit, downloads, chunks = Audit(database), Downloads(database), Chunks(database)
+    audit, outbox = Audit(database), Outbox(database)
+    downloads, chunks = Downloads(database), Chunks(database)
     scans, numbers = Scans(database), VersionNumbers(database)
     counters = Counters(database, downloads)
     blobs = Blobs(database, chunks, counters, cache)
     removed_files = RemovedFiles(database, blobs)
-    models = Models(database, audit, numbers, counters, downloads, scans, hot)
+    models = Models(database, audit, numbers, counters, downloads, scans, outbox, hot)
     keys, logs = DeploymentKeys(database), DeploymentLogs(database)
-    history = DeploymentHistory(database)
+    history = DeploymentHistory(database, outbox)
     integer_ids = IntegerIds(database)
+    users, access_keys = Users(database), AccessKeys(database)
     deployments = Deployments(database, blobs, audit, keys, history)
     reports = ServingReports(database, deployments, history, logs)
     return Stores(
         database=database,
         audit=audit,
+        outbox=outbox,
         idempotency_keys=IdempotencyKeys(database),
         leases=Leases(database),
         secrets=secrets,
-        users=Users(database),
-        access_keys=AccessKeys(database),
+        users=users,
+        access_keys=access_keys,
+        makers=Makers(users, access_keys),
         revoked_sessions=RevokedSessions(database),
         counters=counters,
         downloads=downloads,
@@ -163,8 +176,8 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         removed_files=removed_files,
         scans=scans,
         models=models,
-        creations=Creations(database, audit, numbers, counters),
-        trash=Trash(database, models, blobs, removed_files, audit),
+        creations=Creations(database, audit, numbers, counters, outbox),
+        trash=Trash(database, models, blobs, removed_files, audit, outbox),
         model_search=ModelSearch(database),
         lineage=Lineage(database),
         dependents=Dependents(database),
@@ -174,13 +187,15 @@ def build_stores(database: Database, settings: Settings | None = None) -> Stores
         training_jobs=TrainingJobs(database, audit),
         gates=Gates(database, audit),
         approvals=Approvals(database, audit),
+        webhooks=Webhooks(database, audit, secrets),
+        deliveries=Deliveries(database),
         age_groups=AgeGroups(database, integer_ids),
         integer_ids=integer_ids,
-        exports=Exports(database),
-        export_turns=ExportTurns(database),
+        exports=Exports(database, outbox),
+        export_turns=ExportTurns(database, outbox),
         export_quotas=ExportQuotas(database),
-        evaluations=Evaluations(database),
-        evaluation_turns=EvaluationTurns(database),
+        evaluations=Evaluations(database, outbox),
+        evaluation_turns=EvaluationTurns(database, outbox),
         deployments=deployments,
         deployment_keys=keys,
         deployment_history=history,

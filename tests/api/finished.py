@@ -5,7 +5,6 @@ from typing import Any
 from model_service.storage.blobs.blobs import Blob
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import blobs_of
-from model_service.storage.exports.exports import Exports
 from model_service.storage.stores import build_stores
 
 TOOLS = "these tools"
@@ -13,7 +12,7 @@ TOOLS = "these tools"
 
 def claim(database: Database, job_id: str) -> str:
     """The token of the worker that has the job now."""
-    job = Exports(database).claim(job_id, worker="w", lease_s=60, max_attempts=3)
+    job = build_stores(database).exports.claim(job_id, worker="w", lease_s=60, max_attempts=3)
     assert job is not None
     return str(job["lease"]["token"])
 

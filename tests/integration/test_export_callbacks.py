@@ -11,8 +11,7 @@ from werkzeug.test import TestResponse
 from model_service.app import create_app
 from model_service.config import Settings
 from model_service.storage.common.db import Database
-from model_service.storage.exports.exports import Exports
-from model_service.storage.exports.turns import ExportTurns
+from model_service.storage.stores import build_stores
 from tests.api.deployed import URL as DEPLOYMENTS
 from tests.api.finished import claim, complete, wrong_references
 from tests.api.people import People, secured
@@ -124,9 +123,9 @@ def test_a_job_that_a_worker_runs_is_left_to_it(database: Database, job: Job) ->
 
 def test_a_worker_leaves_a_job_to_whoever_holds_it_by_its_token(database: Database, job: Job) -> None:
     job.call(status="running")
-    turns = ExportTurns(database)
+    turns = build_stores(database).export_turns
     turns.take_from_lost_workers(3, spared="w", grace_s=0)
-    assert Exports(database).claim(job.id, worker="w", lease_s=60, max_attempts=3) is None
+    assert build_stores(database).exports.claim(job.id, worker="w", lease_s=60, max_attempts=3) is None
     assert turns.waiting(3) == []
     assert turns.next_in_turn(3) is None
 

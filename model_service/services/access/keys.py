@@ -13,14 +13,14 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from model_service.actor import ADMINISTRATOR, ALL, RESERVED_NAMES, Actor, Permission, actor, require
+from model_service.actor import ADMINISTRATOR, RESERVED_NAMES, Actor, Permission, actor, require
 from model_service.errors import Conflict, InvalidField, NotFound, NotPermitted, Unauthorized
-from model_service.services.access.users import actor_of
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page
 from model_service.services.common.signing import Signing
 from model_service.storage.access.documents import AccessKey, KeySecret, new_access_key
 from model_service.storage.access.keys import DuplicatePrefix
+from model_service.storage.access.makers import restricted
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields
 from model_service.storage.stores import Stores
@@ -39,6 +39,7 @@ class KeyService:
         self._database = stores.database
         self._keys = stores.access_keys
         self._users = stores.users
+        self._makers = stores.makers
         self._audit = stores.audit
         self._idempotency = idempotency
         self._signing = signing
@@ -180,7 +181,7 @@ class KeyService:
         until = _usable_until(key, text)
         owner = self._owning(key["owner"])
         self._keys.note_use(key, USE_NOTED_EVERY)
-        return _restricted(owner, key), until
+        return restricted(owner, key), until
 
     def maker(self, kind: str, name: str) -> Actor:
         """Return the signer of a URL, with present permissions. ``kind``: ``key`` (its id) or ``user``.
@@ -188,12 +189,10 @@ class KeyService:
         Raises:
             Unauthorized: the key is gone or has expired, or its owner is gone or disabled.
         """
-        if kind != "key":
-            return self._owning(name)
-        key = self._keys.get(name)
-        if key is None or (key["expires_at"] is not None and key["expires_at"] <= now()):
+        found = self._makers.find(f"{kind}:{name}")
+        if found is None:
             raise _refused()
-        return _restricted(self._owning(key["owner"]), key)
+        return found
 
     def _found(self, text: str) -> AccessKey:
         match = _KEY.fullmatch(text)
@@ -203,12 +202,10 @@ class KeyService:
         return key
 
     def _owning(self, owner: str) -> Actor:
-        if owner == ADMINISTRATOR.name:
-            return ADMINISTRATOR
-        user = self._users.get(owner)
-        if user is None or user["disabled"]:
+        found = self._makers.user(owner)
+        if found is None:
             raise _refused()
-        return actor_of(user)
+        return found
 
     def _owner(self, wanted: str | None) -> str:
         who = actor()
@@ -276,31 +273,6 @@ def _usable_until(key: AccessKey, text: str) -> datetime | None:
                 raise Unauthorized("The API key has expired.")
             return min(ends, default=None)
     raise _refused()
-
-
-def _restricted(owner: Actor, key: AccessKey) -> Actor:
-    """Return the key's actor: its owner's permissions within the key's scopes and namespaces."""
-    scopes = _granted(key["scopes"])
-    everywhere, only = owner.everywhere & scopes, key["namespaces"]
-    namespaces = owner.in_namespaces if only is None else only
-    return Actor(
-        owner.name,
-        everywhere=everywhere if only is None else frozenset(),
-        in_namespaces={
-            namespace: (owner.everywhere | owner.in_namespaces.get(namespace, frozenset())) & scopes
-            for namespace in namespaces
-        },
-        key_id=key["_id"],
-        tier=owner.tier,
-    )
-
-
-def _granted(scopes: list[str]) -> frozenset[Permission]:
-    """Add what a scope implies: every scope includes ``read``, and ``admin`` includes all."""
-    permissions = frozenset(Permission(scope) for scope in scopes)
-    if Permission.ADMIN in permissions:
-        return ALL
-    return permissions | {Permission.READ} if permissions else permissions
 
 
 def _refused() -> Unauthorized:

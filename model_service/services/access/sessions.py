@@ -17,8 +17,8 @@ from model_service.actor import Actor
 from model_service.errors import NotPermitted, Unauthorized
 from model_service.metrics import LOGINS
 from model_service.services.access.passwords import matches
-from model_service.services.access.users import actor_of
 from model_service.services.common.signing import Signing
+from model_service.storage.access.makers import actor_of
 from model_service.storage.common.db import now
 from model_service.storage.stores import Stores
 

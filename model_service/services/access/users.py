@@ -10,8 +10,6 @@ from typing_extensions import TypedDict
 
 from model_service.actor import (
     RESERVED_NAMES,
-    ROLE_PERMISSIONS,
-    Actor,
     Permission,
     Role,
     actor,
@@ -45,6 +43,7 @@ class UserService:
         self._database = stores.database
         self._users = stores.users
         self._keys = stores.access_keys
+        self._webhooks = stores.webhooks
         self._audit = stores.audit
         self._idempotency = idempotency
         self._forget = forget
@@ -154,7 +153,7 @@ class UserService:
         self._update(who.name, changes, "password_changed", {})
 
     def delete(self, name: str) -> None:
-        """Remove a user and the user's keys; models and other documents of the user stay.
+        """Remove a user with their keys and webhooks; models and other documents of the user stay.
 
         Raises:
             NotPermitted: the caller is not an administrator.
@@ -166,7 +165,8 @@ class UserService:
             if not self._users.delete(name, session):
                 return False
             keys = self._keys.delete_of(name, session)
-            self._record("deleted", name, session, {"keys": keys})
+            webhooks = self._webhooks.delete_of(name, session)
+            self._record("deleted", name, session, {"keys": keys, "webhooks": webhooks})
             return True
 
         found = self._database.transaction(work)
@@ -198,20 +198,6 @@ def stored_namespaces(namespaces: Mapping[str, list[Role]]) -> list[RolesInNames
         for namespace, roles in sorted(namespaces.items())
         if roles
     ]
-
-
-def actor_of(user: User) -> Actor:
-    """Return the actor for a session of this user."""
-    return Actor(
-        user["_id"],
-        everywhere=_permissions(user["roles"]),
-        in_namespaces={entry["namespace"]: _permissions(entry["roles"]) for entry in user["namespaces"]},
-        tier=Tier(tier) if (tier := user.get("tier")) else None,
-    )
-
-
-def _permissions(roles: list[str]) -> frozenset[Permission]:
-    return frozenset[Permission]().union(*(ROLE_PERMISSIONS[Role(role)] for role in roles))
 
 
 def _new_epoch() -> str:

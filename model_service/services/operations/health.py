@@ -96,6 +96,8 @@ class HealthService:
         self._export_turns = stores.export_turns
         self._evaluation_turns = stores.evaluation_turns
         self._inspections = stores.inspections
+        self._outbox = stores.outbox
+        self._deliveries = stores.deliveries
         self._scans = stores.scans
         self._access_keys = stores.access_keys
         self._deployment_keys = stores.deployment_keys
@@ -198,11 +200,18 @@ class HealthService:
             "model_service_running_evaluations": running_evaluations.count,
             "model_service_running_oldest_evaluation_age_seconds": running_evaluations.oldest_s,
             "model_service_queue_inspections": self._inspections.count_waiting(),
+            "model_service_webhook_oldest_age_seconds": self._oldest_event_s(),
             "model_service_queue_scans": self._scans.count_waiting(),
             "model_service_next_key_expiry_timestamp_seconds": min(
                 (at.timestamp() for at in expiries if at is not None), default=None
             ),
         }
+
+    def _oldest_event_s(self) -> float:
+        """Return the age of the oldest event that an active webhook has not got."""
+        active = [webhook["_id"] for webhook in self._outbox.webhooks()]
+        waiting = [each for each in active if each in self._deliveries.waiting()] if active else []
+        return max(self._outbox.age_s(), self._deliveries.oldest_age_s(waiting))
 
     def _ask(self, found: Checks, name: str, question: Callable[[], object], *, fatal: bool = False) -> bool:
         """Run a check, which reports its findings itself. Returns whether the database responded in time."""

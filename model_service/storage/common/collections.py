@@ -50,6 +50,9 @@ access_keys        API keys of the registry: owner, permissions, sha256 of their
 revoked_sessions   sessions that were ended early; deleted at expires_at
 gates              conditions of an alias, by NAME@ALIAS
 approvals          users who approve a version for an alias; unique on (model_id, alias, approved_by)
+webhooks           addresses that receive events
+webhook_events     the outbox: transitions that were not yet distributed to webhooks
+webhook_deliveries events of a webhook: waiting, delivered, or given up; deleted after expires_at
 audit              who changed what, in the transaction of the change
 integer_ids        integers for documents whose own ids are none, by kind and subject_id
 integer_counters   the last integer of each kind
@@ -81,6 +84,7 @@ from model_service.storage.common.documents import (
     D,
     Fields,
     IdempotencyKey,
+    OutboxEvent,
     SchemaVersion,
     Secret,
     StoredLease,
@@ -103,6 +107,7 @@ from model_service.storage.models.documents import DeletedModel, Model, VersionN
 from model_service.storage.operations.documents import InferenceServerProcess, MaintenanceRun, WorkerProcess
 from model_service.storage.statistics.documents import BlobCounter, DownloadCounter, ModelCounter
 from model_service.storage.training.documents import TrainingJob
+from model_service.storage.webhooks.documents import Delivery, Webhook
 
 
 class Collections:
@@ -134,6 +139,9 @@ class Collections:
     audit: Collection[AuditEntry]
     gates: Collection[Gate]
     approvals: Collection[Approval]
+    webhooks: Collection[Webhook]
+    webhook_events: Collection[OutboxEvent]
+    webhook_deliveries: Collection[Delivery]
     idempotency_keys: Collection[IdempotencyKey]
     files: Collection[Blob]
     chunks: Collection[Chunk]

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NotRequired, TypeVar, cast
 
-from bson import ObjectId
+from bson import ObjectId, Timestamp
 from pydantic import AfterValidator, InstanceOf, SkipValidation
 from typing_extensions import TypeAliasType, TypedDict
 
@@ -264,6 +264,37 @@ class AuditEntry(TypedDict):
     name: str | None
     details: dict[str, object]
     _id: NotRequired[StoredId]
+
+
+class NewEvent(TypedDict):
+    """A transition of an object, for webhooks.
+
+    Args:
+        type: the kind of object and what happened, one of ``states.EVENT_TYPES``: ``export.failed``.
+        object: the kind and id of the object, whose events are delivered in order.
+        model: the qualified name of the model that the object belongs to.
+        at: the time of the transition.
+        data: what receivers get: ids, names, states, the actor, and the path of the API's resource.
+    """
+
+    type: str
+    object: str
+    model: str
+    namespace: str
+    at: datetime
+    data: JSONObject
+
+
+class Event(NewEvent):
+    """A stored event. The order of events of one object is that of its transitions."""
+
+    order: Annotated[Timestamp, InstanceOf()]
+
+
+class OutboxEvent(Event):
+    """An event that was not yet distributed to the webhooks."""
+
+    _id: StoredId
 
 
 class IdempotencyKey(TypedDict):

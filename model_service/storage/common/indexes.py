@@ -222,6 +222,27 @@ INDEXES: dict[str, list[IndexModel]] = {
     "approvals": [
         IndexModel([("model_id", ASCENDING), ("alias", ASCENDING), ("approved_by", ASCENDING)], unique=True)
     ],
+    "webhooks": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)]),
+        *(
+            IndexModel([(field, ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])
+            for field in ("owner", "maker")
+        ),
+        IndexModel([("active", ASCENDING)]),
+    ],
+    "webhook_events": [IndexModel([("order", ASCENDING)])],
+    "webhook_deliveries": [
+        *(
+            IndexModel([("webhook_id", ASCENDING), *fields], partialFilterExpression={"status": "pending"})
+            for fields in ([("order", ASCENDING)], [("next_attempt_at", ASCENDING)])
+        ),
+        IndexModel(
+            [("status", ASCENDING), ("webhook_id", ASCENDING)],
+            partialFilterExpression={"status": "pending"},
+        ),
+        IndexModel([("webhook_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+    ],
 }
 
 # Indexes of the GridFS bucket, whose collection names depend on a setting.

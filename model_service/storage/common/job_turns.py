@@ -10,13 +10,16 @@ from typing_extensions import TypedDict
 from model_service.metrics import LEASES_LOST
 from model_service.states import JobStatus
 from model_service.storage.common.collections import rows
-from model_service.storage.common.db import Session, now
+from model_service.storage.common.db import Database, Session, now
+from model_service.storage.common.documents import Fields
+from model_service.storage.common.job_events import JobEvents
 from model_service.storage.common.leased_jobs import (
     J,
     claimable,
     failure,
     logged,
     may_become,
+    move,
     unowned,
     unread,
 )
@@ -48,8 +51,10 @@ class Backlog:
 class JobTurns(Generic[J]):
     """The jobs of one collection."""
 
-    def __init__(self, jobs: Collection[J]) -> None:
+    def __init__(self, database: Database, jobs: Collection[J], events: JobEvents) -> None:
+        self._db = database
         self._jobs = jobs
+        self._events = events
 
     def waiting(self, max_attempts: int) -> list[str]:
         """Return the jobs without a worker that have attempts left, oldest first."""
@@ -110,9 +115,19 @@ class JobTurns(Generic[J]):
         line = logged(_LOST)
         change = {"$set": waits, "$unset": {"lease": ""}, **line}
         uncounted = {**change, "$inc": {**line["$inc"], "attempts": -1, "unread_tries": 1}}
-        taken = self._jobs.update_many(lost | unread(), uncounted).modified_count
-        taken += self._jobs.update_many(lost | {"attempts": {"$lt": max_attempts}}, change).modified_count
-        LEASES_LOST.inc(taken)
+        LEASES_LOST.inc(self._take(lost | unread(), uncounted))
+        LEASES_LOST.inc(self._take(lost | {"attempts": {"$lt": max_attempts}}, change))
+
+    def _take(self, query: Fields, change: Fields) -> int:
+        """Return the matching jobs to waiting, each in its own transaction. Returns their number."""
+
+        def take(job_id: str) -> bool:
+            one, to = {**query, "_id": job_id}, JobStatus.PENDING
+            return self._db.transaction(
+                lambda session: move(self._jobs, self._events, one, change, to, session)
+            )
+
+        return sum(take(job["_id"]) for job in self._jobs.find(query, {"_id": True}))
 
     def exhausted(self, max_attempts: int, *, grace_s: float) -> list[J]:
         """Return jobs without attempts left whose last lease expired more than ``grace_s`` ago.
@@ -129,9 +144,6 @@ class JobTurns(Generic[J]):
     def give_up(self, job: J, code: str, message: str, session: Session) -> bool:
         """Fail an exhausted job. Returns False if it was claimed or renewed meanwhile."""
         unchanged = {"_id": job["_id"], "attempts": job["attempts"], "lease": job.get("lease")}
-        changed = self._jobs.update_one(
-            unchanged,
-            {"$set": failure(code, message), "$unset": {"lease": ""}, **logged(f"failed: {message}")},
-            session=session,
-        )
-        return changed.modified_count == 1
+        change = {"$set": failure(code, message), "$unset": {"lease": ""}, **logged(f"failed: {message}")}
+        failed = JobStatus.FAILED
+        return move(self._jobs, self._events, unchanged, change, failed, session, error_code=code)

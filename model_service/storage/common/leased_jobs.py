@@ -14,8 +14,9 @@ from pymongo.collection import Collection
 from model_service.metrics import LEASES_LOST
 from model_service.states import JOB_TRANSITIONS, JobStatus
 from model_service.storage.common.clock import from_now
-from model_service.storage.common.db import Session, now
+from model_service.storage.common.db import Database, Session, now
 from model_service.storage.common.documents import BlobReference, Fields, LeasedJob
+from model_service.storage.common.job_events import READ, JobEvents
 
 J = TypeVar("J", bound=LeasedJob)
 
@@ -66,8 +67,10 @@ def _if_unread(then: int, otherwise: int) -> Fields:
 class LeasedJobs(Generic[J]):
     """The jobs of one collection."""
 
-    def __init__(self, jobs: Collection[J]) -> None:
+    def __init__(self, database: Database, jobs: Collection[J], events: JobEvents) -> None:
+        self._db = database
         self._jobs = jobs
+        self._events = events
 
     def get(self, job_id: str, session: Session | None = None) -> J | None:
         return self._jobs.find_one({"_id": job_id}, session=session)
@@ -95,17 +98,24 @@ class LeasedJobs(Generic[J]):
             "progress_percent": 0.0,
             "progress_step": _UNREAD_STEPS[0],
         }
-        for status in (JobStatus.PENDING, JobStatus.RUNNING):
+
+        def take(before: JobStatus, session: Session) -> J | None:
             job = self._jobs.find_one_and_update(
-                {"_id": job_id, **claimable(max_attempts), "status": status},
+                {"_id": job_id, **claimable(max_attempts), "status": before},
                 [{"$set": taken}],
                 return_document=ReturnDocument.AFTER,
+                session=session,
             )
             if job is not None:
-                if status is JobStatus.RUNNING:  # the lease of another worker has expired
-                    LEASES_LOST.inc()
-                return job
-        return None
+                self._events.record(job, before, JobStatus.RUNNING, session)
+            return job
+
+        job = self._db.transaction(lambda session: take(JobStatus.PENDING, session))
+        if job is None:
+            job = self._db.transaction(lambda session: take(JobStatus.RUNNING, session))
+            if job is not None:  # the lease of another worker has expired
+                LEASES_LOST.inc()
+        return job
 
     def renew(self, job_id: str, token: str, lease_s: float) -> bool:
         """Renew the lease. Returns False if another worker has the job."""
@@ -135,12 +145,8 @@ class LeasedJobs(Generic[J]):
             "updated_at": at,
             **results,
         }
-        changed = self._jobs.update_one(
-            _owned(job_id, token, JobStatus.COMPLETED),
-            {"$set": done, "$unset": {"lease": ""}, **logged("completed")},
-            session=session,
-        )
-        return changed.modified_count == 1
+        change = {"$set": done, "$unset": {"lease": ""}, **logged("completed")}
+        return self._move(_owned(job_id, token, JobStatus.COMPLETED), change, JobStatus.COMPLETED, session)
 
     def fail(
         self,
@@ -153,16 +159,13 @@ class LeasedJobs(Generic[J]):
         results: Fields | None = None,
     ) -> bool:
         """Mark the job as failed. Returns False if the lease is lost; nothing was changed then."""
-        changed = self._jobs.update_one(
-            _owned(job_id, token, JobStatus.FAILED),
-            {
-                "$set": {**failure(code, message), **(results or {})},
-                "$unset": {"lease": ""},
-                **logged(f"failed: {message}"),
-            },
-            session=session,
-        )
-        return changed.modified_count == 1
+        change = {
+            "$set": {**failure(code, message), **(results or {})},
+            "$unset": {"lease": ""},
+            **logged(f"failed: {message}"),
+        }
+        failed = JobStatus.FAILED
+        return self._move(_owned(job_id, token, failed), change, failed, session, error_code=code)
 
     def cancel(self, job_id: str, by: str, session: Session) -> J | None:
         """Cancel an unfinished job; None if it has ended. Its worker notices at its lease, and stops."""
@@ -173,12 +176,11 @@ class LeasedJobs(Generic[J]):
             "completed_at": at,
             "updated_at": at,
         }
-        return self._jobs.find_one_and_update(
-            {"_id": job_id, **may_become(JobStatus.CANCELLED)},
-            {"$set": ended, "$unset": {"lease": ""}, **logged(f"cancelled by {by}")},
-            return_document=ReturnDocument.AFTER,
-            session=session,
-        )
+        change = {"$set": ended, "$unset": {"lease": ""}, **logged(f"cancelled by {by}")}
+        cancellable = {"_id": job_id, **may_become(JobStatus.CANCELLED)}
+        if not self._move(cancellable, change, JobStatus.CANCELLED, session):
+            return None
+        return self.get(job_id, session)
 
     def hand_back(self, job_id: str, token: str, *, failed: str | None = None) -> None:
         """Return the job to waiting.
@@ -187,11 +189,33 @@ class LeasedJobs(Generic[J]):
             failed: the line for the job's log on a failed attempt. None: an orderly stop, whose attempt does
                 not count.
         """
-        change = {"$inc": {"attempts": -1}} if failed is None else logged(failed)
-        self._jobs.update_one(
-            _owned(job_id, token, JobStatus.PENDING),
-            {"$set": {"status": JobStatus.PENDING}, "$unset": {"lease": ""}, **change},
-        )
+        noted = {"$inc": {"attempts": -1}} if failed is None else logged(failed)
+        change = {"$set": {"status": JobStatus.PENDING}, "$unset": {"lease": ""}, **noted}
+        owned = _owned(job_id, token, JobStatus.PENDING)
+        self._db.transaction(lambda session: self._move(owned, change, JobStatus.PENDING, session))
+
+    def _move(
+        self, query: Fields, change: Fields, to: JobStatus, session: Session, *, error_code: str | None = None
+    ) -> bool:
+        """Change the status of the matching job. Returns whether there is one."""
+        return move(self._jobs, self._events, query, change, to, session, error_code=error_code)
+
+
+def move(
+    jobs: Collection[J],
+    events: JobEvents,
+    query: Fields,
+    change: Fields,
+    to: JobStatus,
+    session: Session,
+    *,
+    error_code: str | None = None,
+) -> bool:
+    """Change the status of the matching job and record the event. Returns whether there is one."""
+    before = jobs.find_one_and_update(query, change, READ, session=session)
+    if before is not None:
+        events.record(before, before["status"], to, session, error_code=error_code)
+    return before is not None
 
 
 def failure(code: str, message: str) -> Fields:

@@ -1,17 +1,22 @@
 """The deployment_history collection: the events of a deployment, which outlive it."""
 
+from collections.abc import Iterator
 from typing import cast
 
 from model_service.actor import actor
 from model_service.storage.common.db import Database, Session, now
-from model_service.storage.common.documents import Fields
+from model_service.storage.common.documents import Fields, NewEvent
+from model_service.storage.common.outbox import Outbox
 from model_service.storage.common.pages import NEWEST_FIRST, page_of
 from model_service.storage.deployments.documents import DeletedDeployment, DeploymentEvent
+from model_service.storage.deployments.events import transitions
 
 
 class DeploymentHistory:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, outbox: Outbox) -> None:
         self._history = database.deployment_history
+        self._deployments = database.deployments
+        self._outbox = outbox
 
     def record(
         self,
@@ -24,7 +29,9 @@ class DeploymentHistory:
         *,
         by: str | None = None,
     ) -> None:
-        """Record an event in the transaction that causes it.
+        """Record an event, for webhooks too, in the transaction that causes it.
+
+        Call it after the change of the deployment.
 
         Args:
             before, after: the status; None before the deployment's creation or after its deletion.
@@ -43,6 +50,12 @@ class DeploymentHistory:
             },
             session=session,
         )
+
+        def events() -> Iterator[NewEvent]:
+            found = self._deployments.find_one({"_id": deployment_id}, {"revisions": False}, session=session)
+            yield from transitions(deployment_id, found or data, event, before, after, by)
+
+        self._outbox.record(events, session)
 
     def deleted(self, deployment_id: str) -> DeletedDeployment | None:
         """Return a deleted deployment; None: it never existed."""

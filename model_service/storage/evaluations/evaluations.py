@@ -5,7 +5,9 @@ from collections.abc import Collection
 from model_service.states import EvaluationStatus
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import Fields, StoredId
+from model_service.storage.common.job_events import of_evaluations
 from model_service.storage.common.leased_jobs import LeasedJobs
+from model_service.storage.common.outbox import Outbox
 from model_service.storage.common.pages import page_of
 from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.models.documents import ShownEvaluation
@@ -20,12 +22,13 @@ _NOT_LISTED = {"log": False, "source.files": False, "datasets": False, "confusio
 
 
 class Evaluations(LeasedJobs[Evaluation]):
-    def __init__(self, database: Database) -> None:
-        super().__init__(database.evaluations)
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        super().__init__(database, database.evaluations, of_evaluations(outbox))
         self._models, self._deleted_models = database.models, database.deleted_models
 
     def insert(self, evaluation: Evaluation, session: Session) -> None:
         self._jobs.insert_one(evaluation, session=session)
+        self._events.record(evaluation, None, evaluation["status"], session)
 
     def page(self, query: Fields, skip: int, limit: int) -> tuple[list[Evaluation], int]:
         return page_of(self._jobs, query, skip, limit, fields=_NOT_LISTED)

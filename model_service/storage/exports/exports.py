@@ -7,7 +7,9 @@ from pymongo.errors import DuplicateKeyError
 from model_service.states import ExportStatus
 from model_service.storage.common.db import Database, Session, now
 from model_service.storage.common.documents import Fields, StoredId
+from model_service.storage.common.job_events import of_exports
 from model_service.storage.common.leased_jobs import LeasedJobs
+from model_service.storage.common.outbox import Outbox
 from model_service.storage.common.pages import page_of
 from model_service.storage.exports.documents import ExportJob, Interface
 
@@ -42,8 +44,8 @@ _NOT_LISTED = {"log": False, "source.files": False, "teacher.files": False}
 
 
 class Exports(LeasedJobs[ExportJob]):
-    def __init__(self, database: Database) -> None:
-        super().__init__(database.export_jobs)
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        super().__init__(database, database.export_jobs, of_exports(outbox))
 
     def insert(self, document: ExportJob, session: Session) -> None:
         """Store a new job with the next version numbers of its model and its training job."""
@@ -53,6 +55,7 @@ class Exports(LeasedJobs[ExportJob]):
             number = self._next("training_version", "training_job_id", training_job_id, session)
             document["training_version"] = number
         self._jobs.insert_one(document, session=session)
+        self._events.record(document, None, document["status"], session)
 
     def _next(self, number: str, source: str, source_id: object, session: Session) -> int:
         query = {source: source_id, number: {"$gt": 0}}

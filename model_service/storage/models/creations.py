@@ -1,6 +1,6 @@
 """Creation of model versions; concurrent ones share a transaction."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -8,9 +8,11 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from model_service.storage.common.audit import Audit
 from model_service.storage.common.collections import rows
 from model_service.storage.common.db import CONNECTION_ERRORS, Database, Session
-from model_service.storage.common.documents import AuditEntry, Fields
+from model_service.storage.common.documents import AuditEntry, Fields, NewEvent
 from model_service.storage.common.group_commit import GroupCommit
+from model_service.storage.common.outbox import Outbox
 from model_service.storage.models.documents import HighestOrder, Model, NumberedVersion, set_number
+from model_service.storage.models.events import transitions
 from model_service.storage.models.models import derive
 from model_service.storage.statistics.counters import Counters
 from model_service.storage.versioned.records import DuplicateVersion
@@ -29,14 +31,26 @@ class _Creation:
     number: Number | None
     audit: AuditEntry
 
+    def events(self) -> Iterator[NewEvent]:
+        entry = self.audit
+        return transitions(entry["action"], None, self.document, entry["details"], by=entry["actor"])
+
 
 class Creations:
-    def __init__(self, database: Database, audit: Audit, numbers: VersionNumbers, counters: Counters) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: Audit,
+        numbers: VersionNumbers,
+        counters: Counters,
+        outbox: Outbox,
+    ) -> None:
         self._db = database
         self._models = database.models
         self._audit = audit
         self._numbers = numbers
         self._statistics = counters
+        self._outbox = outbox
         self._group = GroupCommit(self._commit)
 
     def create(self, document: Model, number: Number | None) -> None:
@@ -109,6 +123,7 @@ class Creations:
             raise
         self._audit.record_all([creation.audit for creation in creations], session)
         self._statistics.add(documents, session)
+        self._outbox.record(lambda: [event for creation in creations for event in creation.events()], session)
 
 
 def _may_be_committed(error: Exception) -> bool:

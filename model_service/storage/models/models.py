@@ -18,7 +18,9 @@ from model_service.storage.blobs.scans import Scans
 from model_service.storage.common.audit import Audit
 from model_service.storage.common.db import Database, Session
 from model_service.storage.common.documents import Fields
+from model_service.storage.common.outbox import Outbox
 from model_service.storage.models.documents import Model
+from model_service.storage.models.events import transitions
 from model_service.storage.models.hot_model import HotModel
 from model_service.storage.models.search import derived_fields
 from model_service.storage.statistics.counters import Counters
@@ -47,6 +49,7 @@ class Models(Versions[Model]):
         counters: Counters,
         downloads: Downloads,
         scans: Scans,
+        outbox: Outbox,
         hot: "HotModels | None" = None,
     ) -> None:
         """``hot`` is the cache to invalidate on changes; a reader needs none."""
@@ -54,6 +57,7 @@ class Models(Versions[Model]):
         self._statistics = counters
         self._downloads = downloads
         self._scans = scans
+        self._outbox = outbox
         self._hot = hot
 
     @contextmanager
@@ -148,6 +152,7 @@ class Models(Versions[Model]):
             self._scans.note(after["_id"], session)
         super()._finish(action, before, after, session, details)
         self._statistics.change(before, after, session)
+        self._outbox.record(lambda: transitions(action, before, after, details), session)
 
 
 def derive(document: Model) -> None:

@@ -15,8 +15,10 @@ from model_service.storage.blobs.removed_files import RELEASED_AT_ONCE, RemovedF
 from model_service.storage.common.audit import Audit
 from model_service.storage.common.db import Database, Session, now
 from model_service.storage.common.documents import Fields
+from model_service.storage.common.outbox import Outbox
 from model_service.storage.common.pages import page_of, within
 from model_service.storage.models.documents import DeletedModel, Model, deleted, restored
+from model_service.storage.models.events import purged
 from model_service.storage.models.models import Models
 
 LAST_DELETED_FIRST = [("deleted_at", -1), ("_id", -1)]
@@ -24,7 +26,13 @@ LAST_DELETED_FIRST = [("deleted_at", -1), ("_id", -1)]
 
 class Trash:
     def __init__(
-        self, database: Database, models: Models, blobs: Blobs, removed_files: RemovedFiles, audit: Audit
+        self,
+        database: Database,
+        models: Models,
+        blobs: Blobs,
+        removed_files: RemovedFiles,
+        audit: Audit,
+        outbox: Outbox,
     ) -> None:
         self._db = database
         self._deleted = database.deleted_models
@@ -32,6 +40,7 @@ class Trash:
         self._blobs = blobs
         self._removed_files = removed_files
         self._audit = audit
+        self._outbox = outbox
 
     def get(self, model_id: ObjectId, session: Session | None = None) -> DeletedModel | None:
         return self._deleted.find_one({"_id": model_id}, session=session)
@@ -100,6 +109,7 @@ class Trash:
         self._deleted.delete_one({"_id": model_id}, session=session)
         details = {"version": model["version"]}
         self._audit.record("purged", "model", model_id, session=session, name=model["name"], details=details)
+        self._outbox.record(lambda: [purged(model)], session)
         return model, True
 
     def purge_deleted(self, older_than_s: float) -> int:

@@ -31,6 +31,8 @@ _NOT_ARCHIVED = frozenset(
         "model_counters",
         "blob_counters",
         "idempotency_keys",
+        "webhook_events",
+        "webhook_deliveries",
         "secrets",
         "revoked_sessions",
     }

@@ -92,6 +92,21 @@ TABLE: dict[tuple[str, str], Route] = {
     ("GET", "/api/v1/keys/<key_id>"): Route(Need.KNOWN),
     ("POST", "/api/v1/keys/<key_id>/rotate"): Route(Need.KNOWN),
     ("DELETE", "/api/v1/keys/<key_id>"): Route(Need.KNOWN),
+    **{
+        (method, f"/api/v1/webhooks{rule}"): Route(Need.KNOWN)
+        for method, rule in (
+            *(
+                ("GET", ""),
+                ("POST", ""),
+                ("GET", "/<webhook_id>"),
+                ("PATCH", "/<webhook_id>"),
+                ("DELETE", "/<webhook_id>"),
+            ),
+            *(("POST", "/<webhook_id>/rotate"), ("POST", "/<webhook_id>/test")),
+            *(("GET", "/<webhook_id>/deliveries"), ("GET", "/<webhook_id>/deliveries/<delivery_id>")),
+            ("POST", "/<webhook_id>/deliveries/<delivery_id>/resend"),
+        )
+    },
     ("POST", "/api/v1/users"): Route(Need.ADMIN, lambda things: {"name": f"u{uuid.uuid4().hex}"}),
     ("GET", "/api/v1/users"): Route(Need.ADMIN),
     ("GET", "/api/v1/users/<name>"): Route(Need.ADMIN),

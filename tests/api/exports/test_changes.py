@@ -8,7 +8,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from model_service.storage.common.db import Database
-from model_service.storage.exports.exports import Exports
 from model_service.storage.stores import build_stores
 from tests.api.finished import claim, complete, fail, wrong_references
 from tests.factories import new_model
@@ -42,7 +41,7 @@ def test_a_waiting_job_is_cancelled_and_stays_so(
         answer = http.post(path.format(job_id))
         assert (answer.status_code, answer.json["status"]) == (200, "cancelled")
     assert len([line for line in answer.json["log"] if "cancelled by anonymous" in line]) == 1
-    assert Exports(database).claim(job_id, worker="w", lease_s=60, max_attempts=3) is None
+    assert build_stores(database).exports.claim(job_id, worker="w", lease_s=60, max_attempts=3) is None
     assert wrong_references(database) == []
 
 
@@ -51,7 +50,7 @@ def test_a_running_job_is_cancelled_and_its_worker_can_store_nothing(
 ) -> None:
     token = claim(database, job_id)
     assert http.post(f"{URL}/{job_id}/cancel").json["status"] == "cancelled"
-    exports = Exports(database)
+    exports = build_stores(database).exports
     assert exports.renew(job_id, token, 60) is False
     assert database.transaction(lambda session: exports.complete(job_id, token, {}, session)) is False
     assert http.get(f"{URL}/{job_id}").json["status"] == "cancelled"

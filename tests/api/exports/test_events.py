@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from model_service.api.http.context import EXTENSION
 from model_service.services.exports import events as export_events
 from model_service.storage.common.db import Database
-from model_service.storage.exports.exports import Exports
+from model_service.storage.stores import build_stores
 from tests.api.finished import claim, complete, fail
 
 URL = "/api/v1/export/jobs"
@@ -45,7 +45,7 @@ def test_a_job_that_has_ended_is_told_whole(http: FlaskClient, database: Databas
 
 def test_a_job_is_followed_to_its_end(app: Flask, http: FlaskClient, database: Database, job_id: str) -> None:
     token = claim(database, job_id)
-    exports = Exports(database)
+    exports = build_stores(database).exports
     seen: list[bytes] = []
 
     def read() -> None:
@@ -72,7 +72,7 @@ def test_a_job_is_followed_to_its_end(app: Flask, http: FlaskClient, database: D
 def test_who_comes_back_is_told_the_rest(http: FlaskClient, database: Database, job_id: str) -> None:
     token = claim(database, job_id)
     for number in range(3):
-        Exports(database).report(job_id, token, percent=number, message=f"step {number}")
+        build_stores(database).exports.report(job_id, token, percent=number, message=f"step {number}")
     http.post(f"{URL}/{job_id}/cancel")
 
     def after(last: str) -> Any:
@@ -89,7 +89,7 @@ def test_a_log_that_lost_its_beginning_goes_on_where_it_can(
 ) -> None:
     token = claim(database, job_id)
     for number in range(205):
-        Exports(database).report(job_id, token, percent=1, message=f"step {number}")
+        build_stores(database).exports.report(job_id, token, percent=1, message=f"step {number}")
     http.post(f"{URL}/{job_id}/cancel")
     found = names(http.get(f"{URL}/{job_id}/events", headers={"Last-Event-ID": "2"}).text)
     assert found[0] == (7, "log")

@@ -24,7 +24,6 @@ from model_service.app import create_app
 from model_service.config import Settings
 from model_service.embedded import Addresses
 from model_service.storage.common.db import Database, now
-from model_service.storage.exports.exports import Exports
 from model_service.storage.operations.inference_servers import InferenceServers
 from model_service.storage.operations.maintenance import Maintenance
 from model_service.storage.operations.workers import Workers
@@ -209,7 +208,7 @@ def test_waiting_and_running_jobs_have_ages(
         jobs.append(job.json["id"])
     hour_ago = now() - timedelta(hours=1)
     database.export_jobs.update_one({"_id": jobs[1]}, {"$set": {"created_at": hour_ago}})
-    Exports(database).claim(jobs[2], worker="w", lease_s=60, max_attempts=3)
+    build_stores(database).exports.claim(jobs[2], worker="w", lease_s=60, max_attempts=3)
     database.export_jobs.update_one({"_id": jobs[2]}, {"$set": {"started_at": hour_ago - timedelta(hours=1)}})
     after = gauges()
     assert [after[name] for name in counts] == [2, 1, 3]

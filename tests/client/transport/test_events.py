@@ -17,7 +17,7 @@ from model_service.client import (
 )
 from model_service.config import Settings
 from model_service.storage.common.db import Database
-from model_service.storage.exports.exports import Exports
+from model_service.storage.stores import build_stores
 from tests.api.finished import claim, complete, fail
 
 from ..cli.test_cli import result, run
@@ -132,7 +132,7 @@ def test_a_real_service_is_followed(
     client: ModelServiceClient, settings: Settings, database: Database, job_id: str
 ) -> None:
     token = claim(database, job_id)
-    exports = Exports(database)
+    exports = build_stores(database).exports
 
     def work() -> None:
         for percent in (10, 60):

@@ -8,13 +8,14 @@ from model_service.config import Settings
 from model_service.storage.common.db import Database, now
 from model_service.storage.exports.exports import Exports
 from model_service.storage.exports.turns import ExportTurns
+from model_service.storage.stores import build_stores
 
 JOB = "job"
 
 
 @pytest.fixture
 def exports(database: Database) -> Exports:
-    exports = Exports(database)
+    exports = build_stores(database).exports
     document = {
         "_id": JOB,
         "model_id": 1,
@@ -47,7 +48,7 @@ def claim_after(exports: Exports, lease_s: float) -> str:
 
 @pytest.fixture
 def turns(database: Database) -> ExportTurns:
-    return ExportTurns(database)
+    return build_stores(database).export_turns
 
 
 def test_a_job_is_claimed_once(exports: Exports) -> None:
@@ -155,7 +156,7 @@ def test_a_lease_that_is_renewed_in_time_is_not_given_up(
 
 def test_exports_of_a_model_are_numbered(settings: Settings) -> None:
     database = Database(settings)
-    exports = Exports(database)
+    exports = build_stores(database).exports
     for number in range(3):
         document = {"_id": str(number), "model_id": 7, "status": "pending", "created_at": now()}
         database.transaction(lambda session, document=document: exports.insert(document, session))

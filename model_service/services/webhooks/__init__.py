@@ -1,0 +1,1 @@
+"""Webhooks: their addresses, and the deliveries of events."""
