@@ -22,12 +22,15 @@ from tests.api.people import PASSWORD, ROOT_KEY
 from tests.e2e.conftest import Stack, running
 from tests.exposition import samples
 from tests.factories import scaling_program
+from tests.receiver import Receiver
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("secured")
-    with running(folder, ENABLE_AUTH="true", API_KEY=ROOT_KEY) as stack:
+    changes = {"ENABLE_AUTH": "true", "API_KEY": ROOT_KEY, "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    with running(folder, **changes) as stack:
         yield stack
 
 
@@ -84,6 +87,21 @@ def use_people(run: Shell) -> None:
     key = run("keys rotate", key["id"], "--json")
     run("keys revoke", key["id"])
     run("audit")
+
+
+def use_webhooks(run: Shell) -> None:
+    run("webhooks create", "https://10.0.0.1/", code="invalid_field")
+    with Receiver() as receiver:
+        webhook = run("webhooks create", receiver.url, "--event", "version.*", "--json")["id"]
+        run("webhooks list")
+        run("webhooks show", webhook)
+        run("webhooks update", webhook, "--description", "x")
+        run("webhooks rotate", webhook)
+        run("webhooks test", webhook)
+        wait_for(lambda: receiver.received, "the event")
+        delivery = run("webhooks deliveries", webhook, "--json")["deliveries"][0]["id"]
+        run("webhooks resend", webhook, delivery)
+        run("webhooks delete", webhook)
 
 
 def use_models(run: Shell, program: Path, folder: Path) -> str:
@@ -242,6 +260,7 @@ def test_every_command_ends_under_the_default_limits(
     run.ran.add("up")  # it runs the service
     with caplog.at_level(logging.WARNING, "model_service.client"):
         use_people(run)
+        use_webhooks(run)
         model = use_models(run, program, tmp_path)
         use_datasets_and_training(run, program, tmp_path)
         use_evaluations(run, model, tmp_path)

@@ -40,6 +40,8 @@ CLASSES = {
         "GET /api/v1/export/jobs/<job_id>",
         "GET /api/v1/export/jobs/<job_id>/events",
         "GET /api/v1/training/<job_id>",
+        "GET /api/v1/webhooks/<webhook_id>/deliveries",
+        "GET /api/v1/webhooks/<webhook_id>/deliveries/<delivery_id>",
     },
     "uncounted": {
         "GET /health/detailed",
