@@ -1,16 +1,19 @@
 """Requests to users' addresses reach no inner address: nothing is sent, and not even a connection opened."""
 
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
-from model_service.outgoing import Refused, Response, checked_addresses, checked_url, post, resolve
+from model_service.outgoing import Refused, Response, _tls, checked_addresses, checked_url, post, resolve
 from tests.receiver import Receiver
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -191,6 +194,36 @@ def test_the_status_counts_though_the_body_never_ends() -> None:
         assert post(url, b"{}", {}, allowed=LOOPBACK, timeout_s=0.5).status == 202
 
 
-def test_a_certificate_that_nobody_signed_is_refused(listener: Listener) -> None:
-    with pytest.raises((ssl.SSLError, OSError)):
-        send(f"https://127.0.0.1:{listener.port}/")
+@pytest.fixture
+def secure_receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A receiver with a certificate for events.example.com, which this process trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=events"),
+            *("-addext", "subjectAltName=DNS:events.example.com"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    _tls.cache_clear()
+    with Receiver(tls=context) as receiver:
+        yield receiver
+    _tls.cache_clear()
+
+
+def test_a_certificate_is_checked_with_the_name(secure_receiver: Receiver) -> None:
+    def to_loopback(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    port = secure_receiver.port
+    assert send(f"https://events.example.com:{port}/", resolved=to_loopback).status == 204
+    with pytest.raises(ssl.SSLCertVerificationError):
+        send(f"https://other.example.com:{port}/", resolved=to_loopback)
+    assert len(secure_receiver.received) == 1
