@@ -49,9 +49,9 @@ class Backlog:
 
 
 class JobTurns(Generic[J]):
-    """The jobs of one collection."""
+    """The jobs of one collection. ``events``: None if no webhook gets their transitions."""
 
-    def __init__(self, database: Database, jobs: Collection[J], events: JobEvents) -> None:
+    def __init__(self, database: Database, jobs: Collection[J], events: JobEvents | None) -> None:
         self._db = database
         self._jobs = jobs
         self._events = events

@@ -65,9 +65,9 @@ def _if_unread(then: int, otherwise: int) -> Fields:
 
 
 class LeasedJobs(Generic[J]):
-    """The jobs of one collection."""
+    """The jobs of one collection. ``events``: None if no webhook gets their transitions."""
 
-    def __init__(self, database: Database, jobs: Collection[J], events: JobEvents) -> None:
+    def __init__(self, database: Database, jobs: Collection[J], events: JobEvents | None) -> None:
         self._db = database
         self._jobs = jobs
         self._events = events
@@ -106,7 +106,7 @@ class LeasedJobs(Generic[J]):
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-            if job is not None:
+            if job is not None and self._events is not None:
                 self._events.record(job, before, JobStatus.RUNNING, session)
             return job
 
@@ -203,7 +203,7 @@ class LeasedJobs(Generic[J]):
 
 def move(
     jobs: Collection[J],
-    events: JobEvents,
+    events: JobEvents | None,
     query: Fields,
     change: Fields,
     to: JobStatus,
@@ -211,9 +211,9 @@ def move(
     *,
     error_code: str | None = None,
 ) -> bool:
-    """Change the status of the matching job and record the event. Returns whether there is one."""
+    """Change the status of the matching job and record the event, if its kind has any. Returns whether there is one."""
     before = jobs.find_one_and_update(query, change, READ, session=session)
-    if before is not None:
+    if before is not None and events is not None:
         events.record(before, before["status"], to, session, error_code=error_code)
     return before is not None
 

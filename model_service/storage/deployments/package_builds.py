@@ -22,7 +22,7 @@ _UNFINISHED = [status.value for status in JobStatus if not status.final]
 
 class PackageBuilds(LeasedJobs[PackageBuild]):
     def __init__(self, database: Database, blobs: Blobs, reports: ServingReports) -> None:
-        super().__init__(database.package_builds)
+        super().__init__(database, database.package_builds, None)
         self._deployments = database.deployments
         self._blobs = blobs
         self._reports = reports
@@ -98,7 +98,7 @@ class PackageBuilds(LeasedJobs[PackageBuild]):
 
 class PackageBuildTurns(JobTurns[PackageBuild]):
     def __init__(self, database: Database) -> None:
-        super().__init__(database.package_builds)
+        super().__init__(database, database.package_builds, None)
 
 
 def _ended(build: PackageBuild) -> bool:
