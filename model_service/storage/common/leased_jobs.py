@@ -106,8 +106,8 @@ class LeasedJobs(Generic[J]):
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-            if job is not None and self._events is not None:
-                self._events.record(job, before, JobStatus.RUNNING, session)
+            if job is not None:
+                self._record(job, before, JobStatus.RUNNING, session)
             return job
 
         job = self._db.transaction(lambda session: take(JobStatus.PENDING, session))
@@ -194,6 +194,10 @@ class LeasedJobs(Generic[J]):
         owned = _owned(job_id, token, JobStatus.PENDING)
         self._db.transaction(lambda session: self._move(owned, change, JobStatus.PENDING, session))
 
+    def _record(self, job: J, before: str | None, after: str, session: Session) -> None:
+        if self._events is not None:
+            self._events.record(job, before, after, session)
+
     def _move(
         self, query: Fields, change: Fields, to: JobStatus, session: Session, *, error_code: str | None = None
     ) -> bool:
@@ -211,7 +215,7 @@ def move(
     *,
     error_code: str | None = None,
 ) -> bool:
-    """Change the status of the matching job and record the event, if its kind has any. Returns whether there is one."""
+    """Change the status of the matching job, and record it for webhooks. Returns whether there is one."""
     before = jobs.find_one_and_update(query, change, READ, session=session)
     if before is not None and events is not None:
         events.record(before, before["status"], to, session, error_code=error_code)

@@ -28,7 +28,7 @@ class Evaluations(LeasedJobs[Evaluation]):
 
     def insert(self, evaluation: Evaluation, session: Session) -> None:
         self._jobs.insert_one(evaluation, session=session)
-        self._events.record(evaluation, None, evaluation["status"], session)
+        self._record(evaluation, None, evaluation["status"], session)
 
     def page(self, query: Fields, skip: int, limit: int) -> tuple[list[Evaluation], int]:
         return page_of(self._jobs, query, skip, limit, fields=_NOT_LISTED)

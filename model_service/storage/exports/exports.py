@@ -55,7 +55,7 @@ class Exports(LeasedJobs[ExportJob]):
             number = self._next("training_version", "training_job_id", training_job_id, session)
             document["training_version"] = number
         self._jobs.insert_one(document, session=session)
-        self._events.record(document, None, document["status"], session)
+        self._record(document, None, document["status"], session)
 
     def _next(self, number: str, source: str, source_id: object, session: Session) -> int:
         query = {source: source_id, number: {"$gt": 0}}
