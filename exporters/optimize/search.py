@@ -113,7 +113,8 @@ class _Search:
     ) -> tuple[Produced, int | None]:
         """Return the artefact of a recipe, and its peak memory in bytes.
 
-        The artefact runs in a process of its own first: a crash of its runtime ends only that process.
+        An artefact that is changed after its conversion runs in a process of its own first: a crash of its
+        runtime ends only that process.
         """
         options = config.merged(self.request.format, recipe, self.request.options)
         attempt = self.attempt

@@ -57,7 +57,7 @@ def checked_on_data(
         _check_unseen(validated, named)
     if optimize.is_auto(complete):
         _check_judged(validated, named)
-        _check_hardware(optimize.hardware_of(complete), hardware)
+        check_hardware(complete, hardware)
     files = [*([] if validated is None else [validated]), *named]
     return OnData(config, complete, [data.dataset for data in files])
 
@@ -168,8 +168,9 @@ def _check_unseen(validated: DataFile, named: Iterable[DataFile]) -> None:
             )
 
 
-def _check_hardware(label: str | None, hardware: Callable[[], Collection[str]]) -> None:
-    """Raises InvalidField: no running worker has the hardware."""
+def check_hardware(complete: JSONObject | None, hardware: Callable[[], Collection[str]]) -> None:
+    """Raises InvalidField: no running worker has the hardware that a complete optimization_config demands."""
+    label = optimize.hardware_of(complete)
     if label is None:
         return
     known = hardware()

@@ -16,7 +16,7 @@ from model_service.services.common.paging import Page, readable
 from model_service.services.common.signing import Signing
 from model_service.services.datasets.data_files import DataFiles, Needs
 from model_service.services.exports.capabilities import CapabilityService
-from model_service.services.exports.data_options import checked_on_data
+from model_service.services.exports.data_options import check_hardware, checked_on_data
 from model_service.services.exports.limits import ExportLimits
 from model_service.services.exports.requests import again, checked, new_job, source_of
 from model_service.services.exports.teachers import Teachers
@@ -144,6 +144,7 @@ class ExportService:
         Raises:
             MalformedId, NotPermitted, ExportLimitReached.
             NotFound: the job, its teacher or one of its datasets is missing or not readable.
+            InvalidField: no running worker has the hardware that the request names.
             Conflict: the job has not ended, or it was completed; or a file that it reads is gone.
         """
 
@@ -161,6 +162,7 @@ class ExportService:
             teacher = job.get("teacher")
             if teacher is not None and not may_read(teacher["name"]):
                 raise NotFound("model", str(teacher["model_id"]))
+            check_hardware(job["optimization_config"], self._toolchains.hardware)
             gone = Conflict("The exported file no longer exists: upload it again, and create a new export.")
             return self._store(again(job), note, lambda: gone)
 

@@ -119,6 +119,10 @@ def new_export_job(
         "is_training_default": False,
         **({} if retry_of is None else {"retry_of": retry_of["_id"]}),
         "reuse": reuse,
-        **({} if hardware is None else {"hardware": hardware}),
+        **({} if hardware is None else _for_hardware(hardware)),
     }
     return cast(ExportJob, document)
+
+
+def _for_hardware(label: str) -> Fields:
+    return {"hardware": label, "progress_message": f"waiting for a worker on {label}"}

@@ -121,7 +121,14 @@ def test_auto_runs_on_the_hardware_of_a_running_worker(
     build_stores(database).workers.report("one", {"toolchain": toolchain})
     answer = optimize(http, with_file, judges, goal=goal)
     assert answer.status_code == 202, answer.json
+    assert answer.json["progress_message"] == "waiting for a worker on an abacus, 10 cores"
     assert database.export_jobs.find_one()["hardware"] == "an abacus, 10 cores"  # type: ignore[index]
+    http.post(f"{URL}/{answer.json['id']}/cancel")
+    database.workers.delete_many({})
+    again = http.post(f"{URL}/{answer.json['id']}/retry")
+    assert (again.status_code, again.json["error"]["code"]) == (422, "invalid_field")  # type: ignore[index]
+    build_stores(database).workers.report("one", {"toolchain": toolchain})
+    assert http.post(f"{URL}/{answer.json['id']}/retry").status_code == 202
     refused = optimize(http, with_file, judges, goal={**goal, "on": "a slide rule"})
     assert refused.json["error"]["details"]["fields"][0]["field"] == "optimization_config.goal.on"
     assert "'an abacus, 10 cores'" in refused.json["error"]["message"]
