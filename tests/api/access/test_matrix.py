@@ -359,6 +359,8 @@ class Things:
             "n": lambda: "1",
             "name": made("/api/v1/users", {"name": f"u{uuid.uuid4().hex}"}, "name"),
             "key_id": made("/api/v1/keys", {"name": "k", "scopes": ["read"]}, "id"),
+            "webhook_id": made("/api/v1/webhooks", {"url": "https://1.1.1.1/events"}, "id"),
+            "delivery_id": lambda: str(uuid.uuid4()),
             "job_id": self.exported,
             "evaluation_id": self.evaluated,
             "deployment_id": self.deployed,
