@@ -24,10 +24,17 @@ MAX_URL = 2048
 ANSWER_BYTES = 1000
 _CONNECT_S = 5.0
 _PORTS = {"http": 80, "https": 443}
+# Not external, though the standard library says so: https://www.iana.org/assignments/iana-ipv4-special-registry
+_SPECIAL = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv6Network("3fff::/20"))
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all global unicast addresses that are assigned
 # Networks whose addresses contain an IPv4 address, and where it begins: 6to4 and NAT64.
 _CARRIERS = {ipaddress.IPv6Network("2002::/16"): 16, ipaddress.IPv6Network("64:ff9b::/96"): 96}
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
+
+
+class TooLate(Exception):
+    """The time until which the request could be sent has passed. Nothing was sent."""
 
 
 class Refused(Exception):
@@ -42,7 +49,10 @@ class Response:
 
 def resolve(host: str, port: int) -> list[str]:
     """Return the IP addresses of a host. Raises: OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # an empty label, or one of more than 63 letters
+        raise OSError(f"{host} is not a host name") from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -88,8 +98,8 @@ def checked_addresses(
             continue
         if not _is_external(address):
             raise Refused(
-                f"{host} has the internal address {address}. An administrator can allow its network in "
-                "WEBHOOK_ALLOWED_NETWORKS."
+                f"{host} is an internal address, or resolves to one. An administrator can allow its network "
+                "in WEBHOOK_ALLOWED_NETWORKS."
             )
         if parts.scheme != "https":
             raise Refused(f"{host} is an external host: use https.")
@@ -103,15 +113,17 @@ def post(
     *,
     allowed: Sequence[Network],
     timeout_s: float,
+    latest: float | None = None,
     resolved: Resolve = resolve,
 ) -> Response:
     """Send a POST request to a checked address, and return the beginning of the response.
 
     Args:
         timeout_s: for the whole exchange after the name's resolution.
+        latest: monotonic time after which nothing may be sent; None: at any time.
 
     Raises:
-        Refused: see ``checked_addresses``.
+        Refused: see ``checked_addresses``. TooLate.
         OSError, HTTPException: no response in time.
     """
     parts, addresses = checked_addresses(url, allowed, resolved)
@@ -130,6 +142,8 @@ def post(
                 _tls().wrap_socket(connected, server_hostname=host) if _secure(parts) else connected
             )
             try:
+                if latest is not None and time.monotonic() >= latest:
+                    raise TooLate
                 connection.request(
                     "POST", target, body, {**headers, "Host": parts.netloc, "Connection": "close"}
                 )
@@ -190,4 +204,7 @@ def _is_external(address: Address) -> bool:
             if address in network:
                 inner = int(address) >> (128 - begins - 32) & 0xFFFFFFFF
                 return _is_external(ipaddress.IPv4Address(inner))
-    return address.is_global and not address.is_multicast and not address.is_reserved
+        if address not in _UNICAST:
+            return False
+    special = any(address in network for network in _SPECIAL if network.version == address.version)
+    return address.is_global and not (address.is_multicast or address.is_reserved or special)

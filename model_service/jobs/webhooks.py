@@ -17,11 +17,11 @@ from model_service import __version__
 from model_service.actor import ANONYMOUS, SERVICE, Actor, Permission
 from model_service.config import Settings
 from model_service.metrics import WEBHOOK_DELIVERIES
-from model_service.outgoing import Refused, Response, post
+from model_service.outgoing import Refused, Response, TooLate, post
 from model_service.storage.common.db import CONNECTION_ERRORS, now
 from model_service.storage.common.documents import NewEvent
 from model_service.storage.common.leases import HeldLease
-from model_service.storage.common.outbox import body_of
+from model_service.storage.common.outbox import TEST, body_of
 from model_service.storage.stores import Stores
 from model_service.storage.webhooks.documents import Attempt, Delivery, Webhook
 
@@ -29,10 +29,12 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S = 0.5
 _THREADS = 16
+_THREADS_OF_AN_OWNER = 4
 _TURN_S = 10.0
 _BATCH = 50
 _PERMISSIONS_S = 1.0
 _STOP_S = 2.0
+_GIVE_UP_S = 60.0  # interval at which events of inactive webhooks are given up
 _LONGEST_PAUSE_S = 3600.0
 # Failures in a row, of different objects, after which a receiver is left alone for a while.
 _MOST_FAILURES = 5
@@ -46,30 +48,48 @@ class WebhookDelivery:
         self._stores = stores
         self._keep = timedelta(days=settings.webhook_keep_days)
         self._threads: dict[str, threading.Thread] = {}  # by the webhook that they serve
+        self._owners: dict[str, str] = {}  # of these webhooks
+        self._given_up_at = float("-inf")
         self._makers: dict[str, tuple[float, Actor | None]] = {}
         self._last_turn: dict[str, float] = {}
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Distribute all events, and start a turn of each webhook that has deliveries."""
-        stores = self._stores
-        settings = self._settings
+        stores, settings = self._stores, self._settings
 
         def body(event: NewEvent) -> str:
             return body_of(event, settings.public_url)
 
-        while stores.deliveries.distribute(stores.outbox, self._may_get, body, settings.webhook_give_up_s):
+        self._makers = {}
+        while stores.deliveries.distribute(stores.outbox, self._may_get, body):
             pass
         waiting = stores.deliveries.waiting()
         if gone := set(waiting) - stores.webhooks.existing(waiting):
             stores.deliveries.remove_of(gone)
-        for webhook_id in sorted(waiting, key=lambda each: self._last_turn.get(each, 0.0)):
-            if len(self._threads) >= _THREADS or self._stopping.is_set():
-                return
-            if webhook_id not in self._threads:
-                thread = threading.Thread(target=self._serve, args=[webhook_id], daemon=True)
-                self._threads[webhook_id] = thread
-                thread.start()
+        self._give_up_of_inactive(waiting)
+        self._last_turn = {each: at for each, at in self._last_turn.items() if each in waiting}
+        by_turn = sorted(
+            stores.webhooks.open(waiting), key=lambda each: self._last_turn.get(each["_id"], 0.0)
+        )
+        for webhook in by_turn:
+            self._start(webhook)
+
+    def _start(self, webhook: Webhook) -> None:
+        """Start the turn of a webhook, unless it has one or too many others have."""
+        webhook_id, owner = webhook["_id"], webhook["owner"]
+        if webhook_id in self._threads or len(self._threads) >= _THREADS or self._stopping.is_set():
+            return
+        if list(self._owners.values()).count(owner) < _THREADS_OF_AN_OWNER:
+            thread = threading.Thread(target=self._serve, args=[webhook_id], daemon=True)
+            self._threads[webhook_id], self._owners[webhook_id] = thread, owner
+            thread.start()
+
+    def _give_up_of_inactive(self, waiting: list[str]) -> None:
+        if time.monotonic() - self._given_up_at > _GIVE_UP_S:
+            self._given_up_at = time.monotonic()
+            if inactive := self._stores.webhooks.inactive(waiting):
+                self._stores.deliveries.give_up(inactive, self._settings.webhook_give_up_s, self._keep)
 
     def close(self) -> None:
         """Begin no delivery any more, and wait shortly for those under way, which may be cut off."""
@@ -80,7 +100,7 @@ class WebhookDelivery:
 
     def _serve(self, webhook_id: str) -> None:
         try:
-            if self._stores.deliveries.due(webhook_id, 1) and self._open(webhook_id) is not None:
+            if self._stores.deliveries.due(webhook_id, 1):
                 self._take_turn(webhook_id)
         except CONNECTION_ERRORS as exc:
             log.warning("webhook.database_away", webhook_id=webhook_id, error=str(exc))
@@ -88,51 +108,44 @@ class WebhookDelivery:
             log.exception("webhook.broken", webhook_id=webhook_id)
         finally:
             self._last_turn[webhook_id] = time.monotonic()
+            del self._owners[webhook_id]
             del self._threads[webhook_id]
 
     def _take_turn(self, webhook_id: str) -> None:
         leases = self._stores.leases
-        # Longer than an attempt with the resolution of its name, so that no two workers deliver at a time.
+        began = time.monotonic()
         lease = leases.acquire(f"webhook:{webhook_id}", 15 + 2 * self._settings.webhook_timeout_s)
         if lease is None:
             return
         try:
-            turn = _Turn(self._stores, self._settings, lease)
-            ends = time.monotonic() + _TURN_S
-            while time.monotonic() < ends:
-                due = self._stores.deliveries.due(webhook_id, _BATCH)
-                failed: set[str] = set()
-                for delivery in due:
-                    webhook = self._open(webhook_id)
-                    if webhook is None or not turn.holds() or self._stopping.is_set():
-                        return
-                    if delivery["queue"] in failed:
-                        continue
-                    if not self._may_get(webhook, delivery):
-                        self._stores.deliveries.withhold(delivery, self._keep)
-                    elif not turn.deliver(webhook, delivery):
-                        failed.add(delivery["queue"])
-                        if turn.ended:
-                            return
-                if not due:
+            turn = _Turn(self._stores, self._settings, lease, began)
+            while due := self._stores.deliveries.due(webhook_id, _BATCH):
+                if not self._deliver(webhook_id, due, turn):
                     return
         finally:
             leases.release(lease)
 
-    def _open(self, webhook_id: str) -> Webhook | None:
-        """Return the webhook as it is now, if it may get events."""
-        webhook = self._stores.webhooks.get(webhook_id)
-        if webhook is None or not webhook["active"]:
-            return None
-        until = webhook.get("paused_until")
-        return webhook if until is None or until <= now() else None
+    def _deliver(self, webhook_id: str, due: list[Delivery], turn: "_Turn") -> bool:
+        """Deliver in order. Returns whether the turn may go on."""
+        failed: set[str] = set()
+        for delivery in due:
+            webhook = next(iter(self._stores.webhooks.open([webhook_id])), None)
+            if webhook is None or self._stopping.is_set() or not turn.goes_on():
+                return False
+            if delivery["queue"] in failed:
+                continue
+            if not self._may_get(webhook, delivery):
+                self._stores.deliveries.withhold(delivery, self._keep)
+            elif not turn.deliver(webhook, delivery):
+                failed.add(delivery["queue"])
+        return True
 
     def _may_get(self, webhook: Webhook, event: NewEvent) -> bool:
         """Return whether the maker of the webhook may read the event's object now."""
         if webhook["maker"] in (f"user:{ANONYMOUS.name}", f"user:{SERVICE.name}"):
             return not self._settings.enable_auth
         who = self._maker(webhook["maker"])
-        return who is not None and who.may(Permission.READ, event["namespace"])
+        return who is not None and (event["type"] == TEST or who.may(Permission.READ, event["namespace"]))
 
     def _maker(self, name: str) -> Actor | None:
         """Return the actor with the permissions of at most a second ago."""
@@ -147,17 +160,21 @@ class WebhookDelivery:
 class _Turn:
     """One worker's deliveries to one webhook, under its lease."""
 
-    def __init__(self, stores: Stores, settings: Settings, lease: HeldLease) -> None:
+    def __init__(self, stores: Stores, settings: Settings, lease: HeldLease, began: float) -> None:
+        """``began``: monotonic time before the lease was acquired."""
         self._stores = stores
         self._settings = settings
         self._lease = lease
-        self._renewed = time.monotonic()
+        self._renewed = began
+        self._ends = time.monotonic() + _TURN_S
         self._keep = timedelta(days=settings.webhook_keep_days)
         self._failures = 0
-        self.ended = False  # the webhook is paused
+        self._ended = False
 
-    def holds(self) -> bool:
-        """Return whether the lease lasts for another attempt; renew it from time to time."""
+    def goes_on(self) -> bool:
+        """Return whether another attempt may begin; renew the lease from time to time."""
+        if self._ended or time.monotonic() >= self._ends:
+            return False
         if time.monotonic() - self._renewed > self._lease.ttl_s / 10:
             began = time.monotonic()
             if not self._stores.leases.renew(self._lease):
@@ -175,6 +192,9 @@ class _Turn:
                 error = f"answered {response.status}"
                 if 300 <= response.status < 400:
                     error += "; redirects are not followed"
+        except TooLate:  # another worker may deliver by now
+            self._ended = True
+            return False
         except (Refused, OSError, HTTPException, ValueError) as exc:
             error = str(exc) or type(exc).__name__
         attempt: Attempt = {
@@ -193,11 +213,12 @@ class _Turn:
             return True
         self._failures += 1
         retry_s = self._backoff(delivery["attempts"])
-        self._stores.deliveries.failed(delivery, attempt, retry_s, self._keep)
+        give_up_s = self._settings.webhook_give_up_s
+        self._stores.deliveries.failed(delivery, attempt, retry_s, give_up_s, self._keep)
         if response is None or self._failures >= _MOST_FAILURES:
             self._stores.webhooks.pause(webhook["_id"], self._backoff(webhook["failures"]))
-            self._stores.deliveries.give_up(webhook["_id"], self._keep)
-            self.ended = True
+            self._stores.deliveries.give_up([webhook["_id"]], give_up_s, self._keep)
+            self._ended = True
         return False
 
     def _send(self, webhook: Webhook, delivery: Delivery) -> Response:
@@ -219,6 +240,7 @@ class _Turn:
             headers,
             allowed=self._settings.webhook_networks,
             timeout_s=self._settings.webhook_timeout_s,
+            latest=self._renewed + self._lease.ttl_s - self._settings.webhook_timeout_s,
         )
 
     def _backoff(self, failures: int) -> float:

@@ -113,7 +113,12 @@ class DeploymentChanges:
             if not differing:
                 return before
             after = self._revised(before, plan, config, session, changes)
-            self._record("updated", after, session, {"fields": differing, "revision": after["revision"]})
+            data = {"revision": after["revision"]}
+            self._record("updated", after, session, {"fields": differing, **data})
+            if before["status"] != after["status"]:  # it had failed, and starts again
+                self._history.record(
+                    after["_id"], str(after["status"]), before["status"], after["status"], data, session
+                )
             return after
 
         return self._at_target(self._database.transaction(work))

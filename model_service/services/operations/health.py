@@ -210,8 +210,7 @@ class HealthService:
     def _oldest_event_s(self) -> float:
         """Return the age of the oldest event that an active webhook has not got."""
         active = [webhook["_id"] for webhook in self._outbox.webhooks()]
-        waiting = [each for each in active if each in self._deliveries.waiting()] if active else []
-        return max(self._outbox.age_s(), self._deliveries.oldest_age_s(waiting))
+        return max(self._outbox.age_s(), self._deliveries.oldest_age_s(active)) if active else 0.0
 
     def _ask(self, found: Checks, name: str, question: Callable[[], object], *, fatal: bool = False) -> bool:
         """Run a check, which reports its findings itself. Returns whether the database responded in time."""

@@ -1,16 +1,15 @@
 """The deliveries of a webhook: listed, tested and sent again."""
 
-from model_service.actor import actor, may_read
+from model_service.actor import Permission, actor
 from model_service.config import Settings
-from model_service.errors import NotFound
+from model_service.errors import Conflict, NotFound
 from model_service.services.common.paging import Page
 from model_service.services.webhooks.webhooks import WebhookService
 from model_service.states import DeliveryStatus
-from model_service.storage.common.db import Session
-from model_service.storage.common.outbox import body_of, test_event
+from model_service.storage.common.outbox import TEST, body_of, test_event
 from model_service.storage.stores import Stores
 from model_service.storage.webhooks.deliveries import new_delivery
-from model_service.storage.webhooks.documents import Delivery
+from model_service.storage.webhooks.documents import Delivery, Webhook
 
 
 class DeliveryService:
@@ -40,7 +39,7 @@ class DeliveryService:
         """Return a delivery. Raises: NotFound: as ``page``; or there is no such delivery."""
         self._webhooks.get(webhook_id)
         found = self._deliveries.get(webhook_id, delivery_id)
-        if found is None or not may_read(found["model"]):
+        if found is None or not _readable(found):
             raise NotFound("delivery", delivery_id)
         return found
 
@@ -50,29 +49,39 @@ class DeliveryService:
         One that has ended does not wait for other deliveries, and none waits for it.
 
         Raises:
-            NotFound: as ``get``.
+            NotFound: as ``get``. Conflict: the webhook is inactive.
         """
         wanted = self.get(webhook_id, delivery_id)["_id"]
-
-        def work(session: Session) -> Delivery | None:
-            return self._deliveries.send_again(wanted, self._settings.webhook_give_up_s, session)
-
-        found = self._database.transaction(work)
+        self._active(webhook_id)
+        found = self._database.transaction(lambda session: self._deliveries.send_again(wanted, session))
         if found is None:
             raise NotFound("delivery", delivery_id)
-        self._stored.resume(webhook_id)
+        self._resume(webhook_id)
         return found
 
     def test(self, webhook_id: str) -> Delivery:
         """Create the delivery of a ``webhook.test`` event; the webhook's pause ends.
 
         Raises:
-            NotFound: there is no such webhook, or it is not the caller's.
+            NotFound: there is no such webhook, or it is not the caller's. Conflict: it is inactive.
         """
-        webhook = self._webhooks.get(webhook_id)
+        webhook = self._active(webhook_id)
         event = test_event(webhook)
-        body = body_of(event, self._settings.public_url)
-        delivery = new_delivery(webhook, event, body, self._settings.webhook_give_up_s)
+        delivery = new_delivery(webhook, event, body_of(event, self._settings.public_url))
         self._database.transaction(lambda session: self._deliveries.insert(delivery, session))
-        self._stored.resume(webhook_id)
+        self._resume(webhook_id)
         return delivery
+
+    def _active(self, webhook_id: str) -> Webhook:
+        webhook = self._webhooks.get(webhook_id)
+        if not webhook["active"]:
+            raise Conflict("The webhook is inactive: set 'active' to true first.", id=webhook_id)
+        return webhook
+
+    def _resume(self, webhook_id: str) -> None:
+        self._stored.resume(webhook_id)
+        self._deliveries.hurry(webhook_id)
+
+
+def _readable(delivery: Delivery) -> bool:
+    return delivery["type"] == TEST or actor().may(Permission.READ, delivery["namespace"])

@@ -7,14 +7,15 @@ the delivery. A webhook that an API key created has the key's permissions, and e
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from typing_extensions import TypedDict
 
-from model_service.actor import Permission, actor, maker, may_read, namespace_of
+from model_service.actor import RESERVED_NAMES, Permission, actor, maker, may_read, namespace_of
 from model_service.config import Settings
 from model_service.errors import Conflict, InvalidField, NotFound
-from model_service.outgoing import Refused, checked_addresses
+from model_service.outgoing import Refused, checked_addresses, resolve
 from model_service.services.common.idempotency import Idempotency, Note, Once
 from model_service.services.common.paging import Page
 from model_service.storage.common.db import Session, now
@@ -22,6 +23,8 @@ from model_service.storage.common.documents import Fields
 from model_service.storage.common.outbox import KNOWN_S
 from model_service.storage.stores import Stores
 from model_service.storage.webhooks.documents import Webhook
+
+_RESOLVE_S = 3.0
 
 
 class WebhookChanges(TypedDict, total=False):
@@ -43,6 +46,7 @@ class WebhookService:
         self._deliveries = stores.deliveries
         self._users = stores.users
         self._idempotency = idempotency
+        self._resolvers = ThreadPoolExecutor(2, thread_name_prefix="webhook-names")
 
     def create(self, fields: WebhookChanges, once: Once | None = None) -> tuple[Webhook, str]:
         """Create a webhook for the caller. Returns it with its secret, which a repetition returns too.
@@ -75,7 +79,9 @@ class WebhookService:
         def make(note: Note) -> tuple[Webhook, str]:
             def work(session: Session) -> None:
                 note(webhook["_id"], session)
-                self._users.hold(webhook["owner"], session)  # lets one creation of a user run at a time
+                # It lets one creation of a user run at a time, and none after the user's deletion.
+                if not self._users.hold(webhook["owner"], session) and webhook["owner"] not in RESERVED_NAMES:
+                    raise NotFound("user", webhook["owner"])
                 if self._webhooks.count(webhook["owner"], session) >= most:
                     raise Conflict(
                         f"You have {most} webhooks, the service's WEBHOOKS_PER_USER: delete one first.",
@@ -121,8 +127,13 @@ class WebhookService:
             NotFound. InvalidField: as ``create``.
         """
         present = self.get(webhook_id)
-        self._check({"namespace": present["namespace"], "model": present["model"], **changes})
-        return self._change(webhook_id, lambda before: changes, "updated")
+        filters: WebhookChanges = {"namespace": present["namespace"], "model": present["model"]}
+        self._check({**filters, **changes} if filters.keys() & changes.keys() else changes)
+        after = self._change(webhook_id, lambda before: changes, "updated")
+        self._deliveries.hurry(webhook_id)
+        if changes.keys() & {"active", "events", "namespace", "model"}:
+            _until_known()
+        return after
 
     def rotate(self, webhook_id: str, grace_s: int) -> tuple[Webhook, str]:
         """Replace the secret. Returns the webhook and the new secret; both sign for ``grace_s``.
@@ -159,7 +170,6 @@ class WebhookService:
         after = self._database.transaction(work)
         if after is None:
             raise NotFound("webhook", webhook_id)
-        _until_known()
         return after
 
     def _check(self, fields: WebhookChanges) -> None:
@@ -172,11 +182,15 @@ class WebhookService:
             raise InvalidField.of(field, "a namespace that you may read")
         if "url" in fields:
             try:
-                checked_addresses(fields["url"], self._settings.webhook_networks)
+                checked_addresses(fields["url"], self._settings.webhook_networks, self._resolve)
             except Refused as exc:
                 raise InvalidField(str(exc), [{"field": "url", "message": str(exc)}]) from None
             except OSError:
                 pass  # the name may be resolved later, and by the worker; each delivery checks it
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        """Resolve a name, within a time that a request can wait. Raises: OSError."""
+        return self._resolvers.submit(resolve, host, port).result(timeout=_RESOLVE_S)
 
 
 def _is_own(webhook: Webhook) -> bool:

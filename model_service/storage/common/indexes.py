@@ -236,6 +236,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             IndexModel([("webhook_id", ASCENDING), *fields], partialFilterExpression={"status": "pending"})
             for fields in ([("order", ASCENDING)], [("next_attempt_at", ASCENDING)])
         ),
+        IndexModel([("since", ASCENDING)], partialFilterExpression={"status": "pending"}),
         IndexModel(
             [("status", ASCENDING), ("webhook_id", ASCENDING)],
             partialFilterExpression={"status": "pending"},

@@ -18,6 +18,7 @@ from model_service.storage.common.documents import Fields, JSONObject, NewEvent,
 from model_service.storage.webhooks.documents import Webhook
 
 KNOWN_S = 0.5
+TEST = "webhook.test"
 # MongoDB replaces it at the insert with its logical clock, which each transaction moves on. So of two changes
 # of one object, the later one has the higher value, whichever machines made them.
 _NEXT = Timestamp(0, 0)
@@ -79,8 +80,6 @@ def test_event(webhook: Webhook) -> OutboxEvent:
     webhook_id = webhook["_id"]
     path = f"/api/v1/webhooks/{webhook_id}"
     event = new_event("webhook", "test", webhook_id, "", path, before=None, after=None, data={})
-    if webhook["model"] is not None or webhook["namespace"] is not None:
-        event["namespace"] = webhook["namespace"] or namespace_of(webhook["model"] or "")
     return {"_id": ObjectId(), "order": _NEXT, **event}
 
 

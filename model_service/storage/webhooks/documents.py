@@ -55,8 +55,9 @@ class Delivery(Event):
     """An event for one webhook; ``_id`` is the message's id, the same in each attempt.
 
     ``queue``: pending deliveries with the same value are delivered one after the other, by ``order``. It is
-    the event's object, or the delivery itself if it was sent again. ``body``: the signed JSON. The database
-    removes the delivery at ``expires_at``; a pending one has none.
+    the event's object; for a test, and once it is sent again, the delivery itself. ``body``: the signed JSON.
+    ``since``: the begin of the time after which it is given up. The database removes the delivery at
+    ``expires_at``; a pending one has none.
     """
 
     _id: str
@@ -67,7 +68,7 @@ class Delivery(Event):
     attempts: int
     created_at: datetime
     next_attempt_at: datetime
-    give_up_at: datetime
+    since: datetime
     last_attempt: Attempt | None
     expires_at: NotRequired[datetime]
 

@@ -83,6 +83,16 @@ class Webhooks:
         found = self._webhooks.find({"_id": {"$in": list(webhook_ids)}}, {"_id": True})
         return {webhook["_id"] for webhook in found}
 
+    def open(self, webhook_ids: Collection[str]) -> list[Webhook]:
+        """Return those of the webhooks that may get events now: active and not paused."""
+        paused = {"$not": [{"$gt": ["$paused_until", "$$NOW"]}]}
+        query = {"_id": {"$in": list(webhook_ids)}, "active": True, "$expr": paused}
+        return list(self._webhooks.find(query))
+
+    def inactive(self, webhook_ids: Collection[str]) -> list[str]:
+        found = self._webhooks.find({"_id": {"$in": list(webhook_ids)}, "active": False}, {"_id": True})
+        return [webhook["_id"] for webhook in found]
+
     def pause(self, webhook_id: str, seconds: float) -> None:
         """Deliver nothing to this webhook for this time."""
         paused = {"paused_until": from_now(seconds), "failures": {"$add": ["$failures", 1]}}

@@ -60,6 +60,15 @@ def arrived(receiver: Receiver, count: int) -> list[dict[str, Any]]:
     return [received.event for received in receiver.received]
 
 
+def delivered(settings: Settings, database: Database, receiver: Receiver) -> list[str]:
+    """The names in the events that arrive, once every event is distributed and delivered."""
+    with delivering(settings):
+        wait_for(lambda: database.webhook_events.count_documents({}) == 0, "the events to be distributed")
+        pending = {"status": "pending"}
+        wait_for(lambda: database.webhook_deliveries.count_documents(pending) == 0, "all to be delivered")
+    return sorted(received.event["data"]["name"] for received in receiver.received)
+
+
 def transition_all(http: FlaskClient, database: Database) -> None:
     """Make a transition of each kind of object."""
     first, second = register(http), register(http)
@@ -88,6 +97,19 @@ def test_every_transition_becomes_one_event(
     )
     moved = [event["data"] for event in events if event["type"] == "alias.set"]
     assert [(data["state_before"], data["state"]) for data in moved] == [(None, "v1.0"), ("v1.0", "v1.1")]
+
+
+def test_a_failed_deployment_that_is_changed_makes_an_event(
+    http: FlaskClient, database: Database, receiver: Receiver
+) -> None:
+    create(http, receiver, events=["deployment.*"])
+    deployment = deploy(http, export_job_id=exported(http, database))
+    build_stores(database).serving_reports.update_failed(deployment["id"], 1, "why")
+    export_id = exported(http, database)
+    changed = http.patch(f"/api/v1/deployments/{deployment['id']}", json={"export_job_id": export_id})
+    assert changed.status_code < 300, changed.text
+    stored = database.webhook_events.find({}, sort=[("order", 1)])
+    assert [event["type"].partition(".")[2] for event in stored] == ["created", "failed", "deploying"]
 
 
 def test_jobs_and_deployments_make_events(
@@ -195,10 +217,7 @@ def test_filters(
     create(http, receiver, **fields)
     for name in ("a/one", "b/two", "three"):
         register(http, name=name)
-    with delivering(settings):
-        wait_for(lambda: database.webhook_events.count_documents({}) == 0, "the events to be distributed")
-        arrived(receiver, len(names))
-    assert sorted(received.event["data"]["name"] for received in receiver.received) == names
+    assert delivered(settings, database, receiver) == names
 
 
 def test_a_failing_event_only_delays_later_events_of_its_object(
@@ -306,6 +325,7 @@ def test_an_address_that_is_not_allowed_any_more_gets_nothing(
         ({"url": "https://10.0.0.1/"}, "url"),
         ({"url": "http://localhost.example/../#x"}, "url"),
         ({"url": "gopher://example.com"}, "url"),
+        ({"url": "https://fec0--1.example@10.0.0.1/"}, "url"),
         ({"url": "http://93.184.216.34/"}, "url"),
         ({"events": ["export.exploded"]}, "events"),
         ({"events": []}, "events"),
@@ -320,6 +340,42 @@ def test_wrong_requests(http: FlaskClient, receiver: Receiver, fields: dict[str,
     webhook = create(http, receiver)
     refused = http.patch(f"{WEBHOOKS}/{webhook['id']}", json=fields)
     assert refused.status_code == 422, refused.text
+
+
+def test_names_that_cannot_be_resolved_now_are_accepted(http: FlaskClient) -> None:
+    for host in ("a..example", "x" * 64 + ".example"):
+        answer = http.post(WEBHOOKS, json={"url": f"https://{host}/"})
+        assert answer.status_code == 201, answer.text
+
+
+def test_an_inactive_webhook_sends_nothing(
+    http: FlaskClient, database: Database, settings: Settings, receiver: Receiver
+) -> None:
+    """Its pending events are given up in time, so that they do not wait for ever."""
+    webhook = create(http, receiver)
+    sent: Any = http.post(f"{WEBHOOKS}/{webhook['id']}/test").json
+    http.patch(f"{WEBHOOKS}/{webhook['id']}", json={"active": False})
+    for path in ("/test", f"/deliveries/{sent['id']}/resend"):
+        refused: Any = http.post(f"{WEBHOOKS}/{webhook['id']}{path}")
+        assert refused.status_code == 409
+        assert "inactive" in refused.json["error"]["message"]
+    with delivering(changed(settings, webhook_give_up_s=0)):
+        wait_for(lambda: deliveries(http, webhook, status="dead_lettered"), "it to be given up")
+    assert receiver.received == []
+
+
+def test_a_test_does_not_wait_for_an_earlier_one(
+    http: FlaskClient, settings: Settings, receiver: Receiver
+) -> None:
+    receiver.stop()
+    webhook = create(http, receiver)
+    http.post(f"{WEBHOOKS}/{webhook['id']}/test")
+    slow = changed(settings, webhook_retry_s=3600)
+    with delivering(slow):
+        wait_for(lambda: deliveries(http, webhook)[0]["attempts"], "the first to fail")
+        receiver.start()
+        http.post(f"{WEBHOOKS}/{webhook['id']}/test")
+        wait_for(lambda: len(deliveries(http, webhook, status="delivered")) == 2, "both")
 
 
 def test_changes(http: FlaskClient, settings: Settings, receiver: Receiver) -> None:
@@ -411,16 +467,19 @@ def test_a_webhook_gets_only_what_its_owner_may_read(
 
     for name in ("audio/secret", "vision/mine", "plain"):
         registered(name)
+    assert delivered(settings, database, receiver) == ["vision/mine"]
+
+    tested: Any = ada("POST", f"{WEBHOOKS}/{webhook['id']}/test", status=202).json
     with delivering(settings):
-        wait_for(lambda: receiver.received, "an event")
-        wait_for(lambda: database.webhook_events.count_documents({}) == 0, "all to be distributed")
-    assert [each.event["data"]["name"] for each in receiver.received] == ["vision/mine"]
+        arrived(receiver, 2)
+    shown: Any = ada("GET", f"{WEBHOOKS}/{webhook['id']}/deliveries/{tested['id']}", status=200).json
+    assert shown["type"] == "webhook.test"
 
     # The right is taken away between the distribution and the delivery.
     receiver.status_of = lambda received: 503
     registered("vision/later")
     with delivering(settings):
-        wait_for(lambda: len(receiver.received) > 1, "an attempt")
+        wait_for(lambda: len(receiver.received) > 2, "an attempt")
     receiver.received.clear()
     receiver.status_of = lambda received: 204
     people.root("PATCH", "/api/v1/users/ada", json={"namespaces": {"audio": ["reader"]}}, status=200)
@@ -432,8 +491,21 @@ def test_a_webhook_gets_only_what_its_owner_may_read(
     assert receiver.received == []
     ada = people.signed_in("ada")
     listed: Any = ada("GET", f"{WEBHOOKS}/{webhook['id']}/deliveries", status=200).json
-    assert listed["deliveries"] == []  # they are about objects that she may not read any more
+    # The others are about objects that she may not read any more.
+    assert [each["type"] for each in listed["deliveries"]] == ["webhook.test"]
     people.root("DELETE", "/api/v1/users/ada", status=200)
+    assert database.webhooks.count_documents({}) == 0
+
+
+def test_a_user_who_is_deleted_meanwhile_gets_no_webhook(
+    settings: Settings, database: Database, receiver: Receiver
+) -> None:
+    """A process knows a credential for a second after its end."""
+    people = People(create_app(secured(settings)))
+    ada = people.user("ada", roles=["reader"])
+    ada("GET", WEBHOOKS, status=200)
+    database.users.delete_one({"_id": "ada"})
+    ada("POST", WEBHOOKS, json={"url": receiver.url}, status=404)
     assert database.webhooks.count_documents({}) == 0
 
 
@@ -450,19 +522,14 @@ def test_a_key_has_webhooks_of_its_own(settings: Settings, database: Database, r
     ada("PATCH", f"{WEBHOOKS}/{mine['id']}", json={"active": False}, status=200)
     for name in ("vision/m", "audio/m"):
         people.root("POST", MODELS, json=new_model(name=name), status=201)
-    with delivering(settings):
-        arrived(receiver, 1)
-    assert [each.event["data"]["name"] for each in receiver.received] == ["vision/m"]
+    assert delivered(settings, database, receiver) == ["vision/m"]
     people.root("DELETE", f"/api/v1/keys/{key_id}", status=200)
     people.root("POST", MODELS, json=new_model(name="vision/n"), status=201)
-    with delivering(settings):
-        wait_for(lambda: database.webhook_events.count_documents({}) == 0, "all to be distributed")
+    assert delivered(settings, database, receiver) == ["vision/m"]  # no event of vision/n
     receiver.received.clear()
     ada("PATCH", f"{WEBHOOKS}/{mine['id']}", json={"active": True}, status=200)
     people.root("POST", MODELS, json=new_model(name="vision/o"), status=201)
-    with delivering(settings):
-        arrived(receiver, 1)
-    assert [each.event["data"]["name"] for each in receiver.received] == ["vision/o"]
+    assert delivered(settings, database, receiver) == ["vision/o"]
 
 
 def test_every_type_of_event_can_be_filtered(http: FlaskClient, receiver: Receiver) -> None:
