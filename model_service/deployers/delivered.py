@@ -9,10 +9,12 @@ from model_service.states import SERVED, DeploymentType
 from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import JobSource, new_file, new_job
 from model_service.storage.deployments.documents import Deployment, PackageBuild
+from model_service.storage.deployments.package_builds import SourceGone
 from model_service.storage.deployments.revisions import built_of
 from model_service.storage.stores import Stores
 
 _ZIP = "application/zip"
+_GONE = "The package of an export is not stored any more: deploy another export."
 
 
 class Delivered(Recorded):
@@ -56,11 +58,15 @@ class BuiltPackage(Delivered):
     def update(self, deployment: Deployment) -> None:
         if deployment["status"] in SERVED and self.stores.package_builds.under_way(deployment):
             return
-        if self.stores.database.transaction(lambda session: self._update(deployment["_id"], session)):
-            self._enqueue(deployment["_id"])
+        database, reports = self.stores.database, self.stores.serving_reports
+        try:
+            if database.transaction(lambda session: self._update(deployment["_id"], session)):
+                self._enqueue(deployment["_id"])
+        except SourceGone:
+            reports.update_failed(deployment["_id"], deployment["revision"], _GONE)
 
     def _update(self, deployment_id: str, session: Session) -> bool:
-        """Begin a build if the newest revision needs one. Returns whether it did."""
+        """Begin a build if the newest revision needs one. Returns whether it did. Raises: SourceGone."""
         stores, builds = self.stores, self.stores.package_builds
         # The lock serialises concurrent calls: the later one finds the build of the earlier one.
         deployment = stores.deployments.hold(deployment_id, session)
@@ -72,7 +78,8 @@ class BuiltPackage(Delivered):
             return False
         if builds.under_way(deployment, session):
             return False
-        return builds.begin(_build(deployment), session)
+        builds.begin(_build(deployment), session)
+        return True
 
     def delete(self, deployment_id: str) -> None:
         builds = self.stores.package_builds

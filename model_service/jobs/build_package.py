@@ -84,7 +84,9 @@ class BuildRunner(JobRunner[PackageBuild]):
         found = stores.deployments.get(job["_id"])
         if found is not None and found["revision"] == job["revision"] and found["status"] in SERVED:
             return found
-        stores.database.transaction(lambda session: stores.package_builds.discard(job["_id"], session))
+        stores.database.transaction(
+            lambda session: stores.package_builds.discard(job["_id"], session, job["revision"])
+        )
         raise JobLost
 
     def _end(self, job: PackageBuild, deployment: Deployment, output: Path) -> None:
@@ -101,7 +103,11 @@ class BuildRunner(JobRunner[PackageBuild]):
                 and stores.package_builds.deliver(present, cast(BlobReference, reference["package"]), session)
             )
 
-        self.end(job, finish, package, _described(deployment))
+        try:
+            self.end(job, finish, package, _described(deployment))
+        except JobLost:
+            self._deployment(job)
+            raise
         self._log(job, "info", "built", f"The package of revision {job['revision']} is ready.")
 
     def fail(self, job: PackageBuild, failure: ConversionError, workspace: Path | None = None) -> None:

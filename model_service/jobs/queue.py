@@ -23,11 +23,12 @@ log = structlog.get_logger(__name__)
 
 EXPORTS, EVALUATIONS, INSPECTIONS, SCANS = "exports", "evaluations", "inspections", "scans"
 PACKAGE_BUILDS = "package_builds"
-# Priority order: exports and evaluations need inspected datasets; a package takes seconds; no user waits for
-# a scan.
+# Priority order: exports and evaluations need inspected datasets; a build takes seconds; no user waits for a
+# scan.
 _NAMES = (INSPECTIONS, PACKAGE_BUILDS, EXPORTS, EVALUATIONS, SCANS)
-# After an inspection an export or evaluation comes first, so it waits for at most one inspection per worker.
-_AFTER_INSPECTION = (PACKAGE_BUILDS, EXPORTS, EVALUATIONS, INSPECTIONS, SCANS)
+# After an inspection or a build an export or evaluation comes first, so it waits for at most one of them per
+# worker.
+_AFTER_SHORT_JOB = (EXPORTS, EVALUATIONS, PACKAGE_BUILDS, INSPECTIONS, SCANS)
 # Timeout of Redis in a request, without a retry.
 _TIMEOUT_S = 1.0
 
@@ -98,7 +99,7 @@ class _Worker(rq.SimpleWorker):
 
     def reorder_queues(self, reference_queue: rq.Queue) -> None:
         """Set the order for the next job; RQ calls it with the queue of the job that it takes."""
-        order = _AFTER_INSPECTION if reference_queue.name == INSPECTIONS else _NAMES
+        order = _AFTER_SHORT_JOB if reference_queue.name in (INSPECTIONS, PACKAGE_BUILDS) else _NAMES
         self._ordered_queues = sorted(self.queues, key=lambda queue: order.index(queue.name))
 
     def handle_job_success(self, *arguments: Any, **named: Any) -> None:

@@ -22,7 +22,7 @@ from model_service.storage.common.db import CONNECTION_ERRORS, Session
 from model_service.storage.common.documents import blobs_of
 from model_service.storage.common.job_turns import JobTurns
 from model_service.storage.common.leased_jobs import J
-from model_service.storage.deployments.documents import PackageBuild
+from model_service.storage.deployments.documents import Deployment, PackageBuild
 from model_service.storage.evaluations.documents import Evaluation
 from model_service.storage.exports.documents import ExportJob
 from model_service.storage.stores import Stores
@@ -113,12 +113,21 @@ class Reconciler:
 
         A job that is enqueued twice runs once.
         """
-        for deployment in self._stores.package_builds.missing():
-            self._deployers[DeploymentType(deployment["deployment_type"])].update(deployment)
         for recovered in self._recovered:
             recovered.reconcile(self._queue, self._context, take=time.monotonic() > self._workers_renew_until)
         self._queue.enqueue_missing(INSPECTIONS, inspect, self._stores.inspections.waiting())
         self._queue.enqueue_missing(SCANS, scan, self._stores.scans.waiting())
+        for deployment in self._stores.package_builds.missing():
+            self._update(deployment)
+
+    def _update(self, deployment: Deployment) -> None:
+        """Call the target of a deployment. An error of one deployment does not stop the others."""
+        try:
+            self._deployers[DeploymentType(deployment["deployment_type"])].update(deployment)
+        except CONNECTION_ERRORS:
+            raise
+        except Exception:
+            log.exception("reconciler.deployment_not_updated", deployment_id=deployment["_id"])
 
     def _run(self) -> None:
         while True:

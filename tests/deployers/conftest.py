@@ -84,6 +84,7 @@ class Target:
             "package": stored[0],
             "weight": 100,
             "inputs": None,
+            "verdict": "verified",
         }
         return {
             "mode": "split",

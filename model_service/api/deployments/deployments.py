@@ -34,7 +34,7 @@ from model_service.api.schemas.deployments import (
 )
 from model_service.services.deployments.kinds import notice_of
 from model_service.services.deployments.requests import SentDeployment
-from model_service.states import DeploymentStatus
+from model_service.states import DeploymentStatus, DeploymentType
 
 URL = "/api/v1/deployments"
 TAG = Tag(name="deployments")
@@ -90,7 +90,7 @@ def create_deployment(body: NewDeployment) -> Response:
     """
     once = requested_once()
     stored, text = services().deployments.create(cast(SentDeployment, body.fields()), once)
-    status = 201 if stored["status"] == DeploymentStatus.ACTIVE else 202
+    status = 201 if stored["deployment_type"] == DeploymentType.DOWNLOAD else 202
     response = answer(CreatedDeployment.model_validate(_addressed(stored) | {"api_key": text}), status)
     response.headers["Location"] = link(f"{URL}/{stored['_id']}")
     return mark(tagged(response, stored["revision"]), once)

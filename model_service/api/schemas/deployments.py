@@ -371,8 +371,8 @@ class Deployment(Answer):
         None, description="the package, for anyone who has this URL; null if inactive, or expired"
     )
     expires_at: datetime | None = Field(None, description="of download_url")
-    download_count: int | None = Field(None, description="of the package")
-    notice: str | None = Field(None, description="what was not proven about the package")
+    download_count: int | None = Field(None, description="started downloads of the whole package")
+    notice: str | None = Field(None, description="what was not proven about this package")
     package: PackageInfo | None = Field(None, description="the zip of the live revision")
     namespace: str
     model_name: str

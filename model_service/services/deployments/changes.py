@@ -23,6 +23,7 @@ from model_service.storage.common.db import Session, now
 from model_service.storage.common.documents import Fields, changed
 from model_service.storage.deployments.documents import (
     DEFAULT_WEIGHT,
+    Delivery,
     Deployment,
     DeploymentConfig,
     Member,
@@ -212,9 +213,8 @@ class DeploymentChanges:
                 self._limits.check(before["user_id"], session)
             stored: dict[str, object] = {**changes, "updated_at": now()}
             details = {"revision": before["revision"]}
-            if "delivery" in before and to == DeploymentStatus.INACTIVE:
-                address = before["delivery"]["address"] + 1
-                stored["delivery"] = {**before["delivery"], "address": address, "expires_at": None}
+            if "delivery" in before:
+                stored["delivery"] = _switched(before["delivery"], active=to in SERVED)
             self._deployments.shift(before["_id"], to, event, session, changes=stored, data=details)
             self._record(event, before, session, details)
             return changed(before, {**stored, "status": to})
@@ -312,6 +312,13 @@ class DeploymentChanges:
     def _record(self, action: str, deployment: Deployment, session: Session, details: Fields) -> None:
         subject, name = deployment["_id"], deployment["model_name"]
         self._audit.record(action, "deployment", subject, session=session, name=name, details=details)
+
+
+def _switched(delivery: Delivery, *, active: bool) -> Delivery:
+    """Return the delivery of a deployment that is activated, or whose URLs end."""
+    if active:
+        return {**delivery, "due": True}
+    return {**delivery, "due": False, "address": delivery["address"] + 1, "expires_at": None}
 
 
 def _earlier(deployment: Deployment, number: int | None) -> Revision:

@@ -235,6 +235,7 @@ class DeploymentService:
 
         if not self._database.transaction(work):
             raise NotFound("deployment", deployment_id)
+        self.target(wanted).delete(wanted["_id"])  # what a concurrent update began meanwhile
         return str(wanted["_id"])
 
     def _record_new(self, deployment: Deployment, plan: Plan, session: Session) -> None:

@@ -42,7 +42,12 @@ class PackageDownloads:
         )
         member = live["routing"]["members"][0]
         reference = delivery.get("package", member["package"])
-        name = f"{deployment['name']}-{member['model_version']}-{_suffix(deployment)}.zip"
+        suffix = (
+            "container"
+            if deployment["deployment_type"] == DeploymentType.CONTAINER
+            else live["config"].get("target_platform") or member["format"]
+        )
+        name = f"{deployment['name']}-{member['model_version']}-{suffix}.zip"
         return StoredFile.of(blob_of(reference), name, self._stores.blobs, "application/zip")
 
     def count(self, deployment: Deployment) -> None:
@@ -95,9 +100,3 @@ def _delivery(deployment: Deployment) -> Delivery:
             f"its export job {deployment['export_job_id']}."
         )
     return deployment["delivery"]
-
-
-def _suffix(deployment: Deployment) -> str:
-    if deployment["deployment_type"] == DeploymentType.CONTAINER:
-        return "container"
-    return deployment["config"].get("target_platform") or deployment["routing"]["members"][0]["format"]

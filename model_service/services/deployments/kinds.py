@@ -58,10 +58,12 @@ def check_config_fields(kind: DeploymentType, sent: SentConfig) -> None:
 
 def notice_of(deployment: Deployment) -> str | None:
     """Return which exports of a package were not executed, and so not compared; None: all were verified."""
-    members = [m for m in deployment["routing"]["members"] if m.get("verdict") == NOT_EXECUTED]
-    if not members:
+    offered = deployment.get("delivery", {}).get("offered")  # before the first revision is live: the newest
+    exports = deployment["routing"]["members"] if offered is None else offered
+    unproven = [export for export in exports if export.get("verdict") == NOT_EXECUTED]
+    if not unproven:
         return None
-    named = " and ".join(f"{member['export_job_id']} ({member['format']})" for member in members)
+    named = " and ".join(f"{export['export_job_id']} ({export['format']})" for export in unproven)
     return (
         f"Converted, not executed: this service cannot run the export {named}, so its results were not "
         "compared with those of the model."

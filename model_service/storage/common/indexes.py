@@ -162,6 +162,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             )
         ),
         IndexModel([("routing.shadow.export_job_id", ASCENDING)], sparse=True),
+        IndexModel([("delivery.due", ASCENDING)], partialFilterExpression={"delivery.due": True}),
         # Names derived from a display name are unique among themselves; a chosen name may occur repeatedly.
         IndexModel([("name", ASCENDING)], unique=True, partialFilterExpression={"display_name": {"$gt": ""}}),
         IndexModel(

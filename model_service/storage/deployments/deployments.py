@@ -165,6 +165,8 @@ class Deployments:
         }
         if before["status"] == DeploymentStatus.FAILED:
             changes["status"] = DeploymentStatus.DEPLOYING
+        if "delivery" in before:
+            changes["delivery.due"] = True
         return self._deployments.find_one_and_update(
             {"_id": before["_id"]},
             {"$set": changes, "$unset": {"load_attempts": ""}},

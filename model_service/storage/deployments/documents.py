@@ -87,15 +87,24 @@ class Revision(TypedDict):
     failed: bool
 
 
+class OfferedExport(TypedDict):
+    export_job_id: str
+    format: str
+    verdict: str
+
+
 class Delivery(TypedDict):
     """The download of a deployment without an endpoint.
 
     ``package`` is the zip that was built for the live revision; a deployment of type ``download`` offers its
-    export's own package and has none. A signed URL contains ``address``; a deactivation increments it, so
-    that the URLs before it end.
+    export's own package and has none. ``offered`` are the live revision's exports. ``due``: the newest
+    revision is to be made live. A signed URL contains ``address``; a deactivation increments it, so that the
+    URLs before it end.
     """
 
     package: NotRequired[BlobReference]
+    offered: NotRequired[list[OfferedExport]]
+    due: bool
     expires_at: datetime | None
     address: int
     downloads: int
@@ -295,7 +304,7 @@ def new_revision(number: int, routing: Routing, config: DeploymentConfig, by: st
 
 
 # The first downloads of a new deployment without an endpoint.
-NEW_DELIVERY: Delivery = {"expires_at": None, "address": 1, "downloads": 0}
+NEW_DELIVERY: Delivery = {"due": True, "expires_at": None, "address": 1, "downloads": 0}
 
 
 class DeploymentName(TypedDict):

@@ -6,18 +6,22 @@ notices that at its lease.
 
 from datetime import timedelta
 
-from model_service.states import SERVED, DeploymentStatus, JobStatus
+from model_service.states import SERVED, JobStatus
 from model_service.storage.blobs.blobs import Blobs
 from model_service.storage.common.collections import rows
 from model_service.storage.common.db import Database, Session, now
-from model_service.storage.common.documents import BlobReference, blobs_of
+from model_service.storage.common.documents import BlobReference, Fields, blobs_of
 from model_service.storage.common.job_turns import JobTurns
 from model_service.storage.common.leased_jobs import LeasedJobs
-from model_service.storage.deployments.documents import Deployment, PackageBuild
+from model_service.storage.deployments.documents import Deployment, OfferedExport, PackageBuild
 from model_service.storage.deployments.revisions import built_of
 from model_service.storage.deployments.serving_reports import ServingReports
 
 _UNFINISHED = [status.value for status in JobStatus if not status.final]
+
+
+class SourceGone(Exception):
+    """A package that a build reads is not stored."""
 
 
 class PackageBuilds(LeasedJobs[PackageBuild]):
@@ -32,17 +36,25 @@ class PackageBuilds(LeasedJobs[PackageBuild]):
         build = self.get(deployment["_id"], session)
         return build is not None and build["revision"] == deployment["revision"] and not _ended(build)
 
-    def begin(self, build: PackageBuild, session: Session) -> bool:
-        """Store a pending build instead of any earlier one. Returns False if a source package is gone."""
+    def begin(self, build: PackageBuild, session: Session) -> None:
+        """Store a pending build instead of any earlier one.
+
+        Raises:
+            SourceGone: a package that it reads is not stored; the transaction must be aborted.
+        """
         if not self._blobs.retain_all(blobs_of(build), session):
-            return False
+            raise SourceGone
         self.discard(build["_id"], session)
         self._jobs.insert_one(build, session=session)
-        return True
 
-    def discard(self, deployment_id: str, session: Session) -> None:
-        """Remove the build of a deployment, if there is one. Its worker stores nothing any more."""
-        build = self._jobs.find_one_and_delete({"_id": deployment_id}, session=session)
+    def discard(self, deployment_id: str, session: Session, revision: int | None = None) -> None:
+        """Remove the build of a deployment, if there is one. Its worker stores nothing any more.
+
+        Args:
+            revision: only a build of this revision; None: of any.
+        """
+        query: Fields = {"_id": deployment_id, **({} if revision is None else {"revision": revision})}
+        build = self._jobs.find_one_and_delete(query, session=session)
         if build is not None and not _ended(build):
             self._blobs.release_all(blobs_of(build), session)
 
@@ -57,7 +69,19 @@ class PackageBuilds(LeasedJobs[PackageBuild]):
                 none, or has the stored one.
         """
         expires_at = now() + timedelta(seconds=deployment["config"]["expires_in_s"])
-        more: dict[str, object] = {"delivery.expires_at": expires_at}
+        offered: list[OfferedExport] = [
+            {
+                "export_job_id": member["export_job_id"],
+                "format": member["format"],
+                "verdict": member["verdict"],
+            }
+            for member in deployment["routing"]["members"]
+        ]
+        more: dict[str, object] = {
+            "delivery.expires_at": expires_at,
+            "delivery.offered": offered,
+            "delivery.due": False,
+        }
         if package is not None:
             more["delivery.package"] = package
         if not self._reports.make_live(deployment["_id"], deployment["revision"], session, more):
@@ -68,9 +92,6 @@ class PackageBuilds(LeasedJobs[PackageBuild]):
 
     def missing(self) -> list[Deployment]:
         """Return deployments without an endpoint whose newest revision is neither live nor being built."""
-        newest_failed = {"$last": {"$ifNull": ["$revisions.failed", [False]]}}
-        behind = {"$and": [{"$ne": ["$live_revision", "$revision"]}, {"$ne": [newest_failed, True]}]}
-        pending = {"$in": ["$status", [DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING]]}
         building = {
             "from": "package_builds",
             "localField": "_id",
@@ -80,13 +101,7 @@ class PackageBuilds(LeasedJobs[PackageBuild]):
         }
         found = self._deployments.aggregate(
             [
-                {
-                    "$match": {
-                        "delivery": {"$exists": True},
-                        "status": {"$in": SERVED},
-                        "$expr": {"$or": [pending, behind]},
-                    }
-                },
+                {"$match": {"delivery.due": True, "status": {"$in": SERVED}}},
                 {"$lookup": building},
                 {"$match": {"$expr": {"$not": [{"$in": ["$revision", "$build.revision"]}]}}},
                 {"$unset": "build"},

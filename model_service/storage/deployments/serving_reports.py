@@ -90,6 +90,7 @@ class ServingReports:
             "error_message": message,
             "revisions": marked(before["revisions"], revision, failed=True),
             "updated_at": now(),
+            **({"delivery.due": False} if "delivery" in before else {}),
         }
         # The load attempts belong to this revision. The next one starts without any.
         update = {"$set": changes, "$unset": {"load_attempts": ""}}

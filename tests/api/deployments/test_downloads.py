@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from model_service.storage.common.db import Database, now
+from model_service.storage.stores import build_stores
 from tests.api.deployed import URL, deploy, events, exported
 from tests.api.finished import wrong_references
 
@@ -47,7 +48,7 @@ def test_a_download_is_active_at_once_for_a_day(http: FlaskClient, verified: str
     assert "Mobile-v1.0-onnx.zip" in package.headers["Content-Disposition"]
 
 
-def test_whole_downloads_are_counted(http: FlaskClient, verified: str) -> None:
+def test_started_downloads_of_the_whole_package_are_counted(http: FlaskClient, verified: str) -> None:
     made = offered(http, verified)
     fetch(http, made["download_url"])
     http.get(f"{URL}/{made['id']}/download")
@@ -167,6 +168,22 @@ def test_an_update_offers_another_package(http: FlaskClient, verified: str, data
     body = {"name": "Mobile", "export_job_id": verified, "deployment_type": "platform_endpoint"}
     other_type: Any = http.put(f"{URL}/{made['id']}", json=body).json
     assert other_type["error"]["code"] == "conflict"
+
+
+def test_the_notice_is_about_the_package_that_is_offered(
+    http: FlaskClient, verified: str, database: Database
+) -> None:
+    unproven = exported(http, database, verdict="converted_not_executed", export_format="coreml")
+    body = {"name": "d", "deployment_type": "edge_package", "target_platform": "ios"}
+    made: Any = http.post(URL, json=body | {"export_job_id": unproven}).json
+    stores = build_stores(database)
+    build = stores.deployments.get(made["id"])
+    assert build is not None
+    database.transaction(lambda session: stores.package_builds.deliver(build, None, session))
+    assert http.patch(f"{URL}/{made['id']}", json={"export_job_id": verified}).status_code == 200
+    updating: Any = http.get(f"{URL}/{made['id']}").json
+    assert (updating["live_revision"], updating["revision"]) == (1, 2)
+    assert unproven in updating["notice"]
 
 
 @pytest.mark.parametrize(
