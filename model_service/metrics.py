@@ -128,6 +128,8 @@ GAUGES = {
     "model_service_running_evaluations": "Evaluations that a worker runs",
     "model_service_queue_oldest_evaluation_age_seconds": "Age of the oldest waiting evaluation; 0: none",
     "model_service_running_oldest_evaluation_age_seconds": "Time since the longest attempt began; 0: none",
+    "model_service_queue_package_builds": "Packages of deployments that wait for a worker",
+    "model_service_queue_oldest_package_build_age_seconds": "Age of the oldest waiting package; 0: none",
     "model_service_queue_inspections": "Datasets whose files wait for an inspection",
     "model_service_webhook_oldest_age_seconds": "Age of the oldest undelivered event; 0: none",
     "model_service_queue_scans": "Models whose files wait for a scan",

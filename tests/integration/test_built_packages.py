@@ -105,14 +105,14 @@ def test_a_request_that_no_target_heard_of_is_found_by_the_reconciler(
     context: Context, http: FlaskClient, database: Database, verified: str
 ) -> None:
     """The API died between storing the deployment and calling its target."""
-    built, offered = created(http, verified, **CONTAINER), created(http, verified, **CONTAINER)
+    broken, built, offered = (created(http, verified, **CONTAINER) for _ in range(3))
     database.package_builds.delete_many({})
-    database.deployments.update_one({"_id": offered}, {"$set": {"deployment_type": "download"}})
-    queue = Queue(context.settings, Secrets(database))
-    Reconciler(context, queue).reconcile()
+    for deployment_id, kind in ((broken, "of a newer version"), (offered, "download")):
+        database.deployments.update_one({"_id": deployment_id}, {"$set": {"deployment_type": kind}})
+    Reconciler(context, Queue(context.settings, Secrets(database))).reconcile()
     assert read(http, offered)["status"] == "active"
     assert [build["_id"] for build in database.package_builds.find()] == [built]
-    assert context.stores.package_builds.missing() == []
+    assert [each["_id"] for each in context.stores.package_builds.missing()] == [broken]
     build_package(built)
     assert read(http, built)["status"] == "active"
 

@@ -95,6 +95,7 @@ class HealthService:
         self._queue = queue
         self._export_turns = stores.export_turns
         self._evaluation_turns = stores.evaluation_turns
+        self._build_turns = stores.package_build_turns
         self._inspections = stores.inspections
         self._outbox = stores.outbox
         self._deliveries = stores.deliveries
@@ -186,6 +187,7 @@ class HealthService:
         """Return the gauges of waiting and running jobs, and of the keys in use."""
         waiting, running = self._export_turns.backlog()
         waiting_evaluations, running_evaluations = self._evaluation_turns.backlog()
+        waiting_builds, _ = self._build_turns.backlog()
         expiries = [
             self._access_keys.next_expiry(_KEY_IN_USE),
             self._deployment_keys.next_expiry(_KEY_IN_USE),
@@ -199,6 +201,8 @@ class HealthService:
             "model_service_queue_oldest_evaluation_age_seconds": waiting_evaluations.oldest_s,
             "model_service_running_evaluations": running_evaluations.count,
             "model_service_running_oldest_evaluation_age_seconds": running_evaluations.oldest_s,
+            "model_service_queue_package_builds": waiting_builds.count,
+            "model_service_queue_oldest_package_build_age_seconds": waiting_builds.oldest_s,
             "model_service_queue_inspections": self._inspections.count_waiting(),
             "model_service_webhook_oldest_age_seconds": self._oldest_event_s(),
             "model_service_queue_scans": self._scans.count_waiting(),
