@@ -121,7 +121,14 @@ def test_every_route_of_deployments_takes_every_form(
     job_id = exported(http, database)
     deployment = deploy(http, name="shop", export_job_id=job_id)
     found = answers(http, app, "deployment_id", forms("deployment", deployment["id"], "shop"), EXPORT=job_id)
-    assert {key: status for key, status in found.items() if status >= 400} == {}
+    of_packages = {key: status for key, status in found.items() if key[0].endswith(("/download", "/renew"))}
+    assert set(of_packages.values()) == {409}
+    assert {key: status for key, status in found.items() if status >= 400} == of_packages
+    offered = {"name": "app", "deployment_type": "download", "export_job_id": job_id}
+    package: Any = http.post(f"{API}/deployments", json=offered).json
+    for form in forms("deployment", package["id"], "app"):
+        url = f"{API}/deployments/{quote(form, safe='')}"
+        assert (http.post(f"{url}/renew").status_code, http.get(f"{url}/download").status_code) == (200, 200)
 
 
 @pytest.mark.parametrize("form", forms("model", "ID", "vision/digits"))
