@@ -15,6 +15,15 @@ from .errors import DeliveryError
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 _CHUNK_BYTES = 1 << 20
 _MODE, _MODE_PROGRAM = 0o644, 0o755
+# What deliveries read of these files, in packages of every release.
+_FIELDS = {
+    METADATA: (
+        *("model_info", "input_specs", "output_spec", "artefact", "batch", "dynamic_axes", "example_shapes"),
+        *("preprocessing", "postprocessing", "classes"),
+    ),
+    FIDELITY: ("verdict",),
+    MANIFEST: ("files",),
+}
 
 
 class Package:
@@ -73,10 +82,13 @@ class Package:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             found: dict[str, Any] = json.loads(self._archive.read(name))
-        except (KeyError, ValueError) as exc:
+            absent = [field for field in _FIELDS[name] if field not in found]
+        except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as exc:
             raise DeliveryError(
                 f"The package's {name} is missing or damaged. Export the model again."
             ) from exc
+        if absent:
+            raise DeliveryError(f"The package's {name} has no {absent[0]}. Export the model again.")
         return found
 
 

@@ -18,7 +18,6 @@ Python alone; ``triton`` is built on NVIDIA's image of the Triton Inference Serv
 import json
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +42,7 @@ DATATYPES = {
     "float32": "FP32",
     "float64": "FP64",
 }
+_SLICE = 10_000
 _SERVER = Path(__file__).parent / "server" / "server.py"
 # A registry's address, if there is one, and a <name> of
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
@@ -133,15 +133,19 @@ def _write_inputs(package: archive.Package, file: Any, form: Form) -> None:
     with package.open(GOLDEN) as golden, np.load(golden, allow_pickle=False) as arrays:
         for number, spec in enumerate(package.metadata["input_specs"]):
             array = arrays[f"input:{spec['name']}"]
-            head: Mapping[str, Any] = {
+            head = {
                 "name": spec["name"] if form == "server" else triton.name_of(package, spec, "INPUT", number),
                 "shape": list(array.shape),
                 "datatype": DATATYPES[spec["dtype"]],
             }
-            values = array.ravel().tolist()
-            if array.dtype.kind == "f":  # with no more digits than the dtype has
-                values = [float(text) for text in array.ravel().astype(str)]
-                values = [value if math.isfinite(value) else None for value in values]
             begin = '{"inputs": [' if number == 0 else ", "
-            file.write(f"{begin}{json.dumps({**head, 'data': values})}".encode())
+            file.write(f'{begin}{json.dumps(head)[:-1]}, "data": ['.encode())
+            flat = array.ravel()
+            for start in range(0, flat.size, _SLICE):  # a list of all elements takes many times their bytes
+                values = flat[start : start + _SLICE].tolist()
+                if array.dtype.kind == "f":  # with no more digits than the dtype has
+                    values = [float(text) for text in flat[start : start + _SLICE].astype(str)]
+                    values = [value if math.isfinite(value) else None for value in values]
+                file.write(f"{', ' if start else ''}{json.dumps(values)[1:-1]}".encode())
+            file.write(b"]}")
         file.write(b"]}\n")

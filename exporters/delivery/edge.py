@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ..package import FIDELITY, METADATA, README
+from ..package import METADATA, README
 from ..wrappers.rendering import render
 from . import archive, summary
 from .errors import DeliveryError
@@ -55,10 +55,6 @@ class _Part:
     def folder(self) -> str:
         """Return the folder of the artefact, with a slash, or nothing. Its files stay together."""
         return f"{self.platform}/" if self.split & set(self.package.artefact) else ""
-
-    @property
-    def fidelity(self) -> str:
-        return self.target(FIDELITY)
 
     @property
     def language(self) -> str:

@@ -7,7 +7,8 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,19 +66,22 @@ class Registry:
 
     def manifest(self, reference: str) -> tuple[dict[str, Any], str]:
         """Return the manifest of a tag or digest, and its media type. Raises RegistryError."""
-        answer = self._request("GET", f"manifests/{reference}", headers={"Accept": _ACCEPT}, expected=(200,))
-        data = answer.data
+        answer = self._request(
+            "GET", f"manifests/{reference}", headers={"Accept": _ACCEPT}, expected=(200,), preload=False
+        )
+        data = self._read(answer)
         if reference.startswith("sha256:") and digest_of(data) != reference:
             raise RegistryError(f"The registry {self.host} sent another manifest than {reference}.")
-        document: dict[str, Any] = json.loads(data)
-        return document, document.get("mediaType") or answer.headers["Content-Type"]
+        with self._understood():
+            document: dict[str, Any] = json.loads(data)
+            return document, document.get("mediaType") or answer.headers["Content-Type"]
 
     def blob(self, digest: str) -> bytes:
         """Return a small blob, such as a configuration. Raises RegistryError."""
-        answer = self._request("GET", f"blobs/{digest}", expected=(200,))
-        if digest_of(answer.data) != digest:
+        data = self._read(self._request("GET", f"blobs/{digest}", expected=(200,), preload=False))
+        if digest_of(data) != digest:
             raise RegistryError(f"The registry {self.host} sent another blob than {digest}.")
-        return answer.data
+        return data
 
     def has(self, digest: str) -> bool:
         return self._request("HEAD", f"blobs/{digest}", expected=(200, 404)).status == 200
@@ -87,7 +91,8 @@ class Registry:
         if self.has(digest):
             return
         begun = self._request("POST", "blobs/uploads/", expected=(202,))
-        location = urljoin(begun.url or self.url, begun.headers["Location"])
+        with self._understood():
+            location = urljoin(begun.url or self.url, begun.headers["Location"])
         target = f"{location}{'&' if urlsplit(location).query else '?'}{urlencode({'digest': digest})}"
         size = len(data) if isinstance(data, bytes) else data.stat().st_size
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
@@ -180,9 +185,29 @@ class Registry:
         )
 
     def _unreachable(self, exc: Exception) -> RegistryError:
-        return RegistryError(
-            f"The registry {self.host} cannot be reached: {type(exc).__name__}. Nothing was pushed."
-        )
+        return RegistryError(f"The registry {self.host} cannot be reached: {type(exc).__name__}.")
+
+    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        """Return the body of a small answer."""
+        try:
+            data = answer.read(_MAX_MANIFEST_BYTES + 1)
+        except urllib3.exceptions.HTTPError as exc:
+            raise self._unreachable(exc) from exc
+        finally:
+            answer.close()
+        if len(data) > _MAX_MANIFEST_BYTES:
+            raise RegistryError(f"The registry {self.host} sent more than {_MAX_MANIFEST_BYTES:,} bytes.")
+        return data
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Raise RegistryError for an answer that the specification does not allow."""
+        try:
+            yield
+        except (KeyError, ValueError, TypeError, AttributeError) as exc:
+            raise RegistryError(
+                f"The registry {self.host} sent an answer that is not the protocol's. Is it an OCI registry?"
+            ) from exc
 
     def _authorize(self, challenge: str) -> None:
         """Set the authorization that a 401 asks for. https://distribution.github.io/distribution/spec/auth/token/"""
@@ -206,5 +231,6 @@ class Registry:
         except urllib3.exceptions.HTTPError as exc:
             raise self._unreachable(exc) from exc
         if answer.status == 200:
-            document = answer.json()
-            self._authorization = f"Bearer {document.get('token') or document['access_token']}"
+            with self._understood():
+                document = answer.json()
+                self._authorization = f"Bearer {document.get('token') or document['access_token']}"

@@ -139,7 +139,9 @@ def _push_image(
             for one in layers:
                 target.copy(base.registry, one, Path(scratch))
         own: dict[str, Any] = config.get("config") or {}
-        environment = dict(pair.split("=", 1) for pair in [*(own.get("Env") or ()), *settings.get("Env", ())])
+        environment = dict(
+            pair.partition("=")[::2] for pair in [*(own.get("Env") or ()), *settings.get("Env", ())]
+        )
         config["config"] = {**own, **settings}
         if environment:
             config["config"]["Env"] = [f"{name}={value}" for name, value in environment.items()]
@@ -157,13 +159,19 @@ def _image(base: Base) -> dict[str, Any]:
     document, kind = base.registry.manifest(base.reference)
     if kind in INDEXES:
         wanted = {"os": "linux", "architecture": base.architecture}
-        found = [one["digest"] for one in document["manifests"] if wanted.items() <= one["platform"].items()]
+        found = [
+            one["digest"]
+            for one in document["manifests"]
+            if wanted.items() <= one.get("platform", {}).items()
+        ]
         if not found:
             raise RegistryError(
                 f"The base image {base.registry.repository}:{base.reference} has no image for "
                 f"linux/{base.architecture}."
             )
         document, _ = base.registry.manifest(found[0])
+    if not isinstance(document.get("config"), dict) or not isinstance(document.get("layers"), list):
+        raise RegistryError(f"{base.registry.repository}:{base.reference} is no image of a supported format.")
     return document
 
 

@@ -52,6 +52,7 @@ class Server:
         if differing := replay(package):
             sys.exit(f"{', '.join(differing)}: differs from the source model here, so nothing is served.")
         self._model = ModelWrapper(package)
+        self._run = getattr(self._model, "run", self._model.predict)  # named so by the first releases
         self._lock = Lock()  # not every runtime takes two calls at a time
         self._inputs = {spec["name"]: spec for spec in self._model.metadata["input_specs"]}
         self._outputs = self._model.metadata["output_spec"]
@@ -111,7 +112,7 @@ class Server:
             raise Refused(400, "Outputs and parameters must be JSON objects.") from exc
         try:
             with self._lock:
-                outputs = self._model.run(arrays)
+                outputs: Arrays = self._run(arrays)
         except ValueError as exc:  # a size that the model does not accept
             raise Refused(400, str(exc)) from exc
         return encoded(request.get("id"), wanted, outputs)
@@ -127,7 +128,7 @@ class Server:
         size = (tensor.get("parameters") or {}).get("binary_data_size")
         try:
             if size is None:
-                array = np.array(tensor["data"], dtype=spec["dtype"]).ravel()
+                array = array_of(tensor["data"], np.dtype(spec["dtype"]))
             else:
                 array, rest = np.frombuffer(rest[:size], dtype=spec["dtype"]), rest[size:]
         except (KeyError, ValueError, TypeError, OverflowError) as exc:
@@ -172,6 +173,30 @@ def encoded(request_id: Any, wanted: dict[str, bool], outputs: Arrays) -> Answer
         return 200, [("Content-Type", "application/json")], text
     headers = [("Content-Type", "application/octet-stream"), (JSON_BYTES, str(len(text)))]
     return 200, headers, b"".join([text, *raw])
+
+
+def array_of(data: Any, dtype: "np.dtype[Any]") -> "np.ndarray[Any, Any]":
+    """Return the elements of nested lists. Raises ValueError for what the dtype does not hold as it is."""
+    flat: list[Any] = []
+    left = [data]
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            if any(isinstance(inner, list) for inner in one):
+                left.extend(reversed(one))
+            else:
+                flat.extend(one)
+        else:
+            flat.append(one)
+    kinds: dict[str, set[type]] = {"b": {bool}, "f": {int, float, type(None)}}
+    wrong = {type(one) for one in flat} - kinds.get(dtype.kind, {int})
+    if wrong:
+        raise ValueError(f"it has elements of the type {', '.join(sorted(kind.__name__ for kind in wrong))}")
+    if dtype.kind in "iu" and flat:
+        limits = np.iinfo(dtype)
+        if min(flat) < limits.min or max(flat) > limits.max:
+            raise ValueError(f"the numbers must be from {limits.min} to {limits.max}")
+    return np.array(flat, dtype=dtype)
 
 
 def fits(wanted: list[int | str], shape: list[Any]) -> bool:

@@ -1,5 +1,6 @@
 """Container packages: their files, and our server, started as the image starts it."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -7,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,16 @@ def url(folder: Path) -> Iterator[str]:
     (port,) = free_ports(1)
     with started(folder, port) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def array_of() -> Callable[..., Any]:
+    """The function of the server's module, which itself only runs inside a package."""
+    tree = ast.parse(container._SERVER.read_text())
+    (function,) = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "array_of"]
+    found: dict[str, Any] = {"np": np, "Any": Any}
+    exec(compile(ast.Module([function], []), "server.py", "exec"), found)
+    return found["array_of"]  # type: ignore[no-any-return]
 
 
 def infer(url: str, body: bytes, **headers: str) -> urllib3.BaseHTTPResponse:
@@ -128,7 +139,9 @@ def tensor(**changes: object) -> bytes:
         (tensor(shape=[2, 3, 32, 32]), "has 3072 elements, and its shape [2, 3, 32, 32] another number"),
         (tensor(shape=[65, 3, 32, 32], data=[0] * 3072 * 65), "The axis batch of the input image is 65"),
         (tensor(data=["x"] * 3072), "is not FP32"),
-        (tensor(data=[[1], [1, 2]]), "is not FP32"),
+        (tensor(data=[[1], [1, 2]]), "has 3 elements"),
+        (tensor(data=["1"] * 3072), "is not FP32: it has elements of the type str"),
+        (tensor(data=[True] * 3072), "is not FP32: it has elements of the type bool"),
         (tensor(parameters={"binary_data_size": 7}), "has 0 elements"),
         (tensor(parameters=[1]), "parameters must be JSON objects"),
         (tensor()[:-1] + b', "outputs": [7]}', "Outputs and parameters must be"),
@@ -140,6 +153,60 @@ def test_a_wrong_request_is_a_400_with_its_reason(url: str, body: bytes, message
 
     assert answer.status == 400
     assert message in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype", "message"),
+    [
+        ([1.7], "int64", "type float"),
+        ([True], "int32", "type bool"),
+        ([300], "uint8", "from 0 to 255"),
+        ([-1], "uint64", "from 0 to 18446744073709551615"),
+        ([2], "bool", "type int"),
+        ([None], "int8", "type NoneType"),
+    ],
+)
+def test_the_server_changes_no_number(
+    data: list[object], dtype: str, message: str, array_of: Callable[..., Any]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        array_of(data, np.dtype(dtype))
+
+
+def test_the_server_reads_nested_lists_in_order(array_of: Callable[..., Any]) -> None:
+    assert array_of([[1, [2, 3]], 4], np.dtype("int64")).tolist() == [1, 2, 3, 4]
+    assert array_of([2**63, 1], np.dtype("uint64")).tolist() == [2**63, 1]
+    assert np.isnan(array_of([None, 1], np.dtype("float32"))).tolist() == [True, False]
+
+
+def test_a_wrapper_of_the_first_releases_is_served(packages: Packages, tmp_path: Path) -> None:
+    """Its method ``predict`` takes the inputs, and there is no ``run``."""
+    container.write(tmp_path / "server.zip", packages("onnx"), form="server", **IMAGE)
+    folder = unpacked(tmp_path / "server.zip", tmp_path / "server")
+    wrapper = folder / "runtimes/python/model_wrapper.py"
+    text = wrapper.read_text().replace("def predict(self, *items", "def predict_items(self, *items")
+    text = text.replace("    def run(self, inputs)", "    def predict(self, inputs)").replace(
+        "model.run(", "model.predict("
+    )
+    wrapper.write_text(text)
+    (port,) = free_ports(1)
+
+    with started(folder, port) as url:
+        check_answer(url, folder)
+
+
+def test_a_package_without_a_field_is_a_sentence(packages: Packages, tmp_path: Path) -> None:
+    with zipfile.ZipFile(packages("onnx")) as archive, zipfile.ZipFile(tmp_path / "old.zip", "w") as copy:
+        for name in archive.namelist():
+            data = archive.read(name)
+            if name == "metadata.json":
+                document = json.loads(data)
+                del document["example_shapes"]
+                data = json.dumps(document).encode()
+            copy.writestr(name, data)
+
+    with pytest.raises(DeliveryError, match=r"metadata\.json has no example_shapes. Export the model again"):
+        container.write(tmp_path / "out.zip", tmp_path / "old.zip", form="server", **IMAGE)
 
 
 def test_other_routes(url: str) -> None:

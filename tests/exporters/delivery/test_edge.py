@@ -1,6 +1,7 @@
 """Edge packages: every file, code that compiles or parses, and a model inside that answers as its source."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,9 @@ def test_the_readme_says_what_was_run(both: Path) -> None:
     assert readme.startswith("# pets v3: tflite\n")
     assert "iOS: **the artefact was converted and not executed**" in readme
     assert "Android: the artefact ran where it was exported" in readme
+    named = re.findall(r"`((?:\w+/)?(?:labels\.txt|\w+\.json|golden\.npz))`", readme)
+    assert {"android/golden.npz", "ios/golden.npz", "labels.txt", "android/metadata.json"} <= set(named)
+    assert all((both / name).is_file() for name in set(named))
     assert "runtimes/" not in readme.replace("runtimes/python/model", "")  # the wrappers are in sample_code
 
 

@@ -1,12 +1,14 @@
 """Pushes to a real registry, Debian's docker-registry with a password, compared byte by byte by skopeo."""
 
 import hashlib
+import http.server
 import io
 import json
 import shutil
 import socket
 import subprocess
 import tarfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,6 +203,28 @@ def test_a_registry_that_is_away(base: registry.Base, server: Path) -> None:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(RegistryError, match="cannot be reached"):
             registry.push_modelcar(server, None, Registry(url, "a/b"), "latest")
+
+
+def test_something_else_than_a_registry() -> None:
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as page:
+        thread = threading.Thread(target=page.serve_forever)
+        thread.start()
+        try:
+            stored = Registry(f"http://127.0.0.1:{page.server_port}", "library/base")
+            with pytest.raises(RegistryError, match="Is it an OCI registry"):
+                stored.manifest("latest")
+        finally:
+            page.shutdown()
+            thread.join()
 
 
 def test_a_base_that_is_not_there(url: str, server: Path) -> None:
