@@ -50,6 +50,18 @@ WORKERS_AND_QUEUE = Board(
             "The time since the creation of a waiting evaluation, and since the start of an attempt.",
         ),
         Panel(
+            "Oldest waiting package",
+            {"age": "max(model_service_queue_oldest_package_build_age_seconds)"},
+            "s",
+            "The time since a deployment requested an edge package or a container.",
+        ),
+        Panel(
+            "Packages by outcome",
+            {"{{type}} {{outcome}}": rate("model_service_package_builds_total", "type, outcome")},
+            "ops",
+            stacked=True,
+        ),
+        Panel(
             "Lost leases in an hour",
             {"lost": "sum(increase(model_service_leases_lost_total[1h]))"},
             description="Exports and evaluations whose worker was lost while it ran them.",
