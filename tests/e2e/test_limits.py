@@ -219,7 +219,7 @@ def use_deployments(run: Shell, job: str, folder: Path) -> None:
     run("deployments delete", name)
     run("deployments create", job, "mobile", "--type", "download")
     run("deployments renew", "mobile")
-    run("deployments download", "mobile", "--output", str(folder / "mobile.zip"))
+    run("deployments download", "mobile", str(folder / "mobile.zip"))
     run("deployments delete", "mobile")
 
 
