@@ -219,7 +219,7 @@ def test_a_picture_is_predicted_or_refused_with_a_sentence(tmp_path: Path) -> No
     picture = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "image.ppm")
     Image.fromarray(picture).save(tmp_path / "image.png")
-    python = [sys.executable, str(package / "runtimes/python/model_wrapper.py"), str(tmp_path / "image.ppm")]
+    python = [sys.executable, str(package / "runtimes/python/model_wrapper.py"), str(tmp_path / "image.png")]
     expected = json.loads(ran(*python))["predictions"]
     assert expected
 
