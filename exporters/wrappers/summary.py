@@ -28,7 +28,7 @@ def markdown(
         metadata: the content of metadata.json.
         fidelity: the content of fidelity.json; None: it is not known.
         sizes: path of each file of the artefact → bytes.
-        languages: those that have a wrapper in the package.
+        languages: the languages of the wrappers in the package.
         folders: language → the folder of its wrapper.
     """
     inputs = metadata.get("input_specs") or [metadata["input_spec"]]

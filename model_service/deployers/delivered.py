@@ -1,5 +1,6 @@
 """Targets without an endpoint: users download a package and run it themselves."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -17,14 +18,14 @@ _ZIP = "application/zip"
 _GONE = "The package of an export is not stored any more: deploy another export."
 
 
-class Delivered(Recorded):
+class Delivered(Recorded, ABC):
     has_endpoint = False
 
     def create(self, deployment: Deployment) -> None:
         self.update(deployment)
 
-    def update(self, deployment: Deployment) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def update(self, deployment: Deployment) -> None: ...
 
     def scale(self, deployment: Deployment) -> None:
         raise NotImplementedError(f"a deployment of type {deployment['deployment_type']} has no replicas")

@@ -200,7 +200,7 @@ def array_of(data: Any, dtype: "np.dtype[Any]") -> "np.ndarray[Any, Any]":
 
 
 def fits(wanted: list[int | str], shape: list[Any]) -> bool:
-    """Return whether the sizes are those of the model; the caller chooses those that have a name."""
+    """Return whether the shape fits the model's; a dimension with a name has any size."""
     return len(shape) == len(wanted) and all(
         isinstance(size, int) and size >= 0 and (isinstance(one, str) or size == one)
         for one, size in zip(wanted, shape, strict=True)

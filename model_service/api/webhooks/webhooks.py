@@ -50,8 +50,8 @@ def create_webhook(body: NewWebhook) -> Response:
 def list_webhooks(query: WebhookQuery) -> Response:
     """List webhooks.
 
-    The caller's webhooks, newest first, without their secrets. An administrator gets those of all users; an
-    API key gets those that it created.
+    The caller's webhooks, newest first, without their secrets. An administrator gets the webhooks of all
+    users, an API key only its own.
     """
     page = services().webhooks.page(query.page, page_limit(query))
     webhooks = [Webhook.model_validate(item) for item in page.items]

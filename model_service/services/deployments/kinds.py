@@ -137,7 +137,7 @@ class PackagePlans:
             MalformedId, NotFound, NotPermitted: as ``DeploymentPlans.routing``.
             NotVerified: an export is not completed, or its comparison failed.
             InvalidField: a field is missing, or belongs to another deployment type.
-            UnsupportedOption: an export's format does not fit; ``details.allowed`` lists those that do.
+            UnsupportedOption: an export's format does not fit; ``details.allowed`` has the fitting formats.
         """
         self._check_fields(kind, sent)
         defaults = base["config"] if base is not None else _defaults(kind, deployment_id)
